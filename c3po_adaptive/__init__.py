@@ -1,0 +1,103 @@
+"""Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Optimizer
+    from .errors import (
+        ArtifactError,
+        C3POError,
+        DataError,
+        ModelError,
+        PluginError,
+        SettingError,
+        ShapeError,
+        UnknownNameError,
+    )
+    from .hookspecs import hookimpl
+    from .kernels.base import Kernel
+    from .models import RoutedModel, load_moe_model
+    from .optimizers.base import PathwayOptimizer
+    from .problem import LabelledProblem, Problem
+    from .reference import ReferenceSet
+    from .registry import default_registry
+    from .remixer import Remixer
+    from .retrievers.base import Hits, Index, Retriever
+    from .selectors.base import LayerSelector
+    from .types import Answer, Cost, Neighbours, Pathway, Prompt, Question, Selection
+
+# Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
+_HOME = {
+    "Optimizer": "api",
+    **dict.fromkeys(
+        (
+            "ArtifactError",
+            "C3POError",
+            "DataError",
+            "ModelError",
+            "PluginError",
+            "SettingError",
+            "ShapeError",
+            "UnknownNameError",
+        ),
+        "errors",
+    ),
+    "hookimpl": "hookspecs",
+    "default_registry": "registry",
+    "Kernel": "kernels.base",
+    "RoutedModel": "models",
+    "load_moe_model": "models",
+    "PathwayOptimizer": "optimizers.base",
+    "LabelledProblem": "problem",
+    "Problem": "problem",
+    "ReferenceSet": "reference",
+    "Remixer": "remixer",
+    "Hits": "retrievers.base",
+    "Index": "retrievers.base",
+    "Retriever": "retrievers.base",
+    "LayerSelector": "selectors.base",
+    **dict.fromkeys(("Answer", "Cost", "Neighbours", "Pathway", "Prompt", "Question", "Selection"), "types"),
+}
+__all__ = [
+    "Answer",
+    "ArtifactError",
+    "C3POError",
+    "Cost",
+    "DataError",
+    "Hits",
+    "Index",
+    "Kernel",
+    "LabelledProblem",
+    "LayerSelector",
+    "ModelError",
+    "Neighbours",
+    "Optimizer",
+    "Pathway",
+    "PathwayOptimizer",
+    "PluginError",
+    "Problem",
+    "Prompt",
+    "Question",
+    "ReferenceSet",
+    "Remixer",
+    "Retriever",
+    "RoutedModel",
+    "Selection",
+    "SettingError",
+    "ShapeError",
+    "UnknownNameError",
+    "default_registry",
+    "hookimpl",
+    "load_moe_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,144 @@
+"""``Optimizer``: C3PO in three lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from .embedding import Embedder, default_embedder
+from .errors import DataError
+from .losses import Target, Transfer
+from .models import RoutedModel, as_questions
+from .paths import cache_folder
+from .progress import bar
+from .reference import ReferenceSet, build_reference_set, fingerprint, format_key
+from .registry import Registry, default_registry
+from .remixer import Remixer
+from .tasks.formats import Format, as_format
+from .tasks.loaders import load_questions
+from .types import Answer, Pathway, Question, Scope
+
+if TYPE_CHECKING:
+    from .kernels.base import Kernel
+    from .optimizers.base import PathwayOptimizer
+    from .retrievers.base import Retriever
+    from .selectors.base import LayerSelector
+
+    Spec = str | Mapping[str, Any]
+
+
+class Optimizer:
+    """Re-mixes pathways of a model with strategies by name, mapping or instance.
+
+    Args:
+        model: from ``load_moe_model``.
+        refset: a JSONL file or JSON array of labelled questions (run once, then kept in the cache), a folder written by
+            ``c3po refset build``, a ``ReferenceSet``, or None for strategies that use no neighbours.
+        optimizer, kernel, retriever, selector: names that ``c3po plugins list`` shows, or ``{"name": …, parameters}``.
+        format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt that
+            ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
+        scope, transfer, target, mix, max_similarity, seed: see ``Remixer``.
+
+    Raises:
+        DataError: the reference file or set is broken, of another model, or holds no success.
+        UnknownNameError, SettingError: a strategy that does not exist, or cannot take that value.
+    """
+
+    def __init__(
+        self,
+        model: RoutedModel,
+        refset: str | Path | ReferenceSet | None = None,
+        *,
+        optimizer: Spec | PathwayOptimizer = "ngd",
+        kernel: Spec | Kernel = "gaussian",
+        retriever: Spec | Retriever = "faiss-knn",
+        selector: Spec | LayerSelector = "fixed",
+        format: str | Mapping[str, Any] | Format | None = None,
+        scope: Scope = "answer",
+        transfer: Transfer = "replace",
+        target: Target = "choices",
+        mix: Literal["core", "top-k"] = "core",
+        max_similarity: float = 0.95,
+        seed: int = 0,
+        embedder: Embedder | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        known = registry or default_registry()
+        self.model = model
+        self.format = None if format is None else as_format(format)
+        asked = self.format or as_format("cloze")
+        embedder = embedder or default_embedder()
+        self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
+        self.remixer = Remixer(
+            model,
+            self.references,
+            known.create("optimizer", optimizer),
+            known.create("kernel", kernel),
+            known.create("retriever", retriever),
+            known.create("selector", selector),
+            embedder,
+            asked,
+            scope,
+            transfer,
+            target,
+            mix,
+            max_similarity,
+            seed,
+        )
+
+    def optimize(self, text: str | Sequence[str]) -> Pathway:
+        """The re-mixed pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
+        texts = [text] if isinstance(text, str) else list(text)
+        if self.format is None:
+            prompts = [self.model.encode_text(t) for t in texts]
+        else:
+            prompts = [self.model.encode_text(self.format.open_prompt(t)) for t in texts]
+        pathway = self.remixer.optimize(self.model.prefill(prompts), texts)
+        return pathway[0] if isinstance(text, str) else pathway
+
+    @overload
+    def answer(self, question: str | Question, choices: Sequence[str] | None = None) -> Answer: ...
+
+    @overload
+    def answer(
+        self, question: Sequence[str | Question], choices: Sequence[Sequence[str]] | None = None
+    ) -> list[Answer]: ...
+
+    def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:
+        """Prefill once, optimise, score. Choices stand beside texts; ``Question`` records hold their own."""
+        answers = self.remixer.answer(as_questions(question, choices))
+        return answers[0] if isinstance(question, str | Question) else answers
+
+
+def as_reference_set(
+    refset: str | Path | ReferenceSet, model: RoutedModel, embedder: Embedder, format: Format
+) -> ReferenceSet:
+    """A reference set, read, or built from a file of questions and kept in the cache under what it was built from."""
+    if isinstance(refset, ReferenceSet):
+        return refset
+    path = Path(refset)
+    if path.is_dir():
+        return ReferenceSet.load(path)
+    return reference_set_of(load_questions(path), model, embedder, format)
+
+
+def reference_set_of(
+    questions: Sequence[Question], model: RoutedModel, embedder: Embedder, format: str | Format
+) -> ReferenceSet:
+    """The reference set of some questions, from the cache if it was built before."""
+    identity = [repr(questions), fingerprint(model), embedder.name, embedder.revision, format_key(format)]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+    folder = cache_folder() / "refsets" / key
+    if folder.is_dir():
+        try:
+            return ReferenceSet.load(folder)
+        except DataError:
+            pass  # a broken cache entry is built anew below, over the old one
+    built = build_reference_set(
+        model, questions, embedder, format=format, scratch=folder.parent / "building", progress=bar("references")
+    )
+    built.save(folder)
+    return built

@@ -1,0 +1,63 @@
+"""An arm is whatever answers questions: here, a remixer with its strategies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from .errors import UnknownNameError
+from .losses import Target, Transfer
+from .types import Scope
+
+Spec = str | dict[str, Any]
+
+
+class Arm(BaseModel):
+    """The strategies of one arm, as names or as ``{name: …, parameter: …}``; see ``Remixer`` for the rest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Spec = "ngd"
+    kernel: Spec = "gaussian"
+    retriever: Spec = "faiss-knn"
+    selector: Spec = "fixed"
+    scope: Scope = "answer"
+    transfer: Transfer = "replace"
+    target: Target = "choices"
+    mix: str = "core"
+
+    @field_validator("mix")
+    @classmethod
+    def _known_mix(cls, value: str) -> str:
+        if value not in ("core", "top-k"):
+            raise ValueError(f"expected mix 'core' or 'top-k', got {value!r}")
+        return value
+
+
+DEMO_ARMS: Mapping[str, Arm] = {
+    "base": Arm(optimizer="none", selector={"name": "fixed", "n": 0}),
+    "kernel-regression": Arm(optimizer="kernel-regression"),
+    "mode-finding": Arm(optimizer="mode-finding"),
+    "ngd": Arm(optimizer="ngd"),
+    "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
+    "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
+    "oracle": Arm(optimizer="oracle"),
+}
+
+
+def arms_by_name(names: list[str]) -> dict[str, Arm]:
+    """Some of the demo's arms.
+
+    Raises:
+        UnknownNameError: a name that is none of them.
+    """
+    from difflib import get_close_matches
+
+    for name in names:
+        if name not in DEMO_ARMS:
+            close = get_close_matches(name, DEMO_ARMS, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known arms: {', '.join(DEMO_ARMS)}."
+            raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
+    return {name: DEMO_ARMS[name] for name in names}

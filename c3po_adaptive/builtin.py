@@ -1,0 +1,37 @@
+"""The package's own strategies, registered like those of any plugin."""
+
+from __future__ import annotations
+
+from .hookspecs import hookimpl
+from .kernels import Gaussian, Kernel, Linear, Matern, Polynomial
+from .optimizers.base import PathwayOptimizer
+from .optimizers.kernel_regression import KernelRegression
+from .optimizers.mode_finding import ModeFinding
+from .optimizers.ngd import NGD
+from .optimizers.none import NoStep
+from .optimizers.oracle import Oracle
+from .retrievers import FaissKNN, FaissRadius, RandomNeighbours, Retriever
+from .selectors.attribution import Attribution
+from .selectors.base import LayerSelector
+from .selectors.fixed import Fixed
+from .selectors.random import RandomLayers
+
+
+@hookimpl
+def register_optimizers() -> list[type[PathwayOptimizer]]:
+    return [NGD, KernelRegression, ModeFinding, Oracle, NoStep]
+
+
+@hookimpl
+def register_kernels() -> list[type[Kernel]]:
+    return [Gaussian, Matern, Polynomial, Linear]
+
+
+@hookimpl
+def register_retrievers() -> list[type[Retriever]]:
+    return [FaissKNN, FaissRadius, RandomNeighbours]
+
+
+@hookimpl
+def register_layer_selectors() -> list[type[LayerSelector]]:
+    return [Fixed, Attribution, RandomLayers]

@@ -1,0 +1,44 @@
+"""Checks of settings, for the ``__post_init__`` of strategies."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Integral, Real
+from typing import Any
+
+from .errors import SettingError
+
+
+def check_number(
+    strategy: Any,
+    field: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    whole: bool = False,
+    hint: str = "",
+) -> None:
+    """Refuse a field that is not a finite number within its bounds.
+
+    Args:
+        strategy: the object whose ``field`` is checked; its ``name`` opens the message.
+        above, at_least, at_most: bounds, where there are any.
+        whole: only integers will do.
+        hint: what to do next; by default, to choose such a number.
+
+    Raises:
+        SettingError: if the value is anything else; a bool is not a number here.
+    """
+    value = getattr(strategy, field)
+    bounds = [(">", above, operator.gt), (">=", at_least, operator.ge), ("<=", at_most, operator.le)]
+    given = [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
+    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool) and math.isfinite(value)
+    if number and all(holds(value, bound) for _, bound, holds in given):
+        return
+    kind = "a whole number " if whole else "a finite number "
+    kind += " and ".join(f"{sign} {bound:g}" for sign, bound, _ in given)
+    raise SettingError(
+        f"Expected {strategy.name}.{field} to be {kind.strip()}, got {value!r}; {hint or 'set it to one'}."
+    )

@@ -1,0 +1,270 @@
+"""``c3po``: the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import C3POError, DataError
+
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .registry import Registry
+
+app = typer.Typer(
+    help="Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+refset = typer.Typer(help="Reference sets: labelled questions run along the model's own pathway.", no_args_is_help=True)
+plugins = typer.Typer(help="Strategies, and where they come from.", no_args_is_help=True)
+study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
+app.add_typer(refset, name="refset")
+app.add_typer(plugins, name="plugins")
+app.add_typer(study, name="study")
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
+Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Format = Annotated[str, typer.Option(help="cloze or letter.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Errors raised on purpose end the command with their message alone."""
+    try:
+        yield
+    except C3POError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+
+
+def _registry(files: list[Path] | None) -> Registry:
+    from .registry import new_registry
+
+    registry = new_registry()
+    for file in files or []:
+        registry.load_file(file)
+    return registry
+
+
+def _run(config: RunConfig, out: Path, registry: Registry) -> None:
+    from .evaluate import evaluate
+    from .progress import bar
+    from .summary import sentences
+
+    summary = evaluate(config, out, registry=registry, progress=bar)
+    _print_rows(summary)
+    typer.echo(f"\nReport: {out / 'report.html'}\n")
+    for sentence in sentences(summary):
+        typer.echo(sentence)
+
+
+def _print_rows(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")
+    for r in summary["rows"]:
+        gain = "" if r["arm"] == summary["baseline"] else f"{r['gain']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]"
+        table.add_row(
+            r["dataset"],
+            r["arm"],
+            str(r["n"]),
+            f"{r['accuracy']:.1f}",
+            gain,
+            f"{r['flips_up']}/{r['flips_down']}",
+            f"{r['nll']:.3f}",
+            f"{r['layers']:.1f}",
+            f"{r['cost']['total']:.1f}",
+        )
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    out: Out = Path("runs/demo"),
+    limit: Annotated[int | None, typer.Option(min=1, help="So many test questions, spread over the kinds.")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option("--arm", help="Only these arms; repeatable. Base is always run.")
+    ] = None,
+    questions: Annotated[Path | None, typer.Option(help="Test questions (JSONL) instead of the demo's.")] = None,
+    references: Annotated[list[Path] | None, typer.Option(help="Labelled questions (JSONL); repeatable.")] = None,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    format: Format = "cloze",
+    plugin: Plugins = None,
+) -> None:
+    """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
+    with _clear_errors():
+        from .arms import DEMO_ARMS, arms_by_name
+        from .config import parse_config
+
+        names = list(DEMO_ARMS) if not arm else list(dict.fromkeys(["base", *arm]))
+        data: dict[str, Any] = {"name": "demo", "questions": "demo", "split": "test", "limit": limit}
+        if questions is not None:
+            data |= {"name": questions.stem, "questions": str(questions), "split": None}
+        data |= (
+            {"references": [str(r) for r in references]}
+            if references
+            else {
+                "references": ["demo"],
+                "references_split": "references",
+            }
+        )
+        config = parse_config(
+            {
+                "model": model,
+                "dtype": dtype,
+                "format": format,
+                "datasets": [data],
+                "arms": {n: a.model_dump() for n, a in arms_by_name(names).items()},
+            }
+        )
+        _run(config, out, _registry(plugin))
+
+
+@app.command()
+def evaluate(
+    config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
+    out: Out,
+    set: Settings = None,
+    plugin: Plugins = None,
+) -> None:
+    """Run the arms of a configuration on its data sets."""
+    with _clear_errors():
+        from .config import load_config
+
+        _run(load_config(config, set or []), out, _registry(plugin))
+
+
+@study.command("run")
+def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None) -> None:
+    """Run a study's configuration."""
+    evaluate(config, out, set, plugin)
+
+
+@study.command("plan")
+def study_plan(config: Path, set: Settings = None) -> None:
+    """Show what a study would run, without running it."""
+    with _clear_errors():
+        from .config import load_config
+        from .evaluate import texts_of
+
+        parsed = load_config(config, set or [])
+        for dataset, (asked, labelled) in zip(parsed.datasets, texts_of(parsed), strict=True):
+            typer.echo(f"{dataset.name}: {len(asked)} questions, {len(labelled)} references")
+            for name, one in parsed.arms.items():
+                typer.echo(f"  {name}: {one.model_dump(exclude_defaults=True) or 'defaults'}")
+
+
+@app.command()
+def report(
+    run_dir: Path,
+    questions: Annotated[list[Path] | None, typer.Option(help="JSONL with the questions' texts; repeatable.")] = None,
+) -> None:
+    """Draw the report of a run again, with question texts from local files."""
+    with _clear_errors():
+        import json
+
+        from .config import parse_config
+        from .evaluate import conclude, texts_of
+        from .tasks.loaders import load_questions
+
+        path = run_dir / "config.json"
+        if not path.is_file():
+            raise DataError(f"Expected a run folder (with config.json), got {run_dir}; give the --out of a run.")
+        config = parse_config(json.loads(path.read_text())["config"])
+        given = [q for file in questions or [] for q in load_questions(file)]
+        texts = [(given, given)] if given else texts_of(config)
+        old = json.loads((run_dir / "summary.json").read_text()) if (run_dir / "summary.json").is_file() else {}
+        conclude(run_dir, config, hashes={"model": old.get("hashes", {}).get("model", "")}, texts=texts)
+        typer.echo(f"Report: {run_dir / 'report.html'}")
+
+
+@refset.command("build")
+def refset_build(
+    file: Path,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    format: Format = "cloze",
+) -> None:
+    """Run labelled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
+    with _clear_errors():
+        from .embedding import default_embedder
+        from .models import load_moe_model
+        from .progress import bar
+        from .reference import build_reference_set
+        from .tasks.formats import as_format
+        from .tasks.loaders import load_questions
+
+        labelled = load_questions(file)
+        if out.exists():
+            raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
+        built = build_reference_set(
+            load_moe_model(model, dtype=dtype),
+            labelled,
+            default_embedder(),
+            format=as_format(format),
+            scratch=out.with_name(f".{out.name}.parts"),
+            progress=bar("references"),
+        )
+        built.save(out)
+        typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")
+
+
+@refset.command("show")
+def refset_show(folder: Path) -> None:
+    """Print a reference set's card."""
+    with _clear_errors():
+        from rich.console import Console
+
+        from .reference import ReferenceSet
+
+        Console().print_json(data=ReferenceSet.load(folder).card)
+
+
+@refset.command("check")
+def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "auto", format: Format = "cloze") -> None:
+    """Check that a reference set is whole, and fits a model and a format."""
+    with _clear_errors():
+        from .models import load_moe_model
+        from .reference import ReferenceSet
+
+        ReferenceSet.load(folder).check(load_moe_model(model, dtype=dtype), format)
+        typer.echo("whole, and built with this model and format")
+
+
+@plugins.command("list")
+def plugins_list(plugin: Plugins = None) -> None:
+    """Every strategy by role, with where it comes from."""
+    with _clear_errors():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("role", "name", "from", "what it does")
+        for entry in _registry(plugin).table():
+            table.add_row(entry.role, entry.name, entry.plugin, entry.doc)
+        Console(width=max(80, Console().width) if sys.stdout.isatty() else 160).print(table)
+
+
+@plugins.command("check")
+def plugins_check(file: Path) -> None:
+    """Load a plugin file and say what it registers; run its contract suite from ``c3po_adaptive.testing`` for more."""
+    with _clear_errors():
+        registry = _registry([file])
+        for entry in registry.table():
+            if entry.plugin == str(file.resolve()):
+                typer.echo(f"{entry.role} {entry.name}: {entry.cls.__name__} keeps the contract of its role")

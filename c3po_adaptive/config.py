@@ -1,0 +1,95 @@
+"""What a run is: model, data sets, arms; from YAML, with ``--set key=value`` on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .arms import DEMO_ARMS, Arm, Spec
+from .errors import SettingError
+
+
+class Dataset(BaseModel):
+    """Test questions and the references beside them.
+
+    Attributes:
+        questions: ``demo``, a JSON(L) file, or the name of a benchmark. split, limit: which of them.
+        references: sources of labelled questions, likewise; ``demo`` means the demo's references.
+        references_split, references_limit: which of those.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    questions: str
+    split: str | None = "test"
+    limit: int | None = Field(None, ge=1)
+    references: tuple[str, ...] = ()
+    references_split: str | None = None
+    references_limit: int | None = Field(None, ge=1)
+
+
+DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_split="references")
+
+
+class RunConfig(BaseModel):
+    """A run of several arms on the same questions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "smollm2-moe"
+    dtype: str = "auto"
+    revision: str | None = None
+    datasets: tuple[Dataset, ...] = (DEMO,)
+    arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
+    format: Spec = "cloze"
+    max_similarity: float = Field(0.95, gt=0, le=1)
+    batch_size: int = Field(16, ge=1)
+    seed: int = 0
+
+
+def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file (or start from the demo's defaults) and apply ``key.key=value`` settings.
+
+    Raises:
+        SettingError: no such file, no YAML, an unknown key, or a value of the wrong kind; the key is named.
+    """
+    raw: Any = {}
+    if path is not None:
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise SettingError(f"Expected a YAML configuration at {path}, got: {error}; see studies/demo.") from error
+        if not isinstance(raw, dict):
+            raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+    for setting in settings:
+        _apply(raw, setting)
+    return parse_config(raw)
+
+
+def parse_config(raw: dict[str, Any]) -> RunConfig:
+    """A checked configuration from plain values."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        known = ", ".join(RunConfig.model_fields)
+        raise SettingError(f"Expected a run configuration (keys {known}), got {found}.") from error
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
+    *parents, last = key.split(".")
+    place: Any = raw
+    for parent in parents:
+        step = int(parent) if isinstance(place, list) else parent
+        if isinstance(place, dict) and isinstance(place.get(step), str):
+            place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
+        place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+    place[last] = yaml.safe_load(value)

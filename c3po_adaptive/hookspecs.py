@@ -1,0 +1,36 @@
+# mypy: disable-error-code="empty-body"
+"""The four hooks of a plugin; mark an implementation with ``hookimpl``."""
+
+from __future__ import annotations
+
+import pluggy
+
+from .kernels.base import Kernel
+from .optimizers.base import PathwayOptimizer
+from .retrievers.base import Retriever
+from .selectors.base import LayerSelector
+
+PROJECT = "c3po_adaptive"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_optimizers() -> list[type[PathwayOptimizer]]:
+    """Classes that turn a model's own pathway into a better one."""
+
+
+@hookspec
+def register_kernels() -> list[type[Kernel]]:
+    """Classes that weigh a neighbour by its vector and the sample's."""
+
+
+@hookspec
+def register_retrievers() -> list[type[Retriever]]:
+    """Classes that find a sample's neighbours among the references."""
+
+
+@hookspec
+def register_layer_selectors() -> list[type[LayerSelector]]:
+    """Classes that choose which layers and experts are re-mixed."""

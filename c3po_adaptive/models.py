@@ -1,0 +1,332 @@
+"""Load a Mixture-of-Experts model, and run it along its own or another pathway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from cachetools import LRUCache
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import CausalLMOutput
+
+from .errors import ModelError, SettingError, ShapeError
+from .routing.flops import Flops, measure
+from .routing.generation import DecodingRule
+from .routing.intercept import intercepted
+from .routing.rules import PathwayRule
+from .routing.sites import Site, find_sites
+from .routing.states import Batch, State, collate
+from .routing.tail import head, prefill, tail_logits, tail_scores
+from .tasks.formats import Format, as_format, raw_text
+from .types import Pathway, Prompt, Question, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALIASES = {
+    "OLMoE": "allenai/OLMoE-1B-7B-0924",
+    "DeepSeekMoE": "deepseek-ai/deepseek-moe-16b-base",
+}
+EMBEDDED = "smollm2-moe"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_moe_model(
+    name_or_path: str | Path = EMBEDDED,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> RoutedModel:
+    """Load a causal MoE language model with its tokenizer.
+
+    Args:
+        name_or_path: ``smollm2-moe`` (embedded), ``OLMoE``, ``DeepSeekMoE``, any Hub id, or a local folder.
+        dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
+        device: where to put the whole model; device_map: how to spread it (needs accelerate). Not both.
+        revision: branch, tag or commit of a Hub id.
+        trust_remote_code: run code that comes with the checkpoint.
+
+    Raises:
+        ModelError: the model cannot be loaded, is dense, or its routing cannot be reached.
+        SettingError: an unknown dtype, or both device and device_map.
+        ArtifactError: the embedded model's files can neither be found nor fetched.
+    """
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; choose one of these.")
+    if device is not None and device_map is not None:
+        raise SettingError("Expected device or device_map, got both; device_map already says where each part goes.")
+    name = str(name_or_path)
+    if name == EMBEDDED:
+        from .embedded.builder import build
+
+        source = str(build())
+    else:
+        source = ALIASES.get(name, name)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
+            "access, or a folder written by save_pretrained."
+        ) from error
+    if device is not None:
+        model.to(device)
+    return RoutedModel(model, tokenizer, name=name)
+
+
+@dataclass(eq=False)
+class RoutedModel:
+    """A frozen MoE model whose routing can be read and replaced.
+
+    Attributes:
+        model: the transformers model. tokenizer: its tokenizer. name: how it was asked for.
+        sites: its MoE layers. flops: its matrix sizes.
+        cache_bytes: budget for prefilled prompts that are kept, least recently used first out.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str = ""
+    cache_bytes: int = 2**30
+    sites: tuple[Site, ...] = field(init=False)
+    flops: Flops = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+        self.sites = find_sites(self.model)
+        self.flops = measure(self.model, self.sites)
+        self._states: LRUCache[Prompt, State] = LRUCache(self.cache_bytes, getsizeof=lambda s: s.nbytes)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer.padding_side = "left"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Decoder layer index of each of the L MoE layers."""
+        return tuple(s.layer for s in self.sites)
+
+    @property
+    def n_experts(self) -> int:
+        return self.sites[0].n_experts
+
+    @property
+    def max_length(self) -> int:
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+    # -- prompts ---------------------------------------------------------------------------------------------------
+
+    def encode(self, question: Question, format: str | Format = "cloze") -> Prompt:
+        """The tokens of a question and its options.
+
+        Raises:
+            DataError: longer than the model's context, or an option without tokens.
+        """
+        return as_format(format).prompt(question, self.tokenizer, self.max_length)
+
+    def encode_text(self, text: str) -> Prompt:
+        """The tokens of raw text; a pathway acts on the last one."""
+        return raw_text(text, self.tokenizer, max_length=self.max_length)
+
+    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 16, keep: bool = True) -> list[State]:
+        """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
+        known = {p: self._states[p] for p in prompts if p in self._states}
+        new = sorted({p for p in prompts if p not in known}, key=lambda p: len(p.ids))  # alike lengths, little padding
+        for i in range(0, len(new), batch_size):
+            part = new[i : i + batch_size]
+            known.update(zip(part, prefill(self.model, self.sites, part, self.flops), strict=True))
+        for prompt in new:
+            if keep and known[prompt].nbytes <= self.cache_bytes:
+                self._states[prompt] = known[prompt]
+        return [known[p] for p in prompts]
+
+    def missing(self, prompts: Sequence[Prompt]) -> set[Prompt]:
+        """The prompts that ``prefill`` would have to run."""
+        return {p for p in prompts if p not in self._states}
+
+    # -- what users call -------------------------------------------------------------------------------------------
+
+    def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer") -> Pathway:
+        """The model's own pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
+        states = self.prefill([self.encode_text(t) for t in _listed(text)])
+        own = torch.stack([s.own for s in states])
+        pathway = Pathway(own, own, self.layers, scope)
+        return pathway[0] if isinstance(text, str) else pathway
+
+    def forward(self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None) -> CausalLMOutput:
+        """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros), the last token routed by ω.
+
+        Raises:
+            ShapeError: a routing of another model or another number of samples.
+        """
+        states = self.prefill([self.encode_text(t) for t in _listed(text)])
+        pathway = self._routing(routing, len(states))
+        with torch.no_grad():
+            logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
+            if pathway is not None and pathway.changed().any():
+                for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
+                    batch = collate([states[i]])
+                    with intercepted(self.sites, _rule(batch, pathway[[i]])):
+                        logits[i] = torch.cat([logits[i][:-1], self._tail(batch, pathway[[i]])[0, :1]])
+        width = max(map(len, logits))
+        return CausalLMOutput(
+            logits=torch.stack([torch.nn.functional.pad(x, (0, 0, width - len(x), 0)) for x in logits])
+        )
+
+    def generate(
+        self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
+    ) -> str | list[str]:
+        """Continue texts; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``). Returns the new text only.
+
+        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
+        """
+        texts = _listed(text)
+        pathway = self._routing(routing, len(texts))
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
+        inputs.pop("token_type_ids", None)
+        options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        with self._decoding(pathway):
+            output = self.model.generate(**inputs, **options)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return decoded[0] if isinstance(text, str) else decoded
+
+    def score_choices(
+        self,
+        questions: str | Question | Sequence[str | Question],
+        choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        routing: Pathway | Sequence[Pathway] | None = None,
+        *,
+        format: str | Format = "cloze",
+    ) -> Tensor | list[Tensor]:
+        """Normalised log-likelihood of each choice ``[C]``; a list of them for many questions.
+
+        Args:
+            questions: texts with their ``choices`` beside them, or ``Question`` records that hold them.
+        """
+        asked = as_questions(questions, choices)
+        states = self.prefill([self.encode(q, format) for q in asked])
+        scores = self.choice_scores(states, self._routing(routing, len(states)))
+        return scores[0] if isinstance(questions, str | Question) else scores
+
+    # -- what the remixer calls ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def choice_scores(self, states: Sequence[State], pathway: Pathway | None = None) -> list[Tensor]:
+        """Scores of each state's choices ``[C]``. A sample whose ω is its own keeps the scores of its prefill."""
+        tokens = [s.token_scores for s in states]
+        if pathway is not None:
+            moved = pathway.changed().any(-1).nonzero().squeeze(1).tolist()
+            if moved:
+                batch, part = collate([states[i] for i in moved]), pathway[moved]
+                with intercepted(self.sites, _rule(batch, part)):
+                    new = tail_scores(self.model, self.sites, batch, _first(part.changed()))
+                for i, scores in zip(moved, new.split([len(tokens[i]) for i in moved]), strict=True):
+                    tokens[i] = scores
+        return [_normalised(s, t) for s, t in zip(states, tokens, strict=True)]
+
+    def _tail(self, batch: Batch, pathway: Pathway) -> Tensor:
+        return tail_logits(self.model, self.sites, batch, _first(pathway.changed()))
+
+    @contextmanager
+    def _decoding(self, pathway: Pathway | None) -> Iterator[None]:
+        if pathway is None or not pathway.changed().any():
+            yield
+            return
+        with intercepted(self.sites, DecodingRule(pathway)):
+            yield
+
+    def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
+        """One batched pathway ``[n, L, E]`` from what a user may pass."""
+        if routing is None:
+            return None
+        if isinstance(routing, Pathway):
+            single = (
+                routing
+                if routing.batched
+                else Pathway(routing.weights[None], routing.own[None], routing.layers, routing.scope, routing.top_k)
+            )
+        else:
+            single = stack_pathways(routing)
+        expected = (n, len(self.sites), self.n_experts)
+        if tuple(single.weights.shape) != expected or single.layers != self.layers:
+            raise ShapeError(
+                f"Expected routing (B, L, E) = {expected} for layers {self.layers}, got {tuple(single.weights.shape)} for "
+                f"layers {single.layers}; give one pathway of this model for each text."
+            )
+        return single
+
+
+def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:
+    """One batched pathway of several ``[L, E]``, which must act alike."""
+    parts = list(pathways)
+    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1:
+        raise ShapeError("Expected pathways of one model, scope and top_k in one batch; pass them in separate calls.")
+    weights, own = torch.stack([p.weights for p in parts]), torch.stack([p.own for p in parts])
+    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k)
+
+
+def as_questions(
+    questions: str | Question | Sequence[str | Question], choices: Sequence[str] | Sequence[Sequence[str]] | None
+) -> list[Question]:
+    """Question records of whatever a user passes."""
+    if isinstance(questions, str | Question):
+        return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
+    if choices is None:
+        if not all(isinstance(q, Question) for q in questions):
+            raise SettingError(
+                "Expected choices beside question texts, got none; pass choices=[…] or Question records."
+            )
+        return list(questions)  # type: ignore[arg-type]
+    if len(choices) != len(questions):
+        raise SettingError(f"Expected choices for each of {len(questions)} questions, got {len(choices)} lists.")
+    return [
+        Question(
+            q.id if isinstance(q, Question) else f"question-{i}", q.question if isinstance(q, Question) else q, tuple(c)
+        )
+        for i, (q, c) in enumerate(zip(questions, choices, strict=True))
+    ]
+
+
+def answer_rows(batch: Batch, sample: Tensor, scope: Scope, *, replace: bool = True) -> tuple[Tensor, Tensor]:
+    """For each tail row ``[B * S]``: the sample whose ω replaces its routing, and the one whose Δω shifts it, or -1.
+
+    Args:
+        sample: ``[B]`` whose ω acts on each row of the batch. replace: False shifts the prompt's last token too.
+    """
+    nobody = torch.full_like(batch.positions, -1)
+    last = torch.zeros_like(batch.real)
+    last[:, 0] = True
+    owner = sample[:, None].expand_as(batch.positions)
+    replaced = torch.where(last & replace, owner, nobody)
+    moved = (batch.real if scope == "answer" else last) & (replaced < 0)
+    return replaced.flatten(), torch.where(moved, owner, nobody).flatten()
+
+
+def _rule(batch: Batch, pathway: Pathway) -> PathwayRule:
+    replaced, shifted = answer_rows(batch, torch.arange(len(batch)).to(batch.positions.device), pathway.scope)
+    return PathwayRule(pathway.weights, pathway.own, replaced, shifted, pathway.changed(), top_k=pathway.top_k)
+
+
+def _first(changed: Tensor) -> int:
+    """The first MoE layer that any sample changes, of ``[B, L]``."""
+    return int(changed.any(0).nonzero()[0])
+
+
+def _normalised(state: State, tokens: Tensor) -> Tensor:
+    lengths = torch.tensor(state.prompt.lengths).to(tokens.device)
+    sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option.to(tokens.device), tokens)
+    return sums / lengths
+
+
+def _listed(text: str | Sequence[str]) -> list[str]:
+    return [text] if isinstance(text, str) else list(text)

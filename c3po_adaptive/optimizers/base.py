@@ -1,0 +1,33 @@
+"""The pathway optimizer role: from ω0 to ω, within a selection."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from ..problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PathwayOptimizer(ABC):
+    """Subclasses are frozen dataclasses with a ``name``.
+
+    Attributes:
+        needs_label: True only for upper bounds: such an optimizer is given a ``LabelledProblem``.
+        needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
+    """
+
+    name: ClassVar[str]
+    needs_neighbours: ClassVar[bool] = True
+    needs_label: ClassVar[bool] = False
+
+    @abstractmethod
+    def optimize(self, problem: Problem) -> Tensor:
+        """New weights ``[B, L, E]``.
+
+        Equal to ``problem.own`` outside ``problem.selection.mask``'s layers and for samples without neighbours; every layer
+        keeps its mass (the sum of its weights); inside a selected layer, only selected experts and those the model used
+        itself may be non-zero; zero steps return ``problem.own`` bit for bit.
+        """

@@ -1,0 +1,126 @@
+"""Gradient descent on routing weights, shared by NGD, the oracle and plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..problem import Problem
+from ..routing.mixing import mass, with_mass
+from .simplex import allowed_experts, project
+
+Step = Literal["adam", "sgd"]
+Parametrisation = Literal["projection", "logits"]
+FLOOR = 1e-3  # share of a layer's mass that an unused expert's logit starts from
+
+
+class Coordinates(Protocol):
+    """How weights are written as free numbers."""
+
+    free: Tensor
+
+    def weights(self) -> Tensor: ...
+
+    def settle(self) -> None: ...
+
+
+class Projected:
+    """The weights themselves; after each step the nearest valid ones."""
+
+    def __init__(self, own: Tensor, allowed: Tensor) -> None:
+        self.allowed, self.total = allowed, mass(own)
+        self.free = own.clone().requires_grad_()
+
+    def weights(self) -> Tensor:
+        return self.free
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        moved = self.allowed.any(-1, keepdim=True)
+        self.free.copy_(torch.where(moved, project(self.free, self.allowed, self.total), self.free))
+
+
+class Logits:
+    """ω = ω0 + m (softmax(z) − softmax(z0)): any z is valid, and z0 is ω0 exactly although most of ω0 is zero."""
+
+    def __init__(self, own: Tensor, allowed: Tensor) -> None:
+        self.own, self.allowed, self.total = own, allowed, mass(own)
+        self.start = (own / self.total + FLOOR).log()
+        self.free = self.start.clone().requires_grad_()
+
+    def weights(self) -> Tensor:
+        moved = (self.own + self.total * (self._share(self.free) - self._share(self.start))).clamp_min(0)
+        return torch.where(self.allowed, with_mass(moved, self.total), self.own)
+
+    def _share(self, z: Tensor) -> Tensor:
+        return z.masked_fill(~self.allowed, -torch.inf).softmax(-1).nan_to_num(0.0)
+
+    def settle(self) -> None:
+        return None
+
+
+def descend(
+    loss: Callable[[Tensor], Tensor],
+    problem: Problem,
+    *,
+    steps: int,
+    lr: float,
+    lr_end: float,
+    step: Step = "adam",
+    parametrisation: Parametrisation = "projection",
+    tolerance: float = 0.0,
+    eligible: Tensor | None = None,
+) -> Tensor:
+    """Descend ``loss(weights [B, L, E]) -> [B]`` from ω0 within the selection; returns weights ``[B, L, E]``.
+
+    Args:
+        lr, lr_end: the cosine schedule's ends. step: Adam, or plain gradient steps.
+        tolerance: a sample stops when a step lowers its loss by less than this share of it; 0 never stops early.
+        eligible: ``[B]`` samples that may move at all; default all.
+    """
+    movable = allowed_experts(problem)
+    if eligible is not None:
+        movable = movable & eligible[:, None, None]
+    if steps == 0 or not movable.any():
+        return problem.own
+    coordinates: Coordinates = (Projected if parametrisation == "projection" else Logits)(problem.own, movable)
+    optimizer = (torch.optim.Adam if step == "adam" else torch.optim.SGD)([coordinates.free], lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=lr_end)
+    running, best = movable.any(-1).any(-1), torch.full_like(problem.own[:, 0, 0], torch.inf)
+    for _ in range(steps):
+        values = loss(coordinates.weights())
+        running = running & ~(values.detach() > best * (1 - tolerance)) if tolerance else running
+        if not running.any():
+            break
+        best = torch.minimum(best, values.detach())
+        (coordinates.free.grad,) = torch.autograd.grad(values.sum(), coordinates.free)
+        before = coordinates.free.detach().clone()
+        # an expert outside the selection neither moves nor feeds Adam's moments
+        coordinates.free.grad.mul_(movable)
+        optimizer.step()
+        schedule.step()
+        coordinates.settle()
+        still = (movable.any(-1) & running[:, None]).unsqueeze(-1)
+        with torch.no_grad():
+            coordinates.free.copy_(torch.where(still, coordinates.free, before))
+    return torch.where(movable.any(-1, keepdim=True), coordinates.weights().detach(), problem.own)
+
+
+def check_descent(steps: int, lr: float, lr_end: float, step: str, parametrisation: str, tolerance: float) -> None:
+    """Raise SettingError for settings that no descent can use."""
+    if steps < 0 or int(steps) != steps:
+        raise SettingError(f"Expected steps to be a whole number >= 0, got {steps!r}; the paper uses 10.")
+    if not 0 <= lr_end <= lr:
+        raise SettingError(
+            f"Expected 0 <= lr_end <= lr, got lr={lr!r}, lr_end={lr_end!r}; the paper uses 1e-2 and 1e-5."
+        )
+    if step not in ("adam", "sgd"):
+        raise SettingError(f"Expected step 'adam' or 'sgd', got {step!r}.")
+    if parametrisation not in ("projection", "logits"):
+        raise SettingError(f"Expected parametrisation 'projection' or 'logits', got {parametrisation!r}.")
+    if not 0 <= tolerance < 1:
+        raise SettingError(f"Expected 0 <= tolerance < 1, got {tolerance!r}; 0 never stops early.")

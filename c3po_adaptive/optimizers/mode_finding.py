@@ -1,0 +1,72 @@
+"""Mode finding (mean shift) in pathway space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..kernels.base import Kernel
+from ..kernels.gaussian import Gaussian
+from ..problem import Problem
+from ..retrievers.base import Retriever
+from ..retrievers.faiss_knn import FaissKNN
+from .base import PathwayOptimizer
+from .simplex import toward
+
+
+@dataclass(frozen=True)
+class ModeFinding(PathwayOptimizer):
+    """Move ω towards a mode of the density of successful pathways: ω ← α ω + (1 − α) ω̄, ω̄ = Σ K(ω_i, ω) ω_i / Σ K(ω_i, ω).
+
+    C3PO (arXiv 2504.07964), mode finding: neighbours and kernel in pathway space, over the selected layers, not in input space.
+    """
+
+    steps: int = 5
+    alpha: float = 0.5
+    retriever: Retriever = field(default_factory=lambda: FaissKNN(k=8))
+    kernel: Kernel = field(default_factory=lambda: Gaussian("median"))
+    name: ClassVar[str] = "mode-finding"
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not 0 <= self.alpha <= 1:
+            raise SettingError(f"Expected steps >= 0 and 0 <= alpha <= 1, got {self.steps!r} and {self.alpha!r}.")
+
+    def optimize(self, problem: Problem) -> Tensor:
+        assert problem.selection is not None
+        omega = problem.own.clone()
+        if self.steps == 0 or self.alpha == 1 or len(problem.reference_pathways) == 0:
+            return omega
+        layers = problem.selection.layers
+        for chosen in layers.unique(dim=0):
+            rows = (layers == chosen).all(1).nonzero().squeeze(1)
+            if chosen.any():
+                omega[rows] = self._shift(problem, rows, chosen)
+        return torch.where(layers.unsqueeze(-1), omega, problem.own)
+
+    def _shift(self, problem: Problem, rows: Tensor, chosen: Tensor) -> Tensor:
+        """Mean shift of samples ``rows`` that share the layers ``chosen [L]``; returns ``[r, L, E]``."""
+        references = problem.reference_pathways[:, chosen].flatten(1).double().numpy()
+        index, kernel = self.retriever.fit(references), self.kernel.prepare(references)
+        excluded = [problem.excluded[i] for i in rows.tolist()] if problem.excluded else None
+        full = problem.own.clone()
+        for _ in range(self.steps):
+            here = full[rows][:, chosen].flatten(1).double().numpy()
+            hits = index.search(here, exclude=excluded)
+            means = full.clone()
+            for r, (point, near) in enumerate(zip(here, hits.index, strict=True)):
+                near = near[near >= 0]
+                weights = kernel(point[None], references[near])[0]
+                if weights.sum() > 0:
+                    means[rows[r]] = _mean(problem.reference_pathways, near, weights)
+            full = torch.where(means == full, full, self.alpha * full + (1 - self.alpha) * toward(problem, means))
+        return full[rows]
+
+
+def _mean(pathways: Tensor, rows: np.ndarray, weights: np.ndarray) -> Tensor:
+    share = torch.as_tensor(weights / weights.sum(), dtype=pathways.dtype)
+    return torch.einsum("k,kle->le", share, pathways[torch.as_tensor(rows)])

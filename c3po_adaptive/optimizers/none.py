@@ -1,0 +1,29 @@
+"""No step: the base model, or its core experts mixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from ..errors import SettingError
+from ..problem import Problem
+from .base import PathwayOptimizer
+from .simplex import toward
+
+
+@dataclass(frozen=True)
+class NoStep(PathwayOptimizer):
+    """Controls: ``own`` leaves the model as it is; ``core`` mixes the selected experts by the router, with no step taken."""
+
+    start: Literal["own", "core"] = "own"
+    name: ClassVar[str] = "none"
+    needs_neighbours: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.start not in ("own", "core"):
+            raise SettingError(f"Expected start 'own' or 'core', got {self.start!r}.")
+
+    def optimize(self, problem: Problem) -> Tensor:
+        return problem.own if self.start == "own" else toward(problem, problem.router)

@@ -1,0 +1,58 @@
+"""What a selector or an optimizer may look at: a batch of samples, their neighbours, and a differentiable loss.
+
+A ``Problem`` never holds a test label. The oracle asks for ``LabelledProblem`` by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .types import Neighbours, Selection
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """B samples to be re-mixed together.
+
+    Attributes:
+        own: ``[B, L, E]`` the model's own pathway ω0 of each sample.
+        router: ``[B, L, E]`` the router's full probabilities, which rank the core experts.
+        layers: decoder layer index of each of the L rows.
+        neighbours: retrieved successful references with their kernel weights.
+        neighbour_pathways: ``[B, K, L, E]`` the references' own pathways (zeros where padded).
+        reference_pathways: ``[M, L, E]`` of all successful references, for search in pathway space.
+        loss: ``weights [B, L, E] -> [B]``, the kernel-weighted loss of the neighbours when the sample's ω is put into their
+            forward passes (C3PO, eq. of NGD); differentiable; zero for a sample without neighbours.
+        entropy: ``weights [B, L, E] -> [B]``, entropy of the sample's own distribution over choices; differentiable.
+        generator: the only source of randomness.
+        selection: what may be re-mixed; None while it is being chosen.
+        excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself).
+    """
+
+    own: Tensor
+    router: Tensor
+    layers: tuple[int, ...]
+    neighbours: Neighbours
+    neighbour_pathways: Tensor
+    reference_pathways: Tensor
+    loss: Callable[[Tensor], Tensor]
+    entropy: Callable[[Tensor], Tensor]
+    generator: Generator
+    selection: Selection | None = None
+    excluded: tuple[frozenset[int], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledProblem(Problem):
+    """A problem that also knows the test label, for the oracle and for upper bounds, never for a method.
+
+    Attributes:
+        label_loss: ``weights [B, L, E] -> [B]``, the loss of each sample's own right answer.
+    """
+
+    label_loss: Callable[[Tensor], Tensor] = None  # type: ignore[assignment]

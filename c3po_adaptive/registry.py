@@ -1,0 +1,349 @@
+"""Strategies by name, from the built-ins, installed plugins and plain files; anything doubtful raises.
+
+An experiment must never run a method that nobody chose, so nothing is renamed, skipped or replaced here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from hashlib import blake2b
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import formatannotation, getdoc, isabstract, isclass
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .errors import PluginError, SettingError, UnknownNameError
+from .kernels.base import Kernel, Product, Sum
+from .optimizers.base import PathwayOptimizer
+from .retrievers.base import Retriever
+from .selectors.base import LayerSelector
+
+ROLES: dict[str, tuple[type, str]] = {
+    "optimizer": (PathwayOptimizer, "register_optimizers"),
+    "kernel": (Kernel, "register_kernels"),
+    "retriever": (Retriever, "register_retrievers"),
+    "selector": (LayerSelector, "register_layer_selectors"),
+}
+"""Each role's base class, and the hook that registers its strategies."""
+
+_COMPOSITES: dict[tuple[str, str], type] = {("kernel", cls.name): cls for cls in (Sum, Product)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered strategy class, and the plugin that brought it."""
+
+    role: str
+    cls: Any
+    plugin: str
+
+    @property
+    def name(self) -> str:
+        return str(self.cls.name)
+
+    @property
+    def module(self) -> str:
+        return str(self.cls.__module__)
+
+    @property
+    def doc(self) -> str:
+        """The first line of the class's documentation."""
+        return (getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def origin(self) -> str:
+        return f"{self.module}.{self.cls.__name__} (plugin {self.plugin!r})"
+
+
+class Registry:
+    """Strategies of the plugins that were registered with it; a new one is empty."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._table: dict[tuple[str, str], Entry] = {}
+
+    def register(self, plugin: Any, name: str) -> None:
+        """Add the strategies of a module or object with ``hookimpl`` functions; all of them, or none.
+
+        Raises:
+            PluginError: if it breaks the contract, clashes with a plugin before it, or raises.
+        """
+        if self._manager.has_plugin(name) or self._manager.is_registered(plugin):
+            raise PluginError(f"Expected each plugin once, got {name!r} again; remove one of the two.")
+        try:
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+            self._table |= self._collect(plugin, name)
+        except BaseException as error:
+            self._manager.unregister(name=name)
+            if isinstance(error, pluggy.PluginValidationError):
+                hooks = ", ".join(hook for _, hook in ROLES.values())
+                raise PluginError(
+                    f"Expected the hooks of plugin {name!r} to be among {hooks}, without arguments; got: "
+                    f"{' '.join(str(error).split())}; correct the function's name and arguments."
+                ) from error
+            raise
+
+    def load_file(self, path: str | Path) -> None:
+        """Add the strategies of a plain Python file.
+
+        Raises:
+            PluginError: as for ``register``, and if the file cannot be imported.
+        """
+        file = Path(path).expanduser().resolve()
+        if not (file.is_file() and file.suffix == ".py"):
+            raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
+        # The path is part of the name: two files called alike are two modules.
+        module_name = f"c3po_plugin_{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+        spec = spec_from_file_location(module_name, file)
+        assert spec is not None  # true of every .py file
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        sys.modules[module_name] = module  # dataclasses resolve their annotations there
+        try:
+            spec.loader.exec_module(module)
+            self.register(module, str(file))
+        except Exception as error:
+            del sys.modules[module_name]
+            if isinstance(error, PluginError):
+                raise
+            raise PluginError(_raised(str(file), "while loading", error)) from error
+
+    def load_installed(self) -> None:
+        """Add the plugins of installed packages: the entry points of group ``c3po_adaptive``.
+
+        Raises:
+            PluginError: as for ``register``, and if one cannot be imported.
+        """
+        for point in sorted(entry_points(group=hookspecs.PROJECT)):
+            try:
+                plugin = point.load()
+            except Exception as error:
+                raise PluginError(_raised(f"{point.name} = {point.value}", "while loading", error)) from error
+            self.register(plugin, point.name)
+
+    def names(self, role: str) -> list[str]:
+        """The strategies of a role, sorted; not the composites "sum" and "product", which need parts."""
+        _check_role(role)
+        return sorted(name for r, name in self._table if r == role)
+
+    def get(self, role: str, name: str) -> type[Any]:
+        """The class of that name.
+
+        Raises:
+            UnknownNameError: if there is none; it suggests close names.
+        """
+        if entry := self._table.get((role, name)):
+            return entry.cls  # type: ignore[no-any-return]
+        if composite := _COMPOSITES.get((role, name)):
+            return composite
+        known = self.names(role) + [name for r, name in _COMPOSITES if r == role]
+        raise UnknownNameError(
+            f"Expected a {role} among {', '.join(known) or '(none registered)'}, got {name!r}; "
+            + _suggestion(name, known, "install or load the plugin that brings it.")
+        )
+
+    def create(self, role: str, spec: Any) -> Any:
+        """A strategy from its name, from a mapping of its name and parameters, or as it is if it is one already.
+
+        Parameters that are strategies themselves may be given in the same three ways.
+
+        Raises:
+            UnknownNameError: if there is no strategy of that name.
+            SettingError: if a parameter is unknown, missing or refused.
+        """
+        base = _check_role(role)
+        if isinstance(spec, base):
+            return spec
+        if isinstance(spec, str):
+            spec = {"name": spec}
+        if not (isinstance(spec, Mapping) and isinstance(spec.get("name"), str)):
+            raise SettingError(
+                f'Expected a {role} as a name, a mapping with "name", or a {base.__name__} object, got {spec!r}; '
+                f'write for example {{"name": "{(self.names(role) or [role])[0]}"}}.'
+            )
+        cls = self.get(role, spec["name"])
+        given = {key: value for key, value in spec.items() if key != "name"}
+        parameters = {f.name: f for f in fields(cls) if f.init}
+        if unknown := sorted(given.keys() - parameters, key=str):
+            raise SettingError(
+                f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "
+                f"got {unknown[0]!r}; " + _suggestion(str(unknown[0]), list(parameters), "remove it.")
+            )
+        required = [n for n, f in parameters.items() if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [n for n in required if n not in given]:
+            raise SettingError(
+                f"Expected {role} {cls.name!r} with {', '.join(required)}, got no {', '.join(missing)}; "
+                f'write {{"name": "{cls.name}", "{missing[0]}": ...}}.'
+            )
+        for key, part in _nested_roles(cls).items():
+            if key in given and not (given[key] is None and parameters[key].default is None):
+                given[key] = self.create(part, given[key])
+        return cls(**{key: _immutable(value) for key, value in given.items()})
+
+    @staticmethod
+    def describe(strategy: Any) -> dict[str, Any]:
+        """What identifies a strategy in a record: its name and parameters; ``create`` makes it again from that.
+
+        Fields declared with ``repr=False`` are learned state, not parameters, and left out.
+
+        Raises:
+            SettingError: if a parameter cannot be written as JSON.
+        """
+        description = {"name": strategy.name}
+        for field in fields(strategy):
+            value = getattr(strategy, field.name)
+            if field.repr:
+                description[field.name] = Registry.describe(value) if _is_strategy(value) else value
+        try:
+            return json.loads(json.dumps(description, allow_nan=False))  # type: ignore[no-any-return]
+        except (TypeError, ValueError) as error:
+            raise SettingError(
+                f"Expected parameters of {strategy.name!r} that can be written as JSON, got {description!r} ({error}); "
+                "use numbers, strings and tuples, and declare learned state with field(repr=False)."
+            ) from error
+
+    def table(self) -> list[Entry]:
+        """All that is registered, by role and name."""
+        order = list(ROLES)
+        return sorted(self._table.values(), key=lambda entry: (order.index(entry.role), entry.name))
+
+    def _collect(self, plugin: Any, name: str) -> dict[tuple[str, str], Entry]:
+        """What a plugin registers, checked against the contract and against what is there already."""
+        found: dict[tuple[str, str], Entry] = {}
+        for entry in self._entries(plugin, name):
+            key = (entry.role, entry.name)
+            if key in _COMPOSITES:
+                raise PluginError(f"Expected a name other than the reserved {key[1]!r}, got {entry.origin}; rename it.")
+            if other := self._table.get(key) or found.get(key):
+                raise PluginError(
+                    f"Expected one {entry.role} called {entry.name!r}, got {other.origin} and {entry.origin}; "
+                    "rename one of them, or remove its plugin."
+                )
+            found[key] = entry
+        if not found:
+            raise PluginError(
+                f"Expected plugin {name!r} to register at least one strategy, got none; "
+                f"mark a function such as {ROLES['optimizer'][1]} with @hookimpl and return a list of classes."
+            )
+        return found
+
+    def _entries(self, plugin: Any, name: str) -> Iterator[Entry]:
+        # Hooks are called one plugin at a time, not through manager.hook, to know whose result is wrong.
+        for role, (_, hook) in ROLES.items():
+            implementations = [i for i in getattr(self._manager.hook, hook).get_hookimpls() if i.plugin is plugin]
+            if hasattr(plugin, hook) and not implementations:
+                raise PluginError(
+                    f"Expected {hook} of plugin {name!r} to be marked, got a function that would never be called; "
+                    "write @hookimpl above it."
+                )
+            for implementation in implementations:
+                try:
+                    classes = implementation.function()
+                except Exception as error:
+                    raise PluginError(_raised(name, f"in {hook}", error)) from error
+                if not isinstance(classes, list | tuple):
+                    raise PluginError(
+                        f"Expected {hook} of plugin {name!r} to return a list of classes, got {classes!r}; "
+                        "return [YourClass]."
+                    )
+                for cls in classes:
+                    check_class(role, cls, name)
+                    yield Entry(role, cls, name)
+
+
+def check_class(role: str, cls: Any, plugin: str) -> None:
+    """Refuse what is not a strategy of that role: a concrete frozen dataclass of the base, with a kebab-case name.
+
+    Raises:
+        PluginError: naming the plugin and what to correct.
+    """
+    base = _check_role(role)
+    if not (isclass(cls) and issubclass(cls, base)):
+        raise PluginError(
+            f"Expected {role}s of plugin {plugin!r} to be subclasses of {base.__name__}, got {cls!r}; "
+            "return the class itself, from the hook of its role."
+        )
+    if isabstract(cls):
+        methods = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise PluginError(f"Expected {cls!r} of plugin {plugin!r} to be complete, got no {methods}; write it.")
+    # Looked up on the class alone: a parent's decorator says nothing about the fields added here.
+    if not (is_dataclass(cls) and "__dataclass_params__" in vars(cls) and vars(cls)["__dataclass_params__"].frozen):
+        raise PluginError(
+            f"Expected {cls!r} of plugin {plugin!r} to be a frozen dataclass, got another class; "
+            "decorate it with @dataclass(frozen=True): name and fields identify a run."
+        )
+    name = getattr(cls, "name", None)
+    settable = any(field.name == "name" for field in fields(cls))
+    if settable or not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name)):
+        raise PluginError(
+            f"Expected {cls!r} of plugin {plugin!r} to have a fixed kebab-case name, got "
+            f'{"a field" if settable else repr(name)}; write for example name: ClassVar[str] = "my-method".'
+        )
+
+
+def new_registry(*, installed: bool = True) -> Registry:
+    """A fresh registry with the built-ins and, by default, the plugins of installed packages."""
+    from . import builtin
+
+    registry = Registry()
+    registry.register(builtin, "builtin")
+    if installed:
+        registry.load_installed()
+    return registry
+
+
+@cache
+def default_registry() -> Registry:
+    """The process's registry, built once."""
+    return new_registry()
+
+
+def _check_role(role: str) -> type:
+    if role not in ROLES:
+        raise UnknownNameError(
+            f"Expected a role among {', '.join(ROLES)}, got {role!r}; " + _suggestion(role, list(ROLES), "use one.")
+        )
+    return ROLES[role][0]
+
+
+def _nested_roles(cls: type) -> dict[str, str]:
+    """The fields of a strategy that hold another one, such as a wrapper's, and the role of each."""
+    roles = {base.__name__: role for role, (base, _) in ROLES.items()}
+    # Read, not resolved: a plugin may import what it annotates with for type checkers only.
+    types = {
+        f.name: formatannotation(f.type).strip("'").removesuffix(" | None").rpartition(".")[2] for f in fields(cls)
+    }
+    return {key: roles[hint] for key, hint in types.items() if hint in roles}
+
+
+def _is_strategy(value: Any) -> bool:
+    return isinstance(value, tuple(base for base, _ in ROLES.values()))
+
+
+def _immutable(value: Any) -> Any:
+    """YAML and JSON have no tuples; a frozen dataclass holds no lists."""
+    return tuple(map(_immutable, value)) if isinstance(value, list) else value
+
+
+def _suggestion(name: str, known: list[str], otherwise: str) -> str:
+    close = get_close_matches(name, known, n=3)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else otherwise
+
+
+def _raised(plugin: str, when: str, error: Exception) -> str:
+    return (
+        f"Expected plugin {plugin!r} to work, got {type(error).__name__} {when}: {error}; "
+        "correct the plugin, or remove it."
+    )

@@ -1,0 +1,313 @@
+"""The one orchestrator: prefill → retrieve → weigh → select → optimise → answer."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import DataError, SettingError
+from .kernels.base import Kernel
+from .losses import TailScores, Target, Transfer, entropy, right_answer_loss
+from .models import RoutedModel
+from .optimizers.base import PathwayOptimizer
+from .problem import LabelledProblem, Problem
+from .reference import ReferenceSet
+from .retrievers.base import Index, Retriever
+from .routing.states import Batch, State, collate
+from .selectors.base import LayerSelector
+from .tasks.formats import Format, description
+from .types import Answer, Cost, Neighbours, Pathway, Question, Scope, Selection
+
+if TYPE_CHECKING:
+    from .embedding import Embedder
+
+
+@dataclass(eq=False)
+class Remixer:
+    """Answers questions along re-mixed pathways, with one strategy for each role.
+
+    Attributes:
+        model: the frozen model. references: None only for strategies that use no neighbours.
+        optimizer, kernel, retriever, selector: the strategies. embedder: of retrieval.
+        format: how questions are put. scope: where ω acts. transfer: how it enters a neighbour. target: the neighbours' loss.
+        mix: ``core`` mixes every expert that has weight, ``top-k`` as many as the model itself does; in optimisation and answer.
+        max_similarity: references nearer to the question than this are not used (the paper's contamination filter).
+        seed: of selectors and optimizers that draw.
+    """
+
+    model: RoutedModel
+    references: ReferenceSet | None
+    optimizer: PathwayOptimizer
+    kernel: Kernel
+    retriever: Retriever
+    selector: LayerSelector
+    embedder: Embedder
+    format: str | Format = "cloze"
+    scope: Scope = "answer"
+    transfer: Transfer = "replace"
+    target: Target = "choices"
+    mix: Literal["core", "top-k"] = "core"
+    max_similarity: float = 0.95
+    seed: int = 0
+    _pool: ReferenceSet | None = field(default=None, init=False)
+    _index: Index | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not self.needs_neighbours:
+            return
+        if self.references is None:
+            raise SettingError(
+                f"Expected a reference set for {self.optimizer.name} with {self.selector.name}, got none; pass refset=…"
+            )
+        self.references.check(self.model, self.format)
+        self._pool = self.references.subset(self.references.successes)
+        vectors = self._pool.embeddings.numpy()
+        self._index, self.kernel = self.retriever.fit(vectors), self.kernel.prepare(vectors)
+
+    @property
+    def needs_neighbours(self) -> bool:
+        return self.optimizer.needs_neighbours or self.selector.needs_neighbours
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answer a batch. Labels are looked at only if the optimizer is an upper bound that asks for them."""
+        began = time.perf_counter()
+        states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+        run = self._remix(states, [description(q) for q in questions], questions)
+        scores = self.model.choice_scores(states, run.pathway)
+        seconds = (time.perf_counter() - began) / len(questions)
+        base = self.model.choice_scores(states)
+        return [run.answer(b, scores[b], base[b], seconds, self._pool) for b in range(len(questions))]
+
+    def optimize(self, states: Sequence[State], texts: Sequence[str]) -> Pathway:
+        """The re-mixed pathways ``[B, L, E]`` of prefilled prompts, whose neighbours are those of ``texts``."""
+        return self._remix(states, texts, None).pathway
+
+    def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
+        neighbours, excluded = self._retrieve(texts, questions)
+        tails = self._tails(states, questions, neighbours)
+        own = torch.stack([s.own for s in states])
+        choosing = _Losses(self, tails, own, None)
+        problem = self._problem(states, own, neighbours, excluded, choosing)
+        selection = self.selector.select(problem)
+        _check_selection(selection, problem, self.selector)
+        moving = _Losses(self, tails, own, selection)
+        problem = replace(problem, selection=selection, loss=moving.neighbourhood, entropy=moving.entropy)
+        if self.optimizer.needs_label:
+            problem = LabelledProblem(**vars(problem), label_loss=moving.label)
+        weights = self.optimizer.optimize(problem).detach()
+        pathway = Pathway(weights, own, self.model.layers, self.scope, self._top_k)
+        embedding = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
+        answering = self._answer_flops(states, pathway)
+        costs = [
+            Cost(
+                prefill=state.flops,
+                embedding=embedding[b],
+                references=tails.flops / len(states),
+                attribution=choosing.spent[b].item(),
+                optimisation=moving.spent[b].item(),
+                answer=answering[b],
+            )
+            for b, state in enumerate(states)
+        ]
+        return Remixed(states, pathway, selection, neighbours, costs)
+
+    @property
+    def _top_k(self) -> int | None:
+        return self.model.sites[0].top_k if self.mix == "top-k" else None
+
+    def _retrieve(
+        self, texts: Sequence[str], questions: Sequence[Question] | None
+    ) -> tuple[Neighbours, tuple[frozenset[int], ...]]:
+        """Neighbours with kernel weights, and the reference rows that a sample must not see in pathway space either."""
+        if self._pool is None or self._index is None:
+            nothing = torch.zeros(len(texts), 0)
+            return Neighbours(nothing.long(), nothing, nothing), ()
+        vectors = self.embedder.encode(list(texts))
+        ids = {q.id: i for i, q in enumerate(self._pool.questions)}
+        itself = [{ids[q.id]} if q.id in ids else set() for q in questions] if questions else [set() for _ in texts]
+        hits = self._index.search(vectors, exclude=itself, max_similarity=self.max_similarity)
+        weights = np.zeros(hits.index.shape)
+        for b, row in enumerate(hits.index):
+            near = row[row >= 0]
+            if len(near):
+                values = self.kernel(vectors[b : b + 1], self._pool.embeddings.numpy()[near])[0].clip(0)
+                weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
+        similar = vectors @ self._pool.embeddings.numpy().T > self.max_similarity
+        excluded = tuple(
+            frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
+        )
+        index = torch.from_numpy(hits.index.astype(np.int64))
+        return Neighbours(index, torch.from_numpy(hits.similarity).float(), torch.from_numpy(weights).float()), excluded
+
+    def _tails(self, states: Sequence[State], questions: Sequence[Question] | None, neighbours: Neighbours) -> _Tails:
+        pairs = (neighbours.weight > 0).nonzero()
+        near: list[State] = []
+        flops, answers = 0.0, torch.empty(0, dtype=torch.long)
+        if len(pairs) and self._pool is not None:
+            rows = neighbours.index[pairs[:, 0], pairs[:, 1]].tolist()
+            asked = [self._pool.questions[r] for r in rows]
+            prompts = [self.model.encode(q, self.format) for q in asked]
+            new = self.model.missing(prompts)
+            near = self.model.prefill(prompts)
+            flops = sum({s.prompt: s.flops for s in near if s.prompt in new}.values())
+            answers = torch.tensor([q.answer for q in asked])
+        labels = None if questions is None else [q.answer for q in questions]
+        return _Tails(states, near, pairs[:, 0], neighbours.weight[pairs[:, 0], pairs[:, 1]], answers, labels, flops)
+
+    def _problem(
+        self,
+        states: Sequence[State],
+        own: Tensor,
+        neighbours: Neighbours,
+        excluded: tuple[frozenset[int], ...],
+        losses: _Losses,
+    ) -> Problem:
+        pathways = own.new_zeros(0, *own.shape[1:]) if self._pool is None else self._pool.pathways
+        near = own.new_zeros(*neighbours.index.shape, *own.shape[1:])
+        found = neighbours.index >= 0
+        near[found] = pathways[neighbours.index[found]]
+        seed = zlib.crc32(repr((self.seed, [s.prompt.ids for s in states])).encode())
+        return Problem(
+            own=own,
+            router=torch.stack([s.router for s in states]),
+            layers=self.model.layers,
+            neighbours=neighbours,
+            neighbour_pathways=near,
+            reference_pathways=pathways,
+            loss=losses.neighbourhood,
+            entropy=losses.entropy,
+            generator=torch.Generator().manual_seed(seed),
+            excluded=excluded,
+        )
+
+    def _answer_flops(self, states: Sequence[State], pathway: Pathway) -> list[float]:
+        """The second look at the tail, for samples whose pathway changed (the first is part of the prefill)."""
+        costs = []
+        for state, weights, changed in zip(states, pathway.weights, pathway.changed(), strict=True):
+            first = int(changed.nonzero()[0]) if changed.any() else None
+            rows = len(state.packed.tokens)
+            mixed = {i: rows * max(self.model.sites[0].top_k, int((w > 0).sum())) for i, w in enumerate(weights)}
+            keys = len(state.prompt.ids) - 1 + rows
+            used = {i: n for i, n in mixed.items() if first is not None and i >= first}
+            costs.append(0.0 if first is None else self.model.flops.tail(rows, keys, first, used, backward=False))
+        return costs
+
+
+@dataclass(frozen=True, eq=False)
+class Remixed:
+    """A batch after optimisation."""
+
+    states: Sequence[State]
+    pathway: Pathway
+    selection: Selection
+    neighbours: Neighbours
+    costs: Sequence[Cost]
+
+    def answer(self, b: int, scores: Tensor, base: Tensor, seconds: float, pool: ReferenceSet | None) -> Answer:
+        """Sample b's answer and how it came about."""
+        pathway, changed = self.pathway[b], self.pathway.changed()[b]
+        moved = changed.nonzero().squeeze(1).tolist()
+        experts = {
+            pathway.layers[i]: (pathway.weights[i] != pathway.own[i]).nonzero().squeeze(1).tolist() for i in moved
+        }
+        n = self.neighbours
+        near = [k for k, row in enumerate(n.index[b].tolist()) if row >= 0]
+        return Answer(
+            choice=int(scores.argmax()),
+            scores=tuple(scores.tolist()),
+            base_choice=int(base.argmax()),
+            base_scores=tuple(base.tolist()),
+            pathway=pathway,
+            cost=self.costs[b],
+            base_flops=self.states[b].flops,
+            seconds=seconds,
+            layers=tuple(pathway.layers[i] for i in moved),
+            experts={layer: tuple(ids) for layer, ids in experts.items()},
+            neighbours=tuple(
+                (pool.questions[int(n.index[b, k])].id, n.similarity[b, k].item(), n.weight[b, k].item())
+                for k in near
+                if pool is not None
+            ),
+            layer_scores=() if self.selection.scores is None else tuple(self.selection.scores[b].tolist()),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tails:
+    """What a batch's losses run on: the samples' own tails, and those of all their neighbours in one row."""
+
+    states: Sequence[State]
+    near: Sequence[State]
+    sample: Tensor
+    weight: Tensor
+    answers: Tensor
+    labels: Sequence[int | None] | None
+    flops: float
+
+    @cached_property
+    def own_batch(self) -> Batch:
+        return collate(self.states)
+
+    @cached_property
+    def near_batch(self) -> Batch:
+        return collate(self.near)
+
+
+class _Losses:
+    """The losses of one phase, with every layer acting (selection None) or the selected ones."""
+
+    def __init__(self, remixer: Remixer, tails: _Tails, own: Tensor, selection: Selection | None) -> None:
+        self.remixer, self.tails, self.own = remixer, tails, own
+        everywhere = torch.ones(own.shape[:2], dtype=torch.bool)
+        self.active = everywhere if selection is None else selection.layers
+        self.support = None if selection is None else selection.mask | (own > 0)
+        self.spent = torch.zeros(len(own), dtype=torch.float64)
+
+    def neighbourhood(self, weights: Tensor) -> Tensor:
+        if not self.tails.near or not self.active.any():
+            return (weights * 0).sum((1, 2))
+        t = self.tails
+        scores = self._scores(weights, t.near_batch, t.sample, self.remixer.transfer)
+        losses = right_answer_loss(scores, t.answers, self.remixer.target)
+        return losses.new_zeros(len(self.own)).index_add(0, t.sample, t.weight * losses)
+
+    def label(self, weights: Tensor) -> Tensor:
+        labels = self.tails.labels
+        if labels is None or any(a is None for a in labels):
+            raise DataError(
+                "The oracle expected the answer of every question, got none for some; give labelled questions."
+            )
+        return right_answer_loss(self._own_scores(weights), torch.tensor(labels), self.remixer.target)
+
+    def entropy(self, weights: Tensor) -> Tensor:
+        if not all(s.prompt.options for s in self.tails.states):
+            raise SettingError("Expected questions with choices to take the entropy over, got raw text; use answer().")
+        return entropy(self._own_scores(weights))
+
+    def _own_scores(self, weights: Tensor) -> Tensor:
+        if not self.active.any():
+            return self.tails.own_batch.choice_scores(torch.cat([s.token_scores for s in self.tails.states]))
+        return self._scores(weights, self.tails.own_batch, torch.arange(len(self.own)), "replace")
+
+    def _scores(self, weights: Tensor, batch: Batch, sample: Tensor, transfer: Transfer) -> Tensor:
+        r = self.remixer
+        tail = TailScores(r.model, batch, sample, self.own, self.active, self.support, r.scope, transfer, r._top_k)
+        scores = tail(weights)
+        self.spent += tail.spent
+        return scores
+
+
+def _check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:
+    if selection.mask.shape != problem.own.shape or selection.mask.dtype != torch.bool:
+        raise SettingError(
+            f"Expected selector {selector.name!r} to return a bool mask (B, L, E) = {tuple(problem.own.shape)}, got "
+            f"{selection.mask.dtype} {tuple(selection.mask.shape)}."
+        )

@@ -1,0 +1,220 @@
+"""Plots as inline SVG that follows the page: text in its colour and font, series in its CSS variables.
+
+Matplotlib knows no CSS, so each colour is drawn as a marker value that is replaced in the SVG text. Figures are small
+(about 430 px), so that a narrow screen shows them at nearly full size.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, Any]
+"""A row of ``summary.json`` with its ``role``."""
+
+COLOURS = {
+    "text": "#010101",
+    "grid": "#010102",
+    "base": "#010103",
+    "control": "#010104",
+    "oracle": "#010105",
+    "method": "#010106",
+    "up": "#010107",
+    "down": "#010108",
+}
+
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
+    "svg.hashsalt": "c3po",  # same records, same bytes
+    "text.parse_math": False,  # a $ in an arm's name is a $
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "text.color": COLOURS["text"],
+    "axes.labelcolor": COLOURS["text"],
+    "xtick.color": COLOURS["text"],
+    "ytick.color": COLOURS["text"],
+    "axes.edgecolor": COLOURS["grid"],
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "ytick.major.size": 0,
+    "xtick.major.size": 0,
+}
+
+WIDTH = 4.6
+LINE = 0.3
+"""Inches: of a figure, and of one arm's line in it."""
+
+
+def gains(rows: Sequence[Row]) -> str:
+    """Each arm's gain over base with its interval."""
+    rows = _others(rows)
+    with _style():
+        figure, axes = _by_arm(rows, "points over base, 95 % interval")
+        axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
+        for y, row in enumerate(rows):
+            colour = COLOURS[row["role"]]
+            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, linewidth=2, solid_capstyle="round")
+            axes.plot(row["gain"], y, "o", color=colour, markersize=6)
+            # In a column of its own: on the line it would be struck through.
+            axes.annotate(
+                f"{row['gain']:+.1f}".replace("-", "−"),
+                (1.02, y),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                size=8,
+            )
+        return _svg(figure, "Gain of each arm over base, in points, with 95 % interval")
+
+
+def flips(rows: Sequence[Row]) -> str:
+    """Answers that became right (to the right) and wrong (to the left)."""
+    rows = _others(rows)
+    with _style():
+        figure, axes = _by_arm(rows, "questions: ← became wrong · became right →")
+        up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
+        lines = range(len(rows))
+        bars = [
+            axes.barh(lines, up, height=0.6, color=COLOURS["up"]),
+            axes.barh(lines, [-d for d in down], height=0.6, color=COLOURS["down"]),
+        ]
+        for bar, counts in zip(bars, (up, down), strict=True):
+            axes.bar_label(bar, [str(c) if c else "" for c in counts], padding=3, size=8)
+        axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
+        axes.margins(x=0.12)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
+        _whole_numbers(axes)
+        return _svg(figure, "Number of questions that each arm flipped to right and to wrong")
+
+
+def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, str]) -> str:
+    """How often each decoder layer was re-mixed, one small histogram an arm.
+
+    Args:
+        chosen: layers of each sample, by arm; arms that re-mix none are left out.
+        roles: of the arms.
+    """
+    shares = {
+        arm: {layer: 100 * n / len(samples) for layer, n in Counter(x for sample in samples for x in sample).items()}
+        for arm, samples in chosen.items()
+        if any(samples)
+    }
+    if not shares:
+        return ""
+    with _style():
+        figure, every = _figure(0.5 + 0.6 * len(shares), len(shares))
+        for axes, (arm, share) in zip(every, shares.items(), strict=True):
+            axes.bar(list(share), list(share.values()), color=COLOURS[roles[arm]], width=0.75)
+            axes.set_ylim(0, 100)
+            axes.set_yticks([0, 100], ["0", "100 %"], size=7)
+            axes.set_title(arm, loc="left", size=9, pad=2)
+        every[-1].set_xlabel("decoder layer")
+        _whole_numbers(every[-1])
+        return _svg(figure, "Share of questions for which each decoder layer was re-mixed, by arm")
+
+
+def costs(rows: Sequence[Row]) -> str:
+    """Accuracy against cost; names stand in a column at the right, so that near points keep theirs readable."""
+    with _style():
+        figure, (axes,) = _figure(max(2.4, LINE * len(rows) + 0.8))
+        x, y = [r["cost"]["total"] for r in rows], [r["accuracy"] for r in rows]
+        axes.scatter(x, y, s=36, color=[COLOURS[r["role"]] for r in rows], zorder=3)
+        if max(x) > 8 * min(x):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("cost of an answer, in base forwards")
+        axes.set_ylabel("accuracy, %")
+        axes.grid(True)
+        axes.margins(0.08)
+        low, high = axes.get_ylim()
+        places = _apart([(v - low) / (high - low) for v in y], 1 / len(rows))
+        for i, place in enumerate(places):
+            axes.annotate(
+                rows[i]["arm"],
+                (x[i], y[i]),
+                (1.05, place),
+                textcoords="axes fraction",
+                va="center",
+                size=8,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": COLOURS["base"],
+                    "linewidth": 0.5,
+                    "shrinkB": 4,
+                    "relpos": (0, 0.5),
+                },
+            )
+        return _svg(figure, "Accuracy of each arm against its cost in base forwards")
+
+
+def _apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Heights in 0 to 1, near the wanted ones, in their order, and at least ``gap`` apart."""
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    places, floor, ceiling = list(wanted), 0.0, 1.0
+    for i in order:
+        places[i] = max(places[i], floor)
+        floor = places[i] + gap
+    for i in reversed(order):
+        places[i] = min(places[i], ceiling)
+        ceiling = places[i] - gap
+    return places
+
+
+def _others(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["role"] != "base"]
+
+
+def _style() -> Any:
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
+def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    # Figure rather than pyplot: no global state, no display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+
+
+def _by_arm(rows: Sequence[Row], label: str) -> tuple[Figure, Axes]:
+    figure, (axes,) = _figure(0.7 + LINE * max(len(rows), 1))
+    axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.7)  # first arm on top
+    axes.set_xlabel(label)
+    axes.grid(True, axis="x")
+    return figure, axes
+
+
+def _whole_numbers(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The bare ``<svg>`` element: inside HTML it needs no prologue, metadata or namespaces."""
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"), None)
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text, count=1
+    )
+    text = re.sub(r" id=\"(figure|axes|patch|line2d|text|matplotlib)[^\"]*\"", "", text)  # repeated over figures
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    return re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", text)

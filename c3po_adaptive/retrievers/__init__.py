@@ -1,0 +1,8 @@
+"""Retrievers: which references are neighbours. Each loads FAISS when it is first fitted."""
+
+from .base import Hits, Index, Retriever
+from .faiss_knn import FaissKNN
+from .faiss_radius import FaissRadius
+from .random import RandomNeighbours
+
+__all__ = ["FaissKNN", "FaissRadius", "Hits", "Index", "RandomNeighbours", "Retriever"]

@@ -1,0 +1,50 @@
+"""The retriever role: which references are neighbours."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.base import Array
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Neighbours of each query, nearest first, short rows padded with -1: ``index [B, K]``, ``similarity [B, K]``."""
+
+    index: NDArray[np.int64]
+    similarity: Array
+
+
+class Index(ABC):
+    """A retriever fitted to vectors ``[N, D]``; built by ``Retriever.fit``."""
+
+    @abstractmethod
+    def search(
+        self,
+        queries: Array,
+        *,
+        exclude: Sequence[Collection[int]] | None = None,
+        max_similarity: float = 1.0,
+    ) -> Hits:
+        """Neighbours of ``queries [B, D]`` by cosine similarity.
+
+        Args:
+            exclude: for each query, rows that must not be returned (the query itself, when it is a reference).
+            max_similarity: rows more similar than this are left out: the contamination filter (C3PO uses 0.95).
+        """
+
+
+class Retriever(ABC):
+    """Finds neighbours; subclasses are frozen dataclasses with a ``name`` and how many (or how near) as a field."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, vectors: Array) -> Index:
+        """An index over ``vectors [N, D]``, in embedding space or, for mode finding, in pathway space."""

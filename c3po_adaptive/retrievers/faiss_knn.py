@@ -1,0 +1,25 @@
+"""The k nearest references, the paper's default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..checks import check_number
+from ..kernels.base import Array
+from .base import Retriever
+from .exact import ExactIndex
+
+
+@dataclass(frozen=True)
+class FaissKNN(Retriever):
+    """The ``k`` references of the highest cosine similarity, exactly."""
+
+    k: int = 3
+    name: ClassVar[str] = "faiss-knn"
+
+    def __post_init__(self) -> None:
+        check_number(self, "k", at_least=1, whole=True)
+
+    def fit(self, vectors: Array) -> ExactIndex:
+        return ExactIndex.build(vectors, self.k)

@@ -1,0 +1,32 @@
+"""The references within a radius: many where they are dense, none where a sample is alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..checks import check_number
+from ..kernels.base import Array
+from .base import Retriever
+from .exact import ExactIndex
+
+
+@dataclass(frozen=True)
+class FaissRadius(Retriever):
+    """The references in the ε-ball: at a cosine distance (1 - similarity) of at most ``epsilon``.
+
+    Attributes:
+        epsilon: between 0 (the same direction) and 2 (all).
+        limit: at most this many, the nearest: each costs a forward pass a step.
+    """
+
+    epsilon: float = 0.5
+    limit: int = 16
+    name: ClassVar[str] = "faiss-radius"
+
+    def __post_init__(self) -> None:
+        check_number(self, "epsilon", at_least=0, at_most=2)
+        check_number(self, "limit", at_least=1, whole=True)
+
+    def fit(self, vectors: Array) -> ExactIndex:
+        return ExactIndex.build(vectors, self.limit, floor=1.0 - self.epsilon)

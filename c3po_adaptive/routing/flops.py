@@ -1,0 +1,86 @@
+"""FLOPs of what is really run, counted from the model's own weights. A multiply-add is two.
+
+Matrix products are counted, as ``torch.utils.flop_counter`` does; norms, softmax and activations are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from .sites import Site, decoder_layers
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Matrix sizes of a model.
+
+    Attributes:
+        linear: per decoder layer, weights that every token meets outside routed experts (router included).
+        expert: per decoder layer, weights of one routed expert (0 in a dense layer).
+        attention: query heads times head dimension. head: weights of the language-model head.
+        top_k: experts a token uses. sites: decoder layer of each MoE layer.
+    """
+
+    linear: tuple[int, ...]
+    expert: tuple[int, ...]
+    attention: int
+    head: int
+    top_k: int
+    sites: tuple[int, ...]
+
+    def forward(self, tokens: float, keys: float, start: int = 0, mixed: float | None = None) -> float:
+        """Decoder layers from ``start`` on, for so many tokens that each see ``keys`` keys and mix ``mixed`` experts."""
+        experts = self.top_k if mixed is None else mixed
+        weights = sum(self.linear[start:]) + experts * sum(self.expert[start:])
+        layers = len(self.linear) - start
+        return 2 * tokens * weights + 4 * tokens * keys * self.attention * layers
+
+    def logits(self, rows: float) -> float:
+        """The language-model head on so many rows."""
+        return 2 * rows * self.head
+
+    def prefill(self, past: int, tail: int) -> float:
+        """A prompt of ``past`` tokens before its last one, and a tail of ``tail`` tokens, with the head on the tail."""
+        return self.forward(past, past) + self.forward(tail, past + tail) + self.logits(tail)
+
+    def tail(self, rows: float, keys: float, site: int, mixed: Mapping[int, float], backward: bool) -> float:
+        """A tail of so many rows from MoE layer number ``site`` on; with the way back to ω if ``backward``.
+
+        The way back multiplies by each weight once more (parameters are frozen) and by each attention product twice; it ends
+        at the experts of the first layer, whose input ω does not change.
+
+        Args:
+            mixed: for each MoE layer number, how many (row, expert) pairs are run.
+        """
+        start = self.sites[site]
+        experts = {self.sites[i]: 2 * n * self.expert[self.sites[i]] for i, n in mixed.items()}
+        there = 2 * rows * sum(self.linear[start:]) + sum(experts.values()) + self.logits(rows)
+        layers = len(self.linear) - start
+        there += 4 * rows * keys * self.attention * layers
+        if not backward:
+            return there
+        above = 2 * rows * sum(self.linear[start + 1 :]) + sum(v for i, v in experts.items() if i > start)
+        return there + above + 8 * rows * keys * self.attention * (layers - 1) + self.logits(rows)
+
+
+def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
+    """Read the sizes off a model."""
+    layers = decoder_layers(model)
+    experts = {id(p) for s in sites for p in s.experts.parameters()}
+    per_expert = {s.layer: sum(p[0].numel() for p in s.experts.parameters() if p.ndim == 3) for s in sites}
+    config = model.config.get_text_config()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Linear)
+    return Flops(
+        tuple(sum(p.numel() for p in layer.parameters() if p.ndim == 2 and id(p) not in experts) for layer in layers),
+        tuple(per_expert.get(i, 0) for i in range(len(layers))),
+        config.num_attention_heads * head_dim,
+        head.weight.numel(),
+        sites[0].top_k,
+        tuple(s.layer for s in sites),
+    )

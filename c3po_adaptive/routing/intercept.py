@@ -1,0 +1,130 @@
+"""Read and replace routing, for as long as a ``with`` block lasts.
+
+Everything happens at one place, the call ``experts(hidden, index, weights)``. A *rule* sees what the router chose and may
+give other experts and weights for some rows. Rows it does not name keep the model's own output, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .mixing import dense
+from .sites import Site, router_logits
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Other routing for some rows: ``rows [r]`` (None: all), ``index [r, n]``, ``weights [r, n]``."""
+
+    rows: Tensor | None
+    index: Tensor
+    weights: Tensor
+
+
+class Rule(Protocol):
+    """What to do with the routing of one MoE layer."""
+
+    def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
+        """Args: ``position`` in ``0 … L-1`` of the MoE layer; ``index``, ``weights`` ``[R, k]`` chosen by the router."""
+
+
+@contextmanager
+def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
+    """Route by ``rule`` inside the block; afterwards the model is as it was, also after an exception.
+
+    Raises:
+        ModelError: on leaving, if no experts module was called: the routing was not replaced (``torch.compile``?).
+    """
+    fired = 0
+
+    def before(position: int, site: Site) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
+            nonlocal fired
+            fired += 1
+            hidden, index, weights = args
+            change = rule(position, index, weights)
+            pending[position] = change if change is not None and change.rows is not None else None
+            if change is None or change.rows is not None:
+                return None
+            return hidden, change.index, change.weights.to(weights.dtype)
+
+        return hook
+
+    def after(position: int, site: Site) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor], output: Tensor) -> Tensor | None:
+            change = pending.pop(position, None)
+            if change is None or change.rows is None:
+                return None
+            hidden, _, weights = args
+            new = type(module).forward(module, hidden[change.rows], change.index, change.weights.to(weights.dtype))
+            return output.index_copy(0, change.rows, new.to(output.dtype))
+
+        return hook
+
+    pending: dict[int, Change | None] = {}
+    with ExitStack() as stack:
+        for position, site in enumerate(sites):
+            for handle in (
+                site.experts.register_forward_pre_hook(before(position, site)),
+                site.experts.register_forward_hook(after(position, site)),
+            ):
+                stack.callback(handle.remove)
+        yield
+    if not fired:
+        raise ModelError(
+            "Expected the model to call its experts while routing was replaced, but no hook fired: "
+            "run the model inside the block, and uncompiled (torch.compile ignores hooks added later)."
+        )
+
+
+@dataclass(eq=False)
+class Recording:
+    """What the routers chose during a ``recorded`` block, one entry a call and layer.
+
+    Attributes:
+        weights: per layer ``[R, E]`` the mixing weights really used.
+        probabilities: per layer ``[R, E]`` the softmax of the router's logits.
+    """
+
+    weights: dict[int, Tensor] = field(default_factory=dict)
+    probabilities: dict[int, Tensor] = field(default_factory=dict)
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """Weights and probabilities ``[R, L, E]`` of the last call."""
+        order = sorted(self.weights)
+        return torch.stack([self.weights[i] for i in order], 1), torch.stack([self.probabilities[i] for i in order], 1)
+
+
+@contextmanager
+def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
+    """Read the routing of every token that passes inside the block."""
+    recording = Recording()
+
+    def on_experts(position: int, site: Site) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> None:
+            recording.weights[position] = dense(args[1], args[2], site.n_experts)
+
+        return hook
+
+    def on_router(position: int, site: Site) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            recording.probabilities[position] = router_logits(output, site.n_experts).float().softmax(-1)
+
+        return hook
+
+    with ExitStack() as stack:
+        for position, site in enumerate(sites):
+            stack.callback(site.experts.register_forward_pre_hook(on_experts(position, site)).remove)
+            stack.callback(site.router.register_forward_hook(on_router(position, site)).remove)
+        yield recording
+    if len(recording.weights) != len(sites):
+        raise ModelError(
+            f"Expected routing of {len(sites)} MoE layers, read {len(recording.weights)}; was the model run?"
+        )

@@ -1,0 +1,70 @@
+"""The paper's setting: the same layers for every question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from ..errors import SettingError
+from ..problem import Problem
+from ..routing.mixing import core
+from ..types import Selection
+from .base import LayerSelector
+
+
+@dataclass(frozen=True)
+class Fixed(LayerSelector):
+    """``n`` layers at one end (or the middle, or a list of decoder layers), and the router's top ``experts`` in each.
+
+    C3PO (arXiv 2504.07964) takes the last five layers and the top-20 core experts.
+    """
+
+    layers: Literal["last", "first", "middle", "all"] | tuple[int, ...] = "last"
+    n: int = 5
+    experts: int = 20
+    name: ClassVar[str] = "fixed"
+    needs_neighbours: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, list):  # a list is what YAML gives
+            object.__setattr__(self, "layers", tuple(self.layers))
+        if isinstance(self.layers, str) and self.layers not in ("last", "first", "middle", "all"):
+            raise SettingError(f"Expected layers last, first, middle, all or a list, got {self.layers!r}.")
+        if self.n < 0 or self.experts < 1:
+            raise SettingError(f"Expected n >= 0 layers and experts >= 1, got n={self.n!r}, experts={self.experts!r}.")
+
+    def select(self, problem: Problem) -> Selection:
+        chosen = torch.zeros(len(problem.layers), dtype=torch.bool)
+        chosen[self._positions(problem.layers)] = True
+        mask = core(problem.router, check_experts(self.experts, problem)) & chosen[None, :, None]
+        return Selection(mask)
+
+    def _positions(self, layers: tuple[int, ...]) -> list[int]:
+        if isinstance(self.layers, tuple):
+            missing = sorted(set(self.layers) - set(layers))
+            if missing:
+                raise SettingError(f"Expected layers among the MoE layers {layers}, got {missing}.")
+            return [layers.index(x) for x in self.layers]
+        count = len(layers) if self.layers == "all" else check_layers(self.n, problem_layers=layers)
+        first = {"last": len(layers) - count, "middle": (len(layers) - count) // 2}.get(self.layers, 0)
+        return list(range(first, first + count))
+
+
+def check_layers(n: int, problem_layers: tuple[int, ...]) -> int:
+    """``n``, or SettingError if the model has fewer MoE layers."""
+    if n > len(problem_layers):
+        raise SettingError(
+            f"Expected at most {len(problem_layers)} layers (the model's MoE layers), got {n}; ask for fewer."
+        )
+    return n
+
+
+def check_experts(n: int, problem: Problem) -> int:
+    """``n``, or SettingError if a layer has fewer experts."""
+    if n > problem.own.shape[-1]:
+        raise SettingError(
+            f"Expected at most {problem.own.shape[-1]} experts (all of a layer), got {n}; ask for fewer."
+        )
+    return n

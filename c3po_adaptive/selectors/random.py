@@ -1,0 +1,34 @@
+"""The control for every layer selector: random layers of the same number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ..errors import SettingError
+from ..problem import Problem
+from ..routing.mixing import core
+from ..types import Selection
+from .base import LayerSelector
+from .fixed import check_experts, check_layers
+
+
+@dataclass(frozen=True)
+class RandomLayers(LayerSelector):
+    """``n`` layers drawn anew for each sample, and the router's top ``experts`` in each."""
+
+    n: int = 5
+    experts: int = 20
+    name: ClassVar[str] = "random"
+    needs_neighbours: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.n < 0 or self.experts < 1:
+            raise SettingError(f"Expected n >= 0 layers and experts >= 1, got n={self.n!r}, experts={self.experts!r}.")
+
+    def select(self, problem: Problem) -> Selection:
+        count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)
+        draw = torch.rand(problem.own.shape[:2], generator=problem.generator)
+        return Selection(core(problem.router, experts) & core(draw, count).unsqueeze(-1))

@@ -1,0 +1,232 @@
+"""How a question is put to the model: as text (``render``), then as tokens (``encode``)."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from ..errors import DataError, ModelError, SettingError, UnknownNameError
+from ..types import Prompt, Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Normalise = Literal["tokens", "characters", "none"]
+"""What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
+
+# A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
+_BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A question as text: the prompt, and what each choice adds to it."""
+
+    prompt: str
+    options: tuple[str, ...]
+
+
+class Format(ABC):
+    """A way to ask; subclasses are frozen dataclasses with a ``name``.
+
+    Attributes:
+        normalise: see ``Normalise``.
+        shots: solved examples in the same format, put in front (in-context learning).
+    """
+
+    name: ClassVar[str]
+    normalise: Normalise
+    shots: tuple[Question, ...]
+
+    def __post_init__(self) -> None:
+        _length(self.normalise)  # refuses an unknown one
+        for shot in self.shots:
+            if shot.answer is None or not 0 <= shot.answer < len(shot.choices):
+                raise DataError(f"Expected solved examples as shots, got {shot.id!r} with the answer {shot.answer!r}.")
+
+    def render(self, question: Question) -> Rendered:
+        """The question as text, after the shots, which a blank line separates."""
+        if not question.choices:
+            raise DataError(
+                f"Expected a question with choices, got none in {question.id!r}; see raw_text for bare text."
+            )
+        own = self._alone(question)
+        return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
+
+    def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
+        """The question as tokens."""
+        return encode(self.render(question), tokenizer, self.normalise, max_length=max_length)
+
+    def open_prompt(self, text: str) -> str:
+        """The prompt of a question without choices, after the shots."""
+        return "".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + f"Question: {text}\nAnswer:"
+
+    @abstractmethod
+    def _alone(self, question: Question) -> Rendered:
+        """The question without shots."""
+
+    def _solved(self, shot: Question) -> str:
+        rendered = self._alone(shot)
+        return rendered.prompt + rendered.options[shot.answer or 0]
+
+
+@dataclass(frozen=True)
+class Cloze(Format):
+    """Each choice is scored as the text that follows the question; the choices do not see each other.
+
+    A sentence with one blank to be filled is cut there: each option is its choice and the rest of the sentence, so that
+    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands.
+    """
+
+    normalise: Normalise = "tokens"
+    shots: tuple[Question, ...] = ()
+    name: ClassVar[str] = "cloze"
+
+    def _alone(self, question: Question) -> Rendered:
+        if question.task == "hellaswag":
+            return Rendered(question.question, _continuations(question, ""))
+        blanks = [*_BLANK.finditer(question.question)]
+        before = question.question[: blanks[0].start()].rstrip() if len(blanks) == 1 else ""
+        if before:
+            return Rendered(before, _continuations(question, question.question[blanks[0].end() :]))
+        return Rendered(f"Question: {question.question}\nAnswer:", _continuations(question, ""))
+
+
+@dataclass(frozen=True)
+class Letter(Format):
+    """The choices are listed with letters, and the letters are scored."""
+
+    shots: tuple[Question, ...] = ()
+    normalise: Normalise = field(default="none", init=False)
+    name: ClassVar[str] = "letter"
+
+    def _alone(self, question: Question) -> Rendered:
+        count = len(question.choices)
+        if count > len(ascii_uppercase):
+            raise DataError(
+                f"Expected at most 26 choices for letters, got {count} in {question.id!r}; use the cloze format."
+            )
+        listed = "".join(
+            f"{letter}. {choice}\n" for letter, choice in zip(ascii_uppercase, question.choices, strict=False)
+        )
+        options = tuple(f" {letter}" for letter in ascii_uppercase[:count])
+        return Rendered(f"Question: {question.question}\n{listed}Answer:", options)
+
+
+def format_by_name(name: str, **settings: Any) -> Format:
+    """``cloze`` or ``letter``, with the settings of its class."""
+    formats: dict[str, Callable[..., Format]] = {"cloze": Cloze, "letter": Letter}
+    if name not in formats:
+        close = get_close_matches(name, formats, n=1)
+        hint = f"did you mean {close[0]}?" if close else "choose one of these."
+        raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
+    try:
+        return formats[name](**settings)
+    except TypeError as error:
+        raise SettingError(f"Expected settings of the format {name!r}, got {', '.join(settings)}: {error}.") from error
+
+
+def as_format(spec: str | Mapping[str, Any] | Format) -> Format:
+    """A format of its name, of a mapping ``{"name": …, **settings}``, or as it is."""
+    if isinstance(spec, Format):
+        return spec
+    if isinstance(spec, str):
+        return format_by_name(spec)
+    return format_by_name(**spec)
+
+
+def description(question: Question) -> str:
+    """The text that is embedded for retrieval: the question without its choices.
+
+    The paper embeds the description of the task; options would pull together questions that share wrong answers.
+    """
+    return question.question
+
+
+def encode(
+    rendered: Rendered,
+    tokenizer: PreTrainedTokenizerBase,
+    normalise: Normalise = "tokens",
+    *,
+    max_length: int | None = None,
+) -> Prompt:
+    """Tokens of the prompt and of each option that may follow it.
+
+    Prompt and option are tokenised together, and what follows the prompt's own tokens is the option. Where a token
+    would reach over the boundary, the option is tokenised alone, without special tokens: merging would change the
+    prompt, which must be one for all options.
+
+    Args:
+        max_length: the model's context; the tokenizer's ``model_max_length`` if None.
+    """
+    ids = _ids(rendered.prompt, tokenizer)
+    options = tuple(_continuation(ids, rendered.prompt, option, tokenizer) for option in rendered.options)
+    _check_length(len(ids), max(map(len, options), default=0), tokenizer, max_length)
+    return Prompt(ids, options, tuple(map(_length(normalise), rendered.options, options)))
+
+
+def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Prompt:
+    """A bare text as a prompt, exactly the tokens that the tokenizer gives, without options."""
+    ids = _ids(text, tokenizer)
+    _check_length(len(ids), 0, tokenizer, max_length)
+    return Prompt(ids)
+
+
+def _continuations(question: Question, rest: str) -> tuple[str, ...]:
+    return tuple(f" {choice}{rest}" for choice in question.choices)
+
+
+def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The text's tokens with the special ones in front of it (BOS, where the model has one)."""
+    plain = _tokenise(text, tokenizer, special=False)
+    if not (text.strip() and plain):
+        raise DataError(f"Expected a text with at least one token, got {text!r}; give the model something to read.")
+    ids = _tokenise(text, tokenizer, special=True)
+    if ids[-len(plain) :] != plain:
+        raise ModelError(
+            f"Expected a tokenizer that puts special tokens only before a text, got {ids} for {plain}; "
+            "load it with add_eos_token=False, as an answer is to follow."
+        )
+    return ids
+
+
+def _continuation(
+    ids: tuple[int, ...], prompt: str, option: str, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    joint = _tokenise(prompt + option, tokenizer, special=True)
+    joined = len(joint) > len(ids) and joint[: len(ids)] == ids
+    tokens = joint[len(ids) :] if joined else _tokenise(option, tokenizer, special=False)
+    if not (option.strip() and tokens):
+        raise DataError(
+            f"Expected an option with at least one token, got {option!r} after {prompt[-40:]!r}; fill it in."
+        )
+    return tokens
+
+
+def _tokenise(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
+    # verbose=False: lengths are checked here, with an error, so the tokenizer's own remark on them is not wanted.
+    return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+def _check_length(prompt: int, option: int, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+    limit = tokenizer.model_max_length if max_length is None else max_length
+    if prompt + option > limit:
+        raise DataError(
+            f"Expected at most {limit} tokens, the model's context, got {prompt} of the prompt and {option} of the "
+            f"longest option ({prompt + option}); shorten the text or use fewer shots."
+        )
+
+
+def _length(normalise: Normalise) -> Callable[[str, tuple[int, ...]], float]:
+    if normalise == "tokens":
+        return lambda option, tokens: float(len(tokens))
+    if normalise == "characters":
+        return lambda option, tokens: float(len(option.strip()))
+    if normalise == "none":
+        return lambda option, tokens: 1.0
+    raise SettingError(f"Expected normalise to be one of {get_args(Normalise)}, got {normalise!r}.")

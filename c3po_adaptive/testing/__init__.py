@@ -1,0 +1,22 @@
+"""Contract suites that every strategy runs, the package's own and plugins' alike, and toys to run them on.
+
+Register it for pytest's assertion messages: ``pytest.register_assert_rewrite("c3po_adaptive.testing")`` in conftest.py.
+"""
+
+from .kernels import KernelContract
+from .models import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+from .optimizers import OptimizerContract
+from .retrievers import RetrieverContract
+from .selectors import SelectorContract
+from .toy import toy_problem
+
+__all__ = [
+    "KernelContract",
+    "OptimizerContract",
+    "RetrieverContract",
+    "SelectorContract",
+    "tiny_moe",
+    "tiny_tokenizer",
+    "toy_problem",
+    "write_tiny_checkpoint",
+]

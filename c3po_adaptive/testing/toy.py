@@ -1,0 +1,103 @@
+"""A problem whose losses are quadratics of the weights: no model, and a minimum that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from ..errors import ShapeError
+from ..problem import LabelledProblem, Problem
+from ..types import Neighbours, Selection
+
+
+def toy_problem(
+    B: int = 3,
+    L: int = 6,
+    E: int = 24,
+    K: int = 3,
+    seed: int = 0,
+    *,
+    top_k: int = 4,
+    core: int = 8,
+    references: int = 10,
+    selected: Collection[int] | None = (),
+    alone: Collection[int] = (),
+    only: int | None = None,
+    labelled: bool = False,
+) -> Problem:
+    """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalising them.
+
+    ``loss`` is half the squared distance to the neighbours' pathways, weighted as they are; ``entropy`` and
+    ``label_loss`` are half the squared distance to hidden pathways of their own.
+
+    Args:
+        seed: settles every number, and the problem's generator.
+        core: how many experts of a selected layer may be re-mixed, the first by router probability.
+        references: how many reference pathways there are.
+        selected: which of the L rows may be re-mixed; by default the last two, None for a problem without selection.
+        alone: samples without any neighbour.
+        only: keep this sample alone, with the numbers that it has in the batch.
+        labelled: add the label's loss, which makes it a ``LabelledProblem``.
+    """
+    source = Generator().manual_seed(seed)
+    kept = slice(None) if only is None else slice(only, only + 1)
+
+    def pathways(*shape: int) -> tuple[Tensor, Tensor]:
+        router = (2 * torch.randn(*shape, E, generator=source)).softmax(-1)
+        used = torch.zeros_like(router).scatter(-1, router.topk(top_k, -1).indices, 1.0)
+        return router, router * used
+
+    router, own = pathways(B, L)
+    pool = pathways(references, L)[1]
+    targets = [pathways(B, L)[1] for _ in range(2)]
+    index = torch.stack([torch.randperm(references, generator=source)[:K] for _ in range(B)])
+    similarity = torch.rand(B, K, generator=source).sort(-1, descending=True).values
+    weight = similarity / similarity.sum(-1, keepdim=True)
+    near = pool[index]
+    for b in alone:
+        index[b], similarity[b], weight[b], near[b] = -1, 0.0, 0.0, 0.0
+
+    def quadratic(target: Tensor, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """``[B, L, E] -> [B]``: half the squared distance to ``target [B, K, L, E]``, by ``weights [B, K]``."""
+
+        def loss(omega: Tensor) -> Tensor:
+            if omega.shape != target[:, 0].shape:
+                raise ShapeError(
+                    f"Expected weights of shape (B, L, E) = {tuple(target[:, 0].shape)}, got {tuple(omega.shape)}; "
+                    "pass all samples of the batch together."
+                )
+            return (0.5 * (omega[:, None] - target).square().sum((-1, -2)) * weights).sum(-1)
+
+        return loss
+
+    mask: Tensor | None = None
+    if selected is not None:
+        rows = torch.tensor([row in (selected or (L - 2, L - 1)) for row in range(L)])
+        mask = torch.zeros_like(router).scatter(-1, router.topk(core, -1).indices, 1.0).bool() & rows[:, None]
+    single = torch.ones(B, 1)[kept]
+    entropy, label_loss = (quadratic(target[kept, None], single) for target in targets)
+    fields: dict[str, Any] = {
+        "own": own[kept],
+        "router": router[kept],
+        "layers": tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
+        "neighbours": Neighbours(index[kept], similarity[kept], weight[kept]),
+        "neighbour_pathways": near[kept],
+        "reference_pathways": pool,
+        "loss": quadratic(near[kept], weight[kept]),
+        "entropy": entropy,
+        "generator": Generator().manual_seed(seed),
+        "selection": None if mask is None else Selection(mask[kept]),
+    }
+    return LabelledProblem(**fields, label_loss=label_loss) if labelled else Problem(**fields)
+
+
+def tensors(problem: Problem) -> dict[str, Tensor]:
+    """Copies of all that a strategy could alter by accident."""
+    found = {name: getattr(problem, name) for name in ("own", "router", "neighbour_pathways", "reference_pathways")}
+    found |= {name: getattr(problem.neighbours, name) for name in ("index", "similarity", "weight")}
+    if problem.selection is not None:
+        found["mask"] = problem.selection.mask
+    return {name: tensor.clone() for name, tensor in found.items()}

@@ -1,0 +1,161 @@
+"""Shape letters and the frozen records that pass between the parts.
+
+Letters used in every docstring:
+    B samples, C choices of a question, L adapted MoE layers, E routed experts of a layer, K neighbours,
+    N references, D embedding dimensions, T tokens, S tail tokens (the prompt's last and the answers'), V vocabulary, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Scope = Literal["last", "answer"]
+"""Where a pathway acts: on the prompt's last token (the paper), or on that and every answer token."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A multiple-choice question; ``answer`` is the index of the right choice, None where unknown."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int | None = None
+    task: str = ""
+    subject: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is really given: token ids of the prompt, and of each option that may follow it.
+
+    Attributes:
+        ids: the prompt's tokens; its last one is where a pathway acts.
+        options: continuation tokens of each choice; empty for raw text.
+        lengths: what each option's log-likelihood is divided by.
+    """
+
+    ids: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...] = ()
+    lengths: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Pathway:
+    """The routing weights ω at the prompt's last token, and how they act.
+
+    Attributes:
+        weights: ``[L, E]`` or ``[B, L, E]``, what the experts' outputs are multiplied with, zero where unused.
+        own: same shape: the weights that the model itself used (ω0). Answer tokens take ``weights - own``.
+        layers: decoder layer index of each of the L rows.
+        scope: see ``Scope``.
+        top_k: if set, only the k largest weights of a layer are mixed, rescaled to the layer's mass.
+    """
+
+    weights: Tensor
+    own: Tensor
+    layers: tuple[int, ...]
+    scope: Scope = "answer"
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights.shape != self.own.shape or self.weights.shape[-2] != len(self.layers):
+            raise ShapeError(
+                f"Expected weights and own of one shape ([B,] L, E) with L = {len(self.layers)}, got "
+                f"{tuple(self.weights.shape)} and {tuple(self.own.shape)}; start from model.pathway(text)."
+            )
+        if not self.weights.isfinite().all() or (self.weights < 0).any():
+            raise ShapeError(
+                "Expected finite routing weights >= 0, got NaN, infinite or negative ones; "
+                "clamp them at zero and rescale each layer to its mass."
+            )
+
+    @property
+    def batched(self) -> bool:
+        return self.weights.ndim == 3
+
+    def __getitem__(self, index: Any) -> Pathway:
+        """Samples of a batched pathway."""
+        from dataclasses import replace
+
+        return replace(self, weights=self.weights[index], own=self.own[index])
+
+    def changed(self) -> Tensor:
+        """``[..., L]`` True where a layer's weights differ from the model's own."""
+        return (self.weights != self.own).any(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Retrieved references of B samples, nearest first; short rows are padded with index -1.
+
+    Attributes:
+        index: ``[B, K]`` rows of the reference set. similarity: ``[B, K]`` cosine. weight: ``[B, K]`` kernel
+        values normalised to sum to one (all zero where nothing was found).
+    """
+
+    index: Tensor
+    similarity: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Which layers and experts may be re-mixed.
+
+    Attributes:
+        mask: ``[B, L, E]`` bool; a layer is selected if any of its experts is.
+        scores: ``[B, L]`` what the layers were chosen by, if anything.
+    """
+
+    mask: Tensor
+    scores: Tensor | None = None
+
+    @property
+    def layers(self) -> Tensor:
+        """``[B, L]`` bool."""
+        return self.mask.any(-1)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """FLOPs by phase."""
+
+    prefill: float = 0.0
+    embedding: float = 0.0
+    references: float = 0.0
+    attribution: float = 0.0
+    optimisation: float = 0.0
+    answer: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(vars(self).values())
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{k: v + getattr(other, k) for k, v in vars(self).items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A question answered: the chosen index, each choice's normalised log-likelihood, and how it came about."""
+
+    choice: int
+    scores: tuple[float, ...]
+    base_choice: int
+    base_scores: tuple[float, ...]
+    pathway: Pathway
+    cost: Cost
+    base_flops: float
+    seconds: float = 0.0
+    layers: tuple[int, ...] = ()
+    experts: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    neighbours: tuple[tuple[str, float, float], ...] = ()
+    layer_scores: tuple[float, ...] = ()

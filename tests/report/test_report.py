@@ -1,0 +1,182 @@
+"""The report stands alone, shows every arm, and cannot be broken by a question's text."""
+
+import json
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.records import Records, write_whole
+from c3po_adaptive.report.html import render
+from c3po_adaptive.summary import summarise
+from c3po_adaptive.types import Question
+
+ARMS = {
+    "base": "none",
+    "kernel-regression": "kernel-regression",
+    "mode-finding": "mode-finding",
+    "ngd": "ngd",
+    "ngd-attribution": "ngd",
+    "ngd-random-neighbours": "ngd",
+    "oracle": "oracle",
+}
+COST = {"base": 1.0, "kernel-regression": 4.2, "mode-finding": 1.1, "ngd": 6.4, "ngd-attribution": 7.9, "oracle": 3.6}
+SUBJECTS = ("analogy", "arithmetic-word-problem", "what-you-use-it-for")
+
+
+def synthetic(
+    n: int, datasets: tuple[str, ...] = ("demo",), arms: tuple[str, ...] = tuple(ARMS), seed: int = 0
+) -> list[dict]:
+    """Records of a made-up run: base is right half the time, and each arm moves its scores a little."""
+    random_ = random.Random(seed)
+    return [
+        record
+        for dataset in datasets
+        for i in range(n)
+        for record in _answers(
+            dataset, f"{SUBJECTS[i % len(SUBJECTS)]}-{i:03d}", SUBJECTS[i % len(SUBJECTS)], arms, random_
+        )
+    ]
+
+
+def _answers(dataset: str, id_: str, subject: str, arms: tuple[str, ...], random_: random.Random) -> list[dict]:
+    base = [random_.gauss(-2, 0.6) for _ in range(4)]
+    gold = max(range(4), key=base.__getitem__) if random_.random() < 0.5 else random_.randrange(4)
+    own = {layer: {str(e): random_.random() / 8 for e in random_.sample(range(64), 8)} for layer in range(15, 30)}
+    return [_record(dataset, id_, subject, arm, base, gold, own, random_) for arm in arms]
+
+
+def _record(dataset, id_, subject, arm, base, gold, own, random_) -> dict:
+    scores, layers, pathway = list(base), [], {}
+    if arm != "base":
+        scores = [s + random_.gauss(0, 0.12) + 0.6 * (arm == "oracle") * (c == gold) for c, s in enumerate(base)]
+        layers = sorted(random_.sample(range(15, 30), 5)) if arm == "ngd-attribution" else [25, 26, 27, 28, 29]
+    for layer in layers:
+        core = {**own[layer], **{str(e): 0.01 for e in random_.sample(range(64), 6)}}
+        pathway[str(layer)] = {"own": own[layer], "new": {e: w * random_.uniform(0.5, 1.5) for e, w in core.items()}}
+    choice, was = (max(range(4), key=s.__getitem__) for s in (scores, base))
+    near = [
+        {"id": f"ref-{random_.randrange(50):03d}", "similarity": 0.8 - k / 10, "weight": 0.5 - k / 6} for k in range(3)
+    ]
+    total = COST.get(arm, 6.4)
+    return {
+        "id": id_, "dataset": dataset, "split": "test", "subject": subject, "arm": arm, "optimizer": ARMS[arm],
+        "selector": "attribution" if arm == "ngd-attribution" else "fixed", "setting": {"optimizer": {"steps": 10}},
+        "seed": 0, "answer": gold, "choice": choice, "correct": choice == gold, "base_choice": was,
+        "base_correct": was == gold, "scores": scores, "base_scores": base, "layers": layers,
+        "experts": {k: [int(e) for e in v["new"]] for k, v in pathway.items()},
+        "layer_scores": [random_.random() for _ in layers] if arm == "ngd-attribution" else [], "pathway": pathway,
+        "neighbours": near if arm not in ("base", "oracle") else [],
+        "cost": {"embedding": 0.01, "references": 0.0, "attribution": 1.5 * (arm == "ngd-attribution"),
+                 "optimisation": total - 1.01, "answer": 0.0, "prefill": 1.0, "total": total},
+        "flops": {}, "seconds": 0.12,
+    }  # fmt: skip
+
+
+def run(folder: Path, records: list[dict]) -> Path:
+    """A finished run folder."""
+    rows = Records(folder)
+    for record in records:
+        rows.append(record)
+    write_whole(folder / "summary.json", json.dumps(summarise(records, config={"limit": len(records)}, seed=0)))
+    return folder
+
+
+class Page(HTMLParser):
+    """Addresses that a page asks for, and the text of its scripts by type."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self._type: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "action")]
+        self._type = dict(attrs).get("type", "text/javascript") if tag == "script" else None
+
+    def handle_data(self, data):
+        if self._type:
+            self.scripts[self._type] = self.scripts.get(self._type, "") + data
+
+    def handle_endtag(self, tag):
+        self._type = None
+
+    @property
+    def data(self) -> dict:
+        return json.loads(self.scripts["application/json"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("run"), synthetic(12))
+
+
+def test_asks_for_nothing_outside_itself(folder):
+    html = render(folder).read_text()
+    assert all(address.startswith("#") for address in Page(html).addresses)
+    assert not re.search(r"https?://|@import|url\((?!#)|fetch\(|XMLHttpRequest", html)
+
+
+def test_shows_each_arm_sentence_and_figure(folder):
+    html = render(folder).read_text()
+    table = html[html.index("<table") : html.index("</table>")]
+    assert all(f">{arm}<" in table for arm in ARMS)
+    assert html.count("<svg") == 4
+    assert Page(html).data["arms"] == list(ARMS)
+    assert "an upper bound that uses the labels" in html
+
+
+def test_a_question_cannot_leave_its_script(folder):
+    record = synthetic(1)[0]
+    text = "</script><script>alert(1)</script><!-- & <b>'\"\u2028"
+    question = Question(id=record["id"], question=text, choices=("</script>", "b", "c", "d"), answer=record["answer"])
+    html = render(folder, {question.id: question}).read_text()
+    assert "<script>alert" not in html
+    assert "<b>'" not in html
+    assert html.count("</script>") == 2
+    assert Page(html).data["questions"][0]["text"] == text
+
+
+def test_numbers_come_back_from_the_page(folder):
+    record = next(r for r in synthetic(12) if r["arm"] == "ngd")
+    data = Page(render(folder).read_text()).data
+    answer = next(a for a in data["answers"] if data["arms"][a["arm"]] == "ngd")
+    assert data["questions"][answer["q"]]["id"] == record["id"]
+    own, new = answer["pathway"]["25"]
+    for flat, kept in ((data["own"][own], record["pathway"]["25"]["own"]), (new, record["pathway"]["25"]["new"])):
+        drawn = {str(e): w / data["scale"] for e, w in zip(flat[::2], flat[1::2], strict=True)}
+        assert drawn == pytest.approx(kept, abs=1e-4)
+    assert sum(answer["after"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_texts_of_neighbours_only_where_used(folder):
+    used = next(n["id"] for r in synthetic(12) for n in r["neighbours"])
+    references = {id_: Question(id=id_, question="Near?", choices=("yes", "no"), answer=1) for id_ in (used, "unused")}
+    assert Page(render(folder, {}, references).read_text()).data["references"] == {used: ["Near?", "no"]}
+
+
+def test_refuses_the_text_of_another_question(folder):
+    id_ = synthetic(1)[0]["id"]
+    with pytest.raises(DataError, match="2 and 0"):
+        render(folder, {id_: Question(id=id_, question="?", choices=("a", "b"), answer=0)})
+
+
+def test_several_data_sets_lead_with_their_mean(tmp_path):
+    html = render(run(tmp_path, synthetic(6, ("arc", "piqa"), ("base", "ngd")))).read_text()
+    assert html.index(">all<") < html.index(">arc<")
+    assert Page(html).data["datasets"] == ["arc", "piqa"]
+
+
+def test_needs_a_summary(tmp_path):
+    Records(tmp_path).append(synthetic(1)[0])
+    with pytest.raises(DataError, match=r"summary\.json"):
+        render(tmp_path)
+
+
+def test_seven_arms_of_224_questions_stay_below_three_megabytes(tmp_path):
+    assert render(run(tmp_path, synthetic(224))).stat().st_size < 3e6

@@ -1,0 +1,220 @@
+"""How questions become text and tokens."""
+
+from dataclasses import replace
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, processors
+from transformers import PreTrainedTokenizerFast
+
+from c3po_adaptive.errors import DataError, ModelError, SettingError, UnknownNameError
+from c3po_adaptive.tasks import Cloze, Letter, Rendered, demo_questions, description, encode, format_by_name, raw_text
+from c3po_adaptive.types import Question
+
+BOAT = Question("q", "What floats?", ("a stone", "a boat"), answer=1, task="toy")
+ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;?!'_\n<>-()"
+
+
+def tiny(merges: list[tuple[str, str]] = (), bos: bool = False, eos: bool = False, context: int = 1000):
+    """A byte-pair tokenizer of single characters and the given merges, which may cross spaces."""
+    words = ["<s>", "</s>", *ALPHABET, *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, list(merges)))
+    tokenizer.decoder = decoders.Fuse()
+    if bos or eos:
+        template = ("<s> " if bos else "") + "$A" + (" </s>" if eos else "")
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[("<s>", 0), ("</s>", 1)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=context
+    )
+
+
+def text(tokenizer, ids) -> list[str]:
+    return tokenizer.convert_ids_to_tokens(list(ids))
+
+
+class TestCloze:
+    def test_question_and_answer(self):
+        assert Cloze().render(BOAT) == Rendered("Question: What floats?\nAnswer:", (" a stone", " a boat"))
+
+    def test_hellaswag_continues_its_context(self):
+        question = replace(BOAT, task="hellaswag", question="Sailing: A man steps in. he")
+        assert Cloze().render(question) == Rendered("Sailing: A man steps in. he", (" a stone", " a boat"))
+
+    @pytest.mark.parametrize(
+        ("sentence", "prompt", "option"),
+        [
+            ("The cup broke since the _ was hard.", "The cup broke since the", " a stone was hard."),
+            ("It was _ 's fault .", "It was", " a stone 's fault ."),
+            ("It was _'s fault.", "It was", " a stone's fault."),
+            ("A thing that floats is called ___.", "A thing that floats is called", " a stone."),
+            ("In Z_3 the answer is _", "In Z_3 the answer is", " a stone"),
+        ],
+    )
+    def test_a_blank_is_filled_and_the_rest_of_the_sentence_scored(self, sentence, prompt, option):
+        rendered = Cloze().render(replace(BOAT, question=sentence))
+        assert (rendered.prompt, rendered.options[0]) == (prompt, option)
+
+    @pytest.mark.parametrize(
+        "sentence",
+        [
+            "_ is what floats.",  # nothing to stand before the blank
+            "A _ floats on a _.",
+            "Find all c in Z_3 such that x_i + x^2 is a unit.",
+            "What is H_{2}O?",
+        ],
+    )
+    def test_otherwise_question_and_answer(self, sentence):
+        assert Cloze().render(replace(BOAT, question=sentence)).prompt == f"Question: {sentence}\nAnswer:"
+
+    def test_shots_stand_in_front_in_the_same_format(self):
+        blank = Question("w", "The _ sank.", ("stone", "boat"), answer=0)
+        prompt = Cloze(shots=(BOAT, blank)).render(replace(BOAT, question="Next?")).prompt
+        assert prompt == "Question: What floats?\nAnswer: a boat\n\nThe stone sank.\n\nQuestion: Next?\nAnswer:"
+
+
+class TestLetter:
+    def test_choices_are_listed_and_letters_scored(self):
+        assert Letter().render(BOAT) == Rendered("Question: What floats?\nA. a stone\nB. a boat\nAnswer:", (" A", " B"))
+
+    def test_shots(self):
+        prompt = Letter(shots=(BOAT,)).render(BOAT).prompt
+        alone = Letter().render(BOAT).prompt
+        assert prompt == f"{alone} B\n\n{alone}"
+
+    def test_up_to_26_choices(self):
+        question = replace(BOAT, choices=tuple(f"c{i}" for i in range(26)))
+        assert Letter().render(question).options[-1] == " Z"
+        with pytest.raises(DataError, match=r"at most 26 choices for letters, got 27 in 'q'"):
+            Letter().render(replace(question, choices=(*question.choices, "one more")))
+
+    def test_letters_are_not_normalised(self):
+        assert Letter().prompt(BOAT, tiny()).lengths == (1.0, 1.0)
+
+
+class TestSettings:
+    def test_by_name(self):
+        assert format_by_name("cloze") == Cloze()
+        assert format_by_name("letter") == Letter()
+        assert format_by_name("cloze", normalise="characters") == Cloze("characters")
+
+    def test_the_class_name_is_the_name(self):
+        assert [format_by_name(cls.name) for cls in (Cloze, Letter)] == [Cloze(), Letter()]
+
+    def test_an_unknown_name_suggests(self):
+        with pytest.raises(UnknownNameError, match=r"one of cloze, letter; got 'close'; did you mean cloze\?"):
+            format_by_name("close")
+        with pytest.raises(UnknownNameError, match="got 'xyz'; choose one of these"):
+            format_by_name("xyz")
+
+    def test_an_unknown_setting(self):
+        with pytest.raises(SettingError, match="settings of the format 'letter', got normalise"):
+            format_by_name("letter", normalise="tokens")
+
+    def test_an_unknown_normalisation(self):
+        with pytest.raises(SettingError, match=r"one of \('tokens', 'characters', 'none'\), got 'words'"):
+            Cloze("words")
+        with pytest.raises(SettingError, match="got 'words'"):
+            encode(Rendered("a", (" b",)), tiny(), "words")
+
+    def test_a_shot_must_be_solved(self):
+        with pytest.raises(DataError, match=r"solved examples as shots, got 'q' with the answer None"):
+            Cloze(shots=(replace(BOAT, answer=None),))
+
+    def test_a_question_without_choices(self):
+        with pytest.raises(DataError, match="a question with choices, got none in 'q'"):
+            Letter().render(replace(BOAT, choices=()))
+
+
+class TestEncode:
+    def test_the_option_is_what_follows_the_prompt(self):
+        # " b" is one token, in the joint text as well as alone.
+        prompt = encode(Rendered("a", (" b", " bc")), tiny([(" ", "b")]))
+        assert [text(tiny([(" ", "b")]), ids) for ids in (prompt.ids, *prompt.options)] == [["a"], [" b"], [" b", "c"]]
+        assert prompt.lengths == (1.0, 2.0)
+
+    def test_the_joint_tokens_count_where_they_differ_from_those_alone(self):
+        # A stand-in for tokenizers that put a space before every text of their own: alone, "xb" is never met.
+        class Spaced:
+            model_max_length = 100
+
+            def __call__(self, text, add_special_tokens=True, **_):
+                return {"input_ids": [ord(c) for c in " " + text]}
+
+        prompt = encode(Rendered("a", (" b",)), Spaced())
+        assert prompt.ids == (32, 97)
+        assert prompt.options == ((32, 98),)
+
+    def test_a_token_across_the_boundary_leaves_the_prompt_alone(self):
+        tokenizer = tiny([("a", " ")])
+        assert text(tokenizer, tokenizer("a b")["input_ids"]) == ["a ", "b"]
+        prompt = encode(Rendered("a", (" b",)), tokenizer)
+        assert [text(tokenizer, ids) for ids in (prompt.ids, *prompt.options)] == [["a"], [" ", "b"]]
+
+    def test_the_prompt_is_one_for_options_that_merge_and_options_that_do_not(self):
+        tokenizer = tiny([("a", "b")])
+        prompt = encode(Rendered("ca", ("b", "c")), tokenizer)
+        assert [text(tokenizer, ids) for ids in (prompt.ids, *prompt.options)] == [["c", "a"], ["b"], ["c"]]
+
+    def test_special_tokens_stand_before_the_prompt_only(self):
+        tokenizer = tiny([("a", " ")], bos=True)
+        for options in ((" b",), ("b",)):  # by the option alone, and jointly
+            prompt = encode(Rendered("a", options), tokenizer)
+            assert prompt.ids[0] == tokenizer.bos_token_id
+            assert tokenizer.bos_token_id not in prompt.options[0]
+
+    def test_normalisation(self):
+        rendered, tokenizer = Rendered("a", (" bc", " d")), tiny([(" ", "b")])
+        lengths = {how: encode(rendered, tokenizer, how).lengths for how in ("tokens", "characters", "none")}
+        assert lengths == {"tokens": (2.0, 2.0), "characters": (2.0, 1.0), "none": (1.0, 1.0)}
+
+    @pytest.mark.parametrize("option", ["", "  "])
+    def test_an_empty_option(self, option):
+        with pytest.raises(DataError, match=r"an option with at least one token, got ' *' after 'a'"):
+            encode(Rendered("a", (" b", option)), tiny())
+
+    @pytest.mark.parametrize("prompt", ["", " \n"])
+    def test_an_empty_prompt(self, prompt):
+        with pytest.raises(DataError, match="a text with at least one token"):
+            encode(Rendered(prompt, (" b",)), tiny(bos=True))
+
+    def test_the_context_holds_the_prompt_and_the_longest_option(self):
+        rendered = Rendered("abc", (" d", " efg"))
+        assert encode(rendered, tiny(context=7)).ids
+        message = r"at most 6 tokens, the model's context, got 3 of the prompt and 4 of the longest option \(7\)"
+        with pytest.raises(DataError, match=message):
+            encode(rendered, tiny(context=6))
+        with pytest.raises(DataError, match=message):
+            encode(rendered, tiny(), max_length=6)
+
+    def test_a_tokenizer_that_ends_every_text(self):
+        with pytest.raises(ModelError, match="special tokens only before a text"):
+            encode(Rendered("a", (" b",)), tiny(eos=True))
+
+    def test_every_demo_question_in_both_formats(self):
+        tokenizer = tiny([(" ", "a"), (" ", "t"), (":", " ")])
+        for question in demo_questions("test", limit=20):
+            for style in (Cloze(), Letter()):
+                rendered, prompt = style.render(question), style.prompt(question, tokenizer)
+                assert tokenizer.decode(prompt.ids) == rendered.prompt
+                assert [tokenizer.decode(ids) for ids in prompt.options] == list(rendered.options)
+
+
+class TestRawText:
+    def test_exactly_the_tokenizers_tokens(self):
+        tokenizer = tiny([("a", " ")], bos=True)
+        prompt = raw_text("a b", tokenizer)
+        assert list(prompt.ids) == tokenizer("a b")["input_ids"]
+        assert (prompt.options, prompt.lengths) == ((), ())
+
+    def test_no_text(self):
+        with pytest.raises(DataError, match="a text with at least one token, got ''"):
+            raw_text("", tiny(bos=True))
+
+    def test_a_long_text(self):
+        with pytest.raises(DataError, match="at most 2 tokens"):
+            raw_text("abc", tiny(), max_length=2)
+
+
+def test_the_description_leaves_the_choices_out():
+    assert description(BOAT) == "What floats?"

@@ -1,0 +1,439 @@
+"""The registry: all of its doors, and everything it must be loud about."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+from c3po_adaptive import hookspecs
+from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
+from c3po_adaptive.hookspecs import hookimpl
+from c3po_adaptive.kernels import Gaussian, Kernel, Linear
+from c3po_adaptive.optimizers.base import PathwayOptimizer
+from c3po_adaptive.registry import ROLES, Registry, default_registry, new_registry
+from c3po_adaptive.retrievers import FaissKNN
+from c3po_adaptive.selectors.base import LayerSelector
+
+
+@dataclass(frozen=True)
+class Constant(Kernel):
+    """The same for all.
+
+    A second paragraph.
+    """
+
+    value: float = 1.0
+    name: ClassVar[str] = "constant"
+
+    def __call__(self, x, y):
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Still(PathwayOptimizer):
+    """Does nothing, slowly."""
+
+    kernel: Kernel = field(default_factory=Gaussian)
+    inner: "PathwayOptimizer | None" = None
+    sizes: tuple[int, ...] = (1, 2)
+    state: object = field(default=None, repr=False)
+    name: ClassVar[str] = "still"
+
+    def optimize(self, problem):
+        return problem.own
+
+
+@dataclass(frozen=True)
+class Wrapper(LayerSelector):
+    inner: LayerSelector
+    name: ClassVar[str] = "wrapper"
+
+    def select(self, problem):
+        return self.inner.select(problem)
+
+
+def kernels(*classes):
+    """A plugin with these kernels."""
+    return SimpleNamespace(register_kernels=hookimpl(lambda: list(classes)))
+
+
+def with_kernel(*classes):
+    """A registry with these kernels."""
+    made = Registry()
+    made.register(kernels(*classes), "plugin-a")
+    return made
+
+
+def kernel_class(**members):
+    """A kernel like ``Constant``, changed."""
+    return dataclass(frozen=True)(
+        type("Changed", (Kernel,), {"name": "changed", "__call__": Constant.__call__} | members)
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "hook", "cls", "spec"),
+    [
+        ("optimizer", "register_optimizers", Still, "still"),
+        ("kernel", "register_kernels", Constant, "constant"),
+        ("retriever", "register_retrievers", FaissKNN, "faiss-knn"),
+        ("selector", "register_layer_selectors", Wrapper, {"name": "wrapper", "inner": Wrapper(inner=None)}),
+    ],
+)
+def test_every_hook_registers(role, hook, cls, spec):
+    registry = Registry()
+    registry.register(SimpleNamespace(**{hook: hookimpl(lambda: [cls])}), "plugin-a")
+    assert registry.names(role) == [cls.name]
+    assert registry.get(role, cls.name) is cls
+    assert isinstance(registry.create(role, spec), cls)
+    assert [r for r in ROLES if registry.names(r)] == [role]
+
+
+def test_every_hook_is_documented_and_has_a_role():
+    hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
+    assert hooks == {hook for _, hook in ROLES.values()}
+    assert all(getattr(hookspecs, hook).__doc__.count("\n") == 0 for hook in hooks)
+
+
+def test_built_ins_come_through_the_same_door():
+    registry = new_registry(installed=False)
+    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
+    assert registry.names("retriever") == ["faiss-knn", "faiss-radius", "random"]
+    assert registry.names("selector") == ["attribution", "fixed", "random"]
+    assert registry.names("optimizer") == ["kernel-regression", "mode-finding", "ngd", "none", "oracle"]
+    assert {entry.plugin for entry in registry.table()} == {"builtin"}
+    assert all(entry.doc for entry in registry.table()), "each says what it does"
+
+
+@pytest.mark.parametrize("entry", new_registry(installed=False).table(), ids=lambda e: f"{e.role}-{e.name}")
+def test_built_ins_are_made_again_from_their_description(entry):
+    registry = new_registry(installed=False)
+    strategy = registry.create(entry.role, entry.name)
+    assert registry.create(entry.role, json.loads(json.dumps(registry.describe(strategy)))) == strategy
+
+
+def test_default_registry_is_built_once_and_others_are_fresh():
+    assert default_registry() is default_registry()
+    assert new_registry() is not new_registry()
+    assert Registry().table() == []
+
+
+def test_table_says_where_each_comes_from():
+    (entry,) = with_kernel(Constant).table()
+    assert (entry.role, entry.name, entry.cls, entry.plugin) == ("kernel", "constant", Constant, "plugin-a")
+    assert entry.doc == "The same for all."
+    assert entry.module == __name__
+
+
+class TestCreate:
+    def test_from_name_mapping_or_object(self):
+        registry = with_kernel(Constant)
+        assert registry.create("kernel", "constant") == Constant()
+        assert registry.create("kernel", {"name": "constant", "value": 2.0}) == Constant(2.0)
+        made = Gaussian(0.3)
+        assert registry.create("kernel", made) is made
+
+    def test_nested_kernels(self):
+        registry = with_kernel(Constant, Gaussian, Linear)
+        spec = {"name": "sum", "left": "linear", "right": {"name": "product", "left": "constant", "right": Gaussian(2)}}
+        kernel = registry.create("kernel", spec)
+        assert kernel == Linear() + Constant() * Gaussian(2)
+        assert registry.create("kernel", registry.describe(kernel)) == kernel
+
+    def test_strategies_within_strategies(self):
+        registry = with_kernel(Constant, Gaussian)
+        registry.register(SimpleNamespace(register_optimizers=hookimpl(lambda: [Still])), "plugin-b")
+        spec = {"name": "still", "kernel": "constant", "inner": {"name": "still", "sizes": [3, [4]]}}
+        made = registry.create("optimizer", spec)
+        assert made == Still(kernel=Constant(), inner=Still(sizes=(3, (4,)))), "lists are made tuples"
+        assert registry.create("optimizer", registry.describe(made)) == made
+
+    def test_description_leaves_out_learned_state(self):
+        assert Registry.describe(Still(state=object())) == {
+            "name": "still",
+            "kernel": {"name": "gaussian", "length_scale": 0.5},
+            "inner": None,
+            "sizes": [1, 2],
+        }
+
+    @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
+    def test_description_must_be_json(self, value):
+        with pytest.raises(SettingError, match=r"'constant'.*field\(repr=False\)"):
+            Registry.describe(Constant(value))
+
+    @pytest.mark.parametrize("spec", [None, 3, Constant, FaissKNN(), {"value": 1.0}, {"name": 3}, ["constant"]])
+    def test_refuses_what_is_no_specification(self, spec):
+        with pytest.raises(
+            SettingError, match=r'Expected a kernel as a name.*got .*; write for example \{"name": "con'
+        ):
+            with_kernel(Constant).create("kernel", spec)
+
+    def test_unknown_name_suggests_close_ones(self):
+        registry = with_kernel(Constant, Gaussian)
+        with pytest.raises(UnknownNameError, match=r"constant, gaussian.*got 'gausian'; did you mean 'gaussian'\?"):
+            registry.create("kernel", "gausian")
+        with pytest.raises(UnknownNameError, match=r"got 'xyz'; install or load the plugin"):
+            registry.get("kernel", "xyz")
+        with pytest.raises(UnknownNameError, match=r"\(none registered\)"):
+            registry.get("retriever", "faiss-knn")
+        with pytest.raises(LookupError):
+            registry.get("kernel", "xyz")
+
+    def test_unknown_role(self):
+        for use in (
+            Registry().names,
+            lambda role: Registry().create(role, "x"),
+            lambda role: Registry().get(role, "x"),
+        ):
+            with pytest.raises(UnknownNameError, match=r"optimizer, kernel.*'kernels'; did you mean 'kernel'\?"):
+                use("kernels")
+
+    def test_unknown_parameter_lists_those_there_are(self):
+        registry = with_kernel(Constant, Linear)
+        with pytest.raises(SettingError, match=r"'constant' among value, got 'valeu'; did you mean 'value'\?"):
+            registry.create("kernel", {"name": "constant", "valeu": 1})
+        with pytest.raises(SettingError, match=r"'linear' among \(none\), got 'scale'; remove it"):
+            registry.create("kernel", {"name": "linear", "scale": 1})
+
+    def test_missing_parameter(self):
+        with pytest.raises(SettingError, match=r"'sum' with left, right, got no right; write .*\"right\": \.\.\."):
+            with_kernel(Constant).create("kernel", {"name": "sum", "left": "constant"})
+
+    def test_a_part_may_be_none_only_where_that_is_the_default(self):
+        registry = with_kernel(Constant)
+        registry.register(SimpleNamespace(register_optimizers=hookimpl(lambda: [Still])), "plugin-b")
+        assert registry.create("optimizer", {"name": "still", "inner": None}) == Still()
+        with pytest.raises(SettingError, match=r"Expected a kernel as a name.*got None"):
+            registry.create("optimizer", {"name": "still", "kernel": None})
+
+    def test_refused_values_are_the_strategys_own_errors(self):
+        with pytest.raises(SettingError, match=r"gaussian\.length_scale"):
+            with_kernel(Gaussian).create("kernel", {"name": "gaussian", "length_scale": -1})
+
+
+class TestLoud:
+    """Each way a plugin can go wrong."""
+
+    def refused(self, classes, match):
+        registry = with_kernel(Constant)
+        before = registry.table()
+        with pytest.raises(PluginError, match=match) as caught:
+            registry.register(kernels(*classes), "plugin-b")
+        assert registry.table() == before, "all of a plugin's strategies, or none"
+        registry.register(kernels(Linear), "plugin-b")  # and its name is free again
+        assert registry.names("kernel") == ["constant", "linear"]
+        return caught.value
+
+    def test_clash_names_both(self):
+        other = kernel_class(name="constant", __module__="elsewhere")
+        error = self.refused([Linear, other], r"one kernel called 'constant'.*rename")
+        assert f"{__name__}.Constant (plugin 'plugin-a')" in str(error)
+        assert "elsewhere.Changed (plugin 'plugin-b')" in str(error)
+
+    def test_clash_within_a_plugin(self):
+        self.refused([Linear, Linear], r"'linear', got .*plugin-b.* and .*plugin-b")
+
+    @pytest.mark.parametrize("name", ["sum", "product"])
+    def test_reserved_name(self, name):
+        self.refused([kernel_class(name=name)], f"other than the reserved '{name}'")
+
+    @pytest.mark.parametrize("thing", [FaissKNN, int])
+    def test_wrong_base(self, thing):
+        self.refused([thing], r"plugin 'plugin-b' to be subclasses of Kernel, got .*return the class itself")
+
+    @pytest.mark.parametrize("thing", [Constant(), "constant", None])
+    def test_not_a_class(self, thing):
+        self.refused([thing], "subclasses of Kernel, got")
+
+    def test_not_complete(self):
+        self.refused([dataclass(frozen=True)(type("Half", (Kernel,), {"name": "half"}))], "got no __call__")
+
+    @pytest.mark.parametrize("name", ["Gaussian", "my_kernel", "my kernel", "", "-x", "1st", None, 3])
+    def test_name_not_in_kebab_case(self, name):
+        self.refused([kernel_class(name=name)], r"fixed kebab-case name, got .*ClassVar\[str\] = \"my-method\"")
+
+    def test_no_name(self):
+        nameless = dataclass(frozen=True)(type("Nameless", (Kernel,), {"__call__": Constant.__call__}))
+        self.refused([nameless], "kebab-case name, got None")
+
+    def test_name_that_could_vary(self):
+        self.refused([kernel_class(__annotations__={"name": "str"})], "kebab-case name, got a field")
+
+    def test_not_a_frozen_dataclass(self):
+        members = {"name": "changed", "__call__": Constant.__call__}
+        plain = type("Plain", (Kernel,), members)
+        thawed = dataclass(type("Thawed", (Kernel,), members))
+        inherited = type("Inherited", (Constant,), {"name": "inherited"})
+        for cls in (plain, thawed, inherited):
+            self.refused([cls], r"frozen dataclass, got another class; decorate it with @dataclass\(frozen=True\)")
+
+    def test_not_a_list(self):
+        self.refused_plugin(SimpleNamespace(register_kernels=hookimpl(lambda: Constant)), r"return a list of classes")
+        self.refused_plugin(SimpleNamespace(register_kernels=hookimpl(lambda: None)), r"got None; return \[YourClass\]")
+
+    def refused_plugin(self, plugin, match):
+        registry = Registry()
+        with pytest.raises(PluginError, match=match) as caught:
+            registry.register(plugin, "plugin-b")
+        assert "plugin-b" in str(caught.value)
+        assert registry.table() == []
+        return caught.value
+
+    def test_nothing_registered(self):
+        self.refused_plugin(SimpleNamespace(), "at least one strategy, got none; mark a function .*@hookimpl")
+        self.refused_plugin(kernels(), "at least one strategy")
+
+    def test_misspelt_hook(self):
+        misspelt = SimpleNamespace(
+            register_kernel=hookimpl(lambda: [Constant]), register_kernels=hookimpl(lambda: [Constant])
+        )
+        self.refused_plugin(misspelt, r"among register_optimizers, register_kernels.*unknown hook 'register_kernel'")
+
+    def test_hook_without_its_mark(self):
+        forgotten = SimpleNamespace(
+            register_kernels=hookimpl(lambda: [Constant]), register_retrievers=lambda: [FaissKNN]
+        )
+        self.refused_plugin(forgotten, "register_retrievers of plugin 'plugin-b'.*never be called; write @hookimpl")
+
+    def test_hook_with_arguments(self):
+        self.refused_plugin(
+            SimpleNamespace(register_kernels=hookimpl(lambda model: [])), "without arguments; got: .*model"
+        )
+
+    def test_hook_that_raises(self):
+        def register_kernels():
+            raise ZeroDivisionError("by chance")
+
+        error = self.refused_plugin(
+            SimpleNamespace(register_kernels=hookimpl(register_kernels)),
+            "plugin 'plugin-b' to work, got ZeroDivisionError in register_kernels: by chance; correct",
+        )
+        assert isinstance(error.__cause__, ZeroDivisionError)
+
+    def test_plugin_twice(self):
+        registry, one = Registry(), kernels(Constant)
+        registry.register(one, "plugin-a")
+        for again, name in ((kernels(Linear), "plugin-a"), (one, "plugin-b")):
+            with pytest.raises(PluginError, match=f"each plugin once, got '{name}' again"):
+                registry.register(again, name)
+        assert registry.names("kernel") == ["constant"]
+
+
+PLUGIN = """
+    from __future__ import annotations
+    from dataclasses import dataclass
+    from typing import ClassVar
+    from c3po_adaptive.hookspecs import hookimpl
+    from c3po_adaptive.kernels.base import Kernel
+
+    @dataclass(frozen=True)
+    class Ones(Kernel):
+        scale: float = 1.0
+        name: ClassVar[str] = "ones"
+
+        def __call__(self, x, y):
+            return self.scale * (x @ y.T) ** 0
+
+    @hookimpl
+    def register_kernels():
+        return [Ones]
+"""
+
+
+class TestFile:
+    def write(self, folder, text, name="my_kernel.py"):
+        file = folder / name
+        file.write_text(textwrap.dedent(text))
+        return file
+
+    def test_plain_file(self, tmp_path):
+        registry, file = Registry(), self.write(tmp_path, PLUGIN)
+        registry.load_file(file)
+        assert registry.describe(registry.create("kernel", {"name": "ones", "scale": 3})) == {
+            "name": "ones",
+            "scale": 3,
+        }
+        assert registry.table()[0].plugin == str(file)
+        with pytest.raises(PluginError, match=r"my_kernel\.py' again"):
+            registry.load_file(str(file))
+        assert registry.names("kernel") == ["ones"]
+
+    def test_files_called_alike_are_two_plugins(self, tmp_path):
+        (tmp_path / "other").mkdir()
+        registry = Registry()
+        registry.load_file(self.write(tmp_path, PLUGIN))
+        registry.load_file(self.write(tmp_path / "other", PLUGIN.replace('"ones"', '"more-ones"')))
+        assert registry.names("kernel") == ["more-ones", "ones"]
+        assert len({entry.module for entry in registry.table()}) == 2
+
+    def test_clash_names_both_files(self, tmp_path):
+        registry = Registry()
+        registry.load_file(self.write(tmp_path, PLUGIN))
+        with pytest.raises(PluginError, match=r"my_kernel\.py.*another\.py"):
+            registry.load_file(self.write(tmp_path, PLUGIN, "another.py"))
+
+    @pytest.mark.parametrize("text", ["1 / 0", "import no_such_module", "def :"])
+    def test_file_that_raises(self, tmp_path, text):
+        registry, modules = Registry(), set(sys.modules)
+        with pytest.raises(PluginError, match=r"my_kernel\.py' to work, got \w+Error while loading: ") as caught:
+            registry.load_file(self.write(tmp_path, text))
+        assert isinstance(caught.value.__cause__, ZeroDivisionError | ModuleNotFoundError | SyntaxError)
+        assert set(sys.modules) == modules, "nothing half-loaded stays"
+
+    @pytest.mark.parametrize("name", ["absent.py", "notes.txt", "."])
+    def test_no_such_file(self, tmp_path, name):
+        (tmp_path / "notes.txt").write_text("")
+        with pytest.raises(PluginError, match=r"Expected a Python file, got .*\.py file"):
+            Registry().load_file(tmp_path / name)
+
+
+class TestInstalled:
+    @pytest.fixture
+    def install(self, tmp_path, monkeypatch):
+        """A function that puts a package with one entry point on the path."""
+
+        def write(name, module, text, point):
+            (tmp_path / f"{module}.py").write_text(textwrap.dedent(text))
+            info = tmp_path / f"{name}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[c3po_adaptive]\n{point} = {module}\n")
+
+        monkeypatch.syspath_prepend(tmp_path)
+        return write
+
+    def test_entry_points(self, install):
+        install("c3po_ones", "c3po_ones_a", PLUGIN, "ones")
+        registry = Registry()
+        registry.load_installed()
+        (entry,) = registry.table()
+        assert (entry.name, entry.module, entry.plugin) == ("ones", "c3po_ones_a", "ones")
+
+    def test_broken_one_is_named(self, install):
+        install("c3po_broken", "c3po_broken", "1 / 0", "broken")
+        with pytest.raises(PluginError, match="'broken = c3po_broken' to work, got ZeroDivisionError while") as caught:
+            Registry().load_installed()
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    def test_two_of_one_name(self, install):
+        install("c3po_one", "c3po_ones_b", PLUGIN, "ones")
+        install("c3po_two", "c3po_ones_c", PLUGIN.replace('"ones"', '"twos"'), "ones")
+        with pytest.raises(PluginError, match="each plugin once, got 'ones' again"):
+            Registry().load_installed()
+
+
+def test_listing_loads_no_heavy_library():
+    code = (
+        "import sys, c3po_adaptive\n"
+        "from c3po_adaptive.registry import default_registry\n"
+        "registry = default_registry(); registry.table()\n"
+        "[registry.create('kernel', name) for name in registry.names('kernel')]\n"
+        "print(*{'faiss', 'sklearn', 'scipy', 'captum', 'transformers'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == ""
