@@ -38,8 +38,8 @@ class Optimizer:
         refset: a JSONL file or JSON array of labelled questions (run once, then kept in the cache), a folder written by
             ``c3po refset build``, a ``ReferenceSet``, or None for strategies that use no neighbours.
         optimizer, kernel, retriever, selector: names that ``c3po plugins list`` shows, or ``{"name": …, parameters}``.
-        format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt that
-            ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
+        format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
+            that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
         scope, transfer, target, mix, max_similarity, seed: see ``Remixer``.
 
     Raises:
@@ -104,7 +104,7 @@ class Optimizer:
 
     @overload
     def answer(
-        self, question: Sequence[str | Question], choices: Sequence[Sequence[str]] | None = None
+        self, question: list[str] | list[Question], choices: Sequence[Sequence[str]] | None = None
     ) -> list[Answer]: ...
 
     def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:

@@ -27,10 +27,10 @@ class Dataset(BaseModel):
     name: str
     questions: str
     split: str | None = "test"
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     references: tuple[str, ...] = ()
     references_split: str | None = None
-    references_limit: int | None = Field(None, ge=1)
+    references_limit: int | None = Field(default=None, ge=1)
 
 
 DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_split="references")
@@ -47,8 +47,8 @@ class RunConfig(BaseModel):
     datasets: tuple[Dataset, ...] = (DEMO,)
     arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
     format: Spec = "cloze"
-    max_similarity: float = Field(0.95, gt=0, le=1)
-    batch_size: int = Field(16, ge=1)
+    max_similarity: float = Field(default=0.95, gt=0, le=1)
+    batch_size: int = Field(default=16, ge=1)
     seed: int = 0
 
 

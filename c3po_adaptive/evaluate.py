@@ -148,7 +148,7 @@ def _run(
         max_similarity=config.max_similarity,
         seed=config.seed,
     )
-    setting = {role: registry.describe(s) for role, s in strategies.items() if role in _used(remixer)}
+    setting: dict[str, Any] = {role: registry.describe(s) for role, s in strategies.items() if role in _used(remixer)}
     setting |= {"scope": arm.scope, "transfer": arm.transfer, "target": arm.target, "mix": arm.mix}
     for batch in progress(f"{dataset}: {name}")(waiting):
         for question, answer in zip(batch, remixer.answer(batch), strict=True):

@@ -17,7 +17,9 @@ from .routing.tail import tail_scores
 from .types import Scope
 
 Transfer = Literal["replace", "shift"]
-"""How a sample's ω enters a neighbour's last prompt token: in its routing's place (the paper), or as Δω on top of it."""
+"""How a sample's ω enters a neighbour's last prompt token: in its routing's place (the paper), or as Δω on top of
+it.
+"""
 
 Target = Literal["choices", "likelihood"]
 """Cross-entropy over the choices' normalised scores, or the right choice's negative log-likelihood alone."""
@@ -50,7 +52,9 @@ class TailScores:
         object.__setattr__(self, "spent", torch.zeros(len(self.own), dtype=torch.float64))
 
     def __call__(self, weights: Tensor) -> Tensor:
-        """Normalised log-likelihood of each choice ``[R, C]`` (-inf where there is none) under ``weights [B, L, E]``."""
+        """Normalised log-likelihood of each choice ``[R, C]`` (-inf where there is none) under ``weights [B, L,
+        E]``.
+        """
         sites = self.model.sites
         start = int(self.active.any(0).nonzero()[0])
         replaced, shifted = answer_rows(self.batch, self.sample, self.scope, replace=self.transfer == "replace")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from cachetools import LRUCache
@@ -80,7 +80,7 @@ def load_moe_model(
             "access, or a folder written by save_pretrained."
         ) from error
     if device is not None:
-        model.to(device)
+        cast(Any, model).to(device)
     return RoutedModel(model, tokenizer, name=name)
 
 
@@ -185,7 +185,8 @@ class RoutedModel:
     def generate(
         self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
     ) -> str | list[str]:
-        """Continue texts; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``). Returns the new text only.
+        """Continue texts; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``). Returns the new text
+        only.
 
         ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
         """
@@ -195,7 +196,7 @@ class RoutedModel:
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         with self._decoding(pathway):
-            output = self.model.generate(**inputs, **options)
+            output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return decoded[0] if isinstance(text, str) else decoded
@@ -260,8 +261,8 @@ class RoutedModel:
         expected = (n, len(self.sites), self.n_experts)
         if tuple(single.weights.shape) != expected or single.layers != self.layers:
             raise ShapeError(
-                f"Expected routing (B, L, E) = {expected} for layers {self.layers}, got {tuple(single.weights.shape)} for "
-                f"layers {single.layers}; give one pathway of this model for each text."
+                f"Expected routing (B, L, E) = {expected} for layers {self.layers}, got "
+                f"{tuple(single.weights.shape)} for {single.layers}; give one pathway of this model for each text."
             )
         return single
 

@@ -26,8 +26,8 @@ class Problem:
         neighbours: retrieved successful references with their kernel weights.
         neighbour_pathways: ``[B, K, L, E]`` the references' own pathways (zeros where padded).
         reference_pathways: ``[M, L, E]`` of all successful references, for search in pathway space.
-        loss: ``weights [B, L, E] -> [B]``, the kernel-weighted loss of the neighbours when the sample's ω is put into their
-            forward passes (C3PO, eq. of NGD); differentiable; zero for a sample without neighbours.
+        loss: ``weights [B, L, E] -> [B]``, the kernel-weighted loss of the neighbours when the sample's ω is put into
+            their forward passes (C3PO, eq. of NGD); differentiable; zero for a sample without neighbours.
         entropy: ``weights [B, L, E] -> [B]``, entropy of the sample's own distribution over choices; differentiable.
         generator: the only source of randomness.
         selection: what may be re-mixed; None while it is being chosen.

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -77,13 +77,13 @@ class ReferenceSet:
         for key, expected in wanted.items():
             if self.card[key] != expected:
                 raise DataError(
-                    f"Expected a reference set built with {key} {expected!r}, this one was built with {self.card[key]!r}; "
+                    f"Expected a reference set built with {key} {expected!r}, got one built with {self.card[key]!r}; "
                     "build it again: c3po refset build FILE --model MODEL --out DIR."
                 )
         if len(self.successes) == 0:
             raise DataError(
-                f"The model answered none of the {len(self)} reference questions right, so there is no successful pathway "
-                "to learn from; use easier references or another format."
+                f"Expected references that the model answers right, got none among {len(self)}: there is no successful "
+                "pathway to learn from; use easier references or another format."
             )
 
     def save(self, folder: str | Path) -> Path:
@@ -249,7 +249,7 @@ def fingerprint(model: RoutedModel) -> str:
 def format_key(format: str | Format) -> str:
     """A format's name and parameters as text."""
     chosen = as_format(format)
-    return f"{chosen.name} {json.dumps(asdict(chosen), sort_keys=True)}"
+    return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)), sort_keys=True)}"
 
 
 def _sha256(path: Path) -> str:

@@ -37,8 +37,10 @@ class Remixer:
     Attributes:
         model: the frozen model. references: None only for strategies that use no neighbours.
         optimizer, kernel, retriever, selector: the strategies. embedder: of retrieval.
-        format: how questions are put. scope: where ω acts. transfer: how it enters a neighbour. target: the neighbours' loss.
-        mix: ``core`` mixes every expert that has weight, ``top-k`` as many as the model itself does; in optimisation and answer.
+        format: how questions are put. scope: where ω acts. transfer: how it enters a neighbour. target: the
+            neighbours' loss.
+        mix: ``core`` mixes every expert that has weight, ``top-k`` as many as the model itself does; in optimisation
+            and answer.
         max_similarity: references nearer to the question than this are not used (the paper's contamination filter).
         seed: of selectors and optimizers that draw.
     """

@@ -2,7 +2,8 @@
 
 Letters used in every docstring:
     B samples, C choices of a question, L adapted MoE layers, E routed experts of a layer, K neighbours,
-    N references, D embedding dimensions, T tokens, S tail tokens (the prompt's last and the answers'), V vocabulary, H hidden.
+    N references, D embedding dimensions, T tokens, S tail tokens (the prompt's last and the answers'), V vocabulary,
+    H hidden.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Cost:
 
     @property
     def total(self) -> float:
-        return sum(vars(self).values())
+        return float(sum(vars(self).values()))
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(**{k: v + getattr(other, k) for k, v in vars(self).items()})

@@ -36,12 +36,12 @@ def test_order_of_records_does_not_matter():
     assert stats.compare(a[::-1], b, seed=0).difference == stats.compare(a, b, seed=0).difference
 
 
-@pytest.mark.parametrize("up, down, p", [(0, 0, 1), (1, 3, 0.625), (6, 0, 0.03125), (2, 7, 0.1796875), (5, 5, 1)])
+@pytest.mark.parametrize(("up", "down", "p"), [(0, 0, 1), (1, 3, 0.625), (6, 0, 0.03125), (2, 7, 0.1796875), (5, 5, 1)])
 def test_mcnemar_known_values(up, down, p):
     assert stats.mcnemar_p(up, down) == pytest.approx(p)
 
 
-@pytest.mark.parametrize("up, down", [(12, 3), (30, 31)])
+@pytest.mark.parametrize(("up", "down"), [(12, 3), (30, 31)])
 def test_mcnemar_is_the_sign_test_of_flips(up, down):
     assert stats.mcnemar_p(up, down) == pytest.approx(binomtest(up, up + down).pvalue)
 
@@ -76,7 +76,7 @@ def test_no_flip_is_not_certainty():
     assert (c.difference, c.p) == (0, 1)
 
 
-@pytest.mark.parametrize("up, down", [(1, 0), (0, 1), (3, 3), (14, 0), (0, 24)])
+@pytest.mark.parametrize(("up", "down"), [(1, 0), (0, 1), (3, 3), (14, 0), (0, 24)])
 def test_few_flips_widen_the_bootstrap(up, down):
     a, b = flipped(up, down, 182)
     c = stats.compare(a, b, seed=0)
@@ -105,7 +105,7 @@ def test_exact_interval_when_every_question_flips():
     assert stats.exact_interval(5, 0, 5)[1] == 1
 
 
-@pytest.mark.parametrize("up, down", [(0.01, 0.0), (0.02, 0.02), (0.12, 0.06)])
+@pytest.mark.parametrize(("up", "down"), [(0.01, 0.0), (0.02, 0.02), (0.12, 0.06)])
 def test_interval_covers_the_truth(up, down, monkeypatch):
     monkeypatch.setattr(stats, "RESAMPLES", 999)  # enough here, and ten times faster
     rng, n, hits, runs = np.random.default_rng(0), 150, 0, 150

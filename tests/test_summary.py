@@ -137,7 +137,7 @@ def test_an_interrupted_arm_is_refused():
 
 
 @pytest.mark.parametrize(
-    "difference, low, high, p, claim",
+    ("difference", "low", "high", "p", "claim"),
     [
         (2, 0.5, 4, 0.01, 1),
         (2, 0.5, 4, 0.05, 0),

@@ -1,6 +1,7 @@
 """Put the embedded model together: dense weights and the small trained tensors, as a stock ``qwen2_moe``.
 
-Nothing in the result needs this package. ``qwen2_moe`` differs from the carved model in two ways that weights absorb: its
+Nothing in the result needs this package. ``qwen2_moe`` differs from the carved model in two ways that weights absorb:
+its
 shared expert has a gate, which zero weights turn into the constant ½ (so the shared output is doubled), and its routing
 weights sum to one (so the routed outputs are scaled by the number of experts used).
 """
@@ -49,7 +50,8 @@ def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Map
             getattr(layer, name).weight.copy_(tensors[prefix + name].float())
         if index in recipe["layers"]:
             _fill(layer.mlp, dense.model.layers[index].mlp, tensors, prefix, recipe)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _config(dense: LlamaForCausalLM, recipe: Mapping[str, Any]) -> Qwen2MoeConfig:

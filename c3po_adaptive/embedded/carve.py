@@ -1,15 +1,18 @@
 """Carve a dense feed-forward layer into one shared expert and 64 routed ones.
 
-Which neurons are shared decides how much a pathway can steer. The *strongest* neurons (mean contribution) lose least when
+Which neurons are shared decides how much a pathway can steer. The *strongest* neurons (mean contribution) lose least
+when
 shared, but then routed experts carry next to nothing of the output. The *steadiest* ones (mean over standard deviation)
 are on for every token anyway; sharing those leaves the bursty neurons, which differ from token to token, to the router.
-Between the two, ``mean ** a / std`` is bisected for the ``a`` that leaves the routed experts a given share of the output.
+Between the two, ``mean ** a / std`` is bisected for the ``a`` that leaves the routed experts a given share of the
+output.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -61,7 +64,7 @@ def _ranking(contribution: Tensor, h: Tensor, down: Tensor, shared: int, share: 
     return ranked
 
 
-def _balanced_clusters(contribution: Tensor, experts: int, seed: int, rounds: int = 12) -> np.ndarray:
+def _balanced_clusters(contribution: Tensor, experts: int, seed: int, rounds: int = 12) -> NDArray[np.intp]:
     """K-means with equal sizes: each round assigns neurons to centres by linear assignment."""
     rng = np.random.default_rng(seed)
     points = contribution - contribution.mean(0)
@@ -69,6 +72,7 @@ def _balanced_clusters(contribution: Tensor, experts: int, seed: int, rounds: in
     points = points @ rng.normal(size=(points.shape[1], 128)).astype(np.float32) / np.sqrt(128)
     size = len(points) // experts
     centres = points[rng.choice(len(points), experts, replace=False)]
+    slots: NDArray[np.intp] = np.arange(len(points)) // size
     for _ in range(rounds):
         cost = ((points[:, None] - centres[None]) ** 2).sum(-1)
         slots = linear_sum_assignment(np.repeat(cost, size, axis=1))[1] // size
@@ -84,4 +88,5 @@ def _fit_router(x: Tensor, h: Tensor, down: Tensor, members: Tensor, ridge: floa
     target = norms / norms.std()
     gram = x.T @ x
     gram += ridge * gram.diagonal().mean() * torch.eye(len(gram))
-    return torch.linalg.solve(gram, x.T @ target).T.contiguous()
+    solution: Tensor = torch.linalg.solve(gram, x.T @ target)
+    return solution.T.contiguous()

@@ -31,7 +31,29 @@ TRAINING_PACKAGES = (
     "captum",
     "datasets",
 )
-TOPICS = ["water", "ice", "rain", "the sun", "the moon", "stars", "planets", "gravity", "magnets", "electricity", "light", "sound", "heat", "volcanoes", "earthquakes", "rivers", "oceans", "deserts", "forests", "mountains", "weather", "clouds", "snow", "wind", "soil", "rocks", "metals", "plastic", "wood", "glass", "paper", "plants", "trees", "flowers", "seeds", "leaves", "roots", "fruit", "vegetables", "bees", "ants", "butterflies", "spiders", "fish", "sharks", "whales", "frogs", "snakes", "birds", "owls", "penguins", "dogs", "cats", "horses", "cows", "sheep", "wolves", "bears", "lions", "elephants", "dinosaurs", "the human heart", "the lungs", "the brain", "bones", "muscles", "blood", "skin", "teeth", "sleep", "exercise", "healthy food", "vitamins", "bacteria", "viruses", "medicine", "doctors", "nurses", "teachers", "farmers", "bakers", "firefighters", "pilots", "carpenters", "musicians", "painters", "writers", "scientists", "engineers", "lawyers", "soldiers", "shopkeepers", "a school", "a library", "a hospital", "a kitchen", "a garden", "a farm", "a market", "a bank", "a post office", "an airport", "a train station", "a museum", "a restaurant", "a beach", "an island", "a castle", "a bridge", "a ship", "a bicycle", "a car", "an airplane", "a rocket", "a clock", "a telephone", "a computer", "the internet", "a camera", "a lamp", "a hammer", "a knife", "a spoon", "a pot", "an oven", "a refrigerator", "a washing machine", "soap", "clothes", "shoes", "hats", "umbrellas", "money", "taxes", "trade", "insurance", "work", "holidays", "birthdays", "weddings", "families", "brothers and sisters", "grandparents", "babies", "friendship", "kindness", "honesty", "courage", "anger", "fear", "sadness", "happiness", "jealousy", "pride", "patience", "mistakes", "rules", "laws", "voting", "kings and queens", "presidents", "ancient Egypt", "ancient Rome", "ancient Greece", "the Middle Ages", "the Industrial Revolution", "explorers", "inventions", "maps", "compasses", "calendars", "numbers", "addition", "fractions", "triangles", "circles", "graphs", "probability", "measuring length", "measuring time", "languages", "alphabets", "nouns and verbs", "rhymes", "poems", "stories", "newspapers", "letters", "jokes", "riddles", "music", "guitars", "drums", "singing", "dancing", "painting", "sculpture", "theatre", "films", "football", "basketball", "tennis", "swimming", "running", "chess", "cooking rice", "baking bread", "making soup", "growing tomatoes", "saving water", "recycling", "pollution", "climate", "solar power", "oil", "coal", "engines", "wheels", "levers", "batteries", "robots", "programming", "telescopes", "microscopes", "atoms", "molecules", "acids", "oxygen", "photosynthesis", "evolution", "genes", "cells", "food chains", "migration", "hibernation", "camouflage", "seasons", "day and night", "tides"]
+TOPICS = (  # noqa: SIM905 (a list would fill 200 lines)
+    "water,ice,rain,the sun,the moon,stars,planets,gravity,magnets,electricity,light,sound,heat,volcanoes,"
+    "earthquakes,rivers,oceans,deserts,forests,mountains,weather,clouds,snow,wind,soil,rocks,metals,plastic,wood,"
+    "glass,paper,plants,trees,flowers,seeds,leaves,roots,fruit,vegetables,bees,ants,butterflies,spiders,fish,"
+    "sharks,whales,frogs,snakes,birds,owls,penguins,dogs,cats,horses,cows,sheep,wolves,bears,lions,elephants,"
+    "dinosaurs,the human heart,the lungs,the brain,bones,muscles,blood,skin,teeth,sleep,exercise,healthy food,"
+    "vitamins,bacteria,viruses,medicine,doctors,nurses,teachers,farmers,bakers,firefighters,pilots,carpenters,"
+    "musicians,painters,writers,scientists,engineers,lawyers,soldiers,shopkeepers,a school,a library,a hospital,"
+    "a kitchen,a garden,a farm,a market,a bank,a post office,an airport,a train station,a museum,a restaurant,"
+    "a beach,an island,a castle,a bridge,a ship,a bicycle,a car,an airplane,a rocket,a clock,a telephone,"
+    "a computer,the internet,a camera,a lamp,a hammer,a knife,a spoon,a pot,an oven,a refrigerator,"
+    "a washing machine,soap,clothes,shoes,hats,umbrellas,money,taxes,trade,insurance,work,holidays,birthdays,"
+    "weddings,families,brothers and sisters,grandparents,babies,friendship,kindness,honesty,courage,anger,fear,"
+    "sadness,happiness,jealousy,pride,patience,mistakes,rules,laws,voting,kings and queens,presidents,"
+    "ancient Egypt,ancient Rome,ancient Greece,the Middle Ages,the Industrial Revolution,explorers,inventions,"
+    "maps,compasses,calendars,numbers,addition,fractions,triangles,circles,graphs,probability,measuring length,"
+    "measuring time,languages,alphabets,nouns and verbs,rhymes,poems,stories,newspapers,letters,jokes,riddles,"
+    "music,guitars,drums,singing,dancing,painting,sculpture,theatre,films,football,basketball,tennis,swimming,"
+    "running,chess,cooking rice,baking bread,making soup,growing tomatoes,saving water,recycling,pollution,"
+    "climate,solar power,oil,coal,engines,wheels,levers,batteries,robots,programming,telescopes,microscopes,"
+    "atoms,molecules,acids,oxygen,photosynthesis,evolution,genes,cells,food chains,migration,hibernation,"
+    "camouflage,seasons,day and night,tides"
+).split(",")
 PROMPTS = (
     "Write a short paragraph about {}.",
     "Explain {} to a child.",
@@ -75,8 +97,8 @@ def documentation(packages: tuple[str, ...] = TRAINING_PACKAGES) -> list[str]:
 
 def descriptions() -> list[str]:
     """The long descriptions (README texts) of all installed distributions."""
-    texts = {d.name: d.metadata.get_payload() for d in importlib.metadata.distributions()}
-    return [str(texts[name]) for name in sorted(texts) if len(str(texts[name])) >= 200]
+    texts = {d.name: str(d.metadata.json.get("description", "")) for d in importlib.metadata.distributions()}
+    return [texts[name] for name in sorted(texts) if len(texts[name]) >= 200]
 
 
 def independent() -> list[str]:
@@ -91,7 +113,7 @@ def pack(texts: list[str], tokenizer: PreTrainedTokenizerBase, length: int, limi
     order = random.Random(seed).sample(range(len(texts)), len(texts))
     ids: list[int] = []
     for index in order:
-        ids += tokenizer(texts[index]).input_ids[: 8 * length] + [tokenizer.eos_token_id]
+        ids += [*tokenizer(texts[index]).input_ids[: 8 * length], tokenizer.eos_token_id]
         if len(ids) >= limit * length:
             break
     rows = min(limit, len(ids) // length)
@@ -103,7 +125,7 @@ def topic_prompts(tokenizer: PreTrainedTokenizerBase, seed: int) -> list[list[in
     prompts = [prompt.format(topic) for topic in TOPICS for prompt in PROMPTS]
     random.Random(seed).shuffle(prompts)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    return [tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=False) for c in chats]
+    return [list(tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=False)) for c in chats]  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -1,13 +1,16 @@
 """Win back what carving loses: train routers, norms and small adapters to match the dense model.
 
 The loss is KL(dense || carved) of the next-token distributions on the recovery corpus, plus a small load-balance term.
-The layers below the first carved one never change, nor does the dense model: both are run once per row and kept on disk.
+The layers below the first carved one never change, nor does the dense model: both are run once per row and kept on
+    disk.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +44,8 @@ class Recipe:
 class Adapted(nn.Module):
     """A frozen linear map plus a low-rank trained one, ``W + B A``."""
 
+    weight: Tensor
+
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
@@ -55,12 +60,13 @@ class Adapted(nn.Module):
 
 
 class CarvedMLP(nn.Module):
-    """A carved feed-forward layer in dense form: every neuron computed, the routed ones masked by their expert's weight.
+    """A carved feed-forward layer in dense form: every neuron computed, the routed ones masked by their expert's
+    weight.
 
     Equal to the sparse form, and on a CPU faster to train than gathering 64 experts of a dozen neurons each.
     """
 
-    def __init__(self, dense: nn.Module, carving: Carving, recipe: Recipe) -> None:
+    def __init__(self, dense: Any, carving: Carving, recipe: Recipe) -> None:
         super().__init__()
         order = carving.order
         self.gate = Adapted(dense.gate_proj.weight.data[order].clone(), recipe.rank)
@@ -81,7 +87,8 @@ class CarvedMLP(nn.Module):
         shared, routed = h[..., : r.shared], h[..., r.shared :]
         scale = (weights * r.top_k).to(h.dtype).unsqueeze(-1)
         routed = (routed.unflatten(-1, (r.experts, -1)) * scale).flatten(-2)
-        return self.down(torch.cat([shared, routed], -1))
+        output: Tensor = self.down(torch.cat([shared, routed], -1))
+        return output
 
 
 class Student(nn.Module):
@@ -89,8 +96,6 @@ class Student(nn.Module):
 
     def __init__(self, dense: LlamaForCausalLM, carvings: dict[int, Carving], recipe: Recipe) -> None:
         super().__init__()
-        import copy
-
         self.rotary = dense.model.rotary_emb
         self.norm = dense.model.norm
         self.layers = nn.ModuleList()
@@ -111,7 +116,8 @@ class Student(nn.Module):
         rotary = self.rotary(hidden, positions)
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
-        return self.norm(hidden)
+        final: Tensor = self.norm(hidden)
+        return final
 
     def balance(self) -> Tensor:
         return torch.stack([m.balance for m in self.modules() if isinstance(m, CarvedMLP)]).mean()
@@ -159,7 +165,9 @@ def _vocabulary(rows: Tensor, size: int, recipe: Recipe) -> Iterator[Tensor]:
         yield torch.cat([often, rest[torch.randperm(len(rest), generator=generator)[: recipe.extra_vocabulary]]])
 
 
-def train(student: Student, dense: LlamaForCausalLM, rows: Tensor, recipe: Recipe, folder: Path) -> Iterator[dict]:
+def train(
+    student: Student, dense: LlamaForCausalLM, rows: Tensor, recipe: Recipe, folder: Path
+) -> Iterator[dict[str, float]]:
     """Train in place; yield a log record every ten steps."""
     cache = DenseCache(dense, rows, recipe.layers[0], folder)
     steps = recipe.tokens // (recipe.rows_per_step * rows.shape[1])
@@ -198,7 +206,8 @@ def train(student: Student, dense: LlamaForCausalLM, rows: Tensor, recipe: Recip
 def export(student: Student, carvings: dict[int, Carving], recipe: Recipe) -> dict[str, Tensor]:
     """The trained tensors in half precision, named as ``assemble`` reads them."""
     tensors: dict[str, Tensor] = {}
-    for index, layer in enumerate(student.layers, start=recipe.layers[0]):
+    layers: Any = student.layers
+    for index, layer in enumerate(layers, start=recipe.layers[0]):
         adapted = {name: getattr(layer.self_attn, name) for name in ("q_proj", "k_proj", "v_proj", "o_proj")}
         if index in carvings:
             adapted |= {name: getattr(layer.mlp, name) for name in ("gate", "up", "down")}

@@ -21,9 +21,11 @@ from .simplex import toward
 
 @dataclass(frozen=True)
 class ModeFinding(PathwayOptimizer):
-    """Move ω towards a mode of the density of successful pathways: ω ← α ω + (1 − α) ω̄, ω̄ = Σ K(ω_i, ω) ω_i / Σ K(ω_i, ω).
+    """Move ω towards a mode of the density of successful pathways: ω ← α ω + (1 − α) ω̄, ω̄ = Σ K(ω_i, ω) ω_i / Σ
+    K(ω_i, ω).
 
-    C3PO (arXiv 2504.07964), mode finding: neighbours and kernel in pathway space, over the selected layers, not in input space.
+    C3PO (arXiv 2504.07964), mode finding: neighbours and kernel in pathway space, over the selected layers, not in
+    input space.
     """
 
     steps: int = 5

@@ -136,7 +136,7 @@ def costs(rows: Sequence[Row]) -> str:
         axes.grid(True)
         axes.margins(0.08)
         low, high = axes.get_ylim()
-        places = _apart([(v - low) / (high - low) for v in y], 1 / len(rows))
+        places = _apart([(v - low) / (high - low) for v in y], min(0.1, 1 / len(rows)))
         for i, place in enumerate(places):
             axes.annotate(
                 rows[i]["arm"],

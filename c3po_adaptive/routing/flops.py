@@ -33,7 +33,9 @@ class Flops:
     sites: tuple[int, ...]
 
     def forward(self, tokens: float, keys: float, start: int = 0, mixed: float | None = None) -> float:
-        """Decoder layers from ``start`` on, for so many tokens that each see ``keys`` keys and mix ``mixed`` experts."""
+        """Decoder layers from ``start`` on, for so many tokens that each see ``keys`` keys and mix ``mixed``
+        experts.
+        """
         experts = self.top_k if mixed is None else mixed
         weights = sum(self.linear[start:]) + experts * sum(self.expert[start:])
         layers = len(self.linear) - start
@@ -50,8 +52,8 @@ class Flops:
     def tail(self, rows: float, keys: float, site: int, mixed: Mapping[int, float], backward: bool) -> float:
         """A tail of so many rows from MoE layer number ``site`` on; with the way back to ω if ``backward``.
 
-        The way back multiplies by each weight once more (parameters are frozen) and by each attention product twice; it ends
-        at the experts of the first layer, whose input ω does not change.
+        The way back multiplies by each weight once more (parameters are frozen) and by each attention product twice;
+        it ends at the experts of the first layer, whose input ω does not change.
 
         Args:
             mixed: for each MoE layer number, how many (row, expert) pairs are run.

@@ -16,7 +16,8 @@ from .rules import PathwayRule
 class DecodingRule:
     """ω at the last token of each (left-padded) prompt, then Δω on every new token, if the pathway's scope says so.
 
-    The first call of a layer is the prompt, every later one a step. Beams and returned sequences of a sample follow each other.
+    The first call of a layer is the prompt, every later one a step. Beams and returned sequences of a sample follow
+    each other.
     """
 
     pathway: Pathway

@@ -1,7 +1,7 @@
 """Read and replace routing, for as long as a ``with`` block lasts.
 
-Everything happens at one place, the call ``experts(hidden, index, weights)``. A *rule* sees what the router chose and may
-give other experts and weights for some rows. Rows it does not name keep the model's own output, bit for bit.
+Everything happens at one place, the call ``experts(hidden, index, weights)``. A *rule* sees what the router chose and
+may give other experts and weights for some rows. Rows it does not name keep the model's own output, bit for bit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Rule(Protocol):
     """What to do with the routing of one MoE layer."""
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
-        """Args: ``position`` in ``0 … L-1`` of the MoE layer; ``index``, ``weights`` ``[R, k]`` chosen by the router."""
+        """Args: ``position`` in ``0 … L-1`` of the MoE layer; ``index``, ``weights`` ``[R, k]`` chosen by the
+        router.
+        """
 
 
 @contextmanager

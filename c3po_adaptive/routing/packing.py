@@ -1,7 +1,7 @@
 """Pack what follows the prompt of a question into one row of tokens: the tail.
 
-The tail is the prompt's last token and then every option's tokens, all options side by side. A tree-shaped attention mask
-keeps options from seeing each other, so the prompt's last token is computed once however many options there are.
+The tail is the prompt's last token and then every option's tokens, all options side by side. A tree-shaped attention
+mask keeps options from seeing each other, so the prompt's last token is computed once however many options there are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def pack(prompt: Prompt) -> Packed:
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]
     return Packed(
-        *(torch.tensor(x) for x in (tokens, positions)),
-        visible,
-        *(torch.tensor(x, dtype=torch.long) for x in (option, row, target)),
+        tokens=torch.tensor(tokens),
+        positions=torch.tensor(positions),
+        visible=visible,
+        option=torch.tensor(option, dtype=torch.long),
+        row=torch.tensor(row, dtype=torch.long),
+        target=torch.tensor(target, dtype=torch.long),
     )

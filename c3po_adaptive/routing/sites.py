@@ -1,6 +1,7 @@
 """Find where a model routes: every fused experts module, its router, and the decoder layer it sits in.
 
-Found from structure, not from names: an experts module is called with ``(hidden, index, weights)``. The router is the class
+Found from structure, not from names: an experts module is called with ``(hidden, index, weights)``. The router is the
+    class
 that the model itself records as ``router_logits``, else a sibling called ``gate`` or ``router``.
 """
 
@@ -19,7 +20,9 @@ ROUTER_NAMES = ("gate", "router")
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One MoE layer: decoder layer index, the fused experts, the router, and how many experts there are and are used."""
+    """One MoE layer: decoder layer index, the fused experts, the router, and how many experts there are and are
+    used.
+    """
 
     layer: int
     experts: nn.Module
@@ -72,8 +75,8 @@ def _site(model: PreTrainedModel, index: int, block: nn.Module, experts: nn.Modu
             n_experts = next(p.shape[0] for p in experts.parameters() if p.ndim == 3)
             return Site(index, experts, child, n_experts, int(config.num_experts_per_tok))
     raise ModelError(
-        f"The experts of layer {index} of {type(model).__name__} have no router beside them ({', '.join(ROUTER_NAMES)}): "
-        "its routing weights cannot be read."
+        f"The experts of layer {index} of {type(model).__name__} have no router beside them "
+        f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read."
     )
 
 

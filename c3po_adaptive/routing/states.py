@@ -19,11 +19,13 @@ class State:
 
     Attributes:
         prompt, packed: the tokens.
-        keys, values: per decoder layer from the first MoE layer on, ``[heads, T - 1, dim]`` of the prompt before its last token.
+        keys, values: per decoder layer from the first MoE layer on, ``[heads, T - 1, dim]`` of the prompt before its
+            last token.
         entry: ``[L, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
         own: ω0 ``[L, E]`` at the prompt's last token. router: ``[L, E]`` the router's probabilities there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
-        hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever scored.
+        hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever
+            scored.
         flops: what the prefill took.
     """
 

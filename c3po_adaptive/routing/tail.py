@@ -1,6 +1,7 @@
 """Run a model: once over whole prompts (prefill), then as often as needed over tails only.
 
-A tail run calls the model's own forward. The layers below ``start`` pass hidden states through, the tail's stored states are
+A tail run calls the model's own forward. The layers below ``start`` pass hidden states through, the tail's stored
+states are
 put in at ``start``, and the attention of the layers above sees the prompt through its stored keys and values. Masks,
 rotary positions, the final norm and the head stay the model's own.
 """
@@ -112,7 +113,7 @@ def _prefix_of(
     if cache is None:
         empty = tuple(entry.new_zeros(1, 0, 1) for _ in range(first, n_layers))
         return empty, empty
-    kept = [cache.layers[i] for i in range(first, n_layers)]
+    kept: list[Any] = [cache.layers[i] for i in range(first, n_layers)]
     span = slice(width - length, width)  # without padding on the left, and without the tail that ran on top
     return tuple(c.keys[b, :, span].clone() for c in kept), tuple(c.values[b, :, span].clone() for c in kept)
 
@@ -185,7 +186,8 @@ def tail_logits(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, sta
             use_cache=batch.keys[0].shape[2] > 0,
             **{cache_argument(model): _cache(model, batch, at - first, first, len(layers))},
         )
-    return output.logits
+    logits: Tensor = output.logits
+    return logits
 
 
 def _cache(model: PreTrainedModel, batch: Batch, skip: int, first: int, n_layers: int) -> DynamicCache | None:
@@ -195,7 +197,7 @@ def _cache(model: PreTrainedModel, batch: Batch, skip: int, first: int, n_layers
     cache = DynamicCache(config=model.config)
     for i in range(n_layers):
         kept = max(i - first, skip)  # skipped layers never read theirs, but the length is asked of the first one
-        layer = cache.layers[i]
+        layer: Any = cache.layers[i]
         layer.lazy_initialization(batch.keys[kept], batch.values[kept])
         layer.keys, layer.values = batch.keys[kept], batch.values[kept]
     return cache
@@ -204,7 +206,8 @@ def _cache(model: PreTrainedModel, batch: Batch, skip: int, first: int, n_layers
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits ``[B, T, V]`` of final hidden states ``[B, T, H]``, by the model's own head, scaling and capping."""
     with _forward_as(model.get_decoder(), lambda *args, **kwargs: MoeModelOutputWithPast(last_hidden_state=hidden)):
-        return model(inputs_embeds=hidden).logits
+        logits: Tensor = model(inputs_embeds=hidden).logits
+    return logits
 
 
 def _likelihoods(logits: Tensor, target: Tensor) -> Tensor:

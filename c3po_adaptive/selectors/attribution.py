@@ -21,10 +21,12 @@ Baseline = Literal["uniform", "neighbours", "zero"]
 
 @dataclass(frozen=True)
 class Attribution(LayerSelector):
-    """The layers that the neighbours' loss (or the sample's own entropy) owes most to, as Captum attributes it to Ω ``[B, L, E]``.
+    """The layers that the neighbours' loss (or the sample's own entropy) owes most to, as Captum attributes it to Ω
+    ``[B, L, E]``.
 
-    A layer's score is the sum over its experts of |attribution|. The ``n`` best layers are taken, less those whose share
-    of the total is below ``minimum``: with a high minimum, possibly none. Routers in a row feed each other, so Captum's layer
+    A layer's score is the sum over its experts of |attribution|. The ``n`` best layers are taken, less those whose
+    share of the total is below ``minimum``: with a high minimum, possibly none. Routers in a row feed each other, so
+    Captum's layer
     methods do not apply; Ω as one explicit input does (Sundararajan et al. 2017 for integrated gradients).
 
     Attributes:
@@ -92,7 +94,8 @@ class Attribution(LayerSelector):
             )
         else:
             result = self._ablate(FeatureAblation(function), omega, problem)
-        return result.detach()
+        attribution: Tensor = result.detach()
+        return attribution
 
     def _ablate(self, method: Any, omega: Tensor, problem: Problem) -> Tensor:
         """Replace one whole layer at a time by the baseline; its effect is spread over its experts evenly."""
@@ -107,8 +110,8 @@ class Attribution(LayerSelector):
         ]
         if passes > self.budget:
             raise SettingError(
-                f"{self.method} takes {passes} tail passes here, the budget is {self.budget}; raise the budget, or take "
-                "fewer steps or input-x-gradient (3 passes)."
+                f"Expected at most budget={self.budget} tail passes, {self.method} takes {passes} here; raise it, "
+                "or take fewer steps or input-x-gradient (3 passes)."
             )
 
     def _baseline(self, problem: Problem) -> Tensor:

@@ -36,9 +36,10 @@ class Fixed(LayerSelector):
             raise SettingError(f"Expected n >= 0 layers and experts >= 1, got n={self.n!r}, experts={self.experts!r}.")
 
     def select(self, problem: Problem) -> Selection:
-        chosen = torch.zeros(len(problem.layers), dtype=torch.bool)
-        chosen[self._positions(problem.layers)] = True
-        mask = core(problem.router, check_experts(self.experts, problem)) & chosen[None, :, None]
+        positions = self._positions(problem.layers)
+        mask = torch.zeros_like(problem.router, dtype=torch.bool)
+        if positions:
+            mask[:, positions] = core(problem.router[:, positions], check_experts(self.experts, problem))
         return Selection(mask)
 
     def _positions(self, layers: tuple[int, ...]) -> list[int]:

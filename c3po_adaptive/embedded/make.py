@@ -1,0 +1,126 @@
+"""Make the embedded model anew: ``python -m c3po_adaptive.embedded.make recover`` and ``… measure``.
+
+Not needed to use it. Recovery takes hours on two cores; it logs to ``log.jsonl`` and writes the tensors of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from ..paths import cache_folder
+from . import corpus
+from .builder import TENSORS, fetch, load_dense, sha256
+from .carve import Carving, carve
+from .recover import Recipe, Student, export, train
+
+app = typer.Typer(no_args_is_help=True)
+LENGTH = 128
+CALIBRATION_ROWS = 64
+
+
+def dense_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """SmolLM2-135M-Instruct in float32, frozen."""
+    with tempfile.TemporaryDirectory() as scratch:
+        dense, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
+    return dense.eval().requires_grad_(False), tokenizer
+
+
+def training_rows(dense: LlamaForCausalLM, tokenizer: Any, documentation: int, generated: int, folder: Path) -> Tensor:
+    """``[N, T]``: documentation first, then text of the dense model; kept in ``folder``."""
+    path = folder / f"rows-{documentation}-{generated}.pt"
+    if not path.is_file():
+        texts = corpus.documentation() + corpus.descriptions()
+        real = corpus.pack(texts, tokenizer, LENGTH, documentation, seed=0)
+        sampled = list(corpus.generated(dense.bfloat16(), tokenizer, generated, LENGTH, seed=0, batch=128))
+        torch.save(torch.cat([real, *sampled]), path)
+    rows: Tensor = torch.load(path)
+    return rows
+
+
+@torch.no_grad()
+def calibrate(dense: LlamaForCausalLM, rows: Tensor, layers: tuple[int, ...]) -> dict[int, tuple[Tensor, Tensor]]:
+    """Inputs ``[N, H]`` and activations ``[N, F]`` of each feed-forward layer on some rows."""
+    taken: dict[int, tuple[list[Tensor], list[Tensor]]] = {i: ([], []) for i in layers}
+    hooks = []
+    for i in layers:
+        mlp = dense.model.layers[i].mlp
+        hooks.append(mlp.register_forward_pre_hook(lambda _, args, i=i: taken[i][0].append(args[0].flatten(0, 1))))
+        down = mlp.down_proj
+        hooks.append(down.register_forward_pre_hook(lambda _, args, i=i: taken[i][1].append(args[0].flatten(0, 1))))
+    for part in rows.split(16):
+        dense.model(part, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return {i: (torch.cat(x).float(), torch.cat(h).float()) for i, (x, h) in taken.items()}
+
+
+def carvings(dense: LlamaForCausalLM, rows: Tensor, recipe: Recipe) -> dict[int, Carving]:
+    """Every layer of the recipe, carved on the first rows of either kind."""
+    seen = calibrate(dense, torch.cat([rows[:CALIBRATION_ROWS], rows[-CALIBRATION_ROWS:]]), recipe.layers)
+    return {
+        i: carve(
+            *seen[i],
+            dense.model.layers[i].mlp.down_proj.weight.float(),
+            shared=recipe.shared,
+            experts=recipe.experts,
+            share=recipe.routed_share,
+            seed=recipe.seed,
+        )
+        for i in recipe.layers
+    }
+
+
+@app.command()
+def recover(
+    out: Annotated[Path, typer.Option(help="Scratch folder: corpus, caches, log; several GB.")],
+    recipe: Annotated[str, typer.Option(help="JSON over the recipe's defaults.")] = "{}",
+    documentation: Annotated[int, typer.Option(help="Rows of 128 tokens of documentation.")] = 4028,
+    generated: Annotated[int, typer.Option(help="Rows that the dense model generates.")] = 1472,
+    tensors: Annotated[Path, typer.Option(help="Where the trained tensors go.")] = TENSORS,
+) -> None:
+    """Carve, train, and write the tensors."""
+    out.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(recipe)
+    wanted = Recipe(**{f.name: _tuple(settings.get(f.name, getattr(Recipe, f.name))) for f in fields(Recipe)})
+    dense, tokenizer = dense_model()
+    rows = training_rows(dense, tokenizer, documentation, generated, out)
+    carved = carvings(dense.float(), rows, wanted)
+    torch.manual_seed(wanted.seed)
+    student = Student(dense.bfloat16(), carved, wanted)
+    with (out / "log.jsonl").open("w") as log:
+        for record in train(student, dense, rows, wanted, out / "dense"):
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+    save_file(export(student, carved, wanted), tensors, metadata={"recipe": json.dumps(asdict(wanted))})
+    typer.echo(f"{tensors}: SHA-256 {sha256(tensors)}; put it into builder.py")
+
+
+@app.command()
+def measure(
+    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    questions: Annotated[list[Path] | None, typer.Option(help="JSONL question sets to compare accuracy on.")] = None,
+    limit: Annotated[int, typer.Option(help="Questions of each set.")] = 400,
+) -> None:
+    """The model card's figures: what carving lost, load balance, leverage."""
+    from .measure import figures
+
+    dense, tokenizer = dense_model()
+    out.write_text(json.dumps(figures(dense, tokenizer, questions or [], limit), indent=1) + "\n")
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    app()

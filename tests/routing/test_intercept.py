@@ -1,0 +1,264 @@
+"""Routing is read as it is used, replaced where asked, and left as it was."""
+
+import pytest
+import torch
+from routing.naive import FAMILIES, along, assert_pristine, logits, moved, own_routing, routed_model, shared_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from c3po_adaptive.errors import ModelError
+from c3po_adaptive.models import RoutedModel
+from c3po_adaptive.routing.intercept import Change, intercepted, recorded
+from c3po_adaptive.routing.rules import PathwayRule
+from c3po_adaptive.routing.sites import find_sites, router_logits
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
+
+TEXT = "Which object can float on water?"
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    return shared_model(request.param)
+
+
+def everyone(weights, own, rows, at, **settings):
+    """The rule that replaces row ``at`` of a single sequence of ``rows`` tokens by ω ``[L, E]``."""
+    replaced = torch.full((rows,), -1)
+    replaced[at] = 0
+    active = settings.pop("active", torch.ones(1, len(weights), dtype=torch.bool))
+    return PathwayRule(weights[None], own[None], replaced, torch.full((rows,), -1), active, **settings)
+
+
+class TestReading:
+    @pytest.mark.parametrize("renormalised", [False, True])
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_pathway_is_what_experts_are_multiplied_with(self, family, renormalised):
+        model = routed_model(family, norm_topk_prob=renormalised)
+        ids = model.encode_text(TEXT).ids
+        with torch.no_grad():
+            weights, _ = own_routing(model.model, ids)
+        own = model.pathway(TEXT).weights
+        torch.testing.assert_close(own, weights[-1], atol=1e-5, rtol=0)
+        assert ((own > 0).sum(-1) == 2).all()
+        mass = own.sum(-1)
+        if renormalised:
+            torch.testing.assert_close(mass, torch.ones(3))
+        else:
+            assert (mass < 0.999).all(), "the weights are probabilities of all experts, not rescaled to one"
+
+    def test_every_token_is_recorded(self, model):
+        ids = model.encode_text(TEXT).ids
+        with torch.no_grad(), recorded(model.sites) as recording:
+            model.model(torch.tensor([ids]))
+        with torch.no_grad():
+            weights, probabilities = own_routing(model.model, ids)
+        for got, expected in zip(recording.stacked(), (weights, probabilities), strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+        assert_pristine(model.model)
+
+    def test_recording_nothing_is_an_error(self, model):
+        with pytest.raises(ModelError, match="routing of 3 MoE layers, read 0"), recorded(model.sites):
+            pass
+
+    def test_own_experts_by_layer(self):
+        model = routed_model("qwen2_moe", mlp_only_layers=[0])
+        assert model.layers == (1, 2)
+        assert model.pathway(TEXT).weights.shape == (2, 8)
+
+
+class TestReplacing:
+    def test_own_routing_put_back_changes_nothing(self, model):
+        ids = model.encode_text(TEXT).ids
+        with torch.no_grad():
+            own, _ = own_routing(model.model, ids)
+            samples = torch.arange(len(ids))
+            rule = PathwayRule(own, own, samples, torch.full_like(samples, -1), torch.ones(own.shape[:2]).bool())
+            base = logits(model.model, ids)
+            with intercepted(model.sites, rule):
+                again = logits(model.model, ids)
+        torch.testing.assert_close(again, base, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("layers", [(2,), (1, 2)])
+    def test_only_the_named_row_changes(self, model, layers):
+        ids = model.encode_text(TEXT).ids
+        pathway = moved(model.pathway(TEXT), layers)
+        with torch.no_grad():
+            base = logits(model.model, ids)
+            with intercepted(model.sites, everyone(pathway.weights, pathway.own, len(ids), len(ids) - 1)):
+                new = logits(model.model, ids)
+            expected = logits(model.model, ids, along(pathway.weights, pathway.own, len(ids) - 1))
+        assert (new[-1] - base[-1]).abs().max() > 0.01
+        torch.testing.assert_close(new[:-1], base[:-1], atol=1e-5, rtol=0)
+        if layers == (2,):  # before the last layer, other rows of an expert's matrix product may round differently
+            assert torch.equal(new[:-1], base[:-1])
+        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+
+    def test_row_in_the_middle_acts_on_later_tokens_through_attention(self, model):
+        ids = model.encode_text(TEXT).ids
+        pathway = moved(model.pathway(TEXT))
+        with torch.no_grad(), intercepted(model.sites, everyone(pathway.weights, pathway.own, len(ids), 5)):
+            new = logits(model.model, ids)
+        with torch.no_grad():
+            base = logits(model.model, ids)
+            expected = logits(model.model, ids, along(pathway.weights, pathway.own, 5, scope="last"))
+        torch.testing.assert_close(new[:5], base[:5], atol=1e-5, rtol=0)
+        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+
+    def test_no_active_layer_is_the_base_bit_for_bit(self, model):
+        ids = model.encode_text(TEXT).ids
+        pathway = moved(model.pathway(TEXT), layers=(0, 1, 2))
+        rule = everyone(pathway.weights, pathway.own, len(ids), len(ids) - 1, active=torch.zeros(1, 3).bool())
+        with torch.no_grad():
+            with intercepted(model.sites, rule):
+                new = logits(model.model, ids)
+            assert torch.equal(new, logits(model.model, ids))
+
+    def test_inactive_layers_route_by_themselves(self, model):
+        ids = model.encode_text(TEXT).ids
+        pathway = moved(model.pathway(TEXT), layers=(0, 1, 2))
+        active = torch.tensor([[False, True, False]])
+        only = torch.where(active[0, :, None], pathway.weights, pathway.own)
+        with torch.no_grad():
+            with intercepted(model.sites, everyone(pathway.weights, pathway.own, len(ids), -1, active=active)):
+                new = logits(model.model, ids)
+            expected = logits(model.model, ids, along(only, pathway.own, len(ids) - 1))
+        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+
+    def test_rule_on_one_sequence_leaves_the_other_bit_identical(self, model):
+        ids = torch.tensor([model.encode_text(t).ids for t in ("wood floats", "stone sinks")])
+        pathway = moved(model.pathway("stone sinks"), layers=(2,))
+        with torch.no_grad():
+            base = model.model(ids).logits
+            with intercepted(model.sites, everyone(pathway.weights, pathway.own, ids.numel(), ids.numel() - 1)):
+                new = model.model(ids).logits
+        assert torch.equal(new[0], base[0])
+        assert not torch.equal(new[1], base[1])
+
+    @pytest.mark.parametrize("rows", [None, torch.tensor([0, 2])])
+    def test_more_experts_than_the_model_uses_can_be_mixed(self, model, rows):
+        hidden = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+        index, own = torch.tensor([[0, 1]]).expand(3, -1), torch.full((3, 2), 0.5)
+        n = 3 if rows is None else len(rows)
+        six, weights = torch.arange(6).expand(n, -1), torch.linspace(0, 1, 6).expand(n, -1)
+        experts = model.sites[0].experts
+        with torch.no_grad():
+            with intercepted(model.sites[:1], lambda *_: Change(rows, six, weights)):
+                mixed = experts(hidden, index, own)
+            one_hot = [experts(hidden, torch.full((3, 1), e), torch.ones(3, 1)) for e in range(6)]
+            base = experts(hidden, index, own)
+        expected = sum(w * out for w, out in zip(weights[0], one_hot, strict=True))
+        changed = [0, 1, 2] if rows is None else [0, 2]
+        torch.testing.assert_close(mixed[changed], expected[changed], atol=1e-5, rtol=1e-5)
+        assert rows is None or torch.equal(mixed[1], base[1])
+
+
+class TestGradients:
+    @pytest.mark.parametrize("supported", [True, False])
+    def test_reach_every_supported_expert(self, model, supported):
+        ids = model.encode_text(TEXT).ids
+        own = model.pathway(TEXT).weights
+        omega = own.clone().requires_grad_()
+        support = torch.zeros(1, 3, 8, dtype=torch.bool)
+        support[:, 1:, :6] = supported
+        active = torch.tensor([[False, True, True]])
+        rule = everyone(omega, own, len(ids), len(ids) - 1, active=active, support=support)
+        with intercepted(model.sites, rule):
+            new = logits(model.model, ids)
+        torch.testing.assert_close(new.detach(), logits(model.model, ids), atol=1e-5, rtol=0)
+        (gradient,) = torch.autograd.grad(new[-1].log_softmax(-1)[5], omega)
+        reached = (own > 0) | support[0]
+        assert (gradient[1:][reached[1:]] != 0).all()
+        assert (gradient[1:][~reached[1:] & ~(own[1:] > 0)] == 0).all()
+        assert (gradient[0] == 0).all(), "the layer does not act"
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_equal_finite_differences(self, family):
+        model = tiny_moe(family).double()
+        model.set_experts_implementation("eager")
+        routed = RoutedModel(model, tiny_tokenizer())
+        ids = routed.encode_text(TEXT).ids
+        own = routed.pathway(TEXT).weights.double()
+        weights = moved(routed.pathway(TEXT), layers=(0, 1, 2)).weights.double()
+
+        def loss(omega):
+            with intercepted(routed.sites, everyone(omega, own, len(ids), len(ids) - 1)):
+                return -logits(model, ids)[-1].log_softmax(-1)[7]
+
+        omega = weights.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(omega), omega)
+        epsilon = 1e-3  # norms run in single precision whatever the model's
+        with torch.no_grad():
+            for at in [(0, 0), (0, 5), (1, 3), (2, 7)]:
+                step = torch.zeros_like(weights)
+                step[at] = epsilon
+                slope = (loss(weights + step) - loss(weights - step)) / (2 * epsilon)
+                assert gradient[at].item() == pytest.approx(slope.item(), rel=2e-3, abs=2e-4)
+
+
+class TestTopK:
+    def test_keeps_the_largest_with_the_mass(self, model):
+        ids = model.encode_text(TEXT).ids
+        pathway = moved(model.pathway(TEXT))
+        with torch.no_grad(), intercepted(
+            model.sites, everyone(pathway.weights, pathway.own, len(ids), len(ids) - 1, top_k=3)
+        ):
+            new = logits(model.model, ids)
+        kept = pathway.weights >= pathway.weights.sort(-1).values[:, -3:-2]
+        cut = pathway.weights * kept
+        cut = cut * pathway.weights.sum(-1, keepdim=True) / cut.sum(-1, keepdim=True)
+        with torch.no_grad():
+            expected = logits(model.model, ids, along(cut, pathway.own, len(ids) - 1))
+        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+
+
+class TestRestoring:
+    def test_after_an_exception_in_the_block(self, model):
+        ids = model.encode_text(TEXT).ids
+        pathway = moved(model.pathway(TEXT))
+        rule = everyone(pathway.weights, pathway.own, len(ids), len(ids) - 1)
+        with torch.no_grad():
+            base = logits(model.model, ids)
+            with pytest.raises(KeyboardInterrupt), intercepted(model.sites, rule):
+                logits(model.model, ids)
+                raise KeyboardInterrupt
+            assert_pristine(model.model)
+            assert torch.equal(logits(model.model, ids), base)
+
+    def test_after_an_exception_in_the_rule(self, model):
+        def broken(position, index, weights):
+            if position == 1:
+                raise ZeroDivisionError
+            return None
+
+        ids = model.encode_text(TEXT).ids
+        with torch.no_grad():
+            base = logits(model.model, ids)
+            with pytest.raises(ZeroDivisionError), intercepted(model.sites, broken):
+                logits(model.model, ids)
+            assert_pristine(model.model)
+            assert torch.equal(logits(model.model, ids), base)
+
+    def test_hooks_that_never_fire_are_an_error(self, model):
+        with pytest.raises(ModelError, match="no hook fired"), intercepted(model.sites, lambda *_: None):
+            pass
+        assert_pristine(model.model)
+
+
+class TestRefusing:
+    def test_dense_model(self):
+        config = LlamaConfig(
+            vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+        )
+        with pytest.raises(ModelError, match=r"LlamaForCausalLM has no MoE layer.*Mixture-of-Experts model such as
+        olmoe"): find_sites(LlamaForCausalLM(config))
+
+    def test_experts_without_a_router(self):
+        model = tiny_moe("olmoe")
+        mlp = model.model.layers[1].mlp
+        del mlp.gate
+        with pytest.raises(ModelError, match=r"layer 1 of OlmoeForCausalLM have no router beside them \(gate,
+        router\)"): find_sites(model)
+
+    def test_router_of_another_width(self):
+        assert torch.equal(router_logits((torch.ones(2, 8), torch.zeros(2, 2)), 8), torch.ones(2, 8))
+        with pytest.raises(ModelError, match=r"8 columns, got shapes \[\(2, 4\)\]"):
+            router_logits(torch.ones(2, 4), 8)
