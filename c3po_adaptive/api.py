@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .embedding import Embedder, default_embedder
 from .errors import DataError
+from .explain import Explanation, explain
 from .losses import Target, Transfer
 from .models import RoutedModel, as_questions
 from .paths import cache_folder
 from .progress import bar
 from .reference import ReferenceSet, build_reference_set, fingerprint, format_key
 from .registry import Registry, default_registry
-from .remixer import Remixer
+from .remixer import Remixed, Remixer
 from .tasks.formats import Format, as_format
 from .tasks.loaders import load_questions
 from .types import Answer, Pathway, Question, Scope
@@ -92,12 +93,16 @@ class Optimizer:
     def optimize(self, text: str | Sequence[str]) -> Pathway:
         """The re-mixed pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
         texts = [text] if isinstance(text, str) else list(text)
-        if self.format is None:
-            prompts = [self.model.encode_text(t) for t in texts]
-        else:
-            prompts = [self.model.encode_text(self.format.open_prompt(t)) for t in texts]
-        pathway = self.remixer.optimize(self.model.prefill(prompts), texts)
+        pathway = self._remix(texts).pathway
         return pathway[0] if isinstance(text, str) else pathway
+
+    def explain(self, text: str) -> Explanation:
+        """Neighbours, selected layers and what changed in them, for one text as ``optimize`` takes it."""
+        return explain(text, self._remix([text]), self.remixer.pool)
+
+    def _remix(self, texts: Sequence[str]) -> Remixed:
+        asked = texts if self.format is None else [self.format.open_prompt(t) for t in texts]
+        return self.remixer.remix(self.model.prefill([self.model.encode_text(t) for t in asked]), texts)
 
     @overload
     def answer(self, question: str | Question, choices: Sequence[str] | None = None) -> Answer: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,8 @@ import typer
 from .errors import C3POError, DataError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from .config import RunConfig
     from .registry import Registry
 
@@ -71,8 +73,14 @@ def _run(config: RunConfig, out: Path, registry: Registry) -> None:
         typer.echo(sentence)
 
 
-def _print_rows(summary: dict[str, Any]) -> None:
+def _print(table: Table) -> None:
     from rich.console import Console
+
+    # In a pipe rich assumes 80 columns, and cuts names off.
+    Console(width=max(80, Console().width) if sys.stdout.isatty() else 160).print(table)
+
+
+def _print_rows(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")
@@ -89,7 +97,7 @@ def _print_rows(summary: dict[str, Any]) -> None:
             f"{r['layers']:.1f}",
             f"{r['cost']['total']:.1f}",
         )
-    Console().print(table)
+    _print(table)
 
 
 @app.command()
@@ -180,12 +188,10 @@ def report(
 
         from .config import parse_config
         from .evaluate import conclude, texts_of
+        from .records import claimed_config
         from .tasks.loaders import load_questions
 
-        path = run_dir / "config.json"
-        if not path.is_file():
-            raise DataError(f"Expected a run folder (with config.json), got {run_dir}; give the --out of a run.")
-        config = parse_config(json.loads(path.read_text())["config"])
+        config = parse_config(claimed_config(run_dir))
         given = [q for file in questions or [] for q in load_questions(file)]
         texts = [(given, given)] if given else texts_of(config)
         old = json.loads((run_dir / "summary.json").read_text()) if (run_dir / "summary.json").is_file() else {}
@@ -213,15 +219,18 @@ def refset_build(
         labelled = load_questions(file)
         if out.exists():
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
+        parts = out.with_name(f".{out.name}.parts")
         built = build_reference_set(
             load_moe_model(model, dtype=dtype),
             labelled,
             default_embedder(),
             format=as_format(format),
-            scratch=out.with_name(f".{out.name}.parts"),
+            scratch=parts,
             progress=bar("references"),
         )
         built.save(out)
+        with suppress(OSError):  # those of a build with other arguments stay, to be gone on with
+            parts.rmdir()
         typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")
 
 
@@ -251,13 +260,12 @@ def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "aut
 def plugins_list(plugin: Plugins = None) -> None:
     """Every strategy by role, with where it comes from."""
     with _clear_errors():
-        from rich.console import Console
         from rich.table import Table
 
         table = Table("role", "name", "from", "what it does")
         for entry in _registry(plugin).table():
             table.add_row(entry.role, entry.name, entry.plugin, entry.doc)
-        Console(width=max(80, Console().width) if sys.stdout.isatty() else 160).print(table)
+        _print(table)
 
 
 @plugins.command("check")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .arms import DEMO_ARMS, Arm, Spec
 from .errors import SettingError
@@ -51,6 +51,14 @@ class RunConfig(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
 
+    @field_validator("datasets")
+    @classmethod
+    def _told_apart(cls, value: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+        names = [d.name for d in value]
+        if not names or len(set(names)) != len(names) or "all" in names:
+            raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
+        return value
+
 
 def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file (or start from the demo's defaults) and apply ``key.key=value`` settings.
@@ -87,9 +95,15 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
     *parents, last = key.split(".")
     place: Any = raw
-    for parent in parents:
-        step = int(parent) if isinstance(place, list) else parent
-        if isinstance(place, dict) and isinstance(place.get(step), str):
-            place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
-        place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
-    place[last] = yaml.safe_load(value)
+    try:
+        for parent in parents:
+            step = int(parent) if isinstance(place, list) else parent
+            if isinstance(place, dict) and isinstance(place.get(step), str):
+                place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
+            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+        place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
+    except (ValueError, IndexError, TypeError, yaml.YAMLError) as error:
+        raise SettingError(
+            f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "
+            "name a list's parts by number, as in datasets.0.limit=5."
+        ) from error

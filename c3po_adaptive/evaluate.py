@@ -12,6 +12,7 @@ from .api import reference_set_of
 from .arms import Arm
 from .config import Dataset, RunConfig
 from .embedding import Embedder, default_embedder
+from .errors import SettingError
 from .models import RoutedModel, load_moe_model
 from .records import Records, claim, read_records, write_whole
 from .reference import ReferenceSet, fingerprint
@@ -20,6 +21,7 @@ from .remixer import Remixer
 from .summary import summarise
 from .tasks import questions as read_questions
 from .tasks.formats import as_format
+from .tasks.loaders import unique
 from .types import Answer, Question
 
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
@@ -50,6 +52,7 @@ def evaluate(
     known = registry or default_registry()
     for arm in config.arms.values():  # found out now, rather than after the first arm was run
         _strategies(arm, known)
+    _baseline(config)
     data = [(d, _test(d), _references(d)) for d in config.datasets]
     claim(out, config.model_dump(mode="json"))
     records = Records(out)
@@ -73,12 +76,11 @@ def conclude(
     from .report.html import render
 
     control = next((n for n, a in config.arms.items() if _name(a.retriever) == "random"), "ngd-random-neighbours")
-    baseline = next((n for n, a in config.arms.items() if _name(a.optimizer) == "none"), "base")
     summary = summarise(
         read_records(out),
         config=config.model_dump(mode="json"),
         seed=config.seed,
-        baseline=baseline,
+        baseline=_baseline(config),
         control=control,
         hashes=hashes,
     )
@@ -99,15 +101,26 @@ def _test(dataset: Dataset) -> list[Question]:
 
 
 def _references(dataset: Dataset) -> list[Question]:
-    parts = (
-        read_questions(source, split=dataset.references_split, limit=dataset.references_limit)
-        for source in dataset.references
-    )
-    return [q for part in parts for q in part]
+    split, limit = dataset.references_split, dataset.references_limit
+    placed = [(s, q) for s in dataset.references for q in read_questions(s, split=split, limit=limit)]
+    # By its id a question finds itself among the references, to leave itself out.
+    return [q for _, q in unique(placed, dataset.name)] if placed else []
 
 
 def _name(spec: Any) -> str:
     return spec if isinstance(spec, str) else spec["name"]
+
+
+def _baseline(config: RunConfig) -> str:
+    """The arm that leaves the model alone, which gains are measured against."""
+    for name, arm in config.arms.items():
+        spec = arm.optimizer if isinstance(arm.optimizer, dict) else {"name": arm.optimizer}
+        if spec["name"] == "none" and spec.get("start", "own") == "own":
+            return name
+    raise SettingError(
+        f"Expected an arm that leaves the model alone, as gains are measured against it, got {', '.join(config.arms)}; "
+        "add base: {optimizer: none}."
+    )
 
 
 def _strategies(arm: Arm, registry: Registry) -> dict[str, Any]:

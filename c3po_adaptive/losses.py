@@ -69,7 +69,8 @@ class TailScores:
     def _count(self, rule: _Counting, start: int, backward: bool) -> None:
         rows = self.batch.real.numel()
         keys = self.batch.mask.shape[-1]
-        flops = self.model.flops.tail(rows, keys, start, rule.mixed, backward=backward)
+        predicting = len(self.batch.predicting)
+        flops = self.model.flops.tail(rows, keys, predicting, start, rule.mixed, backward=backward)
         per_tail = torch.full((len(self.batch),), flops / len(self.batch), dtype=torch.float64)
         self.spent.index_add_(0, self.sample.cpu(), per_tail)
 

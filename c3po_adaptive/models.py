@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from cachetools import LRUCache
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
@@ -21,7 +22,7 @@ from .routing.intercept import intercepted
 from .routing.rules import PathwayRule
 from .routing.sites import Site, find_sites
 from .routing.states import Batch, State, collate
-from .routing.tail import head, prefill, tail_logits, tail_scores
+from .routing.tail import head, prefill, tail_hidden, tail_scores
 from .tasks.formats import Format, as_format, raw_text
 from .types import Pathway, Prompt, Question, Scope
 
@@ -74,7 +75,7 @@ def load_moe_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
             "access, or a folder written by save_pretrained."
@@ -149,10 +150,6 @@ class RoutedModel:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
 
-    def missing(self, prompts: Sequence[Prompt]) -> set[Prompt]:
-        """The prompts that ``prefill`` would have to run."""
-        return {p for p in prompts if p not in self._states}
-
     # -- what users call -------------------------------------------------------------------------------------------
 
     def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer") -> Pathway:
@@ -176,7 +173,7 @@ class RoutedModel:
                 for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
                     batch = collate([states[i]])
                     with intercepted(self.sites, _rule(batch, pathway[[i]])):
-                        logits[i] = torch.cat([logits[i][:-1], self._tail(batch, pathway[[i]])[0, :1]])
+                        logits[i] = torch.cat([logits[i][:-1], self._tail(batch, pathway[[i]])[0]])
         width = max(map(len, logits))
         return CausalLMOutput(
             logits=torch.stack([torch.nn.functional.pad(x, (0, 0, width - len(x), 0)) for x in logits])
@@ -195,7 +192,7 @@ class RoutedModel:
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        with self._decoding(pathway):
+        with self._decoding(pathway, inputs["input_ids"].shape[1]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
@@ -236,14 +233,15 @@ class RoutedModel:
         return [_normalised(s, t) for s, t in zip(states, tokens, strict=True)]
 
     def _tail(self, batch: Batch, pathway: Pathway) -> Tensor:
-        return tail_logits(self.model, self.sites, batch, _first(pathway.changed()))
+        """Logits ``[B, 1, V]`` after the prompts' last tokens."""
+        return head(self.model, tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))[:, :1])
 
     @contextmanager
-    def _decoding(self, pathway: Pathway | None) -> Iterator[None]:
+    def _decoding(self, pathway: Pathway | None, width: int) -> Iterator[None]:
         if pathway is None or not pathway.changed().any():
             yield
             return
-        with intercepted(self.sites, DecodingRule(pathway)):
+        with intercepted(self.sites, DecodingRule(pathway, width)):
             yield
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:

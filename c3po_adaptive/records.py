@@ -152,6 +152,18 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
     return wanted
 
 
+def claimed_config(folder: Path | str) -> dict[str, Any]:
+    """The configuration that a run folder is claimed by.
+
+    Raises:
+        DataError: it is no run folder, or its ``config.json`` is broken.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the --out of a run.")
+    return _claimed(path)[1]
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys."""
     try:

@@ -93,7 +93,7 @@ class ReferenceSet:
         from safetensors.torch import save_file
 
         target = Path(folder)
-        partial = target.with_name(f".{target.name}.writing")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.writing")  # another process may build the same
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
@@ -132,7 +132,7 @@ class ReferenceSet:
             raise DataError(
                 f"Expected a reference set (a folder with card.json) at {folder}; build one: c3po refset build."
             )
-        card = json.loads((folder / "card.json").read_text())
+        card = _read_card(folder / "card.json")
         for name, expected in card["files"].items():
             if not (folder / name).is_file() or _sha256(folder / name) != expected:
                 raise DataError(
@@ -192,7 +192,7 @@ def build_reference_set(
         "versions": {p: version(p) for p in ("torch", "transformers", "c3po_adaptive")},
     }
     key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
-    store = None if scratch is None else Path(scratch) / key
+    store = None if scratch is None else _writable(Path(scratch) / key)
     parts = [
         _shard(
             model, questions[i : i + SHARD], embedder, format, None if store is None else store / f"{i:07d}.safetensors"
@@ -232,9 +232,19 @@ def _shard(
     }
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(shard, path.with_suffix(".writing"))
-        os.replace(path.with_suffix(".writing"), path)
+        writing = path.with_suffix(f".{os.getpid()}.writing")
+        save_file(shard, writing)
+        os.replace(writing, path)
     return shard
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, made now: found out before the model runs, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Could not write to {folder}: {error}; choose a writable folder.") from error
+    return folder
 
 
 def fingerprint(model: RoutedModel) -> str:
@@ -250,6 +260,19 @@ def format_key(format: str | Format) -> str:
     """A format's name and parameters as text."""
     chosen = as_format(format)
     return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)), sort_keys=True)}"
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        card = None
+    if not isinstance(card, dict) or not {"files", "model", "format"} <= card.keys():
+        raise DataError(
+            f"Expected the card of a reference set in {path}, got something else; build the set again: "
+            "c3po refset build."
+        )
+    return card
 
 
 def _sha256(path: Path) -> str:

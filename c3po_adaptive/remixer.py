@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DataError, SettingError
+from .errors import C3POError, DataError, PluginError, SettingError
 from .kernels.base import Kernel
 from .losses import TailScores, Target, Transfer, entropy, right_answer_loss
 from .models import RoutedModel
@@ -24,7 +25,7 @@ from .retrievers.base import Index, Retriever
 from .routing.states import Batch, State, collate
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
-from .types import Answer, Cost, Neighbours, Pathway, Question, Scope, Selection
+from .types import Answer, Cost, Neighbours, Pathway, Prompt, Question, Scope, Selection
 
 if TYPE_CHECKING:
     from .embedding import Embedder
@@ -59,7 +60,7 @@ class Remixer:
     mix: Literal["core", "top-k"] = "core"
     max_similarity: float = 0.95
     seed: int = 0
-    _pool: ReferenceSet | None = field(default=None, init=False)
+    pool: ReferenceSet | None = field(default=None, init=False)
     _index: Index | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -70,9 +71,12 @@ class Remixer:
                 f"Expected a reference set for {self.optimizer.name} with {self.selector.name}, got none; pass refset=…"
             )
         self.references.check(self.model, self.format)
-        self._pool = self.references.subset(self.references.successes)
-        vectors = self._pool.embeddings.numpy()
-        self._index, self.kernel = self.retriever.fit(vectors), self.kernel.prepare(vectors)
+        self.pool = self.references.subset(self.references.successes)
+        vectors = self.pool.embeddings.numpy()
+        with _blamed("retriever", self.retriever):
+            self._index = self.retriever.fit(vectors)
+        with _blamed("kernel", self.kernel):
+            self.kernel = self.kernel.prepare(vectors)
 
     @property
     def needs_neighbours(self) -> bool:
@@ -82,37 +86,40 @@ class Remixer:
         """Answer a batch. Labels are looked at only if the optimizer is an upper bound that asks for them."""
         began = time.perf_counter()
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
-        run = self._remix(states, [description(q) for q in questions], questions)
+        run = self.remix(states, [description(q) for q in questions], questions)
         scores = self.model.choice_scores(states, run.pathway)
         seconds = (time.perf_counter() - began) / len(questions)
         base = self.model.choice_scores(states)
-        return [run.answer(b, scores[b], base[b], seconds, self._pool) for b in range(len(questions))]
+        return [run.answer(b, scores[b], base[b], seconds, self.pool) for b in range(len(questions))]
 
-    def optimize(self, states: Sequence[State], texts: Sequence[str]) -> Pathway:
-        """The re-mixed pathways ``[B, L, E]`` of prefilled prompts, whose neighbours are those of ``texts``."""
-        return self._remix(states, texts, None).pathway
-
-    def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
+    def remix(
+        self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
+    ) -> Remixed:
+        """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
         neighbours, excluded = self._retrieve(texts, questions)
         tails = self._tails(states, questions, neighbours)
         own = torch.stack([s.own for s in states])
         choosing = _Losses(self, tails, own, None)
         problem = self._problem(states, own, neighbours, excluded, choosing)
-        selection = self.selector.select(problem)
-        _check_selection(selection, problem, self.selector)
+        with _blamed("selector", self.selector):
+            selection = self.selector.select(problem)
+            _check_selection(selection, problem, self.selector)
         moving = _Losses(self, tails, own, selection)
         problem = replace(problem, selection=selection, loss=moving.neighbourhood, entropy=moving.entropy)
         if self.optimizer.needs_label:
             problem = LabelledProblem(**vars(problem), label_loss=moving.label)
-        weights = self.optimizer.optimize(problem).detach()
+        with _blamed("optimizer", self.optimizer):
+            weights = self.optimizer.optimize(problem).detach()
+            _check_weights(weights, problem, self.optimizer)
         pathway = Pathway(weights, own, self.model.layers, self.scope, self._top_k)
+        references = tails.flops.tolist()
         embedding = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
         answering = self._answer_flops(states, pathway)
         costs = [
             Cost(
                 prefill=state.flops,
                 embedding=embedding[b],
-                references=tails.flops / len(states),
+                references=references[b],
                 attribution=choosing.spent[b].item(),
                 optimisation=moving.spent[b].item(),
                 answer=answering[b],
@@ -129,20 +136,22 @@ class Remixer:
         self, texts: Sequence[str], questions: Sequence[Question] | None
     ) -> tuple[Neighbours, tuple[frozenset[int], ...]]:
         """Neighbours with kernel weights, and the reference rows that a sample must not see in pathway space either."""
-        if self._pool is None or self._index is None:
+        if self.pool is None or self._index is None:
             nothing = torch.zeros(len(texts), 0)
             return Neighbours(nothing.long(), nothing, nothing), ()
         vectors = self.embedder.encode(list(texts))
-        ids = {q.id: i for i, q in enumerate(self._pool.questions)}
+        ids = {q.id: i for i, q in enumerate(self.pool.questions)}
         itself = [{ids[q.id]} if q.id in ids else set() for q in questions] if questions else [set() for _ in texts]
-        hits = self._index.search(vectors, exclude=itself, max_similarity=self.max_similarity)
+        with _blamed("retriever", self.retriever):
+            hits = self._index.search(vectors, exclude=itself, max_similarity=self.max_similarity)
         weights = np.zeros(hits.index.shape)
         for b, row in enumerate(hits.index):
             near = row[row >= 0]
             if len(near):
-                values = self.kernel(vectors[b : b + 1], self._pool.embeddings.numpy()[near])[0].clip(0)
+                with _blamed("kernel", self.kernel):
+                    values = self.kernel(vectors[b : b + 1], self.pool.embeddings.numpy()[near])[0].clip(0)
                 weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
-        similar = vectors @ self._pool.embeddings.numpy().T > self.max_similarity
+        similar = vectors @ self.pool.embeddings.numpy().T > self.max_similarity
         excluded = tuple(
             frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
         )
@@ -151,18 +160,16 @@ class Remixer:
 
     def _tails(self, states: Sequence[State], questions: Sequence[Question] | None, neighbours: Neighbours) -> _Tails:
         pairs = (neighbours.weight > 0).nonzero()
-        near: list[State] = []
-        flops, answers = 0.0, torch.empty(0, dtype=torch.long)
-        if len(pairs) and self._pool is not None:
+        prompts: list[Prompt] = []
+        answers = torch.empty(0, dtype=torch.long)
+        if len(pairs) and self.pool is not None:
             rows = neighbours.index[pairs[:, 0], pairs[:, 1]].tolist()
-            asked = [self._pool.questions[r] for r in rows]
+            asked = [self.pool.questions[r] for r in rows]
             prompts = [self.model.encode(q, self.format) for q in asked]
-            new = self.model.missing(prompts)
-            near = self.model.prefill(prompts)
-            flops = sum({s.prompt: s.flops for s in near if s.prompt in new}.values())
             answers = torch.tensor([q.answer for q in asked])
         labels = None if questions is None else [q.answer for q in questions]
-        return _Tails(states, near, pairs[:, 0], neighbours.weight[pairs[:, 0], pairs[:, 1]], answers, labels, flops)
+        weight = neighbours.weight[pairs[:, 0], pairs[:, 1]]
+        return _Tails(self.model, states, prompts, pairs[:, 0], weight, answers, labels)
 
     def _problem(
         self,
@@ -172,7 +179,7 @@ class Remixer:
         excluded: tuple[frozenset[int], ...],
         losses: _Losses,
     ) -> Problem:
-        pathways = own.new_zeros(0, *own.shape[1:]) if self._pool is None else self._pool.pathways
+        pathways = own.new_zeros(0, *own.shape[1:]) if self.pool is None else self.pool.pathways
         near = own.new_zeros(*neighbours.index.shape, *own.shape[1:])
         found = neighbours.index >= 0
         near[found] = pathways[neighbours.index[found]]
@@ -199,7 +206,9 @@ class Remixer:
             mixed = {i: rows * max(self.model.sites[0].top_k, int((w > 0).sum())) for i, w in enumerate(weights)}
             keys = len(state.prompt.ids) - 1 + rows
             used = {i: n for i, n in mixed.items() if first is not None and i >= first}
-            costs.append(0.0 if first is None else self.model.flops.tail(rows, keys, first, used, backward=False))
+            predicting = len(state.packed.row.unique())
+            again = 0.0 if first is None else self.model.flops.tail(rows, keys, predicting, first, used, backward=False)
+            costs.append(again)
         return costs
 
 
@@ -246,13 +255,28 @@ class Remixed:
 class _Tails:
     """What a batch's losses run on: the samples' own tails, and those of all their neighbours in one row."""
 
+    model: RoutedModel
     states: Sequence[State]
-    near: Sequence[State]
+    prompts: Sequence[Prompt]
     sample: Tensor
     weight: Tensor
     answers: Tensor
     labels: Sequence[int | None] | None
-    flops: float
+
+    @cached_property
+    def near(self) -> list[State]:
+        """The neighbours, run when a loss first needs them."""
+        return self.model.prefill(self.prompts)
+
+    @property
+    def flops(self) -> Tensor:
+        """What each sample's neighbours took ``[B]``; zero if no loss looked at them.
+
+        In full even if the cache had them: what ran before must not make a sample or an arm look cheaper.
+        """
+        near = [s.flops for s in self.near] if "near" in vars(self) else [0.0] * len(self.prompts)
+        total = torch.zeros(len(self.states), dtype=torch.float64)
+        return total.index_add(0, self.sample, torch.tensor(near, dtype=torch.float64))
 
     @cached_property
     def own_batch(self) -> Batch:
@@ -274,7 +298,7 @@ class _Losses:
         self.spent = torch.zeros(len(own), dtype=torch.float64)
 
     def neighbourhood(self, weights: Tensor) -> Tensor:
-        if not self.tails.near or not self.active.any():
+        if not self.tails.prompts or not self.active.any():
             return (weights * 0).sum((1, 2))
         t = self.tails
         scores = self._scores(weights, t.near_batch, t.sample, self.remixer.transfer)
@@ -305,6 +329,30 @@ class _Losses:
         scores = tail(weights)
         self.spent += tail.spent
         return scores
+
+
+@contextmanager
+def _blamed(role: str, strategy: Any) -> Iterator[None]:
+    """An unforeseen error in a strategy is that strategy's, by name."""
+    try:
+        yield
+    except C3POError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Expected {role} {strategy.name!r} to work, got {type(error).__name__}: {error}; "
+            f"correct it, or choose another {role}."
+        ) from error
+
+
+def _check_weights(weights: Tensor, problem: Problem, optimizer: PathwayOptimizer) -> None:
+    shape = tuple(problem.own.shape)
+    if tuple(weights.shape) != shape or not weights.isfinite().all() or (weights < 0).any():
+        raise PluginError(
+            f"Expected optimizer {optimizer.name!r} to return finite weights >= 0 of shape (B, L, E) = {shape}, got "
+            f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}; "
+            "correct it, or choose another optimizer."
+        )
 
 
 def _check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:

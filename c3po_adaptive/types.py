@@ -67,7 +67,8 @@ class Pathway:
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        if self.weights.shape != self.own.shape or self.weights.shape[-2] != len(self.layers):
+        shape = self.weights.shape
+        if shape != self.own.shape or len(shape) not in (2, 3) or shape[-2] != len(self.layers):
             raise ShapeError(
                 f"Expected weights and own of one shape ([B,] L, E) with L = {len(self.layers)}, got "
                 f"{tuple(self.weights.shape)} and {tuple(self.own.shape)}; start from model.pathway(text)."

@@ -25,6 +25,8 @@ class Coordinates(Protocol):
 
     def weights(self) -> Tensor: ...
 
+    def slope(self, gradient: Tensor) -> Tensor: ...
+
     def settle(self) -> None: ...
 
 
@@ -37,6 +39,20 @@ class Projected:
 
     def weights(self) -> Tensor:
         return self.free
+
+    def slope(self, gradient: Tensor) -> Tensor:
+        """The gradient within the constraints: each layer keeps its mass, and what is zero does not fall.
+
+        The projection undoes the rest. Plain steps lose nothing by that, but Adam takes a step of one size for each
+        expert: where the signs of those that can move agree, it would not move at all.
+        """
+        able, floor = self.allowed, self.total * torch.finfo(self.free.dtype).eps  # the projection rounds zeros, too
+        while True:
+            mean = (gradient * able).sum(-1, keepdim=True) / able.sum(-1, keepdim=True).clamp_min(1)
+            stuck = able & (self.free <= floor) & (gradient > mean)
+            if not stuck.any():
+                return (gradient - mean) * able
+            able = able & ~stuck
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -55,6 +71,9 @@ class Logits:
     def weights(self) -> Tensor:
         moved = (self.own + self.total * (self._share(self.free) - self._share(self.start))).clamp_min(0)
         return torch.where(self.allowed, with_mass(moved, self.total), self.own)
+
+    def slope(self, gradient: Tensor) -> Tensor:
+        return gradient * self.allowed
 
     def _share(self, z: Tensor) -> Tensor:
         return z.masked_fill(~self.allowed, -torch.inf).softmax(-1).nan_to_num(0.0)
@@ -97,10 +116,10 @@ def descend(
         if not running.any():
             break
         best = torch.minimum(best, values.detach())
-        (coordinates.free.grad,) = torch.autograd.grad(values.sum(), coordinates.free)
+        (gradient,) = torch.autograd.grad(values.sum(), coordinates.free)
         before = coordinates.free.detach().clone()
         # an expert outside the selection neither moves nor feeds Adam's moments
-        coordinates.free.grad.mul_(movable)
+        coordinates.free.grad = coordinates.slope(gradient)
         optimizer.step()
         schedule.step()
         coordinates.settle()

@@ -62,7 +62,7 @@ class ModeFinding(PathwayOptimizer):
             means = full.clone()
             for r, (point, near) in enumerate(zip(here, hits.index, strict=True)):
                 near = near[near >= 0]
-                weights = kernel(point[None], references[near])[0]
+                weights = kernel(point[None], references[near])[0] if len(near) else np.zeros(0)
                 if weights.sum() > 0:
                     means[rows[r]] = _mean(problem.reference_pathways, near, weights)
             full = torch.where(means == full, full, self.alpha * full + (1 - self.alpha) * toward(problem, means))

@@ -45,11 +45,13 @@ class Flops:
         """The language-model head on so many rows."""
         return 2 * rows * self.head
 
-    def prefill(self, past: int, tail: int) -> float:
-        """A prompt of ``past`` tokens before its last one, and a tail of ``tail`` tokens, with the head on the tail."""
-        return self.forward(past, past) + self.forward(tail, past + tail) + self.logits(tail)
+    def prefill(self, past: int, tail: int, predicting: int) -> float:
+        """A prompt of ``past`` tokens before its last one, and a tail; the head on the tail's rows that predict."""
+        return self.forward(past, past) + self.forward(tail, past + tail) + self.logits(predicting)
 
-    def tail(self, rows: float, keys: float, site: int, mixed: Mapping[int, float], backward: bool) -> float:
+    def tail(
+        self, rows: float, keys: float, predicting: float, site: int, mixed: Mapping[int, float], backward: bool
+    ) -> float:
         """A tail of so many rows from MoE layer number ``site`` on; with the way back to ω if ``backward``.
 
         The way back multiplies by each weight once more (parameters are frozen) and by each attention product twice;
@@ -60,13 +62,13 @@ class Flops:
         """
         start = self.sites[site]
         experts = {self.sites[i]: 2 * n * self.expert[self.sites[i]] for i, n in mixed.items()}
-        there = 2 * rows * sum(self.linear[start:]) + sum(experts.values()) + self.logits(rows)
+        there = 2 * rows * sum(self.linear[start:]) + sum(experts.values()) + self.logits(predicting)
         layers = len(self.linear) - start
         there += 4 * rows * keys * self.attention * layers
         if not backward:
             return there
         above = 2 * rows * sum(self.linear[start + 1 :]) + sum(v for i, v in experts.items() if i > start)
-        return there + above + 8 * rows * keys * self.attention * (layers - 1) + self.logits(rows)
+        return there + above + 8 * rows * keys * self.attention * (layers - 1) + self.logits(predicting)
 
 
 def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:

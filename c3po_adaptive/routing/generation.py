@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import SettingError
 from ..types import Pathway
 from .intercept import Change
 from .rules import PathwayRule
@@ -18,23 +19,31 @@ class DecodingRule:
 
     The first call of a layer is the prompt, every later one a step. Beams and returned sequences of a sample follow
     each other.
+
+    Attributes:
+        pathway: ω of each prompt. width: tokens of a prompt, padding included.
+        copies: for each MoE layer that has seen the prompts, how often each is decoded side by side.
     """
 
     pathway: Pathway
-    prompted: set[int] = field(default_factory=set)
+    width: int
+    copies: dict[int, int] = field(default_factory=dict)
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
-        n, rows = len(self.pathway.weights), len(index)
-        everyone = torch.arange(n).to(index.device)
-        replaced = torch.full((rows,), -1, device=index.device)
-        shifted = replaced.clone()
-        if position not in self.prompted:
-            self.prompted.add(position)
-            width = rows // n
-            replaced[width - 1 :: width] = everyone
-        elif self.pathway.scope == "answer":
-            shifted = everyone.repeat_interleave(rows // n)
+        p, n, rows = self.pathway, len(self.pathway.weights), len(index)
+        prompted = position in self.copies
+        copies = self.copies.setdefault(position, rows // (n * self.width))
+        if rows != n * copies * (1 if prompted else self.width):
+            raise SettingError(
+                f"Expected whole prompts at first and then one token a step, got {rows} tokens for {n} prompts of "
+                f"{self.width}; generate with use_cache=True, without prefill_chunk_size or an assistant."
+            )
+        owner = torch.arange(n).to(index.device).repeat_interleave(copies)
+        replaced, shifted = torch.full((2, rows), -1, device=index.device)
+        if not prompted:
+            replaced[self.width - 1 :: self.width] = owner
+        elif p.scope == "answer":
+            shifted = owner
         else:
             return None
-        p = self.pathway
         return PathwayRule(p.weights, p.own, replaced, shifted, p.changed(), top_k=p.top_k)(position, index, weights)

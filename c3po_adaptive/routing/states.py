@@ -54,7 +54,8 @@ class Batch:
     Attributes:
         keys, values: per kept decoder layer ``[B, heads, P, dim]``. entry: ``[L, B, S, H]``.
         positions: ``[B, S]``. mask: ``[B, 1, S, P + S]`` added to attention scores. real: ``[B, S]`` bool, no padding.
-        sample, row, target, option: ``[M]`` where each scored token is predicted, which it is, and whose.
+        predicting: ``[U]`` the rows ``b * S + s`` that predict a scored token: only these pass the head.
+        at, target, sample, option: ``[M]`` for each scored token, which of U rows predicts it, the token, and whose.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
     """
 
@@ -64,9 +65,10 @@ class Batch:
     positions: Tensor
     mask: Tensor
     real: Tensor
-    sample: Tensor
-    row: Tensor
+    predicting: Tensor
+    at: Tensor
     target: Tensor
+    sample: Tensor
     option: Tensor
     lengths: Tensor
 
@@ -107,11 +109,12 @@ def collate(states: Sequence[State]) -> Batch:
     real = pad_sequence([torch.ones(len(p.tokens), dtype=torch.bool) for p in packed], batch_first=True)
     sample = torch.cat([torch.full_like(p.row, b) for b, p in enumerate(packed)])
     row, target, option = (torch.cat([getattr(p, name) for p in packed]) for name in ("row", "target", "option"))
+    predicting, at = (sample * rows + row).unique(return_inverse=True)
     return Batch(
         _stack_left([s.keys for s in states], max(past)),
         _stack_left([s.values for s in states], max(past)),
         entry,
-        *(t.to(device) for t in (positions, mask, real, sample, row, target, option, lengths)),
+        *(t.to(device) for t in (positions, mask, real, predicting, at, target, sample, option, lengths)),
     )
 
 

@@ -37,7 +37,6 @@ def cache_argument(model: PreTrainedModel) -> str:
 def prefill(model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Prompt], flops: Flops) -> list[State]:
     """Run prompts along the model's own pathway and keep what tails start from. The prompts are one batch."""
     layers, first = decoder_layers(model), sites[0].layer
-    packed = [pack(p) for p in prompts]
     past = [len(p.ids) - 1 for p in prompts]
     if min(past) < 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
@@ -47,6 +46,7 @@ def prefill(model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Pro
         done = dict(zip(one, prefill(model, sites, [prompts[i] for i in one], flops), strict=True))
         done |= dict(zip(many, prefill(model, sites, [prompts[i] for i in many], flops), strict=True))
         return [done[i] for i in range(len(prompts))]
+    packed = [pack(p) for p in prompts]
     cache, prefix = _run_prefix(model, prompts, past)
     rows = max(len(p.tokens) for p in packed)
     tokens, positions = torch.zeros(2, len(prompts), rows, dtype=torch.long)
@@ -58,45 +58,44 @@ def prefill(model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Pro
             input_ids=tokens.to(model.device),
             attention_mask=mask.to(model.device),
             position_ids=positions.to(model.device),
-            use_cache=cache is not None,
+            use_cache=True,
             **{cache_argument(model): cache},
         )
     last = decoded.last_hidden_state
-    logits = head(model, last)
     own, router = (t.unflatten(0, (len(prompts), rows))[:, 0] for t in recording.stacked())
     entry = torch.stack(entries)
     states = []
     for b, (prompt, p) in enumerate(zip(prompts, packed, strict=True)):
-        scores = _likelihoods(logits[b, p.row], p.target.to(model.device))
+        predicting, at = p.row.unique(return_inverse=True)
+        logits = head(model, last[b : b + 1, predicting])[0]
+        scores = _likelihoods(logits, at.to(model.device), p.target.to(model.device))
         states.append(
             State(
                 prompt,
                 p,
-                *_prefix_of(cache, b, past[b], max(past), first, len(layers), entry),
+                *_prefix_of(cache, b, past[b], max(past), first, len(layers)),
                 entry[:, b, : len(p.tokens)].clone(),
                 own[b].clone(),
                 router[b].clone(),
                 scores,
                 None if prompt.options else torch.cat([prefix[b, max(past) - past[b] :], last[b, :1]]),
-                flops.prefill(past[b], len(p.tokens)),
+                flops.prefill(past[b], len(p.tokens), len(predicting)),
             )
         )
     return states
 
 
-def _run_prefix(
-    model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int]
-) -> tuple[DynamicCache | None, Tensor]:
+def _run_prefix(model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int]) -> tuple[DynamicCache, Tensor]:
     """The cache and the final hidden states ``[B, P, H]`` of all prompt tokens but the last, padded on the left."""
     width = max(past)
+    cache = DynamicCache(config=model.config)
     if width == 0:
-        return None, torch.empty(len(prompts), 0, model.config.get_text_config().hidden_size).to(
+        return cache, torch.empty(len(prompts), 0, model.config.get_text_config().hidden_size).to(
             model.device, model.dtype
         )
     tokens, seen = torch.zeros(2, len(prompts), width, dtype=torch.long)
     for b, prompt in enumerate(prompts):
         tokens[b, width - past[b] :], seen[b, width - past[b] :] = torch.tensor(prompt.ids[:-1]), 1
-    cache = DynamicCache(config=model.config)
     output = model.get_decoder()(
         input_ids=tokens.to(model.device),
         attention_mask=seen.to(model.device),
@@ -108,11 +107,8 @@ def _run_prefix(
 
 
 def _prefix_of(
-    cache: DynamicCache | None, b: int, length: int, width: int, first: int, n_layers: int, entry: Tensor
+    cache: DynamicCache, b: int, length: int, width: int, first: int, n_layers: int
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    if cache is None:
-        empty = tuple(entry.new_zeros(1, 0, 1) for _ in range(first, n_layers))
-        return empty, empty
     kept: list[Any] = [cache.layers[i] for i in range(first, n_layers)]
     span = slice(width - length, width)  # without padding on the left, and without the tail that ran on top
     return tuple(c.keys[b, :, span].clone() for c in kept), tuple(c.values[b, :, span].clone() for c in kept)
@@ -166,28 +162,29 @@ def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[N
 
 
 def tail_scores(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
-    """Log-likelihoods ``[M]`` of the batch's scored tokens; see ``tail_logits``."""
-    return _likelihoods(tail_logits(model, sites, batch, start)[batch.sample, batch.row], batch.target)
+    """Log-likelihoods ``[M]`` of the batch's scored tokens; see ``tail_hidden``."""
+    hidden = tail_hidden(model, sites, batch, start).flatten(0, 1)[batch.predicting]
+    return _likelihoods(head(model, hidden[None])[0], batch.at, batch.target)
 
 
-def tail_logits(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
-    """Logits ``[B, S, V]`` of the batch's tails, recomputed from MoE layer number ``start`` (0 … L-1) on.
+def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
+    """Final hidden states ``[B, S, H]`` of the batch's tails, recomputed from MoE layer number ``start`` (0 … L-1) on.
 
     Routing is the model's own; call inside ``intercepted`` to change it.
     """
     layers, first = decoder_layers(model), sites[0].layer
     at = sites[start].layer
-    hidden = batch.entry[start]
-    with _from_layer(layers, at, hidden):
-        output = model(
-            inputs_embeds=hidden,
+    entering = batch.entry[start]
+    with _from_layer(layers, at, entering):
+        output = model.get_decoder()(
+            inputs_embeds=entering,
             attention_mask=batch.mask,
             position_ids=batch.positions,
             use_cache=batch.keys[0].shape[2] > 0,
             **{cache_argument(model): _cache(model, batch, at - first, first, len(layers))},
         )
-    logits: Tensor = output.logits
-    return logits
+    hidden: Tensor = output.last_hidden_state
+    return hidden
 
 
 def _cache(model: PreTrainedModel, batch: Batch, skip: int, first: int, n_layers: int) -> DynamicCache | None:
@@ -210,7 +207,7 @@ def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     return logits
 
 
-def _likelihoods(logits: Tensor, target: Tensor) -> Tensor:
-    """Log-likelihood ``[M]`` of target tokens under ``logits [M, V]``, in float32."""
+def _likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
+    """Log-likelihood ``[M]`` of tokens ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``, in float32."""
     logits = logits.float()
-    return logits.gather(-1, target[:, None]).squeeze(-1) - logits.logsumexp(-1)
+    return logits[at, target] - logits.logsumexp(-1)[at]

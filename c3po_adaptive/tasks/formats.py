@@ -60,7 +60,10 @@ class Format(ABC):
 
     def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The question as tokens."""
-        return encode(self.render(question), tokenizer, self.normalise, max_length=max_length)
+        try:
+            return encode(self.render(question), tokenizer, self.normalise, max_length=max_length)
+        except DataError as error:  # among thousands, which one
+            raise DataError(f"Question {question.id!r}: {error}") from error
 
     def open_prompt(self, text: str) -> str:
         """The prompt of a question without choices, after the shots."""
@@ -86,6 +89,9 @@ class Cloze(Format):
     normalise: Normalise = "tokens"
     shots: tuple[Question, ...] = ()
     name: ClassVar[str] = "cloze"
+
+    def open_prompt(self, text: str) -> str:
+        return self.render(Question("", text, ("",))).prompt  # choices do not show in it, and a blank cuts it
 
     def _alone(self, question: Question) -> Rendered:
         if question.task == "hellaswag":

@@ -105,8 +105,9 @@ def own_routing(model, ids) -> tuple[torch.Tensor, torch.Tensor]:
     model(torch.tensor([list(ids)]), use_cache=False)
     for handle in handles:
         handle.remove()
-    probabilities = torch.stack([(h @ x.mlp.gate.weight.T).softmax(-1) for h, x in zip(entries, layers, strict=True)],
-    1) best = probabilities.topk(model.config.num_experts_per_tok, -1)
+    logits_of = [h @ x.mlp.gate.weight.T for h, x in zip(entries, layers, strict=True)]
+    probabilities = torch.stack(logits_of, 1).softmax(-1)
+    best = probabilities.topk(model.config.num_experts_per_tok, -1)
     weights = torch.zeros_like(probabilities).scatter(-1, best.indices, best.values)
     if model.config.norm_topk_prob:
         weights = weights / weights.sum(-1, keepdim=True)

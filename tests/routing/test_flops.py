@@ -1,0 +1,66 @@
+"""FLOPs that are counted from sizes are those that PyTorch counts as it runs."""
+
+import pytest
+import torch
+from routing.naive import FAMILIES, moved, routed_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from c3po_adaptive.losses import TailScores
+from c3po_adaptive.routing.states import collate
+from c3po_adaptive.routing.tail import prefill
+from c3po_adaptive.types import Pathway, Prompt
+
+SHAPES = {
+    "small": {},
+    "many experts": {"num_experts": 24, "num_experts_per_tok": 5, "num_hidden_layers": 4},
+    "wide": {"hidden_size": 64, "num_key_value_heads": 4, "vocab_size": 300},
+}
+PROMPTS = [
+    Prompt(tuple(range(5, 5 + n)), tuple(tuple(range(40, 40 + m)) for m in options), (1.0,) * len(options))
+    for n, options in ((30, (3, 5)), (12, (1, 2, 4)), (30, (6, 1)))
+]
+
+
+def counted(run):
+    counter = FlopCounterMode(display=False)
+    with counter:
+        result = run()
+    return counter.get_total_flops(), result
+
+
+@pytest.fixture(params=[(f, s) for f in FAMILIES for s in SHAPES], ids=lambda p: f"{p[0]}, {p[1]}")
+def model(request):
+    family, shape = request.param
+    model = routed_model(family, attn_implementation="eager", **SHAPES[shape])
+    model.model.set_experts_implementation("eager")
+    return model
+
+
+@pytest.mark.parametrize("prompt", PROMPTS[:2], ids=lambda p: f"{len(p.ids)} tokens")
+def test_prefill(model, prompt):
+    total, (state,) = counted(lambda: prefill(model.model, model.sites, [prompt], model.flops))
+    assert state.flops == pytest.approx(total, rel=0.05)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("start", [0, -1])
+@pytest.mark.parametrize("scope", ["last", "answer"])
+def test_tail(model, backward, start, scope):
+    states = model.prefill(PROMPTS)
+    own = torch.stack([s.own for s in states])
+    active = torch.zeros(own.shape[:2], dtype=torch.bool)
+    active[:, start:] = True
+    support = torch.ones_like(own, dtype=torch.bool)
+    layers = active[0].nonzero().squeeze(1).tolist()
+    weights = moved(Pathway(own, own, model.layers), layers).weights.requires_grad_(backward)
+    tail = TailScores(model, collate(states), torch.arange(3), own, active, support, scope)
+
+    def run():
+        scores = tail(weights)
+        if backward:
+            torch.autograd.grad(scores[scores.isfinite()].sum(), weights)
+
+    with torch.set_grad_enabled(backward):
+        total, _ = counted(run)
+    assert tail.spent.sum().item() == pytest.approx(total, rel=0.05)
+    assert (tail.spent > 0).all()

@@ -1,0 +1,196 @@
+"""Tails give what full forward passes give: logits, likelihoods and gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from routing.naive import FAMILIES, along, assert_pristine, choice_scores, logits, moved, routed_model, shared_model
+
+from c3po_adaptive.errors import ShapeError
+from c3po_adaptive.losses import TailScores
+from c3po_adaptive.models import answer_rows, stack_pathways
+from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.routing.states import collate
+from c3po_adaptive.routing.tail import prefill, tail_hidden, tail_scores
+from c3po_adaptive.types import Pathway, Prompt, Question
+
+QUESTIONS = [
+    Question("a", "What floats?", ("wood", "a wooden boat", "wool", "x"), 1),
+    Question("b", "Which of these objects sinks in deep water?", ("stone", "cork"), 0),
+    Question("c", "Why?", ("because", "be", "so it is said"), 2),
+]
+ONE_TOKEN = Prompt((40,), options=((41, 42), (43,), (41, 44, 45)), lengths=(2.0, 1.0, 3.0))
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    return shared_model(request.param)
+
+
+def prompts(model):
+    return [model.encode(q) for q in QUESTIONS] + [ONE_TOKEN, model.encode_text("Boats float.")]
+
+
+def pathway_of(state, model, **settings):
+    return moved(Pathway(state.own, state.own, model.layers), **settings)
+
+
+class TestPrefill:
+    def test_likelihoods_are_those_of_full_forwards(self, model):
+        for prompt, scores in zip(
+            prompts(model)[:4], model.choice_scores(model.prefill(prompts(model)[:4])), strict=True
+        ):
+            with torch.no_grad():
+                torch.testing.assert_close(scores, choice_scores(model.model, prompt), atol=1e-5, rtol=0)
+
+    def test_batch_equals_one_by_one(self, model):
+        together = prefill(model.model, model.sites, prompts(model), model.flops)
+        for prompt, state in zip(prompts(model), together, strict=True):
+            (alone,) = prefill(model.model, model.sites, [prompt], model.flops)
+            assert state.prompt == prompt
+            assert state.flops == alone.flops
+            for name in ("entry", "own", "router", "token_scores", "keys", "values", "hidden"):
+                torch.testing.assert_close(getattr(state, name), getattr(alone, name), atol=1e-5, rtol=0)
+
+    def test_first_dense_layers_keep_no_keys(self):
+        model = routed_model("qwen2_moe", mlp_only_layers=[0])
+        (state,) = prefill(model.model, model.sites, [model.encode(QUESTIONS[0])], model.flops)
+        assert len(state.keys) == len(state.values) == len(state.entry) == 2
+
+    def test_empty_prompt_is_refused(self, model):
+        with pytest.raises(ShapeError, match="at least one token"):
+            prefill(model.model, model.sites, [Prompt(())], model.flops)
+
+
+class TestTail:
+    @pytest.mark.parametrize("start", [0, 1, 2])
+    def test_from_any_layer_own_routing_is_the_prefill(self, model, start):
+        states = model.prefill(prompts(model))
+        batch = collate(states)
+        with torch.no_grad():
+            scores = tail_scores(model.model, model.sites, batch, start)
+        torch.testing.assert_close(scores, torch.cat([s.token_scores for s in states]), atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("layers", [(0,), (2,), (0, 2), (0, 1, 2)])
+    @pytest.mark.parametrize("scope", ["last", "answer"])
+    def test_changed_pathway_is_the_full_forward(self, model, layers, scope):
+        states = model.prefill(prompts(model)[:4])
+        pathways = [pathway_of(s, model, layers=layers, seed=i, scope=scope) for i, s in enumerate(states)]
+        together = model.choice_scores(states, stack_pathways(pathways))
+        for state, pathway, scores in zip(states, pathways, together, strict=True):
+            edit = along(pathway.weights, pathway.own, len(state.prompt.ids) - 1, scope=scope)
+            with torch.no_grad():
+                expected = choice_scores(model.model, state.prompt, edit)
+                assert (expected - choice_scores(model.model, state.prompt)).abs().max() > 1e-4
+            torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+
+    def test_scopes_differ_behind_the_first_answer_token_only(self, model):
+        states = model.prefill([model.encode(QUESTIONS[2])])
+        pathway = stack_pathways([pathway_of(states[0], model)])
+        scores = {}
+        for scope in ("last", "answer"):
+            batch = collate(states)
+            rows = answer_rows(batch, torch.zeros(1).long(), scope)
+            assert (rows[0] >= 0).nonzero().tolist() == [[0]]
+            assert (rows[1] >= 0).sum() == (0 if scope == "last" else batch.real.sum() - 1)
+            (scores[scope],) = model.choice_scores(states, replace(pathway, scope=scope))
+        assert (scores["last"] != scores["answer"]).all()
+
+    def test_batch_equals_one_by_one_where_samples_change_different_layers(self, model):
+        states = model.prefill(prompts(model)[:4])
+        layers = [(2,), (0, 1), (), (1,)]
+        pathways = [pathway_of(s, model, layers=x, seed=i) for i, (s, x) in enumerate(zip(states, layers, strict=True))]
+        together = model.choice_scores(states, stack_pathways(pathways))
+        base = model.choice_scores(states)
+        for i, (state, pathway) in enumerate(zip(states, pathways, strict=True)):
+            (alone,) = model.choice_scores([state], stack_pathways([pathway]))
+            torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=0)
+            assert torch.equal(together[i], base[i]) == (layers[i] == ())
+
+    def test_top_k_mixes_the_largest_at_every_acting_token(self, model):
+        (state,) = model.prefill([model.encode(QUESTIONS[2])])
+        pathway = pathway_of(state, model, layers=(1,), top_k=2)
+        last = len(state.prompt.ids) - 1
+        everything = along(pathway.weights, pathway.own, last)
+
+        def edit(layer, routing):
+            new = everything(layer, routing)
+            if layer != 1:
+                return new
+            best = new.topk(2, -1)
+            cut = torch.zeros_like(new).scatter(1, best.indices, best.values)
+            return torch.cat([new[:last], (cut * new.sum(1, True) / cut.sum(1, True))[last:]])
+
+        with torch.no_grad():
+            expected = choice_scores(model.model, state.prompt, edit)
+        torch.testing.assert_close(
+            model.choice_scores([state], stack_pathways([pathway]))[0], expected, atol=1e-5, rtol=0
+        )
+
+    def test_cache_does_not_grow(self, model):
+        states = model.prefill(prompts(model)[:2])
+        batch = collate(states)
+        before = [t.clone() for t in (*batch.keys, *batch.values)]
+        with torch.no_grad():
+            first, second = (tail_hidden(model.model, model.sites, batch, 1) for _ in range(2))
+        assert torch.equal(first, second)
+        for tensor, old in zip((*batch.keys, *batch.values), before, strict=True):
+            assert torch.equal(tensor, old)
+
+    def test_model_is_restored_after_an_exception(self, model):
+        ids = model.encode_text("Boats float.").ids
+        batch = collate(model.prefill(prompts(model)[:2]))
+
+        def broken(position, index, weights):
+            assert position == 1, "the skipped layer's experts are not called"
+            raise ZeroDivisionError
+
+        with torch.no_grad():
+            base = logits(model.model, ids)
+            with pytest.raises(ZeroDivisionError), intercepted(model.sites, broken):
+                tail_hidden(model.model, model.sites, batch, 1)
+            assert_pristine(model.model)
+            assert torch.equal(logits(model.model, ids), base)
+
+
+class TestGradients:
+    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("transfer", ["replace", "shift"])
+    def test_are_those_of_full_forwards(self, model, scope, transfer):
+        """Two samples' ω in two questions that are not theirs, with left padding."""
+        own = torch.stack([s.own for s in model.prefill([model.encode_text(t) for t in ("Fish swim", "Sand")])])
+        weights = moved(Pathway(own, own, model.layers)).weights.requires_grad_()
+        states = model.prefill([model.encode(QUESTIONS[1]), model.encode(QUESTIONS[2])])
+        active = torch.tensor([[False, True, True]]).expand(2, -1)
+        sample = torch.tensor([1, 0])
+        scores = TailScores(model, collate(states), sample, own, active, torch.ones_like(own).bool(), scope, transfer)(
+            weights
+        )
+        expected = [
+            choice_scores(
+                model.model,
+                s.prompt,
+                along(weights[b], own[b], len(s.prompt.ids) - 1, scope=scope, transfer=transfer),
+            )
+            for s, b in zip(states, sample.tolist(), strict=True)
+        ]
+        for row, full in zip(scores, expected, strict=True):
+            torch.testing.assert_close(row[: len(full)], full, atol=1e-5, rtol=0)
+            assert (row[len(full) :] == -torch.inf).all()
+        (gradient,) = torch.autograd.grad(
+            sum(r[: len(f)].sum() for r, f in zip(scores, expected, strict=True)), weights
+        )
+        (full_gradient,) = torch.autograd.grad(sum(e.sum() for e in expected), weights)
+        assert (full_gradient[:, 1:].abs() > 0).any()
+        torch.testing.assert_close(gradient, full_gradient, atol=1e-4, rtol=1e-4)
+
+    def test_reach_unused_experts_from_the_start(self, model):
+        (state,) = model.prefill([model.encode(QUESTIONS[0])])
+        own = state.own[None]
+        weights = own.clone().requires_grad_()
+        support = torch.zeros_like(own, dtype=torch.bool)
+        support[:, 2, :] = True
+        tail = TailScores(model, collate([state]), torch.zeros(1).long(), own, support.any(-1), support)
+        (gradient,) = torch.autograd.grad(tail(weights)[0, 1], weights)
+        assert (gradient[0, 2] != 0).all()
+        assert (gradient[0, :2] == 0).all()

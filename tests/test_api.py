@@ -1,0 +1,220 @@
+"""``Optimizer``, as users call it."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from routing.naive import moved, routed_model, shared_model
+from routing.toys import HashEmbedder, questions, reference_set
+
+from c3po_adaptive import Optimizer
+from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
+from c3po_adaptive.optimizers.none import NoStep
+from c3po_adaptive.types import Answer, Question
+
+TEXTS = ["Which object can float on water?", "Is wool cold?"]
+CHOICES = [["a stone", "a wooden boat"], ["yes", "no", "it depends"]]
+STRATEGIES = {
+    "optimizer": {"name": "ngd", "steps": 3, "lr": 0.05},
+    "selector": {"name": "fixed", "n": 2, "experts": 6},
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def optimizer(refset=None, model=None, **settings):
+    given = reference_set("olmoe") if refset is None else refset
+    return Optimizer(model or shared_model("olmoe"), given, embedder=HashEmbedder(), **STRATEGIES | settings)
+
+
+def as_jsonl(path):
+    rows = [vars(q) | {"choices": list(q.choices)} for q in questions(24)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def as_array(path):
+    """In the form of commonsenseQA.json."""
+    rows = [
+        {
+            "id": q.id,
+            "question": {
+                "stem": q.question,
+                "choices": [{"label": chr(65 + i), "text": c} for i, c in enumerate(q.choices)],
+            },
+            "answerKey": chr(65 + q.answer),
+        }
+        for q in questions(24)
+    ]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+class TestReferences:
+    @pytest.mark.parametrize("kind", ["JSONL", "JSON array", "folder", "text"])
+    def test_of_every_kind_give_the_same(self, kind, tmp_path):
+        expected = optimizer().optimize(TEXTS)
+        refset = {
+            "JSONL": lambda: as_jsonl(tmp_path / "questions.jsonl"),
+            "JSON array": lambda: as_array(tmp_path / "commonsenseQA.json"),
+            "folder": lambda: reference_set("olmoe").save(tmp_path / "set"),
+            "text": lambda: str(reference_set("olmoe").save(tmp_path / "set")),
+        }[kind]()
+        c3po = optimizer(refset)
+        assert [q.id for q in c3po.references.questions] == [f"r{i}" for i in range(24)]
+        torch.testing.assert_close(c3po.optimize(TEXTS).weights, expected.weights, atol=1e-5, rtol=0)
+
+    def test_are_built_once(self, tmp_path, cache):
+        file = as_jsonl(tmp_path / "questions.jsonl")
+        model = routed_model("olmoe")
+        optimizer(file, model)
+        (folder,) = [p for p in (cache / "refsets").iterdir() if (p / "card.json").exists()]
+
+        def refused(*args, **options):
+            raise AssertionError("the references ran again")
+
+        model.prefill = refused
+        optimizer(file, model)
+        with pytest.raises(AssertionError, match="ran again"):
+            optimizer(file, model, format="letter")
+        (folder / "tensors.safetensors").write_bytes(b"")
+        with pytest.raises(AssertionError, match="ran again"):
+            optimizer(file, model)
+        del model.prefill
+        assert len(optimizer(file, model).references) == 24, "a broken entry is built anew"
+
+    def test_missing_or_broken(self, tmp_path):
+        with pytest.raises(DataError, match="there is none"):
+            optimizer(tmp_path / "absent.jsonl")
+        with pytest.raises(DataError, match=r"a folder with card\.json"):
+            optimizer(tmp_path)
+        (tmp_path / "broken.jsonl").write_text('{"id": ')
+        with pytest.raises(DataError, match="line 1: expected one JSON object"):
+            optimizer(tmp_path / "broken.jsonl")
+        with pytest.raises(SettingError, match="Expected a reference set for ngd"):
+            Optimizer(shared_model("olmoe"), embedder=HashEmbedder())
+
+
+class TestOptimize:
+    def test_one_text_or_many(self):
+        c3po = optimizer()
+        one, many = c3po.optimize(TEXTS[0]), c3po.optimize(TEXTS)
+        assert one.weights.shape == (3, 8)
+        assert many.weights.shape == (2, 3, 8)
+        torch.testing.assert_close(many.weights[0], one.weights, atol=1e-4, rtol=0)
+        assert one.layers == (0, 1, 2)
+        assert one.changed().tolist() == [False, True, True]
+        torch.testing.assert_close(one.weights.sum(-1), one.own.sum(-1))
+        assert torch.equal(one.own, shared_model("olmoe").pathway(TEXTS[0]).weights)
+
+    def test_result_is_what_the_model_takes(self):
+        c3po, model = optimizer(), shared_model("olmoe")
+        for texts in (TEXTS[0], TEXTS):
+            omega = c3po.optimize(texts)
+            base, new = model.forward(texts).logits, model.forward(texts, routing=omega).logits
+            assert torch.equal(new[:, :-1], base[:, :-1])
+            assert (new[:, -1] != base[:, -1]).any(-1).all()
+            options = {"max_new_tokens": 4, "do_sample": False}
+            generated = model.generate(texts, routing=omega, **options)
+            assert type(generated) is type(model.generate(texts, **options))
+        assert len(model.score_choices(TEXTS, CHOICES, routing=omega)) == 2
+
+    def test_replaced_weights_are_valid(self):
+        model, omega = shared_model("olmoe"), optimizer().optimize(TEXTS[0])
+        other = replace(omega, weights=moved(omega).weights)
+        assert not torch.equal(model.forward(TEXTS[0], other).logits, model.forward(TEXTS[0], omega).logits)
+        back = replace(omega, weights=omega.own)
+        assert torch.equal(model.forward(TEXTS[0], back).logits, model.forward(TEXTS[0]).logits)
+
+    def test_a_text_is_prefilled_once(self):
+        model, calls = routed_model("olmoe"), []
+        c3po = optimizer(model=model)
+        model.sites[0].experts.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+        omega = c3po.optimize(TEXTS[0])
+        calls.clear()
+        model.forward(TEXTS[0])
+        model.forward(TEXTS[0], routing=omega)
+        assert calls == [], "the first layer is below the changed ones"
+
+    @pytest.mark.parametrize("text", [TEXTS[0], "A boat is made of ___ as a rule."])
+    def test_with_a_format_it_sees_the_prompt_that_is_scored(self, text):
+        model = shared_model("olmoe")
+        (state,) = model.prefill([model.encode(Question("", text, ("a stone", "a wooden boat")))])
+        torch.testing.assert_close(optimizer(format="cloze").optimize(text).own, state.own, atol=1e-5, rtol=0)
+        raw = optimizer().optimize(text)
+        assert torch.equal(raw.own, model.pathway(text).weights)
+        assert not torch.equal(raw.own.count_nonzero(0), state.own.count_nonzero(0))
+
+
+class TestAnswer:
+    def test_text_record_or_many(self):
+        c3po = optimizer()
+        one = c3po.answer(TEXTS[0], CHOICES[0])
+        record = c3po.answer(Question("q", TEXTS[0], tuple(CHOICES[0]), 1))
+        many = c3po.answer(TEXTS, CHOICES)
+        assert isinstance(one, Answer)
+        assert one.scores == record.scores
+        assert [len(a.scores) for a in many] == [2, 3]
+        assert many[0].scores == pytest.approx(one.scores, abs=1e-4)
+        assert one.choice in (0, 1)
+        assert len(one.neighbours) == 3
+
+    @pytest.mark.parametrize("name", ["cloze", "letter"])
+    def test_scores_are_those_of_score_choices(self, name):
+        model = shared_model("olmoe")
+        settings = {"optimizer": {"name": "none", "start": "core"}, "format": name}
+        c3po = Optimizer(model, embedder=HashEmbedder(), **STRATEGIES | settings)
+        answer = c3po.answer(TEXTS[0], CHOICES[0])
+        assert answer.base_scores == tuple(model.score_choices(TEXTS[0], CHOICES[0], format=name).tolist())
+        again = model.score_choices(TEXTS[0], CHOICES[0], routing=answer.pathway, format=name)
+        assert answer.scores == pytest.approx(again.tolist(), abs=1e-5)
+        assert answer.scores != answer.base_scores
+
+    def test_default_embedder(self):
+        """The only test here with the real sentence embedder: near-duplicates and neighbours by meaning."""
+        asked = [
+            Question("ship", "Which vehicle sails on the sea?", ("a ship", "a car"), 0),
+            Question("bird", "Which animal can fly?", ("a bird", "a cow"), 0),
+            Question("song", "What does a choir sing?", ("a song", "a stone"), 0),
+        ]
+        model = shared_model("olmoe")
+        from c3po_adaptive.embedding import default_embedder
+        from c3po_adaptive.reference import build_reference_set
+
+        built = build_reference_set(model, asked, default_embedder())
+        built = replace(built, correct=torch.ones(3, dtype=torch.bool))
+        answer = Optimizer(model, built, **STRATEGIES).answer("Which boat sails on a lake?", ["a ferry", "a bus"])
+        assert answer.neighbours[0][0] == "ship"
+        assert all(math.isfinite(s) for s in answer.scores)
+        assert answer.cost.embedding > 1e6
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("role", "wrong", "hint"),
+        [
+            ("optimizer", "ngb", "ngd"),
+            ("kernel", "gausian", "gaussian"),
+            ("retriever", "faiss-kn", "faiss-knn"),
+            ("selector", "fixd", "fixed"),
+        ],
+    )
+    def test_unknown(self, role, wrong, hint):
+        with pytest.raises(UnknownNameError, match=f"Expected a {role} among .*{wrong!r}; did you mean {hint!r}"):
+            optimizer(**{role: wrong})
+
+    def test_name_mapping_or_instance(self):
+        for spec in ("none", {"name": "none"}, NoStep()):
+            assert optimizer(optimizer=spec).remixer.optimizer == NoStep()
+
+    def test_unknown_parameter_or_format(self):
+        with pytest.raises(SettingError, match="'step_count'"):
+            optimizer(optimizer={"name": "ngd", "step_count": 3})
+        with pytest.raises(UnknownNameError, match="cloze"):
+            optimizer(format="clozze")

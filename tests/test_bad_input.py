@@ -1,0 +1,442 @@
+"""Whatever is wrong with what a user gives: one clear error, no traceback, and nothing lost that was written before."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
+from c3po_adaptive.cli import app
+from c3po_adaptive.embedded import builder
+from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
+
+SMALL = {"name": "fixed", "n": 2, "experts": 5}
+BASE = {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}
+
+
+def refused(*args):
+    """The one error of a command that must fail."""
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    messages = result.stderr.split("error: ")[1:]
+    assert len(messages) == 1, result.stderr
+    return messages[0]
+
+
+def question(id, answer=0, text="Is it so?"):
+    return {"id": id, "task": "t", "question": text, "choices": ["yes", "no"], "answer": answer}
+
+
+def write(path, rows):
+    """A JSONL file of rows, of which texts are taken as they are."""
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model, another one, references and test questions; the cache is in it too."""
+    folder = tmp_path_factory.mktemp("bad")
+    write_tiny_checkpoint(folder / "model", "olmoe")
+    write_tiny_checkpoint(folder / "other", "olmoe", seed=1)
+    write(folder / "references.jsonl", [question(f"r{i}", i % 2, f"Is {i} odd?") for i in range(12)])
+    write(folder / "test.jsonl", [question(f"t{i}", i % 2, f"Is {i + 20} odd or not?") for i in range(4)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    return load_moe_model(place / "model")
+
+
+@pytest.fixture(scope="module")
+def refset(place):
+    """A reference set of the model, in a folder."""
+    result = CliRunner().invoke(app, ["refset", "build", "references.jsonl", "--model", "model", "--out", "set"])
+    assert result.exit_code == 0, result.output
+    return place / "set"
+
+
+def config(tmp_path, **changes):
+    """A configuration file of base and NGD, changed."""
+    dataset = {"name": "t", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]}
+    raw = {"model": "model", "datasets": [dataset], "arms": {"base": BASE, "ngd": {"selector": SMALL}}} | changes
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return path
+
+
+def evaluate(tmp_path, *options, **changes):
+    return refused("evaluate", "--config", config(tmp_path, **changes), "--out", tmp_path / "run", *options)
+
+
+class TestQuestionFiles:
+    @pytest.mark.parametrize(
+        ("rows", "expected"),
+        [
+            ([question("a"), '{"id": "b", "task'], r"line 2: expected one JSON object a line, got .*; mend"),
+            (["[", '{"id": 1},', "{]"], r"line 3: expected a JSON array.*mend"),
+            ([question("a"), {"id": "b", "task": "t", "question": "?"}], r"line 2: expected the field 'choices', got"),
+            ([question("a", answer=2)], r"line 1: expected answer to be an index from 0 to 1, got 2; correct"),
+            (
+                [question("a"), question("b"), question("a")],
+                r"line 3: expected each id once, got 'a' again \(.*line 1\)",
+            ),
+            (["", ""], r"expected at least one question, got none; check"),
+        ],
+        ids=["broken", "broken array", "field", "answer", "ids", "empty"],
+    )
+    @pytest.mark.parametrize("command", ["refset build", "demo"])
+    def test_are_named_with_the_line(self, place, tmp_path, rows, expected, command):
+        file = write(tmp_path / "bad.jsonl", rows)
+        given = [file] if command == "refset build" else ["--references", file]
+        message = refused(*command.split(), *given, "--model", "model", "--out", tmp_path / "out")
+        assert str(file) in message
+        assert re.search(expected, message)
+        assert not (tmp_path / "out").exists()
+
+    def test_missing_file_suggests_its_neighbour(self, place):
+        assert "did you mean references.jsonl?" in refused("refset", "build", "reference.jsonl", "--out", "x")
+
+    def test_same_id_in_two_reference_files(self, place, tmp_path):
+        other = write(tmp_path / "more.jsonl", [question("r3", text="Is this another one?")])
+        options = ("--references", "references.jsonl", "--references", other)
+        message = refused("demo", "--model", "model", *options, "--out", tmp_path / "run")
+        assert re.search(r"expected each id once, got 'r3' again", message)
+
+    def test_prompt_longer_than_the_context_is_named(self, place, tmp_path):
+        long = write(tmp_path / "long.jsonl", [question("short"), question("long-one", text="word " * 200)])
+        message = refused("refset", "build", long, "--model", "model", "--out", tmp_path / "set")
+        assert re.search(r"long-one.*Expected at most 512 tokens, the model's context, got 10\d\d.*shorten", message)
+
+
+class TestReferences:
+    def test_none_answered_right(self, place, model, tmp_path):
+        asked = [question(f"q{i}", text=f"Is {i} odd?") for i in range(6)]
+        chosen = [
+            int(s.argmax()) for s in model.score_choices([q["question"] for q in asked], [q["choices"] for q in asked])
+        ]
+        wrong = write(tmp_path / "wrong.jsonl", [q | {"answer": 1 - c} for q, c in zip(asked, chosen, strict=True)])
+        with pytest.raises(DataError, match=r"references that the model answers right, got none among 6.*use easier"):
+            Optimizer(model, refset=wrong, selector=SMALL)
+        datasets = [{"name": "t", "questions": "test.jsonl", "split": None, "references": [str(wrong)]}]
+        assert "got none among 6" in evaluate(tmp_path, datasets=datasets)
+        kept = [json.loads(line)["arm"] for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
+        assert kept == ["base"] * 4
+
+    def test_none_given(self, place, tmp_path):
+        datasets = [{"name": "t", "questions": "test.jsonl", "split": None}]
+        assert "Expected a reference set for ngd with fixed, got none" in evaluate(tmp_path, datasets=datasets)
+
+    def test_set_of_another_model(self, refset, place, model):
+        message = refused("refset", "check", "set", "--model", "other")
+        assert re.search(
+            r"Expected a reference set built with model '\w+', got one built with '\w+'; build it again", message
+        )
+        with pytest.raises(DataError, match="built with model"):
+            Optimizer(load_moe_model(place / "other"), refset=refset, selector=SMALL)
+
+    def test_set_of_another_format(self, refset, model):
+        assert "built with format" in refused("refset", "check", "set", "--model", "model", "--format", "letter")
+        with pytest.raises(DataError, match="built with format 'letter"):
+            Optimizer(model, refset=refset, selector=SMALL, format="letter")
+
+    @pytest.mark.parametrize("name", ["tensors.safetensors", "questions.parquet", "card.json"])
+    @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: None], ids=["cut", "missing"])
+    def test_broken_set(self, refset, tmp_path, name, damage):
+        broken = shutil.copytree(refset, tmp_path / "set")
+        left = damage((broken / name).read_bytes())
+        (broken / name).unlink() if left is None else (broken / name).write_bytes(left)
+        for command in ("show", "check"):
+            message = refused("refset", command, broken)
+            assert str(broken) in message
+            assert "c3po refset build" in message
+
+    @pytest.mark.parametrize("name", ["tensors.safetensors", "card.json"])
+    def test_broken_set_in_the_cache_is_built_anew(self, place, model, monkeypatch, tmp_path, name):
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
+        first = Optimizer(model, refset=place / "references.jsonl", selector=SMALL).references
+        (card,) = tmp_path.glob("refsets/*/card.json")
+        card.with_name(name).write_bytes(b"half")
+        again = Optimizer(model, refset=place / "references.jsonl", selector=SMALL).references
+        assert torch.equal(again.pathways, first.pathways)
+        assert len(ReferenceSet.load(card.parent)) == 12
+
+    def test_existing_folder_is_not_overwritten(self, refset):
+        before = (refset / "card.json").read_bytes()
+        message = refused("refset", "build", "references.jsonl", "--model", "model", "--out", "set")
+        assert re.search("Expected a new folder .* set exists; name another --out", message)
+        assert (refset / "card.json").read_bytes() == before
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            (
+                {"arms": {"base": BASE, "x": {"optimizer": "ngdd"}}},
+                "Expected a optimizer among .*, got 'ngdd'; did you mean",
+            ),
+            ({"arms": {"base": BASE, "x": {"kernel": "rbf"}}}, "Expected a kernel among gaussian.* got 'rbf'"),
+            ({"arms": {"base": BASE, "x": {"optimizer": {"name": "ngd", "step_count": 2}}}}, "got 'step_count'"),
+            ({"arms": {"base": BASE, "x": {"optimiser": "ngd"}}}, "arms.x.optimiser: Extra inputs are not permitted"),
+            ({"arms": {"base": BASE, "x": {"mix": "all"}}}, "arms.x.mix: .*expected mix 'core' or 'top-k', got 'all'"),
+            ({"modle": "model"}, r"keys model, .*\), got modle: Extra inputs"),
+            ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1"),
+            ({"dtype": "float8"}, "Expected a dtype among auto, float32.*, got 'float8'; choose"),
+            ({"format": "essay"}, "Expected a format, one of cloze, letter; got 'essay'"),
+            ({"datasets": [{"name": "all", "questions": "demo"}]}, "datasets: .*expected data sets of different names"),
+            ({"datasets": [{"name": "d", "questions": "demo"}] * 2}, r"datasets: .*got \['d', 'd'\]"),
+            ({"arms": {"ngd": {}}}, "Expected an arm that leaves the model alone.*got ngd; add base"),
+            ({"model": "./nowhere"}, "Could not load './nowhere'.*Expected 'smollm2-moe'"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_unknown_one_is_refused_before_anything_is_run(self, place, tmp_path, change, expected):
+        assert re.search(expected, evaluate(tmp_path, **change), re.DOTALL)
+        assert not (tmp_path / "run" / "records.jsonl").exists()
+
+    def test_arm(self, place, tmp_path):
+        message = refused("demo", "--arm", "ngd-atribution", "--model", "model", "--out", tmp_path / "run")
+        assert message == "Expected the name of an arm, got 'ngd-atribution'; did you mean 'ngd-attribution'?\n"
+        assert not (tmp_path / "run").exists()
+
+    def test_config_file(self, place, tmp_path):
+        assert "Expected a YAML configuration at no.yaml" in refused(
+            "evaluate", "--config", "no.yaml", "--out", tmp_path
+        )
+        (tmp_path / "bad.yaml").write_text("model: [")
+        assert "Expected a YAML configuration at" in refused("study", "plan", tmp_path / "bad.yaml")
+
+
+class TestModels:
+    def test_dense_model(self, place, tmp_path):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+        LlamaForCausalLM(LlamaConfig(vocab_size=128, **sizes)).save_pretrained(tmp_path / "dense")
+        tiny_tokenizer().save_pretrained(tmp_path / "dense")
+        message = refused("refset", "build", "references.jsonl", "--model", tmp_path / "dense", "--out", tmp_path / "x")
+        assert re.search("LlamaForCausalLM has no MoE layer.*needs a Mixture-of-Experts model such as", message)
+
+    def test_weights_cut_short(self, place, tmp_path):
+        cut = shutil.copytree(place / "model", tmp_path / "cut")
+        data = (cut / "model.safetensors").read_bytes()
+        (cut / "model.safetensors").write_bytes(data[: len(data) // 2])
+        with pytest.raises(ModelError, match="Could not load"):
+            load_moe_model(cut)
+
+    @pytest.mark.parametrize("altered", [True, False], ids=["altered", "cut short"])
+    def test_embedded_tensors(self, place, tmp_path, monkeypatch, altered):
+        tensors = tmp_path / "tensors.safetensors"
+        tensors.write_bytes(b"other" if altered else b"")
+        monkeypatch.setattr(builder, "TENSORS", tensors)
+        monkeypatch.setattr(builder, "TENSORS_SHA256", "0" * 64)
+        message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
+        assert message == f"{tensors} is cut short or altered; install c3po_adaptive again.\n"
+
+    def test_embedded_wheel(self, place, tmp_path, monkeypatch):
+        tensors = tmp_path / "tensors.safetensors"
+        tensors.write_bytes(b"")
+        monkeypatch.setattr(builder, "TENSORS", tensors)
+        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.sha256(tensors))
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
+        (tmp_path / builder.WHEEL_FILE).write_bytes(b"half of it")
+        message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
+        assert re.search("is cut short or altered .*expected SHA-256 bcc81830.*delete it and try again", message)
+        assert (tmp_path / builder.WHEEL_FILE).read_bytes() == b"half of it"
+
+
+class TestFolders:
+    def test_run_folder_below_a_file(self, place, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        message = refused("evaluate", "--config", config(tmp_path), "--out", tmp_path / "file" / "run")
+        assert re.search("Expected a folder to write to, got .*/file/run.*name another --out", message)
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_reference_set_below_a_file(self, place, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        out = tmp_path / "file" / "set"
+        message = refused("refset", "build", "references.jsonl", "--model", "model", "--out", out)
+        assert re.search("Could not write .*choose a writable folder", message)
+
+    def test_cache_below_a_file(self, place, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("mine")
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "file" / "cache"))
+        assert re.search("Could not write .*choose a writable folder", evaluate(tmp_path))
+
+    def test_folder_of_another_run(self, place, tmp_path):
+        arms = {"base": BASE}
+        run = CliRunner().invoke(
+            app, ["evaluate", "--config", str(config(tmp_path, arms=arms)), "--out", str(tmp_path / "run")]
+        )
+        assert run.exit_code == 0, run.output
+        before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+        message = evaluate(tmp_path, "--set", "seed=1", arms=arms)
+        assert re.search(r"to hold the run \w{12}, got \w{12} \(they differ in seed\); name another --out", message)
+        assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+
+    def test_report_of_no_run(self, place, tmp_path):
+        assert "Expected a run folder (with config.json)" in refused("report", tmp_path)
+        (tmp_path / "config.json").write_text("{")
+        assert "Expected a run's hash and config in" in refused("report", tmp_path)
+
+
+class TestRouting:
+    @pytest.mark.parametrize(
+        ("selector", "expected"),
+        [
+            ({"name": "fixed", "n": 4, "experts": 5}, "Expected at most 3 layers .*, got 4; ask for fewer"),
+            ({"name": "attribution", "n": 4, "experts": 5}, "Expected at most 3 layers .*, got 4; ask for fewer"),
+            ({"name": "random", "n": 2, "experts": 9}, "Expected at most 8 experts .*, got 9; ask for fewer"),
+            ({"name": "fixed", "layers": [0, 7], "experts": 5}, r"Expected layers among .*\(0, 1, 2\), got \[7\]"),
+        ],
+        ids=lambda value: f"{value['name']}" if isinstance(value, dict) else "",
+    )
+    def test_more_layers_or_experts_than_there_are(self, place, tmp_path, selector, expected):
+        message = evaluate(tmp_path, arms={"base": BASE, "x": {"selector": selector}})
+        assert re.search(expected, message)
+        assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 4, "base is kept"
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
+    def test_weights_that_no_routing_has(self, model, value):
+        pathway = model.pathway("Is it so?")
+        weights = pathway.weights.clone()
+        weights[1, 2] = value
+        with pytest.raises(ShapeError, match=r"Expected finite routing weights >= 0.*clamp"):
+            dataclasses.replace(pathway, weights=weights)
+
+    def test_pathway_of_another_model_or_number(self, model):
+        two = model.pathway(["one", "two"])
+        with pytest.raises(ShapeError, match=r"Expected routing \(B, L, E\) = \(1, 3, 8\).*got \(2, 3, 8\)"):
+            model.forward("one", routing=two)
+
+    def test_text_longer_than_the_context(self, model, refset):
+        with pytest.raises(DataError, match="Expected at most 512 tokens"):
+            model.forward("x" * 513)
+        with pytest.raises(DataError, match="Expected at most 512 tokens"):
+            Optimizer(model, refset=refset, selector=SMALL).optimize("x" * 513)
+
+    def test_no_text(self, model):
+        with pytest.raises(DataError, match="at least one token"):
+            model.forward("")
+
+    def test_question_without_choices(self, model, refset):
+        with pytest.raises(SettingError, match="Expected choices beside question texts"):
+            Optimizer(model, refset=refset, selector=SMALL).answer("Is it so?")
+
+
+PLUGIN = '''
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from c3po_adaptive import LayerSelector, PathwayOptimizer, Kernel, Retriever, hookimpl
+{at_import}
+
+@dataclass(frozen=True)
+class Broken(PathwayOptimizer):
+    """Fails."""
+    name: ClassVar[str] = "broken"
+    def optimize(self, problem):
+        {optimize}
+
+@dataclass(frozen=True)
+class BrokenSelector(LayerSelector):
+    """Fails."""
+    name: ClassVar[str] = "broken-selector"
+    def select(self, problem):
+        raise RuntimeError("selector fell over")
+
+@dataclass(frozen=True)
+class BrokenKernel(Kernel):
+    """Fails."""
+    name: ClassVar[str] = "broken-kernel"
+    def __call__(self, x, y):
+        raise RuntimeError("kernel fell over")
+
+@dataclass(frozen=True)
+class BrokenRetriever(Retriever):
+    """Fails."""
+    name: ClassVar[str] = "broken-retriever"
+    def fit(self, vectors):
+        raise RuntimeError("retriever fell over")
+
+@hookimpl
+def register_optimizers():
+    {in_hook}
+    return [Broken]
+
+@hookimpl
+def register_kernels():
+    return [BrokenKernel]
+
+@hookimpl
+def register_retrievers():
+    return [BrokenRetriever]
+
+@hookimpl
+def register_layer_selectors():
+    return [BrokenSelector]
+'''
+
+
+def plugin(tmp_path, at_import="", in_hook="", optimize="raise RuntimeError('optimizer fell over')"):
+    path = tmp_path / "broken.py"
+    path.write_text(PLUGIN.format(at_import=at_import, in_hook=in_hook, optimize=optimize))
+    return path
+
+
+class TestPlugins:
+    @pytest.mark.parametrize(("where", "when"), [("at_import", "while loading"), ("in_hook", "in register_optimizers")])
+    def test_that_raises_before_the_run(self, place, tmp_path, where, when):
+        file = plugin(tmp_path, **{where: "raise ZeroDivisionError('oops')"})
+        for args in (["plugins", "list", "--plugin", file], ["plugins", "check", file]):
+            message = refused(*args)
+            assert message == (
+                f"Expected plugin {str(file)!r} to work, got ZeroDivisionError {when}: oops; "
+                "correct the plugin, or remove it.\n"
+            )
+
+    @pytest.mark.parametrize(
+        ("arm", "expected"),
+        [
+            ({"optimizer": "broken"}, "optimizer 'broken'"),
+            ({"selector": "broken-selector"}, "selector 'broken-selector'"),
+            ({"kernel": "broken-kernel"}, "kernel 'broken-kernel'"),
+            ({"retriever": "broken-retriever"}, "retriever 'broken-retriever'"),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_that_raises_in_the_run_is_named(self, place, tmp_path, arm, expected):
+        arms = {"base": BASE, "x": {"selector": SMALL} | arm}
+        message = evaluate(tmp_path, "--plugin", plugin(tmp_path), arms=arms)
+        assert re.search(
+            f"Expected {expected} to work, got RuntimeError: \\w+ fell over; correct it, or choose", message
+        )
+        assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 4, "base is kept"
+
+    @pytest.mark.parametrize(
+        "returned", ["None", "problem.own[:1]", "problem.own * float('nan')", "problem.own - 1", "problem.own.tolist()"]
+    )
+    def test_that_returns_no_routing_is_named(self, place, tmp_path, returned):
+        arms = {"base": BASE, "x": {"optimizer": "broken", "selector": SMALL}}
+        message = evaluate(tmp_path, "--plugin", plugin(tmp_path, optimize=f"return {returned}"), arms=arms)
+        assert re.search("Expected optimizer 'broken' to (work|return finite weights)", message)
+
+    def test_that_takes_a_name_that_is_taken(self, place, tmp_path):
+        file = plugin(tmp_path)
+        file.write_text(file.read_text().replace('"broken"', '"ngd"'))
+        assert "Expected one optimizer called 'ngd'" in refused("plugins", "list", "--plugin", file)
+
+    def test_that_is_not_there(self, tmp_path):
+        assert "give the path of an existing .py file" in refused("plugins", "check", tmp_path / "no.py")

@@ -1,0 +1,114 @@
+"""Configurations: what is read is what was written, with settings on top, and nothing unknown."""
+
+import json
+
+import pytest
+import yaml
+
+from c3po_adaptive.arms import DEMO_ARMS, Arm, arms_by_name
+from c3po_adaptive.config import DEMO, RunConfig, load_config, parse_config
+from c3po_adaptive.errors import SettingError, UnknownNameError
+from c3po_adaptive.registry import new_registry
+
+WRITTEN = {
+    "model": "OLMoE",
+    "datasets": [{"name": "d", "questions": "mmlu", "split": "validation", "references": ["arc_easy"]}],
+    "arms": {
+        "base": {"optimizer": "none"},
+        "x": {"optimizer": "ngd", "kernel": {"name": "gaussian", "sigma": 0.5}, "mix": "top-k"},
+    },
+    "seed": 3,
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(WRITTEN, sort_keys=False))
+    return path
+
+
+def test_defaults_are_the_demo():
+    config = load_config(None)
+    assert config == RunConfig()
+    assert config.datasets == (DEMO,)
+    assert config.arms == dict(DEMO_ARMS)
+
+
+def test_file_is_read(file):
+    config = load_config(file)
+    assert (config.model, config.seed, list(config.arms)) == ("OLMoE", 3, ["base", "x"])
+    assert config.arms["x"] == Arm(optimizer="ngd", kernel={"name": "gaussian", "sigma": 0.5}, mix="top-k")
+    assert config.datasets[0].references == ("arc_easy",)
+
+
+def test_empty_file_is_the_demo(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert load_config(tmp_path / "empty.yaml") == RunConfig()
+
+
+def test_is_kept_whole_in_json(file):
+    config = load_config(file)
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("setting", "read"),
+        [
+            ("seed=7", lambda c: c.seed == 7),
+            ("model=a=b", lambda c: c.model == "a=b"),
+            ("datasets.0.limit=5", lambda c: c.datasets[0].limit == 5),
+            ("datasets.0.references=[a, b]", lambda c: c.datasets[0].references == ("a", "b")),
+            ("datasets.0.references.0=b", lambda c: c.datasets[0].references == ("b",)),
+            ("arms.x.optimizer.steps=2", lambda c: c.arms["x"].optimizer == {"name": "ngd", "steps": 2}),
+            ("arms.x.kernel.sigma=1e-1", lambda c: float(c.arms["x"].kernel["sigma"]) == 0.1),
+            ("arms.new.selector=random", lambda c: c.arms["new"].selector == "random"),
+            ("datasets.0.split=null", lambda c: c.datasets[0].split is None),
+        ],
+    )
+    def test_change_one_thing(self, file, setting, read):
+        assert not read(load_config(file, ["arms.new={}"]))
+        assert read(load_config(file, ["arms.new={}", setting]))
+
+    def test_later_ones_win(self, file):
+        assert load_config(file, ["seed=1", "seed=2"]).seed == 2
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("seed", "Expected --set key=value, got 'seed'"),
+            ("sed=1", r"got sed: Extra inputs"),
+            ("seed=many", "got seed: .*integer"),
+            ("seed.x=1", "Expected --set with a key .*'seed.x=1'"),
+            ("model=[", "Expected --set with a key .* YAML value"),
+            ("datasets.first.limit=1", "name a list's parts by number"),
+            ("datasets.4.limit=1", "name a list's parts by number"),
+            ("datasets.0.limit=0", "datasets.0.limit: .*greater"),
+            ("arms.x.optimiser=ngd", "arms.x.optimiser: Extra inputs"),
+            ("max_similarity=1.5", "max_similarity: .*less"),
+        ],
+    )
+    def test_that_fit_nowhere_are_refused(self, file, setting, message):
+        with pytest.raises(SettingError, match=message):
+            load_config(file, [setting])
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a\n- list", "just words"])
+def test_file_that_is_no_configuration(tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(SettingError, match=r"(?s)Expected .*bad\.yaml.*see studies/demo"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_arms_of_the_demo_can_be_made():
+    registry = new_registry(installed=False)
+    for arm in DEMO_ARMS.values():
+        for role in ("optimizer", "kernel", "retriever", "selector"):
+            assert registry.create(role, getattr(arm, role)).name
+
+
+def test_arms_by_name_keep_their_order():
+    assert list(arms_by_name(["oracle", "base"])) == ["oracle", "base"]
+    with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
+        arms_by_name(["base", "orakle"])

@@ -1,0 +1,333 @@
+"""The whole way from questions to answers, on tiny models."""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from routing.naive import FAMILIES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
+from routing.toys import HashEmbedder, questions, reference_set
+
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.kernels import Gaussian
+from c3po_adaptive.losses import entropy, right_answer_loss
+from c3po_adaptive.optimizers.base import PathwayOptimizer
+from c3po_adaptive.optimizers.kernel_regression import KernelRegression
+from c3po_adaptive.optimizers.mode_finding import ModeFinding
+from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.optimizers.none import NoStep
+from c3po_adaptive.optimizers.oracle import Oracle
+from c3po_adaptive.remixer import Remixer
+from c3po_adaptive.retrievers import FaissKNN, FaissRadius
+from c3po_adaptive.selectors.attribution import Attribution
+from c3po_adaptive.selectors.fixed import Fixed
+from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.types import Pathway, Question
+
+TEST = questions(5, "t")
+EMPTY = [Fixed(n=0, experts=6), RandomLayers(n=0, experts=6), Attribution(n=0, experts=6)]
+
+
+@dataclass(frozen=True)
+class Spy(PathwayOptimizer):
+    """Takes no step, and keeps the problem."""
+
+    seen: list = field(default_factory=list, repr=False)
+    name: ClassVar[str] = "spy"
+
+    def optimize(self, problem):
+        self.seen.append(problem)
+        return problem.own
+
+
+def remixer(family="olmoe", **changes):
+    settings = {
+        "model": shared_model(family),
+        "references": reference_set(family),
+        "optimizer": NGD(steps=3, lr=0.05),
+        "kernel": Gaussian(),
+        "retriever": FaissKNN(k=3),
+        "selector": Fixed(n=2, experts=6),
+        "embedder": HashEmbedder(),
+    }
+    return Remixer(**settings | changes)
+
+
+def problem_of(family="olmoe", asked=TEST, **changes):
+    spy = Spy()
+    remixer(family, optimizer=spy, **changes).answer(asked)
+    return spy.seen[0]
+
+
+def pool(family="olmoe"):
+    """The successful references, which rows of neighbours point into."""
+    references = reference_set(family)
+    return references.subset(references.successes)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
+class TestBase:
+    """What must not change anything changes nothing, bit for bit."""
+
+    @pytest.mark.parametrize("mix", ["core", "top-k"])
+    @pytest.mark.parametrize(
+        "changes",
+        [{"optimizer": NGD(steps=0)}, {"optimizer": NoStep()}, *({"selector": s} for s in EMPTY)],
+        ids=str,
+    )
+    def test_no_step_or_no_layer_is_the_base(self, family, changes, mix):
+        for question, answer in zip(TEST, remixer(family, mix=mix, **changes).answer(TEST), strict=True):
+            assert answer.scores == answer.base_scores
+            assert answer.scores == tuple(shared_model(family).score_choices(question).tolist())
+            assert answer.choice == answer.base_choice
+            assert torch.equal(answer.pathway.weights, answer.pathway.own)
+            assert answer.layers == ()
+            assert answer.experts == {}
+            assert answer.cost.answer == 0
+        assert_pristine(shared_model(family).model)
+
+    def test_no_neighbours_no_change(self, family):
+        for answer in remixer(family, retriever=FaissRadius(epsilon=0.0)).answer(TEST):
+            assert answer.neighbours == ()
+            assert answer.scores == answer.base_scores
+            assert answer.cost.optimisation == 0
+
+    def test_base_scores_are_those_of_the_model(self, family):
+        for question, answer in zip(TEST, remixer(family).answer(TEST), strict=True):
+            assert answer.base_scores == tuple(shared_model(family).score_choices(question).tolist())
+            assert answer.scores != answer.base_scores
+
+
+class TestNeighbours:
+    def test_kernel_weights(self):
+        problem = problem_of()
+        vectors = HashEmbedder().encode([q.question for q in TEST])
+        similarity = vectors @ pool().embeddings.numpy().T
+        for b in range(len(TEST)):
+            best = np.argsort(-similarity[b])[:3]
+            assert problem.neighbours.index[b].tolist() == best.tolist()
+            kernel = np.exp(-(2 - 2 * similarity[b, best]) / (2 * 0.5**2))
+            np.testing.assert_allclose(problem.neighbours.weight[b], kernel / kernel.sum(), rtol=1e-4)
+            assert torch.equal(problem.neighbour_pathways[b], pool().pathways[best])
+
+    def test_only_successes(self):
+        ids = {q.id for q in pool().questions}
+        assert len(ids) < 24
+        for answer in remixer(retriever=FaissKNN(k=20)).answer(TEST):
+            assert {row[0] for row in answer.neighbours} == ids
+            assert sum(row[2] for row in answer.neighbours) == pytest.approx(1)
+
+    @pytest.mark.parametrize("optimizer", [NGD(steps=1), ModeFinding(retriever=FaissKNN(k=20))], ids=["ngd", "modes"])
+    def test_near_duplicates_are_not_used(self, optimizer):
+        twin = pool().questions[0]
+        asked = [Question("other", twin.question.upper().replace("?", "!"), twin.choices)]
+        ids = [row[0] for row in remixer(optimizer=optimizer, retriever=FaissKNN(k=20)).answer(asked)[0].neighbours]
+        assert len(ids) == len(pool()) - 1
+        assert twin.id not in ids
+        assert problem_of(asked=asked).excluded == ({0},)
+        every = remixer(max_similarity=1.0).answer(asked)[0].neighbours
+        assert every[0][:2] == (twin.id, pytest.approx(1))
+
+    def test_a_reference_is_never_its_own_neighbour(self):
+        asked = list(pool().questions)
+        answers = remixer(max_similarity=1.0, retriever=FaissKNN(k=20)).answer(asked)
+        for question, answer in zip(asked, answers, strict=True):
+            assert len(answer.neighbours) == len(asked) - 1
+            assert question.id not in {row[0] for row in answer.neighbours}
+        assert problem_of(asked=asked, max_similarity=1.0).excluded == tuple({i} for i in range(len(asked)))
+
+    def test_are_required_only_by_those_who_look_at_them(self):
+        class Refused(HashEmbedder):
+            def encode(self, texts):
+                raise AssertionError("nobody needs an embedding")
+
+        settings = {"references": None, "optimizer": NoStep("core"), "embedder": Refused()}
+        answer = remixer(**settings).answer(TEST[:1])[0]
+        assert answer.neighbours == ()
+        assert answer.cost.embedding == answer.cost.references == 0
+        assert answer.scores != answer.base_scores
+        for changes in ({"optimizer": NGD()}, {"selector": Attribution()}):
+            with pytest.raises(SettingError, match="Expected a reference set for"):
+                remixer(**settings | changes)
+
+    def test_of_another_model_or_format_are_refused(self):
+        with pytest.raises(DataError, match="built with model"):
+            remixer(model=routed_model("olmoe", seed=1))
+        with pytest.raises(DataError, match="built with format"):
+            remixer(format="letter")
+
+
+class TestLosses:
+    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize(("transfer", "target"), [("replace", "choices"), ("shift", "likelihood")])
+    def test_neighbours_loss_is_that_of_full_forwards(self, family, scope, transfer, target):
+        """Every neighbour's question is run with the sample's ω at its last prompt token."""
+        problem = problem_of(family, scope=scope, transfer=transfer, target=target)
+        model = shared_model(family)
+        weights = moved(Pathway(problem.own, problem.own, problem.layers)).weights
+        with torch.no_grad():
+            losses = problem.loss(weights)
+            base = problem.loss(problem.own)
+            for b in range(len(TEST)):
+                expected = 0.0
+                for row, share in zip(problem.neighbours.index[b], problem.neighbours.weight[b], strict=True):
+                    question = pool(family).questions[row]
+                    prompt = model.encode(question)
+                    how = {"scope": scope, "transfer": transfer}
+                    edit = along(weights[b], problem.own[b], len(prompt.ids) - 1, **how)
+                    scores = choice_scores(model.model, prompt, edit)[None]
+                    expected += share * right_answer_loss(scores, torch.tensor([question.answer]), target)[0]
+                torch.testing.assert_close(losses[b], expected, atol=1e-4, rtol=0)
+        assert (losses - base).abs().min() > 1e-4
+
+    def test_unselected_layers_do_not_act(self):
+        problem = problem_of(selector=Fixed(layers=(1,), experts=6))
+        weights = moved(Pathway(problem.own, problem.own, problem.layers), layers=(0, 2)).weights
+        with torch.no_grad():
+            assert torch.equal(problem.loss(weights), problem.loss(problem.own))
+
+    def test_entropy_is_that_of_the_samples_own_choices(self, family):
+        problem, model = problem_of(family), shared_model(family)
+        weights = moved(Pathway(problem.own, problem.own, problem.layers)).weights
+        with torch.no_grad():
+            values = problem.entropy(weights)
+            for b, question in enumerate(TEST):
+                prompt = model.encode(question)
+                edit = along(weights[b], problem.own[b], len(prompt.ids) - 1)
+                expected = entropy(choice_scores(model.model, prompt, edit)[None])[0]
+                torch.testing.assert_close(values[b], expected, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("transfer", ["replace", "shift"])
+    def test_gradient_equals_finite_differences(self, family, transfer):
+        problem = problem_of(family, selector=Fixed(n=3, experts=8), transfer=transfer)
+        weights = moved(Pathway(problem.own, problem.own, problem.layers), layers=(0, 1, 2)).weights.requires_grad_()
+        (gradient,) = torch.autograd.grad(problem.loss(weights).sum(), weights)
+        for seed in range(3):
+            direction = torch.randn(weights.shape, generator=torch.Generator().manual_seed(seed))
+            direction = gradient / gradient.norm() + 0.5 * direction / direction.norm()  # not nearly level
+            step = 3e-4 * direction  # further away, a router behind may choose other experts
+            with torch.no_grad():
+                slope = (problem.loss(weights + step) - problem.loss(weights - step)).sum() / 6e-4
+            assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=0.03)
+
+    def test_descent_lowers_it(self, family):
+        problem = problem_of(family)
+        omega = NGD(steps=8, lr=0.05).optimize(problem)
+        with torch.no_grad():
+            assert (problem.loss(omega) < problem.loss(problem.own)).all()
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("mix", ["core", "top-k"])
+    @pytest.mark.parametrize("scope", ["last", "answer"])
+    def test_are_scored_along_their_pathway(self, family, scope, mix):
+        model = shared_model(family)
+        for question, answer in zip(TEST, remixer(family, scope=scope, mix=mix).answer(TEST), strict=True):
+            assert (answer.pathway.scope, answer.pathway.top_k) == (scope, 2 if mix == "top-k" else None)
+            expected = model.score_choices(question, routing=answer.pathway)
+            torch.testing.assert_close(torch.tensor(answer.scores), expected, atol=1e-5, rtol=0)
+            assert answer.choice == expected.argmax()
+            assert answer.layers == (1, 2)
+            for layer in (1, 2):
+                differs = answer.pathway.weights[layer] != answer.pathway.own[layer]
+                assert answer.experts[layer] == tuple(differs.nonzero().squeeze(1).tolist())
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"optimizer": NGD(steps=4, lr=0.05, step="sgd", parametrisation="logits", tolerance=0.01)},
+            {"optimizer": KernelRegression()},
+            {"optimizer": ModeFinding(steps=2)},
+            {"selector": Attribution(n=2, experts=6, minimum=0.3)},
+            {"selector": Attribution("integrated-gradients", n=1, experts=6, target="entropy", steps=3)},
+        ],
+        ids=str,
+    )
+    def test_batch_equals_one_by_one(self, family, changes):
+        run = remixer(family, **changes)
+        for question, together in zip(TEST, run.answer(TEST), strict=True):
+            (alone,) = run.answer([question])
+            torch.testing.assert_close(together.pathway.weights, alone.pathway.weights, atol=1e-4, rtol=0)
+            assert together.scores == pytest.approx(alone.scores, abs=1e-4)
+            assert together.layers == alone.layers
+
+    def test_same_seed_same_answer(self):
+        layers = {
+            seed: [a.layers for a in remixer(selector=RandomLayers(n=1, experts=6), seed=seed).answer(TEST)]
+            for seed in range(3)
+        }
+        again = [a.layers for a in remixer(selector=RandomLayers(n=1, experts=6), seed=1).answer(TEST)]
+        assert again == layers[1]
+        assert len(set(map(tuple, layers.values()))) > 1
+
+    @pytest.mark.parametrize(
+        "changes", [{}, {"optimizer": KernelRegression()}, {"selector": Attribution(n=1, experts=6)}], ids=str
+    )
+    def test_do_not_depend_on_the_label(self, changes):
+        wrong = [replace(q, answer=(q.answer + 1) % len(q.choices)) for q in TEST]
+        unknown = [replace(q, answer=None) for q in TEST]
+        run = remixer(**changes)
+        for answers in zip(*(run.answer(asked) for asked in (TEST, wrong, unknown)), strict=True):
+            assert len({a.scores for a in answers}) == 1
+            assert torch.equal(answers[0].pathway.weights, answers[1].pathway.weights)
+
+
+class TestOracle:
+    @pytest.mark.parametrize("target", ["choices", "likelihood"])
+    def test_lowers_the_loss_of_the_right_answer(self, family, target):
+        run = remixer(family, references=None, optimizer=Oracle(steps=8, lr=0.05), target=target)
+        for question, answer in zip(TEST, run.answer(TEST), strict=True):
+            label = torch.tensor([question.answer])
+            before, after = (
+                right_answer_loss(torch.tensor([s]), label, target) for s in (answer.base_scores, answer.scores)
+            )
+            assert after < before
+
+    def test_needs_every_answer(self):
+        with pytest.raises(DataError, match="expected the answer of every question"):
+            remixer(optimizer=Oracle()).answer([TEST[0], replace(TEST[1], answer=None)])
+
+
+class TestCost:
+    def test_grows_with_what_is_done(self, family):
+        few, many = (remixer(family, optimizer=NGD(steps=n, lr=0.05)).answer(TEST) for n in (2, 4))
+        for question, a, b in zip(TEST, few, many, strict=True):
+            assert a.cost.prefill == a.base_flops > 0
+            assert a.cost.embedding == 10.0 * len(question.question)
+            assert a.cost.references > 0
+            assert a.cost.attribution == 0
+            assert b.cost.optimisation == pytest.approx(2 * a.cost.optimisation)
+            assert 0 < a.cost.answer < a.cost.prefill
+            assert a.cost.total == pytest.approx(sum(vars(a.cost).values()))
+
+    def test_of_attribution(self):
+        gradient, integrated = (
+            remixer(selector=Attribution(method, n=2, experts=6, steps=4)).answer(TEST)
+            for method in ("input-x-gradient", "integrated-gradients")
+        )
+        for a, b in zip(gradient, integrated, strict=True):
+            assert 0 < 3 * a.cost.attribution < b.cost.attribution
+            assert len(a.layer_scores) == 3
+
+    def test_does_not_depend_on_what_ran_before(self):
+        run = remixer(model=routed_model("olmoe"))
+        first, second = (run.answer(TEST[:2]) for _ in range(2))
+        assert [a.cost for a in first] == [a.cost for a in second]
+
+    def test_of_no_step_is_one_forward(self):
+        (answer,) = remixer(references=None, optimizer=NoStep()).answer(TEST[:1])
+        assert answer.cost.total == answer.base_flops
+
+
+class TestRawText:
+    def test_entropy_needs_choices(self):
+        run = remixer(selector=Attribution(target="entropy", experts=6, n=1))
+        states = run.model.prefill([run.model.encode_text("Boats float.")])
+        with pytest.raises(SettingError, match="questions with choices"):
+            run.remix(states, ["Boats float."])

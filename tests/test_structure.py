@@ -1,0 +1,157 @@
+"""The package's shape: imports point one way, nothing heavy is loaded early, public names exist, tests are strict."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import c3po_adaptive
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "c3po_adaptive"
+
+# A module may import from its own line and from those above, never from below. A folder stands for all in it.
+ORDER = [
+    ["errors", "checks", "paths", "progress"],
+    ["types"],
+    ["routing"],
+    ["tasks", "embedded"],
+    ["models"],
+    ["problem", "losses"],
+    ["kernels.base", "retrievers.base", "optimizers.base", "selectors.base"],
+    ["kernels", "retrievers"],
+    ["optimizers", "selectors"],
+    ["hookspecs"],
+    ["builtin"],
+    ["registry"],
+    ["embedding", "reference", "baselines"],
+    ["remixer"],
+    ["explain"],
+    ["api"],
+    ["arms"],
+    ["config", "records", "stats"],
+    ["summary"],
+    ["report"],
+    ["evaluate"],
+    ["testing"],
+    ["cli", "embedded.make", "embedded.measure"],
+]
+HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def rank(module):
+    """The line of ``ORDER`` that a module stands on, by its longest listed prefix."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        for line, names in enumerate(ORDER):
+            if ".".join(parts[:length]) in names:
+                return line
+    raise AssertionError(f"{module} has no place in ORDER; give it one")
+
+
+def imports(module, *, only_at_import=False):
+    """Modules of the package that a module imports, relative ones too; with those inside functions or not."""
+    path = MODULES[module]
+    package = ["c3po_adaptive", *module.split(".")] if module else ["c3po_adaptive"]
+    if path.name != "__init__.py":
+        package = package[:-1]
+    found = set()
+    for node in statements(ast.parse(path.read_text()), only_at_import):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+            base = base if node.level else node.module
+            found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in full_names() else base for a in node.names}
+    ours = {name.removeprefix("c3po_adaptive").lstrip(".") for name in found if name.split(".")[0] == "c3po_adaptive"}
+    return ours - {""}
+
+
+def full_names():
+    return {f"c3po_adaptive.{name}" for name in MODULES if name}
+
+
+def statements(tree, only_at_import):
+    """All nodes; or those that run when the module is imported."""
+    for child in ast.iter_child_nodes(tree):
+        if only_at_import and (isinstance(child, ast.FunctionDef) or is_for_type_checkers(child)):
+            continue
+        yield child
+        yield from statements(child, only_at_import)
+
+
+def is_for_type_checkers(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def test_imports_are_read():
+    assert imports("routing.intercept") == {"errors", "routing.mixing", "routing.sites"}
+    assert imports("kernels.gaussian") >= {"kernels.base"}
+    assert "embedded.builder" in imports("models")
+    assert "embedded.builder" not in imports("models", only_at_import=True)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name])
+def test_imports_point_one_way(module):
+    later = {name for name in imports(module) if rank(name) > rank(module)}
+    assert later == set()
+
+
+def test_imports_make_no_circle():
+    graph = {name: imports(name, only_at_import=True) for name in MODULES if name}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_core_imports_no_plugins_studies_or_tests(module):
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    assert {name.split(".")[0] for name in names} & {"plugins", "studies", "tests", "conftest"} == set()
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import c3po_adaptive", "from c3po_adaptive.cli import app; app(['--help'], standalone_mode=False)"],
+    ids=["import", "help"],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code):
+    ask = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{ask}"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_strategies_load_their_libraries_on_use():
+    ask = f"import sys; print([name for name in {HEAVY[:5]} if name in sys.modules])"
+    code = f"from c3po_adaptive import default_registry; default_registry()\n{ask}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", c3po_adaptive.__all__)
+def test_public_names_are_there(name):
+    assert getattr(c3po_adaptive, name).__doc__
+
+
+def test_public_names_are_sorted_and_others_are_refused():
+    assert c3po_adaptive.__all__ == sorted(c3po_adaptive.__all__)
+    assert not hasattr(c3po_adaptive, "Optimiser")
+
+
+def test_pytest_is_strict():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["filterwarnings"][0] == "error"
+    assert settings["xfail_strict"] is True
+    assert {"--strict-markers", "--strict-config"} <= set(settings["addopts"].split())
