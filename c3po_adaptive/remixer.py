@@ -183,7 +183,6 @@ class Remixer:
         near = own.new_zeros(*neighbours.index.shape, *own.shape[1:])
         found = neighbours.index >= 0
         near[found] = pathways[neighbours.index[found]]
-        seed = zlib.crc32(repr((self.seed, [s.prompt.ids for s in states])).encode())
         return Problem(
             own=own,
             router=torch.stack([s.router for s in states]),
@@ -193,7 +192,9 @@ class Remixer:
             reference_pathways=pathways,
             loss=losses.neighbourhood,
             entropy=losses.entropy,
-            generator=torch.Generator().manual_seed(seed),
+            generators=tuple(
+                torch.Generator().manual_seed(zlib.crc32(repr((self.seed, s.prompt)).encode())) for s in states
+            ),
             excluded=excluded,
         )
 

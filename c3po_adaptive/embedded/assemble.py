@@ -1,9 +1,8 @@
 """Put the embedded model together: dense weights and the small trained tensors, as a stock ``qwen2_moe``.
 
 Nothing in the result needs this package. ``qwen2_moe`` differs from the carved model in two ways that weights absorb:
-its
-shared expert has a gate, which zero weights turn into the constant ½ (so the shared output is doubled), and its routing
-weights sum to one (so the routed outputs are scaled by the number of experts used).
+its shared expert has a gate, which zero weights turn into the constant ½ (so the shared output is doubled), and its
+routing weights sum to one (so the routed outputs are scaled by the number of experts used).
 """
 
 from __future__ import annotations

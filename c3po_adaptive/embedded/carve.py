@@ -1,11 +1,10 @@
 """Carve a dense feed-forward layer into one shared expert and 64 routed ones.
 
 Which neurons are shared decides how much a pathway can steer. The *strongest* neurons (mean contribution) lose least
-when
-shared, but then routed experts carry next to nothing of the output. The *steadiest* ones (mean over standard deviation)
-are on for every token anyway; sharing those leaves the bursty neurons, which differ from token to token, to the router.
-Between the two, ``mean ** a / std`` is bisected for the ``a`` that leaves the routed experts a given share of the
-output.
+when shared, but then routed experts carry next to nothing of the output. The *steadiest* ones (mean over standard
+deviation) are on for every token anyway; sharing those leaves the bursty neurons, which differ from token to token, to
+the router. Between the two, ``mean ** a / std`` is bisected for the ``a`` that leaves the routed experts a given share
+of the output.
 """
 
 from dataclasses import dataclass

@@ -135,8 +135,8 @@ class DenseCache:
 
     def __post_init__(self) -> None:
         size = self.rows.numel() * self.dense.config.hidden_size
-        self.seen = torch.zeros(len(self.rows), dtype=torch.bool)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.seen = torch.from_file(str(self.folder / "seen.bin"), shared=True, size=len(self.rows), dtype=torch.bool)
         shape = (*self.rows.shape, -1)
         self.entry, self.final = (
             torch.from_file(str(self.folder / n), shared=True, size=size, dtype=torch.bfloat16).view(shape)

@@ -28,7 +28,6 @@ class PathwayOptimizer(ABC):
         """New weights ``[B, L, E]``.
 
         Equal to ``problem.own`` outside ``problem.selection.mask``'s layers and for samples without neighbours; every
-        layer
-        keeps its mass (the sum of its weights); inside a selected layer, only selected experts and those the model used
-        itself may be non-zero; zero steps return ``problem.own`` bit for bit.
+        layer keeps its mass (the sum of its weights); inside a selected layer, only selected experts and those the
+        model used itself may be non-zero; zero steps return ``problem.own`` bit for bit.
         """

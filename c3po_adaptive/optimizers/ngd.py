@@ -18,8 +18,8 @@ class NGD(PathwayOptimizer):
     """Descend the neighbours' kernel-weighted loss with the sample's ω put into their forward passes.
 
     C3PO (Li, Li and Zhou 2025, arXiv 2504.07964), neighbourhood gradient descent: ω ← ω − λ ∇ L(ω), λ by cosine from
-    1e-2
-    to 1e-5 in 10 steps. The paper does not say how ω stays a valid routing: here by projection, or as logits, by name.
+    1e-2 to 1e-5 in 10 steps. The paper does not say how ω stays a valid routing: here by projection, or as logits, by
+    name.
     """
 
     steps: int = 10

@@ -1,9 +1,8 @@
 """Run a model: once over whole prompts (prefill), then as often as needed over tails only.
 
 A tail run calls the model's own forward. The layers below ``start`` pass hidden states through, the tail's stored
-states are
-put in at ``start``, and the attention of the layers above sees the prompt through its stored keys and values. Masks,
-rotary positions, the final norm and the head stay the model's own.
+states are put in at ``start``, and the attention of the layers above sees the prompt through its stored keys and
+values. Masks, rotary positions, the final norm and the head stay the model's own.
 """
 
 from __future__ import annotations

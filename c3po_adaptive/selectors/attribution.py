@@ -26,8 +26,8 @@ class Attribution(LayerSelector):
 
     A layer's score is the sum over its experts of |attribution|. The ``n`` best layers are taken, less those whose
     share of the total is below ``minimum``: with a high minimum, possibly none. Routers in a row feed each other, so
-    Captum's layer
-    methods do not apply; Ω as one explicit input does (Sundararajan et al. 2017 for integrated gradients).
+    Captum's layer methods do not apply; Ω as one explicit input does (Sundararajan et al. 2017 for integrated
+    gradients).
 
     Attributes:
         method: Captum's algorithm. baseline: what it compares with (input × gradient has none).

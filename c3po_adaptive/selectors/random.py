@@ -30,5 +30,5 @@ class RandomLayers(LayerSelector):
 
     def select(self, problem: Problem) -> Selection:
         count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)
-        draw = torch.rand(problem.own.shape[:2], generator=problem.generator)
+        draw = torch.stack([torch.rand(len(problem.layers), generator=g) for g in problem.generators])
         return Selection(core(problem.router, experts) & core(draw, count).unsqueeze(-1))

@@ -34,7 +34,7 @@ def toy_problem(
     ``label_loss`` are half the squared distance to hidden pathways of their own.
 
     Args:
-        seed: settles every number, and the problem's generator.
+        seed: settles every number, and the problem's generators.
         core: how many experts of a selected layer may be re-mixed, the first by router probability.
         references: how many reference pathways there are.
         selected: which of the L rows may be re-mixed; by default the last two, None for a problem without selection.
@@ -88,7 +88,7 @@ def toy_problem(
         "reference_pathways": pool,
         "loss": quadratic(near[kept], weight[kept]),
         "entropy": entropy,
-        "generator": Generator().manual_seed(seed),
+        "generators": tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
         "selection": None if mask is None else Selection(mask[kept]),
     }
     return LabelledProblem(**fields, label_loss=label_loss) if labelled else Problem(**fields)
