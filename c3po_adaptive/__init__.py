@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .kernels.base import Kernel
     from .models import RoutedModel, load_moe_model
     from .optimizers.base import PathwayOptimizer
+    from .optimizers.descent import Descent
     from .problem import LabelledProblem, Problem
     from .reference import ReferenceSet
     from .registry import default_registry
@@ -51,6 +52,7 @@ _HOME = {
     "RoutedModel": "models",
     "load_moe_model": "models",
     "PathwayOptimizer": "optimizers.base",
+    "Descent": "optimizers.descent",
     "LabelledProblem": "problem",
     "Problem": "problem",
     "ReferenceSet": "reference",
@@ -67,6 +69,7 @@ __all__ = [
     "C3POError",
     "Cost",
     "DataError",
+    "Descent",
     "Hits",
     "Index",
     "Kernel",

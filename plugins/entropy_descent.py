@@ -10,33 +10,23 @@ Load it with ``default_registry().load_file("plugins/entropy_descent.py")``; its
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from c3po_adaptive import PathwayOptimizer, Problem, hookimpl
-from c3po_adaptive.optimizers.descent import check_descent, descend
+from c3po_adaptive import Descent, PathwayOptimizer, Problem, hookimpl
 
 
 @dataclass(frozen=True)
-class EntropyDescent(PathwayOptimizer):
-    """Descend the entropy of the sample's own distribution over its choices; no references needed.
-
-    Attributes:
-        steps: how many. lr, lr_end: the ends of a cosine schedule.
-    """
+class EntropyDescent(Descent):
+    """Descend the entropy of the sample's own distribution over its choices; no references needed."""
 
     steps: int = 5
-    lr: float = 1e-2
-    lr_end: float = 1e-5
     name: ClassVar[str] = "entropy-descent"
 
-    def __post_init__(self) -> None:
-        check_descent(self.steps, self.lr, self.lr_end, "adam", "projection", 0.0)
-
     def optimize(self, problem: Problem) -> Tensor:
-        return descend(problem.entropy, problem, **asdict(self))
+        return self.descend(problem.entropy, problem)
 
 
 @hookimpl

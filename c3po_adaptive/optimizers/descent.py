@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import mass, with_mass
+from .base import PathwayOptimizer
 from .simplex import allowed_experts, project
 
 Step = Literal["adam", "sgd"]
@@ -82,64 +84,66 @@ class Logits:
         return None
 
 
-def descend(
-    loss: Callable[[Tensor], Tensor],
-    problem: Problem,
-    *,
-    steps: int,
-    lr: float,
-    lr_end: float,
-    step: Step = "adam",
-    parametrisation: Parametrisation = "projection",
-    tolerance: float = 0.0,
-    eligible: Tensor | None = None,
-) -> Tensor:
-    """Descend ``loss(weights [B, L, E]) -> [B]`` from ω0 within the selection; returns weights ``[B, L, E]``.
+@dataclass(frozen=True)
+class Descent(PathwayOptimizer):
+    """Gradient descent on routing weights; a subclass says on which loss.
 
-    Args:
-        lr, lr_end: the cosine schedule's ends. step: Adam, or plain gradient steps.
+    Attributes:
+        steps: how many. lr, lr_end: the ends of a cosine schedule. step: Adam, or plain gradient steps.
+        parametrisation: how weights stay valid: by projection, or as logits.
         tolerance: a sample stops when a step lowers its loss by less than this share of it; 0 never stops early.
-        eligible: ``[B]`` samples that may move at all; default all.
     """
-    movable = allowed_experts(problem)
-    if eligible is not None:
-        movable = movable & eligible[:, None, None]
-    if steps == 0 or not movable.any():
-        return problem.own
-    coordinates: Coordinates = (Projected if parametrisation == "projection" else Logits)(problem.own, movable)
-    optimizer = (torch.optim.Adam if step == "adam" else torch.optim.SGD)([coordinates.free], lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=lr_end)
-    running, best = movable.any(-1).any(-1), torch.full_like(problem.own[:, 0, 0], torch.inf)
-    for _ in range(steps):
-        values = loss(coordinates.weights())
-        running = running & ~(values.detach() > best * (1 - tolerance)) if tolerance else running
-        if not running.any():
-            break
-        best = torch.minimum(best, values.detach())
-        (gradient,) = torch.autograd.grad(values.sum(), coordinates.free)
-        before = coordinates.free.detach().clone()
-        # an expert outside the selection neither moves nor feeds Adam's moments
-        coordinates.free.grad = coordinates.slope(gradient)
-        optimizer.step()
-        schedule.step()
-        coordinates.settle()
-        still = (movable.any(-1) & running[:, None]).unsqueeze(-1)
-        with torch.no_grad():
-            coordinates.free.copy_(torch.where(still, coordinates.free, before))
-    return torch.where(movable.any(-1, keepdim=True), coordinates.weights().detach(), problem.own)
 
+    steps: int = 10
+    lr: float = 1e-2
+    lr_end: float = 1e-5
+    step: Step = "adam"
+    parametrisation: Parametrisation = "projection"
+    tolerance: float = 0.0
 
-def check_descent(steps: int, lr: float, lr_end: float, step: str, parametrisation: str, tolerance: float) -> None:
-    """Raise SettingError for settings that no descent can use."""
-    if steps < 0 or int(steps) != steps:
-        raise SettingError(f"Expected steps to be a whole number >= 0, got {steps!r}; the paper uses 10.")
-    if not 0 <= lr_end <= lr:
-        raise SettingError(
-            f"Expected 0 <= lr_end <= lr, got lr={lr!r}, lr_end={lr_end!r}; the paper uses 1e-2 and 1e-5."
-        )
-    if step not in ("adam", "sgd"):
-        raise SettingError(f"Expected step 'adam' or 'sgd', got {step!r}.")
-    if parametrisation not in ("projection", "logits"):
-        raise SettingError(f"Expected parametrisation 'projection' or 'logits', got {parametrisation!r}.")
-    if not 0 <= tolerance < 1:
-        raise SettingError(f"Expected 0 <= tolerance < 1, got {tolerance!r}; 0 never stops early.")
+    def __post_init__(self) -> None:
+        if self.steps < 0 or int(self.steps) != self.steps:
+            raise SettingError(f"Expected steps to be a whole number >= 0, got {self.steps!r}; the paper uses 10.")
+        if not 0 <= self.lr_end <= self.lr:
+            raise SettingError(
+                f"Expected 0 <= lr_end <= lr, got lr={self.lr!r}, lr_end={self.lr_end!r}; the paper uses 1e-2 and 1e-5."
+            )
+        if self.step not in ("adam", "sgd"):
+            raise SettingError(f"Expected step 'adam' or 'sgd', got {self.step!r}.")
+        if self.parametrisation not in ("projection", "logits"):
+            raise SettingError(f"Expected parametrisation 'projection' or 'logits', got {self.parametrisation!r}.")
+        if not 0 <= self.tolerance < 1:
+            raise SettingError(f"Expected 0 <= tolerance < 1, got {self.tolerance!r}; 0 never stops early.")
+
+    def descend(self, loss: Callable[[Tensor], Tensor], problem: Problem, eligible: Tensor | None = None) -> Tensor:
+        """Descend ``loss(weights [B, L, E]) -> [B]`` from ω0 within the selection; returns weights ``[B, L, E]``.
+
+        Args:
+            eligible: ``[B]`` samples that may move at all; default all.
+        """
+        movable = allowed_experts(problem)
+        if eligible is not None:
+            movable = movable & eligible[:, None, None]
+        if self.steps == 0 or not movable.any():
+            return problem.own
+        coordinates: Coordinates = (Projected if self.parametrisation == "projection" else Logits)(problem.own, movable)
+        optimizer = (torch.optim.Adam if self.step == "adam" else torch.optim.SGD)([coordinates.free], lr=self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, eta_min=self.lr_end)
+        running, best = movable.any(-1).any(-1), torch.full_like(problem.own[:, 0, 0], torch.inf)
+        for _ in range(self.steps):
+            values = loss(coordinates.weights())
+            running = running & ~(values.detach() > best * (1 - self.tolerance)) if self.tolerance else running
+            if not running.any():
+                break
+            best = torch.minimum(best, values.detach())
+            (gradient,) = torch.autograd.grad(values.sum(), coordinates.free)
+            before = coordinates.free.detach().clone()
+            # an expert outside the selection neither moves nor feeds Adam's moments
+            coordinates.free.grad = coordinates.slope(gradient)
+            optimizer.step()
+            schedule.step()
+            coordinates.settle()
+            still = (movable.any(-1) & running[:, None]).unsqueeze(-1)
+            with torch.no_grad():
+                coordinates.free.copy_(torch.where(still, coordinates.free, before))
+        return torch.where(movable.any(-1, keepdim=True), coordinates.weights().detach(), problem.own)

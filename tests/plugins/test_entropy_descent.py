@@ -49,4 +49,4 @@ def test_settings_are_checked(registry, setting):
 def test_uses_public_names_only():
     imports = {node.module for node in ast.walk(ast.parse(FILE.read_text())) if isinstance(node, ast.ImportFrom)}
     ours = {module for module in imports if module.startswith("c3po_adaptive")}
-    assert ours == {"c3po_adaptive", "c3po_adaptive.optimizers.descent"}
+    assert ours == {"c3po_adaptive"}
