@@ -38,7 +38,7 @@ ORDER = [
     ["report"],
     ["evaluate"],
     ["testing"],
-    ["cli", "embedded.make", "embedded.measure"],
+    ["cli", "embedded.make", "embedded.measure", "embedded.card"],
 ]
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from ..paths import cache_folder
+from ..records import write_whole
 from . import corpus
 from .builder import TENSORS, fetch, load_dense, sha256
 from .carve import Carving, carve
@@ -26,6 +27,7 @@ from .recover import Recipe, Student, export, train
 app = typer.Typer(no_args_is_help=True)
 LENGTH = 128
 CALIBRATION_ROWS = 64
+DOCUMENTATION, GENERATED = 4028, 1472  # rows of the corpus
 
 
 def dense_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
@@ -84,8 +86,8 @@ def carvings(dense: LlamaForCausalLM, rows: Tensor, recipe: Recipe) -> dict[int,
 def recover(
     out: Annotated[Path, typer.Option(help="Scratch folder: corpus, caches, log; several GB.")],
     recipe: Annotated[str, typer.Option(help="JSON over the recipe's defaults.")] = "{}",
-    documentation: Annotated[int, typer.Option(help="Rows of 128 tokens of documentation.")] = 4028,
-    generated: Annotated[int, typer.Option(help="Rows that the dense model generates.")] = 1472,
+    documentation: Annotated[int, typer.Option(help="Rows of 128 tokens of documentation.")] = DOCUMENTATION,
+    generated: Annotated[int, typer.Option(help="Rows that the dense model generates.")] = GENERATED,
     tensors: Annotated[Path, typer.Option(help="Where the trained tensors go.")] = TENSORS,
 ) -> None:
     """Carve, train, and write the tensors."""
@@ -107,15 +109,21 @@ def recover(
 
 @app.command()
 def measure(
-    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
     questions: Annotated[list[Path] | None, typer.Option(help="JSONL question sets to compare accuracy on.")] = None,
     limit: Annotated[int, typer.Option(help="Questions of each set.")] = 400,
+    documentation: int = DOCUMENTATION,
+    generated: int = GENERATED,
 ) -> None:
-    """The model card's figures: what carving lost, load balance, leverage."""
+    """Measure what carving lost and what a pathway can steer; write ``figures.json`` and ``MODEL_CARD.md``."""
+    from .assemble import read_tensors
+    from .card import card
     from .measure import figures
 
     dense, tokenizer = dense_model()
-    out.write_text(json.dumps(figures(dense, tokenizer, questions or [], limit), indent=1) + "\n")
+    found = figures(dense, tokenizer, questions or [], limit)
+    write_whole(TENSORS.with_name("figures.json"), json.dumps(found, indent=1) + "\n")
+    text = card(found, read_tensors(TENSORS)[1], {"documentation": documentation, "generated": generated})
+    write_whole(TENSORS.with_name("MODEL_CARD.md"), text)
 
 
 def _tuple(value: Any) -> Any:
