@@ -28,10 +28,10 @@ class Recipe:
     shared: int = 768
     experts: int = 64
     top_k: int = 8
-    routed_share: float = 0.4
+    routed_share: float = 0.3
     rank: int = 32
     attention_rank: int = 8
-    tokens: int = 2_000_000
+    tokens: int = 1_300_000
     rows_per_step: int = 16
     lr: float = 1e-3
     warmup: int = 50
