@@ -25,14 +25,17 @@ def test_every_named_path_exists():
 
 
 def test_the_first_snippet_runs(tmp_path, monkeypatch):
-    from c3po_adaptive.embedded.builder import build
+    from c3po_adaptive.embedded.builder import fetch
     from c3po_adaptive.errors import ArtifactError
+    from c3po_adaptive.paths import cache_folder
     from c3po_adaptive.tasks.loaders import demo_questions
 
     try:
-        build()
+        fetch(cache_folder())
     except ArtifactError as error:
-        pytest.skip(f"the embedded model cannot be built here: {error}")
+        if "by hand" not in str(error):  # a file that is there, but is not what it should be
+            raise
+        pytest.skip(f"the dense weights cannot be had: {error}")
     monkeypatch.chdir(tmp_path)
     rows = [
         {"id": q.id, "task": q.task, "question": q.question, "choices": list(q.choices), "answer": q.answer}
