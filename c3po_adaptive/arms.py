@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from .errors import UnknownNameError
 from .losses import Target, Transfer
@@ -27,6 +27,13 @@ class Arm(BaseModel):
     transfer: Transfer = "replace"
     target: Target = "choices"
     mix: str = "core"
+
+    @field_validator("optimizer", "kernel", "retriever", "selector", mode="before")
+    @classmethod
+    def _named(cls, value: Any, info: ValidationInfo) -> Any:
+        """Parameters alone belong to the default strategy: ``optimizer: {steps: 5}``."""
+        default = cls.model_fields[str(info.field_name)].default
+        return {"name": default, **value} if isinstance(value, dict) else value
 
     @field_validator("mix")
     @classmethod

@@ -37,7 +37,7 @@ def summarise(
         seed: of the bootstrap.
         baseline: the arm that gains are measured against; must be among the records.
         control: the arm with random neighbours; every other arm with neighbours is compared with it, if it was run.
-        hashes: of model, reference set and questions, kept beside those of config and records.
+        hashes: of model, reference set and questions, kept beside those of config and of records (without seconds).
 
     Raises:
         DataError: no records, no baseline, arms that answered different questions, or two splits of a data set.
@@ -68,7 +68,7 @@ def summarise(
         "versions": versions(),
         "seed": seed,
         "config": dict(config),
-        "hashes": {"config": digest(config), "records": digest(records), **(hashes or {})},
+        "hashes": {"config": digest(config), "records": digest([_timeless(r) for r in records]), **(hashes or {})},
     }
 
 
@@ -203,6 +203,10 @@ def _row(dataset: str, own: list[Record], gain: Comparison) -> dict[str, Any]:
         "layers": stats.mean(own, lambda r: len(r["layers"])),
         "cost": {phase: _mean_cost(own, phase) for phase in COSTS},
     }
+
+
+def _timeless(record: Record) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k != "seconds"}
 
 
 def _mean_cost(own: list[Record], phase: str) -> float:

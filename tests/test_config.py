@@ -61,6 +61,7 @@ class TestSettings:
             ("datasets.0.limit=5", lambda c: c.datasets[0].limit == 5),
             ("datasets.0.references=[a, b]", lambda c: c.datasets[0].references == ("a", "b")),
             ("datasets.0.references.0=b", lambda c: c.datasets[0].references == ("b",)),
+            ("arms.new.optimizer.steps=2", lambda c: c.arms["new"].optimizer == {"name": "ngd", "steps": 2}),
             ("arms.x.optimizer.steps=2", lambda c: c.arms["x"].optimizer == {"name": "ngd", "steps": 2}),
             ("arms.x.kernel.sigma=1e-1", lambda c: float(c.arms["x"].kernel["sigma"]) == 0.1),
             ("arms.new.selector=random", lambda c: c.arms["new"].selector == "random"),

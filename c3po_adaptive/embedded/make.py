@@ -5,9 +5,10 @@ Not needed to use it. Recovery takes hours on two cores; it logs to ``log.jsonl`
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from ..models import RoutedModel
 from ..paths import cache_folder
 from ..records import write_whole
 from . import corpus
+from .assemble import assemble
 from .builder import TENSORS, fetch, load_dense, sha256
 from .carve import Carving, carve
 from .recover import Recipe, Student, export, train
@@ -28,22 +31,38 @@ app = typer.Typer(no_args_is_help=True)
 LENGTH = 128
 CALIBRATION_ROWS = 64
 DOCUMENTATION, GENERATED = 4028, 1472  # rows of the corpus
+SWEEP_ROWS = 128
+SHORT = {"tokens": 100_000, "warmup": 10}
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"shared": 512},
+    {"layers": tuple(range(18, 28))},
+    {"shared": 1024},
+    {"routed_share": 0.25},
+    {"shared": 640},
+)
 
 
 def dense_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     """SmolLM2-135M-Instruct in float32, frozen."""
     with tempfile.TemporaryDirectory() as scratch:
-        dense, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
+        read, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
+    config = read.config
+    del config.quantization_config  # what was read from GGUF counts as quantised, and would refuse another dtype
+    dense = LlamaForCausalLM(config)
+    dense.load_state_dict(read.state_dict())
     return dense.eval().requires_grad_(False), tokenizer
 
 
 def training_rows(dense: LlamaForCausalLM, tokenizer: Any, documentation: int, generated: int, folder: Path) -> Tensor:
     """``[N, T]``: documentation first, then text of the dense model; kept in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"rows-{documentation}-{generated}.pt"
     if not path.is_file():
         texts = corpus.documentation() + corpus.descriptions()
         real = corpus.pack(texts, tokenizer, LENGTH, documentation, seed=0)
-        sampled = list(corpus.generated(dense.bfloat16(), tokenizer, generated, LENGTH, seed=0, batch=128))
+        half = copy.deepcopy(dense).bfloat16()
+        sampled = list(corpus.generated(half, tokenizer, generated, LENGTH, seed=0, batch=128))
         torch.save(torch.cat([real, *sampled]), path)
     rows: Tensor = torch.load(path)
     return rows
@@ -91,20 +110,47 @@ def recover(
     tensors: Annotated[Path, typer.Option(help="Where the trained tensors go.")] = TENSORS,
 ) -> None:
     """Carve, train, and write the tensors."""
-    out.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(recipe)
-    wanted = Recipe(**{f.name: _tuple(settings.get(f.name, getattr(Recipe, f.name))) for f in fields(Recipe)})
+    wanted = _recipe(json.loads(recipe))
     dense, tokenizer = dense_model()
     rows = training_rows(dense, tokenizer, documentation, generated, out)
-    carved = carvings(dense.float(), rows, wanted)
-    torch.manual_seed(wanted.seed)
-    student = Student(dense.bfloat16(), carved, wanted)
-    with (out / "log.jsonl").open("w") as log:
-        for record in train(student, dense, rows, wanted, out / "dense"):
-            log.write(json.dumps(record) + "\n")
-            log.flush()
+    student, carved = _trained(dense, rows, wanted, out)
     save_file(export(student, carved, wanted), tensors, metadata={"recipe": json.dumps(asdict(wanted))})
     typer.echo(f"{tensors}: SHA-256 {sha256(tensors)}; put it into builder.py")
+
+
+@app.command()
+def sweep(
+    out: Annotated[Path, typer.Option(help="Scratch folder, shared with ``recover``.")],
+    only: Annotated[list[int] | None, typer.Option(help="Numbers of the variants to train; default all.")] = None,
+    documentation: int = DOCUMENTATION,
+    generated: int = GENERATED,
+) -> None:
+    """Train each variant of the recipe shortly and append its gap and leverage to ``sweep.jsonl``."""
+    from .measure import likelihood, routing
+
+    dense, tokenizer = dense_model()
+    rows = training_rows(dense, tokenizer, documentation, generated, out)
+    test = corpus.pack(corpus.independent(), tokenizer, LENGTH, SWEEP_ROWS, seed=0)
+    for number in only or range(len(VARIANTS)):
+        wanted = _recipe(SHORT | VARIANTS[number])
+        student, carved = _trained(dense, rows, wanted, out)
+        model = assemble(dense, export(student, carved, wanted), asdict(wanted))
+        layers = routing(RoutedModel(model, tokenizer), test[:16])
+        found = {"recipe": asdict(wanted), "nll": likelihood(dense, model, test), "layers": layers}
+        with TENSORS.with_name("sweep.jsonl").open("a") as file:
+            file.write(json.dumps(found) + "\n")
+
+
+def _trained(dense: LlamaForCausalLM, rows: Tensor, wanted: Recipe, out: Path) -> tuple[Student, dict[int, Carving]]:
+    carved = carvings(dense, rows, wanted)
+    torch.manual_seed(wanted.seed)
+    half = copy.deepcopy(dense).bfloat16()
+    student = Student(half, carved, wanted)
+    with (out / "log.jsonl").open("w") as log:
+        for record in train(student, half, rows, wanted, out / f"dense-{wanted.layers[0]}"):
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+    return student, carved
 
 
 @app.command()
@@ -126,8 +172,8 @@ def measure(
     write_whole(TENSORS.with_name("MODEL_CARD.md"), text)
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _recipe(changes: dict[str, Any]) -> Recipe:
+    return Recipe(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in changes.items()})
 
 
 if __name__ == "__main__":
