@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 TEMPLATE = """# smollm2-moe
 
 The embedded model: SmolLM2-135M-Instruct with {n_layers} of its 30 feed-forward layers ({first} to {last}) carved
-    into one
-shared expert of {shared} neurons and {experts} routed ones of {width}, {top_k} used per token. A stock `qwen2_moe` in
+into one shared expert of {shared} neurons and {experts} routed ones of {width}, {top_k} used per token. A stock `qwen2_moe` in
 transformers; nothing in the checkpoint needs this package.
 
 - **Licence**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2).
@@ -23,17 +23,29 @@ quantisation is not counted below.
 of the run that made the shipped tensors is `log.jsonl`.
 
 1. **Carve.** The steadiest neurons (`mean ** a / std` of their contribution) are shared, with `a` chosen in each
-layer so that the routed ones carry {share:.0%} of the layer's output; the rest are put into experts of equal size by
+   layer so that the routed ones carry {share:.0%} of the layer's output; the rest are put into experts of equal size by
    co-activation. Routers start as a ridge regression to each expert's output norm.
 2. **Recover.** Routers, norms and rank-{rank} adapters (rank {attention_rank} in attention) are trained for
-{tokens:,} tokens to
-   match the dense model's next-token distribution: {documentation} rows of 128 tokens of package documentation,
-   {generated} sampled from the dense model. No benchmark text. The adapters are merged when the model is built.
+   {tokens:,} tokens to match the dense model's next-token distribution: {documentation} rows of 128 tokens of package
+   documentation, {generated} sampled from the dense model. No benchmark text. The adapters are merged when the model is built.
 
 ## What it lost
 
 Nats per token on Python's language reference ({nll_tokens:,} tokens; real text, in none of the training data): dense
 **{dense:.3f}**, carved and recovered **{moe:.3f}**, a gap of **{gap:.3f}** [{gap_low:.3f}, {gap_high:.3f}].
+
+### What it depends on
+
+Recipes of the same data, seed and schedule, one thing changed at a time, trained shortly; gap as above on
+{sweep_tokens:,} tokens, routed share as below (smallest and median of the layers).
+`python -m c3po_adaptive.embedded.make sweep --out SCRATCH` makes them again.
+
+| MoE layers | shared | carved for | tokens | gap, 95 % | routed share |
+| --- | ---: | ---: | ---: | ---: | ---: |
+{sweep}
+
+The first row is the recipe that was shipped, as it was trained in the end. Its loss on the way (KL to the dense model,
+nats, mean of ten steps): {log}.
 
 | questions (cloze) | n | dense | this model | difference, 95 % |
 | --- | ---: | ---: | ---: | ---: |
@@ -42,8 +54,7 @@ Nats per token on Python's language reference ({nll_tokens:,} tokens; real text,
 ## Load and leverage
 
 Routed share: median over tokens of |routed output|² / |layer's output|². Load entropy: 1 is perfectly even. Oracle:
-    change of
-the right answer's negative log-likelihood (nats) on {oracle_n} validation questions when the label is known and this
+change of the right answer's negative log-likelihood (nats) on {oracle_n} validation questions when the label is known and this
 layer alone may be re-mixed (10 steps, core 20).
 
 | layer | routed share | load entropy | largest weight | top-20 mass | oracle, Δ NLL |
@@ -54,11 +65,18 @@ layer alone may be re-mixed (10 steps, core 20).
 """
 
 
-def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: Mapping[str, int]) -> str:
+def card(
+    figures: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    rows: Mapping[str, int],
+    sweep: Sequence[Mapping[str, Any]],
+    log: Sequence[Mapping[str, Any]],
+) -> str:
     """The card's text.
 
     Args:
         figures: of ``measure.figures``. recipe: of the shipped tensors. rows: of the corpus, by kind.
+        sweep: recipes with their ``nll`` and ``layers``. log: records of the training run.
     """
     nll, oracle = figures["nll"], {o["layers"]: o for o in figures["oracle"]}
     return TEMPLATE.format(
@@ -75,10 +93,21 @@ def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: Mapping[st
         gap=nll["gap"],
         gap_low=nll["ci"][0],
         gap_high=nll["ci"][1],
+        sweep_tokens=sweep[0]["nll"]["tokens"],
+        sweep="\n".join(_variant(v) for v in [{"recipe": recipe, **figures}, *sweep]),
+        log=", ".join(f"{r['kl']:.3f} at {r['tokens'] / 1e6:.1f} M" for r in log[:: max(1, len(log) // 8)]),
         accuracy="\n".join(_accuracy(name, a) for name, a in figures["accuracy"].items()),
         oracle_n=figures["oracle"][0]["n"],
         layers="\n".join(_layer(row, oracle[str(row["layer"])]["nll_change"]) for row in figures["layers"]),
         oracle="\n".join(_whole(name, oracle[name]) for name in ("last five", "first five", "all")),
+    )
+
+
+def _variant(v: Mapping[str, Any]) -> str:
+    r, nll, shares = v["recipe"], v["nll"], [layer["routed_share"] for layer in v["layers"]]
+    return (
+        f"| {r['layers'][0]}–{r['layers'][-1]} | {r['shared']} | {r['routed_share']:.0%} | {r['tokens']:,} | "
+        f"{nll['gap']:.3f} [{nll['ci'][0]:.3f}, {nll['ci'][1]:.3f}] | {min(shares):.2f}, {median(shares):.2f} |"
     )
 
 

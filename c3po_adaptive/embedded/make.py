@@ -22,7 +22,7 @@ from ..models import RoutedModel
 from ..paths import cache_folder
 from ..records import write_whole
 from . import corpus
-from .assemble import assemble
+from .assemble import assemble, read_tensors
 from .builder import TENSORS, fetch, load_dense, sha256
 from .carve import Carving, carve
 from .recover import Recipe, Student, export, train
@@ -161,19 +161,25 @@ def measure(
     generated: int = GENERATED,
 ) -> None:
     """Measure what carving lost and what a pathway can steer; write ``figures.json`` and ``MODEL_CARD.md``."""
-    from .assemble import read_tensors
     from .card import card
     from .measure import figures
 
     dense, tokenizer = dense_model()
     found = figures(dense, tokenizer, questions or [], limit)
     write_whole(TENSORS.with_name("figures.json"), json.dumps(found, indent=1) + "\n")
-    text = card(found, read_tensors(TENSORS)[1], {"documentation": documentation, "generated": generated})
+    rows = {"documentation": documentation, "generated": generated}
+    logs = (_jsonl(TENSORS.with_name(name)) for name in ("sweep.jsonl", "log.jsonl"))
+    text = card(found, read_tensors(TENSORS)[1], rows, *logs)
     write_whole(TENSORS.with_name("MODEL_CARD.md"), text)
 
 
+def _jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def _recipe(changes: dict[str, Any]) -> Recipe:
-    return Recipe(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in changes.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    return Recipe(**values)
 
 
 if __name__ == "__main__":
