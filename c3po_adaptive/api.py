@@ -6,21 +6,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .embedding import Embedder, default_embedder
 from .errors import DataError
 from .explain import Explanation, explain
-from .losses import Target, Transfer
 from .models import RoutedModel, as_questions
 from .paths import cache_folder
 from .progress import bar
-from .reference import ReferenceSet, build_reference_set, fingerprint, format_key
+from .reference import ReferenceSet, build_reference_set, fingerprint, format_key, packages
 from .registry import Registry, default_registry
 from .remixer import Remixed, Remixer
 from .tasks.formats import Format, as_format
 from .tasks.loaders import load_questions
-from .types import Answer, Pathway, Question, Scope
+from .types import Answer, Mix, Pathway, Question, Scope, Target, Transfer
 
 if TYPE_CHECKING:
     from .kernels.base import Kernel
@@ -61,7 +60,7 @@ class Optimizer:
         scope: Scope = "answer",
         transfer: Transfer = "replace",
         target: Target = "choices",
-        mix: Literal["core", "top-k"] = "core",
+        mix: Mix = "core",
         max_similarity: float = 0.95,
         seed: int = 0,
         embedder: Embedder | None = None,
@@ -76,18 +75,18 @@ class Optimizer:
         self.remixer = Remixer(
             model,
             self.references,
-            known.create("optimizer", optimizer),
-            known.create("kernel", kernel),
-            known.create("retriever", retriever),
-            known.create("selector", selector),
-            embedder,
-            asked,
-            scope,
-            transfer,
-            target,
-            mix,
-            max_similarity,
-            seed,
+            optimizer=known.create("optimizer", optimizer),
+            kernel=known.create("kernel", kernel),
+            retriever=known.create("retriever", retriever),
+            selector=known.create("selector", selector),
+            embedder=embedder,
+            format=asked,
+            scope=scope,
+            transfer=transfer,
+            target=target,
+            mix=mix,
+            max_similarity=max_similarity,
+            seed=seed,
         )
 
     def optimize(self, text: str | Sequence[str]) -> Pathway:
@@ -134,7 +133,7 @@ def reference_set_of(
     questions: Sequence[Question], model: RoutedModel, embedder: Embedder, format: str | Format
 ) -> ReferenceSet:
     """The reference set of some questions, from the cache if it was built before."""
-    identity = [repr(questions), fingerprint(model), embedder.name, embedder.revision, format_key(format)]
+    identity = [repr(questions), fingerprint(model), embedder.name, embedder.revision, format_key(format), packages()]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
     folder = cache_folder() / "refsets" / key
     if folder.is_dir():

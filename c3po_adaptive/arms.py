@@ -8,8 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from .errors import UnknownNameError
-from .losses import Target, Transfer
-from .types import Scope
+from .types import Mix, Scope, Target, Transfer
 
 Spec = str | dict[str, Any]
 
@@ -26,7 +25,7 @@ class Arm(BaseModel):
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     target: Target = "choices"
-    mix: str = "core"
+    mix: Mix = "core"
 
     @field_validator("optimizer", "kernel", "retriever", "selector", mode="before")
     @classmethod
@@ -34,13 +33,6 @@ class Arm(BaseModel):
         """Parameters alone belong to the default strategy: ``optimizer: {steps: 5}``."""
         default = cls.model_fields[str(info.field_name)].default
         return {"name": default, **value} if isinstance(value, dict) else value
-
-    @field_validator("mix")
-    @classmethod
-    def _known_mix(cls, value: str) -> str:
-        if value not in ("core", "top-k"):
-            raise ValueError(f"expected mix 'core' or 'top-k', got {value!r}")
-        return value
 
 
 DEMO_ARMS: Mapping[str, Arm] = {

@@ -171,8 +171,8 @@ def study_plan(config: Path, set: Settings = None) -> None:
         from .evaluate import texts_of
 
         parsed = load_config(config, set or [])
-        for dataset, (asked, labelled) in zip(parsed.datasets, texts_of(parsed), strict=True):
-            typer.echo(f"{dataset.name}: {len(asked)} questions, {len(labelled)} references")
+        for dataset, (asked, labelled) in texts_of(parsed).items():
+            typer.echo(f"{dataset}: {len(asked)} questions, {len(labelled)} references")
             for name, one in parsed.arms.items():
                 typer.echo(f"  {name}: {one.model_dump(exclude_defaults=True) or 'defaults'}")
 
@@ -184,18 +184,25 @@ def report(
 ) -> None:
     """Draw the report of a run again, with question texts from local files."""
     with _clear_errors():
-        import json
-
         from .config import parse_config
-        from .evaluate import conclude, texts_of
+        from .evaluate import conclude, redraw, texts_of
         from .records import claimed_config
         from .tasks.loaders import load_questions
 
-        config = parse_config(claimed_config(run_dir))
+        claimed = claimed_config(run_dir)
+        inputs = claimed.pop("inputs", {})
+        config = parse_config(claimed)
         given = [q for file in questions or [] for q in load_questions(file)]
-        texts = [(given, given)] if given else texts_of(config)
-        old = json.loads((run_dir / "summary.json").read_text()) if (run_dir / "summary.json").is_file() else {}
-        conclude(run_dir, config, hashes={"model": old.get("hashes", {}).get("model", "")}, texts=texts)
+        texts: dict[str, Any] = {d.name: (given, given) for d in config.datasets} if given else {}
+        if not given:
+            try:
+                texts = texts_of(config)
+            except DataError as error:
+                typer.echo(f"ids instead of texts: {error}", err=True)
+        if (run_dir / "summary.json").is_file():
+            redraw(run_dir, texts)
+        else:
+            conclude(run_dir, config, inputs, texts)
         typer.echo(f"Report: {run_dir / 'report.html'}")
 
 
@@ -249,11 +256,12 @@ def refset_show(folder: Path) -> None:
 def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "auto", format: Format = "cloze") -> None:
     """Check that a reference set is whole, and fits a model and a format."""
     with _clear_errors():
+        from .embedding import default_embedder
         from .models import load_moe_model
         from .reference import ReferenceSet
 
-        ReferenceSet.load(folder).check(load_moe_model(model, dtype=dtype), format)
-        typer.echo("whole, and built with this model and format")
+        ReferenceSet.load(folder).check(load_moe_model(model, dtype=dtype), format, default_embedder())
+        typer.echo("whole, and built with this model, format and embedder")
 
 
 @plugins.command("list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .arms import DEMO_ARMS, Arm, Spec
 from .errors import SettingError
+from .tasks.formats import as_format
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML knows 1.1, where it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 class Dataset(BaseModel):
@@ -51,6 +62,13 @@ class RunConfig(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
 
+    @field_validator("format")
+    @classmethod
+    def _known(cls, value: Spec) -> Spec:
+        spec: Spec = {"name": "cloze", **value} if isinstance(value, dict) else value
+        as_format(spec)
+        return spec
+
     @field_validator("datasets")
     @classmethod
     def _told_apart(cls, value: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
@@ -69,12 +87,16 @@ def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunCon
     raw: Any = {}
     if path is not None:
         try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
         except (OSError, yaml.YAMLError) as error:
             raise SettingError(f"Expected a YAML configuration at {path}, got: {error}; see studies/demo.") from error
         if not isinstance(raw, dict):
             raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+    defaults = RunConfig().model_dump(mode="json")
     for setting in settings:
+        key = setting.partition("=")[0].partition(".")[0]
+        if "." in setting.partition("=")[0] and key in defaults:
+            raw.setdefault(key, defaults[key])  # a part of it is changed, not all of it left out
         _apply(raw, setting)
     return parse_config(raw)
 
@@ -101,7 +123,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
             if isinstance(place, dict) and isinstance(place.get(step), str):
                 place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
             place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
-        place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
+        place[int(last) if isinstance(place, list) else last] = yaml.load(value, _Loader)
     except (ValueError, IndexError, TypeError, yaml.YAMLError) as error:
         raise SettingError(
             f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "

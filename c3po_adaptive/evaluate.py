@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from .api import reference_set_of
 from .arms import Arm
 from .config import Dataset, RunConfig
 from .embedding import Embedder, default_embedder
-from .errors import SettingError
+from .errors import DataError, SettingError
 from .models import RoutedModel, load_moe_model
-from .records import Records, claim, read_records, write_whole
+from .records import Records, claim, digest, read_records, write_whole
 from .reference import ReferenceSet, fingerprint
 from .registry import Registry, default_registry
 from .remixer import Remixer
-from .summary import summarise
+from .summary import summarise, versions
 from .tasks import questions as read_questions
 from .tasks.formats import as_format
 from .tasks.loaders import unique
@@ -54,27 +56,30 @@ def evaluate(
         _strategies(arm, known)
     _baseline(config)
     data = [(d, _test(d), _references(d)) for d in config.datasets]
-    claim(out, config.model_dump(mode="json"))
-    records = Records(out)
     model = model or load_moe_model(config.model, dtype=config.dtype, revision=config.revision)
+    inputs = _inputs(model, data, known)
+    claim(out, config.model_dump(mode="json") | {"inputs": inputs})
+    records = Records(out)
     embedder = default_embedder()
     for dataset, questions, labelled in data:
-        references = reference_set_of(labelled, model, embedder, as_format(config.format)) if labelled else None
+        run = _Run(dataset.name, questions, labelled, config, model, embedder, known, records, progress)
         for name, arm in config.arms.items():
-            _run(dataset.name, name, arm, questions, references, records, config, model, embedder, known, progress)
-    return conclude(out, config, hashes={"model": fingerprint(model)}, texts=[(q, r) for _, q, r in data])
+            run.answer(name, arm)
+    return conclude(out, config, inputs, texts={d.name: (q, r) for d, q, r in data})
 
 
 def conclude(
     out: Path | str,
     config: RunConfig,
-    *,
-    hashes: dict[str, str],
-    texts: Sequence[tuple[Sequence[Question], Sequence[Question]]],
+    inputs: Mapping[str, Any],
+    texts: Mapping[str, tuple[Sequence[Question], Sequence[Question]]],
 ) -> dict[str, Any]:
-    """Write the summary and draw the report of a run's records."""
-    from .report.html import render
+    """Write the summary and draw the report of a run's records.
 
+    Args:
+        inputs: what the run was claimed with beside its configuration.
+        texts: test and reference questions of each data set, as far as they are at hand.
+    """
     control = next((n for n, a in config.arms.items() if _name(a.retriever) == "random"), "ngd-random-neighbours")
     summary = summarise(
         read_records(out),
@@ -82,22 +87,46 @@ def conclude(
         seed=config.seed,
         baseline=_baseline(config),
         control=control,
-        hashes=hashes,
+        inputs=inputs,
     )
     write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-    asked = {q.id: q for questions, _ in texts for q in questions}
-    known = {q.id: q for _, references in texts for q in references}
-    render(out, asked, known)
+    redraw(out, texts)
     return summary
 
 
-def texts_of(config: RunConfig) -> list[tuple[list[Question], list[Question]]]:
+def redraw(out: Path | str, texts: Mapping[str, tuple[Sequence[Question], Sequence[Question]]]) -> None:
+    """Draw the report of a run's summary and records again."""
+    from .report.html import render
+
+    asked = {(name, q.id): q for name, (questions, _) in texts.items() for q in questions}
+    known = {(name, q.id): q for name, (_, references) in texts.items() for q in references}
+    render(out, asked, known)
+
+
+def texts_of(config: RunConfig) -> dict[str, tuple[list[Question], list[Question]]]:
     """Test and reference questions of a configuration, read again from where they are."""
-    return [(_test(d), _references(d)) for d in config.datasets]
+    return {d.name: (_test(d), _references(d)) for d in config.datasets}
+
+
+def _inputs(
+    model: RoutedModel, data: Sequence[tuple[Dataset, Sequence[Question], Sequence[Question]]], registry: Registry
+) -> dict[str, Any]:
+    """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one."""
+    return {
+        "model": fingerprint(model),
+        "questions": {d.name: digest([dataclasses.asdict(q) for q in questions]) for d, questions, _ in data},
+        "references": {d.name: digest([dataclasses.asdict(q) for q in references]) for d, _, references in data},
+        "plugins": registry.files,
+        "versions": versions(),
+    }
 
 
 def _test(dataset: Dataset) -> list[Question]:
-    return read_questions(dataset.questions, split=dataset.split, limit=dataset.limit)
+    questions = read_questions(dataset.questions, split=dataset.split, limit=dataset.limit)
+    splits = sorted({q.split for q in questions})
+    if len(splits) > 1:
+        raise DataError(f"Expected one split of {dataset.name!r}, got {', '.join(splits)}; name one with split: ….")
+    return questions
 
 
 def _references(dataset: Dataset) -> list[Question]:
@@ -128,57 +157,89 @@ def _strategies(arm: Arm, registry: Registry) -> dict[str, Any]:
     return {role: registry.create(role, getattr(arm, role)) for role in roles}
 
 
-def _run(
-    dataset: str,
-    name: str,
-    arm: Arm,
-    questions: Sequence[Question],
-    references: ReferenceSet | None,
-    records: Records,
-    config: RunConfig,
-    model: RoutedModel,
-    embedder: Embedder,
-    registry: Registry,
-    progress: Progress,
-) -> None:
-    """One arm on one data set. Batches are cut from the whole list, so a resumed run computes the same batches."""
-    done = {key[2] for key in records.done() if key[:2] == (name, dataset)}
-    batches = [questions[i : i + config.batch_size] for i in range(0, len(questions), config.batch_size)]
-    waiting = [batch for batch in batches if any(q.id not in done for q in batch)]
-    if not waiting:
-        return
-    strategies = _strategies(arm, registry)
-    remixer = Remixer(
-        model,
-        references,
-        **strategies,
-        embedder=embedder,
-        format=as_format(config.format),
-        scope=arm.scope,
-        transfer=arm.transfer,
-        target=arm.target,
-        mix=cast(Literal["core", "top-k"], arm.mix),
-        max_similarity=config.max_similarity,
-        seed=config.seed,
-    )
-    setting: dict[str, Any] = {role: registry.describe(s) for role, s in strategies.items() if role in _used(remixer)}
-    setting |= {"scope": arm.scope, "transfer": arm.transfer, "target": arm.target, "mix": arm.mix}
-    for batch in progress(f"{dataset}: {name}")(waiting):
-        for question, answer in zip(batch, remixer.answer(batch), strict=True):
-            if question.id not in done:
-                records.append(_record(dataset, name, question, answer, setting, config.seed))
+@dataclass(eq=False)
+class _Run:
+    """Arms on one data set."""
+
+    dataset: str
+    questions: Sequence[Question]
+    labelled: Sequence[Question]
+    config: RunConfig
+    model: RoutedModel
+    embedder: Embedder
+    registry: Registry
+    records: Records
+    progress: Progress
+
+    def answer(self, name: str, arm: Arm) -> None:
+        """One arm. Batches are cut from the whole list, so a resumed run computes the same batches."""
+        done, size = {key[2] for key in self.records.done() if key[:2] == (name, self.dataset)}, self.config.batch_size
+        batches = [self.questions[i : i + size] for i in range(0, len(self.questions), size)]
+        waiting = [batch for batch in batches if any(q.id not in done for q in batch)]
+        if not waiting:
+            return
+        remixer, setting = self._remixer(arm)
+        for batch in self.progress(f"{self.dataset}: {name}")(waiting):
+            for question, answer in zip(batch, remixer.answer(batch), strict=True):
+                if question.id not in done:
+                    bound = remixer.optimizer.needs_label
+                    self.records.append(
+                        _record(self.dataset, name, question, answer, setting, self.config.seed, needs_label=bound)
+                    )
+
+    def _remixer(self, arm: Arm) -> tuple[Remixer, dict[str, Any]]:
+        """The arm's remixer, and the parameters that identify it."""
+        strategies = _strategies(arm, self.registry)
+        wanted = any(strategies[role].needs_neighbours for role in ("optimizer", "selector"))
+        remixer = Remixer(
+            self.model,
+            self.references if wanted else None,
+            **strategies,
+            embedder=self.embedder,
+            format=as_format(self.config.format),
+            scope=arm.scope,
+            transfer=arm.transfer,
+            target=arm.target,
+            mix=arm.mix,
+            max_similarity=self.config.max_similarity,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+        )
+        setting: dict[str, Any] = {
+            role: self.registry.describe(strategies[role]) for role in strategies if role in _used(remixer)
+        }
+        return remixer, setting | {
+            "scope": arm.scope,
+            "transfer": arm.transfer,
+            "target": arm.target,
+            "mix": arm.mix,
+        }
+
+    @cached_property
+    def references(self) -> ReferenceSet | None:
+        """Built when an arm first needs them."""
+        if not self.labelled:
+            return None
+        return reference_set_of(self.labelled, self.model, self.embedder, as_format(self.config.format))
 
 
 def _used(remixer: Remixer) -> Iterator[str]:
     yield "optimizer"
-    if remixer.optimizer.name != "none":
+    if getattr(remixer.optimizer, "start", "") != "own":  # the base has no use for a selector
         yield "selector"
-    if remixer.needs_neighbours:
+    if remixer.shows_neighbours:
         yield from ("kernel", "retriever")
 
 
 def _record(
-    dataset: str, arm: str, question: Question, answer: Answer, setting: dict[str, Any], seed: int
+    dataset: str,
+    arm: str,
+    question: Question,
+    answer: Answer,
+    setting: dict[str, Any],
+    seed: int,
+    *,
+    needs_label: bool,
 ) -> dict[str, Any]:
     """One row, every figure rounded to what it is good for."""
     flops = dataclasses.asdict(answer.cost) | {"total": answer.cost.total}
@@ -192,6 +253,7 @@ def _record(
         "arm": arm,
         "optimizer": setting["optimizer"]["name"],
         "selector": setting.get("selector", {}).get("name", ""),
+        "needs_label": needs_label,
         "setting": setting,
         "seed": seed,
         "answer": question.answer,
@@ -203,7 +265,7 @@ def _record(
         "base_scores": _rounded(answer.base_scores),
         "layers": list(answer.layers),
         "experts": {str(layer): list(ids) for layer, ids in answer.experts.items()},
-        "layer_scores": _rounded(answer.layer_scores),
+        "layer_scores": dict(zip(map(str, pathway.layers), _rounded(answer.layer_scores), strict=False)),
         "pathway": {
             str(layer): {
                 "own": _sparse(pathway.own[rows[layer]].tolist()),

@@ -20,9 +20,10 @@ from .routing.flops import Flops, measure
 from .routing.generation import DecodingRule
 from .routing.intercept import intercepted
 from .routing.rules import PathwayRule
+from .routing.scores import TailScores, acting_rows
 from .routing.sites import Site, find_sites
-from .routing.states import Batch, State, collate
-from .routing.tail import head, prefill, tail_hidden, tail_scores
+from .routing.states import Batch, State, collate, normalised
+from .routing.tail import head, prefill, tail_hidden
 from .tasks.formats import Format, as_format, raw_text
 from .types import Pathway, Prompt, Question, Scope
 
@@ -221,16 +222,18 @@ class RoutedModel:
     @torch.no_grad()
     def choice_scores(self, states: Sequence[State], pathway: Pathway | None = None) -> list[Tensor]:
         """Scores of each state's choices ``[C]``. A sample whose ω is its own keeps the scores of its prefill."""
-        tokens = [s.token_scores for s in states]
-        if pathway is not None:
-            moved = pathway.changed().any(-1).nonzero().squeeze(1).tolist()
-            if moved:
-                batch, part = collate([states[i] for i in moved]), pathway[moved]
-                with intercepted(self.sites, _rule(batch, part)):
-                    new = tail_scores(self.model, self.sites, batch, _first(part.changed()))
-                for i, scores in zip(moved, new.split([len(tokens[i]) for i in moved]), strict=True):
-                    tokens[i] = scores
-        return [_normalised(s, t) for s, t in zip(states, tokens, strict=True)]
+        if pathway is None:
+            return [normalised(s, s.token_scores) for s in states]
+        scores = self.tail_scores(states, pathway)(pathway.weights)
+        return [row[: len(s.prompt.options)] for s, row in zip(states, scores, strict=True)]
+
+    def tail_scores(self, states: Sequence[State], pathway: Pathway) -> TailScores:
+        """What scores each state's choices along its pathway, and counts what that takes."""
+        p = pathway
+        each = torch.arange(len(states))
+        return TailScores(
+            self.model, self.sites, self.flops, states, each, p.own, p.changed(), scope=p.scope, top_k=p.top_k
+        )
 
     def _tail(self, batch: Batch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
@@ -296,35 +299,14 @@ def as_questions(
     ]
 
 
-def answer_rows(batch: Batch, sample: Tensor, scope: Scope, *, replace: bool = True) -> tuple[Tensor, Tensor]:
-    """For each tail row ``[B * S]``: the sample whose ω replaces its routing, and the one whose Δω shifts it, or -1.
-
-    Args:
-        sample: ``[B]`` whose ω acts on each row of the batch. replace: False shifts the prompt's last token too.
-    """
-    nobody = torch.full_like(batch.positions, -1)
-    last = torch.zeros_like(batch.real)
-    last[:, 0] = True
-    owner = sample[:, None].expand_as(batch.positions)
-    replaced = torch.where(last & replace, owner, nobody)
-    moved = (batch.real if scope == "answer" else last) & (replaced < 0)
-    return replaced.flatten(), torch.where(moved, owner, nobody).flatten()
-
-
 def _rule(batch: Batch, pathway: Pathway) -> PathwayRule:
-    replaced, shifted = answer_rows(batch, torch.arange(len(batch)).to(batch.positions.device), pathway.scope)
+    replaced, shifted = acting_rows(batch, torch.arange(len(batch)), pathway.scope)
     return PathwayRule(pathway.weights, pathway.own, replaced, shifted, pathway.changed(), top_k=pathway.top_k)
 
 
 def _first(changed: Tensor) -> int:
     """The first MoE layer that any sample changes, of ``[B, L]``."""
     return int(changed.any(0).nonzero()[0])
-
-
-def _normalised(state: State, tokens: Tensor) -> Tensor:
-    lengths = torch.tensor(state.prompt.lengths).to(tokens.device)
-    sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option.to(tokens.device), tokens)
-    return sums / lengths
 
 
 def _listed(text: str | Sequence[str]) -> list[str]:

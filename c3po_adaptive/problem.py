@@ -47,7 +47,7 @@ class Problem:
     excluded: tuple[frozenset[int], ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledProblem(Problem):
     """A problem that also knows the test label, for the oracle and for upper bounds, never for a method.
 
@@ -55,4 +55,4 @@ class LabelledProblem(Problem):
         label_loss: ``weights [B, L, E] -> [B]``, the loss of each sample's own right answer.
     """
 
-    label_loss: Callable[[Tensor], Tensor] = None  # type: ignore[assignment]
+    label_loss: Callable[[Tensor], Tensor]

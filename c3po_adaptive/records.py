@@ -141,7 +141,8 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
         return wanted
     found, old = _claimed(folder / CONFIG)
     if found != wanted:
-        differing = sorted(k for k in {*old, *config} if old.get(k) != _plain(config).get(k))
+        before, now = _flat(old), _flat(_plain(config))
+        differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
         raise DataError(
             f"Expected {folder} to hold the run {wanted[:12]}, got {found[:12]} "
             f"(they differ in {', '.join(differing)}); "
@@ -181,6 +182,12 @@ def _claimed(path: Path) -> tuple[str, dict[str, Any]]:
         return str(content["hash"]), dict(content["config"])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"Expected a run's hash and config in {path}, got: {error!r}; name another --out.") from error
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With the parts of ``inputs`` one by one, so that a message can name them."""
+    inputs = {f"inputs.{k}": v for k, v in config.get("inputs", {}).items()}
+    return {k: v for k, v in config.items() if k != "inputs"} | inputs
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

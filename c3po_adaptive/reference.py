@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .errors import DataError
@@ -71,9 +72,10 @@ class ReferenceSet:
             correct=self.correct[rows],
         )
 
-    def check(self, model: RoutedModel, format: str | Format) -> None:
-        """Raise DataError unless the set was built with this model and format and holds a success."""
-        wanted = {"model": fingerprint(model), "format": format_key(format)}
+    def check(self, model: RoutedModel, format: str | Format, embedder: Embedder) -> None:
+        """Raise DataError unless the set was built with this model, format and embedder and holds a success."""
+        wanted: dict[str, Any] = {"model": fingerprint(model), "format": format_key(format)}
+        wanted["embedder"] = {"name": embedder.name, "revision": embedder.revision}
         for key, expected in wanted.items():
             if self.card[key] != expected:
                 raise DataError(
@@ -111,7 +113,7 @@ class ReferenceSet:
             if target.exists():
                 shutil.rmtree(target)
             os.replace(partial, target)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise DataError(
                 f"Could not write the reference set to {target}: {error}; choose a writable folder."
             ) from error
@@ -189,7 +191,8 @@ def build_reference_set(
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
         "layers": list(model.layers),
-        "versions": {p: version(p) for p in ("torch", "transformers", "c3po_adaptive")},
+        "revision": getattr(model.model.config, "_commit_hash", None),
+        "versions": packages(),
     }
     key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
     store = None if scratch is None else _writable(Path(scratch) / key)
@@ -200,14 +203,14 @@ def build_reference_set(
         for i in progress(range(0, len(questions), SHARD))
     ]
     correct = torch.cat([p["correct"] for p in parts])
-    scores = [row for p in parts for row in p["scores"].tolist()]
+    scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
     if store is not None:
         shutil.rmtree(store, ignore_errors=True)
     return ReferenceSet(
         tuple(questions),
         torch.cat([p["embeddings"] for p in parts]),
         torch.cat([p["pathways"] for p in parts]),
-        tuple(tuple(s[: len(q.choices)]) for s, q in zip(scores, questions, strict=True)),
+        tuple(tuple(s.tolist()) for s in scores),
         correct,
         card
         | {"questions": len(questions), "successes": int(correct.sum()), "success_rate": float(correct.float().mean())},
@@ -222,19 +225,22 @@ def _shard(
     if path is not None and path.is_file():
         return load_file(path)
     states = model.prefill([model.encode(q, format) for q in questions], keep=False)
-    scores = torch.nn.utils.rnn.pad_sequence(model.choice_scores(states), batch_first=True, padding_value=-torch.inf)
+    each = model.choice_scores(states)
     answers = torch.tensor([q.answer for q in questions])
     shard = {
         "embeddings": torch.from_numpy(embedder.encode([description(q) for q in questions])),
         "pathways": torch.stack([s.own for s in states]).cpu(),
-        "scores": torch.nn.functional.pad(scores.cpu(), (0, 32 - scores.shape[1]), value=-torch.inf),
-        "correct": scores.argmax(1).cpu() == answers,
+        "scores": torch.cat(each),
+        "correct": torch.stack([scores.argmax() for scores in each]) == answers,
     }
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         writing = path.with_suffix(f".{os.getpid()}.writing")
-        save_file(shard, writing)
-        os.replace(writing, path)
+        try:
+            save_file(shard, writing)
+            os.replace(writing, path)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"Could not write {path}: {error}; free the disk, and build again to go on.") from error
     return shard
 
 
@@ -254,6 +260,11 @@ def fingerprint(model: RoutedModel) -> str:
         for parameter in site.router.parameters():
             digest.update(parameter.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def packages() -> dict[str, str]:
+    """Versions that a set is built with; another one may route differently."""
+    return {p: version(p) for p in ("torch", "transformers", "c3po_adaptive")}
 
 
 def format_key(format: str | Format) -> str:

@@ -72,6 +72,8 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Entry] = {}
+        self.files: dict[str, str] = {}
+        """Hash of each plain file that was loaded, by its name: with another text of it, a run is another run."""
 
     def register(self, plugin: Any, name: str) -> None:
         """Add the strategies of a module or object with ``hookimpl`` functions; all of them, or none.
@@ -114,6 +116,7 @@ class Registry:
         try:
             spec.loader.exec_module(module)
             self.register(module, str(file))
+            self.files[file.name] = blake2b(file.read_bytes(), digest_size=16).hexdigest()
         except Exception as error:
             del sys.modules[module_name]
             if isinstance(error, PluginError):
@@ -190,7 +193,13 @@ class Registry:
         for key, part in _nested_roles(cls).items():
             if key in given and not (given[key] is None and parameters[key].default is None):
                 given[key] = self.create(part, given[key])
-        return cls(**{key: _immutable(value) for key, value in given.items()})
+        try:
+            return cls(**{key: _immutable(value) for key, value in given.items()})
+        except TypeError as error:
+            raise SettingError(
+                f"Expected parameters that {role} {cls.name!r} can work with, got {given!r} ({error}); "
+                "see its documentation for their kinds."
+            ) from error
 
     @staticmethod
     def describe(strategy: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,19 +16,24 @@ from torch import Tensor
 
 from .errors import C3POError, DataError, PluginError, SettingError
 from .kernels.base import Kernel
-from .losses import TailScores, Target, Transfer, entropy, right_answer_loss
+from .losses import entropy, right_answer_loss
 from .models import RoutedModel
 from .optimizers.base import PathwayOptimizer
 from .problem import LabelledProblem, Problem
 from .reference import ReferenceSet
 from .retrievers.base import Index, Retriever
-from .routing.states import Batch, State, collate
+from .routing.mixing import mass
+from .routing.scores import TailScores
+from .routing.states import State
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
-from .types import Answer, Cost, Neighbours, Pathway, Prompt, Question, Scope, Selection
+from .types import Answer, Cost, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
 
 if TYPE_CHECKING:
     from .embedding import Embedder
+
+
+MASS_TOLERANCE = 1e-4
 
 
 @dataclass(eq=False)
@@ -40,10 +45,9 @@ class Remixer:
         optimizer, kernel, retriever, selector: the strategies. embedder: of retrieval.
         format: how questions are put. scope: where ω acts. transfer: how it enters a neighbour. target: the
             neighbours' loss.
-        mix: ``core`` mixes every expert that has weight, ``top-k`` as many as the model itself does; in optimisation
-            and answer.
+        mix: what the answer mixes. Optimisation always mixes the selected experts, so that each has a gradient.
         max_similarity: references nearer to the question than this are not used (the paper's contamination filter).
-        seed: of selectors and optimizers that draw.
+        batch_size: questions that are re-mixed together. seed: of strategies that draw.
     """
 
     model: RoutedModel
@@ -57,8 +61,9 @@ class Remixer:
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     target: Target = "choices"
-    mix: Literal["core", "top-k"] = "core"
+    mix: Mix = "core"
     max_similarity: float = 0.95
+    batch_size: int = 16
     seed: int = 0
     pool: ReferenceSet | None = field(default=None, init=False)
     _index: Index | None = field(default=None, init=False)
@@ -70,7 +75,7 @@ class Remixer:
             raise SettingError(
                 f"Expected a reference set for {self.optimizer.name} with {self.selector.name}, got none; pass refset=…"
             )
-        self.references.check(self.model, self.format)
+        self.references.check(self.model, self.format, self.embedder)
         self.pool = self.references.subset(self.references.successes)
         vectors = self.pool.embeddings.numpy()
         with _blamed("retriever", self.retriever):
@@ -82,22 +87,39 @@ class Remixer:
     def needs_neighbours(self) -> bool:
         return self.optimizer.needs_neighbours or self.selector.needs_neighbours
 
+    @property
+    def shows_neighbours(self) -> bool:
+        """Whether the retrieved neighbours had a part in the answer: an optimizer may search for its own."""
+        return self.selector.needs_neighbours or (
+            self.optimizer.needs_neighbours and not self.optimizer.searches_pathways
+        )
+
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answer a batch. Labels are looked at only if the optimizer is an upper bound that asks for them."""
+        """Answer questions. Labels are looked at only if the optimizer is an upper bound that asks for them."""
+        parts = [questions[i : i + self.batch_size] for i in range(0, len(questions), self.batch_size)]
+        return [answer for part in parts for answer in self._answer(part)]
+
+    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         began = time.perf_counter()
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
         run = self.remix(states, [description(q) for q in questions], questions)
-        scores = self.model.choice_scores(states, run.pathway)
+        tails = self.model.tail_scores(states, run.pathway)
+        with torch.no_grad():
+            scores = tails(run.pathway.weights)
         seconds = (time.perf_counter() - began) / len(questions)
         base = self.model.choice_scores(states)
-        return [run.answer(b, scores[b], base[b], seconds, self.pool) for b in range(len(questions))]
+        costs = [replace(cost, answer=spent) for cost, spent in zip(run.costs, tails.spent.tolist(), strict=True)]
+        pool = self.pool if self.shows_neighbours else None
+        return [
+            run.answer(b, scores[b, : len(base[b])], base[b], costs[b], seconds, pool) for b in range(len(questions))
+        ]
 
     def remix(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
     ) -> Remixed:
         """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
         neighbours, excluded = self._retrieve(texts, questions)
-        tails = self._tails(states, questions, neighbours)
+        tails = self._tails(states, questions if self.optimizer.needs_label else None, neighbours)
         own = torch.stack([s.own for s in states])
         choosing = _Losses(self, tails, own, None)
         problem = self._problem(states, own, neighbours, excluded, choosing)
@@ -114,7 +136,6 @@ class Remixer:
         pathway = Pathway(weights, own, self.model.layers, self.scope, self._top_k)
         references = tails.flops.tolist()
         embedding = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
-        answering = self._answer_flops(states, pathway)
         costs = [
             Cost(
                 prefill=state.flops,
@@ -122,7 +143,6 @@ class Remixer:
                 references=references[b],
                 attribution=choosing.spent[b].item(),
                 optimisation=moving.spent[b].item(),
-                answer=answering[b],
             )
             for b, state in enumerate(states)
         ]
@@ -143,7 +163,8 @@ class Remixer:
         ids = {q.id: i for i, q in enumerate(self.pool.questions)}
         itself = [{ids[q.id]} if q.id in ids else set() for q in questions] if questions else [set() for _ in texts]
         with _blamed("retriever", self.retriever):
-            hits = self._index.search(vectors, exclude=itself, max_similarity=self.max_similarity)
+            keys = [zlib.crc32(repr((self.seed, text)).encode()) for text in texts]
+            hits = self._index.search(vectors, exclude=itself, max_similarity=self.max_similarity, keys=keys)
         weights = np.zeros(hits.index.shape)
         for b, row in enumerate(hits.index):
             near = row[row >= 0]
@@ -198,24 +219,10 @@ class Remixer:
             excluded=excluded,
         )
 
-    def _answer_flops(self, states: Sequence[State], pathway: Pathway) -> list[float]:
-        """The second look at the tail, for samples whose pathway changed (the first is part of the prefill)."""
-        costs = []
-        for state, weights, changed in zip(states, pathway.weights, pathway.changed(), strict=True):
-            first = int(changed.nonzero()[0]) if changed.any() else None
-            rows = len(state.packed.tokens)
-            mixed = {i: rows * max(self.model.sites[0].top_k, int((w > 0).sum())) for i, w in enumerate(weights)}
-            keys = len(state.prompt.ids) - 1 + rows
-            used = {i: n for i, n in mixed.items() if first is not None and i >= first}
-            predicting = len(state.packed.row.unique())
-            again = 0.0 if first is None else self.model.flops.tail(rows, keys, predicting, first, used, backward=False)
-            costs.append(again)
-        return costs
-
 
 @dataclass(frozen=True, eq=False)
 class Remixed:
-    """A batch after optimisation."""
+    """A batch after optimisation; its costs are those up to the answer."""
 
     states: Sequence[State]
     pathway: Pathway
@@ -223,8 +230,10 @@ class Remixed:
     neighbours: Neighbours
     costs: Sequence[Cost]
 
-    def answer(self, b: int, scores: Tensor, base: Tensor, seconds: float, pool: ReferenceSet | None) -> Answer:
-        """Sample b's answer and how it came about."""
+    def answer(
+        self, b: int, scores: Tensor, base: Tensor, cost: Cost, seconds: float, pool: ReferenceSet | None
+    ) -> Answer:
+        """Sample b's answer and how it came about; its neighbours are rows of ``pool``, None to leave them out."""
         pathway, changed = self.pathway[b], self.pathway.changed()[b]
         moved = changed.nonzero().squeeze(1).tolist()
         experts = {
@@ -238,7 +247,7 @@ class Remixed:
             base_choice=int(base.argmax()),
             base_scores=tuple(base.tolist()),
             pathway=pathway,
-            cost=self.costs[b],
+            cost=cost,
             base_flops=self.states[b].flops,
             seconds=seconds,
             layers=tuple(pathway.layers[i] for i in moved),
@@ -254,7 +263,10 @@ class Remixed:
 
 @dataclass(frozen=True, eq=False)
 class _Tails:
-    """What a batch's losses run on: the samples' own tails, and those of all their neighbours in one row."""
+    """What a batch's losses run on: the samples' own tails, and those of all their neighbours in one row.
+
+    ``labels`` are there only for an upper bound: what is not here no strategy can look at.
+    """
 
     model: RoutedModel
     states: Sequence[State]
@@ -279,14 +291,6 @@ class _Tails:
         total = torch.zeros(len(self.states), dtype=torch.float64)
         return total.index_add(0, self.sample, torch.tensor(near, dtype=torch.float64))
 
-    @cached_property
-    def own_batch(self) -> Batch:
-        return collate(self.states)
-
-    @cached_property
-    def near_batch(self) -> Batch:
-        return collate(self.near)
-
 
 class _Losses:
     """The losses of one phase, with every layer acting (selection None) or the selected ones."""
@@ -296,14 +300,18 @@ class _Losses:
         everywhere = torch.ones(own.shape[:2], dtype=torch.bool)
         self.active = everywhere if selection is None else selection.layers
         self.support = None if selection is None else selection.mask | (own > 0)
-        self.spent = torch.zeros(len(own), dtype=torch.float64)
+
+    @property
+    def spent(self) -> Tensor:
+        """FLOPs so far, per sample ``[B]``."""
+        used = [vars(self)[name].spent for name in ("_near", "_own") if name in vars(self)]
+        return torch.stack([torch.zeros(len(self.own), dtype=torch.float64), *used]).sum(0)
 
     def neighbourhood(self, weights: Tensor) -> Tensor:
-        if not self.tails.prompts or not self.active.any():
-            return (weights * 0).sum((1, 2))
         t = self.tails
-        scores = self._scores(weights, t.near_batch, t.sample, self.remixer.transfer)
-        losses = right_answer_loss(scores, t.answers, self.remixer.target)
+        if not t.prompts:
+            return (weights * 0).sum((1, 2))
+        losses = right_answer_loss(self._near(weights), t.answers, self.remixer.target)
         return losses.new_zeros(len(self.own)).index_add(0, t.sample, t.weight * losses)
 
     def label(self, weights: Tensor) -> Tensor:
@@ -312,24 +320,35 @@ class _Losses:
             raise DataError(
                 "The oracle expected the answer of every question, got none for some; give labelled questions."
             )
-        return right_answer_loss(self._own_scores(weights), torch.tensor(labels), self.remixer.target)
+        return right_answer_loss(self._own(weights), torch.tensor(labels), self.remixer.target)
 
     def entropy(self, weights: Tensor) -> Tensor:
         if not all(s.prompt.options for s in self.tails.states):
             raise SettingError("Expected questions with choices to take the entropy over, got raw text; use answer().")
-        return entropy(self._own_scores(weights))
+        return entropy(self._own(weights))
 
-    def _own_scores(self, weights: Tensor) -> Tensor:
-        if not self.active.any():
-            return self.tails.own_batch.choice_scores(torch.cat([s.token_scores for s in self.tails.states]))
-        return self._scores(weights, self.tails.own_batch, torch.arange(len(self.own)), "replace")
+    @cached_property
+    def _near(self) -> TailScores:
+        return self._scores(self.tails.near, self.tails.sample, self.remixer.transfer)
 
-    def _scores(self, weights: Tensor, batch: Batch, sample: Tensor, transfer: Transfer) -> Tensor:
-        r = self.remixer
-        tail = TailScores(r.model, batch, sample, self.own, self.active, self.support, r.scope, transfer, r._top_k)
-        scores = tail(weights)
-        self.spent += tail.spent
-        return scores
+    @cached_property
+    def _own(self) -> TailScores:
+        return self._scores(self.tails.states, torch.arange(len(self.own)), "replace")
+
+    def _scores(self, tails: Sequence[State], sample: Tensor, transfer: Transfer) -> TailScores:
+        m = self.remixer.model
+        return TailScores(
+            m.model,
+            m.sites,
+            m.flops,
+            tails,
+            sample,
+            self.own,
+            self.active,
+            self.support,
+            self.remixer.scope,
+            transfer,
+        )
 
 
 @contextmanager
@@ -347,13 +366,22 @@ def _blamed(role: str, strategy: Any) -> Iterator[None]:
 
 
 def _check_weights(weights: Tensor, problem: Problem, optimizer: PathwayOptimizer) -> None:
-    shape = tuple(problem.own.shape)
+    shape, selection = tuple(problem.own.shape), problem.selection
+    assert selection is not None
     if tuple(weights.shape) != shape or not weights.isfinite().all() or (weights < 0).any():
-        raise PluginError(
-            f"Expected optimizer {optimizer.name!r} to return finite weights >= 0 of shape (B, L, E) = {shape}, got "
-            f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}; "
-            "correct it, or choose another optimizer."
-        )
+        got = f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
+        wanted = f"finite weights >= 0 of shape (B, L, E) = {shape}"
+    elif (drift := (mass(weights) - mass(problem.own)).abs().max().item()) > MASS_TOLERANCE:
+        wanted, got = "weights that keep the mass of each layer", f"a sum that differs by {drift:g}"
+    elif ((weights != problem.own) & ~selection.layers.unsqueeze(-1)).any():
+        wanted, got = "the model's own weights in layers that are not selected", "others"
+    elif ((weights > 0) & ~(selection.mask | (problem.own > 0))).any():
+        wanted, got = "no weight on experts that are neither selected nor the model's own", "some"
+    else:
+        return
+    raise PluginError(
+        f"Expected optimizer {optimizer.name!r} to return {wanted}, got {got}; correct it, or choose another optimizer."
+    )
 
 
 def _check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:

@@ -32,7 +32,8 @@ class Comparison:
 
     Attributes:
         difference: of accuracy, in points; ``ci_low`` and ``ci_high`` are its 95 % interval.
-        p: exact McNemar test, two-sided, not adjusted.
+        p: two-sided, not adjusted: the exact McNemar test on one data set; on several, where flips of large and small
+            ones cannot be pooled, a sign-flip permutation test of the mean over data sets.
         cost_ratio: cost of ``a`` divided by that of ``b``, by FLOPs.
         flips_up: questions that ``a`` gets right (more often) where ``b`` does not; ``flips_down`` the reverse.
     """
@@ -76,9 +77,7 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float
     up, down = (sum(int((sign * d > 0).sum()) for d in strata.values()) for sign in (1, -1))
     low, high = _accuracy_interval(list(strata.values()), up + down, seed, level)
     if not (divisor := mean(b, total_cost)):
-        raise DataError(
-            f"Expected a cost above zero for arm {_arm(b)!r}, got 0; check the ledger that filled cost.total."
-        )
+        raise DataError(f"Expected a cost above zero for arm {_arm(b)!r}, got 0; its records hold no cost.total.")
     return Comparison(
         dataset=next(iter(strata)) if len(strata) == 1 else "all",
         a=_arm(a),
@@ -87,7 +86,7 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float
         difference=100 * _mean_of_means(*strata.values()),
         ci_low=100 * low,
         ci_high=100 * high,
-        p=mcnemar_p(up, down),
+        p=mcnemar_p(up, down) if len(strata) == 1 else sign_flip_p(list(strata.values()), seed=seed),
         cost_ratio=mean(a, total_cost) / divisor,
         flips_up=up,
         flips_down=down,
@@ -210,6 +209,27 @@ def mcnemar_p(up: int, down: int) -> float:
     from statsmodels.stats.contingency_tables import mcnemar
 
     return float(mcnemar([[0, up], [down, 0]], exact=True).pvalue)
+
+
+def sign_flip_p(strata: Sequence[Floats], *, seed: int) -> float:
+    """Two-sided permutation p of the mean over strata of their means: each difference may change its sign."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    each = np.concatenate([s / len(s) / len(strata) for s in strata])
+    moved = each[each != 0]  # the rest adds nothing, whatever its sign
+    if len(moved) < 2:  # one sign, or the other
+        return 1.0
+    test = permutation_test(
+        (moved,),
+        lambda x, axis: x.sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=500,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -27,7 +27,7 @@ def summarise(
     seed: int,
     baseline: str = "base",
     control: str = "ngd-random-neighbours",
-    hashes: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The layout of ``summary.json``.
 
@@ -37,12 +37,13 @@ def summarise(
         seed: of the bootstrap.
         baseline: the arm that gains are measured against; must be among the records.
         control: the arm with random neighbours; every other arm with neighbours is compared with it, if it was run.
-        hashes: of model, reference set and questions, kept beside those of config and of records (without seconds).
+        inputs: ``versions``, and hashes of model, questions, references and plugins, as the run began; kept beside the
+            hashes of config and of records (without seconds). None: of a run that was not claimed with any.
 
     Raises:
         DataError: no records, no baseline, arms that answered different questions, or two splits of a data set.
     """
-    records = list(records)
+    records, inputs = list(records), inputs or {}
     groups = _groups(records)
     for dataset, arms in groups.items():
         if baseline not in arms:
@@ -65,10 +66,11 @@ def summarise(
         "calibration": [
             _calibration(name, own, arms[baseline], seed) for name, arms in groups.items() for own in arms.values()
         ],
-        "versions": versions(),
+        "versions": inputs.get("versions") or versions(),
         "seed": seed,
         "config": dict(config),
-        "hashes": {"config": digest(config), "records": digest([_timeless(r) for r in records]), **(hashes or {})},
+        "hashes": {"config": digest(config), "records": digest([_timeless(r) for r in records])}
+        | {k: v for k, v in inputs.items() if k != "versions"},
     }
 
 
@@ -89,7 +91,7 @@ def role(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Role:
         return "base"
     if row["arm"] == summary["control"]:
         return "control"
-    return "oracle" if row["optimizer"] == "oracle" else "method"
+    return "oracle" if row["needs_label"] else "method"
 
 
 def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, Any] | None:
@@ -127,17 +129,33 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if kind == "control":
         return f"{head}. It is the control, with random neighbours."
     beside = find(summary, dataset, arm, summary["control"])
-    return f"{head}; {_neighbours(beside)}." if beside else f"{head}."
+    if beside is None:
+        return f"{head}."
+    control = next(r for r in summary["rows"] if (r["dataset"], r["arm"]) == (dataset, summary["control"]))
+    if not _differ_in_neighbours_only(row, control):
+        by = f"{beside['difference']:+.1f} points {_interval(beside)}"
+        return f"{head}; {by} beside {summary['control']}, which is another method's control."
+    return f"{head}; {_neighbours(beside)}."
 
 
 def _verdict(c: Mapping[str, Any]) -> str:
     claim = {1: "a gain", -1: "a loss", 0: "no gain can be claimed"}[claimed(c)]
-    # Said aloud, because the rule looks at one comparison and a run makes many.
-    return f"{claim}, though not after Holm's correction" if claimed(c) and c["p_holm"] >= SIGNIFICANT else claim
+    return claim + _caveat(c)
+
+
+def _caveat(c: Mapping[str, Any]) -> str:
+    """Said aloud, because the rule looks at one comparison and a run makes many."""
+    return ", though not after Holm's correction" if claimed(c) and c["p_holm"] >= SIGNIFICANT else ""
+
+
+def _differ_in_neighbours_only(row: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
+    a, b = ({k: v for k, v in r["setting"].items() if k != "retriever"} for r in (row, control))
+    return a == b and row["setting"] != control["setting"]
 
 
 def _neighbours(c: Mapping[str, Any]) -> str:
     by = f"({c['difference']:+.1f} points {_interval(c)})"
+    by += _caveat(c)
     match claimed(c):
         case 1:
             return f"its neighbours matter: it beats its control, random neighbours {by}"
@@ -191,6 +209,7 @@ def _row(dataset: str, own: list[Record], gain: Comparison) -> dict[str, Any]:
         "arm": gain.a,
         "optimizer": own[0]["optimizer"],
         "selector": own[0]["selector"],
+        "needs_label": own[0]["needs_label"],
         "setting": _common([r["setting"] for r in own]),
         "n": gain.n,
         "accuracy": 100 * stats.mean(own, stats.is_correct),

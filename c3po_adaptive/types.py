@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 Scope = Literal["last", "answer"]
 """Where a pathway acts: on the prompt's last token (the paper), or on that and every answer token."""
 
+Transfer = Literal["replace", "shift"]
+"""How ω enters another prompt's last token: in its routing's place (the paper), or as Δω on top of it."""
+
+Target = Literal["choices", "likelihood"]
+"""Cross-entropy over the choices' normalised scores, or the right choice's negative log-likelihood alone."""
+
+Mix = Literal["core", "top-k"]
+"""What an answer mixes: every expert that has weight, or as many as the model itself uses."""
+
 
 @dataclass(frozen=True)
 class Question:

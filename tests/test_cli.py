@@ -21,7 +21,7 @@ PLUGIN = Path(__file__).parents[1] / "plugins" / "entropy_descent.py"
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
     *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
-    *("nll", "flips_up", "flips_down", "layers", "cost"),
+    *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost"),
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
 
@@ -60,7 +60,7 @@ def close(value):
 
 
 def summary(folder):
-    """The summary, without the hash of records, as those say how long they took."""
+    """The summary, without the hash of records: their last digits differ, see ``close``."""
     content = json.loads((folder / "summary.json").read_text())
     del content["hashes"]["records"]
     return content

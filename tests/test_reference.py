@@ -127,7 +127,7 @@ class TestFolder:
             assert torch.equal(getattr(again, name), getattr(built, name))
         assert again.card == built.card | {"files": again.card["files"]}
         assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
-        again.check(shared_model(family), "cloze")
+        again.check(shared_model(family), "cloze", HashEmbedder())
 
     def test_unknown_labels_of_a_question_survive(self, references, tmp_path):
         plain = replace(references, questions=tuple(replace(q, subject="", split="x") for q in references.questions))
@@ -191,14 +191,21 @@ class TestFolder:
 class TestChecks:
     def test_another_model(self, references):
         with pytest.raises(DataError, match=r"built with model .*build it again: c3po refset build"):
-            references.check(routed_model("olmoe", seed=1), "cloze")
+            references.check(routed_model("olmoe", seed=1), "cloze", HashEmbedder())
 
     @pytest.mark.parametrize("format", ["letter", Cloze(normalise="none")])
     def test_another_format(self, references, format):
         with pytest.raises(DataError, match=r"built with format .*cloze"):
-            references.check(shared_model("olmoe"), format)
+            references.check(shared_model("olmoe"), format, HashEmbedder())
+
+    def test_another_embedder(self, references):
+        class Another(HashEmbedder):
+            revision = "2"
+
+        with pytest.raises(DataError, match=r"built with embedder .*build it again"):
+            references.check(shared_model("olmoe"), "cloze", Another())
 
     def test_no_success(self, references):
         failures = references.subset((~references.correct).nonzero().squeeze(1))
         with pytest.raises(DataError, match=r"right, got none among \d+"):
-            failures.check(shared_model("olmoe"), "cloze")
+            failures.check(shared_model("olmoe"), "cloze", HashEmbedder())

@@ -123,6 +123,27 @@ def test_all_is_the_mean_over_data_sets():
     assert c.difference == pytest.approx((50 + 0) / 2)
 
 
+def test_p_over_data_sets_is_of_their_mean_not_of_pooled_flips():
+    """All of the small set's flips go up, most of the large one's down: pooled, they would speak against the mean."""
+    parts = [flipped(14, 0, 30, "small"), flipped(10, 70, 1000, "large")]
+    c = stats.compare(*([r for part in parts for r in part[side]] for side in (0, 1)), seed=0)
+    assert c.difference == pytest.approx((14 / 30 - 60 / 1000) / 2 * 100)
+    assert c.p < 0.001
+    even = [flipped(6, 0, 60, "x"), flipped(0, 60, 600, "y")]
+    c = stats.compare(*([r for part in even for r in part[side]] for side in (0, 1)), seed=0)
+    assert c.difference == pytest.approx(0)
+    assert c.p > 0.9
+
+
+def test_sign_flips_agree_with_all_of_them():
+    strata = [np.array([1.0, 1.0, -1.0, 0.0]), np.array([1.0, 1.0])]
+    weights = np.array([1, 1, -1, 2, 2]) / 8
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 5)).reshape(5, -1)
+    sums = (np.abs(weights)[:, None] * signs).sum(0)
+    expected = (np.abs(sums) >= weights.sum() - 1e-12).mean()
+    assert stats.sign_flip_p(strata, seed=0) == pytest.approx(expected)
+
+
 def test_all_without_flips_combines_exact_intervals():
     (a1, b1), (a2, b2) = flipped(0, 0, 50, "x"), flipped(0, 0, 50, "y")
     one, both = stats.compare(a1, b1, seed=0), stats.compare(a1 + a2, b1 + b2, seed=0)

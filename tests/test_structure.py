@@ -28,7 +28,7 @@ ORDER = [
     ["hookspecs"],
     ["builtin"],
     ["registry"],
-    ["embedding", "reference", "baselines"],
+    ["embedding", "reference"],
     ["remixer"],
     ["explain"],
     ["api"],

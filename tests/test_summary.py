@@ -7,7 +7,8 @@ import pytest
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.summary import claimed, sentences, summarise
 
-ROW = "dataset split arm optimizer selector setting n accuracy gain ci_low ci_high nll flips_up flips_down layers cost"
+ROW = "dataset split arm optimizer selector needs_label setting n accuracy gain ci_low ci_high nll flips_up"
+ROW += " flips_down layers cost"
 COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm"
 CONTROL = "ngd-random-neighbours"
 
@@ -18,7 +19,8 @@ def answers(
     return [
         {
             "id": f"{i}", "dataset": dataset, "split": split, "subject": "s", "arm": arm, "optimizer": optimizer,
-            "selector": "fixed", "setting": setting, "seed": 0, "answer": 0, "choice": 1 - c, "correct": bool(c),
+            "selector": "fixed", "needs_label": optimizer == "oracle", "setting": setting,
+            "seed": 0, "answer": 0, "choice": 1 - c, "correct": bool(c),
             "scores": [0.0, math.log(3)] if not c else [math.log(3), 0.0], "layers": list(layers),
             "neighbours": [{"id": "r", "similarity": 0.5, "weight": 1.0}] if near else [],
             "cost": {"embedding": 0.5, "attribution": 0.25, "optimisation": cost - 1.75, "total": cost},
@@ -38,11 +40,11 @@ def run(arms):
 def made_up(gain, control=None, **row):
     """A summary of one arm whose comparisons are given as ``(difference, low, high, p)``."""
     names = ("difference", "ci_low", "ci_high", "p")
-    head = {"dataset": "demo", "n": 100, "optimizer": "ngd"}
+    head = {"dataset": "demo", "n": 100, "optimizer": "ngd", "needs_label": False, "setting": {"retriever": "near"}}
     rows = [{**head, "arm": "base", "accuracy": 50.0}, {**head, "arm": "ngd", "accuracy": 50 + gain[0], **row}]
     made = [{"dataset": "demo", "a": "ngd", "b": "base", "p_holm": gain[3], **dict(zip(names, gain, strict=True))}]
     if control:
-        rows.append({**head, "arm": CONTROL, "accuracy": 50.0})
+        rows.append({**head, "arm": CONTROL, "accuracy": 50.0, "setting": {"retriever": "random"}})
         made.append(
             {
                 "dataset": "demo",
@@ -108,10 +110,12 @@ def test_calibration_stands_beside_the_rows():
 
 
 def test_how_it_was_made():
-    summary = summarise(base([1, 0]), config={"limit": 2}, seed=7, hashes={"model": "abc"})
+    summary = summarise(base([1, 0]), config={"limit": 2}, seed=7, inputs={"model": "abc", "versions": {"torch": "1"}})
     assert (summary["seed"], summary["config"], summary["hashes"]["model"]) == (7, {"limit": 2}, "abc")
     assert set(summary["hashes"]) == {"config", "records", "model"}
-    assert set(summary["versions"]) == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
+    assert summary["versions"] == {"torch": "1"}, "those of the run, not of whoever sums it up"
+    now = summarise(base([1, 0]), config={}, seed=7)["versions"]
+    assert set(now) == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
 
 
 def test_the_hash_of_the_records_does_not_tell_how_fast_they_were_made():
@@ -189,7 +193,7 @@ def test_sentence_tells_when_holm_disagrees():
 
 
 def test_oracle_is_an_upper_bound():
-    lines = sentences(made_up((20.0, 15.0, 25.0, 0.001), optimizer="oracle"))
+    lines = sentences(made_up((20.0, 15.0, 25.0, 0.001), needs_label=True))
     assert lines[1].endswith("an upper bound that uses the labels, not a method.")
     assert len(lines) == 2
 

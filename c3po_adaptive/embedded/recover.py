@@ -24,12 +24,12 @@ from .carve import Carving
 class Recipe:
     """Everything that decides the embedded model besides its data."""
 
-    layers: tuple[int, ...] = tuple(range(14, 28))
-    shared: int = 768
+    layers: tuple[int, ...] = tuple(range(16, 28))
+    shared: int = 1024
     experts: int = 64
     top_k: int = 8
-    routed_share: float = 0.3
-    rank: int = 32
+    routed_share: float = 0.45
+    rank: int = 40
     attention_rank: int = 8
     tokens: int = 1_300_000
     rows_per_step: int = 16

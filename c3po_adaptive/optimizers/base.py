@@ -17,11 +17,14 @@ class PathwayOptimizer(ABC):
     Attributes:
         needs_label: True only for upper bounds: such an optimizer is given a ``LabelledProblem``.
         needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
+        searches_pathways: True for one that takes ``reference_pathways`` and finds its own neighbours among them; then
+            those that were retrieved are not shown as its neighbours.
     """
 
     name: ClassVar[str]
     needs_neighbours: ClassVar[bool] = True
     needs_label: ClassVar[bool] = False
+    searches_pathways: ClassVar[bool] = False
 
     @abstractmethod
     def optimize(self, problem: Problem) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import mass, with_mass
@@ -102,18 +103,14 @@ class Descent(PathwayOptimizer):
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or int(self.steps) != self.steps:
-            raise SettingError(f"Expected steps to be a whole number >= 0, got {self.steps!r}; the paper uses 10.")
-        if not 0 <= self.lr_end <= self.lr:
-            raise SettingError(
-                f"Expected 0 <= lr_end <= lr, got lr={self.lr!r}, lr_end={self.lr_end!r}; the paper uses 1e-2 and 1e-5."
-            )
+        check_number(self, "steps", at_least=0, whole=True, hint="the paper uses 10")
+        check_number(self, "lr", at_least=0, hint="the paper uses 1e-2")
+        check_number(self, "lr_end", at_least=0, at_most=self.lr, hint="the paper uses 1e-5, it is at most lr")
+        check_number(self, "tolerance", at_least=0, at_most=1, hint="0 never stops early")
         if self.step not in ("adam", "sgd"):
             raise SettingError(f"Expected step 'adam' or 'sgd', got {self.step!r}.")
         if self.parametrisation not in ("projection", "logits"):
             raise SettingError(f"Expected parametrisation 'projection' or 'logits', got {self.parametrisation!r}.")
-        if not 0 <= self.tolerance < 1:
-            raise SettingError(f"Expected 0 <= tolerance < 1, got {self.tolerance!r}; 0 never stops early.")
 
     def descend(self, loss: Callable[[Tensor], Tensor], problem: Problem, eligible: Tensor | None = None) -> Tensor:
         """Descend ``loss(weights [B, L, E]) -> [B]`` from ω0 within the selection; returns weights ``[B, L, E]``.
@@ -128,14 +125,19 @@ class Descent(PathwayOptimizer):
             return problem.own
         coordinates: Coordinates = (Projected if self.parametrisation == "projection" else Logits)(problem.own, movable)
         optimizer = (torch.optim.Adam if self.step == "adam" else torch.optim.SGD)([coordinates.free], lr=self.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps, eta_min=self.lr_end)
+        # the last of the steps has lr_end
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, self.steps - 1), eta_min=self.lr_end)
         running, best = movable.any(-1).any(-1), torch.full_like(problem.own[:, 0, 0], torch.inf)
+        found = problem.own.clone()  # where the loss was lowest, of samples that stopped
         for _ in range(self.steps):
             values = loss(coordinates.weights())
-            running = running & ~(values.detach() > best * (1 - self.tolerance)) if self.tolerance else running
+            if self.tolerance:
+                better = values.detach() < best
+                found = torch.where((better & running)[:, None, None], coordinates.weights().detach(), found)
+                running = running & ~(values.detach() > best * (1 - self.tolerance))
+                best = torch.minimum(best, values.detach())
             if not running.any():
                 break
-            best = torch.minimum(best, values.detach())
             (gradient,) = torch.autograd.grad(values.sum(), coordinates.free)
             before = coordinates.free.detach().clone()
             # an expert outside the selection neither moves nor feeds Adam's moments
@@ -146,4 +148,5 @@ class Descent(PathwayOptimizer):
             still = (movable.any(-1) & running[:, None]).unsqueeze(-1)
             with torch.no_grad():
                 coordinates.free.copy_(torch.where(still, coordinates.free, before))
-        return torch.where(movable.any(-1, keepdim=True), coordinates.weights().detach(), problem.own)
+        reached = torch.where(running[:, None, None], coordinates.weights().detach(), found)
+        return torch.where(movable.any(-1, keepdim=True), reached, problem.own)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
+from ..checks import check_number
 from ..problem import Problem
 from .base import PathwayOptimizer
 from .simplex import has_neighbours, toward
@@ -27,10 +27,9 @@ class KernelRegression(PathwayOptimizer):
     name: ClassVar[str] = "kernel-regression"
 
     def __post_init__(self) -> None:
-        if self.alpha != "search" and not (isinstance(self.alpha, int | float) and 0 <= self.alpha <= 1):
-            raise SettingError(f"Expected alpha to be 'search' or a number from 0 to 1, got {self.alpha!r}.")
-        if self.points < 2:
-            raise SettingError(f"Expected at least 2 points to search alpha among, got {self.points!r}.")
+        if self.alpha != "search":
+            check_number(self, "alpha", at_least=0, at_most=1, hint="or write 'search'")
+        check_number(self, "points", at_least=2, whole=True, hint="alpha is searched among them")
 
     def optimize(self, problem: Problem) -> Tensor:
         mean = (problem.neighbours.weight[:, :, None, None] * problem.neighbour_pathways).sum(1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
+from ..checks import check_number
 from ..kernels.base import Kernel
 from ..kernels.gaussian import Gaussian
 from ..problem import Problem
@@ -21,11 +21,11 @@ from .simplex import toward
 
 @dataclass(frozen=True)
 class ModeFinding(PathwayOptimizer):
-    """Move ω towards a mode of the density of successful pathways: ω ← α ω + (1 − α) ω̄, ω̄ = Σ K(ω_i, ω) ω_i / Σ
-    K(ω_i, ω).
+    """Move ω towards a mode of the density of successful pathways (mean shift).
 
-    C3PO (arXiv 2504.07964), mode finding: neighbours and kernel in pathway space, over the selected layers, not in
-    input space.
+    C3PO (arXiv 2504.07964), mode finding: ω ← α ω + (1 − α) ω̄ with ω̄ = Σ K(ω_i, ω) ω_i / Σ K(ω_i, ω); neighbours and
+    kernel are those of pathway space, over the selected layers, not of input space. One reference alone spans no
+    density: samples are then left as they are.
     """
 
     steps: int = 5
@@ -33,15 +33,16 @@ class ModeFinding(PathwayOptimizer):
     retriever: Retriever = field(default_factory=lambda: FaissKNN(k=8))
     kernel: Kernel = field(default_factory=lambda: Gaussian("median"))
     name: ClassVar[str] = "mode-finding"
+    searches_pathways: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or not 0 <= self.alpha <= 1:
-            raise SettingError(f"Expected steps >= 0 and 0 <= alpha <= 1, got {self.steps!r} and {self.alpha!r}.")
+        check_number(self, "steps", at_least=0, whole=True)
+        check_number(self, "alpha", at_least=0, at_most=1)
 
     def optimize(self, problem: Problem) -> Tensor:
         assert problem.selection is not None
         omega = problem.own.clone()
-        if self.steps == 0 or self.alpha == 1 or len(problem.reference_pathways) == 0:
+        if self.steps == 0 or self.alpha == 1 or len(problem.reference_pathways) < 2:
             return omega
         layers = problem.selection.layers
         for chosen in layers.unique(dim=0):

@@ -15,9 +15,7 @@ from .simplex import toward
 
 @dataclass(frozen=True)
 class NoStep(PathwayOptimizer):
-    """Controls: ``own`` leaves the model as it is; ``core`` mixes the selected experts by the router, with no
-    step taken.
-    """
+    """Controls: ``own`` leaves the model as it is; ``core`` mixes the selected experts by the router."""
 
     start: Literal["own", "core"] = "own"
     name: ClassVar[str] = "none"

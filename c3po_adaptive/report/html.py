@@ -18,18 +18,21 @@ from . import plots
 REPORT = "report.html"
 DIGITS = 4
 
+Key = tuple[str, str]
+"""Data set and id of a question."""
+
 
 def render(
     folder: Path | str,
-    questions: Mapping[str, Question] | None = None,
-    references: Mapping[str, Question] | None = None,
+    questions: Mapping[Key, Question] | None = None,
+    references: Mapping[Key, Question] | None = None,
 ) -> Path:
     """Draw the report of a run folder from its records and summary.
 
     Args:
         folder: holds ``records.jsonl`` and ``summary.json``; ``report.html`` is written there.
-        questions: texts of the test questions by id, from local files; without them ids are shown.
-        references: texts of the neighbours by id, likewise.
+        questions: texts of the test questions by data set and id, from local files; without them ids are shown.
+        references: texts of the neighbours, likewise.
 
     Raises:
         DataError: records or summary are missing, or a text belongs to another question than its record.
@@ -124,8 +127,8 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
 def _payload(
     summary: Mapping[str, Any],
     records: Sequence[Record],
-    questions: Mapping[str, Question],
-    references: Mapping[str, Question],
+    questions: Mapping[Key, Question],
+    references: Mapping[Key, Question],
 ) -> dict[str, Any]:
     """What the page's script draws questions from; what records share is stored once and named by its place.
 
@@ -141,9 +144,12 @@ def _payload(
         key = (record["dataset"], record["id"])
         if key not in places:
             places[key] = len(asked)
-            asked.append(_asked(record, questions.get(record["id"])))
+            asked.append(_asked(record, questions.get(key)))
         answers.append(_answer(record, places[key], arms.index(record["arm"]), own))
-    used = {n["id"] for record in records for n in record["neighbours"]}
+    used = {(record["dataset"], n["id"]) for record in records for n in record["neighbours"]}
+    texts: dict[str, dict[str, list[str]]] = {}
+    for dataset, id_ in sorted(used & references.keys()):
+        texts.setdefault(dataset, {})[id_] = _reference(references[dataset, id_])
     return {
         "scale": 10**DIGITS,
         "arms": arms,
@@ -152,7 +158,7 @@ def _payload(
         "questions": asked,
         "answers": answers,
         "own": own.values,
-        "references": {id_: _reference(q) for id_, q in references.items() if id_ in used},
+        "references": texts,
     }
 
 
@@ -200,7 +206,7 @@ def _answer(record: Record, place: int, arm: int, own: _Pool) -> dict[str, Any]:
         "after": _rounded(probabilities(record["scores"])),
         "before": _rounded(probabilities(record["base_scores"])),
         "layers": record["layers"],
-        "layerScores": _rounded(record["layer_scores"]),
+        "layerScores": {k: v for k, v in record["layer_scores"].items() if int(k) in record["layers"]},
         # Where a pathway was kept, it shows which experts changed.
         "experts": {k: v for k, v in record["experts"].items() if k not in record["pathway"]},
         "pathway": {

@@ -31,12 +31,15 @@ class Index(ABC):
         *,
         exclude: Sequence[Collection[int]] | None = None,
         max_similarity: float = 1.0,
+        keys: Sequence[int] | None = None,
     ) -> Hits:
         """Neighbours of ``queries [B, D]`` by cosine similarity.
 
         Args:
             exclude: for each query, rows that must not be returned (the query itself, when it is a reference).
             max_similarity: rows more similar than this are left out: the contamination filter (C3PO uses 0.95).
+            keys: a number for each query that settles what is drawn for it. The query itself cannot: its last bits
+                differ with the texts that it was embedded with.
         """
 
 

@@ -44,6 +44,7 @@ class ExactIndex(Index):
         *,
         exclude: Sequence[Collection[int]] | None = None,
         max_similarity: float = 1.0,
+        keys: Sequence[int] | None = None,
     ) -> Hits:
         scaled = unit(queries, "queries", self.vectors.shape[1])
         banned = excluded_rows(exclude, max_similarity, len(scaled))

@@ -29,22 +29,28 @@ class RandomIndex(Index):
         *,
         exclude: Sequence[Collection[int]] | None = None,
         max_similarity: float = 1.0,
+        keys: Sequence[int] | None = None,
     ) -> Hits:
         scaled = unit(queries, "queries", self.vectors.shape[1])
         rows = []
-        for query, banned in zip(scaled, excluded_rows(exclude, max_similarity, len(scaled)), strict=True):
+        banned_rows = excluded_rows(exclude, max_similarity, len(scaled))
+        for key, query, banned in zip(keys or _keys(scaled), scaled, banned_rows, strict=True):
             similarity = cosine(self.vectors, query)
             allowed = np.setdiff1d(np.flatnonzero(similarity <= max_similarity), banned)
-            # Seeded by the query itself: a sample's draw must not depend on the batch it came in.
-            key = int.from_bytes(blake2b(query.tobytes(), digest_size=8).digest(), "little")
             drawn = np.random.default_rng([self.seed, key]).permutation(allowed)[: self.k]
             rows.append((drawn, similarity[drawn]))
         return padded(rows, self.k)
 
 
+def _keys(queries: Unit) -> list[int]:
+    """From the queries themselves, as exact as they can be relied upon."""
+    rounded = [(query.round(3) + 0.0).tobytes() for query in queries]  # + 0.0: minus zero becomes zero
+    return [int.from_bytes(blake2b(text, digest_size=8).digest(), "little") for text in rounded]
+
+
 @dataclass(frozen=True)
 class RandomNeighbours(Retriever):
-    """``k`` references drawn uniformly, the same for the same ``seed`` and query, listed nearest first."""
+    """``k`` references drawn uniformly, the same for the same ``seed`` and key of a query, listed nearest first."""
 
     k: int = 3
     seed: int = 0

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .sites import Site, decoder_layers
+from .states import State
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Flops:
     def prefill(self, past: int, tail: int, predicting: int) -> float:
         """A prompt of ``past`` tokens before its last one, and a tail; the head on the tail's rows that predict."""
         return self.forward(past, past) + self.forward(tail, past + tail) + self.logits(predicting)
+
+    def tail_of(self, state: State, site: int, mixed: Mapping[int, float], backward: bool) -> float:
+        """The tail of one prefilled question, without padding; see ``tail``."""
+        rows, past = len(state.packed.tokens), len(state.prompt.ids) - 1
+        predicting = len(state.packed.row.unique())
+        mixed = {layer: n for layer, n in mixed.items() if layer >= site}
+        return self.tail(rows, past + rows, predicting, site, mixed, backward)
 
     def tail(
         self, rows: float, keys: float, predicting: float, site: int, mixed: Mapping[int, float], backward: bool

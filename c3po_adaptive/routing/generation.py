@@ -38,8 +38,8 @@ class DecodingRule:
                 f"Expected whole prompts at first and then one token a step, got {rows} tokens for {n} prompts of "
                 f"{self.width}; generate with use_cache=True, without prefill_chunk_size or an assistant."
             )
-        owner = torch.arange(n).to(index.device).repeat_interleave(copies)
-        replaced, shifted = torch.full((2, rows), -1, device=index.device)
+        owner = torch.arange(n).repeat_interleave(copies)
+        replaced, shifted = torch.full((2, rows), -1)
         if not prompted:
             replaced[self.width - 1 :: self.width] = owner
         elif p.scope == "answer":

@@ -21,11 +21,18 @@ from .sites import Site, router_logits
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Other routing for some rows: ``rows [r]`` (None: all), ``index [r, n]``, ``weights [r, n]``."""
+    """Other routing for some rows.
+
+    Attributes:
+        rows: ``[r]`` which; None: all.
+        index, weights: ``[r, n]`` their experts, short rows filled up at weight zero.
+        used: ``[r]`` how many of the n experts are no filling; None: all of them.
+    """
 
     rows: Tensor | None
     index: Tensor
     weights: Tensor
+    used: Tensor | None = None
 
 
 class Rule(Protocol):
@@ -104,6 +111,12 @@ class Recording:
         return torch.stack([self.weights[i] for i in order], 1), torch.stack([self.probabilities[i] for i in order], 1)
 
 
+def _probabilities(scores: Tensor) -> Tensor:
+    """The softmax of router logits ``[R, E]``; early transformers 5.x hand out probabilities already."""
+    ready = bool((scores >= 0).all()) and torch.allclose(scores.sum(-1), torch.ones(()).to(scores), atol=1e-3)
+    return scores if ready else scores.softmax(-1)
+
+
 @contextmanager
 def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
     """Read the routing of every token that passes inside the block."""
@@ -111,13 +124,13 @@ def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
 
     def on_experts(position: int, site: Site) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> None:
-            recording.weights[position] = dense(args[1], args[2], site.n_experts)
+            recording.weights[position] = dense(args[1], args[2], site.n_experts).cpu()
 
         return hook
 
     def on_router(position: int, site: Site) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            recording.probabilities[position] = router_logits(output, site.n_experts).float().softmax(-1)
+            recording.probabilities[position] = _probabilities(router_logits(output, site.n_experts).float()).cpu()
 
         return hook
 

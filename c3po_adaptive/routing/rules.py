@@ -15,7 +15,8 @@ from .mixing import dense, mass, sparse, top, with_mass
 class PathwayRule:
     """Put ω in the place of some rows' routing, and add the change Δω = ω − ω0 to that of others.
 
-    Rows are tokens. A layer that is not active is left to the model, bit for bit.
+    Rows are tokens. A layer that is not active is left to the model, bit for bit. Pathways are small and stay on the
+    CPU; what a layer needs of them goes to the device of that layer.
 
     Attributes:
         weights: ω ``[B, L, E]``. own: ω0 ``[B, L, E]``.
@@ -42,20 +43,19 @@ class PathwayRule:
             return None
         replaced, sample = replaced[rows, None], torch.maximum(self.replaced, self.shifted)[rows]
         omega, own = self.weights[:, position], self.own[:, position]
+        support = None if self.support is None else self.support[:, position][sample]
+        place = weights.device
+        rows, replaced, omega, change = (t.to(place) for t in (rows, replaced, omega[sample], (omega - own)[sample]))
         routing = dense(index[rows], weights[rows], omega.shape[-1])
-        new = torch.where(replaced, omega[sample], shift(routing, (omega - own)[sample]))
+        new = torch.where(replaced, omega, shift(routing, change))
         if self.top_k is not None:
             new = top(new, self.top_k)
-        chosen = self._experts(new.detach(), position, sample)
-        return Change(None if len(rows) == len(index) else rows, chosen, new.gather(1, chosen))
-
-    def _experts(self, new: Tensor, position: int, sample: Tensor) -> Tensor:
-        """``[r, n]`` the experts to mix: those with weight, then those of the support."""
-        used = new != 0
-        if self.support is not None and self.top_k is None:
-            used = used | self.support[:, position][sample]
-        n = max(int(used.sum(1).max()), 1)
-        return sparse(new + used.to(new.dtype), n)[0]
+        used = new.detach() != 0
+        if support is not None:
+            used = used | support.to(place)
+        counts = used.sum(1).clamp_min(1)
+        chosen = sparse(new + used.to(new.dtype), int(counts.max()))[0]
+        return Change(None if len(rows) == len(index) else rows, chosen, new.gather(1, chosen), counts)
 
 
 def shift(routing: Tensor, change: Tensor) -> Tensor:

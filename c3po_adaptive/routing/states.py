@@ -47,6 +47,13 @@ class State:
         return sum(t.nbytes for t in kept if t is not None)
 
 
+def normalised(state: State, tokens: Tensor) -> Tensor:
+    """Score of each choice ``[C]``: the sum of its tokens' log-likelihoods ``tokens [M]`` over its length."""
+    lengths = torch.tensor(state.prompt.lengths).to(tokens.device)
+    sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option.to(tokens.device), tokens)
+    return sums / lengths
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """States side by side: prompts padded on the left, tails on the right.
@@ -57,6 +64,8 @@ class Batch:
         predicting: ``[U]`` the rows ``b * S + s`` that predict a scored token: only these pass the head.
         at, target, sample, option: ``[M]`` for each scored token, which of U rows predicts it, the token, and whose.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
+
+    What enters the model is on its device; ``real``, ``sample``, ``option`` and ``lengths`` are on the CPU, as scores.
     """
 
     keys: tuple[Tensor, ...]
@@ -111,10 +120,18 @@ def collate(states: Sequence[State]) -> Batch:
     row, target, option = (torch.cat([getattr(p, name) for p in packed]) for name in ("row", "target", "option"))
     predicting, at = (sample * rows + row).unique(return_inverse=True)
     return Batch(
-        _stack_left([s.keys for s in states], max(past)),
-        _stack_left([s.values for s in states], max(past)),
-        entry,
-        *(t.to(device) for t in (positions, mask, real, predicting, at, target, sample, option, lengths)),
+        keys=_stack_left([s.keys for s in states], max(past)),
+        values=_stack_left([s.values for s in states], max(past)),
+        entry=entry,
+        positions=positions.to(device),
+        mask=mask.to(device),
+        real=real,
+        predicting=predicting.to(device),
+        at=at.to(device),
+        target=target.to(device),
+        sample=sample,
+        option=option,
+        lengths=lengths,
     )
 
 

@@ -207,6 +207,6 @@ def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 
 def _likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
-    """Log-likelihood ``[M]`` of tokens ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``, in float32."""
+    """Log-likelihood ``[M]`` of ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``: float32, on the CPU."""
     logits = logits.float()
-    return logits[at, target] - logits.logsumexp(-1)[at]
+    return (logits[at, target] - logits.logsumexp(-1)[at]).cpu()

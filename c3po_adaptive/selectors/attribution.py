@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import core, mass, with_mass
@@ -21,8 +22,9 @@ Baseline = Literal["uniform", "neighbours", "zero"]
 
 @dataclass(frozen=True)
 class Attribution(LayerSelector):
-    """The layers that the neighbours' loss (or the sample's own entropy) owes most to, as Captum attributes it to Ω
-    ``[B, L, E]``.
+    """The layers that the neighbours' loss (or the sample's own entropy) owes most to, by Captum.
+
+    It is attributed to Ω ``[B, L, E]``, the explicit pathway.
 
     A layer's score is the sum over its experts of |attribution|. The ``n`` best layers are taken, less those whose
     share of the total is below ``minimum``: with a high minimum, possibly none. Routers in a row feed each other, so
@@ -57,10 +59,19 @@ class Attribution(LayerSelector):
         ):
             if getattr(self, field) not in allowed:
                 raise SettingError(f"Expected {field} among {', '.join(allowed)}, got {getattr(self, field)!r}.")
-        if self.n < 0 or self.experts < 1 or self.steps < 1 or not 0 <= self.minimum <= 1:
+        check_number(self, "n", at_least=0, whole=True)
+        for field in ("experts", "steps", "budget"):
+            check_number(self, field, at_least=1, whole=True)
+        check_number(self, "minimum", at_least=0, at_most=1)
+        if self.rank == "attribution" and self.method == "feature-ablation":
             raise SettingError(
-                "Expected n >= 0, experts >= 1, steps >= 1 and 0 <= minimum <= 1; see the class's docstring."
+                "Expected rank 'router' with feature-ablation, got 'attribution': it ablates whole layers, and says "
+                "nothing of their experts."
             )
+
+    @property
+    def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
+        return self.target == "neighbours" or self.baseline == "neighbours"
 
     def select(self, problem: Problem) -> Selection:
         count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)

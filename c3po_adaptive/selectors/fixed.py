@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import core
@@ -30,10 +31,14 @@ class Fixed(LayerSelector):
     def __post_init__(self) -> None:
         if isinstance(self.layers, list):  # a list is what YAML gives
             object.__setattr__(self, "layers", tuple(self.layers))
-        if isinstance(self.layers, str) and self.layers not in ("last", "first", "middle", "all"):
-            raise SettingError(f"Expected layers last, first, middle, all or a list, got {self.layers!r}.")
-        if self.n < 0 or self.experts < 1:
-            raise SettingError(f"Expected n >= 0 layers and experts >= 1, got n={self.n!r}, experts={self.experts!r}.")
+        listed = isinstance(self.layers, tuple) and all(type(x) is int for x in self.layers)
+        if not listed and self.layers not in ("last", "first", "middle", "all"):
+            raise SettingError(
+                f"Expected layers last, first, middle, all or a list of layer numbers, got {self.layers!r}; "
+                "how many layers is n."
+            )
+        check_number(self, "n", at_least=0, whole=True)
+        check_number(self, "experts", at_least=1, whole=True)
 
     def select(self, problem: Problem) -> Selection:
         positions = self._positions(problem.layers)
@@ -49,7 +54,7 @@ class Fixed(LayerSelector):
                 raise SettingError(f"Expected layers among the MoE layers {layers}, got {missing}.")
             return [layers.index(x) for x in self.layers]
         count = len(layers) if self.layers == "all" else check_layers(self.n, problem_layers=layers)
-        first = {"last": len(layers) - count, "middle": (len(layers) - count) // 2}.get(self.layers, 0)
+        first = {"last": len(layers) - count, "middle": (len(layers) - count) // 2, "first": 0, "all": 0}[self.layers]
         return list(range(first, first + count))
 
 

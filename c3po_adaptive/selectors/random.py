@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ..errors import SettingError
+from ..checks import check_number
 from ..problem import Problem
 from ..routing.mixing import core
 from ..types import Selection
@@ -25,8 +25,8 @@ class RandomLayers(LayerSelector):
     needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.n < 0 or self.experts < 1:
-            raise SettingError(f"Expected n >= 0 layers and experts >= 1, got n={self.n!r}, experts={self.experts!r}.")
+        check_number(self, "n", at_least=0, whole=True)
+        check_number(self, "experts", at_least=1, whole=True)
 
     def select(self, problem: Problem) -> Selection:
         count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)

@@ -202,6 +202,33 @@ class TestDescent:
         NGD(steps=50, lr=0.5, step="sgd").optimize(replace(problem, loss=counted))
         assert len(calls) == 50
 
+    def test_a_sample_that_stops_keeps_its_best(self):
+        """Told losses that fall, fall and rise, it returns the weights of the second."""
+        problem, told, seen = toy_problem(), iter([1.0, 0.5, 0.9, 0.8]), []
+
+        def loss(weights):
+            seen.append(weights.detach().clone())
+            slope = weights[..., 0].sum(-1)
+            return slope - slope.detach() + next(told)
+
+        omega = NGD(steps=30, lr=0.01, step="sgd", tolerance=0.01).optimize(replace(problem, loss=loss))
+        assert len(seen) == 3
+        assert torch.equal(omega, seen[1])
+        assert not torch.equal(omega, problem.own)
+
+    def test_the_last_step_has_the_last_rate(self):
+        rates = []
+
+        class Watched(torch.optim.SGD):
+            def step(self, *args, **kwargs):
+                rates.append(self.param_groups[0]["lr"])
+                return super().step(*args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim, "SGD", Watched)
+            NGD(steps=4, lr=0.1, lr_end=0.01, step="sgd").optimize(toy_problem())
+        assert rates == pytest.approx([0.1, 0.0775, 0.0325, 0.01])
+
     def test_steps_are_all_it_pays_for(self):
         calls = []
         problem = replace(toy_problem(), loss=lambda w: calls.append(1) or w.square().sum((1, 2)))
@@ -217,11 +244,12 @@ class TestDescent:
         [
             ({"steps": -1}, "whole number >= 0, got -1"),
             ({"steps": 1.5}, r"got 1\.5"),
-            ({"lr": 0.1, "lr_end": 0.2}, "0 <= lr_end <= lr"),
-            ({"lr": -1.0}, "0 <= lr_end <= lr"),
+            ({"lr": 0.1, "lr_end": 0.2}, "lr_end to be a finite number >= 0 and <= 0.1, got 0.2"),
+            ({"lr": -1.0}, r"\.lr to be a finite number >= 0"),
+            ({"lr": "1e-3"}, r"got '1e-3'; the paper uses 1e-2"),
             ({"step": "newton"}, "'adam' or 'sgd', got 'newton'"),
             ({"parametrisation": "sphere"}, "'projection' or 'logits', got 'sphere'"),
-            ({"tolerance": 1.0}, "0 <= tolerance < 1"),
+            ({"tolerance": 1.5}, "tolerance to be a finite number >= 0 and <= 1"),
         ],
     )
     @pytest.mark.parametrize("method", [NGD, Oracle])
@@ -322,12 +350,13 @@ class TestModeFindingFormula:
         problem = toy_problem()
         everyone = replace(problem, excluded=(frozenset(range(10)),) * 3)
         assert torch.equal(ModeFinding().optimize(everyone), problem.own)
-        empty = replace(problem, reference_pathways=problem.reference_pathways[:0])
-        assert torch.equal(ModeFinding().optimize(empty), problem.own)
+        for few in (0, 1):
+            alone = replace(problem, reference_pathways=problem.reference_pathways[:few], excluded=())
+            assert torch.equal(ModeFinding().optimize(alone), problem.own)
 
     @pytest.mark.parametrize("setting", [{"steps": -1}, {"alpha": 1.5}, {"alpha": -0.5}])
     def test_settings_are_checked(self, setting):
-        with pytest.raises(SettingError, match="steps >= 0 and 0 <= alpha <= 1"):
+        with pytest.raises(SettingError, match=r"mode-finding\.(steps|alpha) to be"):
             ModeFinding(**setting)
 
 

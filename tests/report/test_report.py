@@ -68,7 +68,8 @@ def _record(dataset, id_, subject, arm, base, gold, own, random_) -> dict:
         "seed": 0, "answer": gold, "choice": choice, "correct": choice == gold, "base_choice": was,
         "base_correct": was == gold, "scores": scores, "base_scores": base, "layers": layers,
         "experts": {k: [int(e) for e in v["new"]] for k, v in pathway.items()},
-        "layer_scores": [random_.random() for _ in layers] if arm == "ngd-attribution" else [], "pathway": pathway,
+        "layer_scores": {str(k): random_.random() for k in range(16, 30)} if arm == "ngd-attribution" else {},
+        "needs_label": arm == "oracle", "pathway": pathway,
         "neighbours": near if arm not in ("base", "oracle") else [],
         "cost": {"embedding": 0.01, "references": 0.0, "attribution": 1.5 * (arm == "ngd-attribution"),
                  "optimisation": total - 1.01, "answer": 0.0, "prefill": 1.0, "total": total},
@@ -135,7 +136,7 @@ def test_a_question_cannot_leave_its_script(folder):
     record = synthetic(1)[0]
     text = "</script><script>alert(1)</script><!-- & <b>'\"\u2028"
     question = Question(id=record["id"], question=text, choices=("</script>", "b", "c", "d"), answer=record["answer"])
-    html = render(folder, {question.id: question}).read_text()
+    html = render(folder, {("demo", question.id): question}).read_text()
     assert "<script>alert" not in html
     assert "<b>'" not in html
     assert html.count("</script>") == 2
@@ -156,14 +157,24 @@ def test_numbers_come_back_from_the_page(folder):
 
 def test_texts_of_neighbours_only_where_used(folder):
     used = next(n["id"] for r in synthetic(12) for n in r["neighbours"])
-    references = {id_: Question(id=id_, question="Near?", choices=("yes", "no"), answer=1) for id_ in (used, "unused")}
-    assert Page(render(folder, {}, references).read_text()).data["references"] == {used: ["Near?", "no"]}
+    near = Question(id="", question="Near?", choices=("yes", "no"), answer=1)
+    references = dict.fromkeys((("demo", used), ("demo", "unused"), ("another", used)), near)
+    assert Page(render(folder, {}, references).read_text()).data["references"] == {"demo": {used: ["Near?", "no"]}}
+
+
+def test_scores_of_the_layers_that_were_chosen(folder):
+    record = next(r for r in synthetic(12) if r["arm"] == "ngd-attribution")
+    data = Page(render(folder).read_text()).data
+    answer = next(a for a in data["answers"] if data["arms"][a["arm"]] == "ngd-attribution")
+    chosen = {str(layer): record["layer_scores"].get(str(layer)) for layer in record["layers"] if layer >= 16}
+    assert answer["layerScores"] == chosen
+    assert chosen
 
 
 def test_refuses_the_text_of_another_question(folder):
     id_ = synthetic(1)[0]["id"]
     with pytest.raises(DataError, match="2 and 0"):
-        render(folder, {id_: Question(id=id_, question="?", choices=("a", "b"), answer=0)})
+        render(folder, {("demo", id_): Question(id=id_, question="?", choices=("a", "b"), answer=0)})
 
 
 def test_several_data_sets_lead_with_their_mean(tmp_path):

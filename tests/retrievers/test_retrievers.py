@@ -89,6 +89,16 @@ def test_random_is_uniform_and_settled_by_seed_and_query():
     assert not np.array_equal(RandomNeighbours(k=2, seed=4).fit(references).search(queries).index, drawn)
 
 
+def test_a_key_settles_a_draw_whatever_the_query():
+    """The last bits of an embedding differ with the batch it was computed in."""
+    references, queries = vectors(50, 0), vectors(20, 1)
+    index, keys = RandomNeighbours(k=3).fit(references), list(range(20))
+    drawn = index.search(queries, keys=keys).index
+    nearly = index.search(queries + np.float32(1e-6), keys=keys).index
+    assert [set(row) for row in drawn] == [set(row) for row in nearly]
+    assert not np.array_equal(index.search(queries, keys=[k + 1 for k in keys]).index, drawn)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -12,6 +12,7 @@ from functools import cache
 import torch
 
 from c3po_adaptive.models import RoutedModel
+from c3po_adaptive.routing.scores import TailScores
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway
 
@@ -27,6 +28,10 @@ def routed_model(family: str, **config) -> RoutedModel:
 def shared_model(family: str) -> RoutedModel:
     """One for all tests that do not count, and do not alter it."""
     return routed_model(family)
+
+
+def tail_scores_of(model: RoutedModel, tails, *args, **kwargs) -> TailScores:
+    return TailScores(model.model, model.sites, model.flops, tails, *args, **kwargs)
 
 
 def moved(pathway: Pathway, layers=(1, 2), seed=0, **changes) -> Pathway:

@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from routing.naive import FAMILIES, moved, routed_model
+from routing.naive import FAMILIES, moved, routed_model, tail_scores_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from c3po_adaptive.losses import TailScores
-from c3po_adaptive.routing.states import collate
 from c3po_adaptive.routing.tail import prefill
 from c3po_adaptive.types import Pathway, Prompt
 
@@ -46,14 +44,14 @@ def test_prefill(model, prompt):
 @pytest.mark.parametrize("start", [0, -1])
 @pytest.mark.parametrize("scope", ["last", "answer"])
 def test_tail(model, backward, start, scope):
-    states = model.prefill(PROMPTS)
+    states = model.prefill(PROMPTS[1:2])
     own = torch.stack([s.own for s in states])
     active = torch.zeros(own.shape[:2], dtype=torch.bool)
     active[:, start:] = True
     support = torch.ones_like(own, dtype=torch.bool)
     layers = active[0].nonzero().squeeze(1).tolist()
     weights = moved(Pathway(own, own, model.layers), layers).weights.requires_grad_(backward)
-    tail = TailScores(model, collate(states), torch.arange(3), own, active, support, scope)
+    tail = tail_scores_of(model, states, torch.zeros(1).long(), own, active, support, scope)
 
     def run():
         scores = tail(weights)

@@ -4,12 +4,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from routing.naive import FAMILIES, along, assert_pristine, choice_scores, logits, moved, routed_model, shared_model
+from routing.naive import (
+    FAMILIES,
+    along,
+    assert_pristine,
+    choice_scores,
+    logits,
+    moved,
+    routed_model,
+    shared_model,
+    tail_scores_of,
+)
 
 from c3po_adaptive.errors import ShapeError
-from c3po_adaptive.losses import TailScores
-from c3po_adaptive.models import answer_rows, stack_pathways
+from c3po_adaptive.models import stack_pathways
 from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.routing.scores import acting_rows
 from c3po_adaptive.routing.states import collate
 from c3po_adaptive.routing.tail import prefill, tail_hidden, tail_scores
 from c3po_adaptive.types import Pathway, Prompt, Question
@@ -90,7 +100,7 @@ class TestTail:
         scores = {}
         for scope in ("last", "answer"):
             batch = collate(states)
-            rows = answer_rows(batch, torch.zeros(1).long(), scope)
+            rows = acting_rows(batch, torch.zeros(1).long(), scope)
             assert (rows[0] >= 0).nonzero().tolist() == [[0]]
             assert (rows[1] >= 0).sum() == (0 if scope == "last" else batch.real.sum() - 1)
             (scores[scope],) = model.choice_scores(states, replace(pathway, scope=scope))
@@ -163,7 +173,7 @@ class TestGradients:
         states = model.prefill([model.encode(QUESTIONS[1]), model.encode(QUESTIONS[2])])
         active = torch.tensor([[False, True, True]]).expand(2, -1)
         sample = torch.tensor([1, 0])
-        scores = TailScores(model, collate(states), sample, own, active, torch.ones_like(own).bool(), scope, transfer)(
+        scores = tail_scores_of(model, states, sample, own, active, torch.ones_like(own).bool(), scope, transfer)(
             weights
         )
         expected = [
@@ -190,7 +200,7 @@ class TestGradients:
         weights = own.clone().requires_grad_()
         support = torch.zeros_like(own, dtype=torch.bool)
         support[:, 2, :] = True
-        tail = TailScores(model, collate([state]), torch.zeros(1).long(), own, support.any(-1), support)
+        tail = tail_scores_of(model, [state], torch.zeros(1).long(), own, support.any(-1), support)
         (gradient,) = torch.autograd.grad(tail(weights)[0, 1], weights)
         assert (gradient[0, 2] != 0).all()
         assert (gradient[0, :2] == 0).all()

@@ -94,8 +94,14 @@ class TestTooMuch:
 
     def test_settings(self, make):
         for setting in ({"n": -1}, {"experts": 0}):
-            with pytest.raises(SettingError, match="n >= 0"):
+            with pytest.raises(SettingError, match=r"\.(n|experts) to be a whole number"):
                 make(**setting)
+
+    def test_what_is_no_list_of_layers(self, make):
+        if make is Fixed:
+            for layers in (5, "lats", (1.5,), [True]):
+                with pytest.raises(SettingError, match="first, middle, all or a list of layer numbers"):
+                    Fixed(layers=layers)
 
     def test_none_is_a_choice(self, make):
         assert not make(n=0).select(toy_problem(selected=None)).mask.any()

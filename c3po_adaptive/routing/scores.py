@@ -1,0 +1,153 @@
+"""Choice scores of tails under pathways: differentiable, side by side, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from ..types import Scope, Transfer
+from .flops import Flops
+from .intercept import Change, intercepted
+from .rules import PathwayRule
+from .sites import Site
+from .states import Batch, State, collate, normalised
+from .tail import tail_scores
+
+PADDING = 1.5  # tails of one group are at most this much longer than its shortest
+
+
+@dataclass(frozen=True, eq=False)
+class TailScores:
+    """Choice scores of R tails under the pathways of B samples, differentiable in the pathways.
+
+    Tails of about the same length run side by side. A tail whose sample has no active layer is not run at all: it keeps
+    the scores of its prefill, bit for bit.
+
+    Attributes:
+        model, sites, flops: of the frozen model.
+        tails: R prefilled questions. sample: ``[R]`` the sample whose ω acts on each.
+        own: ω0 of the samples ``[B, L, E]``. active: ``[B, L]`` bool, layers that act.
+        support: ``[B, L, E]`` bool, experts that get a gradient even at weight zero; None: only those with weight.
+        scope, transfer, top_k: how ω acts.
+        spent: FLOPs so far, per sample ``[B]``: what its tails take if they are run alone, without any padding.
+    """
+
+    model: PreTrainedModel
+    sites: Sequence[Site]
+    flops: Flops
+    tails: Sequence[State]
+    sample: Tensor
+    own: Tensor
+    active: Tensor
+    support: Tensor | None = None
+    scope: Scope = "answer"
+    transfer: Transfer = "replace"
+    top_k: int | None = None
+    spent: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spent", torch.zeros(len(self.own), dtype=torch.float64))
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        """Normalised log-likelihood of each choice ``[R, C]`` under ``weights [B, L, E]``; -inf where there is none."""
+        backward = weights.requires_grad and torch.is_grad_enabled()
+        order, parts = list(self._unmoved), [self._base[self._unmoved]]
+        for members, batch in self._groups:
+            order += members
+            parts.append(self._run(members, batch, weights, backward))
+        width = self._base.shape[1]
+        scores = torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1]), value=-torch.inf) for p in parts])
+        return scores[torch.tensor(order).argsort()]
+
+    def _run(self, members: list[int], batch: Batch, weights: Tensor, backward: bool) -> Tensor:
+        sample = self.sample[members]
+        replaced, shifted = acting_rows(batch, sample, self.scope, self.transfer)
+        rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
+        with intercepted(self.sites, rule):
+            tokens = tail_scores(self.model, self.sites, batch, min(self._first[i] for i in members))
+        for row, i in enumerate(members):
+            first, width = row * batch.positions.shape[1], len(self.tails[i].packed.tokens)
+            self._count(i, {layer: used[first : first + width] for layer, used in rule.used.items()}, backward)
+        return batch.choice_scores(tokens)
+
+    def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:
+        mixed = {layer: _experts_run(rows, self.sites[layer].top_k) for layer, rows in used.items()}
+        self.spent[self.sample[tail]] += self.flops.tail_of(self.tails[tail], self._first[tail], mixed, backward)
+
+    @cached_property
+    def _first(self) -> dict[int, int]:
+        """The first active MoE layer of each tail that has one."""
+        active = self.active[self.sample].tolist()
+        return {i: layers.index(True) for i, layers in enumerate(active) if True in layers}
+
+    @cached_property
+    def _unmoved(self) -> list[int]:
+        return [i for i in range(len(self.tails)) if i not in self._first]
+
+    @cached_property
+    def _base(self) -> Tensor:
+        """Scores along the tails' own pathways ``[R, C]``."""
+        scores = [normalised(state, state.token_scores) for state in self.tails]
+        return pad_sequence(scores, batch_first=True, padding_value=-torch.inf)
+
+    @cached_property
+    def _groups(self) -> list[tuple[list[int], Batch]]:
+        return [(members, collate([self.tails[i] for i in members])) for members in self._alike()]
+
+    def _alike(self) -> Iterator[list[int]]:
+        size = {i: len(self.tails[i].packed.tokens) for i in self._first}
+        group: list[int] = []
+        for i in sorted(size, key=size.__getitem__):
+            if group and size[i] > PADDING * size[group[0]]:
+                yield group
+                group = []
+            group.append(i)
+        if group:
+            yield group
+
+
+@dataclass(eq=False)
+class _Counting:
+    """Passes a rule on, and notes how many experts it gives each row of each layer ``[R]`` (0: left to the model)."""
+
+    rule: PathwayRule
+    used: dict[int, Tensor] = field(default_factory=dict)
+
+    def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
+        change = self.rule(position, index, weights)
+        used = torch.zeros(len(index), dtype=torch.long, device=index.device)
+        if change is not None:
+            number = change.index.shape[1] if change.used is None else change.used
+            used[slice(None) if change.rows is None else change.rows] = number
+        self.used[position] = used.cpu()
+        return change
+
+
+def _experts_run(used: Tensor, top_k: int) -> int:
+    """How many (row, expert) pairs one tail takes: rows that change get as many experts as the one with the most."""
+    changed = int((used > 0).sum())
+    own = 0 if changed == len(used) else top_k * len(used)  # rows in the model's own way are run with all the others
+    return changed * int(used.max()) + own
+
+
+def acting_rows(batch: Batch, sample: Tensor, scope: Scope, transfer: Transfer = "replace") -> tuple[Tensor, Tensor]:
+    """For each tail row ``[B * S]``: the sample whose ω replaces its routing, and the one whose Δω shifts it, or -1.
+
+    Padding goes along with its tail, so that a change of all rows is one.
+
+    Args:
+        sample: ``[B]`` whose ω acts on each row of the batch.
+    """
+    nobody = torch.full(batch.real.shape, -1)
+    last = torch.zeros_like(batch.real)
+    last[:, 0] = True
+    owner = sample[:, None].expand_as(batch.real)
+    replaced = torch.where(last & (transfer == "replace"), owner, nobody)
+    moved = (last | (scope == "answer")) & (replaced < 0)
+    return replaced.flatten(), torch.where(moved, owner, nobody).flatten()

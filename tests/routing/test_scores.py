@@ -1,0 +1,85 @@
+"""Choice scores of tails under pathways, against naive full forwards; and what they cost."""
+
+import pytest
+import torch
+from routing.naive import FAMILIES, along, choice_scores, moved, shared_model, tail_scores_of
+from routing.toys import questions
+
+from c3po_adaptive.types import Pathway
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+class TestTailScores:
+    def test_each_sample_acts_on_its_own_tails(self, family):
+        """Three questions, two samples: the scores of a naive forward of each question with its sample's ω."""
+        model = shared_model(family)
+        states = model.prefill([model.encode(q) for q in questions(3)])
+        own = torch.stack([s.own for s in model.prefill([model.encode_text(t) for t in ("Fish", "Birds fly")])])
+        pathway = moved(Pathway(own, own, model.layers), layers=(1, 2))
+        sample = torch.tensor([0, 1, 1])
+        tail = tail_scores_of(model, states, sample, own, pathway.changed())
+        with torch.no_grad():
+            scores = tail(pathway.weights)
+            for state, b, row in zip(states, sample.tolist(), scores, strict=True):
+                edit = along(pathway.weights[b], own[b], len(state.prompt.ids) - 1)
+                expected = choice_scores(model.model, state.prompt, edit)
+                torch.testing.assert_close(row[: len(expected)], expected, atol=1e-5, rtol=0)
+                assert (row[len(expected) :] == -torch.inf).all()
+
+    def test_counts_each_samples_share(self, family):
+        model = shared_model(family)
+        states = model.prefill([model.encode(q) for q in questions(3)])
+        own = torch.stack([s.own for s in states[:2]])
+        pathway = moved(Pathway(own, own, model.layers), layers=(2,))
+        tail = tail_scores_of(model, states, torch.tensor([0, 1, 1]), own, pathway.changed())
+        assert tail.spent.tolist() == [0, 0]
+        with torch.no_grad():
+            tail(pathway.weights)
+        once = tail.spent.clone()
+        assert once[1] > once[0] > 0
+        with torch.no_grad():
+            tail(pathway.weights)
+        assert torch.equal(tail.spent, 2 * once)
+        tail(pathway.weights.clone().requires_grad_())
+        assert (tail.spent > 3 * once).all(), "the way back counts too"
+
+    def test_a_sample_without_active_layers_is_left_alone(self, family):
+        model = shared_model(family)
+        states = model.prefill([model.encode(q) for q in questions(2)])
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers))
+        active = torch.tensor([[False] * 3, [False, True, True]])
+        with torch.no_grad():
+            scores = tail_scores_of(model, states, torch.arange(2), own, active)(pathway.weights)
+        base = model.choice_scores(states)
+        assert torch.equal(scores[0, : len(base[0])], base[0]), "bit for bit"
+        assert (scores[1, : len(base[1])] - base[1]).abs().max() > 1e-4
+
+    def test_a_batch_costs_what_its_tails_cost_alone(self, family):
+        """Whatever their lengths, and wherever each sample's layers begin."""
+        model = shared_model(family)
+        states = model.prefill([model.encode(q) for q in questions(4)])
+        own = torch.stack([s.own for s in states])
+        layers = [(2,), (0, 2), (1,), (1, 2)]
+        pathways = [moved(Pathway(o, o, model.layers), layers=x) for o, x in zip(own, layers, strict=True)]
+        weights = torch.stack([p.weights for p in pathways])
+        active = torch.stack([p.changed() for p in pathways])
+        with torch.no_grad():
+            together = tail_scores_of(model, states, torch.arange(4), own, active)
+            together(weights)
+            for i, state in enumerate(states):
+                alone = tail_scores_of(model, [state], torch.zeros(1).long(), own[[i]], active[[i]])
+                alone(weights[[i]])
+                assert together.spent[i] == alone.spent[0]
+
+    def test_order_of_tails_is_kept(self, family):
+        model = shared_model(family)
+        states = model.prefill([model.encode(q) for q in questions(6)])
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers))
+        with torch.no_grad():
+            tail = tail_scores_of(model, states, torch.arange(6), own, pathway.changed())
+            assert len(tail._groups) > 1
+            for i, row in enumerate(tail(pathway.weights)):
+                (alone,) = model.choice_scores([states[i]], pathway[[i]])
+                torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=0)
