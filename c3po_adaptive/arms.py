@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -46,17 +46,18 @@ DEMO_ARMS: Mapping[str, Arm] = {
 }
 
 
-def arms_by_name(names: list[str]) -> dict[str, Arm]:
-    """Some of the demo's arms.
+def arms_by_name(names: list[str], optimizers: Sequence[str] = ()) -> dict[str, Arm]:
+    """Some of the demo's arms; the name of any other optimizer is an arm in the fixed setting.
 
     Raises:
         UnknownNameError: a name that is none of them.
     """
     from difflib import get_close_matches
 
+    known = {**{name: Arm(optimizer=name) for name in optimizers}, **DEMO_ARMS}
     for name in names:
-        if name not in DEMO_ARMS:
-            close = get_close_matches(name, DEMO_ARMS, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known arms: {', '.join(DEMO_ARMS)}."
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known arms: {', '.join(known)}."
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
-    return {name: DEMO_ARMS[name] for name in names}
+    return {name: known[name] for name in names}

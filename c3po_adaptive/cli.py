@@ -105,7 +105,8 @@ def demo(
     out: Out = Path("runs/demo"),
     limit: Annotated[int | None, typer.Option(min=1, help="So many test questions, spread over the kinds.")] = None,
     arm: Annotated[
-        list[str] | None, typer.Option("--arm", help="Only these arms; repeatable. Base is always run.")
+        list[str] | None,
+        typer.Option("--arm", help="Only these arms (or optimizers) beside the base; repeatable."),
     ] = None,
     questions: Annotated[Path | None, typer.Option(help="Test questions (JSONL) instead of the demo's.")] = None,
     references: Annotated[list[Path] | None, typer.Option(help="Labelled questions (JSONL); repeatable.")] = None,
@@ -119,6 +120,7 @@ def demo(
         from .arms import DEMO_ARMS, arms_by_name
         from .config import parse_config
 
+        registry = _registry(plugin)
         names = list(DEMO_ARMS) if not arm else list(dict.fromkeys(["base", *arm]))
         data: dict[str, Any] = {"name": "demo", "questions": "demo", "split": "test", "limit": limit}
         if questions is not None:
@@ -137,10 +139,10 @@ def demo(
                 "dtype": dtype,
                 "format": format,
                 "datasets": [data],
-                "arms": {n: a.model_dump() for n, a in arms_by_name(names).items()},
+                "arms": {n: a.model_dump() for n, a in arms_by_name(names, registry.names("optimizer")).items()},
             }
         )
-        _run(config, out, _registry(plugin))
+        _run(config, out, registry)
 
 
 @app.command()
@@ -212,6 +214,7 @@ def refset_build(
     out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
     format: Format = "cloze",
 ) -> None:
     """Run labelled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
@@ -228,7 +231,7 @@ def refset_build(
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         built = build_reference_set(
-            load_moe_model(model, dtype=dtype),
+            load_moe_model(model, dtype=dtype, revision=revision),
             labelled,
             default_embedder(),
             format=as_format(format),
@@ -278,9 +281,9 @@ def plugins_list(plugin: Plugins = None) -> None:
 
 @plugins.command("check")
 def plugins_check(file: Path) -> None:
-    """Load a plugin file and say what it registers; run its contract suite from ``c3po_adaptive.testing`` for more."""
+    """Load a plugin file and say what it registers."""
     with _clear_errors():
         registry = _registry([file])
         for entry in registry.table():
             if entry.plugin == str(file.resolve()):
-                typer.echo(f"{entry.role} {entry.name}: {entry.cls.__name__} keeps the contract of its role")
+                typer.echo(f"{entry.role} {entry.name}: {entry.cls.__name__} loads; c3po_adaptive.testing tests it")

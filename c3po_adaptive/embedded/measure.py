@@ -61,8 +61,7 @@ def _nll(model: PreTrainedModel, rows: Tensor) -> float:
 
 @torch.no_grad()
 def routing(moe: RoutedModel, rows: Tensor) -> list[dict[str, float]]:
-    """Per MoE layer: load entropy, sharpness of the router, and the share of the layer's output that routed experts
-    carry.
+    """Load entropy, sharpness of the router, and routed share of each MoE layer.
 
     The share is the median over tokens of |routed output|² / |whole output|².
     """
@@ -123,9 +122,7 @@ def _scores(dense: LlamaForCausalLM, moe: RoutedModel, question: Question) -> Te
 
 
 def oracle(moe: RoutedModel, questions: list[Question]) -> list[dict[str, Any]]:
-    """How far the right answer's negative log-likelihood falls when the oracle may re-mix one layer, the last
-    five, or all.
-    """
+    """How far the right answer's negative log-likelihood falls, by the layers that the oracle may re-mix."""
     known = default_registry()
     settings: dict[str, dict[str, Any]] = {str(layer): {"layers": [layer]} for layer in moe.layers}
     settings |= {"last five": {"n": 5}, "first five": {"layers": "first"}, "all": {"layers": "all"}}

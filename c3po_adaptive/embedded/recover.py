@@ -1,8 +1,7 @@
 """Win back what carving loses: train routers, norms and small adapters to match the dense model.
 
 The loss is KL(dense || carved) of the next-token distributions on the recovery corpus, plus a small load-balance term.
-The layers below the first carved one never change, nor does the dense model: both are run once per row and kept on
-    disk.
+The layers below the first carved one never change, nor does the dense model: both run once per row and are kept.
 """
 
 import copy
@@ -60,8 +59,7 @@ class Adapted(nn.Module):
 
 
 class CarvedMLP(nn.Module):
-    """A carved feed-forward layer in dense form: every neuron computed, the routed ones masked by their expert's
-    weight.
+    """A carved feed-forward layer in dense form: all neurons computed, routed ones masked by their expert's weight.
 
     Equal to the sparse form, and on a CPU faster to train than gathering 64 experts of a dozen neurons each.
     """

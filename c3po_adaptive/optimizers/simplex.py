@@ -30,9 +30,7 @@ def allowed_experts(problem: Problem) -> Tensor:
 
 
 def toward(problem: Problem, target: Tensor) -> Tensor:
-    """``target [B, L, E]`` cut to the allowed experts and scaled to each layer's mass; ω0 where nothing is left
-    of it.
-    """
+    """``target [B, L, E]`` cut to the allowed experts, at each layer's mass; ω0 where nothing is left of it."""
     cut = target * allowed_experts(problem)
     return torch.where(mass(cut) > 0, with_mass(cut, mass(problem.own)), problem.own)
 

@@ -34,9 +34,7 @@ class Flops:
     sites: tuple[int, ...]
 
     def forward(self, tokens: float, keys: float, start: int = 0, mixed: float | None = None) -> float:
-        """Decoder layers from ``start`` on, for so many tokens that each see ``keys`` keys and mix ``mixed``
-        experts.
-        """
+        """Decoder layers from ``start`` on, for tokens that each see ``keys`` keys and mix ``mixed`` experts."""
         experts = self.top_k if mixed is None else mixed
         weights = sum(self.linear[start:]) + experts * sum(self.expert[start:])
         layers = len(self.linear) - start

@@ -39,8 +39,10 @@ class Rule(Protocol):
     """What to do with the routing of one MoE layer."""
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
-        """Args: ``position`` in ``0 … L-1`` of the MoE layer; ``index``, ``weights`` ``[R, k]`` chosen by the
-        router.
+        """Other routing for some rows of one layer, or None to leave them all.
+
+        Args:
+            position: of the MoE layer, 0 … L-1. index, weights: ``[R, k]``, as the router chose them.
         """
 
 

@@ -1,8 +1,7 @@
 """Find where a model routes: every fused experts module, its router, and the decoder layer it sits in.
 
 Found from structure, not from names: an experts module is called with ``(hidden, index, weights)``. The router is the
-    class
-that the model itself records as ``router_logits``, else a sibling called ``gate`` or ``router``.
+class that the model itself records as ``router_logits``, else a sibling called ``gate`` or ``router``.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ ROUTER_NAMES = ("gate", "router")
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One MoE layer: decoder layer index, the fused experts, the router, and how many experts there are and are
-    used.
-    """
+    """One MoE layer: decoder layer index, fused experts, router, how many experts there are and a token uses."""
 
     layer: int
     experts: nn.Module

@@ -67,7 +67,7 @@ class Format(ABC):
 
     def open_prompt(self, text: str) -> str:
         """The prompt of a question without choices, after the shots."""
-        return "".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + f"Question: {text}\nAnswer:"
+        return self.render(Question("", text, ("",))).prompt
 
     @abstractmethod
     def _alone(self, question: Question) -> Rendered:
@@ -90,9 +90,6 @@ class Cloze(Format):
     shots: tuple[Question, ...] = ()
     name: ClassVar[str] = "cloze"
 
-    def open_prompt(self, text: str) -> str:
-        return self.render(Question("", text, ("",))).prompt  # choices do not show in it, and a blank cuts it
-
     def _alone(self, question: Question) -> Rendered:
         if question.task == "hellaswag":
             return Rendered(question.question, _continuations(question, ""))
@@ -110,6 +107,12 @@ class Letter(Format):
     shots: tuple[Question, ...] = ()
     normalise: Normalise = field(default="none", init=False)
     name: ClassVar[str] = "letter"
+
+    def open_prompt(self, text: str) -> str:
+        raise SettingError(
+            "Expected the choices, which the letter format lists in its prompt, got a text alone; ask answer() with "
+            "choices, or take the cloze format."
+        )
 
     def _alone(self, question: Question) -> Rendered:
         count = len(question.choices)
