@@ -238,12 +238,17 @@ class TestModels:
 
     @pytest.mark.parametrize("altered", [True, False], ids=["altered", "cut short"])
     def test_embedded_tensors(self, place, tmp_path, monkeypatch, altered):
-        tensors = tmp_path / "tensors.safetensors"
-        tensors.write_bytes(b"other" if altered else b"")
+        tensors, whole = tmp_path / "tensors.safetensors", builder.TENSORS.read_bytes()
+        tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if altered else whole[: len(whole) // 2])
         monkeypatch.setattr(builder, "TENSORS", tensors)
-        monkeypatch.setattr(builder, "TENSORS_SHA256", "0" * 64)
         message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
         assert message == f"{tensors} is cut short or altered; install c3po_adaptive again.\n"
+
+    def test_cache_that_cannot_be_written(self, place, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "file" / "cache"))
+        message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
+        assert re.search("Expected to write to .*file/cache.*free the disk, or set C3PO_CACHE", message)
 
     def test_embedded_wheel(self, place, tmp_path, monkeypatch):
         tensors = tmp_path / "tensors.safetensors"

@@ -8,7 +8,8 @@ import pytest
 
 from c3po_adaptive import default_registry
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_strategy_is_in_the_table_and_nothing_else():
@@ -18,10 +19,17 @@ def test_every_strategy_is_in_the_table_and_nothing_else():
 
 
 def test_every_named_path_exists():
-    root = Path(__file__).parents[1]
-    for name in ("plugins/entropy_descent.py", "c3po_adaptive/embedded/MODEL_CARD.md"):
-        assert name in README
-        assert (root / name).is_file()
+    named = set(re.findall(r"`((?:c3po_adaptive|plugins|studies|tests)/[\w./-]*)`", README))
+    tree = re.search(r"```\n(c3po_adaptive/\n.*?)```", README, re.S)
+    assert tree is not None
+    folder = ""
+    for line in tree.group(1).splitlines():
+        paths = line.split("  " if line.startswith("  ") else " ", 2)[1 if line.startswith("  ") else 0]
+        folder = folder if line.startswith("  ") else paths
+        found = [paths] if not line.startswith("  ") else [folder + p.strip(",") for p in paths.split()]
+        named |= set(found)
+    assert len(named) > 25
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_the_first_snippet_runs(tmp_path, monkeypatch):
@@ -46,7 +54,7 @@ def test_the_first_snippet_runs(tmp_path, monkeypatch):
     assert snippet is not None
     names: dict = {}
     exec(snippet.group(1), names)
-    assert names["omega"].weights.shape == names["omega"].own.shape == (14, 64)
+    assert names["omega"].weights.shape == names["omega"].own.shape == (12, 64)
     assert names["output"].logits.ndim == 3
     assert isinstance(names["text"], str)
     assert names["answer"].choice in (0, 1)
