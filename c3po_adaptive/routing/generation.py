@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..types import Pathway
-from .intercept import Change
+from .change import Change
 from .rules import PathwayRule
 
 

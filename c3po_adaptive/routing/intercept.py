@@ -1,7 +1,7 @@
 """Read and replace routing, for as long as a ``with`` block lasts.
 
-Everything happens at one place, the call ``experts(hidden, index, weights)``. A *rule* sees what the router chose and
-may give other experts and weights for some rows. Rows it does not name keep the model's own output, bit for bit.
+A *rule* sees what the router chose and may give other experts and weights for some rows. Rows it does not name keep
+the model's own output, bit for bit. Where that happens is a matter of style, see ``styles.py``.
 """
 
 from __future__ import annotations
@@ -15,24 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .change import Change
 from .mixing import dense
 from .sites import Site, router_logits
-
-
-@dataclass(frozen=True, eq=False)
-class Change:
-    """Other routing for some rows.
-
-    Attributes:
-        rows: ``[r]`` which; None: all.
-        index, weights: ``[r, n]`` their experts, short rows filled up at weight zero.
-        used: ``[r]`` how many of the n experts are no filling; None: all of them.
-    """
-
-    rows: Tensor | None
-    index: Tensor
-    weights: Tensor
-    used: Tensor | None = None
+from .styles import Decide
 
 
 class Rule(Protocol):
@@ -55,37 +41,17 @@ def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
     """
     fired = 0
 
-    def before(position: int, site: Site) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
+    def asking(position: int) -> Decide:
+        def decide(index: Tensor, weights: Tensor) -> Change | None:
             nonlocal fired
             fired += 1
-            hidden, index, weights = args
-            change = rule(position, index, weights)
-            pending[position] = change if change is not None and change.rows is not None else None
-            if change is None or change.rows is not None:
-                return None
-            return hidden, change.index, change.weights.to(weights.dtype)
+            return rule(position, index, weights)
 
-        return hook
+        return decide
 
-    def after(position: int, site: Site) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor], output: Tensor) -> Tensor | None:
-            change = pending.pop(position, None)
-            if change is None or change.rows is None:
-                return None
-            hidden, _, weights = args
-            new = type(module).forward(module, hidden[change.rows], change.index, change.weights.to(weights.dtype))
-            return output.index_copy(0, change.rows, new.to(output.dtype))
-
-        return hook
-
-    pending: dict[int, Change | None] = {}
     with ExitStack() as stack:
         for position, site in enumerate(sites):
-            for handle in (
-                site.experts.register_forward_pre_hook(before(position, site)),
-                site.experts.register_forward_hook(after(position, site)),
-            ):
+            for handle in site.style.intercept(site.experts, site.router, asking(position)):
                 stack.callback(handle.remove)
         yield
     if not fired:
@@ -124,22 +90,23 @@ def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
     """Read the routing of every token that passes inside the block."""
     recording = Recording()
 
-    def on_experts(position: int, site: Site) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> None:
-            recording.weights[position] = dense(args[1], args[2], site.n_experts).cpu()
+    def reading(position: int, site: Site) -> Decide:
+        def read(index: Tensor, weights: Tensor) -> None:
+            recording.weights[position] = dense(index, weights, site.n_experts).cpu()
 
-        return hook
+        return read
 
-    def on_router(position: int, site: Site) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            recording.probabilities[position] = _probabilities(router_logits(output, site.n_experts).float()).cpu()
+    def scoring(position: int, site: Site) -> Any:
+        def score(module: nn.Module, args: Any, output: Any) -> None:
+            recording.probabilities[position] = _probabilities(router_logits(output, site).float()).cpu()
 
-        return hook
+        return score
 
     with ExitStack() as stack:
         for position, site in enumerate(sites):
-            stack.callback(site.experts.register_forward_pre_hook(on_experts(position, site)).remove)
-            stack.callback(site.router.register_forward_hook(on_router(position, site)).remove)
+            stack.callback(site.router.register_forward_hook(scoring(position, site)).remove)
+            for handle in site.style.intercept(site.experts, site.router, reading(position, site)):
+                stack.callback(handle.remove)
         yield recording
     if len(recording.weights) != len(sites):
         raise ModelError(

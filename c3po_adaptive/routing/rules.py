@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .intercept import Change
+from .change import Change
 from .mixing import dense, mass, sparse, top, with_mass
 
 

@@ -12,8 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from ..types import Scope, Transfer
+from .change import Change
 from .flops import Flops
-from .intercept import Change, intercepted
+from .intercept import intercepted
 from .rules import PathwayRule
 from .sites import Site
 from .states import Batch, State, collate, normalised

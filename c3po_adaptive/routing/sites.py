@@ -1,61 +1,102 @@
-"""Find where a model routes: every fused experts module, its router, and the decoder layer it sits in.
+"""Find where a model routes: its MoE layers, their experts and routers.
 
 Found from structure, not from names: an experts module is called with ``(hidden, index, weights)``. The router is the
-class that the model itself records as ``router_logits``, else a sibling called ``gate`` or ``router``.
+class that the model itself records as ``router_logits``, else a sibling called ``gate`` or ``router``. What a layer
+then does is not believed but tried: one short forward pass tells how many experts there are and a token uses.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import ModelError
+from .styles import DenseScores, Fused, SortedGates, Style
 
 ROUTER_NAMES = ("gate", "router")
+ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the experts; see each style
+    "Llama4Router": DenseScores(),  # transformers: models/llama4/modeling_llama4.py
+    "JetMoeTopKGating": SortedGates(),  # transformers: models/jetmoe/modeling_jetmoe.py
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One MoE layer: decoder layer index, fused experts, router, how many experts there are and a token uses."""
+    """One MoE layer.
+
+    Attributes:
+        layer: decoder layer index. experts, router: its modules. style: how routing reaches the experts.
+        n_experts: E, how many the router chooses among. top_k: how many a token uses.
+        logits: place of the router's scores ``[R, E]`` among its outputs.
+    """
 
     layer: int
     experts: nn.Module
     router: nn.Module
+    style: Style
     n_experts: int
     top_k: int
+    logits: int = 0
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers, in order."""
-    layers = getattr(model.get_decoder(), "layers", None)
-    if not isinstance(layers, nn.ModuleList):
+    """The decoder's layers, in order: as many as its configuration says."""
+    decoder, count = decoder_of(model), model.config.get_text_config().num_hidden_layers
+    lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList) and len(child) == count]
+    if not lists:
         raise ModelError(
-            f"Expected {type(model).__name__} to have decoder layers, found none; use a causal language model."
+            f"Expected {type(model).__name__} to have {count} decoder layers, found none; use a causal language model."
         )
-    return layers
+    return lists[0]
+
+
+def decoder_of(model: PreTrainedModel) -> nn.Module:
+    """The module that runs the decoder layers, whatever the model calls it."""
+    decoder = model.get_decoder()
+    return decoder if decoder is not model else model.base_model
 
 
 def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
     """Every MoE layer of the model, in order.
 
     Raises:
-        ModelError: the model is dense, or its experts or router cannot be reached.
+        ModelError: the model is dense, or its experts or router cannot be reached, or do not do what is expected.
     """
-    sites = []
+    found: list[tuple[int, nn.Module, nn.Module, Style]] = []
     for index, layer in enumerate(decoder_layers(model)):
         for block in layer.modules():
-            experts = [m for m in block.children() if _is_experts(m)]
-            if experts:
-                sites.append(_site(model, index, block, experts[0]))
-    if not sites:
+            found += [(index, *parts) for parts in _parts(model, index, block)]
+    if not found:
         raise ModelError(
             f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights): "
-            "re-mixing needs a Mixture-of-Experts model such as olmoe or qwen2_moe."
+            "re-mixing needs a Mixture-of-Experts model; c3po models lists those that work."
         )
-    return tuple(sites)
+    return tuple(_tried(model, found))
+
+
+def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[nn.Module, nn.Module, Style]]:
+    """Experts, router and style of a block, if it is one that routes."""
+    for child in block.children():
+        if style := ROUTER_STYLES.get(type(child).__name__):
+            return [(getattr(block, "experts", block), child, style)] if not _of_attention(block) else []
+    experts = next((m for m in block.children() if _is_experts(m)), None)
+    if experts is None:
+        return []
+    recorded = _recorder(model, "target_class")
+    for name, child in block.named_children():
+        if (recorded is not None and isinstance(child, recorded)) or name in ROUTER_NAMES:
+            return [(experts, child, Fused())]
+    raise ModelError(
+        f"The experts of layer {index} of {type(model).__name__} have no router beside them "
+        f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read."
+    )
 
 
 def _is_experts(module: nn.Module) -> bool:
@@ -63,26 +104,69 @@ def _is_experts(module: nn.Module) -> bool:
     return len(names) == 3 and names[0].startswith("hidden") and "ind" in names[1] and "weight" in names[2]
 
 
-def _site(model: PreTrainedModel, index: int, block: nn.Module, experts: nn.Module) -> Site:
-    config = model.config.get_text_config()
+def _of_attention(block: nn.Module) -> bool:
+    """Experts of attention (jetmoe's) are no pathway of the paper's kind."""
+    return "MoA" in type(block).__name__
+
+
+def _recorder(model: PreTrainedModel, field: str) -> Any:
     recorders = getattr(model, "_can_record_outputs", None) or {}
-    recorded = getattr(recorders.get("router_logits"), "target_class", None)
-    for name, child in block.named_children():
-        if (recorded is not None and isinstance(child, recorded)) or name in ROUTER_NAMES:
-            n_experts = next(p.shape[0] for p in experts.parameters() if p.ndim == 3)
-            return Site(index, experts, child, n_experts, int(config.num_experts_per_tok))
-    raise ModelError(
-        f"The experts of layer {index} of {type(model).__name__} have no router beside them "
-        f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read."
-    )
+    return getattr(recorders.get("router_logits"), field, None)
 
 
-def router_logits(output: Tensor | tuple[Tensor, ...], n_experts: int) -> Tensor:
-    """The logits ``[R, E]`` among a router's outputs: the first tensor with one column per expert."""
-    parts = output if isinstance(output, tuple) else (output,)
-    for part in parts:
-        if part.shape[-1] == n_experts:
-            return part.reshape(-1, n_experts)
-    raise ModelError(
-        f"Expected a router output with {n_experts} columns, got shapes {[tuple(p.shape) for p in parts]}."
-    )
+@torch.no_grad()
+def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, Style]]) -> list[Site]:
+    """The sites, with the numbers that two tokens showed."""
+    place = _recorder(model, "index") or 0
+    chosen: dict[int, tuple[Tensor, Tensor]] = {}
+    scores: dict[int, Any] = {}
+    calls: Counter[int] = Counter()
+    with ExitStack() as stack:
+        for i, (_, experts, router, style) in enumerate(found):
+
+            def note(index: Tensor, weights: Tensor, i: int = i) -> None:
+                calls[i] += 1
+                chosen[i] = (index, weights)
+
+            hooks = style.intercept(experts, router, note)
+            hooks.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
+            for hook in hooks:
+                stack.callback(hook.remove)
+        try:
+            model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)
+        except Exception as error:
+            raise ModelError(f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}") from error
+    return [_site(model, parts, place, calls[i], chosen.get(i), scores.get(i)) for i, parts in enumerate(found)]
+
+
+def _site(
+    model: PreTrainedModel,
+    parts: tuple[int, nn.Module, nn.Module, Style],
+    place: int,
+    calls: int,
+    chosen: tuple[Tensor, Tensor] | None,
+    scores: Any,
+) -> Site:
+    where = f"MoE layer {parts[0]} of {type(model).__name__}"
+    if chosen is None or scores is None or calls != 1:
+        raise ModelError(
+            f"{where} routed {calls} times in one forward pass, once was expected: a pathway has one place for each "
+            "layer, so it cannot be re-mixed."
+        )
+    index, weights = chosen
+    outputs = scores if isinstance(scores, tuple) else (scores,)
+    logits = outputs[place]
+    n_experts = logits.shape[-1]
+    rows = logits.numel() // n_experts
+    if index.shape != weights.shape or len(index) != 2 or rows != 2 or int(index.max()) >= n_experts:
+        raise ModelError(
+            f"{where} gave its experts indices {tuple(index.shape)} and weights {tuple(weights.shape)} for two tokens, "
+            f"and router scores {tuple(logits.shape)}: its routing cannot be read."
+        )
+    return Site(*parts, n_experts, index.shape[1], place)
+
+
+def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:
+    """The router's scores ``[R, E]`` among its outputs."""
+    part = output[site.logits] if isinstance(output, tuple) else output
+    return part.reshape(-1, site.n_experts)

@@ -7,7 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models import RoutedModel
-from c3po_adaptive.routing.intercept import Change, intercepted, recorded
+from c3po_adaptive.routing.change import Change
+from c3po_adaptive.routing.intercept import intercepted, recorded
 from c3po_adaptive.routing.rules import PathwayRule
 from c3po_adaptive.routing.sites import find_sites, router_logits
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer

@@ -1,0 +1,98 @@
+"""How a family hands routing to its experts: what is hooked, and how a change of routing is put in.
+
+Nearly all of transformers calls ``experts(hidden, index, weights)``. The two families that apply the weights elsewhere
+are intercepted at their router instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .change import Change
+from .mixing import dense
+
+Decide = Callable[[Tensor, Tensor], Change | None]
+"""From the router's choice, ``index [R, k]`` and ``weights [R, k]``, to another one for some rows, or None."""
+
+
+class Style(Protocol):
+    """One way of handing routing over."""
+
+    def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
+        """Ask ``decide`` at each call of the layer, and do as it says. Rows that it leaves out stay bit for bit."""
+
+
+class Fused:
+    """``experts(hidden, index, weights)``, all three positional."""
+
+    def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
+        pending: list[Change | None] = []
+
+        def before(module: nn.Module, args: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor] | None:
+            hidden, index, weights = args
+            change = decide(index, weights)
+            pending[:] = [change]
+            if change is None or change.rows is not None:
+                return None
+            return hidden, change.index, change.weights.to(weights.dtype)
+
+        def after(module: nn.Module, args: tuple[Tensor, Tensor, Tensor], output: Tensor) -> Tensor | None:
+            change = pending.pop() if pending else None
+            if change is None or change.rows is None:
+                return None
+            hidden, _, weights = args
+            new = type(module).forward(module, hidden[change.rows], change.index, change.weights.to(weights.dtype))
+            return output.index_copy(0, change.rows, new.to(output.dtype))
+
+        return [experts.register_forward_pre_hook(before), experts.register_forward_hook(after)]
+
+
+class DenseScores:
+    """The router returns ``scores [R, E]`` that multiply every expert's *input* (llama4)."""
+
+    def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
+        def after(module: nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | None:
+            scores, logits = output
+            top: Any = module.top_k
+            index = logits.topk(top, dim=-1).indices
+            change = decide(index, scores.gather(1, index))
+            if change is None:
+                return None
+            new = dense(change.index, change.weights, scores.shape[1]).to(scores.dtype)
+            return (new if change.rows is None else scores.index_copy(0, change.rows, new)), logits
+
+        return [router.register_forward_hook(after)]
+
+
+class SortedGates:
+    """The router returns token-expert pairs sorted by expert, and their gates (jetmoe)."""
+
+    def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
+        def after(module: nn.Module, args: Any, output: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            logits, gates = output[4], output[2]
+            top: Any = module.top_k
+            values, index = logits.topk(top, dim=-1)
+            weights = values.softmax(-1).to(gates.dtype)
+            change = decide(index, weights)
+            if change is None:
+                return None
+            return (*_pairs(change, index, weights, logits.shape[1]), logits)
+
+        return [router.register_forward_hook(after)]
+
+
+def _pairs(change: Change, index: Tensor, weights: Tensor, n_experts: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """All token-expert pairs after a change: order of the sort, token, gate, and how many each expert has."""
+    every = torch.arange(len(index), device=index.device)
+    rows = every if change.rows is None else change.rows
+    kept = torch.ones(len(index), dtype=torch.bool, device=index.device).index_fill(0, rows, False)
+    tokens = torch.cat([rows.repeat_interleave(change.index.shape[1]), every[kept].repeat_interleave(index.shape[1])])
+    experts = torch.cat([change.index.flatten(), index[kept].flatten()])
+    gates = torch.cat([change.weights.to(weights.dtype).flatten(), weights[kept].flatten()])
+    order = experts.sort(stable=True).indices
+    return order, tokens[order], gates[order], torch.bincount(experts, minlength=n_experts).tolist()
