@@ -19,6 +19,7 @@ from .errors import ArtifactError, ModelError, SettingError, ShapeError
 from .routing.flops import Flops, measure
 from .routing.generation import DecodingRule
 from .routing.intercept import intercepted
+from .routing.packing import Layout, layout_for
 from .routing.rules import PathwayRule
 from .routing.scores import TailScores, acting_rows
 from .routing.sites import Site, find_sites
@@ -145,13 +146,20 @@ class RoutedModel:
         """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
         known = {p: self._states[p] for p in prompts if p in self._states}
         new = sorted({p for p in prompts if p not in known}, key=lambda p: len(p.ids))  # alike lengths, little padding
-        for i in range(0, len(new), batch_size):
-            part = new[i : i + batch_size]
-            known.update(zip(part, prefill(self.model, self.sites, part, self.flops), strict=True))
+        for layout, alike in self._by_layout(new).items():
+            for i in range(0, len(alike), batch_size):
+                part = alike[i : i + batch_size]
+                known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
         for prompt in new:
             if keep and known[prompt].nbytes <= self.cache_bytes:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
+
+    def _by_layout(self, prompts: Sequence[Prompt]) -> dict[Layout, list[Prompt]]:
+        found: dict[Layout, list[Prompt]] = {}
+        for prompt in prompts:
+            found.setdefault(layout_for(self.model, prompt), []).append(prompt)
+        return found
 
     # -- what users call -------------------------------------------------------------------------------------------
 
@@ -238,7 +246,8 @@ class RoutedModel:
 
     def _tail(self, batch: Batch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
-        return head(self.model, tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))[:, :1])
+        hidden = tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
 
     @contextmanager
     def _decoding(self, pathway: Pathway | None, width: int) -> Iterator[None]:

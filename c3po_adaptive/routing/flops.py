@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
+from .packing import Packed
 from .sites import Site, decoder_layers
 from .states import State
 
@@ -44,16 +45,20 @@ class Flops:
         """The language-model head on so many rows."""
         return 2 * rows * self.head
 
-    def prefill(self, past: int, tail: int, predicting: int) -> float:
-        """A prompt of ``past`` tokens before its last one, and a tail; the head on the tail's rows that predict."""
-        return self.forward(past, past) + self.forward(tail, past + tail) + self.logits(predicting)
+    def prefill(self, packed: Packed) -> float:
+        """What comes before the tail, and the tail; the head on the tail's rows that predict."""
+        before, tail = self.forward(packed.past, packed.past), self.forward(packed.rows, self._keys(packed))
+        return before + tail + self.logits(len(packed.row.unique()))
+
+    @staticmethod
+    def _keys(packed: Packed) -> int:
+        return packed.past + packed.tokens.shape[1]
 
     def tail_of(self, state: State, site: int, mixed: Mapping[int, float], backward: bool) -> float:
         """The tail of one prefilled question, without padding; see ``tail``."""
-        rows, past = len(state.packed.tokens), len(state.prompt.ids) - 1
-        predicting = len(state.packed.row.unique())
+        packed = state.packed
         mixed = {layer: n for layer, n in mixed.items() if layer >= site}
-        return self.tail(rows, past + rows, predicting, site, mixed, backward)
+        return self.tail(packed.rows, self._keys(packed), len(packed.row.unique()), site, mixed, backward)
 
     def tail(
         self, rows: float, keys: float, predicting: float, site: int, mixed: Mapping[int, float], backward: bool

@@ -1,38 +1,81 @@
-"""Pack what follows the prompt of a question into one row of tokens: the tail.
+"""Pack what follows the prompt of a question into rows of tokens: the tail.
 
-The tail is the prompt's last token and then every option's tokens, all options side by side. A tree-shaped attention
-mask keeps options from seeing each other, so the prompt's last token is computed once however many options there are.
+Three layouts, from the cheapest to the one that asks least of a model:
+
+- ``tree``: the prompt's last token and then every option's tokens side by side in one sequence. A tree-shaped attention
+  mask keeps options from seeing each other, so the last token is computed once, however many options there are.
+- ``rows``: a sequence for each option, the last token in front of each. For models whose layers carry a state along the
+  sequence, or make their own masks.
+- ``whole``: the same, with the whole prompt in each sequence and nothing kept in a cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..types import Prompt
+
+Layout = Literal["tree", "rows", "whole"]
+NO_TREES: dict[str, str] = {}
+"""Families whose attention takes no ready mask, with the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """The tail of one question.
+    """The tail of one question: Q sequences of at most S tokens.
 
     Attributes:
-        tokens: ``[S]``. positions: ``[S]``. visible: ``[S, S]`` bool, who attends to whom inside the tail.
-        option: ``[M]`` option of each scored token. row: ``[M]`` tail row that predicts it. target: ``[M]`` the token.
+        past: how many of the prompt's tokens come before the tail.
+        acting: place in every sequence of the prompt's last token, where ω acts.
+        tokens, positions: ``[Q, S]``. real: ``[Q, S]`` bool, no padding (which stands on the right).
+        visible: ``[S, S]`` bool, who attends to whom inside a tree; None: all that came before.
+        option, row, target: ``[M]`` for each scored token its option, the place ``q * S + s`` that predicts it, itself.
     """
 
+    past: int
+    acting: int
     tokens: Tensor
     positions: Tensor
-    visible: Tensor
+    real: Tensor
+    visible: Tensor | None
     option: Tensor
     row: Tensor
     target: Tensor
 
+    @property
+    def rows(self) -> int:
+        """Tokens without padding."""
+        return int(self.real.sum())
 
-def pack(prompt: Prompt) -> Packed:
+
+def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
+    """The cheapest layout that a model bears.
+
+    Layers that carry a state along the sequence (recurrent, convolutional, or with a cache of their own kind) know no
+    trees, and few of them can go on from a state by more than one token.
+    """
+    plain = all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=model.config).layers
+    )
+    if plain and model.config.model_type not in NO_TREES:
+        return "tree"
+    return "rows" if all(len(option) == 1 for option in prompt.options) else "whole"
+
+
+def pack(prompt: Prompt, layout: Layout) -> Packed:
     """Lay out a prompt's tail; the last token of an option predicts nothing and is left out."""
+    return _tree(prompt) if layout == "tree" else _sequences(prompt, whole=layout == "whole")
+
+
+def _tree(prompt: Prompt) -> Packed:
     past = len(prompt.ids) - 1
     tokens, positions, parents = [prompt.ids[-1]], [past], [-1]
     option, row, target = [], [], []
@@ -51,10 +94,39 @@ def pack(prompt: Prompt) -> Packed:
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]
     return Packed(
-        tokens=torch.tensor(tokens),
-        positions=torch.tensor(positions),
+        past=past,
+        acting=0,
+        tokens=torch.tensor(tokens)[None],
+        positions=torch.tensor(positions)[None],
+        real=torch.ones(1, len(tokens), dtype=torch.bool),
         visible=visible,
-        option=torch.tensor(option, dtype=torch.long),
-        row=torch.tensor(row, dtype=torch.long),
-        target=torch.tensor(target, dtype=torch.long),
+        **_scored(option, row, target),
     )
+
+
+def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
+    past = 0 if whole else len(prompt.ids) - 1
+    acting = len(prompt.ids) - 1 - past
+    sequences = [prompt.ids[past:] + option[:-1] for option in prompt.options] or [prompt.ids[past:]]
+    tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
+    real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
+    option, row, target = [], [], []
+    for q, continuation in enumerate(prompt.options):
+        for depth, token in enumerate(continuation):
+            option.append(q)
+            row.append(q * tokens.shape[1] + acting + depth)
+            target.append(token)
+    return Packed(
+        past=past,
+        acting=acting,
+        tokens=tokens,
+        positions=(past + torch.arange(tokens.shape[1])).expand_as(tokens),
+        real=real,
+        visible=None,
+        **_scored(option, row, target),
+    )
+
+
+def _scored(option: Sequence[int], row: Sequence[int], target: Sequence[int]) -> dict[str, Tensor]:
+    named = (("option", option), ("row", row), ("target", target))
+    return {name: torch.tensor(values, dtype=torch.long) for name, values in named}

@@ -72,9 +72,10 @@ class TailScores:
         rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
         with intercepted(self.sites, rule):
             tokens = tail_scores(self.model, self.sites, batch, min(self._first[i] for i in members))
+        used = {layer: rows.view(batch.real.shape) for layer, rows in rule.used.items()}
         for row, i in enumerate(members):
-            first, width = row * batch.positions.shape[1], len(self.tails[i].packed.tokens)
-            self._count(i, {layer: used[first : first + width] for layer, used in rule.used.items()}, backward)
+            mine = batch.owner == row
+            self._count(i, {layer: rows[mine][batch.real[mine]] for layer, rows in used.items()}, backward)
         return batch.choice_scores(tokens)
 
     def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:
@@ -102,7 +103,7 @@ class TailScores:
         return [(members, collate([self.tails[i] for i in members])) for members in self._alike()]
 
     def _alike(self) -> Iterator[list[int]]:
-        size = {i: len(self.tails[i].packed.tokens) for i in self._first}
+        size = {i: self.tails[i].packed.tokens.shape[1] for i in self._first}
         group: list[int] = []
         for i in sorted(size, key=size.__getitem__):
             if group and size[i] > PADDING * size[group[0]]:
@@ -138,17 +139,17 @@ def _experts_run(used: Tensor, top_k: int) -> int:
 
 
 def acting_rows(batch: Batch, sample: Tensor, scope: Scope, transfer: Transfer = "replace") -> tuple[Tensor, Tensor]:
-    """For each tail row ``[B * S]``: the sample whose ω replaces its routing, and the one whose Δω shifts it, or -1.
+    """For each tail row ``[N * S]``: the sample whose ω replaces its routing, and the one whose Δω shifts it, or -1.
 
     Padding goes along with its tail, so that a change of all rows is one.
 
     Args:
-        sample: ``[B]`` whose ω acts on each row of the batch.
+        sample: ``[B]`` whose ω acts on each sample of the batch.
     """
-    nobody = torch.full(batch.real.shape, -1)
-    last = torch.zeros_like(batch.real)
-    last[:, 0] = True
-    owner = sample[:, None].expand_as(batch.real)
+    place = torch.arange(batch.real.shape[1])
+    last, after = place == batch.acting[:, None], place > batch.acting[:, None]
+    owner = sample[batch.owner][:, None].expand_as(last)
+    nobody = torch.full_like(owner, -1)
     replaced = torch.where(last & (transfer == "replace"), owner, nobody)
-    moved = (last | (scope == "answer")) & (replaced < 0)
+    moved = (last | (after & (scope == "answer"))) & (replaced < 0)
     return replaced.flatten(), torch.where(moved, owner, nobody).flatten()

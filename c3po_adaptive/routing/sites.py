@@ -135,7 +135,9 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
         try:
             model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)
         except Exception as error:
-            raise ModelError(f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}") from error
+            raise ModelError(
+                f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}"
+            ) from error
     return [_site(model, parts, place, calls[i], chosen.get(i), scores.get(i)) for i, parts in enumerate(found)]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 
 from ..types import Prompt
+from .caches import Kept, joined
 from .packing import Packed
 
 
@@ -18,10 +20,9 @@ class State:
     """A prefilled sample.
 
     Attributes:
-        prompt, packed: the tokens.
-        keys, values: per decoder layer from the first MoE layer on, ``[heads, T - 1, dim]`` of the prompt before its
-            last token.
-        entry: ``[L, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
+        prompt, packed: the tokens, and how its tail is laid out.
+        cache: per decoder layer from the first MoE layer on, what the prompt before the tail left; () if nothing did.
+        entry: ``[L, Q, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
         own: ω0 ``[L, E]`` at the prompt's last token. router: ``[L, E]`` the router's probabilities there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
         hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever
@@ -31,8 +32,7 @@ class State:
 
     prompt: Prompt
     packed: Packed
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    cache: tuple[Kept, ...]
     entry: Tensor
     own: Tensor
     router: Tensor
@@ -43,36 +43,36 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors it holds, which a byte budget counts."""
-        kept = (*self.keys, *self.values, self.entry, self.own, self.router, self.token_scores, self.hidden)
-        return sum(t.nbytes for t in kept if t is not None)
+        kept = (self.entry, self.own, self.router, self.token_scores, self.hidden)
+        return sum(t.nbytes for t in kept if t is not None) + sum(k.nbytes for k in self.cache)
 
 
 def normalised(state: State, tokens: Tensor) -> Tensor:
     """Score of each choice ``[C]``: the sum of its tokens' log-likelihoods ``tokens [M]`` over its length."""
-    lengths = torch.tensor(state.prompt.lengths).to(tokens.device)
-    sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option.to(tokens.device), tokens)
+    lengths = torch.tensor(state.prompt.lengths)
+    sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option, tokens)
     return sums / lengths
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """States side by side: prompts padded on the left, tails on the right.
+    """Tails side by side: ``N`` sequences of B samples, prompts padded on the left, tails on the right.
 
     Attributes:
-        keys, values: per kept decoder layer ``[B, heads, P, dim]``. entry: ``[L, B, S, H]``.
-        positions: ``[B, S]``. mask: ``[B, 1, S, P + S]`` added to attention scores. real: ``[B, S]`` bool, no padding.
-        predicting: ``[U]`` the rows ``b * S + s`` that predict a scored token: only these pass the head.
-        at, target, sample, option: ``[M]`` for each scored token, which of U rows predicts it, the token, and whose.
+        states: the samples. owner: ``[N]`` whose sequence it is. acting: ``[N]`` place of the prompt's last token.
+        tokens, positions: ``[N, S]``. real: ``[N, S]`` bool, no padding.
+        predicting: ``[U]`` the places ``n * S + s`` that predict a scored token: only these pass the head.
+        at, target, sample, option: ``[M]`` for each scored token, which of U predicts it, the token, and whose.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
 
-    What enters the model is on its device; ``real``, ``sample``, ``option`` and ``lengths`` are on the CPU, as scores.
+    All of it is on the CPU; what enters the model goes to its device there.
     """
 
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    entry: Tensor
+    states: tuple[State, ...]
+    owner: Tensor
+    acting: Tensor
+    tokens: Tensor
     positions: Tensor
-    mask: Tensor
     real: Tensor
     predicting: Tensor
     at: Tensor
@@ -80,9 +80,29 @@ class Batch:
     sample: Tensor
     option: Tensor
     lengths: Tensor
+    _entries: dict[int, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return self.positions.shape[0]
+        return len(self.states)
+
+    @property
+    def past(self) -> list[int]:
+        """Tokens before the tail, of each sample."""
+        return [s.packed.past for s in self.states]
+
+    def entry(self, site: int) -> Tensor:
+        """``[N, S, H]`` hidden states that enter MoE layer number ``site``."""
+        width = self.positions.shape[1]
+        if site not in self._entries:
+            self._entries[site] = torch.cat(
+                [pad(s.entry[site], (0, 0, 0, width - s.entry.shape[2])) for s in self.states]
+            )
+        return self._entries[site]
+
+    @cached_property
+    def cache(self) -> list[Kept]:
+        """The samples' caches side by side, one an entry of ``State.cache``; empty if nothing was kept."""
+        return [joined(parts, self.owner) for parts in zip(*(s.cache for s in self.states), strict=True)]
 
     def choice_scores(self, token_scores: Tensor) -> Tensor:
         """Normalised log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
@@ -91,52 +111,33 @@ class Batch:
         return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)
 
 
-def attention_mask(visible: Sequence[Tensor], past: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """``[B, 1, S, P + S]``: every tail row sees its own prompt (padded on the left) and its ancestors in the tail."""
-    width, rows = max(past), max(len(v) for v in visible)
-    seen = torch.zeros(len(visible), rows, width + rows, dtype=torch.bool)
-    for b, (tree, length) in enumerate(zip(visible, past, strict=True)):
-        seen[b, :, width - length : width] = True
-        seen[b, : len(tree), width : width + len(tree)] = tree
-        seen[b, range(len(tree), rows), range(width + len(tree), width + rows)] = True  # padding sees itself: no NaN
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> dict[str, Tensor]:
+    """The index tensors of a batch."""
+    width = max(p.tokens.shape[1] for p in packed)
+    first = [0, *torch.tensor([len(p.tokens) for p in packed]).cumsum(0).tolist()]
+    table = torch.full((len(packed), max(1, *map(len, lengths))), torch.inf)
+    for b, row in enumerate(lengths):
+        table[b, : len(row)] = torch.tensor(row, dtype=torch.float)
+    place = torch.cat(
+        [(first[b] + p.row // p.tokens.shape[1]) * width + p.row % p.tokens.shape[1] for b, p in enumerate(packed)]
+    )
+    predicting, at = place.unique(return_inverse=True)
+    return {
+        "owner": torch.cat([torch.full((len(p.tokens),), b) for b, p in enumerate(packed)]),
+        "acting": torch.cat([torch.full((len(p.tokens),), p.acting) for p in packed]),
+        **{
+            name: torch.cat([pad(getattr(p, name), (0, width - p.tokens.shape[1])) for p in packed])
+            for name in ("tokens", "positions", "real")
+        },
+        "predicting": predicting,
+        "at": at,
+        "target": torch.cat([p.target for p in packed]),
+        "sample": torch.cat([torch.full_like(p.row, b) for b, p in enumerate(packed)]),
+        "option": torch.cat([p.option for p in packed]),
+        "lengths": table,
+    }
 
 
 def collate(states: Sequence[State]) -> Batch:
     """Lay states side by side."""
-    packed = [s.packed for s in states]
-    past = [len(s.prompt.ids) - 1 for s in states]
-    rows = max(len(p.tokens) for p in packed)
-    choices = max(1, *(len(s.prompt.options) for s in states))
-    lengths = torch.full((len(states), choices), torch.inf)
-    for b, state in enumerate(states):
-        lengths[b, : len(state.prompt.lengths)] = torch.tensor(state.prompt.lengths, dtype=torch.float)
-    entry = torch.stack([torch.nn.functional.pad(s.entry, (0, 0, 0, rows - s.entry.shape[1])) for s in states], 1)
-    positions = pad_sequence([p.positions for p in packed], batch_first=True)
-    device = entry.device
-    mask = attention_mask([p.visible for p in packed], past, entry.dtype)
-    real = pad_sequence([torch.ones(len(p.tokens), dtype=torch.bool) for p in packed], batch_first=True)
-    sample = torch.cat([torch.full_like(p.row, b) for b, p in enumerate(packed)])
-    row, target, option = (torch.cat([getattr(p, name) for p in packed]) for name in ("row", "target", "option"))
-    predicting, at = (sample * rows + row).unique(return_inverse=True)
-    return Batch(
-        keys=_stack_left([s.keys for s in states], max(past)),
-        values=_stack_left([s.values for s in states], max(past)),
-        entry=entry,
-        positions=positions.to(device),
-        mask=mask.to(device),
-        real=real,
-        predicting=predicting.to(device),
-        at=at.to(device),
-        target=target.to(device),
-        sample=sample,
-        option=option,
-        lengths=lengths,
-    )
-
-
-def _stack_left(layers: Sequence[tuple[Tensor, ...]], width: int) -> tuple[Tensor, ...]:
-    pad = torch.nn.functional.pad
-    return tuple(
-        torch.stack([pad(t, (0, 0, width - t.shape[1], 0)) for t in tensors]) for tensors in zip(*layers, strict=True)
-    )
+    return Batch(tuple(states), **laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))

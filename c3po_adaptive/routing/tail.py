@@ -8,7 +8,7 @@ values. Masks, rotary positions, the final norm and the head stay the model's ow
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -19,11 +19,13 @@ from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ShapeError
 from ..types import Prompt
+from .caches import Kept, cut, layer_of, passed_by
 from .flops import Flops
 from .intercept import recorded
-from .packing import pack
-from .sites import Site, decoder_layers
-from .states import Batch, State, attention_mask
+from .masks import tree_masks, windows
+from .packing import Layout, Packed, pack
+from .sites import Site, decoder_layers, decoder_of
+from .states import Batch, State, laid_out
 
 
 def cache_argument(model: PreTrainedModel) -> str:
@@ -33,69 +35,74 @@ def cache_argument(model: PreTrainedModel) -> str:
 
 
 @torch.no_grad()
-def prefill(model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Prompt], flops: Flops) -> list[State]:
+def prefill(
+    model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Prompt], flops: Flops, layout: Layout
+) -> list[State]:
     """Run prompts along the model's own pathway and keep what tails start from. The prompts are one batch."""
-    layers, first = decoder_layers(model), sites[0].layer
-    past = [len(p.ids) - 1 for p in prompts]
-    if min(past) < 0:
+    if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
+    packed = [pack(p, layout) for p in prompts]
+    past = [p.past for p in packed]
     if min(past) == 0 < max(past):  # a prompt of one token has no prefix, and no row of a batch may be all padding
         one = [i for i, n in enumerate(past) if n == 0]
         many = [i for i, n in enumerate(past) if n > 0]
-        done = dict(zip(one, prefill(model, sites, [prompts[i] for i in one], flops), strict=True))
-        done |= dict(zip(many, prefill(model, sites, [prompts[i] for i in many], flops), strict=True))
+        done = dict(zip(one, prefill(model, sites, [prompts[i] for i in one], flops, layout), strict=True))
+        done |= dict(zip(many, prefill(model, sites, [prompts[i] for i in many], flops, layout), strict=True))
         return [done[i] for i in range(len(prompts))]
-    packed = [pack(p) for p in prompts]
+    layers = decoder_layers(model)
     cache, prefix = _run_prefix(model, prompts, past)
-    rows = max(len(p.tokens) for p in packed)
-    tokens, positions = torch.zeros(2, len(prompts), rows, dtype=torch.long)
-    for b, p in enumerate(packed):
-        tokens[b, : len(p.tokens)], positions[b, : len(p.tokens)] = p.tokens, p.positions
-    mask = attention_mask([p.visible for p in packed], past, model.dtype)
+    kept = [_kept(cache, b, past[b], sites[0].layer) for b in range(len(prompts))]
+    index = laid_out(packed, [p.lengths for p in prompts])
+    if cache is not None and layout != "tree":
+        cache.reorder_cache(index["owner"].to(model.device))
     with recorded(sites) as recording, _entries([layers[s.layer] for s in sites]) as entries:
-        decoded = model.get_decoder()(
-            input_ids=tokens.to(model.device),
-            attention_mask=mask.to(model.device),
-            position_ids=positions.to(model.device),
-            use_cache=True,
-            **{cache_argument(model): cache},
+        decoded = decoder_of(model)(
+            input_ids=index["tokens"].to(model.device),
+            **_context(model, packed, index, cache),
         )
     last = decoded.last_hidden_state
-    own, router = (t.unflatten(0, (len(prompts), rows))[:, 0] for t in recording.stacked())
-    entry = torch.stack(entries)
+    sequences = torch.tensor([len(p.tokens) for p in packed]).cumsum(0) - torch.tensor([len(p.tokens) for p in packed])
+    acting = sequences * last.shape[1] + torch.tensor([p.acting for p in packed])
+    own, router = (t[acting] for t in recording.stacked())
+    scores = _likelihoods(
+        head(model, last.flatten(0, 1)[index["predicting"].to(last.device)][None])[0], index["at"], index["target"]
+    ).split([len(p.row) for p in packed])
     states = []
     for b, (prompt, p) in enumerate(zip(prompts, packed, strict=True)):
-        predicting, at = p.row.unique(return_inverse=True)
-        logits = head(model, last[b : b + 1, predicting])[0]
-        scores = _likelihoods(logits, at.to(model.device), p.target.to(model.device))
+        mine = slice(int(sequences[b]), int(sequences[b]) + len(p.tokens))
+        width = p.tokens.shape[1]
+        hidden = None
+        if not prompt.options:
+            hidden = torch.cat([prefix[b, prefix.shape[1] - past[b] :], last[mine][0, :width]])
         states.append(
             State(
                 prompt,
                 p,
-                *_prefix_of(cache, b, past[b], max(past), first, len(layers)),
-                entry[:, b, : len(p.tokens)].clone(),
+                kept[b],
+                torch.stack([e[mine, :width] for e in entries]),
                 own[b].clone(),
                 router[b].clone(),
-                scores,
-                None if prompt.options else torch.cat([prefix[b, max(past) - past[b] :], last[b, :1]]),
-                flops.prefill(past[b], len(p.tokens), len(predicting)),
+                scores[b],
+                hidden,
+                flops.prefill(p),
             )
         )
     return states
 
 
-def _run_prefix(model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int]) -> tuple[DynamicCache, Tensor]:
-    """The cache and the final hidden states ``[B, P, H]`` of all prompt tokens but the last, padded on the left."""
+def _run_prefix(
+    model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int]
+) -> tuple[DynamicCache | None, Tensor]:
+    """The cache and the final hidden states ``[B, P, H]`` of what comes before the tail, padded on the left."""
     width = max(past)
-    cache = DynamicCache(config=model.config)
     if width == 0:
-        return cache, torch.empty(len(prompts), 0, model.config.get_text_config().hidden_size).to(
-            model.device, model.dtype
-        )
+        size = (len(prompts), 0, model.config.get_text_config().hidden_size)
+        return None, torch.empty(size).to(model.device, model.dtype)
+    cache = DynamicCache(config=model.config)
     tokens, seen = torch.zeros(2, len(prompts), width, dtype=torch.long)
     for b, prompt in enumerate(prompts):
-        tokens[b, width - past[b] :], seen[b, width - past[b] :] = torch.tensor(prompt.ids[:-1]), 1
-    output = model.get_decoder()(
+        tokens[b, width - past[b] :], seen[b, width - past[b] :] = torch.tensor(prompt.ids[: past[b]]), 1
+    output = decoder_of(model)(
         input_ids=tokens.to(model.device),
         attention_mask=seen.to(model.device),
         position_ids=(seen.cumsum(1) - 1).clamp_min(0).to(model.device),
@@ -105,12 +112,24 @@ def _run_prefix(model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequenc
     return cache, output.last_hidden_state
 
 
-def _prefix_of(
-    cache: DynamicCache, b: int, length: int, width: int, first: int, n_layers: int
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    kept: list[Any] = [cache.layers[i] for i in range(first, n_layers)]
-    span = slice(width - length, width)  # without padding on the left, and without the tail that ran on top
-    return tuple(c.keys[b, :, span].clone() for c in kept), tuple(c.values[b, :, span].clone() for c in kept)
+def _kept(cache: DynamicCache | None, b: int, length: int, first: int) -> tuple[Kept, ...]:
+    return () if cache is None else tuple(cut(layer, b, length) for layer in cache.layers[first:])
+
+
+def _context(
+    model: PreTrainedModel, packed: Sequence[Packed], index: Mapping[str, Tensor], cache: DynamicCache | None
+) -> dict[str, Any]:
+    """What a tail is called with beside its tokens: mask, positions and cache."""
+    mask: Any
+    if packed[0].visible is not None:
+        mask = tree_masks(packed, windows(model), model.dtype)
+    else:
+        width = max(p.past for p in packed)
+        before = torch.stack([torch.arange(width) >= width - p.past for p in packed])[index["owner"]]
+        mask = torch.cat([before, index["real"]], 1).long()
+    mask = {k: v.to(model.device) for k, v in mask.items()} if isinstance(mask, dict) else mask.to(model.device)
+    context = {"attention_mask": mask, "position_ids": index["positions"].to(model.device)}
+    return context | ({"use_cache": False} if cache is None else {"use_cache": True, cache_argument(model): cache})
 
 
 @contextmanager
@@ -162,46 +181,42 @@ def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[N
 
 def tail_scores(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
     """Log-likelihoods ``[M]`` of the batch's scored tokens; see ``tail_hidden``."""
-    hidden = tail_hidden(model, sites, batch, start).flatten(0, 1)[batch.predicting]
-    return _likelihoods(head(model, hidden[None])[0], batch.at, batch.target)
+    hidden = tail_hidden(model, sites, batch, start).flatten(0, 1)
+    return _likelihoods(head(model, hidden[batch.predicting.to(hidden.device)][None])[0], batch.at, batch.target)
 
 
 def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
-    """Final hidden states ``[B, S, H]`` of the batch's tails, recomputed from MoE layer number ``start`` (0 … L-1) on.
+    """Final hidden states ``[N, S, H]`` of the batch's tails, recomputed from MoE layer number ``start`` (0 … L-1) on.
 
     Routing is the model's own; call inside ``intercepted`` to change it.
     """
-    layers, first = decoder_layers(model), sites[0].layer
-    at = sites[start].layer
-    entering = batch.entry[start]
-    with _from_layer(layers, at, entering):
-        output = model.get_decoder()(
+    entering, at = batch.entry(start), sites[start].layer
+    with _from_layer(decoder_layers(model), at, entering):
+        output = decoder_of(model)(
             inputs_embeds=entering,
-            attention_mask=batch.mask,
-            position_ids=batch.positions,
-            use_cache=batch.keys[0].shape[2] > 0,
-            **{cache_argument(model): _cache(model, batch, at - first, first, len(layers))},
+            **_context(model, [s.packed for s in batch.states], vars(batch), _cache(model, batch, at, sites[0].layer)),
         )
     hidden: Tensor = output.last_hidden_state
     return hidden
 
 
-def _cache(model: PreTrainedModel, batch: Batch, skip: int, first: int, n_layers: int) -> DynamicCache | None:
-    """A cache over the stored prompts; updating it rebinds its tensors, so the stored ones never grow."""
-    if batch.keys[0].shape[2] == 0:
+def _cache(model: PreTrainedModel, batch: Batch, start: int, first: int) -> DynamicCache | None:
+    """A cache over the samples' prompts that the model may use up."""
+    if not batch.cache:
         return None
-    cache = DynamicCache(config=model.config)
-    for i in range(n_layers):
-        kept = max(i - first, skip)  # skipped layers never read theirs, but the length is asked of the first one
-        layer: Any = cache.layers[i]
-        layer.lazy_initialization(batch.keys[kept], batch.values[kept])
-        layer.keys, layer.values = batch.keys[kept], batch.values[kept]
+    width, cache = max(batch.past), DynamicCache(config=model.config)
+    for i, layer in enumerate(cache.layers):
+        cache.layers[i] = (
+            layer_of(batch.cache[i - first], width)
+            if i >= start
+            else passed_by(layer, batch.entry(0)[:, :1, :1], width)
+        )
     return cache
 
 
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits ``[B, T, V]`` of final hidden states ``[B, T, H]``, by the model's own head, scaling and capping."""
-    with _forward_as(model.get_decoder(), lambda *args, **kwargs: MoeModelOutputWithPast(last_hidden_state=hidden)):
+    with _forward_as(decoder_of(model), lambda *args, **kwargs: MoeModelOutputWithPast(last_hidden_state=hidden)):
         logits: Tensor = model(inputs_embeds=hidden).logits
     return logits
 
@@ -209,4 +224,5 @@ def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 def _likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
     """Log-likelihood ``[M]`` of ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``: float32, on the CPU."""
     logits = logits.float()
+    at, target = at.to(logits.device), target.to(logits.device)
     return (logits[at, target] - logits.logsumexp(-1)[at]).cpu()

@@ -1,0 +1,107 @@
+"""What a sample's prompt leaves behind in a model's cache: cut out of a batch, kept, and laid side by side again.
+
+A cache layer holds tensors that grow with the sequence (keys, values, an indexer's keys) and, in recurrent or
+convolutional layers, states that are overwritten. The first are padded on the left like the prompts; the second are
+copied each time they are used, for a model updates them in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SEQUENCE_AXIS = {"keys": -2, "values": -2, "indexer_keys": 0}
+"""Where a sample's tensor grows with the sequence (after its batch axis is gone); any other is a state."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """One cache layer of one sample.
+
+    Attributes:
+        shell: the layer without its tensors: its class and flags.
+        tensors: by attribute, or by ``(attribute, key)`` where a layer keeps a dict of them; no batch axis.
+    """
+
+    shell: Any
+    tensors: dict[str | tuple[str, int], Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in self.tensors.values())
+
+
+def cut(layer: Any, b: int, length: int) -> Kept:
+    """Sample b of a cache layer over left-padded prompts, of which it has ``length`` tokens."""
+    shell, tensors = copy.copy(layer), {}
+    for name, value in vars(layer).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, Tensor):
+            tensors[name] = _without_padding(name, value[b], length)
+            setattr(shell, name, None)
+        elif isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
+            tensors |= {(name, k): v[b].clone() for k, v in value.items() if isinstance(v, Tensor)}
+            setattr(shell, name, dict.fromkeys(value))
+    return Kept(shell, tensors)
+
+
+def _without_padding(name: str, tensor: Tensor, length: int) -> Tensor:
+    axis = SEQUENCE_AXIS.get(name)
+    if axis is None:
+        return tensor.clone()
+    kept = min(length, tensor.shape[axis])  # a sliding window keeps its last tokens only
+    return tensor.narrow(axis, tensor.shape[axis] - kept, kept).clone()
+
+
+def joined(parts: Sequence[Kept], owner: Tensor) -> Kept:
+    """Samples side by side ``[N, …]``, prompts padded on the left; ``owner [N]`` names whose cache each sequence has."""
+    tensors = {
+        key: torch.stack(_padded(key if isinstance(key, str) else key[0], [p.tensors[key] for p in parts]))
+        for key in parts[0].tensors
+    }
+    return Kept(parts[0].shell, {k: t if len(t) == len(owner) else t[owner.to(t.device)] for k, t in tensors.items()})
+
+
+def layer_of(kept: Kept, width: int) -> Any:
+    """A cache layer that a model may use up: over joined samples whose longest prompt has ``width`` tokens.
+
+    Updating it rebinds what grows, so that is shared; states are overwritten in place, so they are copied.
+    """
+    layer = copy.copy(kept.shell)
+    for key, tensor in kept.tensors.items():
+        if isinstance(key, str):
+            setattr(layer, key, tensor if key in SEQUENCE_AXIS else tensor.clone())
+        else:
+            setattr(layer, key[0], {**getattr(layer, key[0]), key[1]: tensor.clone()})
+    for name, value in vars(layer).items():  # flags that a model sets per state must not be shared either
+        if isinstance(value, dict):
+            setattr(layer, name, dict(value))
+    if hasattr(layer, "cumulative_length"):
+        layer.cumulative_length = width
+    return layer
+
+
+def _padded(name: str, tensors: list[Tensor]) -> list[Tensor]:
+    axis = SEQUENCE_AXIS.get(name)
+    if axis is None:
+        return tensors
+    width = max(t.shape[axis] for t in tensors)
+    after = -axis - 1 if axis < 0 else tensors[0].ndim - 1 - axis  # axes behind the one that is padded
+    return [torch.nn.functional.pad(t, (0, 0) * after + (width - t.shape[axis], 0)) for t in tensors]
+
+
+def passed_by(layer: Any, like: Tensor, width: int) -> Any:
+    """Tell a fresh layer how long the prompts are, and no more: for decoder layers that are not run."""
+    if hasattr(layer, "update") and hasattr(layer, "lazy_initialization") and hasattr(layer, "keys"):
+        blank = like.new_zeros(len(like), 1, width, 1)
+        layer.lazy_initialization(blank, blank)
+        layer.keys = layer.values = blank
+    if hasattr(layer, "cumulative_length"):
+        layer.cumulative_length = width
+    return layer
