@@ -60,7 +60,7 @@ def _without_padding(name: str, tensor: Tensor, length: int) -> Tensor:
 
 
 def joined(parts: Sequence[Kept], owner: Tensor) -> Kept:
-    """Samples side by side ``[N, …]``, prompts padded on the left; ``owner [N]`` names whose cache each sequence has."""
+    """Samples side by side ``[N, …]``, prompts padded on the left; ``owner [N]`` names whose cache a sequence has."""
     tensors = {
         key: torch.stack(_padded(key if isinstance(key, str) else key[0], [p.tensors[key] for p in parts]))
         for key in parts[0].tensors
@@ -96,12 +96,12 @@ def _padded(name: str, tensors: list[Tensor]) -> list[Tensor]:
     return [torch.nn.functional.pad(t, (0, 0) * after + (width - t.shape[axis], 0)) for t in tensors]
 
 
-def passed_by(layer: Any, like: Tensor, width: int) -> Any:
+def passed_by(layer: Any, like: Kept, width: int) -> Any:
     """Tell a fresh layer how long the prompts are, and no more: for decoder layers that are not run."""
-    if hasattr(layer, "update") and hasattr(layer, "lazy_initialization") and hasattr(layer, "keys"):
-        blank = like.new_zeros(len(like), 1, width, 1)
-        layer.lazy_initialization(blank, blank)
-        layer.keys = layer.values = blank
+    if hasattr(layer, "keys"):
+        some = next(iter(like.tensors.values()))
+        layer.keys = layer.values = some.new_zeros(len(some), 1, width, 1)
+        layer.is_initialized = True
     if hasattr(layer, "cumulative_length"):
         layer.cumulative_length = width
     return layer

@@ -24,8 +24,11 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from ..types import Prompt
 
 Layout = Literal["tree", "rows", "whole"]
+PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
 NO_TREES: dict[str, str] = {}
 """Families whose attention takes no ready mask, with the reason."""
+NO_CACHE = {"minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)"}
+"""Families whose prompts cannot be kept, with the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,10 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
     Layers that carry a state along the sequence (recurrent, convolutional, or with a cache of their own kind) know no
     trees, and few of them can go on from a state by more than one token.
     """
-    plain = all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=model.config).layers
-    )
-    if plain and model.config.model_type not in NO_TREES:
+    family = model.config.get_text_config().model_type
+    if family in NO_CACHE:
+        return "whole"
+    if family not in NO_TREES and all(type(x) in PLAIN for x in DynamicCache(config=model.config).layers):
         return "tree"
     return "rows" if all(len(option) == 1 for option in prompt.options) else "whole"
 

@@ -104,14 +104,19 @@ class TailScores:
 
     def _alike(self) -> Iterator[list[int]]:
         size = {i: self.tails[i].packed.tokens.shape[1] for i in self._first}
-        group: list[int] = []
-        for i in sorted(size, key=size.__getitem__):
-            if group and size[i] > PADDING * size[group[0]]:
-                yield group
-                group = []
-            group.append(i)
-        if group:
+        for kind in {self._kind(i) for i in size}:
+            group: list[int] = []
+            for i in sorted((i for i in size if self._kind(i) == kind), key=size.__getitem__):
+                if group and size[i] > PADDING * size[group[0]]:
+                    yield group
+                    group = []
+                group.append(i)
             yield group
+
+    def _kind(self, i: int) -> tuple[bool, bool]:
+        """Tails of one group have the same layout, and something in their cache or nothing."""
+        packed = self.tails[i].packed
+        return packed.visible is None, packed.past == 0
 
 
 @dataclass(eq=False)

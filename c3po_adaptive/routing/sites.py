@@ -25,6 +25,8 @@ ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the ex
     "Llama4Router": DenseScores(),  # transformers: models/llama4/modeling_llama4.py
     "JetMoeTopKGating": SortedGates(),  # transformers: models/jetmoe/modeling_jetmoe.py
 }
+NO_ENTRY = {"deepseek_v4": "its hash routers read token ids (transformers: models/deepseek_v4/modeling_deepseek_v4.py)"}
+"""Families whose decoder layers need more than hidden states, though they return nothing else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,7 @@ class Site:
         layer: decoder layer index. experts, router: its modules. style: how routing reaches the experts.
         n_experts: E, how many the router chooses among. top_k: how many a token uses.
         logits: place of the router's scores ``[R, E]`` among its outputs.
+        entered: whether hidden states are all that enters the decoder layer, so that a tail may begin there.
     """
 
     layer: int
@@ -44,23 +47,30 @@ class Site:
     n_experts: int
     top_k: int
     logits: int = 0
+    entered: bool = True
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers, in order: as many as its configuration says."""
-    decoder, count = decoder_of(model), model.config.get_text_config().num_hidden_layers
-    lists = [child for child in decoder.children() if isinstance(child, nn.ModuleList) and len(child) == count]
-    if not lists:
-        raise ModelError(
-            f"Expected {type(model).__name__} to have {count} decoder layers, found none; use a causal language model."
-        )
-    return lists[0]
+    """The decoder's layers, in order: the longest list of modules that it holds."""
+    return max(_lists(decoder_of(model)), key=len)
 
 
 def decoder_of(model: PreTrainedModel) -> nn.Module:
-    """The module that runs the decoder layers, whatever the model calls it."""
-    decoder = model.get_decoder()
-    return decoder if decoder is not model else model.base_model
+    """The module that runs the decoder layers, whatever the model calls it.
+
+    Raises:
+        ModelError: there is none.
+    """
+    for module in model.get_decoder().modules():  # some models name themselves, and hold the decoder
+        if _lists(module):
+            return module
+    raise ModelError(
+        f"Expected {type(model).__name__} to have decoder layers, found none; use a causal language model."
+    )
+
+
+def _lists(module: nn.Module) -> list[nn.ModuleList]:
+    return [child for child in module.children() if isinstance(child, nn.ModuleList)]
 
 
 def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
@@ -132,13 +142,19 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
             hooks.append(router.register_forward_hook(lambda m, a, out, i=i: scores.update({i: out})))
             for hook in hooks:
                 stack.callback(hook.remove)
+        returned: list[Any] = []
+        for layer in decoder_layers(model):
+            stack.callback(layer.register_forward_hook(lambda m, a, out: returned.append(out)).remove)
         try:
             model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)
         except Exception as error:
             raise ModelError(
                 f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}"
             ) from error
-    return [_site(model, parts, place, calls[i], chosen.get(i), scores.get(i)) for i, parts in enumerate(found)]
+    entered = all(isinstance(out, Tensor) for out in returned) and model.config.model_type not in NO_ENTRY
+    return [
+        _site(model, parts, place, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)
+    ]
 
 
 def _site(
@@ -148,6 +164,7 @@ def _site(
     calls: int,
     chosen: tuple[Tensor, Tensor] | None,
     scores: Any,
+    entered: bool,
 ) -> Site:
     where = f"MoE layer {parts[0]} of {type(model).__name__}"
     if chosen is None or scores is None or calls != 1:
@@ -165,7 +182,7 @@ def _site(
             f"{where} gave its experts indices {tuple(index.shape)} and weights {tuple(weights.shape)} for two tokens, "
             f"and router scores {tuple(logits.shape)}: its routing cannot be read."
         )
-    return Site(*parts, n_experts, index.shape[1], place)
+    return Site(*parts, n_experts, index.shape[1], place, entered)
 
 
 def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:

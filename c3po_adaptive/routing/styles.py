@@ -46,8 +46,11 @@ class Fused:
             if change is None or change.rows is None:
                 return None
             hidden, _, weights = args
-            new = type(module).forward(module, hidden[change.rows], change.index, change.weights.to(weights.dtype))
-            return output.index_copy(0, change.rows, new.to(output.dtype))
+            rows = hidden.reshape(-1, hidden.shape[-1])[change.rows]
+            rows = rows if hidden.ndim == 2 else rows[None]  # dbrx flattens inside
+            new = type(module).forward(module, rows, change.index, change.weights.to(weights.dtype))
+            flat = output.reshape(-1, output.shape[-1])
+            return flat.index_copy(0, change.rows, new.reshape(-1, flat.shape[1]).to(flat.dtype)).view_as(output)
 
         return [experts.register_forward_pre_hook(before), experts.register_forward_hook(after)]
 

@@ -51,7 +51,7 @@ def prefill(
         return [done[i] for i in range(len(prompts))]
     layers = decoder_layers(model)
     cache, prefix = _run_prefix(model, prompts, past)
-    kept = [_kept(cache, b, past[b], sites[0].layer) for b in range(len(prompts))]
+    kept = [_kept(cache, b, past[b], first_layer(sites, 0)) for b in range(len(prompts))]
     index = laid_out(packed, [p.lengths for p in prompts])
     if cache is not None and layout != "tree":
         cache.reorder_cache(index["owner"].to(model.device))
@@ -190,14 +190,22 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, sta
 
     Routing is the model's own; call inside ``intercepted`` to change it.
     """
-    entering, at = batch.entry(start), sites[start].layer
-    with _from_layer(decoder_layers(model), at, entering):
-        output = decoder_of(model)(
-            inputs_embeds=entering,
-            **_context(model, [s.packed for s in batch.states], vars(batch), _cache(model, batch, at, sites[0].layer)),
-        )
-    hidden: Tensor = output.last_hidden_state
+    packed = [s.packed for s in batch.states]
+    with ExitStack() as stack:
+        at = first_layer(sites, start)
+        inputs: dict[str, Tensor] = {"input_ids": batch.tokens.to(model.device)}
+        if at > 0:
+            entering = batch.entry(start)
+            stack.enter_context(_from_layer(decoder_layers(model), at, entering))
+            inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
+        cache = _cache(model, batch, at, first_layer(sites, 0))
+        hidden: Tensor = decoder_of(model)(**inputs, **_context(model, packed, vars(batch), cache)).last_hidden_state
     return hidden
+
+
+def first_layer(sites: Sequence[Site], start: int) -> int:
+    """The decoder layer that a tail from MoE layer number ``start`` on begins with."""
+    return sites[start].layer if sites[start].entered else 0
 
 
 def _cache(model: PreTrainedModel, batch: Batch, start: int, first: int) -> DynamicCache | None:
@@ -206,11 +214,8 @@ def _cache(model: PreTrainedModel, batch: Batch, start: int, first: int) -> Dyna
         return None
     width, cache = max(batch.past), DynamicCache(config=model.config)
     for i, layer in enumerate(cache.layers):
-        cache.layers[i] = (
-            layer_of(batch.cache[i - first], width)
-            if i >= start
-            else passed_by(layer, batch.entry(0)[:, :1, :1], width)
-        )
+        kept = batch.cache[max(0, i - first)]
+        cache.layers[i] = layer_of(kept, width) if i >= start else passed_by(layer, kept, width)
     return cache
 
 
