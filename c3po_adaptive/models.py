@@ -73,6 +73,8 @@ def load_moe_model(
         source = str(build())
     else:
         source = ALIASES.get(name, name)
+    from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
+
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
