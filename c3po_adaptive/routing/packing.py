@@ -27,7 +27,10 @@ Layout = Literal["tree", "rows", "whole"]
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
 NO_TREES: dict[str, str] = {}
 """Families whose attention takes no ready mask, with the reason."""
-NO_CACHE = {"minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)"}
+NO_CACHE = {
+    "minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)",
+    "qwen4_exp_text": "keeps windows of token ids beside its states (models/qwen4_exp/modeling_qwen4_exp.py)",
+}
 """Families whose prompts cannot be kept, with the reason."""
 
 

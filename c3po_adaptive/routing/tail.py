@@ -219,9 +219,16 @@ def _cache(model: PreTrainedModel, batch: Batch, start: int, first: int) -> Dyna
     return cache
 
 
+class _Decoded(MoeModelOutputWithPast):
+    """A decoder's output of which only the hidden states are known; a head needs no more."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits ``[B, T, V]`` of final hidden states ``[B, T, H]``, by the model's own head, scaling and capping."""
-    with _forward_as(decoder_of(model), lambda *args, **kwargs: MoeModelOutputWithPast(last_hidden_state=hidden)):
+    with _forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)):
         logits: Tensor = model(inputs_embeds=hidden).logits
     return logits
 

@@ -85,6 +85,8 @@ _OWN: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_hidden_layers": 4},
     "zaya": {"num_experts_per_tok": 1},
     "hunyuan_v1_moe": {"head_dim": 8},
+    "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
+    **dict.fromkeys(("dots3_note", "dots3_note_text"), {**_LATENT, "first_k_dense_replace": 1}),
     **dict.fromkeys(("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text"), {"num_hidden_layers": 4}),
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
     **dict.fromkeys(("gemma4", "gemma4_text"), _GEMMA4),
