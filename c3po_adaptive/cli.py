@@ -267,6 +267,21 @@ def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "aut
         typer.echo("whole, and built with this model, format and embedder")
 
 
+@app.command()
+def models() -> None:
+    """Families of models, and what works for each; an unknown one is found by its structure, or refused with the reason."""
+    from rich.table import Table
+
+    from .families import ABILITIES, families
+
+    table = Table("family", *ABILITIES, "tails", "note")
+    for family, row in families().items():
+        works = ["yes" if row.get(a) is True else "no" for a in ABILITIES]
+        note = next((str(v) for v in row.values() if isinstance(v, str) and v != row.get("layout")), "")
+        table.add_row(family, *works, str(row.get("layout", "")), note)
+    _print(table)
+
+
 @plugins.command("list")
 def plugins_list(plugin: Plugins = None) -> None:
     """Every strategy by role, with where it comes from."""

@@ -25,6 +25,7 @@ ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the ex
     "Llama4Router": DenseScores(),  # transformers: models/llama4/modeling_llama4.py
     "JetMoeTopKGating": SortedGates(),  # transformers: models/jetmoe/modeling_jetmoe.py
 }
+SKIPPING = {"ZayaRouter": "its last choice is no expert, but leaves the token out (models/zaya/modeling_zaya.py)"}
 NO_ENTRY = {"deepseek_v4": "its hash routers read token ids (transformers: models/deepseek_v4/modeling_deepseek_v4.py)"}
 """Families whose decoder layers need more than hidden states, though they return nothing else."""
 
@@ -37,6 +38,7 @@ class Site:
         layer: decoder layer index. experts, router: its modules. style: how routing reaches the experts.
         n_experts: E, how many the router chooses among. top_k: how many a token uses.
         logits: place of the router's scores ``[R, E]`` among its outputs.
+        mixable: how many of the E can be mixed: the first ones. (zaya's router has a last choice that is no expert.)
         entered: whether hidden states are all that enters the decoder layer, so that a tail may begin there.
     """
 
@@ -48,6 +50,10 @@ class Site:
     top_k: int
     logits: int = 0
     entered: bool = True
+
+    @property
+    def mixable(self) -> int:
+        return self.n_experts - (type(self.router).__name__ in SKIPPING)
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:

@@ -1,0 +1,87 @@
+"""Every MoE family of transformers, against the table that the package ships."""
+
+import json
+
+import pytest
+import torch
+from families.checks import PROMPTS, TABLE, checked, model_of, moe_families, moved, naive, tried
+
+from c3po_adaptive.errors import ModelError
+from c3po_adaptive.families import ABILITIES
+from c3po_adaptive.models import load_moe_model
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+
+NAMED = [
+    *("olmoe", "deepseek", "flex_olmo", "mixtral", "qwen2_moe", "qwen3_moe", "qwen3_next", "deepseek_v2", "deepseek_v3"),
+    *("glm4_moe", "gpt_oss", "phimoe", "dbrx", "granitemoe", "jamba", "llama4_text", "ernie4_5_moe", "hunyuan_v1_moe"),
+    *("dots1", "minimax_m2", "lfm2_moe", "jetmoe"),
+]
+KNOWN = json.loads(TABLE.read_text())
+
+
+@pytest.mark.parametrize("family", moe_families())
+def test_the_table_tells_what_works(family):
+    """``python tests/families/checks.py`` writes it anew."""
+    assert family in KNOWN, "a family that the table does not know yet"
+    assert tried(family) == KNOWN[family]
+
+
+def test_most_families_work_and_the_rest_is_explained():
+    working = [f for f, row in KNOWN.items() if all(row.get(a) is True for a in ABILITIES)]
+    assert len(working) >= 50
+    assert set(NAMED) <= set(working)
+    for family in KNOWN.keys() - set(working):
+        reasons = [v for v in KNOWN[family].values() if isinstance(v, str)]
+        assert any(len(reason) > 20 for reason in reasons), family
+
+
+@pytest.mark.parametrize("family", NAMED)
+class TestNamed:
+    def test_from_a_checkpoint_on_disk(self, family, tmp_path):
+        model = load_moe_model(write_tiny_checkpoint(tmp_path, family))
+        for check in checked():
+            check(model)
+
+    def test_in_bfloat16(self, family, tmp_path):
+        model = load_moe_model(write_tiny_checkpoint(tmp_path, family), dtype="bfloat16")
+        states = model.prefill(PROMPTS)
+        own = torch.stack([s.own for s in states])
+        base, other = model.choice_scores(states), model.choice_scores(states, moved(model, own))
+        for a, b in zip(base, other, strict=True):
+            assert a.isfinite().all()
+            assert b.isfinite().all()
+            assert not torch.equal(a, b)
+
+    def test_experts_computed_in_other_ways(self, family):
+        model = model_of(family)
+        scores = []
+        for implementation in ("eager", "batched_mm", "grouped_mm"):
+            model.model.set_experts_implementation(implementation)
+            (state,) = model.prefill(PROMPTS[:1], keep=False)
+            pathway = moved(model, state.own[None])
+            scores.append(model.choice_scores([state], pathway)[0])
+            torch.testing.assert_close(scores[-1], naive(model, state, pathway), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(scores[0], scores[1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(scores[0], scores[2], atol=1e-4, rtol=1e-4)
+
+
+def test_a_dense_model_is_refused(tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer .*c3po models"):
+        load_moe_model(tmp_path)
+
+
+def test_a_layer_that_is_run_twice_is_refused():
+    model = tiny_moe("olmoe")
+    layers = model.model.layers
+    layers[2] = layers[1]
+    with pytest.raises(ModelError, match="routed 2 times in one forward pass, once was expected"):
+        from c3po_adaptive.routing.sites import find_sites
+
+        find_sites(model)
