@@ -16,8 +16,8 @@ from .descent import Descent
 class Oracle(Descent):
     """Descend the loss of the test question's own right answer: what any choice of ω could reach, not a method.
 
-    C3PO (arXiv 2504.07964), oracle: gradient descent on ℓ(f(x, ω), y). Its rate is ten times NGD's: a bound has to go as
-    far as it can, and ten steps of 1e-2 move a weight by half of what a token gives to one of eight experts.
+    C3PO (arXiv 2504.07964), oracle: gradient descent on ℓ(f(x, ω), y). Its rate is ten times NGD's: a bound has to go
+    as far as it can, and ten steps of 1e-2 move a weight by half of what one of eight experts has.
     """
 
     lr: float = 0.1
