@@ -31,6 +31,8 @@ app.add_typer(refset, name="refset")
 app.add_typer(plugins, name="plugins")
 app.add_typer(study, name="study")
 
+DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
+
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
 Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -103,7 +105,10 @@ def _print_rows(summary: dict[str, Any]) -> None:
 @app.command()
 def demo(
     out: Out = Path("runs/demo"),
-    limit: Annotated[int | None, typer.Option(min=1, help="So many test questions, spread over the kinds.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"So many, spread over the kinds; {DEMO_LIMIT} of the demo's own."),
+    ] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option("--arm", help="Only these arms (or optimizers) beside the base; repeatable."),
@@ -122,9 +127,9 @@ def demo(
 
         registry = _registry(plugin)
         names = list(DEMO_ARMS) if not arm else list(dict.fromkeys(["base", *arm]))
-        data: dict[str, Any] = {"name": "demo", "questions": "demo", "split": "test", "limit": limit}
+        data: dict[str, Any] = {"name": "demo", "questions": "demo", "split": "test", "limit": limit or DEMO_LIMIT}
         if questions is not None:
-            data |= {"name": questions.stem, "questions": str(questions), "split": None}
+            data |= {"name": questions.stem, "questions": str(questions), "split": None, "limit": limit}
         data |= (
             {"references": [str(r) for r in references]}
             if references

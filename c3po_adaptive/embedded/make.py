@@ -177,8 +177,12 @@ def measure(
     from .measure import figures
 
     dense, tokenizer = dense_model()
-    found = figures(dense, tokenizer, questions or [], limit)
-    write_whole(TENSORS.with_name("figures.json"), json.dumps(found, indent=1) + "\n")
+    kept, found = TENSORS.with_name("figures.json"), {"tensors": sha256(TENSORS)}
+    if kept.is_file() and (known := json.loads(kept.read_text())).get("tensors") == found["tensors"]:
+        found = known  # interrupted; parts that are there are not measured again
+    for more in figures(dense, tokenizer, questions or [], limit, found):
+        found = more
+        write_whole(kept, json.dumps(found, indent=1) + "\n")
     rows = {"documentation": documentation, "generated": generated}
     logs = (_jsonl(TENSORS.with_name(name)) for name in ("sweep.jsonl", "log.jsonl"))
     text = card(found, read_tensors(TENSORS)[1], rows, *logs)

@@ -44,6 +44,7 @@ def render(
         headline=headline(summary),
         sentences=sentences(summary),
         tables=_tables(summary),
+        controlled=any(c["b"] == summary["control"] for c in summary["comparisons"]),
         figures=_figures(summary, records),
         made=_made(summary),
         data=_payload(summary, records, questions or {}, references or {}),

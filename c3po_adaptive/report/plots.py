@@ -114,7 +114,7 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
         figure, every = _figure(0.5 + 0.6 * len(shares), len(shares))
         for axes, (arm, share) in zip(every, shares.items(), strict=True):
             axes.bar(list(share), list(share.values()), color=COLOURS[roles[arm]], width=0.75)
-            axes.set_ylim(0, 100)
+            axes.set_ylim(0, 140)  # the arm's name stands above full bars
             axes.set_yticks([0, 100], ["0", "100 %"], size=7)
             axes.set_title(arm, loc="left", size=9, pad=2)
         every[-1].set_xlabel("decoder layer")

@@ -42,8 +42,8 @@ def model(folder):
 
 
 def test_has_the_shape_of_the_papers_models(model):
-    assert len(model.sites) == 14
-    assert model.layers == tuple(range(14, 28))
+    assert len(model.sites) == 12
+    assert model.layers == tuple(range(16, 28))
     assert {(site.n_experts, site.top_k) for site in model.sites} == {(64, 8)}
     assert model.model.config.model_type == "qwen2_moe"
 
