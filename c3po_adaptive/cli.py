@@ -274,7 +274,7 @@ def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "aut
 
 @app.command()
 def models() -> None:
-    """Families of models, and what works for each; an unknown one is found by its structure, or refused with the reason."""
+    """Families of models, and what works for each; others are found by structure, or refused with the reason."""
     from rich.table import Table
 
     from .families import ABILITIES, families

@@ -20,6 +20,7 @@ ORDER = [
     ["types"],
     ["routing"],
     ["tasks", "embedded"],
+    ["deepseek", "families"],
     ["models"],
     ["problem", "losses"],
     ["kernels.base", "retrievers.base", "optimizers.base", "selectors.base"],

@@ -29,7 +29,7 @@ def tree_masks(
 ) -> Tensor | dict[str, Tensor]:
     """For each kind of layer ``[B, 1, S, P + S]``, added to attention scores."""
     masks = {kind: _mask(packed, window, dtype, chunked=kind == "chunked_attention") for kind, window in kinds.items()}
-    return masks[""] if "" in masks else masks
+    return masks.get("", masks)
 
 
 def _mask(packed: Sequence[Packed], window: int | None, dtype: torch.dtype, *, chunked: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tiny mixture-of-experts models of any family and their tokenizer, built from configurations: nothing is downloaded."""
+"""Tiny mixture-of-experts models of any family and their tokenizer, built from configurations."""
 
 from __future__ import annotations
 
@@ -55,13 +55,24 @@ _SMALL: dict[str, Any] = {
 _HYBRID = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
 _LATENT = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
 _QWEN4 = {
-    **{"num_hidden_layers": 4, "ple_embed_dim": 8, "ngram_vocab_size_base": 64, "hc_lowrank": 8},
-    **{"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 64},
+    "num_hidden_layers": 4,
+    "ple_embed_dim": 8,
+    "ngram_vocab_size_base": 64,
+    "hc_lowrank": 8,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 64,
     "indexer_compress_ratio": 4,
 }
 _GEMMA4 = {
-    **{"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 16},
-    **{"vocab_size_per_layer_input": 128, "hidden_size_per_layer_input": 8, "global_head_dim": 8},
+    "enable_moe_block": True,
+    "num_experts": 8,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 16,
+    "vocab_size_per_layer_input": 128,
+    "hidden_size_per_layer_input": 8,
+    "global_head_dim": 8,
 }
 _OWN: dict[str, dict[str, Any]] = {
     "qwen2_moe": {"intermediate_size": 64, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
@@ -86,12 +97,14 @@ _OWN: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
     "hunyuan_v1_moe": {"head_dim": 8},
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
-    **dict.fromkeys(("dots3_note", "dots3_note_text"), {**_LATENT, "first_k_dense_replace": 1}),
-    **dict.fromkeys(("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text"), {"num_hidden_layers": 4}),
+    **{key: {**_LATENT, "first_k_dense_replace": 1} for key in ("dots3_note", "dots3_note_text")},
+    **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
     **dict.fromkeys(("gemma4", "gemma4_text"), _GEMMA4),
     "dbrx": {
-        **{"d_model": 32, "n_heads": 4, "n_layers": 3},
+        "d_model": 32,
+        "n_heads": 4,
+        "n_layers": 3,
         "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 32, "hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2},
     },

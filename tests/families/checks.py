@@ -1,4 +1,4 @@
-"""What works for a family of MoE models, tried on a tiny random one: ``python tests/families/checks.py`` writes the table.
+"""What works for a family of MoE models, tried on a tiny random one; run as a script, it writes the table.
 
 Every check is against plain full forward passes of the transformers model, without cache, packing or batches.
 """

@@ -9,10 +9,21 @@ from families.checks import PROMPTS, TABLE, checked, model_of, moe_families, mov
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.families import ABILITIES
 from c3po_adaptive.models import load_moe_model
+from c3po_adaptive.routing.sites import find_sites
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
 NAMED = [
-    *("olmoe", "deepseek", "flex_olmo", "mixtral", "qwen2_moe", "qwen3_moe", "qwen3_next", "deepseek_v2", "deepseek_v3"),
+    *(
+        "olmoe",
+        "deepseek",
+        "flex_olmo",
+        "mixtral",
+        "qwen2_moe",
+        "qwen3_moe",
+        "qwen3_next",
+        "deepseek_v2",
+        "deepseek_v3",
+    ),
     *("glm4_moe", "gpt_oss", "phimoe", "dbrx", "granitemoe", "jamba", "llama4_text", "ernie4_5_moe", "hunyuan_v1_moe"),
     *("dots1", "minimax_m2", "lfm2_moe", "jetmoe"),
 ]
@@ -73,7 +84,7 @@ def test_a_dense_model_is_refused(tmp_path):
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer .*c3po models"):
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM has no MoE layer .*c3po models"):
         load_moe_model(tmp_path)
 
 
@@ -82,6 +93,4 @@ def test_a_layer_that_is_run_twice_is_refused():
     layers = model.model.layers
     layers[2] = layers[1]
     with pytest.raises(ModelError, match="routed 2 times in one forward pass, once was expected"):
-        from c3po_adaptive.routing.sites import find_sites
-
         find_sites(model)
