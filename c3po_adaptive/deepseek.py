@@ -7,7 +7,7 @@ without a gate. This module adds the configuration's old names and the head. Imp
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
@@ -40,20 +40,20 @@ class DeepseekConfig(DeepseekOcr2TextConfig):
             "sparse" if i >= self.first_k_dense_replace and i % self.moe_layer_freq == 0 else "dense"
             for i in range(self.num_hidden_layers)
         ]
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 class DeepseekForCausalLM(DeepseekOcr2TextPreTrainedModel, GenerationMixin):
     """The decoder with its language-model head."""
 
     config_class = DeepseekConfig
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys: dict[str, str] = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 (as its base)
 
     def __init__(self, config: DeepseekConfig) -> None:
         super().__init__(config)
         self.model = DeepseekOcr2TextModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,

@@ -87,15 +87,21 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
     layers = decoder_layers(model)
     experts = {id(p) for s in sites for p in s.experts.parameters()}
     per_expert = {s.layer: sum(p[0].numel() for p in s.experts.parameters() if p.ndim == 3) for s in sites}
-    config = model.config.get_text_config()
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Linear)
     return Flops(
         tuple(sum(p.numel() for p in layer.parameters() if p.ndim == 2 and id(p) not in experts) for layer in layers),
         tuple(per_expert.get(i, 0) for i in range(len(layers))),
-        config.num_attention_heads * head_dim,
+        _attention_width(model, layers),
         head.weight.numel(),
         sites[0].top_k,
         tuple(s.layer for s in sites),
     )
+
+
+def _attention_width(model: PreTrainedModel, layers: nn.ModuleList) -> int:
+    """Query heads times head dimension: what enters an attention's output projection."""
+    for name, module in layers.named_modules():
+        if isinstance(module, nn.Linear) and name.endswith("o_proj"):
+            return module.in_features
+    return int(model.config.get_text_config().hidden_size)

@@ -67,7 +67,8 @@ def decoder_of(model: PreTrainedModel) -> nn.Module:
     Raises:
         ModelError: there is none.
     """
-    for module in model.get_decoder().modules():  # some models name themselves, and hold the decoder
+    decoder: nn.Module = model.get_decoder()
+    for module in decoder.modules():  # some models name themselves, and hold the decoder
         if _lists(module):
             return module
     raise ModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,4 +141,5 @@ def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> di
 
 def collate(states: Sequence[State]) -> Batch:
     """Lay states side by side."""
-    return Batch(tuple(states), **laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))
+    index: dict[str, Any] = dict(laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))
+    return Batch(tuple(states), **index)

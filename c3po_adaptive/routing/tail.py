@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ def prefill(
     kept = [_kept(cache, b, past[b], first_layer(sites, 0)) for b in range(len(prompts))]
     index = laid_out(packed, [p.lengths for p in prompts])
     if cache is not None and layout != "tree":
-        cache.reorder_cache(index["owner"].to(model.device))
+        cache.reorder_cache(cast(Any, index["owner"].to(model.device)))
     with recorded(sites) as recording, _entries([layers[s.layer] for s in sites]) as entries:
         decoded = decoder_of(model)(
             input_ids=index["tokens"].to(model.device),
