@@ -4,8 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from c3po_adaptive import default_registry
 
 ROOT = Path(__file__).parents[1]
@@ -49,18 +47,9 @@ def test_results_are_those_of_the_committed_summaries():
         assert f"| `{arm}` | {' | '.join(cells)} | {row['cost']['total']:.1f} |" in README
 
 
-def test_the_first_snippet_runs(tmp_path, monkeypatch):
-    from c3po_adaptive.embedded.builder import fetch
-    from c3po_adaptive.errors import ArtifactError
-    from c3po_adaptive.paths import cache_folder
+def test_the_first_snippet_runs(dense_weights, tmp_path, monkeypatch):
     from c3po_adaptive.tasks.loaders import demo_questions
 
-    try:
-        fetch(cache_folder())
-    except ArtifactError as error:
-        if "by hand" not in str(error):  # a file that is there, but is not what it should be
-            raise
-        pytest.skip(f"the dense weights cannot be had: {error}")
     monkeypatch.chdir(tmp_path)
     rows = [
         {"id": q.id, "task": q.task, "question": q.question, "choices": list(q.choices), "answer": q.answer}

@@ -10,8 +10,6 @@ import torch
 
 from c3po_adaptive import Optimizer, load_moe_model
 from c3po_adaptive.embedded import builder
-from c3po_adaptive.errors import ArtifactError
-from c3po_adaptive.paths import cache_folder
 from c3po_adaptive.tasks import demo_questions
 
 TEXT = "The capital of France is"
@@ -26,13 +24,7 @@ EASY = {
 
 
 @pytest.fixture(scope="module")
-def folder():
-    try:
-        builder.fetch(cache_folder())
-    except ArtifactError as error:
-        if "by hand" not in str(error):  # a file that is there, but is not what it should be
-            raise
-        pytest.skip(f"the dense weights cannot be had: {error}")
+def folder(dense_weights):
     return builder.build()
 
 
