@@ -55,6 +55,10 @@ class DeepseekForCausalLM(DeepseekOcr2TextPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True  # transformers looks for a decorator in this file; it is in that of the decoder
+
     def forward(
         self,
         input_ids: Tensor | None = None,

@@ -98,7 +98,9 @@ def is_for_type_checkers(node):
 
 
 def test_imports_are_read():
-    assert imports("routing.intercept") == {"errors", "routing.mixing", "routing.sites"}
+    assert imports("routing.intercept") == {
+        *("errors", "routing.change", "routing.mixing", "routing.sites", "routing.styles")
+    }
     assert imports("kernels.gaussian") >= {"kernels.base"}
     assert "embedded.builder" in imports("models")
     assert "embedded.builder" not in imports("models", only_at_import=True)

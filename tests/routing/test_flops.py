@@ -36,7 +36,7 @@ def model(request):
 
 @pytest.mark.parametrize("prompt", PROMPTS[:2], ids=lambda p: f"{len(p.ids)} tokens")
 def test_prefill(model, prompt):
-    total, (state,) = counted(lambda: prefill(model.model, model.sites, [prompt], model.flops))
+    total, (state,) = counted(lambda: prefill(model.model, model.sites, [prompt], model.flops, "tree"))
     assert state.flops == pytest.approx(total, rel=0.05)
 
 

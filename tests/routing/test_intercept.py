@@ -10,7 +10,7 @@ from c3po_adaptive.models import RoutedModel
 from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted, recorded
 from c3po_adaptive.routing.rules import PathwayRule
-from c3po_adaptive.routing.sites import find_sites, router_logits
+from c3po_adaptive.routing.sites import find_sites
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 TEXT = "Which object can float on water?"
@@ -261,6 +261,15 @@ class TestRefusing:
             find_sites(model)
 
     def test_router_of_another_width(self):
-        assert torch.equal(router_logits((torch.ones(2, 8), torch.zeros(2, 2)), 8), torch.ones(2, 8))
-        with pytest.raises(ModelError, match=r"8 columns, got shapes \[\(2, 4\)\]"):
-            router_logits(torch.ones(2, 4), 8)
+        model = tiny_moe("olmoe")
+        gate = model.model.layers[1].mlp.gate
+        gate.register_forward_hook(lambda module, args, output: (output[0][:, :1], *output[1:]))
+        with pytest.raises(ModelError, match=r"MoE layer 1 of OlmoeForCausalLM gave .* scores \(2, 1\): its routing"):
+            find_sites(model)
+
+    def test_model_that_cannot_run(self):
+        model = tiny_moe("olmoe")
+        del model.model.layers[2].mlp.gate.weight
+        with pytest.raises(ModelError, match=r"OlmoeForCausalLM cannot run two tokens: AttributeError: .*weight"):
+            find_sites(model)
+        assert_pristine(model)

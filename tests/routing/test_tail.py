@@ -54,28 +54,32 @@ class TestPrefill:
                 torch.testing.assert_close(scores, choice_scores(model.model, prompt), atol=1e-5, rtol=0)
 
     def test_batch_equals_one_by_one(self, model):
-        together = prefill(model.model, model.sites, prompts(model), model.flops)
+        together = prefill(model.model, model.sites, prompts(model), model.flops, "tree")
         for prompt, state in zip(prompts(model), together, strict=True):
-            (alone,) = prefill(model.model, model.sites, [prompt], model.flops)
+            (alone,) = prefill(model.model, model.sites, [prompt], model.flops, "tree")
             assert state.prompt == prompt
             assert state.flops == alone.flops
-            for name in ("entry", "own", "router", "token_scores", "keys", "values", "hidden"):
+            for name in ("entry", "own", "router", "token_scores", "hidden"):
                 torch.testing.assert_close(getattr(state, name), getattr(alone, name), atol=1e-5, rtol=0)
+            for kept, other in zip(state.cache, alone.cache, strict=True):
+                assert kept.tensors.keys() == other.tensors.keys() == {"keys", "values"}
+                for name, tensor in kept.tensors.items():
+                    torch.testing.assert_close(tensor, other.tensors[name], atol=1e-5, rtol=0)
 
     def test_first_dense_layers_keep_no_keys(self):
         model = routed_model("qwen2_moe", mlp_only_layers=[0])
-        (state,) = prefill(model.model, model.sites, [model.encode(QUESTIONS[0])], model.flops)
-        assert len(state.keys) == len(state.values) == len(state.entry) == 2
+        (state,) = model.prefill([model.encode(QUESTIONS[0])])
+        assert len(state.cache) == len(state.entry) == 2
 
     def test_empty_prompt_is_refused(self, model):
         with pytest.raises(ShapeError, match="at least one token"):
-            prefill(model.model, model.sites, [Prompt(())], model.flops)
+            prefill(model.model, model.sites, [Prompt(())], model.flops, "tree")
 
 
 class TestTail:
     @pytest.mark.parametrize("start", [0, 1, 2])
     def test_from_any_layer_own_routing_is_the_prefill(self, model, start):
-        states = model.prefill(prompts(model))
+        states = model.prefill(prompts(model)[:3])
         batch = collate(states)
         with torch.no_grad():
             scores = tail_scores(model.model, model.sites, batch, start)
@@ -140,12 +144,13 @@ class TestTail:
     def test_cache_does_not_grow(self, model):
         states = model.prefill(prompts(model)[:2])
         batch = collate(states)
-        before = [t.clone() for t in (*batch.keys, *batch.values)]
+        before = [{name: t.clone() for name, t in kept.tensors.items()} for kept in batch.cache]
         with torch.no_grad():
             first, second = (tail_hidden(model.model, model.sites, batch, 1) for _ in range(2))
         assert torch.equal(first, second)
-        for tensor, old in zip((*batch.keys, *batch.values), before, strict=True):
-            assert torch.equal(tensor, old)
+        for kept, old in zip(batch.cache, before, strict=True):
+            assert kept.tensors.keys() == old.keys()
+            assert all(torch.equal(tensor, old[name]) for name, tensor in kept.tensors.items())
 
     def test_model_is_restored_after_an_exception(self, model):
         ids = model.encode_text("Boats float.").ids

@@ -133,7 +133,7 @@ class TestTinyModels:
 
 
 def test_unknown_family():
-    with pytest.raises(UnknownNameError, match="olmoe, qwen2_moe, got 'gpt'"):
+    with pytest.raises(UnknownNameError, match="a model type that transformers knows, got 'gpt'; see c3po models"):
         tiny_moe("gpt")
 
 
