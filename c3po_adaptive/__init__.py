@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     )
     from .hookspecs import hookimpl
     from .kernels.base import Kernel
-    from .models import RoutedModel, load_moe_model
+    from .loading import load_moe_model
+    from .models import RoutedModel
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .problem import LabelledProblem, Problem
@@ -50,7 +51,7 @@ _HOME = {
     "default_registry": "registry",
     "Kernel": "kernels.base",
     "RoutedModel": "models",
-    "load_moe_model": "models",
+    "load_moe_model": "loading",
     "PathwayOptimizer": "optimizers.base",
     "Descent": "optimizers.descent",
     "LabelledProblem": "problem",

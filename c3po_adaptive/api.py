@@ -19,7 +19,7 @@ from .registry import Registry, default_registry
 from .remixer import Remixed, Remixer
 from .tasks.formats import Format, as_format
 from .tasks.loaders import load_questions
-from .types import Answer, Mix, Pathway, Question, Scope, Target, Transfer
+from .types import Answer, Mix, Pathway, Prompt, Question, Scope, Target, Transfer
 
 if TYPE_CHECKING:
     from .kernels.base import Kernel
@@ -100,8 +100,12 @@ class Optimizer:
         return explain(text, self._remix([text]), self.remixer.pool)
 
     def _remix(self, texts: Sequence[str]) -> Remixed:
-        asked = texts if self.format is None else [self.format.open_prompt(t) for t in texts]
-        return self.remixer.remix(self.model.prefill([self.model.encode_text(t) for t in asked]), texts)
+        return self.remixer.remix(self.model.prefill([self._prompt(t) for t in texts]), texts)
+
+    def _prompt(self, text: str) -> Prompt:
+        if self.format is None:
+            return self.model.encode_text(text)
+        return self.format.open_prompt(text, self.model.tokenizer, self.model.max_length)
 
     @overload
     def answer(self, question: str | Question, choices: Sequence[str] | None = None) -> Answer: ...

@@ -36,6 +36,8 @@ DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
 Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: spread over all, disk included.")]
+Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
@@ -117,6 +119,8 @@ def demo(
     references: Annotated[list[Path] | None, typer.Option(help="Labelled questions (JSONL); repeatable.")] = None,
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
     format: Format = "cloze",
     plugin: Plugins = None,
 ) -> None:
@@ -142,6 +146,8 @@ def demo(
             {
                 "model": model,
                 "dtype": dtype,
+                "device": device,
+                "quantize": quantize,
                 "format": format,
                 "datasets": [data],
                 "arms": {n: a.model_dump() for n, a in arms_by_name(names, registry.names("optimizer")).items()},
@@ -219,13 +225,15 @@ def refset_build(
     out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
     format: Format = "cloze",
 ) -> None:
     """Run labelled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
     with _clear_errors():
         from .embedding import default_embedder
-        from .models import load_moe_model
+        from .loading import load_moe_model
         from .progress import bar
         from .reference import build_reference_set
         from .tasks.formats import as_format
@@ -236,7 +244,7 @@ def refset_build(
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         built = build_reference_set(
-            load_moe_model(model, dtype=dtype, revision=revision),
+            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             labelled,
             default_embedder(),
             format=as_format(format),
@@ -265,7 +273,7 @@ def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "aut
     """Check that a reference set is whole, and fits a model and a format."""
     with _clear_errors():
         from .embedding import default_embedder
-        from .models import load_moe_model
+        from .loading import load_moe_model
         from .reference import ReferenceSet
 
         ReferenceSet.load(folder).check(load_moe_model(model, dtype=dtype), format, default_embedder())
@@ -273,8 +281,18 @@ def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "aut
 
 
 @app.command()
-def models() -> None:
+def models(
+    name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: only its size, before loading.")] = None,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+) -> None:
     """Families of models, and what works for each; others are found by structure, or refused with the reason."""
+    if name is not None:
+        with _clear_errors():
+            from .loading import model_footprint
+
+            typer.echo(model_footprint(name, dtype=dtype, quantize=quantize))
+        return
     from rich.table import Table
 
     from .families import ABILITIES, families

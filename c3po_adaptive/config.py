@@ -55,6 +55,8 @@ class RunConfig(BaseModel):
     model: str = "smollm2-moe"
     dtype: str = "auto"
     revision: str | None = None
+    device: str | None = None
+    quantize: str | None = None
     datasets: tuple[Dataset, ...] = (DEMO,)
     arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
     format: Spec = "cloze"

@@ -15,7 +15,8 @@ from .arms import Arm
 from .config import Dataset, RunConfig
 from .embedding import Embedder, default_embedder
 from .errors import DataError, SettingError
-from .models import RoutedModel, load_moe_model
+from .loading import load_moe_model
+from .models import RoutedModel
 from .records import Records, claim, digest, read_records, write_whole
 from .reference import ReferenceSet, fingerprint
 from .registry import Registry, default_registry
@@ -56,7 +57,9 @@ def evaluate(
         _strategies(arm, known)
     _baseline(config)
     data = [(d, _test(d), _references(d)) for d in config.datasets]
-    model = model or load_moe_model(config.model, dtype=config.dtype, revision=config.revision)
+    model = model or load_moe_model(
+        config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
+    )
     inputs = _inputs(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)

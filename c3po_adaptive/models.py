@@ -1,21 +1,19 @@
-"""Load a Mixture-of-Experts model, and run it along its own or another pathway."""
+"""A Mixture-of-Experts model, run along its own or another pathway."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from cachetools import LRUCache
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from .errors import ArtifactError, ModelError, SettingError, ShapeError
+from .errors import SettingError, ShapeError
 from .routing.flops import Flops, measure
 from .routing.generation import DecodingRule
 from .routing.intercept import intercepted
@@ -30,65 +28,6 @@ from .types import Pathway, Prompt, Question, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-ALIASES = {
-    "OLMoE": "allenai/OLMoE-1B-7B-0924",
-    "DeepSeekMoE": "deepseek-ai/deepseek-moe-16b-base",
-}
-EMBEDDED = "smollm2-moe"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-def load_moe_model(
-    name_or_path: str | Path = EMBEDDED,
-    *,
-    dtype: str | torch.dtype = "auto",
-    device: str | None = None,
-    device_map: str | dict[str, Any] | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> RoutedModel:
-    """Load a causal MoE language model with its tokenizer.
-
-    Args:
-        name_or_path: ``smollm2-moe`` (embedded), ``OLMoE``, ``DeepSeekMoE``, any Hub id, or a local folder.
-        dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
-        device: where to put the whole model; device_map: how to spread it (needs accelerate). Not both.
-        revision: branch, tag or commit of a Hub id.
-        trust_remote_code: run code that comes with the checkpoint.
-
-    Raises:
-        ModelError: the model cannot be loaded, is dense, or its routing cannot be reached.
-        SettingError: an unknown dtype, or both device and device_map.
-        ArtifactError: the embedded model's files can neither be found nor fetched.
-    """
-    if isinstance(dtype, str) and dtype not in DTYPES:
-        raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; choose one of these.")
-    if device is not None and device_map is not None:
-        raise SettingError("Expected device or device_map, got both; device_map already says where each part goes.")
-    name = str(name_or_path)
-    if name == EMBEDDED:
-        from .embedded.builder import build
-
-        source = str(build())
-    else:
-        source = ALIASES.get(name, name)
-    from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
-
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map, **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        if name == EMBEDDED:
-            raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
-        raise ModelError(
-            f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
-            "access, or a folder written by save_pretrained."
-        ) from error
-    if device is not None:
-        cast(Any, model).to(device)
-    return RoutedModel(model, tokenizer, name=name)
 
 
 @dataclass(eq=False)
@@ -110,6 +49,9 @@ class RoutedModel:
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
+        for module in self.model.modules():  # bitsandbytes' packed CPU weights give wrong gradients (0.50)
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                cast(Any, module).support_avx512bf16_for_cpu = False
         self.sites = find_sites(self.model)
         self.flops = measure(self.model, self.sites)
         self._states: LRUCache[Prompt, State] = LRUCache(self.cache_bytes, getsizeof=lambda s: s.nbytes)

@@ -21,7 +21,7 @@ class Problem:
 
     Attributes:
         own: ``[B, L, E]`` the model's own pathway ω0 of each sample.
-        router: ``[B, L, E]`` the router's full probabilities, which rank the core experts.
+        router: ``[B, L, E]`` how much the router makes of each expert, rows summing to one.
         layers: decoder layer index of each of the L rows.
         neighbours: retrieved successful references with their kernel weights.
         neighbour_pathways: ``[B, K, L, E]`` the references' own pathways (zeros where padded).
@@ -45,6 +45,14 @@ class Problem:
     generators: tuple[Generator, ...]
     selection: Selection | None = None
     excluded: tuple[frozenset[int], ...] = ()
+
+    @property
+    def ranking(self) -> Tensor:
+        """``[B, L, E]`` ranks the core experts: those that the model uses first, then the router's order.
+
+        The two differ where a bias or a group limit has its say in the choice (DeepSeek-V3).
+        """
+        return self.router + (self.own > 0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -227,7 +227,9 @@ class TestModels:
         LlamaForCausalLM(LlamaConfig(vocab_size=128, **sizes)).save_pretrained(tmp_path / "dense")
         tiny_tokenizer().save_pretrained(tmp_path / "dense")
         message = refused("refset", "build", "references.jsonl", "--model", tmp_path / "dense", "--out", tmp_path / "x")
-        assert re.search("LlamaForCausalLM has no MoE layer.*needs a Mixture-of-Experts model; c3po models lists", message)
+        assert re.search(
+            "LlamaForCausalLM has no MoE layer.*needs a Mixture-of-Experts model; c3po models lists", message
+        )
 
     def test_weights_cut_short(self, place, tmp_path):
         cut = shutil.copytree(place / "model", tmp_path / "cut")

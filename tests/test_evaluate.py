@@ -9,7 +9,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.config import parse_config
 from c3po_adaptive.errors import PluginError
 from c3po_adaptive.evaluate import evaluate
-from c3po_adaptive.models import load_moe_model
+from c3po_adaptive.loading import load_moe_model
 from c3po_adaptive.records import Records
 from c3po_adaptive.testing import write_tiny_checkpoint
 

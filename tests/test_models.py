@@ -1,15 +1,14 @@
-"""Loading a model, and running it along its own or another pathway."""
+"""Running a model along its own or another pathway."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_model
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
-from c3po_adaptive.models import RoutedModel, load_moe_model, stack_pathways
-from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+from c3po_adaptive.errors import DataError, SettingError, ShapeError
+from c3po_adaptive.models import RoutedModel, stack_pathways
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Question
 
 TEXT = "Which object can float on water?"
@@ -21,60 +20,13 @@ def model(request):
     return shared_model(request.param)
 
 
-class TestLoading:
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_from_a_folder(self, family, tmp_path):
-        folder = write_tiny_checkpoint(tmp_path / "tiny", family)
-        model = load_moe_model(folder, device="cpu")
-        assert (model.name, model.layers, model.n_experts, model.max_length) == (str(folder), (0, 1, 2), 8, 512)
-        assert not model.model.training
-        assert not any(p.requires_grad for p in model.model.parameters())
-        with torch.no_grad():
-            expected = logits(tiny_moe(family), model.encode_text(TEXT).ids)
-        torch.testing.assert_close(model.forward(TEXT).logits[0], expected, atol=1e-5, rtol=0)
-
-    @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
-    def test_in_another_precision(self, dtype, tmp_path):
-        model = load_moe_model(write_tiny_checkpoint(tmp_path / "tiny", "olmoe"), dtype=dtype)
-        assert model.model.dtype == torch.bfloat16
-        pathway = moved(model.pathway(TEXT))
-        assert pathway.weights.dtype == torch.float32
-        base, new = model.forward(TEXT).logits, model.forward(TEXT, pathway).logits
-        assert torch.equal(base[:, :-1], new[:, :-1])
-        assert not torch.equal(base[:, -1], new[:, -1])
-
-    @pytest.mark.parametrize("written", [False, True], ids=["no folder", "an empty folder"])
-    def test_nothing_there(self, tmp_path, written):
-        folder = tmp_path / "nothing"
-        if written:
-            folder.mkdir()
-        with pytest.raises(ModelError, match=r"Could not load .*nothing(?s:.*)OLMoE, DeepSeekMoE, a Hub id"):
-            load_moe_model(folder)
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [({"dtype": "float8"}, "auto, float32.*'float8'"), ({"device": "cpu", "device_map": "auto"}, "got both")],
-    )
-    def test_settings_are_checked(self, settings, message):
-        with pytest.raises(SettingError, match=message):
-            load_moe_model("OLMoE", **settings)
-
-    def test_dense_model(self, tmp_path):
-        config = LlamaConfig(
-            vocab_size=128, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
-        )
-        LlamaForCausalLM(config).save_pretrained(tmp_path)
-        tiny_tokenizer().save_pretrained(tmp_path)
-        with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer"):
-            load_moe_model(tmp_path)
-
-    def test_tokenizer_without_a_pad_token(self):
-        tokenizer = tiny_tokenizer()
-        tokenizer.pad_token = None
-        model = RoutedModel(tiny_moe("olmoe"), tokenizer)
-        assert tokenizer.pad_token == "<eos>"
-        expected = shared_model("olmoe").generate(TEXTS, max_new_tokens=4, do_sample=False)
-        assert model.generate(TEXTS, max_new_tokens=4, do_sample=False) == expected
+def test_tokenizer_without_a_pad_token(self):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    model = RoutedModel(tiny_moe("olmoe"), tokenizer)
+    assert tokenizer.pad_token == "<eos>"
+    expected = shared_model("olmoe").generate(TEXTS, max_new_tokens=4, do_sample=False)
+    assert model.generate(TEXTS, max_new_tokens=4, do_sample=False) == expected
 
 
 class TestForward:

@@ -20,8 +20,9 @@ ORDER = [
     ["types"],
     ["routing"],
     ["tasks", "embedded"],
-    ["deepseek", "families"],
+    ["deepseek", "families", "footprint"],
     ["models"],
+    ["loading"],
     ["problem", "losses"],
     ["kernels.base", "retrievers.base", "optimizers.base", "selectors.base"],
     ["kernels", "retrievers"],
@@ -102,8 +103,8 @@ def test_imports_are_read():
         *("errors", "routing.change", "routing.mixing", "routing.sites", "routing.styles")
     }
     assert imports("kernels.gaussian") >= {"kernels.base"}
-    assert "embedded.builder" in imports("models")
-    assert "embedded.builder" not in imports("models", only_at_import=True)
+    assert "embedded.builder" in imports("loading")
+    assert "embedded.builder" not in imports("loading", only_at_import=True)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name])

@@ -13,7 +13,8 @@ from scipy.stats import bootstrap
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..models import RoutedModel, load_moe_model
+from ..loading import load_moe_model
+from ..models import RoutedModel
 from ..registry import default_registry
 from ..remixer import Remixer
 from ..routing.intercept import recorded

@@ -5,7 +5,7 @@ Matrix products are counted, as ``torch.utils.flop_counter`` does; norms, softma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -90,13 +90,23 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Linear)
     return Flops(
-        tuple(sum(p.numel() for p in layer.parameters() if p.ndim == 2 and id(p) not in experts) for layer in layers),
+        tuple(sum(_matrices(layer, experts)) for layer in layers),
         tuple(per_expert.get(i, 0) for i in range(len(layers))),
         _attention_width(model, layers),
         head.weight.numel(),
         sites[0].top_k,
         tuple(s.layer for s in sites),
     )
+
+
+def _matrices(layer: nn.Module, experts: set[int]) -> Iterator[int]:
+    """Sizes of all matrices outside routed experts; a quantised one's as if it were not."""
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            if id(module.weight) not in experts:
+                yield module.in_features * module.out_features
+        else:
+            yield from (p.numel() for p in module.parameters(recurse=False) if p.ndim == 2 and id(p) not in experts)
 
 
 def _attention_width(model: PreTrainedModel, layers: nn.ModuleList) -> int:

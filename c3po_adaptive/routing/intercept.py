@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .change import Change
 from .mixing import dense
-from .sites import Site, router_logits
+from .sites import Site
 from .styles import Decide
 
 
@@ -67,7 +67,7 @@ class Recording:
 
     Attributes:
         weights: per layer ``[R, E]`` the mixing weights really used.
-        probabilities: per layer ``[R, E]`` the softmax of the router's logits.
+        probabilities: per layer ``[R, E]`` how much the router makes of each expert.
     """
 
     weights: dict[int, Tensor] = field(default_factory=dict)
@@ -77,12 +77,6 @@ class Recording:
         """Weights and probabilities ``[R, L, E]`` of the last call."""
         order = sorted(self.weights)
         return torch.stack([self.weights[i] for i in order], 1), torch.stack([self.probabilities[i] for i in order], 1)
-
-
-def _probabilities(scores: Tensor) -> Tensor:
-    """The softmax of router logits ``[R, E]``; early transformers 5.x hand out probabilities already."""
-    ready = bool((scores >= 0).all()) and torch.allclose(scores.sum(-1), torch.ones(()).to(scores), atol=1e-3)
-    return scores if ready else scores.softmax(-1)
 
 
 @contextmanager
@@ -98,7 +92,7 @@ def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
 
     def scoring(position: int, site: Site) -> Any:
         def score(module: nn.Module, args: Any, output: Any) -> None:
-            recording.probabilities[position] = _probabilities(router_logits(output, site).float()).cpu()
+            recording.probabilities[position] = site.probabilities(output).cpu()
 
         return score
 

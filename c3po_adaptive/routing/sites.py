@@ -11,7 +11,7 @@ import inspect
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from ..errors import ModelError
 from .styles import DenseScores, Fused, SortedGates, Style
 
+Scoring = Literal["softmax", "sigmoid", "given"]
 ROUTER_NAMES = ("gate", "router")
 ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the experts; see each style
     "Llama4Router": DenseScores(),  # transformers: models/llama4/modeling_llama4.py
@@ -38,6 +39,7 @@ class Site:
         layer: decoder layer index. experts, router: its modules. style: how routing reaches the experts.
         n_experts: E, how many the router chooses among. top_k: how many a token uses.
         logits: place of the router's scores ``[R, E]`` among its outputs.
+        scoring: which function of the scores the routing weights are in proportion to.
         mixable: how many of the E can be mixed: the first ones. (zaya's router has a last choice that is no expert.)
         entered: whether hidden states are all that enters the decoder layer, so that a tail may begin there.
     """
@@ -50,10 +52,17 @@ class Site:
     top_k: int
     logits: int = 0
     entered: bool = True
+    scoring: Scoring = "softmax"
 
     @property
     def mixable(self) -> int:
         return self.n_experts - (type(self.router).__name__ in SKIPPING)
+
+    def probabilities(self, output: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """How much the router makes of each expert ``[R, E]``, rows summing to one; 0 for what cannot be mixed."""
+        scores = _scored(router_logits(output, self).float(), self.scoring)
+        scores = scores * (torch.arange(self.n_experts, device=scores.device) < self.mixable)
+        return scores / scores.sum(-1, keepdim=True)
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -189,7 +198,32 @@ def _site(
             f"{where} gave its experts indices {tuple(index.shape)} and weights {tuple(weights.shape)} for two tokens, "
             f"and router scores {tuple(logits.shape)}: its routing cannot be read."
         )
-    return Site(*parts, n_experts, index.shape[1], place, entered)
+    scoring = _scoring(logits.reshape(2, n_experts).float(), index, weights.float())
+    return Site(*parts, n_experts, index.shape[1], place, entered, scoring)
+
+
+def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
+    if scoring == "given":  # early transformers 5.x hand out probabilities already
+        return logits
+    return logits.softmax(-1) if scoring == "softmax" else logits.sigmoid()
+
+
+def _scoring(logits: Tensor, index: Tensor, weights: Tensor) -> Scoring:
+    """The function that explains the weights best: up to a factor, or as they are if a token uses one expert."""
+    ready = bool((logits >= 0).all()) and torch.allclose(logits.sum(-1), torch.ones(()).to(logits), atol=1e-3)
+    if ready:
+        return "given"
+
+    def error(scoring: Scoring) -> float:
+        scores = _scored(logits, scoring).gather(1, index)
+        if index.shape[1] > 1:
+            return float((share(scores) - share(weights)).abs().max())
+        return float((scores - weights).abs().max())
+
+    def share(part: Tensor) -> Tensor:
+        return part / part.sum(-1, keepdim=True)
+
+    return min(("softmax", "sigmoid"), key=error)
 
 
 def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:

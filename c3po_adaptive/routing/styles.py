@@ -48,7 +48,8 @@ class Fused:
             hidden, _, weights = args
             rows = hidden.reshape(-1, hidden.shape[-1])[change.rows]
             rows = rows if hidden.ndim == 2 else rows[None]  # dbrx flattens inside
-            new = type(module).forward(module, rows, change.index, change.weights.to(weights.dtype))
+            # Not called: hooks (this one) would run again. A forward that accelerate gave it brings offloaded weights.
+            new = module.forward(rows, change.index, change.weights.to(weights.dtype))
             flat = output.reshape(-1, output.shape[-1])
             return flat.index_copy(0, change.rows, new.reshape(-1, flat.shape[1]).to(flat.dtype)).view_as(output)
 

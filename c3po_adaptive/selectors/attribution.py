@@ -79,7 +79,7 @@ class Attribution(LayerSelector):
         scores = attribution.abs().sum(-1)
         share = scores / scores.sum(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)
         layers = core(scores, count) & (share > 0) & (share >= self.minimum)
-        ranking = problem.router if self.rank == "router" else attribution.abs() + problem.router * 1e-6
+        ranking = problem.ranking if self.rank == "router" else attribution.abs() + problem.router * 1e-6
         return Selection(core(ranking, experts) & layers.unsqueeze(-1), scores)
 
     def attribute(self, problem: Problem) -> Tensor:
@@ -130,6 +130,6 @@ class Attribution(LayerSelector):
         if self.baseline == "zero":
             return torch.zeros_like(problem.own)
         if self.baseline == "uniform":
-            return with_mass(core(problem.router, self.experts).float(), total)
+            return with_mass(core(problem.ranking, self.experts).float(), total)
         mean = (problem.neighbours.weight[:, :, None, None] * problem.neighbour_pathways).sum(1)
         return torch.where(mass(mean) > 0, with_mass(mean, total), problem.own)

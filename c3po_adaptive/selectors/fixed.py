@@ -44,7 +44,7 @@ class Fixed(LayerSelector):
         positions = self._positions(problem.layers)
         mask = torch.zeros_like(problem.router, dtype=torch.bool)
         if positions:
-            mask[:, positions] = core(problem.router[:, positions], check_experts(self.experts, problem))
+            mask[:, positions] = core(problem.ranking[:, positions], check_experts(self.experts, problem))
         return Selection(mask)
 
     def _positions(self, layers: tuple[int, ...]) -> list[int]:

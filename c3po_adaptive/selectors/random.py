@@ -31,4 +31,4 @@ class RandomLayers(LayerSelector):
     def select(self, problem: Problem) -> Selection:
         count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)
         draw = torch.stack([torch.rand(len(problem.layers), generator=g) for g in problem.generators])
-        return Selection(core(problem.router, experts) & core(draw, count).unsqueeze(-1))
+        return Selection(core(problem.ranking, experts) & core(draw, count).unsqueeze(-1))

@@ -25,10 +25,11 @@ _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
 @dataclass(frozen=True)
 class Rendered:
-    """A question as text: the prompt, and what each choice adds to it."""
+    """A question as text: the prompt, and what each choice adds to it; ``special``: the tokenizer adds BOS and such."""
 
     prompt: str
     options: tuple[str, ...]
+    special: bool = True
 
 
 class Format(ABC):
@@ -37,11 +38,14 @@ class Format(ABC):
     Attributes:
         normalise: see ``Normalise``.
         shots: solved examples in the same format, put in front (in-context learning).
+        chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
+            user's turn, and the options are the assistant's.
     """
 
     name: ClassVar[str]
     normalise: Normalise
     shots: tuple[Question, ...]
+    chat: bool
 
     def __post_init__(self) -> None:
         _length(self.normalise)  # refuses an unknown one
@@ -59,15 +63,41 @@ class Format(ABC):
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
     def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
-        """The question as tokens."""
+        """The question as tokens.
+
+        Raises:
+            ModelError: a chat is asked for, and the tokenizer has no template for it.
+            DataError: longer than the context, or an option without tokens.
+        """
+        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
         try:
-            return encode(self.render(question), tokenizer, self.normalise, max_length=max_length)
+            return encode(rendered, tokenizer, self.normalise, max_length=max_length)
         except DataError as error:  # among thousands, which one
             raise DataError(f"Question {question.id!r}: {error}") from error
 
-    def open_prompt(self, text: str) -> str:
-        """The prompt of a question without choices, after the shots."""
-        return self.render(Question("", text, ("",))).prompt
+    def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
+        """The tokens of a question without choices, after the shots."""
+        question = Question("", text, ("",))
+        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
+
+    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+        """The question as the last user's turn of a chat, after the shots as turns of both."""
+        if tokenizer.chat_template is None:
+            raise ModelError(
+                "Expected a tokenizer with a chat template for chat=True, got one without; leave chat out, or load an "
+                "-Instruct or -chat model."
+            )
+        turns = []
+        for shot in self.shots:
+            asked = self._alone(shot)
+            turns += [("user", asked.prompt), ("assistant", asked.options[shot.answer or 0].strip())]
+        own = self._alone(question)
+        messages = [{"role": role, "content": text} for role, text in [*turns, ("user", own.prompt)]]
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert isinstance(prompt, str)
+        space = "" if prompt[-1:].isspace() else " "
+        return Rendered(prompt, tuple(space + option.strip() for option in own.options), special=False)
 
     @abstractmethod
     def _alone(self, question: Question) -> Rendered:
@@ -88,6 +118,7 @@ class Cloze(Format):
 
     normalise: Normalise = "tokens"
     shots: tuple[Question, ...] = ()
+    chat: bool = False
     name: ClassVar[str] = "cloze"
 
     def _alone(self, question: Question) -> Rendered:
@@ -106,9 +137,10 @@ class Letter(Format):
 
     shots: tuple[Question, ...] = ()
     normalise: Normalise = field(default="none", init=False)
+    chat: bool = False
     name: ClassVar[str] = "letter"
 
-    def open_prompt(self, text: str) -> str:
+    def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         raise SettingError(
             "Expected the choices, which the letter format lists in its prompt, got a text alone; ask answer() with "
             "choices, or take the cloze format."
@@ -173,15 +205,15 @@ def encode(
     Args:
         max_length: the model's context; the tokenizer's ``model_max_length`` if None.
     """
-    ids = _ids(rendered.prompt, tokenizer)
-    options = tuple(_continuation(ids, rendered.prompt, option, tokenizer) for option in rendered.options)
+    ids = _ids(rendered.prompt, tokenizer, special=rendered.special)
+    options = tuple(_continuation(ids, rendered, option, tokenizer) for option in rendered.options)
     _check_length(len(ids), max(map(len, options), default=0), tokenizer, max_length)
     return Prompt(ids, options, tuple(map(_length(normalise), rendered.options, options)))
 
 
 def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Prompt:
     """A bare text as a prompt, exactly the tokens that the tokenizer gives, without options."""
-    ids = _ids(text, tokenizer)
+    ids = _ids(text, tokenizer, special=True)
     _check_length(len(ids), 0, tokenizer, max_length)
     return Prompt(ids)
 
@@ -190,12 +222,12 @@ def _continuations(question: Question, rest: str) -> tuple[str, ...]:
     return tuple(f" {choice}{rest}" for choice in question.choices)
 
 
-def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def _ids(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
     """The text's tokens with the special ones in front of it (BOS, where the model has one)."""
     plain = _tokenise(text, tokenizer, special=False)
     if not (text.strip() and plain):
         raise DataError(f"Expected a text with at least one token, got {text!r}; give the model something to read.")
-    ids = _tokenise(text, tokenizer, special=True)
+    ids = _tokenise(text, tokenizer, special=special)
     if ids[-len(plain) :] != plain:
         raise ModelError(
             f"Expected a tokenizer that puts special tokens only before a text, got {ids} for {plain}; "
@@ -205,14 +237,14 @@ def _ids(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def _continuation(
-    ids: tuple[int, ...], prompt: str, option: str, tokenizer: PreTrainedTokenizerBase
+    ids: tuple[int, ...], rendered: Rendered, option: str, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, ...]:
-    joint = _tokenise(prompt + option, tokenizer, special=True)
+    joint = _tokenise(rendered.prompt + option, tokenizer, special=rendered.special)
     joined = len(joint) > len(ids) and joint[: len(ids)] == ids
     tokens = joint[len(ids) :] if joined else _tokenise(option, tokenizer, special=False)
     if not (option.strip() and tokens):
         raise DataError(
-            f"Expected an option with at least one token, got {option!r} after {prompt[-40:]!r}; fill it in."
+            f"Expected an option with at least one token, got {option!r} after {rendered.prompt[-40:]!r}; fill it in."
         )
     return tokens
 

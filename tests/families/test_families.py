@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
-from families.checks import PROMPTS, TABLE, checked, model_of, moe_families, moved, naive, tried
+from families.checks import CLOSE, PROMPTS, TABLE, checked, model_of, moe_families, moved, naive, tried
 
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.families import ABILITIES
-from c3po_adaptive.models import load_moe_model
+from c3po_adaptive.loading import load_moe_model
+from c3po_adaptive.models import RoutedModel
 from c3po_adaptive.routing.sites import find_sites
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 
@@ -99,3 +100,37 @@ def test_a_layer_that_is_run_twice_is_refused():
     layers[2] = layers[1]
     with pytest.raises(ModelError, match="routed 2 times in one forward pass, once was expected"):
         find_sites(model)
+
+
+@pytest.mark.parametrize("part", ["model", "decoder", "experts"])
+def test_compiled_before_it_was_loaded(part):
+    """Hooks that come later than the compilation are seen (torch 2.13), or the error of hooks that never fire comes."""
+    plain, tiny = model_of("olmoe"), tiny_moe("olmoe")
+    experts = [layer.mlp.experts for layer in tiny.model.layers]
+    try:
+        for module in {"model": [tiny], "decoder": [tiny.model], "experts": experts}[part]:
+            module.compile(backend="eager")
+        with torch.no_grad():
+            tiny(input_ids=torch.tensor([PROMPTS[0].ids]), use_cache=False)
+        model = RoutedModel(tiny, tiny_tokenizer())
+        states = model.prefill(PROMPTS[:2])
+        pathway = moved(model, torch.stack([s.own for s in states]))
+        found, expected = model.choice_scores(states, pathway), plain.choice_scores(states, pathway)
+    finally:
+        torch._dynamo.reset()
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=CLOSE, rtol=CLOSE)
+
+
+def test_experts_that_hooks_cannot_see_are_refused():
+    tiny = tiny_moe("olmoe")
+    block = tiny.model.layers[1].mlp
+
+    def forward(hidden_states):
+        rows = hidden_states.flatten(0, 1)
+        _, weights, index = block.gate(rows)
+        return block.experts.forward(rows, index, weights).view_as(hidden_states)
+
+    block.forward = forward
+    with pytest.raises(ModelError, match="MoE layer 1 of OlmoeForCausalLM routed 0 times"):
+        RoutedModel(tiny, tiny_tokenizer())

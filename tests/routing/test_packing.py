@@ -72,7 +72,7 @@ class TestLayout:
 
 
 class TestMasks:
-    PACKED = [pack(Prompt((4, 5), ((6, 7), (8,)), (2.0, 1.0)), "tree"), pack(Prompt((1, 2, 3, 4)), "tree")]
+    PACKED = (pack(Prompt((4, 5), ((6, 7), (8,)), (2.0, 1.0)), "tree"), pack(Prompt((1, 2, 3, 4)), "tree"))
 
     def seen(self, window=None, kind=""):
         return (tree_masks(self.PACKED, {kind: window}, torch.float32) == 0).int()[:, 0]

@@ -218,3 +218,47 @@ class TestRawText:
 
 def test_the_description_leaves_the_choices_out():
     assert description(BOAT) == "What floats?"
+
+
+class TestChat:
+    TEMPLATE = (
+        "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{{ after }}{% endif %}"
+    )
+
+    def tokenizer(self, after="\n"):
+        made = tiny(bos=True)
+        made.chat_template = self.TEMPLATE.replace("{{ after }}", after)
+        return made
+
+    def test_the_prompt_is_a_users_turn_and_options_are_answers(self):
+        tokenizer = self.tokenizer()
+        prompt = Letter(chat=True).prompt(BOAT, tokenizer)
+        expected = "<s><user>\nQuestion: What floats?\nA. a stone\nB. a boat\nAnswer:\n<assistant>\n"
+        assert tokenizer.decode(prompt.ids, clean_up_tokenization_spaces=False) == expected
+        assert text(tokenizer, prompt.ids).count("<s>") == 1, "the template's own, and none by the tokenizer"
+        assert [text(tokenizer, option) for option in prompt.options] == [["A"], ["B"]]
+
+    def test_a_turn_that_ends_without_a_space_is_gone_on_with_one(self):
+        tokenizer = self.tokenizer(after=":")
+        assert [text(tokenizer, o) for o in Letter(chat=True).prompt(BOAT, tokenizer).options] == [
+            [" ", "A"],
+            [" ", "B"],
+        ]
+
+    def test_shots_are_turns_of_both(self):
+        tokenizer = self.tokenizer()
+        ids = Cloze(chat=True, shots=(BOAT,)).prompt(BOAT, tokenizer).ids
+        asked = "<user>\nQuestion: What floats?\nAnswer:\n<assistant>\n"
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == f"<s>{asked}a boat\n{asked}"
+
+    def test_without_choices(self):
+        tokenizer = self.tokenizer()
+        prompt = Cloze(chat=True).open_prompt("What floats?", tokenizer)
+        assert prompt == replace(Cloze(chat=True).prompt(BOAT, tokenizer), options=(), lengths=())
+        plain = Cloze().open_prompt("What floats?", tokenizer)
+        assert plain == raw_text("Question: What floats?\nAnswer:", tokenizer)
+
+    def test_a_tokenizer_without_a_template(self):
+        with pytest.raises(ModelError, match="a chat template for chat=True, got one without; leave chat out"):
+            Cloze(chat=True).prompt(BOAT, tiny())

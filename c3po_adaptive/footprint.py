@@ -1,0 +1,88 @@
+"""How much memory a model takes, told from its configuration before any weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from .errors import ModelError
+
+BITS = {"4bit": 4.5, "8bit": 8.0}
+"""A quantised weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes of a model.
+
+    Attributes:
+        parameters: how many, all experts included. experts: how many of them are routed experts'.
+        bytes: of the weights, loaded.
+    """
+
+    parameters: int
+    experts: int
+    bytes: int
+
+    def __str__(self) -> str:
+        share = self.experts / self.parameters
+        return (
+            f"{self.parameters / 1e9:.2f} G parameters ({share:.0%} in experts), {self.bytes / GIB:.1f} GiB of weights"
+        )
+
+
+def footprint(
+    config: PreTrainedConfig, dtype: str | torch.dtype = "auto", quantize: str | None = None, **options: Any
+) -> Footprint:
+    """The sizes of a causal language model of this configuration; nothing is allocated.
+
+    Linear layers are quantised, experts are not: transformers (5.24) leaves their joined weights as they are.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, **options)
+    width = (_dtype(config) if dtype == "auto" else as_dtype(dtype)).itemsize
+    joined = (m for m in model.modules() if not isinstance(m, torch.nn.Conv1d))  # a weight of all experts has 3 axes
+    experts = {id(p) for m in joined for p in m.parameters(recurse=False) if p.ndim == 3}
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    linear -= {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
+    sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once
+    total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
+    return Footprint(sum(sizes.values()), sum(sizes[key] for key in experts), int(total))
+
+
+def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A dtype of its name, or as it is."""
+    found: torch.dtype = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+    return found
+
+
+def _dtype(config: PreTrainedConfig) -> torch.dtype:
+    return as_dtype(config.get_text_config().dtype or config.dtype or torch.float32)
+
+
+def available(device: str | None) -> int:
+    """Bytes that are free on a device (None: the CPU)."""
+    if device is not None and device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def check_room(name: str, needed: Footprint, device: str | None) -> None:
+    """Refuse a model whose weights do not fit, before reading them.
+
+    Raises:
+        ModelError: with what is needed, what is free, and what would help.
+    """
+    free = available(device)
+    if needed.bytes > free:
+        raise ModelError(
+            f"Expected room for {name} on {device or 'the CPU'}, which needs {needed}, got {free / GIB:.1f} GiB free; "
+            "load it with dtype='bfloat16', with device='auto' (spread over devices, the rest offloaded), or on a "
+            "larger machine."
+        )
