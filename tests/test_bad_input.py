@@ -228,7 +228,8 @@ class TestModels:
         tiny_tokenizer().save_pretrained(tmp_path / "dense")
         message = refused("refset", "build", "references.jsonl", "--model", tmp_path / "dense", "--out", tmp_path / "x")
         assert re.search(
-            "LlamaForCausalLM has no MoE layer.*needs a Mixture-of-Experts model; c3po models lists", message
+            "LlamaForCausalLM has no MoE layer.*needs a Mixture-of-Experts model of transformers. c3po models lists",
+            message,
         )
 
     def test_weights_cut_short(self, place, tmp_path):

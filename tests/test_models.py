@@ -20,7 +20,7 @@ def model(request):
     return shared_model(request.param)
 
 
-def test_tokenizer_without_a_pad_token(self):
+def test_tokenizer_without_a_pad_token():
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = None
     model = RoutedModel(tiny_moe("olmoe"), tokenizer)

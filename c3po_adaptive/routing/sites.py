@@ -29,6 +29,7 @@ ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the ex
 SKIPPING = {"ZayaRouter": "its last choice is no expert, but leaves the token out (models/zaya/modeling_zaya.py)"}
 NO_ENTRY = {"deepseek_v4": "its hash routers read token ids (transformers: models/deepseek_v4/modeling_deepseek_v4.py)"}
 """Families whose decoder layers need more than hidden states, though they return nothing else."""
+WORKING = "c3po models lists the families that work."
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +102,19 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
             found += [(index, *parts) for parts in _parts(model, index, block)]
     if not found:
         raise ModelError(
-            f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights): "
-            "re-mixing needs a Mixture-of-Experts model; c3po models lists those that work."
+            f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights), "
+            f"{_instead(model)}: re-mixing needs a Mixture-of-Experts model of transformers. {WORKING}"
         )
     return tuple(_tried(model, found))
+
+
+def _instead(model: PreTrainedModel) -> str:
+    """What a model has in the place of experts that can be reached."""
+    if any(name.endswith("experts") and isinstance(m, nn.ModuleList) for name, m in model.named_modules()):
+        return "its experts are separate modules, called in a loop"
+    if any("experts" in key and value for key, value in vars(model.config.get_text_config()).items()):
+        return "though its configuration speaks of experts"
+    return "it is dense"
 
 
 def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[nn.Module, nn.Module, Style]]:
@@ -121,7 +131,7 @@ def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[n
             return [(experts, child, Fused())]
     raise ModelError(
         f"The experts of layer {index} of {type(model).__name__} have no router beside them "
-        f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read."
+        f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read. {WORKING}"
     )
 
 
@@ -143,7 +153,6 @@ def _recorder(model: PreTrainedModel, field: str) -> Any:
 @torch.no_grad()
 def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, Style]]) -> list[Site]:
     """The sites, with the numbers that two tokens showed."""
-    place = _recorder(model, "index") or 0
     chosen: dict[int, tuple[Tensor, Tensor]] = {}
     scores: dict[int, Any] = {}
     calls: Counter[int] = Counter()
@@ -165,18 +174,15 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
             model(input_ids=torch.tensor([[1, 2]]).to(model.device), use_cache=False)
         except Exception as error:
             raise ModelError(
-                f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}"
+                f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}. {WORKING}"
             ) from error
     entered = all(isinstance(out, Tensor) for out in returned) and model.config.model_type not in NO_ENTRY
-    return [
-        _site(model, parts, place, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)
-    ]
+    return [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
 
 
 def _site(
     model: PreTrainedModel,
     parts: tuple[int, nn.Module, nn.Module, Style],
-    place: int,
     calls: int,
     chosen: tuple[Tensor, Tensor] | None,
     scores: Any,
@@ -186,17 +192,18 @@ def _site(
     if chosen is None or scores is None or calls != 1:
         raise ModelError(
             f"{where} routed {calls} times in one forward pass, once was expected: a pathway has one place for each "
-            "layer, so it cannot be re-mixed."
+            f"layer, so it cannot be re-mixed. {WORKING}"
         )
     index, weights = chosen
     outputs = scores if isinstance(scores, tuple) else (scores,)
+    place = parts[3].logits if parts[3].logits is not None else _recorder(model, "index") or 0
     logits = outputs[place]
     n_experts = logits.shape[-1]
     rows = logits.numel() // n_experts
     if index.shape != weights.shape or len(index) != 2 or rows != 2 or int(index.max()) >= n_experts:
         raise ModelError(
             f"{where} gave its experts indices {tuple(index.shape)} and weights {tuple(weights.shape)} for two tokens, "
-            f"and router scores {tuple(logits.shape)}: its routing cannot be read."
+            f"and router scores {tuple(logits.shape)}: its routing cannot be read. {WORKING}"
         )
     scoring = _scoring(logits.reshape(2, n_experts).float(), index, weights.float())
     return Site(*parts, n_experts, index.shape[1], place, entered, scoring)
@@ -209,7 +216,7 @@ def _scored(logits: Tensor, scoring: Scoring) -> Tensor:
 
 
 def _scoring(logits: Tensor, index: Tensor, weights: Tensor) -> Scoring:
-    """The function that explains the weights best: up to a factor, or as they are if a token uses one expert."""
+    """The function that explains the weights: up to a factor, or as they are if a token uses one expert."""
     ready = bool((logits >= 0).all()) and torch.allclose(logits.sum(-1), torch.ones(()).to(logits), atol=1e-3)
     if ready:
         return "given"
@@ -223,7 +230,8 @@ def _scoring(logits: Tensor, index: Tensor, weights: Tensor) -> Scoring:
     def share(part: Tensor) -> Tensor:
         return part / part.sum(-1, keepdim=True)
 
-    return min(("softmax", "sigmoid"), key=error)
+    fits = error("sigmoid")  # a sparse mixer (phimoe) fits neither, and has the order of both
+    return "sigmoid" if fits < min(0.02, error("softmax")) else "softmax"
 
 
 def router_logits(output: Tensor | tuple[Tensor, ...], site: Site) -> Tensor:

@@ -21,7 +21,9 @@ Decide = Callable[[Tensor, Tensor], Change | None]
 
 
 class Style(Protocol):
-    """One way of handing routing over."""
+    """One way of handing routing over. ``logits``: their place among the router's outputs; None: as the model says."""
+
+    logits: int | None
 
     def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
         """Ask ``decide`` at each call of the layer, and do as it says. Rows that it leaves out stay bit for bit."""
@@ -29,6 +31,8 @@ class Style(Protocol):
 
 class Fused:
     """``experts(hidden, index, weights)``, all three positional."""
+
+    logits: int | None = None
 
     def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
         pending: list[Change | None] = []
@@ -59,6 +63,8 @@ class Fused:
 class DenseScores:
     """The router returns ``scores [R, E]`` that multiply every expert's *input* (llama4)."""
 
+    logits: int | None = 1
+
     def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
         def after(module: nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | None:
             scores, logits = output
@@ -75,6 +81,8 @@ class DenseScores:
 
 class SortedGates:
     """The router returns token-expert pairs sorted by expert, and their gates (jetmoe)."""
+
+    logits: int | None = 4
 
     def intercept(self, experts: nn.Module, router: nn.Module, decide: Decide) -> list[RemovableHandle]:
         def after(module: nn.Module, args: Any, output: tuple[Any, ...]) -> tuple[Any, ...] | None:

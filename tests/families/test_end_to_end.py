@@ -30,10 +30,7 @@ ARMS = {
 
 
 def written(file, asked):
-    rows = [
-        {"id": q.id, "task": q.task, "question": q.question, "choices": q.choices, "answer": q.answer} for q in asked
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(asdict(question)) + "\n" for question in asked))
     return str(file)
 
 

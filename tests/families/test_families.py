@@ -28,6 +28,7 @@ NAMED = [
     *("glm4_moe", "gpt_oss", "phimoe", "dbrx", "granitemoe", "jamba", "llama4_text", "ernie4_5_moe", "hunyuan_v1_moe"),
     *("dots1", "minimax_m2", "lfm2_moe", "jetmoe"),
 ]
+SCORING = dict.fromkeys(("deepseek_v3", "glm4_moe", "llama4_text", "dots1", "minimax_m2", "lfm2_moe"), "sigmoid")
 EAGER_ONLY = {"dbrx", "llama4_text", "jetmoe"}  # transformers computes their experts in one way
 KNOWN = json.loads(TABLE.read_text())
 
@@ -54,6 +55,20 @@ class TestNamed:
         model = load_moe_model(write_tiny_checkpoint(tmp_path, family))
         for check in checked():
             check(model)
+
+    def test_router_is_understood(self, family):
+        """Among the experts that are used, weights are in the proportion that the router's probabilities have."""
+        model = model_of(family)
+        assert {site.scoring for site in model.sites} == {SCORING.get(family, "softmax")}
+        if family == "phimoe":  # a sparse mixer: each choice has a softmax of its own, without what is far below it
+            return
+        for state in model.prefill(PROMPTS):
+            used = state.own > 0
+            share = state.router * used
+            torch.testing.assert_close(
+                state.own / state.own.sum(-1, keepdim=True), share / share.sum(-1, keepdim=True), atol=1e-4, rtol=1e-3
+            )
+            torch.testing.assert_close(state.router.sum(-1), torch.ones(len(state.router)))
 
     def test_in_bfloat16(self, family, tmp_path):
         model = load_moe_model(write_tiny_checkpoint(tmp_path, family), dtype="bfloat16")
@@ -94,6 +109,15 @@ def test_a_dense_model_is_refused(tmp_path):
         load_moe_model(tmp_path)
 
 
+def test_experts_that_are_called_in_a_loop_are_refused(tmp_path):
+    """Models of transformers 4 and of remote code are like that."""
+    tiny = tiny_moe("olmoe")
+    for layer in tiny.model.layers:
+        layer.mlp.experts = torch.nn.ModuleList([torch.nn.Linear(32, 32) for _ in range(8)])
+    with pytest.raises(ModelError, match=r"OlmoeForCausalLM has no MoE layer .*separate modules, called in a loop"):
+        find_sites(tiny)
+
+
 def test_a_layer_that_is_run_twice_is_refused():
     model = tiny_moe("olmoe")
     layers = model.model.layers
@@ -102,13 +126,13 @@ def test_a_layer_that_is_run_twice_is_refused():
         find_sites(model)
 
 
-@pytest.mark.parametrize("part", ["model", "decoder", "experts"])
+@pytest.mark.parametrize("part", ["model", "experts"])
 def test_compiled_before_it_was_loaded(part):
     """Hooks that come later than the compilation are seen (torch 2.13), or the error of hooks that never fire comes."""
     plain, tiny = model_of("olmoe"), tiny_moe("olmoe")
     experts = [layer.mlp.experts for layer in tiny.model.layers]
     try:
-        for module in {"model": [tiny], "decoder": [tiny.model], "experts": experts}[part]:
+        for module in {"model": [tiny], "experts": experts}[part]:
             module.compile(backend="eager")
         with torch.no_grad():
             tiny(input_ids=torch.tensor([PROMPTS[0].ids]), use_cache=False)
