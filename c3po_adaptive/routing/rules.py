@@ -55,7 +55,9 @@ class PathwayRule:
             used = used | support.to(place)
         counts = used.sum(1).clamp_min(1)
         chosen = sparse(new + used.to(new.dtype), int(counts.max()))[0]
-        return Change(None if len(rows) == len(index) else rows, chosen, new.gather(1, chosen), counts)
+        # What fills up short rows is the first expert at weight zero: any other could be a choice that is no expert.
+        real = used.gather(1, chosen)
+        return Change(None if len(rows) == len(index) else rows, chosen * real, new.gather(1, chosen) * real, counts)
 
 
 def shift(routing: Tensor, change: Tensor) -> Tensor:

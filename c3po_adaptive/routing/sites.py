@@ -189,7 +189,9 @@ def _site(
     entered: bool,
 ) -> Site:
     where = f"MoE layer {parts[0]} of {type(model).__name__}"
-    if chosen is None or scores is None or calls != 1:
+    if calls == 1 and scores is None:
+        raise ModelError(f"{where} never calls its router: its routing weights cannot be read. {WORKING}")
+    if chosen is None or calls != 1:
         raise ModelError(
             f"{where} routed {calls} times in one forward pass, once was expected: a pathway has one place for each "
             f"layer, so it cannot be re-mixed. {WORKING}"

@@ -47,6 +47,7 @@ _SMALL: dict[str, Any] = {
     **dict.fromkeys(("mamba_num_heads", "mamba_n_heads"), 8),
     **dict.fromkeys(("topk_group", "n_groups", "num_dense_layers", "first_k_dense_replace"), 1),
     "index_topk": 512,
+    "unpadded_vocab_size": 128,
     "sliding_window": 256,
     "chunk_size": 16,
 }

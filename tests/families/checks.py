@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -220,12 +221,12 @@ def tried(family: str) -> dict[str, object]:
 
 
 def main() -> None:
-    table = {}
+    rows = {}
     for family in sys.argv[1:] or moe_families():
-        table[family] = tried(family)
-        print(family, table[family], flush=True)
+        rows[family] = tried(family)
+        print(family, rows[family], flush=True)
     if not sys.argv[1:]:
-        TABLE.write_text(json.dumps(table, indent=1) + "\n")
+        TABLE.write_text(json.dumps({"transformers": transformers.__version__, "families": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

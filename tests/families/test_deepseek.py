@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.loading import load_moe_model
-from c3po_adaptive.testing import tiny_tokenizer
+from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
 from c3po_adaptive.testing.models import tiny_config
 
 HIDDEN, DENSE, EXPERT, EXPERTS, TOP, SHARED, LAYERS, HEADS, VOCABULARY = 32, 64, 16, 8, 3, 2, 3, 4, 128
@@ -186,8 +186,11 @@ def test_round_trip_keeps_names_and_numbers(tmp_path):
 
 
 def test_which_layers_are_sparse_is_told_by_two_numbers(tmp_path):
-    kinds = tiny_config("deepseek", num_hidden_layers=6, first_k_dense_replace=2, moe_layer_freq=2).mlp_layer_types
-    assert kinds == ["dense", "dense", "sparse", "dense", "sparse", "dense"]
+    config = tiny_config("deepseek", num_hidden_layers=6, first_k_dense_replace=2, moe_layer_freq=2)
+    assert [config.sparse(i) for i in range(6)] == [False, False, True, False, True, False]
+    assert load_moe_model(
+        write_tiny_checkpoint(tmp_path, "deepseek", num_hidden_layers=6, first_k_dense_replace=2, moe_layer_freq=2)
+    ).layers == (2, 4)
 
 
 @pytest.mark.parametrize("change", [{"norm_topk_prob": True}, {"scoring_func": "sigmoid"}])

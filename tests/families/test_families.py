@@ -1,13 +1,14 @@
 """Every MoE family of transformers, against the table that the package ships."""
 
-import json
+from functools import cache
 
 import pytest
 import torch
-from families.checks import CLOSE, PROMPTS, TABLE, checked, model_of, moe_families, moved, naive, tried
+import transformers
+from families.checks import CLOSE, PROMPTS, checked, model_of, moe_families, moved, naive, tried
 
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.families import ABILITIES
+from c3po_adaptive.families import ABILITIES, families, table
 from c3po_adaptive.loading import load_moe_model
 from c3po_adaptive.models import RoutedModel
 from c3po_adaptive.routing.sites import find_sites
@@ -30,23 +31,28 @@ NAMED = [
 ]
 SCORING = dict.fromkeys(("deepseek_v3", "glm4_moe", "llama4_text", "dots1", "minimax_m2", "lfm2_moe"), "sigmoid")
 EAGER_ONLY = {"dbrx", "llama4_text", "jetmoe"}  # transformers computes their experts in one way
-KNOWN = json.loads(TABLE.read_text())
+KNOWN = families()
+row = cache(tried)
+
+
+def works(family):
+    return all(row(family).get(ability) is True for ability in ABILITIES)
 
 
 @pytest.mark.parametrize("family", moe_families())
-def test_the_table_tells_what_works(family):
-    """``python tests/families/checks.py`` writes it anew."""
-    assert family in KNOWN, "a family that the table does not know yet"
-    assert tried(family) == KNOWN[family]
+def test_works_or_says_why(family):
+    """Against the table, if it was made with this release; ``python tests/families/checks.py`` writes it anew."""
+    if transformers.__version__ == table()["transformers"]:
+        assert row(family) == KNOWN[family]
+    if not works(family):
+        reasons = [v for v in row(family).values() if isinstance(v, str)]
+        assert any(len(reason) > 20 for reason in reasons)
 
 
-def test_most_families_work_and_the_rest_is_explained():
-    working = [f for f, row in KNOWN.items() if all(row.get(a) is True for a in ABILITIES)]
+def test_most_families_work():
+    working = {family for family in moe_families() if works(family)}
     assert len(working) >= 50
-    assert set(NAMED) <= set(working)
-    for family in KNOWN.keys() - set(working):
-        reasons = [v for v in KNOWN[family].values() if isinstance(v, str)]
-        assert any(len(reason) > 20 for reason in reasons), family
+    assert set(NAMED) <= working
 
 
 @pytest.mark.parametrize("family", NAMED)

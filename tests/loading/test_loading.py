@@ -206,6 +206,7 @@ class TestFootprint:
             num_hidden_layers=28,
             num_attention_heads=16,
             num_key_value_heads=16,
+            head_dim=128,
             n_routed_experts=64,
             n_shared_experts=2,
             num_experts_per_tok=6,
