@@ -295,13 +295,12 @@ def models(
         return
     from rich.table import Table
 
-    from .families import ABILITIES, families
+    from .families import ABILITIES, families, reason
 
     table = Table("family", *ABILITIES, "tails", "note")
     for family, row in families().items():
         works = ["yes" if row.get(a) is True else "no" for a in ABILITIES]
-        note = next((str(v) for v in row.values() if isinstance(v, str) and v != row.get("layout")), "")
-        table.add_row(family, *works, str(row.get("layout", "")), note)
+        table.add_row(family, *works, str(row.get("layout", "")), reason(row))
     _print(table)
 
 

@@ -19,3 +19,8 @@ def families() -> dict[str, dict[str, object]]:
     """For each model type, its tails' layout and whether each ability works; or why it is refused."""
     found: dict[str, dict[str, object]] = table()["families"]
     return found
+
+
+def reason(row: dict[str, object]) -> str:
+    """Why not everything works for a family; "" if it does."""
+    return next((str(v) for key, v in row.items() if isinstance(v, str) and key != "layout"), "")

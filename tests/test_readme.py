@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from families.checks import as_markdown
+
 from c3po_adaptive import default_registry
 
 ROOT = Path(__file__).parents[1]
@@ -14,6 +16,10 @@ def test_every_strategy_is_in_the_table_and_nothing_else():
     rows = set(re.findall(r"^\| (optimizer|kernel|retriever|selector) \| `([a-z-]+)` \|", README, re.M))
     builtin = {(e.role, e.name) for e in default_registry().table() if e.plugin == "builtin"}
     assert rows == builtin
+
+
+def test_families_are_those_of_the_table():
+    assert as_markdown() in README
 
 
 def test_every_named_path_exists():
