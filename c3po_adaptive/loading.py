@@ -43,7 +43,7 @@ def load_moe_model(
     *,
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
-    device_map: dict[str, Any] | None = None,
+    device_map: str | dict[str, Any] | None = None,
     quantize: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -55,7 +55,7 @@ def load_moe_model(
             folder.
         dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
         device: where the whole model goes (``cuda``); ``auto`` spreads it over all devices, the CPU and the disk.
-        device_map: where each part goes, by module name, as accelerate has it. Not with device.
+        device_map: where each part goes, as accelerate has it (``auto``, or by module name). Not with device.
         quantize: linear layers in 4 or 8 bits, by bitsandbytes; transformers leaves experts in the dtype.
         revision: branch, tag or commit of a Hub id.
         trust_remote_code: run code that comes with the checkpoint.
@@ -94,7 +94,7 @@ def load_moe_model(
 
 
 def _check_settings(
-    dtype: str | torch.dtype, device: str | None, device_map: dict[str, Any] | None, quantize: str | None
+    dtype: str | torch.dtype, device: str | None, device_map: str | dict[str, Any] | None, quantize: str | None
 ) -> None:
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; choose one of these.")
