@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .remixer import Remixer
     from .retrievers.base import Hits, Index, Retriever
     from .selectors.base import LayerSelector
-    from .types import Answer, Cost, Neighbours, Pathway, Prompt, Question, Selection
+    from .ledger import Cost, Ledger
+    from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
 _HOME = {
@@ -62,7 +63,8 @@ _HOME = {
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
     "LayerSelector": "selectors.base",
-    **dict.fromkeys(("Answer", "Cost", "Neighbours", "Pathway", "Prompt", "Question", "Selection"), "types"),
+    **dict.fromkeys(("Cost", "Ledger"), "ledger"),
+    **dict.fromkeys(("Answer", "Neighbours", "Pathway", "Prompt", "Question", "Selection"), "types"),
 }
 __all__ = [
     "Answer",
@@ -76,6 +78,7 @@ __all__ = [
     "Kernel",
     "LabelledProblem",
     "LayerSelector",
+    "Ledger",
     "ModelError",
     "Neighbours",
     "Optimizer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import C3POError, DataError, PluginError, SettingError
 from .kernels.base import Kernel
+from .ledger import Entry, Ledger, Work, summed
 from .losses import entropy, right_answer_loss
 from .models import RoutedModel
 from .optimizers.base import PathwayOptimizer
@@ -27,7 +30,7 @@ from .routing.scores import TailScores
 from .routing.states import State
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
-from .types import Answer, Cost, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
+from .types import Answer, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
 
 if TYPE_CHECKING:
     from .embedding import Embedder
@@ -100,66 +103,73 @@ class Remixer:
         return [answer for part in parts for answer in self._answer(part)]
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
-        began = time.perf_counter()
-        states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+        clock = _Clock(len(questions))
+        with clock("prefill"):
+            states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
         run = self.remix(states, [description(q) for q in questions], questions)
         tails = self.model.tail_scores(states, run.pathway)
-        with torch.no_grad():
+        with clock("answer"), torch.no_grad():
             scores = tails(run.pathway.weights)
-        seconds = (time.perf_counter() - began) / len(questions)
         base = self.model.choice_scores(states)
-        costs = [replace(cost, answer=spent) for cost, spent in zip(run.costs, tails.spent.tolist(), strict=True)]
         pool = self.pool if self.shows_neighbours else None
-        return [
-            run.answer(b, scores[b, : len(base[b])], base[b], costs[b], seconds, pool) for b in range(len(questions))
+        ledgers = [
+            replace(
+                ledger,
+                prefill=ledger.prefill.lasting(clock.seconds["prefill"]),
+                answer=spent.lasting(clock.seconds["answer"]),
+            )
+            for ledger, spent in zip(run.ledgers, tails.spent, strict=True)
         ]
+        return [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], pool) for b in range(len(questions))]
 
     def remix(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
     ) -> Remixed:
         """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
-        neighbours, excluded = self._retrieve(texts, questions)
-        tails = self._tails(states, questions if self.optimizer.needs_label else None, neighbours)
+        clock = _Clock(len(states))
+        with clock("embedding"):
+            vectors = self.embedder.encode(list(texts)) if self._index is not None else None
+        with clock("retrieval"):
+            neighbours, excluded = self._retrieve(vectors, texts, questions)
+        tails = self._tails(states, questions if self.optimizer.needs_label else None, neighbours, clock)
         own = torch.stack([s.own for s in states])
         choosing = _Losses(self, tails, own, None)
         problem = self._problem(states, own, neighbours, excluded, choosing)
-        with _blamed("selector", self.selector):
+        with clock("attribution"), _blamed("selector", self.selector):
             selection = self.selector.select(problem)
             _check_selection(selection, problem, self.selector)
         moving = _Losses(self, tails, own, selection)
         problem = replace(problem, selection=selection, loss=moving.neighbourhood, entropy=moving.entropy)
         if self.optimizer.needs_label:
             problem = LabelledProblem(**vars(problem), label_loss=moving.label)
-        with _blamed("optimizer", self.optimizer):
+        with clock("optimisation"), _blamed("optimizer", self.optimizer):
             weights = self.optimizer.optimize(problem).detach()
             _check_weights(weights, problem, self.optimizer)
         pathway = Pathway(weights, own, self.model.layers, self.scope, self._top_k)
-        references = tails.flops.tolist()
-        embedding = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
-        costs = [
-            Cost(
-                prefill=state.flops,
-                embedding=embedding[b],
-                references=references[b],
-                attribution=choosing.spent[b].item(),
-                optimisation=moving.spent[b].item(),
+        embedded = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
+        spent = {"references": tails.work, "attribution": choosing.spent, "optimisation": moving.spent}
+        spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
+        spent["retrieval"] = [Entry()] * len(states)
+        ledgers = [
+            Ledger(
+                prefill=state.work,
+                **{phase: entries[b].lasting(clock.seconds[phase]) for phase, entries in spent.items()},
             )
             for b, state in enumerate(states)
         ]
-        return Remixed(states, pathway, selection, neighbours, costs)
+        return Remixed(states, pathway, selection, neighbours, ledgers)
 
     @property
     def _top_k(self) -> int | None:
         return self.model.sites[0].top_k if self.mix == "top-k" else None
 
     def _retrieve(
-        self, texts: Sequence[str], questions: Sequence[Question] | None
+        self, vectors: NDArray[np.float32] | None, texts: Sequence[str], questions: Sequence[Question] | None
     ) -> tuple[Neighbours, tuple[frozenset[int], ...]]:
         """Neighbours with kernel weights, and the reference rows that a sample must not see in pathway space either."""
-        if self.pool is None or self._index is None:
+        if self.pool is None or self._index is None or vectors is None:
             nothing = torch.zeros(len(texts), 0)
             return Neighbours(nothing.long(), nothing, nothing), ()
-        vectors = self.embedder.encode(list(texts))
         ids = {q.id: i for i, q in enumerate(self.pool.questions)}
         itself = [{ids[q.id]} if q.id in ids else set() for q in questions] if questions else [set() for _ in texts]
         with _blamed("retriever", self.retriever):
@@ -179,7 +189,13 @@ class Remixer:
         index = torch.from_numpy(hits.index.astype(np.int64))
         return Neighbours(index, torch.from_numpy(hits.similarity).float(), torch.from_numpy(weights).float()), excluded
 
-    def _tails(self, states: Sequence[State], questions: Sequence[Question] | None, neighbours: Neighbours) -> _Tails:
+    def _tails(
+        self,
+        states: Sequence[State],
+        questions: Sequence[Question] | None,
+        neighbours: Neighbours,
+        clock: _Clock,
+    ) -> _Tails:
         pairs = (neighbours.weight > 0).nonzero()
         prompts: list[Prompt] = []
         answers = torch.empty(0, dtype=torch.long)
@@ -190,7 +206,7 @@ class Remixer:
             answers = torch.tensor([q.answer for q in asked])
         labels = None if questions is None else [q.answer for q in questions]
         weight = neighbours.weight[pairs[:, 0], pairs[:, 1]]
-        return _Tails(self.model, states, prompts, pairs[:, 0], weight, answers, labels)
+        return _Tails(self.model, states, prompts, pairs[:, 0], weight, answers, labels, clock)
 
     def _problem(
         self,
@@ -222,17 +238,15 @@ class Remixer:
 
 @dataclass(frozen=True, eq=False)
 class Remixed:
-    """A batch after optimisation; its costs are those up to the answer."""
+    """A batch after optimisation; its ledgers are those up to the answer."""
 
     states: Sequence[State]
     pathway: Pathway
     selection: Selection
     neighbours: Neighbours
-    costs: Sequence[Cost]
+    ledgers: Sequence[Ledger]
 
-    def answer(
-        self, b: int, scores: Tensor, base: Tensor, cost: Cost, seconds: float, pool: ReferenceSet | None
-    ) -> Answer:
+    def answer(self, b: int, scores: Tensor, base: Tensor, ledger: Ledger, pool: ReferenceSet | None) -> Answer:
         """Sample b's answer and how it came about; its neighbours are rows of ``pool``, None to leave them out."""
         pathway, changed = self.pathway[b], self.pathway.changed()[b]
         moved = changed.nonzero().squeeze(1).tolist()
@@ -247,9 +261,7 @@ class Remixed:
             base_choice=int(base.argmax()),
             base_scores=tuple(base.tolist()),
             pathway=pathway,
-            cost=cost,
-            base_flops=self.states[b].flops,
-            seconds=seconds,
+            ledger=ledger,
             layers=tuple(pathway.layers[i] for i in moved),
             experts={layer: tuple(ids) for layer, ids in experts.items()},
             neighbours=tuple(
@@ -275,21 +287,22 @@ class _Tails:
     weight: Tensor
     answers: Tensor
     labels: Sequence[int | None] | None
+    clock: _Clock
 
     @cached_property
     def near(self) -> list[State]:
         """The neighbours, run when a loss first needs them."""
-        return self.model.prefill(self.prompts)
+        with self.clock("references"):
+            return self.model.prefill(self.prompts)
 
     @property
-    def flops(self) -> Tensor:
-        """What each sample's neighbours took ``[B]``; zero if no loss looked at them.
-
-        In full even if the cache had them: what ran before must not make a sample or an arm look cheaper.
-        """
-        near = [s.flops for s in self.near] if "near" in vars(self) else [0.0] * len(self.prompts)
-        total = torch.zeros(len(self.states), dtype=torch.float64)
-        return total.index_add(0, self.sample, torch.tensor(near, dtype=torch.float64))
+    def work(self) -> list[Entry]:
+        """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
+        near = [state.work for state in self.near] if "near" in vars(self) else []
+        mine: list[list[Entry]] = [[] for _ in self.states]
+        for b, entry in zip(self.sample.tolist(), near, strict=False):
+            mine[b].append(entry)
+        return [summed(entries) for entries in mine]
 
 
 class _Losses:
@@ -302,10 +315,10 @@ class _Losses:
         self.support = None if selection is None else selection.mask | (own > 0)
 
     @property
-    def spent(self) -> Tensor:
-        """FLOPs so far, per sample ``[B]``."""
+    def spent(self) -> list[Entry]:
+        """So far, of each sample."""
         used = [vars(self)[name].spent for name in ("_near", "_own") if name in vars(self)]
-        return torch.stack([torch.zeros(len(self.own), dtype=torch.float64), *used]).sum(0)
+        return [summed(scores[b] for scores in used) for b in range(len(self.own))]
 
     def neighbourhood(self, weights: Tensor) -> Tensor:
         t = self.tails
@@ -349,6 +362,32 @@ class _Losses:
             self.remixer.scope,
             transfer,
         )
+
+
+class _Clock:
+    """Seconds of each phase, for one of ``samples``; a phase inside another stops the other's time."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._running: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        self._turn()
+        self._running.append(phase)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._running.pop()
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += (now - self._since) / self.samples
+        self._since = now
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ShapeError
+from .ledger import Cost, Ledger
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,25 +136,6 @@ class Selection:
         return self.mask.any(-1)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """FLOPs by phase."""
-
-    prefill: float = 0.0
-    embedding: float = 0.0
-    references: float = 0.0
-    attribution: float = 0.0
-    optimisation: float = 0.0
-    answer: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return float(sum(vars(self).values()))
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(**{k: v + getattr(other, k) for k, v in vars(self).items()})
-
-
 @dataclass(frozen=True, eq=False)
 class Answer:
     """A question answered: the chosen index, each choice's normalised log-likelihood, and how it came about."""
@@ -163,10 +145,23 @@ class Answer:
     base_choice: int
     base_scores: tuple[float, ...]
     pathway: Pathway
-    cost: Cost
-    base_flops: float
-    seconds: float = 0.0
+    ledger: Ledger
     layers: tuple[int, ...] = ()
     experts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     neighbours: tuple[tuple[str, float, float], ...] = ()
     layer_scores: tuple[float, ...] = ()
+
+    @property
+    def cost(self) -> Cost:
+        """FLOPs by phase."""
+        return self.ledger.cost
+
+    @property
+    def base_flops(self) -> float:
+        """FLOPs of the question's own forward pass."""
+        return self.ledger.prefill.flops
+
+    @property
+    def seconds(self) -> float:
+        """The sample's share of its batch's time."""
+        return self.ledger.seconds

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "c3po_adaptive"
 
 # A module may import from its own line and from those above, never from below. A folder stands for all in it.
 ORDER = [
-    ["errors", "checks", "paths", "progress"],
+    ["errors", "checks", "paths", "progress", "ledger"],
     ["types"],
     ["routing"],
     ["tasks", "embedded"],

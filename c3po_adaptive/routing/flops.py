@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..ledger import Entry, Work
 from .packing import Packed
 from .sites import Site, decoder_layers
 from .states import State
@@ -21,76 +22,74 @@ class Flops:
     """Matrix sizes of a model.
 
     Attributes:
-        linear: per decoder layer, weights that every token meets outside routed experts (router included).
-        expert: per decoder layer, weights of one routed expert (0 in a dense layer).
+        linear: per decoder layer, weights that every token meets outside routed experts and router.
+        router, expert: per decoder layer, weights of the router, and of one routed expert (0 in a dense layer).
         attention: query heads times head dimension. head: weights of the language-model head.
         top_k: experts a token uses. sites: decoder layer of each MoE layer.
     """
 
     linear: tuple[int, ...]
+    router: tuple[int, ...]
     expert: tuple[int, ...]
     attention: int
     head: int
     top_k: int
     sites: tuple[int, ...]
 
-    def forward(self, tokens: float, keys: float, start: int = 0, mixed: float | None = None) -> float:
-        """Decoder layers from ``start`` on, for tokens that each see ``keys`` keys and mix ``mixed`` experts."""
-        experts = self.top_k if mixed is None else mixed
-        weights = sum(self.linear[start:]) + experts * sum(self.expert[start:])
-        layers = len(self.linear) - start
-        return 2 * tokens * weights + 4 * tokens * keys * self.attention * layers
-
-    def logits(self, rows: float) -> float:
-        """The language-model head on so many rows."""
-        return 2 * rows * self.head
-
-    def prefill(self, packed: Packed) -> float:
+    def prefill(self, packed: Packed) -> Entry:
         """What comes before the tail, and the tail; the head on the tail's rows that predict."""
-        before, tail = self.forward(packed.past, packed.past), self.forward(packed.rows, self._keys(packed))
-        return before + tail + self.logits(len(packed.row.unique()))
+        before = self._layers(packed.past, packed.past)
+        tail = self._layers(packed.rows, self._keys(packed))
+        work = before + tail + Work(head=2 * len(packed.row.unique()) * self.head)
+        return Entry((packed.past + packed.rows) * len(self.linear), work)
 
     @staticmethod
     def _keys(packed: Packed) -> int:
         return packed.past + packed.tokens.shape[1]
 
-    def tail_of(self, state: State, site: int, mixed: Mapping[int, float], backward: bool) -> float:
-        """The tail of one prefilled question, without padding; see ``tail``."""
-        packed = state.packed
-        mixed = {layer: n for layer, n in mixed.items() if layer >= site}
-        return self.tail(packed.rows, self._keys(packed), len(packed.row.unique()), site, mixed, backward)
+    def tail(self, state: State, site: int, mixed: Mapping[int, float], backward: bool) -> Entry:
+        """The tail of a prefilled question, without padding, from MoE layer number ``site`` on.
 
-    def tail(
-        self, rows: float, keys: float, predicting: float, site: int, mixed: Mapping[int, float], backward: bool
-    ) -> float:
-        """A tail of so many rows from MoE layer number ``site`` on; with the way back to ω if ``backward``.
-
-        The way back multiplies by each weight once more (parameters are frozen) and by each attention product twice;
-        it ends at the experts of the first layer, whose input ω does not change.
+        The way back to ω multiplies by each weight once more (parameters are frozen) and by each attention product
+        twice; it ends at the outputs of the first layer's experts, whose input ω does not change.
 
         Args:
             mixed: for each MoE layer number, how many (row, expert) pairs are run.
+            backward: with the way back.
         """
-        start = self.sites[site]
-        experts = {self.sites[i]: 2 * n * self.expert[self.sites[i]] for i, n in mixed.items()}
-        there = 2 * rows * sum(self.linear[start:]) + sum(experts.values()) + self.logits(predicting)
+        packed, start = state.packed, self.sites[site]
+        rows, keys, predicting = packed.rows, self._keys(packed), len(packed.row.unique())
+        pairs = {self.sites[i]: n for i, n in mixed.items() if i >= site}
+        there = self._layers(rows, keys, start, pairs) + Work(head=2 * predicting * self.head)
         layers = len(self.linear) - start
-        there += 4 * rows * keys * self.attention * layers
         if not backward:
-            return there
-        above = 2 * rows * sum(self.linear[start + 1 :]) + sum(v for i, v in experts.items() if i > start)
-        return there + above + 8 * rows * keys * self.attention * (layers - 1) + self.logits(predicting)
+            return Entry(rows * layers, there)
+        above = self._layers(rows, 2 * keys, start + 1, pairs)
+        return Entry(rows * (2 * layers - 1), there, above + Work(head=2 * predicting * self.head))
+
+    def _layers(self, tokens: float, keys: float, start: int = 0, pairs: Mapping[int, float] | None = None) -> Work:
+        """Decoder layers from ``start`` on, for tokens that see ``keys`` keys and mix ``top_k`` experts, or ``pairs``."""
+        number = range(start, len(self.linear))
+        mixed = {i: tokens * self.top_k if pairs is None else pairs.get(i, 0) for i in number}
+        return Work(
+            attention=4 * tokens * keys * self.attention * len(number),
+            linear=2 * tokens * sum(self.linear[start:]),
+            router=2 * tokens * sum(self.router[start:]),
+            experts=2 * sum(mixed[i] * self.expert[i] for i in number),
+        )
 
 
 def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
     """Read the sizes off a model."""
     layers = decoder_layers(model)
     experts = {id(p) for s in sites for p in s.experts.parameters()}
+    routers = {s.layer: sum(p.numel() for p in s.router.parameters() if p.ndim == 2) for s in sites}
     per_expert = {s.layer: sum(p[0].numel() for p in s.experts.parameters() if p.ndim == 3) for s in sites}
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Linear)
     return Flops(
-        tuple(sum(_matrices(layer, experts)) for layer in layers),
+        tuple(sum(_matrices(layer, experts)) - routers.get(i, 0) for i, layer in enumerate(layers)),
+        tuple(routers.get(i, 0) for i in range(len(layers))),
         tuple(per_expert.get(i, 0) for i in range(len(layers))),
         _attention_width(model, layers),
         head.weight.numel(),

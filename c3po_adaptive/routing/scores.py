@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from ..ledger import Entry
 from ..types import Scope, Transfer
 from .change import Change
 from .flops import Flops
@@ -36,7 +37,7 @@ class TailScores:
         own: ω0 of the samples ``[B, L, E]``. active: ``[B, L]`` bool, layers that act.
         support: ``[B, L, E]`` bool, experts that get a gradient even at weight zero; None: only those with weight.
         scope, transfer, top_k: how ω acts.
-        spent: FLOPs so far, per sample ``[B]``: what its tails take if they are run alone, without any padding.
+        spent: so far, for each of B samples: what its tails take if they are run alone, without any padding.
     """
 
     model: PreTrainedModel
@@ -50,10 +51,10 @@ class TailScores:
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     top_k: int | None = None
-    spent: Tensor = field(init=False)
+    spent: list[Entry] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spent", torch.zeros(len(self.own), dtype=torch.float64))
+        object.__setattr__(self, "spent", [Entry()] * len(self.own))
 
     def __call__(self, weights: Tensor) -> Tensor:
         """Normalised log-likelihood of each choice ``[R, C]`` under ``weights [B, L, E]``; -inf where there is none."""
@@ -80,7 +81,7 @@ class TailScores:
 
     def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:
         mixed = {layer: _experts_run(rows, self.sites[layer].top_k) for layer, rows in used.items()}
-        self.spent[self.sample[tail]] += self.flops.tail_of(self.tails[tail], self._first[tail], mixed, backward)
+        self.spent[int(self.sample[tail])] += self.flops.tail(self.tails[tail], self._first[tail], mixed, backward)
 
     @cached_property
     def _first(self) -> dict[int, int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..ledger import Entry
 from ..types import Prompt
 from .caches import Kept, joined
 from .packing import Packed
@@ -28,7 +29,7 @@ class State:
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
         hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever
             scored.
-        flops: what the prefill took.
+        work: what the prefill took.
     """
 
     prompt: Prompt
@@ -39,7 +40,7 @@ class State:
     router: Tensor
     token_scores: Tensor
     hidden: Tensor | None
-    flops: float
+    work: Entry
 
     @property
     def nbytes(self) -> int:
