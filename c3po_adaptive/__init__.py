@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from .hookspecs import hookimpl
     from .kernels.base import Kernel
+    from .ledger import Cost, Ledger
     from .loading import load_moe_model
     from .models import RoutedModel
     from .optimizers.base import PathwayOptimizer
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .remixer import Remixer
     from .retrievers.base import Hits, Index, Retriever
     from .selectors.base import LayerSelector
-    from .ledger import Cost, Ledger
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.

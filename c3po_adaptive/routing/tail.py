@@ -8,19 +8,19 @@ values. Masks, rotary positions, the final norm and the head stay the model's ow
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
-from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ShapeError
 from ..types import Prompt
 from .caches import Kept, cut, layer_of, passed_by
 from .flops import Flops
+from .head import forward_as, head, likelihoods
 from .intercept import recorded
 from .masks import tree_masks, windows
 from .packing import Layout, Packed, pack
@@ -64,7 +64,7 @@ def prefill(
     sequences = torch.tensor([len(p.tokens) for p in packed]).cumsum(0) - torch.tensor([len(p.tokens) for p in packed])
     acting = sequences * last.shape[1] + torch.tensor([p.acting for p in packed])
     own, router = (t[acting] for t in recording.stacked())
-    scores = _likelihoods(
+    scores = likelihoods(
         head(model, last.flatten(0, 1)[index["predicting"].to(last.device)][None])[0], index["at"], index["target"]
     ).split([len(p.row) for p in packed])
     states = []
@@ -147,20 +147,6 @@ def _entries(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Give a module another forward; afterwards it has its own again (or the one that device hooks gave it)."""
-    shadow = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if shadow is None:
-            del module.__dict__["forward"]
-        else:
-            module.forward = shadow
-
-
-@contextmanager
 def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[None]:
     """Skip the decoder layers below ``start`` and let ``hidden`` enter there."""
 
@@ -174,15 +160,25 @@ def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[N
 
     with ExitStack() as stack:
         for layer in layers[:start]:
-            stack.enter_context(_forward_as(layer, skip))
+            stack.enter_context(forward_as(layer, skip))
         stack.callback(layers[start].register_forward_pre_hook(inject, with_kwargs=True).remove)
         yield
 
 
-def tail_scores(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
-    """Log-likelihoods ``[M]`` of the batch's scored tokens; see ``tail_hidden``."""
+def tail_scores(
+    model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int, among: Tensor | None
+) -> Tensor:
+    """Log-likelihoods ``[M]`` of the batch's scored tokens, or their logits if only these are computed (``among``).
+
+    Args:
+        among: the vocabulary entries that the head is computed for; None: all. See ``tail_hidden`` for the rest.
+    """
     hidden = tail_hidden(model, sites, batch, start).flatten(0, 1)
-    return _likelihoods(head(model, hidden[batch.predicting.to(hidden.device)][None])[0], batch.at, batch.target)
+    predicting = hidden[batch.predicting.to(hidden.device)][None]
+    if among is None:
+        return likelihoods(head(model, predicting)[0], batch.at, batch.target)
+    logits = head(model, predicting, among)[0].float()
+    return logits[batch.at.to(logits.device), torch.searchsorted(among, batch.target).to(logits.device)].cpu()
 
 
 def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
@@ -217,24 +213,3 @@ def _cache(model: PreTrainedModel, batch: Batch, start: int, first: int) -> Dyna
         kept = batch.cache[max(0, i - first)]
         cache.layers[i] = layer_of(kept, width) if i >= start else passed_by(layer, kept, width)
     return cache
-
-
-class _Decoded(MoeModelOutputWithPast):
-    """A decoder's output of which only the hidden states are known; a head needs no more."""
-
-    def __getattr__(self, name: str) -> None:
-        return None
-
-
-def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits ``[B, T, V]`` of final hidden states ``[B, T, H]``, by the model's own head, scaling and capping."""
-    with _forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)):
-        logits: Tensor = model(inputs_embeds=hidden).logits
-    return logits
-
-
-def _likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
-    """Log-likelihood ``[M]`` of ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``: float32, on the CPU."""
-    logits = logits.float()
-    at, target = at.to(logits.device), target.to(logits.device)
-    return (logits[at, target] - logits.logsumexp(-1)[at]).cpu()

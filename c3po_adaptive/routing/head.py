@@ -1,0 +1,78 @@
+"""The language-model head: logits of final hidden states, by the model's own scaling and capping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import MoeModelOutputWithPast
+
+from .sites import decoder_of
+
+
+@contextmanager
+def forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another forward; afterwards it has its own again (or the one that device hooks gave it)."""
+    shadow = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if shadow is None:
+            del module.__dict__["forward"]
+        else:
+            module.forward = shadow
+
+
+class _Decoded(MoeModelOutputWithPast):
+    """A decoder's output of which only the hidden states are known; a head needs no more."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) -> Tensor:
+    """Logits ``[B, T, V]`` of final hidden states ``[B, T, H]``, or ``[B, T, n]`` of n vocabulary entries only.
+
+    Args:
+        among: ``[n]`` entries; only for a model that ``can_choose``.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)))
+        if among is not None:
+            stack.enter_context(forward_as(model.get_output_embeddings(), _rows(model, among)))
+        logits: Tensor = model(inputs_embeds=hidden).logits
+    return logits
+
+
+def _rows(model: PreTrainedModel, among: Tensor) -> Callable[[Tensor], Tensor]:
+    """The head's projection onto some entries."""
+    layer = model.get_output_embeddings()
+    assert isinstance(layer, nn.Linear)
+    place = among.to(layer.weight.device)
+    weight, bias = layer.weight[place], None if layer.bias is None else layer.bias[place]
+    return lambda x: nn.functional.linear(x, weight, bias)
+
+
+@torch.no_grad()
+def can_choose(model: PreTrainedModel) -> bool:
+    """Whether logits of some entries alone are those among all: no head that is quantised, offloaded or cuts its own."""
+    layer = model.get_output_embeddings()
+    if type(layer) is not nn.Linear or layer.weight.device.type == "meta":
+        return False
+    size = model.config.get_text_config().hidden_size
+    hidden = torch.linspace(-1, 1, size, dtype=model.dtype, device=layer.weight.device).view(1, 1, -1)
+    among = torch.tensor([1, 3, 5])
+    alone, full = head(model, hidden, among).float(), head(model, hidden).float()
+    return alone.shape[-1] == 3 and bool(torch.allclose(alone, full[..., among.to(full.device)], rtol=1e-2, atol=1e-3))
+
+
+def likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
+    """Log-likelihood ``[M]`` of ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``: float32, on the CPU."""
+    logits = logits.float()
+    at, target = at.to(logits.device), target.to(logits.device)
+    return (logits[at, target] - logits.logsumexp(-1)[at]).cpu()
