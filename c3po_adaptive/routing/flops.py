@@ -86,7 +86,7 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
     """Read the sizes off a model."""
     layers = decoder_layers(model)
     experts = {id(p) for s in sites for p in s.experts.parameters()}
-    per_expert = {s.layer: sum(p[0].numel() for p in s.experts.parameters() if p.ndim == 3) for s in sites}
+    per_expert = {s.layer: sum(p.numel() for p in _joined(s)) // s.mixable for s in sites}
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Linear)
     return Flops(
@@ -97,6 +97,13 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
         sites[0].top_k,
         tuple(s.layer for s in sites),
     )
+
+
+def _joined(site: Site) -> Iterator[nn.Parameter]:
+    """Weights of all experts in one: ``[E, F, H]``, or ``[E * F, H]`` (dbrx). Biases are ``[E, F]``."""
+    for p in site.experts.parameters():
+        if p.ndim == 3 or (p.ndim == 2 and p.shape[0] > site.n_experts):
+            yield p
 
 
 def _matrices(layer: nn.Module, experts: set[int]) -> Iterator[int]:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
-from ..errors import ShapeError
+from ..errors import ModelError, ShapeError
 from ..types import Prompt
 from .caches import Kept, cut, layer_of, passed_by
 from .flops import Flops
 from .intercept import recorded
-from .masks import tree_masks, windows
-from .packing import Layout, Packed, pack
-from .sites import Site, decoder_layers, decoder_of
+from .masks import tree_masks
+from .packing import Layout, Packed, pack, windows
+from .sites import WORKING, Site, decoder_layers, decoder_of
 from .states import Batch, State, laid_out
 
 
@@ -231,6 +231,27 @@ def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     with _forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)):
         logits: Tensor = model(inputs_embeds=hidden).logits
     return logits
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Refuse a model whose head, run alone on the decoder's output, does not give the model's logits.
+
+    Raises:
+        ModelError: with the difference, or the model's own error.
+    """
+    tokens = torch.tensor([[1, 2]]).to(model.device)
+    expected = model(input_ids=tokens, use_cache=False).logits
+    try:
+        found = head(model, decoder_of(model)(input_ids=tokens, use_cache=False).last_hidden_state)
+        differs = "" if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else "other logits"
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        differs = f"{type(error).__name__}: {error}"
+    if differs:
+        raise ModelError(
+            f"The language-model head of {type(model).__name__} cannot be run alone on final hidden states "
+            f"({differs}): tails cannot be scored. {WORKING}"
+        )
 
 
 def _likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
