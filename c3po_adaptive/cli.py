@@ -37,6 +37,7 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrup
 Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: spread over all, disk included.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
@@ -227,7 +228,7 @@ def refset_build(
     dtype: Dtype = "auto",
     device: Device = None,
     quantize: Quantize = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    revision: Revision = None,
     format: Format = "cloze",
 ) -> None:
     """Run labelled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
@@ -269,14 +270,26 @@ def refset_show(folder: Path) -> None:
 
 
 @refset.command("check")
-def refset_check(folder: Path, model: Model = "smollm2-moe", dtype: Dtype = "auto", format: Format = "cloze") -> None:
+def refset_check(
+    folder: Path,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    revision: Revision = None,
+    format: Format = "cloze",
+) -> None:
     """Check that a reference set is whole, and fits a model and a format."""
     with _clear_errors():
         from .embedding import default_embedder
         from .loading import load_moe_model
         from .reference import ReferenceSet
 
-        ReferenceSet.load(folder).check(load_moe_model(model, dtype=dtype), format, default_embedder())
+        ReferenceSet.load(folder).check(
+            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            format,
+            default_embedder(),
+        )
         typer.echo("whole, and built with this model, format and embedder")
 
 
@@ -285,13 +298,14 @@ def models(
     name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: only its size, before loading.")] = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
+    revision: Revision = None,
 ) -> None:
     """Families of models, and what works for each; others are found by structure, or refused with the reason."""
     if name is not None:
         with _clear_errors():
             from .loading import model_footprint
 
-            typer.echo(model_footprint(name, dtype=dtype, quantize=quantize))
+            typer.echo(model_footprint(name, dtype=dtype, quantize=quantize, revision=revision))
         return
     from rich.table import Table
 

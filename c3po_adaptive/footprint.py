@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from .errors import ModelError
+from .routing.sites import is_experts
 
 BITS = {"4bit": 4.5, "8bit": 8.0}
 """A quantised weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
@@ -45,8 +46,12 @@ def footprint(
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, **options)
     width = (_dtype(config) if dtype == "auto" else as_dtype(dtype)).itemsize
-    joined = (m for m in model.modules() if not isinstance(m, torch.nn.Conv1d))  # a weight of all experts has 3 axes
-    experts = {id(p) for m in joined for p in m.parameters(recurse=False) if p.ndim == 3}
+    experts = {
+        id(p)
+        for m in model.modules()
+        for p in m.parameters(recurse=False)  # a weight of all experts has three axes, or two (dbrx)
+        if (p.ndim == 3 and not isinstance(m, torch.nn.Conv1d)) or (p.ndim > 1 and is_experts(m))
+    }
     linear = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
     linear -= {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
     sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once

@@ -67,19 +67,18 @@ def load_moe_model(
     """
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
-    if name == EMBEDDED:
-        from .embedded.builder import build
-
-        source = str(build())
-    else:
-        source = ALIASES.get(name, name)
+    source = _source(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    placed: str | dict[str, Any] | None = "auto" if device == "auto" else device_map
+    placed: str | dict[str, Any] | None = device_map
+    if device is not None and device != "cpu":  # straight to where it goes, without all of it passing the CPU
+        placed = "auto" if device == "auto" else {"": device}
     try:
         config = AutoConfig.from_pretrained(source, **options)
-        if placed is None and not hasattr(config, "quantization_config"):
+        if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
             check_room(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if not tokenizer("a")["input_ids"]:
+            raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
         model = _weights(source, config, dtype, placed, _quantisation(quantize, dtype), options)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if name == EMBEDDED:
@@ -88,9 +87,16 @@ def load_moe_model(
             f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
             "access, or a folder written by save_pretrained."
         ) from error
-    if device not in (None, "auto"):
-        cast(Any, model).to(device)
     return RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
+
+
+def _source(name: str) -> str:
+    """What transformers loads by: a folder or a Hub id."""
+    if name == EMBEDDED:
+        from .embedded.builder import build
+
+        return str(build())
+    return ALIASES.get(name, name)
 
 
 def _check_settings(
@@ -102,6 +108,13 @@ def _check_settings(
         raise SettingError("Expected device or device_map, got both; device_map already says where each part goes.")
     if quantize is not None and quantize not in BITS:
         raise SettingError(f"Expected quantize to be one of {', '.join(BITS)} or None, got {quantize!r}.")
+    if device not in (None, "auto"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise SettingError(
+                f"Expected a device that is there (cpu, cuda, cuda:1, mps) or auto, got {device!r}: {error}."
+            ) from error
 
 
 def _quantisation(quantize: str | None, dtype: str | torch.dtype) -> BitsAndBytesConfig | None:
@@ -163,8 +176,10 @@ def model_footprint(
 
     Raises:
         ModelError: there is no configuration of a causal language model.
+        SettingError: an unknown dtype or quantisation.
     """
-    source = ALIASES.get(name_or_path, name_or_path)
+    _check_settings(dtype, None, None, quantize)
+    source = _source(name_or_path)
     try:
         return footprint(AutoConfig.from_pretrained(source, revision=revision), dtype, quantize)
     except (OSError, ValueError) as error:

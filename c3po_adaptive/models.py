@@ -16,13 +16,14 @@ from transformers.modeling_outputs import CausalLMOutput
 from .errors import SettingError, ShapeError
 from .routing.flops import Flops, measure
 from .routing.generation import DecodingRule
+from .routing.head import can_choose, check_head, head
 from .routing.intercept import intercepted
 from .routing.packing import Layout, layout_for
 from .routing.rules import PathwayRule
 from .routing.scores import TailScores, acting_rows
 from .routing.sites import Site, find_sites
 from .routing.states import Batch, State, collate, normalised
-from .routing.tail import head, prefill, tail_hidden
+from .routing.tail import prefill, tail_hidden
 from .tasks.formats import Format, as_format, raw_text
 from .types import Pathway, Prompt, Question, Scope
 
@@ -36,7 +37,7 @@ class RoutedModel:
 
     Attributes:
         model: the transformers model. tokenizer: its tokenizer. name: how it was asked for.
-        sites: its MoE layers. flops: its matrix sizes.
+        sites: its MoE layers. flops: its matrix sizes. letters_alone: its head can be run for some entries only.
         cache_bytes: budget for prefilled prompts that are kept, least recently used first out.
     """
 
@@ -46,6 +47,7 @@ class RoutedModel:
     cache_bytes: int = 2**30
     sites: tuple[Site, ...] = field(init=False)
     flops: Flops = field(init=False)
+    letters_alone: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
@@ -53,6 +55,8 @@ class RoutedModel:
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 cast(Any, module).support_avx512bf16_for_cpu = False
         self.sites = find_sites(self.model)
+        check_head(self.model)
+        self.letters_alone = can_choose(self.model)
         self.flops = measure(self.model, self.sites)
         self._states: LRUCache[Prompt, State] = LRUCache(self.cache_bytes, getsizeof=lambda s: s.nbytes)
         if self.tokenizer.pad_token_id is None:
@@ -70,7 +74,19 @@ class RoutedModel:
 
     @property
     def max_length(self) -> int:
-        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+        """The longest prompt with an option that is run.
+
+        Rotary factors that change beyond a length ("longrope", "dynamic"), and llama4's temperature, would be settled
+        by the longest sample of a batch: such models are kept within the length where they do not change.
+        """
+        config = self.model.config.get_text_config()
+        lengths = [getattr(config, "max_position_embeddings", None) or 1 << 30]
+        for rope in _ropes(config):
+            if rope.get("rope_type") in ("longrope", "dynamic"):
+                lengths.append(rope.get("original_max_position_embeddings") or lengths[0])
+        if getattr(config, "attn_temperature_tuning", False):
+            lengths.append(int(config.floor_scale) - 1)
+        return int(min(lengths))
 
     # -- prompts ---------------------------------------------------------------------------------------------------
 
@@ -261,6 +277,12 @@ def _rule(batch: Batch, pathway: Pathway) -> PathwayRule:
 def _first(changed: Tensor) -> int:
     """The first MoE layer that any sample changes, of ``[B, L]``."""
     return int(changed.any(0).nonzero()[0])
+
+
+def _ropes(config: Any) -> list[dict[str, Any]]:
+    """A model's rotary settings: one, or one for each kind of layer."""
+    given = getattr(config, "rope_parameters", None) or {}
+    return [given] if "rope_type" in given else [part for part in given.values() if isinstance(part, dict)]
 
 
 def _listed(text: str | Sequence[str]) -> list[str]:

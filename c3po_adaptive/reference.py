@@ -254,11 +254,18 @@ def _writable(folder: Path) -> Path:
 
 
 def fingerprint(model: RoutedModel) -> str:
-    """Identifies a model by its routers' weights: any two checkpoints differ there."""
+    """Identifies a model by its routers' weights, where any two checkpoints differ, and how others are quantised."""
+    from accelerate.utils import align_module_device
+
     digest = hashlib.sha256()
     for site in model.sites:
-        for parameter in site.router.parameters():
-            digest.update(parameter.detach().float().cpu().numpy().tobytes())
+        for module in site.router.modules():
+            with align_module_device(module):  # brings what is offloaded
+                for parameter in module.parameters(recurse=False):
+                    digest.update(parameter.detach().float().cpu().numpy().tobytes())
+    quantised = getattr(model.model.config, "quantization_config", None)
+    if quantised is not None:
+        digest.update(str(quantised.to_dict() if hasattr(quantised, "to_dict") else quantised).encode())
     return digest.hexdigest()[:16]
 
 

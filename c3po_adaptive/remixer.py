@@ -361,6 +361,7 @@ class _Losses:
             self.support,
             self.remixer.scope,
             transfer,
+            relative=m.letters_alone and self.remixer.target == "choices",
         )
 
 

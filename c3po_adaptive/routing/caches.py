@@ -48,6 +48,8 @@ def cut(layer: Any, b: int, length: int) -> Kept:
         elif isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
             tensors |= {(name, k): v[b].clone() for k, v in value.items() if isinstance(v, Tensor)}
             setattr(shell, name, dict.fromkeys(value))
+        elif isinstance(value, dict):  # counts and flags, which the live layer goes on to change
+            setattr(shell, name, dict(value))
     return Kept(shell, tensors)
 
 

@@ -24,7 +24,7 @@ class Flops:
     Attributes:
         linear: per decoder layer, weights that every token meets outside routed experts and router.
         router, expert: per decoder layer, weights of the router, and of one routed expert (0 in a dense layer).
-        attention: query heads times head dimension. head: weights of the language-model head.
+        attention: query heads times head dimension. width, vocabulary: those of the language-model head.
         top_k: experts a token uses. sites: decoder layer of each MoE layer.
     """
 
@@ -32,7 +32,8 @@ class Flops:
     router: tuple[int, ...]
     expert: tuple[int, ...]
     attention: int
-    head: int
+    width: int
+    vocabulary: int
     top_k: int
     sites: tuple[int, ...]
 
@@ -40,14 +41,21 @@ class Flops:
         """What comes before the tail, and the tail; the head on the tail's rows that predict."""
         before = self._layers(packed.past, packed.past)
         tail = self._layers(packed.rows, self._keys(packed))
-        work = before + tail + Work(head=2 * len(packed.row.unique()) * self.head)
+        work = before + tail + self._head(packed, None)
         return Entry((packed.past + packed.rows) * len(self.linear), work)
 
     @staticmethod
     def _keys(packed: Packed) -> int:
         return packed.past + packed.tokens.shape[1]
 
-    def tail(self, state: State, site: int, mixed: Mapping[int, float], backward: bool) -> Entry:
+    def _head(self, packed: Packed, entries: int | None) -> Work:
+        """The head on the rows that predict, for so many vocabulary entries, or all."""
+        number = self.vocabulary if entries is None else entries
+        return Work(head=2 * len(packed.row.unique()) * self.width * number)
+
+    def tail(
+        self, state: State, site: int, mixed: Mapping[int, float], backward: bool, entries: int | None = None
+    ) -> Entry:
         """The tail of a prefilled question, without padding, from MoE layer number ``site`` on.
 
         The way back to ω multiplies by each weight once more (parameters are frozen) and by each attention product
@@ -55,20 +63,20 @@ class Flops:
 
         Args:
             mixed: for each MoE layer number, how many (row, expert) pairs are run.
-            backward: with the way back.
+            backward: with the way back. entries: of the vocabulary, that the head is computed for; None: all.
         """
         packed, start = state.packed, self.sites[site]
-        rows, keys, predicting = packed.rows, self._keys(packed), len(packed.row.unique())
+        rows, keys, head = packed.rows, self._keys(packed), self._head(packed, entries)
         pairs = {self.sites[i]: n for i, n in mixed.items() if i >= site}
-        there = self._layers(rows, keys, start, pairs) + Work(head=2 * predicting * self.head)
+        there = self._layers(rows, keys, start, pairs) + head
         layers = len(self.linear) - start
         if not backward:
             return Entry(rows * layers, there)
         above = self._layers(rows, 2 * keys, start + 1, pairs)
-        return Entry(rows * (2 * layers - 1), there, above + Work(head=2 * predicting * self.head))
+        return Entry(rows * (2 * layers - 1), there, above + head)
 
     def _layers(self, tokens: float, keys: float, start: int = 0, pairs: Mapping[int, float] | None = None) -> Work:
-        """Decoder layers from ``start`` on, for tokens that see ``keys`` keys and mix ``top_k`` experts, or ``pairs``."""
+        """Decoder layers from ``start`` on, for tokens that see ``keys`` keys, with ``top_k`` experts or ``pairs``."""
         number = range(start, len(self.linear))
         mixed = {i: tokens * self.top_k if pairs is None else pairs.get(i, 0) for i in number}
         return Work(
@@ -84,7 +92,7 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
     layers = decoder_layers(model)
     experts = {id(p) for s in sites for p in s.experts.parameters()}
     routers = {s.layer: sum(p.numel() for p in s.router.parameters() if p.ndim == 2) for s in sites}
-    per_expert = {s.layer: sum(p[0].numel() for p in s.experts.parameters() if p.ndim == 3) for s in sites}
+    per_expert = {s.layer: sum(p.numel() for p in _joined(s)) // s.mixable for s in sites}
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Linear)
     return Flops(
@@ -92,10 +100,18 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
         tuple(routers.get(i, 0) for i in range(len(layers))),
         tuple(per_expert.get(i, 0) for i in range(len(layers))),
         _attention_width(model, layers),
-        head.weight.numel(),
+        head.in_features,
+        head.out_features,
         sites[0].top_k,
         tuple(s.layer for s in sites),
     )
+
+
+def _joined(site: Site) -> Iterator[nn.Parameter]:
+    """Weights of all experts in one: ``[E, F, H]``, or ``[E * F, H]`` (dbrx). Biases are ``[E, F]``."""
+    for p in site.experts.parameters():
+        if p.ndim == 3 or (p.ndim == 2 and p.shape[0] > site.n_experts):
+            yield p
 
 
 def _matrices(layer: nn.Module, experts: set[int]) -> Iterator[int]:

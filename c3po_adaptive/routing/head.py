@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
-from .sites import decoder_of
+from ..errors import ModelError
+from .sites import WORKING, decoder_of
 
 
 @contextmanager
@@ -59,8 +60,29 @@ def _rows(model: PreTrainedModel, among: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Refuse a model whose head, run alone on the decoder's output, does not give the model's logits.
+
+    Raises:
+        ModelError: with the difference, or the model's own error.
+    """
+    tokens = torch.tensor([[1, 2]]).to(model.device)
+    expected = model(input_ids=tokens, use_cache=False).logits
+    try:
+        found = head(model, decoder_of(model)(input_ids=tokens, use_cache=False).last_hidden_state)
+        differs = "" if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else "other logits"
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        differs = f"{type(error).__name__}: {error}"
+    if differs:
+        raise ModelError(
+            f"The language-model head of {type(model).__name__} cannot be run alone on final hidden states "
+            f"({differs}): tails cannot be scored. {WORKING}"
+        )
+
+
+@torch.no_grad()
 def can_choose(model: PreTrainedModel) -> bool:
-    """Whether logits of some entries alone are those among all: no head that is quantised, offloaded or cuts its own."""
+    """Whether logits of some entries alone are as among all: not if the head is quantised, offloaded, or cut short."""
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear or layer.weight.device.type == "meta":
         return False

@@ -37,14 +37,14 @@ def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
     """Route by ``rule`` inside the block; afterwards the model is as it was, also after an exception.
 
     Raises:
-        ModelError: on leaving, if no experts module was called: the routing was not replaced (``torch.compile``?).
+        ModelError: on leaving, if from the first layer that asked on one did not: the routing was not replaced there
+            (``torch.compile``?).
     """
-    fired = 0
+    fired: set[int] = set()
 
     def asking(position: int) -> Decide:
         def decide(index: Tensor, weights: Tensor) -> Change | None:
-            nonlocal fired
-            fired += 1
+            fired.add(position)
             return rule(position, index, weights)
 
         return decide
@@ -54,10 +54,11 @@ def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
             for handle in site.style.intercept(site.experts, site.router, asking(position)):
                 stack.callback(handle.remove)
         yield
-    if not fired:
+    silent = [s.layer for i, s in enumerate(sites) if i not in fired and i >= min(fired, default=0)]
+    if silent:
         raise ModelError(
-            "Expected the model to call its experts while routing was replaced, but no hook fired: "
-            "run the model inside the block, and uncompiled (torch.compile ignores hooks added later)."
+            f"Expected the model to call its experts while routing was replaced, but no hook fired in layers {silent}: "
+            "run the model inside the block, and uncompiled (torch.compile may ignore hooks added later)."
         )
 
 
@@ -104,5 +105,6 @@ def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
         yield recording
     if len(recording.weights) != len(sites):
         raise ModelError(
-            f"Expected routing of {len(sites)} MoE layers, read {len(recording.weights)}; was the model run?"
+            f"Expected routing of {len(sites)} MoE layers, read {len(recording.weights)}: run the model inside the "
+            "block, and uncompiled."
         )

@@ -6,22 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from .packing import Packed
-
-
-def windows(model: PreTrainedModel) -> dict[str, int | None]:
-    """How far back each kind of attention layer sees; one kind, named "", where a model has but one."""
-    config = model.config.get_text_config()
-    window, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    known: dict[str, int | None] = {"full_attention": None, "sliding_attention": window, "chunked_attention": chunk}
-    if len(kinds & known.keys()) > 1 or kinds == {"chunked_attention"}:
-        return {kind: known[kind] for kind in sorted(kinds & known.keys())}
-    if kinds and "sliding_attention" not in kinds:
-        return {"": None}
-    return {"": window or None}
 
 
 def tree_masks(

@@ -25,9 +25,11 @@ from ..types import Prompt
 
 Layout = Literal["tree", "rows", "whole"]
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
-NO_TREES: dict[str, str] = {}
-"""Families whose attention takes no ready mask, with the reason."""
+READY_MASKS = ("eager", "sdpa")
+"""Attention implementations that take a mask of any shape."""
 NO_CACHE = {
+    "deepseek_v4": "its blocks lie by the cache's slots, padding included (models/deepseek_v4/modeling_deepseek_v4.py)",
+    "minimax_m3_vl_text": "likewise (models/minimax_m3_vl/modeling_minimax_m3_vl.py, MiniMaxM3VLIndexer)",
     "minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)",
     "qwen4_exp_text": "keeps windows of token ids beside its states (models/qwen4_exp/modeling_qwen4_exp.py)",
 }
@@ -68,12 +70,26 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
     Layers that carry a state along the sequence (recurrent, convolutional, or with a cache of their own kind) know no
     trees, and few of them can go on from a state by more than one token.
     """
-    family = model.config.get_text_config().model_type
-    if family in NO_CACHE:
+    config = model.config.get_text_config()
+    if config.model_type in NO_CACHE or 1 in windows(model).values():  # a cache keeps all of a window of one token
         return "whole"
-    if family not in NO_TREES and all(type(x) in PLAIN for x in DynamicCache(config=model.config).layers):
+    plain = all(type(layer) in PLAIN for layer in DynamicCache(config=model.config).layers)
+    if plain and config._attn_implementation in READY_MASKS:
         return "tree"
     return "rows" if all(len(option) == 1 for option in prompt.options) else "whole"
+
+
+def windows(model: PreTrainedModel) -> dict[str, int | None]:
+    """How far back each kind of attention layer sees; one kind, named "", where a model has but one."""
+    config = model.config.get_text_config()
+    window, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    known: dict[str, int | None] = {"full_attention": None, "sliding_attention": window, "chunked_attention": chunk}
+    if len(kinds & known.keys()) > 1 or kinds == {"chunked_attention"}:
+        return {kind: known[kind] for kind in sorted(kinds & known.keys())}
+    if kinds and "sliding_attention" not in kinds:
+        return {"": None}
+    return {"": window or None}
 
 
 def pack(prompt: Prompt, layout: Layout) -> Packed:

@@ -54,7 +54,8 @@ class PathwayRule:
         if support is not None:
             used = used | support.to(place)
         counts = used.sum(1).clamp_min(1)
-        chosen = sparse(new + used.to(new.dtype), int(counts.max()))[0]
+        # Two at least: longcat_flash's experts cannot take one column (transformers 5.24).
+        chosen = sparse(new + used.to(new.dtype), max(2, int(counts.max())))[0]
         # What fills up short rows is the first expert at weight zero: any other could be a choice that is no expert.
         real = used.gather(1, chosen)
         return Change(None if len(rows) == len(index) else rows, chosen * real, new.gather(1, chosen) * real, counts)

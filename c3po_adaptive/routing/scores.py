@@ -37,6 +37,8 @@ class TailScores:
         own: ω0 of the samples ``[B, L, E]``. active: ``[B, L]`` bool, layers that act.
         support: ``[B, L, E]`` bool, experts that get a gradient even at weight zero; None: only those with weight.
         scope, transfer, top_k: how ω acts.
+        relative: only differences between a tail's choices matter. Where its options are single tokens, the head is
+            then computed for these alone, and scores are logits: log-likelihoods up to a number for each tail.
         spent: so far, for each of B samples: what its tails take if they are run alone, without any padding.
     """
 
@@ -51,6 +53,7 @@ class TailScores:
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     top_k: int | None = None
+    relative: bool = False
     spent: list[Entry] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,8 +74,9 @@ class TailScores:
         sample = self.sample[members]
         replaced, shifted = acting_rows(batch, sample, self.scope, self.transfer)
         rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
+        among = batch.target.unique() if self._letters(members[0]) else None
         with intercepted(self.sites, rule):
-            tokens = tail_scores(self.model, self.sites, batch, min(self._first[i] for i in members))
+            tokens = tail_scores(self.model, self.sites, batch, min(self._first[i] for i in members), among)
         used = {layer: rows.view(batch.real.shape) for layer, rows in rule.used.items()}
         for row, i in enumerate(members):
             mine = batch.owner == row
@@ -81,7 +85,9 @@ class TailScores:
 
     def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:
         mixed = {layer: _experts_run(rows, self.sites[layer].top_k) for layer, rows in used.items()}
-        self.spent[int(self.sample[tail])] += self.flops.tail(self.tails[tail], self._first[tail], mixed, backward)
+        entries = len(self.tails[tail].packed.target.unique()) if self._letters(tail) else None
+        work = self.flops.tail(self.tails[tail], self._first[tail], mixed, backward, entries)
+        self.spent[int(self.sample[tail])] += work
 
     @cached_property
     def _first(self) -> dict[int, int]:
@@ -114,10 +120,15 @@ class TailScores:
                 group.append(i)
             yield group
 
-    def _kind(self, i: int) -> tuple[bool, bool]:
-        """Tails of one group have the same layout, and something in their cache or nothing."""
+    def _kind(self, i: int) -> tuple[bool, bool, bool]:
+        """Tails of one group have the same layout, something in their cache or nothing, and the same kind of scores."""
         packed = self.tails[i].packed
-        return packed.visible is None, packed.past == 0
+        return packed.visible is None, packed.past == 0, self._letters(i)
+
+    def _letters(self, i: int) -> bool:
+        """Whether a tail's choices can be compared by the logits of one token each."""
+        prompt = self.tails[i].prompt
+        return self.relative and all(len(o) == 1 for o in prompt.options) and len(set(prompt.lengths)) == 1
 
 
 @dataclass(eq=False)

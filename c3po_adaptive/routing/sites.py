@@ -105,7 +105,13 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
             f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights), "
             f"{_instead(model)}: re-mixing needs a Mixture-of-Experts model of transformers. {WORKING}"
         )
-    return tuple(_tried(model, found))
+    sites = tuple(_tried(model, found))
+    if len(widths := {site.n_experts for site in sites}) > 1:
+        raise ModelError(
+            f"{type(model).__name__} has MoE layers of {' and '.join(map(str, sorted(widths)))} experts: a pathway "
+            f"[L, E] has as many in each. {WORKING}"
+        )
+    return sites
 
 
 def _instead(model: PreTrainedModel) -> str:
@@ -122,7 +128,7 @@ def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[n
     for child in block.children():
         if style := ROUTER_STYLES.get(type(child).__name__):
             return [(getattr(block, "experts", block), child, style)] if not _of_attention(block) else []
-    experts = next((m for m in block.children() if _is_experts(m)), None)
+    experts = next((m for m in block.children() if is_experts(m)), None)
     if experts is None:
         return []
     recorded = _recorder(model, "target_class")
@@ -135,7 +141,8 @@ def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[n
     )
 
 
-def _is_experts(module: nn.Module) -> bool:
+def is_experts(module: nn.Module) -> bool:
+    """Whether a module is called with ``(hidden, index, weights)``."""
     names = list(inspect.signature(module.forward).parameters)
     return len(names) == 3 and names[0].startswith("hidden") and "ind" in names[1] and "weight" in names[2]
 

@@ -22,8 +22,8 @@ from .caches import Kept, cut, layer_of, passed_by
 from .flops import Flops
 from .head import forward_as, head, likelihoods
 from .intercept import recorded
-from .masks import tree_masks, windows
-from .packing import Layout, Packed, pack
+from .masks import tree_masks
+from .packing import Layout, Packed, pack, windows
 from .sites import Site, decoder_layers, decoder_of
 from .states import Batch, State, laid_out
 
@@ -166,7 +166,7 @@ def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[N
 
 
 def tail_scores(
-    model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int, among: Tensor | None
+    model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int, among: Tensor | None = None
 ) -> Tensor:
     """Log-likelihoods ``[M]`` of the batch's scored tokens, or their logits if only these are computed (``among``).
 

@@ -48,7 +48,8 @@ _SMALL: dict[str, Any] = {
     **dict.fromkeys(("topk_group", "n_groups", "num_dense_layers", "first_k_dense_replace"), 1),
     "index_topk": 512,
     "unpadded_vocab_size": 128,
-    "sliding_window": 256,
+    "sliding_window": 8,
+    "attention_chunk_size": 8,
     "chunk_size": 16,
 }
 """Set where a family has the setting and gives it a value by default."""

@@ -31,13 +31,15 @@ from c3po_adaptive.types import Pathway, Prompt
 
 TABLE = Path(__file__).parents[2] / "c3po_adaptive" / "families.json"
 CLOSE = 1e-4
+SHAPES = [(9, (2, 1, 3)), (14, (1, 4)), (1, (2, 2)), (5, (1, 1, 1)), (23, (1, 1)), (12, (1, 1, 1)), (1, (1, 1))]
+"""Tokens of a prompt and of its options: longer and shorter than windows; some as letters are."""
 PROMPTS = [
     Prompt(
         tuple(range(5, 5 + n)),
         tuple(tuple((7 * n + 3 * i + 11 * j) % 110 + 5 for i in range(m)) for j, m in enumerate(options)),
         (1.0,) * len(options),
     )
-    for n, options in ((9, (2, 1, 3)), (14, (1, 4)), (1, (2, 2)), (5, (1, 1, 1)))
+    for n, options in SHAPES
 ]
 
 
@@ -46,7 +48,9 @@ def moe_families() -> list[str]:
     found = []
     for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         try:
-            config = CONFIG_MAPPING[family]().get_text_config()
+            config = CONFIG_MAPPING[family]()
+            if config.get_text_config() is not config:  # with images or sound; its text model has a type of its own
+                continue
         except Exception:  # no defaults of its own: an encoder-decoder or a composite
             continue
         parts = [config, *(v for v in vars(config).values() if hasattr(v, "to_dict"))]

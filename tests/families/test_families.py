@@ -1,5 +1,6 @@
 """Every MoE family of transformers, against the table that the package ships."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -31,6 +32,15 @@ NAMED = [
 ]
 SCORING = dict.fromkeys(("deepseek_v3", "glm4_moe", "llama4_text", "dots1", "minimax_m2", "lfm2_moe"), "sigmoid")
 EAGER_ONLY = {"dbrx", "llama4_text", "jetmoe"}  # transformers computes their experts in one way
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [2.0] * 4,
+    "short_mscale": 1.0,
+    "long_mscale": 1.0,
+    "original_max_position_embeddings": 16,
+}
 KNOWN = families()
 row = cache(tried)
 
@@ -51,8 +61,14 @@ def test_works_or_says_why(family):
 
 def test_most_families_work():
     working = {family for family in moe_families() if works(family)}
-    assert len(working) >= 50
+    known = transformers.__version__ == table()["transformers"]
+    assert len(working) >= (50 if known else 45)  # an older release has fewer
     assert set(NAMED) <= working
+
+
+def close(scores, expected):
+    """In bfloat16 a router may choose anew for a rounding error: most of the scores agree."""
+    assert ((scores - expected).abs() <= 0.3 + 0.03 * expected.abs()).float().mean() > 0.6
 
 
 @pytest.mark.parametrize("family", NAMED)
@@ -81,10 +97,14 @@ class TestNamed:
         states = model.prefill(PROMPTS)
         own = torch.stack([s.own for s in states])
         base, other = model.choice_scores(states), model.choice_scores(states, moved(model, own))
-        for a, b in zip(base, other, strict=True):
-            assert a.isfinite().all()
-            assert b.isfinite().all()
+        for i, (a, b) in enumerate(zip(base, other, strict=True)):
             assert not torch.equal(a, b)
+            close(a, naive(model, states[i]))
+            close(b, naive(model, states[i], moved(model, own)[[i]]))
+
+    def test_flops_know_the_experts(self, family):
+        model = model_of(family)
+        assert all(model.flops.expert[layer] > 0 for layer in model.layers)
 
     def test_experts_computed_in_other_ways(self, family):
         model = model_of(family)
@@ -122,6 +142,40 @@ def test_experts_that_are_called_in_a_loop_are_refused(tmp_path):
         layer.mlp.experts = torch.nn.ModuleList([torch.nn.Linear(32, 32) for _ in range(8)])
     with pytest.raises(ModelError, match=r"OlmoeForCausalLM has no MoE layer .*separate modules, called in a loop"):
         find_sites(tiny)
+
+
+def test_layers_of_different_width_are_refused():
+    tiny = tiny_moe("olmoe")
+    tiny.model.layers[1].mlp = tiny_moe("olmoe", num_experts=4).model.layers[1].mlp
+    with pytest.raises(ModelError, match="OlmoeForCausalLM has MoE layers of 4 and 8 experts"):
+        find_sites(tiny)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "longcat_flash"])
+@torch.no_grad()
+def test_one_expert_alone(family):
+    if not works(family):
+        pytest.skip("refused with this release of transformers")
+    model = model_of(family)
+    states = model.prefill(PROMPTS[:2])
+    pathway = replace(moved(model, torch.stack([s.own for s in states])), top_k=1)
+    for state, a, b in zip(states, model.choice_scores(states, pathway), model.choice_scores(states), strict=True):
+        assert a.isfinite().all(), state
+        # most of longcat's experts are the identity: one is as good as another
+        assert family == "longcat_flash" or not torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "length"),
+    [
+        ("phimoe", {"rope_parameters": LONG}, 16),
+        ("olmoe", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}}, 512),
+        ("llama4_text", {"floor_scale": 64, "attn_temperature_tuning": True}, 63),
+        ("olmoe", {}, 512),
+    ],
+)
+def test_prompts_end_where_positions_would_depend_on_the_batch(family, settings, length):
+    assert model_of(family, **settings).max_length == length
 
 
 def test_a_layer_that_is_run_twice_is_refused():

@@ -14,6 +14,7 @@ from c3po_adaptive import footprint as sizes
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.footprint import footprint
 from c3po_adaptive.loading import ALIASES, load_moe_model, model_footprint
+from c3po_adaptive.reference import fingerprint
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from c3po_adaptive.testing.models import tiny_config
 
@@ -67,6 +68,11 @@ class TestLoading:
         with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer"):
             load_moe_model(tmp_path)
 
+    def test_without_a_tokenizer(self, tmp_path):
+        tiny_moe("olmoe").save_pretrained(tmp_path)
+        with pytest.raises(ModelError, match=r"Could not load .*tokenizer"):
+            load_moe_model(tmp_path)
+
     def test_sharded(self, tmp_path):
         tiny_moe("olmoe").save_pretrained(tmp_path, max_shard_size="20KB")
         tiny_tokenizer().save_pretrained(tmp_path)
@@ -92,6 +98,18 @@ class TestPlaces:
         pathway = drawn(whole, whole.pathway(TEXT).own[None])
         assert torch.equal(model.forward(TEXT, pathway).logits, whole.forward(TEXT, pathway).logits)
 
+    def test_references_of_an_offloaded_model_are_those_of_a_whole_one(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+        folder = write_tiny_checkpoint(tmp_path / "tiny", "olmoe")
+        here = ["lm_head", "model.embed_tokens", "model.norm", "model.rotary_emb", "model.layers.0", "model.layers.2"]
+        model = load_moe_model(folder, device_map={**dict.fromkeys(here, "cpu"), "model.layers.1": "disk"})
+        assert fingerprint(model) == fingerprint(load_moe_model(folder))
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+    def test_device_that_is_not_there(self, device):
+        with pytest.raises(SettingError, match=rf"a device that is there .*got '{device}'"):
+            load_moe_model("OLMoE", device=device)
+
     def test_spread_over_what_there_is(self, tmp_path):
         model = load_moe_model(write_tiny_checkpoint(tmp_path / "tiny", "olmoe"), device="auto")
         assert model.pathway(TEXT).weights.shape == (3, 8)
@@ -115,6 +133,7 @@ class TestQuantised:
         assert model.sites[0].experts.gate_up_proj.dtype == torch.float32
         assert model.flops == load_moe_model(folder).flops, "the same matrices, whatever their precision"
         assert not any(p.requires_grad for p in model.model.parameters())
+        assert fingerprint(model) != fingerprint(load_moe_model(folder))
 
     def test_reading_replacing_and_generation(self, model):
         for check in (reads, replaces, generates):
@@ -150,7 +169,7 @@ class TestFootprint:
         told = footprint(tiny_config(family), dtype)
         assert told.parameters == sum(p.numel() for p in expected)
         assert told.bytes == sum(p.nbytes for p in expected)
-        assert told.experts == sum(p.numel() for n, p in model.named_parameters() if p.ndim == 3 and "experts" in n)
+        assert told.experts == sum(p.numel() for n, p in model.named_parameters() if p.ndim > 1 and ".experts." in n)
 
     def test_quantised_layers_count_less(self):
         config = tiny_config("olmoe")
@@ -212,6 +231,12 @@ class TestFootprint:
             num_experts_per_tok=6,
         )
         assert footprint(deepseek, "bfloat16").parameters == pytest.approx(16.4e9, rel=0.005)
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "float8"}, {"quantize": "3bit"}])
+def test_sizes_are_asked_with_settings_that_exist(settings):
+    with pytest.raises(SettingError, match=f"got '{next(iter(settings.values()))}'"):
+        model_footprint("OLMoE", **settings)
 
 
 def test_unknown_quantisation():

@@ -1,5 +1,7 @@
 """Routing is read as it is used, replaced where asked, and left as it was."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from routing.naive import FAMILIES, along, assert_pristine, logits, moved, own_routing, routed_model, shared_model
@@ -243,6 +245,11 @@ class TestRestoring:
         with pytest.raises(ModelError, match="no hook fired"), intercepted(model.sites, lambda *_: None):
             pass
         assert_pristine(model.model)
+
+    def test_a_layer_whose_hooks_do_not_fire_is_an_error(self, model):
+        sites = (*model.sites[:2], replace(model.sites[2], experts=torch.nn.Identity()))
+        with pytest.raises(ModelError, match=r"no hook fired in layers \[2\]"), intercepted(sites, lambda *_: None):
+            logits(model.model, model.encode_text(TEXT).ids)
 
 
 class TestRefusing:

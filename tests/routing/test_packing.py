@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from c3po_adaptive.routing.masks import tree_masks, windows
-from c3po_adaptive.routing.packing import layout_for, pack
+from c3po_adaptive.routing.masks import tree_masks
+from c3po_adaptive.routing.packing import layout_for, pack, windows
 from c3po_adaptive.testing import tiny_moe
 from c3po_adaptive.types import Prompt
 
@@ -98,4 +98,4 @@ class TestMasks:
 
     def test_kinds_of_a_family(self):
         assert windows(tiny_moe("olmoe")) == {"": None}
-        assert windows(tiny_moe("gpt_oss")) == {"full_attention": None, "sliding_attention": 256}
+        assert windows(tiny_moe("gpt_oss")) == {"full_attention": None, "sliding_attention": 8}

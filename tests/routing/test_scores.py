@@ -84,3 +84,33 @@ class TestTailScores:
             for i, row in enumerate(tail(pathway.weights)):
                 (alone,) = model.choice_scores([states[i]], pathway[[i]])
                 torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=0)
+
+    def test_letters_alone_are_the_likelihoods_up_to_a_number(self, family):
+        """The head for the letters only: the same differences between choices, the same gradient, less work."""
+        model = shared_model(family)
+        assert model.letters_alone
+        states = model.prefill([model.encode(q, "letter") for q in questions(3)])
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers), layers=(1, 2))
+        losses, work = [], []
+        for relative in (False, True):
+            weights = pathway.weights.clone().requires_grad_()
+            tails = tail_scores_of(model, states, torch.arange(3), own, pathway.changed(), relative=relative)
+            logs = tails(weights).log_softmax(-1)
+            losses.append((logs, *torch.autograd.grad(logs[:, 0].sum(), weights)))
+            work.append(sum(entry.forward.head for entry in tails.spent))
+        for full, letters in zip(*losses, strict=True):
+            torch.testing.assert_close(letters, full, atol=1e-5, rtol=1e-5)
+        assert work[1] < work[0] / 30
+
+    def test_options_of_several_tokens_pass_the_whole_head(self, family):
+        model = shared_model(family)
+        states = model.prefill([model.encode(q) for q in questions(2)])
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers))
+        with torch.no_grad():
+            plain, relative = (
+                tail_scores_of(model, states, torch.arange(2), own, pathway.changed(), relative=r)(pathway.weights)
+                for r in (False, True)
+            )
+        assert torch.equal(plain, relative)
