@@ -6,7 +6,7 @@ from routing.naive import FAMILIES, along, choice_scores, moved, shared_model, t
 from routing.toys import questions
 
 from c3po_adaptive.ledger import Entry
-from c3po_adaptive.types import Pathway
+from c3po_adaptive.types import Pathway, Prompt
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -89,7 +89,8 @@ class TestTailScores:
         """The head for the letters only: the same differences between choices, the same gradient, less work."""
         model = shared_model(family)
         assert model.letters_alone
-        states = model.prefill([model.encode(q, "letter") for q in questions(3)])
+        options, lengths = ((40,), (41,), (43,)), (1.0,) * 3
+        states = model.prefill([Prompt(tuple(range(5, 5 + n)), options, lengths) for n in (7, 9, 20)])
         own = torch.stack([s.own for s in states])
         pathway = moved(Pathway(own, own, model.layers), layers=(1, 2))
         losses, work = [], []
