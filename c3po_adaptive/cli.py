@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import C3POError, DataError
+from .errors import C3POError, DataError, SettingError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -256,6 +256,40 @@ def refset_build(
         with suppress(OSError):  # those of a build with other arguments stay, to be gone on with
             parts.rmdir()
         typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")
+
+
+@refset.command("warm")
+def refset_warm(
+    folder: Path,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    revision: Revision = None,
+    format: Format = "cloze",
+    kept: Annotated[str, typer.Option(help="Precision on disk: auto (the model's), float32, bfloat16.")] = "auto",
+) -> None:
+    """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it goes on."""
+    with _clear_errors():
+        from .footprint import as_dtype
+        from .loading import DTYPES, load_moe_model
+        from .progress import bar
+        from .reference import ReferenceSet
+        from .tasks.formats import as_format
+        from .warm import warm
+
+        if kept not in DTYPES:
+            raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
+        store = warm(
+            ReferenceSet.load(folder),
+            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            folder / "warm",
+            format=as_format(format),
+            dtype=None if kept == "auto" else as_dtype(kept),
+            progress=bar("references"),
+        )
+        size = sum(file.stat().st_size for file in store.folder.iterdir())
+        typer.echo(f"{len(store.prompts)} references, {size / 2**20:.1f} MiB: {store.folder}")
 
 
 @refset.command("show")

@@ -43,6 +43,7 @@ class ReferenceSet:
         scores: the model's normalised log-likelihood of each choice.
         correct: ``[N]`` bool, answered right along the own pathway.
         card: where it comes from: counts, hashes, model, embedder, format, versions.
+        folder: where it was read from, or saved to.
     """
 
     questions: tuple[Question, ...]
@@ -51,6 +52,7 @@ class ReferenceSet:
     scores: tuple[tuple[float, ...], ...]
     correct: Tensor
     card: dict[str, Any]
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -108,7 +110,7 @@ class ReferenceSet:
                 {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()},
                 partial / "tensors.safetensors",
             )
-            hashes = {name: _sha256(partial / name) for name in ("questions.parquet", "tensors.safetensors")}
+            hashes = {name: sha256_of(partial / name) for name in ("questions.parquet", "tensors.safetensors")}
             (partial / "card.json").write_text(json.dumps(self.card | {"files": hashes}, indent=2))
             if target.exists():
                 shutil.rmtree(target)
@@ -136,7 +138,7 @@ class ReferenceSet:
             )
         card = _read_card(folder / "card.json")
         for name, expected in card["files"].items():
-            if not (folder / name).is_file() or _sha256(folder / name) != expected:
+            if not (folder / name).is_file() or sha256_of(folder / name) != expected:
                 raise DataError(
                     f"{folder / name} is missing, cut short or altered; build the set again: c3po refset build."
                 )
@@ -155,6 +157,7 @@ class ReferenceSet:
             tuple(tuple(row["scores"]) for row in rows),
             torch.tensor([row["correct"] for row in rows], dtype=torch.bool),
             card,
+            folder,
         )
 
 
@@ -293,6 +296,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,6 +31,7 @@ from .routing.states import State
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
 from .types import Answer, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
+from .warm import WarmStore, open_store
 
 if TYPE_CHECKING:
     from .embedding import Embedder
@@ -68,7 +69,9 @@ class Remixer:
     max_similarity: float = 0.95
     batch_size: int = 16
     seed: int = 0
+    warm_bytes: int = 2**30
     pool: ReferenceSet | None = field(default=None, init=False)
+    _warm: WarmStore | None = field(default=None, init=False)
     _index: Index | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +83,9 @@ class Remixer:
             )
         self.references.check(self.model, self.format, self.embedder)
         self.pool = self.references.subset(self.references.successes)
+        if self.references.folder is not None:
+            folder = self.references.folder / "warm"
+            self._warm = open_store(self.references, self.model, folder, self.format, self.warm_bytes)
         vectors = self.pool.embeddings.numpy()
         with _blamed("retriever", self.retriever):
             self._index = self.retriever.fit(vectors)
@@ -206,7 +212,7 @@ class Remixer:
             answers = torch.tensor([q.answer for q in asked])
         labels = None if questions is None else [q.answer for q in questions]
         weight = neighbours.weight[pairs[:, 0], pairs[:, 1]]
-        return _Tails(self.model, states, prompts, pairs[:, 0], weight, answers, labels, clock)
+        return _Tails(self.model, states, prompts, pairs[:, 0], weight, answers, labels, clock, self._warm)
 
     def _problem(
         self,
@@ -288,12 +294,13 @@ class _Tails:
     answers: Tensor
     labels: Sequence[int | None] | None
     clock: _Clock
+    warm: WarmStore | None
 
     @cached_property
     def near(self) -> list[State]:
         """The neighbours, run when a loss first needs them."""
         with self.clock("references"):
-            return self.model.prefill(self.prompts)
+            return self.model.prefill(self.prompts) if self.warm is None else self.warm.states(self.prompts)
 
     @property
     def work(self) -> list[Entry]:

@@ -31,6 +31,7 @@ ORDER = [
     ["builtin"],
     ["registry"],
     ["embedding", "reference"],
+    ["warm"],
     ["remixer"],
     ["explain"],
     ["api"],

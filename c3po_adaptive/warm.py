@@ -1,0 +1,262 @@
+"""Warm references: what a reference's tail starts from, computed once, kept on disk beside the set, read as needed.
+
+A store is a folder of shards (safetensors, memory-mapped) with a card that names the model, the format and the set it
+was made with, and the hash of every shard. Shards are written whole, one at a time, and named by their hash: an
+interrupted build goes on, and of two processes that build the same store the last card names files of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from cachetools import LRUCache
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .errors import DataError, SettingError
+from .reference import ReferenceSet, fingerprint, format_key, packages, sha256_of
+from .routing.caches import Kept
+from .routing.packing import Layout, layout_for, pack
+from .routing.states import State
+from .tasks.formats import Format
+from .types import Prompt
+
+if TYPE_CHECKING:
+    from .models import RoutedModel
+
+SHARD = 32
+CARD = "card.json"
+REBUILD = "build it again: c3po refset warm DIR --model MODEL"
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+def warm(
+    references: ReferenceSet,
+    model: RoutedModel,
+    folder: str | Path,
+    *,
+    format: str | Format = "cloze",
+    dtype: torch.dtype | None = None,
+    progress: Progress = iter,
+) -> WarmStore:
+    """Compute the states of all successful references and keep them in ``folder``; what is there already stays.
+
+    A store of another model, format, set or dtype is made anew.
+
+    Args:
+        dtype: of hidden states and caches on disk; None: the model's, with which results are the same.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    folder, pool = Path(folder), references.subset(references.successes)
+    prompts = [model.encode(q, format) for q in pool.questions]
+    wanted = _card(references, model, format, dtype or model.model.dtype)
+    known = _read_card(folder)
+    if known is not None and _identity(known) != wanted:
+        shutil.rmtree(folder)
+        known = None
+    folder.mkdir(parents=True, exist_ok=True)
+    files = dict(known["files"]) if known is not None else {}
+    for i in progress(range(0, len(prompts), SHARD)):
+        if str(i) not in files or not (folder / files[str(i)]).is_file():
+            states = model.prefill(prompts[i : i + SHARD], keep=False)
+            files[str(i)] = _write(folder, i, states, dtype or model.model.dtype)
+            _write_card(folder, wanted | {"files": files})
+    return WarmStore(folder, model, prompts)
+
+
+def open_store(
+    references: ReferenceSet, model: RoutedModel, folder: str | Path, format: str | Format, budget: int = 2**30
+) -> WarmStore | None:
+    """The store of a set, if there is one; not used, with a warning, if it is of something else or not complete."""
+    folder = Path(folder)
+    card = _read_card(folder)
+    if card is None:
+        return None
+    complete = len(card["files"]) == -(-len(references.successes) // SHARD)
+    if _identity(card) != _card(references, model, format, getattr(torch, card["dtype"])) or not complete:
+        warnings.warn(
+            f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2
+        )
+        return None
+    pool = references.subset(references.successes)
+    return WarmStore(folder, model, [model.encode(q, format) for q in pool.questions], budget)
+
+
+@dataclass(eq=False)
+class WarmStore:
+    """States on disk by prompt.
+
+    Attributes:
+        folder: of the shards. model: whose they are. prompts: of the references, in order.
+        budget: bytes of states that are kept in memory, least recently used first out.
+    """
+
+    folder: Path
+    model: RoutedModel
+    prompts: Sequence[Prompt]
+    budget: int = 2**30
+
+    def __post_init__(self) -> None:
+        self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
+        self._open: dict[int, Any] = {}
+        self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
+        self._files: Mapping[str, str] = (_read_card(self.folder) or {})["files"]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of states in memory."""
+        return int(self._kept.currsize)
+
+    def states(self, prompts: Sequence[Prompt]) -> list[State]:
+        """The states of references, from memory or disk; others are run.
+
+        Raises:
+            DataError: a shard is missing, cut short or altered.
+            SettingError: the budget is below one state.
+        """
+        missing = [p for p in dict.fromkeys(prompts) if p not in self._kept and p not in self._rows]
+        run = dict(zip(missing, self.model.prefill(missing), strict=True)) if missing else {}
+        return [run[p] if p in run else self._state(p) for p in prompts]
+
+    def _state(self, prompt: Prompt) -> State:
+        if prompt in self._kept:
+            return self._kept[prompt]
+        state = self._read(self._rows[prompt], prompt)
+        if state.nbytes > self.budget:
+            raise SettingError(
+                f"Expected a memory budget of at least {state.nbytes} bytes, one reference's state, got {self.budget}."
+            )
+        self._kept[prompt] = state
+        return state
+
+    def _read(self, row: int, prompt: Prompt) -> State:
+        shard, number = self._shard(row // SHARD * SHARD), row % SHARD
+        named = {
+            key.partition("/")[2]: shard.get_tensor(key)
+            for key in shard.keys()  # noqa: SIM118 (no mapping)
+            if key.partition("/")[0] == str(number)
+        }
+        layout = layout_for(self.model.model, prompt)
+        packed, dtype = pack(prompt, layout), self.model.model.dtype
+        shells = self._shells[layout] if packed.past else ()
+        return State(
+            prompt,
+            packed,
+            tuple(Kept(shell, _cached(named, i, dtype)) for i, shell in enumerate(shells)),
+            named["entry"].to(dtype),
+            named["own"],
+            named["router"],
+            named["scores"],
+            None,
+            self.model.flops.prefill(packed),
+        )
+
+    def _shard(self, first: int) -> Any:
+        if first not in self._open:
+            name = self._files[str(first)]
+            path = self.folder / name
+            if not path.is_file() or not name.endswith(f"-{sha256_of(path)[:16]}.safetensors"):
+                raise DataError(f"{path} is missing, cut short or altered; {REBUILD}.")
+            self._open[first] = safe_open(path, "pt")
+        return self._open[first]
+
+    @cached_property
+    def _shells(self) -> dict[Layout, tuple[Any, ...]]:
+        """Cache layers without tensors, as a short prompt leaves them, for each layout that the references have."""
+        found = {}
+        for prompt in self.prompts:
+            layout = layout_for(self.model.model, prompt)
+            if layout not in found and pack(prompt, layout).past:
+                (state,) = self.model.prefill([replace(prompt, ids=prompt.ids[-2:])], keep=False)
+                found[layout] = tuple(kept.shell for kept in state.cache)
+        return found
+
+
+def _cached(named: Mapping[str, Tensor], layer: int, dtype: torch.dtype) -> dict[str | tuple[str, int], Tensor]:
+    """Tensors of one cache layer, by attribute, or attribute and key."""
+    found: dict[str | tuple[str, int], Tensor] = {}
+    for key, tensor in named.items():
+        kind, _, rest = key.partition("/")
+        number, _, rest = rest.partition("/")
+        if kind == "cache" and number == str(layer):
+            name, _, inner = rest.partition("/")
+            value = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            found[(name, int(inner)) if inner else name] = value
+    return found
+
+
+def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
+    named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router, "scores": state.token_scores}
+    for i, kept in enumerate(state.cache):
+        for key, tensor in kept.tensors.items():
+            name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"
+            named[f"cache/{i}/{name}"] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return named
+
+
+def _write(folder: Path, first: int, states: Sequence[State], dtype: torch.dtype) -> str:
+    """Write a shard, whole or not at all; its name."""
+    from safetensors.torch import save_file
+
+    writing = folder / f".{first:07d}.{os.getpid()}.writing"
+    tensors = {
+        f"{i}/{name}": t.detach().cpu().contiguous().clone()
+        for i, state in enumerate(states)
+        for name, t in _named(state, dtype).items()
+    }
+    try:
+        save_file(tensors, writing)
+        name = f"{first:07d}-{sha256_of(writing)[:16]}.safetensors"
+        os.replace(writing, folder / name)
+    except (OSError, SafetensorError) as error:
+        writing.unlink(missing_ok=True)
+        raise DataError(f"Could not write to {folder}: {error}; free the disk, and build again to go on.") from error
+    return name
+
+
+def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in card.items() if key != "files"}
+
+
+def _card(references: ReferenceSet, model: RoutedModel, format: str | Format, dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "model": fingerprint(model),
+        "set": references.card["source"],
+        "format": format_key(format),
+        "successes": len(references.successes),
+        "dtype": str(dtype).removeprefix("torch."),
+        "versions": packages(),
+    }
+
+
+def _read_card(folder: Path) -> dict[str, Any] | None:
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return card if "files" in card and "dtype" in card else None
+    except ValueError as error:
+        raise DataError(f"{path} is no card of a warm store: {error}; {REBUILD}.") from error
+
+
+def _write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    writing = folder / f".{CARD}.{os.getpid()}.writing"
+    try:
+        writing.write_text(json.dumps(card, indent=1), encoding="utf-8")
+        os.replace(writing, folder / CARD)
+    except OSError as error:
+        raise DataError(
+            f"Could not write {folder / CARD}: {error}; free the disk, and build again to go on."
+        ) from error
