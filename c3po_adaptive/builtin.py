@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .hookspecs import hookimpl
 from .kernels import Gaussian, Kernel, Linear, Matern, Polynomial
+from .optimizers.amortised import AmortisedNGD
 from .optimizers.base import PathwayOptimizer
 from .optimizers.kernel_regression import KernelRegression
 from .optimizers.mode_finding import ModeFinding
@@ -19,7 +20,7 @@ from .selectors.random import RandomLayers
 
 @hookimpl
 def register_optimizers() -> list[type[PathwayOptimizer]]:
-    return [NGD, KernelRegression, ModeFinding, Oracle, NoStep]
+    return [NGD, AmortisedNGD, KernelRegression, ModeFinding, Oracle, NoStep]
 
 
 @hookimpl

@@ -29,6 +29,8 @@ class Problem:
         loss: ``weights [B, L, E] -> [B]``, the kernel-weighted loss of the neighbours when the sample's ω is put into
             their forward passes (C3PO, eq. of NGD); differentiable; zero for a sample without neighbours.
         entropy: ``weights [B, L, E] -> [B]``, entropy of the sample's own distribution over choices; differentiable.
+        neighbour_gradients: ``-> [B, K, L, E]``, of each neighbour's own loss at its own pathway (zeros where padded);
+            computed once a reference.
         generators: one a sample, the only source of randomness: what is drawn does not depend on the batch.
         selection: what may be re-mixed; None while it is being chosen.
         excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself).
@@ -42,6 +44,7 @@ class Problem:
     reference_pathways: Tensor
     loss: Callable[[Tensor], Tensor]
     entropy: Callable[[Tensor], Tensor]
+    neighbour_gradients: Callable[[], Tensor]
     generators: tuple[Generator, ...]
     selection: Selection | None = None
     excluded: tuple[frozenset[int], ...] = ()

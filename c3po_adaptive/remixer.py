@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import C3POError, DataError, PluginError, SettingError
+from .gradients import own_gradients
 from .kernels.base import Kernel
 from .ledger import Entry, Ledger, Work, summed
 from .losses import entropy, right_answer_loss
@@ -235,6 +236,7 @@ class Remixer:
             reference_pathways=pathways,
             loss=losses.neighbourhood,
             entropy=losses.entropy,
+            neighbour_gradients=lambda: losses.tails.gradients(neighbours, self.scope, self.target),
             generators=tuple(
                 torch.Generator().manual_seed(zlib.crc32(repr((self.seed, s.prompt)).encode())) for s in states
             ),
@@ -301,6 +303,17 @@ class _Tails:
         """The neighbours, run when a loss first needs them."""
         with self.clock("references"):
             return self.model.prefill(self.prompts) if self.warm is None else self.warm.states(self.prompts)
+
+    def gradients(self, neighbours: Neighbours, scope: Scope, target: Target) -> Tensor:
+        """``[B, K, L, E]`` of every neighbour's own loss at its own pathway."""
+        near = neighbours.weight > 0
+        found = torch.zeros(*near.shape, *self.states[0].own.shape)
+        if self.prompts:
+            states = self.model.prefill if self.warm is None else self.warm.states
+            found[near] = own_gradients(
+                self.model, self.prompts, self.answers.tolist(), states, scope=scope, target=target
+            )
+        return found
 
     @property
     def work(self) -> list[Entry]:

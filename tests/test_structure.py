@@ -31,7 +31,7 @@ ORDER = [
     ["builtin"],
     ["registry"],
     ["embedding", "reference"],
-    ["warm"],
+    ["warm", "gradients"],
     ["remixer"],
     ["explain"],
     ["api"],

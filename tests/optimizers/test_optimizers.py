@@ -9,6 +9,7 @@ import torch
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.kernels import Gaussian
+from c3po_adaptive.optimizers.amortised import AmortisedNGD
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
@@ -33,6 +34,31 @@ class TestNGD(OptimizerContract):
     @pytest.fixture(params=DESCENTS, ids=str)
     def optimizer(self, request):
         return NGD(**request.param)
+
+
+class TestAmortisedNGD(OptimizerContract):
+    @pytest.fixture(params=[*DESCENTS, {"variant": "diagonal"}], ids=str)
+    def optimizer(self, request):
+        return AmortisedNGD(**request.param)
+
+    def test_first_step_is_that_of_ngd(self):
+        """The toy's loss has one gradient for all neighbours at ω0, which is what is kept."""
+        settings = {"steps": 1, "lr": 0.3, "lr_end": 0.3, "step": "sgd"}
+        problem = toy_problem()
+        expected = NGD(**settings).optimize(problem)
+        torch.testing.assert_close(AmortisedNGD(**settings).optimize(problem), expected, atol=1e-6, rtol=0)
+
+    def test_curvature_shortens_the_way(self):
+        problem = toy_problem()
+        settings = {"steps": 60, "lr": 0.3, "lr_end": 0.3, "step": "sgd"}
+        far, near = (AmortisedNGD(variant="diagonal", damping=d, **settings).optimize(problem) for d in (0.0, 100.0))
+        assert torch.equal(far, AmortisedNGD(**settings).optimize(problem))
+        assert (near - problem.own).abs().sum() < (far - problem.own).abs().sum()
+
+    @pytest.mark.parametrize("settings", [{"variant": "newton"}, {"damping": -1}])
+    def test_settings_are_checked(self, settings):
+        with pytest.raises(SettingError, match=next(iter(settings))):
+            AmortisedNGD(**settings)
 
 
 class TestOracle(OptimizerContract):

@@ -1,0 +1,51 @@
+"""Neighbourhood gradient descent with the gradients computed before the question came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..problem import Problem
+from .descent import Descent
+from .simplex import has_neighbours
+
+
+@dataclass(frozen=True)
+class AmortisedNGD(Descent):
+    """NGD's steps on a model of the neighbours' loss that needs no forward pass: one weighted sum a question.
+
+    Each reference i has, once, the gradient g_i of its own loss at its own pathway ω_i. NGD (arXiv 2504.07964) takes
+    the gradient at the question's ω in each neighbour's forward pass; here it is Σ K_i g_i all along, so the loss is
+    linear, or bends by a diagonal curvature.
+
+    Attributes:
+        variant: ``linear``, or ``diagonal``: with the empirical Fisher Σ K_i g_i² times ``damping`` as curvature.
+    """
+
+    variant: Literal["linear", "diagonal"] = "linear"
+    damping: float = 1.0
+    name: ClassVar[str] = "amortised-ngd"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant not in ("linear", "diagonal"):
+            raise SettingError(f"Expected variant 'linear' or 'diagonal', got {self.variant!r}.")
+        check_number(self, "damping", at_least=0)
+
+    def optimize(self, problem: Problem) -> Tensor:
+        eligible = has_neighbours(problem)
+        if self.steps == 0 or not eligible.any():
+            return problem.own
+        weight, each = problem.neighbours.weight[:, :, None, None], problem.neighbour_gradients()
+        slope = (weight * each).sum(1)
+        bend = self.damping * (weight * each.square()).sum(1) if self.variant == "diagonal" else 0.0
+
+        def loss(weights: Tensor) -> Tensor:
+            step = weights - problem.own
+            return (slope * step + 0.5 * bend * step.square()).sum((1, 2))
+
+        return self.descend(loss, problem, eligible=eligible)

@@ -1,0 +1,70 @@
+"""Gradients of references: those of full forward passes, computed once."""
+
+import pytest
+import torch
+from families.checks import model_of
+from routing.naive import along, choice_scores, shared_model
+from routing.toys import questions
+from test_remixer import remixer
+
+from c3po_adaptive.gradients import own_gradients
+from c3po_adaptive.losses import right_answer_loss
+from c3po_adaptive.optimizers.amortised import AmortisedNGD
+
+TEST = questions(4, "t")
+
+
+@pytest.mark.parametrize("target", ["choices", "likelihood"])
+@pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])
+def test_are_those_of_full_forwards(family, target):
+    model = shared_model(family)
+    asked = questions(3)
+    prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+    found = own_gradients(model, prompts, answers, model.prefill, scope="answer", target=target)
+    for prompt, answer, gradient in zip(prompts, answers, found, strict=True):
+        (state,) = model.prefill([prompt])
+        own = state.own.clone()
+        omega = own.clone().requires_grad_()
+        # a hair's breadth from ω0 in every layer, so that the naive way mixes all experts, too
+        edit = along(omega, own - 1e-12, len(prompt.ids) - 1)
+        scores = choice_scores(model.model, prompt, edit)[None]
+        (expected,) = torch.autograd.grad(right_answer_loss(scores, torch.tensor([answer]), target).sum(), omega)
+        torch.testing.assert_close(gradient, expected, atol=2e-4, rtol=2e-3)
+
+
+def test_are_computed_once():
+    model = model_of("olmoe")
+    prompts, answers = [model.encode(q) for q in questions(5)], [q.answer for q in questions(5)]
+    asked = []
+
+    def states(new):
+        asked.extend(new)
+        return model.prefill(new)
+
+    first = own_gradients(model, prompts[:3], answers[:3], states, scope="answer", target="choices")
+    second = own_gradients(model, prompts, answers, states, scope="answer", target="choices")
+    assert torch.equal(second[:3], first)
+    assert asked == prompts
+    own_gradients(model, prompts[:1], answers[:1], states, scope="last", target="choices")
+    assert asked == [*prompts, prompts[0]]
+
+
+def test_a_question_takes_no_pass_but_its_answer():
+    run = remixer(optimizer=AmortisedNGD(lr=0.05))
+    for answer in run.answer(TEST):
+        assert answer.pathway.changed().sum() == 2
+        assert answer.cost.optimisation == answer.cost.references == answer.cost.attribution == 0
+        assert answer.cost.answer > 0
+
+
+def test_goes_where_ngd_goes():
+    """On a random model: the same direction for the most part."""
+    from c3po_adaptive.optimizers.ngd import NGD
+
+    one, other = (remixer(optimizer=o(lr=0.02, steps=5)).answer(TEST) for o in (NGD, AmortisedNGD))
+    moves = (
+        [(a.pathway.weights - a.pathway.own).flatten() for a in one],
+        [(b.pathway.weights - b.pathway.own).flatten() for b in other],
+    )
+    cosines = torch.stack([torch.cosine_similarity(a, b, dim=0) for a, b in zip(*moves, strict=True)])
+    assert cosines.mean() > 0.3
