@@ -173,8 +173,35 @@ def evaluate(
 
 @study.command("run")
 def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None) -> None:
-    """Run a study's configuration."""
-    evaluate(config, out, set, plugin)
+    """Run a study's configuration: arms on questions, or (``kind: speed``) cases against the clock."""
+    if _kind(config) == "speed":
+        _run_speed(config, out, set or [], plugin)
+    else:
+        evaluate(config, out, set, plugin)
+
+
+def _kind(config: Path) -> str | None:
+    with _clear_errors():
+        from .config import read_yaml
+
+        return read_yaml(config).get("kind")
+
+
+def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] | None) -> None:
+    with _clear_errors():
+        from rich.table import Table
+
+        from .config import load_speed_config
+        from .progress import bar
+        from .speed import run_speed
+
+        summary = run_speed(load_speed_config(config, settings), out, registry=_registry(plugin), progress=bar)
+        columns = ("case", "model", "ratio", "ratio_min", "ratio_max", "flops_ratio", "over_flops", "n")
+        table = Table(*columns)
+        for row in summary["rows"]:
+            table.add_row(*(str(row[key]) for key in columns))
+        _print(table)
+        typer.echo(f"\nReport: {out / 'report.html'}")
 
 
 @study.command("plan")

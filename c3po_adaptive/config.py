@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -80,20 +80,57 @@ class RunConfig(BaseModel):
         return value
 
 
+class Case(BaseModel):
+    """One way of re-mixing, timed against the plain answer.
+
+    Attributes:
+        optimizer, selector: the strategies. format, shots: how questions are put, with so many solved examples.
+        model: a name of ``models``, or one that ``load_moe_model`` knows.
+        batch: questions answered together. references: how many there are. warm: their states are on disk beforehand.
+        textbook: every step runs the neighbours' whole prompts again; two steps are timed, and the rest scaled.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Spec = "ngd"
+    selector: Spec = "fixed"
+    format: Literal["letter", "cloze"] = "letter"
+    shots: int = Field(default=0, ge=0)
+    model: str = "smollm2-moe"
+    batch: int = Field(default=32, ge=1)
+    references: int = Field(default=128, ge=8)
+    warm: bool = True
+    textbook: bool = False
+
+
+class Shape(BaseModel):
+    """A random model: a family of transformers, and settings of its configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class SpeedConfig(BaseModel):
+    """Cases by name, random models by name, and how often each case is timed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["speed"]
+    cases: dict[str, Case]
+    models: dict[str, Shape] = Field(default_factory=dict)
+    repeats: int = Field(default=5, ge=1)
+
+
 def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file (or start from the demo's defaults) and apply ``key.key=value`` settings.
 
     Raises:
         SettingError: no such file, no YAML, an unknown key, or a value of the wrong kind; the key is named.
     """
-    raw: Any = {}
-    if path is not None:
-        try:
-            raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise SettingError(f"Expected a YAML configuration at {path}, got: {error}; see studies/demo.") from error
-        if not isinstance(raw, dict):
-            raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+    raw = {} if path is None else read_yaml(path)
     defaults = RunConfig().model_dump(mode="json")
     for setting in settings:
         key = setting.partition("=")[0].partition(".")[0]
@@ -101,6 +138,33 @@ def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunCon
             raw.setdefault(key, defaults[key])  # a part of it is changed, not all of it left out
         _apply(raw, setting)
     return parse_config(raw)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Keys and values of a configuration.
+
+    Raises:
+        SettingError: no such file, or no YAML of that kind.
+    """
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingError(f"Expected a YAML configuration at {path}, got: {error}; see studies/demo.") from error
+    if not isinstance(raw, dict):
+        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+    return raw
+
+
+def load_speed_config(path: Path | str, settings: Sequence[str] = ()) -> SpeedConfig:
+    """Read the YAML of a speed study and apply ``key.key=value`` settings; errors as for ``load_config``."""
+    raw = read_yaml(path)
+    for setting in settings:
+        _apply(raw, setting)
+    try:
+        return SpeedConfig.model_validate(raw)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingError(f"Expected a speed study (kind, cases, models, repeats), got {found}.") from error
 
 
 def parse_config(raw: dict[str, Any]) -> RunConfig:

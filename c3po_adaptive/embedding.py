@@ -122,6 +122,10 @@ class Embedder:
                 f"give a folder, a hub id, or {NAME!r}, which needs no network."
             ) from error
 
+    def forget(self) -> None:
+        """Embed every text anew from now on."""
+        self._known.clear()
+
     def _embed(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
         if not texts:
             return {}

@@ -39,7 +39,7 @@ ORDER = [
     ["config", "records", "stats"],
     ["summary"],
     ["report"],
-    ["evaluate"],
+    ["evaluate", "speed"],
     ["testing"],
     ["cli", "embedded.make", "embedded.measure", "embedded.card"],
 ]

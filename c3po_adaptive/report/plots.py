@@ -156,6 +156,22 @@ def costs(rows: Sequence[Row]) -> str:
         return _svg(figure, "Accuracy of each arm against its cost in base forwards")
 
 
+def ratios(rows: Sequence[Row]) -> str:
+    """Wall clock (a line from least to most, a dot at the median) and FLOPs (a tick) of each case."""
+    with _style():
+        figure, axes = _by_arm([{"arm": row["case"]} for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
+        axes.set_xscale("log", base=2)
+        axes.axvline(1, color=COLOURS["text"], linewidth=0.8)
+        for y, row in enumerate(rows):
+            axes.plot([row["ratio_min"], row["ratio_max"]], [y, y], color=COLOURS["method"], linewidth=2)
+            axes.plot(row["ratio"], y, "o", color=COLOURS["method"], markersize=6)
+            axes.plot(row["flops_ratio"], y, "|", color=COLOURS["base"], markersize=12, markeredgewidth=2)
+            label = f"{row['ratio']:.2f}"
+            axes.annotate(label, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        return _svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
+
+
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Heights in 0 to 1, near the wanted ones, in their order, and at least ``gap`` apart."""
     order = sorted(range(len(wanted)), key=wanted.__getitem__)
