@@ -11,7 +11,7 @@ from .optimizers.mode_finding import ModeFinding
 from .optimizers.ngd import NGD
 from .optimizers.none import NoStep
 from .optimizers.oracle import Oracle
-from .retrievers import FaissKNN, FaissRadius, RandomNeighbours, Retriever
+from .retrievers import FaissHNSW, FaissIVF, FaissKNN, FaissRadius, RandomNeighbours, Retriever
 from .selectors.attribution import Attribution
 from .selectors.base import LayerSelector
 from .selectors.fixed import Fixed
@@ -30,7 +30,7 @@ def register_kernels() -> list[type[Kernel]]:
 
 @hookimpl
 def register_retrievers() -> list[type[Retriever]]:
-    return [FaissKNN, FaissRadius, RandomNeighbours]
+    return [FaissKNN, FaissRadius, FaissIVF, FaissHNSW, RandomNeighbours]
 
 
 @hookimpl

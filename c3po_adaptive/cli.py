@@ -187,6 +187,15 @@ def _kind(config: Path) -> str | None:
         return read_yaml(config).get("kind")
 
 
+def _plan_speed(config: Path, settings: list[str]) -> None:
+    with _clear_errors():
+        from .config import load_speed_config
+
+        parsed = load_speed_config(config, settings)
+        for name, case in parsed.cases.items():
+            typer.echo(f"{name}, {parsed.repeats} times: {case.model_dump(exclude_defaults=True) or 'defaults'}")
+
+
 def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] | None) -> None:
     with _clear_errors():
         from rich.table import Table
@@ -207,6 +216,9 @@ def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] 
 @study.command("plan")
 def study_plan(config: Path, set: Settings = None) -> None:
     """Show what a study would run, without running it."""
+    if _kind(config) == "speed":
+        _plan_speed(config, set or [])
+        return
     with _clear_errors():
         from .config import load_config
         from .evaluate import texts_of

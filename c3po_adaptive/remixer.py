@@ -74,6 +74,7 @@ class Remixer:
     pool: ReferenceSet | None = field(default=None, init=False)
     _warm: WarmStore | None = field(default=None, init=False)
     _index: Index | None = field(default=None, init=False)
+    _rows: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if not self.needs_neighbours:
@@ -87,6 +88,7 @@ class Remixer:
         if self.references.folder is not None:
             folder = self.references.folder / "warm"
             self._warm = open_store(self.references, self.model, folder, self.format, self.warm_bytes)
+        self._rows = {q.id: i for i, q in enumerate(self.pool.questions)}
         vectors = self.pool.embeddings.numpy()
         with _blamed("retriever", self.retriever):
             self._index = self.retriever.fit(vectors)
@@ -177,7 +179,7 @@ class Remixer:
         if self.pool is None or self._index is None or vectors is None:
             nothing = torch.zeros(len(texts), 0)
             return Neighbours(nothing.long(), nothing, nothing), ()
-        ids = {q.id: i for i, q in enumerate(self.pool.questions)}
+        ids = self._rows
         itself = [{ids[q.id]} if q.id in ids else set() for q in questions] if questions else [set() for _ in texts]
         with _blamed("retriever", self.retriever):
             keys = [zlib.crc32(repr((self.seed, text)).encode()) for text in texts]

@@ -1,8 +1,9 @@
 """Retrievers: which references are neighbours. Each loads FAISS when it is first fitted."""
 
+from .approximate import FaissHNSW, FaissIVF
 from .base import Hits, Index, Retriever
 from .faiss_knn import FaissKNN
 from .faiss_radius import FaissRadius
 from .random import RandomNeighbours
 
-__all__ = ["FaissKNN", "FaissRadius", "Hits", "Index", "RandomNeighbours", "Retriever"]
+__all__ = ["FaissHNSW", "FaissIVF", "FaissKNN", "FaissRadius", "Hits", "Index", "RandomNeighbours", "Retriever"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.retrievers import FaissKNN, FaissRadius, RandomNeighbours, Retriever
+from c3po_adaptive.retrievers import FaissHNSW, FaissIVF, FaissKNN, FaissRadius, RandomNeighbours, Retriever
 from c3po_adaptive.testing import RetrieverContract
 
 RETRIEVERS = [
@@ -12,6 +12,8 @@ RETRIEVERS = [
     FaissKNN(k=50),
     FaissRadius(),
     FaissRadius(epsilon=0.1, limit=2),
+    FaissIVF(),
+    FaissHNSW(k=50),
     RandomNeighbours(),
     RandomNeighbours(k=50, seed=1),
 ]
@@ -113,3 +115,45 @@ def test_a_key_settles_a_draw_whatever_the_query():
 def test_settings_are_checked(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+@pytest.fixture(scope="module")
+def references():
+    return clustered(12_000, 0)
+
+
+class TestLargeSets:
+    """Beyond 10,000 references the search is approximate; what it returns is ranked and filtered exactly."""
+
+    @pytest.mark.parametrize("retriever", [FaissIVF(k=5), FaissHNSW(k=5)], ids=repr)
+    def test_recall(self, references, retriever):
+        queries = clustered(50, 1)
+        exact = FaissKNN(k=5).fit(references).search(queries)
+        found = retriever.fit(references).search(queries)
+        hits = [len({*a} & {*b}) for a, b in zip(exact.index.tolist(), found.index.tolist(), strict=True)]
+        assert sum(hits) / 250 >= 0.95
+        same = exact.index == found.index
+        np.testing.assert_allclose(found.similarity[same], exact.similarity[same], atol=1e-6)
+
+    @pytest.mark.parametrize("retriever", [FaissIVF(k=5), FaissHNSW(k=5)], ids=repr)
+    def test_filters(self, references, retriever):
+        queries = references[:20]
+        exclude = [{b, b + 1} for b in range(20)]
+        hits = retriever.fit(references).search(queries, exclude=exclude, max_similarity=0.98)
+        assert (hits.index >= 0).all()
+        assert (hits.similarity <= 0.98).all()
+        assert all(not {*row} & banned for row, banned in zip(hits.index.tolist(), exclude, strict=True))
+        assert (np.diff(hits.similarity) <= 0).all()
+
+    @pytest.mark.parametrize("retriever", [FaissIVF(), FaissHNSW()], ids=repr)
+    def test_small_sets_are_searched_exactly(self, retriever):
+        references, queries = vectors(500, 0), vectors(10, 1)
+        expected = FaissKNN().fit(references).search(queries)
+        assert np.array_equal(retriever.fit(references).search(queries).index, expected.index)
+
+
+def clustered(n, seed):
+    """Vectors in a hundred heaps, as texts on a hundred topics are."""
+    draw = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(100, 32))
+    return centres[draw.integers(100, size=n)] + 0.5 * draw.normal(size=(n, 32))
