@@ -39,8 +39,9 @@ ORDER = [
     ["config", "records", "stats"],
     ["summary"],
     ["report"],
-    ["evaluate", "speed"],
+    ["evaluate"],
     ["testing"],
+    ["speed"],
     ["cli", "embedded.make", "embedded.measure", "embedded.card"],
 ]
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
