@@ -4,8 +4,8 @@ Three layouts, from the cheapest to the one that asks least of a model:
 
 - ``tree``: the prompt's last token and then every option's tokens side by side in one sequence. A tree-shaped attention
   mask keeps options from seeing each other, so the last token is computed once, however many options there are.
-- ``rows``: a sequence for each option, the last token in front of each. For models whose layers carry a state along the
-  sequence, or make their own masks.
+- ``rows``: a sequence for each option (one for all that are single tokens), the last token in front of each. For models
+  whose layers carry a state along the sequence, or make their own masks.
 - ``whole``: the same, with the whole prompt in each sequence and nothing kept in a cache.
 """
 
@@ -129,13 +129,15 @@ def _tree(prompt: Prompt) -> Packed:
 def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
     past = 0 if whole else len(prompt.ids) - 1
     acting = len(prompt.ids) - 1 - past
-    sequences = [prompt.ids[past:] + option[:-1] for option in prompt.options] or [prompt.ids[past:]]
+    wanted = [prompt.ids[past:] + option[:-1] for option in prompt.options] or [prompt.ids[past:]]
+    sequences = list(dict.fromkeys(wanted))  # options of one token share the sequence that predicts them
     tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
     real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
     option, row, target = [], [], []
-    for q, continuation in enumerate(prompt.options):
+    for c, continuation in enumerate(prompt.options):
+        q = sequences.index(wanted[c])
         for depth, token in enumerate(continuation):
-            option.append(q)
+            option.append(c)
             row.append(q * tokens.shape[1] + acting + depth)
             target.append(token)
     return Packed(

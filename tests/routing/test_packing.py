@@ -45,6 +45,13 @@ class TestSequences:
         assert packed.row.tolist() == [2, 3, 4, 7, 12, 13]
         assert (packed.past, packed.acting, packed.rows) == (0, 2, 12)
 
+    def test_options_of_one_token_share_a_sequence(self):
+        packed = pack(Prompt((4, 5, 6), options=((7,), (8,), (9, 1)), lengths=(1.0, 1.0, 2.0)), "rows")
+        assert packed.tokens.tolist() == [[6, 0], [6, 9]]
+        assert packed.option.tolist() == [0, 1, 2, 2]
+        assert packed.row.tolist() == [0, 0, 2, 3]
+        assert packed.target.tolist() == [7, 8, 9, 1]
+
     @pytest.mark.parametrize(("layout", "expected"), [("rows", [[5]]), ("whole", [[4, 5]])])
     def test_raw_text_is_one_sequence(self, layout, expected):
         packed = pack(Prompt((4, 5)), layout)
