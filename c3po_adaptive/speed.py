@@ -18,7 +18,7 @@ from .api import Optimizer
 from .config import Case, Shape, SpeedConfig
 from .embedding import default_embedder
 from .errors import SettingError
-from .ledger import Ledger
+from .ledger import Ledger, summed
 from .loading import load_moe_model
 from .losses import right_answer_loss
 from .models import RoutedModel
@@ -38,11 +38,12 @@ TEXTBOOK_STEPS = 2
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each repetition, re-mixed and plain in turns, and the ledgers of a re-mixed batch."""
+    """Seconds of each repetition, re-mixed and plain in turns, a re-mixed batch, and the FLOPs that it took."""
 
     remixed: Sequence[float]
     plain: Sequence[float]
     answers: Sequence[Answer]
+    flops: float
 
     @property
     def ratios(self) -> list[float]:
@@ -93,9 +94,8 @@ def _row(
     setup = _Setup(case, materials, registry)
     timing = setup.timed(repeats, progress)
     ledger = sum((a.ledger for a in timing.answers), Ledger())
-    total = ledger.cost.total - (ledger.cost.references if case.warm and not case.textbook else 0.0)
     ratio = statistics.median(timing.ratios)
-    flops = total / ledger.cost.prefill
+    flops = timing.flops / ledger.cost.prefill
     return {
         "case": name,
         "model": case.model,
@@ -183,7 +183,7 @@ class _Setup:
                 self._answers(self.plain)
             if self.case.textbook:
                 plainly = plain[-1]
-                step = self._textbook(answers)
+                step, tails = self._textbook(answers)
                 with _seconds(remixed):
                     for _ in range(TEXTBOOK_STEPS):
                         step()
@@ -192,7 +192,11 @@ class _Setup:
             else:
                 with _seconds(remixed):
                     answers = self._answers(self.remixed)
-        return Timing(remixed, plain, answers)
+        cost = sum((a.ledger for a in answers), Ledger()).cost
+        flops = cost.total - (cost.references if self.case.warm else 0.0)  # those are kept
+        if self.case.textbook:
+            flops += summed(tails.spent).flops * steps / TEXTBOOK_STEPS - cost.optimisation
+        return Timing(remixed, plain, answers, flops)
 
     def _answers(self, optimizer: Optimizer) -> list[Answer]:
         """As if the questions were new: nothing of them is kept from before."""
@@ -200,7 +204,7 @@ class _Setup:
         self.embedder.forget()
         return optimizer.answer(list(self.asked))
 
-    def _textbook(self, answers: Sequence[Answer]) -> Callable[[], None]:
+    def _textbook(self, answers: Sequence[Answer]) -> tuple[Callable[[], None], TailScores]:
         """One step of NGD that runs the neighbours' whole prompts, from the first decoder layer on, forth and back."""
         whole = tuple(replace(site, entered=False) for site in self.model.sites)
         pool = {q.id: q for q in self._pool()}
@@ -217,7 +221,7 @@ class _Setup:
             weights = own.clone().requires_grad_()
             torch.autograd.grad(right_answer_loss(tails(weights), labels, "choices").sum(), weights)
 
-        return step
+        return step, tails
 
     def _pool(self) -> Sequence[Question]:
         pool = self.remixed.remixer.pool
