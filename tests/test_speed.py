@@ -46,7 +46,7 @@ def test_rows_say_what_was_measured(summary):
     assert 1 < rows["amortised"]["flops_ratio"] < rows["ngd-letter"]["flops_ratio"]
     assert rows["cold"]["flops_ratio"] > 2, "three neighbours' prompts count"
     assert rows["ngd-letter"]["textbook_over_this"] > 1
-    assert rows["textbook"]["flops_ratio"] > 3 * rows["ngd-letter"]["flops_ratio"]
+    assert rows["textbook"]["flops_ratio"] > 2 * rows["ngd-letter"]["flops_ratio"]
     assert "textbook_over_this" not in rows["cold"], "another format"
     assert rows["ngd-letter"]["phases"]["references"] < rows["cold"]["phases"]["references"]
 
