@@ -103,9 +103,10 @@ def test_every_hook_is_documented_and_has_a_role():
 def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
-    assert registry.names("retriever") == ["faiss-knn", "faiss-radius", "random"]
+    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
     assert registry.names("selector") == ["attribution", "fixed", "random"]
-    assert registry.names("optimizer") == ["kernel-regression", "mode-finding", "ngd", "none", "oracle"]
+    optimizers = ["amortised-ngd", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
+    assert registry.names("optimizer") == optimizers
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 
