@@ -15,7 +15,7 @@ from .exact import ExactIndex
 from .vectors import Unit, cosine, excluded_rows, padded, unit
 
 SMALL = 10_000
-"""References up to which the exact search is used: it takes less than a millisecond."""
+"""References up to which the exact search is used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +86,7 @@ class FaissIVF(Retriever):
 
 @dataclass(frozen=True)
 class FaissHNSW(Retriever):
-    """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` a node; exact below 10,000.
-
-    Slower to build than cells, and faster to search: for sets that are asked often.
-    """
+    """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` a node; exact below 10,000."""
 
     k: int = 3
     links: int = 32

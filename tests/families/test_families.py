@@ -154,8 +154,8 @@ def test_layers_of_different_width_are_refused():
 @pytest.mark.parametrize("family", ["olmoe", "longcat_flash"])
 @torch.no_grad()
 def test_one_expert_alone(family):
-    if not works(family):
-        pytest.skip("refused with this release of transformers")
+    if transformers.__version__ != table()["transformers"] and not works(family):
+        pytest.skip("refused with this release of transformers")  # with the table's own release it must work
     model = model_of(family)
     states = model.prefill(PROMPTS[:2])
     pathway = replace(moved(model, torch.stack([s.own for s in states])), top_k=1)
