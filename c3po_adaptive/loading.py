@@ -25,6 +25,7 @@ from .errors import ArtifactError, ModelError, SettingError
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
 from .models import RoutedModel
 from .paths import cache_folder
+from .routing.experts import run_densely_if_narrow
 
 ALIASES = {
     "OLMoE": "allenai/OLMoE-1B-7B-0924",
@@ -87,7 +88,9 @@ def load_moe_model(
             f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
             "access, or a folder written by save_pretrained."
         ) from error
-    return RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
+    routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
+    run_densely_if_narrow(model, routed.sites)
+    return routed
 
 
 def _source(name: str) -> str:
