@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from .errors import UnknownNameError
-from .types import Mix, Scope, Target, Transfer
+from .types import Head, Mix, Scope, Target, Transfer
 
 Spec = str | dict[str, Any]
 
@@ -25,6 +25,7 @@ class Arm(BaseModel):
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     target: Target = "choices"
+    head: Head = "tangent"
     mix: Mix = "core"
 
     @field_validator("optimizer", "kernel", "retriever", "selector", mode="before")

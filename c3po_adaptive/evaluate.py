@@ -203,6 +203,7 @@ class _Run:
             scope=arm.scope,
             transfer=arm.transfer,
             target=arm.target,
+            head=arm.head,
             mix=arm.mix,
             max_similarity=self.config.max_similarity,
             batch_size=self.config.batch_size,
@@ -215,6 +216,7 @@ class _Run:
             "scope": arm.scope,
             "transfer": arm.transfer,
             "target": arm.target,
+            "head": arm.head,
             "mix": arm.mix,
         }
 

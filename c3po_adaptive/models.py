@@ -19,11 +19,12 @@ from .routing.generation import DecodingRule
 from .routing.head import can_choose, check_head, head
 from .routing.intercept import intercepted
 from .routing.packing import Layout, layout_for
+from .routing.prefill import prefill
 from .routing.rules import PathwayRule
 from .routing.scores import TailScores, acting_rows
 from .routing.sites import Site, find_sites
 from .routing.states import Batch, State, collate, normalised
-from .routing.tail import prefill, tail_hidden
+from .routing.tail import tail_hidden
 from .tasks.formats import Format, as_format, raw_text
 from .types import Pathway, Prompt, Question, Scope
 
@@ -102,7 +103,7 @@ class RoutedModel:
         """The tokens of raw text; a pathway acts on the last one."""
         return raw_text(text, self.tokenizer, max_length=self.max_length)
 
-    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 16, keep: bool = True) -> list[State]:
+    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 32, keep: bool = True) -> list[State]:
         """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
         known = {p: self._states[p] for p in prompts if p in self._states}
         new = sorted({p for p in prompts if p not in known}, key=lambda p: len(p.ids))  # alike lengths, little padding

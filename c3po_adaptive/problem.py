@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .types import Neighbours, Selection
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+
+class Loss(Protocol):
+    """One loss a sample, differentiable in the pathways."""
+
+    def __call__(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        """``[B]`` of ``weights [B, L, E]``.
+
+        Args:
+            running: ``[B]`` bool, samples that are computed; those that stopped cost nothing, and their loss is that of
+                no pathway in particular. None: all.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +38,9 @@ class Problem:
         neighbours: retrieved successful references with their kernel weights.
         neighbour_pathways: ``[B, K, L, E]`` the references' own pathways (zeros where padded).
         reference_pathways: ``[M, L, E]`` of all successful references, for search in pathway space.
-        loss: ``weights [B, L, E] -> [B]``, the kernel-weighted loss of the neighbours when the sample's ω is put into
-            their forward passes (C3PO, eq. of NGD); differentiable; zero for a sample without neighbours.
-        entropy: ``weights [B, L, E] -> [B]``, entropy of the sample's own distribution over choices; differentiable.
+        loss: the kernel-weighted loss of the neighbours when the sample's ω is put into
+            their forward passes (C3PO, eq. of NGD); zero for a sample without neighbours.
+        entropy: the entropy of the sample's own distribution over choices.
         neighbour_gradients: ``-> [B, K, L, E]``, of each neighbour's own loss at its own pathway (zeros where padded);
             computed once a reference.
         generators: one a sample, the only source of randomness: what is drawn does not depend on the batch.
@@ -42,8 +54,8 @@ class Problem:
     neighbours: Neighbours
     neighbour_pathways: Tensor
     reference_pathways: Tensor
-    loss: Callable[[Tensor], Tensor]
-    entropy: Callable[[Tensor], Tensor]
+    loss: Loss
+    entropy: Loss
     neighbour_gradients: Callable[[], Tensor]
     generators: tuple[Generator, ...]
     selection: Selection | None = None
@@ -63,7 +75,7 @@ class LabelledProblem(Problem):
     """A problem that also knows the test label, for the oracle and for upper bounds, never for a method.
 
     Attributes:
-        label_loss: ``weights [B, L, E] -> [B]``, the loss of each sample's own right answer.
+        label_loss: the loss of each sample's own right answer.
     """
 
-    label_loss: Callable[[Tensor], Tensor]
+    label_loss: Loss

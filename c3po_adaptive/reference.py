@@ -227,7 +227,7 @@ def _shard(
 
     if path is not None and path.is_file():
         return load_file(path)
-    states = model.prefill([model.encode(q, format) for q in questions], keep=False)
+    states = model.prefill([model.encode(q, format) for q in questions])
     each = model.choice_scores(states)
     answers = torch.tensor([q.answer for q in questions])
     shard = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +32,7 @@ from .routing.scores import TailScores
 from .routing.states import State
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
-from .types import Answer, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
+from .types import Answer, Head, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
 from .warm import WarmStore, open_store
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ class Remixer:
         model: the frozen model. references: None only for strategies that use no neighbours.
         optimizer, kernel, retriever, selector: the strategies. embedder: of retrieval.
         format: how questions are put. scope: where ω acts. transfer: how it enters a neighbour. target: the
-            neighbours' loss.
+            neighbours' loss. head: what a neighbour's likelihood is divided by.
         mix: what the answer mixes. Optimisation always mixes the selected experts, so that each has a gradient.
         max_similarity: references nearer to the question than this are not used (the paper's contamination filter).
-        batch_size: questions that are re-mixed together. seed: of strategies that draw.
+        batch_size: questions that are re-mixed together; half as many after running out of memory.
+        seed: of strategies that draw. warm_bytes: memory for states that are read from a warm store.
     """
 
     model: RoutedModel
@@ -66,6 +68,7 @@ class Remixer:
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     target: Target = "choices"
+    head: Head = "tangent"
     mix: Mix = "core"
     max_similarity: float = 0.95
     batch_size: int = 16
@@ -108,8 +111,22 @@ class Remixer:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions. Labels are looked at only if the optimizer is an upper bound that asks for them."""
-        parts = [questions[i : i + self.batch_size] for i in range(0, len(questions), self.batch_size)]
-        return [answer for part in parts for answer in self._answer(part)]
+        answers: list[Answer] = []
+        while len(answers) < len(questions):
+            part = questions[len(answers) :][: self.batch_size]
+            try:
+                answers += self._answer(part)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                if len(part) == 1:
+                    raise SettingError(
+                        f"Expected memory for one question with its neighbours, got: {error} Take fewer neighbours, a "
+                        "smaller dtype, or another device."
+                    ) from error
+                self.batch_size = len(part) // 2
+                clear_device_cache(garbage_collection=True)
+        return answers
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = _Clock(len(questions))
@@ -320,7 +337,11 @@ class _Tails:
     @property
     def work(self) -> list[Entry]:
         """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
-        near = [state.work for state in self.near] if "near" in vars(self) else []
+        tangent = self.model.flops.tangent
+        near = [
+            s.work if s.tangent is None else s.work + tangent(s.packed)
+            for s in (self.near if "near" in vars(self) else [])
+        ]
         mine: list[list[Entry]] = [[] for _ in self.states]
         for b, entry in zip(self.sample.tolist(), near, strict=False):
             mine[b].append(entry)
@@ -342,35 +363,36 @@ class _Losses:
         used = [vars(self)[name].spent for name in ("_near", "_own") if name in vars(self)]
         return [summed(scores[b] for scores in used) for b in range(len(self.own))]
 
-    def neighbourhood(self, weights: Tensor) -> Tensor:
+    def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         t = self.tails
         if not t.prompts:
             return (weights * 0).sum((1, 2))
-        losses = right_answer_loss(self._near(weights), t.answers, self.remixer.target)
+        losses = right_answer_loss(self._near(weights, running), t.answers, self.remixer.target)
         return losses.new_zeros(len(self.own)).index_add(0, t.sample, t.weight * losses)
 
-    def label(self, weights: Tensor) -> Tensor:
+    def label(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         labels = self.tails.labels
         if labels is None or any(a is None for a in labels):
             raise DataError(
                 "The oracle expected the answer of every question, got none for some; give labelled questions."
             )
-        return right_answer_loss(self._own(weights), torch.tensor(labels), self.remixer.target)
+        return right_answer_loss(self._own(weights, running), torch.tensor(labels), self.remixer.target)
 
-    def entropy(self, weights: Tensor) -> Tensor:
+    def entropy(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         if not all(s.prompt.options for s in self.tails.states):
             raise SettingError("Expected questions with choices to take the entropy over, got raw text; use answer().")
-        return entropy(self._own(weights))
+        return entropy(self._own(weights, running))
 
     @cached_property
     def _near(self) -> TailScores:
-        return self._scores(self.tails.near, self.tails.sample, self.remixer.transfer)
+        head: Head = self.remixer.head if self.remixer.model.letters_alone else "full"
+        return self._scores(self.tails.near, self.tails.sample, self.remixer.transfer, head)
 
     @cached_property
     def _own(self) -> TailScores:
-        return self._scores(self.tails.states, torch.arange(len(self.own)), "replace")
+        return self._scores(self.tails.states, torch.arange(len(self.own)), "replace", "full")
 
-    def _scores(self, tails: Sequence[State], sample: Tensor, transfer: Transfer) -> TailScores:
+    def _scores(self, tails: Sequence[State], sample: Tensor, transfer: Transfer, head: Head) -> TailScores:
         m = self.remixer.model
         return TailScores(
             m.model,
@@ -383,6 +405,7 @@ class _Losses:
             self.support,
             self.remixer.scope,
             transfer,
+            head=head,
             relative=m.letters_alone and self.remixer.target == "choices",
         )
 
@@ -421,6 +444,8 @@ def _blamed(role: str, strategy: Any) -> Iterator[None]:
     except C3POError:
         raise
     except Exception as error:
+        if should_reduce_batch_size(error):  # no fault of the strategy
+            raise
         raise PluginError(
             f"Expected {role} {strategy.name!r} to work, got {type(error).__name__}: {error}; "
             f"correct it, or choose another {role}."

@@ -25,8 +25,8 @@ from .models import RoutedModel
 from .records import claim, write_whole
 from .reference import ReferenceSet, build_reference_set
 from .registry import Registry, default_registry
+from .routing.prefill import prefill
 from .routing.scores import TailScores
-from .routing.tail import prefill
 from .tasks.formats import Format, as_format
 from .tasks.loaders import demo_questions
 from .types import Answer, Question

@@ -26,6 +26,10 @@ Transfer = Literal["replace", "shift"]
 Target = Literal["choices", "likelihood"]
 """Cross-entropy over the choices' normalised scores, or the right choice's negative log-likelihood alone."""
 
+Head = Literal["tangent", "full"]
+"""What a neighbour's likelihood is divided by: the head's normaliser as a plane around the neighbour's own pathway, or
+computed anew over the whole vocabulary in each step."""
+
 Mix = Literal["core", "top-k"]
 """What an answer mixes: every expert that has weight, or as many as the model itself uses."""
 
@@ -56,6 +60,11 @@ class Prompt:
     ids: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
     lengths: tuple[float, ...] = ()
+
+    @property
+    def lettered(self) -> bool:
+        """Whether options can be compared by the logits of one token each."""
+        return all(len(option) == 1 for option in self.options) and len(set(self.lengths)) == 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from .reference import ReferenceSet, fingerprint, format_key, packages, sha256_o
 from .routing.caches import Kept
 from .routing.packing import Layout, layout_for, pack
 from .routing.states import State
+from .routing.tangent import tangent_of
 from .tasks.formats import Format
 from .types import Prompt
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SHARD = 32
 CARD = "card.json"
+HOLDS = "states and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -70,6 +72,8 @@ def warm(
     for i in progress(range(0, len(prompts), SHARD)):
         if str(i) not in files or not (folder / files[str(i)]).is_file():
             states = model.prefill(prompts[i : i + SHARD], keep=False)
+            if model.letters_alone and not all(s.prompt.lettered for s in states):
+                tangent_of(model.model, states)
             files[str(i)] = _write(folder, i, states, dtype or model.model.dtype)
             _write_card(folder, wanted | {"files": files})
     return WarmStore(folder, model, prompts)
@@ -150,7 +154,7 @@ class WarmStore:
         layout = layout_for(self.model.model, prompt)
         packed, dtype = pack(prompt, layout), self.model.model.dtype
         shells = self._shells[layout] if packed.past else ()
-        return State(
+        state = State(
             prompt,
             packed,
             tuple(Kept(shell, _cached(named, i, dtype)) for i, shell in enumerate(shells)),
@@ -158,9 +162,13 @@ class WarmStore:
             named["own"],
             named["router"],
             named["scores"],
+            named["final"].to(dtype),
             None,
             self.model.flops.prefill(packed),
         )
+        if "slope" in named:
+            state.keep_tangent(named["normaliser"], named["slope"].to(dtype))
+        return state
 
     def _shard(self, first: int) -> Any:
         if first not in self._open:
@@ -198,6 +206,9 @@ def _cached(named: Mapping[str, Tensor], layer: int, dtype: torch.dtype) -> dict
 
 def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router, "scores": state.token_scores}
+    named["final"] = state.final.to(dtype)
+    if state.tangent is not None:
+        named |= {"normaliser": state.tangent.normaliser, "slope": state.tangent.slope.to(dtype)}
     for i, kept in enumerate(state.cache):
         for key, tensor in kept.tensors.items():
             name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"
@@ -236,6 +247,7 @@ def _card(references: ReferenceSet, model: RoutedModel, format: str | Format, dt
         "format": format_key(format),
         "successes": len(references.successes),
         "dtype": str(dtype).removeprefix("torch."),
+        "holds": HOLDS,
         "versions": packages(),
     }
 

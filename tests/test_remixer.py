@@ -42,6 +42,17 @@ class Spy(PathwayOptimizer):
         return problem.own
 
 
+@dataclass(frozen=True)
+class Hungry(PathwayOptimizer):
+    """Runs into an error of torch's."""
+
+    says: str
+    name: ClassVar[str] = "hungry"
+
+    def optimize(self, problem):
+        raise RuntimeError(self.says)
+
+
 def remixer(family="olmoe", **changes):
     settings = {
         "model": shared_model(family),
@@ -169,12 +180,40 @@ class TestNeighbours:
             remixer(format="letter")
 
 
+class TestMemory:
+    def test_half_a_batch_where_a_whole_one_does_not_fit(self, monkeypatch):
+        run = remixer(batch_size=4)
+        expected = run.answer(TEST)
+        sizes, whole = [], Remixer._answer
+
+        def limited(self, asked):
+            sizes.append(len(asked))
+            if len(asked) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return whole(self, asked)
+
+        monkeypatch.setattr(Remixer, "_answer", limited)
+        answers = run.answer(TEST)
+        assert sizes == [4, 2, 2, 1]
+        assert [a.choice for a in answers] == [a.choice for a in expected]
+        for a, b in zip(answers, expected, strict=True):
+            torch.testing.assert_close(torch.tensor(a.scores), torch.tensor(b.scores), atol=1e-4, rtol=1e-4)
+
+    def test_one_question_that_does_not_fit(self):
+        with pytest.raises(SettingError, match=r"for one question with its neighbours, got: .* fewer"):
+            remixer(optimizer=Hungry("DefaultCPUAllocator: can't allocate memory: you tried")).answer(TEST)
+
+    def test_other_errors_are_no_lack_of_memory(self):
+        with pytest.raises(PluginError, match="Expected optimizer 'hungry' to work, got RuntimeError: broken"):
+            remixer(optimizer=Hungry("broken")).answer(TEST)
+
+
 class TestLosses:
     @pytest.mark.parametrize("scope", ["last", "answer"])
     @pytest.mark.parametrize(("transfer", "target"), [("replace", "choices"), ("shift", "likelihood")])
     def test_neighbours_loss_is_that_of_full_forwards(self, family, scope, transfer, target):
         """Every neighbour's question is run with the sample's ω at its last prompt token."""
-        problem = problem_of(family, scope=scope, transfer=transfer, target=target)
+        problem = problem_of(family, scope=scope, transfer=transfer, target=target, head="full")
         model = shared_model(family)
         weights = moved(Pathway(problem.own, problem.own, problem.layers)).weights
         with torch.no_grad():

@@ -11,7 +11,7 @@ from test_remixer import remixer
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.reference import ReferenceSet, build_reference_set
-from c3po_adaptive.routing.tail import prefill
+from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.warm import CARD, WarmStore, open_store, warm
 
 FAMILIES = ("olmoe", "deepseek", "gpt_oss", "jamba", "qwen3_next")

@@ -44,7 +44,7 @@ class AmortisedNGD(Descent):
         slope = (weight * each).sum(1)
         bend = self.damping * (weight * each.square()).sum(1) if self.variant == "diagonal" else 0.0
 
-        def loss(weights: Tensor) -> Tensor:
+        def loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
             step = weights - problem.own
             return (slope * step + 0.5 * bend * step.square()).sum((1, 2))
 

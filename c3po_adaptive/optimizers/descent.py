@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..errors import SettingError
-from ..problem import Problem
+from ..problem import Loss, Problem
 from ..routing.mixing import mass, with_mass
 from .base import PathwayOptimizer
 from .simplex import allowed_experts, project
@@ -92,7 +91,8 @@ class Descent(PathwayOptimizer):
     Attributes:
         steps: how many. lr, lr_end: the ends of a cosine schedule. step: Adam, or plain gradient steps.
         parametrisation: how weights stay valid: by projection, or as logits.
-        tolerance: a sample stops when a step lowers its loss by less than this share of it; 0 never stops early.
+        tolerance: a sample stops, and costs no more, when a step lowers its loss by less than this share of it; 0 never
+            stops early.
     """
 
     steps: int = 10
@@ -112,8 +112,8 @@ class Descent(PathwayOptimizer):
         if self.parametrisation not in ("projection", "logits"):
             raise SettingError(f"Expected parametrisation 'projection' or 'logits', got {self.parametrisation!r}.")
 
-    def descend(self, loss: Callable[[Tensor], Tensor], problem: Problem, eligible: Tensor | None = None) -> Tensor:
-        """Descend ``loss(weights [B, L, E]) -> [B]`` from ω0 within the selection; returns weights ``[B, L, E]``.
+    def descend(self, loss: Loss, problem: Problem, eligible: Tensor | None = None) -> Tensor:
+        """Descend ``loss`` from ω0 within the selection; returns weights ``[B, L, E]``.
 
         Args:
             eligible: ``[B]`` samples that may move at all; default all.
@@ -130,7 +130,7 @@ class Descent(PathwayOptimizer):
         running, best = movable.any(-1).any(-1), torch.full_like(problem.own[:, 0, 0], torch.inf)
         found = problem.own.clone()  # where the loss was lowest, of samples that stopped
         for _ in range(self.steps):
-            values = loss(coordinates.weights())
+            values = loss(coordinates.weights(), running) if self.tolerance else loss(coordinates.weights())
             if self.tolerance:
                 better = values.detach() < best
                 found = torch.where((better & running)[:, None, None], coordinates.weights().detach(), found)

@@ -8,7 +8,8 @@ copied each time they are used, for a model updates them in place.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,26 @@ def _padded(name: str, tensors: list[Tensor]) -> list[Tensor]:
     width = max(t.shape[axis] for t in tensors)
     after = -axis - 1 if axis < 0 else tensors[0].ndim - 1 - axis  # axes behind the one that is padded
     return [torch.nn.functional.pad(t, (0, 0) * after + (width - t.shape[axis], 0)) for t in tensors]
+
+
+@contextmanager
+def overwritten(layers: Sequence[Any]) -> Iterator[None]:
+    """Let a model overwrite the states of these cache layers in place, and yet find its way back to a gradient.
+
+    What the way back needs of a state is copied when it is set aside.
+    """
+    tensors = [v for layer in layers for v in vars(layer).values() if isinstance(v, dict)]
+    places = {t.untyped_storage().data_ptr() for part in tensors for t in part.values() if isinstance(t, Tensor)}
+    if not places or not torch.is_grad_enabled():
+        yield
+        return
+
+    def aside(tensor: Tensor) -> Tensor:
+        kept = tensor.detach()
+        return kept.clone() if tensor.untyped_storage().data_ptr() in places else kept
+
+    with torch.autograd.graph.saved_tensors_hooks(aside, lambda tensor: tensor):
+        yield
 
 
 def passed_by(layer: Any, like: Kept, width: int) -> Any:

@@ -53,6 +53,10 @@ class Flops:
         number = self.vocabulary if entries is None else entries
         return Work(head=2 * len(packed.row.unique()) * self.width * number)
 
+    def tangent(self, packed: Packed) -> Entry:
+        """The head's normaliser on the rows that predict, and its gradient."""
+        return Entry(forward=self._head(packed, None), backward=self._head(packed, None))
+
     def tail(
         self, state: State, site: int, mixed: Mapping[int, float], backward: bool, entries: int | None = None
     ) -> Entry:

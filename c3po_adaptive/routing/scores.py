@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,24 +13,27 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from ..ledger import Entry
-from ..types import Scope, Transfer
+from ..types import Head, Scope, Transfer
 from .change import Change
 from .flops import Flops
+from .grouping import Tail, grouped
+from .head import head, likelihoods
 from .intercept import intercepted
 from .rules import PathwayRule
 from .sites import Site
 from .states import Batch, State, collate, normalised
-from .tail import tail_scores
+from .tail import first_layer, tail_hidden
+from .tangent import tangent_of
 
-PADDING = 1.5  # tails of one group are at most this much longer than its shortest
+Way = Literal["letters", "tangent", "full"]
 
 
 @dataclass(frozen=True, eq=False)
 class TailScores:
     """Choice scores of R tails under the pathways of B samples, differentiable in the pathways.
 
-    Tails of about the same length run side by side. A tail whose sample has no active layer is not run at all: it keeps
-    the scores of its prefill, bit for bit.
+    Tails that are alike run side by side. A tail whose sample has no active layer is not run at all: it keeps the
+    scores of its prefill, bit for bit.
 
     Attributes:
         model, sites, flops: of the frozen model.
@@ -37,6 +41,7 @@ class TailScores:
         own: ω0 of the samples ``[B, L, E]``. active: ``[B, L]`` bool, layers that act.
         support: ``[B, L, E]`` bool, experts that get a gradient even at weight zero; None: only those with weight.
         scope, transfer, top_k: how ω acts.
+        head: whether likelihoods are exact, or divided by the tangent of the normaliser.
         relative: only differences between a tail's choices matter. Where its options are single tokens, the head is
             then computed for these alone, and scores are logits: log-likelihoods up to a number for each tail.
         spent: so far, for each of B samples: what its tails take if they are run alone, without any padding.
@@ -53,17 +58,26 @@ class TailScores:
     scope: Scope = "answer"
     transfer: Transfer = "replace"
     top_k: int | None = None
+    head: Head = "full"
     relative: bool = False
     spent: list[Entry] = field(init=False)
+    _laid_out: dict[tuple[int, ...], list[tuple[list[int], Batch]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spent", [Entry()] * len(self.own))
 
-    def __call__(self, weights: Tensor) -> Tensor:
-        """Normalised log-likelihood of each choice ``[R, C]`` under ``weights [B, L, E]``; -inf where there is none."""
+    def __call__(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        """Normalised log-likelihood of each choice ``[R, C]`` under ``weights [B, L, E]``; -inf where there is none.
+
+        Args:
+            running: ``[B]`` bool, samples whose tails are run; others' keep the scores of their prefill. None: all.
+        """
         backward = weights.requires_grad and torch.is_grad_enabled()
-        order, parts = list(self._unmoved), [self._base[self._unmoved]]
-        for members, batch in self._groups:
+        runs = torch.ones(len(self.own), dtype=torch.bool) if running is None else running
+        going = tuple(i for i in self._first if runs[self.sample[i]])
+        order = sorted(set(range(len(self.tails))) - set(going))
+        parts = [self._base[order]]
+        for members, batch in self._groups(going):
             order += members
             parts.append(self._run(members, batch, weights, backward))
         width = self._base.shape[1]
@@ -74,19 +88,31 @@ class TailScores:
         sample = self.sample[members]
         replaced, shifted = acting_rows(batch, sample, self.scope, self.transfer)
         rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
-        among = batch.target.unique() if self._letters(members[0]) else None
         with intercepted(self.sites, rule):
-            tokens = tail_scores(self.model, self.sites, batch, min(self._first[i] for i in members), among)
+            hidden = tail_hidden(self.model, self.sites, batch, min(self._first[i] for i in members))
+        tokens = self._tokens(hidden.flatten(0, 1)[batch.predicting.to(hidden.device)], batch, self._way(members[0]))
         used = {layer: rows.view(batch.real.shape) for layer, rows in rule.used.items()}
         for row, i in enumerate(members):
             mine = batch.owner == row
             self._count(i, {layer: rows[mine][batch.real[mine]] for layer, rows in used.items()}, backward)
         return batch.choice_scores(tokens)
 
+    def _tokens(self, hidden: Tensor, batch: Batch, way: Way) -> Tensor:
+        """Log-likelihoods ``[M]`` of the batch's scored tokens, or their logits where only letters are compared."""
+        if way == "full":
+            return likelihoods(head(self.model, hidden[None])[0], batch.at, batch.target)
+        among, at = batch.target.unique(), batch.at.to(hidden.device)
+        logits = head(self.model, hidden[None], among)[0].float()
+        found = logits[at, torch.searchsorted(among, batch.target).to(hidden.device)]
+        if way == "tangent":
+            found = found - tangent_of(self.model, batch.states).at(hidden)[at]
+        return found.cpu()
+
     def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:
         mixed = {layer: _experts_run(rows, self.sites[layer].top_k) for layer, rows in used.items()}
-        entries = len(self.tails[tail].packed.target.unique()) if self._letters(tail) else None
-        work = self.flops.tail(self.tails[tail], self._first[tail], mixed, backward, entries)
+        state, way = self.tails[tail], self._way(tail)
+        entries = None if way == "full" else len(state.packed.target.unique()) + (way == "tangent")
+        work = self.flops.tail(state, self._first[tail], mixed, backward, entries)
         self.spent[int(self.sample[tail])] += work
 
     @cached_property
@@ -96,39 +122,28 @@ class TailScores:
         return {i: layers.index(True) for i, layers in enumerate(active) if True in layers}
 
     @cached_property
-    def _unmoved(self) -> list[int]:
-        return [i for i in range(len(self.tails)) if i not in self._first]
-
-    @cached_property
     def _base(self) -> Tensor:
         """Scores along the tails' own pathways ``[R, C]``."""
         scores = [normalised(state, state.token_scores) for state in self.tails]
         return pad_sequence(scores, batch_first=True, padding_value=-torch.inf)
 
-    @cached_property
-    def _groups(self) -> list[tuple[list[int], Batch]]:
-        return [(members, collate([self.tails[i] for i in members])) for members in self._alike()]
+    def _groups(self, going: tuple[int, ...]) -> list[tuple[list[int], Batch]]:
+        """Tails side by side; laid out anew when some have stopped."""
+        if going not in self._laid_out:
+            groups = grouped([self._waiting(i) for i in going])
+            self._laid_out.clear()
+            self._laid_out[going] = [(members, collate([self.tails[i] for i in members])) for members in groups]
+        return self._laid_out[going]
 
-    def _alike(self) -> Iterator[list[int]]:
-        size = {i: self.tails[i].packed.tokens.shape[1] for i in self._first}
-        for kind in {self._kind(i) for i in size}:
-            group: list[int] = []
-            for i in sorted((i for i in size if self._kind(i) == kind), key=size.__getitem__):
-                if group and size[i] > PADDING * size[group[0]]:
-                    yield group
-                    group = []
-                group.append(i)
-            yield group
-
-    def _kind(self, i: int) -> tuple[bool, bool, bool]:
-        """Tails of one group have the same layout, something in their cache or nothing, and the same kind of scores."""
+    def _waiting(self, i: int) -> Tail:
+        """Tails of one kind have the same layout, something in their cache or nothing, and the same way to the head."""
         packed = self.tails[i].packed
-        return packed.visible is None, packed.past == 0, self._letters(i)
+        kind = (packed.visible is None, packed.past == 0, self._way(i))
+        layers = len(self.flops.linear) - first_layer(self.sites, self._first[i])
+        return Tail(i, kind, packed.tokens.shape[1], len(packed.tokens), layers)
 
-    def _letters(self, i: int) -> bool:
-        """Whether a tail's choices can be compared by the logits of one token each."""
-        prompt = self.tails[i].prompt
-        return self.relative and all(len(o) == 1 for o in prompt.options) and len(set(prompt.lengths)) == 1
+    def _way(self, i: int) -> Way:
+        return "letters" if self.relative and self.tails[i].prompt.lettered else self.head
 
 
 @dataclass(eq=False)

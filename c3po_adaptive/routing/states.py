@@ -15,6 +15,7 @@ from ..ledger import Entry
 from ..types import Prompt
 from .caches import Kept, joined
 from .packing import Packed
+from .tangent import Tangent
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class State:
         entry: ``[L, Q, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
         own: ω0 ``[L, E]`` at the prompt's last token. router: ``[L, E]`` the router's probabilities there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
+        final: ``[U, H]`` final hidden states of the tokens that predict a scored one.
         hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever
             scored.
         work: what the prefill took.
@@ -39,13 +41,24 @@ class State:
     own: Tensor
     router: Tensor
     token_scores: Tensor
+    final: Tensor
     hidden: Tensor | None
     work: Entry
+    _tangent: list[Tangent] = field(default_factory=list)
+
+    @property
+    def tangent(self) -> Tangent | None:
+        """The head's normaliser around ``final``, once it was needed."""
+        return self._tangent[0] if self._tangent else None
+
+    def keep_tangent(self, normaliser: Tensor, slope: Tensor) -> None:
+        """``[U]`` and ``[U, H]``."""
+        self._tangent[:] = [Tangent(self.final, normaliser, slope)]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors it holds, which a byte budget counts."""
-        kept = (self.entry, self.own, self.router, self.token_scores, self.hidden)
+        """Bytes of the tensors it holds, which a byte budget counts, with room for the tangent."""
+        kept = (self.entry, self.own, self.router, self.token_scores, self.final, self.final, self.hidden)
         return sum(t.nbytes for t in kept if t is not None) + sum(k.nbytes for k in self.cache)
 
 

@@ -102,7 +102,7 @@ class OptimizerContract(Contract):
 def sealed(problem: Problem) -> LabelledProblem:
     """The same problem, with a label that raises when it is looked at."""
 
-    def label_loss(weights: Tensor) -> Tensor:
+    def label_loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
         raise AssertionError("Expected a method that does not know the test label, got one that looked at it.")
 
     return LabelledProblem(**vars(problem), label_loss=label_loss)

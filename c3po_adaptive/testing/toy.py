@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
-from ..problem import LabelledProblem, Problem
+from ..problem import LabelledProblem, Loss, Problem
 from ..types import Neighbours, Selection
 
 
@@ -60,16 +60,17 @@ def toy_problem(
     for b in alone:
         index[b], similarity[b], weight[b], near[b] = -1, 0.0, 0.0, 0.0
 
-    def quadratic(target: Tensor, weights: Tensor) -> Callable[[Tensor], Tensor]:
-        """``[B, L, E] -> [B]``: half the squared distance to ``target [B, K, L, E]``, by ``weights [B, K]``."""
+    def quadratic(target: Tensor, shares: Tensor) -> Loss:
+        """Half the squared distance to ``target [B, K, L, E]``, by ``shares [B, K]``."""
 
-        def loss(omega: Tensor) -> Tensor:
-            if omega.shape != target[:, 0].shape:
+        def loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
+            if weights.shape != target[:, 0].shape:
                 raise ShapeError(
-                    f"Expected weights of shape (B, L, E) = {tuple(target[:, 0].shape)}, got {tuple(omega.shape)}; "
+                    f"Expected weights of shape (B, L, E) = {tuple(target[:, 0].shape)}, got {tuple(weights.shape)}; "
                     "pass all samples of the batch together."
                 )
-            return (0.5 * (omega[:, None] - target).square().sum((-1, -2)) * weights).sum(-1)
+            values = (0.5 * (weights[:, None] - target).square().sum((-1, -2)) * shares).sum(-1)
+            return values if running is None else values * running
 
         return loss
 

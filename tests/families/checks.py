@@ -63,11 +63,11 @@ def model_of(family: str, **settings: object) -> RoutedModel:
     return RoutedModel(tiny_moe(family, **settings), tiny_tokenizer(), name=family)
 
 
-def moved(model: RoutedModel, own: Tensor, seed: int = 0) -> Pathway:
-    """Random weights on all experts of the last two MoE layers, the mass of each kept; ``own [B, L, E]``."""
+def moved(model: RoutedModel, own: Tensor, seed: int = 0, layers: int = 2) -> Pathway:
+    """Random weights on all experts of the last MoE layers, the mass of each kept; ``own [B, L, E]``."""
     noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(seed))
     weights = own.clone()
-    last = slice(max(0, own.shape[1] - 2), None)
+    last = slice(max(0, own.shape[1] - layers), None)
     usable = torch.arange(own.shape[-1]) < model.sites[0].mixable
     random = (2 * noise).masked_fill(~usable, -torch.inf).softmax(-1)
     weights[:, last] = (random * own.sum(-1, keepdim=True))[:, last]
@@ -149,10 +149,16 @@ def recomputes(model: RoutedModel) -> None:
 def differentiates(model: RoutedModel) -> None:
     """The slope along a random direction of all experts is that of finite differences.
 
-    At the prompt's last token, that is: behind it Δω is clipped at zero, and routers choose anew, in steps.
+    At the prompt's last token, that is: behind it Δω is clipped at zero, and routers choose anew, in steps. Where
+    options are single tokens, nothing is behind it, and all layers may move.
     """
-    states = model.prefill(PROMPTS[:2])
-    pathway = replace(moved(model, torch.stack([s.own for s in states])), scope="last")
+    _slope(model, PROMPTS[:2], layers=2)
+    _slope(model, [PROMPTS[3], PROMPTS[5]], layers=len(model.sites))
+
+
+def _slope(model: RoutedModel, prompts: list[Prompt], layers: int) -> None:
+    states = model.prefill(prompts)
+    pathway = replace(moved(model, torch.stack([s.own for s in states]), layers=layers), scope="last")
     direction = torch.randn(pathway.own.shape, generator=torch.Generator().manual_seed(1))
     direction *= pathway.changed().unsqueeze(-1) & (torch.arange(pathway.own.shape[-1]) < model.sites[0].mixable)
     tails = model.tail_scores(states, pathway)

@@ -218,9 +218,9 @@ class TestDescent:
         problem = toy_problem()
         calls = []
 
-        def counted(weights):
+        def counted(weights, running=None):
             calls.append(1)
-            return problem.loss(weights)
+            return problem.loss(weights, running)
 
         NGD(steps=50, lr=0.5, step="sgd", tolerance=0.2).optimize(replace(problem, loss=counted))
         assert 2 <= len(calls) < 50
@@ -232,7 +232,7 @@ class TestDescent:
         """Told losses that fall, fall and rise, it returns the weights of the second."""
         problem, told, seen = toy_problem(), iter([1.0, 0.5, 0.9, 0.8]), []
 
-        def loss(weights):
+        def loss(weights, running=None):
             seen.append(weights.detach().clone())
             slope = weights[..., 0].sum(-1)
             return slope - slope.detach() + next(told)

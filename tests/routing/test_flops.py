@@ -6,7 +6,7 @@ from routing.naive import moved, routed_model, tail_scores_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from c3po_adaptive.ledger import summed
-from c3po_adaptive.routing.tail import prefill
+from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.types import Pathway, Prompt
 
 FAMILIES = ("olmoe", "qwen2_moe", "deepseek", "mixtral")

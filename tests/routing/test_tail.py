@@ -18,10 +18,12 @@ from routing.naive import (
 
 from c3po_adaptive.errors import ShapeError
 from c3po_adaptive.models import stack_pathways
+from c3po_adaptive.routing.head import head, likelihoods
 from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.scores import acting_rows
 from c3po_adaptive.routing.states import collate
-from c3po_adaptive.routing.tail import prefill, tail_hidden, tail_scores
+from c3po_adaptive.routing.tail import tail_hidden
 from c3po_adaptive.types import Pathway, Prompt, Question
 
 QUESTIONS = [
@@ -82,7 +84,8 @@ class TestTail:
         states = model.prefill(prompts(model)[:3])
         batch = collate(states)
         with torch.no_grad():
-            scores = tail_scores(model.model, model.sites, batch, start)
+            hidden = tail_hidden(model.model, model.sites, batch, start).flatten(0, 1)
+            scores = likelihoods(head(model.model, hidden[batch.predicting][None])[0], batch.at, batch.target)
         torch.testing.assert_close(scores, torch.cat([s.token_scores for s in states]), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("layers", [(0,), (2,), (0, 2), (0, 1, 2)])

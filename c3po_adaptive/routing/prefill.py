@@ -1,0 +1,148 @@
+"""Run prompts along the model's own pathway, once, and keep what tails start from.
+
+What comes before the tails is run in batches of about the same length, the tails in batches of about the same width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from ..errors import ShapeError
+from ..types import Prompt
+from .caches import Kept, cut, joined, layer_of
+from .flops import Flops
+from .grouping import Tail, grouped
+from .head import head, likelihoods
+from .intercept import recorded
+from .packing import Layout, Packed, pack
+from .sites import Site, decoder_layers, decoder_of
+from .states import State, laid_out
+from .tail import cache_argument, context, first_layer
+
+
+@dataclass(frozen=True, eq=False)
+class _Prefix:
+    """A prompt before its tail: what every decoder layer keeps of it, and its final hidden states ``[P, H]``."""
+
+    cache: tuple[Kept, ...]
+    hidden: Tensor
+
+
+@torch.no_grad()
+def prefill(
+    model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Prompt], flops: Flops, layout: Layout
+) -> list[State]:
+    """The states of prompts that are laid out alike.
+
+    Raises:
+        ShapeError: a prompt without tokens.
+    """
+    if min(len(p.ids) for p in prompts) == 0:
+        raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
+    packed = [pack(p, layout) for p in prompts]
+    prefixes = _prefixes(model, prompts, [p.past for p in packed])
+    states: dict[int, State] = {}
+    for group in grouped([Tail(i, p.past == 0, p.tokens.shape[1], len(p.tokens)) for i, p in enumerate(packed)]):
+        parts = [(prompts[i], prefixes[i], packed[i]) for i in group]
+        states.update(zip(group, _run_tails(model, sites, parts, flops), strict=True))
+    return [states[i] for i in range(len(prompts))]
+
+
+def _prefixes(model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int]) -> list[_Prefix]:
+    empty = torch.empty(0, model.config.get_text_config().hidden_size).to(model.device, model.dtype)
+    found = {i: _Prefix((), empty) for i, n in enumerate(past) if n == 0}
+    for group in grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0]):
+        parts = _run_prefixes(model, [prompts[i].ids[: past[i]] for i in group])
+        found.update(zip(group, parts, strict=True))
+    return [found[i] for i in range(len(prompts))]
+
+
+def _run_prefixes(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> list[_Prefix]:
+    """One batch, padded on the left."""
+    width = max(map(len, sequences))
+    cache = DynamicCache(config=model.config)
+    tokens, seen = torch.zeros(2, len(sequences), width, dtype=torch.long)
+    for b, ids in enumerate(sequences):
+        tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
+    hidden = decoder_of(model)(
+        input_ids=tokens.to(model.device),
+        attention_mask=seen.to(model.device),
+        position_ids=(seen.cumsum(1) - 1).clamp_min(0).to(model.device),
+        use_cache=True,
+        **{cache_argument(model): cache},
+    ).last_hidden_state
+    return [
+        _Prefix(tuple(cut(layer, b, len(ids)) for layer in cache.layers), hidden[b, width - len(ids) :])
+        for b, ids in enumerate(sequences)
+    ]
+
+
+def _run_tails(
+    model: PreTrainedModel, sites: Sequence[Site], parts: Sequence[tuple[Prompt, _Prefix, Packed]], flops: Flops
+) -> list[State]:
+    """One batch of tails behind their prefixes, padded on the right."""
+    packed = [p for _, _, p in parts]
+    layers = decoder_layers(model)
+    index = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
+    cache = _cache(model, [before for _, before, _ in parts], packed, index["owner"])
+    with recorded(sites) as recording, _entries([layers[s.layer] for s in sites]) as entries:
+        decoded = decoder_of(model)(input_ids=index["tokens"].to(model.device), **context(model, packed, index, cache))
+    last = decoded.last_hidden_state
+    sizes = torch.tensor([len(p.tokens) for p in packed])
+    first = sizes.cumsum(0) - sizes
+    acting = first * last.shape[1] + torch.tensor([p.acting for p in packed])
+    own, router = (t[acting] for t in recording.stacked())
+    final = last.flatten(0, 1)[index["predicting"].to(last.device)]
+    scores = likelihoods(head(model, final[None])[0], index["at"], index["target"]).split([len(p.row) for p in packed])
+    finals = final.split([len(p.row.unique()) for p in packed])
+    states = []
+    for b, (prompt, before, p) in enumerate(parts):
+        mine, width = slice(int(first[b]), int(first[b]) + len(p.tokens)), p.tokens.shape[1]
+        states.append(
+            State(
+                prompt,
+                p,
+                before.cache[first_layer(sites, 0) :],
+                torch.stack([e[mine, :width] for e in entries]),
+                own[b].clone(),
+                router[b].clone(),
+                scores[b],
+                finals[b].clone(),
+                None if prompt.options else torch.cat([before.hidden, last[mine][0, :width]]),
+                flops.prefill(p),
+            )
+        )
+    return states
+
+
+def _cache(
+    model: PreTrainedModel, prefixes: Sequence[_Prefix], packed: Sequence[Packed], owner: Tensor
+) -> DynamicCache | None:
+    """The prefixes' caches side by side, for the model to go on with."""
+    if not prefixes[0].cache:
+        return None
+    width, cache = max(p.past for p in packed), DynamicCache(config=model.config)
+    parts = zip(*(p.cache for p in prefixes), strict=True)
+    cache.layers = [layer_of(joined(kept, owner), width) for kept in parts]
+    return cache
+
+
+@contextmanager
+def _entries(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect the hidden states that enter each of the given decoder layers."""
+    taken: list[Tensor] = []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        taken.append(args[0] if args else kwargs["hidden_states"])
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield taken
