@@ -28,6 +28,7 @@ from .types import Question
 if TYPE_CHECKING:
     from .embedding import Embedder
     from .models import RoutedModel
+    from .retrievers.base import Index, Retriever
 
 SHARD = 32
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
@@ -73,6 +74,23 @@ class ReferenceSet:
             scores=tuple(self.scores[i] for i in picked),
             correct=self.correct[rows],
         )
+
+    @cached_property
+    def pool(self) -> ReferenceSet:
+        """Those answered right alone."""
+        return self.subset(self.successes)
+
+    def index(self, retriever: Retriever) -> Index:
+        """A retriever fitted to the embeddings, once; kept beside the set if it is in a folder."""
+        if retriever not in self._indexes:
+            vectors = self.embeddings.numpy()
+            kept = None if self.folder is None else self.folder / "index"
+            self._indexes[retriever] = retriever.fit(vectors) if kept is None else retriever.fit_kept(vectors, kept)
+        return self._indexes[retriever]
+
+    @cached_property
+    def _indexes(self) -> dict[Retriever, Index]:
+        return {}
 
     def check(self, model: RoutedModel, format: str | Format, embedder: Embedder) -> None:
         """Raise DataError unless the set was built with this model, format and embedder and holds a success."""

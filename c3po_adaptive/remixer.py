@@ -87,16 +87,15 @@ class Remixer:
                 f"Expected a reference set for {self.optimizer.name} with {self.selector.name}, got none; pass refset=…"
             )
         self.references.check(self.model, self.format, self.embedder)
-        self.pool = self.references.subset(self.references.successes)
+        self.pool = self.references.pool
         if self.references.folder is not None:
             folder = self.references.folder / "warm"
             self._warm = open_store(self.references, self.model, folder, self.format, self.warm_bytes)
         self._rows = {q.id: i for i, q in enumerate(self.pool.questions)}
-        vectors = self.pool.embeddings.numpy()
         with _blamed("retriever", self.retriever):
-            self._index = self.retriever.fit(vectors)
+            self._index = self.pool.index(self.retriever)
         with _blamed("kernel", self.kernel):
-            self.kernel = self.kernel.prepare(vectors)
+            self.kernel = self.kernel.prepare(self.pool.embeddings.numpy())
 
     @property
     def needs_neighbours(self) -> bool:
@@ -208,10 +207,12 @@ class Remixer:
                 with _blamed("kernel", self.kernel):
                     values = self.kernel(vectors[b : b + 1], self.pool.embeddings.numpy()[near])[0].clip(0)
                 weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
-        similar = vectors @ self.pool.embeddings.numpy().T > self.max_similarity
-        excluded = tuple(
-            frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
-        )
+        excluded: tuple[frozenset[int], ...] = ()
+        if self.optimizer.searches_pathways:
+            similar = vectors @ self.pool.embeddings.numpy().T > self.max_similarity
+            excluded = tuple(
+                frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
+            )
         index = torch.from_numpy(hits.index.astype(np.int64))
         return Neighbours(index, torch.from_numpy(hits.similarity).float(), torch.from_numpy(weights).float()), excluded
 

@@ -60,7 +60,7 @@ def warm(
     Raises:
         DataError: the folder cannot be written.
     """
-    folder, pool = Path(folder), references.subset(references.successes)
+    folder, pool = Path(folder), references.pool
     prompts = [model.encode(q, format) for q in pool.questions]
     wanted = _card(references, model, format, dtype or model.model.dtype)
     known = _read_card(folder)
@@ -93,7 +93,7 @@ def open_store(
             f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2
         )
         return None
-    pool = references.subset(references.successes)
+    pool = references.pool
     return WarmStore(folder, model, [model.encode(q, format) for q in pool.questions], budget)
 
 

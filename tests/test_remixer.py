@@ -36,6 +36,7 @@ class Spy(PathwayOptimizer):
 
     seen: list = field(default_factory=list, repr=False)
     name: ClassVar[str] = "spy"
+    searches_pathways: ClassVar[bool] = True
 
     def optimize(self, problem):
         self.seen.append(problem)

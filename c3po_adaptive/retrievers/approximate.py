@@ -1,14 +1,22 @@
-"""Approximate search for large reference sets with FAISS; small ones are searched exactly."""
+"""Approximate search for large reference sets with FAISS; small ones are searched exactly.
+
+Indexes that are kept in a folder are written whole, named by what they were built from, and memory-mapped when read.
+"""
 
 from __future__ import annotations
 
+import os
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..checks import check_number
+from ..errors import DataError
 from ..kernels.base import Array
 from .base import Hits, Index, Retriever
 from .exact import ExactIndex
@@ -56,23 +64,69 @@ class ApproximateIndex(Index):
 
 
 @dataclass(frozen=True)
-class FaissIVF(Retriever):
-    """The ``k`` most similar references in the ``probes`` nearest of √N cells (inverted file); exact below 10,000."""
+class Approximate(Retriever):
+    """The ``k`` most similar references, nearly always; exactly up to 10,000."""
 
     k: int = 3
-    probes: int = 32
-    name: ClassVar[str] = "faiss-ivf"
 
     def __post_init__(self) -> None:
         check_number(self, "k", at_least=1, whole=True)
-        check_number(self, "probes", at_least=1, whole=True)
 
     def fit(self, vectors: Array) -> Index:
+        if len(vectors) <= SMALL:
+            return ExactIndex.build(vectors, self.k)
+        scaled = unit(vectors, "references")
+        return ApproximateIndex(scaled, self.tuned(self.built(scaled)), self.k)
+
+    def fit_kept(self, vectors: Array, folder: Path) -> Index:
+        """Raises DataError if the folder cannot be written, or the file that it holds is cut short."""
         import faiss
 
         if len(vectors) <= SMALL:
             return ExactIndex.build(vectors, self.k)
         scaled = unit(vectors, "references")
+        identity = f"{self.shape} {faiss.__version__}".encode()
+        path = folder / f"{self.name}-{sha256(identity + sha256(scaled.data).digest()).hexdigest()[:16]}.faiss"
+        if not path.is_file():
+            _write(self.built(scaled), path)
+        try:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        except RuntimeError as error:
+            raise DataError(f"{path} is cut short or altered; delete it, and it is built again.") from error
+        return ApproximateIndex(scaled, self.tuned(index), self.k)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The settings that an index is built with."""
+
+    @abstractmethod
+    def built(self, scaled: Unit) -> Any:
+        """A FAISS index over ``[N, D]``."""
+
+    @abstractmethod
+    def tuned(self, index: Any) -> Any:
+        """The index, told how much to search."""
+
+
+@dataclass(frozen=True)
+class FaissIVF(Approximate):
+    """The ``k`` most similar references in the ``probes`` nearest of √N cells (inverted file); exact below 10,000."""
+
+    probes: int = 8
+    name: ClassVar[str] = "faiss-ivf"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "probes", at_least=1, whole=True)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    def built(self, scaled: Unit) -> Any:
+        import faiss
+
         cells = int(np.sqrt(len(scaled)))
         index = faiss.IndexIVFFlat(
             faiss.IndexFlatIP(scaled.shape[1]), scaled.shape[1], cells, faiss.METRIC_INNER_PRODUCT
@@ -80,31 +134,51 @@ class FaissIVF(Retriever):
         sample = np.random.default_rng(0).permutation(len(scaled))[: 40 * cells]  # FAISS asks for 39 a cell
         index.train(scaled[np.sort(sample)])
         index.add(scaled)
-        index.nprobe = min(self.probes, cells)
-        return ApproximateIndex(scaled, index, self.k)
+        return index
+
+    def tuned(self, index: Any) -> Any:
+        index.nprobe = min(self.probes, index.nlist)
+        return index
 
 
 @dataclass(frozen=True)
-class FaissHNSW(Retriever):
+class FaissHNSW(Approximate):
     """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` a node; exact below 10,000."""
 
-    k: int = 3
     links: int = 32
     effort: int = 64
     name: ClassVar[str] = "faiss-hnsw"
 
     def __post_init__(self) -> None:
-        check_number(self, "k", at_least=1, whole=True)
+        super().__post_init__()
         check_number(self, "links", at_least=2, whole=True)
         check_number(self, "effort", at_least=1, whole=True)
 
-    def fit(self, vectors: Array) -> Index:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.links,)
+
+    def built(self, scaled: Unit) -> Any:
         import faiss
 
-        if len(vectors) <= SMALL:
-            return ExactIndex.build(vectors, self.k)
-        scaled = unit(vectors, "references")
         index = faiss.IndexHNSWFlat(scaled.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efSearch = self.effort
         index.add(scaled)
-        return ApproximateIndex(scaled, index, self.k)
+        return index
+
+    def tuned(self, index: Any) -> Any:
+        index.hnsw.efSearch = self.effort
+        return index
+
+
+def _write(index: Any, path: Path) -> None:
+    """Whole or not at all."""
+    import faiss
+
+    writing = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        faiss.write_index(index, str(writing))
+        os.replace(writing, path)
+    except (OSError, RuntimeError) as error:
+        writing.unlink(missing_ok=True)
+        raise DataError(f"Could not write {path}: {error}; free the disk, or choose a writable folder.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -51,3 +52,7 @@ class Retriever(ABC):
     @abstractmethod
     def fit(self, vectors: Array) -> Index:
         """An index over ``vectors [N, D]``, in embedding space or, for mode finding, in pathway space."""
+
+    def fit_kept(self, vectors: Array, folder: Path) -> Index:
+        """The same, kept in a folder for the next time where building takes long. Here: built anew."""
+        return self.fit(vectors)

@@ -12,6 +12,7 @@ from ..kernels.base import Array
 from .base import Hits
 
 Unit = NDArray[np.float32]
+BLOCK = 65536
 
 
 def unit(vectors: Array, what: str, dimension: int | None = None) -> Unit:
@@ -25,7 +26,7 @@ def unit(vectors: Array, what: str, dimension: int | None = None) -> Unit:
         ShapeError: if they are not rows of D numbers.
         DataError: if there are none, or a row has no direction.
     """
-    rows = np.asarray(vectors, dtype=np.float64)
+    rows = np.asarray(vectors)
     if rows.ndim != 2 or (dimension is not None and rows.shape[1] != dimension):
         raise ShapeError(
             f"Expected {what} of shape (n, {'D' if dimension is None else dimension}), got {rows.shape}; "
@@ -33,13 +34,17 @@ def unit(vectors: Array, what: str, dimension: int | None = None) -> Unit:
         )
     if not rows.size:
         raise DataError(f"Expected {what} of at least one vector, got shape {rows.shape}; check what was embedded.")
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled, length = np.empty(rows.shape, np.float32), np.empty(len(rows))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for i in range(0, len(rows), BLOCK):  # in double precision, which a million at once would not fit
+            part = rows[i : i + BLOCK].astype(np.float64)
+            length[i : i + BLOCK] = np.linalg.norm(part, axis=1)
+            scaled[i : i + BLOCK] = part / length[i : i + BLOCK, None]
     if bad := np.flatnonzero(~(np.isfinite(length) & (length > 0))).tolist():
         raise DataError(
             f"Expected finite, non-zero {what}, got NaN, infinity or a zero vector in {len(bad)} of {len(rows)} rows "
             f"(first: row {bad[0]}); cosine similarity needs a direction, so drop or re-embed these rows."
         )
-    scaled: Unit = (rows / length).astype(np.float32)
     return scaled
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from c3po_adaptive.errors import SettingError
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.retrievers import FaissHNSW, FaissIVF, FaissKNN, FaissRadius, RandomNeighbours, Retriever
 from c3po_adaptive.testing import RetrieverContract
 
@@ -150,6 +150,45 @@ class TestLargeSets:
         references, queries = vectors(500, 0), vectors(10, 1)
         expected = FaissKNN().fit(references).search(queries)
         assert np.array_equal(retriever.fit(references).search(queries).index, expected.index)
+
+
+class TestKept:
+    """Indexes in a folder are written once, read back, and found out when cut short."""
+
+    @pytest.mark.parametrize("retriever", [FaissIVF(k=5), FaissHNSW(k=5)], ids=repr)
+    def test_are_built_once(self, references, retriever, tmp_path, monkeypatch):
+        queries = clustered(20, 1)
+        expected = retriever.fit(references).search(queries)
+        for _ in range(2):
+            found = retriever.fit_kept(references, tmp_path / "index").search(queries)
+            assert np.array_equal(found.index, expected.index)
+            assert np.array_equal(found.similarity, expected.similarity)
+            monkeypatch.setattr(type(retriever), "built", None)  # from now on they must be read
+        assert len(list((tmp_path / "index").iterdir())) == 1
+
+    def test_of_other_vectors_or_settings_are_others(self, references, tmp_path):
+        for retriever, vectors in ((FaissHNSW(), references), (FaissHNSW(links=16), references)):
+            retriever.fit_kept(vectors, tmp_path)
+        FaissIVF().fit_kept(references, tmp_path)
+        FaissIVF(probes=2).fit_kept(references, tmp_path)  # no other index, only searched less
+        FaissIVF().fit_kept(references[1:], tmp_path)
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_cut_short(self, references, tmp_path):
+        FaissIVF().fit_kept(references, tmp_path)
+        (path,) = tmp_path.iterdir()
+        path.write_bytes(path.read_bytes()[:5000])
+        with pytest.raises(DataError, match=f"{path.name} is cut short or altered; delete it"):
+            FaissIVF().fit_kept(references, tmp_path)
+
+    def test_a_folder_that_cannot_be_written(self, references, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DataError, match=r"Could not write .*free the disk"):
+            FaissIVF().fit_kept(references, tmp_path / "file" / "index")
+
+    def test_small_sets_leave_nothing(self, tmp_path):
+        FaissIVF().fit_kept(vectors(100, 0), tmp_path / "index")
+        assert not (tmp_path / "index").exists()
 
 
 def clustered(n, seed):
