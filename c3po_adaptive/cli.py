@@ -192,8 +192,11 @@ def _plan_speed(config: Path, settings: list[str]) -> None:
         from .config import load_speed_config
 
         parsed = load_speed_config(config, settings)
-        for name, case in parsed.cases.items():
+        for name, case in parsed.all_cases().items():
             typer.echo(f"{name}, {parsed.repeats} times: {case.model_dump(exclude_defaults=True) or 'defaults'}")
+        for name, search in parsed.searches.items():
+            if parsed.wanted(name):
+                typer.echo(f"{name}: {search.model_dump(exclude_defaults=True) or 'defaults'}")
 
 
 def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] | None) -> None:
@@ -210,6 +213,11 @@ def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] 
         for row in summary["rows"]:
             table.add_row(*(str(row[key]) for key in columns))
         _print(table)
+        for row in summary["searches"]:
+            typer.echo(
+                f"{row['search']}: top 3 of {row['references']:,} in {row['milliseconds']} ms (exactly: "
+                f"{row['exact_milliseconds']} ms), recall {row['recall']}"
+            )
         typer.echo(f"\nReport: {out / 'report.html'}")
 
 

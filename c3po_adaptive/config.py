@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .arms import DEMO_ARMS, Arm, Spec
 from .errors import SettingError
@@ -61,7 +62,7 @@ class RunConfig(BaseModel):
     arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
     format: Spec = "cloze"
     max_similarity: float = Field(default=0.95, gt=0, le=1)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     seed: int = 0
 
     @field_validator("format")
@@ -84,7 +85,8 @@ class Case(BaseModel):
     """One way of re-mixing, timed against the plain answer.
 
     Attributes:
-        optimizer, selector: the strategies. format, shots: how questions are put, with so many solved examples.
+        optimizer, selector, retriever: the strategies.
+        format, shots: how questions are put, with so many solved examples.
         model: a name of ``models``, or one that ``load_moe_model`` knows.
         batch: questions answered together. references: how many there are. warm: their states are on disk beforehand.
         textbook: every step runs the neighbours' whole prompts again; two steps are timed, and the rest scaled.
@@ -94,6 +96,7 @@ class Case(BaseModel):
 
     optimizer: Spec = "ngd"
     selector: Spec = "fixed"
+    retriever: Spec = "faiss-knn"
     format: Literal["letter", "cloze"] = "letter"
     shots: int = Field(default=0, ge=0)
     model: str = "smollm2-moe"
@@ -113,15 +116,87 @@ class Shape(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class Curve(BaseModel):
+    """A case, over and over with other values of one of its settings.
+
+    Attributes:
+        over: the setting, as ``batch`` or ``optimizer.steps``. values: what it takes in turn. case: the rest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    over: str
+    values: tuple[Any, ...]
+    case: dict[str, Any] = Field(default_factory=dict)
+
+    def cases(self, name: str) -> dict[str, Case]:
+        """A case for each value, by name and value.
+
+        Raises:
+            ValidationError: the setting is none of a case's.
+        """
+        found = {}
+        for value in self.values:
+            raw = copy.deepcopy(self.case)
+            _apply(raw, f"{self.over}={value}")
+            found[f"{name}={value}"] = Case.model_validate(raw)
+        return found
+
+
+class Search(BaseModel):
+    """One search for neighbours, timed query by query and held against the exact one.
+
+    Attributes:
+        retriever: the strategy. references: how many: the demo's embeddings, over and over, each time moved at random
+            to a cosine of about ``nearness`` with where it was. queries: how many, moved likewise.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    retriever: Spec = "faiss-ivf"
+    references: int = Field(default=1_000_000, ge=100)
+    nearness: float = Field(default=0.8, gt=0, le=1)
+    queries: int = Field(default=200, ge=1)
+
+
 class SpeedConfig(BaseModel):
-    """Cases by name, random models by name, and how often each case is timed."""
+    """What is timed, by name.
+
+    Attributes:
+        cases, curves, searches: see there. models: random ones. repeats: how often each case is timed.
+        only: names of those cases, curves and searches that are run now; empty: all. A study too long for one sitting
+            is run in parts, into one folder.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["speed"]
-    cases: dict[str, Case]
+    cases: dict[str, Case] = Field(default_factory=dict)
+    curves: dict[str, Curve] = Field(default_factory=dict)
     models: dict[str, Shape] = Field(default_factory=dict)
+    searches: dict[str, Search] = Field(default_factory=dict)
     repeats: int = Field(default=5, ge=1)
+    only: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _known(self) -> SpeedConfig:
+        names = {*self.cases, *self.curves, *self.searches}
+        if unknown := set(self.only) - names:
+            raise ValueError(f"expected only to name some of {sorted(names)}, got {sorted(unknown)}")
+        for name, curve in self.curves.items():
+            curve.cases(name)
+        return self
+
+    def wanted(self, name: str) -> bool:
+        """Whether it is run now."""
+        return not self.only or name in self.only
+
+    def all_cases(self) -> dict[str, Case]:
+        """Cases, and those of curves, that are run now."""
+        found = {name: case for name, case in self.cases.items() if self.wanted(name)}
+        for name, curve in self.curves.items():
+            found |= curve.cases(name) if self.wanted(name) else {}
+        return found
 
 
 def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunConfig:
@@ -164,7 +239,9 @@ def load_speed_config(path: Path | str, settings: Sequence[str] = ()) -> SpeedCo
         return SpeedConfig.model_validate(raw)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingError(f"Expected a speed study (kind, cases, models, repeats), got {found}.") from error
+        raise SettingError(
+            f"Expected a speed study (kind, cases, curves, searches, models, repeats), got {found}."
+        ) from error
 
 
 def parse_config(raw: dict[str, Any]) -> RunConfig:

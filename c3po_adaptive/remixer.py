@@ -71,7 +71,7 @@ class Remixer:
     head: Head = "tangent"
     mix: Mix = "core"
     max_similarity: float = 0.95
-    batch_size: int = 16
+    batch_size: int = 32
     seed: int = 0
     warm_bytes: int = 2**30
     pool: ReferenceSet | None = field(default=None, init=False)

@@ -172,6 +172,23 @@ def ratios(rows: Sequence[Row]) -> str:
         return _svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
 
 
+def curve(name: str, rows: Sequence[Row]) -> str:
+    """Wall clock (least to most, median) and FLOPs over those of a plain answer, as one setting changes."""
+    with _style():
+        figure, (axes,) = _figure(2.6)
+        places = range(len(rows))
+        for key, colour, mark in (("ratio", "method", "o-"), ("flops_ratio", "base", "|--")):
+            label = "wall clock" if key == "ratio" else "FLOPs"
+            axes.plot(places, [row[key] for row in rows], mark, color=COLOURS[colour], label=label, markersize=6)
+        axes.vlines(places, [r["ratio_min"] for r in rows], [r["ratio_max"] for r in rows], color=COLOURS["method"])
+        axes.set_xticks(places, [row["case"].partition("=")[2] for row in rows])
+        axes.set_xlabel(name)
+        axes.set_ylabel("over a plain answer")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+        return _svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
+
+
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Heights in 0 to 1, near the wanted ones, in their order, and at least ``gap`` apart."""
     order = sorted(range(len(wanted)), key=wanted.__getitem__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -180,5 +181,6 @@ def _write(index: Any, path: Path) -> None:
         faiss.write_index(index, str(writing))
         os.replace(writing, path)
     except (OSError, RuntimeError) as error:
-        writing.unlink(missing_ok=True)
+        with suppress(OSError):
+            writing.unlink(missing_ok=True)
         raise DataError(f"Could not write {path}: {error}; free the disk, or choose a writable folder.") from error

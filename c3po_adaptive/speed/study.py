@@ -14,23 +14,24 @@ from typing import Any
 
 import torch
 
-from .api import Optimizer
-from .config import Case, Shape, SpeedConfig
-from .embedding import default_embedder
-from .errors import SettingError
-from .ledger import Ledger, summed
-from .loading import load_moe_model
-from .losses import right_answer_loss
-from .models import RoutedModel
-from .records import claim, write_whole
-from .reference import ReferenceSet, build_reference_set
-from .registry import Registry, default_registry
-from .routing.prefill import prefill
-from .routing.scores import TailScores
-from .tasks.formats import Format, as_format
-from .tasks.loaders import demo_questions
-from .types import Answer, Question
-from .warm import warm
+from ..api import Optimizer
+from ..config import Case, Shape, SpeedConfig
+from ..embedding import default_embedder
+from ..errors import SettingError
+from ..ledger import Ledger, summed
+from ..loading import load_moe_model
+from ..losses import right_answer_loss
+from ..models import RoutedModel
+from ..records import claim, write_whole
+from ..reference import ReferenceSet, build_reference_set, packages
+from ..registry import Registry, default_registry
+from ..routing.prefill import prefill
+from ..routing.scores import TailScores
+from ..tasks.formats import Format, as_format
+from ..tasks.loaders import demo_questions
+from ..types import Answer, Question
+from ..warm import warm
+from .search import timed_search
 
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 TEXTBOOK_STEPS = 2
@@ -54,26 +55,36 @@ def run_speed(
     config: SpeedConfig, out: Path | str, *, registry: Registry | None = None, progress: Progress = lambda label: iter
 ) -> dict[str, Any]:
     """Time every case, and write ``summary.json`` and ``report.html``; finished cases of an earlier run are kept."""
-    from .report.speed import draw
+    from ..report.speed import draw
 
     out = Path(out)
-    claim(out, config.model_dump(mode="json"))
+    claim(out, config.model_dump(mode="json", exclude={"only"}))
     known = registry or default_registry()
-    rows: list[dict[str, Any]] = _finished(out)
+    rows, searches = _finished(out / "rows.json"), _finished(out / "searches.json")
     with tempfile.TemporaryDirectory() as folder:
         materials = _Materials(config.models, Path(folder))
-        for name, case in config.cases.items():
+        for name, case in config.all_cases().items():
             if name not in {row["case"] for row in rows}:
                 rows.append(_row(name, case, materials, known, config.repeats, progress(name)))
                 write_whole(out / "rows.json", json.dumps(rows, indent=1))
-    summary = {"kind": "speed", "repeats": config.repeats, "threads": torch.get_num_threads(), "rows": _ordered(rows)}
+    for name, search in config.searches.items():
+        if config.wanted(name) and name not in {row["search"] for row in searches}:
+            searches.append(timed_search(name, search, known))
+            write_whole(out / "searches.json", json.dumps(searches, indent=1))
+    summary = {
+        "kind": "speed",
+        "repeats": config.repeats,
+        "threads": torch.get_num_threads(),
+        "versions": packages(),
+        "rows": _ordered(rows),
+        "searches": searches,
+    }
     write_whole(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_whole(out / "report.html", draw(summary))
     return summary
 
 
-def _finished(out: Path) -> list[dict[str, Any]]:
-    path = out / "rows.json"
+def _finished(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     return rows
 
@@ -131,7 +142,7 @@ class _Materials:
     def _made(self, name: str) -> RoutedModel:
         if name not in self.shapes:
             return load_moe_model(name)
-        from .testing.models import tiny_moe
+        from ..testing.models import tiny_moe
 
         shape = self.shapes[name]
         made = tiny_moe(shape.family, **{"initializer_range": 0.02, **shape.settings})
@@ -164,7 +175,12 @@ class _Setup:
         common: dict[str, Any] = {"format": self.format, "registry": registry, "embedder": self.embedder}
         self.plain = Optimizer(self.model, optimizer="none", selector={"name": "fixed", "n": 0}, **common)
         self.remixed = Optimizer(
-            self.model, refset=references, optimizer=case.optimizer, selector=case.selector, **common
+            self.model,
+            refset=references,
+            optimizer=case.optimizer,
+            selector=case.selector,
+            retriever=case.retriever,
+            **common,
         )
         for optimizer in (self.plain, self.remixed):
             optimizer.remixer = replace(optimizer.remixer, batch_size=case.batch)
