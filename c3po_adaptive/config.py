@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_s
 
 
 class RunConfig(BaseModel):
-    """A run of several arms on the same questions."""
+    """A run of several arms on the same questions; ``standard`` names the one that others are to come near to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,6 +65,7 @@ class RunConfig(BaseModel):
     max_similarity: float = Field(default=0.95, gt=0, le=1)
     batch_size: int = Field(default=32, ge=1)
     seed: int = 0
+    standard: str | None = None
 
     @field_validator("format")
     @classmethod
@@ -138,7 +140,8 @@ class Curve(BaseModel):
         found = {}
         for value in self.values:
             raw = copy.deepcopy(self.case)
-            _apply(raw, f"{self.over}={value}")
+            *path, key = self.over.split(".")
+            reduce(lambda part, step: part.setdefault(step, {}), path, raw)[key] = value
             found[f"{name}={value}"] = Case.model_validate(raw)
         return found
 

@@ -56,6 +56,10 @@ def evaluate(
     for arm in config.arms.values():  # found out now, rather than after the first arm was run
         _strategies(arm, known)
     _baseline(config)
+    if config.standard is not None and config.standard not in config.arms:
+        raise SettingError(
+            f"Expected standard to be one of the arms {', '.join(config.arms)}, got {config.standard!r}."
+        )
     data = [(d, _test(d), _references(d)) for d in config.datasets]
     model = model or load_moe_model(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
@@ -90,6 +94,7 @@ def conclude(
         seed=config.seed,
         baseline=_baseline(config),
         control=control,
+        standard=config.standard,
         inputs=inputs,
     )
     write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
@@ -216,7 +221,7 @@ class _Run:
             "scope": arm.scope,
             "transfer": arm.transfer,
             "target": arm.target,
-            "head": arm.head,
+            "head": self.model.head_for(arm.head),
             "mix": arm.mix,
         }
 

@@ -26,7 +26,7 @@ from .routing.sites import Site, find_sites
 from .routing.states import Batch, State, collate, normalised
 from .routing.tail import tail_hidden
 from .tasks.formats import Format, as_format, raw_text
-from .types import Pathway, Prompt, Question, Scope
+from .types import Head, Pathway, Prompt, Question, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +88,10 @@ class RoutedModel:
         if getattr(config, "attn_temperature_tuning", False):
             lengths.append(int(config.floor_scale) - 1)
         return int(min(lengths))
+
+    def head_for(self, wanted: Head) -> Head:
+        """The way to the head that this model bears: the whole of it if it cannot be run for some entries only."""
+        return wanted if self.letters_alone else "full"
 
     # -- prompts ---------------------------------------------------------------------------------------------------
 

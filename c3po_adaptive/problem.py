@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .types import Neighbours, Selection
 
@@ -43,9 +43,12 @@ class Problem:
         entropy: the entropy of the sample's own distribution over choices.
         neighbour_gradients: ``-> [B, K, L, E]``, of each neighbour's own loss at its own pathway (zeros where padded);
             computed once a reference.
+        neighbour_changes: ``Descent -> [B, K, L, E]``, how such a descent of each neighbour's own loss changes its own
+            pathway (zeros where padded); computed once a reference.
         generators: one a sample, the only source of randomness: what is drawn does not depend on the batch.
         selection: what may be re-mixed; None while it is being chosen.
-        excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself).
+        excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself);
+            None for an optimizer that does not say ``searches_pathways``, which must not look at those pathways.
     """
 
     own: Tensor
@@ -57,9 +60,10 @@ class Problem:
     loss: Loss
     entropy: Loss
     neighbour_gradients: Callable[[], Tensor]
+    neighbour_changes: Callable[[Any], Tensor]
     generators: tuple[Generator, ...]
     selection: Selection | None = None
-    excluded: tuple[frozenset[int], ...] = ()
+    excluded: tuple[frozenset[int], ...] | None = ()
 
     @property
     def ranking(self) -> Tensor:

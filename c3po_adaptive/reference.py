@@ -64,7 +64,7 @@ class ReferenceSet:
         return self.correct.nonzero().squeeze(1)
 
     def subset(self, rows: Tensor) -> ReferenceSet:
-        """The references of some rows, in that order."""
+        """The references of some rows, in that order; of no folder."""
         picked = rows.tolist()
         return replace(
             self,
@@ -73,12 +73,13 @@ class ReferenceSet:
             pathways=self.pathways[rows],
             scores=tuple(self.scores[i] for i in picked),
             correct=self.correct[rows],
+            folder=None,
         )
 
     @cached_property
     def pool(self) -> ReferenceSet:
-        """Those answered right alone."""
-        return self.subset(self.successes)
+        """Those answered right alone, with what is kept beside the set."""
+        return replace(self.subset(self.successes), folder=self.folder)
 
     def index(self, retriever: Retriever) -> Index:
         """A retriever fitted to the embeddings, once; kept beside the set if it is in a folder."""

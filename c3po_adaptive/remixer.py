@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+import warnings
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import C3POError, DataError, PluginError, SettingError
-from .gradients import own_gradients
+from .gradients import own_changes, own_gradients
 from .kernels.base import Kernel
 from .ledger import Entry, Ledger, Work, summed
 from .losses import entropy, right_answer_loss
@@ -113,19 +114,31 @@ class Remixer:
         answers: list[Answer] = []
         while len(answers) < len(questions):
             part = questions[len(answers) :][: self.batch_size]
-            try:
-                answers += self._answer(part)
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                if len(part) == 1:
-                    raise SettingError(
-                        f"Expected memory for one question with its neighbours, got: {error} Take fewer neighbours, a "
-                        "smaller dtype, or another device."
-                    ) from error
-                self.batch_size = len(part) // 2
-                clear_device_cache(garbage_collection=True)
+            answers += self._fitting(part) or self._halved(len(part))
         return answers
+
+    def _fitting(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers, or none if the batch does not fit in memory."""
+        try:
+            return self._answer(questions)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if len(questions) == 1:
+                raise SettingError(
+                    f"Expected memory for one question with its neighbours, got: {error} Take fewer neighbours, a "
+                    "smaller dtype, or another device."
+                ) from error
+            return []
+
+    def _halved(self, size: int) -> list[Answer]:
+        """From now on half the batch; no answers yet."""
+        self.batch_size = size // 2
+        warnings.warn(
+            f"{size} questions together did not fit in memory; going on with {self.batch_size}.", stacklevel=3
+        )
+        clear_device_cache(garbage_collection=True)
+        return []
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = _Clock(len(questions))
@@ -172,7 +185,9 @@ class Remixer:
             _check_weights(weights, problem, self.optimizer)
         pathway = Pathway(weights, own, self.model.layers, self.scope, self._top_k)
         embedded = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
-        spent = {"references": tails.work, "attribution": choosing.spent, "optimisation": moving.spent}
+        prepared = moving.prepared if any(e.flops for e in moving.prepared) else choosing.prepared
+        references = [a + b for a, b in zip(tails.work, prepared, strict=True)]
+        spent = {"references": references, "attribution": choosing.spent, "optimisation": moving.spent}
         spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
         spent["retrieval"] = [Entry()] * len(states)
         ledgers = [
@@ -190,7 +205,7 @@ class Remixer:
 
     def _retrieve(
         self, vectors: NDArray[np.float32] | None, texts: Sequence[str], questions: Sequence[Question] | None
-    ) -> tuple[Neighbours, tuple[frozenset[int], ...]]:
+    ) -> tuple[Neighbours, tuple[frozenset[int], ...] | None]:
         """Neighbours with kernel weights, and the reference rows that a sample must not see in pathway space either."""
         if self.pool is None or self._index is None or vectors is None:
             nothing = torch.zeros(len(texts), 0)
@@ -207,8 +222,9 @@ class Remixer:
                 with _blamed("kernel", self.kernel):
                     values = self.kernel(vectors[b : b + 1], self.pool.embeddings.numpy()[near])[0].clip(0)
                 weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
-        excluded: tuple[frozenset[int], ...] = ()
-        if self.optimizer.searches_pathways:
+        if not self.optimizer.searches_pathways:  # nobody looks; among a million it would take longer than the rest
+            excluded = None
+        else:
             similar = vectors @ self.pool.embeddings.numpy().T > self.max_similarity
             excluded = tuple(
                 frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
@@ -240,13 +256,14 @@ class Remixer:
         states: Sequence[State],
         own: Tensor,
         neighbours: Neighbours,
-        excluded: tuple[frozenset[int], ...],
+        excluded: tuple[frozenset[int], ...] | None,
         losses: _Losses,
     ) -> Problem:
         pathways = own.new_zeros(0, *own.shape[1:]) if self.pool is None else self.pool.pathways
         near = own.new_zeros(*neighbours.index.shape, *own.shape[1:])
         found = neighbours.index >= 0
         near[found] = pathways[neighbours.index[found]]
+        alone = {"scope": self.scope, "target": self.target}
         return Problem(
             own=own,
             router=torch.stack([s.router for s in states]),
@@ -256,7 +273,10 @@ class Remixer:
             reference_pathways=pathways,
             loss=losses.neighbourhood,
             entropy=losses.entropy,
-            neighbour_gradients=lambda: losses.tails.gradients(neighbours, self.scope, self.target),
+            neighbour_gradients=lambda: losses.tails.each(neighbours, own_gradients, **alone),
+            neighbour_changes=lambda descent: losses.tails.each(
+                neighbours, own_changes, descent=descent, head=self.model.head_for(self.head), **alone
+            ),
             generators=tuple(
                 torch.Generator().manual_seed(zlib.crc32(repr((self.seed, s.prompt)).encode())) for s in states
             ),
@@ -324,25 +344,19 @@ class _Tails:
         with self.clock("references"):
             return self.model.prefill(self.prompts) if self.warm is None else self.warm.states(self.prompts)
 
-    def gradients(self, neighbours: Neighbours, scope: Scope, target: Target) -> Tensor:
-        """``[B, K, L, E]`` of every neighbour's own loss at its own pathway."""
+    def each(self, neighbours: Neighbours, computed: Callable[..., Tensor], **settings: Any) -> Tensor:
+        """``[B, K, L, E]`` of what is ``computed`` of every neighbour once, zeros where there is none."""
         near = neighbours.weight > 0
         found = torch.zeros(*near.shape, *self.states[0].own.shape)
         if self.prompts:
             states = self.model.prefill if self.warm is None else self.warm.states
-            found[near] = own_gradients(
-                self.model, self.prompts, self.answers.tolist(), states, scope=scope, target=target
-            )
+            found[near] = computed(self.model, self.prompts, self.answers.tolist(), states, **settings)
         return found
 
     @property
     def work(self) -> list[Entry]:
         """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
-        tangent = self.model.flops.tangent
-        near = [
-            s.work if s.tangent is None else s.work + tangent(s.packed)
-            for s in (self.near if "near" in vars(self) else [])
-        ]
+        near = [state.work for state in (self.near if "near" in vars(self) else [])]
         mine: list[list[Entry]] = [[] for _ in self.states]
         for b, entry in zip(self.sample.tolist(), near, strict=False):
             mine[b].append(entry)
@@ -361,8 +375,18 @@ class _Losses:
     @property
     def spent(self) -> list[Entry]:
         """So far, of each sample."""
-        used = [vars(self)[name].spent for name in ("_near", "_own") if name in vars(self)]
-        return [summed(scores[b] for scores in used) for b in range(len(self.own))]
+        used = [scores.spent for scores in self._used]
+        return [summed(entries[b] for entries in used) for b in range(len(self.own))]
+
+    @property
+    def prepared(self) -> list[Entry]:
+        """What the tangents of each sample's neighbours took, in full even if they were kept."""
+        used = [scores.prepared for scores in self._used]
+        return [summed(entries[b] for entries in used) for b in range(len(self.own))]
+
+    @property
+    def _used(self) -> list[TailScores]:
+        return [vars(self)[name] for name in ("_near", "_own") if name in vars(self)]
 
     def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         t = self.tails
@@ -386,8 +410,8 @@ class _Losses:
 
     @cached_property
     def _near(self) -> TailScores:
-        head: Head = self.remixer.head if self.remixer.model.letters_alone else "full"
-        return self._scores(self.tails.near, self.tails.sample, self.remixer.transfer, head)
+        r = self.remixer
+        return self._scores(self.tails.near, self.tails.sample, r.transfer, r.model.head_for(r.head))
 
     @cached_property
     def _own(self) -> TailScores:

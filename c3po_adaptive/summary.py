@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from . import stats
+from .agreement import agreement
 from .errors import DataError
 from .records import digest
 from .stats import Comparison, Record
@@ -27,6 +28,7 @@ def summarise(
     seed: int,
     baseline: str = "base",
     control: str = "ngd-random-neighbours",
+    standard: str | None = None,
     inputs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The layout of ``summary.json``.
@@ -37,6 +39,7 @@ def summarise(
         seed: of the bootstrap.
         baseline: the arm that gains are measured against; must be among the records.
         control: the arm with random neighbours; every other arm with neighbours is compared with it, if it was run.
+        standard: the arm that others are to come near to; None: none.
         inputs: ``versions``, and hashes of model, questions, references and plugins, as the run began; kept beside the
             hashes of config and of records (without seconds). None: of a run that was not claimed with any.
 
@@ -58,10 +61,12 @@ def summarise(
         others = [c for arm, c in against.items() if arm != baseline]
         others += [stats.compare(arms[arm], arms[control], seed=seed) for arm in _controlled(arms, control)]
         comparisons += _with_holm(others)
+    near = [agreement(arms, standard, seed=seed) for n, arms in groups.items() if standard and n != "all"]
     return {
         "baseline": baseline,
         "control": control,
         "rows": rows,
+        "agreement": [row for rows in near for row in rows],
         "comparisons": comparisons,
         "calibration": [
             _calibration(name, own, arms[baseline], seed) for name, arms in groups.items() for own in arms.values()

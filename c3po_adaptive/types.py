@@ -28,7 +28,8 @@ Target = Literal["choices", "likelihood"]
 
 Head = Literal["tangent", "full"]
 """What a neighbour's likelihood is divided by: the head's normaliser as a plane around the neighbour's own pathway, or
-computed anew over the whole vocabulary in each step."""
+computed anew over the whole vocabulary in each step. A head that cannot be run for some entries alone (quantised,
+offloaded) is always run in full."""
 
 Mix = Literal["core", "top-k"]
 """What an answer mixes: every expert that has weight, or as many as the model itself uses."""

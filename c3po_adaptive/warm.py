@@ -152,22 +152,23 @@ class WarmStore:
             if key.partition("/")[0] == str(number)
         }
         layout = layout_for(self.model.model, prompt)
-        packed, dtype = pack(prompt, layout), self.model.model.dtype
-        shells = self._shells[layout] if packed.past else ()
+        packed, dtype, like = pack(prompt, layout), self.model.model.dtype, self._like[layout]
+        cache = zip(like.cache if packed.past else (), range(len(like.cache)), strict=False)
         state = State(
             prompt,
             packed,
-            tuple(Kept(shell, _cached(named, i, dtype)) for i, shell in enumerate(shells)),
-            named["entry"].to(dtype),
+            tuple(Kept(kept.shell, _cached(named, i, kept, dtype)) for kept, i in cache),
+            named["entry"].to(like.entry.device, dtype),
             named["own"],
             named["router"],
             named["scores"],
-            named["final"].to(dtype),
+            named["final"].to(like.final.device, dtype),
             None,
             self.model.flops.prefill(packed),
         )
         if "slope" in named:
-            state.keep_tangent(named["normaliser"], named["slope"].to(dtype))
+            place = like.final.device
+            state.keep_tangent(named["normaliser"].to(place), named["slope"].to(place, dtype))
         return state
 
     def _shard(self, first: int) -> Any:
@@ -180,26 +181,28 @@ class WarmStore:
         return self._open[first]
 
     @cached_property
-    def _shells(self) -> dict[Layout, tuple[Any, ...]]:
-        """Cache layers without tensors, as a short prompt leaves them, for each layout that the references have."""
-        found = {}
+    def _like(self) -> dict[Layout, State]:
+        """For each layout that the references have, the state of a short prompt: its cache layers, and its devices."""
+        found: dict[Layout, State] = {}
         for prompt in self.prompts:
             layout = layout_for(self.model.model, prompt)
-            if layout not in found and pack(prompt, layout).past:
-                (state,) = self.model.prefill([replace(prompt, ids=prompt.ids[-2:])], keep=False)
-                found[layout] = tuple(kept.shell for kept in state.cache)
+            if layout not in found or (pack(prompt, layout).past and not found[layout].cache):
+                found[layout] = self.model.prefill([replace(prompt, ids=prompt.ids[-2:])], keep=False)[0]
         return found
 
 
-def _cached(named: Mapping[str, Tensor], layer: int, dtype: torch.dtype) -> dict[str | tuple[str, int], Tensor]:
-    """Tensors of one cache layer, by attribute, or attribute and key."""
+def _cached(
+    named: Mapping[str, Tensor], layer: int, like: Kept, dtype: torch.dtype
+) -> dict[str | tuple[str, int], Tensor]:
+    """Tensors of one cache layer, by attribute, or attribute and key; where those of ``like`` are."""
     found: dict[str | tuple[str, int], Tensor] = {}
     for key, tensor in named.items():
         kind, _, rest = key.partition("/")
         number, _, rest = rest.partition("/")
         if kind == "cache" and number == str(layer):
             name, _, inner = rest.partition("/")
-            value = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            place = next(iter(like.tensors.values())).device
+            value = tensor.to(place, dtype) if tensor.is_floating_point() else tensor.to(place)
             found[(name, int(inner)) if inner else name] = value
     return found
 

@@ -7,9 +7,11 @@ from routing.naive import along, choice_scores, shared_model
 from routing.toys import questions
 from test_remixer import remixer
 
-from c3po_adaptive.gradients import own_gradients
+from c3po_adaptive.gradients import own_changes, own_gradients
 from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.optimizers.amortised import AmortisedNGD
+from c3po_adaptive.optimizers.oracle import Oracle
+from c3po_adaptive.selectors.fixed import Fixed
 
 TEST = questions(4, "t")
 
@@ -47,6 +49,28 @@ def test_are_computed_once():
     assert asked == prompts
     own_gradients(model, prompts[:1], answers[:1], states, scope="last", target="choices")
     assert asked == [*prompts, prompts[0]]
+
+
+def test_changes_are_those_of_the_oracle_on_the_reference_itself():
+    """A reference that descends its own loss is a question whose label is known."""
+    model, asked, oracle = model_of("olmoe"), questions(3), Oracle(steps=4, lr=0.02)
+    prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+    descent = AmortisedNGD(steps=4, lr=0.02)
+    found = own_changes(
+        model, prompts, answers, model.prefill, scope="answer", target="choices", descent=descent, head="full"
+    )
+    everywhere = Fixed(layers=tuple(range(len(model.sites))), experts=min(20, model.n_experts))
+    run = remixer(model=model, references=None, optimizer=oracle, selector=everywhere)
+    for answer, change in zip(run.answer(asked), found, strict=True):
+        assert change.abs().max() > 1e-3
+        torch.testing.assert_close(change, answer.pathway.weights - answer.pathway.own, atol=1e-4, rtol=1e-3)
+
+
+def test_lent_changes_take_no_pass_either():
+    run = remixer(optimizer=AmortisedNGD(lr=0.05, variant="pathway"))
+    for answer in run.answer(TEST):
+        assert answer.pathway.changed().sum() == 2
+        assert answer.cost.optimisation == answer.cost.references == answer.cost.attribution == 0
 
 
 def test_a_question_takes_no_pass_but_its_answer():

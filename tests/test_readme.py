@@ -53,6 +53,16 @@ def test_results_are_those_of_the_committed_summaries():
         assert f"| `{arm}` | {' | '.join(cells)} | {row['cost']['total']:.1f} |" in README
 
 
+def test_ratios_are_those_of_the_committed_study():
+    summary = json.loads((ROOT / "studies" / "speed" / "results" / "summary.json").read_text())
+    for row in summary["rows"]:
+        cells = f"{row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}] | {row['flops_ratio']:.2f}"
+        assert f"| `{row['case']}` | {cells} | {row['over_flops']:.2f} |" in README
+    for row in summary["searches"]:
+        assert f"{row['milliseconds']:.1f} ms" in README
+        assert f"recall {row['recall']:.3f}" in README
+
+
 def test_the_first_snippet_runs(dense_weights, tmp_path, monkeypatch):
     from c3po_adaptive.tasks.loaders import demo_questions
 

@@ -194,14 +194,16 @@ class TestMemory:
             return whole(self, asked)
 
         monkeypatch.setattr(Remixer, "_answer", limited)
-        answers = run.answer(TEST)
+        with pytest.warns(UserWarning, match="4 questions together did not fit in memory; going on with 2"):
+            answers = run.answer(TEST)
         assert sizes == [4, 2, 2, 1]
         assert [a.choice for a in answers] == [a.choice for a in expected]
         for a, b in zip(answers, expected, strict=True):
             torch.testing.assert_close(torch.tensor(a.scores), torch.tensor(b.scores), atol=1e-4, rtol=1e-4)
 
     def test_one_question_that_does_not_fit(self):
-        with pytest.raises(SettingError, match=r"for one question with its neighbours, got: .* fewer"):
+        failure = pytest.raises(SettingError, match=r"for one question with its neighbours, got: .* fewer")
+        with failure, pytest.warns(UserWarning, match="did not fit in memory"):
             remixer(optimizer=Hungry("DefaultCPUAllocator: can't allocate memory: you tried")).answer(TEST)
 
     def test_other_errors_are_no_lack_of_memory(self):

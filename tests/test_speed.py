@@ -1,6 +1,7 @@
 """The speed study, run on a tiny model: its rows, its resuming, its page."""
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -66,7 +67,8 @@ def test_searches_say_what_was_found(summary):
 def test_runs_in_parts(file, summary, tmp_path, monkeypatch):
     row = {"textbook": False, "compared": 0}
     monkeypatch.setattr("c3po_adaptive.speed.study._row", lambda name, *rest: row | {"case": name})
-    monkeypatch.setattr("c3po_adaptive.report.speed.draw", lambda summary: "")
+    for name in ("draw", "picture"):
+        monkeypatch.setattr(f"c3po_adaptive.report.speed.{name}", lambda summary: "")
     first = run_speed(load_speed_config(file, ["only=[cold]"]), tmp_path)
     assert [row["case"] for row in first["rows"]] == ["cold"]
     second = run_speed(load_speed_config(file, ["only=[steps]"]), tmp_path)
@@ -86,6 +88,8 @@ def test_page_shows_every_case(file, summary):
     assert page == draw(summary)
     assert all(f"<td>{row['case']}</td>" in page for row in [*summary["rows"], {"case": "small"}])
     assert page.count("<svg") == 2, "cases, and one curve"
+    picture = ElementTree.parse(file.parent / "run" / "ratios.svg")
+    assert "ngd-letter" in "".join(picture.getroot().itertext())
 
 
 def test_command(file, summary):

@@ -37,6 +37,7 @@ ORDER = [
     ["api"],
     ["arms"],
     ["config", "records", "stats"],
+    ["agreement"],
     ["summary"],
     ["report"],
     ["evaluate"],

@@ -121,14 +121,18 @@ class Descent(PathwayOptimizer):
         movable = allowed_experts(problem)
         if eligible is not None:
             movable = movable & eligible[:, None, None]
+        return self.descend_from(problem.own, loss, movable)
+
+    def descend_from(self, own: Tensor, loss: Loss, movable: Tensor) -> Tensor:
+        """The same from ``own [B, L, E]``, where the experts ``movable [B, L, E]`` (bool) may change."""
         if self.steps == 0 or not movable.any():
-            return problem.own
-        coordinates: Coordinates = (Projected if self.parametrisation == "projection" else Logits)(problem.own, movable)
+            return own
+        coordinates: Coordinates = (Projected if self.parametrisation == "projection" else Logits)(own, movable)
         optimizer = (torch.optim.Adam if self.step == "adam" else torch.optim.SGD)([coordinates.free], lr=self.lr)
         # the last of the steps has lr_end
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, self.steps - 1), eta_min=self.lr_end)
-        running, best = movable.any(-1).any(-1), torch.full_like(problem.own[:, 0, 0], torch.inf)
-        found = problem.own.clone()  # where the loss was lowest, of samples that stopped
+        running, best = movable.any(-1).any(-1), torch.full_like(own[:, 0, 0], torch.inf)
+        found = own.clone()  # where the loss was lowest, of samples that stopped
         for _ in range(self.steps):
             values = loss(coordinates.weights(), running) if self.tolerance else loss(coordinates.weights())
             if self.tolerance:
@@ -149,4 +153,4 @@ class Descent(PathwayOptimizer):
             with torch.no_grad():
                 coordinates.free.copy_(torch.where(still, coordinates.free, before))
         reached = torch.where(running[:, None, None], coordinates.weights().detach(), found)
-        return torch.where(movable.any(-1, keepdim=True), reached, problem.own)
+        return torch.where(movable.any(-1, keepdim=True), reached, own)

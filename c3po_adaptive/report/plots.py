@@ -30,6 +30,10 @@ COLOURS = {
     "down": "#010108",
 }
 
+LIGHT = {"text": "#1d2126", "grid": "#dfe2e6", "base": "#7b8490", "method": "#1f63b5"}
+DARK = {"text": "#e6e8ea", "grid": "#343a41", "base": "#959fab", "method": "#6ba8f0"}
+"""Of the speed study's figures, on a page of theirs and alone."""
+
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
     "svg.hashsalt": "c3po",  # same records, same bytes
@@ -187,6 +191,14 @@ def curve(name: str, rows: Sequence[Row]) -> str:
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
         return _svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
+
+
+def standalone(svg: str) -> str:
+    """A figure as a file of its own, which any page can show: with namespaces, and colours for light and dark."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    light, dark = (";".join(f"--{name}:{colour}" for name, colour in part.items()) for part in (LIGHT, DARK))
+    style = f"<style>:root{{{light};--sans:sans-serif}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
+    return re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", svg, count=1) + "\n"
 
 
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .plots import curve, ratios
+from .plots import curve, ratios, standalone
 
 
 def draw(summary: Mapping[str, Any]) -> str:
@@ -13,13 +13,21 @@ def draw(summary: Mapping[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
-    single = [row for row in summary["rows"] if "=" not in row["case"]]
     page: str = environment.get_template("speed.html.j2").render(
         summary=summary,
-        plot=ratios(single) if single else "",
+        plot=ratios(_single(summary)) if _single(summary) else "",
         curves=[curve(name, rows) for name, rows in _curves(summary["rows"]).items()],
     )
     return page
+
+
+def picture(summary: Mapping[str, Any]) -> str:
+    """The ratios of all cases as an SVG file."""
+    return standalone(ratios(_single(summary)))
+
+
+def _single(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in summary["rows"] if "=" not in row["case"]]
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -1,11 +1,13 @@
 """Approximate search for large reference sets with FAISS; small ones are searched exactly.
 
-Indexes that are kept in a folder are written whole, named by what they were built from, and memory-mapped when read.
+Indexes that are kept in a folder are written whole, and named by what they were built from. Read back, the cells of an
+inverted file stay on the disk, memory-mapped; a graph is read into memory.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -22,6 +24,9 @@ from ..kernels.base import Array
 from .base import Hits, Index, Retriever
 from .exact import ExactIndex
 from .vectors import Unit, cosine, excluded_rows, padded, unit
+
+RECIPE = 1
+"""How indexes are built. Those on the disk of another number are built anew."""
 
 SMALL = 10_000
 """References up to which the exact search is used."""
@@ -80,20 +85,29 @@ class Approximate(Retriever):
         return ApproximateIndex(scaled, self.tuned(self.built(scaled)), self.k)
 
     def fit_kept(self, vectors: Array, folder: Path) -> Index:
-        """Raises DataError if the folder cannot be written, or the file that it holds is cut short."""
+        """The same, kept in a folder; only in memory, with a warning, where that cannot be written.
+
+        Raises:
+            DataError: the file in the folder is cut short.
+        """
         import faiss
 
         if len(vectors) <= SMALL:
             return ExactIndex.build(vectors, self.k)
         scaled = unit(vectors, "references")
-        identity = f"{self.shape} {faiss.__version__}".encode()
+        identity = f"{RECIPE} {self.shape} {faiss.__version__}".encode()
         path = folder / f"{self.name}-{sha256(identity + sha256(scaled.data).digest()).hexdigest()[:16]}.faiss"
         if not path.is_file():
-            _write(self.built(scaled), path)
+            built = self.built(scaled)
+            try:
+                _write(built, path)
+            except (OSError, RuntimeError) as error:
+                warnings.warn(f"Could not keep {path}: {error}; the index is built again next time.", stacklevel=2)
+                return ApproximateIndex(scaled, self.tuned(built), self.k)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
-            raise DataError(f"{path} is cut short or altered; delete it, and it is built again.") from error
+            raise DataError(f"{path} is cut short; delete it, and it is built again.") from error
         return ApproximateIndex(scaled, self.tuned(index), self.k)
 
     @property
@@ -180,7 +194,7 @@ def _write(index: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         faiss.write_index(index, str(writing))
         os.replace(writing, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError):
         with suppress(OSError):
             writing.unlink(missing_ok=True)
-        raise DataError(f"Could not write {path}: {error}; free the disk, or choose a writable folder.") from error
+        raise

@@ -105,18 +105,33 @@ def overwritten(layers: Sequence[Any]) -> Iterator[None]:
 
     What the way back needs of a state is copied when it is set aside.
     """
-    tensors = [v for layer in layers for v in vars(layer).values() if isinstance(v, dict)]
-    places = {t.untyped_storage().data_ptr() for part in tensors for t in part.values() if isinstance(t, Tensor)}
+    places = {t.untyped_storage().data_ptr() for layer in layers for t in _states(layer)}
     if not places or not torch.is_grad_enabled():
         yield
         return
 
-    def aside(tensor: Tensor) -> Tensor:
+    def aside(tensor: Tensor) -> tuple[Tensor, int]:
         kept = tensor.detach()
-        return kept.clone() if tensor.untyped_storage().data_ptr() in places else kept
+        kept = kept.clone() if tensor.untyped_storage().data_ptr() in places else kept
+        return kept, kept._version
 
-    with torch.autograd.graph.saved_tensors_hooks(aside, lambda tensor: tensor):
+    def back(found: tuple[Tensor, int]) -> Tensor:
+        tensor, version = found
+        if tensor._version != version:  # autograd leaves this check to hooks
+            raise RuntimeError("A tensor that the way back needs was overwritten in place, and is no cached state.")
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(aside, back):
         yield
+
+
+def _states(layer: Any) -> Iterator[Tensor]:
+    """Tensors that a model overwrites in place: all but those that grow with the sequence."""
+    for name, value in vars(layer).items():
+        if isinstance(value, Tensor) and name not in SEQUENCE_AXIS:
+            yield value
+        elif isinstance(value, dict):
+            yield from (v for v in value.values() if isinstance(v, Tensor))
 
 
 def passed_by(layer: Any, like: Kept, width: int) -> Any:

@@ -21,6 +21,9 @@ from .sites import Site
 
 DENSE = "c3po_dense"
 BRINGING = 128  # neurons whose products take as long as bringing a row to its expert and back (measured on two cores)
+EXACT = (torch.float32, torch.bfloat16)
+"""Not float16: where an expert that is not chosen overflows, zero times it is no number."""
+
 _FLAT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
 
 
@@ -43,14 +46,18 @@ def dense_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_w
 
 
 def _down(experts: Any) -> Tensor:
-    """The way down of all experts as one matrix ``[E * I, H]``."""
-    if experts.is_transposed:
-        flat: Tensor = experts.down_proj.flatten(0, 1)
-        return flat
+    """The way down of all experts as one matrix ``[E * I, H]``; kept for frozen weights until they are changed.
+
+    Not seen: writing through ``.data``.
+    """
+    if experts.is_transposed or experts.down_proj.requires_grad:
+        flat: Tensor = experts.down_proj if experts.is_transposed else experts.down_proj.transpose(1, 2)
+        return flat.flatten(0, 1)
     state = (experts.down_proj.data_ptr(), experts.down_proj._version)
     known = _FLAT.get(experts)
     if known is None or known[0] != state:
-        known = _FLAT[experts] = (state, experts.down_proj.detach().transpose(1, 2).flatten(0, 1))
+        with torch.inference_mode(False), torch.no_grad():
+            known = _FLAT[experts] = (state, experts.down_proj.transpose(1, 2).flatten(0, 1))
     return known[1]
 
 
@@ -71,7 +78,7 @@ def can_run_densely(site: Site) -> bool:
         and hasattr(experts, "has_bias")
         and not getattr(experts, "has_post_expert_norm", False)
         and site.mixable == site.n_experts == experts.num_experts
-        and all(p.is_floating_point() and p.device.type == "cpu" for p in experts.parameters())
+        and all(p.dtype in EXACT and p.device.type == "cpu" for p in experts.parameters())
     )
 
 

@@ -1,4 +1,6 @@
-"""FLOPs of what is really run, counted from the model's own weights. A multiply-add is two.
+"""FLOPs, counted from the model's own weights: of tokens without padding, and of the experts that they use.
+
+A multiply-add is two. Where all experts are run at once (``experts.py``), those not used count no more than padding.
 
 Matrix products are counted, as ``torch.utils.flop_counter`` does; norms, softmax and activations are not.
 """

@@ -23,7 +23,6 @@ from .rules import PathwayRule
 from .sites import Site
 from .states import Batch, State, collate, normalised
 from .tail import first_layer, tail_hidden
-from .tangent import tangent_of
 
 Way = Literal["letters", "tangent", "full"]
 
@@ -45,6 +44,7 @@ class TailScores:
         relative: only differences between a tail's choices matter. Where its options are single tokens, the head is
             then computed for these alone, and scores are logits: log-likelihoods up to a number for each tail.
         spent: so far, for each of B samples: what its tails take if they are run alone, without any padding.
+        prepared: likewise, what the tangents of its tails take; once, whenever they were really computed.
     """
 
     model: PreTrainedModel
@@ -84,6 +84,14 @@ class TailScores:
         scores = torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1]), value=-torch.inf) for p in parts])
         return scores[torch.tensor(order).argsort()]
 
+    @property
+    def prepared(self) -> list[Entry]:
+        found = [Entry()] * len(self.own)
+        for i in self._first:
+            if self._way(i) == "tangent" and self.spent[int(self.sample[i])].passes:
+                found[int(self.sample[i])] += self.flops.tangent(self.tails[i].packed)
+        return found
+
     def _run(self, members: list[int], batch: Batch, weights: Tensor, backward: bool) -> Tensor:
         sample = self.sample[members]
         replaced, shifted = acting_rows(batch, sample, self.scope, self.transfer)
@@ -105,7 +113,7 @@ class TailScores:
         logits = head(self.model, hidden[None], among)[0].float()
         found = logits[at, torch.searchsorted(among, batch.target).to(hidden.device)]
         if way == "tangent":
-            found = found - tangent_of(self.model, batch.states).at(hidden)[at]
+            found = found - batch.tangent(self.model).at(hidden)[at]
         return found.cpu()
 
     def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:

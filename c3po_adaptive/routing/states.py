@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers import PreTrainedModel
 
 from ..ledger import Entry
 from ..types import Prompt
 from .caches import Kept, joined
 from .packing import Packed
-from .tangent import Tangent
+from .tangent import Tangent, tangent_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,7 @@ class Batch:
     option: Tensor
     lengths: Tensor
     _entries: dict[int, Tensor] = field(default_factory=dict)
+    _tangents: list[Tangent] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.states)
@@ -113,6 +115,12 @@ class Batch:
                 [pad(s.entry[site], (0, 0, 0, width - s.entry.shape[2])) for s in self.states]
             )
         return self._entries[site]
+
+    def tangent(self, model: PreTrainedModel) -> Tangent:
+        """Of the places that predict, computed where the states do not have it."""
+        if not self._tangents:
+            self._tangents.append(tangent_of(model, self.states))
+        return self._tangents[0]
 
     @cached_property
     def cache(self) -> list[Kept]:

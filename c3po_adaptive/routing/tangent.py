@@ -1,8 +1,8 @@
 """The head's normaliser as a plane: the log of the sum that a likelihood is divided by, linear in the hidden state.
 
 The normaliser takes the head over the whole vocabulary, which costs more than the layers that ω acts in where options
-have several tokens. Descent moves a tail's final hidden states little, and around those of the model's own pathway the
-plane is computed once. The logits of the scored tokens themselves stay exact.
+have several tokens. Small steps move a tail's final hidden states little, and around those of the model's own pathway
+the plane is computed once (how good it is then: studies/agreement). The logits of scored tokens themselves stay exact.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Tangent:
 
     Attributes:
         hidden: ``[U, H]`` final hidden states along the model's own pathway. normaliser: ``[U]`` log Σ exp of their
-            logits. slope: ``[U, H]`` its gradient there: the head's rows, averaged by probability.
+            logits. slope: ``[U, H]`` its gradient there (of a linear head: its rows, averaged by
+            probability).
     """
 
     hidden: Tensor
@@ -37,7 +38,7 @@ class Tangent:
     slope: Tensor
 
     def at(self, hidden: Tensor) -> Tensor:
-        """The plane ``[U]`` at other hidden states ``[U, H]``; never above the normaliser, which is convex."""
+        """The plane ``[U]`` at other hidden states ``[U, H]``; below a linear head's normaliser, which is convex."""
         return self.normaliser + ((hidden - self.hidden).float() * self.slope.float()).sum(-1)
 
 

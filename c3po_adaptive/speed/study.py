@@ -54,8 +54,8 @@ class Timing:
 def run_speed(
     config: SpeedConfig, out: Path | str, *, registry: Registry | None = None, progress: Progress = lambda label: iter
 ) -> dict[str, Any]:
-    """Time every case, and write ``summary.json`` and ``report.html``; finished cases of an earlier run are kept."""
-    from ..report.speed import draw
+    """Time every case, and write ``summary.json``, ``report.html`` and ``ratios.svg``; finished cases are kept."""
+    from ..report.speed import draw, picture
 
     out = Path(out)
     claim(out, config.model_dump(mode="json", exclude={"only"}))
@@ -81,6 +81,8 @@ def run_speed(
     }
     write_whole(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     write_whole(out / "report.html", draw(summary))
+    if any("=" not in row["case"] for row in rows):
+        write_whole(out / "ratios.svg", picture(summary))
     return summary
 
 

@@ -90,6 +90,7 @@ def toy_problem(
         "loss": quadratic(near[kept], weight[kept]),
         "entropy": entropy,
         "neighbour_gradients": lambda: (own[kept, None] - near[kept]) * (weight[kept] > 0)[:, :, None, None],
+        "neighbour_changes": lambda descent: (near[kept] - own[kept, None]) * (weight[kept] > 0)[:, :, None, None],
         "generators": tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
         "selection": None if mask is None else Selection(mask[kept]),
     }

@@ -37,7 +37,7 @@ class TestNGD(OptimizerContract):
 
 
 class TestAmortisedNGD(OptimizerContract):
-    @pytest.fixture(params=[*DESCENTS, {"variant": "diagonal"}], ids=str)
+    @pytest.fixture(params=[*DESCENTS, {"variant": "diagonal"}, {"variant": "pathway"}], ids=str)
     def optimizer(self, request):
         return AmortisedNGD(**request.param)
 
@@ -54,6 +54,18 @@ class TestAmortisedNGD(OptimizerContract):
         far, near = (AmortisedNGD(variant="diagonal", damping=d, **settings).optimize(problem) for d in (0.0, 100.0))
         assert torch.equal(far, AmortisedNGD(**settings).optimize(problem))
         assert (near - problem.own).abs().sum() < (far - problem.own).abs().sum()
+
+    def test_lends_the_neighbours_own_changes(self):
+        """Half as near, half as far; projected onto what may move."""
+        problem = toy_problem()
+        step = 0.01 * torch.randn(problem.neighbour_pathways.shape, generator=torch.Generator().manual_seed(0))
+        problem = replace(problem, neighbour_changes=lambda descent: step)
+        weight, similarity = problem.neighbours.weight, problem.neighbours.similarity
+        share = (weight * similarity).sum(-1)[:, None, None]
+        change = share * (weight[..., None, None] * step).sum(1)
+        found = AmortisedNGD(variant="pathway").optimize(problem)
+        expected = constrained(problem.own + change, allowed_experts(problem), problem.own)
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
     @pytest.mark.parametrize("settings", [{"variant": "newton"}, {"damping": -1}])
     def test_settings_are_checked(self, settings):
