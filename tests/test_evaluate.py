@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.config import parse_config
-from c3po_adaptive.errors import PluginError
+from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.evaluate import evaluate
 from c3po_adaptive.loading import load_moe_model
 from c3po_adaptive.records import Records
@@ -244,3 +244,9 @@ def test_seed_moves_only_what_draws(place, whole, tmp_path):
         found = [r["scores"] for r in of(rows(tmp_path / "run"), arm)]
         same = found == close([r["scores"] for r in of(whole[0], arm)])
         assert same == (arm not in ("random", "random-layers"))
+
+
+def test_the_standard_is_an_arm(tmp_path):
+    with pytest.raises(SettingError, match=r"Expected standard to be one of the arms base, .*, got .slow."):
+        evaluate(parse_config({"standard": "slow"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

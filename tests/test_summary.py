@@ -200,3 +200,16 @@ def test_oracle_is_an_upper_bound():
 
 def test_a_missing_control_is_said():
     assert "was not run" in sentences(made_up((1.0, -1.0, 3.0, 0.5)))[-1]
+
+
+def test_agreement_with_a_standard():
+    own, new = {"1": 0.5, "2": 0.5}, {"1": 0.6, "2": 0.4}
+    pathway = {"pathway": {"5": {"own": own, "new": new}}}
+    arms = [{**r, **pathway} for r in [*answers("ngd", [1, 0]), *answers("fast", [1, 1])]]
+    records = [*({**r, "pathway": {}} for r in base([1, 1])), *arms]
+    (row,) = summarise(records, config={}, seed=0, standard="ngd")["agreement"]
+    assert (row["arm"], row["standard"], row["n"], row["same_answers"]) == ("fast", "ngd", 2, 50.0)
+    assert row["cosine"] == pytest.approx(1)
+    assert summarise(records, config={}, seed=0)["agreement"] == []
+    with pytest.raises(DataError, match="records of the arm 'slow'"):
+        summarise(records, config={}, seed=0, standard="slow")
