@@ -12,9 +12,15 @@ from .optimizers.ngd import NGD
 from .optimizers.none import NoStep
 from .optimizers.oracle import Oracle
 from .retrievers import FaissHNSW, FaissIVF, FaissKNN, FaissRadius, RandomNeighbours, Retriever
+from .selectors.abstain import Abstain
+from .selectors.amortised import Amortised
 from .selectors.attribution import Attribution
 from .selectors.base import LayerSelector
+from .selectors.causal import Causal, OracleLayers
+from .selectors.disagreement import Disagreement
 from .selectors.fixed import Fixed
+from .selectors.gradient import Gradient
+from .selectors.learned import Learned
 from .selectors.random import RandomLayers
 
 
@@ -35,4 +41,15 @@ def register_retrievers() -> list[type[Retriever]]:
 
 @hookimpl
 def register_layer_selectors() -> list[type[LayerSelector]]:
-    return [Fixed, Attribution, RandomLayers]
+    return [
+        Fixed,
+        Attribution,
+        Gradient,
+        Amortised,
+        Disagreement,
+        Learned,
+        Abstain,
+        RandomLayers,
+        Causal,
+        OracleLayers,
+    ]

@@ -190,7 +190,7 @@ class _Run:
         for batch in self.progress(f"{self.dataset}: {name}")(waiting):
             for question, answer in zip(batch, remixer.answer(batch), strict=True):
                 if question.id not in done:
-                    bound = remixer.optimizer.needs_label
+                    bound = remixer.needs_label
                     self.records.append(
                         _record(self.dataset, name, question, answer, setting, self.config.seed, needs_label=bound)
                     )

@@ -1,14 +1,15 @@
-"""What a selector or an optimizer may look at: a batch of samples, their neighbours, and a differentiable loss.
+"""What a selector or an optimizer may look at: a batch of samples, their neighbours, and differentiable losses.
 
-A ``Problem`` never holds a test label. The oracle asks for ``LabelledProblem`` by name.
+A ``Problem`` never holds a test label. Upper bounds ask for ``LabelledProblem`` by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from .losses import entropy, margin
 from .types import Neighbours, Selection
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ class Loss(Protocol):
         """
 
 
+class Scores(Protocol):
+    """The scores of each sample's own choices, differentiable in the pathways."""
+
+    def __call__(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        """``[B, C]`` of ``weights [B, L, E]``, -inf where a sample has fewer choices; ``running`` as in ``Loss``.
+
+        Raises:
+            SettingError: the samples are raw texts, without choices.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """B samples to be re-mixed together.
@@ -40,12 +52,15 @@ class Problem:
         reference_pathways: ``[M, L, E]`` of all successful references, for search in pathway space.
         loss: the kernel-weighted loss of the neighbours when the sample's ω is put into
             their forward passes (C3PO, eq. of NGD); zero for a sample without neighbours.
-        entropy: the entropy of the sample's own distribution over choices.
+        scores: of the sample's own choices, whichever of them is right.
+        own_scores: ``[B, C]`` those along ω0, known from the prefill; -inf where a sample has fewer.
         neighbour_gradients: ``-> [B, K, L, E]``, of each neighbour's own loss at its own pathway (zeros where padded);
             computed once a reference.
         neighbour_changes: ``Descent -> [B, K, L, E]``, how such a descent of each neighbour's own loss changes its own
             pathway (zeros where padded); computed once a reference.
         generators: one a sample, the only source of randomness: what is drawn does not depend on the batch.
+        within: the same problem with a selection, whose losses run no more of the model than it needs: the tails from
+            the first selected layer on.
         selection: what may be re-mixed; None while it is being chosen.
         excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself);
             None for an optimizer that does not say ``searches_pathways``, which must not look at those pathways.
@@ -58,10 +73,12 @@ class Problem:
     neighbour_pathways: Tensor
     reference_pathways: Tensor
     loss: Loss
-    entropy: Loss
+    scores: Scores
+    own_scores: Tensor
     neighbour_gradients: Callable[[], Tensor]
     neighbour_changes: Callable[[Any], Tensor]
     generators: tuple[Generator, ...]
+    within: Callable[[Selection], Problem]
     selection: Selection | None = None
     excluded: tuple[frozenset[int], ...] | None = ()
 
@@ -73,13 +90,50 @@ class Problem:
         """
         return self.router + (self.own > 0)
 
+    def entropy(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        """``[B]`` entropy in nats of each sample's own distribution over its choices, a ``Loss``."""
+        return entropy(self.scores(weights, running))
+
+    def margin(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        """``[B]`` by how much log-likelihood the best of each sample's choices along ω0 leads the second, a ``Loss``.
+
+        The two stay the same whatever the weights, so a margin below zero says that they have changed places.
+        """
+        return margin(self.scores(weights, running), self.own_scores)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledProblem(Problem):
-    """A problem that also knows the test label, for the oracle and for upper bounds, never for a method.
+    """A problem that also knows the labels, for upper bounds, and for references that a strategy learns from.
 
     Attributes:
-        label_loss: the loss of each sample's own right answer.
+        label_loss: the loss of each sample's own right answer. answers: ``[B]`` the right choices.
     """
 
     label_loss: Loss
+    answers: Tensor
+
+    def unlabelled(self) -> Problem:
+        """What a method may look at."""
+        known = {field.name: getattr(self, field.name) for field in fields(Problem)}
+        return Problem(**known | {"within": lambda chosen: cast(LabelledProblem, self.within(chosen)).unlabelled()})
+
+
+class Practice(Protocol):
+    """Labelled references to learn from, answered right or wrong; each asked as a test question is, and without itself
+    among its neighbours.
+    """
+
+    @property
+    def optimizer(self) -> Any:
+        """The ``PathwayOptimizer`` that re-mixes what a selector chooses."""
+
+    def problems(self, n: int) -> Iterator[LabelledProblem]:
+        """``n`` of them, spread over the set, in batches.
+
+        Raises:
+            SettingError: there are fewer.
+        """
+
+    def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What ``learn`` finds, kept beside the set for the next time that the same ``learner`` asks."""

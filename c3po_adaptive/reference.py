@@ -90,6 +90,11 @@ class ReferenceSet:
         return self._indexes[retriever]
 
     @cached_property
+    def learned(self) -> dict[str, dict[str, Tensor]]:
+        """What strategies learned from these references, by a hash of who learned it and how."""
+        return {}
+
+    @cached_property
     def _indexes(self) -> dict[Retriever, Index]:
         return {}
 

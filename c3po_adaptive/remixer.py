@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -18,22 +15,21 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import C3POError, DataError, PluginError, SettingError
-from .gradients import own_changes, own_gradients
+from .batch import Batch, Clock, Ways
+from .errors import C3POError, PluginError, SettingError
 from .kernels.base import Kernel
-from .ledger import Entry, Ledger, Work, summed
-from .losses import entropy, right_answer_loss
+from .ledger import Ledger
 from .models import RoutedModel
 from .optimizers.base import PathwayOptimizer
+from .practice import ReferencePractice
 from .problem import LabelledProblem, Problem
 from .reference import ReferenceSet
 from .retrievers.base import Index, Retriever
 from .routing.mixing import mass
-from .routing.scores import TailScores
 from .routing.states import State
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
-from .types import Answer, Head, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
+from .types import Answer, Head, Mix, Neighbours, Pathway, Question, Scope, Selection, Target, Transfer
 from .warm import WarmStore, open_store
 
 if TYPE_CHECKING:
@@ -97,10 +93,17 @@ class Remixer:
             self._index = self.pool.index(self.retriever)
         with _blamed("kernel", self.kernel):
             self.kernel = self.kernel.prepare(self.pool.embeddings.numpy())
+        with _blamed("selector", self.selector):
+            self.selector = self.selector.prepare(ReferencePractice(self))
 
     @property
     def needs_neighbours(self) -> bool:
         return self.optimizer.needs_neighbours or self.selector.needs_neighbours
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether its answers are an upper bound."""
+        return self.optimizer.needs_label or self.selector.needs_label
 
     @property
     def shows_neighbours(self) -> bool:
@@ -141,7 +144,7 @@ class Remixer:
         return []
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
-        clock = _Clock(len(questions))
+        clock = Clock(len(questions))
         with clock("prefill"):
             states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
         run = self.remix(states, [description(q) for q in questions], questions)
@@ -164,40 +167,38 @@ class Remixer:
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
     ) -> Remixed:
         """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
-        clock = _Clock(len(states))
+        batch = self._batch(states, texts, questions, labelled=self.needs_label)
+        clock = batch.clock
+        with clock("attribution"), _blamed("selector", self.selector):
+            choosing = batch.problem(labelled=self.selector.needs_label)
+            selection = self.selector.select(choosing)
+            _check_selection(selection, choosing, self.selector)
+        with clock("optimisation"), _blamed("optimizer", self.optimizer):
+            problem = batch.problem(labelled=self.optimizer.needs_label, selection=selection)
+            weights = self.optimizer.optimize(problem).detach()
+            _check_weights(weights, problem, self.optimizer)
+        pathway = Pathway(weights, batch.own, self.model.layers, self.scope, self._top_k)
+        embedded = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
+        return Remixed(states, pathway, selection, batch.neighbours, batch.ledgers(embedded))
+
+    def practice_problem(self, questions: Sequence[Question]) -> LabelledProblem:
+        """Labelled references as a problem to learn from, each without itself among its neighbours."""
+        states = self.model.prefill([self.model.encode(q, self.format) for q in questions], keep=False)
+        batch = self._batch(states, [description(q) for q in questions], questions, labelled=True)
+        return cast(LabelledProblem, batch.problem(labelled=True))
+
+    def _batch(
+        self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None, *, labelled: bool
+    ) -> Batch:
+        """The samples with their neighbours; with ``questions`` to know them by, whose labels may be known or not."""
+        clock = Clock(len(states))
         with clock("embedding"):
             vectors = self.embedder.encode(list(texts)) if self._index is not None else None
         with clock("retrieval"):
             neighbours, excluded = self._retrieve(vectors, texts, questions)
-        tails = self._tails(states, questions if self.optimizer.needs_label else None, neighbours, clock)
-        own = torch.stack([s.own for s in states])
-        choosing = _Losses(self, tails, own, None)
-        problem = self._problem(states, own, neighbours, excluded, choosing)
-        with clock("attribution"), _blamed("selector", self.selector):
-            selection = self.selector.select(problem)
-            _check_selection(selection, problem, self.selector)
-        moving = _Losses(self, tails, own, selection)
-        problem = replace(problem, selection=selection, loss=moving.neighbourhood, entropy=moving.entropy)
-        if self.optimizer.needs_label:
-            problem = LabelledProblem(**vars(problem), label_loss=moving.label)
-        with clock("optimisation"), _blamed("optimizer", self.optimizer):
-            weights = self.optimizer.optimize(problem).detach()
-            _check_weights(weights, problem, self.optimizer)
-        pathway = Pathway(weights, own, self.model.layers, self.scope, self._top_k)
-        embedded = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
-        prepared = moving.prepared if any(e.flops for e in moving.prepared) else choosing.prepared
-        references = [a + b for a, b in zip(tails.work, prepared, strict=True)]
-        spent = {"references": references, "attribution": choosing.spent, "optimisation": moving.spent}
-        spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
-        spent["retrieval"] = [Entry()] * len(states)
-        ledgers = [
-            Ledger(
-                prefill=state.work,
-                **{phase: entries[b].lasting(clock.seconds[phase]) for phase, entries in spent.items()},
-            )
-            for b, state in enumerate(states)
-        ]
-        return Remixed(states, pathway, selection, neighbours, ledgers)
+        ways = Ways(self.format, self.scope, self.transfer, self.target, self.head)
+        known = questions if labelled else None
+        return Batch(self.model, ways, self.pool, states, neighbours, excluded, known, self._warm, clock, self.seed)
 
     @property
     def _top_k(self) -> int | None:
@@ -231,57 +232,6 @@ class Remixer:
             )
         index = torch.from_numpy(hits.index.astype(np.int64))
         return Neighbours(index, torch.from_numpy(hits.similarity).float(), torch.from_numpy(weights).float()), excluded
-
-    def _tails(
-        self,
-        states: Sequence[State],
-        questions: Sequence[Question] | None,
-        neighbours: Neighbours,
-        clock: _Clock,
-    ) -> _Tails:
-        pairs = (neighbours.weight > 0).nonzero()
-        prompts: list[Prompt] = []
-        answers = torch.empty(0, dtype=torch.long)
-        if len(pairs) and self.pool is not None:
-            rows = neighbours.index[pairs[:, 0], pairs[:, 1]].tolist()
-            asked = [self.pool.questions[r] for r in rows]
-            prompts = [self.model.encode(q, self.format) for q in asked]
-            answers = torch.tensor([q.answer for q in asked])
-        labels = None if questions is None else [q.answer for q in questions]
-        weight = neighbours.weight[pairs[:, 0], pairs[:, 1]]
-        return _Tails(self.model, states, prompts, pairs[:, 0], weight, answers, labels, clock, self._warm)
-
-    def _problem(
-        self,
-        states: Sequence[State],
-        own: Tensor,
-        neighbours: Neighbours,
-        excluded: tuple[frozenset[int], ...] | None,
-        losses: _Losses,
-    ) -> Problem:
-        pathways = own.new_zeros(0, *own.shape[1:]) if self.pool is None else self.pool.pathways
-        near = own.new_zeros(*neighbours.index.shape, *own.shape[1:])
-        found = neighbours.index >= 0
-        near[found] = pathways[neighbours.index[found]]
-        alone = {"scope": self.scope, "target": self.target}
-        return Problem(
-            own=own,
-            router=torch.stack([s.router for s in states]),
-            layers=self.model.layers,
-            neighbours=neighbours,
-            neighbour_pathways=near,
-            reference_pathways=pathways,
-            loss=losses.neighbourhood,
-            entropy=losses.entropy,
-            neighbour_gradients=lambda: losses.tails.each(neighbours, own_gradients, **alone),
-            neighbour_changes=lambda descent: losses.tails.each(
-                neighbours, own_changes, descent=descent, head=self.model.head_for(self.head), **alone
-            ),
-            generators=tuple(
-                torch.Generator().manual_seed(zlib.crc32(repr((self.seed, s.prompt)).encode())) for s in states
-            ),
-            excluded=excluded,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,146 +271,6 @@ class Remixed:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Tails:
-    """What a batch's losses run on: the samples' own tails, and those of all their neighbours in one row.
-
-    ``labels`` are there only for an upper bound: what is not here no strategy can look at.
-    """
-
-    model: RoutedModel
-    states: Sequence[State]
-    prompts: Sequence[Prompt]
-    sample: Tensor
-    weight: Tensor
-    answers: Tensor
-    labels: Sequence[int | None] | None
-    clock: _Clock
-    warm: WarmStore | None
-
-    @cached_property
-    def near(self) -> list[State]:
-        """The neighbours, run when a loss first needs them."""
-        with self.clock("references"):
-            return self.model.prefill(self.prompts) if self.warm is None else self.warm.states(self.prompts)
-
-    def each(self, neighbours: Neighbours, computed: Callable[..., Tensor], **settings: Any) -> Tensor:
-        """``[B, K, L, E]`` of what is ``computed`` of every neighbour once, zeros where there is none."""
-        near = neighbours.weight > 0
-        found = torch.zeros(*near.shape, *self.states[0].own.shape)
-        if self.prompts:
-            states = self.model.prefill if self.warm is None else self.warm.states
-            found[near] = computed(self.model, self.prompts, self.answers.tolist(), states, **settings)
-        return found
-
-    @property
-    def work(self) -> list[Entry]:
-        """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
-        near = [state.work for state in (self.near if "near" in vars(self) else [])]
-        mine: list[list[Entry]] = [[] for _ in self.states]
-        for b, entry in zip(self.sample.tolist(), near, strict=False):
-            mine[b].append(entry)
-        return [summed(entries) for entries in mine]
-
-
-class _Losses:
-    """The losses of one phase, with every layer acting (selection None) or the selected ones."""
-
-    def __init__(self, remixer: Remixer, tails: _Tails, own: Tensor, selection: Selection | None) -> None:
-        self.remixer, self.tails, self.own = remixer, tails, own
-        everywhere = torch.ones(own.shape[:2], dtype=torch.bool)
-        self.active = everywhere if selection is None else selection.layers
-        self.support = None if selection is None else selection.mask | (own > 0)
-
-    @property
-    def spent(self) -> list[Entry]:
-        """So far, of each sample."""
-        used = [scores.spent for scores in self._used]
-        return [summed(entries[b] for entries in used) for b in range(len(self.own))]
-
-    @property
-    def prepared(self) -> list[Entry]:
-        """What the tangents of each sample's neighbours took, in full even if they were kept."""
-        used = [scores.prepared for scores in self._used]
-        return [summed(entries[b] for entries in used) for b in range(len(self.own))]
-
-    @property
-    def _used(self) -> list[TailScores]:
-        return [vars(self)[name] for name in ("_near", "_own") if name in vars(self)]
-
-    def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
-        t = self.tails
-        if not t.prompts:
-            return (weights * 0).sum((1, 2))
-        losses = right_answer_loss(self._near(weights, running), t.answers, self.remixer.target)
-        return losses.new_zeros(len(self.own)).index_add(0, t.sample, t.weight * losses)
-
-    def label(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
-        labels = self.tails.labels
-        if labels is None or any(a is None for a in labels):
-            raise DataError(
-                "The oracle expected the answer of every question, got none for some; give labelled questions."
-            )
-        return right_answer_loss(self._own(weights, running), torch.tensor(labels), self.remixer.target)
-
-    def entropy(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
-        if not all(s.prompt.options for s in self.tails.states):
-            raise SettingError("Expected questions with choices to take the entropy over, got raw text; use answer().")
-        return entropy(self._own(weights, running))
-
-    @cached_property
-    def _near(self) -> TailScores:
-        r = self.remixer
-        return self._scores(self.tails.near, self.tails.sample, r.transfer, r.model.head_for(r.head))
-
-    @cached_property
-    def _own(self) -> TailScores:
-        return self._scores(self.tails.states, torch.arange(len(self.own)), "replace", "full")
-
-    def _scores(self, tails: Sequence[State], sample: Tensor, transfer: Transfer, head: Head) -> TailScores:
-        m = self.remixer.model
-        return TailScores(
-            m.model,
-            m.sites,
-            m.flops,
-            tails,
-            sample,
-            self.own,
-            self.active,
-            self.support,
-            self.remixer.scope,
-            transfer,
-            head=head,
-            relative=m.letters_alone and self.remixer.target == "choices",
-        )
-
-
-class _Clock:
-    """Seconds of each phase, for one of ``samples``; a phase inside another stops the other's time."""
-
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._running: list[str] = []
-        self._since = 0.0
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        self._turn()
-        self._running.append(phase)
-        try:
-            yield
-        finally:
-            self._turn()
-            self._running.pop()
-
-    def _turn(self) -> None:
-        now = time.perf_counter()
-        if self._running:
-            self.seconds[self._running[-1]] += (now - self._since) / self.samples
-        self._since = now
-
-
 @contextmanager
 def _blamed(role: str, strategy: Any) -> Iterator[None]:
     """An unforeseen error in a strategy is that strategy's, by name."""
@@ -478,8 +288,7 @@ def _blamed(role: str, strategy: Any) -> Iterator[None]:
 
 
 def _check_weights(weights: Tensor, problem: Problem, optimizer: PathwayOptimizer) -> None:
-    shape, selection = tuple(problem.own.shape), problem.selection
-    assert selection is not None
+    shape, selection = tuple(problem.own.shape), cast(Selection, problem.selection)
     if tuple(weights.shape) != shape or not weights.isfinite().all() or (weights < 0).any():
         got = f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
         wanted = f"finite weights >= 0 of shape (B, L, E) = {shape}"
@@ -501,4 +310,10 @@ def _check_selection(selection: Selection, problem: Problem, selector: LayerSele
         raise SettingError(
             f"Expected selector {selector.name!r} to return a bool mask (B, L, E) = {tuple(problem.own.shape)}, got "
             f"{selection.mask.dtype} {tuple(selection.mask.shape)}."
+        )
+    shape = tuple(problem.own.shape[:2])
+    if selection.scores is not None and (tuple(selection.scores.shape) != shape or selection.scores.isnan().any()):
+        got = "NaN among them" if tuple(selection.scores.shape) == shape else f"{tuple(selection.scores.shape)}"
+        raise SettingError(
+            f"Expected selector {selector.name!r} to return scores (B, L) = {shape} without NaN, got {got}."
         )

@@ -21,8 +21,10 @@ from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.remixer import Remixer
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
+from c3po_adaptive.selectors.amortised import Amortised
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
+from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.types import Pathway, Question
 
@@ -307,8 +309,9 @@ class TestContractOfOptimizers:
             remixer(optimizer=Careless(wrong), selector=Fixed(n=2, experts=5)).answer(TEST)
 
     def test_no_strategy_can_reach_a_label(self):
-        labels = vars(problem_of(asked=[replace(q, answer=1) for q in TEST]).loss.__self__.tails)["labels"]
-        assert labels is None
+        problem = problem_of(asked=[replace(q, answer=1) for q in TEST])
+        assert problem.loss.__self__.batch.questions is None
+        assert problem.within(problem.selection).loss.__self__.batch.questions is None
 
 
 class TestAnswers:
@@ -333,8 +336,10 @@ class TestAnswers:
             {"optimizer": NGD(steps=4, lr=0.05, step="sgd", parametrisation="logits", tolerance=0.01)},
             {"optimizer": KernelRegression()},
             {"optimizer": ModeFinding(steps=2)},
-            {"selector": Attribution(n=2, experts=6, minimum=0.3)},
-            {"selector": Attribution("integrated-gradients", n=1, experts=6, target="entropy", steps=3)},
+            {"selector": Attribution(n=2, experts=6, share=0.5)},
+            {"selector": Gradient(n=2, experts=6, candidates=2)},
+            {"selector": Amortised(n=2, experts=6, rank="score", expert_share=0.8)},
+            {"selector": Attribution(method="integrated-gradients", n=1, experts=6, target="entropy", steps=3)},
         ],
         ids=str,
     )
@@ -397,7 +402,7 @@ class TestCost:
 
     def test_of_attribution(self):
         gradient, integrated = (
-            remixer(selector=Attribution(method, n=2, experts=6, steps=4)).answer(TEST)
+            remixer(selector=Attribution(method=method, n=2, experts=6, steps=4)).answer(TEST)
             for method in ("input-x-gradient", "integrated-gradients")
         )
         for a, b in zip(gradient, integrated, strict=True):

@@ -13,7 +13,7 @@ from ..errors import SettingError
 from ..problem import Loss, Problem
 from ..routing.mixing import mass, with_mass
 from .base import PathwayOptimizer
-from .simplex import allowed_experts, project
+from .simplex import allowed_experts, project, slope
 
 Step = Literal["adam", "sgd"]
 Parametrisation = Literal["projection", "logits"]
@@ -43,18 +43,7 @@ class Projected:
         return self.free
 
     def slope(self, gradient: Tensor) -> Tensor:
-        """The gradient within the constraints: each layer keeps its mass, and what is zero does not fall.
-
-        The projection undoes the rest. Plain steps lose nothing by that, but Adam takes a step of one size for each
-        expert: where the signs of those that can move agree, it would not move at all.
-        """
-        able, floor = self.allowed, self.total * torch.finfo(self.free.dtype).eps  # the projection rounds zeros, too
-        while True:
-            mean = (gradient * able).sum(-1, keepdim=True) / able.sum(-1, keepdim=True).clamp_min(1)
-            stuck = able & (self.free <= floor) & (gradient > mean)
-            if not stuck.any():
-                return (gradient - mean) * able
-            able = able & ~stuck
+        return slope(gradient, self.free.detach(), self.allowed, self.total)
 
     @torch.no_grad()
     def settle(self) -> None:

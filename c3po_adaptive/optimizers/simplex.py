@@ -22,6 +22,22 @@ def project(weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:
     return (values - excess.gather(-1, kept - 1) / kept).clamp_min(0)
 
 
+def slope(gradient: Tensor, weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:
+    """``gradient`` on the tangent of the simplex at ``weights``: each layer keeps its mass ``total [..., 1]``, and what
+    is zero does not fall.
+
+    Projection after a step undoes the rest. Plain steps lose nothing by that, but Adam takes a step of one size for
+    each expert: where the signs of those that can move agree, it would not move at all.
+    """
+    able, floor = allowed, total * torch.finfo(weights.dtype).eps  # the projection rounds zeros, too
+    while True:
+        mean = (gradient * able).sum(-1, keepdim=True) / able.sum(-1, keepdim=True).clamp_min(1)
+        stuck = able & (weights <= floor) & (gradient > mean)
+        if not stuck.any():
+            return (gradient - mean) * able
+        able = able & ~stuck
+
+
 def allowed_experts(problem: Problem) -> Tensor:
     """``[B, L, E]`` bool: in selected layers, the selected experts and those that the model used itself."""
     if problem.selection is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from ..problem import Problem
+from ..problem import Practice, Problem
 from ..types import Selection
 
 
@@ -14,11 +14,20 @@ class LayerSelector(ABC):
 
     Attributes:
         needs_neighbours: False for a selector that never looks at references; then none are retrieved for it.
+        needs_label: True only for upper bounds: such a selector is given a ``LabelledProblem``.
     """
 
     name: ClassVar[str]
     needs_neighbours: ClassVar[bool] = True
+    needs_label: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, problem: Problem) -> Selection:
         """Choose layers and experts of each sample. A sample with an empty mask is left alone."""
+
+    def prepare(self, practice: Practice) -> Self:
+        """This selector after it learned from references, which it is given once; most have nothing to learn.
+
+        What it learned is a field with ``repr=False``.
+        """
+        return self

@@ -8,13 +8,14 @@ from .models import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract
-from .toy import toy_problem
+from .toy import altered, toy_problem
 
 __all__ = [
     "KernelContract",
     "OptimizerContract",
     "RetrieverContract",
     "SelectorContract",
+    "altered",
     "tiny_moe",
     "tiny_tokenizer",
     "toy_problem",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from ..optimizers.base import PathwayOptimizer
 from ..problem import LabelledProblem, Problem
 from ..types import Selection
 from .contract import Contract, check_identity
-from .toy import tensors, toy_problem
+from .toy import altered, tensors, toy_problem
 
 
 class OptimizerContract(Contract):
@@ -105,7 +105,17 @@ def sealed(problem: Problem) -> LabelledProblem:
     def label_loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
         raise AssertionError("Expected a method that does not know the test label, got one that looked at it.")
 
-    return LabelledProblem(**vars(problem), label_loss=label_loss)
+    return cast(
+        LabelledProblem,
+        altered(LabelledProblem(**vars(problem), label_loss=label_loss, answers=cast(Tensor, _Sealed()))),
+    )
+
+
+class _Sealed:
+    """Labels that raise when they are looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError("Expected a method that does not know the test label, got one that looked at it.")
 
 
 def _selection(problem: Problem) -> Selection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ def toy_problem(
 ) -> Problem:
     """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalising them.
 
-    ``loss`` is half the squared distance to the neighbours' pathways, weighted as they are; ``entropy`` and
-    ``label_loss`` are half the squared distance to hidden pathways of their own.
+    ``loss`` is half the squared distance to the neighbours' pathways, weighted as they are; ``label_loss`` is half the
+    squared distance to a hidden pathway, and the scores of three choices are minus that to one of each.
 
     Args:
         seed: settles every number, and the problem's generators.
@@ -52,10 +53,11 @@ def toy_problem(
 
     router, own = pathways(B, L)
     pool = pathways(references, L)[1]
-    targets = [pathways(B, L)[1] for _ in range(2)]
+    hidden = [pathways(B, L)[1] for _ in range(2)]
     index = torch.stack([torch.randperm(references, generator=source)[:K] for _ in range(B)])
     similarity = torch.rand(B, K, generator=source).sort(-1, descending=True).values
     weight = similarity / similarity.sum(-1, keepdim=True)
+    hidden += [pathways(B, L)[1] for _ in range(2)]
     near = pool[index]
     for b in alone:
         index[b], similarity[b], weight[b], near[b] = -1, 0.0, 0.0, 0.0
@@ -79,7 +81,11 @@ def toy_problem(
         rows = torch.tensor([row in (selected or (L - 2, L - 1)) for row in range(L)])
         mask = torch.zeros_like(router).scatter(-1, router.topk(core, -1).indices, 1.0).bool() & rows[:, None]
     single = torch.ones(B, 1)[kept]
-    entropy, label_loss = (quadratic(target[kept, None], single) for target in targets)
+    label_loss, *distances = (quadratic(target[kept, None], single) for target in hidden)
+
+    def scores(weights: Tensor, running: Tensor | None = None) -> Tensor:
+        return -torch.stack([distance(weights, running) for distance in distances], 1)
+
     fields: dict[str, Any] = {
         "own": own[kept],
         "router": router[kept],
@@ -88,13 +94,24 @@ def toy_problem(
         "neighbour_pathways": near[kept],
         "reference_pathways": pool,
         "loss": quadratic(near[kept], weight[kept]),
-        "entropy": entropy,
+        "scores": scores,
+        "own_scores": scores(own[kept]),
         "neighbour_gradients": lambda: (own[kept, None] - near[kept]) * (weight[kept] > 0)[:, :, None, None],
         "neighbour_changes": lambda descent: (near[kept] - own[kept, None]) * (weight[kept] > 0)[:, :, None, None],
         "generators": tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
+        "within": lambda selection: made,
         "selection": None if mask is None else Selection(mask[kept]),
     }
-    return LabelledProblem(**fields, label_loss=label_loss) if labelled else Problem(**fields)
+    made: Problem = Problem(**fields)
+    if labelled:
+        made = LabelledProblem(**fields, label_loss=label_loss, answers=torch.arange(B)[kept] % 3)
+    return altered(made)
+
+
+def altered(problem: Problem, **changes: Any) -> Problem:
+    """The same problem with other parts, within any selection, too."""
+    made = replace(problem, **changes)
+    return replace(made, within=lambda selection: altered(made, selection=selection))
 
 
 def tensors(problem: Problem) -> dict[str, Tensor]:

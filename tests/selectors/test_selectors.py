@@ -1,20 +1,29 @@
-"""Layer selectors: the contract, and attribution against closed forms on the toy."""
+"""Layer selectors: the contract, and what each chooses, against closed forms on the toy."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import pytest
 import torch
 
+from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.optimizers.simplex import slope
+from c3po_adaptive.selectors.abstain import Abstain, calibrated
+from c3po_adaptive.selectors.amortised import Amortised
 from c3po_adaptive.selectors.attribution import Attribution
+from c3po_adaptive.selectors.causal import Causal, OracleLayers
+from c3po_adaptive.selectors.disagreement import Disagreement
 from c3po_adaptive.selectors.fixed import Fixed
+from c3po_adaptive.selectors.gradient import Gradient
+from c3po_adaptive.selectors.learned import Learned
 from c3po_adaptive.selectors.random import RandomLayers
-from c3po_adaptive.testing import SelectorContract, toy_problem
+from c3po_adaptive.testing import SelectorContract, altered, toy_problem
 
-METHODS = ("input-x-gradient", "integrated-gradients", "feature-ablation")
-BASELINES = ("uniform", "neighbours", "zero")
-TARGETS = ("neighbours", "entropy")
+SCORED = [Attribution, Gradient, Amortised, Disagreement, Causal]
+TARGETS = ("neighbours", "entropy", "margin")
 
 
 class TestFixed(SelectorContract):
@@ -39,10 +48,64 @@ class TestRandom(SelectorContract):
 
 
 class TestAttribution(SelectorContract):
-    @pytest.fixture(params=list(product(METHODS, BASELINES, TARGETS)), ids=", ".join)
+    @pytest.fixture(params=list(product(METHODS, TARGETS)), ids=", ".join)
     def selector(self, request):
-        method, baseline, target = request.param
-        return Attribution(method, baseline, target, n=2, experts=6)
+        method, target = request.param
+        return Attribution(method=method, target=target, n=2, experts=6, draws=2)
+
+
+class TestAttributionOfExperts(SelectorContract):
+    @pytest.fixture(params=["feature-ablation", "saliency"])
+    def selector(self, request):
+        return Attribution(
+            method=request.param, baseline="neighbours", groups="expert", rank="score", n=2, experts=6, budget=200
+        )
+
+
+class TestGradient(SelectorContract):
+    @pytest.fixture(
+        params=[{}, {"target": "entropy"}, {"target": "margin", "share": 0.5}, {"rank": "score", "expert_share": 0.7}],
+        ids=str,
+    )
+    def selector(self, request):
+        return Gradient(n=2, experts=6, **request.param)
+
+
+class TestAmortised(SelectorContract):
+    @pytest.fixture(params=["router", "score"])
+    def selector(self, request):
+        return Amortised(n=2, experts=6, rank=request.param)
+
+
+class TestDisagreement(SelectorContract):
+    @pytest.fixture(params=["router", "score"])
+    def selector(self, request):
+        return Disagreement(n=2, experts=6, rank=request.param)
+
+
+class TestCausal(SelectorContract):
+    @pytest.fixture
+    def selector(self):
+        return Causal(n=2, experts=6, optimizer=NGD(steps=2))
+
+
+class TestOracleLayers(SelectorContract):
+    @pytest.fixture
+    def selector(self):
+        return OracleLayers(n=2, experts=6, optimizer=NGD(steps=2))
+
+
+class TestLearned(SelectorContract):
+    @pytest.fixture
+    def selector(self):
+        return Learned(n=2, experts=6, practice=32).prepare(ToyPractice())
+
+
+class TestAbstain(SelectorContract):
+    @pytest.fixture(params=["uncertainty", "similarity", "agreement", "benefit", "decrease"])
+    def selector(self, request):
+        inner = Gradient(n=2, experts=6)
+        return Abstain(selector=inner, signal=request.param, practice=50).prepare(ToyPractice())
 
 
 class TestFixedLayers:
@@ -82,7 +145,7 @@ class TestFixedLayers:
             Fixed(layers=(1, 4, 8)).select(toy_problem(selected=None))
 
 
-@pytest.mark.parametrize("make", [Fixed, RandomLayers, Attribution])
+@pytest.mark.parametrize("make", [Fixed, RandomLayers, *SCORED])
 class TestTooMuch:
     def test_layers(self, make):
         with pytest.raises(SettingError, match=r"at most 6 layers .*got 7; ask for fewer"):
@@ -124,141 +187,283 @@ class TestRandomLayers:
             assert mask[b, row].nonzero().squeeze(1).tolist() == best.tolist()
 
 
-def baseline(problem, name, experts):
-    """What attribution compares ω0 with, layer by layer."""
-    total = problem.own.sum(-1, keepdim=True)
-    if name == "zero":
-        return torch.zeros_like(problem.own)
-    if name == "uniform":
-        best = torch.zeros_like(problem.own).scatter(-1, problem.router.topk(experts, -1).indices, 1.0)
-        return best * total / experts
-    mean = (problem.neighbours.weight[..., None, None] * problem.neighbour_pathways).sum(1)
-    return torch.where(mean.sum(-1, keepdim=True) > 0, mean * total / mean.sum(-1, keepdim=True), problem.own)
+@dataclass(frozen=True)
+class ToyPractice:
+    """References that are toys; ``made`` changes each batch's problem."""
+
+    optimizer: NGD = field(default_factory=lambda: NGD(steps=3, lr=0.05))
+    made: Callable = lambda problem: problem
+    kept: dict = field(default_factory=dict)
+
+    def problems(self, n):
+        for i in range(0, n, 10):
+            yield self.made(toy_problem(B=min(10, n - i), seed=100 + i, selected=None, labelled=True))
+
+    def once(self, learner, learn):
+        if repr(learner) not in self.kept:
+            self.kept[repr(learner)] = learn()
+        return self.kept[repr(learner)]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-class TestAttributionValues:
-    @staticmethod
-    def function(problem, target):
-        return problem.loss if target == "neighbours" else problem.entropy
-
-    @pytest.mark.parametrize("name", BASELINES)
-    def test_integrated_gradients_are_complete(self, target, name):
-        problem = toy_problem(selected=None, alone=[1])
-        got = Attribution("integrated-gradients", name, target, experts=6).attribute(problem)
-        f = self.function(problem, target)
-        difference = f(problem.own) - f(baseline(problem, name, 6))
-        torch.testing.assert_close(got.sum((1, 2)), difference, atol=1e-3, rtol=0)
-        assert difference.abs().max() > 1e-2
-
-    def test_input_x_gradient(self, target):
-        problem = toy_problem(selected=None)
-        omega = problem.own.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.function(problem, target)(omega).sum(), omega)
-        got = Attribution("input-x-gradient", target=target, experts=6).attribute(problem)
-        torch.testing.assert_close(got, problem.own * gradient)
-        assert (got[problem.own == 0] == 0).all()
-
-    @pytest.mark.parametrize("name", BASELINES)
-    def test_feature_ablation_is_the_effect_of_one_layer(self, target, name):
-        problem = toy_problem(selected=None)
-        got = Attribution("feature-ablation", name, target, experts=6).attribute(problem)
-        f, replaced = self.function(problem, target), baseline(problem, name, 6)
-        for layer in range(6):
-            without = problem.own.clone()
-            without[:, layer] = replaced[:, layer]
-            difference = f(problem.own) - f(without)
-            torch.testing.assert_close(got[:, layer].sum(-1), difference, atol=1e-5, rtol=0)
-            torch.testing.assert_close(got[:, layer], got[:, layer, :1].expand(-1, 24))
-
-    @pytest.mark.parametrize("method", METHODS)
-    def test_samples_do_not_mix(self, target, method):
-        selector = Attribution(method, target=target, experts=6)
-        together = selector.attribute(toy_problem(selected=None))
-        for b in range(3):
-            alone = selector.attribute(toy_problem(selected=None, only=b))
-            torch.testing.assert_close(together[b : b + 1], alone, atol=1e-6, rtol=1e-5)
+@pytest.fixture
+def problem():
+    return toy_problem(selected=None)
 
 
-class TestAttributionChoice:
-    @pytest.fixture
-    def problem(self):
-        return toy_problem(selected=None)
+def only(problem, row, sign=1.0):
+    """The same problem with a loss, scores and gradients of one layer alone: its first experts should rise."""
+    direction = torch.zeros(problem.own.shape[1:])
+    direction[row] = sign * torch.arange(24.0)
 
-    def test_layers_with_the_highest_scores(self, problem):
-        selector = Attribution(n=2, experts=6)
-        selection = selector.select(problem)
-        scores = selector.attribute(problem).abs().sum(-1)
-        torch.testing.assert_close(selection.scores, scores)
-        for b in range(3):
-            assert selection.layers[b].nonzero().squeeze(1).tolist() == scores[b].topk(2).indices.sort().values.tolist()
+    def loss(weights, running=None):
+        return (weights * direction).sum((1, 2))
+
+    def scores(weights, running=None):
+        return torch.stack([loss(weights), torch.zeros(len(weights))], 1)
+
+    return altered(
+        problem,
+        loss=loss,
+        scores=scores,
+        own_scores=scores(problem.own),
+        neighbour_gradients=lambda: direction.expand(*problem.neighbours.weight.shape, *direction.shape),
+    )
+
+
+def chosen(selection):
+    return [x.nonzero().squeeze(1).tolist() for x in selection.layers]
+
+
+class TestScoredLayers:
+    @pytest.mark.parametrize("make", [Attribution, Gradient, Amortised, Causal], ids=lambda x: x.name)
+    def test_the_only_layer_that_matters_is_found(self, problem, make):
+        selection = make(n=5, experts=6).select(only(problem, 3))
+        assert chosen(selection) == [[3]] * 3, "the others have nothing to give, so fewer than n are taken"
         assert (selection.mask.sum(-1)[selection.layers] == 6).all()
 
-    @pytest.mark.parametrize("rank", ["router", "attribution"])
-    def test_experts_by_router_or_attribution(self, problem, rank):
-        selector = Attribution("integrated-gradients", n=6, experts=3, rank=rank)
-        ranking = problem.router if rank == "router" else selector.attribute(problem).abs()
-        best = torch.zeros_like(ranking).scatter(-1, ranking.topk(3, -1).indices, 1.0).bool()
-        assert torch.equal(selector.select(problem).mask, best)
+    @pytest.mark.parametrize("target", ["entropy", "margin"])
+    @pytest.mark.parametrize("make", [Attribution, Gradient], ids=lambda x: x.name)
+    def test_by_the_samples_own_choices(self, problem, make, target):
+        assert chosen(make(n=5, experts=6, target=target).select(only(problem, 2))) == [[2]] * 3
+        assert not make(target=target).needs_neighbours
+        assert make().needs_neighbours
 
-    def test_layers_below_the_minimum_are_left(self, problem):
-        selector = Attribution(n=6, experts=6, minimum=0.2)
-        selection = selector.select(problem)
-        share = selection.scores / selection.scores.sum(-1, keepdim=True)
-        assert torch.equal(selection.layers, share >= 0.2)
-        assert 0 < selection.layers.sum() < selection.layers.numel()
+    def test_highest_scores(self, problem):
+        selection = Attribution(n=2, experts=6).select(problem)
+        for b in range(3):
+            best = selection.scores[b].topk(2).indices.sort().values.tolist()
+            assert chosen(selection)[b] == best
 
-    def test_all_of_the_total_is_asked_for(self, problem):
-        selector = Attribution(n=5, experts=6, minimum=1.0)
-        assert not selector.select(problem).mask.any(), "no layer has all of it"
-        only = replace(problem, loss=lambda weights: (weights[:, 3] * torch.arange(24)).sum(-1))
-        layers = selector.select(only).layers
-        assert [x.nonzero().squeeze(1).tolist() for x in layers] == [[3]] * 3
+    def test_share_of_the_total(self, problem):
+        selection = Gradient(n=6, experts=6, share=0.5).select(problem)
+        total = selection.scores.sum(-1)
+        together = (selection.scores * selection.layers).sum(-1)
+        smallest = selection.scores.masked_fill(~selection.layers, torch.inf).amin(-1)
+        assert (together >= 0.5 * total).all()
+        assert (together - smallest < 0.5 * total).all(), "without the last one it would be too little"
+        assert not Gradient(experts=6, share=0.0).select(problem).mask.any()
 
-    def test_without_neighbours_there_is_nothing_to_attribute(self):
+    def test_threshold(self, problem):
+        scores = Gradient(experts=6).select(problem).scores
+        level = scores.median().item()
+        assert torch.equal(Gradient(n=6, experts=6, threshold=level).select(problem).layers, scores > level)
+        assert not Gradient(n=6, experts=6, threshold=1e6).select(problem).mask.any()
+
+    def test_experts_by_their_scores(self, problem):
+        wanted = only(problem, 3)
+        half = Gradient(n=1, experts=24, rank="score", expert_share=0.5).select(wanted)
+        assert 0 < half.mask[:, 3].sum(-1).max() < 24
+        _, each = Gradient(n=1, experts=24).score(wanted)
+        for b in range(3):
+            inside, outside = each[b, 3][half.mask[b, 3]], each[b, 3][~half.mask[b, 3]]
+            assert inside.min() >= outside.max()
+            assert inside.sum() >= 0.5 * each[b, 3].sum() > inside.sum() - inside.min()
+
+    def test_without_neighbours_nothing_speaks_for_a_layer(self):
         problem = toy_problem(selected=None, alone=[1])
-        by_loss = Attribution(n=2, experts=6).select(problem)
-        assert by_loss.layers.sum(-1).tolist() == [2, 0, 2]
-        assert by_loss.scores[1].tolist() == [0.0] * 6
-        assert Attribution(n=2, experts=6, target="entropy").select(problem).layers.sum(-1).tolist() == [2, 2, 2]
+        for make in (Attribution, Gradient, Amortised, Disagreement, Causal):
+            selection = make(n=2, experts=6).select(problem)
+            assert selection.layers.sum(-1).tolist() == [2, 0, 2], make.name
+            assert selection.scores[1].tolist() == [0.0] * 6
 
-    @pytest.mark.parametrize(
-        ("settings", "passes"),
-        [
-            ({"method": "input-x-gradient"}, 3),
-            ({"method": "integrated-gradients", "steps": 4}, 12),
-            ({"method": "feature-ablation"}, 7),
-        ],
-        ids=lambda x: str(x),
-    )
-    def test_budget_is_kept(self, problem, settings, passes):
-        calls = []
-
-        def counted(weights):
-            calls.append(3 if weights.requires_grad else 1)  # the way back counts two
-            return original(weights)
-
-        original, problem = problem.loss, replace(problem, loss=counted)
-        Attribution(**settings, experts=6, budget=passes).select(problem)
-        assert sum(calls) == passes
-        calls.clear()
-        with pytest.raises(SettingError, match=f"{passes} .*input-x-gradient"):
-            Attribution(**settings, experts=6, budget=passes - 1).select(problem)
-        assert not calls
-
-    @pytest.mark.parametrize(
-        "setting",
-        [
-            {"method": "shap"},
-            {"baseline": "mean"},
-            {"target": "label"},
-            {"rank": "size"},
-            {"steps": 0},
-            {"minimum": 1.5},
-            {"minimum": -0.1},
-        ],
-        ids=str,
-    )
+    @pytest.mark.parametrize("setting", [
+        {"share": 1.5}, {"share": -0.1}, {"threshold": torch.nan}, {"rank": "size"}, {"expert_share": 0.5},
+        {"expert_threshold": 0.1},
+    ], ids=str)  # fmt: skip
     def test_settings_are_checked(self, setting):
         with pytest.raises(SettingError, match="Expected"):
+            Gradient(**setting)
+
+    def test_scores_of_experts_that_there_are_not(self, problem):
+        with pytest.raises(SettingError, match="Expected rank 'router': causal has no scores of experts"):
+            Causal(n=1, experts=6, rank="score", optimizer=NGD(steps=1)).select(problem)
+        with pytest.raises(SettingError, match="groups 'expert' with rank 'score' and feature-ablation"):
+            Attribution(method="feature-ablation", rank="score")
+
+
+class TestAttributionSettings:
+    @pytest.mark.parametrize("setting", [
+        {"method": "shap"}, {"baseline": "mean"}, {"target": "label"}, {"groups": "all"}, {"steps": 0}, {"draws": 0},
+        {"budget": 0}, {"seed": -1},
+    ], ids=str)  # fmt: skip
+    def test_are_checked(self, setting):
+        with pytest.raises(SettingError, match="Expected"):
             Attribution(**setting)
+
+    def test_budget(self, problem):
+        with pytest.raises(SettingError, match="at most budget=5 tail passes, integrated-gradients takes 12"):
+            Attribution(method="integrated-gradients", steps=4, experts=6, budget=5).select(problem)
+
+
+class TestGradientSelector:
+    def test_score_is_the_decrease_of_a_small_step(self, problem):
+        """Along the tangent gradient, a step of length h lowers the loss by h times the score, to first order."""
+        scores, _ = Gradient(experts=24).score(problem)
+        weights = problem.own.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(problem.loss(weights).sum(), weights)
+        able = torch.ones_like(problem.own, dtype=torch.bool)
+        along = slope(gradient, problem.own, able, problem.own.sum(-1, keepdim=True))
+        for row in range(6):
+            step = torch.zeros_like(along)
+            step[:, row] = 1e-4 * along[:, row] / along[:, row].norm(dim=-1, keepdim=True)
+            fall = (problem.loss((problem.own - step).double()) - problem.loss((problem.own + step).double())) / -2e-4
+            torch.testing.assert_close(fall.float(), scores[:, row], rtol=1e-2, atol=1e-4)
+            moved = problem.own - step
+            assert (moved >= -1e-7).all()
+            torch.testing.assert_close(moved.sum(-1), problem.own.sum(-1), atol=1e-5, rtol=0)
+
+    def test_candidates(self, problem):
+        selection = Gradient(n=5, experts=6, candidates=2).select(problem)
+        assert chosen(selection) == [[4, 5]] * 3
+        assert (selection.scores[:, :4] == 0).all()
+        with pytest.raises(SettingError, match="at most 6 layers"):
+            Gradient(candidates=7).select(problem)
+
+    def test_amortised_is_the_same_where_the_gradient_is_the_same(self, problem):
+        """The toy's neighbours have the gradient of the loss itself."""
+        for a, b in zip(Gradient(experts=6).score(problem), Amortised(experts=6).score(problem), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_disagreement():
+    """Two neighbours that agree on a layer count in full; where they are apart, less."""
+    problem = toy_problem(B=1, L=2, E=4, K=2, top_k=1, core=2, selected=None)
+    one, two, three = torch.eye(4)[:3]
+    own = torch.stack([one, one])
+    near = torch.stack([torch.stack([two, two]), torch.stack([two, three])])
+    problem = replace(
+        problem, own=own[None], neighbour_pathways=near[None],
+        neighbours=replace(problem.neighbours, weight=torch.tensor([[0.5, 0.5]])),
+    )  # fmt: skip
+    scores, each = Disagreement(n=2, experts=2).score(problem)
+    torch.testing.assert_close(scores, torch.tensor([[1.0, 0.5]]))  # d = 1 in both; apart by ½ from their mean
+    torch.testing.assert_close(each[0, 1], torch.tensor([0.5, 0.25, 0.25, 0.0]))
+
+
+class TestUpperBounds:
+    def test_causal_is_the_effect_of_one_layer(self, problem):
+        selector = Causal(n=6, experts=8, optimizer=NGD(steps=4, lr=0.05))
+        scores = selector.select(problem).scores
+        for row in range(6):
+            alone = problem.within(Fixed(layers=(row + 2,), experts=8).select(problem))
+            fall = problem.loss(problem.own) - problem.loss(selector.optimizer.optimize(alone))
+            torch.testing.assert_close(scores[:, row], fall)
+
+    def test_oracle_layers_know_the_label_but_their_optimizer_does_not(self):
+        problem = toy_problem(selected=None, labelled=True)
+        selector = OracleLayers(n=6, experts=8, optimizer=NGD(steps=4, lr=0.05))
+        selection = selector.select(problem)
+        for row in range(6):
+            alone = problem.unlabelled().within(Fixed(layers=(row + 2,), experts=8).select(problem))
+            fall = problem.label_loss(problem.own) - problem.label_loss(selector.optimizer.optimize(alone))
+            torch.testing.assert_close(selection.scores[:, row], fall)
+        assert torch.equal(selection.layers, selection.scores > 0), "layers that do harm are left"
+        with pytest.raises(SettingError, match="questions with known answers"):
+            selector.select(problem.unlabelled())
+
+
+class TestLearnedSelector:
+    def test_finds_where_it_helps(self):
+        """References whose label only layer 3 can help: a linear model sees it from the layer alone."""
+
+        def made(problem):
+            return altered(problem, label_loss=(wanted := only(problem, 3)).loss, loss=wanted.loss)
+
+        selector = Learned(n=2, experts=6, practice=40).prepare(ToyPractice(made=made))
+        selection = selector.select(toy_problem(selected=None))
+        assert all(3 in layers for layers in chosen(selection))
+        assert (selection.scores.argmax(-1) == 3).all()
+
+    def test_is_kept(self):
+        practice = ToyPractice()
+        one = Learned(practice=32, experts=6).prepare(practice)
+        assert len(practice.kept) == 1
+        other = Learned(practice=32, experts=6).prepare(replace(practice, optimizer=None))
+        assert one.learned is other.learned
+        assert one == other == Learned(practice=32, experts=6), "what was learned is no setting"
+
+    def test_must_learn_first(self, problem):
+        with pytest.raises(SettingError, match="references to learn from first"):
+            Learned(experts=6).select(problem)
+        with pytest.raises(SettingError, match=r"learned\.practice to be a whole number >= 32, got 10"):
+            Learned(practice=10)
+
+
+class TestAbstention:
+    def test_by_a_given_threshold(self, problem):
+        strength = Abstain(selector=Fixed(n=2, experts=6), threshold=0).strength(problem, None)
+        level = strength.sort().values[1].item()
+        selection = Abstain(selector=Fixed(n=2, experts=6), threshold=level).select(problem)
+        assert torch.equal(selection.layers.any(-1), strength > level)
+        assert selection.layers.any(-1).sum() == 1
+
+    @pytest.mark.parametrize(("strength", "gain", "harm", "threshold"), [
+        ([1, 2, 3, 4], [-1, 0, 1, 1], None, 2),  # the two highest win, the next changes nothing
+        ([1, 2, 3, 4], [1, -1, 1, 0], None, 2),
+        ([1, 2, 3, 4], [1, 1, -1, 1], None, -torch.inf),  # all of them: two more right
+        ([1, 2, 3, 4], [-1, -1, -1, -1], None, torch.inf),  # never
+        ([1, 2, 3, 4], [0, 0, 0, 0], None, torch.inf),
+        ([1, 2, 3, 4], [1, 1, 1, -1], 0.3, torch.inf),  # any re-mixing begins with the one that does harm
+        ([1, 2, 3, 4], [1, -1, 1, 0], 0.25, 2),  # (0 + 1) / 5 is within, (1 + 1) / 5 is not
+        ([2, 2, 2, 1], [1, -1, 1, -1], None, 1),  # equal signals stand or fall together
+    ])  # fmt: skip
+    def test_calibration(self, strength, gain, harm, threshold):
+        assert calibrated(torch.tensor(strength).float(), torch.tensor(gain), harm) == threshold
+
+    def test_calibrated_on_right_and_wrong(self):
+        """Where re-mixing only ever breaks right answers, nothing is re-mixed."""
+        seen = []
+
+        def harmful(problem):
+            def scores(weights, running=None):
+                moved = ((weights - problem.own).abs().sum((1, 2)) > 0).float()
+                return torch.nn.functional.one_hot((problem.answers + moved.long()) % 3, 3).float()
+
+            seen.append(problem)
+            return altered(problem, scores=scores, own_scores=scores(problem.own))
+
+        selector = Abstain(selector=Fixed(n=2, experts=6), practice=50).prepare(ToyPractice(made=harmful))
+        assert selector.learned["threshold"] == torch.inf
+        assert sum(len(p.own) for p in seen) == 50
+        assert not selector.select(toy_problem(selected=None)).mask.any()
+
+    def test_prepares_what_it_wraps(self):
+        inner = Learned(n=2, experts=6, practice=32)
+        selector = Abstain(selector=inner, signal="benefit", practice=50).prepare(ToyPractice())
+        assert selector.selector.learned is not None
+
+    @pytest.mark.parametrize(("setting", "message"), [
+        ({"signal": "mood"}, "signal among uncertainty, .*got 'mood'"),
+        ({"practice": 10}, "needs 50 references at least|practice to be a whole number >= 50, got 10; a calibration"),
+        ({"threshold": torch.nan}, "threshold"),
+        ({"harm": 0}, "harm to be a finite number > 0"),
+    ], ids=str)  # fmt: skip
+    def test_settings_are_checked(self, setting, message):
+        with pytest.raises(SettingError, match=message):
+            Abstain(**setting)
+
+    def test_must_be_calibrated_first(self, problem):
+        with pytest.raises(SettingError, match="references to calibrate on first"):
+            Abstain(selector=Fixed(n=2, experts=6)).select(problem)
+        with pytest.raises(SettingError, match="a selector with scores"):
+            Abstain(selector=Fixed(n=2, experts=6), signal="benefit", threshold=0.1).select(problem)

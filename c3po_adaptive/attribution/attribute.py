@@ -1,0 +1,103 @@
+"""Attribution of a batch, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..problem import Loss, Problem
+from .baselines import Baseline, baseline_pathway
+from .function import PathwayFunction, Target
+from .groups import Groups, grouped, shared
+from .methods import Task, method_by_name
+
+
+@dataclass(frozen=True, eq=False)
+class Attributed:
+    """What each routing weight contributes to f(Ω).
+
+    Attributes:
+        values: ``[B, L, E]``. passes: tail passes a sample took, a way back counting two.
+        delta: ``[B]`` the values' sum minus f(ω0) − f(baseline), zero for a complete method; None if it was not asked
+            for, or completeness is not defined for the method.
+    """
+
+    values: Tensor
+    passes: float
+    delta: Tensor | None = None
+
+    @property
+    def layers(self) -> Tensor:
+        """``[B, L]`` the sum over a layer's experts of |attribution|."""
+        return self.values.abs().sum(-1)
+
+
+def attribute(
+    problem: Problem,
+    method: str = "input-x-gradient",
+    *,
+    target: Target | Callable[[Problem], Loss] = "neighbours",
+    baseline: Baseline | Tensor = "uniform",
+    groups: Groups = "layer",
+    experts: int = 20,
+    steps: int = 8,
+    draws: int = 8,
+    seed: int = 0,
+    budget: int | None = None,
+    omega: Tensor | None = None,
+    delta: bool = False,
+) -> Attributed:
+    """Attribute f(Ω) to the weights of each sample's pathway, by one of Captum's methods.
+
+    Routers in a row feed each other, so Captum's layer methods do not apply; Ω as one explicit input does.
+
+    Args:
+        method: a name of ``METHODS``. target, baseline, groups: see there.
+        experts: core experts a layer, of the baseline ``uniform`` and of groups by expert.
+        steps: of integrated gradients. draws: orders of features (shapley-sampling) or coalitions (kernel-shap).
+        budget: tail passes a sample may take at most, a way back counting two; None: any number.
+        omega: the pathways to attribute; default ω0.
+        delta: also tell how far the values are from completeness, for two passes more.
+
+    Raises:
+        SettingError: no such name, or more passes than the budget. ShapeError: a baseline of the wrong shape.
+    """
+    chosen, function = method_by_name(method), PathwayFunction(problem, target)
+    omega = problem.own if omega is None else omega
+    task = Task(
+        function,
+        omega,
+        baseline_pathway(problem, baseline, experts),
+        grouped(problem, groups, experts),
+        steps,
+        draws,
+        seed,
+    )
+    _check_budget(budget, chosen.passes(task), method)
+    with torch.enable_grad():
+        values = chosen.run(task).detach()
+    if chosen.by_group:
+        values = shared(values, task.groups)
+    missing = _missing(task, values) if delta and chosen.complete else None
+    return Attributed(values, function.passes, missing)
+
+
+@torch.no_grad()
+def _missing(task: Task, values: Tensor) -> Tensor:
+    there, back = (task.function(w, task.samples) for w in (task.omega, task.baseline))
+    return values.sum((1, 2)) - (there - back)
+
+
+def _check_budget(budget: Any, passes: int, method: str) -> None:
+    if budget is not None and budget < 1:
+        raise SettingError(f"Expected a budget of at least one tail pass, got {budget}.")
+    if budget is not None and passes > budget:
+        raise SettingError(
+            f"Expected at most budget={budget} tail passes, {method} takes {passes} here; raise it, take fewer steps "
+            "or draws, or input-x-gradient (3 passes)."
+        )

@@ -1,0 +1,39 @@
+"""What a pathway is compared with."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError, ShapeError
+from ..problem import Problem
+from ..routing.mixing import core, mass, with_mass
+
+Baseline = Literal["uniform", "neighbours", "zero"]
+"""Even weights on the core experts; the neighbours' mean pathway; or no routed expert at all."""
+
+
+def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int) -> Tensor:
+    """``[B, L, E]``; named ones but ``zero`` have each layer's mass. ``experts``: how many core experts a layer.
+
+    Raises:
+        SettingError: no such name. ShapeError: a tensor of another shape, or not finite.
+    """
+    own = problem.own
+    if isinstance(baseline, Tensor):
+        if baseline.shape != own.shape or not baseline.isfinite().all():
+            raise ShapeError(
+                f"Expected a finite baseline of shape (B, L, E) = {tuple(own.shape)}, got {tuple(baseline.shape)}; "
+                f"give one pathway for each sample, or a name: {', '.join(get_args(Baseline))}."
+            )
+        return baseline
+    if baseline == "zero":
+        return torch.zeros_like(own)
+    if baseline == "uniform":
+        return with_mass(core(problem.ranking, experts).to(own.dtype), mass(own))
+    if baseline == "neighbours":
+        mean = (problem.neighbours.weight[:, :, None, None] * problem.neighbour_pathways).sum(1)
+        return torch.where(mass(mean) > 0, with_mass(mean, mass(own)), own)
+    raise SettingError(f"Expected baseline among {', '.join(get_args(Baseline))}, got {baseline!r}.")

@@ -1,0 +1,68 @@
+"""The function that is attributed: from explicit pathways to a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..problem import Loss, Problem
+
+Target = Literal["neighbours", "entropy", "margin"]
+"""The neighbours' loss; the entropy of the sample's own choices; or the lead of its best choice over the second."""
+
+
+@dataclass(eq=False)
+class PathwayFunction:
+    """f(Ω): R pathways, each of one sample of the problem, to R scalars, differentiable. It never sees a label.
+
+    Attributes:
+        problem: of B samples. target: a name, or any function of the problem that returns a ``Loss``.
+        passes: tail passes of the whole batch so far: one a call forward, two more if it can go back.
+    """
+
+    problem: Problem
+    target: Target | Callable[[Problem], Loss] = "neighbours"
+    passes: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        if not callable(self.target) and self.target not in get_args(Target):
+            raise SettingError(
+                f"Expected target {', '.join(get_args(Target))}, or a function of the problem, got {self.target!r}."
+            )
+
+    def __call__(self, omega: Tensor, sample: Tensor) -> Tensor:
+        """Values ``[R]`` of ``omega [R, L, E]``, the pathways of samples ``[R]``."""
+        values = omega.new_zeros(len(omega))
+        for rows in _rounds(sample):
+            weights = self.problem.own.index_copy(0, sample[rows], omega[rows])
+            whole = len(rows) == len(self.problem.own)
+            running = None if whole else torch.zeros(len(weights), dtype=torch.bool).index_fill(0, sample[rows], True)
+            losses = self._loss(weights, running)
+            values = values.index_copy(0, rows, losses[sample[rows]].to(values.dtype))
+            share = len(rows) / len(self.problem.own)
+            self.passes += share * (3 if omega.requires_grad and torch.is_grad_enabled() else 1)
+        return values
+
+    @property
+    def _loss(self) -> Loss:
+        if callable(self.target):
+            return self.target(self.problem)
+        named: dict[str, Loss] = {"entropy": self.problem.entropy, "margin": self.problem.margin}
+        return named.get(self.target, self.problem.loss)
+
+
+def _rounds(sample: Tensor) -> list[Tensor]:
+    """Rows that can be computed together: no sample twice."""
+    seen: dict[int, int] = {}
+    rounds: list[list[int]] = []
+    for row, b in enumerate(sample.tolist()):
+        turn = seen[b] = seen.get(b, -1) + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(row)
+    return [torch.tensor(rows) for rows in rounds]

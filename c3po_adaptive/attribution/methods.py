@@ -1,0 +1,163 @@
+"""Captum's methods by name: how each is called, and how many tail passes it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from .function import PathwayFunction
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a method is run on.
+
+    Attributes:
+        function: f(Ω). omega: ``[B, L, E]`` the pathways that are attributed. baseline: likewise.
+        groups: see ``grouped``. steps: of integrated gradients.
+        draws: orders of features (Shapley values), or coalitions (KernelShap). seed: of what is drawn, the same for
+            every sample.
+    """
+
+    function: PathwayFunction
+    omega: Tensor
+    baseline: Tensor
+    groups: Tensor
+    steps: int
+    draws: int
+    seed: int
+
+    @property
+    def samples(self) -> Tensor:
+        return torch.arange(len(self.omega))
+
+    @property
+    def features(self) -> int:
+        """How many groups there are."""
+        return int(self.groups.max()) + 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """One of Captum's.
+
+    Attributes:
+        run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two.
+        complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
+    """
+
+    run: Callable[[Task], Tensor]
+    passes: Callable[[Task], int]
+    complete: bool
+    by_group: bool
+
+
+def _saliency(task: Task) -> Tensor:
+    from captum.attr import Saliency
+
+    omega = task.omega.clone().requires_grad_()
+    found: Tensor = Saliency(task.function).attribute(omega, abs=False, additional_forward_args=(task.samples,))
+    return found
+
+
+def _input_x_gradient(task: Task) -> Tensor:
+    from captum.attr import InputXGradient
+
+    omega = task.omega.clone().requires_grad_()
+    found: Tensor = InputXGradient(task.function).attribute(omega, additional_forward_args=(task.samples,))
+    return found
+
+
+def _integrated_gradients(task: Task) -> Tensor:
+    from captum.attr import IntegratedGradients
+
+    found: Tensor = IntegratedGradients(task.function).attribute(
+        task.omega.clone(),
+        task.baseline,
+        additional_forward_args=(task.samples,),
+        n_steps=task.steps,
+        internal_batch_size=len(task.omega),
+    )
+    return found
+
+
+def _feature_ablation(task: Task) -> Tensor:
+    from captum.attr import FeatureAblation
+
+    found: Tensor = FeatureAblation(task.function).attribute(
+        task.omega, task.baseline, additional_forward_args=(task.samples,), feature_mask=task.groups
+    )
+    return found
+
+
+def _shapley_sampling(task: Task) -> Tensor:
+    """Each sample sees the same orders of features, so that they can be run together."""
+    from captum.attr import ShapleyValueSampling
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        found: Tensor = ShapleyValueSampling(task.function).attribute(
+            task.omega,
+            task.baseline,
+            additional_forward_args=(task.samples,),
+            feature_mask=task.groups,
+            n_samples=task.draws,
+        )
+    return found
+
+
+def _kernel_shap(task: Task) -> Tensor:
+    """Sample by sample, as Captum fits a linear model to each; with the same coalitions."""
+    from captum.attr import KernelShap
+
+    found = []
+    for b in task.samples:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(task.seed)
+            found.append(
+                KernelShap(task.function).attribute(
+                    task.omega[b : b + 1],
+                    task.baseline[b : b + 1],
+                    additional_forward_args=(b[None],),
+                    feature_mask=task.groups[b : b + 1],
+                    n_samples=task.draws,
+                )
+            )
+    return torch.cat(found)
+
+
+METHODS: Mapping[str, Method] = {
+    "saliency": Method(_saliency, lambda t: 3, complete=False, by_group=False),
+    "input-x-gradient": Method(_input_x_gradient, lambda t: 3, complete=False, by_group=False),
+    "integrated-gradients": Method(_integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False),
+    "feature-ablation": Method(_feature_ablation, lambda t: t.features + 1, complete=False, by_group=True),
+    "shapley-sampling": Method(_shapley_sampling, lambda t: t.draws * t.features + 1, complete=True, by_group=True),
+    "kernel-shap": Method(_kernel_shap, lambda t: t.draws, complete=True, by_group=True),
+}
+"""Sundararajan et al. 2017 (integrated gradients), Shrikumar et al. 2016 (input × gradient), Simonyan et al. 2014
+(saliency), Castro et al. 2009 (Shapley values by sampling), Lundberg and Lee 2017 (KernelShap); all by Captum."""
+
+UNFIT: Mapping[str, str] = {
+    "deep-lift": "it hooks modules, and routers are functions between them",
+    "layer-integrated-gradients": "it forbids layers that feed each other, as routers in a row do",
+    "guided-backprop": "it hooks ReLU modules, and experts have none",
+    "occlusion": "it slides a window, and experts have no order",
+}
+"""Others of Captum's, and why they cannot be run on a pathway."""
+
+
+def method_by_name(name: Any) -> Method:
+    """The method.
+
+    Raises:
+        SettingError: there is none of that name, or Captum cannot run it here.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    why = f"{name} cannot be run on a pathway: {UNFIT[name]}" if name in UNFIT else f"got {name!r}"
+    raise SettingError(f"Expected method among {', '.join(METHODS)}; {why}.")

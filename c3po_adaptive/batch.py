@@ -1,0 +1,288 @@
+"""One batch of samples on its way through the remixer: tails, losses, problems, and what each phase takes."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from .errors import DataError, SettingError
+from .gradients import own_changes, own_gradients
+from .ledger import Entry, Ledger, Work, summed
+from .losses import right_answer_loss
+from .models import RoutedModel
+from .problem import LabelledProblem, Problem
+from .reference import ReferenceSet
+from .routing.scores import TailScores
+from .routing.states import State
+from .types import Head, Neighbours, Prompt, Question, Scope, Selection, Target, Transfer
+from .warm import WarmStore
+
+if TYPE_CHECKING:
+    from .tasks.formats import Format
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How ω acts and what is descended: see ``Remixer``."""
+
+    format: str | Format
+    scope: Scope
+    transfer: Transfer
+    target: Target
+    head: Head
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B samples with their neighbours.
+
+    Attributes:
+        model: the frozen model. ways: how ω acts. pool: the successful references; None: no neighbours.
+        states: the samples' prefilled prompts. neighbours, excluded: see ``Problem``.
+        questions: the samples with their labels; given only where an upper bound, or practice, may look at them: what
+            is not here no strategy can look at.
+        warm: the references' states on disk. clock: of the phases. seed: of strategies that draw.
+    """
+
+    model: RoutedModel
+    ways: Ways
+    pool: ReferenceSet | None
+    states: Sequence[State]
+    neighbours: Neighbours
+    excluded: tuple[frozenset[int], ...] | None
+    questions: Sequence[Question] | None
+    warm: WarmStore | None
+    clock: Clock
+    seed: int
+    _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
+
+    @cached_property
+    def own(self) -> Tensor:
+        """``[B, L, E]`` ω0."""
+        return torch.stack([s.own for s in self.states])
+
+    def problem(self, *, labelled: bool = False, selection: Selection | None = None) -> Problem:
+        """The problem before or after layers are chosen; what its losses take is of the phase that it is made in."""
+        losses = Losses(self, selection)
+        self._opened[self.clock.phase].append(losses)
+        known: dict[str, Any] = self._known | {"selection": selection}
+        known |= {"loss": losses.neighbourhood, "scores": losses.scores}
+        known["within"] = lambda chosen: self.problem(labelled=labelled, selection=chosen)
+        if not labelled:
+            return Problem(**known)
+        return LabelledProblem(**known, label_loss=losses.label, answers=torch.tensor(self._answers()))
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        """What does not depend on the selection."""
+        own, near = self.own, self.neighbours.index >= 0
+        pathways = own.new_zeros(0, *own.shape[1:]) if self.pool is None else self.pool.pathways
+        found = own.new_zeros(*near.shape, *own.shape[1:])
+        found[near] = pathways[self.neighbours.index[near]]
+        ways: dict[str, Any] = {"scope": self.ways.scope, "target": self.ways.target}
+        head = self.model.head_for(self.ways.head)
+        seeds = [zlib.crc32(repr((self.seed, s.prompt)).encode()) for s in self.states]
+        return {
+            "own": own,
+            "router": torch.stack([s.router for s in self.states]),
+            "layers": self.model.layers,
+            "neighbours": self.neighbours,
+            "neighbour_pathways": found,
+            "reference_pathways": pathways,
+            "own_scores": pad_sequence(self.model.choice_scores(self.states), True, -torch.inf),
+            "neighbour_gradients": lambda: self._each(own_gradients, **ways),
+            "neighbour_changes": lambda descent: self._each(own_changes, descent=descent, head=head, **ways),
+            "generators": tuple(torch.Generator().manual_seed(seed) for seed in seeds),
+            "excluded": self.excluded,
+        }
+
+    def _answers(self) -> list[int]:
+        answers = [None] if self.questions is None else [q.answer for q in self.questions]
+        if any(a is None for a in answers):
+            raise DataError(
+                "The oracle expected the answer of every question, got none for some; give labelled questions."
+            )
+        return [a for a in answers if a is not None]
+
+    # -- neighbours ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """``[P, 2]`` sample and place of each neighbour that has weight."""
+        return (self.neighbours.weight > 0).nonzero()
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """Of the neighbours, pair by pair."""
+        return [self.model.encode(q, self.ways.format) for q in self._asked]
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """``[P]`` right choices of the neighbours."""
+        return torch.tensor([q.answer for q in self._asked], dtype=torch.long)
+
+    @cached_property
+    def _asked(self) -> list[Question]:
+        if self.pool is None:
+            return []
+        rows = self.neighbours.index[self.pairs[:, 0], self.pairs[:, 1]].tolist()
+        return [self.pool.questions[r] for r in rows]
+
+    @cached_property
+    def near(self) -> list[State]:
+        """The neighbours, run when a loss first needs them."""
+        with self.clock("references"):
+            return self.model.prefill(self.prompts) if self.warm is None else self.warm.states(self.prompts)
+
+    def _each(self, computed: Callable[..., Tensor], **settings: Any) -> Tensor:
+        """``[B, K, L, E]`` of what is ``computed`` of every neighbour once, zeros where there is none."""
+        near = self.neighbours.weight > 0
+        found = torch.zeros(*near.shape, *self.own.shape[1:])
+        if self.prompts:
+            states = self.model.prefill if self.warm is None else self.warm.states
+            found[near] = computed(self.model, self.prompts, self.answers.tolist(), states, **settings)
+        return found
+
+    # -- what it takes ---------------------------------------------------------------------------------------------
+
+    def ledgers(self, embedded: Sequence[float]) -> list[Ledger]:
+        """Of each sample, up to the answer; ``embedded``: FLOPs of embedding it."""
+        count = len(self.states)
+        spent = {phase: _totals([x.spent for x in opened], count) for phase, opened in self._opened.items()}
+        spent["references"] = [a + b for a, b in zip(self._prefilled, self._prepared, strict=True)]
+        spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
+        spent.setdefault("retrieval", [Entry()] * count)
+        seconds = self.clock.seconds
+        return [
+            Ledger(
+                prefill=state.work, **{phase: entries[b].lasting(seconds[phase]) for phase, entries in spent.items()}
+            )
+            for b, state in enumerate(self.states)
+        ]
+
+    @property
+    def _prefilled(self) -> list[Entry]:
+        """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
+        mine: list[list[Entry]] = [[] for _ in self.states]
+        for b, state in zip(self.pairs[:, 0].tolist(), vars(self).get("near", ()), strict=False):
+            mine[b].append(state.work)
+        return [summed(entries) for entries in mine]
+
+    @property
+    def _prepared(self) -> list[Entry]:
+        """What the tangents of each sample's neighbours took, in full even if they were kept; once."""
+        each = [losses.prepared for opened in self._opened.values() for losses in opened]
+        return [max(entries, key=lambda entry: entry.flops) for entries in zip(*each, strict=True)]
+
+
+class Losses:
+    """The losses of one problem: with every layer acting (selection None), or the selected ones."""
+
+    def __init__(self, batch: Batch, selection: Selection | None) -> None:
+        self.batch = batch
+        everywhere = torch.ones(batch.own.shape[:2], dtype=torch.bool)
+        self._active = everywhere if selection is None else selection.layers
+        self._support = None if selection is None else selection.mask | (batch.own > 0)
+
+    @property
+    def spent(self) -> list[Entry]:
+        """So far, of each sample."""
+        return _totals([tails.spent for tails in self._used], len(self.batch.states))
+
+    @property
+    def prepared(self) -> list[Entry]:
+        """What the tangents of each sample's neighbours took, in full even if they were kept."""
+        return _totals([tails.prepared for tails in self._used], len(self.batch.states))
+
+    @property
+    def _used(self) -> list[TailScores]:
+        return [vars(self)[name] for name in ("_near", "_mine") if name in vars(self)]
+
+    def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        b = self.batch
+        if not b.prompts:
+            return (weights * 0).sum((1, 2))
+        losses = right_answer_loss(self._near(weights, running), b.answers, b.ways.target)
+        share = b.neighbours.weight[b.pairs[:, 0], b.pairs[:, 1]]
+        return losses.new_zeros(len(b.states)).index_add(0, b.pairs[:, 0], share * losses)
+
+    def scores(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        if not all(s.prompt.options for s in self.batch.states):
+            raise SettingError("Expected questions with choices to score, got raw text; use answer().")
+        return self._mine(weights, running)
+
+    def label(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        answers = torch.tensor(self.batch._answers())
+        return right_answer_loss(self._mine(weights, running), answers, self.batch.ways.target)
+
+    @cached_property
+    def _near(self) -> TailScores:
+        b = self.batch
+        return self._tails(b.near, b.pairs[:, 0], b.ways.transfer, b.model.head_for(b.ways.head))
+
+    @cached_property
+    def _mine(self) -> TailScores:
+        return self._tails(self.batch.states, torch.arange(len(self.batch.states)), "replace", "full")
+
+    def _tails(self, tails: Sequence[State], sample: Tensor, transfer: Transfer, head: Head) -> TailScores:
+        b = self.batch
+        return TailScores(
+            b.model.model,
+            b.model.sites,
+            b.model.flops,
+            tails,
+            sample,
+            b.own,
+            self._active,
+            self._support,
+            b.ways.scope,
+            transfer,
+            head=head,
+            relative=b.model.letters_alone and b.ways.target == "choices",
+        )
+
+
+class Clock:
+    """Seconds of each phase, for one of ``samples``; a phase inside another stops the other's time."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._running: list[str] = []
+        self._since = 0.0
+
+    @property
+    def phase(self) -> str:
+        """The one that runs, if any."""
+        return self._running[-1] if self._running else ""
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        self._turn()
+        self._running.append(phase)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._running.pop()
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += (now - self._since) / self.samples
+        self._since = now
+
+
+def _totals(each: Sequence[Sequence[Entry]], samples: int) -> list[Entry]:
+    """Sums over losses, sample by sample."""
+    return [summed(entries[b] for entries in each) for b in range(samples)]

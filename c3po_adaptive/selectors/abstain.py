@@ -1,0 +1,154 @@
+"""Whether to re-mix a sample at all: a wrapper around any selector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..optimizers.ngd import NGD
+from ..problem import Practice, Problem
+from ..routing.mixing import mass
+from ..types import Selection
+from .alone import remixed
+from .base import LayerSelector
+from .features import similarity, uncertainty
+from .fixed import Fixed
+
+Signal = Literal["uncertainty", "similarity", "agreement", "benefit", "decrease"]
+"""What speaks for re-mixing: the model is unsure of its choices; the neighbours are near; their pathways agree; the
+wrapped selector's scores of the chosen layers are high; the first step lowers the neighbours' loss by a large share."""
+
+FEWEST = 50  # references that a threshold can be calibrated on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abstain(LayerSelector):
+    """Leaves a sample alone, at the cost of one forward pass, where its signal is not above a threshold.
+
+    The threshold is calibrated on references, each without itself among its neighbours: those that the model answers
+    right by itself can only lose, the others only win. Of all thresholds it takes the one with the most answers right;
+    of several the highest, so that in doubt nothing is re-mixed. Then ``harm`` bounds, if given, the share of questions
+    that go from right to wrong, in expectation (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814).
+
+    Attributes:
+        selector: chooses layers and experts. signal: see ``Signal``. threshold: None to calibrate it.
+        practice: references to calibrate on. harm: the bound; None: no bound.
+    """
+
+    selector: LayerSelector = field(default_factory=Fixed)
+    signal: Signal = "uncertainty"
+    threshold: float | None = None
+    practice: int = 256
+    harm: float | None = None
+    learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    name: ClassVar[str] = "abstain"
+
+    def __post_init__(self) -> None:
+        if self.signal not in get_args(Signal):
+            raise SettingError(f"Expected signal among {', '.join(get_args(Signal))}, got {self.signal!r}.")
+        if self.threshold is not None:
+            check_number(self, "threshold")
+        check_number(
+            self, "practice", at_least=FEWEST, whole=True, hint=f"a calibration needs {FEWEST} references at least"
+        )
+        if self.harm is not None:
+            check_number(self, "harm", above=0, at_most=1)
+
+    @property
+    def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
+        return self.selector.needs_neighbours or self.signal != "uncertainty" or self.threshold is None
+
+    @property
+    def needs_label(self) -> bool:  # type: ignore[override]
+        return self.selector.needs_label
+
+    def prepare(self, practice: Practice) -> Self:
+        prepared = replace(self, selector=self.selector.prepare(practice))
+        if self.threshold is not None:
+            return prepared
+        return replace(prepared, learned=practice.once(self, lambda: prepared._calibrate(practice)))
+
+    def select(self, problem: Problem) -> Selection:
+        threshold = self.threshold if self.learned is None else self.learned["threshold"].item()
+        if threshold is None:
+            raise SettingError("abstain expected references to calibrate on first; use it through Optimizer or a run.")
+        selection = self.selector.select(problem)
+        going = self.strength(problem, selection) > threshold
+        return replace(selection, mask=selection.mask & going[:, None, None])
+
+    def strength(self, problem: Problem, selection: Selection) -> Tensor:
+        """``[B]`` of the signal.
+
+        Raises:
+            SettingError: the wrapped selector has no scores, and they are asked for.
+        """
+        return _SIGNALS[self.signal](problem, selection)
+
+    def _calibrate(self, practice: Practice) -> dict[str, Tensor]:
+        strength, gain = [], []
+        for problem in practice.problems(self.practice):
+            selection = self.selector.select(problem if self.needs_label else problem.unlabelled())
+            inside = problem.within(selection)
+            after = inside.scores(remixed(practice.optimizer, inside)).argmax(-1) == problem.answers
+            before = problem.own_scores.argmax(-1) == problem.answers
+            strength.append(self.strength(problem.unlabelled(), selection))
+            gain.append(after.long() - before.long())
+        return {"threshold": torch.tensor(calibrated(torch.cat(strength), torch.cat(gain), self.harm))}
+
+
+def calibrated(strength: Tensor, gain: Tensor, harm: float | None) -> float:
+    """The threshold above which re-mixing wins most.
+
+    Args:
+        strength: ``[N]`` of the signal. gain: ``[N]`` 1 from wrong to right, -1 from right to wrong, else 0.
+        harm: bound on the expected share that goes from right to wrong.
+    """
+    ends = torch.tensor([-torch.inf]), torch.tensor([torch.inf])
+    thresholds = torch.cat([ends[0], strength.unique(), ends[1]]).flip(0)
+    going = strength > thresholds[:, None]
+    won, lost = (going & (gain > 0)).sum(1), (going & (gain < 0)).sum(1)
+    within = torch.ones_like(won, dtype=torch.bool)
+    if harm is not None:
+        within = (lost + 1) / (len(strength) + 1) <= harm  # no loss exceeds one
+        within = within.long().cumprod(0).bool()
+        within[0] = True  # nothing re-mixed does no harm
+    net = (won - lost).masked_fill(~within, -len(strength))
+    return float(thresholds[int(net.argmax())])  # the first of equals: the highest
+
+
+def _agreement(problem: Problem, selection: Selection) -> Tensor:
+    near = problem.neighbour_pathways / mass(problem.neighbour_pathways).clamp_min(1e-12)
+    weight = problem.neighbours.weight[:, :, None, None]
+    among = 0.5 * (weight * (near - (weight * near).sum(1, keepdim=True)).abs()).sum((1, -1))
+    return torch.where(problem.neighbours.weight.sum(-1) > 0, 1 - among.mean(-1), 0.0)
+
+
+def _benefit(problem: Problem, selection: Selection) -> Tensor:
+    if selection.scores is None:
+        raise SettingError("Expected a selector with scores for the signal benefit, got one without; take another.")
+    return (selection.scores * selection.layers).sum(-1)
+
+
+def _decrease(problem: Problem, selection: Selection) -> Tensor:
+    inside = problem.within(selection)
+    with torch.no_grad():
+        before = inside.loss(problem.own)
+    first = NGD(steps=1).optimize(inside)
+    with torch.no_grad():
+        after = inside.loss(first)
+    return (before - after) / before.clamp_min(1e-12)
+
+
+_SIGNALS: dict[str, Callable[[Problem, Selection], Tensor]] = {
+    "uncertainty": lambda problem, selection: uncertainty(problem),
+    "similarity": lambda problem, selection: similarity(problem),
+    "agreement": _agreement,
+    "benefit": _benefit,
+    "decrease": _decrease,
+}

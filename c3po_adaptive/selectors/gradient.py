@@ -1,0 +1,70 @@
+"""By how much a step in each layer would lower a loss, to first order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import torch
+from torch import Tensor
+
+from ..attribution.function import PathwayFunction, Target
+from ..checks import check_number
+from ..errors import SettingError
+from ..optimizers.simplex import slope
+from ..problem import Problem
+from ..routing.mixing import core, mass
+from ..types import Selection
+from .fixed import check_experts, check_layers
+from .scored import Scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient(Scored):
+    """The layers where a step of one length would lower the loss most: one forward pass and one way back a sample.
+
+    The score is the length of the gradient on the tangent of the simplex, that is after what the constraints undo is
+    taken off (each layer keeps its mass, weights of zero do not fall, only core experts move): the decrease of the
+    loss, to first order, for each unit that the layer's weights move.
+
+    Attributes:
+        target: whose loss. candidates: only the last so many MoE layers are looked at, for a shorter tail; None: all.
+    """
+
+    target: Target = "neighbours"
+    candidates: int | None = None
+    name: ClassVar[str] = "gradient"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target not in get_args(Target):
+            raise SettingError(f"Expected target among {', '.join(get_args(Target))}, got {self.target!r}.")
+        if self.candidates is not None:
+            check_number(self, "candidates", at_least=1, whole=True)
+
+    @property
+    def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
+        return self.target == "neighbours"
+
+    def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
+        looked_at = candidates(problem, self.candidates, check_experts(self.experts, problem))
+        function = PathwayFunction(problem.within(Selection(looked_at)), self.target)
+        weights = problem.own.clone().requires_grad_()
+        with torch.enable_grad():
+            values = function(weights, torch.arange(len(weights)))
+            (gradient,) = torch.autograd.grad(values.sum(), weights)
+        return steepness(problem, gradient, looked_at)
+
+
+def candidates(problem: Problem, last: int | None, experts: int) -> Tensor:
+    """``[B, L, E]`` bool: the core experts of the last so many layers; None: of all."""
+    count = len(problem.layers)
+    rows = torch.arange(count) >= count - check_layers(count if last is None else last, problem.layers)
+    return core(problem.ranking, experts) & rows[:, None]
+
+
+def steepness(problem: Problem, gradient: Tensor, looked_at: Tensor) -> tuple[Tensor, Tensor]:
+    """Length of ``gradient [B, L, E]`` on the tangent of the simplex, by layer ``[B, L]``, and of each expert."""
+    able = (looked_at | (problem.own > 0)) & looked_at.any(-1, keepdim=True)
+    along = slope(gradient, problem.own, able, mass(problem.own))
+    return along.norm(dim=-1), along.abs()

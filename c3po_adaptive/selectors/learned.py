@@ -1,0 +1,70 @@
+"""A small linear model that predicts each layer's benefit, trained on references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..problem import LabelledProblem, Practice, Problem
+from .alone import benefit_alone
+from .features import features
+from .fixed import check_experts
+from .scored import Scored
+
+PENALTIES = np.logspace(-2, 4, 13)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Scored):
+    """Layers whose predicted benefit is highest, and above the threshold.
+
+    On ``practice`` references, answered right and wrong, each layer is re-mixed alone by the run's own optimizer, with
+    the reference left out of its own neighbours. By how much its right answer becomes likelier is what a ridge
+    regression (scikit-learn, penalty by cross-validation) learns to tell from ``FEATURES``, which cost no pass at all.
+    The regression is kept beside the reference set.
+    """
+
+    practice: int = 128
+    learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    name: ClassVar[str] = "learned"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "practice", at_least=32, whole=True)
+
+    def prepare(self, practice: Practice) -> Self:
+        return replace(self, learned=practice.once(self, lambda: self._fit(practice)))
+
+    def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
+        if self.learned is None:
+            raise SettingError("learned expected references to learn from first; use it through Optimizer or a run.")
+        known = features(problem, check_experts(self.experts, problem))
+        scaled = (known - self.learned["mean"]) / self.learned["scale"]
+        return scaled @ self.learned["coefficients"] + self.learned["intercept"], None
+
+    def _fit(self, practice: Practice) -> dict[str, Tensor]:
+        from sklearn.linear_model import RidgeCV
+        from sklearn.preprocessing import StandardScaler
+
+        known, benefit = [], []
+        for problem in practice.problems(self.practice):
+            experts = check_experts(self.experts, problem)
+            known.append(features(problem, experts))
+            benefit.append(benefit_alone(problem, practice.optimizer, experts, _label_loss))
+        x, y = torch.cat(known).flatten(0, 1).double().numpy(), torch.cat(benefit).flatten().double().numpy()
+        scaler = StandardScaler().fit(x)
+        model: Any = RidgeCV(alphas=PENALTIES).fit(scaler.transform(x), y)
+        found = {"mean": scaler.mean_, "scale": scaler.scale_, "coefficients": model.coef_}
+        found["intercept"] = np.array(model.intercept_)
+        return {name: torch.from_numpy(np.ascontiguousarray(value)).float() for name, value in found.items()}
+
+
+def _label_loss(problem: Problem) -> Any:
+    return cast(LabelledProblem, problem).label_loss

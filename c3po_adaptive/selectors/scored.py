@@ -1,0 +1,82 @@
+"""Selectors that score every layer: how scores become a selection is the same for all of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..problem import Problem
+from ..routing.mixing import core
+from ..types import Selection
+from .base import LayerSelector
+from .fixed import check_experts, check_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(LayerSelector):
+    """Layers with the highest scores, and in each its best experts; a subclass says what the scores are.
+
+    Attributes:
+        n: layers at most. share: of these the fewest best whose scores make up that share of the total of all layers
+            (1: all n). threshold: only layers whose score is above.
+        experts, expert_share, expert_threshold: of a layer's experts, likewise; share and threshold of their scores.
+        rank: what orders experts: the router, or their scores.
+    """
+
+    n: int = 5
+    share: float = 1.0
+    threshold: float = 0.0
+    experts: int = 20
+    expert_share: float = 1.0
+    expert_threshold: float = 0.0
+    rank: Literal["router", "score"] = "router"
+
+    def __post_init__(self) -> None:
+        check_number(self, "n", at_least=0, whole=True)
+        check_number(self, "experts", at_least=1, whole=True)
+        for field in ("share", "expert_share"):
+            check_number(self, field, at_least=0, at_most=1)
+        for field in ("threshold", "expert_threshold"):
+            check_number(self, field)
+        if self.rank not in ("router", "score"):
+            raise SettingError(f"Expected rank router or score, got {self.rank!r}.")
+        if self.rank == "router" and (self.expert_share < 1 or self.expert_threshold > 0):
+            raise SettingError(
+                f"Expected rank 'score' with expert_share or expert_threshold, got 'router': {self.name} would cut "
+                "experts by scores that it does not rank them by."
+            )
+
+    @abstractmethod
+    def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
+        """Scores of layers ``[B, L]``, and of their experts ``[B, L, E]`` (>= 0) or None if there are none."""
+
+    def select(self, problem: Problem) -> Selection:
+        count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)
+        scores, each = self.score(problem)
+        layers = best(scores, count, self.share, self.threshold)
+        if self.rank == "router":
+            mask = core(problem.ranking, experts)
+        elif each is None:
+            raise SettingError(f"Expected rank 'router': {self.name} has no scores of experts as it is set.")
+        else:
+            mask = best(each + problem.router * 1e-9, experts, self.expert_share, self.expert_threshold)
+        return Selection(mask & layers.unsqueeze(-1), scores)
+
+
+def best(scores: Tensor, n: int, share: float, threshold: float) -> Tensor:
+    """``[..., N]`` bool: of the n best of ``scores [..., N]`` those above the threshold; if share < 1 the fewest whose
+    positive scores make up that share of the total.
+    """
+    chosen = core(scores, n) & (scores > threshold)
+    if share == 1:
+        return chosen
+    ranked, order = scores.clamp_min(0).sort(-1, descending=True)
+    before = ranked.cumsum(-1) - ranked  # what the better ones have together
+    wanted = torch.zeros_like(chosen).scatter(-1, order, before < share * ranked.sum(-1, keepdim=True))
+    return chosen & wanted

@@ -1,0 +1,202 @@
+"""Captum's methods on functions whose layers' benefits are set by hand, against closed forms."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from c3po_adaptive.attribution import METHODS, PathwayFunction, attribute, baseline_pathway
+from c3po_adaptive.attribution.groups import grouped
+from c3po_adaptive.errors import SettingError, ShapeError
+from c3po_adaptive.testing import toy_problem
+
+BENEFITS = torch.tensor([0.0, 3.0, 0.5, -2.0, 0.0, 1.0])  # of six layers
+COMPLETE = [name for name, method in METHODS.items() if method.complete]
+SETTINGS = {"experts": 6, "draws": 40, "steps": 50}
+
+
+def slopes(problem):
+    """``[L, E]`` by hand: layer l's k-th expert is worth benefit_l · (k + 1) / E."""
+    experts = problem.own.shape[-1]
+    return BENEFITS[:, None] * (torch.arange(experts) + 1) / experts
+
+
+def linear(problem):
+    return lambda weights, running=None: (weights * slopes(problem)).sum((1, 2))
+
+
+def curved(problem):
+    """Each layer's part squared: layers do not depend on each other, experts of a layer do."""
+    return lambda weights, running=None: (BENEFITS * weights.square().sum(-1)).sum(-1)
+
+
+def coupled(problem):
+    """Layers 1 and 3 matter only together: a Shapley value gives each half of it."""
+    return lambda weights, running=None: weights[:, 1, :4].sum(-1) * weights[:, 3, :4].sum(-1)
+
+
+@pytest.fixture
+def problem():
+    return toy_problem(selected=None, alone=[1])
+
+
+@pytest.fixture(params=["uniform", "neighbours", "zero"])
+def baseline(request, problem):
+    return request.param, baseline_pathway(problem, request.param, 6)
+
+
+class TestClosedForms:
+    @pytest.mark.parametrize("method", [*COMPLETE, "feature-ablation"])
+    def test_linear(self, problem, baseline, method):
+        """Everything that compares with a baseline gives each layer its slope times its distance from there."""
+        name, there = baseline
+        got = attribute(problem, method, target=linear, baseline=name, **SETTINGS).values
+        wanted = (slopes(problem) * (problem.own - there)).sum(-1)
+        torch.testing.assert_close(got.sum(-1), wanted, atol=1e-3, rtol=0)
+        assert wanted.abs().max() > 0.05
+
+    @pytest.mark.parametrize("method", [*COMPLETE, "feature-ablation"])
+    def test_separate_layers(self, problem, baseline, method):
+        name, there = baseline
+        got = attribute(problem, method, target=curved, baseline=name, **SETTINGS).values
+        wanted = BENEFITS * (problem.own.square().sum(-1) - there.square().sum(-1))
+        torch.testing.assert_close(got.sum(-1), wanted, atol=1e-3, rtol=0)
+
+    def test_by_expert(self, problem, baseline):
+        """Linear in each weight: taking one expert away is its slope times its distance, the rest of a layer shares."""
+        name, there = baseline
+        for method in ("feature-ablation", "shapley-sampling"):
+            settings = SETTINGS | {"draws": 2}
+            got = attribute(problem, method, target=linear, baseline=name, groups="expert", **settings).values
+            each = slopes(problem) * (problem.own - there)
+            core = problem.ranking.argsort(-1, descending=True).argsort(-1) < 6
+            torch.testing.assert_close(got[core], each[core], atol=1e-4, rtol=0)
+            torch.testing.assert_close(got.sum(-1), each.sum(-1), atol=1e-4, rtol=0)
+
+    def test_layers_that_need_each_other(self, problem, baseline):
+        """f = a·b: the Shapley value of a is (a − a₀)(b + b₀)/2; ablation gives each (a − a₀)·b, too much together."""
+        name, there = baseline
+        (a, b), (a0, b0) = ([w[:, row, :4].sum(-1) for row in (1, 3)] for w in (problem.own, there))
+        shapley = torch.stack([(a - a0) * (b + b0) / 2, (b - b0) * (a + a0) / 2], 1)
+        ablated = torch.stack([(a - a0) * b, (b - b0) * a], 1)
+        for method in ("kernel-shap", "integrated-gradients"):  # along a straight line f is quadratic: the same value
+            got = attribute(problem, method, target=coupled, baseline=name, experts=6, draws=200, steps=50)
+            torch.testing.assert_close(got.values.sum(-1)[:, [1, 3]], shapley, atol=2e-3, rtol=0)
+        sampled = attribute(problem, "shapley-sampling", target=coupled, baseline=name, experts=6, draws=300)
+        torch.testing.assert_close(sampled.values.sum(-1)[:, [1, 3]], shapley, atol=0.1 * shapley.abs().max(), rtol=0)
+        got = attribute(problem, "feature-ablation", target=coupled, baseline=name, experts=6)
+        torch.testing.assert_close(got.values.sum(-1)[:, [1, 3]], ablated, atol=1e-5, rtol=0)
+
+    def test_gradients(self, problem):
+        torch.testing.assert_close(
+            attribute(problem, "saliency", target=linear).values, slopes(problem).expand(3, 6, 24)
+        )
+        got = attribute(problem, "input-x-gradient", target=linear).values
+        torch.testing.assert_close(got, slopes(problem) * problem.own)
+
+
+class TestCompleteness:
+    @pytest.mark.parametrize("method", COMPLETE)
+    @pytest.mark.parametrize("target", ["neighbours", "entropy", "margin"])
+    def test_holds(self, problem, baseline, method, target):
+        name, there = baseline
+        found = attribute(problem, method, target=target, baseline=name, delta=True, **SETTINGS)
+        assert found.delta.abs().max() < 1e-3
+        f = PathwayFunction(problem, target)
+        difference = f(problem.own, torch.arange(3)) - f(there, torch.arange(3))
+        torch.testing.assert_close(found.values.sum((1, 2)), difference, atol=1e-3, rtol=0)
+
+    @pytest.mark.parametrize("method", sorted(METHODS.keys() - set(COMPLETE)))
+    def test_is_not_claimed_where_it_is_not_defined(self, problem, method):
+        assert attribute(problem, method, experts=6, delta=True).delta is None
+
+
+class TestPasses:
+    @pytest.mark.parametrize(("method", "passes"), [
+        ("saliency", 3), ("input-x-gradient", 3), ("integrated-gradients", 12), ("feature-ablation", 7),
+        ("shapley-sampling", 13), ("kernel-shap", 2),
+    ])  # fmt: skip
+    def test_budget_is_what_is_run(self, problem, method, passes):
+        settings = {"experts": 6, "steps": 4, "draws": 2}
+        found = attribute(problem, method, budget=passes, **settings)
+        assert found.passes == pytest.approx(passes)
+        calls = []
+        asked = replace(problem, loss=lambda *x: calls.append(x))
+        with pytest.raises(SettingError, match=f"budget={passes - 1} tail passes, {method} takes {passes} here; raise"):
+            attribute(asked, method, budget=passes - 1, **settings)
+        assert not calls
+
+    def test_below_one(self, problem):
+        with pytest.raises(SettingError, match="budget of at least one tail pass, got 0"):
+            attribute(problem, budget=0)
+
+    def test_only_the_samples_asked_for_are_run(self, problem):
+        seen = []
+
+        def loss(weights, running=None):
+            seen.append(running)
+            return problem.loss(weights, running)
+
+        f = PathwayFunction(replace(problem, loss=loss))
+        rows = torch.tensor([2, 0, 2])
+        values = f(problem.own[rows], rows)
+        torch.testing.assert_close(values, problem.loss(problem.own)[rows])
+        assert [r.tolist() for r in seen] == [[True, False, True], [False, False, True]]
+
+
+class TestSamples:
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("groups", ["layer", "expert"])
+    def test_do_not_mix(self, method, groups):
+        settings = {"experts": 6, "groups": groups, "draws": 20 if groups == "layer" else 2, "seed": 3}
+        together = attribute(toy_problem(selected=None), method, **settings).values
+        for b in range(3):
+            alone = attribute(toy_problem(selected=None, only=b), method, **settings).values
+            torch.testing.assert_close(together[b : b + 1], alone, atol=1e-5, rtol=1e-4)
+
+    @pytest.mark.parametrize("method", ["shapley-sampling", "kernel-shap"])
+    def test_what_is_drawn_is_settled_by_the_seed(self, problem, method):
+        def drawn(seed):
+            return attribute(problem, method, target=coupled, experts=6, draws=5, seed=seed).values
+
+        state = torch.get_rng_state()
+        assert torch.equal(drawn(0), drawn(0))
+        assert not torch.equal(drawn(0), drawn(1))
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_groups(problem):
+    by_layer, by_expert = (grouped(problem, name, 6) for name in ("layer", "expert"))
+    assert by_layer.unique().tolist() == list(range(6))
+    assert by_expert.unique().tolist() == list(range(6 * 7))
+    for b, row in ((0, 0), (2, 5)):
+        best = problem.ranking[b, row].topk(6).indices
+        assert by_expert[b, row, best].tolist() == [row * 7 + k for k in range(6)]
+        assert (by_expert[b, row] == row * 7 + 6).sum() == 18
+    assert grouped(problem, "expert", 24).unique().numel() == 6 * 24
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(("method", "message"), [
+        ("deep-lift", "deep-lift cannot be run on a pathway: it hooks modules"),
+        ("layer-integrated-gradients", "forbids layers that feed each other"),
+        ("shap", "among saliency, .*got 'shap'"),
+    ])  # fmt: skip
+    def test_methods_that_do_not_work_here(self, problem, method, message):
+        with pytest.raises(SettingError, match=message):
+            attribute(problem, method)
+
+    @pytest.mark.parametrize("wrong", [torch.zeros(3, 6, 23), torch.zeros(6, 24), torch.full((3, 6, 24), torch.nan)])
+    def test_baseline_of_the_wrong_shape(self, problem, wrong):
+        with pytest.raises(ShapeError, match=r"finite baseline of shape \(B, L, E\) = \(3, 6, 24\), got "):
+            attribute(problem, "integrated-gradients", baseline=wrong)
+
+    def test_names(self, problem):
+        with pytest.raises(SettingError, match="baseline among uniform, neighbours, zero, got 'mean'"):
+            attribute(problem, "integrated-gradients", baseline="mean")
+        with pytest.raises(SettingError, match="target neighbours, entropy, margin, or a function"):
+            attribute(problem, target="label")
+
+    def test_a_baseline_of_ones_own(self, problem):
+        got = attribute(problem, "integrated-gradients", target=linear, baseline=problem.own.flip(0), steps=20).values
+        torch.testing.assert_close(got, slopes(problem) * (problem.own - problem.own.flip(0)), atol=1e-5, rtol=1e-3)
