@@ -19,7 +19,7 @@ from .registry import Registry, default_registry
 from .remixer import Remixed, Remixer
 from .tasks.formats import Format, as_format
 from .tasks.loaders import load_questions
-from .types import Answer, Head, Mix, Pathway, Prompt, Question, Scope, Target, Transfer
+from .types import Answer, Head, LearnFrom, Mix, Pathway, Prompt, Question, Scope, Target, Transfer
 
 if TYPE_CHECKING:
     from .kernels.base import Kernel
@@ -40,7 +40,7 @@ class Optimizer:
         optimizer, kernel, retriever, selector: names that ``c3po plugins list`` shows, or ``{"name": …, parameters}``.
         format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
-        scope, transfer, target, head, mix, max_similarity, seed: see ``Remixer``.
+        scope, transfer, target, head, mix, learn_from, max_similarity, seed: see ``Remixer``.
 
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
@@ -62,6 +62,7 @@ class Optimizer:
         target: Target = "choices",
         head: Head = "tangent",
         mix: Mix = "core",
+        learn_from: LearnFrom = "successful",
         max_similarity: float = 0.95,
         seed: int = 0,
         embedder: Embedder | None = None,
@@ -87,6 +88,7 @@ class Optimizer:
             target=target,
             head=head,
             mix=mix,
+            learn_from=learn_from,
             max_similarity=max_similarity,
             seed=seed,
         )

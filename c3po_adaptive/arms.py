@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from .errors import UnknownNameError
-from .types import Head, Mix, Scope, Target, Transfer
+from .types import Head, Labels, LearnFrom, Mix, Scope, Target, Transfer
 
 Spec = str | dict[str, Any]
 
@@ -27,6 +27,8 @@ class Arm(BaseModel):
     target: Target = "choices"
     head: Head = "tangent"
     mix: Mix = "core"
+    learn_from: LearnFrom = "successful"
+    labels: Labels = "own"
 
     @field_validator("optimizer", "kernel", "retriever", "selector", mode="before")
     @classmethod

@@ -124,7 +124,7 @@ class Batch:
     @cached_property
     def prompts(self) -> list[Prompt]:
         """Of the neighbours, pair by pair."""
-        return [self.model.encode(q, self.ways.format) for q in self._asked]
+        return [self._prompt(q) for q in self._asked]
 
     @cached_property
     def answers(self) -> Tensor:
@@ -148,10 +148,16 @@ class Batch:
         """``[B, K, L, E]`` of what is ``computed`` of every neighbour once, zeros where there is none."""
         near = self.neighbours.weight > 0
         found = torch.zeros(*near.shape, *self.own.shape[1:])
-        if self.prompts:
+        if self.pool is not None and near.any():
+            rows, place = self.neighbours.index[near].unique(return_inverse=True)  # many samples share a neighbour
+            asked = [self.pool.questions[row] for row in rows.tolist()]
+            prompts, answers = [self._prompt(q) for q in asked], [q.answer for q in asked]
             states = self.model.prefill if self.warm is None else self.warm.states
-            found[near] = computed(self.model, self.prompts, self.answers.tolist(), states, **settings)
+            found[near] = computed(self.model, prompts, answers, states, **settings)[place]
         return found
+
+    def _prompt(self, question: Question) -> Prompt:
+        return self.model.encode(question, self.ways.format)
 
     # -- what it takes ---------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from .tasks.formats import as_format
 from .tasks.loaders import unique
 from .types import Answer, Question
 
+SHOWN = 16  # neighbours that a record names, nearest first
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 
 
@@ -210,6 +211,8 @@ class _Run:
             target=arm.target,
             head=arm.head,
             mix=arm.mix,
+            learn_from=arm.learn_from,
+            labels=arm.labels,
             max_similarity=self.config.max_similarity,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
@@ -223,6 +226,8 @@ class _Run:
             "target": arm.target,
             "head": self.model.head_for(arm.head),
             "mix": arm.mix,
+            "learn_from": arm.learn_from,
+            "labels": arm.labels,
         }
 
     @cached_property
@@ -283,7 +288,9 @@ def _record(
             }
             for layer in answer.layers
         },
-        "neighbours": [{"id": i, "similarity": round(s, 4), "weight": round(w, 4)} for i, s, w in answer.neighbours],
+        "neighbours": [
+            {"id": i, "similarity": round(s, 4), "weight": round(w, 4)} for i, s, w in answer.neighbours[:SHOWN]
+        ],
         "cost": {k: round(v / answer.base_flops, 4) for k, v in flops.items()},
         "flops": {k: round(v) for k, v in flops.items()},
         "seconds": round(answer.seconds, 4),

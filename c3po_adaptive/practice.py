@@ -73,6 +73,16 @@ class ReferencePractice:
     def _identity(self, learner: Any) -> list[Any]:
         """What decides what is learned."""
         r = self.remixer
-        ways = (r.format, r.scope, r.transfer, r.target, r.model.head_for(r.head), r.max_similarity, r.seed)
+        ways = (
+            r.format,
+            r.scope,
+            r.transfer,
+            r.target,
+            r.model.head_for(r.head),
+            r.learn_from,
+            r.labels,
+            r.max_similarity,
+            r.seed,
+        )
         source = self.references.card.get("source"), fingerprint(r.model), packages()
         return [learner, r.optimizer, r.kernel, r.retriever, ways, source]

@@ -76,6 +76,15 @@ class ReferenceSet:
             folder=None,
         )
 
+    def shuffled(self, seed: int) -> ReferenceSet:
+        """The same with right choices drawn at random: a control. Nothing of it is kept on disk."""
+        import random
+
+        drawn = tuple(
+            replace(q, answer=random.Random(f"{seed} {q.id}").randrange(len(q.choices))) for q in self.questions
+        )
+        return replace(self, questions=drawn, folder=None)
+
     @cached_property
     def pool(self) -> ReferenceSet:
         """Those answered right alone, with what is kept beside the set."""

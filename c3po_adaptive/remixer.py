@@ -29,7 +29,20 @@ from .routing.mixing import mass
 from .routing.states import State
 from .selectors.base import LayerSelector
 from .tasks.formats import Format, description
-from .types import Answer, Head, Mix, Neighbours, Pathway, Question, Scope, Selection, Target, Transfer
+from .types import (
+    Answer,
+    Head,
+    Labels,
+    LearnFrom,
+    Mix,
+    Neighbours,
+    Pathway,
+    Question,
+    Scope,
+    Selection,
+    Target,
+    Transfer,
+)
 from .warm import WarmStore, open_store
 
 if TYPE_CHECKING:
@@ -48,6 +61,7 @@ class Remixer:
         optimizer, kernel, retriever, selector: the strategies. embedder: of retrieval.
         format: how questions are put. scope: where ω acts. transfer: how it enters a neighbour. target: the
             neighbours' loss. head: what a neighbour's likelihood is divided by.
+        learn_from: which references may be neighbours. labels: theirs, or the control.
         mix: what the answer mixes. Optimisation always mixes the selected experts, so that each has a gradient.
         max_similarity: references nearer to the question than this are not used (the paper's contamination filter).
         batch_size: questions that are re-mixed together; half as many after running out of memory.
@@ -67,6 +81,8 @@ class Remixer:
     target: Target = "choices"
     head: Head = "tangent"
     mix: Mix = "core"
+    learn_from: LearnFrom = "successful"
+    labels: Labels = "own"
     max_similarity: float = 0.95
     batch_size: int = 32
     seed: int = 0
@@ -84,7 +100,8 @@ class Remixer:
                 f"Expected a reference set for {self.optimizer.name} with {self.selector.name}, got none; pass refset=…"
             )
         self.references.check(self.model, self.format, self.embedder)
-        self.pool = self.references.pool
+        self.references = self.references if self.labels == "own" else self.references.shuffled(self.seed)
+        self.pool = self.references.pool if self.learn_from == "successful" else self.references
         if self.references.folder is not None:
             folder = self.references.folder / "warm"
             self._warm = open_store(self.references, self.model, folder, self.format, self.warm_bytes)

@@ -31,6 +31,12 @@ Head = Literal["tangent", "full"]
 computed anew over the whole vocabulary in each step. A head that cannot be run for some entries alone (quantised,
 offloaded) is always run in full."""
 
+LearnFrom = Literal["successful", "all"]
+"""Which references may be neighbours: those that the model answers right (the paper), or also those it gets wrong."""
+
+Labels = Literal["own", "shuffled"]
+"""What neighbours teach: their right choices, or (a control) choices drawn at random."""
+
 Mix = Literal["core", "top-k"]
 """What an answer mixes: every expert that has weight, or as many as the model itself uses."""
 
