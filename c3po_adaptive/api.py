@@ -17,9 +17,9 @@ from .progress import bar
 from .reference import ReferenceSet, build_reference_set, fingerprint, format_key, packages
 from .registry import Registry, default_registry
 from .remixer import Remixed, Remixer
-from .tasks.formats import Format, as_format
+from .tasks.formats import Format, as_format, description
 from .tasks.loaders import load_questions
-from .types import Answer, Head, LearnFrom, Mix, Pathway, Prompt, Question, Scope, Target, Transfer
+from .types import Answer, Head, Labels, LearnFrom, Mix, Pathway, Prompt, Question, Scope, Target, Transfer
 
 if TYPE_CHECKING:
     from .kernels.base import Kernel
@@ -40,7 +40,7 @@ class Optimizer:
         optimizer, kernel, retriever, selector: names that ``c3po plugins list`` shows, or ``{"name": …, parameters}``.
         format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
-        scope, transfer, target, head, mix, learn_from, max_similarity, seed: see ``Remixer``.
+        scope, transfer, target, head, mix, learn_from, labels, max_similarity, seed: see ``Remixer``.
 
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
@@ -63,6 +63,7 @@ class Optimizer:
         head: Head = "tangent",
         mix: Mix = "core",
         learn_from: LearnFrom = "successful",
+        labels: Labels = "own",
         max_similarity: float = 0.95,
         seed: int = 0,
         embedder: Embedder | None = None,
@@ -89,6 +90,7 @@ class Optimizer:
             head=head,
             mix=mix,
             learn_from=learn_from,
+            labels=labels,
             max_similarity=max_similarity,
             seed=seed,
         )
@@ -99,9 +101,19 @@ class Optimizer:
         pathway = self._remix(texts).pathway
         return pathway[0] if isinstance(text, str) else pathway
 
-    def explain(self, text: str) -> Explanation:
-        """Neighbours, selected layers and what changed in them, for one text as ``optimize`` takes it."""
-        return explain(text, self._remix([text]), self.remixer.pool)
+    def explain(self, text: str, choices: Sequence[str] = ()) -> Explanation:
+        """How one text is re-mixed, and what that does: ``print`` it, or ``save`` it as a page.
+
+        Args:
+            choices: then the text is asked as a question with these; without, it is taken as ``optimize`` takes it,
+                and the likeliest next tokens stand in their place.
+        """
+        if not choices:
+            return explain(text, self._remix([text]), self.model, self.remixer.pool)
+        question = Question("question", text, tuple(choices))
+        states = self.model.prefill([self.model.encode(question, self.remixer.format)])
+        run = self.remixer.remix(states, [description(question)])
+        return explain(text, run, self.model, self.remixer.pool, question.choices)
 
     def _remix(self, texts: Sequence[str]) -> Remixed:
         return self.remixer.remix(self.model.prefill([self._prompt(t) for t in texts]), texts)

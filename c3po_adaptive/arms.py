@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from .errors import UnknownNameError
+from .registry import ROLES, Registry
 from .types import Head, Labels, LearnFrom, Mix, Scope, Target, Transfer
 
 Spec = str | dict[str, Any]
@@ -36,6 +37,15 @@ class Arm(BaseModel):
         """Parameters alone belong to the default strategy: ``optimizer: {steps: 5}``."""
         default = cls.model_fields[str(info.field_name)].default
         return {"name": default, **value} if isinstance(value, dict) else value
+
+    def ways(self) -> dict[str, Any]:
+        """How pathways act and what is learned from, as a ``Remixer`` takes it: all but the strategies."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in ROLES}
+
+
+def strategies_of(arm: Arm, registry: Registry) -> dict[str, Any]:
+    """An arm's strategies by role."""
+    return {role: registry.create(role, getattr(arm, role)) for role in ROLES}
 
 
 DEMO_ARMS: Mapping[str, Arm] = {

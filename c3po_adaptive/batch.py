@@ -153,6 +153,7 @@ class Batch:
             asked = [self.pool.questions[row] for row in rows.tolist()]
             prompts, answers = [self._prompt(q) for q in asked], [q.answer for q in asked]
             states = self.model.prefill if self.warm is None else self.warm.states
+            settings["folder"] = self.pool.folder
             found[near] = computed(self.model, prompts, answers, states, **settings)[place]
         return found
 
@@ -164,7 +165,7 @@ class Batch:
     def ledgers(self, embedded: Sequence[float]) -> list[Ledger]:
         """Of each sample, up to the answer; ``embedded``: FLOPs of embedding it."""
         count = len(self.states)
-        spent = {phase: _totals([x.spent for x in opened], count) for phase, opened in self._opened.items()}
+        spent = {phase: self.spent(phase) for phase in self._opened}
         spent["references"] = [a + b for a, b in zip(self._prefilled, self._prepared, strict=True)]
         spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
         spent.setdefault("retrieval", [Entry()] * count)
@@ -175,6 +176,10 @@ class Batch:
             )
             for b, state in enumerate(self.states)
         ]
+
+    def spent(self, phase: str) -> list[Entry]:
+        """What the losses of a phase took so far, of each sample."""
+        return _totals([losses.spent for losses in self._opened[phase]], len(self.states))
 
     @property
     def _prefilled(self) -> list[Entry]:

@@ -173,11 +173,14 @@ def evaluate(
 
 @study.command("run")
 def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None) -> None:
-    """Run a study's configuration: arms on questions, or (``kind: speed``) cases against the clock."""
-    if _kind(config) == "speed":
-        _run_speed(config, out, set or [], plugin)
-    else:
-        evaluate(config, out, set, plugin)
+    """Run a study's configuration: arms on questions, or of another ``kind``: speed, faithfulness."""
+    match _kind(config):
+        case "speed":
+            _run_speed(config, out, set or [], plugin)
+        case "faithfulness":
+            _run_faithfulness(config, out, set or [], plugin)
+        case _:
+            evaluate(config, out, set, plugin)
 
 
 def _kind(config: Path) -> str | None:
@@ -221,12 +224,48 @@ def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] 
         typer.echo(f"\nReport: {out / 'report.html'}")
 
 
+def _run_faithfulness(config: Path, out: Path, settings: list[str], plugin: list[Path] | None) -> None:
+    with _clear_errors():
+        from rich.table import Table
+
+        from .config import load_faithfulness_config
+        from .faithfulness import TRUTHS, run_faithfulness
+        from .progress import bar
+
+        parsed = load_faithfulness_config(config, settings)
+        summary = run_faithfulness(parsed, out, registry=_registry(plugin), progress=bar)
+        table = Table("data set", "score", *TRUTHS, "cost")
+        for row in summary["rows"]:
+            found = [f"{row[t]['mean']:+.2f} [{row[t]['ci_low']:+.2f}, {row[t]['ci_high']:+.2f}]" for t in TRUTHS]
+            table.add_row(row["dataset"], row["score"], *found, f"{row['cost']:.2f}")
+        _print(table)
+        typer.echo(f"\nReport: {out / 'report.html'}")
+
+
+def _plan_faithfulness(config: Path, settings: list[str]) -> None:
+    with _clear_errors():
+        from .config import load_faithfulness_config
+        from .evaluate import questions_of, references_of
+
+        parsed = load_faithfulness_config(config, settings)
+        for dataset in parsed.datasets:
+            asked, labelled = questions_of(dataset), references_of(dataset)
+            typer.echo(f"{dataset.name}: {len(asked)} questions, {len(labelled)} references")
+        typer.echo(f"re-mixed by {parsed.arm.model_dump(exclude_defaults=True) or 'defaults'}")
+        for name, spec in parsed.scores.items():
+            typer.echo(f"  {name}: {spec}")
+
+
 @study.command("plan")
 def study_plan(config: Path, set: Settings = None) -> None:
     """Show what a study would run, without running it."""
-    if _kind(config) == "speed":
-        _plan_speed(config, set or [])
-        return
+    match _kind(config):
+        case "speed":
+            _plan_speed(config, set or [])
+            return
+        case "faithfulness":
+            _plan_faithfulness(config, set or [])
+            return
     with _clear_errors():
         from .config import load_config
         from .evaluate import texts_of
@@ -236,6 +275,48 @@ def study_plan(config: Path, set: Settings = None) -> None:
             typer.echo(f"{dataset}: {len(asked)} questions, {len(labelled)} references")
             for name, one in parsed.arms.items():
                 typer.echo(f"  {name}: {one.model_dump(exclude_defaults=True) or 'defaults'}")
+
+
+@app.command()
+def explain(
+    text: Annotated[str, typer.Argument(help="A question, or any text.")],
+    choice: Annotated[list[str] | None, typer.Option("--choice", help="An option; repeatable.")] = None,
+    refset: Annotated[
+        Path | None, typer.Option(help="Labelled questions (JSONL), or a built set; the demo's references.")
+    ] = None,
+    arm: Annotated[str, typer.Option(help="One of the demo's arms.")] = "ngd-attribution",
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    format: Format = "cloze",
+    plugin: Plugins = None,
+) -> None:
+    """How one question is re-mixed: neighbours, layers, pathway and options, before and after."""
+    with _clear_errors():
+        from .api import Optimizer, reference_set_of
+        from .arms import arms_by_name
+        from .config import parse_arm
+        from .embedding import default_embedder
+        from .loading import load_moe_model
+        from .tasks import demo_questions
+        from .tasks.formats import as_format
+
+        registry = _registry(plugin)
+        chosen = parse_arm(arms_by_name([arm], registry.names("optimizer"))[arm], set or [])
+        loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
+        references: Any = refset
+        if refset is None:
+            references = reference_set_of(demo_questions("references"), loaded, default_embedder(), as_format(format))
+        asked = as_format(format) if choice else None
+        found = Optimizer(loaded, references, registry=registry, format=asked, **dict(chosen)).explain(
+            text, choice or ()
+        )
+        typer.echo(str(found))
+        if html is not None:
+            typer.echo(f"\nPage: {found.save(html)}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .arms import DEMO_ARMS, Arm, Spec
 from .errors import SettingError
 from .tasks.formats import as_format
+
+Study = TypeVar("Study", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -202,6 +204,35 @@ class SpeedConfig(BaseModel):
         return found
 
 
+class FaithfulnessConfig(BaseModel):
+    """Which layers matter to validation questions, and which scores find them.
+
+    Attributes:
+        model, datasets, format, max_similarity, batch_size, seed: as in a run.
+        arm: how questions are re-mixed; its selector is not used.
+        experts: core experts of each layer. scores: selectors that score layers, by name.
+        n: how many layers are compared as chosen. points: numbers of layers of the insertion and deletion curves.
+        captum: how many questions of each data set go through Captum's own tests, and how many moves each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["faithfulness"]
+    model: str = "smollm2-moe"
+    datasets: tuple[Dataset, ...]
+    arm: Arm = Arm()
+    scores: dict[str, Spec]
+    format: Spec = "cloze"
+    max_similarity: float = Field(default=0.95, gt=0, le=1)
+    batch_size: int = Field(default=32, ge=1)
+    experts: int = Field(default=20, ge=1)
+    n: int = Field(default=5, ge=1)
+    points: tuple[int, ...] = (1, 3, 5, 8)
+    captum: int = Field(default=32, ge=0)
+    moves: int = Field(default=8, ge=1)
+    seed: int = 0
+
+
 def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file (or start from the demo's defaults) and apply ``key.key=value`` settings.
 
@@ -235,16 +266,23 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def load_speed_config(path: Path | str, settings: Sequence[str] = ()) -> SpeedConfig:
     """Read the YAML of a speed study and apply ``key.key=value`` settings; errors as for ``load_config``."""
+    return _load(SpeedConfig, "a speed study", path, settings)
+
+
+def load_faithfulness_config(path: Path | str, settings: Sequence[str] = ()) -> FaithfulnessConfig:
+    """Read the YAML of a study of faithfulness; likewise."""
+    return _load(FaithfulnessConfig, "a study of faithfulness", path, settings)
+
+
+def _load(kind: type[Study], what: str, path: Path | str, settings: Sequence[str]) -> Study:
     raw = read_yaml(path)
     for setting in settings:
         _apply(raw, setting)
     try:
-        return SpeedConfig.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingError(
-            f"Expected a speed study (kind, cases, curves, searches, models, repeats), got {found}."
-        ) from error
+        raise SettingError(f"Expected {what} (keys {', '.join(kind.model_fields)}), got {found}.") from error
 
 
 def parse_config(raw: dict[str, Any]) -> RunConfig:
@@ -255,6 +293,22 @@ def parse_config(raw: dict[str, Any]) -> RunConfig:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         known = ", ".join(RunConfig.model_fields)
         raise SettingError(f"Expected a run configuration (keys {known}), got {found}.") from error
+
+
+def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
+    """An arm with ``key.key=value`` settings on top.
+
+    Raises:
+        SettingError: an unknown key, or a value of the wrong kind; the key is named.
+    """
+    raw = arm.model_dump(mode="json")
+    for setting in settings:
+        _apply(raw, setting)
+    try:
+        return Arm.model_validate(raw)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingError(f"Expected settings of an arm (keys {', '.join(Arm.model_fields)}), got {found}.") from error
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:

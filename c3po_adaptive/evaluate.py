@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .api import reference_set_of
-from .arms import Arm
+from .arms import Arm, strategies_of
 from .config import Dataset, RunConfig
 from .embedding import Embedder, default_embedder
 from .errors import DataError, SettingError
@@ -55,13 +55,13 @@ def evaluate(
     """
     known = registry or default_registry()
     for arm in config.arms.values():  # found out now, rather than after the first arm was run
-        _strategies(arm, known)
+        strategies_of(arm, known)
     _baseline(config)
     if config.standard is not None and config.standard not in config.arms:
         raise SettingError(
             f"Expected standard to be one of the arms {', '.join(config.arms)}, got {config.standard!r}."
         )
-    data = [(d, _test(d), _references(d)) for d in config.datasets]
+    data = [(d, questions_of(d), references_of(d)) for d in config.datasets]
     model = model or load_moe_model(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
@@ -114,7 +114,7 @@ def redraw(out: Path | str, texts: Mapping[str, tuple[Sequence[Question], Sequen
 
 def texts_of(config: RunConfig) -> dict[str, tuple[list[Question], list[Question]]]:
     """Test and reference questions of a configuration, read again from where they are."""
-    return {d.name: (_test(d), _references(d)) for d in config.datasets}
+    return {d.name: (questions_of(d), references_of(d)) for d in config.datasets}
 
 
 def _inputs(
@@ -130,7 +130,8 @@ def _inputs(
     }
 
 
-def _test(dataset: Dataset) -> list[Question]:
+def questions_of(dataset: Dataset) -> list[Question]:
+    """Those that are asked."""
     questions = read_questions(dataset.questions, split=dataset.split, limit=dataset.limit)
     splits = sorted({q.split for q in questions})
     if len(splits) > 1:
@@ -138,7 +139,8 @@ def _test(dataset: Dataset) -> list[Question]:
     return questions
 
 
-def _references(dataset: Dataset) -> list[Question]:
+def references_of(dataset: Dataset) -> list[Question]:
+    """Those that stand beside them."""
     split, limit = dataset.references_split, dataset.references_limit
     placed = [(s, q) for s in dataset.references for q in read_questions(s, split=split, limit=limit)]
     # By its id a question finds itself among the references, to leave itself out.
@@ -159,11 +161,6 @@ def _baseline(config: RunConfig) -> str:
         f"Expected an arm that leaves the model alone, as gains are measured against it, got {', '.join(config.arms)}; "
         "add base: {optimizer: none}."
     )
-
-
-def _strategies(arm: Arm, registry: Registry) -> dict[str, Any]:
-    roles = ("optimizer", "kernel", "retriever", "selector")
-    return {role: registry.create(role, getattr(arm, role)) for role in roles}
 
 
 @dataclass(eq=False)
@@ -198,21 +195,15 @@ class _Run:
 
     def _remixer(self, arm: Arm) -> tuple[Remixer, dict[str, Any]]:
         """The arm's remixer, and the parameters that identify it."""
-        strategies = _strategies(arm, self.registry)
+        strategies = strategies_of(arm, self.registry)
         wanted = any(strategies[role].needs_neighbours for role in ("optimizer", "selector"))
         remixer = Remixer(
             self.model,
             self.references if wanted else None,
             **strategies,
+            **arm.ways(),
             embedder=self.embedder,
             format=as_format(self.config.format),
-            scope=arm.scope,
-            transfer=arm.transfer,
-            target=arm.target,
-            head=arm.head,
-            mix=arm.mix,
-            learn_from=arm.learn_from,
-            labels=arm.labels,
             max_similarity=self.config.max_similarity,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
@@ -220,15 +211,7 @@ class _Run:
         setting: dict[str, Any] = {
             role: self.registry.describe(strategies[role]) for role in strategies if role in _used(remixer)
         }
-        return remixer, setting | {
-            "scope": arm.scope,
-            "transfer": arm.transfer,
-            "target": arm.target,
-            "head": self.model.head_for(arm.head),
-            "mix": arm.mix,
-            "learn_from": arm.learn_from,
-            "labels": arm.labels,
-        }
+        return remixer, setting | arm.ways() | {"head": self.model.head_for(arm.head)}
 
     @cached_property
     def references(self) -> ReferenceSet | None:

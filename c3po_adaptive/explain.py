@@ -1,68 +1,166 @@
-"""What re-mixing did to one text, for a person to read."""
+"""What re-mixing did to one text, for a person to read: in the terminal, or as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from .types import Pathway, Question
 
 if TYPE_CHECKING:
+    from .models import RoutedModel
     from .reference import ReferenceSet
     from .remixer import Remixed
+
+SHOWN = 5  # next tokens, where there are no choices
+MOVED = 3  # experts a layer, in the terminal
+NEAREST = 8  # neighbours, in the terminal
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One text's re-mixing; ``print`` it.
+    """One text's re-mixing; ``print`` it, or ``save`` it as a page.
 
     Attributes:
         text: what was re-mixed.
         pathway: ω ``[L, E]`` with ω0 beside it.
-        layers: decoder layers that were selected.
+        layers: decoder layers that were selected. experts: in each, those that might be given weight.
         layer_scores: what a selector that scores layers gave each of them, by decoder layer.
-        neighbours: the references it learned from, with cosine similarity and kernel weight.
+        neighbours: the references it learned from, with cosine similarity and kernel weight; of many, those with most.
+        options: the choices, or the likeliest next tokens where there are none.
+        before, after: probabilities of the options along ω0 and ω. undone: those with one selected layer put back to
+            ω0, by decoder layer.
+        cost: of choosing and re-mixing, in base forwards.
     """
 
     text: str
     pathway: Pathway
     layers: tuple[int, ...]
+    experts: dict[int, tuple[int, ...]]
     layer_scores: dict[int, float]
     neighbours: tuple[tuple[Question, float, float], ...]
+    options: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    undone: dict[int, tuple[float, ...]]
+    cost: dict[str, float]
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
+    def html(self) -> str:
+        """The explanation as a page, self-contained."""
+        from .report.explanation import draw
+
+        return draw(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all."""
+        from .records import write_whole
+
+        write_whole(path, self.html())
+        return Path(path)
+
+    def change(self, layer: int) -> Tensor:
+        """``[E]`` Δω = ω − ω0 of a decoder layer."""
+        row = self.pathway.layers.index(layer)
+        return self.pathway.weights[row] - self.pathway.own[row]
+
+    def moved(self, layer: int, most: int) -> list[tuple[int, float, float]]:
+        """Experts whose weight changed most: number, weight before, weight after."""
+        row, change = self.pathway.layers.index(layer), self.change(layer)
+        order = change.abs().argsort(descending=True)[:most].tolist()
+        own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
+        return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
+
     def _lines(self) -> Iterator[str]:
         yield self.text
+        yield ""
         yield f"neighbours: {len(self.neighbours) or 'none'}"
-        for question, similarity, weight in self.neighbours:
+        for question, similarity, weight in self.neighbours[:NEAREST]:
             right = question.choices[question.answer] if question.answer is not None else "?"
             yield f"  {weight:.2f}  (similarity {similarity:.2f})  {question.question} → {right}"
+        if self.layer_scores:
+            yield "layers by score (* chosen):"
+            yield from _bars(
+                {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
+            )
         yield f"layers: {', '.join(map(str, self.layers)) or 'none, left alone'}"
-        for row, layer in enumerate(self.pathway.layers):
-            if layer in self.layers:
-                change = self.pathway.weights[row] - self.pathway.own[row]
-                most = change.abs().topk(min(3, len(change)))
-                moved = ", ".join(f"expert {e} {change[e]:+.3f}" for e in most.indices.tolist() if change[e] != 0)
-                score = f" (score {self.layer_scores[layer]:.3g})" if self.layer_scores else ""
-                yield f"  layer {layer}{score}: {moved or 'unchanged'}"
+        for layer in self.layers:
+            moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
+            yield f"  layer {layer}, {len(self.experts[layer])} experts: {moved or 'unchanged'}"
+            yield f"    undone: {_compared(self.options, self.after, self.undone[layer])}"
+        yield "options, before → after:"
+        for option, before, after in zip(self.options, self.before, self.after, strict=True):
+            yield f"  {100 * before:5.1f} % → {100 * after:5.1f} %  {option}"
+        yield "cost in base forwards: " + ", ".join(f"{phase} {value:.2f}" for phase, value in self.cost.items())
 
 
-def explain(text: str, run: Remixed, pool: ReferenceSet | None) -> Explanation:
+def explain(
+    text: str, run: Remixed, model: RoutedModel, pool: ReferenceSet | None, choices: tuple[str, ...] = ()
+) -> Explanation:
     """The explanation of the only sample of a batch."""
     pathway, selection, near = run.pathway[0], run.selection, run.neighbours
     scores = {} if selection.scores is None else dict(zip(pathway.layers, selection.scores[0].tolist(), strict=True))
-    found = [(k, row) for k, row in enumerate(near.index[0].tolist()) if row >= 0 and pool is not None]
+    chosen = [row for row, on in enumerate(selection.layers[0].tolist()) if on]
+    order = near.weight[0].argsort(descending=True, stable=True).tolist()
+    found = [(k, int(near.index[0, k])) for k in order if near.index[0, k] >= 0 and near.weight[0, k] > 0]
+    options, each = _probabilities(run, model, chosen, choices)
+    cost = {phase: flops / run.states[0].work.flops for phase, flops in vars(run.ledgers[0].cost).items()}
     return Explanation(
         text,
         pathway,
-        tuple(layer for layer, on in zip(pathway.layers, selection.layers[0].tolist(), strict=True) if on),
+        tuple(pathway.layers[row] for row in chosen),
+        {pathway.layers[row]: tuple(selection.mask[0, row].nonzero().squeeze(1).tolist()) for row in chosen},
         scores,
         tuple(
             (pool.questions[row], near.similarity[0, k].item(), near.weight[0, k].item())
             for k, row in found
             if pool is not None
         ),
+        options,
+        each[0],
+        each[1],
+        {pathway.layers[row]: each[2 + i] for i, row in enumerate(chosen)},
+        {phase: value for phase, value in cost.items() if value},
     )
+
+
+def _probabilities(
+    run: Remixed, model: RoutedModel, chosen: list[int], choices: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
+    """The options, and their probabilities along ω0, ω, and ω with one chosen layer after the other undone."""
+    new, own = run.pathway.weights[0], run.pathway.own[0]
+    ways = [own, new]
+    for row in chosen:
+        undone = new.clone()
+        undone[row] = own[row]
+        ways.append(undone)
+    p = run.pathway
+    many = Pathway(torch.stack(ways), own.expand(len(ways), *own.shape), p.layers, p.scope, p.top_k)
+    states = [run.states[0]] * len(ways)
+    if choices:
+        return choices, [tuple(s.softmax(-1).tolist()) for s in model.choice_scores(states, many)]
+    next_token = model.next_token(states, many).softmax(-1)
+    likely = next_token[:2].amax(0).topk(SHOWN).indices
+    words = tuple(repr(model.tokenizer.decode([token])) for token in likely.tolist())
+    return words, [tuple(row) for row in next_token[:, likely].tolist()]
+
+
+def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:
+    most = max(max(values.values()), 1e-12)
+    for name, value in values.items():
+        bar = "█" * round(width * max(value, 0) / most)
+        yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"
+
+
+def _compared(options: tuple[str, ...], before: tuple[float, ...], after: tuple[float, ...]) -> str:
+    """The option whose probability changes most."""
+    changes = [b - a for a, b in zip(before, after, strict=True)]
+    i = max(range(len(changes)), key=lambda k: abs(changes[k]))
+    return f"{options[i]} {100 * before[i]:.1f} % → {100 * after[i]:.1f} %"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from .kept import Store, key_of
 from .losses import right_answer_loss
 from .models import RoutedModel
 from .optimizers.descent import Descent
+from .reference import fingerprint, packages
 from .routing.mixing import core
 from .routing.scores import TailScores
 from .routing.states import State
@@ -19,7 +23,7 @@ from .types import Head, Prompt, Scope, Target
 BATCH = 16
 CORE = 20  # experts a layer that a reference's own descent may use: the paper's
 States = Callable[[Sequence[Prompt]], Sequence[State]]
-_KEPT: WeakKeyDictionary[RoutedModel, dict[Hashable, Tensor]] = WeakKeyDictionary()
+_STORES: WeakKeyDictionary[RoutedModel, dict[Hashable, Store]] = WeakKeyDictionary()
 
 
 def own_gradients(
@@ -30,13 +34,14 @@ def own_gradients(
     *,
     scope: Scope,
     target: Target,
+    folder: Path | None = None,
 ) -> Tensor:
     """``[N, L, E]`` gradient of each reference's loss at its own pathway, over every expert of every MoE layer.
 
-    What was computed for a model is kept as long as the model.
+    What was computed is kept as long as the model, and in a folder if there is one.
 
     Args:
-        states: from prompts to their prefilled states, called for those that are new.
+        states: from prompts to their prefilled states, called for those that are new. folder: of the reference set.
     """
 
     def computed(part: Sequence[State], right: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ def own_gradients(
             (gradient,) = torch.autograd.grad(right_answer_loss(tails(weights), right, target).sum(), weights)
         return gradient
 
-    return _once(model, prompts, answers, states, ("gradient", scope, target), computed)
+    return _once(model, prompts, answers, states, ("gradient", scope, target), computed, folder)
 
 
 def own_changes(
@@ -59,6 +64,7 @@ def own_changes(
     target: Target,
     descent: Descent,
     head: Head = "full",
+    folder: Path | None = None,
 ) -> Tensor:
     """``[N, L, E]`` change of each reference's pathway by descent of its own loss, in all layers' core experts.
 
@@ -76,7 +82,7 @@ def own_changes(
             reached = descent.descend_from(own, loss, core(ranking, min(CORE, model.sites[0].mixable)) | (own > 0))
         return reached - own
 
-    return _once(model, prompts, answers, states, (descent, scope, target, head), computed)
+    return _once(model, prompts, answers, states, (descent, scope, target, head), computed, folder)
 
 
 def _once(
@@ -86,16 +92,29 @@ def _once(
     states: States,
     kind: Hashable,
     computed: Callable[[Sequence[State], Tensor], Tensor],
+    folder: Path | None,
 ) -> Tensor:
     """What is computed of each reference, or known already."""
-    kept = _KEPT.setdefault(model, {})
-    keys = [(prompt, answer, kind) for prompt, answer in zip(prompts, answers, strict=True)]
-    new = list(dict.fromkeys(key for key in keys if key not in kept))
+    stores = _STORES.setdefault(model, {})
+    if (kind, folder) not in stores:
+        stores[kind, folder] = Store(_place(model, kind, folder))
+    store = stores[kind, folder]
+    asked = list(zip(prompts, answers, strict=True))
+    keys = [key_of(prompt, answer) for prompt, answer in asked]
+    new = list({key: pair for key, pair in zip(keys, asked, strict=True) if key not in store}.items())
     for i in range(0, len(new), BATCH):
         part = new[i : i + BATCH]
-        found = computed(states([p for p, *_ in part]), torch.tensor([a for _, a, _ in part]))
-        kept.update(zip(part, found, strict=True))
-    return torch.stack([kept[key] for key in keys])
+        found = computed(states([p for _, (p, _) in part]), torch.tensor([a for _, (_, a) in part]))
+        store.add([key for key, _ in part], found)
+    store.write()
+    return torch.stack([store[key] for key in keys])
+
+
+def _place(model: RoutedModel, kind: Hashable, folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
+    identity = repr((fingerprint(model), str(model.model.dtype), kind, sorted(packages().items())))
+    return folder / "own" / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def _tails(

@@ -145,11 +145,9 @@ class RoutedModel:
         pathway = self._routing(routing, len(states))
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
-            if pathway is not None and pathway.changed().any():
-                for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
-                    batch = collate([states[i]])
-                    with intercepted(self.sites, _rule(batch, pathway[[i]])):
-                        logits[i] = torch.cat([logits[i][:-1], self._tail(batch, pathway[[i]])[0]])
+        if pathway is not None:
+            for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
+                logits[i] = torch.cat([logits[i][:-1], self.next_token([states[i]], pathway[[i]])])
         width = max(map(len, logits))
         return CausalLMOutput(
             logits=torch.stack([torch.nn.functional.pad(x, (0, 0, width - len(x), 0)) for x in logits])
@@ -200,6 +198,16 @@ class RoutedModel:
             return [normalised(s, s.token_scores) for s in states]
         scores = self.tail_scores(states, pathway)(pathway.weights)
         return [row[: len(s.prompt.options)] for s, row in zip(states, scores, strict=True)]
+
+    @torch.no_grad()
+    def next_token(self, states: Sequence[State], pathway: Pathway) -> Tensor:
+        """Logits ``[B, V]`` after each state's prompt, along its pathway ``[B, L, E]``."""
+        found = []
+        for i, state in enumerate(states):
+            batch = collate([state])
+            with intercepted(self.sites, _rule(batch, pathway[[i]])):
+                found.append(self._tail(batch, pathway[[i]])[0, 0])
+        return torch.stack(found)
 
     def tail_scores(self, states: Sequence[State], pathway: Pathway) -> TailScores:
         """What scores each state's choices along its pathway, and counts what that takes."""
@@ -280,8 +288,9 @@ def _rule(batch: Batch, pathway: Pathway) -> PathwayRule:
 
 
 def _first(changed: Tensor) -> int:
-    """The first MoE layer that any sample changes, of ``[B, L]``."""
-    return int(changed.any(0).nonzero()[0])
+    """The first MoE layer that any sample changes, of ``[B, L]``; the last one if none does."""
+    rows = changed.any(0).nonzero()
+    return int(rows[0]) if len(rows) else changed.shape[1] - 1
 
 
 def _ropes(config: Any) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -47,7 +47,8 @@ class ReferencePractice:
         drawn = torch.randperm(size, generator=torch.Generator().manual_seed(self.remixer.seed))[:n].tolist()
         together = self.remixer.batch_size
         for i in bar("practice")(range(0, n, together)):
-            yield self.remixer.practice_problem([self.references.questions[row] for row in drawn[i : i + together]])
+            batch = self.remixer.labelled([self.references.questions[row] for row in drawn[i : i + together]])
+            yield cast("LabelledProblem", batch.problem(labelled=True))
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         from safetensors.torch import load_file, save_file

@@ -77,13 +77,13 @@ class ReferenceSet:
         )
 
     def shuffled(self, seed: int) -> ReferenceSet:
-        """The same with right choices drawn at random: a control. Nothing of it is kept on disk."""
+        """The same with right choices drawn at random: a control."""
         import random
 
         drawn = tuple(
             replace(q, answer=random.Random(f"{seed} {q.id}").randrange(len(q.choices))) for q in self.questions
         )
-        return replace(self, questions=drawn, folder=None)
+        return replace(self, questions=drawn)
 
     @cached_property
     def pool(self) -> ReferenceSet:

@@ -22,7 +22,7 @@ from .ledger import Ledger
 from .models import RoutedModel
 from .optimizers.base import PathwayOptimizer
 from .practice import ReferencePractice
-from .problem import LabelledProblem, Problem
+from .problem import Problem
 from .reference import ReferenceSet
 from .retrievers.base import Index, Retriever
 from .routing.mixing import mass
@@ -198,11 +198,10 @@ class Remixer:
         embedded = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
         return Remixed(states, pathway, selection, batch.neighbours, batch.ledgers(embedded))
 
-    def practice_problem(self, questions: Sequence[Question]) -> LabelledProblem:
-        """Labelled references as a problem to learn from, each without itself among its neighbours."""
+    def labelled(self, questions: Sequence[Question]) -> Batch:
+        """Questions with their labels, each without itself among its neighbours: to learn from, or to look into."""
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions], keep=False)
-        batch = self._batch(states, [description(q) for q in questions], questions, labelled=True)
-        return cast(LabelledProblem, batch.problem(labelled=True))
+        return self._batch(states, [description(q) for q in questions], questions, labelled=True)
 
     def _batch(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None, *, labelled: bool

@@ -7,7 +7,9 @@ from routing.naive import along, choice_scores, shared_model
 from routing.toys import questions
 from test_remixer import remixer
 
+from c3po_adaptive.errors import DataError
 from c3po_adaptive.gradients import own_changes, own_gradients
+from c3po_adaptive.kept import Store, key_of
 from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.optimizers.amortised import AmortisedNGD
 from c3po_adaptive.optimizers.oracle import Oracle
@@ -92,3 +94,46 @@ def test_goes_where_ngd_goes():
     )
     cosines = torch.stack([torch.cosine_similarity(a, b, dim=0) for a, b in zip(*moves, strict=True)])
     assert cosines.mean() > 0.3
+
+
+class TestKept:
+    def gradients(self, model, folder, n=3):
+        asked, run = questions(n), []
+
+        def states(new):
+            run.extend(new)
+            return model.prefill(new)
+
+        prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+        found = own_gradients(model, prompts, answers, states, scope="answer", target="choices", folder=folder)
+        return found, len(run)
+
+    def test_in_a_folder_for_the_next_process(self, tmp_path):
+        first, run = self.gradients(model_of("olmoe"), tmp_path)
+        assert run == 3
+        again, run = self.gradients(model_of("olmoe"), tmp_path, 4)
+        assert run == 1, "only the new one"
+        assert torch.equal(again[:3], first)
+        assert len(list(tmp_path.glob("own/*/*.safetensors"))) == 2
+
+    def test_not_for_another_model_or_label(self, tmp_path):
+        self.gradients(model_of("olmoe"), tmp_path)
+        assert self.gradients(model_of("qwen2_moe"), tmp_path)[1] == 3
+        store = Store(tmp_path)
+        prompt = model_of("olmoe").encode(questions(1)[0])
+        store.add([key_of(prompt, 0)], torch.ones(1, 2, 3))
+        assert key_of(prompt, 0) in store
+        assert key_of(prompt, 1) not in store
+
+    def test_a_broken_file_is_named(self, tmp_path):
+        self.gradients(model_of("olmoe"), tmp_path)
+        (file,) = tmp_path.glob("own/*/*.safetensors")
+        file.write_bytes(file.read_bytes()[:-5])
+        with pytest.raises(DataError, match=f"{file.name} is cut short or altered.*delete it"):
+            self.gradients(model_of("olmoe"), tmp_path)
+
+    def test_where_nothing_can_be_written(self, tmp_path):
+        (tmp_path / "own").write_text("in the way")
+        with pytest.warns(UserWarning, match="Could not keep .*computed again next time"):
+            found, _ = self.gradients(model_of("olmoe"), tmp_path)
+        assert found.shape[0] == 3

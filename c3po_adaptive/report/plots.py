@@ -193,6 +193,81 @@ def curve(name: str, rows: Sequence[Row]) -> str:
         return _svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
 
 
+def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
+    """Rank correlation of each score with each truth, one column of dots and intervals a truth."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure(figsize=(2 * WIDTH, 0.9 + LINE * len(rows)), layout="constrained")
+        every = figure.subplots(1, len(truths), sharey=True, squeeze=False)[0]
+        for axes, truth in zip(every, truths, strict=True):
+            axes.set_yticks(range(len(rows)), [row["score"] for row in rows])
+            axes.set_ylim(len(rows) - 0.4, -0.7)
+            axes.grid(True, axis="x")
+            axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
+            axes.set_title(truth, loc="left", size=9)
+            for y, row in enumerate(rows):
+                found = row[truth]
+                axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=COLOURS["method"], linewidth=2)
+                axes.plot(found["mean"], y, "o", color=COLOURS["method"], markersize=5)
+        return _svg(figure, "Rank correlation of each score of layers with what layers really do")
+
+
+def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
+    """Effect of each decoder layer by kind of question; dots where the interval excludes zero."""
+    with _style():
+        figure, (axes,) = _figure(0.8 + LINE * len(rows))
+        most = max((abs(x) for row in rows for x in row["effect"]), default=0) or 1
+        for y, row in enumerate(rows):
+            for x, (effect, (low, high)) in enumerate(zip(row["effect"], row["ci"], strict=True)):
+                colour = COLOURS["up"] if effect > 0 else COLOURS["down"]
+                axes.add_patch(_square(x, y, colour, abs(effect) / most))
+                if low > 0 or high < 0:
+                    axes.plot(x, y, ".", color=COLOURS["text"], markersize=3)
+        axes.set_xlim(-0.5, len(layers) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
+        names = [row["dataset"] if row["kind"] in ("", row["dataset"]) else row["kind"] for row in rows]
+        axes.set_yticks(range(len(rows)), [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)])
+        axes.set_xlabel(f"decoder layer; the darkest is {most:.3f} nats")
+        return _svg(figure, "What re-mixing each decoder layer alone does, by kind of question")
+
+
+def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
+    """What a selector gave each decoder layer; chosen ones in colour."""
+    with _style():
+        figure, (axes,) = _figure(1.9)
+        colours = [COLOURS["method"] if layer in chosen else COLOURS["base"] for layer in scores]
+        axes.bar(list(scores), list(scores.values()), color=colours, width=0.75)
+        axes.set_xticks(list(scores))
+        axes.set_xlabel("decoder layer (blue: chosen)")
+        axes.set_ylabel("score")
+        return _svg(figure, "Score of each decoder layer")
+
+
+def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
+    """Change of each expert's routing weight, a line a re-mixed layer."""
+    with _style():
+        figure, (axes,) = _figure(0.8 + LINE * len(changes))
+        most = max((abs(x) for row in changes.values() for x in row), default=0) or 1
+        for y, row in enumerate(changes.values()):
+            for expert, change in enumerate(row):
+                if change:
+                    colour = COLOURS["up"] if change > 0 else COLOURS["down"]
+                    axes.add_patch(_square(expert, y, colour, abs(change) / most))
+        axes.set_xlim(-0.5, len(next(iter(changes.values()))) - 0.5)
+        axes.set_ylim(len(changes) - 0.5, -0.5)
+        axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
+        axes.set_xlabel(f"expert; the darkest changed by {most:.3f}")
+        return _svg(figure, "Change of routing weights by layer and expert")
+
+
+def _square(x: float, y: float, colour: str, strength: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=colour, alpha=strength, linewidth=0)
+
+
 def standalone(svg: str) -> str:
     """A figure as a file of its own, which any page can show: with namespaces, and colours for light and dark."""
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

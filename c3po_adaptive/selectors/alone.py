@@ -1,4 +1,4 @@
-"""What re-mixing does in one layer alone: the exhaustive way to find where it helps."""
+"""What re-mixing does in some layers alone: the exhaustive way to find where it helps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ def benefit_alone(
     problem: Problem, optimizer: PathwayOptimizer, experts: int, loss: Callable[[Problem], Loss]
 ) -> Tensor:
     """``[B, L]`` by how much ``loss`` falls when the optimizer re-mixes that layer's core experts, and nothing else."""
-    able = core(problem.ranking, experts)
     with torch.no_grad():
         before = loss(problem)(problem.own)
     found = []
-    for row in range(len(problem.layers)):
-        alone = problem.within(Selection(able & (torch.arange(len(problem.layers)) == row)[:, None]))
-        weights = remixed(optimizer, alone)
+    for row in torch.eye(len(problem.layers), dtype=torch.bool):
+        inside, weights = remixed_in(row, problem, optimizer, experts)
         with torch.no_grad():
-            found.append(before - loss(alone)(weights))
+            found.append(before - loss(inside)(weights))
     return torch.stack(found, 1)
+
+
+def remixed_in(rows: Tensor, problem: Problem, optimizer: PathwayOptimizer, experts: int) -> tuple[Problem, Tensor]:
+    """The problem within the core experts of ``rows [L]`` (bool), and the optimizer's ω ``[B, L, E]`` there."""
+    inside = problem.within(Selection(core(problem.ranking, experts) & rows[:, None]))
+    return inside, remixed(optimizer, inside)
 
 
 def remixed(optimizer: PathwayOptimizer, problem: Problem) -> Tensor:

@@ -63,8 +63,8 @@ class Attribution(Scored):
         by_layer = METHODS[self.method].by_group and self.groups == "layer"
         return found.layers, None if by_layer else found.values.abs()
 
-    def attribute(self, problem: Problem) -> Attributed:
-        """Attribution of the target to each routing weight.
+    def attribute(self, problem: Problem, omega: Tensor | None = None) -> Attributed:
+        """Attribution of the target to each routing weight of ``omega [B, L, E]``; default ω0.
 
         Raises:
             SettingError: the method needs more tail passes than the budget.
@@ -80,4 +80,5 @@ class Attribution(Scored):
             draws=self.draws,
             seed=self.seed,
             budget=self.budget,
+            omega=omega,
         )

@@ -1,0 +1,205 @@
+"""A study of faithfulness: every score of layers beside what re-mixing each of them really does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..api import reference_set_of
+from ..arms import strategies_of
+from ..batch import Batch
+from ..config import Dataset, FaithfulnessConfig
+from ..embedding import default_embedder
+from ..errors import SettingError
+from ..evaluate import questions_of, references_of
+from ..loading import load_moe_model
+from ..models import RoutedModel
+from ..practice import ReferencePractice
+from ..problem import LabelledProblem
+from ..records import Records, claim, digest, read_records, write_whole
+from ..reference import ReferenceSet, fingerprint
+from ..registry import Registry, default_registry
+from ..remixer import Remixer
+from ..selectors.attribution import Attribution
+from ..selectors.scored import Scored
+from ..summary import versions
+from ..tasks.formats import as_format
+from ..types import Question
+from .curves import deletion, insertion
+from .metrics import infidelity, rank_correlation, sensitivity
+from .summary import summarise
+from .truth import Truth, truth
+
+Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
+TRUTH = "truth"
+"""The arm of records that hold what each layer really does."""
+
+
+def run_faithfulness(
+    config: FaithfulnessConfig,
+    out: Path | str,
+    *,
+    model: RoutedModel | None = None,
+    registry: Registry | None = None,
+    progress: Progress = lambda label: iter,
+) -> dict[str, Any]:
+    """Re-mix every layer of every question alone and left out, score layers, and write what comes out.
+
+    An interrupted study goes on where it stopped. ``out`` gets ``records.jsonl`` (a row for each question and score),
+    ``summary.json`` and ``report.html``.
+
+    Raises:
+        SettingError: a score that is no selector with scores. DataError: broken questions, or another run's folder.
+    """
+    from ..report.faithfulness import draw
+
+    known = registry or default_registry()
+    scores = {name: _scored(known, spec) for name, spec in config.scores.items()}
+    data = [(d, questions_of(d), references_of(d)) for d in config.datasets]
+    model = model or load_moe_model(config.model)
+    inputs: dict[str, Any] = {
+        "model": fingerprint(model),
+        "questions": digest([[q.id for q in asked] for _, asked, _ in data]),
+    }
+    inputs |= {"references": digest([[q.id for q in labelled] for *_, labelled in data]), "plugins": known.files}
+    claim(out, config.model_dump(mode="json") | {"inputs": inputs | {"versions": versions()}})
+    records = Records(out)
+    for dataset, asked, labelled in data:
+        _DataSet(config, dataset, labelled, model, known, scores, records).run(asked, progress(dataset.name))
+    summary = summarise(read_records(out), config, model.layers) | {"versions": versions(), "hashes": inputs}
+    write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_whole(Path(out) / "report.html", draw(summary))
+    return summary
+
+
+def _scored(registry: Registry, spec: Any) -> Scored:
+    selector = registry.create("selector", spec)
+    if not isinstance(selector, Scored):
+        raise SettingError(f"Expected selectors that score layers, got {selector.name!r}, which does not.")
+    return selector
+
+
+@dataclass(eq=False)
+class _DataSet:
+    config: FaithfulnessConfig
+    dataset: Dataset
+    labelled: Sequence[Question]
+    model: RoutedModel
+    registry: Registry
+    scores: Mapping[str, Scored]
+    records: Records
+
+    def run(self, asked: Sequence[Question], progress: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
+        done = {key[2] for key in self.records.done() if key[:2] == (TRUTH, self.dataset.name)}
+        size = self.config.batch_size
+        batches = [(i, asked[i : i + size]) for i in range(0, len(asked), size)]
+        for first, part in progress([b for b in batches if any(q.id not in done for q in b[1])]):
+            self._batch(part, captum=first < self.config.captum)
+
+    def _batch(self, asked: Sequence[Question], *, captum: bool) -> None:
+        batch = self.whole.labelled(asked)
+        problem = cast(LabelledProblem, batch.problem(labelled=True))
+        found = truth(problem, self.whole.optimizer, self.config.experts)
+        for name, selector in self.prepared.items():
+            rows = self._score(batch, selector, problem, found, asked, captum=captum)
+            self._write(name, asked, rows)
+        # last, as it says that the batch is done
+        self._write(
+            TRUTH, asked, {"effects": [{k: _plain(v[b]) for k, v in found.effects.items()} for b in _range(asked)]}
+        )
+
+    def _score(
+        self,
+        batch: Batch,
+        selector: Scored,
+        problem: LabelledProblem,
+        found: Truth,
+        asked: Sequence[Question],
+        *,
+        captum: bool,
+    ) -> dict[str, list[Any]]:
+        with batch.clock(repr(selector)):
+            values = selector.score(batch.problem(labelled=selector.needs_label))[0].detach()
+        spent = [entry.flops for entry in batch.spent(repr(selector))]
+        points = self.config.points
+        rows: dict[str, list[Any]] = {
+            "values": [_plain(v) for v in values],
+            "cost": [round(s / state.work.flops, 4) for s, state in zip(spent, batch.states, strict=True)],
+            "insertion": [_plain(v) for v in insertion(problem, found.everywhere, values, points)],
+            "deletion": [_plain(v) for v in deletion(problem, found.everywhere, values, points)],
+        }
+        if selector.needs_neighbours:
+            halves = [half.labelled(asked).problem(labelled=True) for half in self.halves]
+            known = [p if selector.needs_label else cast(LabelledProblem, p).unlabelled() for p in halves]
+            rows["other_neighbours"] = _same(*(selector.score(p)[0] for p in known))
+        if "seed" in {f.name for f in fields(selector)}:
+            again = replace(cast(Any, selector), seed=cast(Any, selector).seed + 1)
+            rows["other_seed"] = _same(values, again.score(problem.unlabelled())[0])
+        if captum and isinstance(selector, Attribution):
+            plain, moves = problem.unlabelled(), self.config.moves
+            rows["infidelity"] = _plain(infidelity(plain, selector, moves, self.config.seed))
+            rows["sensitivity"] = _plain(sensitivity(plain, selector, max(1, moves // 4), self.config.seed))
+        return rows
+
+    def _write(self, name: str, asked: Sequence[Question], rows: Mapping[str, Sequence[Any]]) -> None:
+        done = self.records.done()
+        for b, question in enumerate(asked):
+            row = {"arm": name, "dataset": self.dataset.name, "id": question.id, "seed": self.config.seed}
+            if (name, self.dataset.name, question.id, self.config.seed) not in done:
+                kind = {"kind": question.subject or question.task}
+                self.records.append(row | kind | {key: values[b] for key, values in rows.items()})
+
+    @cached_property
+    def prepared(self) -> dict[str, Scored]:
+        """What has to learn has learned from all references."""
+        return {name: selector.prepare(ReferencePractice(self.whole)) for name, selector in self.scores.items()}
+
+    @cached_property
+    def whole(self) -> Remixer:
+        """With all references."""
+        return self._remixer(self._references)
+
+    @cached_property
+    def halves(self) -> list[Remixer]:
+        """With either half of the references, so that no neighbour is in both."""
+        rows = torch.arange(len(self._references))
+        return [self._remixer(self._references.subset(rows[rows % 2 == i])) for i in (0, 1)]
+
+    @cached_property
+    def _references(self) -> ReferenceSet:
+        return reference_set_of(self.labelled, self.model, default_embedder(), as_format(self.config.format))
+
+    def _remixer(self, references: ReferenceSet) -> Remixer:
+        c = self.config
+        return Remixer(
+            self.model,
+            references,
+            **strategies_of(c.arm, self.registry) | {"selector": self.registry.create("selector", "fixed")},
+            **c.arm.ways(),
+            embedder=default_embedder(),
+            format=as_format(c.format),
+            max_similarity=c.max_similarity,
+            batch_size=c.batch_size,
+            seed=c.seed,
+        )
+
+
+def _same(one: Tensor, other: Tensor) -> list[float]:
+    return [
+        round(float(x), 4) for x in rank_correlation(one.detach().double().numpy(), other.detach().double().numpy())
+    ]
+
+
+def _plain(values: Tensor) -> list[float]:
+    return [float(f"{x:.5g}") for x in values.tolist()]
+
+
+def _range(asked: Sequence[Question]) -> range:
+    return range(len(asked))

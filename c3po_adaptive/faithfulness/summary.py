@@ -1,0 +1,117 @@
+"""From records of scores to how faithful each is, with intervals over questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..config import FaithfulnessConfig
+from ..errors import DataError
+from ..stats import bootstrap_interval
+from .curves import area
+from .metrics import overlap, rank_correlation
+from .truth import TRUTHS
+
+Row = Mapping[str, Any]
+Floats = NDArray[np.float64]
+
+
+def summarise(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequence[int]) -> dict[str, Any]:
+    """``rows``: a score on a data set (and on ``all``, the mean over them) beside each truth. ``layers``: each layer's
+    own effects by kind of question.
+
+    Raises:
+        DataError: a question without its truth: the study was interrupted.
+    """
+    names = [d.name for d in config.datasets]
+    tables = {name: _Table([r for r in records if r["dataset"] == name], config) for name in names}
+    groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
+    rows = [
+        {"dataset": group, "score": score} | _row(score, [tables[name] for name in members], config)
+        for group, members in groups.items()
+        for score in config.scores
+    ]
+    return {
+        "kind": "faithfulness",
+        "config": config.model_dump(mode="json"),
+        "decoder_layers": list(layers),
+        "rows": rows,
+        "layers": [row for name in names for row in tables[name].by_kind(config.seed)],
+    }
+
+
+class _Table:
+    """One data set's records, question by question in one order."""
+
+    def __init__(self, records: Sequence[Row], config: FaithfulnessConfig) -> None:
+        self.truth = [r for r in records if r["arm"] == "truth"]
+        by_score: dict[str, dict[str, Row]] = {name: {} for name in config.scores}
+        for record in records:
+            if record["arm"] in by_score:
+                by_score[record["arm"]][record["id"]] = record
+        ids = [r["id"] for r in self.truth]
+        missing = [name for name, rows in by_score.items() if not all(i in rows for i in ids)]
+        if missing or not ids:
+            raise DataError(
+                f"Expected every score of every question, got none of {missing or 'any'}; run it to the end."
+            )
+        self.scores = {name: [rows[i] for i in ids] for name, rows in by_score.items()}
+
+    def effects(self, name: str) -> Floats:
+        """``[N, L]``."""
+        return np.array([r["effects"][name] for r in self.truth])
+
+    def values(self, score: str, field: str = "values") -> Floats:
+        return np.array([r[field] for r in self.scores[score]], dtype=float)
+
+    def some(self, score: str, field: str) -> Floats:
+        """Of those questions that have it."""
+        return np.array([r[field] for r in self.scores[score] if r.get(field) is not None], dtype=float)
+
+    def by_kind(self, seed: int) -> list[dict[str, Any]]:
+        kinds = list(dict.fromkeys(r["kind"] for r in self.truth))
+        effects, found = self.effects("alone, own"), []
+        for kind in kinds:
+            of_kind = effects[[r["kind"] == kind for r in self.truth]]
+            intervals = [bootstrap_interval([column], seed=seed) for column in of_kind.T]
+            found.append(
+                {
+                    "dataset": self.truth[0]["dataset"],
+                    "kind": kind,
+                    "n": len(of_kind),
+                    "effect": [round(float(x), 5) for x in of_kind.mean(0)],
+                    "ci": [[round(a, 5), round(b, 5)] for a, b in intervals],
+                }
+            )
+        return found
+
+
+def _row(score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> dict[str, Any]:
+    seed, n = config.seed, config.n
+    layers = tables[0].effects(TRUTHS[0]).shape[1]
+    row: dict[str, Any] = {"n": sum(len(t.truth) for t in tables)}
+    for name in TRUTHS:
+        row[name] = _mean([rank_correlation(t.values(score), t.effects(name)) for t in tables], seed)
+    for field in ("insertion", "deletion"):
+        areas = [area(torch.from_numpy(t.values(score, field)), config.points, layers).numpy() for t in tables]
+        row[field] = _mean(areas, seed)
+    last = np.arange(layers, dtype=float)
+    row["last"] = _mean([overlap(t.values(score), np.tile(last, (len(t.truth), 1)), n) for t in tables], seed)
+    for name, truth in (("best, own", TRUTHS[0]), ("best, neighbours", TRUTHS[2])):
+        row[name] = _mean([overlap(t.values(score), t.effects(truth), n) for t in tables], seed)
+    row["chance"] = n / layers
+    row["cost"] = float(np.mean([t.values(score, "cost").mean() for t in tables]))
+    for field in ("other_neighbours", "other_seed", "infidelity", "sensitivity"):
+        some = [t.some(score, field) for t in tables]
+        row[field] = _mean(some, seed) if all(len(x) > 1 for x in some) else None
+    return row
+
+
+def _mean(strata: Sequence[Floats], seed: int) -> dict[str, float]:
+    """Over data sets, with its interval over questions."""
+    low, high = bootstrap_interval(list(strata), seed=seed)
+    return {"mean": float(np.mean([s.mean() for s in strata])), "ci_low": low, "ci_high": high}

@@ -1,0 +1,58 @@
+"""What every layer does for a question, by re-mixing with it alone and with all but it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..optimizers.base import PathwayOptimizer
+from ..problem import LabelledProblem
+from ..selectors.alone import remixed_in
+
+TRUTHS = ("alone, own", "without, own", "alone, neighbours", "without, neighbours")
+"""By how much a loss falls when a layer is re-mixed alone, or rises when it alone is left out of all; of the question's
+own right answer, or of its neighbours'."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Of B questions.
+
+    Attributes:
+        effects: ``[B, L]`` for each of ``TRUTHS``; positive where a layer helps.
+        everywhere: ``[B, L, E]`` ω with every layer re-mixed.
+    """
+
+    effects: dict[str, Tensor]
+    everywhere: Tensor
+
+
+def truth(problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int) -> Truth:
+    """Re-mix once with every layer, once with each alone, once without each: 2 L + 1 times."""
+    count = len(problem.layers)
+    each = torch.eye(count, dtype=torch.bool)
+    before = _losses(problem, problem.own)
+    inside, everywhere = remixed_in(torch.ones(count, dtype=torch.bool), problem, optimizer, experts)
+    together = _losses(cast(LabelledProblem, inside), everywhere)
+    alone = [_losses(*_remixed(row, problem, optimizer, experts)) for row in each]
+    without = [_losses(*_remixed(~row, problem, optimizer, experts)) for row in each]
+    effects = {}
+    for i, name in enumerate(("own", "neighbours")):
+        effects[f"alone, {name}"] = torch.stack([before[i] - after[i] for after in alone], 1)
+        effects[f"without, {name}"] = torch.stack([after[i] - together[i] for after in without], 1)
+    return Truth(effects, everywhere)
+
+
+def _remixed(
+    rows: Tensor, problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int
+) -> tuple[LabelledProblem, Tensor]:
+    inside, weights = remixed_in(rows, problem, optimizer, experts)
+    return cast(LabelledProblem, inside), weights
+
+
+@torch.no_grad()
+def _losses(problem: LabelledProblem, weights: Tensor) -> tuple[Tensor, Tensor]:
+    return problem.label_loss(weights), problem.loss(weights)

@@ -1,0 +1,214 @@
+"""Truth, curves and metrics against closed forms; the study on a tiny model, interrupted anywhere."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.config import load_faithfulness_config
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.faithfulness import TRUTHS, run_faithfulness
+from c3po_adaptive.faithfulness.curves import area, deletion, insertion
+from c3po_adaptive.faithfulness.metrics import infidelity, overlap, rank_correlation, sensitivity
+from c3po_adaptive.faithfulness.truth import truth
+from c3po_adaptive.loading import load_moe_model
+from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.records import Records, read_records
+from c3po_adaptive.selectors.attribution import Attribution
+from c3po_adaptive.testing import altered, toy_problem, write_tiny_checkpoint
+
+BENEFITS = torch.tensor([0.0, 3.0, 0.5, -2.0, 0.0, 1.0])
+
+
+def by_hand(problem):
+    """The label's loss falls by ``BENEFITS`` times as much as a layer moves, and layers do not know of each other."""
+
+    def label_loss(weights, running=None):
+        return 10 - ((weights - problem.own).abs().sum(-1) * BENEFITS).sum(-1)
+
+    return altered(problem, label_loss=label_loss)
+
+
+@pytest.fixture
+def problem():
+    return by_hand(toy_problem(selected=None, labelled=True))
+
+
+class TestTruth:
+    def test_of_layers_that_do_not_depend_on_each_other(self, problem):
+        """Alone and left out come to the same, and have the benefits' signs; the neighbours' loss always falls."""
+        found = truth(problem, NGD(steps=6, lr=0.05), 8)
+        torch.testing.assert_close(found.effects["alone, own"], found.effects["without, own"], atol=1e-5, rtol=0)
+        assert torch.equal(found.effects["alone, own"].sign(), BENEFITS.sign().expand(3, -1))
+        for name in ("alone, neighbours", "without, neighbours"):
+            assert (found.effects[name] > 0).all()
+        moved = (found.everywhere - problem.own).abs().sum(-1)
+        torch.testing.assert_close(found.effects["alone, own"], moved * BENEFITS, atol=1e-5, rtol=0)
+
+    def test_the_optimizer_does_not_see_the_label(self, problem):
+        def label_loss(weights, running=None):
+            assert not weights.requires_grad, "nobody may go down this loss"
+            return problem.label_loss(weights)
+
+        truth(altered(problem, label_loss=label_loss), NGD(steps=2), 8)
+
+
+class TestCurves:
+    def test_best_first_is_above_all_orders(self, problem):
+        everywhere = truth(problem, NGD(steps=6, lr=0.05), 8).everywhere
+        effect = (everywhere - problem.own).abs().sum(-1) * BENEFITS
+        points = (1, 2, 3)
+        got = insertion(problem, everywhere, effect, points)
+        ranked = effect.sort(-1, descending=True).values.cumsum(-1)
+        torch.testing.assert_close(got, ranked[:, :3], atol=1e-5, rtol=0)
+        left = deletion(problem, everywhere, effect, points)
+        torch.testing.assert_close(left, effect.sum(-1, keepdim=True) - ranked[:, :3], atol=1e-5, rtol=0)
+        for seed in range(5):
+            order = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed))
+            assert (insertion(problem, everywhere, order, points) <= got + 1e-6).all()
+            assert (deletion(problem, everywhere, order, points) >= left - 1e-6).all()
+
+    def test_area(self):
+        assert area(torch.tensor([[1.0, 1.0, 3.0]]), (1, 2, 4), 4).item() == pytest.approx(0.25 * 1 + 0.5 * 2)
+
+
+class TestMetrics:
+    def test_rank_correlation(self):
+        scores = np.array([[1.0, 2, 3], [3, 2, 1], [1, 1, 1], [1, 1, 2]])
+        got = rank_correlation(scores, np.array([[10.0, 20, 30]] * 4))
+        np.testing.assert_allclose(got, [1, -1, 0, np.sqrt(3) / 2])
+
+    def test_overlap(self):
+        got = overlap(np.array([[1.0, 2, 3, 4], [4, 3, 2, 1]]), np.array([[0.0, 0, 1, 2]] * 2), 2)
+        np.testing.assert_allclose(got, [1, 0])
+
+    @pytest.mark.parametrize("method", ["input-x-gradient", "saliency", "integrated-gradients"])
+    def test_infidelity_of_a_linear_function_is_zero(self, method):
+        problem = toy_problem(selected=None)
+        linear = altered(problem, loss=lambda w, running=None: (w * torch.arange(24.0)).sum((1, 2)))
+        selector = Attribution(method=method, baseline="zero", experts=4, steps=20)
+        assert infidelity(linear, selector, 5, 0).abs().max() < 1e-6
+        assert infidelity(problem, selector, 5, 0).min() > 1e-8, "the toy's own loss bends"
+
+    def test_sensitivity_of_a_linear_function(self):
+        """Its saliency is the same everywhere; the toy's own loss bends, and its gradient moves with Ω."""
+        problem = toy_problem(selected=None)
+        linear = altered(problem, loss=lambda w, running=None: (w * torch.arange(24.0)).sum((1, 2)))
+        selector = Attribution(method="saliency", experts=6)
+        assert sensitivity(linear, selector, 3, 0).tolist() == [0, 0, 0]
+        assert (sensitivity(problem, selector, 3, 0) > 1e-3).all()
+
+
+SCORES = {
+    "gradient": {"name": "gradient", "experts": 5},
+    "shapley": {"name": "attribution", "method": "shapley-sampling", "experts": 5, "draws": 2},
+    "amortised": {"name": "amortised", "experts": 5},
+    "learned": {"name": "learned", "experts": 5, "practice": 32},
+    "bound": {"name": "oracle-layers", "experts": 5, "optimizer": {"name": "ngd", "steps": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faithfulness")
+    write_tiny_checkpoint(folder / "model", "qwen2_moe")
+    for name, count in (("references", 40), ("asked", 6)):
+        rows = [
+            {"id": f"{name}-{i}", "task": ("sum", "difference")[i % 2], "question": f"How much is {i} and {len(name)}?",
+             "choices": [str(i + len(name) + k) for k in range(3)], "answer": i % 3}
+            for i in range(count)
+        ]  # fmt: skip
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        "kind": "faithfulness", "model": "model", "arm": {"optimizer": {"name": "ngd", "steps": 2}},
+        "datasets": [{"name": "sums", "questions": "asked.jsonl", "split": None, "references": ["references.jsonl"]}],
+        "scores": SCORES, "experts": 5, "n": 2, "points": [1, 2], "captum": 3, "moves": 4, "batch_size": 3,
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(json.dumps(settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ran(place):
+    result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "out"])
+    assert result.exit_code == 0, result.output
+    return place / "out", result.output
+
+
+class TestStudy:
+    def test_a_row_for_each_question_and_score(self, ran):
+        rows = read_records(ran[0])
+        assert {(r["arm"], r["id"]) for r in rows} == {(a, f"asked-{i}") for a in [*SCORES, "truth"] for i in range(6)}
+        shapley = [r for r in rows if r["arm"] == "shapley"]
+        assert all(len(r["values"]) == 3 for r in shapley)
+        assert [("infidelity" in r, "sensitivity" in r) for r in shapley] == [(True, True)] * 3 + [(False, False)] * 3
+        assert all(-1 <= r["other_seed"] <= 1 for r in shapley)
+        costs = {a: np.mean([r["cost"] for r in rows if r["arm"] == a]) for a in SCORES}
+        assert costs["amortised"] == costs["learned"] == 0 < costs["gradient"] < costs["shapley"] < costs["bound"]
+
+    def test_summary(self, ran):
+        summary = json.loads((ran[0] / "summary.json").read_text())
+        assert [r["score"] for r in summary["rows"]] == list(SCORES)
+        bound = summary["rows"][-1]
+        assert bound["alone, own"]["mean"] == pytest.approx(1, abs=0.02), "it is that truth"
+        assert bound["best, own"]["mean"] == pytest.approx(1, abs=0.1)
+        for row in summary["rows"]:
+            for name in TRUTHS:
+                assert -1 <= row[name]["ci_low"] <= row[name]["mean"] <= row[name]["ci_high"] <= 1
+        assert [r["kind"] for r in summary["layers"]] == ["sum", "difference"]
+        assert all(len(r["effect"]) == 3 for r in summary["layers"])
+
+    def test_report_and_words(self, ran):
+        page = (ran[0] / "report.html").read_text()
+        assert "Which layers matter" in page
+        assert all(name in page for name in SCORES)
+        assert page.count("<svg") == 2
+        assert "sums" in ran[1]
+
+    def test_interrupted_it_goes_on(self, ran, monkeypatch):
+        class Stop(Exception):
+            pass
+
+        count, append = [0], Records.append
+
+        def failing(self, row):
+            count[0] += 1
+            if count[0] == 14:
+                raise Stop
+            append(self, row)
+
+        config, model = load_faithfulness_config("config.yaml"), load_moe_model("model")
+        monkeypatch.setattr(Records, "append", failing)
+        with pytest.raises(Stop):
+            run_faithfulness(config, "again", model=model)
+        monkeypatch.setattr(Records, "append", append)
+        summary = run_faithfulness(config, "again", model=model)
+        whole = json.loads((ran[0] / "summary.json").read_text())
+        for one, other in zip(summary["rows"], whole["rows"], strict=True):
+            assert one["score"] == other["score"]
+            assert one["alone, own"]["mean"] == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
+
+    def test_plan(self, place):
+        result = CliRunner().invoke(app, ["study", "plan", "config.yaml"])
+        assert "sums: 6 questions, 40 references" in result.output
+        assert "shapley" in result.output
+
+    def test_scores_must_be_scores(self, place):
+        config = load_faithfulness_config("config.yaml", ["scores.fixed=fixed"])
+        with pytest.raises(SettingError, match="selectors that score layers, got 'fixed'"):
+            run_faithfulness(config, "no")
+        with pytest.raises(SettingError, match=r"a study of faithfulness .*scores"):
+            load_faithfulness_config("config.yaml", ["scores=1"])
+
+    def test_unfinished_records_are_not_summarised(self, ran):
+        from c3po_adaptive.faithfulness.summary import summarise
+
+        rows = [r for r in read_records(ran[0]) if (r["arm"], r["id"]) != ("shapley", "asked-3")]
+        with pytest.raises(DataError, match=r"got none of .'shapley'.*run it to the end"):
+            summarise(rows, load_faithfulness_config("config.yaml"), (0, 1, 2))
