@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import C3POError, DataError, SettingError
+from .progress import Paused, bar, limited
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +34,8 @@ app.add_typer(study, name="study")
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 
+PAUSED = 3  # exit status of a study that has more to do
+
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
 Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -41,6 +44,7 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a H
 Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
+Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it goes on.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
 
 
@@ -55,6 +59,9 @@ def _clear_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
+    except Paused as pause:
+        typer.echo("the minutes are over; the same command goes on from here", err=True)
+        raise typer.Exit(PAUSED) from pause
 
 
 def _registry(files: list[Path] | None) -> Registry:
@@ -66,16 +73,19 @@ def _registry(files: list[Path] | None) -> Registry:
     return registry
 
 
-def _run(config: RunConfig, out: Path, registry: Registry) -> None:
+def _run(config: RunConfig, out: Path, registry: Registry, minutes: float | None = None) -> None:
     from .evaluate import evaluate
-    from .progress import bar
     from .summary import sentences
 
-    summary = evaluate(config, out, registry=registry, progress=bar)
+    summary = evaluate(config, out, registry=registry, progress=_progress(minutes))
     _print_rows(summary)
     typer.echo(f"\nReport: {out / 'report.html'}\n")
     for sentence in sentences(summary):
         typer.echo(sentence)
+
+
+def _progress(minutes: float | None) -> Any:
+    return bar if minutes is None else limited(bar, minutes)
 
 
 def _print(table: Table) -> None:
@@ -163,24 +173,25 @@ def evaluate(
     out: Out,
     set: Settings = None,
     plugin: Plugins = None,
+    minutes: Minutes = None,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
     with _clear_errors():
         from .config import load_config
 
-        _run(load_config(config, set or []), out, _registry(plugin))
+        _run(load_config(config, set or []), out, _registry(plugin), minutes)
 
 
 @study.command("run")
-def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None) -> None:
+def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None, minutes: Minutes = None) -> None:
     """Run a study's configuration: arms on questions, or of another ``kind``: speed, faithfulness."""
     match _kind(config):
         case "speed":
-            _run_speed(config, out, set or [], plugin)
+            _run_speed(config, out, set or [], plugin, minutes)
         case "faithfulness":
-            _run_faithfulness(config, out, set or [], plugin)
+            _run_faithfulness(config, out, set or [], plugin, minutes)
         case _:
-            evaluate(config, out, set, plugin)
+            evaluate(config, out, set, plugin, minutes)
 
 
 def _kind(config: Path) -> str | None:
@@ -202,15 +213,16 @@ def _plan_speed(config: Path, settings: list[str]) -> None:
                 typer.echo(f"{name}: {search.model_dump(exclude_defaults=True) or 'defaults'}")
 
 
-def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] | None) -> None:
+def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] | None, minutes: float | None) -> None:
     with _clear_errors():
         from rich.table import Table
 
         from .config import load_speed_config
-        from .progress import bar
         from .speed import run_speed
 
-        summary = run_speed(load_speed_config(config, settings), out, registry=_registry(plugin), progress=bar)
+        summary = run_speed(
+            load_speed_config(config, settings), out, registry=_registry(plugin), progress=_progress(minutes)
+        )
         columns = ("case", "model", "ratio", "ratio_min", "ratio_max", "flops_ratio", "over_flops", "n")
         table = Table(*columns)
         for row in summary["rows"]:
@@ -224,16 +236,17 @@ def _run_speed(config: Path, out: Path, settings: list[str], plugin: list[Path] 
         typer.echo(f"\nReport: {out / 'report.html'}")
 
 
-def _run_faithfulness(config: Path, out: Path, settings: list[str], plugin: list[Path] | None) -> None:
+def _run_faithfulness(
+    config: Path, out: Path, settings: list[str], plugin: list[Path] | None, minutes: float | None
+) -> None:
     with _clear_errors():
         from rich.table import Table
 
         from .config import load_faithfulness_config
         from .faithfulness import TRUTHS, run_faithfulness
-        from .progress import bar
 
         parsed = load_faithfulness_config(config, settings)
-        summary = run_faithfulness(parsed, out, registry=_registry(plugin), progress=bar)
+        summary = run_faithfulness(parsed, out, registry=_registry(plugin), progress=_progress(minutes))
         table = Table("data set", "score", *TRUTHS, "cost")
         for row in summary["rows"]:
             found = [f"{row[t]['mean']:+.2f} [{row[t]['ci_low']:+.2f}, {row[t]['ci_high']:+.2f}]" for t in TRUTHS]
@@ -363,7 +376,6 @@ def refset_build(
     with _clear_errors():
         from .embedding import default_embedder
         from .loading import load_moe_model
-        from .progress import bar
         from .reference import build_reference_set
         from .tasks.formats import as_format
         from .tasks.loaders import load_questions
@@ -401,7 +413,6 @@ def refset_warm(
     with _clear_errors():
         from .footprint import as_dtype
         from .loading import DTYPES, load_moe_model
-        from .progress import bar
         from .reference import ReferenceSet
         from .tasks.formats import as_format
         from .warm import warm

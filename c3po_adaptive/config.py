@@ -52,7 +52,13 @@ DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_s
 
 
 class RunConfig(BaseModel):
-    """A run of several arms on the same questions; ``standard`` names the one that others are to come near to."""
+    """A run of several arms on the same questions.
+
+    Attributes:
+        standard: the arm that others are to come near to. headline: the one that the run is about.
+        compare: pairs of arms that are compared, beside those with the base and the control.
+        pathways: records hold what changed expert by expert; long runs do without.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,6 +74,19 @@ class RunConfig(BaseModel):
     batch_size: int = Field(default=32, ge=1)
     seed: int = 0
     standard: str | None = None
+    headline: str | None = None
+    compare: tuple[tuple[str, str], ...] = ()
+    pathways: bool = True
+
+    @model_validator(mode="after")
+    def _arms_are_there(self) -> RunConfig:
+        named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
+        if unknown := named - self.arms.keys():
+            raise ValueError(
+                f"expected standard, headline and compare to name arms among {', '.join(self.arms)}, got "
+                f"{', '.join(sorted(unknown))}"
+            )
+        return self
 
     @field_validator("format")
     @classmethod

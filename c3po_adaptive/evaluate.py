@@ -12,6 +12,7 @@ from typing import Any
 
 from .api import reference_set_of
 from .arms import Arm, strategies_of
+from .compact import COMPACT, write_compact
 from .config import Dataset, RunConfig
 from .embedding import Embedder, default_embedder
 from .errors import DataError, SettingError
@@ -57,10 +58,6 @@ def evaluate(
     for arm in config.arms.values():  # found out now, rather than after the first arm was run
         strategies_of(arm, known)
     _baseline(config)
-    if config.standard is not None and config.standard not in config.arms:
-        raise SettingError(
-            f"Expected standard to be one of the arms {', '.join(config.arms)}, got {config.standard!r}."
-        )
     data = [(d, questions_of(d), references_of(d)) for d in config.datasets]
     model = model or load_moe_model(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
@@ -96,9 +93,12 @@ def conclude(
         baseline=_baseline(config),
         control=control,
         standard=config.standard,
+        headline=config.headline,
+        compare=config.compare,
         inputs=inputs,
     )
     write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_compact(read_records(out), Path(out) / COMPACT)
     redraw(out, texts)
     return summary
 
@@ -188,10 +188,9 @@ class _Run:
         for batch in self.progress(f"{self.dataset}: {name}")(waiting):
             for question, answer in zip(batch, remixer.answer(batch), strict=True):
                 if question.id not in done:
-                    bound = remixer.needs_label
-                    self.records.append(
-                        _record(self.dataset, name, question, answer, setting, self.config.seed, needs_label=bound)
-                    )
+                    row = _record(self.dataset, name, question, answer, setting, self.config.seed)
+                    row["needs_label"] = remixer.needs_label
+                    self.records.append(row if self.config.pathways else row | {"pathway": {}})
 
     def _remixer(self, arm: Arm) -> tuple[Remixer, dict[str, Any]]:
         """The arm's remixer, and the parameters that identify it."""
@@ -236,8 +235,6 @@ def _record(
     answer: Answer,
     setting: dict[str, Any],
     seed: int,
-    *,
-    needs_label: bool,
 ) -> dict[str, Any]:
     """One row, every figure rounded to what it is good for."""
     flops = dataclasses.asdict(answer.cost) | {"total": answer.cost.total}
@@ -251,7 +248,6 @@ def _record(
         "arm": arm,
         "optimizer": setting["optimizer"]["name"],
         "selector": setting.get("selector", {}).get("name", ""),
-        "needs_label": needs_label,
         "setting": setting,
         "seed": seed,
         "answer": question.answer,
@@ -263,6 +259,7 @@ def _record(
         "base_scores": _rounded(answer.base_scores),
         "layers": list(answer.layers),
         "experts": {str(layer): list(ids) for layer, ids in answer.experts.items()},
+        "strength": None if answer.strength is None else round(answer.strength, 5),
         "layer_scores": dict(zip(map(str, pathway.layers), _rounded(answer.layer_scores), strict=False)),
         "pathway": {
             str(layer): {

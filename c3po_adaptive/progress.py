@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -20,3 +21,23 @@ def bar(label: str) -> Callable[[Iterable[T]], Iterable[T]]:
         yield from track(items, label, total=total, console=console, disable=not console.is_terminal, transient=True)
 
     return wrapped
+
+
+class Paused(Exception):
+    """The time that was given is over; what is done is kept."""
+
+
+def limited(progress: Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]], minutes: float) -> Any:
+    """The same, but after so many minutes it raises ``Paused`` in place of the next item."""
+    end = time.monotonic() + 60 * minutes
+
+    def labelled(label: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+        def wrap(items: Iterable[Any]) -> Iterator[Any]:
+            for item in progress(label)(items):
+                if time.monotonic() >= end:
+                    raise Paused
+                yield item
+
+        return wrap
+
+    return labelled

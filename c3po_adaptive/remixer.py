@@ -284,6 +284,7 @@ class Remixed:
                 if pool is not None
             ),
             layer_scores=() if self.selection.scores is None else tuple(self.selection.scores[b].tolist()),
+            strength=None if self.selection.strength is None else self.selection.strength[b].item(),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from . import stats
 from .agreement import agreement
+from .coverage import risk_by_coverage
 from .errors import DataError
 from .records import digest
 from .stats import Comparison, Record
@@ -29,6 +30,8 @@ def summarise(
     baseline: str = "base",
     control: str = "ngd-random-neighbours",
     standard: str | None = None,
+    headline: str | None = None,
+    compare: Sequence[tuple[str, str]] = (),
     inputs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The layout of ``summary.json``.
@@ -40,6 +43,8 @@ def summarise(
         baseline: the arm that gains are measured against; must be among the records.
         control: the arm with random neighbours; every other arm with neighbours is compared with it, if it was run.
         standard: the arm that others are to come near to; None: none.
+        headline: the arm that the run is about; its rows and comparisons say so.
+        compare: pairs of arms (a, b) that are compared as well.
         inputs: ``versions``, and hashes of model, questions, references and plugins, as the run began; kept beside the
             hashes of config and of records (without seconds). None: of a run that was not claimed with any.
 
@@ -59,13 +64,21 @@ def summarise(
         against = {arm: stats.compare(own, arms[baseline], seed=seed) for arm, own in arms.items()}
         rows += [_row(dataset, own, against[arm]) for arm, own in arms.items()]
         others = [c for arm, c in against.items() if arm != baseline]
-        others += [stats.compare(arms[arm], arms[control], seed=seed) for arm in _controlled(arms, control)]
+        pairs = dict.fromkeys([*((arm, control) for arm in _controlled(arms, control)), *compare])
+        wanted = [(a, b) for a, b in pairs if b != baseline]  # those with the base are there
+        others += [stats.compare(arms[a], arms[b], seed=seed) for a, b in wanted]
         comparisons += _with_holm(others)
+    for row in [*rows, *comparisons]:
+        row["headline"] = headline is not None and headline == row.get("arm", row.get("a"))
     near = [agreement(arms, standard, seed=seed) for n, arms in groups.items() if standard and n != "all"]
     return {
         "baseline": baseline,
         "control": control,
+        "compare": [list(pair) for pair in compare],
         "rows": rows,
+        "risk": [
+            row for n, arms in groups.items() for own in arms.values() for row in risk_by_coverage(n, own, seed=seed)
+        ],
         "agreement": [row for rows in near for row in rows],
         "comparisons": comparisons,
         "calibration": [
@@ -116,7 +129,17 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     roles = [role(row, summary) for row in rows]
     if "method" in roles and "control" not in roles:
         lines.append(f"The control {summary['control']} was not run: nothing can be said about the neighbours.")
-    return lines
+    return lines + [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
+
+
+def _asked_for(c: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+    return [c["a"], c["b"]] in [list(pair) for pair in summary.get("compare", ())]
+
+
+def _compared(c: Mapping[str, Any]) -> str:
+    claim = {1: "better", -1: "worse", 0: "no difference can be claimed"}[claimed(c)] + _caveat(c)
+    by = f"{c['difference']:+.1f} points {_interval(c)}"
+    return f"{c['a']} beside {c['b']}: {by} at {100 * c['cost_ratio']:.0f} % of its cost: {claim}."
 
 
 def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -141,10 +141,12 @@ class Selection:
     Attributes:
         mask: ``[B, L, E]`` bool; a layer is selected if any of its experts is.
         scores: ``[B, L]`` what the layers were chosen by, if anything.
+        strength: ``[B]`` what spoke for re-mixing the sample at all, if that was weighed.
     """
 
     mask: Tensor
     scores: Tensor | None = None
+    strength: Tensor | None = None
 
     @property
     def layers(self) -> Tensor:
@@ -166,6 +168,7 @@ class Answer:
     experts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     neighbours: tuple[tuple[str, float, float], ...] = ()
     layer_scores: tuple[float, ...] = ()
+    strength: float | None = None
 
     @property
     def cost(self) -> Cost:

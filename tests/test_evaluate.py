@@ -6,11 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.compact import read_compact
 from c3po_adaptive.config import parse_config
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.evaluate import evaluate
 from c3po_adaptive.loading import load_moe_model
-from c3po_adaptive.records import Records
+from c3po_adaptive.records import Records, read_records
+from c3po_adaptive.remixer import Remixer
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
@@ -246,7 +248,96 @@ def test_seed_moves_only_what_draws(place, whole, tmp_path):
         assert same == (arm not in ("random", "random-layers"))
 
 
-def test_the_standard_is_an_arm(tmp_path):
-    with pytest.raises(SettingError, match=r"Expected standard to be one of the arms base, .*, got .slow."):
-        evaluate(parse_config({"standard": "slow"}), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+class TestLongRuns:
+    def test_stop_after_some_minutes_and_go_on(self, place):
+        run = ["evaluate", "limited.yaml", "--out", "limited", "--set", "batch_size=3"]
+        (place / "limited.yaml").write_text(json.dumps(config().model_dump(mode="json", exclude={"batch_size"})))
+        first = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "0"])
+        assert first.exit_code == 3
+        assert "the same command goes on from here" in first.output
+        assert not (place / "limited" / "summary.json").exists()
+        again = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "10"])
+        assert again.exit_code == 0, again.output
+        assert (place / "limited" / "summary.json").is_file()
+
+    def test_pathways_may_be_left_out(self, place):
+        parsed = config(arms={name: ARMS[name] for name in ("base", "ngd")}).model_copy(update={"pathways": False})
+        evaluate(parsed, place / "thin")
+        rows = read_records(place / "thin")
+        assert all(row["pathway"] == {} for row in rows)
+        assert any(row["layers"] for row in rows)
+        again = {(r["arm"], r["id"]): r for r in read_compact(place / "thin" / "records.parquet")}
+        assert all(again[r["arm"], r["id"]]["choice"] == r["choice"] for r in rows)
+
+    def test_arms_that_are_named_must_be_there(self):
+        for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}):
+            with pytest.raises(SettingError, match=r"standard, headline and compare to name arms among base, .*got"):
+                parse_config({"model": "model", "arms": ARMS, **setting})
+
+
+class TestNoTestQuestionChooses:
+    """What a selector learns, and where it abstains, comes from references alone, each without itself as neighbour."""
+
+    def test_practice_is_on_references(self, place, monkeypatch):
+        seen, labelled = [], Remixer.labelled
+
+        def watched(self, questions):
+            batch = labelled(self, questions)
+            for b, question in enumerate(questions):
+                near = [self.pool.questions[row].id for row in batch.neighbours.index[b].tolist() if row >= 0]
+                assert near
+                assert question.id not in near
+            seen.extend(q.id for q in questions)
+            return batch
+
+        many = [
+            {"id": f"many-{i}", "task": "sum", "question": f"What is {i} less {i % 9}?",
+             "choices": [str(i - i % 9), str(i + 1)], "answer": i % 2}
+            for i in range(60)
+        ]  # fmt: skip
+        (place / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
+        learned = {"name": "learned", "n": 2, "experts": 5, "practice": 32}
+        two = {"name": "ngd", "steps": 2}
+        arms = {
+            "base": ARMS["base"],
+            "learned": {"optimizer": two, "selector": learned},
+            "abstain": {"optimizer": two, "selector": {"name": "abstain", "selector": learned, "practice": 50}},
+        }
+        parsed = config(arms=arms)
+        raw = parsed.model_dump()
+        raw["datasets"][0]["references"] = ["many.jsonl"]
+        monkeypatch.setattr(Remixer, "labelled", watched)
+        evaluate(parse_config(raw), place / "practised")
+        assert len(seen) == 32 + 50, "what was learned once is used again"
+        assert all(id_.startswith("many-") for id_ in seen)
+        rows = read_records(place / "practised")
+        assert all(row["strength"] is not None for row in rows if row["arm"] == "abstain")
+
+    def test_too_few_references(self, place):
+        arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": {"name": "abstain"}}}
+        with pytest.raises(
+            SettingError, match="Expected at least 256 references to practise on, got 14; give more, or"
+        ):
+            evaluate(config(arms=arms), place / "few")
+
+
+def test_shuffled_labels_are_other_labels(place):
+    arms = {"base": ARMS["base"], "ngd": ARMS["ngd"], "shuffled": ARMS["ngd"] | {"labels": "shuffled"}}
+    evaluate(config(arms=arms), place / "shuffled")
+    rows = read_records(place / "shuffled")
+    own, shuffled = ([r for r in rows if r["arm"] == arm] for arm in ("ngd", "shuffled"))
+    assert [r["neighbours"] for r in own] == [r["neighbours"] for r in shuffled], (
+        "the same neighbours teach other things"
+    )
+    assert any(a["scores"] != b["scores"] for a, b in zip(own, shuffled, strict=True))
+    assert {r["setting"]["labels"] for r in shuffled} == {"shuffled"}
+
+
+def test_references_that_were_answered_wrong(place):
+    arms = {
+        "base": ARMS["base"],
+        "all": ARMS["ngd"] | {"learn_from": "all", "retriever": {"name": "faiss-knn", "k": 14}},
+    }
+    evaluate(config(arms=arms), place / "wrong")
+    near = {n["id"] for r in read_records(place / "wrong") if r["arm"] == "all" for n in r["neighbours"]}
+    assert near == {f"references-{i}" for i in range(14)}

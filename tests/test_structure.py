@@ -41,7 +41,7 @@ ORDER = [
     ["api"],
     ["arms"],
     ["config", "stats"],
-    ["agreement"],
+    ["agreement", "compact", "coverage"],
     ["summary"],
     ["report"],
     ["evaluate"],

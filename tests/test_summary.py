@@ -4,12 +4,13 @@ import math
 
 import pytest
 
+from c3po_adaptive.coverage import risk_by_coverage
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.summary import claimed, sentences, summarise
 
 ROW = "dataset split arm optimizer selector needs_label setting n accuracy gain ci_low ci_high nll flips_up"
-ROW += " flips_down layers cost"
-COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm"
+ROW += " flips_down layers cost headline"
+COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"
 
 
@@ -213,3 +214,47 @@ def test_agreement_with_a_standard():
     assert summarise(records, config={}, seed=0)["agreement"] == []
     with pytest.raises(DataError, match="records of the arm 'slow'"):
         summarise(records, config={}, seed=0, standard="slow")
+
+
+class TestHeadline:
+    def summary(self):
+        arms = [*base([1, 0, 0, 1] * 10), *answers("fixed", [1, 0, 0, 1] * 10)]
+        arms += answers("adaptive", [1, 1, 1, 1] * 10, cost=3.0)
+        pairs = [("adaptive", "fixed"), ("fixed", "base"), ("adaptive", "base")]
+        return summarise(arms, config={}, seed=0, headline="adaptive", compare=pairs)
+
+    def test_its_rows_and_comparisons_say_so(self):
+        summary = self.summary()
+        assert [r["arm"] for r in summary["rows"] if r["headline"]] == ["adaptive"]
+        assert [(c["a"], c["b"]) for c in summary["comparisons"]] == [
+            ("fixed", "base"), ("adaptive", "base"), ("adaptive", "fixed")
+        ]  # fmt: skip
+        assert [c["headline"] for c in summary["comparisons"]] == [False, True, True]
+
+    def test_pairs_are_compared_and_said(self):
+        summary = self.summary()
+        pair = summary["comparisons"][-1]
+        assert pair["difference"] == 50
+        assert pair["cost_ratio"] == 0.5
+        assert pair["p_holm"] >= pair["p"]
+        assert sentences(summary)[-3].startswith("fixed beside base: +0.0 points")
+        assert "adaptive beside fixed: +50.0 points" in sentences(summary)[-1]
+        assert sentences(summary)[-1].endswith("at 50 % of its cost: better.")
+
+
+class TestRisk:
+    def test_by_hand(self):
+        rows = answers("a", [1, 0, 1, 1, 0] * 2)
+        for i, row in enumerate(rows):
+            row |= {"strength": -float(i), "base_choice": 1 - i % 2}
+        got = risk_by_coverage("demo", rows, seed=0)
+        assert [r["coverage"] for r in got] == [k / 10 for k in range(1, 11)]
+        before = [i % 2 for i in range(10)]
+        after = [1, 0, 1, 1, 0] * 2
+        gain = [a - b for a, b in zip(after, before, strict=True)]
+        assert [r["gain"] for r in got] == pytest.approx([10 * sum(gain[:k]) for k in range(1, 11)])
+        assert [r["harm"] for r in got] == pytest.approx([10 * sum(g < 0 for g in gain[:k]) for k in range(1, 11)])
+
+    def test_only_of_arms_that_weigh(self):
+        assert risk_by_coverage("demo", answers("a", [1, 0]), seed=0) == []
+        assert run([*base([1, 0, 1, 1]), *answers("ngd", [1, 0, 1, 1])])["risk"] == []

@@ -17,6 +17,7 @@ from . import plots
 
 REPORT = "report.html"
 DIGITS = 4
+QUESTIONS = 400  # on the page, of each data set; all of them are in the records
 
 Key = tuple[str, str]
 """Data set and id of a question."""
@@ -120,9 +121,29 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
             plots.layers(chosen, {row["arm"]: row["role"] for row in rows}),
         ),
     ]
+    figures += _of_headline(summary, records)
     for dataset in _datasets(summary)[1:]:
         figures.append((f"Gain over base: {dataset}", "", plots.gains(_rows(summary, dataset))))
     return [{"title": title, "caption": caption, "svg": svg} for title, caption, svg in figures if svg]
+
+
+def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """What a study of selection asks: does it pay to take more layers, or fewer questions; which layers, where."""
+    rows = _rows(summary, headline(summary))
+    risk = [row for row in summary["risk"] if row["dataset"] == headline(summary)]
+    found = [
+        ("Number of layers", "One line for each selector whose other settings are the same.", plots.budgets(rows)),
+        ("Some questions alone", "Those with the strongest signal first.", plots.coverage(risk)),
+    ]
+    arm = next((row["arm"] for row in rows if row.get("headline")), None)
+    kinds: dict[str, list[list[int]]] = {}
+    for record in records:
+        if record["arm"] == arm:
+            kinds.setdefault(f"{record['dataset']} {record['subject']}".strip(), []).append(record["layers"])
+    layers = sorted({n for record in records for n in record["layers"]})
+    if kinds and layers:
+        found.append((f"Layers that {arm} chose", "By kind of question.", plots.by_kind(kinds, layers)))
+    return found
 
 
 def _payload(
@@ -141,13 +162,21 @@ def _payload(
     asked: list[dict[str, Any]] = []
     own = _Pool()
     answers = []
+    shown = _shown(records)
     for record in records:
         key = (record["dataset"], record["id"])
+        if key not in shown:
+            continue
         if key not in places:
             places[key] = len(asked)
             asked.append(_asked(record, questions.get(key)))
         answers.append(_answer(record, places[key], arms.index(record["arm"]), own))
-    used = {(record["dataset"], n["id"]) for record in records for n in record["neighbours"]}
+    used = {
+        (record["dataset"], n["id"])
+        for record in records
+        for n in record["neighbours"]
+        if (record["dataset"], record["id"]) in shown
+    }
     texts: dict[str, dict[str, list[str]]] = {}
     for dataset, id_ in sorted(used & references.keys()):
         texts.setdefault(dataset, {})[id_] = _reference(references[dataset, id_])
@@ -161,6 +190,14 @@ def _payload(
         "own": own.values,
         "references": texts,
     }
+
+
+def _shown(records: Sequence[Record]) -> set[Key]:
+    """The first questions of each data set."""
+    ids: dict[str, dict[str, None]] = {}
+    for record in records:
+        ids.setdefault(record["dataset"], {})[record["id"]] = None
+    return {(name, id_) for name, all_of_it in ids.items() for id_ in list(all_of_it)[:QUESTIONS]}
 
 
 class _Pool:

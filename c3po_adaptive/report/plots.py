@@ -127,11 +127,19 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
 
 
 def costs(rows: Sequence[Row]) -> str:
-    """Accuracy against cost; names stand in a column at the right, so that near points keep theirs readable."""
+    """Accuracy against cost, with the gains' intervals and the Pareto front of what needs no label; names stand in a
+    column at the right, so that near points keep theirs readable.
+    """
     with _style():
         figure, (axes,) = _figure(max(2.4, LINE * len(rows) + 0.8))
         x, y = [r["cost"]["total"] for r in rows], [r["accuracy"] for r in rows]
         axes.scatter(x, y, s=36, color=[COLOURS[r["role"]] for r in rows], zorder=3)
+        for row, place, height in zip(rows, x, y, strict=True):
+            base = height - row["gain"]  # a gain's interval, on the base's accuracy
+            ends = [base + row["ci_low"], base + row["ci_high"]]
+            axes.plot([place, place], ends, color=COLOURS[row["role"]], linewidth=1, alpha=0.6)
+        front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r["needs_label"]])
+        axes.plot(*zip(*front, strict=True), color=COLOURS["base"], linewidth=0.8, linestyle="--", zorder=1)
         if max(x) > 8 * min(x):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
@@ -158,6 +166,82 @@ def costs(rows: Sequence[Row]) -> str:
                 },
             )
         return _svg(figure, "Accuracy of each arm against its cost in base forwards")
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points (cost, accuracy) that none cheaper equals."""
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return front
+
+
+def budgets(rows: Sequence[Row]) -> str:
+    """Gain by the number of layers, a line for each selector whose other settings agree; empty if none has three."""
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        rest = {k: v for k, v in row["setting"].items() if k != "selector"}
+        selector = row["setting"].get("selector", {})
+        named = {
+            k: v for k, v in selector.items() if k != "n" and (k, v) not in (("layers", "last"), ("layers", "all"))
+        }
+        lines.setdefault(repr((named, rest)), []).append(row)
+    drawn = [sorted(line, key=lambda r: r["layers"]) for line in lines.values() if len({r["layers"] for r in line}) > 2]
+    if not drawn:
+        return ""
+    with _style():
+        figure, (axes,) = _figure(2.8)
+        axes.axhline(0, color=COLOURS["text"], linewidth=0.8)
+        for line, mark in zip(drawn, "osD^v<>", strict=False):
+            x = [r["layers"] for r in line]
+            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS[line[0]["role"]], markersize=5,
+                      label=line[0]["selector"])  # fmt: skip
+            axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
+                        color=COLOURS[line[0]["role"]])  # fmt: skip
+        axes.set_xlabel("layers re-mixed")
+        axes.set_ylabel("points over base")
+        axes.legend(frameon=False)
+        return _svg(figure, "Gain over base by the number of layers re-mixed")
+
+
+def coverage(rows: Sequence[Row]) -> str:
+    """Gain, and answers spoilt, as more questions are re-mixed, strongest signal first; a line an arm."""
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    if not arms:
+        return ""
+    with _style():
+        figure, (axes,) = _figure(2.8)
+        axes.axhline(0, color=COLOURS["text"], linewidth=0.8)
+        for arm, mark in zip(arms, "osD^v<>", strict=False):
+            line = [row for row in rows if row["arm"] == arm]
+            x = [100 * r["coverage"] for r in line]
+            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS["method"], markersize=4, label=arm)
+            axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLOURS["down"], markersize=3)
+        axes.set_xlabel("questions re-mixed, %")
+        axes.set_ylabel("points: gain (line), spoilt (dots)")
+        axes.legend(frameon=False, fontsize=8)
+        return _svg(figure, "Gain and spoilt answers by the share of questions that are re-mixed")
+
+
+def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> str:
+    """How often each decoder layer was re-mixed, by kind of question.
+
+    Args:
+        chosen: layers of each question, by kind. layers: those of the model.
+    """
+    rows = {f"{kind} ({len(each)})": each for kind, each in chosen.items()}
+    with _style():
+        figure, (axes,) = _figure(0.8 + LINE * len(rows))
+        for y, each in enumerate(rows.values()):
+            for x, layer in enumerate(layers):
+                axes.add_patch(_square(x, y, COLOURS["method"], sum(layer in one for one in each) / len(each)))
+        axes.set_xlim(-0.5, len(layers) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set_xlabel("decoder layer; the darkest: always chosen")
+        return _svg(figure, "How often each decoder layer was re-mixed, by kind of question")
 
 
 def ratios(rows: Sequence[Row]) -> str:

@@ -79,8 +79,8 @@ class Abstain(LayerSelector):
         if threshold is None:
             raise SettingError("abstain expected references to calibrate on first; use it through Optimizer or a run.")
         selection = self.selector.select(problem)
-        going = self.strength(problem, selection) > threshold
-        return replace(selection, mask=selection.mask & going[:, None, None])
+        strength = self.strength(problem, selection)
+        return replace(selection, mask=selection.mask & (strength > threshold)[:, None, None], strength=strength)
 
     def strength(self, problem: Problem, selection: Selection) -> Tensor:
         """``[B]`` of the signal.

@@ -77,12 +77,14 @@ def _record(dataset, id_, subject, arm, base, gold, own, random_) -> dict:
     }  # fmt: skip
 
 
-def run(folder: Path, records: list[dict]) -> Path:
+def run(folder: Path, records: list[dict], **settings) -> Path:
     """A finished run folder."""
     rows = Records(folder)
     for record in records:
         rows.append(record)
-    write_whole(folder / "summary.json", json.dumps(summarise(records, config={"limit": len(records)}, seed=0)))
+    write_whole(
+        folder / "summary.json", json.dumps(summarise(records, config={"limit": len(records)}, seed=0, **settings))
+    )
     return folder
 
 
@@ -191,3 +193,28 @@ def test_needs_a_summary(tmp_path):
 
 def test_seven_arms_of_224_questions_stay_below_three_megabytes(tmp_path):
     assert render(run(tmp_path, synthetic(224))).stat().st_size < 3e6
+
+
+def test_a_study_of_selection_shows_layers_questions_and_kinds(tmp_path):
+    records = synthetic(30)
+    for record in records:
+        if record["arm"].startswith("ngd") and record["arm"] != "ngd-random-neighbours":
+            count = 1 if record["arm"] == "ngd" else 3
+            record["setting"] = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "n": count}}
+            record["layers"], record["strength"] = list(range(16, 16 + count)), record["scores"][0]
+        elif record["arm"] == "kernel-regression":
+            record["setting"] = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "layers": "all", "n": 9}}
+            record["layers"] = list(range(16, 28))
+    page = render(run(tmp_path, records, headline="ngd")).read_text()
+    assert "Number of layers" in page
+    assert "Some questions alone" in page
+    assert "Layers that ngd chose" in page
+    assert "analogy (10)" in page.replace("demo analogy", "analogy")
+
+
+def test_long_runs_show_the_first_questions(tmp_path, monkeypatch):
+    monkeypatch.setattr("c3po_adaptive.report.html.QUESTIONS", 7)
+    page = render(run(tmp_path, synthetic(30))).read_text()
+    data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S).group(1))
+    assert len(data["questions"]) == 7
+    assert len(data["answers"]) == 7 * len(ARMS)
