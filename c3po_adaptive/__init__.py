@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import Optimizer
+    from .attribution import attribute
     from .errors import (
         ArtifactError,
         C3POError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .remixer import Remixer
     from .retrievers.base import Hits, Index, Retriever
     from .selectors.base import LayerSelector
+    from .selectors.scored import Scored
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -63,6 +65,8 @@ _HOME = {
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
     "LayerSelector": "selectors.base",
+    "Scored": "selectors.scored",
+    "attribute": "attribution",
     **dict.fromkeys(("Cost", "Ledger"), "ledger"),
     **dict.fromkeys(("Answer", "Neighbours", "Pathway", "Prompt", "Question", "Selection"), "types"),
 }
@@ -92,10 +96,12 @@ __all__ = [
     "Remixer",
     "Retriever",
     "RoutedModel",
+    "Scored",
     "Selection",
     "SettingError",
     "ShapeError",
     "UnknownNameError",
+    "attribute",
     "default_registry",
     "hookimpl",
     "load_moe_model",

@@ -24,6 +24,7 @@ from .types import Answer, Head, Labels, LearnFrom, Mix, Pathway, Prompt, Questi
 if TYPE_CHECKING:
     from .kernels.base import Kernel
     from .optimizers.base import PathwayOptimizer
+    from .problem import Problem
     from .retrievers.base import Retriever
     from .selectors.base import LayerSelector
 
@@ -114,6 +115,12 @@ class Optimizer:
         states = self.model.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)])
         return explain(text, run, self.model, self.remixer.pool, question.choices)
+
+    def problem(self, question: str | Question | Sequence[Question], choices: Sequence[str] | None = None) -> Problem:
+        """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""
+        if isinstance(question, str | Question):
+            return self.remixer.problem(as_questions(question, choices))
+        return self.remixer.problem(list(question))
 
     def _remix(self, texts: Sequence[str]) -> Remixed:
         return self.remixer.remix(self.model.prefill([self._prompt(t) for t in texts]), texts)

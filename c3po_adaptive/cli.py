@@ -243,13 +243,15 @@ def _run_faithfulness(
         from rich.table import Table
 
         from .config import load_faithfulness_config
-        from .faithfulness import TRUTHS, run_faithfulness
+        from .faithfulness import run_faithfulness
 
         parsed = load_faithfulness_config(config, settings)
         summary = run_faithfulness(parsed, out, registry=_registry(plugin), progress=_progress(minutes))
-        table = Table("data set", "score", *TRUTHS, "cost")
+        table = Table("data set", "score", *summary["truths"], "cost")
         for row in summary["rows"]:
-            found = [f"{row[t]['mean']:+.2f} [{row[t]['ci_low']:+.2f}, {row[t]['ci_high']:+.2f}]" for t in TRUTHS]
+            found = [
+                f"{row[t]['mean']:+.2f} [{row[t]['ci_low']:+.2f}, {row[t]['ci_high']:+.2f}]" for t in summary["truths"]
+            ]
             table.add_row(row["dataset"], row["score"], *found, f"{row['cost']:.2f}")
         _print(table)
         typer.echo(f"\nReport: {out / 'report.html'}")

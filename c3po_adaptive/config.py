@@ -230,6 +230,7 @@ class FaithfulnessConfig(BaseModel):
         model, datasets, format, max_similarity, batch_size, seed: as in a run.
         arm: how questions are re-mixed; its selector is not used.
         experts: core experts of each layer. scores: selectors that score layers, by name.
+        neighbours: whether what layers do to the neighbours' loss is looked at, too: long, with hundreds of them.
         n: how many layers are compared as chosen. points: numbers of layers of the insertion and deletion curves.
         captum: how many questions of each data set go through Captum's own tests, and how many moves each.
     """
@@ -245,6 +246,7 @@ class FaithfulnessConfig(BaseModel):
     max_similarity: float = Field(default=0.95, gt=0, le=1)
     batch_size: int = Field(default=32, ge=1)
     experts: int = Field(default=20, ge=1)
+    neighbours: bool = True
     n: int = Field(default=5, ge=1)
     points: tuple[int, ...] = (1, 3, 5, 8)
     captum: int = Field(default=32, ge=0)

@@ -198,6 +198,11 @@ class Remixer:
         embedded = [self.embedder.flops(t) if self.needs_neighbours else 0.0 for t in texts]
         return Remixed(states, pathway, selection, batch.neighbours, batch.ledgers(embedded))
 
+    def problem(self, questions: Sequence[Question]) -> Problem:
+        """What a selector looks at, without labels."""
+        states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+        return self._batch(states, [description(q) for q in questions], questions, labelled=False).problem()
+
     def labelled(self, questions: Sequence[Question]) -> Batch:
         """Questions with their labels, each without itself among its neighbours: to learn from, or to look into."""
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions], keep=False)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..api import reference_set_of
 from ..arms import strategies_of
-from ..batch import Batch
 from ..config import Dataset, FaithfulnessConfig
 from ..embedding import default_embedder
 from ..errors import SettingError
@@ -34,8 +33,8 @@ from ..tasks.formats import as_format
 from ..types import Question
 from .curves import deletion, insertion
 from .metrics import infidelity, rank_correlation, sensitivity
-from .summary import summarise
-from .truth import Truth, truth
+from .summary import CONTROLS, summarise
+from .truth import WHOSE, Truth, truth
 
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 TRUTH = "truth"
@@ -106,47 +105,54 @@ class _DataSet:
     def _batch(self, asked: Sequence[Question], *, captum: bool) -> None:
         batch = self.whole.labelled(asked)
         problem = cast(LabelledProblem, batch.problem(labelled=True))
-        found = truth(problem, self.whole.optimizer, self.config.experts)
+        whose = WHOSE if self.config.neighbours else WHOSE[:1]
+        found = truth(problem, self.whole.optimizer, self.config.experts, whose)
         for name, selector in self.prepared.items():
-            rows = self._score(batch, selector, problem, found, asked, captum=captum)
+            with batch.clock(name):
+                values = selector.score(batch.problem(labelled=selector.needs_label))[0].detach()
+            rows = self._scored(problem, found, values)
+            spent = [
+                entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
+            ]
+            rows["cost"] = [round(x, 4) for x in spent]
+            rows |= self._stability(selector, values, problem, asked)
+            if captum and isinstance(selector, Attribution):
+                rows |= self._captum(selector, problem)
             self._write(name, asked, rows)
+        for name, values in zip(CONTROLS, _controls(problem), strict=True):
+            self._write(name, asked, self._scored(problem, found, values) | {"cost": [0.0] * len(asked)})
         # last, as it says that the batch is done
         self._write(
             TRUTH, asked, {"effects": [{k: _plain(v[b]) for k, v in found.effects.items()} for b in _range(asked)]}
         )
 
-    def _score(
-        self,
-        batch: Batch,
-        selector: Scored,
-        problem: LabelledProblem,
-        found: Truth,
-        asked: Sequence[Question],
-        *,
-        captum: bool,
-    ) -> dict[str, list[Any]]:
-        with batch.clock(repr(selector)):
-            values = selector.score(batch.problem(labelled=selector.needs_label))[0].detach()
-        spent = [entry.flops for entry in batch.spent(repr(selector))]
+    def _scored(self, problem: LabelledProblem, found: Truth, values: Tensor) -> dict[str, list[Any]]:
         points = self.config.points
-        rows: dict[str, list[Any]] = {
+        return {
             "values": [_plain(v) for v in values],
-            "cost": [round(s / state.work.flops, 4) for s, state in zip(spent, batch.states, strict=True)],
             "insertion": [_plain(v) for v in insertion(problem, found.everywhere, values, points)],
             "deletion": [_plain(v) for v in deletion(problem, found.everywhere, values, points)],
         }
-        if selector.needs_neighbours:
-            halves = [half.labelled(asked).problem(labelled=True) for half in self.halves]
-            known = [p if selector.needs_label else cast(LabelledProblem, p).unlabelled() for p in halves]
-            rows["other_neighbours"] = _same(*(selector.score(p)[0] for p in known))
+
+    def _stability(
+        self, selector: Scored, values: Tensor, problem: LabelledProblem, asked: Sequence[Question]
+    ) -> dict[str, list[Any]]:
+        """Rank correlation of scores with neighbours from either half of the references, and with another seed."""
+        rows: dict[str, list[Any]] = {}
+        if selector.needs_neighbours and not selector.needs_label:
+            halves = [cast(LabelledProblem, half.labelled(asked).problem(labelled=True)) for half in self.halves]
+            rows["other_neighbours"] = _same(*(selector.score(half.unlabelled())[0] for half in halves))
         if "seed" in {f.name for f in fields(selector)}:
             again = replace(cast(Any, selector), seed=cast(Any, selector).seed + 1)
             rows["other_seed"] = _same(values, again.score(problem.unlabelled())[0])
-        if captum and isinstance(selector, Attribution):
-            plain, moves = problem.unlabelled(), self.config.moves
-            rows["infidelity"] = _plain(infidelity(plain, selector, moves, self.config.seed))
-            rows["sensitivity"] = _plain(sensitivity(plain, selector, max(1, moves // 4), self.config.seed))
         return rows
+
+    def _captum(self, selector: Attribution, problem: LabelledProblem) -> dict[str, list[Any]]:
+        plain, moves, seed = problem.unlabelled(), self.config.moves, self.config.seed
+        return {
+            "infidelity": _plain(infidelity(plain, selector, moves, seed)),
+            "sensitivity": _plain(sensitivity(plain, selector, max(1, moves // 4), seed)),
+        }
 
     def _write(self, name: str, asked: Sequence[Question], rows: Mapping[str, Sequence[Any]]) -> None:
         done = self.records.done()
@@ -189,6 +195,13 @@ class _DataSet:
             batch_size=c.batch_size,
             seed=c.seed,
         )
+
+
+def _controls(problem: LabelledProblem) -> tuple[Tensor, Tensor]:
+    """Scores ``[B, L]`` of ``CONTROLS``."""
+    layers = len(problem.layers)
+    last = torch.arange(layers, dtype=torch.float32).expand(len(problem.own), layers)
+    return last, torch.stack([torch.rand(layers, generator=g) for g in problem.generators])
 
 
 def _same(one: Tensor, other: Tensor) -> list[float]:

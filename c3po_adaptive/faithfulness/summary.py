@@ -17,6 +17,8 @@ from .metrics import overlap, rank_correlation
 from .truth import TRUTHS
 
 Row = Mapping[str, Any]
+CONTROLS = ("last layers", "random layers")
+"""Scores that look at nothing: the later the better, and drawn at random."""
 Floats = NDArray[np.float64]
 
 
@@ -33,15 +35,21 @@ def summarise(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequen
     rows = [
         {"dataset": group, "score": score} | _row(score, [tables[name] for name in members], config)
         for group, members in groups.items()
-        for score in config.scores
+        for score in [*config.scores, *CONTROLS]
     ]
     return {
         "kind": "faithfulness",
         "config": config.model_dump(mode="json"),
+        "truths": truths_of(config),
         "decoder_layers": list(layers),
         "rows": rows,
         "layers": [row for name in names for row in tables[name].by_kind(config.seed)],
     }
+
+
+def truths_of(config: FaithfulnessConfig) -> tuple[str, ...]:
+    """Those that are looked at."""
+    return TRUTHS if config.neighbours else TRUTHS[:2]
 
 
 class _Table:
@@ -49,7 +57,7 @@ class _Table:
 
     def __init__(self, records: Sequence[Row], config: FaithfulnessConfig) -> None:
         self.truth = [r for r in records if r["arm"] == "truth"]
-        by_score: dict[str, dict[str, Row]] = {name: {} for name in config.scores}
+        by_score: dict[str, dict[str, Row]] = {name: {} for name in [*config.scores, *CONTROLS]}
         for record in records:
             if record["arm"] in by_score:
                 by_score[record["arm"]][record["id"]] = record
@@ -92,16 +100,17 @@ class _Table:
 
 def _row(score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> dict[str, Any]:
     seed, n = config.seed, config.n
-    layers = tables[0].effects(TRUTHS[0]).shape[1]
+    layers, truths = tables[0].effects(TRUTHS[0]).shape[1], truths_of(config)
     row: dict[str, Any] = {"n": sum(len(t.truth) for t in tables)}
-    for name in TRUTHS:
+    for name in truths:
         row[name] = _mean([rank_correlation(t.values(score), t.effects(name)) for t in tables], seed)
     for field in ("insertion", "deletion"):
         areas = [area(torch.from_numpy(t.values(score, field)), config.points, layers).numpy() for t in tables]
         row[field] = _mean(areas, seed)
     last = np.arange(layers, dtype=float)
     row["last"] = _mean([overlap(t.values(score), np.tile(last, (len(t.truth), 1)), n) for t in tables], seed)
-    for name, truth in (("best, own", TRUTHS[0]), ("best, neighbours", TRUTHS[2])):
+    for truth in (name for name in truths if name.startswith("alone")):
+        name = truth.replace("alone", "best")
         row[name] = _mean([overlap(t.values(score), t.effects(truth), n) for t in tables], seed)
     row["chance"] = n / layers
     row["cost"] = float(np.mean([t.values(score, "cost").mean() for t in tables]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +13,8 @@ from ..optimizers.base import PathwayOptimizer
 from ..problem import LabelledProblem
 from ..selectors.alone import remixed_in
 
-TRUTHS = ("alone, own", "without, own", "alone, neighbours", "without, neighbours")
+WHOSE = ("own", "neighbours")
+TRUTHS = tuple(f"{how}, {whose}" for whose in WHOSE for how in ("alone", "without"))
 """By how much a loss falls when a layer is re-mixed alone, or rises when it alone is left out of all; of the question's
 own right answer, or of its neighbours'."""
 
@@ -22,7 +24,7 @@ class Truth:
     """Of B questions.
 
     Attributes:
-        effects: ``[B, L]`` for each of ``TRUTHS``; positive where a layer helps.
+        effects: ``[B, L]`` for each of ``TRUTHS`` that was looked at; positive where a layer helps.
         everywhere: ``[B, L, E]`` ω with every layer re-mixed.
     """
 
@@ -30,29 +32,27 @@ class Truth:
     everywhere: Tensor
 
 
-def truth(problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int) -> Truth:
+def truth(problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int, whose: Sequence[str] = WHOSE) -> Truth:
     """Re-mix once with every layer, once with each alone, once without each: 2 L + 1 times."""
+
+    def losses(rows: Tensor) -> list[Tensor]:
+        inside, weights = remixed_in(rows, problem, optimizer, experts)
+        return _losses(cast(LabelledProblem, inside), weights, whose)
+
     count = len(problem.layers)
     each = torch.eye(count, dtype=torch.bool)
-    before = _losses(problem, problem.own)
+    before = _losses(problem, problem.own, whose)
     inside, everywhere = remixed_in(torch.ones(count, dtype=torch.bool), problem, optimizer, experts)
-    together = _losses(cast(LabelledProblem, inside), everywhere)
-    alone = [_losses(*_remixed(row, problem, optimizer, experts)) for row in each]
-    without = [_losses(*_remixed(~row, problem, optimizer, experts)) for row in each]
+    together = _losses(cast(LabelledProblem, inside), everywhere, whose)
+    alone, without = [losses(row) for row in each], [losses(~row) for row in each]
     effects = {}
-    for i, name in enumerate(("own", "neighbours")):
+    for i, name in enumerate(whose):
         effects[f"alone, {name}"] = torch.stack([before[i] - after[i] for after in alone], 1)
         effects[f"without, {name}"] = torch.stack([after[i] - together[i] for after in without], 1)
     return Truth(effects, everywhere)
 
 
-def _remixed(
-    rows: Tensor, problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int
-) -> tuple[LabelledProblem, Tensor]:
-    inside, weights = remixed_in(rows, problem, optimizer, experts)
-    return cast(LabelledProblem, inside), weights
-
-
 @torch.no_grad()
-def _losses(problem: LabelledProblem, weights: Tensor) -> tuple[Tensor, Tensor]:
-    return problem.label_loss(weights), problem.loss(weights)
+def _losses(problem: LabelledProblem, weights: Tensor, whose: Sequence[str]) -> list[Tensor]:
+    loss = {"own": problem.label_loss, "neighbours": problem.loss}
+    return [loss[name](weights) for name in whose]

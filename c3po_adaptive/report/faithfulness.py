@@ -7,8 +7,6 @@ from typing import Any
 
 from .plots import faithful, heat
 
-TRUTHS = ("alone, own", "without, own", "alone, neighbours", "without, neighbours")
-
 
 def draw(summary: Mapping[str, Any]) -> str:
     """The page as HTML, self-contained."""
@@ -22,8 +20,8 @@ def draw(summary: Mapping[str, Any]) -> str:
         summary=summary,
         shown=shown,
         names=names,
-        truths=TRUTHS,
-        correlations=faithful(rows, TRUTHS),
+        truths=summary["truths"],
+        correlations=faithful(rows, summary["truths"]),
         heat=heat(summary["layers"], summary["decoder_layers"]),
     )
     return page

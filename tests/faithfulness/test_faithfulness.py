@@ -13,6 +13,7 @@ from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.faithfulness import TRUTHS, run_faithfulness
 from c3po_adaptive.faithfulness.curves import area, deletion, insertion
 from c3po_adaptive.faithfulness.metrics import infidelity, overlap, rank_correlation, sensitivity
+from c3po_adaptive.faithfulness.summary import CONTROLS
 from c3po_adaptive.faithfulness.truth import truth
 from c3po_adaptive.loading import load_moe_model
 from c3po_adaptive.optimizers.ngd import NGD
@@ -144,7 +145,9 @@ def ran(place):
 class TestStudy:
     def test_a_row_for_each_question_and_score(self, ran):
         rows = read_records(ran[0])
-        assert {(r["arm"], r["id"]) for r in rows} == {(a, f"asked-{i}") for a in [*SCORES, "truth"] for i in range(6)}
+        assert {(r["arm"], r["id"]) for r in rows} == {
+            (a, f"asked-{i}") for a in [*SCORES, *CONTROLS, "truth"] for i in range(6)
+        }
         shapley = [r for r in rows if r["arm"] == "shapley"]
         assert all(len(r["values"]) == 3 for r in shapley)
         assert [("infidelity" in r, "sensitivity" in r) for r in shapley] == [(True, True)] * 3 + [(False, False)] * 3
@@ -154,8 +157,8 @@ class TestStudy:
 
     def test_summary(self, ran):
         summary = json.loads((ran[0] / "summary.json").read_text())
-        assert [r["score"] for r in summary["rows"]] == list(SCORES)
-        bound = summary["rows"][-1]
+        assert [r["score"] for r in summary["rows"]] == [*SCORES, *CONTROLS]
+        bound = summary["rows"][len(SCORES) - 1]
         assert bound["alone, own"]["mean"] == pytest.approx(1, abs=0.02), "it is that truth"
         assert bound["best, own"]["mean"] == pytest.approx(1, abs=0.1)
         for row in summary["rows"]:
@@ -193,6 +196,15 @@ class TestStudy:
         for one, other in zip(summary["rows"], whole["rows"], strict=True):
             assert one["score"] == other["score"]
             assert one["alone, own"]["mean"] == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
+
+    def test_without_the_neighbours_loss(self, place):
+        few = ["neighbours=false", "scores={amortised: {name: amortised, experts: 5}}"]
+        summary = run_faithfulness(load_faithfulness_config("config.yaml", few), "own", model=load_moe_model("model"))
+        assert list(summary["truths"]) == ["alone, own", "without, own"]
+        assert "alone, neighbours" not in summary["rows"][0]
+        assert "best 2: alone, own" in (place / "own" / "report.html").read_text()
+        last = next(r for r in summary["rows"] if r["score"] == "last layers")
+        assert last["last"]["mean"] == 1
 
     def test_plan(self, place):
         result = CliRunner().invoke(app, ["study", "plan", "config.yaml"])
