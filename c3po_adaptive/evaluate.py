@@ -206,6 +206,7 @@ class _Run:
             max_similarity=self.config.max_similarity,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
+            held_out=frozenset(q.id for q in self.questions),
         )
         setting: dict[str, Any] = {
             role: self.registry.describe(strategies[role]) for role in strategies if role in _used(remixer)

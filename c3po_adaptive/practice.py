@@ -39,15 +39,19 @@ class ReferencePractice:
         return self.remixer.optimizer
 
     def problems(self, n: int) -> Iterator[LabelledProblem]:
-        size = len(self.references)
-        if n > size:
-            raise SettingError(
-                f"Expected at least {n} references to practise on, got {size}; give more, or set practice to fewer."
+        known = [q for q in self.references.questions if q.id not in self.remixer.held_out]
+        if n > len(known):
+            besides = (
+                f" ({len(self.references) - len(known)} more are asked themselves)" if self.remixer.held_out else ""
             )
-        drawn = torch.randperm(size, generator=torch.Generator().manual_seed(self.remixer.seed))[:n].tolist()
+            raise SettingError(
+                f"Expected at least {n} references to practise on, got {len(known)}{besides}; give more, or set practice "
+                "to fewer."
+            )
+        drawn = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))[:n].tolist()
         together = self.remixer.batch_size
         for i in bar("practice")(range(0, n, together)):
-            batch = self.remixer.labelled([self.references.questions[row] for row in drawn[i : i + together]])
+            batch = self.remixer.labelled([known[row] for row in drawn[i : i + together]])
             yield cast("LabelledProblem", batch.problem(labelled=True))
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -84,6 +88,7 @@ class ReferencePractice:
             r.labels,
             r.max_similarity,
             r.seed,
+            sorted(r.held_out & {q.id for q in self.references.questions}),
         )
         source = self.references.card.get("source"), fingerprint(r.model), packages()
         return [learner, r.optimizer, r.kernel, r.retriever, ways, source]

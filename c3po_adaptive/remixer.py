@@ -65,6 +65,7 @@ class Remixer:
         mix: what the answer mixes. Optimisation always mixes the selected experts, so that each has a gradient.
         max_similarity: references nearer to the question than this are not used (the paper's contamination filter).
         batch_size: questions that are re-mixed together; half as many after running out of memory.
+        held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
         seed: of strategies that draw. warm_bytes: memory for states that are read from a warm store.
     """
 
@@ -86,6 +87,7 @@ class Remixer:
     max_similarity: float = 0.95
     batch_size: int = 32
     seed: int = 0
+    held_out: frozenset[str] = frozenset()
     warm_bytes: int = 2**30
     pool: ReferenceSet | None = field(default=None, init=False)
     _warm: WarmStore | None = field(default=None, init=False)

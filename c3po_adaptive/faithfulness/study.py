@@ -71,7 +71,7 @@ def run_faithfulness(
     claim(out, config.model_dump(mode="json") | {"inputs": inputs | {"versions": versions()}})
     records = Records(out)
     for dataset, asked, labelled in data:
-        _DataSet(config, dataset, labelled, model, known, scores, records).run(asked, progress(dataset.name))
+        _DataSet(config, dataset, asked, labelled, model, known, scores, records).run(progress(dataset.name))
     summary = summarise(read_records(out), config, model.layers) | {"versions": versions(), "hashes": inputs}
     write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_whole(Path(out) / "report.html", draw(summary))
@@ -89,16 +89,17 @@ def _scored(registry: Registry, spec: Any) -> Scored:
 class _DataSet:
     config: FaithfulnessConfig
     dataset: Dataset
+    asked: Sequence[Question]
     labelled: Sequence[Question]
     model: RoutedModel
     registry: Registry
     scores: Mapping[str, Scored]
     records: Records
 
-    def run(self, asked: Sequence[Question], progress: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
+    def run(self, progress: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
         done = {key[2] for key in self.records.done() if key[:2] == (TRUTH, self.dataset.name)}
         size = self.config.batch_size
-        batches = [(i, asked[i : i + size]) for i in range(0, len(asked), size)]
+        batches = [(i, self.asked[i : i + size]) for i in range(0, len(self.asked), size)]
         for first, part in progress([b for b in batches if any(q.id not in done for q in b[1])]):
             self._batch(part, captum=first < self.config.captum)
 
@@ -194,6 +195,7 @@ class _DataSet:
             max_similarity=c.max_similarity,
             batch_size=c.batch_size,
             seed=c.seed,
+            held_out=frozenset(q.id for q in self.asked),
         )
 
 
