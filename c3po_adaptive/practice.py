@@ -41,12 +41,9 @@ class ReferencePractice:
     def problems(self, n: int) -> Iterator[LabelledProblem]:
         known = [q for q in self.references.questions if q.id not in self.remixer.held_out]
         if n > len(known):
-            besides = (
-                f" ({len(self.references) - len(known)} more are asked themselves)" if self.remixer.held_out else ""
-            )
             raise SettingError(
-                f"Expected at least {n} references to practise on, got {len(known)}{besides}; give more, or set practice "
-                "to fewer."
+                f"Expected at least {n} references to practise on, got {len(known)} (of {len(self.references)}, without "
+                "those that are asked themselves); give more, or set practice to fewer."
             )
         drawn = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))[:n].tolist()
         together = self.remixer.batch_size

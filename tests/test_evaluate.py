@@ -315,13 +315,16 @@ class TestNoTestQuestionChooses:
 
     def test_references_that_are_asked_are_not_practised_on(self, place, monkeypatch):
         seen, labelled = [], Remixer.labelled
-        monkeypatch.setattr(
-            Remixer, "labelled", lambda self, qs: [seen.extend(q.id for q in qs), labelled(self, qs)][1]
-        )
+
+        def watched(self, questions):
+            seen.extend(q.id for q in questions)
+            return labelled(self, questions)
+
+        monkeypatch.setattr(Remixer, "labelled", watched)
         learned = {"name": "learned", "n": 2, "experts": 5, "practice": 32}
         arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": learned}}
         raw = config(arms=arms).model_dump()
-        raw["datasets"][0] |= {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}
+        raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}]
         evaluate(parse_config(raw), place / "held-out")
         asked = {row["id"] for row in read_records(place / "held-out")}
         assert len(seen) == 32
@@ -330,7 +333,7 @@ class TestNoTestQuestionChooses:
     def test_too_few_references(self, place):
         arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": {"name": "abstain"}}}
         with pytest.raises(
-            SettingError, match="Expected at least 256 references to practise on, got 14 .*give more, or"
+            SettingError, match=r"Expected at least 256 references to practise on, got 14 .*give more, or"
         ):
             evaluate(config(arms=arms), place / "few")
 
