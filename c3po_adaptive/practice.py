@@ -42,7 +42,7 @@ class ReferencePractice:
         known = [q for q in self.references.questions if q.id not in self.remixer.held_out]
         if n > len(known):
             raise SettingError(
-                f"Expected at least {n} references to practise on, got {len(known)} (of {len(self.references)}, without "
+                f"Expected at least {n} references to practise on, got {len(known)} of {len(self.references)} (without "
                 "those that are asked themselves); give more, or set practice to fewer."
             )
         drawn = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))[:n].tolist()

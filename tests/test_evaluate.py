@@ -333,7 +333,7 @@ class TestNoTestQuestionChooses:
     def test_too_few_references(self, place):
         arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": {"name": "abstain"}}}
         with pytest.raises(
-            SettingError, match=r"Expected at least 256 references to practise on, got 14 .*give more, or"
+            SettingError, match=r"Expected at least 256 references to practise on, got 14 of 14 .*give more, or"
         ):
             evaluate(config(arms=arms), place / "few")
 
