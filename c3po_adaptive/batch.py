@@ -24,7 +24,7 @@ from .problem import LabelledProblem, Problem
 from .reference import ReferenceSet
 from .routing.scores import TailScores
 from .routing.states import State
-from .types import Head, Neighbours, Prompt, Question, Scope, Selection, Target, Transfer
+from .types import Head, Mix, Neighbours, Pathway, Prompt, Question, Scope, Selection, Target, Transfer
 from .warm import WarmStore
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Ways:
     transfer: Transfer
     target: Target
     head: Head
+    mix: Mix
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,9 @@ class Batch:
         known["within"] = lambda chosen: self.problem(labelled=labelled, selection=chosen)
         if not labelled:
             return Problem(**known)
-        return LabelledProblem(**known, label_loss=losses.label, answers=torch.tensor(self._answers()))
+        return LabelledProblem(
+            **known, label_loss=losses.label, answers=torch.tensor(self._answers()), answered=self._answered
+        )
 
     @cached_property
     def _known(self) -> dict[str, Any]:
@@ -106,11 +109,17 @@ class Batch:
             "excluded": self.excluded,
         }
 
+    @torch.no_grad()
+    def _answered(self, weights: Tensor) -> Tensor:
+        top_k = self.model.sites[0].top_k if self.ways.mix == "top-k" else None
+        pathway = Pathway(weights, self.own, self.model.layers, self.ways.scope, top_k)
+        return self.model.tail_scores(self.states, pathway)(weights).argmax(-1)
+
     def _answers(self) -> list[int]:
         answers = [None] if self.questions is None else [q.answer for q in self.questions]
         if any(a is None for a in answers):
             raise DataError(
-                "The oracle expected the answer of every question, got none for some; give labelled questions."
+                "An upper bound expected the answer of every question, got none for some; give labelled questions."
             )
         return [a for a in answers if a is not None]
 

@@ -322,10 +322,11 @@ def explain(
         registry = _registry(plugin)
         chosen = parse_arm(arms_by_name([arm], registry.names("optimizer"))[arm], set or [])
         loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
+        asked = as_format(format) if choice else None  # without choices it is raw text, beside references as cloze
         references: Any = refset
         if refset is None:
-            references = reference_set_of(demo_questions("references"), loaded, default_embedder(), as_format(format))
-        asked = as_format(format) if choice else None
+            put = asked or as_format("cloze")
+            references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
         found = Optimizer(loaded, references, registry=registry, format=asked, **dict(chosen)).explain(
             text, choice or ()
         )

@@ -45,7 +45,9 @@ def write_compact(records: Sequence[Record], path: Path) -> None:
         | {"neighbours": len(record["neighbours"])}
         for record in records
     ]
-    shared = {f"{r['dataset']} {r['arm']}": {key: r[key] for key in BY_ARM} for r in records}
+    shared: dict[str, dict[str, Any]] = {}
+    for r in records:
+        shared.setdefault(r["dataset"], {})[r["arm"]] = {key: r[key] for key in BY_ARM}
     table = pa.Table.from_pylist(rows)
     for i, field in enumerate(table.schema):
         small = _small(field.type)
@@ -71,14 +73,14 @@ def read_compact(path: Path | str) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(path)
         shared = json.loads(table.schema.metadata[b"shared"])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise DataError(f"Expected the compact records of a run at {path}, got: {error!r}.") from error
     return [_record(row, shared) for row in table.to_pylist()]
 
 
 def _record(row: dict[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     cost = {phase: row.pop(f"cost_{phase}") for phase in COSTS}
-    row |= shared[f"{row['dataset']} {row['arm']}"]
+    row |= shared[row["dataset"]][row["arm"]]
     right = {"correct": row["choice"] == row["answer"], "base_correct": row["base_choice"] == row["answer"]}
     return row | right | {"cost": cost, "neighbours": [{}] * row["neighbours"], "pathway": {}}
 

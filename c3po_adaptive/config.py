@@ -98,10 +98,14 @@ class RunConfig(BaseModel):
     @field_validator("datasets")
     @classmethod
     def _told_apart(cls, value: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
-        names = [d.name for d in value]
-        if not names or len(set(names)) != len(names) or "all" in names:
-            raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
-        return value
+        return _told_apart(value)
+
+
+def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+    names = [d.name for d in datasets]
+    if not names or len(set(names)) != len(names) or "all" in names:
+        raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
+    return datasets
 
 
 class Case(BaseModel):
@@ -232,13 +236,17 @@ class FaithfulnessConfig(BaseModel):
         experts: core experts of each layer. scores: selectors that score layers, by name.
         neighbours: whether what layers do to the neighbours' loss is looked at, too: long, with hundreds of them.
         n: how many layers are compared as chosen. points: numbers of layers of the insertion and deletion curves.
-        captum: how many questions of each data set go through Captum's own tests, and how many moves each.
+        captum: so many questions of each data set (whole batches) go through Captum's own tests. moves: of each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["faithfulness"]
     model: str = "smollm2-moe"
+    dtype: str = "auto"
+    revision: str | None = None
+    device: str | None = None
+    quantize: str | None = None
     datasets: tuple[Dataset, ...]
     arm: Arm = Arm()
     scores: dict[str, Spec]
@@ -252,6 +260,26 @@ class FaithfulnessConfig(BaseModel):
     captum: int = Field(default=32, ge=0)
     moves: int = Field(default=8, ge=1)
     seed: int = 0
+
+    @field_validator("datasets")
+    @classmethod
+    def _told_apart(cls, value: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+        return _told_apart(value)
+
+    @field_validator("scores")
+    @classmethod
+    def _named(cls, value: dict[str, Spec]) -> dict[str, Spec]:
+        taken = {"truth", "last layers", "random layers"} & value.keys()
+        if not value or taken:
+            raise ValueError(f"expected scores by other names than {', '.join(sorted(taken)) or '(none)'}")
+        return value
+
+    @field_validator("points")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or list(value) != sorted(set(value)) or value[0] < 1:
+            raise ValueError(f"expected rising numbers of layers from 1 on, got {list(value)}")
+        return value
 
 
 def load_config(path: Path | str | None, settings: Sequence[str] = ()) -> RunConfig:

@@ -62,7 +62,7 @@ def evaluate(
     model = model or load_moe_model(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
-    inputs = _inputs(model, data, known)
+    inputs = inputs_of(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
     embedder = default_embedder()
@@ -117,7 +117,7 @@ def texts_of(config: RunConfig) -> dict[str, tuple[list[Question], list[Question
     return {d.name: (questions_of(d), references_of(d)) for d in config.datasets}
 
 
-def _inputs(
+def inputs_of(
     model: RoutedModel, data: Sequence[tuple[Dataset, Sequence[Question], Sequence[Question]]], registry: Registry
 ) -> dict[str, Any]:
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import SettingError
 from .types import Target
 
 
@@ -24,13 +24,11 @@ def entropy(scores: Tensor) -> Tensor:
 
 def margin(scores: Tensor, before: Tensor) -> Tensor:
     """``[R]`` lead in log-likelihood, under ``scores [R, C]``, of the best choice under ``before [R, C]`` over the
-    second.
-
-    Raises:
-        SettingError: only one choice.
+    second; zero where there is one choice only.
     """
-    if before.shape[1] < 2 or before.isfinite().sum(1).min() < 2:
-        raise SettingError("Expected questions of two choices or more to take a margin of, got one choice.")
-    best = before.topk(2).indices
-    leading, second = scores.gather(1, best).unbind(1)
-    return leading - second
+    if before.shape[1] < 2:
+        return (scores * 0).nan_to_num(0.0).sum(1)
+    best = before.topk(2)
+    leading, second = scores.gather(1, best.indices).unbind(1)
+    several = best.values.isfinite().all(1)
+    return torch.where(several, leading - torch.where(several, second, leading), 0 * leading)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -38,54 +41,62 @@ class ReferencePractice:
     def optimizer(self) -> Any:
         return self.remixer.optimizer
 
-    def problems(self, n: int) -> Iterator[LabelledProblem]:
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabelledProblem]:
         known = [q for q in self.references.questions if q.id not in self.remixer.held_out]
-        if n > len(known):
+        if n + skip > len(known):
             raise SettingError(
-                f"Expected at least {n} references to practise on, got {len(known)} of {len(self.references)} (without "
-                "those that are asked themselves); give more, or set practice to fewer."
+                f"Expected at least {n + skip} references to practise on, got {len(known)} of {len(self.references)} "
+                "(without those that are asked themselves); give more, or set practice to fewer."
             )
-        drawn = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))[:n].tolist()
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))
+        drawn = [known[row] for row in order[skip : skip + n].tolist()]
         together = self.remixer.batch_size
         for i in bar("practice")(range(0, n, together)):
-            batch = self.remixer.labelled([known[row] for row in drawn[i : i + together]])
-            yield cast("LabelledProblem", batch.problem(labelled=True))
+            yield cast("LabelledProblem", self.remixer.practising(drawn[i : i + together]).problem(labelled=True))
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        from safetensors.torch import load_file, save_file
-
         key = hashlib.sha256(repr(self._identity(learner)).encode()).hexdigest()[:20]
-        folder = self.references.folder
-        if key in self.references.learned:
-            return self.references.learned[key]
-        path = None if folder is None else folder / "learned" / f"{key}.safetensors"
-        if path is not None and path.is_file():
-            return load_file(path)
-        found = self.references.learned[key] = learn()
-        if path is not None:
-            path.parent.mkdir(exist_ok=True)
-            writing = path.with_suffix(f".{os.getpid()}.writing")
-            try:
-                save_file(found, writing)
-                os.replace(writing, path)
-            except (OSError, SafetensorError) as error:
-                raise DataError(f"Could not write {path}: {error}; free the disk, and run again.") from error
-        return found
+        known, folder = self.references.learned, self.references.folder
+        if key not in known:
+            path = None if folder is None else folder / "learned" / f"{key}.safetensors"
+            known[key] = learn() if path is None or not path.is_file() else _read(path)
+            if path is not None and not path.is_file():
+                _write(path, known[key])
+        return known[key]
 
     def _identity(self, learner: Any) -> list[Any]:
         """What decides what is learned."""
         r = self.remixer
-        ways = (
-            r.format,
-            r.scope,
-            r.transfer,
-            r.target,
-            r.model.head_for(r.head),
-            r.learn_from,
-            r.labels,
-            r.max_similarity,
-            r.seed,
-            sorted(r.held_out & {q.id for q in self.references.questions}),
-        )
-        source = self.references.card.get("source"), fingerprint(r.model), packages()
-        return [learner, r.optimizer, r.kernel, r.retriever, ways, source]
+        strategies = [learner, r.optimizer, r.kernel, r.retriever]
+        ways = [r.format, r.scope, r.transfer, r.target, r.model.head_for(r.head), r.mix, r.learn_from, r.labels]
+        asked = sorted(r.held_out & {q.id for q in self.references.questions})
+        source = self.references.card.get("source"), fingerprint(r.model), str(r.model.model.dtype), packages()
+        return [strategies, list(map(_code, strategies)), ways, r.max_similarity, r.seed, asked, source]
+
+
+def _code(strategy: Any) -> str:
+    """Hash of the file that a strategy's class stands in: a plugin may be edited."""
+    file = inspect.getsourcefile(type(strategy))
+    return "" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is cut short or altered: {error}; delete it, and it is learned again.") from error
+
+
+def _write(path: Path, learned: dict[str, Tensor]) -> None:
+    """With a warning, in memory alone, where it cannot be written."""
+    from safetensors.torch import save_file
+
+    writing = path.with_suffix(f".{os.getpid()}.writing")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        save_file(learned, writing)
+        os.replace(writing, path)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(f"Could not keep {path}: {error}; it is learned again next time.", stacklevel=3)

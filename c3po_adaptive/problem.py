@@ -108,10 +108,12 @@ class LabelledProblem(Problem):
 
     Attributes:
         label_loss: the loss of each sample's own right answer. answers: ``[B]`` the right choices.
+        answered: ``weights [B, L, E] -> [B]``, the choices that the run would give along them.
     """
 
     label_loss: Loss
     answers: Tensor
+    answered: Callable[[Tensor], Tensor]
 
     def unlabelled(self) -> Problem:
         """What a method may look at."""
@@ -128,8 +130,8 @@ class Practice(Protocol):
     def optimizer(self) -> Any:
         """The ``PathwayOptimizer`` that re-mixes what a selector chooses."""
 
-    def problems(self, n: int) -> Iterator[LabelledProblem]:
-        """``n`` of them, spread over the set, in batches.
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabelledProblem]:
+        """``n`` of them in batches, drawn at random, after ``skip`` others that something else learned from.
 
         Raises:
             SettingError: there are fewer.

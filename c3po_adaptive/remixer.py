@@ -206,20 +206,33 @@ class Remixer:
         return self._batch(states, [description(q) for q in questions], questions, labelled=False).problem()
 
     def labelled(self, questions: Sequence[Question]) -> Batch:
-        """Questions with their labels, each without itself among its neighbours: to learn from, or to look into."""
+        """Questions with their labels, each without itself among its neighbours: to look into."""
+        return self._labelled(questions, frozenset())
+
+    def practising(self, questions: Sequence[Question]) -> Batch:
+        """Labelled references to learn from; none that is held out is their neighbour, either."""
+        return self._labelled(questions, self.held_out)
+
+    def _labelled(self, questions: Sequence[Question], unseen: frozenset[str]) -> Batch:
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions], keep=False)
-        return self._batch(states, [description(q) for q in questions], questions, labelled=True)
+        return self._batch(states, [description(q) for q in questions], questions, labelled=True, unseen=unseen)
 
     def _batch(
-        self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None, *, labelled: bool
+        self,
+        states: Sequence[State],
+        texts: Sequence[str],
+        questions: Sequence[Question] | None,
+        *,
+        labelled: bool,
+        unseen: frozenset[str] = frozenset(),
     ) -> Batch:
         """The samples with their neighbours; with ``questions`` to know them by, whose labels may be known or not."""
         clock = Clock(len(states))
         with clock("embedding"):
             vectors = self.embedder.encode(list(texts)) if self._index is not None else None
         with clock("retrieval"):
-            neighbours, excluded = self._retrieve(vectors, texts, questions)
-        ways = Ways(self.format, self.scope, self.transfer, self.target, self.head)
+            neighbours, excluded = self._retrieve(vectors, texts, questions, unseen)
+        ways = Ways(self.format, self.scope, self.transfer, self.target, self.head, self.mix)
         known = questions if labelled else None
         return Batch(self.model, ways, self.pool, states, neighbours, excluded, known, self._warm, clock, self.seed)
 
@@ -228,14 +241,19 @@ class Remixer:
         return self.model.sites[0].top_k if self.mix == "top-k" else None
 
     def _retrieve(
-        self, vectors: NDArray[np.float32] | None, texts: Sequence[str], questions: Sequence[Question] | None
+        self,
+        vectors: NDArray[np.float32] | None,
+        texts: Sequence[str],
+        questions: Sequence[Question] | None,
+        unseen: frozenset[str],
     ) -> tuple[Neighbours, tuple[frozenset[int], ...] | None]:
         """Neighbours with kernel weights, and the reference rows that a sample must not see in pathway space either."""
         if self.pool is None or self._index is None or vectors is None:
             nothing = torch.zeros(len(texts), 0)
             return Neighbours(nothing.long(), nothing, nothing), ()
         ids = self._rows
-        itself = [{ids[q.id]} if q.id in ids else set() for q in questions] if questions else [set() for _ in texts]
+        away = {ids[id_] for id_ in unseen if id_ in ids}
+        itself = [away | ({ids[q.id]} if q.id in ids else set()) for q in questions or ()] or [away for _ in texts]
         with _blamed("retriever", self.retriever):
             keys = [zlib.crc32(repr((self.seed, text)).encode()) for text in texts]
             hits = self._index.search(vectors, exclude=itself, max_similarity=self.max_similarity, keys=keys)

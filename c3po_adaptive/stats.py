@@ -75,7 +75,7 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float
     a, b = list(a), list(b)
     strata = differences(a, b, is_correct)
     up, down = (sum(int((sign * d > 0).sum()) for d in strata.values()) for sign in (1, -1))
-    low, high = _accuracy_interval(list(strata.values()), up + down, seed, level)
+    low, high = accuracy_interval(list(strata.values()), up + down, seed, level)
     if not (divisor := mean(b, total_cost)):
         raise DataError(f"Expected a cost above zero for arm {_arm(b)!r}, got 0; its records hold no cost.total.")
     return Comparison(
@@ -264,7 +264,7 @@ def bootstrap_interval(strata: Sequence[Floats], *, seed: int, level: float = 0.
     return float(interval.low), float(interval.high)
 
 
-def _accuracy_interval(strata: list[Floats], flips: int, seed: int, level: float) -> tuple[float, float]:
+def accuracy_interval(strata: list[Floats], flips: int, seed: int, level: float) -> tuple[float, float]:
     """Bootstrap, and with few flips the wider of bootstrap and exact interval on each side.
 
     Several data sets combine their exact limits by MOVER (Zou and Donner 2008): squared distances from estimate to

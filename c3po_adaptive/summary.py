@@ -64,9 +64,12 @@ def summarise(
         against = {arm: stats.compare(own, arms[baseline], seed=seed) for arm, own in arms.items()}
         rows += [_row(dataset, own, against[arm]) for arm, own in arms.items()]
         others = [c for arm, c in against.items() if arm != baseline]
-        pairs = dict.fromkeys([*((arm, control) for arm in _controlled(arms, control)), *compare])
-        wanted = [(a, b) for a, b in pairs if b != baseline]  # those with the base are there
-        others += [stats.compare(arms[a], arms[b], seed=seed) for a, b in wanted]
+        wanted = [*((arm, control) for arm in _controlled(arms, control)), *compare]
+        made = [{arm, baseline} for arm in arms]
+        for a, b in wanted:
+            if {a, b} not in made:
+                made.append({a, b})
+                others.append(stats.compare(arms[a], arms[b], seed=seed))
         comparisons += _with_holm(others)
     for row in [*rows, *comparisons]:
         row["headline"] = headline is not None and headline == row.get("arm", row.get("a"))

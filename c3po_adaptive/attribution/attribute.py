@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
+from ..errors import SettingError, ShapeError
 from ..problem import Loss, Problem
+from ..routing.mixing import core
+from ..types import Selection
 from .baselines import Baseline, baseline_pathway
 from .function import PathwayFunction, Target
 from .groups import Groups, grouped, shared
@@ -46,7 +48,7 @@ def attribute(
     groups: Groups = "layer",
     experts: int = 20,
     steps: int = 8,
-    draws: int = 8,
+    draws: int = 2,
     seed: int = 0,
     budget: int | None = None,
     omega: Tensor | None = None,
@@ -59,7 +61,7 @@ def attribute(
     Args:
         method: a name of ``METHODS``. target, baseline, groups: see there.
         experts: core experts a layer, of the baseline ``uniform`` and of groups by expert.
-        steps: of integrated gradients. draws: orders of features (shapley-sampling) or coalitions (kernel-shap).
+        steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes a sample may take at most, a way back counting two; None: any number.
         omega: the pathways to attribute; default ω0.
         delta: also tell how far the values are from completeness, for two passes more.
@@ -67,6 +69,9 @@ def attribute(
     Raises:
         SettingError: no such name, or more passes than the budget. ShapeError: a baseline of the wrong shape.
     """
+    _check(problem, groups, experts, steps, draws, omega)
+    # within the core experts, so that those without weight have their gradient, too
+    problem = problem.within(Selection(core(problem.ranking, experts)))
     chosen, function = method_by_name(method), PathwayFunction(problem, target)
     omega = problem.own if omega is None else omega
     task = Task(
@@ -85,6 +90,21 @@ def attribute(
         values = shared(values, task.groups)
     missing = _missing(task, values) if delta and chosen.complete else None
     return Attributed(values, function.passes, missing)
+
+
+def _check(problem: Problem, groups: Any, experts: int, steps: int, draws: int, omega: Tensor | None) -> None:
+    count = problem.own.shape[-1]
+    if not 1 <= experts <= count:
+        raise SettingError(f"Expected experts from 1 to {count}, all of a layer, got {experts}.")
+    if groups not in get_args(Groups):
+        raise SettingError(f"Expected groups among {', '.join(get_args(Groups))}, got {groups!r}.")
+    if steps < 1 or draws < 1:
+        raise SettingError(f"Expected steps and draws of at least 1, got {steps} and {draws}.")
+    if omega is not None and omega.shape != problem.own.shape:
+        raise ShapeError(
+            f"Expected omega of shape (B, L, E) = {tuple(problem.own.shape)}, got {tuple(omega.shape)}; give one "
+            "pathway for each sample."
+        )
 
 
 @torch.no_grad()

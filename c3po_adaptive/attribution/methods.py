@@ -20,8 +20,8 @@ class Task:
     Attributes:
         function: f(Ω). omega: ``[B, L, E]`` the pathways that are attributed. baseline: likewise.
         groups: see ``grouped``. steps: of integrated gradients.
-        draws: orders of features (Shapley values), or coalitions (KernelShap). seed: of what is drawn, the same for
-            every sample.
+        draws: orders of features (Shapley values), or as many coalitions (KernelShap). seed: of what is drawn, the same
+            for every sample.
     """
 
     function: PathwayFunction
@@ -111,6 +111,11 @@ def _shapley_sampling(task: Task) -> Tensor:
     return found
 
 
+def _coalitions(task: Task) -> int:
+    """So many for each group, as orders of features have them, and all and none of the groups; enough to fit."""
+    return task.draws * task.features + 2
+
+
 def _kernel_shap(task: Task) -> Tensor:
     """Sample by sample, as Captum fits a linear model to each; with the same coalitions."""
     from captum.attr import KernelShap
@@ -125,7 +130,7 @@ def _kernel_shap(task: Task) -> Tensor:
                     task.baseline[b : b + 1],
                     additional_forward_args=(b[None],),
                     feature_mask=task.groups[b : b + 1],
-                    n_samples=task.draws,
+                    n_samples=_coalitions(task),
                 )
             )
     return torch.cat(found)
@@ -137,7 +142,7 @@ METHODS: Mapping[str, Method] = {
     "integrated-gradients": Method(_integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False),
     "feature-ablation": Method(_feature_ablation, lambda t: t.features + 1, complete=False, by_group=True),
     "shapley-sampling": Method(_shapley_sampling, lambda t: t.draws * t.features + 1, complete=True, by_group=True),
-    "kernel-shap": Method(_kernel_shap, lambda t: t.draws, complete=True, by_group=True),
+    "kernel-shap": Method(_kernel_shap, _coalitions, complete=True, by_group=True),
 }
 """Sundararajan et al. 2017 (integrated gradients), Shrikumar et al. 2016 (input × gradient), Simonyan et al. 2014
 (saliency), Castro et al. 2009 (Shapley values by sampling), Lundberg and Lee 2017 (KernelShap); all by Captum."""

@@ -17,21 +17,30 @@ def insertion(problem: LabelledProblem, everywhere: Tensor, scores: Tensor, poin
     Args:
         problem: before selection. everywhere: ``[B, L, E]`` ω with every layer re-mixed. points: the numbers k.
     """
-    rank = scores.argsort(-1, descending=True).argsort(-1)
-    before = problem.label_loss(problem.own)
-    found = []
-    for k in points:
-        weights = torch.where((rank < k).unsqueeze(-1), everywhere, problem.own)
-        found.append(before - problem.label_loss(weights))
-    return torch.stack(found, 1)
+    return _falls(problem, everywhere, [_rank(scores) < k for k in points])
 
 
+@torch.no_grad()
 def deletion(problem: LabelledProblem, everywhere: Tensor, scores: Tensor, points: Sequence[int]) -> Tensor:
     """The same with the k best layers left as they were, and all others re-mixed."""
-    layers = scores.shape[1]
-    return insertion(problem, everywhere, -scores, [layers - k for k in points])
+    return _falls(problem, everywhere, [_rank(scores) >= k for k in points])
 
 
-def area(curve: Tensor, points: Sequence[int], layers: int) -> Tensor:
-    """``[B]`` under ``curve [B, P]`` at ``points``, as the mean over 0 to all layers by trapezia."""
-    return torch.trapezoid(curve, torch.tensor(points, dtype=curve.dtype) / layers)
+def area(curve: Tensor, points: Sequence[int], first: Tensor, last: Tensor, layers: int) -> Tensor:
+    """``[B]`` mean over k from 0 to all layers of a ``curve [B, P]`` at ``points``, by trapezia; ``first`` and ``last``
+    ``[B]`` are its ends.
+    """
+    whole = torch.cat([first[:, None], curve, last[:, None]], 1)
+    return torch.trapezoid(whole, torch.tensor([0, *points, layers], dtype=curve.dtype) / layers)
+
+
+def _falls(problem: LabelledProblem, everywhere: Tensor, each: Sequence[Tensor]) -> Tensor:
+    before = problem.label_loss(problem.own)
+    ways = [torch.where(layers.unsqueeze(-1), everywhere, problem.own) for layers in each]
+    return torch.stack([before - problem.label_loss(weights) for weights in ways], 1)
+
+
+def _rank(scores: Tensor) -> Tensor:
+    """``[B, L]`` 0 for the best; of equal scores the earlier layer, as ``overlap`` has it."""
+    order = scores.sort(dim=-1, descending=True, stable=True).indices
+    return order.argsort(-1)

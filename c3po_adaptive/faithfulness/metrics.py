@@ -16,6 +16,7 @@ from ..selectors.attribution import Attribution
 
 Floats = NDArray[np.float64]
 RADIUS = 0.01  # how far a routing weight is moved: the size of one step of NGD
+SHARE = 0.2  # of its way to the baseline that a layer is moved at most
 
 
 def rank_correlation(scores: Floats, truth: Floats) -> Floats:
@@ -36,35 +37,42 @@ def overlap(scores: Floats, other: Floats, n: int) -> Floats:
 
 
 def infidelity(problem: Problem, selector: Attribution, samples: int, seed: int) -> Tensor:
-    """``[B]`` expected squared gap between what an attribution foretells of a random move of the core experts' weights,
-    and what that does to f (Yeh et al. 2019, by Captum). A method that multiplies by the way from a baseline foretells
-    for a move its share of that way.
-    """
-    from captum.metrics import infidelity as captum_infidelity
-    from captum.metrics import infidelity_perturb_func_decorator
+    """``[B]`` how badly an attribution foretells what a move does to f: 0 in full, 1 as badly as foretelling nothing.
 
-    moved, generator = _movable(problem, selector.experts), torch.Generator().manual_seed(seed)
-    without = selector.method in ("saliency", "input-x-gradient")
+    Expected squared gap between effect and forecast (Yeh et al. 2019, by Captum) over the expected squared effect. A
+    move takes every layer a random share (up to ``SHARE``) of its way to the baseline of the method, or to zero where
+    it has none: each method has something to say about that, whether it attributes to weights or to whole layers.
+    """
+    function, found = PathwayFunction(problem, selector.target), selector.attribute(problem).values
     baseline = torch.zeros_like(problem.own)
-    if not without:
+    if selector.method not in ("saliency", "input-x-gradient"):
         baseline = baseline_pathway(problem, selector.baseline, selector.experts)
 
-    @infidelity_perturb_func_decorator(selector.method != "saliency")  # type: ignore[untyped-decorator]
-    def perturbed(inputs: Tensor, baselines: Tensor | None = None) -> Tensor:
-        return (inputs - RADIUS * torch.randn(inputs.shape, generator=generator) * moved).clamp_min(0)
+    def gap(values: Tensor) -> Tensor:
+        from captum.metrics import infidelity as captum_infidelity
 
-    with torch.no_grad():
-        value: Tensor = captum_infidelity(
-            PathwayFunction(problem, selector.target),
-            perturbed,
-            problem.own,
-            selector.attribute(problem).values,
-            baselines=baseline,
-            additional_forward_args=(torch.arange(len(problem.own)),),
-            n_perturb_samples=samples,
-            max_examples_per_batch=len(problem.own),  # one move of each sample at a time
-        )
-    return value
+        generator = torch.Generator().manual_seed(seed)
+
+        def moved(inputs: Tensor, baselines: Tensor) -> tuple[Tensor, Tensor]:
+            share = SHARE * torch.rand(*inputs.shape[:2], 1, generator=generator)
+            step = share * (inputs - baselines)
+            # saliency speaks of a step, all others of a share of the way
+            return (step if selector.method == "saliency" else share.expand_as(step)), inputs - step
+
+        with torch.no_grad():
+            value: Tensor = captum_infidelity(
+                function,
+                moved,
+                problem.own,
+                values,
+                baselines=baseline,
+                additional_forward_args=(torch.arange(len(problem.own)),),
+                n_perturb_samples=samples,
+                max_examples_per_batch=len(problem.own),  # one move of each sample at a time
+            )
+        return value
+
+    return gap(found) / gap(torch.zeros_like(found)).clamp_min(1e-12)
 
 
 def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int) -> Tensor:
@@ -73,7 +81,7 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
 
     moved, generator = _movable(problem, selector.experts), torch.Generator().manual_seed(seed)
 
-    def perturbed(inputs: Tensor, radius: float = RADIUS) -> Tensor:
+    def perturbed(inputs: Tensor, radius: float) -> Tensor:
         noise = radius * (2 * torch.rand(inputs.shape, generator=generator) - 1)
         return (inputs + noise * moved).clamp_min(0)
 
@@ -81,7 +89,7 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
         return (selector.attribute(problem, inputs[0] if isinstance(inputs, tuple) else inputs).values,)
 
     value: Tensor = sensitivity_max(
-        explained, problem.own, perturbed, n_perturb_samples=samples, max_examples_per_batch=len(problem.own)
+        explained, problem.own, perturbed, RADIUS, samples, max_examples_per_batch=len(problem.own)
     )
     return value
 

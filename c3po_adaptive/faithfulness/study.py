@@ -17,18 +17,18 @@ from ..arms import strategies_of
 from ..config import Dataset, FaithfulnessConfig
 from ..embedding import default_embedder
 from ..errors import SettingError
-from ..evaluate import questions_of, references_of
+from ..evaluate import inputs_of, questions_of, references_of
 from ..loading import load_moe_model
 from ..models import RoutedModel
 from ..practice import ReferencePractice
 from ..problem import LabelledProblem
-from ..records import Records, claim, digest, read_records, write_whole
-from ..reference import ReferenceSet, fingerprint
+from ..records import Records, claim, read_records, write_whole
+from ..reference import ReferenceSet
 from ..registry import Registry, default_registry
 from ..remixer import Remixer
 from ..selectors.attribution import Attribution
+from ..selectors.causal import Causal
 from ..selectors.scored import Scored
-from ..summary import versions
 from ..tasks.formats import as_format
 from ..types import Question
 from .curves import deletion, insertion
@@ -62,20 +62,27 @@ def run_faithfulness(
     known = registry or default_registry()
     scores = {name: _scored(known, spec) for name, spec in config.scores.items()}
     data = [(d, questions_of(d), references_of(d)) for d in config.datasets]
-    model = model or load_moe_model(config.model)
-    inputs: dict[str, Any] = {
-        "model": fingerprint(model),
-        "questions": digest([[q.id for q in asked] for _, asked, _ in data]),
-    }
-    inputs |= {"references": digest([[q.id for q in labelled] for *_, labelled in data]), "plugins": known.files}
-    claim(out, config.model_dump(mode="json") | {"inputs": inputs | {"versions": versions()}})
+    model = model or load_moe_model(
+        config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
+    )
+    _check_numbers(config, len(model.layers))
+    inputs = inputs_of(model, data, known)
+    claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
     for dataset, asked, labelled in data:
         _DataSet(config, dataset, asked, labelled, model, known, scores, records).run(progress(dataset.name))
-    summary = summarise(read_records(out), config, model.layers) | {"versions": versions(), "hashes": inputs}
+    summary = summarise(read_records(out), config, model.layers) | {"hashes": inputs}
     write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_whole(Path(out) / "report.html", draw(summary))
     return summary
+
+
+def _check_numbers(config: FaithfulnessConfig, layers: int) -> None:
+    if config.n > layers or config.points[-1] >= layers:
+        raise SettingError(
+            f"Expected n of at most {layers} and points below it (the model's MoE layers), got n={config.n} and points "
+            f"{list(config.points)}."
+        )
 
 
 def _scored(registry: Registry, spec: Any) -> Scored:
@@ -116,6 +123,8 @@ class _DataSet:
                 entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
             ]
             rows["cost"] = [round(x, 4) for x in spent]
+            bound = selector.needs_label or isinstance(selector, Causal)
+            rows["role"] = ["bound" if bound else "method"] * len(asked)
             rows |= self._stability(selector, values, problem, asked)
             if captum and isinstance(selector, Attribution):
                 rows |= self._captum(selector, problem)
@@ -123,9 +132,8 @@ class _DataSet:
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
             self._write(name, asked, self._scored(problem, found, values) | {"cost": [0.0] * len(asked)})
         # last, as it says that the batch is done
-        self._write(
-            TRUTH, asked, {"effects": [{k: _plain(v[b]) for k, v in found.effects.items()} for b in _range(asked)]}
-        )
+        effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
+        self._write(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
 
     def _scored(self, problem: LabelledProblem, found: Truth, values: Tensor) -> dict[str, list[Any]]:
         points = self.config.points
@@ -175,9 +183,10 @@ class _DataSet:
 
     @cached_property
     def halves(self) -> list[Remixer]:
-        """With either half of the references, so that no neighbour is in both."""
-        rows = torch.arange(len(self._references))
-        return [self._remixer(self._references.subset(rows[rows % 2 == i])) for i in (0, 1)]
+        """With either half of the references, so that no neighbour is in both; they share what is kept of each."""
+        rows, folder = torch.arange(len(self._references)), self._references.folder
+        parts = [self._references.subset(rows[rows % 2 == i]) for i in (0, 1)]
+        return [self._remixer(replace(part, folder=folder)) for part in parts]
 
     @cached_property
     def _references(self) -> ReferenceSet:
@@ -214,7 +223,3 @@ def _same(one: Tensor, other: Tensor) -> list[float]:
 
 def _plain(values: Tensor) -> list[float]:
     return [float(f"{x:.5g}") for x in values.tolist()]
-
-
-def _range(asked: Sequence[Question]) -> range:
-    return range(len(asked))

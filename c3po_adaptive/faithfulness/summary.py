@@ -76,6 +76,10 @@ class _Table:
     def values(self, score: str, field: str = "values") -> Floats:
         return np.array([r[field] for r in self.scores[score]], dtype=float)
 
+    def role(self, score: str) -> str:
+        """control, bound (it looks at a label, or re-mixes every layer) or method."""
+        return "control" if score in CONTROLS else str(self.scores[score][0]["role"])
+
     def some(self, score: str, field: str) -> Floats:
         """Of those questions that have it."""
         return np.array([r[field] for r in self.scores[score] if r.get(field) is not None], dtype=float)
@@ -101,12 +105,11 @@ class _Table:
 def _row(score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> dict[str, Any]:
     seed, n = config.seed, config.n
     layers, truths = tables[0].effects(TRUTHS[0]).shape[1], truths_of(config)
-    row: dict[str, Any] = {"n": sum(len(t.truth) for t in tables)}
+    row: dict[str, Any] = {"n": sum(len(t.truth) for t in tables), "role": tables[0].role(score)}
     for name in truths:
         row[name] = _mean([rank_correlation(t.values(score), t.effects(name)) for t in tables], seed)
     for field in ("insertion", "deletion"):
-        areas = [area(torch.from_numpy(t.values(score, field)), config.points, layers).numpy() for t in tables]
-        row[field] = _mean(areas, seed)
+        row[field] = _mean([_area(t, score, field, config.points, layers) for t in tables], seed)
     last = np.arange(layers, dtype=float)
     row["last"] = _mean([overlap(t.values(score), np.tile(last, (len(t.truth), 1)), n) for t in tables], seed)
     for truth in (name for name in truths if name.startswith("alone")):
@@ -118,6 +121,13 @@ def _row(score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> di
         some = [t.some(score, field) for t in tables]
         row[field] = _mean(some, seed) if all(len(x) > 1 for x in some) else None
     return row
+
+
+def _area(table: _Table, score: str, field: str, points: Sequence[int], layers: int) -> Floats:
+    together = torch.tensor([r["together"] for r in table.truth])
+    ends = (0 * together, together) if field == "insertion" else (together, 0 * together)
+    found: Floats = area(torch.from_numpy(table.values(score, field)).float(), points, *ends, layers).numpy()
+    return found
 
 
 def _mean(strata: Sequence[Floats], seed: int) -> dict[str, float]:

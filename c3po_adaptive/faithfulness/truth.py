@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,33 +25,32 @@ class Truth:
     Attributes:
         effects: ``[B, L]`` for each of ``TRUTHS`` that was looked at; positive where a layer helps.
         everywhere: ``[B, L, E]`` ω with every layer re-mixed.
+        together: ``[B]`` by how much the own loss falls with that.
     """
 
     effects: dict[str, Tensor]
     everywhere: Tensor
+    together: Tensor
 
 
 def truth(problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int, whose: Sequence[str] = WHOSE) -> Truth:
     """Re-mix once with every layer, once with each alone, once without each: 2 L + 1 times."""
 
-    def losses(rows: Tensor) -> list[Tensor]:
-        inside, weights = remixed_in(rows, problem, optimizer, experts)
-        return _losses(cast(LabelledProblem, inside), weights, whose)
+    def losses(weights: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            each = {"own": problem.label_loss, "neighbours": problem.loss}
+            return [each[name](weights) for name in whose]
+
+    def remixed(rows: Tensor) -> Tensor:
+        return remixed_in(rows, problem, optimizer, experts)
 
     count = len(problem.layers)
     each = torch.eye(count, dtype=torch.bool)
-    before = _losses(problem, problem.own, whose)
-    inside, everywhere = remixed_in(torch.ones(count, dtype=torch.bool), problem, optimizer, experts)
-    together = _losses(cast(LabelledProblem, inside), everywhere, whose)
-    alone, without = [losses(row) for row in each], [losses(~row) for row in each]
+    everywhere = remixed(torch.ones(count, dtype=torch.bool))
+    before, together = losses(problem.own), losses(everywhere)
+    alone, without = ([losses(remixed(rows)) for rows in way] for way in (each, ~each))
     effects = {}
     for i, name in enumerate(whose):
         effects[f"alone, {name}"] = torch.stack([before[i] - after[i] for after in alone], 1)
         effects[f"without, {name}"] = torch.stack([after[i] - together[i] for after in without], 1)
-    return Truth(effects, everywhere)
-
-
-@torch.no_grad()
-def _losses(problem: LabelledProblem, weights: Tensor, whose: Sequence[str]) -> list[Tensor]:
-    loss = {"own": problem.label_loss, "neighbours": problem.loss}
-    return [loss[name](weights) for name in whose]
+    return Truth(effects, everywhere, before[0] - together[0])

@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def budgets(rows: Sequence[Row]) -> str:
     with _style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLOURS["text"], linewidth=0.8)
-        for line, mark in zip(drawn, "osD^v<>", strict=False):
+        for line, mark in zip(drawn, cycle("osD^v<>"), strict=False):
             x = [r["layers"] for r in line]
             axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS[line[0]["role"]], markersize=5,
                       label=line[0]["selector"])  # fmt: skip
@@ -213,7 +214,7 @@ def coverage(rows: Sequence[Row]) -> str:
     with _style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLOURS["text"], linewidth=0.8)
-        for arm, mark in zip(arms, "osD^v<>", strict=False):
+        for arm, mark in zip(arms, cycle("osD^v<>"), strict=False):
             line = [row for row in rows if row["arm"] == arm]
             x = [100 * r["coverage"] for r in line]
             axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS["method"], markersize=4, label=arm)

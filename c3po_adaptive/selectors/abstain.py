@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor
@@ -12,11 +13,11 @@ from torch import Tensor
 from ..checks import check_number
 from ..errors import SettingError
 from ..optimizers.ngd import NGD
-from ..problem import Practice, Problem
-from ..routing.mixing import mass
+from ..problem import LabelledProblem, Practice, Problem
 from ..types import Selection
 from .alone import remixed
 from .base import LayerSelector
+from .disagreement import agreement
 from .features import similarity, uncertainty
 from .fixed import Fixed
 
@@ -24,17 +25,20 @@ Signal = Literal["uncertainty", "similarity", "agreement", "benefit", "decrease"
 """What speaks for re-mixing: the model is unsure of its choices; the neighbours are near; their pathways agree; the
 wrapped selector's scores of the chosen layers are high; the first step lowers the neighbours' loss by a large share."""
 
+KNOWN_BEFORE = ("uncertainty", "similarity", "agreement")  # layers are chosen
 FEWEST = 50  # references that a threshold can be calibrated on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Abstain(LayerSelector):
-    """Leaves a sample alone, at the cost of one forward pass, where its signal is not above a threshold.
+    """Leaves a sample alone where its signal is not above a threshold: at the cost of one forward pass for the signals
+    that are known before layers are chosen; ``benefit`` and ``decrease`` cost the choice, too.
 
     The threshold is calibrated on references, each without itself among its neighbours: those that the model answers
     right by itself can only lose, the others only win. Of all thresholds it takes the one with the most answers right;
     of several the highest, so that in doubt nothing is re-mixed. Then ``harm`` bounds, if given, the share of questions
-    that go from right to wrong, in expectation (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814).
+    that go from right to wrong, in expectation over references
+    and questions that are exchangeable (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814).
 
     Attributes:
         selector: chooses layers and experts. signal: see ``Signal``. threshold: None to calibrate it.
@@ -54,11 +58,19 @@ class Abstain(LayerSelector):
             raise SettingError(f"Expected signal among {', '.join(get_args(Signal))}, got {self.signal!r}.")
         if self.threshold is not None:
             check_number(self, "threshold")
+        if self.threshold is not None and self.harm is not None:
+            raise SettingError("Expected a threshold, or a bound on harm to calibrate it by, got both; leave one out.")
         check_number(
             self, "practice", at_least=FEWEST, whole=True, hint=f"a calibration needs {FEWEST} references at least"
         )
         if self.harm is not None:
             check_number(self, "harm", above=0, at_most=1)
+            needed = math.ceil(1 / self.harm) - 1  # with fewer even no loss at all proves too little
+            if self.practice < needed:
+                raise SettingError(
+                    f"Expected practice of at least {needed} references for harm={self.harm:g}, got {self.practice}; "
+                    "practise on more, or allow more harm."
+                )
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
@@ -78,24 +90,29 @@ class Abstain(LayerSelector):
         threshold = self.threshold if self.learned is None else self.learned["threshold"].item()
         if threshold is None:
             raise SettingError("abstain expected references to calibrate on first; use it through Optimizer or a run.")
-        selection = self.selector.select(problem)
-        strength = self.strength(problem, selection)
+        if self.signal in KNOWN_BEFORE:
+            strength = self.strength(problem, None)
+            selection = self.selector.select(only(problem, strength > threshold))
+        else:
+            selection = self.selector.select(problem)
+            strength = self.strength(problem, selection)
         return replace(selection, mask=selection.mask & (strength > threshold)[:, None, None], strength=strength)
 
-    def strength(self, problem: Problem, selection: Selection) -> Tensor:
+    def strength(self, problem: Problem, selection: Selection | None) -> Tensor:
         """``[B]`` of the signal.
 
         Raises:
             SettingError: the wrapped selector has no scores, and they are asked for.
         """
-        return _SIGNALS[self.signal](problem, selection)
+        return _SIGNALS[self.signal](problem, cast(Selection, selection))
 
     def _calibrate(self, practice: Practice) -> dict[str, Tensor]:
         strength, gain = [], []
-        for problem in practice.problems(self.practice):
+        others = getattr(self.selector, "practice", 0)  # what the wrapped one learned from would flatter it
+        for problem in practice.problems(self.practice, skip=others):
             selection = self.selector.select(problem if self.needs_label else problem.unlabelled())
             inside = problem.within(selection)
-            after = inside.scores(remixed(practice.optimizer, inside)).argmax(-1) == problem.answers
+            after = problem.answered(remixed(practice.optimizer, inside)) == problem.answers
             before = problem.own_scores.argmax(-1) == problem.answers
             strength.append(self.strength(problem.unlabelled(), selection))
             gain.append(after.long() - before.long())
@@ -122,11 +139,23 @@ def calibrated(strength: Tensor, gain: Tensor, harm: float | None) -> float:
     return float(thresholds[int(net.argmax())])  # the first of equals: the highest
 
 
-def _agreement(problem: Problem, selection: Selection) -> Tensor:
-    near = problem.neighbour_pathways / mass(problem.neighbour_pathways).clamp_min(1e-12)
-    weight = problem.neighbours.weight[:, :, None, None]
-    among = 0.5 * (weight * (near - (weight * near).sum(1, keepdim=True)).abs()).sum((1, -1))
-    return torch.where(problem.neighbours.weight.sum(-1) > 0, 1 - among.mean(-1), 0.0)
+def only(problem: Problem, going: Tensor) -> Problem:
+    """The same problem, in whose losses nothing is run for samples that are not ``going [B]``."""
+
+    def cut(run: Any) -> Any:
+        def loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
+            found: Tensor = run(weights, going if running is None else going & running)
+            return found
+
+        return loss
+
+    def within(selection: Selection) -> Problem:
+        return only(problem.within(selection), going)
+
+    changed: dict[str, Any] = {"loss": cut(problem.loss), "scores": cut(problem.scores), "within": within}
+    if isinstance(problem, LabelledProblem):
+        changed["label_loss"] = cut(problem.label_loss)
+    return replace(problem, **changed)
 
 
 def _benefit(problem: Problem, selection: Selection) -> Tensor:
@@ -148,7 +177,7 @@ def _decrease(problem: Problem, selection: Selection) -> Tensor:
 _SIGNALS: dict[str, Callable[[Problem, Selection], Tensor]] = {
     "uncertainty": lambda problem, selection: uncertainty(problem),
     "similarity": lambda problem, selection: similarity(problem),
-    "agreement": _agreement,
+    "agreement": lambda problem, selection: agreement(problem).mean(-1),
     "benefit": _benefit,
     "decrease": _decrease,
 }

@@ -16,21 +16,24 @@ from ..types import Selection
 def benefit_alone(
     problem: Problem, optimizer: PathwayOptimizer, experts: int, loss: Callable[[Problem], Loss]
 ) -> Tensor:
-    """``[B, L]`` by how much ``loss`` falls when the optimizer re-mixes that layer's core experts, and nothing else."""
+    """``[B, L]`` by how much ``loss`` falls when the optimizer re-mixes that layer's core experts, and nothing else.
+
+    Before and after are measured by one function, in which the whole pathway acts: that of a selection is another, for
+    there the neighbours go their own way in all other layers.
+    """
     with torch.no_grad():
         before = loss(problem)(problem.own)
     found = []
     for row in torch.eye(len(problem.layers), dtype=torch.bool):
-        inside, weights = remixed_in(row, problem, optimizer, experts)
+        weights = remixed_in(row, problem, optimizer, experts)
         with torch.no_grad():
-            found.append(before - loss(inside)(weights))
+            found.append(before - loss(problem)(weights))
     return torch.stack(found, 1)
 
 
-def remixed_in(rows: Tensor, problem: Problem, optimizer: PathwayOptimizer, experts: int) -> tuple[Problem, Tensor]:
-    """The problem within the core experts of ``rows [L]`` (bool), and the optimizer's ω ``[B, L, E]`` there."""
-    inside = problem.within(Selection(core(problem.ranking, experts) & rows[:, None]))
-    return inside, remixed(optimizer, inside)
+def remixed_in(rows: Tensor, problem: Problem, optimizer: PathwayOptimizer, experts: int) -> Tensor:
+    """The optimizer's ω ``[B, L, E]`` within the core experts of ``rows [L]`` (bool)."""
+    return remixed(optimizer, problem.within(Selection(core(problem.ranking, experts) & rows[:, None])))
 
 
 def remixed(optimizer: PathwayOptimizer, problem: Problem) -> Tensor:

@@ -24,7 +24,7 @@ class Attribution(Scored):
     Attributes:
         method, baseline, target, groups: see ``c3po_adaptive.attribution``. Input × gradient and saliency, the cheap
             ones, have no baseline.
-        steps: of integrated gradients. draws: orders of features (shapley-sampling) or coalitions (kernel-shap).
+        steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes (a way back counts two) that one selection may take at most. seed: of what is drawn.
     """
 
@@ -33,7 +33,7 @@ class Attribution(Scored):
     target: Target = "neighbours"
     groups: Groups = "layer"
     steps: int = 8
-    draws: int = 8
+    draws: int = 2
     budget: int = 64
     seed: int = 0
     name: ClassVar[str] = "attribution"

@@ -27,10 +27,17 @@ class Disagreement(Scored):
         weight = problem.neighbours.weight[:, :, None, None]
         own, near = _distribution(problem.own), _distribution(problem.neighbour_pathways)
         mean = (weight * near).sum(1)
-        among = 0.5 * (weight * (near - mean[:, None]).abs()).sum((1, -1))
         found = weight.flatten(1).sum(1)[:, None] > 0  # without neighbours nobody disagrees
         apart = 0.5 * (own - mean).abs() * found.unsqueeze(-1)
-        return apart.sum(-1) * (1 - among).clamp_min(0), apart
+        return apart.sum(-1) * agreement(problem), apart
+
+
+def agreement(problem: Problem) -> Tensor:
+    """``[B, L]`` 1 − Σ K_i d(p_i, p̄): how much the neighbours' pathways agree, 0 without any."""
+    weight = problem.neighbours.weight[:, :, None, None]
+    near = _distribution(problem.neighbour_pathways)
+    among = 0.5 * (weight * (near - (weight * near).sum(1, keepdim=True)).abs()).sum((1, -1))
+    return (1 - among).clamp_min(0) * (problem.neighbours.weight.sum(-1) > 0).unsqueeze(-1)
 
 
 def _distribution(weights: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import SettingError
 from ..losses import entropy, margin
 from ..problem import Problem
 from ..routing.mixing import core, mass
@@ -44,7 +45,13 @@ def similarity(problem: Problem) -> Tensor:
 
 
 def uncertainty(problem: Problem) -> Tensor:
-    """``[B]`` entropy of the own choices over that of as many even ones: 0 sure, 1 clueless."""
+    """``[B]`` entropy of the own choices over that of as many even ones: 0 sure, 1 clueless.
+
+    Raises:
+        SettingError: the samples are raw texts.
+    """
+    if problem.own_scores.shape[1] == 0:
+        raise SettingError("Expected questions with choices to tell how sure the model is, got raw text; use answer().")
     choices = problem.own_scores.isfinite().sum(-1).to(problem.own.dtype)
     return entropy(problem.own_scores) / choices.log().clamp_min(1e-12)
 

@@ -18,6 +18,7 @@ from .features import features
 from .fixed import check_experts
 from .scored import Scored
 
+FOLDS = 5
 PENALTIES = np.logspace(-2, 4, 13)
 
 
@@ -51,16 +52,21 @@ class Learned(Scored):
 
     def _fit(self, practice: Practice) -> dict[str, Tensor]:
         from sklearn.linear_model import RidgeCV
+        from sklearn.model_selection import GroupKFold
         from sklearn.preprocessing import StandardScaler
 
         known, benefit = [], []
+        group: list[int] = []
         for problem in practice.problems(self.practice):
             experts = check_experts(self.experts, problem)
             known.append(features(problem, experts))
+            group += [len(group) + b for b in range(len(problem.own))]
             benefit.append(benefit_alone(problem, practice.optimizer, experts, _label_loss))
         x, y = torch.cat(known).flatten(0, 1).double().numpy(), torch.cat(benefit).flatten().double().numpy()
         scaler = StandardScaler().fit(x)
-        model: Any = RidgeCV(alphas=PENALTIES).fit(scaler.transform(x), y)
+        # a question's layers share its features: the penalty is chosen on other questions
+        folds = list(GroupKFold(FOLDS).split(x, groups=np.repeat(group, len(x) // len(group))))
+        model: Any = RidgeCV(alphas=PENALTIES, cv=folds).fit(scaler.transform(x), y)
         found = {"mean": scaler.mean_, "scale": scaler.scale_, "coefficients": model.coef_}
         found["intercept"] = np.array(model.intercept_)
         return {name: torch.from_numpy(np.ascontiguousarray(value)).float() for name, value in found.items()}

@@ -65,15 +65,16 @@ class Scored(LayerSelector):
         elif each is None:
             raise SettingError(f"Expected rank 'router': {self.name} has no scores of experts as it is set.")
         else:
-            mask = best(each + problem.router * 1e-9, experts, self.expert_share, self.expert_threshold)
+            mask = best(each, experts, self.expert_share, self.expert_threshold, problem.router)
         return Selection(mask & layers.unsqueeze(-1), scores)
 
 
-def best(scores: Tensor, n: int, share: float, threshold: float) -> Tensor:
+def best(scores: Tensor, n: int, share: float, threshold: float, then: Tensor | None = None) -> Tensor:
     """``[..., N]`` bool: of the n best of ``scores [..., N]`` those above the threshold; if share < 1 the fewest whose
-    positive scores make up that share of the total.
+    positive scores make up that share of the total. Of equal scores the one with more of ``then``.
     """
-    chosen = core(scores, n) & (scores > threshold)
+    first = scores if then is None else scores + then * 1e-9
+    chosen = core(first, n) & (scores > threshold)
     if share == 1:
         return chosen
     ranked, order = scores.clamp_min(0).sort(-1, descending=True)

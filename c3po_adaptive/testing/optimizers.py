@@ -107,7 +107,11 @@ def sealed(problem: Problem) -> LabelledProblem:
 
     return cast(
         LabelledProblem,
-        altered(LabelledProblem(**vars(problem), label_loss=label_loss, answers=cast(Tensor, _Sealed()))),
+        altered(
+            LabelledProblem(
+                **vars(problem), label_loss=label_loss, answers=cast(Tensor, _Sealed()), answered=cast(Any, _Sealed())
+            )
+        ),
     )
 
 

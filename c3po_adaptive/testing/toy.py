@@ -104,7 +104,12 @@ def toy_problem(
     }
     made: Problem = Problem(**fields)
     if labelled:
-        made = LabelledProblem(**fields, label_loss=label_loss, answers=torch.arange(B)[kept] % 3)
+        made = LabelledProblem(
+            **fields,
+            label_loss=label_loss,
+            answers=torch.arange(B)[kept] % 3,
+            answered=lambda weights: scores(weights).argmax(-1),
+        )
     return altered(made)
 
 

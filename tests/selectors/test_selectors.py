@@ -195,9 +195,9 @@ class ToyPractice:
     made: Callable = lambda problem: problem
     kept: dict = field(default_factory=dict)
 
-    def problems(self, n):
-        for i in range(0, n, 10):
-            yield self.made(toy_problem(B=min(10, n - i), seed=100 + i, selected=None, labelled=True))
+    def problems(self, n, skip=0):
+        for i in range(skip, skip + n, 10):
+            yield self.made(toy_problem(B=min(10, skip + n - i), seed=100 + i, selected=None, labelled=True))
 
     def once(self, learner, learn):
         if repr(learner) not in self.kept:
@@ -440,7 +440,12 @@ class TestAbstention:
                 return torch.nn.functional.one_hot((problem.answers + moved.long()) % 3, 3).float()
 
             seen.append(problem)
-            return altered(problem, scores=scores, own_scores=scores(problem.own))
+            return altered(
+                problem,
+                scores=scores,
+                own_scores=scores(problem.own),
+                answered=lambda weights: scores(weights).argmax(-1),
+            )
 
         selector = Abstain(selector=Fixed(n=2, experts=6), practice=50).prepare(ToyPractice(made=harmful))
         assert selector.learned["threshold"] == torch.inf
