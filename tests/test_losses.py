@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from c3po_adaptive.losses import entropy, right_answer_loss
+from c3po_adaptive.losses import entropy, margin, right_answer_loss
 
 SCORES = torch.tensor([[-1.0, -2.0, -torch.inf], [-0.5, -3.0, -1.0]])
 
@@ -32,3 +32,18 @@ class TestFormulas:
             assert gradient.isfinite().all()
             assert gradient[0, 2] == 0
             assert gradient[0, 0] != 0
+
+
+class TestMargin:
+    def test_of_the_two_best_before(self):
+        before, after = torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[5.0, 1.0, 2.5]])
+        assert margin(before, before).tolist() == [1.0]
+        assert margin(after, before).tolist() == [-1.5], "the two stay the same, and changed places"
+
+    def test_one_choice_leads_by_nothing(self):
+        scores = torch.tensor([[0.0, -torch.inf], [2.0, 1.0]], requires_grad=True)
+        found = margin(scores, scores.detach())
+        assert found.tolist() == [0.0, 1.0]
+        (gradient,) = torch.autograd.grad(found.sum(), scores)
+        assert gradient.tolist() == [[0.0, 0.0], [1.0, -1.0]]
+        assert margin(torch.zeros(2, 1), torch.zeros(2, 1)).tolist() == [0.0, 0.0]

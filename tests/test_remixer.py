@@ -19,6 +19,7 @@ from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.oracle import Oracle
+from c3po_adaptive.practice import ReferencePractice
 from c3po_adaptive.remixer import Remixer
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
 from c3po_adaptive.selectors.amortised import Amortised
@@ -425,3 +426,45 @@ class TestRawText:
         states = run.model.prefill([run.model.encode_text("Boats float.")])
         with pytest.raises(SettingError, match="questions with choices"):
             run.remix(states, ["Boats float."])
+
+
+class TestPractice:
+    """What a selector learns from: references, each as a question, and none that is asked in the same run."""
+
+    def test_held_out_references_teach_nobody(self):
+        ids = {q.id for q in pool().questions[:4]}
+        run = remixer(selector=Gradient(n=2, experts=6), held_out=frozenset(ids), retriever=FaissKNN(k=20))
+        (problem,) = ReferencePractice(run).problems(6)
+        assert len(problem.own) == 6
+        near = {run.pool.questions[row].id for row in problem.neighbours.index.flatten().tolist() if row >= 0}
+        assert near
+        assert not near & ids
+
+    def test_draws_do_not_overlap(self):
+        run = remixer(selector=Gradient(n=2, experts=6))
+        asked = []
+        practising = run.practising
+        run.practising = lambda questions: [asked.extend(q.id for q in questions), practising(questions)][1]
+        list(ReferencePractice(run).problems(5))
+        list(ReferencePractice(run).problems(7, skip=5))
+        assert len(set(asked)) == 12
+
+    def test_calibration_scores_what_is_answered(self):
+        """With the top-k mixed in the answer, the choice may be another than in the descent."""
+        for mix in ("core", "top-k"):
+            run = remixer(mix=mix, selector=Gradient(n=2, experts=6))
+            (problem,) = ReferencePractice(run).problems(8)
+            inside = problem.within(run.selector.select(problem.unlabelled()))
+            omega = run.optimizer.optimize(inside.unlabelled())
+            pathway = Pathway(omega, problem.own, problem.layers, top_k=2 if mix == "top-k" else None)
+            states = problem.loss.__self__.batch.states
+            expected = torch.stack([s.argmax() for s in run.model.choice_scores(states, pathway)])
+            assert torch.equal(problem.answered(omega), expected)
+
+    def test_identity_knows_what_decides(self):
+        keys = {
+            repr(ReferencePractice(remixer(**changes))._identity(Gradient()))
+            for changes in ({}, {"mix": "top-k"}, {"learn_from": "all"}, {"labels": "shuffled"}, {"seed": 1},
+                            {"retriever": FaissKNN(k=2)}, {"optimizer": NGD(steps=4)}, {"scope": "last"})
+        }  # fmt: skip
+        assert len(keys) == 8

@@ -241,6 +241,12 @@ class TestHeadline:
         assert "adaptive beside fixed: +50.0 points" in sentences(summary)[-1]
         assert sentences(summary)[-1].endswith("at 50 % of its cost: better.")
 
+    def test_a_pair_is_compared_once(self):
+        arms = [*base([1, 0, 0, 1] * 10), *answers("a", [1, 1, 1, 1] * 10), *answers("b", [1, 0, 0, 1] * 10)]
+        plain = summarise(arms, config={}, seed=0, compare=[("a", "b")])["comparisons"]
+        again = summarise(arms, config={}, seed=0, compare=[("a", "b"), ("b", "a"), ("base", "a"), ("a", "base")])
+        assert again["comparisons"] == plain, "a pair more would weigh on Holm's correction"
+
 
 class TestRisk:
     def test_by_hand(self):
@@ -254,6 +260,15 @@ class TestRisk:
         gain = [a - b for a, b in zip(after, before, strict=True)]
         assert [r["gain"] for r in got] == pytest.approx([10 * sum(gain[:k]) for k in range(1, 11)])
         assert [r["harm"] for r in got] == pytest.approx([10 * sum(g < 0 for g in gain[:k]) for k in range(1, 11)])
+
+    def test_of_several_data_sets_is_their_mean_and_few_flips_are_uncertain(self):
+        one, two = answers("a", [1] * 4, dataset="one"), answers("a", [0, 1] * 10, dataset="two")
+        for row in [*one, *two]:
+            row |= {"strength": 1.0, "base_choice": 1 if row["dataset"] == "one" else row["choice"]}
+        whole = risk_by_coverage("all", [*one, *two], seed=0)[-1]
+        assert whole["gain"] == pytest.approx((100 + 0) / 2)
+        still = risk_by_coverage("two", two, seed=0)[-1]
+        assert still["ci_low"] < 0 < still["ci_high"], "no flip among twenty questions proves little"
 
     def test_only_of_arms_that_weigh(self):
         assert risk_by_coverage("demo", answers("a", [1, 0]), seed=0) == []

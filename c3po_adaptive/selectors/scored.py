@@ -71,13 +71,21 @@ class Scored(LayerSelector):
 
 def best(scores: Tensor, n: int, share: float, threshold: float, then: Tensor | None = None) -> Tensor:
     """``[..., N]`` bool: of the n best of ``scores [..., N]`` those above the threshold; if share < 1 the fewest whose
-    positive scores make up that share of the total. Of equal scores the one with more of ``then``.
+    positive scores make up that share of the total. Of equal scores the one with more of ``then [..., N]`` is better.
     """
-    first = scores if then is None else scores + then * 1e-9
-    chosen = core(first, n) & (scores > threshold)
-    if share == 1:
-        return chosen
-    ranked, order = scores.clamp_min(0).sort(-1, descending=True)
-    before = ranked.cumsum(-1) - ranked  # what the better ones have together
-    wanted = torch.zeros_like(chosen).scatter(-1, order, before < share * ranked.sum(-1, keepdim=True))
-    return chosen & wanted
+    order = _order(scores, then)
+    ranked = scores.gather(-1, order)
+    chosen = (torch.arange(scores.shape[-1]) < n) & (ranked > threshold)
+    if share < 1:
+        positive = ranked.clamp_min(0)
+        before = positive.cumsum(-1) - positive  # what the better ones have together
+        chosen &= before < share * positive.sum(-1, keepdim=True)
+    return torch.zeros_like(chosen).scatter(-1, order, chosen)
+
+
+def _order(scores: Tensor, then: Tensor | None) -> Tensor:
+    """``[..., N]`` places from the best to the worst."""
+    if then is None:
+        return scores.sort(dim=-1, descending=True, stable=True).indices
+    first = then.sort(dim=-1, descending=True, stable=True).indices
+    return first.gather(-1, scores.gather(-1, first).sort(dim=-1, descending=True, stable=True).indices)

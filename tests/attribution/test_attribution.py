@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from routing.toys import questions
+from test_remixer import remixer
 
 from c3po_adaptive.attribution import METHODS, PathwayFunction, attribute, baseline_pathway
 from c3po_adaptive.attribution.groups import grouped
 from c3po_adaptive.errors import SettingError, ShapeError
+from c3po_adaptive.routing.mixing import core
+from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.testing import toy_problem
+from c3po_adaptive.types import Selection
 
 BENEFITS = torch.tensor([0.0, 3.0, 0.5, -2.0, 0.0, 1.0])  # of six layers
 COMPLETE = [name for name, method in METHODS.items() if method.complete]
@@ -200,3 +205,32 @@ class TestBadInput:
     def test_a_baseline_of_ones_own(self, problem):
         got = attribute(problem, "integrated-gradients", target=linear, baseline=problem.own.flip(0), steps=20).values
         torch.testing.assert_close(got, slopes(problem) * (problem.own - problem.own.flip(0)), atol=1e-5, rtol=1e-3)
+
+    @pytest.mark.parametrize("setting", [
+        {"groups": "layers"}, {"experts": 25}, {"experts": 0}, {"steps": 0}, {"draws": 0},
+    ], ids=str)  # fmt: skip
+    def test_settings(self, problem, setting):
+        with pytest.raises(SettingError, match="Expected"):
+            attribute(problem, "integrated-gradients", **setting)
+
+    def test_pathways_of_the_wrong_shape(self, problem):
+        with pytest.raises(ShapeError, match=r"omega of shape \(B, L, E\) = \(3, 6, 24\), got \(1, 6, 24\)"):
+            attribute(problem, omega=problem.own[:1])
+
+
+@pytest.mark.parametrize("scope", ["last", "answer"])
+def test_unused_core_experts_have_their_gradient_on_a_real_model(scope):
+    """Saliency of an expert with weight zero is the slope of giving it weight."""
+    problem = remixer("olmoe", scope=scope, selector=Gradient(n=2, experts=6)).problem(questions(3, "t"))
+    found = attribute(problem, "saliency", experts=6).values
+    inside = problem.within(Selection(core(problem.ranking, 6)))
+    unused = (core(problem.ranking, 6) & (problem.own == 0)).nonzero()
+    checked = 0
+    for b, row, expert in unused[::5].tolist():
+        step = torch.zeros_like(problem.own)
+        step[b, row, expert] = 1e-3
+        with torch.no_grad():
+            slope = (inside.loss(problem.own + step) - inside.loss(problem.own))[b].item() / 1e-3
+        assert found[b, row, expert].item() == pytest.approx(slope, rel=0.1, abs=5e-3)
+        checked += abs(slope) > 0.02
+    assert checked, "some of them matter"

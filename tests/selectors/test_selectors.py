@@ -20,6 +20,7 @@ from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.learned import Learned
 from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.selectors.scored import best
 from c3po_adaptive.testing import SelectorContract, altered, toy_problem
 
 SCORED = [Attribution, Gradient, Amortised, Disagreement, Causal]
@@ -472,3 +473,55 @@ class TestAbstention:
             Abstain(selector=Fixed(n=2, experts=6)).select(problem)
         with pytest.raises(SettingError, match="a selector with scores"):
             Abstain(selector=Fixed(n=2, experts=6), signal="benefit", threshold=0.1).select(problem)
+
+    @pytest.mark.parametrize("signal", ["uncertainty", "similarity", "agreement"])
+    def test_what_is_left_alone_is_not_looked_at(self, problem, signal):
+        """Where the signal is known beforehand, the wrapped selector runs nothing for those that stay as they are."""
+        ran = []
+
+        def loss(weights, running=None):
+            ran.append(torch.ones(3, dtype=torch.bool) if running is None else running)
+            return problem.loss(weights, running)
+
+        watched = altered(problem, loss=loss)
+        selector = Abstain(selector=Gradient(n=2, experts=6), signal=signal, threshold=0)
+        level = selector.strength(problem, None).sort().values[1].item()
+        selection = replace(selector, threshold=level).select(watched)
+        going = selector.strength(problem, None) > level
+        assert ran
+        assert all(torch.equal(r, going) for r in ran)
+        assert torch.equal(selection.layers.any(-1), going)
+        torch.testing.assert_close(selection.strength, selector.strength(problem, None))
+
+    def test_harm_that_cannot_be_bounded_says_what_it_needs(self):
+        with pytest.raises(SettingError, match=r"practice of at least 99 references for harm=0\.01, got 50"):
+            Abstain(practice=50, harm=0.01)
+        Abstain(practice=99, harm=0.01)
+        with pytest.raises(SettingError, match="a threshold, or a bound on harm to calibrate it by, got both"):
+            Abstain(threshold=0.1, harm=0.1)
+
+    def test_practises_on_others_than_what_it_wraps(self):
+        drawn = []
+
+        @dataclass(frozen=True)
+        class Watched(ToyPractice):
+            def problems(self, n, skip=0):
+                drawn.append(range(skip, skip + n))
+                return super().problems(n, skip)
+
+        Abstain(selector=Learned(n=2, experts=6, practice=40), practice=50).prepare(Watched())
+        learned, calibrated_on = drawn
+        assert not set(learned) & set(calibrated_on)
+
+    def test_raw_text_has_no_choices_to_be_sure_of(self, problem):
+        raw = altered(problem, own_scores=torch.zeros(3, 0))
+        with pytest.raises(SettingError, match="got raw text; use answer"):
+            Abstain(selector=Fixed(n=2, experts=6), threshold=0).select(raw)
+
+
+def test_a_share_of_experts_leaves_those_without_a_score(problem):
+    """Equal scores are told apart by the router, but nothing is added to them."""
+    each = torch.tensor([[3.0, 0.0, 0.0, 1.0]])
+    router = torch.tensor([[0.1, 0.5, 0.2, 0.2]])
+    assert best(each, 4, 1.0, 0.0, router).tolist() == [[True, False, False, True]]
+    assert best(torch.ones(1, 4), 2, 1.0, 0.0, router).tolist()[0][1]
