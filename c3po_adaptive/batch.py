@@ -193,9 +193,11 @@ class Batch:
     @property
     def _prefilled(self) -> list[Entry]:
         """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
+        opened = [losses for phase in self._opened.values() for losses in phase]
+        looked = [any(losses.looked_at(b) for losses in opened) for b in range(len(self.states))]
         mine: list[list[Entry]] = [[] for _ in self.states]
         for b, state in zip(self.pairs[:, 0].tolist(), vars(self).get("near", ()), strict=False):
-            mine[b].append(state.work)
+            mine[b] += [state.work] if looked[b] else []
         return [summed(entries) for entries in mine]
 
     @property
@@ -223,6 +225,11 @@ class Losses:
     def prepared(self) -> list[Entry]:
         """What the tangents of each sample's neighbours took, in full even if they were kept."""
         return _totals([tails.prepared for tails in self._used], len(self.batch.states))
+
+    def looked_at(self, b: int) -> bool:
+        """Whether the neighbours of sample b were run along any pathway."""
+        near: TailScores | None = vars(self).get("_near")
+        return near is not None and near.spent[b].passes > 0
 
     @property
     def _used(self) -> list[TailScores]:

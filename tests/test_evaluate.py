@@ -279,10 +279,10 @@ class TestNoTestQuestionChooses:
     """What a selector learns, and where it abstains, comes from references alone, each without itself as neighbour."""
 
     def test_practice_is_on_references(self, place, monkeypatch):
-        seen, labelled = [], Remixer.labelled
+        seen, practising = [], Remixer.practising
 
         def watched(self, questions):
-            batch = labelled(self, questions)
+            batch = practising(self, questions)
             for b, question in enumerate(questions):
                 near = [self.pool.questions[row].id for row in batch.neighbours.index[b].tolist() if row >= 0]
                 assert near
@@ -293,7 +293,7 @@ class TestNoTestQuestionChooses:
         many = [
             {"id": f"many-{i}", "task": "sum", "question": f"What is {i} less {i % 9}?",
              "choices": [str(i - i % 9), str(i + 1)], "answer": i % 2}
-            for i in range(60)
+            for i in range(90)
         ]  # fmt: skip
         (place / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
         learned = {"name": "learned", "n": 2, "experts": 5, "practice": 32}
@@ -306,7 +306,7 @@ class TestNoTestQuestionChooses:
         parsed = config(arms=arms)
         raw = parsed.model_dump()
         raw["datasets"][0]["references"] = ["many.jsonl"]
-        monkeypatch.setattr(Remixer, "labelled", watched)
+        monkeypatch.setattr(Remixer, "practising", watched)
         evaluate(parse_config(raw), place / "practised")
         assert len(seen) == 32 + 50, "what was learned once is used again"
         assert all(id_.startswith("many-") for id_ in seen)
@@ -314,13 +314,13 @@ class TestNoTestQuestionChooses:
         assert all(row["strength"] is not None for row in rows if row["arm"] == "abstain")
 
     def test_references_that_are_asked_are_not_practised_on(self, place, monkeypatch):
-        seen, labelled = [], Remixer.labelled
+        seen, practising = [], Remixer.practising
 
         def watched(self, questions):
             seen.extend(q.id for q in questions)
-            return labelled(self, questions)
+            return practising(self, questions)
 
-        monkeypatch.setattr(Remixer, "labelled", watched)
+        monkeypatch.setattr(Remixer, "practising", watched)
         learned = {"name": "learned", "n": 2, "experts": 5, "practice": 32}
         arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": learned}}
         raw = config(arms=arms).model_dump()

@@ -22,6 +22,7 @@ from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.practice import ReferencePractice
 from c3po_adaptive.remixer import Remixer
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
+from c3po_adaptive.selectors.abstain import Abstain
 from c3po_adaptive.selectors.amortised import Amortised
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
@@ -409,6 +410,20 @@ class TestCost:
         for a, b in zip(gradient, integrated, strict=True):
             assert 0 < 3 * a.cost.attribution < b.cost.attribution
             assert len(a.layer_scores) == 3
+
+    def test_of_a_question_that_is_left_alone_is_one_forward(self, family):
+        """Beside others in the batch that are not."""
+        inner = Gradient(n=2, experts=6)
+        plain = remixer(family, selector=Abstain(selector=inner, threshold=-1))
+        level = sorted(a.strength for a in plain.answer(TEST))[2]
+        for a in remixer(family, selector=Abstain(selector=inner, threshold=level)).answer(TEST):
+            spent = [a.cost.references, a.cost.attribution, a.cost.optimisation, a.cost.answer]
+            if a.strength > level:
+                assert all(x > 0 for x in spent)
+            else:
+                assert spent == [0, 0, 0, 0]
+                assert a.scores == a.base_scores
+                assert a.cost.total == a.cost.prefill + a.cost.embedding
 
     def test_does_not_depend_on_what_ran_before(self):
         run = remixer(model=routed_model("olmoe"))
