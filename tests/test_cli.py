@@ -139,9 +139,9 @@ class TestDemo:
     def test_summary_has_the_keys_others_rely_on(self, demo):
         content = json.loads((demo[1] / "summary.json").read_text())
         assert {"rows", "comparisons", "versions", "seed", "config", "hashes"} <= content.keys()
-        assert all(set(row) == ROW for row in content["rows"])
+        assert all(set(row) == ROW | {"headline"} for row in content["rows"])
         assert all(set(row["cost"]) == {"embedding", "attribution", "optimisation", "total"} for row in content["rows"])
-        assert all(set(c) == COMPARISON | {"p_holm"} for c in content["comparisons"])
+        assert all(set(c) == COMPARISON | {"p_holm", "headline"} for c in content["comparisons"])
         assert {c["a"] for c in content["comparisons"] if c["b"] == "base"} == DEMO_ARMS.keys() - {"base"}
         assert {"torch", "transformers", "captum", "c3po_adaptive"} <= content["versions"].keys()
         assert {"config", "model", "records"} <= content["hashes"].keys()

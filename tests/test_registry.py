@@ -104,7 +104,8 @@ def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
-    assert registry.names("selector") == ["attribution", "fixed", "random"]
+    selectors = ["abstain", "amortised", "attribution", "causal", "disagreement", "fixed", "gradient", "learned"]
+    assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
     optimizers = ["amortised-ngd", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
     assert registry.names("optimizer") == optimizers
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
