@@ -16,7 +16,7 @@ from .arms import DEMO_ARMS, Arm, Spec
 from .errors import SettingError
 from .tasks.formats import as_format
 
-Study = TypeVar("Study", bound=BaseModel)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -323,25 +323,16 @@ def load_faithfulness_config(path: Path | str, settings: Sequence[str] = ()) -> 
     return _load(FaithfulnessConfig, "a study of faithfulness", path, settings)
 
 
-def _load(kind: type[Study], what: str, path: Path | str, settings: Sequence[str]) -> Study:
+def _load(kind: type[Kind], what: str, path: Path | str, settings: Sequence[str]) -> Kind:
     raw = read_yaml(path)
     for setting in settings:
         _apply(raw, setting)
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingError(f"Expected {what} (keys {', '.join(kind.model_fields)}), got {found}.") from error
+    return _checked(kind, what, raw)
 
 
 def parse_config(raw: dict[str, Any]) -> RunConfig:
     """A checked configuration from plain values."""
-    try:
-        return RunConfig.model_validate(raw)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        known = ", ".join(RunConfig.model_fields)
-        raise SettingError(f"Expected a run configuration (keys {known}), got {found}.") from error
+    return _checked(RunConfig, "a run configuration", raw)
 
 
 def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
@@ -353,11 +344,16 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     raw = arm.model_dump(mode="json")
     for setting in settings:
         _apply(raw, setting)
+    return _checked(Arm, "settings of an arm", raw)
+
+
+def _checked(kind: type[Kind], what: str, raw: dict[str, Any]) -> Kind:
+    """The values as their kind; an error names every key that is wrong."""
     try:
-        return Arm.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingError(f"Expected settings of an arm (keys {', '.join(Arm.model_fields)}), got {found}.") from error
+        raise SettingError(f"Expected {what} (keys {', '.join(kind.model_fields)}), got {found}.") from error
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:
