@@ -70,9 +70,10 @@ def attribute(
         SettingError: no such name, or more passes than the budget. ShapeError: a baseline of the wrong shape.
     """
     _check(problem, groups, experts, steps, draws, omega)
-    # within the core experts, so that those without weight have their gradient, too
-    problem = problem.within(Selection(core(problem.ranking, experts)))
-    chosen, function = method_by_name(method), PathwayFunction(problem, target)
+    chosen = method_by_name(method)
+    if chosen.unused:
+        problem = problem.within(Selection(core(problem.ranking, experts)))
+    function = PathwayFunction(problem, target)
     omega = problem.own if omega is None else omega
     task = Task(
         function,

@@ -49,12 +49,14 @@ class Method:
     Attributes:
         run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two.
         complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
+        unused: it takes the gradient of experts without weight, too, which then have to be run.
     """
 
     run: Callable[[Task], Tensor]
     passes: Callable[[Task], int]
     complete: bool
     by_group: bool
+    unused: bool = False
 
 
 def _saliency(task: Task) -> Tensor:
@@ -137,9 +139,11 @@ def _kernel_shap(task: Task) -> Tensor:
 
 
 METHODS: Mapping[str, Method] = {
-    "saliency": Method(_saliency, lambda t: 3, complete=False, by_group=False),
+    "saliency": Method(_saliency, lambda t: 3, complete=False, by_group=False, unused=True),
     "input-x-gradient": Method(_input_x_gradient, lambda t: 3, complete=False, by_group=False),
-    "integrated-gradients": Method(_integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False),
+    "integrated-gradients": Method(
+        _integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False, unused=True
+    ),
     "feature-ablation": Method(_feature_ablation, lambda t: t.features + 1, complete=False, by_group=True),
     "shapley-sampling": Method(_shapley_sampling, lambda t: t.draws * t.features + 1, complete=True, by_group=True),
     "kernel-shap": Method(_kernel_shap, _coalitions, complete=True, by_group=True),
