@@ -236,7 +236,8 @@ class FaithfulnessConfig(BaseModel):
         experts: core experts of each layer. scores: selectors that score layers, by name.
         neighbours: whether what layers do to the neighbours' loss is looked at, too: long, with hundreds of them.
         n: how many layers are compared as chosen. points: numbers of layers of the insertion and deletion curves.
-        captum: so many questions of each data set (whole batches) go through Captum's own tests. moves: of each.
+        probed: so many questions of each data set (whole batches) are scored with other neighbours and seeds, too, and
+            go through Captum's own tests. moves: of each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -257,7 +258,7 @@ class FaithfulnessConfig(BaseModel):
     neighbours: bool = True
     n: int = Field(default=5, ge=1)
     points: tuple[int, ...] = (1, 3, 5, 8)
-    captum: int = Field(default=32, ge=0)
+    probed: int = Field(default=32, ge=0)
     moves: int = Field(default=8, ge=1)
     seed: int = 0
 

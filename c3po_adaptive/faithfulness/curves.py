@@ -10,20 +10,38 @@ from torch import Tensor
 from ..problem import LabelledProblem
 
 
-@torch.no_grad()
-def insertion(problem: LabelledProblem, everywhere: Tensor, scores: Tensor, points: Sequence[int]) -> Tensor:
-    """``[B, P]`` by how much the right answer's loss falls with the k best layers by ``scores [B, L]`` re-mixed.
+class Curves:
+    """By how much the right answer's loss falls with some layers of B questions re-mixed, all others left as they were.
 
-    Args:
-        problem: before selection. everywhere: ``[B, L, E]`` ω with every layer re-mixed. points: the numbers k.
+    Scores that agree on a question's best layers share what was computed for them.
     """
-    return _falls(problem, everywhere, [_rank(scores) < k for k in points])
 
+    def __init__(self, problem: LabelledProblem, everywhere: Tensor) -> None:
+        """Of ``problem`` before selection, with ``everywhere [B, L, E]`` ω with every layer re-mixed."""
+        self._problem, self._everywhere = problem, everywhere
+        with torch.no_grad():
+            self._before = problem.label_loss(problem.own)
+        self._known: list[dict[tuple[bool, ...], float]] = [{} for _ in self._before]
 
-@torch.no_grad()
-def deletion(problem: LabelledProblem, everywhere: Tensor, scores: Tensor, points: Sequence[int]) -> Tensor:
-    """The same with the k best layers left as they were, and all others re-mixed."""
-    return _falls(problem, everywhere, [_rank(scores) >= k for k in points])
+    def insertion(self, scores: Tensor, points: Sequence[int]) -> Tensor:
+        """``[B, P]`` with the k best layers by ``scores [B, L]``, for the numbers k of ``points``."""
+        return torch.stack([self.fall(_rank(scores) < k) for k in points], 1)
+
+    def deletion(self, scores: Tensor, points: Sequence[int]) -> Tensor:
+        """The same with all but the k best."""
+        return torch.stack([self.fall(_rank(scores) >= k) for k in points], 1)
+
+    @torch.no_grad()
+    def fall(self, layers: Tensor) -> Tensor:
+        """``[B]`` with ``layers [B, L]``."""
+        keys = [tuple(row) for row in layers.tolist()]
+        missing = torch.tensor([key not in known for key, known in zip(keys, self._known, strict=True)])
+        if missing.any():
+            weights = torch.where(layers.unsqueeze(-1), self._everywhere, self._problem.own)
+            falls = self._before - self._problem.label_loss(weights, missing)
+            for b in missing.nonzero().flatten().tolist():
+                self._known[b][keys[b]] = float(falls[b])
+        return torch.tensor([known[key] for key, known in zip(keys, self._known, strict=True)])
 
 
 def area(curve: Tensor, points: Sequence[int], first: Tensor, last: Tensor, layers: int) -> Tensor:
@@ -32,12 +50,6 @@ def area(curve: Tensor, points: Sequence[int], first: Tensor, last: Tensor, laye
     """
     whole = torch.cat([first[:, None], curve, last[:, None]], 1)
     return torch.trapezoid(whole, torch.tensor([0, *points, layers], dtype=curve.dtype) / layers)
-
-
-def _falls(problem: LabelledProblem, everywhere: Tensor, each: Sequence[Tensor]) -> Tensor:
-    before = problem.label_loss(problem.own)
-    ways = [torch.where(layers.unsqueeze(-1), everywhere, problem.own) for layers in each]
-    return torch.stack([before - problem.label_loss(weights) for weights in ways], 1)
 
 
 def _rank(scores: Tensor) -> Tensor:

@@ -31,10 +31,10 @@ from ..selectors.causal import Causal
 from ..selectors.scored import Scored
 from ..tasks.formats import as_format
 from ..types import Question
-from .curves import deletion, insertion
+from .curves import Curves
 from .metrics import infidelity, rank_correlation, sensitivity
 from .summary import CONTROLS, summarise
-from .truth import WHOSE, Truth, truth
+from .truth import WHOSE, truth
 
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
 TRUTH = "truth"
@@ -108,39 +108,41 @@ class _DataSet:
         size = self.config.batch_size
         batches = [(i, self.asked[i : i + size]) for i in range(0, len(self.asked), size)]
         for first, part in progress([b for b in batches if any(q.id not in done for q in b[1])]):
-            self._batch(part, captum=first < self.config.captum)
+            self._batch(part, probed=first < self.config.probed)
 
-    def _batch(self, asked: Sequence[Question], *, captum: bool) -> None:
+    def _batch(self, asked: Sequence[Question], *, probed: bool) -> None:
         batch = self.whole.labelled(asked)
         problem = cast(LabelledProblem, batch.problem(labelled=True))
         whose = WHOSE if self.config.neighbours else WHOSE[:1]
         found = truth(problem, self.whole.optimizer, self.config.experts, whose)
+        curves = Curves(problem, found.everywhere)
         for name, selector in self.prepared.items():
             with batch.clock(name):
                 values = selector.score(batch.problem(labelled=selector.needs_label))[0].detach()
-            rows = self._scored(problem, found, values)
+            rows = self._scored(curves, values)
             spent = [
                 entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
             ]
             rows["cost"] = [round(x, 4) for x in spent]
             bound = selector.needs_label or isinstance(selector, Causal)
             rows["role"] = ["bound" if bound else "method"] * len(asked)
-            rows |= self._stability(selector, values, problem, asked)
-            if captum and isinstance(selector, Attribution):
+            if probed:
+                rows |= self._stability(selector, values, problem, asked)
+            if probed and isinstance(selector, Attribution):
                 rows |= self._captum(selector, problem)
             self._write(name, asked, rows)
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
-            self._write(name, asked, self._scored(problem, found, values) | {"cost": [0.0] * len(asked)})
+            self._write(name, asked, self._scored(curves, values) | {"cost": [0.0] * len(asked)})
         # last, as it says that the batch is done
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         self._write(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
 
-    def _scored(self, problem: LabelledProblem, found: Truth, values: Tensor) -> dict[str, list[Any]]:
+    def _scored(self, curves: Curves, values: Tensor) -> dict[str, list[Any]]:
         points = self.config.points
         return {
             "values": [_plain(v) for v in values],
-            "insertion": [_plain(v) for v in insertion(problem, found.everywhere, values, points)],
-            "deletion": [_plain(v) for v in deletion(problem, found.everywhere, values, points)],
+            "insertion": [_plain(v) for v in curves.insertion(values, points)],
+            "deletion": [_plain(v) for v in curves.deletion(values, points)],
         }
 
     def _stability(

@@ -15,7 +15,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.config import load_faithfulness_config
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.faithfulness import TRUTHS, run_faithfulness
-from c3po_adaptive.faithfulness.curves import area, deletion, insertion
+from c3po_adaptive.faithfulness.curves import Curves, area
 from c3po_adaptive.faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
 from c3po_adaptive.faithfulness.summary import CONTROLS
 from c3po_adaptive.faithfulness.truth import truth
@@ -82,16 +82,34 @@ class TestCurves:
     def test_best_first_is_above_all_orders(self, problem):
         everywhere = truth(problem, NGD(steps=6, lr=0.05), 8).everywhere
         effect = (everywhere - problem.own).abs().sum(-1) * BENEFITS
-        points = (1, 2, 3)
-        got = insertion(problem, everywhere, effect, points)
+        curves, points = Curves(problem, everywhere), (1, 2, 3)
+        got = curves.insertion(effect, points)
         ranked = effect.sort(-1, descending=True).values.cumsum(-1)
         torch.testing.assert_close(got, ranked[:, :3], atol=1e-5, rtol=0)
-        left = deletion(problem, everywhere, effect, points)
+        left = curves.deletion(effect, points)
         torch.testing.assert_close(left, effect.sum(-1, keepdim=True) - ranked[:, :3], atol=1e-5, rtol=0)
         for seed in range(5):
             order = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed))
-            assert (insertion(problem, everywhere, order, points) <= got + 1e-6).all()
-            assert (deletion(problem, everywhere, order, points) >= left - 1e-6).all()
+            assert (curves.insertion(order, points) <= got + 1e-6).all()
+            assert (curves.deletion(order, points) >= left - 1e-6).all()
+
+    def test_layers_of_a_sample_are_run_once(self, problem):
+        ran = []
+
+        def counted(weights, running=None):
+            ran.append(running)
+            return problem.label_loss(weights, running)
+
+        curves = Curves(replace(problem, label_loss=counted), truth(problem, NGD(steps=2), 8).everywhere)
+        layers = torch.eye(6, dtype=torch.bool)[:3]
+        first = curves.fall(layers)
+        assert curves.fall(layers).equal(first)
+        other = layers.clone()
+        other[1, 5] = True
+        again = curves.fall(other)
+        assert again[[0, 2]].equal(first[[0, 2]])
+        assert again[1] != first[1]
+        assert [r if r is None else r.tolist() for r in ran] == [None, [True, True, True], [False, True, False]]
 
     def test_area_is_the_mean_over_all_numbers_of_layers(self):
         curve, ends = torch.ones(2, 3), (torch.ones(2), torch.ones(2))
@@ -104,7 +122,8 @@ class TestCurves:
         everywhere = truth(problem, NGD(steps=6, lr=0.05), 8).everywhere
         level, total = torch.zeros(3, 6), problem.label_loss(problem.own) - problem.label_loss(everywhere)
         for k in range(1, 6):
-            together = insertion(problem, everywhere, level, (k,)) + deletion(problem, everywhere, level, (k,))
+            curves = Curves(problem, everywhere)
+            together = curves.insertion(level, (k,)) + curves.deletion(level, (k,))
             torch.testing.assert_close(together.squeeze(1), total, atol=1e-5, rtol=0)
 
 
@@ -178,7 +197,7 @@ def place(tmp_path_factory):
     settings = {
         "kind": "faithfulness", "model": "model", "arm": {"optimizer": {"name": "ngd", "steps": 2}},
         "datasets": [{"name": "sums", "questions": "asked.jsonl", "split": None, "references": ["references.jsonl"]}],
-        "scores": SCORES, "experts": 5, "n": 2, "points": [1, 2], "captum": 3, "moves": 4, "batch_size": 3,
+        "scores": SCORES, "experts": 5, "n": 2, "points": [1, 2], "probed": 3, "moves": 4, "batch_size": 3,
     }  # fmt: skip
     (folder / "config.yaml").write_text(json.dumps(settings))
     with pytest.MonkeyPatch.context() as patch:
@@ -207,7 +226,8 @@ class TestStudy:
         shapley = [r for r in rows if r["arm"] == "shapley"]
         assert all(len(r["values"]) == 3 for r in shapley)
         assert [("infidelity" in r, "sensitivity" in r) for r in shapley] == [(True, True)] * 3 + [(False, False)] * 3
-        assert all(-1 <= r["other_seed"] <= 1 for r in shapley)
+        assert all(-1 <= r["other_seed"] <= 1 for r in shapley[:3])
+        assert not any("other_seed" in r for r in shapley[3:])
         costs = {a: np.mean([r["cost"] for r in rows if r["arm"] == a]) for a in SCORES}
         assert costs["amortised"] == costs["learned"] == 0 < costs["gradient"] < min(costs["shapley"], costs["bound"])
 
