@@ -110,11 +110,16 @@ class Optimizer:
                 and the likeliest next tokens stand in their place.
         """
         if not choices:
-            return explain(text, self._remix([text]), self.model, self.remixer.pool)
+            return explain(text, self._remix([text]), self.model, self._shown)
         question = Question("question", text, tuple(choices))
         states = self.model.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)])
-        return explain(text, run, self.model, self.remixer.pool, question.choices)
+        return explain(text, run, self.model, self._shown, question.choices)
+
+    @property
+    def _shown(self) -> ReferenceSet | None:
+        """The references that neighbours are of, if neighbours have a part in answers."""
+        return self.remixer.pool if self.remixer.shows_neighbours else None
 
     def problem(self, question: str | Question | Sequence[Question], choices: Sequence[str] | None = None) -> Problem:
         """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""

@@ -48,6 +48,15 @@ def strategies_of(arm: Arm, registry: Registry) -> dict[str, Any]:
     return {role: registry.create(role, getattr(arm, role)) for role in ROLES}
 
 
+_AMORTISED: dict[str, Any] = {
+    "optimizer": {"name": "amortised-ngd", "lr": 0.1},
+    "retriever": {"name": "faiss-knn", "k": 300},
+    "learn_from": "all",
+}
+# The setting that validation chose in studies/fixed_vs_adaptive, and as many layers drawn at random.
+_ADAPTIVE = Arm(**_AMORTISED, selector={"name": "amortised", "n": 8, "experts": None})
+_RANDOM_LAYERS = Arm(**_AMORTISED, selector={"name": "random", "n": 8, "experts": None})
+
 DEMO_ARMS: Mapping[str, Arm] = {
     "base": Arm(optimizer="none", selector={"name": "fixed", "n": 0}),
     "kernel-regression": Arm(optimizer="kernel-regression"),
@@ -55,6 +64,8 @@ DEMO_ARMS: Mapping[str, Arm] = {
     "ngd": Arm(optimizer="ngd"),
     "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
     "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
+    "adaptive": _ADAPTIVE,
+    "adaptive-random-layers": _RANDOM_LAYERS,
     "oracle": Arm(optimizer="oracle"),
 }
 

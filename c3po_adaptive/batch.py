@@ -48,7 +48,7 @@ class Batch:
     """B samples with their neighbours.
 
     Attributes:
-        model: the frozen model. ways: how ω acts. pool: the successful references; None: no neighbours.
+        model: the frozen model. ways: how ω acts. pool: the references that are learned from; None: no neighbours.
         states: the samples' prefilled prompts. neighbours, excluded: see ``Problem``.
         questions: the samples with their labels; given only where an upper bound, or practice, may look at them: what
             is not here no strategy can look at.
@@ -237,6 +237,11 @@ class Losses:
 
     def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         b = self.batch
+        if b.pool is None:
+            raise SettingError(
+                "Expected neighbours to take the loss of, got an optimizer and a selector that need none; name others, "
+                "or another target."
+            )
         if not b.prompts:
             return (weights * 0).sum((1, 2))
         losses = right_answer_loss(self._near(weights, running), b.answers, b.ways.target)

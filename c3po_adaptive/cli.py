@@ -340,28 +340,41 @@ def report(
     run_dir: Path,
     questions: Annotated[list[Path] | None, typer.Option(help="JSONL with the questions' texts; repeatable.")] = None,
 ) -> None:
-    """Draw the report of a run again, with question texts from local files."""
+    """Draw the report of a run or study again; that of a run with question texts from local files."""
     with _clear_errors():
-        from .config import parse_config
-        from .evaluate import conclude, redraw, texts_of
         from .records import claimed_config
-        from .tasks.loaders import load_questions
 
         claimed = claimed_config(run_dir)
-        inputs = claimed.pop("inputs", {})
-        config = parse_config(claimed)
-        given = [q for file in questions or [] for q in load_questions(file)]
-        texts: dict[str, Any] = {d.name: (given, given) for d in config.datasets} if given else {}
-        if not given:
-            try:
-                texts = texts_of(config)
-            except DataError as error:
-                typer.echo(f"ids instead of texts: {error}", err=True)
-        if (run_dir / "summary.json").is_file():
-            redraw(run_dir, texts)
-        else:
-            conclude(run_dir, config, inputs, texts)
+        match claimed.get("kind"):
+            case None:
+                _redraw_run(run_dir, claimed, questions or [])
+            case "faithfulness":
+                from .faithfulness import redraw
+
+                redraw(run_dir)
+            case kind:
+                raise DataError(f"Expected a run, or a study of faithfulness, got a study of {kind}; run that again.")
         typer.echo(f"Report: {run_dir / 'report.html'}")
+
+
+def _redraw_run(run_dir: Path, claimed: dict[str, Any], questions: list[Path]) -> None:
+    from .config import parse_config
+    from .evaluate import conclude, redraw, texts_of
+    from .tasks.loaders import load_questions
+
+    inputs = claimed.pop("inputs", {})
+    config = parse_config(claimed)
+    given = [q for file in questions for q in load_questions(file)]
+    texts: dict[str, Any] = {d.name: (given, given) for d in config.datasets} if given else {}
+    if not given:
+        try:
+            texts = texts_of(config)
+        except DataError as error:
+            typer.echo(f"ids instead of texts: {error}", err=True)
+    if (run_dir / "summary.json").is_file():
+        redraw(run_dir, texts)
+    else:
+        conclude(run_dir, config, inputs, texts)
 
 
 @refset.command("build")

@@ -1,4 +1,6 @@
-"""Records without pathways and neighbours as one small Parquet file, from which every statistic can be made again."""
+"""Records without pathways and neighbours as one small Parquet file, from which every statistic of answers and costs
+can be made again.
+"""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .arms import DEMO_ARMS, Arm, Spec
 from .errors import SettingError
@@ -51,6 +51,24 @@ class Dataset(BaseModel):
 DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_split="references")
 
 
+def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+    names = [d.name for d in datasets]
+    if not names or len(set(names)) != len(names) or "all" in names:
+        raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
+    return datasets
+
+
+def _known(format: Spec) -> Spec:
+    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
+    as_format(spec)
+    return spec
+
+
+Datasets = Annotated[tuple[Dataset, ...], AfterValidator(_told_apart)]
+Put = Annotated[Spec, AfterValidator(_known)]
+"""How questions are put: a format."""
+
+
 class RunConfig(BaseModel):
     """A run of several arms on the same questions.
 
@@ -67,9 +85,9 @@ class RunConfig(BaseModel):
     revision: str | None = None
     device: str | None = None
     quantize: str | None = None
-    datasets: tuple[Dataset, ...] = (DEMO,)
+    datasets: Datasets = (DEMO,)
     arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
-    format: Spec = "cloze"
+    format: Put = "cloze"
     max_similarity: float = Field(default=0.95, gt=0, le=1)
     batch_size: int = Field(default=32, ge=1)
     seed: int = 0
@@ -86,26 +104,9 @@ class RunConfig(BaseModel):
                 f"expected standard, headline and compare to name arms among {', '.join(self.arms)}, got "
                 f"{', '.join(sorted(unknown))}"
             )
+        if self.standard and not self.pathways:
+            raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
         return self
-
-    @field_validator("format")
-    @classmethod
-    def _known(cls, value: Spec) -> Spec:
-        spec: Spec = {"name": "cloze", **value} if isinstance(value, dict) else value
-        as_format(spec)
-        return spec
-
-    @field_validator("datasets")
-    @classmethod
-    def _told_apart(cls, value: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
-        return _told_apart(value)
-
-
-def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
-    names = [d.name for d in datasets]
-    if not names or len(set(names)) != len(names) or "all" in names:
-        raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
-    return datasets
 
 
 class Case(BaseModel):
@@ -233,7 +234,7 @@ class FaithfulnessConfig(BaseModel):
     Attributes:
         model, datasets, format, max_similarity, batch_size, seed: as in a run.
         arm: how questions are re-mixed; its selector is not used.
-        experts: core experts of each layer. scores: selectors that score layers, by name.
+        experts: core experts of each layer, in re-mixing and in scores. scores: selectors that score layers, by name.
         neighbours: whether what layers do to the neighbours' loss is looked at, too: long, with hundreds of them.
         n: how many layers are compared as chosen. points: numbers of layers of the insertion and deletion curves.
         probed: so many questions of each data set (whole batches) are scored with other neighbours and seeds, too, and
@@ -248,10 +249,10 @@ class FaithfulnessConfig(BaseModel):
     revision: str | None = None
     device: str | None = None
     quantize: str | None = None
-    datasets: tuple[Dataset, ...]
+    datasets: Datasets
     arm: Arm = Arm()
     scores: dict[str, Spec]
-    format: Spec = "cloze"
+    format: Put = "cloze"
     max_similarity: float = Field(default=0.95, gt=0, le=1)
     batch_size: int = Field(default=32, ge=1)
     experts: int = Field(default=20, ge=1)
@@ -261,11 +262,6 @@ class FaithfulnessConfig(BaseModel):
     probed: int = Field(default=32, ge=0)
     moves: int = Field(default=8, ge=1)
     seed: int = 0
-
-    @field_validator("datasets")
-    @classmethod
-    def _told_apart(cls, value: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
-        return _told_apart(value)
 
     @field_validator("scores")
     @classmethod

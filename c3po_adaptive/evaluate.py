@@ -18,6 +18,8 @@ from .embedding import Embedder, default_embedder
 from .errors import DataError, SettingError
 from .loading import load_moe_model
 from .models import RoutedModel
+from .optimizers.base import PathwayOptimizer
+from .optimizers.none import NoStep
 from .records import Records, claim, digest, read_records, write_whole
 from .reference import ReferenceSet, fingerprint
 from .registry import Registry, default_registry
@@ -55,13 +57,14 @@ def evaluate(
         SettingError, UnknownNameError: an arm that cannot be.
     """
     known = registry or default_registry()
-    for arm in config.arms.values():  # found out now, rather than after the first arm was run
-        strategies_of(arm, known)
+    strategies = {name: strategies_of(arm, known) for name, arm in config.arms.items()}
     _baseline(config)
     data = [(d, questions_of(d), references_of(d)) for d in config.datasets]
     model = model or load_moe_model(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
+    for name, roles in strategies.items():  # found out now, rather than after other arms were run
+        _fits(name, roles, model)
     inputs = inputs_of(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
@@ -151,6 +154,14 @@ def _name(spec: Any) -> str:
     return spec if isinstance(spec, str) else spec["name"]
 
 
+def _fits(arm: str, strategies: Mapping[str, Any], model: RoutedModel) -> None:
+    try:
+        if _re_mixes(strategies["optimizer"]):
+            strategies["selector"].fits(model.layers, model.n_experts)
+    except SettingError as error:
+        raise SettingError(f"Arm {arm}: {error}") from error
+
+
 def _baseline(config: RunConfig) -> str:
     """The arm that leaves the model alone, which gains are measured against."""
     for name, arm in config.arms.items():
@@ -223,10 +234,15 @@ class _Run:
 
 def _used(remixer: Remixer) -> Iterator[str]:
     yield "optimizer"
-    if getattr(remixer.optimizer, "start", "") != "own":  # the base has no use for a selector
+    if _re_mixes(remixer.optimizer):
         yield "selector"
     if remixer.shows_neighbours:
         yield from ("kernel", "retriever")
+
+
+def _re_mixes(optimizer: PathwayOptimizer) -> bool:
+    """Not so the base, which has no use for a selector."""
+    return not (isinstance(optimizer, NoStep) and optimizer.start == "own")
 
 
 def _record(

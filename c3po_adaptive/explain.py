@@ -29,13 +29,14 @@ class Explanation:
     Attributes:
         text: what was re-mixed.
         pathway: ω ``[L, E]`` with ω0 beside it.
-        layers: decoder layers that were selected. experts: in each, those that might be given weight.
+        layers: decoder layers that were selected. experts: in each, those that were selected; the
+            model's own may change, too.
         layer_scores: what a selector that scores layers gave each of them, by decoder layer.
         neighbours: the references it learned from, with cosine similarity and kernel weight; of many, those with most.
         options: the choices, or the likeliest next tokens where there are none.
         before, after: probabilities of the options along ω0 and ω. undone: those with one selected layer put back to
             ω0, by decoder layer.
-        cost: of choosing and re-mixing, in base forwards.
+        cost: of each phase, in base forwards.
     """
 
     text: str

@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import os
 import warnings
+from abc import ABC
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,10 +75,14 @@ class ReferencePractice:
         return [strategies, list(map(_code, strategies)), ways, r.max_similarity, r.seed, asked, source]
 
 
-def _code(strategy: Any) -> str:
-    """Hash of the file that a strategy's class stands in: a plugin may be edited."""
-    file = inspect.getsourcefile(type(strategy))
-    return "" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+def _code(strategy: Any) -> list[Any]:
+    """Hashes of the files that a strategy's class and its bases stand in, and those of the strategies that it wraps: a
+    plugin may be edited.
+    """
+    files = {inspect.getsourcefile(kind) for kind in type(strategy).__mro__ if kind not in (object, ABC)}
+    own = [hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for file in sorted(filter(None, files))]
+    parts = [getattr(strategy, f.name) for f in fields(strategy)] if is_dataclass(strategy) else []
+    return own + [_code(part) for part in parts if is_dataclass(part)]
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -47,9 +47,9 @@ class Problem:
         own: ``[B, L, E]`` the model's own pathway ω0 of each sample.
         router: ``[B, L, E]`` how much the router makes of each expert, rows summing to one.
         layers: decoder layer index of each of the L rows.
-        neighbours: retrieved successful references with their kernel weights.
+        neighbours: retrieved references with their kernel weights.
         neighbour_pathways: ``[B, K, L, E]`` the references' own pathways (zeros where padded).
-        reference_pathways: ``[M, L, E]`` of all successful references, for search in pathway space.
+        reference_pathways: ``[M, L, E]`` of all references that are learned from, for search in pathway space.
         loss: the kernel-weighted loss of the neighbours when the sample's ω is put into
             their forward passes (C3PO, eq. of NGD); zero for a sample without neighbours.
         scores: of the sample's own choices, whichever of them is right.

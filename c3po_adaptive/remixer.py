@@ -95,8 +95,13 @@ class Remixer:
     _rows: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        if not self.needs_neighbours:
-            return
+        if self.needs_neighbours:
+            self._open()
+        with _blamed("selector", self.selector):
+            self.selector = self.selector.prepare(ReferencePractice(self))
+
+    def _open(self) -> None:
+        """The references, and what finds neighbours among them."""
         if self.references is None:
             raise SettingError(
                 f"Expected a reference set for {self.optimizer.name} with {self.selector.name}, got none; pass refset=…"
@@ -112,8 +117,6 @@ class Remixer:
             self._index = self.pool.index(self.retriever)
         with _blamed("kernel", self.kernel):
             self.kernel = self.kernel.prepare(self.pool.embeddings.numpy())
-        with _blamed("selector", self.selector):
-            self.selector = self.selector.prepare(ReferencePractice(self))
 
     @property
     def needs_neighbours(self) -> bool:
@@ -132,7 +135,7 @@ class Remixer:
         )
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        """Answer questions. Labels are looked at only if the optimizer is an upper bound that asks for them."""
+        """Answer questions. Labels are looked at only by upper bounds that ask for them."""
         answers: list[Answer] = []
         while len(answers) < len(questions):
             part = questions[len(answers) :][: self.batch_size]

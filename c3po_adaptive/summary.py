@@ -162,10 +162,6 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     beside = find(summary, dataset, arm, summary["control"])
     if beside is None:
         return f"{head}."
-    control = next(r for r in summary["rows"] if (r["dataset"], r["arm"]) == (dataset, summary["control"]))
-    if not _differ_in_neighbours_only(row, control):
-        by = f"{beside['difference']:+.1f} points {_interval(beside)}"
-        return f"{head}; {by} beside {summary['control']}, which is another method's control."
     return f"{head}; {_neighbours(beside)}."
 
 
@@ -179,9 +175,9 @@ def _caveat(c: Mapping[str, Any]) -> str:
     return ", though not after Holm's correction" if claimed(c) and c["p_holm"] >= SIGNIFICANT else ""
 
 
-def _differ_in_neighbours_only(row: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
-    a, b = ({k: v for k, v in r["setting"].items() if k != "retriever"} for r in (row, control))
-    return a == b and row["setting"] != control["setting"]
+def _differ_in_neighbours_only(setting: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
+    a, b = ({k: v for k, v in s.items() if k != "retriever"} for s in (setting, control))
+    return a == b and setting != control
 
 
 def _neighbours(c: Mapping[str, Any]) -> str:
@@ -270,9 +266,12 @@ def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _controlled(arms: Mapping[str, list[Record]], control: str) -> Iterator[str]:
-    """Arms with neighbours, if the control is there to compare them with."""
+    """Arms whose neighbours alone tell them from the control, if that is there."""
     if control in arms:
-        yield from (arm for arm, own in arms.items() if arm != control and any(r["neighbours"] for r in own))
+        setting = _common([r["setting"] for r in arms[control]])
+        for arm, own in arms.items():
+            if _differ_in_neighbours_only(_common([r["setting"] for r in own]), setting):
+                yield arm
 
 
 def _with_holm(comparisons: list[Comparison]) -> list[dict[str, Any]]:

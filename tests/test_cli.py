@@ -70,7 +70,7 @@ def summary(folder):
 def place(tmp_path_factory):
     """A folder with a model, references, test questions and a configuration; the cache is in it too."""
     folder = tmp_path_factory.mktemp("cli")
-    write_tiny_checkpoint(folder / "model", "olmoe", num_hidden_layers=6, num_experts=24)
+    write_tiny_checkpoint(folder / "model", "olmoe", num_hidden_layers=8, num_experts=64)
     colours, things = ("red", "green", "blue"), ("sky", "grass", "rose", "sea", "leaf", "brick", "berry", "frog")
     questions = [
         {"id": f"{t}-{c}", "task": "colour", "question": f"Is the {t} {c}?", "choices": ["yes", "no"], "answer": i % 2}
@@ -113,7 +113,7 @@ class TestDemo:
         keys = list(rows(demo[1]))
         asked = {arm: sorted(i for a, i in keys if a == arm) for arm, _ in keys}
         assert list(asked) == list(DEMO_ARMS)
-        assert len(asked) == 7
+        assert len(asked) == 9
         assert all(ids == asked["base"] for ids in asked.values())
         assert len(asked["base"]) == 12
 

@@ -46,6 +46,12 @@ def place(tmp_path_factory):
             for i in range(count)
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    many = [
+        {"id": f"many-{i}", "task": "sum", "question": f"What is {i} less {i % 9}?",
+         "choices": [str(i - i % 9), str(i + 1)], "answer": i % 2}
+        for i in range(90)
+    ]  # fmt: skip
+    (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("C3PO_CACHE", str(folder / "cache"))
         patch.chdir(folder)
@@ -275,6 +281,13 @@ class TestLongRuns:
                 parse_config({"model": "model", "arms": ARMS, **setting})
 
 
+def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
+    arms = {"base": ARMS["base"], "wide": {"selector": {"name": "gradient", "n": 2, "experts": 300}}}
+    with pytest.raises(SettingError, match=r"Arm wide: Expected at most \d+ experts .*got 300"):
+        evaluate(config(arms=arms), place / "wide")
+    assert not (place / "wide").exists()
+
+
 class TestNoTestQuestionChooses:
     """What a selector learns, and where it abstains, comes from references alone, each without itself as neighbour."""
 
@@ -290,12 +303,6 @@ class TestNoTestQuestionChooses:
             seen.extend(q.id for q in questions)
             return batch
 
-        many = [
-            {"id": f"many-{i}", "task": "sum", "question": f"What is {i} less {i % 9}?",
-             "choices": [str(i - i % 9), str(i + 1)], "answer": i % 2}
-            for i in range(90)
-        ]  # fmt: skip
-        (place / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
         learned = {"name": "learned", "n": 2, "experts": 5, "practice": 32}
         two = {"name": "ngd", "steps": 2}
         arms = {
@@ -331,7 +338,8 @@ class TestNoTestQuestionChooses:
         assert not asked & set(seen)
 
     def test_too_few_references(self, place):
-        arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": {"name": "abstain"}}}
+        few = {"name": "abstain", "selector": {"name": "fixed", "n": 2, "experts": 5}}
+        arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": few}}
         with pytest.raises(
             SettingError, match=r"Expected at least 256 references to practise on, got 14 of 14 .*give more, or"
         ):

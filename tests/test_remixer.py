@@ -353,6 +353,19 @@ class TestAnswers:
             assert together.scores == pytest.approx(alone.scores, abs=1e-4)
             assert together.layers == alone.layers
 
+    @pytest.mark.parametrize("wrapped", [Gradient(n=1, experts=6), Attribution(n=1, experts=6, target="margin")])
+    def test_batch_equals_one_by_one_where_some_are_left_alone(self, wrapped):
+        """Of samples asked alone one or the other has no tail to run at all, nor a gradient."""
+        surest = remixer(selector=Abstain(selector=wrapped, threshold=-1.0)).answer(TEST)
+        level = sorted(a.strength for a in surest)[2]
+        for threshold, going in ((level, 2), (max(a.strength for a in surest), 0)):
+            run = remixer(selector=Abstain(selector=wrapped, threshold=threshold))
+            together = run.answer(TEST)
+            assert sum(bool(a.layers) for a in together) == going
+            for question, answer in zip(TEST, together, strict=True):
+                (alone,) = run.answer([question])
+                torch.testing.assert_close(answer.pathway.weights, alone.pathway.weights, atol=1e-4, rtol=0)
+
     def test_same_seed_same_answer(self):
         layers = {
             seed: [a.layers for a in remixer(selector=RandomLayers(n=1, experts=6), seed=seed).answer(TEST)]
@@ -475,6 +488,25 @@ class TestPractice:
             states = problem.loss.__self__.batch.states
             expected = torch.stack([s.argmax() for s in run.model.choice_scores(states, pathway)])
             assert torch.equal(problem.answered(omega), expected)
+
+    def test_identity_knows_the_code_of_what_is_wrapped(self, tmp_path, monkeypatch):
+        """A plugin may be edited, and so may what it builds on."""
+        import sys
+        from importlib import invalidate_caches
+
+        keys = set()
+        monkeypatch.syspath_prepend(tmp_path)
+        for version in range(2):
+            (tmp_path / "own_selector.py").write_text(
+                "from c3po_adaptive.selectors.gradient import Gradient\n\n\n"
+                f"class Own(Gradient):\n    name = 'own'  # {version}\n"
+            )
+            sys.modules.pop("own_selector", None)
+            invalidate_caches()
+            from own_selector import Own
+
+            keys.add(repr(ReferencePractice(remixer())._identity(Abstain(selector=Own(n=2, experts=6)))))
+        assert len(keys) == 2
 
     def test_identity_knows_what_decides(self):
         keys = {

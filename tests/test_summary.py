@@ -79,11 +79,14 @@ def test_base_gains_nothing_by_definition():
 
 
 def test_comparisons_with_base_and_control():
-    arms = base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1]) + answers(CONTROL, [1, 1, 1, 0], cost=3.0)
-    arms += answers("oracle", [1, 1, 1, 1], optimizer="oracle", near=False)
+    arms = base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1], retriever="near")
+    arms += answers(CONTROL, [1, 1, 1, 0], cost=3.0, retriever="random")
+    arms += answers("longer", [1, 0, 1, 1], retriever="near", steps=20)  # the control of another method is none of its
+    arms += answers("oracle", [1, 1, 1, 1], optimizer="oracle", near=False, steps=10)
     summary = run(arms)
     pairs = {(c["a"], c["b"]): c for c in summary["comparisons"]}
-    assert set(pairs) == {("ngd", "base"), (CONTROL, "base"), ("oracle", "base"), ("ngd", CONTROL)}
+    with_base = {(arm, "base") for arm in ("ngd", CONTROL, "longer", "oracle")}
+    assert set(pairs) == {*with_base, ("ngd", CONTROL)}
     assert all(list(c) == COMPARISON.split() for c in pairs.values())
     assert pairs["ngd", CONTROL]["difference"] == 0
     assert pairs["ngd", CONTROL]["cost_ratio"] == pytest.approx(2)

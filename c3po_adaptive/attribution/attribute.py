@@ -71,8 +71,9 @@ def attribute(
     """
     _check(problem, groups, experts, steps, draws, omega)
     chosen = method_by_name(method)
+    mixable = core(problem.ranking, experts)
     if chosen.unused:
-        problem = problem.within(Selection(core(problem.ranking, experts)))
+        problem = problem.within(Selection(mixable))
     function = PathwayFunction(problem, target)
     omega = problem.own if omega is None else omega
     task = Task(
@@ -87,6 +88,8 @@ def attribute(
     _check_budget(budget, chosen.passes(task), method)
     with torch.enable_grad():
         values = chosen.run(task).detach()
+    if chosen.unused and not chosen.complete:  # of other experts only the answer tokens' part of a gradient is known
+        values = values * (mixable | (problem.own > 0) | (omega > 0))
     if chosen.by_group:
         values = shared(values, task.groups)
     missing = _missing(task, values) if delta and chosen.complete else None

@@ -24,8 +24,9 @@ def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int
     own = problem.own
     if isinstance(baseline, Tensor):
         if baseline.shape != own.shape or not baseline.isfinite().all():
+            what = f"{tuple(baseline.shape)}" if baseline.shape != own.shape else "some that are not finite"
             raise ShapeError(
-                f"Expected a finite baseline of shape (B, L, E) = {tuple(own.shape)}, got {tuple(baseline.shape)}; "
+                f"Expected a finite baseline of shape (B, L, E) = {tuple(own.shape)}, got {what}; "
                 f"give one pathway for each sample, or a name: {', '.join(get_args(Baseline))}."
             )
         return baseline

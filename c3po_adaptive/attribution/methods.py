@@ -49,7 +49,8 @@ class Method:
     Attributes:
         run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two.
         complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
-        unused: it takes the gradient of experts without weight, too, which then have to be run.
+        unused: it takes the gradient of experts without weight, too, which then have to be run. drawn: it depends on a
+            seed.
     """
 
     run: Callable[[Task], Tensor]
@@ -57,6 +58,7 @@ class Method:
     complete: bool
     by_group: bool
     unused: bool = False
+    drawn: bool = False
 
 
 def _saliency(task: Task) -> Tensor:
@@ -145,8 +147,10 @@ METHODS: Mapping[str, Method] = {
         _integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False, unused=True
     ),
     "feature-ablation": Method(_feature_ablation, lambda t: t.features + 1, complete=False, by_group=True),
-    "shapley-sampling": Method(_shapley_sampling, lambda t: t.draws * t.features + 1, complete=True, by_group=True),
-    "kernel-shap": Method(_kernel_shap, _coalitions, complete=True, by_group=True),
+    "shapley-sampling": Method(
+        _shapley_sampling, lambda t: t.draws * t.features + 1, complete=True, by_group=True, drawn=True
+    ),
+    "kernel-shap": Method(_kernel_shap, _coalitions, complete=True, by_group=True, drawn=True),
 }
 """Sundararajan et al. 2017 (integrated gradients), Shrikumar et al. 2016 (input × gradient), Simonyan et al. 2014
 (saliency), Castro et al. 2009 (Shapley values by sampling), Lundberg and Lee 2017 (KernelShap); all by Captum."""

@@ -1,6 +1,6 @@
 """Which layers matter, found exhaustively, and which cheap score finds them."""
 
-from .study import run_faithfulness
+from .study import redraw, run_faithfulness
 from .truth import TRUTHS
 
-__all__ = ["TRUTHS", "run_faithfulness"]
+__all__ = ["TRUTHS", "redraw", "run_faithfulness"]

@@ -46,7 +46,7 @@ def infidelity(problem: Problem, selector: Attribution, samples: int, seed: int)
     function, found = PathwayFunction(problem, selector.target), selector.attribute(problem).values
     baseline = torch.zeros_like(problem.own)
     if selector.method not in ("saliency", "input-x-gradient"):
-        baseline = baseline_pathway(problem, selector.baseline, selector.experts)
+        baseline = baseline_pathway(problem, selector.baseline, selector.core_size(problem))
 
     def gap(values: Tensor) -> Tensor:
         from captum.metrics import infidelity as captum_infidelity
@@ -79,7 +79,7 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
     """``[B]`` largest relative change of an attribution as the pathway moves a little (Yeh et al. 2019, by Captum)."""
     from captum.metrics import sensitivity_max
 
-    moved, generator = _movable(problem, selector.experts), torch.Generator().manual_seed(seed)
+    moved, generator = _movable(problem, selector.core_size(problem)), torch.Generator().manual_seed(seed)
 
     def perturbed(inputs: Tensor, radius: float) -> Tensor:
         noise = radius * (2 * torch.rand(inputs.shape, generator=generator) - 1)

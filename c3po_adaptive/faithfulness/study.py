@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..api import reference_set_of
 from ..arms import strategies_of
+from ..attribution import METHODS
 from ..config import Dataset, FaithfulnessConfig
 from ..embedding import default_embedder
-from ..errors import SettingError
+from ..errors import DataError, SettingError
 from ..evaluate import inputs_of, questions_of, references_of
 from ..loading import load_moe_model
 from ..models import RoutedModel
+from ..optimizers.base import PathwayOptimizer
 from ..practice import ReferencePractice
 from ..problem import LabelledProblem
 from ..records import Records, claim, read_records, write_whole
@@ -57,15 +59,14 @@ def run_faithfulness(
     Raises:
         SettingError: a score that is no selector with scores. DataError: broken questions, or another run's folder.
     """
-    from ..report.faithfulness import draw
-
     known = registry or default_registry()
-    scores = {name: _scored(known, spec) for name, spec in config.scores.items()}
+    scores = {name: _scored(known, spec, config.experts) for name, spec in config.scores.items()}
+    _check_neighbours(strategies_of(config.arm, known)["optimizer"], scores)
     data = [(d, questions_of(d), references_of(d)) for d in config.datasets]
     model = model or load_moe_model(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
-    _check_numbers(config, len(model.layers))
+    _check_numbers(config, len(model.layers), model.n_experts)
     inputs = inputs_of(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
@@ -73,23 +74,46 @@ def run_faithfulness(
         _DataSet(config, dataset, asked, labelled, model, known, scores, records).run(progress(dataset.name))
     summary = summarise(read_records(out), config, model.layers) | {"hashes": inputs}
     write_whole(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-    write_whole(Path(out) / "report.html", draw(summary))
+    redraw(out)
     return summary
 
 
-def _check_numbers(config: FaithfulnessConfig, layers: int) -> None:
-    if config.n > layers or config.points[-1] >= layers:
+def redraw(out: Path | str) -> None:
+    """Draw the report of a study's summary.
+
+    Raises:
+        DataError: there is none: the study was interrupted.
+    """
+    from ..report.faithfulness import draw
+
+    path = Path(out) / "summary.json"
+    if not path.is_file():
+        raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
+    write_whole(Path(out) / "report.html", draw(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _check_numbers(config: FaithfulnessConfig, layers: int, experts: int) -> None:
+    if config.n > layers or config.points[-1] >= layers or config.experts > experts:
         raise SettingError(
-            f"Expected n of at most {layers} and points below it (the model's MoE layers), got n={config.n} and points "
-            f"{list(config.points)}."
+            f"Expected n of at most {layers} and points below it (the model's MoE layers), and experts of at most "
+            f"{experts}, got n={config.n}, points {list(config.points)} and experts={config.experts}."
         )
 
 
-def _scored(registry: Registry, spec: Any) -> Scored:
+def _check_neighbours(optimizer: PathwayOptimizer, scores: Mapping[str, Scored]) -> None:
+    wanting = [name for name, selector in scores.items() if selector.needs_neighbours]
+    if wanting and not optimizer.needs_neighbours:
+        raise SettingError(
+            f"Expected an arm that re-mixes by neighbours, as {', '.join(wanting)} look at them, got {optimizer.name}; "
+            "name another optimizer, or leave those scores out."
+        )
+
+
+def _scored(registry: Registry, spec: Any, experts: int) -> Scored:
     selector = registry.create("selector", spec)
     if not isinstance(selector, Scored):
         raise SettingError(f"Expected selectors that score layers, got {selector.name!r}, which does not.")
-    return selector
+    return replace(selector, experts=experts)
 
 
 @dataclass(eq=False)
@@ -153,8 +177,8 @@ class _DataSet:
         if selector.needs_neighbours and not selector.needs_label:
             halves = [cast(LabelledProblem, half.labelled(asked).problem(labelled=True)) for half in self.halves]
             rows["other_neighbours"] = _same(*(selector.score(half.unlabelled())[0] for half in halves))
-        if "seed" in {f.name for f in fields(selector)}:
-            again = replace(cast(Any, selector), seed=cast(Any, selector).seed + 1)
+        if isinstance(selector, Attribution) and METHODS[selector.method].drawn:
+            again = replace(selector, seed=selector.seed + 1)
             rows["other_seed"] = _same(values, again.score(problem.unlabelled())[0])
         return rows
 

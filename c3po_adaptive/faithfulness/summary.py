@@ -19,6 +19,7 @@ from .truth import TRUTHS
 Row = Mapping[str, Any]
 CONTROLS = ("last layers", "random layers")
 """Scores that look at nothing: the later the better, and drawn at random."""
+FEWEST = 10  # questions of a kind for an interval of their mean
 Floats = NDArray[np.float64]
 
 
@@ -62,10 +63,12 @@ class _Table:
             if record["arm"] in by_score:
                 by_score[record["arm"]][record["id"]] = record
         ids = [r["id"] for r in self.truth]
-        missing = [name for name, rows in by_score.items() if not all(i in rows for i in ids)]
-        if missing or not ids:
+        asked = {r["id"] for r in records}
+        missing = [name for name, rows in by_score.items() if rows.keys() != asked]
+        if missing or asked != set(ids):
             raise DataError(
-                f"Expected every score of every question, got none of {missing or 'any'}; run it to the end."
+                f"Expected every score of every question, got some without {', '.join(missing) or 'truth'}; run it to the "
+                "end."
             )
         self.scores = {name: [rows[i] for i in ids] for name, rows in by_score.items()}
 
@@ -89,14 +92,16 @@ class _Table:
         effects, found = self.effects("alone, own"), []
         for kind in kinds:
             of_kind = effects[[r["kind"] == kind for r in self.truth]]
-            intervals = [bootstrap_interval([column], seed=seed) for column in of_kind.T]
+            intervals = (
+                [bootstrap_interval([column], seed=seed) for column in of_kind.T] if len(of_kind) >= FEWEST else []
+            )
             found.append(
                 {
                     "dataset": self.truth[0]["dataset"],
                     "kind": kind,
                     "n": len(of_kind),
                     "effect": [round(float(x), 5) for x in of_kind.mean(0)],
-                    "ci": [[round(a, 5), round(b, 5)] for a, b in intervals],
+                    "ci": [[round(a, 5), round(b, 5)] for a, b in intervals] or None,
                 }
             )
         return found

@@ -299,12 +299,13 @@ def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
 
 
 def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
-    """Effect of each decoder layer by kind of question; dots where the interval excludes zero."""
+    """Effect of each decoder layer by kind of question; dots where there is an interval and it excludes zero."""
     with _style():
         figure, (axes,) = _figure(0.8 + LINE * len(rows))
         most = max((abs(x) for row in rows for x in row["effect"]), default=0) or 1
         for y, row in enumerate(rows):
-            for x, (effect, (low, high)) in enumerate(zip(row["effect"], row["ci"], strict=True)):
+            intervals = row["ci"] or [(0.0, 0.0)] * len(row["effect"])
+            for x, (effect, (low, high)) in enumerate(zip(row["effect"], intervals, strict=True)):
                 colour = COLOURS["up"] if effect > 0 else COLOURS["down"]
                 axes.add_patch(_square(x, y, colour, abs(effect) / most))
                 if low > 0 or high < 0:

@@ -72,6 +72,9 @@ class Abstain(LayerSelector):
                     "practise on more, or allow more harm."
                 )
 
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        self.selector.fits(layers, experts)
+
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
         return self.selector.needs_neighbours or self.signal != "uncertainty" or self.threshold is None

@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..problem import Problem
-from .fixed import check_experts
 from .gradient import candidates, steepness
 from .scored import Scored
 
@@ -25,4 +24,4 @@ class Amortised(Scored):
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         weight = problem.neighbours.weight[:, :, None, None]
         gradient = (weight * problem.neighbour_gradients()).sum(1)
-        return steepness(problem, gradient, candidates(problem, None, check_experts(self.experts, problem)))
+        return steepness(problem, gradient, candidates(problem, None, self.core_size(problem)))

@@ -75,7 +75,7 @@ class Attribution(Scored):
             target=self.target,
             baseline=self.baseline,
             groups=self.groups,
-            experts=self.experts,
+            experts=self.core_size(problem),
             steps=self.steps,
             draws=self.draws,
             seed=self.seed,

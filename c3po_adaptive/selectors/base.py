@@ -25,6 +25,16 @@ class LayerSelector(ABC):
     def select(self, problem: Problem) -> Selection:
         """Choose layers and experts of each sample. A sample with an empty mask is left alone."""
 
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:  # noqa: B027  # most have nothing to refuse
+        """Refuse a model that has too few for it: asked before a run begins.
+
+        Args:
+            layers: decoder layers that are MoE layers. experts: how many there are in each.
+
+        Raises:
+            SettingError: with what the model has.
+        """
+
     def prepare(self, practice: Practice) -> Self:
         """This selector after it learned from references, which it is given once; most have nothing to learn.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -17,14 +17,15 @@ from .base import LayerSelector
 
 @dataclass(frozen=True)
 class Fixed(LayerSelector):
-    """``n`` layers at one end (or the middle, or a list of decoder layers), and the router's top ``experts`` in each.
+    """``n`` layers at one end (or the middle, or a list of decoder layers), and in each the router's top ``experts``
+    (None: all).
 
     C3PO (arXiv 2504.07964) takes the last five layers and the top-20 core experts.
     """
 
     layers: Literal["last", "first", "middle", "all"] | tuple[int, ...] = "last"
     n: int = 5
-    experts: int = 20
+    experts: int | None = 20
     name: ClassVar[str] = "fixed"
     needs_neighbours: ClassVar[bool] = False
 
@@ -38,13 +39,17 @@ class Fixed(LayerSelector):
                 "how many layers is n."
             )
         check_number(self, "n", at_least=0, whole=True)
-        check_number(self, "experts", at_least=1, whole=True)
+        check_core(self)
+
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        if self._positions(layers):
+            check_experts(self.experts, experts)
 
     def select(self, problem: Problem) -> Selection:
         positions = self._positions(problem.layers)
         mask = torch.zeros_like(problem.router, dtype=torch.bool)
         if positions:
-            mask[:, positions] = core(problem.ranking[:, positions], check_experts(self.experts, problem))
+            mask[:, positions] = core(problem.ranking[:, positions], check_experts(self.experts, mask.shape[-1]))
         return Selection(mask)
 
     def _positions(self, layers: tuple[int, ...]) -> list[int]:
@@ -67,10 +72,14 @@ def check_layers(n: int, problem_layers: tuple[int, ...]) -> int:
     return n
 
 
-def check_experts(n: int, problem: Problem) -> int:
-    """``n``, or SettingError if a layer has fewer experts."""
-    if n > problem.own.shape[-1]:
-        raise SettingError(
-            f"Expected at most {problem.own.shape[-1]} experts (all of a layer), got {n}; ask for fewer."
-        )
-    return n
+def check_core(selector: Any) -> None:
+    """Refuse ``experts`` that is neither None nor a number of experts."""
+    if selector.experts is not None:
+        check_number(selector, "experts", at_least=1, whole=True, hint="None (null) takes all of a layer")
+
+
+def check_experts(n: int | None, count: int) -> int:
+    """``n``, or all for None; SettingError if a layer has fewer than n, ``count``."""
+    if n is not None and n > count:
+        raise SettingError(f"Expected at most {count} experts (all of a layer), got {n}; ask for fewer, or None: all.")
+    return count if n is None else n

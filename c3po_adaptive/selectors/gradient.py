@@ -15,13 +15,14 @@ from ..optimizers.simplex import slope
 from ..problem import Problem
 from ..routing.mixing import core, mass
 from ..types import Selection
-from .fixed import check_experts, check_layers
+from .fixed import check_layers
 from .scored import Scored
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient(Scored):
-    """The layers where a step of one length would lower the loss most: one forward pass and one way back a sample.
+    """The layers where a step of one length would lower the loss most (or raise the margin, so that the sample becomes
+    surer, as with a lower entropy): one forward pass and one way back a sample.
 
     The score is the length of the gradient on the tangent of the simplex, that is after what the constraints undo is
     taken off (each layer keeps its mass, weights of zero do not fall, only core experts move): the decrease of the
@@ -47,13 +48,13 @@ class Gradient(Scored):
         return self.target == "neighbours"
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
-        looked_at = candidates(problem, self.candidates, check_experts(self.experts, problem))
+        looked_at = candidates(problem, self.candidates, self.core_size(problem))
         function = PathwayFunction(problem.within(Selection(looked_at)), self.target)
         weights = problem.own.clone().requires_grad_()
         with torch.enable_grad():
             values = function(weights, torch.arange(len(weights)))
             (gradient,) = torch.autograd.grad(values.sum(), weights)
-        return steepness(problem, gradient, looked_at)
+        return steepness(problem, -gradient if self.target == "margin" else gradient, looked_at)
 
 
 def candidates(problem: Problem, last: int | None, experts: int) -> Tensor:

@@ -15,7 +15,6 @@ from ..errors import SettingError
 from ..problem import LabelledProblem, Practice, Problem
 from .alone import benefit_alone
 from .features import features
-from .fixed import check_experts
 from .scored import Scored
 
 FOLDS = 5
@@ -46,7 +45,7 @@ class Learned(Scored):
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         if self.learned is None:
             raise SettingError("learned expected references to learn from first; use it through Optimizer or a run.")
-        known = features(problem, check_experts(self.experts, problem))
+        known = features(problem, self.core_size(problem))
         scaled = (known - self.learned["mean"]) / self.learned["scale"]
         return scaled @ self.learned["coefficients"] + self.learned["intercept"], None
 
@@ -58,7 +57,7 @@ class Learned(Scored):
         known, benefit = [], []
         group: list[int] = []
         for problem in practice.problems(self.practice):
-            experts = check_experts(self.experts, problem)
+            experts = self.core_size(problem)
             known.append(features(problem, experts))
             group += [len(group) + b for b in range(len(problem.own))]
             benefit.append(benefit_alone(problem, practice.optimizer, experts, _label_loss))

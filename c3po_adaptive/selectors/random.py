@@ -12,23 +12,27 @@ from ..problem import Problem
 from ..routing.mixing import core
 from ..types import Selection
 from .base import LayerSelector
-from .fixed import check_experts, check_layers
+from .fixed import check_core, check_experts, check_layers
 
 
 @dataclass(frozen=True)
 class RandomLayers(LayerSelector):
-    """``n`` layers drawn anew for each sample, and the router's top ``experts`` in each."""
+    """``n`` layers drawn anew for each sample, and the router's top ``experts`` in each (None: all)."""
 
     n: int = 5
-    experts: int = 20
+    experts: int | None = 20
     name: ClassVar[str] = "random"
     needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_number(self, "n", at_least=0, whole=True)
-        check_number(self, "experts", at_least=1, whole=True)
+        check_core(self)
+
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        check_layers(self.n, layers)
+        check_experts(self.experts, experts)
 
     def select(self, problem: Problem) -> Selection:
-        count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)
+        count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem.own.shape[-1])
         draw = torch.stack([torch.rand(len(problem.layers), generator=g) for g in problem.generators])
         return Selection(core(problem.ranking, experts) & core(draw, count).unsqueeze(-1))

@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..routing.mixing import core
 from ..types import Selection
 from .base import LayerSelector
-from .fixed import check_experts, check_layers
+from .fixed import check_core, check_experts, check_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +26,22 @@ class Scored(LayerSelector):
         n: layers at most. share: of these the fewest best whose scores make up that share of the total of all layers
             (1: all n). threshold: only layers whose score is above.
         experts, expert_share, expert_threshold: of a layer's experts, likewise; share and threshold of their scores.
+            Most scores are of the router's top ``experts`` alone, so that rank ``score`` leaves some of these out and
+            adds none: None opens all of a layer to it.
         rank: what orders experts: the router, or their scores.
     """
 
     n: int = 5
     share: float = 1.0
     threshold: float = 0.0
-    experts: int = 20
+    experts: int | None = 20
     expert_share: float = 1.0
     expert_threshold: float = 0.0
     rank: Literal["router", "score"] = "router"
 
     def __post_init__(self) -> None:
         check_number(self, "n", at_least=0, whole=True)
-        check_number(self, "experts", at_least=1, whole=True)
+        check_core(self)
         for field in ("share", "expert_share"):
             check_number(self, field, at_least=0, at_most=1)
         for field in ("threshold", "expert_threshold"):
@@ -52,12 +54,24 @@ class Scored(LayerSelector):
                 "experts by scores that it does not rank them by."
             )
 
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        check_layers(self.n, layers)
+        check_experts(self.experts, experts)
+
+    def core_size(self, problem: Problem) -> int:
+        """How many core experts a layer has.
+
+        Raises:
+            SettingError: fewer than were asked for.
+        """
+        return check_experts(self.experts, problem.own.shape[-1])
+
     @abstractmethod
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         """Scores of layers ``[B, L]``, and of their experts ``[B, L, E]`` (>= 0) or None if there are none."""
 
     def select(self, problem: Problem) -> Selection:
-        count, experts = check_layers(self.n, problem.layers), check_experts(self.experts, problem)
+        count, experts = check_layers(self.n, problem.layers), self.core_size(problem)
         scores, each = self.score(problem)
         layers = best(scores, count, self.share, self.threshold)
         if self.rank == "router":

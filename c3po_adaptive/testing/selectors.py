@@ -53,6 +53,12 @@ class SelectorContract(Contract):
         one, other = (selector.select(self.make_problem(selector)) for _ in range(2))
         assert torch.equal(one.mask, other.mask)
 
+    def test_batch_equals_one_by_one(self, selector: LayerSelector) -> None:
+        batch = selector.select(self.make_problem(selector))
+        for b in range(len(batch.mask)):
+            one = selector.select(self.make_problem(selector, only=b))
+            assert torch.equal(batch.mask[b : b + 1], one.mask)
+
     def test_inputs_untouched(self, selector: LayerSelector, problem: Problem) -> None:
         before = tensors(problem)
         selector.select(problem)

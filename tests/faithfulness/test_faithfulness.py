@@ -1,6 +1,7 @@
 """Truth, curves and metrics against closed forms; the study on a tiny model, interrupted anywhere."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -217,6 +218,11 @@ def _changed(asked):
     return [replace(q, question=q.question + "!") for q in asked]
 
 
+def _still(page):
+    """A page without what pictures number anew."""
+    return re.sub(r'id="[^"]*"|url\(#[^)]*\)|href="#[^"]*"|<dc:date>.*?</dc:date>', "", page)
+
+
 class TestStudy:
     def test_a_row_for_each_question_and_score(self, ran):
         rows = read_records(ran[0])
@@ -318,6 +324,24 @@ class TestStudy:
     def test_unfinished_records_are_not_summarised(self, ran):
         from c3po_adaptive.faithfulness.summary import summarise
 
-        rows = [r for r in read_records(ran[0]) if (r["arm"], r["id"]) != ("shapley", "asked-3")]
-        with pytest.raises(DataError, match=r"got none of .'shapley'.*run it to the end"):
-            summarise(rows, load_faithfulness_config("config.yaml"), (0, 1, 2))
+        for lost in ("shapley", "truth"):
+            rows = [r for r in read_records(ran[0]) if (r["arm"], r["id"]) != (lost, "asked-3")]
+            with pytest.raises(DataError, match=f"got some without {lost}; run it to the end"):
+                summarise(rows, load_faithfulness_config("config.yaml"), (0, 1, 2))
+
+    def test_report_is_drawn_again(self, ran):
+        page = (ran[0] / "report.html").read_text()
+        (ran[0] / "report.html").unlink()
+        result = CliRunner().invoke(app, ["report", str(ran[0])])
+        assert result.exit_code == 0, result.output
+        assert _still(ran[0].joinpath("report.html").read_text()) == _still(page)
+
+    def test_neighbours_are_needed_where_they_are_looked_at(self, place):
+        config = load_faithfulness_config("config.yaml", ["arm.optimizer=oracle"])
+        with pytest.raises(SettingError, match=r"re-mixes by neighbours, as .*amortised.* got oracle"):
+            run_faithfulness(config, "no", model=load_moe_model("model"))
+
+    def test_more_experts_than_there_are(self, place):
+        config = load_faithfulness_config("config.yaml", ["experts=9"])
+        with pytest.raises(SettingError, match="experts of at most 8, got n=2, points .1, 2. and experts=9"):
+            run_faithfulness(config, "no", model=load_moe_model("model"))

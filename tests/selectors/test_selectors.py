@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -23,7 +24,7 @@ from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.selectors.scored import best
 from c3po_adaptive.testing import SelectorContract, altered, toy_problem
 
-SCORED = [Attribution, Gradient, Amortised, Disagreement, Causal]
+SCORED = [Attribution, Gradient, Amortised, Disagreement, partial(Causal, optimizer=NGD(steps=1))]
 TARGETS = ("neighbours", "entropy", "margin")
 
 
@@ -170,6 +171,18 @@ class TestTooMuch:
     def test_none_is_a_choice(self, make):
         assert not make(n=0).select(toy_problem(selected=None)).mask.any()
 
+    def test_models_are_refused_beforehand(self, make):
+        for setting, message in (({"n": 7}, "at most 6 layers"), ({"experts": 25}, "at most 24 experts")):
+            for selector in (make(**setting), Abstain(selector=make(**setting))):
+                with pytest.raises(SettingError, match=message):
+                    selector.fits(tuple(range(6)), 24)
+        make(n=6, experts=24).fits(tuple(range(6)), 24)
+        make(experts=None).fits(tuple(range(6)), 2)
+
+    def test_all_experts(self, make):
+        selection = make(n=2, experts=None).select(toy_problem(selected=None))
+        assert selection.mask[selection.layers].all()
+
 
 class TestRandomLayers:
     def test_number_and_spread(self):
@@ -236,7 +249,7 @@ def chosen(selection):
 
 
 class TestScoredLayers:
-    @pytest.mark.parametrize("make", [Attribution, Gradient, Amortised, Causal], ids=lambda x: x.name)
+    @pytest.mark.parametrize("make", [m for m in SCORED if m is not Disagreement])
     def test_the_only_layer_that_matters_is_found(self, problem, make):
         selection = make(n=5, experts=6).select(only(problem, 3))
         assert chosen(selection) == [[3]] * 3, "the others have nothing to give, so fewer than n are taken"
@@ -248,6 +261,17 @@ class TestScoredLayers:
         assert chosen(make(n=5, experts=6, target=target).select(only(problem, 2))) == [[2]] * 3
         assert not make(target=target).needs_neighbours
         assert make().needs_neighbours
+
+    def test_towards_a_surer_answer(self, problem):
+        """With two choices a lower entropy is a wider margin."""
+        found = {}
+        for sign in (1.0, -1.0):
+            plain = only(problem, 2, sign)
+            for target in ("entropy", "margin"):
+                found[sign, target] = Gradient(n=5, experts=6, target=target).score(plain)[0][:, 2]
+            lead = plain.own_scores.softmax(-1).amax(-1)
+            spread = lead * (1 - lead) * (plain.own_scores[:, 0] - plain.own_scores[:, 1]).abs()  # dH / d margin
+            torch.testing.assert_close(found[sign, "entropy"], spread * found[sign, "margin"])
 
     def test_highest_scores(self, problem):
         selection = Attribution(n=2, experts=6).select(problem)
@@ -282,9 +306,9 @@ class TestScoredLayers:
 
     def test_without_neighbours_nothing_speaks_for_a_layer(self):
         problem = toy_problem(selected=None, alone=[1])
-        for make in (Attribution, Gradient, Amortised, Disagreement, Causal):
+        for make in SCORED:
             selection = make(n=2, experts=6).select(problem)
-            assert selection.layers.sum(-1).tolist() == [2, 0, 2], make.name
+            assert selection.layers.sum(-1).tolist() == [2, 0, 2], make
             assert selection.scores[1].tolist() == [0.0] * 6
 
     @pytest.mark.parametrize("setting", [
@@ -381,6 +405,16 @@ class TestUpperBounds:
         assert torch.equal(selection.layers, selection.scores > 0), "layers that do harm are left"
         with pytest.raises(SettingError, match="questions with known answers"):
             selector.select(problem.unlabelled())
+
+    @pytest.mark.parametrize("make", [Causal, OracleLayers])
+    def test_re_mix_as_the_run_does_unless_told_otherwise(self, make):
+        practice, problem = ToyPractice(), toy_problem(selected=None, labelled=True)
+        prepared = make(n=6, experts=8).prepare(practice)
+        assert prepared.optimizer == practice.optimizer
+        given = make(n=6, experts=8, optimizer=NGD(steps=1)).prepare(practice)
+        assert given.optimizer == NGD(steps=1)
+        with pytest.raises(SettingError, match=f"{make.name} expected an optimizer to re-mix layers with"):
+            make().score(problem)
 
 
 class TestLearnedSelector:
