@@ -67,8 +67,8 @@ class _Table:
         missing = [name for name, rows in by_score.items() if rows.keys() != asked]
         if missing or asked != set(ids):
             raise DataError(
-                f"Expected every score of every question, got some without {', '.join(missing) or 'truth'}; run it to the "
-                "end."
+                f"Expected every score of every question, got some without {', '.join(missing) or 'truth'}; run it to "
+                "the end."
             )
         self.scores = {name: [rows[i] for i in ids] for name, rows in by_score.items()}
 

@@ -343,5 +343,5 @@ class TestStudy:
 
     def test_more_experts_than_there_are(self, place):
         config = load_faithfulness_config("config.yaml", ["experts=9"])
-        with pytest.raises(SettingError, match="experts of at most 8, got n=2, points .1, 2. and experts=9"):
+        with pytest.raises(SettingError, match=r"experts of at most 8, got n=2, points .1, 2. and experts=9"):
             run_faithfulness(config, "no", model=load_moe_model("model"))
