@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from .embedding import Embedder, default_embedder
-from .errors import DataError
+from .errors import DataError, SettingError
 from .explain import Explanation, explain
 from .models import RoutedModel, as_questions
 from .paths import cache_folder
 from .progress import bar
 from .reference import ReferenceSet, build_reference_set, fingerprint, format_key, packages
-from .registry import Registry, default_registry
+from .registry import Registry, default_registry, in_words
 from .remixer import Remixed, Remixer
 from .tasks.formats import Format, as_format, description
 from .tasks.loaders import load_questions
@@ -102,19 +102,33 @@ class Optimizer:
         pathway = self._remix(texts).pathway
         return pathway[0] if isinstance(text, str) else pathway
 
-    def explain(self, text: str, choices: Sequence[str] = ()) -> Explanation:
+    def explain(self, text: str, choices: Sequence[str] = (), answer: int | None = None) -> Explanation:
         """How one text is re-mixed, and what that does: ``print`` it, or ``save`` it as a page.
 
         Args:
-            choices: then the text is asked as a question with these; without, it is taken as ``optimize`` takes it,
-                and the likeliest next tokens stand in their place.
+            choices: then the text is asked as a question with these, two at least; without, it is taken as ``optimize``
+                takes it, and the likeliest next tokens stand in their place.
+            answer: the right choice, counted from 0: for upper bounds, which look at it; no other strategy does.
+
+        Raises:
+            SettingError: fewer than two choices, or an answer that is none of them.
         """
+        if isinstance(choices, str) or len(choices) == 1:
+            raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
+        if answer is not None and answer not in range(len(choices)):
+            raise SettingError(f"Expected an answer from 0 to {len(choices) - 1}, a place in choices, got {answer}.")
         if not choices:
-            return explain(text, self._remix([text]), self.model, self._shown)
-        question = Question("question", text, tuple(choices))
+            return explain(text, self._how, self._remix([text]), self.model, self._shown)
+        question = Question("question", text, tuple(choices), answer)
         states = self.model.prefill([self.model.encode(question, self.remixer.format)])
-        run = self.remixer.remix(states, [description(question)])
-        return explain(text, run, self.model, self._shown, question.choices)
+        run = self.remixer.remix(states, [description(question)], [question])
+        return explain(text, self._how, run, self.model, self._shown, question.choices)
+
+    @property
+    def _how(self) -> str:
+        """What explanations say was run."""
+        r = self.remixer
+        return f"{in_words(r.optimizer)}, layers by {in_words(r.selector)}, on {self.model.name}"
 
     @property
     def _shown(self) -> ReferenceSet | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -70,15 +70,17 @@ DEMO_ARMS: Mapping[str, Arm] = {
 }
 
 
-def arms_by_name(names: list[str], optimizers: Sequence[str] = ()) -> dict[str, Arm]:
-    """Some of the demo's arms; the name of any other optimizer is an arm in the fixed setting.
+def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
+    """Some of the demo's arms; any other optimizer's name is an arm in the fixed setting, any other selector's one of
+    NGD in the layers that it selects.
 
     Raises:
         UnknownNameError: a name that is none of them.
     """
     from difflib import get_close_matches
 
-    known = {**{name: Arm(optimizer=name) for name in optimizers}, **DEMO_ARMS}
+    known = {name: Arm(selector=name) for name in registry.names("selector")}
+    known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, 1)

@@ -250,7 +250,7 @@ class Losses:
 
     def scores(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         if not all(s.prompt.options for s in self.batch.states):
-            raise SettingError("Expected questions with choices to score, got raw text; use answer().")
+            raise SettingError("Expected questions with choices to score, got raw text; give choices.")
         return self._mine(weights, running)
 
     def label(self, weights: Tensor, running: Tensor | None = None) -> Tensor:

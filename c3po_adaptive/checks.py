@@ -40,5 +40,5 @@ def check_number(
     kind = "a whole number " if whole else "a finite number "
     kind += " and ".join(f"{sign} {bound:g}" for sign, bound, _ in given)
     raise SettingError(
-        f"Expected {strategy.name}.{field} to be {kind.strip()}, got {value!r}; {hint or 'set it to one'}."
+        f"Expected {strategy.name}.{field} to be {kind.strip()}, got {value!r}; {hint or 'give such a number'}."
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import C3POError, DataError, SettingError
+from .errors import C3POError, DataError, SettingError, UnknownNameError
 from .progress import Paused, bar, limited
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def demo(
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", help="Only these arms (or optimizers) beside the base; repeatable."),
+        typer.Option("--arm", help="Only these arms (or optimizers, or selectors) beside the base; repeatable."),
     ] = None,
     questions: Annotated[Path | None, typer.Option(help="Test questions (JSONL) instead of the demo's.")] = None,
     references: Annotated[list[Path] | None, typer.Option(help="Labelled questions (JSONL); repeatable.")] = None,
@@ -161,7 +162,7 @@ def demo(
                 "quantize": quantize,
                 "format": format,
                 "datasets": [data],
-                "arms": {n: a.model_dump() for n, a in arms_by_name(names, registry.names("optimizer")).items()},
+                "arms": {n: a.model_dump() for n, a in arms_by_name(names, registry).items()},
             }
         )
         _run(config, out, registry)
@@ -296,10 +297,13 @@ def study_plan(config: Path, set: Settings = None) -> None:
 def explain(
     text: Annotated[str, typer.Argument(help="A question, or any text.")],
     choice: Annotated[list[str] | None, typer.Option("--choice", help="An option; repeatable.")] = None,
+    answer: Annotated[str | None, typer.Option(help="The right one of them, which upper bounds look at.")] = None,
     refset: Annotated[
         Path | None, typer.Option(help="Labelled questions (JSONL), or a built set; the demo's references.")
     ] = None,
-    arm: Annotated[str, typer.Option(help="One of the demo's arms.")] = "ngd-attribution",
+    arm: Annotated[
+        str, typer.Option(help="One of the demo's arms, or the name of an optimizer or a selector.")
+    ] = "ngd-attribution",
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
     model: Model = "smollm2-moe",
@@ -319,16 +323,21 @@ def explain(
         from .tasks import demo_questions
         from .tasks.formats import as_format
 
+        choices = choice or []
+        if answer is not None and answer not in choices:
+            raise SettingError(f"Expected --answer to be one of the choices {choices}, got {answer!r}.")
+        if html is not None and not html.absolute().parent.is_dir():
+            raise DataError(f"Expected --html in a folder that there is, got {html}; make {html.parent} first.")
         registry = _registry(plugin)
-        chosen = parse_arm(arms_by_name([arm], registry.names("optimizer"))[arm], set or [])
+        chosen = parse_arm(arms_by_name([arm], registry)[arm], set or [])
         loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
-        asked = as_format(format) if choice else None  # without choices it is raw text, beside references as cloze
+        asked = as_format(format) if choices else None  # without choices it is raw text, beside references as cloze
         references: Any = refset
         if refset is None:
             put = asked or as_format("cloze")
             references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
         found = Optimizer(loaded, references, registry=registry, format=asked, **dict(chosen)).explain(
-            text, choice or ()
+            text, choices, None if answer is None else choices.index(answer)
         )
         typer.echo(str(found))
         if html is not None:
@@ -517,6 +526,21 @@ def plugins_list(plugin: Plugins = None) -> None:
         for entry in _registry(plugin).table():
             table.add_row(entry.role, entry.name, entry.plugin, entry.doc)
         _print(table)
+
+
+@plugins.command("show")
+def plugins_show(name: str, plugin: Plugins = None) -> None:
+    """A strategy's parameters with their defaults, and what they mean."""
+    with _clear_errors():
+        registry = _registry(plugin)
+        entries = [entry for entry in registry.table() if entry.name == name]
+        if not entries:
+            known = ", ".join(sorted({entry.name for entry in registry.table()}))
+            raise UnknownNameError(f"Expected the name of a strategy among {known}, got {name!r}.")
+        for entry in entries:
+            typer.echo(f"{entry.role} {entry.name} ({entry.plugin})\n\n{entry.help}\n")
+            for key, value in entry.parameters.items():
+                typer.echo(f"  {key}: {'must be given' if value is MISSING else repr(value)}")
 
 
 @plugins.command("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,25 +28,29 @@ class Explanation:
     """One text's re-mixing; ``print`` it, or ``save`` it as a page.
 
     Attributes:
-        text: what was re-mixed.
+        text: what was re-mixed. how: by what, on which model.
         pathway: ω ``[L, E]`` with ω0 beside it.
         layers: decoder layers that were selected. experts: in each, those that were selected; the
             model's own may change, too.
+        strength: what spoke for re-mixing it at all, if the selector weighed that, and what it had to be above.
         layer_scores: what a selector that scores layers gave each of them, by decoder layer.
         neighbours: the references it learned from, with cosine similarity and kernel weight; of many, those with most.
-        options: the choices, or the likeliest next tokens where there are none.
+        options: the choices, or the likeliest next tokens where there are none. tokens: whether they are these.
         before, after: probabilities of the options along ω0 and ω. undone: those with one selected layer put back to
             ω0, by decoder layer.
         cost: of each phase, in base forwards.
     """
 
     text: str
+    how: str
     pathway: Pathway
     layers: tuple[int, ...]
     experts: dict[int, tuple[int, ...]]
+    strength: tuple[float, float] | None
     layer_scores: dict[int, float]
     neighbours: tuple[tuple[Question, float, float], ...]
     options: tuple[str, ...]
+    tokens: bool
     before: tuple[float, ...]
     after: tuple[float, ...]
     undone: dict[int, tuple[float, ...]]
@@ -79,31 +84,46 @@ class Explanation:
         own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
         return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
 
+    @property
+    def left_alone(self) -> str:
+        """Why no layer was re-mixed."""
+        if self.strength is None:
+            return "no layer was chosen"
+        weighed, wanted = self.strength
+        if wanted == math.inf:
+            return "on the references that abstain was calibrated on, re-mixing won at no threshold"
+        return f"what speaks for it, {weighed:.3g}, is not above {wanted:.3g}"
+
     def _lines(self) -> Iterator[str]:
         yield self.text
+        yield self.how
         yield ""
         yield f"neighbours: {len(self.neighbours) or 'none'}"
         for question, similarity, weight in self.neighbours[:NEAREST]:
             right = question.choices[question.answer] if question.answer is not None else "?"
             yield f"  {weight:.2f}  (similarity {similarity:.2f})  {question.question} → {right}"
+        if len(self.neighbours) > NEAREST:
+            yield f"  … and {len(self.neighbours) - NEAREST} more"
         if self.layer_scores:
             yield "layers by score (* chosen):"
             yield from _bars(
                 {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
             )
-        yield f"layers: {', '.join(map(str, self.layers)) or 'none, left alone'}"
+        likeliest = max(range(len(self.options)), key=lambda i: self.after[i])
+        yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
         for layer in self.layers:
             moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
-            yield f"  layer {layer}, {len(self.experts[layer])} experts: {moved or 'unchanged'}"
-            yield f"    undone: {_compared(self.options, self.after, self.undone[layer])}"
-        yield "options, before → after:"
+            yield f"  layer {layer}, {len(self.experts[layer])} experts open to change; most changed: {moved or 'none'}"
+            without, now = 100 * self.undone[layer][likeliest], 100 * self.after[likeliest]
+            yield f"    without it: {self.options[likeliest]} {without:.1f} % instead of {now:.1f} %"
+        yield f"{'next tokens' if self.tokens else 'options'}, before → after:"
         for option, before, after in zip(self.options, self.before, self.after, strict=True):
             yield f"  {100 * before:5.1f} % → {100 * after:5.1f} %  {option}"
         yield "cost in base forwards: " + ", ".join(f"{phase} {value:.2f}" for phase, value in self.cost.items())
 
 
 def explain(
-    text: str, run: Remixed, model: RoutedModel, pool: ReferenceSet | None, choices: tuple[str, ...] = ()
+    text: str, how: str, run: Remixed, model: RoutedModel, pool: ReferenceSet | None, choices: tuple[str, ...] = ()
 ) -> Explanation:
     """The explanation of the only sample of a batch."""
     pathway, selection, near = run.pathway[0], run.selection, run.neighbours
@@ -113,11 +133,14 @@ def explain(
     found = [(k, int(near.index[0, k])) for k in order if near.index[0, k] >= 0 and near.weight[0, k] > 0]
     options, each = _probabilities(run, model, chosen, choices)
     cost = {phase: flops / run.states[0].work.flops for phase, flops in vars(run.ledgers[0].cost).items()}
+    strength, wanted = selection.strength, selection.threshold
     return Explanation(
         text,
+        how,
         pathway,
         tuple(pathway.layers[row] for row in chosen),
         {pathway.layers[row]: tuple(selection.mask[0, row].nonzero().squeeze(1).tolist()) for row in chosen},
+        None if strength is None or wanted is None else (strength[0].item(), wanted),
         scores,
         tuple(
             (pool.questions[row], near.similarity[0, k].item(), near.weight[0, k].item())
@@ -125,6 +148,7 @@ def explain(
             if pool is not None
         ),
         options,
+        not choices,
         each[0],
         each[1],
         {pathway.layers[row]: each[2 + i] for i, row in enumerate(chosen)},
@@ -158,10 +182,3 @@ def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterat
     for name, value in values.items():
         bar = "█" * round(width * max(value, 0) / most)
         yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"
-
-
-def _compared(options: tuple[str, ...], before: tuple[float, ...], after: tuple[float, ...]) -> str:
-    """The option whose probability changes most."""
-    changes = [b - a for a, b in zip(before, after, strict=True)]
-    i = max(range(len(changes)), key=lambda k: abs(changes[k]))
-    return f"{options[i]} {100 * before[i]:.1f} % → {100 * after[i]:.1f} %"

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from hashlib import blake2b
@@ -59,6 +59,16 @@ class Entry:
     def doc(self) -> str:
         """The first line of the class's documentation."""
         return (getdoc(self.cls) or "").partition("\n")[0]
+
+    @property
+    def help(self) -> str:
+        """All of the class's documentation."""
+        return getdoc(self.cls) or ""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it can be made with, and the defaults; MISSING where there is none."""
+        return {f.name: _default(f) for f in fields(self.cls) if f.init and f.repr}
 
     @property
     def origin(self) -> str:
@@ -335,6 +345,20 @@ def _nested_roles(cls: type) -> dict[str, str]:
         f.name: formatannotation(f.type).strip("'").removesuffix(" | None").rpartition(".")[2] for f in fields(cls)
     }
     return {key: roles[hint] for key, hint in types.items() if hint in roles}
+
+
+def in_words(strategy: Any) -> str:
+    """Its name, with the parameters that are not the defaults."""
+    changed = []
+    for f in fields(strategy):
+        value = getattr(strategy, f.name)
+        if f.repr and f.init and value != _default(f):
+            changed.append(f"{f.name} {in_words(value) if _is_strategy(value) else value}")
+    return f"{strategy.name} ({', '.join(changed)})" if changed else str(strategy.name)
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _is_strategy(value: Any) -> bool:

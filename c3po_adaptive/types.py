@@ -141,12 +141,14 @@ class Selection:
     Attributes:
         mask: ``[B, L, E]`` bool; a layer is selected if any of its experts is.
         scores: ``[B, L]`` what the layers were chosen by, if anything.
-        strength: ``[B]`` what spoke for re-mixing the sample at all, if that was weighed.
+        strength: ``[B]`` what spoke for re-mixing the sample at all, if that was weighed. threshold: what it had to be
+            above.
     """
 
     mask: Tensor
     scores: Tensor | None = None
     strength: Tensor | None = None
+    threshold: float | None = None
 
     @property
     def layers(self) -> Tensor:

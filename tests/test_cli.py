@@ -276,6 +276,16 @@ class TestPlugins:
     def test_check_names_what_a_file_registers(self):
         assert call("plugins", "check", PLUGIN).startswith("optimizer entropy-descent: EntropyDescent")
 
+    def test_show(self):
+        words = call("plugins", "show", "abstain")
+        assert words.startswith("selector abstain (builtin)")
+        assert "  practice: 256\n" in words
+        assert "  harm: None\n" in words
+        assert "  learned:" not in words, "what it learned is no parameter"
+        result = CliRunner().invoke(app, ["plugins", "show", "abstane"])
+        assert result.exit_code == 1
+        assert "abstain" in result.output
+
 
 @pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])
 def test_help_explains(command):

@@ -8,7 +8,7 @@ import yaml
 from c3po_adaptive.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.config import DEMO, RunConfig, load_config, parse_config
 from c3po_adaptive.errors import SettingError, UnknownNameError
-from c3po_adaptive.registry import new_registry
+from c3po_adaptive.registry import default_registry, new_registry
 
 WRITTEN = {
     "model": "OLMoE",
@@ -123,6 +123,9 @@ def test_arms_of_the_demo_can_be_made():
 
 
 def test_arms_by_name_keep_their_order():
-    assert list(arms_by_name(["oracle", "base"])) == ["oracle", "base"]
+    registry = default_registry()
+    assert list(arms_by_name(["oracle", "base"], registry)) == ["oracle", "base"]
+    found = arms_by_name(["gradient", "amortised-ngd"], registry)
+    assert found == {"gradient": Arm(selector="gradient"), "amortised-ngd": Arm(optimizer="amortised-ngd")}
     with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
-        arms_by_name(["base", "orakle"])
+        arms_by_name(["base", "orakle"], registry)

@@ -9,6 +9,7 @@ from test_api import CHOICES, TEXTS, as_jsonl, cache, optimizer  # noqa: F401 (a
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.types import Question
 
 GRADIENT = {"name": "gradient", "n": 2, "experts": 6}
@@ -64,7 +65,8 @@ class TestWords:
         text = str(found)
         assert text.startswith(TEXTS[1])
         assert f"layers: {', '.join(map(str, found.layers))}" in text
-        assert text.count("undone:") == len(found.layers) == 2
+        assert text.count("without it:") == len(found.layers) == 2
+        assert "layers by gradient (n 2, experts 6), on" in text
         assert all(f"layer {layer}" in text for layer in found.layer_scores)
         assert "cost in base forwards: prefill 1.00" in text
         for layer in found.layers:
@@ -83,9 +85,32 @@ class TestWords:
         found = optimizer(selector={"name": "fixed", "n": 0, "experts": 6}).explain(TEXTS[0], CHOICES[0])
         assert found.before == found.after
         assert found.undone == {}
-        assert "none, left alone" in str(found)
-        assert "left alone" in found.html()
+        assert "none, left alone: no layer was chosen" in str(found)
+        assert "left alone: no layer was chosen" in found.html()
         assert set(found.cost) <= {"prefill", "embedding"}
+
+    def test_left_alone_by_abstention(self):
+        unsure = {"name": "abstain", "selector": GRADIENT, "threshold": 2}
+        found = optimizer(selector=unsure).explain(TEXTS[0], CHOICES[0])
+        assert found.strength[0] < found.strength[1] == 2
+        assert f"left alone: what speaks for it, {found.strength[0]:.3g}, is not above 2" in str(found)
+        never = replace(found, strength=(found.strength[0], float("inf")))
+        assert "re-mixing won at no threshold" in str(never)
+
+    def test_upper_bounds_need_the_answer(self):
+        c3po = optimizer(optimizer={"name": "oracle", "steps": 3, "lr": 0.1}, selector=GRADIENT)
+        found = [c3po.explain(TEXTS[0], CHOICES[0], answer) for answer in range(2)]
+        for answer in range(2):
+            assert found[answer].after[answer] > found[answer].before[answer]
+        with pytest.raises(DataError, match="expected the answer of every question"):
+            c3po.explain(TEXTS[0], CHOICES[0])
+
+    def test_choices_are_two_at_least(self, c3po):
+        for choices in (["one"], "one"):
+            with pytest.raises(SettingError, match="two choices at least, as a list"):
+                c3po.explain(TEXTS[0], choices)
+        with pytest.raises(SettingError, match=r"an answer from 0 to \d, a place in choices, got 9"):
+            c3po.explain(TEXTS[0], CHOICES[0], 9)
 
 
 def test_command(tmp_path, monkeypatch):
@@ -113,7 +138,14 @@ def test_command(tmp_path, monkeypatch):
     assert "%  yes" in result.output
     assert "How one question was re-mixed" in (tmp_path / "page.html").read_text()
     result = CliRunner().invoke(app, [*common, *small])
-    assert "options, before → after:" in result.output
+    assert "next tokens, before → after:" in result.output
+    for wrong, message in (
+        (["--choice", "no", "--choice", "yes", "--answer", "perhaps"], "one of the choices"),
+        (["--html", "nowhere/page.html"], "make nowhere first"),
+    ):
+        result = CliRunner().invoke(app, [*common, *small, *wrong])
+        assert result.exit_code == 1
+        assert message in result.output
     result = CliRunner().invoke(app, [*common, "--set", "selctor=fixed"])
     assert result.exit_code == 1
     assert "Expected settings of an arm (keys optimizer, kernel" in result.output

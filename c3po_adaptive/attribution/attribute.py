@@ -16,7 +16,7 @@ from ..types import Selection
 from .baselines import Baseline, baseline_pathway
 from .function import PathwayFunction, Target
 from .groups import Groups, grouped, shared
-from .methods import Task, method_by_name
+from .methods import METHODS, Task, method_by_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,11 @@ def attribute(
     Raises:
         SettingError: no such name, or more passes than the budget. ShapeError: a baseline of the wrong shape.
     """
-    _check(problem, groups, experts, steps, draws, omega)
+    if not isinstance(problem, Problem):
+        raise SettingError(f"Expected a problem, as c3po.problem(…) makes it, got {type(problem).__name__}.")
     chosen = method_by_name(method)
+    check_use(method, baseline, groups)
+    _check(problem, experts, steps, draws, omega)
     mixable = core(problem.ranking, experts)
     if chosen.unused:
         problem = problem.within(Selection(mixable))
@@ -96,14 +99,29 @@ def attribute(
     return Attributed(values, function.passes, missing)
 
 
-def _check(problem: Problem, groups: Any, experts: int, steps: int, draws: int, omega: Tensor | None) -> None:
+def check_use(method: str, baseline: Any, groups: Any) -> None:
+    """Refuse settings that a method would not look at, so that nobody compares two of them.
+
+    Raises:
+        SettingError: no such groups, or groups or a baseline other than the default where there is no use for them.
+    """
+    chosen = METHODS[method]
+    if groups not in get_args(Groups):
+        raise SettingError(f"Expected groups among {', '.join(get_args(Groups))}, got {groups!r}.")
+    if groups != "layer" and not chosen.by_group:
+        able = ", ".join(name for name, m in METHODS.items() if m.by_group)
+        raise SettingError(f"Expected no groups for {method}, which has none, got {groups!r}; they are for {able}.")
+    if not (isinstance(baseline, str) and baseline == "uniform") and not chosen.baseline:
+        able = ", ".join(name for name, m in METHODS.items() if m.baseline)
+        raise SettingError(f"Expected no baseline for {method}, which has none, got one; it is for {able}.")
+
+
+def _check(problem: Problem, experts: int, steps: int, draws: int, omega: Tensor | None) -> None:
     count = problem.own.shape[-1]
     if not 1 <= experts <= count:
         raise SettingError(f"Expected experts from 1 to {count}, all of a layer, got {experts}.")
-    if groups not in get_args(Groups):
-        raise SettingError(f"Expected groups among {', '.join(get_args(Groups))}, got {groups!r}.")
-    if steps < 1 or draws < 1:
-        raise SettingError(f"Expected steps and draws of at least 1, got {steps} and {draws}.")
+    if not all(isinstance(x, int) and x >= 1 for x in (steps, draws)):
+        raise SettingError(f"Expected steps and draws to be whole numbers from 1 on, got {steps!r} and {draws!r}.")
     if omega is not None and omega.shape != problem.own.shape:
         raise ShapeError(
             f"Expected omega of shape (B, L, E) = {tuple(problem.own.shape)}, got {tuple(omega.shape)}; give one "
@@ -122,6 +140,6 @@ def _check_budget(budget: Any, passes: int, method: str) -> None:
         raise SettingError(f"Expected a budget of at least one tail pass, got {budget}.")
     if budget is not None and passes > budget:
         raise SettingError(
-            f"Expected at most budget={budget} tail passes, {method} takes {passes} here; raise it, take fewer steps "
-            "or draws, or input-x-gradient (3 passes)."
+            f"Expected at most budget={budget} tail passes, {method} takes {passes} here; raise it, or take fewer "
+            "steps or draws, or another method (input-x-gradient and saliency take 3)."
         )

@@ -29,12 +29,16 @@ def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int
                 f"Expected a finite baseline of shape (B, L, E) = {tuple(own.shape)}, got {what}; "
                 f"give one pathway for each sample, or a name: {', '.join(get_args(Baseline))}."
             )
-        return baseline
+        return baseline.to(own.dtype)
+    if not isinstance(baseline, str):
+        raise SettingError(f"Expected a baseline by name or as a tensor, got {type(baseline).__name__}.")
     if baseline == "zero":
         return torch.zeros_like(own)
     if baseline == "uniform":
         return with_mass(core(problem.ranking, experts).to(own.dtype), mass(own))
     if baseline == "neighbours":
+        if not len(problem.reference_pathways):
+            raise SettingError("Expected references for the baseline neighbours, got none; pass refset=….")
         mean = (problem.neighbours.weight[:, :, None, None] * problem.neighbour_pathways).sum(1)
         return torch.where(mass(mean) > 0, with_mass(mean, mass(own)), own)
     raise SettingError(f"Expected baseline among {', '.join(get_args(Baseline))}, got {baseline!r}.")

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
+from ..errors import SettingError, ShapeError
 from ..problem import Loss, Problem
 
 Target = Literal["neighbours", "entropy", "margin"]
@@ -43,6 +43,11 @@ class PathwayFunction:
             whole = len(rows) == len(self.problem.own)
             running = None if whole else torch.zeros(len(weights), dtype=torch.bool).index_fill(0, sample[rows], True)
             losses = self._loss(weights, running)
+            if losses.shape != weights.shape[:1]:
+                raise ShapeError(
+                    f"Expected the target to give one value for each of {len(weights)} samples, got shape "
+                    f"{tuple(losses.shape)}."
+                )
             values = values.index_copy(0, rows, losses[sample[rows]].to(values.dtype))
             share = len(rows) / len(self.problem.own)
             self.passes += share * (3 if omega.requires_grad and torch.is_grad_enabled() else 1)

@@ -49,6 +49,7 @@ class Method:
     Attributes:
         run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two.
         complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
+        baseline: it compares with one.
         unused: it takes the gradient of experts without weight, too, which then have to be run. drawn: it depends on a
             seed.
     """
@@ -57,6 +58,7 @@ class Method:
     passes: Callable[[Task], int]
     complete: bool
     by_group: bool
+    baseline: bool = True
     unused: bool = False
     drawn: bool = False
 
@@ -141,8 +143,8 @@ def _kernel_shap(task: Task) -> Tensor:
 
 
 METHODS: Mapping[str, Method] = {
-    "saliency": Method(_saliency, lambda t: 3, complete=False, by_group=False, unused=True),
-    "input-x-gradient": Method(_input_x_gradient, lambda t: 3, complete=False, by_group=False),
+    "saliency": Method(_saliency, lambda t: 3, complete=False, by_group=False, baseline=False, unused=True),
+    "input-x-gradient": Method(_input_x_gradient, lambda t: 3, complete=False, by_group=False, baseline=False),
     "integrated-gradients": Method(
         _integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False, unused=True
     ),

@@ -118,7 +118,8 @@ def _instead(model: PreTrainedModel) -> str:
     """What a model has in the place of experts that can be reached."""
     if any(name.endswith("experts") and isinstance(m, nn.ModuleList) for name, m in model.named_modules()):
         return "its experts are separate modules, called in a loop"
-    if any("experts" in key and value for key, value in vars(model.config.get_text_config()).items()):
+    settings = vars(model.config.get_text_config()).items()
+    if any("experts" in key and value for key, value in settings if not key.startswith("_")):
         return "though its configuration speaks of experts"
     return "it is dense"
 

@@ -99,7 +99,8 @@ class Abstain(LayerSelector):
         else:
             selection = self.selector.select(problem)
             strength = self.strength(problem, selection)
-        return replace(selection, mask=selection.mask & (strength > threshold)[:, None, None], strength=strength)
+        mask = selection.mask & (strength > threshold)[:, None, None]
+        return replace(selection, mask=mask, strength=strength, threshold=threshold)
 
     def strength(self, problem: Problem, selection: Selection | None) -> Tensor:
         """``[B]`` of the signal.
@@ -163,7 +164,10 @@ def only(problem: Problem, going: Tensor) -> Problem:
 
 def _benefit(problem: Problem, selection: Selection) -> Tensor:
     if selection.scores is None:
-        raise SettingError("Expected a selector with scores for the signal benefit, got one without; take another.")
+        raise SettingError(
+            "Expected abstain to wrap a selector with scores for the signal benefit, got one without; set its "
+            "selector, to gradient for example."
+        )
     return (selection.scores * selection.layers).sum(-1)
 
 

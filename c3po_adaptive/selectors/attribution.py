@@ -8,6 +8,7 @@ from typing import ClassVar, get_args
 from torch import Tensor
 
 from ..attribution import METHODS, Attributed, Baseline, Groups, Target, attribute
+from ..attribution.attribute import check_use
 from ..attribution.methods import method_by_name
 from ..checks import check_number
 from ..errors import SettingError
@@ -23,7 +24,7 @@ class Attribution(Scored):
 
     Attributes:
         method, baseline, target, groups: see ``c3po_adaptive.attribution``. Input × gradient and saliency, the cheap
-            ones, have no baseline.
+            ones, have no baseline and no groups.
         steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes (a way back counts two) that one selection may take at most. seed: of what is drawn.
     """
@@ -48,7 +49,9 @@ class Attribution(Scored):
         for field in ("steps", "draws", "budget"):
             check_number(self, field, at_least=1, whole=True)
         check_number(self, "seed", at_least=0, whole=True)
-        if method_by_name(self.method).by_group and self.groups == "layer" and self.rank == "score":
+        chosen = method_by_name(self.method)
+        check_use(self.method, self.baseline, self.groups)
+        if chosen.by_group and self.groups == "layer" and self.rank == "score":
             raise SettingError(
                 f"Expected groups 'expert' with rank 'score' and {self.method}, got 'layer': it takes whole layers "
                 "away, and says nothing of their experts."

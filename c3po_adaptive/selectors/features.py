@@ -51,7 +51,7 @@ def uncertainty(problem: Problem) -> Tensor:
         SettingError: the samples are raw texts.
     """
     if problem.own_scores.shape[1] == 0:
-        raise SettingError("Expected questions with choices to tell how sure the model is, got raw text; use answer().")
+        raise SettingError("Expected questions with choices to tell how sure the model is, got raw text; give choices.")
     choices = problem.own_scores.isfinite().sum(-1).to(problem.own.dtype)
     return entropy(problem.own_scores) / choices.log().clamp_min(1e-12)
 

@@ -11,6 +11,7 @@ from c3po_adaptive.attribution import METHODS, PathwayFunction, attribute, basel
 from c3po_adaptive.attribution.groups import grouped
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.routing.mixing import core
+from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.testing import toy_problem
 from c3po_adaptive.types import Selection
@@ -152,8 +153,9 @@ class TestPasses:
 
 
 class TestSamples:
-    @pytest.mark.parametrize("method", METHODS)
-    @pytest.mark.parametrize("groups", ["layer", "expert"])
+    @pytest.mark.parametrize(("method", "groups"), [
+        *((name, "layer") for name in METHODS), *((name, "expert") for name, m in METHODS.items() if m.by_group),
+    ])  # fmt: skip
     def test_do_not_mix(self, method, groups):
         settings = {"experts": 6, "groups": groups, "draws": 20 if groups == "layer" else 2, "seed": 3}
         together = attribute(toy_problem(selected=None), method, **settings).values
@@ -170,6 +172,38 @@ class TestSamples:
         assert torch.equal(drawn(0), drawn(0))
         assert not torch.equal(drawn(0), drawn(1))
         assert torch.equal(torch.get_rng_state(), state)
+
+
+class TestWhatHasNoUse:
+    """Two of them would be compared in vain."""
+
+    @pytest.mark.parametrize("make", [Attribution, lambda **s: attribute(toy_problem(selected=None), **s)])
+    def test_is_refused(self, make):
+        for method in ("saliency", "input-x-gradient"):
+            with pytest.raises(SettingError, match=f"no baseline for {method}.*it is for integrated"):
+                make(method=method, baseline="zero")
+            with pytest.raises(SettingError, match=f"no groups for {method}.*they are for feature-ablation"):
+                make(method=method, groups="expert")
+
+    def test_wrong_kinds(self, problem):
+        for settings, message in (
+            ({"steps": "8"}, "whole numbers from 1 on, got '8'"),
+            ({"method": "feature-ablation", "baseline": [0.0]}, "by name or as a tensor, got list"),
+        ):
+            with pytest.raises(SettingError, match=message):
+                attribute(problem, experts=6, **settings)
+        with pytest.raises(SettingError, match=r"Expected a problem, as c3po\.problem.* got str"):
+            attribute("a question")
+        with pytest.raises(ShapeError, match=r"one value for each of 3 samples, got shape \(\)"):
+            attribute(problem, target=lambda problem: lambda weights, running=None: weights.sum())
+        not_finite = torch.full_like(problem.own, torch.nan)
+        with pytest.raises(ShapeError, match="got some that are not finite"):
+            attribute(problem, "feature-ablation", baseline=not_finite)
+        alone = replace(problem, reference_pathways=problem.reference_pathways[:0])
+        with pytest.raises(SettingError, match="Expected references for the baseline neighbours"):
+            attribute(alone, "feature-ablation", baseline="neighbours")
+        precise = attribute(problem, "feature-ablation", baseline=torch.zeros_like(problem.own).double())
+        assert torch.equal(precise.values, attribute(problem, "feature-ablation", baseline="zero").values)
 
 
 def test_groups(problem):

@@ -57,11 +57,12 @@ class TestAttribution(SelectorContract):
 
 
 class TestAttributionOfExperts(SelectorContract):
-    @pytest.fixture(params=["feature-ablation", "saliency"])
+    @pytest.fixture(params=[
+        {"method": "feature-ablation", "baseline": "neighbours", "groups": "expert", "budget": 200},
+        {"method": "saliency"},
+    ], ids=lambda settings: settings["method"])  # fmt: skip
     def selector(self, request):
-        return Attribution(
-            method=request.param, baseline="neighbours", groups="expert", rank="score", n=2, experts=6, budget=200
-        )
+        return Attribution(rank="score", n=2, experts=6, **request.param)
 
 
 class TestGradient(SelectorContract):
@@ -549,7 +550,7 @@ class TestAbstention:
 
     def test_raw_text_has_no_choices_to_be_sure_of(self, problem):
         raw = altered(problem, own_scores=torch.zeros(3, 0))
-        with pytest.raises(SettingError, match="got raw text; use answer"):
+        with pytest.raises(SettingError, match="got raw text; give choices"):
             Abstain(selector=Fixed(n=2, experts=6), threshold=0).select(raw)
 
 
