@@ -29,6 +29,7 @@ KEPT = (
     "strength",
 )
 BY_ARM = ("optimizer", "selector", "needs_label", "setting")
+UNIT = 1e-5  # of scores, in nats: what records are rounded to; whole numbers take less room
 COSTS = ("embedding", "references", "attribution", "optimisation", "answer", "total")
 
 
@@ -43,6 +44,7 @@ def write_compact(records: Sequence[Record], path: Path) -> None:
 
     rows = [
         {key: record.get(key) for key in KEPT}
+        | {"scores": [round(score / UNIT) for score in record["scores"]]}
         | {f"cost_{phase}": record["cost"].get(phase) for phase in COSTS}
         | {"neighbours": len(record["neighbours"])}
         for record in records
@@ -57,7 +59,15 @@ def write_compact(records: Sequence[Record], path: Path) -> None:
     table = table.replace_schema_metadata({"shared": json.dumps(shared)})
     writing = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
-        pq.write_table(table, writing, compression="zstd", compression_level=19)
+        numbers = [name for name in _leaves(table) if name.startswith(("scores", "cost"))]
+        pq.write_table(
+            table,
+            writing,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=[name for name in _leaves(table) if name not in numbers],
+            use_byte_stream_split=numbers,
+        )
         os.replace(writing, path)
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {error}; free the disk, and run again.") from error
@@ -83,12 +93,20 @@ def read_compact(path: Path | str) -> list[dict[str, Any]]:
 def _record(row: dict[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     cost = {phase: row.pop(f"cost_{phase}") for phase in COSTS}
     row |= shared[row["dataset"]][row["arm"]]
+    row["scores"] = [round(score * UNIT, 5) for score in row["scores"]]
     right = {"correct": row["choice"] == row["answer"], "base_correct": row["base_choice"] == row["answer"]}
     return row | right | {"cost": cost, "neighbours": [{}] * row["neighbours"], "pathway": {}}
 
 
+def _leaves(table: Any) -> list[str]:
+    """Columns as Parquet names them."""
+    import pyarrow as pa
+
+    return [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in table.schema]
+
+
 def _small(kind: Any) -> Any:
-    """Half the width: scores and costs are rounded when they are recorded."""
+    """Half the width: costs are rounded when they are recorded."""
     import pyarrow as pa
 
     if pa.types.is_list(kind):

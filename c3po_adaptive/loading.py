@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +70,7 @@ def load_moe_model(
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
     source = _source(name)
+    _check_name(name)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     placed: str | dict[str, Any] | None = device_map
     if device is not None and device != "cpu":  # straight to where it goes, without all of it passing the CPU
@@ -91,6 +93,16 @@ def load_moe_model(
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
     run_densely_if_narrow(model, routed.sites)
     return routed
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
+    if name in (EMBEDDED, *ALIASES) or Path(name).exists():
+        return
+    if name.startswith(("/", ".", "~")):
+        raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
+    if "/" not in name and (close := get_close_matches(name, (EMBEDDED, *ALIASES), 1, cutoff=0.75)):
+        raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; did you mean {close[0]!r}?")
 
 
 def _source(name: str) -> str:

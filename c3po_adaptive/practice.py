@@ -52,7 +52,7 @@ class ReferencePractice:
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))
         drawn = [known[row] for row in order[skip : skip + n].tolist()]
         together = self.remixer.batch_size
-        for i in bar("practice")(range(0, n, together)):
+        for i in bar(f"learning from {n} references")(range(0, n, together)):
             yield cast("LabelledProblem", self.remixer.practising(drawn[i : i + together]).problem(labelled=True))
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

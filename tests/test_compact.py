@@ -19,6 +19,7 @@ def test_the_same_summary(tmp_path):
     assert path.stat().st_size < 60 * len(records)
     again = read_compact(path)
     assert [r["id"] for r in again] == [r["id"] for r in records]
+    assert [r["scores"] for r in again] == [[round(s, 5) for s in r["scores"]] for r in records]
     whole, small = (summarise(r, config={}, seed=0) for r in (records, again))
     for name in ("rows", "comparisons", "risk"):
         assert len(small[name]) == len(whole[name]) > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from families.checks import as_markdown
 
-from c3po_adaptive import default_registry
+from c3po_adaptive import default_registry, hookspecs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,6 +16,11 @@ def test_every_strategy_is_in_the_table_and_nothing_else():
     rows = set(re.findall(r"^\| (optimizer|kernel|retriever|selector) \| `([a-z-]+)` \|", README, re.M))
     builtin = {(e.role, e.name) for e in default_registry().table() if e.plugin == "builtin"}
     assert rows == builtin
+
+
+def test_hooks_are_those_that_there_are():
+    named = set(re.findall(r"register_\w+", README))
+    assert named == {name for name in vars(hookspecs) if name.startswith("register_")}
 
 
 def test_families_are_those_of_the_table():

@@ -48,8 +48,14 @@ class TestLoading:
         folder = tmp_path / "nothing"
         if written:
             folder.mkdir()
-        with pytest.raises(ModelError, match=r"Could not load .*nothing(?s:.*)OLMoE, .*DeepSeekMoE, .*a Hub id"):
+        empty = r"Could not load .*nothing(?s:.*)OLMoE, .*DeepSeekMoE, .*a Hub id"
+        with pytest.raises(ModelError, match=empty if written else r"a folder .*nothing, which there is not"):
             load_moe_model(folder)
+
+    def test_misspelt(self):
+        for name, meant in (("smolm2-moe", "smollm2-moe"), ("OLMOE", "OLMoE")):
+            with pytest.raises(ModelError, match=f"got {name!r}; did you mean {meant!r}"):
+                load_moe_model(name)
 
     @pytest.mark.parametrize(
         ("settings", "message"),
