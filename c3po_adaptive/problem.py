@@ -90,6 +90,10 @@ class Problem:
         """
         return self.router + (self.own > 0)
 
+    def __repr__(self) -> str:
+        """Without the tensors, which fill a screen."""
+        return f"{type(self).__name__}(own {list(self.own.shape)}, neighbours {list(self.neighbours.index.shape)})"
+
     def entropy(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         """``[B]`` entropy in nats of each sample's own distribution over its choices, a ``Loss``."""
         return entropy(self.scores(weights, running))
@@ -102,7 +106,7 @@ class Problem:
         return margin(self.scores(weights, running), self.own_scores)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class LabelledProblem(Problem):
     """A problem that also knows the labels, for upper bounds, and for references that a strategy learns from.
 

@@ -105,6 +105,12 @@ class Pathway:
                 "clamp them at zero and rescale each layer to its mass."
             )
 
+    def __repr__(self) -> str:
+        """Without the tensors, which fill a screen."""
+        changed = self.changed().reshape(-1, len(self.layers)).any(0).tolist()
+        where = [layer for layer, moved in zip(self.layers, changed, strict=True) if moved]
+        return f"Pathway({list(self.weights.shape)}, changed in {f'layers {where}' if where else 'no layer'})"
+
     @property
     def batched(self) -> bool:
         return self.weights.ndim == 3

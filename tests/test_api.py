@@ -152,6 +152,15 @@ class TestOptimize:
         assert not torch.equal(raw.own.count_nonzero(0), state.own.count_nonzero(0))
 
 
+def test_shown_in_a_line():
+    c3po = optimizer()
+    problem, omega = c3po.problem(TEXTS[0], CHOICES[0]), c3po.optimize(TEXTS[0])
+    assert "changed in layers [" in repr(omega)
+    assert "changed in no layer" in repr(replace(omega, weights=omega.own))
+    assert repr(problem).startswith("Problem(own [1, ")
+    assert max(len(repr(omega)), len(repr(problem))) < 100
+
+
 class TestAnswer:
     def test_text_record_or_many(self):
         c3po = optimizer()
