@@ -69,6 +69,9 @@ DEMO_ARMS: Mapping[str, Arm] = {
     "oracle": Arm(optimizer="oracle"),
 }
 
+DEMO_HEADLINE = "adaptive"
+DEMO_COMPARED = (("adaptive", "ngd"), ("adaptive", "adaptive-random-layers"))
+
 
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     """Some of the demo's arms; any other optimizer's name is an arm in the fixed setting, any other selector's one of

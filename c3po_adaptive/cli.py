@@ -138,7 +138,7 @@ def demo(
 ) -> None:
     """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
     with _clear_errors():
-        from .arms import DEMO_ARMS, arms_by_name
+        from .arms import DEMO_ARMS, DEMO_COMPARED, DEMO_HEADLINE, arms_by_name
         from .config import parse_config
 
         registry = _registry(plugin)
@@ -163,6 +163,8 @@ def demo(
                 "format": format,
                 "datasets": [data],
                 "arms": {n: a.model_dump() for n, a in arms_by_name(names, registry).items()},
+                "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
+                "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
             }
         )
         _run(config, out, registry)

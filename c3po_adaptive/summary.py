@@ -131,7 +131,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     lines = [_sentence(row, summary) for row in rows]
     roles = [role(row, summary) for row in rows]
     if "method" in roles and "control" not in roles:
-        lines.append(f"The control {summary['control']} was not run: nothing can be said about the neighbours.")
+        lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")
     return lines + [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
 
 

