@@ -113,6 +113,8 @@ def _scored(registry: Registry, spec: Any, experts: int) -> Scored:
     selector = registry.create("selector", spec)
     if not isinstance(selector, Scored):
         raise SettingError(f"Expected selectors that score layers, got {selector.name!r}, which does not.")
+    if isinstance(spec, dict) and spec.get("experts", experts) != experts:
+        raise SettingError(f"Expected {experts} experts in every score, as they are re-mixed, got {spec}; set experts.")
     return replace(selector, experts=experts)
 
 

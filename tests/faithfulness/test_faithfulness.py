@@ -341,7 +341,12 @@ class TestStudy:
         with pytest.raises(SettingError, match=r"re-mixes by neighbours, as .*amortised.* got oracle"):
             run_faithfulness(config, "no", model=load_moe_model("model"))
 
+    def test_scores_are_of_the_experts_that_are_re_mixed(self, place):
+        config = load_faithfulness_config("config.yaml", ["scores.own={name: gradient, experts: 4}"])
+        with pytest.raises(SettingError, match="Expected 5 experts in every score"):
+            run_faithfulness(config, "no", model=load_moe_model("model"))
+
     def test_more_experts_than_there_are(self, place):
-        config = load_faithfulness_config("config.yaml", ["experts=9"])
+        config = load_faithfulness_config("config.yaml", ["experts=9", "scores={gradient: gradient}"])
         with pytest.raises(SettingError, match=r"experts of at most 8, got n=2, points .1, 2. and experts=9"):
             run_faithfulness(config, "no", model=load_moe_model("model"))
