@@ -9,7 +9,16 @@ import torch
 from c3po_adaptive.errors import ShapeError, UnknownNameError
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.problem import LabelledProblem
-from c3po_adaptive.testing import OptimizerContract, tiny_moe, tiny_tokenizer, toy_problem, write_tiny_checkpoint
+from c3po_adaptive.selectors.base import LayerSelector
+from c3po_adaptive.testing import (
+    OptimizerContract,
+    SelectorContract,
+    tiny_moe,
+    tiny_tokenizer,
+    toy_problem,
+    write_tiny_checkpoint,
+)
+from c3po_adaptive.types import Selection
 
 
 class TestToyProblem:
@@ -88,6 +97,57 @@ class TestContractCatches(OptimizerContract):
     @pytest.fixture
     def optimizer(self):
         return Careless()
+
+
+@dataclass(frozen=True)
+class CarelessSelector(LayerSelector):
+    """The first layer; with the label peeped at, the input altered, no mask, and scores that are none."""
+
+    name: ClassVar[str] = "careless"
+
+    def select(self, problem):
+        if isinstance(problem, LabelledProblem):
+            problem.label_loss(problem.own)
+        problem.own.mul_(2)
+        mask = torch.zeros_like(problem.own)
+        mask[:, 0] = 1
+        return Selection(mask, torch.full(mask.shape[:2], torch.nan))
+
+
+CAUGHT_IN_SELECTORS = (
+    "test_mask",
+    "test_scores",
+    "test_inputs_untouched",
+    "test_does_not_look_at_the_label",
+)
+
+
+class TestSelectorContractCatches(SelectorContract):
+    exceptions = dict.fromkeys(CAUGHT_IN_SELECTORS, "meant to be caught")
+
+    @pytest.fixture
+    def selector(self):
+        return CarelessSelector()
+
+
+@dataclass(frozen=True)
+class OfTheBatch(LayerSelector):
+    """The layer where the batch's routing is highest."""
+
+    name: ClassVar[str] = "of-the-batch"
+
+    def select(self, problem):
+        mask = torch.zeros_like(problem.own, dtype=torch.bool)
+        mask[:, problem.own.amax((0, 2)).argmax()] = True
+        return Selection(mask)
+
+
+class TestSelectorContractCatchesWhatMixesSamples(SelectorContract):
+    exceptions: ClassVar = {"test_batch_equals_one_by_one": "meant to be caught"}
+
+    @pytest.fixture
+    def selector(self):
+        return OfTheBatch()
 
 
 def test_exceptions_must_name_tests():
