@@ -30,8 +30,7 @@ class Explanation:
     Attributes:
         text: what was re-mixed. how: by what, on which model.
         pathway: ω ``[L, E]`` with ω0 beside it.
-        layers: decoder layers that were selected. experts: in each, those that were selected; the
-            model's own may change, too.
+        layers: decoder layers that were selected. experts: in each, those that were; the model's own may change, too.
         strength: what spoke for re-mixing it at all, if the selector weighed that, and what it had to be above.
         layer_scores: what a selector that scores layers gave each of them, by decoder layer.
         neighbours: the references it learned from, with cosine similarity and kernel weight; of many, those with most.
@@ -113,7 +112,7 @@ class Explanation:
         yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
         for layer in self.layers:
             moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
-            yield f"  layer {layer}, {len(self.experts[layer])} experts open to change; most changed: {moved or 'none'}"
+            yield f"  layer {layer}, {len(self.experts[layer])} experts selected; most changed: {moved or 'none'}"
             without, now = 100 * self.undone[layer][likeliest], 100 * self.after[likeliest]
             yield f"    without it: {self.options[likeliest]} {without:.1f} % instead of {now:.1f} %"
         yield f"{'next tokens' if self.tokens else 'options'}, before → after:"

@@ -49,9 +49,8 @@ class Method:
     Attributes:
         run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two.
         complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
-        baseline: it compares with one.
-        unused: it takes the gradient of experts without weight, too, which then have to be run. drawn: it depends on a
-            seed.
+        baseline: it compares with one. unused: it takes the gradient of experts without weight, too, which then have to
+            be run. drawn: it depends on a seed.
     """
 
     run: Callable[[Task], Tensor]

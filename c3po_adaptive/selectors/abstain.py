@@ -37,8 +37,8 @@ class Abstain(LayerSelector):
     The threshold is calibrated on references, each without itself among its neighbours: those that the model answers
     right by itself can only lose, the others only win. Of all thresholds it takes the one with the most answers right;
     of several the highest, so that in doubt nothing is re-mixed. Then ``harm`` bounds, if given, the share of questions
-    that go from right to wrong, in expectation over references
-    and questions that are exchangeable (conformal risk control, Angelopoulos et al. 2022, arXiv 2208.02814).
+    that go from right to wrong, in expectation over references and questions that are exchangeable (conformal risk
+    control, Angelopoulos et al. 2022, arXiv 2208.02814).
 
     Attributes:
         selector: chooses layers and experts. signal: see ``Signal``. threshold: None to calibrate it.
