@@ -280,7 +280,7 @@ class Losses:
             b.ways.scope,
             transfer,
             head=head,
-            relative=b.model.letters_alone and b.ways.target == "choices",
+            relative=b.model.letters_alone and b.ways.target != "likelihood",
         )
 
 

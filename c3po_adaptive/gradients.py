@@ -135,5 +135,5 @@ def _tails(
         everything,
         scope,
         head=head,
-        relative=model.letters_alone and target == "choices",
+        relative=model.letters_alone and target != "likelihood",
     )

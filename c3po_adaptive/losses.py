@@ -11,8 +11,12 @@ from .types import Target
 
 def right_answer_loss(scores: Tensor, answers: Tensor, target: Target) -> Tensor:
     """Loss ``[R]`` of the right choices ``answers [R]`` under ``scores [R, C]``."""
+    right = scores.gather(1, answers[:, None]).squeeze(1)
     if target == "likelihood":
-        return -scores.gather(1, answers[:, None]).squeeze(1)
+        return -right
+    if target == "lead":
+        choices = scores.isfinite()
+        return scores.where(choices, 0.0).sum(1) / choices.sum(1) - right
     return F.cross_entropy(scores, answers, reduction="none")
 
 

@@ -23,8 +23,10 @@ Scope = Literal["last", "answer"]
 Transfer = Literal["replace", "shift"]
 """How ω enters another prompt's last token: in its routing's place (the paper), or as Δω on top of it."""
 
-Target = Literal["choices", "likelihood"]
-"""Cross-entropy over the choices' normalised scores, or the right choice's negative log-likelihood alone."""
+Target = Literal["choices", "likelihood", "lead"]
+"""Cross-entropy over the choices' normalised scores; the right choice's negative log-likelihood alone; or how far its
+score is behind the mean of all choices, so that labels at random teach nothing on average: cross-entropy also lowers
+where choices only become alike."""
 
 Head = Literal["tangent", "full"]
 """What a neighbour's likelihood is divided by: the head's normaliser as a plane around the neighbour's own pathway, or

@@ -18,7 +18,7 @@ from c3po_adaptive.selectors.fixed import Fixed
 TEST = questions(4, "t")
 
 
-@pytest.mark.parametrize("target", ["choices", "likelihood"])
+@pytest.mark.parametrize("target", ["choices", "likelihood", "lead"])
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])
 def test_are_those_of_full_forwards(family, target):
     model = shared_model(family)

@@ -1,13 +1,19 @@
 """Losses, against their formulas."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from c3po_adaptive.losses import entropy, margin, right_answer_loss
+from c3po_adaptive.types import Target
 
 SCORES = torch.tensor([[-1.0, -2.0, -torch.inf], [-0.5, -3.0, -1.0]])
+
+
+def _right(scores):
+    return (right_answer_loss(scores, torch.tensor([0]), target) for target in get_args(Target))
 
 
 class TestFormulas:
@@ -19,6 +25,17 @@ class TestFormulas:
     def test_likelihood_is_that_of_the_right_choice(self):
         assert right_answer_loss(SCORES, torch.tensor([1, 2]), "likelihood").tolist() == [2.0, 1.0]
 
+    def test_lead_is_the_distance_of_the_right_choice_from_the_mean(self):
+        assert right_answer_loss(SCORES, torch.tensor([1, 0]), "lead").tolist() == pytest.approx([0.5, -1.0])
+
+    def test_lead_teaches_nothing_on_average_over_labels(self):
+        """Cross-entropy does: it is lower where choices are alike."""
+        free = SCORES.where(SCORES.isfinite(), 0.0)[1:].requires_grad_()
+        for target, taught in (("lead", False), ("choices", True)):
+            loss = sum(right_answer_loss(free, torch.tensor([label]), target).sum() for label in range(3))
+            (gradient,) = torch.autograd.grad(loss, free)
+            assert (gradient.abs().max().item() > 0.1) == taught
+
     def test_entropy(self):
         p = SCORES[0, :2].softmax(-1)
         assert entropy(SCORES)[0].item() == pytest.approx(-(p * p.log()).sum().item())
@@ -27,7 +44,7 @@ class TestFormulas:
     def test_missing_choices_have_no_gradient(self):
         free = torch.tensor([[0.3, -0.2, 0.9]], requires_grad=True)
         scores = free.masked_fill(torch.tensor([[False, False, True]]), -torch.inf)
-        for loss in (entropy(scores), right_answer_loss(scores, torch.tensor([0]), "choices")):
+        for loss in (entropy(scores), *_right(scores)):
             (gradient,) = torch.autograd.grad(loss.sum(), free, retain_graph=True)
             assert gradient.isfinite().all()
             assert gradient[0, 2] == 0

@@ -388,7 +388,7 @@ class TestAnswers:
 
 
 class TestOracle:
-    @pytest.mark.parametrize("target", ["choices", "likelihood"])
+    @pytest.mark.parametrize("target", ["choices", "likelihood", "lead"])
     def test_lowers_the_loss_of_the_right_answer(self, family, target):
         run = remixer(family, references=None, optimizer=Oracle(steps=8, lr=0.05), target=target)
         for question, answer in zip(TEST, run.answer(TEST), strict=True):
