@@ -17,7 +17,7 @@ from . import plots
 
 REPORT = "report.html"
 DIGITS = 4
-QUESTIONS = 400  # on the page, of each data set; all of them are in the records
+ANSWERS = 8000  # on the page, some 10 MB; all of them are in the records
 
 Key = tuple[str, str]
 """Data set and id of a question."""
@@ -193,11 +193,13 @@ def _payload(
 
 
 def _shown(records: Sequence[Record]) -> set[Key]:
-    """The first questions of each data set."""
+    """The first questions, as many of each data set."""
     ids: dict[str, dict[str, None]] = {}
     for record in records:
         ids.setdefault(record["dataset"], {})[record["id"]] = None
-    return {(name, id_) for name, all_of_it in ids.items() for id_ in list(all_of_it)[:QUESTIONS]}
+    arms = {record["arm"] for record in records}
+    each = max(1, ANSWERS // max(1, len(arms) * len(ids)))
+    return {(name, id_) for name, all_of_it in ids.items() for id_ in list(all_of_it)[:each]}
 
 
 class _Pool:

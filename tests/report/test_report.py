@@ -213,7 +213,7 @@ def test_a_study_of_selection_shows_layers_questions_and_kinds(tmp_path):
 
 
 def test_long_runs_show_the_first_questions(tmp_path, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.report.html.QUESTIONS", 7)
+    monkeypatch.setattr("c3po_adaptive.report.html.ANSWERS", 7 * len(ARMS) + 1)
     page = render(run(tmp_path, synthetic(30))).read_text()
     data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S).group(1))
     assert len(data["questions"]) == 7
