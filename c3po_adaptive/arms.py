@@ -52,9 +52,13 @@ _AMORTISED: dict[str, Any] = {
     "optimizer": {"name": "amortised-ngd", "lr": 0.1},
     "retriever": {"name": "faiss-knn", "k": 300},
     "learn_from": "all",
+    "target": "lead",
 }
-# The setting that validation chose in studies/fixed_vs_adaptive, and as many layers drawn at random.
-_ADAPTIVE = Arm(**_AMORTISED, selector={"name": "amortised", "n": 8, "experts": None})
+_CHOSEN: dict[str, Any] = {"name": "amortised", "n": 8, "experts": None}
+# The setting that validation chose in studies/fixed_vs_adaptive, and its controls: references with labels drawn at
+# random, and as many random layers.
+_ADAPTIVE = Arm(**_AMORTISED, selector=_CHOSEN)
+_SHUFFLED_LABELS = Arm(**_AMORTISED, selector=_CHOSEN, labels="shuffled")
 _RANDOM_LAYERS = Arm(**_AMORTISED, selector={"name": "random", "n": 8, "experts": None})
 
 DEMO_ARMS: Mapping[str, Arm] = {
@@ -65,12 +69,13 @@ DEMO_ARMS: Mapping[str, Arm] = {
     "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
     "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
     "adaptive": _ADAPTIVE,
+    "adaptive-shuffled-labels": _SHUFFLED_LABELS,
     "adaptive-random-layers": _RANDOM_LAYERS,
     "oracle": Arm(optimizer="oracle"),
 }
 
 DEMO_HEADLINE = "adaptive"
-DEMO_COMPARED = (("adaptive", "ngd"), ("adaptive", "adaptive-random-layers"))
+DEMO_COMPARED = tuple(("adaptive", other) for other in ("ngd", "adaptive-shuffled-labels", "adaptive-random-layers"))
 
 
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
