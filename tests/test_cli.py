@@ -113,7 +113,7 @@ class TestDemo:
         keys = list(rows(demo[1]))
         asked = {arm: sorted(i for a, i in keys if a == arm) for arm, _ in keys}
         assert list(asked) == list(DEMO_ARMS)
-        assert len(asked) == 9
+        assert len(asked) == 10
         assert all(ids == asked["base"] for ids in asked.values())
         assert len(asked["base"]) == 12
 
