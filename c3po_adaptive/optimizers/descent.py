@@ -127,7 +127,7 @@ class Descent(PathwayOptimizer):
             if self.tolerance:
                 better = values.detach() < best
                 found = torch.where((better & running)[:, None, None], coordinates.weights().detach(), found)
-                running = running & ~(values.detach() > best * (1 - self.tolerance))
+                running = running & ~(values.detach() > best - self.tolerance * best.abs())
                 best = torch.minimum(best, values.detach())
             if not running.any():
                 break

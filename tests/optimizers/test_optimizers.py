@@ -254,6 +254,18 @@ class TestDescent:
         assert torch.equal(omega, seen[1])
         assert not torch.equal(omega, problem.own)
 
+    @pytest.mark.parametrize("values", [[1.0, 0.5, 0.499], [-0.5, -1.0, -1.001]])
+    def test_tolerance_is_a_share_of_a_loss_of_either_sign(self, values):
+        """The third is lower by less than 1 %: no fourth is asked for."""
+        told, asked = iter(values), []
+
+        def loss(weights, running=None):
+            asked.append(1)
+            return 0 * weights.sum((1, 2)) + next(told)
+
+        NGD(steps=30, lr=0.01, step="sgd", tolerance=0.01).optimize(replace(toy_problem(), loss=loss))
+        assert len(asked) == 3
+
     def test_the_last_step_has_the_last_rate(self):
         rates = []
 
