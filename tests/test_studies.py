@@ -1,0 +1,71 @@
+"""The committed studies: no question that a result is reported on took part in choosing what is run on it."""
+
+from pathlib import Path
+
+import pytest
+
+from c3po_adaptive.compact import read_compact
+from c3po_adaptive.config import load_config, load_faithfulness_config, read_yaml
+from c3po_adaptive.evaluate import questions_of, references_of
+
+STUDIES = Path(__file__).parents[1] / "studies"
+BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
+LOADERS = {None: load_config, "faithfulness": load_faithfulness_config}
+
+
+def datasets():
+    """Every data set of every study that answers questions, with its configuration's place."""
+    for path in sorted(STUDIES.glob("*/*.yaml")):
+        kind = read_yaml(path).get("kind")
+        if kind in LOADERS:
+            yield from ((path.relative_to(STUDIES), d) for d in LOADERS[kind](path).datasets)
+
+
+def wording(question):
+    """Told apart by what is asked, for an id may be another in another file."""
+    return " ".join([question.question, *sorted(question.choices)]).casefold().split()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Wordings of test questions, of their references, and of all that was seen where settings were chosen."""
+    if not BENCHMARKS.exists():
+        pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
+    monkeypatch.chdir(STUDIES.parent)
+    test, references, seen = {}, {}, {}
+    for path, dataset in datasets():
+        key = f"{path}: {dataset.name}"
+        questions, beside = ({tuple(wording(q)) for q in f(dataset)} for f in (questions_of, references_of))
+        if dataset.split == "test":
+            test[key], references[key] = questions, beside
+        else:
+            seen[key] = questions | beside
+    return test, references, seen
+
+
+def test_no_test_question_took_part_in_any_choice(asked):
+    test, references, seen = asked
+    assert len(test) > 15
+    assert len(seen) > 15
+    assert sum(map(len, test.values())) > 10_000
+    everything_seen = set().union(*seen.values())
+    for key, questions in test.items():
+        assert not questions & everything_seen, key
+        assert not questions & references[key], key
+
+
+def test_the_chosen_setting_is_run_on_other_questions_than_it_was_chosen_on():
+    results = STUDIES / "fixed_vs_adaptive" / "results"
+    chosen, reported = (
+        {r["id"] for r in read_compact(results / name)} for name in ("labels.parquet", "records.parquet")
+    )
+    assert len(chosen) > 1000
+    assert len(reported) > 5000
+    assert not chosen & reported
+
+
+def test_the_chosen_setting_is_what_is_run():
+    """Arms are compared as they are read, defaults and all."""
+    folder = STUDIES / "fixed_vs_adaptive"
+    chosen, run, quick = (load_config(folder / name).arms for name in ("labels.yaml", "config.yaml", "quick.yaml"))
+    assert chosen["lead"] == run["adaptive"] == quick["adaptive"]
