@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from .errors import UnknownNameError
 from .registry import ROLES, Registry
@@ -15,7 +15,11 @@ Spec = str | dict[str, Any]
 
 
 class Arm(BaseModel):
-    """The strategies of one arm, as names or as ``{name: …, parameter: …}``; see ``Remixer`` for the rest."""
+    """The strategies of one arm, as names or as ``{name: …, parameter: …}``; see ``Remixer`` for the rest.
+
+    Attributes:
+        seed: None for that of the run; another one draws the same control again.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +34,7 @@ class Arm(BaseModel):
     mix: Mix = "core"
     learn_from: LearnFrom = "successful"
     labels: Labels = "own"
+    seed: int | None = Field(default=None, ge=0)
 
     @field_validator("optimizer", "kernel", "retriever", "selector", mode="before")
     @classmethod
@@ -40,7 +45,7 @@ class Arm(BaseModel):
 
     def ways(self) -> dict[str, Any]:
         """How pathways act and what is learned from, as a ``Remixer`` takes it: all but the strategies."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name not in ROLES}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in {*ROLES, "seed"}}
 
 
 def strategies_of(arm: Arm, registry: Registry) -> dict[str, Any]:

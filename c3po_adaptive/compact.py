@@ -71,6 +71,8 @@ def write_compact(records: Sequence[Record], path: Path) -> None:
         os.replace(writing, path)
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {error}; free the disk, and run again.") from error
+    finally:
+        writing.unlink(missing_ok=True)
 
 
 def read_compact(path: Path | str) -> list[dict[str, Any]]:

@@ -20,10 +20,12 @@ from .loading import load_moe_model
 from .models import RoutedModel
 from .optimizers.base import PathwayOptimizer
 from .optimizers.none import NoStep
+from .practice import check_enough
 from .records import Records, claim, digest, read_records, write_whole
 from .reference import ReferenceSet, fingerprint
 from .registry import Registry, default_registry
 from .remixer import Remixer
+from .selectors.base import LayerSelector
 from .summary import summarise, versions
 from .tasks import questions as read_questions
 from .tasks.formats import as_format
@@ -32,6 +34,8 @@ from .types import Answer, Question
 
 SHOWN = 16  # neighbours that a record names, nearest first
 Progress = Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]]
+Data = Sequence[tuple[Dataset, Sequence[Question], Sequence[Question]]]
+"""Data sets with their questions and references."""
 
 
 def evaluate(
@@ -64,7 +68,7 @@ def evaluate(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
     for name, roles in strategies.items():  # found out now, rather than after other arms were run
-        _fits(name, roles, model)
+        _fits(name, roles, model, data)
     inputs = inputs_of(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
@@ -120,9 +124,7 @@ def texts_of(config: RunConfig) -> dict[str, tuple[list[Question], list[Question
     return {d.name: (questions_of(d), references_of(d)) for d in config.datasets}
 
 
-def inputs_of(
-    model: RoutedModel, data: Sequence[tuple[Dataset, Sequence[Question], Sequence[Question]]], registry: Registry
-) -> dict[str, Any]:
+def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, Any]:
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one."""
     return {
         "model": fingerprint(model),
@@ -154,10 +156,15 @@ def _name(spec: Any) -> str:
     return spec if isinstance(spec, str) else spec["name"]
 
 
-def _fits(arm: str, strategies: Mapping[str, Any], model: RoutedModel) -> None:
+def _fits(arm: str, strategies: Mapping[str, Any], model: RoutedModel, data: Data) -> None:
+    if not _re_mixes(strategies["optimizer"]):
+        return
+    selector: LayerSelector = strategies["selector"]
     try:
-        if _re_mixes(strategies["optimizer"]):
-            strategies["selector"].fits(model.layers, model.n_experts)
+        selector.fits(model.layers, model.n_experts)
+        for _, questions, references in data:
+            known = {q.id for q in references} - {q.id for q in questions}
+            check_enough(selector.learns_from, len(known), len(references))
     except SettingError as error:
         raise SettingError(f"Arm {arm}: {error}") from error
 
@@ -216,13 +223,14 @@ class _Run:
             format=as_format(self.config.format),
             max_similarity=self.config.max_similarity,
             batch_size=self.config.batch_size,
-            seed=self.config.seed,
+            seed=self.config.seed if arm.seed is None else arm.seed,
             held_out=frozenset(q.id for q in self.questions),
         )
         setting: dict[str, Any] = {
             role: self.registry.describe(strategies[role]) for role in strategies if role in _used(remixer)
         }
-        return remixer, setting | arm.ways() | {"head": self.model.head_for(arm.head)}
+        drawn = {} if arm.seed is None else {"seed": arm.seed}
+        return remixer, setting | arm.ways() | {"head": self.model.head_for(arm.head)} | drawn
 
     @cached_property
     def references(self) -> ReferenceSet | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class Explanation:
         options: the choices, or the likeliest next tokens where there are none. tokens: whether they are these.
         before, after: probabilities of the options along ω0 and ω. undone: those with one selected layer put back to
             ω0, by decoder layer.
-        cost: of each phase, in base forwards.
+        cost: of each phase, in base forwards; what is kept with the references costs nothing here.
     """
 
     text: str
@@ -131,7 +131,6 @@ def explain(
     order = near.weight[0].argsort(descending=True, stable=True).tolist()
     found = [(k, int(near.index[0, k])) for k in order if near.index[0, k] >= 0 and near.weight[0, k] > 0]
     options, each = _probabilities(run, model, chosen, choices)
-    cost = {phase: flops / run.states[0].work.flops for phase, flops in vars(run.ledgers[0].cost).items()}
     strength, wanted = selection.strength, selection.threshold
     return Explanation(
         text,
@@ -151,8 +150,19 @@ def explain(
         each[0],
         each[1],
         {pathway.layers[row]: each[2 + i] for i, row in enumerate(chosen)},
-        {phase: value for phase, value in cost.items() if value},
+        _cost(run, model, scored=bool(choices)),
     )
+
+
+def _cost(run: Remixed, model: RoutedModel, *, scored: bool) -> dict[str, float]:
+    """Of each phase that took something, in base forwards; ``scored`` if there are choices to score along ω."""
+    ledger = run.ledgers[0]
+    if scored:
+        tails = model.tail_scores(run.states, run.pathway)
+        with torch.no_grad():
+            tails(run.pathway.weights)
+        ledger = replace(ledger, answer=tails.spent[0])
+    return {phase: flops / run.states[0].work.flops for phase, flops in vars(ledger.cost).items() if flops}
 
 
 def _probabilities(

@@ -44,11 +44,7 @@ class ReferencePractice:
 
     def problems(self, n: int, skip: int = 0) -> Iterator[LabelledProblem]:
         known = [q for q in self.references.questions if q.id not in self.remixer.held_out]
-        if n + skip > len(known):
-            raise SettingError(
-                f"Expected at least {n + skip} references to practise on, got {len(known)} of {len(self.references)} "
-                "(without those that are asked themselves); give more, or set practice to fewer."
-            )
+        check_enough(n + skip, len(known), len(self.references))
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.remixer.seed))
         drawn = [known[row] for row in order[skip : skip + n].tolist()]
         together = self.remixer.batch_size
@@ -56,7 +52,10 @@ class ReferencePractice:
             yield cast("LabelledProblem", self.remixer.practising(drawn[i : i + together]).problem(labelled=True))
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        key = hashlib.sha256(repr(self._identity(learner)).encode()).hexdigest()[:20]
+        try:
+            key = hashlib.sha256(repr(self._identity(learner)).encode()).hexdigest()[:20]
+        except (OSError, TypeError):  # a class of a notebook's cell has no file to tell its code by
+            return learn()
         known, folder = self.references.learned, self.references.folder
         if key not in known:
             path = None if folder is None else folder / "learned" / f"{key}.safetensors"
@@ -73,6 +72,15 @@ class ReferencePractice:
         asked = sorted(r.held_out & {q.id for q in self.references.questions})
         source = self.references.card.get("source"), fingerprint(r.model), str(r.model.model.dtype), packages()
         return [strategies, list(map(_code, strategies)), ways, r.max_similarity, r.seed, asked, source]
+
+
+def check_enough(wanted: int, known: int, references: int) -> None:
+    """Refuse to learn from more than the ``known`` references, those that are not asked themselves."""
+    if wanted > known:
+        raise SettingError(
+            f"Expected at least {wanted} references to practise on, got {known} of {references} (without those that "
+            "are asked themselves); give more, or set practice to fewer."
+        )
 
 
 def _code(strategy: Any) -> list[Any]:

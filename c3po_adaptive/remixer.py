@@ -357,8 +357,11 @@ def _check_selection(selection: Selection, problem: Problem, selector: LayerSele
             f"{selection.mask.dtype} {tuple(selection.mask.shape)}."
         )
     shape = tuple(problem.own.shape[:2])
-    if selection.scores is not None and (tuple(selection.scores.shape) != shape or selection.scores.isnan().any()):
-        got = "NaN among them" if tuple(selection.scores.shape) == shape else f"{tuple(selection.scores.shape)}"
-        raise SettingError(
-            f"Expected selector {selector.name!r} to return scores (B, L) = {shape} without NaN, got {got}."
-        )
+    for what, values, wanted in (
+        ("scores (B, L)", selection.scores, shape),
+        ("strength (B)", selection.strength, shape[:1]),
+    ):
+        if values is None or (tuple(values.shape) == wanted and values.isfinite().all()):
+            continue
+        got = "NaN or infinity among them" if tuple(values.shape) == wanted else f"{tuple(values.shape)}"
+        raise SettingError(f"Expected selector {selector.name!r} to return finite {what} = {wanted}, got {got}.")

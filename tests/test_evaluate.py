@@ -344,6 +344,7 @@ class TestNoTestQuestionChooses:
             SettingError, match=r"Expected at least 256 references to practise on, got 14 of 14 .*give more, or"
         ):
             evaluate(config(arms=arms), place / "few")
+        assert not (place / "few").exists(), "found before anything is run"
 
 
 def test_shuffled_labels_are_other_labels(place):
@@ -356,6 +357,16 @@ def test_shuffled_labels_are_other_labels(place):
     )
     assert any(a["scores"] != b["scores"] for a, b in zip(own, shuffled, strict=True))
     assert {r["setting"]["labels"] for r in shuffled} == {"shuffled"}
+
+
+def test_another_draw_of_a_control(place):
+    shuffled = ARMS["ngd"] | {"labels": "shuffled"}
+    arms = {"base": ARMS["base"], "one": shuffled, "same": shuffled | {"seed": 0}, "other": shuffled | {"seed": 1}}
+    evaluate(config(arms=arms), place / "draws")
+    rows = read_records(place / "draws")
+    one, same, other = ([r["scores"] for r in rows if r["arm"] == arm] for arm in ("one", "same", "other"))
+    assert one == same != other
+    assert {r["setting"].get("seed") for r in rows} == {None, 0, 1}
 
 
 def test_references_that_were_answered_wrong(place):

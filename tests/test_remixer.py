@@ -10,6 +10,7 @@ import torch
 from routing.naive import FAMILIES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
+from c3po_adaptive.attribution import METHODS, attribute
 from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.losses import entropy, right_answer_loss
@@ -20,6 +21,7 @@ from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.practice import ReferencePractice
+from c3po_adaptive.reference import build_reference_set
 from c3po_adaptive.remixer import Remixer
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
 from c3po_adaptive.selectors.abstain import Abstain
@@ -28,6 +30,7 @@ from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.tasks.formats import Letter
 from c3po_adaptive.types import Pathway, Question
 
 TEST = questions(5, "t")
@@ -316,6 +319,67 @@ class TestContractOfOptimizers:
         assert problem.within(problem.selection).loss.__self__.batch.questions is None
 
 
+@dataclass(frozen=True)
+class CarelessSelector(Fixed):
+    """Breaks one promise, on purpose."""
+
+    wrong: Callable = field(kw_only=True, repr=False)
+    name: ClassVar[str] = "careless"
+
+    def select(self, problem):
+        return replace(super().select(problem), **self.wrong(problem.own))
+
+
+class TestContractOfSelectors:
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (lambda own: {"mask": own}, r"a bool mask \(B, L, E\) = .*got torch.float32"),
+            (lambda own: {"mask": own[:, 1:] > 0}, r"a bool mask \(B, L, E\) = \(5, 3, .*got torch.bool \(5, 2, "),
+            (lambda own: {"scores": own.sum(-1) / 0}, r"finite scores \(B, L\) = .*got NaN or infinity"),
+            (lambda own: {"scores": own.sum(-1) * torch.nan}, r"finite scores \(B, L\) = .*got NaN or infinity"),
+            (lambda own: {"scores": own}, r"finite scores \(B, L\) = \(5, 3\), got \(5, 3, "),
+            (lambda own: {"strength": own.sum((1, 2)) * torch.inf}, r"finite strength \(B\) = .*got NaN or infinity"),
+            (lambda own: {"strength": own[:, 0, :2]}, r"finite strength \(B\) = \(5,\), got \(5, 2\)"),
+        ],
+    )
+    def test_is_held(self, wrong, message):
+        with pytest.raises(SettingError, match=f"'careless' to return {message}"):
+            remixer(selector=CarelessSelector(n=2, experts=5, wrong=wrong)).answer(TEST)
+
+
+@dataclass(frozen=True)
+class OneToken(Letter):
+    """Options of one token, which no other comes after: the tiny tokenizer makes a token of the space."""
+
+    name: ClassVar[str] = "one-token"
+
+    def _alone(self, question):
+        own = super()._alone(question)
+        return replace(own, options=tuple(option.strip() for option in own.options))
+
+
+class TestAttribution:
+    """On a model, as on the functions written by hand."""
+
+    @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.complete])
+    @pytest.mark.parametrize("target", ["neighbours", "entropy", "margin"])
+    def test_is_complete(self, method, target):
+        references = build_reference_set(shared_model("olmoe"), questions(24), HashEmbedder(), format=OneToken())
+        problem = problem_of(scope="last", format=OneToken(), references=references)
+        found = attribute(problem, method, target=target, experts=6, steps=32, delta=True)
+        assert found.values.abs().sum() > 1e-4
+        assert found.delta.abs().max() < 1e-3
+
+    def test_integrated_gradients_do_not_see_jumps(self):
+        """Where tokens after the last one route anew, f(Ω) jumps: Shapley values hold all the same."""
+        problem = problem_of(scope="last")
+        for method, complete in (("integrated-gradients", False), ("shapley-sampling", True)):
+            found = attribute(problem, method, target="margin", experts=6, steps=64, delta=True)
+            assert (found.delta.abs().max() < 1e-3) == complete
+            assert found.delta.abs().min() < 1e-3, "some questions meet no jump"
+
+
 class TestAnswers:
     @pytest.mark.parametrize("mix", ["core", "top-k"])
     @pytest.mark.parametrize("scope", ["last", "answer"])
@@ -507,6 +571,15 @@ class TestPractice:
 
             keys.add(repr(ReferencePractice(remixer())._identity(Abstain(selector=Own(n=2, experts=6)))))
         assert len(keys) == 2
+
+    def test_code_without_a_file_is_not_kept(self):
+        """A class of a notebook's cell may have been written anew."""
+        calls, scope = [], {"Fixed": Fixed, "__name__": "a cell"}
+        exec("class Own(Fixed):\n    name = 'own'", scope)
+        for _ in range(2):
+            practice = ReferencePractice(remixer(selector=scope["Own"](n=2, experts=6)))
+            practice.once(practice.remixer.selector, lambda: calls.append(1) or {"x": torch.zeros(1)})
+        assert len(calls) == 2
 
     def test_identity_knows_what_decides(self):
         keys = {

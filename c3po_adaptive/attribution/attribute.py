@@ -15,7 +15,7 @@ from ..routing.mixing import core
 from ..types import Selection
 from .baselines import Baseline, baseline_pathway
 from .function import PathwayFunction, Target
-from .groups import Groups, grouped, shared
+from .groups import Groups, grouped, how_many, shared
 from .methods import METHODS, Task, method_by_name
 
 
@@ -26,7 +26,9 @@ class Attributed:
     Attributes:
         values: ``[B, L, E]``. passes: tail passes a sample took, a way back counting two.
         delta: ``[B]`` the values' sum minus f(ω0) − f(baseline), zero for a complete method; None if it was not asked
-            for, or completeness is not defined for the method.
+            for, or completeness is not defined for the method. Where tokens after the prompt's last one choose their
+            experts anew, f(Ω) jumps, and integrated gradients are off by the jumps on their path: complete for
+            options of one token, where no token comes after; Shapley values and KernelShap always are.
     """
 
     values: Tensor
@@ -74,6 +76,8 @@ def attribute(
     chosen = method_by_name(method)
     check_use(method, baseline, groups)
     _check(problem, experts, steps, draws, omega)
+    _, layers, count = problem.own.shape
+    check_budget(budget, chosen.passes(how_many(groups, layers, count, experts), steps, draws), method)
     mixable = core(problem.ranking, experts)
     if chosen.unused:
         problem = problem.within(Selection(mixable))
@@ -88,7 +92,6 @@ def attribute(
         draws,
         seed,
     )
-    _check_budget(budget, chosen.passes(task), method)
     with torch.enable_grad():
         values = chosen.run(task).detach()
     if chosen.unused and not chosen.complete:  # of other experts only the answer tokens' part of a gradient is known
@@ -135,7 +138,12 @@ def _missing(task: Task, values: Tensor) -> Tensor:
     return values.sum((1, 2)) - (there - back)
 
 
-def _check_budget(budget: Any, passes: int, method: str) -> None:
+def check_budget(budget: Any, passes: int, method: str) -> None:
+    """Refuse more tail passes than the budget.
+
+    Raises:
+        SettingError: more, or a budget below one pass.
+    """
     if budget is not None and budget < 1:
         raise SettingError(f"Expected a budget of at least one tail pass, got {budget}.")
     if budget is not None and passes > budget:

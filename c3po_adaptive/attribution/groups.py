@@ -24,6 +24,11 @@ def grouped(problem: Problem, groups: Groups, experts: int) -> Tensor:
     return layer * number + rank.clamp(max=number - 1)
 
 
+def how_many(groups: Groups, layers: int, count: int, experts: int) -> int:
+    """Groups of ``layers`` layers of ``count`` experts each, ``experts`` of them core."""
+    return layers if groups == "layer" else layers * min(experts + 1, count)
+
+
 def shared(effect: Tensor, groups: Tensor) -> Tensor:
     """``[B, L, E]`` each group's effect, which stands at all its weights, spread evenly over them."""
     size = torch.zeros(len(groups), int(groups.max()) + 1).scatter_add(

@@ -47,14 +47,15 @@ class Method:
     """One of Captum's.
 
     Attributes:
-        run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two.
+        run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two, with so many
+            groups, steps and draws.
         complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
         baseline: it compares with one. unused: it takes the gradient of experts without weight, too, which then have to
             be run. drawn: it depends on a seed.
     """
 
     run: Callable[[Task], Tensor]
-    passes: Callable[[Task], int]
+    passes: Callable[[int, int, int], int]
     complete: bool
     by_group: bool
     baseline: bool = True
@@ -116,9 +117,9 @@ def _shapley_sampling(task: Task) -> Tensor:
     return found
 
 
-def _coalitions(task: Task) -> int:
+def _coalitions(groups: int, steps: int, draws: int) -> int:
     """So many for each group, as orders of features have them, and all and none of the groups; enough to fit."""
-    return task.draws * task.features + 2
+    return draws * groups + 2
 
 
 def _kernel_shap(task: Task) -> Tensor:
@@ -135,21 +136,27 @@ def _kernel_shap(task: Task) -> Tensor:
                     task.baseline[b : b + 1],
                     additional_forward_args=(b[None],),
                     feature_mask=task.groups[b : b + 1],
-                    n_samples=_coalitions(task),
+                    n_samples=_coalitions(task.features, task.steps, task.draws),
                 )
             )
     return torch.cat(found)
 
 
 METHODS: Mapping[str, Method] = {
-    "saliency": Method(_saliency, lambda t: 3, complete=False, by_group=False, baseline=False, unused=True),
-    "input-x-gradient": Method(_input_x_gradient, lambda t: 3, complete=False, by_group=False, baseline=False),
-    "integrated-gradients": Method(
-        _integrated_gradients, lambda t: 3 * t.steps, complete=True, by_group=False, unused=True
+    "saliency": Method(
+        _saliency, lambda groups, steps, draws: 3, complete=False, by_group=False, baseline=False, unused=True
     ),
-    "feature-ablation": Method(_feature_ablation, lambda t: t.features + 1, complete=False, by_group=True),
+    "input-x-gradient": Method(
+        _input_x_gradient, lambda groups, steps, draws: 3, complete=False, by_group=False, baseline=False
+    ),
+    "integrated-gradients": Method(
+        _integrated_gradients, lambda groups, steps, draws: 3 * steps, complete=True, by_group=False, unused=True
+    ),
+    "feature-ablation": Method(
+        _feature_ablation, lambda groups, steps, draws: groups + 1, complete=False, by_group=True
+    ),
     "shapley-sampling": Method(
-        _shapley_sampling, lambda t: t.draws * t.features + 1, complete=True, by_group=True, drawn=True
+        _shapley_sampling, lambda groups, steps, draws: draws * groups + 1, complete=True, by_group=True, drawn=True
     ),
     "kernel-shap": Method(_kernel_shap, _coalitions, complete=True, by_group=True, drawn=True),
 }

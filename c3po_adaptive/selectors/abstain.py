@@ -23,7 +23,7 @@ from .fixed import Fixed
 
 Signal = Literal["uncertainty", "similarity", "agreement", "benefit", "decrease"]
 """What speaks for re-mixing: the model is unsure of its choices; the neighbours are near; their pathways agree; the
-wrapped selector's scores of the chosen layers are high; the first step lowers the neighbours' loss by a large share."""
+wrapped selector's scores of the chosen layers are high; the first step lowers the neighbours' loss by much."""
 
 KNOWN_BEFORE = ("uncertainty", "similarity", "agreement")  # layers are chosen
 FEWEST = 50  # references that a threshold can be calibrated on
@@ -83,6 +83,10 @@ class Abstain(LayerSelector):
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.selector.needs_label
 
+    @property
+    def learns_from(self) -> int:
+        return self.selector.learns_from + (self.practice if self.threshold is None else 0)
+
     def prepare(self, practice: Practice) -> Self:
         prepared = replace(self, selector=self.selector.prepare(practice))
         if self.threshold is not None:
@@ -112,7 +116,7 @@ class Abstain(LayerSelector):
 
     def _calibrate(self, practice: Practice) -> dict[str, Tensor]:
         strength, gain = [], []
-        others = getattr(self.selector, "practice", 0)  # what the wrapped one learned from would flatter it
+        others = self.selector.learns_from  # they would flatter the wrapped one
         for problem in practice.problems(self.practice, skip=others):
             selection = self.selector.select(problem if self.needs_label else problem.unlabelled())
             inside = problem.within(selection)
@@ -178,7 +182,7 @@ def _decrease(problem: Problem, selection: Selection) -> Tensor:
     first = NGD(steps=1).optimize(inside)
     with torch.no_grad():
         after = inside.loss(first)
-    return (before - after) / before.clamp_min(1e-12)
+    return before - after  # no share of the loss, which may be zero or negative
 
 
 _SIGNALS: dict[str, Callable[[Problem, Selection], Tensor]] = {

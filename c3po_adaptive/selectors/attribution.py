@@ -8,11 +8,13 @@ from typing import ClassVar, get_args
 from torch import Tensor
 
 from ..attribution import METHODS, Attributed, Baseline, Groups, Target, attribute
-from ..attribution.attribute import check_use
+from ..attribution.attribute import check_budget, check_use
+from ..attribution.groups import how_many
 from ..attribution.methods import method_by_name
 from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem
+from .fixed import check_experts
 from .scored import Scored
 
 
@@ -56,6 +58,11 @@ class Attribution(Scored):
                 f"Expected groups 'expert' with rank 'score' and {self.method}, got 'layer': it takes whole layers "
                 "away, and says nothing of their experts."
             )
+
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        super().fits(layers, experts)
+        groups = how_many(self.groups, len(layers), experts, check_experts(self.experts, experts))
+        check_budget(self.budget, METHODS[self.method].passes(groups, self.steps, self.draws), self.method)
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors

@@ -35,6 +35,11 @@ class LayerSelector(ABC):
             SettingError: with what the model has.
         """
 
+    @property
+    def learns_from(self) -> int:
+        """How many references ``prepare`` asks for."""
+        return 0
+
     def prepare(self, practice: Practice) -> Self:
         """This selector after it learned from references, which it is given once; most have nothing to learn.
 

@@ -33,7 +33,7 @@ def features(problem: Problem, experts: int) -> Tensor:
         Disagreement().score(problem)[0],
         -(routing * routing.clamp_min(1e-12).log()).sum(-1),
         routing.amax(-1),
-        *(x[:, None].expand(-1, layers) for x in (similarity(problem), uncertainty(problem), lead(problem))),
+        *(x[:, None].expand(-1, layers) for x in (similarity(problem), uncertainty(problem), ahead(problem))),
     ]
     marks = torch.eye(layers).expand(len(problem.own), -1, -1)
     return torch.cat([torch.stack(each, -1).to(marks.dtype), marks], -1)
@@ -56,7 +56,7 @@ def uncertainty(problem: Problem) -> Tensor:
     return entropy(problem.own_scores) / choices.log().clamp_min(1e-12)
 
 
-def lead(problem: Problem) -> Tensor:
+def ahead(problem: Problem) -> Tensor:
     """``[B]`` log-likelihood by which the best choice leads the second."""
     return margin(problem.own_scores, problem.own_scores)
 

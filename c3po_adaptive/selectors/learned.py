@@ -39,6 +39,10 @@ class Learned(Scored):
         super().__post_init__()
         check_number(self, "practice", at_least=32, whole=True)
 
+    @property
+    def learns_from(self) -> int:
+        return self.practice
+
     def prepare(self, practice: Practice) -> Self:
         return replace(self, learned=practice.once(self, lambda: self._fit(practice)))
 

@@ -453,6 +453,21 @@ class TestAbstention:
         assert torch.equal(selection.layers.any(-1), strength > level)
         assert selection.layers.any(-1).sum() == 1
 
+    def test_decrease_of_losses_of_either_sign(self, problem):
+        """A loss that is lower by a constant falls by as much."""
+
+        def lowered(problem):
+            return replace(
+                problem,
+                loss=lambda *weights: problem.loss(*weights) - 5,
+                within=lambda selection: lowered(problem.within(selection)),
+            )
+
+        selector = Abstain(selector=Gradient(n=2, experts=6), signal="decrease", threshold=0)
+        plain, low = (selector.select(p).strength for p in (problem, lowered(problem)))
+        assert (plain > 0).all()
+        torch.testing.assert_close(low, plain, atol=1e-5, rtol=0)
+
     @pytest.mark.parametrize(("strength", "gain", "harm", "threshold"), [
         ([1, 2, 3, 4], [-1, 0, 1, 1], None, 2),  # the two highest win, the next changes nothing
         ([1, 2, 3, 4], [1, -1, 1, 0], None, 2),
