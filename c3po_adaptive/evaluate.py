@@ -68,7 +68,8 @@ def evaluate(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
     for name, roles in strategies.items():  # found out now, rather than after other arms were run
-        _fits(name, roles, model, data)
+        if _re_mixes(roles["optimizer"]):
+            check_selector(f"Arm {name}", roles["selector"], model, data)
     inputs = inputs_of(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
@@ -156,17 +157,19 @@ def _name(spec: Any) -> str:
     return spec if isinstance(spec, str) else spec["name"]
 
 
-def _fits(arm: str, strategies: Mapping[str, Any], model: RoutedModel, data: Data) -> None:
-    if not _re_mixes(strategies["optimizer"]):
-        return
-    selector: LayerSelector = strategies["selector"]
+def check_selector(what: str, selector: LayerSelector, model: RoutedModel, data: Data) -> None:
+    """Refuse what the model has too few of, or the data sets have too few references for.
+
+    Raises:
+        SettingError: with ``what`` the selector is in.
+    """
     try:
         selector.fits(model.layers, model.n_experts)
         for _, questions, references in data:
             known = {q.id for q in references} - {q.id for q in questions}
             check_enough(selector.learns_from, len(known), len(references))
     except SettingError as error:
-        raise SettingError(f"Arm {arm}: {error}") from error
+        raise SettingError(f"{what}: {error}") from error
 
 
 def _baseline(config: RunConfig) -> str:

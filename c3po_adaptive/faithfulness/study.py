@@ -18,7 +18,7 @@ from ..attribution import METHODS
 from ..config import Dataset, FaithfulnessConfig
 from ..embedding import default_embedder
 from ..errors import DataError, SettingError
-from ..evaluate import inputs_of, questions_of, references_of
+from ..evaluate import check_selector, inputs_of, questions_of, references_of
 from ..loading import load_moe_model
 from ..models import RoutedModel
 from ..optimizers.base import PathwayOptimizer
@@ -67,6 +67,8 @@ def run_faithfulness(
         config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
     )
     _check_numbers(config, len(model.layers), model.n_experts)
+    for name, selector in scores.items():
+        check_selector(f"Score {name}", replace(selector, n=0), model, data)  # it chooses none
     inputs = inputs_of(model, data, known)
     claim(out, config.model_dump(mode="json") | {"inputs": inputs})
     records = Records(out)
@@ -176,7 +178,8 @@ class _DataSet:
     ) -> dict[str, list[Any]]:
         """Rank correlation of scores with neighbours from either half of the references, and with another seed."""
         rows: dict[str, list[Any]] = {}
-        if selector.needs_neighbours and not selector.needs_label:
+        # what learned from all references would be compared with itself
+        if selector.needs_neighbours and not selector.needs_label and not selector.learns_from:
             halves = [cast(LabelledProblem, half.labelled(asked).problem(labelled=True)) for half in self.halves]
             rows["other_neighbours"] = _same(*(selector.score(half.unlabelled())[0] for half in halves))
         if isinstance(selector, Attribution) and METHODS[selector.method].drawn:

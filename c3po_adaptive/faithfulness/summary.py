@@ -17,7 +17,8 @@ from .metrics import overlap, rank_correlation
 from .truth import TRUTHS
 
 Row = Mapping[str, Any]
-CONTROLS = ("last layers", "random layers")
+RANDOM = "random layers"
+CONTROLS = ("last layers", RANDOM)
 """Scores that look at nothing: the later the better, and drawn at random."""
 FEWEST = 10  # questions of a kind for an interval of their mean
 Floats = NDArray[np.float64]
@@ -113,8 +114,12 @@ def _row(score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> di
     row: dict[str, Any] = {"n": sum(len(t.truth) for t in tables), "role": tables[0].role(score)}
     for name in truths:
         row[name] = _mean([rank_correlation(t.values(score), t.effects(name)) for t in tables], seed)
-    for field in ("insertion", "deletion"):
-        row[field] = _mean([_area(t, score, field, config.points, layers) for t in tables], seed)
+    inserted, chance, deleted = (
+        [_area(t, name, field, config.points, layers) for t in tables]
+        for name, field in ((score, "insertion"), (RANDOM, "insertion"), (score, "deletion"))
+    )
+    row["insertion"], row["deletion"] = _mean(inserted, seed), _mean(deleted, seed)
+    row["beside_random"] = _mean([a - b for a, b in zip(inserted, chance, strict=True)], seed)
     last = np.arange(layers, dtype=float)
     row["last"] = _mean([overlap(t.values(score), np.tile(last, (len(t.truth), 1)), n) for t in tables], seed)
     for truth in (name for name in truths if name.startswith("alone")):

@@ -246,6 +246,13 @@ class TestStudy:
         for row in summary["rows"]:
             for name in TRUTHS:
                 assert -1 <= row[name]["ci_low"] <= row[name]["mean"] <= row[name]["ci_high"] <= 1
+            own, chance = (r["insertion"]["mean"] for r in (row, summary["rows"][-1]))
+            assert row["beside_random"]["mean"] == pytest.approx(own - chance)
+        assert [r["score"] for r in summary["rows"] if r["beside_random"]["ci_low"] == 0] == ["random layers"]
+        known = {r["score"] for r in summary["rows"] if r["other_neighbours"]}
+        assert known == {"gradient", "shapley", "amortised"}, (
+            "what learned from all references is not compared with itself"
+        )
         assert [r["kind"] for r in summary["layers"]] == ["sum", "difference"]
         assert all(len(r["effect"]) == 3 for r in summary["layers"])
 
@@ -308,6 +315,15 @@ class TestStudy:
     def test_settings_are_checked(self, place, setting, message):
         with pytest.raises(SettingError, match=message):
             load_faithfulness_config("config.yaml", [setting])
+
+    def test_what_there_is_too_little_for_is_found_first(self, place):
+        model = load_moe_model("model")
+        for setting, message in (
+            ("scores.learned.practice=50", "Score learned: Expected at least 50 references to practise on, got 40"),
+            ("scores.shapley.draws=30", "Score shapley: Expected at most budget=64 tail passes, .* takes 91 here"),
+        ):
+            with pytest.raises(SettingError, match=message):
+                run_faithfulness(load_faithfulness_config("config.yaml", [setting]), "no", model=model)
 
     def test_numbers_of_layers(self, place):
         for setting in ("n=4", "points=[1, 3]"):
