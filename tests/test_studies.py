@@ -1,5 +1,7 @@
 """The committed studies: no question that a result is reported on took part in choosing what is run on it."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,39 @@ def test_the_chosen_setting_is_what_is_run():
     folder = STUDIES / "fixed_vs_adaptive"
     chosen, run, quick = (load_config(folder / name).arms for name in ("labels.yaml", "config.yaml", "quick.yaml"))
     assert chosen["lead"] == run["adaptive"] == quick["adaptive"]
+
+
+QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?: \w+)? \[([+−-]?\d+\.\d+), ([+−-]?\d+\.\d+)\]")
+
+
+def intervals(found):
+    """Every object of a JSON file that has an interval."""
+    if isinstance(found, dict):
+        if "ci_low" in found:
+            yield found
+        found = list(found.values())
+    if isinstance(found, list):
+        for value in found:
+            yield from intervals(value)
+
+
+def quotes(text):
+    """Estimates with their intervals, as numbers, and to how many decimals."""
+    for match in QUOTED.finditer(text.replace("−", "-")):
+        yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
+
+
+@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "README"])
+def test_intervals_that_are_quoted_are_those_of_the_results(place):
+    studies = [place] if place != "README" else ["fixed_vs_adaptive", "faithfulness"]
+    files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]
+    known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
+    readme = STUDIES.parent / "README.md" if place == "README" else STUDIES / place / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if place == "README":
+        text = text[text.index("## Which layers") : text.index("## Plugins")]
+    found = list(quotes(text))
+    assert len(found) > 3
+    for quote, (value, low, high), decimals in found:
+        near = [x for x in known if round(x["ci_low"], decimals) == low and round(x["ci_high"], decimals) == high]
+        assert any(round(y, decimals) == value for x in near for y in x.values() if isinstance(y, float)), quote
