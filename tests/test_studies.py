@@ -71,6 +71,7 @@ def test_the_chosen_setting_is_what_is_run():
     folder = STUDIES / "fixed_vs_adaptive"
     chosen, run, quick = (load_config(folder / name).arms for name in ("labels.yaml", "config.yaml", "quick.yaml"))
     assert chosen["lead"] == run["adaptive"] == quick["adaptive"]
+    assert load_config(folder / "ngd.yaml").arms["adaptive"] == chosen["lead"]
 
 
 QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?: \w+)? \[([+−-]?\d+\.\d+), ([+−-]?\d+\.\d+)\]")
