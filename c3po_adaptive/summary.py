@@ -11,6 +11,7 @@ from typing import Any, Literal
 from . import stats
 from .agreement import agreement
 from .coverage import risk_by_coverage
+from .draws import among_draws
 from .errors import DataError
 from .records import digest
 from .stats import Comparison, Record
@@ -84,6 +85,7 @@ def summarise(
         ],
         "agreement": [row for rows in near for row in rows],
         "comparisons": comparisons,
+        "draws": among_draws(rows, headline),
         "calibration": [
             _calibration(name, own, arms[baseline], seed) for name, arms in groups.items() for own in arms.values()
         ],
@@ -132,7 +134,16 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     roles = [role(row, summary) for row in rows]
     if "method" in roles and "control" not in roles:
         lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")
-    return lines + [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
+    lines += [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
+    return lines + [_drawn(d) for d in summary.get("draws", ()) if d["dataset"] == dataset]
+
+
+def _drawn(d: Mapping[str, Any]) -> str:
+    claim = "better than its draws" if d["p"] <= SIGNIFICANT else "it cannot be told from its draws"
+    span = f"{d['mean']:+.1f} points on average, {d['lowest']:+.1f} to {d['highest']:+.1f}"
+    return (
+        f"{d['arm']} ({d['gain']:+.1f}) among {d['draws']} draws of {d['control']} ({span}): p = {d['p']:.2f}, {claim}."
+    )
 
 
 def _asked_for(c: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:

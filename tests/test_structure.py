@@ -41,7 +41,7 @@ ORDER = [
     ["api"],
     ["arms"],
     ["config", "stats"],
-    ["agreement", "compact", "coverage"],
+    ["agreement", "compact", "coverage", "draws"],
     ["summary"],
     ["report"],
     ["evaluate"],

@@ -142,6 +142,25 @@ def test_needs_records_and_a_baseline():
         run(answers("ngd", [1, 0]))
 
 
+def test_among_draws():
+    """Of four draws of a control one reaches the headline: by chance two of five would."""
+    own = answers("own", [1, 1, 1, 0], labels="own")
+    draws = [
+        answers(f"draw {i}", correct, labels="shuffled", seed=i)
+        for i, correct in enumerate(([1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]))
+    ]
+    alone = answers("alone", [0, 0, 0, 0], labels="none", seed=7)
+    records = [*base([1, 0, 0, 0]), *own, *alone, *(r for rows in draws for r in rows)]
+    summary = summarise(records, config={}, seed=0, headline="own")
+    (found,) = summary["draws"]
+    assert (found["control"], found["draws"], found["gain"], found["p"]) == ("draw 0", 4, 50, pytest.approx(2 / 5))
+    assert [found[k] for k in ("mean", "lowest", "highest")] == [12.5, -25, 50]
+    assert found["sd"] == pytest.approx(32.27, abs=0.01)
+    said = "own (+50.0) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it cannot be told"
+    assert sentences(summary)[-1].startswith(said)
+    assert summarise(records, config={}, seed=0)["draws"] == []
+
+
 def test_one_split_at_a_time():
     with pytest.raises(DataError, match="'test' and 'validation'"):
         run(base([1, 0]) + answers("ngd", [1, 0], split="validation"))
