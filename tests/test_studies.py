@@ -94,15 +94,15 @@ def quotes(text):
         yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
 
 
-@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "README"])
+@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "README"])
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
-    studies = [place] if place != "README" else ["fixed_vs_adaptive", "faithfulness"]
+    studies = [place] if place != "README" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy"]
     files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
     readme = STUDIES.parent / "README.md" if place == "README" else STUDIES / place / "README.md"
     text = readme.read_text(encoding="utf-8")
     if place == "README":
-        text = text[text.index("## Which layers") : text.index("## Plugins")]
+        text = text[text.index("## Which layers") : text.index("## What it costs")]
     found = list(quotes(text))
     assert len(found) > 3
     for quote, (value, low, high), decimals in found:
