@@ -15,6 +15,7 @@ from c3po_adaptive.types import Prompt
 FAMILIES = ("olmoe", "deepseek", "gpt_oss", "jamba", "qwen3_next")
 LETTERS = [Prompt(tuple(range(5, 5 + n)), ((40,), (41,), (43,)), (1.0,) * 3) for n in (7, 9, 20)]
 CLOSE = 1e-4
+RECURRENT = 5 * CLOSE  # recurrent states add up the rounding of every step, by CPU more or less
 
 
 @pytest.fixture(params=FAMILIES)
@@ -26,8 +27,8 @@ def cloze(model, n=6):
     return [model.encode(q) for q in questions(n)]
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, atol=CLOSE, rtol=CLOSE)
+def close(found, expected, by=CLOSE):
+    torch.testing.assert_close(found, expected, atol=by, rtol=by)
 
 
 def run(model, states, pathway, **settings):
@@ -48,11 +49,11 @@ def test_prompts_together_are_prompts_alone(model, overhead, monkeypatch):
     for prompt, state in zip(prompts, together, strict=True):
         (alone,) = model.prefill([prompt], keep=False)
         for name in ("entry", "own", "router", "token_scores", "final"):
-            close(getattr(state, name), getattr(alone, name))
+            close(getattr(state, name), getattr(alone, name), RECURRENT)
         for kept, other in zip(state.cache, alone.cache, strict=True):
             assert kept.tensors.keys() == other.tensors.keys()
             for key, tensor in kept.tensors.items():
-                close(tensor, other.tensors[key])
+                close(tensor, other.tensors[key], RECURRENT)
 
 
 @pytest.mark.parametrize("overhead", [0, 10**6])
