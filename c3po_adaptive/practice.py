@@ -54,7 +54,7 @@ class ReferencePractice:
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         try:
             key = hashlib.sha256(repr(self._identity(learner)).encode()).hexdigest()[:20]
-        except (OSError, TypeError):  # a class of a notebook's cell has no file to tell its code by
+        except _NoSource:
             return learn()
         known, folder = self.references.learned, self.references.folder
         if key not in known:
@@ -83,11 +83,18 @@ def check_enough(wanted: int, known: int, references: int) -> None:
         )
 
 
+class _NoSource(Exception):
+    """A class of a notebook's cell has no file to tell its code by."""
+
+
 def _code(strategy: Any) -> list[Any]:
     """Hashes of the files that a strategy's class and its bases stand in, and those of the strategies that it wraps: a
     plugin may be edited.
     """
-    files = {inspect.getsourcefile(kind) for kind in type(strategy).__mro__ if kind not in (object, ABC)}
+    try:
+        files = {inspect.getsourcefile(kind) for kind in type(strategy).__mro__ if kind not in (object, ABC)}
+    except (OSError, TypeError) as error:
+        raise _NoSource from error
     own = [hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] for file in sorted(filter(None, files))]
     parts = [getattr(strategy, f.name) for f in fields(strategy)] if is_dataclass(strategy) else []
     return own + [_code(part) for part in parts if is_dataclass(part)]
