@@ -348,12 +348,13 @@ def _nested_roles(cls: type) -> dict[str, str]:
 
 
 def in_words(strategy: Any) -> str:
-    """Its name, with the parameters that are not the defaults."""
+    """Its name, with the parameters that are not the defaults; None limits nothing: "all"."""
     changed = []
     for f in fields(strategy):
         value = getattr(strategy, f.name)
         if f.repr and f.init and value != _default(f):
-            changed.append(f"{f.name} {in_words(value) if _is_strategy(value) else value}")
+            shown = "all" if value is None else in_words(value) if _is_strategy(value) else value
+            changed.append(f"{f.name} {shown}")
     return f"{strategy.name} ({', '.join(changed)})" if changed else str(strategy.name)
 
 

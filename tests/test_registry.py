@@ -15,7 +15,7 @@ from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
 from c3po_adaptive.optimizers.base import PathwayOptimizer
-from c3po_adaptive.registry import ROLES, Registry, default_registry, new_registry
+from c3po_adaptive.registry import ROLES, Registry, default_registry, in_words, new_registry
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors.base import LayerSelector
 
@@ -117,6 +117,16 @@ def test_built_ins_are_made_again_from_their_description(entry):
     registry = new_registry(installed=False)
     strategy = registry.create(entry.role, entry.name)
     assert registry.create(entry.role, json.loads(json.dumps(registry.describe(strategy)))) == strategy
+
+
+def test_a_strategy_in_words():
+    registry = default_registry()
+    assert in_words(registry.create("selector", {"name": "gradient", "n": 8, "experts": None})) == (
+        "gradient (n 8, experts all)"
+    )
+    assert in_words(registry.create("selector", "gradient")) == "gradient"
+    wrapped = registry.create("selector", {"name": "abstain", "selector": {"name": "fixed", "n": 3}})
+    assert "selector fixed (n 3)" in in_words(wrapped)
 
 
 def test_default_registry_is_built_once_and_others_are_fresh():
