@@ -74,7 +74,7 @@ def test_the_chosen_setting_is_what_is_run():
     assert load_config(folder / "ngd.yaml").arms["adaptive"] == chosen["lead"]
 
 
-QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?: \w+)? \[([+−-]?\d+\.\d+), ([+−-]?\d+\.\d+)\]")
+QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?:\s\w+)?\s+\[([+−-]?\d+\.\d+),\s+([+−-]?\d+\.\d+)\]")
 
 
 def intervals(found):
