@@ -42,3 +42,17 @@ def check_number(
     raise SettingError(
         f"Expected {strategy.name}.{field} to be {kind.strip()}, got {value!r}; {hint or 'give such a number'}."
     )
+
+
+def check_part(strategy: Any, field: str, base: type) -> None:
+    """Refuse a field that is not a strategy of the class ``base``.
+
+    Raises:
+        SettingError: it is anything else, such as a name, which only the registry can look up.
+    """
+    value = getattr(strategy, field)
+    if not isinstance(value, base):
+        raise SettingError(
+            f"Expected {strategy.name}.{field} to be a {base.__name__}, got {value!r}; names are looked up where "
+            f'{strategy.name} itself is given by name: {{"name": "{strategy.name}", "{field}": …}}.'
+        )

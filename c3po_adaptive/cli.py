@@ -338,7 +338,8 @@ def explain(
         if refset is None:
             put = asked or as_format("cloze")
             references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
-        found = Optimizer(loaded, references, registry=registry, format=asked, **dict(chosen)).explain(
+        settings = dict(chosen) | {"seed": chosen.seed or 0}  # an arm's own, or that of a run
+        found = Optimizer(loaded, references, registry=registry, format=asked, **settings).explain(
             text, choices, None if answer is None else choices.index(answer)
         )
         typer.echo(str(found))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Row = Mapping[str, Any]
+TIE = 1e-9  # points: equal gains are summed from other data sets' parts, and so rounded otherwise
 
 
 def among_draws(rows: Sequence[Row], headline: str | None) -> list[dict[str, Any]]:
@@ -45,7 +46,7 @@ def among_draws(rows: Sequence[Row], headline: str | None) -> list[dict[str, Any
                     "sd": float(gains.std(ddof=1)),
                     "lowest": float(gains.min()),
                     "highest": float(gains.max()),
-                    "p": (1 + int((gains >= own["gain"]).sum())) / (1 + len(gains)),
+                    "p": (1 + int((gains > own["gain"] - TIE).sum())) / (1 + len(gains)),
                 }
             )
     return found

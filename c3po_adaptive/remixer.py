@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -95,6 +96,8 @@ class Remixer:
     _rows: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seed, Integral):
+            raise SettingError(f"Expected seed to be a whole number, got {self.seed!r}.")
         if self.needs_neighbours:
             self._open()
         with _blamed("selector", self.selector):

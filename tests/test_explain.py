@@ -129,7 +129,7 @@ def test_command(tmp_path, monkeypatch):
             "choices": ["no", "yes"],
             "answer": i % 2,
         }
-        for i in range(12)
+        for i in range(60)
     ]
     (tmp_path / "references.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
@@ -141,6 +141,12 @@ def test_command(tmp_path, monkeypatch):
     assert "How one question was re-mixed" in (tmp_path / "page.html").read_text()
     result = CliRunner().invoke(app, [*common, *small])
     assert "next tokens, before → after:" in result.output
+    # What learns and what draws, with the seed of a run.
+    learns = ["--set", "selector={name: abstain, practice: 50, selector: {name: random, n: 1, experts: 4}}"]
+    learns += ["--choice", "no", "--choice", "yes"]
+    results = [CliRunner().invoke(app, [*common, *learns, *seed]).stdout for seed in ([], ["--set", "seed=0"])]
+    assert "layers by abstain" in results[0]
+    assert results[0] == results[1]
     for wrong, message in (
         (["--choice", "no", "--choice", "yes", "--answer", "perhaps"], "one of the choices"),
         (["--html", "nowhere/page.html"], "make nowhere first"),

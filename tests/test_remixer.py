@@ -180,6 +180,8 @@ class TestNeighbours:
         for changes in ({"optimizer": NGD()}, {"selector": Attribution()}):
             with pytest.raises(SettingError, match="Expected a reference set for"):
                 remixer(**settings | changes)
+        with pytest.raises(SettingError, match="Expected seed to be a whole number, got None"):
+            remixer(**settings, seed=None)
 
     def test_of_another_model_or_format_are_refused(self):
         with pytest.raises(DataError, match="built with model"):

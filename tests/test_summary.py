@@ -5,6 +5,7 @@ import math
 import pytest
 
 from c3po_adaptive.coverage import risk_by_coverage
+from c3po_adaptive.draws import among_draws
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.summary import claimed, sentences, summarise
 
@@ -159,6 +160,18 @@ def test_among_draws():
     said = "own (+50.0) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it cannot be told"
     assert sentences(summary)[-1].startswith(said)
     assert summarise(records, config={}, seed=0)["draws"] == []
+
+
+def test_equal_draws_count_however_they_are_rounded():
+    """4.666666666666667 and 4.666666666666666 are the same mean of six data sets, summed in another order."""
+    one = {"dataset": "all", "optimizer": "x", "selector": "y"}
+    own = one | {"arm": "own", "gain": 4.666666666666667, "setting": {"labels": "own"}}
+    draws = [
+        one | {"arm": f"draw {i}", "gain": 4.666666666666666, "setting": {"labels": "shuffled", "seed": i}}
+        for i in range(19)
+    ]
+    (found,) = among_draws([own, *draws], "own")
+    assert found["p"] == 1
 
 
 def test_one_split_at_a_time():

@@ -48,7 +48,7 @@ def attribute(
     target: Target | Callable[[Problem], Loss] = "neighbours",
     baseline: Baseline | Tensor = "uniform",
     groups: Groups = "layer",
-    experts: int = 20,
+    experts: int | None = 20,
     steps: int = 8,
     draws: int = 2,
     seed: int = 0,
@@ -62,7 +62,7 @@ def attribute(
 
     Args:
         method: a name of ``METHODS``. target, baseline, groups: see there.
-        experts: core experts a layer, of the baseline ``uniform`` and of groups by expert.
+        experts: core experts a layer, of the baseline ``uniform`` and of groups by expert; None: all.
         steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes a sample may take at most, a way back counting two; None: any number.
         omega: the pathways to attribute; default ω0.
@@ -75,8 +75,9 @@ def attribute(
         raise SettingError(f"Expected a problem, as c3po.problem(…) makes it, got {type(problem).__name__}.")
     chosen = method_by_name(method)
     check_use(method, baseline, groups)
-    _check(problem, experts, steps, draws, omega)
     _, layers, count = problem.own.shape
+    experts = count if experts is None else experts
+    _check(problem, experts, omega, steps=steps, draws=draws, seed=seed)
     check_budget(budget, chosen.passes(how_many(groups, layers, count, experts), steps, draws), method)
     mixable = core(problem.ranking, experts)
     if chosen.unused:
@@ -119,12 +120,14 @@ def check_use(method: str, baseline: Any, groups: Any) -> None:
         raise SettingError(f"Expected no baseline for {method}, which has none, got one; it is for {able}.")
 
 
-def _check(problem: Problem, experts: int, steps: int, draws: int, omega: Tensor | None) -> None:
+def _check(problem: Problem, experts: int, omega: Tensor | None, **numbers: int) -> None:
     count = problem.own.shape[-1]
-    if not 1 <= experts <= count:
-        raise SettingError(f"Expected experts from 1 to {count}, all of a layer, got {experts}.")
-    if not all(isinstance(x, int) and x >= 1 for x in (steps, draws)):
-        raise SettingError(f"Expected steps and draws to be whole numbers from 1 on, got {steps!r} and {draws!r}.")
+    if not isinstance(experts, int) or not 1 <= experts <= count:
+        raise SettingError(f"Expected experts from 1 to {count}, all of a layer (or None), got {experts!r}.")
+    for name, value in numbers.items():
+        least = 0 if name == "seed" else 1
+        if not isinstance(value, int) or value < least:
+            raise SettingError(f"Expected {name} to be a whole number from {least} on, got {value!r}.")
     if omega is not None and omega.shape != problem.own.shape:
         raise ShapeError(
             f"Expected omega of shape (B, L, E) = {tuple(problem.own.shape)}, got {tuple(omega.shape)}; give one "
@@ -144,8 +147,8 @@ def check_budget(budget: Any, passes: int, method: str) -> None:
     Raises:
         SettingError: more, or a budget below one pass.
     """
-    if budget is not None and budget < 1:
-        raise SettingError(f"Expected a budget of at least one tail pass, got {budget}.")
+    if budget is not None and (not isinstance(budget, int) or budget < 1):
+        raise SettingError(f"Expected a budget of at least one tail pass, got {budget!r}.")
     if budget is not None and passes > budget:
         raise SettingError(
             f"Expected at most budget={budget} tail passes, {method} takes {passes} here; raise it, or take fewer "

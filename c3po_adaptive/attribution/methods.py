@@ -126,6 +126,8 @@ def _kernel_shap(task: Task) -> Tensor:
     """Sample by sample, as Captum fits a linear model to each; with the same coalitions."""
     from captum.attr import KernelShap
 
+    if task.features < 2:
+        raise SettingError("Expected two groups at least for kernel-shap, got one; take feature-ablation.")
     found = []
     for b in task.samples:
         with torch.random.fork_rng(devices=[]):
@@ -178,7 +180,8 @@ def method_by_name(name: Any) -> Method:
     Raises:
         SettingError: there is none of that name, or Captum cannot run it here.
     """
-    if name in METHODS:
-        return METHODS[name]
-    why = f"{name} cannot be run on a pathway: {UNFIT[name]}" if name in UNFIT else f"got {name!r}"
+    asked = str(name)
+    if asked in METHODS:
+        return METHODS[asked]
+    why = f"{asked} cannot be run on a pathway: {UNFIT[asked]}" if asked in UNFIT else f"got {name!r}"
     raise SettingError(f"Expected method among {', '.join(METHODS)}; {why}.")

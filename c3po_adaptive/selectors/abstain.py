@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args
 import torch
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import check_number, check_part
 from ..errors import SettingError
 from ..optimizers.ngd import NGD
 from ..problem import LabelledProblem, Practice, Problem
@@ -54,6 +54,7 @@ class Abstain(LayerSelector):
     name: ClassVar[str] = "abstain"
 
     def __post_init__(self) -> None:
+        check_part(self, "selector", LayerSelector)
         if self.signal not in get_args(Signal):
             raise SettingError(f"Expected signal among {', '.join(get_args(Signal))}, got {self.signal!r}.")
         if self.threshold is not None:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self, cast
 
 from torch import Tensor
 
+from ..checks import check_part
 from ..errors import SettingError
 from ..optimizers.base import PathwayOptimizer
 from ..problem import LabelledProblem, Loss, Practice, Problem
@@ -25,6 +26,11 @@ class Causal(Scored):
 
     optimizer: PathwayOptimizer | None = None
     name: ClassVar[str] = "causal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer is not None:
+            check_part(self, "optimizer", PathwayOptimizer)
 
     def prepare(self, practice: Practice) -> Self:
         return replace(self, optimizer=self.optimizer or practice.optimizer)

@@ -187,11 +187,18 @@ class TestWhatHasNoUse:
 
     def test_wrong_kinds(self, problem):
         for settings, message in (
-            ({"steps": "8"}, "whole numbers from 1 on, got '8'"),
+            ({"steps": "8"}, "steps to be a whole number from 1 on, got '8'"),
+            ({"seed": None}, "seed to be a whole number from 0 on, got None"),
+            ({"budget": "8"}, "budget of at least one tail pass, got '8'"),
+            ({"method": ["saliency"]}, r"method among saliency, .*got \['saliency'\]"),
             ({"method": "feature-ablation", "baseline": [0.0]}, "by name or as a tensor, got list"),
         ):
             with pytest.raises(SettingError, match=message):
                 attribute(problem, experts=6, **settings)
+        with pytest.raises(SettingError, match=r"experts from 1 to 24, all of a layer \(or None\), got '6'"):
+            attribute(problem, experts="6")
+        with pytest.raises(SettingError, match="two groups at least for kernel-shap, got one"):
+            attribute(toy_problem(L=1, selected=None), "kernel-shap")
         with pytest.raises(SettingError, match=r"Expected a problem, as c3po\.problem.* got str"):
             attribute("a question")
         with pytest.raises(ShapeError, match=r"one value for each of 3 samples, got shape \(\)"):
@@ -204,6 +211,12 @@ class TestWhatHasNoUse:
             attribute(alone, "feature-ablation", baseline="neighbours")
         precise = attribute(problem, "feature-ablation", baseline=torch.zeros_like(problem.own).double())
         assert torch.equal(precise.values, attribute(problem, "feature-ablation", baseline="zero").values)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_limit_of_experts_is_all_of_them(problem, method):
+    found = [attribute(problem, method, experts=experts).values for experts in (None, 24)]
+    assert torch.equal(*found)
 
 
 def test_groups(problem):

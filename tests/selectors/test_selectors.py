@@ -518,6 +518,12 @@ class TestAbstention:
         with pytest.raises(SettingError, match=message):
             Abstain(**setting)
 
+    def test_parts_are_strategies(self):
+        with pytest.raises(SettingError, match=r"abstain\.selector to be a LayerSelector, got 'gradient'; names are"):
+            Abstain(selector="gradient")
+        with pytest.raises(SettingError, match=r"causal\.optimizer to be a PathwayOptimizer, got 'ngd'; names are"):
+            Causal(optimizer="ngd")
+
     def test_must_be_calibrated_first(self, problem):
         with pytest.raises(SettingError, match="references to calibrate on first"):
             Abstain(selector=Fixed(n=2, experts=6)).select(problem)
