@@ -47,6 +47,10 @@ class Arm(BaseModel):
         """How pathways act and what is learned from, as a ``Remixer`` takes it: all but the strategies."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in {*ROLES, "seed"}}
 
+    def seed_in(self, run: int) -> int:
+        """Its own seed, or that of the run."""
+        return run if self.seed is None else self.seed
+
 
 def strategies_of(arm: Arm, registry: Registry) -> dict[str, Any]:
     """An arm's strategies by role."""

@@ -338,7 +338,7 @@ def explain(
         if refset is None:
             put = asked or as_format("cloze")
             references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
-        settings = dict(chosen) | {"seed": chosen.seed or 0}  # an arm's own, or that of a run
+        settings = dict(chosen) | {"seed": chosen.seed_in(0)}
         found = Optimizer(loaded, references, registry=registry, format=asked, **settings).explain(
             text, choices, None if answer is None else choices.index(answer)
         )

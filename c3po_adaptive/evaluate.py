@@ -226,7 +226,7 @@ class _Run:
             format=as_format(self.config.format),
             max_similarity=self.config.max_similarity,
             batch_size=self.config.batch_size,
-            seed=self.config.seed if arm.seed is None else arm.seed,
+            seed=arm.seed_in(self.config.seed),
             held_out=frozenset(q.id for q in self.questions),
         )
         setting: dict[str, Any] = {

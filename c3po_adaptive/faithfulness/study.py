@@ -234,7 +234,7 @@ class _DataSet:
             format=as_format(c.format),
             max_similarity=c.max_similarity,
             batch_size=c.batch_size,
-            seed=c.seed if c.arm.seed is None else c.arm.seed,
+            seed=c.arm.seed_in(c.seed),
             held_out=frozenset(q.id for q in self.asked),
         )
 
