@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .kernels.base import Kernel
     from .ledger import Cost, Ledger
-    from .loading import load_moe_model
-    from .models import RoutedModel
+    from .models.loading import load_moe_model
+    from .models.routed import RoutedModel
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .problem import LabelledProblem, Problem
-    from .reference import ReferenceSet
+    from .references.reference_set import ReferenceSet
     from .registry import default_registry
-    from .remixer import Remixer
+    from .remixing.remixer import Remixer
     from .retrievers.base import Hits, Index, Retriever
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
@@ -53,14 +53,14 @@ _HOME = {
     "hookimpl": "hookspecs",
     "default_registry": "registry",
     "Kernel": "kernels.base",
-    "RoutedModel": "models",
-    "load_moe_model": "loading",
+    "RoutedModel": "models.routed",
+    "load_moe_model": "models.loading",
     "PathwayOptimizer": "optimizers.base",
     "Descent": "optimizers.descent",
     "LabelledProblem": "problem",
     "Problem": "problem",
-    "ReferenceSet": "reference",
-    "Remixer": "remixer",
+    "ReferenceSet": "references.reference_set",
+    "Remixer": "remixing.remixer",
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",

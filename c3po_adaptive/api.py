@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from .embedding import Embedder, default_embedder
-from .errors import DataError, SettingError
-from .explain import Explanation, explain
-from .models import RoutedModel, as_questions
-from .paths import cache_folder
-from .progress import bar
-from .reference import ReferenceSet, build_reference_set, fingerprint, format_key, packages
+from .errors import SettingError
+from .models.routed import RoutedModel, as_questions
+from .references.build import as_reference_set
+from .references.embedding import Embedder, default_embedder
+from .references.reference_set import ReferenceSet
 from .registry import Registry, default_registry, in_words
-from .remixer import Remixed, Remixer
+from .remixing.remixer import Remixed, Remixer
+from .report.explanation import Explanation, explain
+from .settings import DEFAULTS, RemixSettings
 from .tasks.formats import Format, as_format, description
-from .tasks.loaders import load_questions
-from .types import Answer, Head, Labels, LearnFrom, Mix, Pathway, Prompt, Question, Scope, Target, Transfer
+from .types import Answer, Pathway, Prompt, Question
 
 if TYPE_CHECKING:
     from .kernels.base import Kernel
@@ -38,14 +35,20 @@ class Optimizer:
         model: from ``load_moe_model``.
         refset: a JSONL file or JSON array of labelled questions (run once, then kept in the cache), a folder written by
             ``c3po refset build``, a ``ReferenceSet``, or None for strategies that use no neighbours.
-        optimizer, kernel, retriever, selector: names that ``c3po plugins list`` shows, or ``{"name": …, parameters}``.
+        optimizer: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or an instance.
+        kernel: likewise.
+        retriever: likewise.
+        selector: likewise.
         format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
-        scope, transfer, target, head, mix, learn_from, labels, max_similarity, seed: see ``Remixer``.
+        settings: how pathways act and what is learned from: a ``RemixSettings``, or a mapping of some of its values.
+        embedder: of retrieval; default: all-MiniLM-L6-v2.
+        registry: what names are looked up in; default: built-ins and plugins of installed packages.
 
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
-        UnknownNameError, SettingError: a strategy that does not exist, or cannot take that value.
+        UnknownNameError: a strategy that does not exist.
+        SettingError: a parameter or a setting that does not exist, or cannot take that value.
     """
 
     def __init__(
@@ -58,43 +61,19 @@ class Optimizer:
         retriever: Spec | Retriever = "faiss-knn",
         selector: Spec | LayerSelector = "fixed",
         format: str | Mapping[str, Any] | Format | None = None,
-        scope: Scope = "answer",
-        transfer: Transfer = "replace",
-        target: Target = "choices",
-        head: Head = "tangent",
-        mix: Mix = "core",
-        learn_from: LearnFrom = "successful",
-        labels: Labels = "own",
-        max_similarity: float = 0.95,
-        seed: int = 0,
+        settings: RemixSettings | Mapping[str, Any] = DEFAULTS,
         embedder: Embedder | None = None,
         registry: Registry | None = None,
     ) -> None:
-        known = registry or default_registry()
+        chosen = RemixSettings.of(settings)
+        specs = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
+        strategies = (registry or default_registry()).strategies(specs)
         self.model = model
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")
         embedder = embedder or default_embedder()
         self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
-        self.remixer = Remixer(
-            model,
-            self.references,
-            optimizer=known.create("optimizer", optimizer),
-            kernel=known.create("kernel", kernel),
-            retriever=known.create("retriever", retriever),
-            selector=known.create("selector", selector),
-            embedder=embedder,
-            format=asked,
-            scope=scope,
-            transfer=transfer,
-            target=target,
-            head=head,
-            mix=mix,
-            learn_from=learn_from,
-            labels=labels,
-            max_similarity=max_similarity,
-            seed=seed,
-        )
+        self.remixer = Remixer(model, self.references, strategies, embedder, asked, chosen)
 
     def optimize(self, text: str | Sequence[str]) -> Pathway:
         """The re-mixed pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
@@ -127,13 +106,13 @@ class Optimizer:
     @property
     def _how(self) -> str:
         """What explanations say was run."""
-        r = self.remixer
-        return f"{in_words(r.optimizer)}, layers by {in_words(r.selector)}, on {self.model.name}"
+        s = self.remixer.strategies
+        return f"{in_words(s.optimizer)}, layers by {in_words(s.selector)}, on {self.model.name}"
 
     @property
     def _shown(self) -> ReferenceSet | None:
         """The references that neighbours are of, if neighbours have a part in answers."""
-        return self.remixer.pool if self.remixer.shows_neighbours else None
+        return self.remixer.candidates if self.remixer.strategies.shows_neighbours else None
 
     def problem(self, question: str | Question | Sequence[Question], choices: Sequence[str] | None = None) -> Problem:
         """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""
@@ -161,34 +140,3 @@ class Optimizer:
         """Prefill once, optimise, score. Choices stand beside texts; ``Question`` records hold their own."""
         answers = self.remixer.answer(as_questions(question, choices))
         return answers[0] if isinstance(question, str | Question) else answers
-
-
-def as_reference_set(
-    refset: str | Path | ReferenceSet, model: RoutedModel, embedder: Embedder, format: Format
-) -> ReferenceSet:
-    """A reference set, read, or built from a file of questions and kept in the cache under what it was built from."""
-    if isinstance(refset, ReferenceSet):
-        return refset
-    path = Path(refset)
-    if path.is_dir():
-        return ReferenceSet.load(path)
-    return reference_set_of(load_questions(path), model, embedder, format)
-
-
-def reference_set_of(
-    questions: Sequence[Question], model: RoutedModel, embedder: Embedder, format: str | Format
-) -> ReferenceSet:
-    """The reference set of some questions, from the cache if it was built before."""
-    identity = [repr(questions), fingerprint(model), embedder.name, embedder.revision, format_key(format), packages()]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-    folder = cache_folder() / "refsets" / key
-    if folder.is_dir():
-        try:
-            return ReferenceSet.load(folder)
-        except DataError:
-            pass  # a broken cache entry is built anew below, over the old one
-    built = build_reference_set(
-        model, questions, embedder, format=format, scratch=folder.parent / "building", progress=bar("references")
-    )
-    built.save(folder)
-    return built

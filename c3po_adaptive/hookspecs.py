@@ -1,10 +1,11 @@
 # mypy: disable-error-code="empty-body"
-"""The four hooks of a plugin; mark an implementation with ``hookimpl``."""
+"""The five hooks of a plugin; mark an implementation with ``hookimpl``."""
 
 from __future__ import annotations
 
 import pluggy
 
+from .answerers.base import AnswererStrategy
 from .kernels.base import Kernel
 from .optimizers.base import PathwayOptimizer
 from .retrievers.base import Retriever
@@ -34,3 +35,8 @@ def register_retrievers() -> list[type[Retriever]]:
 @hookspec
 def register_layer_selectors() -> list[type[LayerSelector]]:
     """Classes that choose which layers and experts are re-mixed."""
+
+
+@hookspec
+def register_answerers() -> list[type[AnswererStrategy]]:
+    """Classes that answer questions in a way of their own, beside re-mixing."""

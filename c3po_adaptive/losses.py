@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .types import Target
+from .types import LossName
 
 
-def right_answer_loss(scores: Tensor, answers: Tensor, target: Target) -> Tensor:
+def right_answer_loss(scores: Tensor, answers: Tensor, loss: LossName) -> Tensor:
     """Loss ``[R]`` of the right choices ``answers [R]`` under ``scores [R, C]``."""
     right = scores.gather(1, answers[:, None]).squeeze(1)
-    if target == "likelihood":
+    if loss == "likelihood":
         return -right
-    if target == "lead":
+    if loss == "lead":
         choices = scores.isfinite()
         return scores.where(choices, 0.0).sum(1) / choices.sum(1) - right
     return F.cross_entropy(scores, answers, reduction="none")

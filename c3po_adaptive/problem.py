@@ -40,6 +40,50 @@ class Scores(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class ReferenceBatch:
+    """N labelled references, each by itself: what a ``ReferenceArtifact`` is computed from.
+
+    Attributes:
+        own: ``[N, L, E]`` the model's own pathway of each reference.
+        router: ``[N, L, E]`` how much the router makes of each expert, rows summing to one.
+        movable: ``[N, L, E]`` bool, experts that weight can be put on: all but what a router chooses to skip a layer.
+        hidden: ``[N, H]`` final hidden state at the prompt's last token.
+        answers: ``[N]`` the right choices.
+        scores: of each reference's choices, along the pathway that is put into it.
+        loss: of each reference's right choice, exactly.
+        cheap_loss: the same as questions descend it, with the head that the settings say.
+    """
+
+    own: Tensor
+    router: Tensor
+    movable: Tensor
+    hidden: Tensor
+    answers: Tensor
+    scores: Scores
+    loss: Loss
+    cheap_loss: Loss
+
+    @property
+    def ranking(self) -> Tensor:
+        """``[N, L, E]`` ranks the core experts, as ``Problem.ranking`` does."""
+        return self.router + (self.own > 0)
+
+
+@dataclass(frozen=True)
+class ReferenceArtifact:
+    """What a reference teaches by itself, whatever is asked later: computed once for a model, and kept with the set.
+
+    Attributes:
+        name: with all parameters in it; what is kept belongs to this name, the model, the settings that
+            ``ReferenceBatch.loss`` depends on, and the text of the file that ``compute`` is defined in.
+        compute: ``ReferenceBatch -> [N, …]``, row by row: a reference's row must not depend on the others.
+    """
+
+    name: str
+    compute: Callable[[ReferenceBatch], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """B samples to be re-mixed together.
 
@@ -54,10 +98,8 @@ class Problem:
             their forward passes (C3PO, eq. of NGD); zero for a sample without neighbours.
         scores: of the sample's own choices, whichever of them is right.
         own_scores: ``[B, C]`` those along ω0, known from the prefill; -inf where a sample has fewer.
-        neighbour_gradients: ``-> [B, K, L, E]``, of each neighbour's own loss at its own pathway (zeros where padded);
-            computed once a reference.
-        neighbour_changes: ``Descent -> [B, K, L, E]``, how such a descent of each neighbour's own loss changes its own
-            pathway (zeros where padded); computed once a reference.
+        of_neighbours: ``ReferenceArtifact -> [B, K, …]``, what each neighbour teaches by itself (zeros where padded);
+            computed once a reference, and kept with the set.
         generators: one a sample, the only source of randomness: what is drawn does not depend on the batch.
         within: the same problem with a selection, whose losses run no more of the model than it needs: the tails from
             the first selected layer on.
@@ -75,8 +117,7 @@ class Problem:
     loss: Loss
     scores: Scores
     own_scores: Tensor
-    neighbour_gradients: Callable[[], Tensor]
-    neighbour_changes: Callable[[Any], Tensor]
+    of_neighbours: Callable[[ReferenceArtifact], Tensor]
     generators: tuple[Generator, ...]
     within: Callable[[Selection], Problem]
     selection: Selection | None = None
@@ -125,7 +166,7 @@ class LabelledProblem(Problem):
         return Problem(**known | {"within": lambda chosen: cast(LabelledProblem, self.within(chosen)).unlabelled()})
 
 
-class Practice(Protocol):
+class TrainingReferences(Protocol):
     """Labelled references to learn from, answered right or wrong; each asked as a test question is, and without itself
     among its neighbours.
     """

@@ -4,40 +4,62 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+Label = str | Callable[[T], str]
 
 
-def bar(label: str) -> Callable[[Iterable[T]], Iterable[T]]:
-    """Wraps an iteration over something sized; shows nothing when standard error is no terminal."""
+class Progress(Protocol):
+    """Hands items on as they come, and shows how far it is."""
 
-    def wrapped(items: Iterable[T]) -> Iterator[T]:
-        from rich.console import Console
-        from rich.progress import track
+    def __call__(self, items: Iterable[T], label: Label[T], total: int | None = None) -> Iterator[T]:
+        """The same items.
 
-        console = Console(stderr=True)
-        total = len(items) if isinstance(items, Sized) else None
-        yield from track(items, label, total=total, console=console, disable=not console.is_terminal, transient=True)
+        Args:
+            items: what is iterated over.
+            label: what is being done, or what the item says that was done last.
+            total: how many there are, where ``items`` has no length.
+        """
 
-    return wrapped
+
+def silent(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterator[T]:
+    """Shows nothing, a ``Progress``."""
+    yield from items
+
+
+def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterator[T]:
+    """A bar that is gone in the end, a ``Progress``; nothing when standard error is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, disable=not console.is_terminal, transient=True) as shown:
+        task = shown.add_task("" if callable(label) else label, total=_count(items, total))
+        for item in items:
+            if callable(label):
+                shown.update(task, description=label(item))
+            yield item
+            shown.advance(task)
 
 
 class Paused(Exception):
     """The time that was given is over; what is done is kept."""
 
 
-def limited(progress: Callable[[str], Callable[[Iterable[Any]], Iterable[Any]]], minutes: float) -> Any:
-    """The same, but after so many minutes it raises ``Paused`` in place of the next item."""
+def limited(progress: Progress, minutes: float) -> Progress:
+    """The same, but after so many minutes it raises ``Paused`` in place of the next item, if there is one."""
     end = time.monotonic() + 60 * minutes
 
-    def labelled(label: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-        def wrap(items: Iterable[Any]) -> Iterator[Any]:
-            for item in progress(label)(items):
-                if time.monotonic() >= end:
-                    raise Paused
-                yield item
+    def shown(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterator[T]:
+        count = _count(items, total)
+        for number, item in enumerate(progress(items, label, total), start=1):
+            yield item
+            if time.monotonic() >= end and number != count:
+                raise Paused
 
-        return wrap
+    return shown
 
-    return labelled
+
+def _count(items: Iterable[T], total: int | None) -> int | None:
+    return len(items) if total is None and isinstance(items, Sized) else total

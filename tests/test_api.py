@@ -193,8 +193,8 @@ class TestAnswer:
             Question("song", "What does a choir sing?", ("a song", "a stone"), 0),
         ]
         model = shared_model("olmoe")
-        from c3po_adaptive.embedding import default_embedder
-        from c3po_adaptive.reference import build_reference_set
+        from c3po_adaptive.references.build import build_reference_set
+        from c3po_adaptive.references.embedding import default_embedder
 
         built = build_reference_set(model, asked, default_embedder())
         built = replace(built, correct=torch.ones(3, dtype=torch.bool))
@@ -220,7 +220,7 @@ class TestNames:
 
     def test_name_mapping_or_instance(self):
         for spec in ("none", {"name": "none"}, NoStep()):
-            assert optimizer(optimizer=spec).remixer.optimizer == NoStep()
+            assert optimizer(optimizer=spec).remixer.strategies.optimizer == NoStep()
 
     def test_unknown_parameter_or_format(self):
         with pytest.raises(SettingError, match="'step_count'"):

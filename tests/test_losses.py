@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from c3po_adaptive.losses import entropy, margin, right_answer_loss
-from c3po_adaptive.types import Target
+from c3po_adaptive.types import LossName
 
 SCORES = torch.tensor([[-1.0, -2.0, -torch.inf], [-0.5, -3.0, -1.0]])
 
 
 def _right(scores):
-    return (right_answer_loss(scores, torch.tensor([0]), target) for target in get_args(Target))
+    return (right_answer_loss(scores, torch.tensor([0]), name) for name in get_args(LossName))
 
 
 class TestFormulas:
@@ -31,8 +31,8 @@ class TestFormulas:
     def test_lead_teaches_nothing_on_average_over_labels(self):
         """Cross-entropy does: it is lower where choices are alike."""
         free = SCORES.where(SCORES.isfinite(), 0.0)[1:].requires_grad_()
-        for target, taught in (("lead", False), ("choices", True)):
-            loss = sum(right_answer_loss(free, torch.tensor([label]), target).sum() for label in range(3))
+        for name, taught in (("lead", False), ("choices", True)):
+            loss = sum(right_answer_loss(free, torch.tensor([label]), name).sum() for label in range(3))
             (gradient,) = torch.autograd.grad(loss, free)
             assert (gradient.abs().max().item() > 0.1) == taught
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-
-from c3po_adaptive.config import load_faithfulness_config
+from study.configs import load_config
 
 STUDY = Path(__file__).parents[1] / "studies" / "attribution"
 
@@ -23,4 +22,4 @@ def test_runs():
 def test_its_configuration_is_short():
     lines = (STUDY / "config.yaml").read_text().splitlines()
     assert len(lines) <= 10
-    assert len(load_faithfulness_config(STUDY / "config.yaml").scores) == 3
+    assert len(load_config(STUDY / "config.yaml").scores) == 3

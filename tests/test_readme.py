@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from families.checks import as_markdown
+from models.families.checks import as_markdown
 
 from c3po_adaptive import default_registry, hookspecs
 
@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_strategy_is_in_the_table_and_nothing_else():
-    rows = set(re.findall(r"^\| (optimizer|kernel|retriever|selector) \| `([a-z-]+)` \|", README, re.M))
+    rows = set(re.findall(r"^\| (optimizer|kernel|retriever|selector|answerer) \| `([a-z-]+)` \|", README, re.M))
     builtin = {(e.role, e.name) for e in default_registry().table() if e.plugin == "builtin"}
     assert rows == builtin
 
@@ -69,7 +69,7 @@ def test_ratios_are_those_of_the_committed_study():
 
 
 def test_the_first_snippet_runs(dense_weights, tmp_path, monkeypatch):
-    from c3po_adaptive.tasks.loaders import demo_questions
+    from c3po_adaptive.tasks.files import demo_questions
 
     monkeypatch.chdir(tmp_path)
     rows = [

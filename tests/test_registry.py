@@ -104,10 +104,11 @@ def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
-    selectors = ["abstain", "amortised", "attribution", "causal", "disagreement", "fixed", "gradient", "learned"]
+    selectors = ["abstain", "amortized", "attribution", "causal", "disagreement", "fixed", "gradient", "learned"]
     assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
-    optimizers = ["amortised-ngd", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
+    optimizers = ["amortized-ngd", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
     assert registry.names("optimizer") == optimizers
+    assert registry.names("answerer") == ["remix"]
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 

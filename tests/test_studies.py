@@ -5,22 +5,19 @@ import re
 from pathlib import Path
 
 import pytest
+from study.configs import load_config
 
-from c3po_adaptive.compact import read_compact
-from c3po_adaptive.config import load_config, load_faithfulness_config, read_yaml
-from c3po_adaptive.evaluate import questions_of, references_of
+from c3po_adaptive.storage.parquet_records import read_parquet
+from c3po_adaptive.study.data import questions_of, references_of
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
-LOADERS = {None: load_config, "faithfulness": load_faithfulness_config}
 
 
 def datasets():
     """Every data set of every study that answers questions, with its configuration's place."""
     for path in sorted(STUDIES.glob("*/*.yaml")):
-        kind = read_yaml(path).get("kind")
-        if kind in LOADERS:
-            yield from ((path.relative_to(STUDIES), d) for d in LOADERS[kind](path).datasets)
+        yield from ((path.relative_to(STUDIES), d) for d in getattr(load_config(path), "datasets", ()))
 
 
 def wording(question):
@@ -33,7 +30,7 @@ def asked(monkeypatch):
     """Wordings of test questions, of their references, and of all that was seen where settings were chosen."""
     if not BENCHMARKS.exists():
         pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
-    monkeypatch.chdir(STUDIES.parent)
+    monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))
     test, references, seen = {}, {}, {}
     for path, dataset in datasets():
         key = f"{path}: {dataset.name}"
@@ -59,7 +56,7 @@ def test_no_test_question_took_part_in_any_choice(asked):
 def test_the_chosen_setting_is_run_on_other_questions_than_it_was_chosen_on():
     results = STUDIES / "fixed_vs_adaptive" / "results"
     chosen, reported = (
-        {r["id"] for r in read_compact(results / name)} for name in ("labels.parquet", "records.parquet")
+        {r["id"] for r in read_parquet(results / name)} for name in ("labels.parquet", "records.parquet")
     )
     assert len(chosen) > 1000
     assert len(reported) > 5000

@@ -14,7 +14,7 @@ from ..problem import Loss, Problem
 from ..routing.mixing import core
 from ..types import Selection
 from .baselines import Baseline, baseline_pathway
-from .function import PathwayFunction, Target
+from .function import Attributable, PathwayFunction
 from .groups import Groups, grouped, how_many, shared
 from .methods import METHODS, Task, method_by_name
 
@@ -45,7 +45,7 @@ def attribute(
     problem: Problem,
     method: str = "input-x-gradient",
     *,
-    target: Target | Callable[[Problem], Loss] = "neighbours",
+    of: Attributable | Callable[[Problem], Loss] = "neighbours",
     baseline: Baseline | Tensor = "uniform",
     groups: Groups = "layer",
     experts: int | None = 20,
@@ -61,7 +61,7 @@ def attribute(
     Routers in a row feed each other, so Captum's layer methods do not apply; Ω as one explicit input does.
 
     Args:
-        method: a name of ``METHODS``. target, baseline, groups: see there.
+        method: a name of ``METHODS``. of, baseline, groups: see there.
         experts: core experts a layer, of the baseline ``uniform`` and of groups by expert; None: all.
         steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes a sample may take at most, a way back counting two; None: any number.
@@ -82,7 +82,7 @@ def attribute(
     mixable = core(problem.ranking, experts)
     if chosen.unused:
         problem = problem.within(Selection(mixable))
-    function = PathwayFunction(problem, target)
+    function = PathwayFunction(problem, of)
     omega = problem.own if omega is None else omega
     task = Task(
         function,

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import SettingError, ShapeError
 from ..problem import Loss, Problem
 
-Target = Literal["neighbours", "entropy", "margin"]
+Attributable = Literal["neighbours", "entropy", "margin"]
 """The neighbours' loss; the entropy of the sample's own choices; or the lead of its best choice over the second."""
 
 
@@ -21,18 +21,18 @@ class PathwayFunction:
     """f(Ω): R pathways, each of one sample of the problem, to R scalars, differentiable. It never sees a label.
 
     Attributes:
-        problem: of B samples. target: a name, or any function of the problem that returns a ``Loss``.
+        problem: of B samples. of: a name, or any function of the problem that returns a ``Loss``.
         passes: tail passes of the whole batch so far: one a call forward, two more if it can go back.
     """
 
     problem: Problem
-    target: Target | Callable[[Problem], Loss] = "neighbours"
+    of: Attributable | Callable[[Problem], Loss] = "neighbours"
     passes: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        if not callable(self.target) and self.target not in get_args(Target):
+        if not callable(self.of) and self.of not in get_args(Attributable):
             raise SettingError(
-                f"Expected target {', '.join(get_args(Target))}, or a function of the problem, got {self.target!r}."
+                f"Expected of among {', '.join(get_args(Attributable))}, or a function of the problem, got {self.of!r}."
             )
 
     def __call__(self, omega: Tensor, sample: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class PathwayFunction:
             losses = self._loss(weights, running)
             if losses.shape != weights.shape[:1]:
                 raise ShapeError(
-                    f"Expected the target to give one value for each of {len(weights)} samples, got shape "
+                    f"Expected the attributed function to give one value for each of {len(weights)} samples, got shape "
                     f"{tuple(losses.shape)}."
                 )
             values = values.index_copy(0, rows, losses[sample[rows]].to(values.dtype))
@@ -55,10 +55,10 @@ class PathwayFunction:
 
     @property
     def _loss(self) -> Loss:
-        if callable(self.target):
-            return self.target(self.problem)
+        if callable(self.of):
+            return self.of(self.problem)
         named: dict[str, Loss] = {"entropy": self.problem.entropy, "margin": self.problem.margin}
-        return named.get(self.target, self.problem.loss)
+        return named.get(self.of, self.problem.loss)
 
 
 def _rounds(sample: Tensor) -> list[Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+from ._stationary import Stationary
 from .base import Array
-from .stationary import Stationary
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from ..checks import check_number
+from ._stationary import Stationary
 from .base import Array
-from .stationary import Stationary
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Loss, Problem
 from ..routing.mixing import mass, with_mass
+from ._simplex import allowed_experts, project, slope
 from .base import PathwayOptimizer
-from .simplex import allowed_experts, project, slope
 
 Step = Literal["adam", "sgd"]
 Parametrisation = Literal["projection", "logits"]

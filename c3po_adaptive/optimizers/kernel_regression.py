@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..problem import Problem
+from ._simplex import has_neighbours, toward
 from .base import PathwayOptimizer
-from .simplex import has_neighbours, toward
 
 
 @dataclass(frozen=True)

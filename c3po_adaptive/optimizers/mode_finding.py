@@ -15,8 +15,8 @@ from ..kernels.gaussian import Gaussian
 from ..problem import Problem
 from ..retrievers.base import Retriever
 from ..retrievers.faiss_knn import FaissKNN
+from ._simplex import toward
 from .base import PathwayOptimizer
-from .simplex import toward
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..problem import Problem
+from ._simplex import has_neighbours
 from .descent import Descent
-from .simplex import has_neighbours
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..problem import Problem
+from ._simplex import toward
 from .base import PathwayOptimizer
-from .simplex import toward
 
 
 @dataclass(frozen=True)

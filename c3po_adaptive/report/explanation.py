@@ -1,18 +1,203 @@
-"""The page of one explanation."""
+"""What re-mixing did to one text, for a person to read: in the terminal, or as a page."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from ..storage.files import write_text
+from ..types import Pathway, Question
 from .plots import pathway_change, scored_layers
 
 if TYPE_CHECKING:
-    from ..explain import Explanation
+    from ..models.routed import RoutedModel
+    from ..references.reference_set import ReferenceSet
+    from ..remixing.remixer import Remixed
 
-MOST = 16  # neighbours on the page
+SHOWN = 5  # next tokens, where there are no choices
+MOVED = 3  # experts a layer, in the terminal
+NEAREST = 8  # neighbours, in the terminal
+MOST = 16  # neighbours, on the page
 
 
-def draw(found: Explanation) -> str:
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One text's re-mixing; ``print`` it, or ``save`` it as a page.
+
+    Attributes:
+        text: what was re-mixed. how: by what, on which model.
+        pathway: ω ``[L, E]`` with ω0 beside it.
+        layers: decoder layers that were selected. experts: in each, those that were; the model's own may change, too.
+        strength: what spoke for re-mixing it at all, if the selector weighed that, and what it had to be above.
+        layer_scores: what a selector that scores layers gave each of them, by decoder layer.
+        neighbours: the references it learned from, with cosine similarity and kernel weight; of many, those with most.
+        options: the choices, or the likeliest next tokens where there are none. tokens: whether they are these.
+        before, after: probabilities of the options along ω0 and ω. undone: those with one selected layer put back to
+            ω0, by decoder layer.
+        cost: of each phase, in base forwards; what is kept with the references costs nothing here.
+    """
+
+    text: str
+    how: str
+    pathway: Pathway
+    layers: tuple[int, ...]
+    experts: dict[int, tuple[int, ...]]
+    strength: tuple[float, float] | None
+    layer_scores: dict[int, float]
+    neighbours: tuple[tuple[Question, float, float], ...]
+    options: tuple[str, ...]
+    tokens: bool
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    undone: dict[int, tuple[float, ...]]
+    cost: dict[str, float]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def html(self) -> str:
+        """The explanation as a page, self-contained."""
+        return _page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all."""
+        write_text(path, self.html())
+        return Path(path)
+
+    def change(self, layer: int) -> Tensor:
+        """``[E]`` Δω = ω − ω0 of a decoder layer."""
+        row = self.pathway.layers.index(layer)
+        return self.pathway.weights[row] - self.pathway.own[row]
+
+    def moved(self, layer: int, most: int) -> list[tuple[int, float, float]]:
+        """Experts whose weight changed most: number, weight before, weight after."""
+        row, change = self.pathway.layers.index(layer), self.change(layer)
+        order = change.abs().argsort(descending=True)[:most].tolist()
+        own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
+        return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
+
+    @property
+    def left_alone(self) -> str:
+        """Why no layer was re-mixed."""
+        if self.strength is None:
+            return "no layer was chosen"
+        weighed, wanted = self.strength
+        if wanted == math.inf:
+            return "on the references that abstain was calibrated on, re-mixing won at no threshold"
+        return f"what speaks for it, {weighed:.3g}, is not above {wanted:.3g}"
+
+    def _lines(self) -> Iterator[str]:
+        yield self.text
+        yield self.how
+        yield ""
+        yield f"neighbours: {len(self.neighbours) or 'none'}"
+        for question, similarity, weight in self.neighbours[:NEAREST]:
+            right = question.choices[question.answer] if question.answer is not None else "?"
+            yield f"  {weight:.2f}  (similarity {similarity:.2f})  {question.question} → {right}"
+        if len(self.neighbours) > NEAREST:
+            yield f"  … and {len(self.neighbours) - NEAREST} more"
+        if self.layer_scores:
+            yield "layers by score (* chosen):"
+            yield from _bars(
+                {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
+            )
+        likeliest = max(range(len(self.options)), key=lambda i: self.after[i])
+        yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
+        for layer in self.layers:
+            moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
+            yield f"  layer {layer}, {len(self.experts[layer])} experts selected; most changed: {moved or 'none'}"
+            without, now = 100 * self.undone[layer][likeliest], 100 * self.after[likeliest]
+            yield f"    without it: {self.options[likeliest]} {without:.1f} % instead of {now:.1f} %"
+        yield f"{'next tokens' if self.tokens else 'options'}, before → after:"
+        for option, before, after in zip(self.options, self.before, self.after, strict=True):
+            yield f"  {100 * before:5.1f} % → {100 * after:5.1f} %  {option}"
+        yield "cost in base forwards: " + ", ".join(f"{phase} {value:.2f}" for phase, value in self.cost.items())
+
+
+def explain(
+    text: str,
+    how: str,
+    run: Remixed,
+    model: RoutedModel,
+    candidates: ReferenceSet | None,
+    choices: tuple[str, ...] = (),
+) -> Explanation:
+    """The explanation of the only sample of a batch."""
+    pathway, selection, near = run.pathway[0], run.selection, run.neighbours
+    scores = {} if selection.scores is None else dict(zip(pathway.layers, selection.scores[0].tolist(), strict=True))
+    chosen = [row for row, on in enumerate(selection.layers[0].tolist()) if on]
+    order = near.weight[0].argsort(descending=True, stable=True).tolist()
+    found = [(k, int(near.index[0, k])) for k in order if near.index[0, k] >= 0 and near.weight[0, k] > 0]
+    options, each = _probabilities(run, model, chosen, choices)
+    strength, wanted = selection.strength, selection.threshold
+    return Explanation(
+        text,
+        how,
+        pathway,
+        tuple(pathway.layers[row] for row in chosen),
+        {pathway.layers[row]: tuple(selection.mask[0, row].nonzero().squeeze(1).tolist()) for row in chosen},
+        None if strength is None or wanted is None else (strength[0].item(), wanted),
+        scores,
+        tuple(
+            (candidates.questions[row], near.similarity[0, k].item(), near.weight[0, k].item())
+            for k, row in found
+            if candidates is not None
+        ),
+        options,
+        not choices,
+        each[0],
+        each[1],
+        {pathway.layers[row]: each[2 + i] for i, row in enumerate(chosen)},
+        _cost(run, model, scored=bool(choices)),
+    )
+
+
+def _cost(run: Remixed, model: RoutedModel, *, scored: bool) -> dict[str, float]:
+    """Of each phase that took something, in base forwards; ``scored`` if there are choices to score along ω."""
+    ledger = run.ledgers[0]
+    if scored:
+        tails = model.tail_scores(run.states, run.pathway)
+        with torch.no_grad():
+            tails(run.pathway.weights)
+        ledger = replace(ledger, answer=tails.spent[0])
+    return {phase: flops / run.states[0].work.flops for phase, flops in vars(ledger.cost).items() if flops}
+
+
+def _probabilities(
+    run: Remixed, model: RoutedModel, chosen: list[int], choices: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
+    """The options, and their probabilities along ω0, ω, and ω with one chosen layer after the other undone."""
+    new, own = run.pathway.weights[0], run.pathway.own[0]
+    ways = [own, new]
+    for row in chosen:
+        undone = new.clone()
+        undone[row] = own[row]
+        ways.append(undone)
+    p = run.pathway
+    many = Pathway(torch.stack(ways), own.expand(len(ways), *own.shape), p.layers, p.scope, p.top_k)
+    states = [run.states[0]] * len(ways)
+    if choices:
+        return choices, [tuple(s.softmax(-1).tolist()) for s in model.choice_scores(states, many)]
+    next_token = model.next_token(states, many).softmax(-1)
+    likely = next_token[:2].amax(0).topk(SHOWN).indices
+    words = tuple(repr(model.tokenizer.decode([token])) for token in likely.tolist())
+    return words, [tuple(row) for row in next_token[:, likely].tolist()]
+
+
+def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:
+    most = max(max(values.values()), 1e-12)
+    for name, value in values.items():
+        bar = "█" * round(width * max(value, 0) / most)
+        yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"
+
+
+def _page(found: Explanation) -> str:
     """The page as HTML, self-contained."""
     from jinja2 import Environment, PackageLoader
 

@@ -8,12 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..analysis.statistics import Record, probabilities
 from ..errors import DataError
-from ..records import read_records, write_whole
-from ..stats import Record, probabilities
-from ..summary import claimed, find, headline, role, sentences
+from ..storage.files import write_text
+from ..storage.run_folder import read_records
 from ..types import Question
 from . import plots
+from .sentences import claimed, find, role, sentences, shown_dataset
 
 REPORT = "report.html"
 DIGITS = 4
@@ -42,7 +43,7 @@ def render(
     summary, records = _summary(folder), read_records(folder)
     html = _template().render(
         summary=summary,
-        headline=headline(summary),
+        headline=shown_dataset(summary),
         sentences=sentences(summary),
         tables=_tables(summary),
         controlled=any(c["b"] == summary["control"] for c in summary["comparisons"]),
@@ -50,7 +51,7 @@ def render(
         made=_made(summary),
         data=_payload(summary, records, questions or {}, references or {}),
     )
-    write_whole(folder / REPORT, html)
+    write_text(folder / REPORT, html)
     return folder / REPORT
 
 
@@ -78,7 +79,7 @@ def _template() -> Any:
 
 
 def _made(summary: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {row["arm"]: row["setting"] for row in _rows(summary, headline(summary))}
+    settings = {row["arm"]: row["setting"] for row in _rows(summary, shown_dataset(summary))}
     return {"config": summary["config"], "settings": settings} | {k: summary[k] for k in ("versions", "hashes")}
 
 
@@ -88,7 +89,7 @@ def _rows(summary: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
 
 def _datasets(summary: Mapping[str, Any]) -> list[str]:
     """The headline first."""
-    return list(dict.fromkeys([headline(summary), *(row["dataset"] for row in summary["rows"])]))
+    return list(dict.fromkeys([shown_dataset(summary), *(row["dataset"] for row in summary["rows"])]))
 
 
 def _tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -107,7 +108,7 @@ def _tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict[str, str]]:
-    rows = _rows(summary, headline(summary))
+    rows = _rows(summary, shown_dataset(summary))
     chosen: dict[str, list[list[int]]] = {}
     for record in records:
         chosen.setdefault(record["arm"], []).append(record["layers"])
@@ -129,8 +130,8 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
 
 def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[tuple[str, str, str]]:
     """What a study of selection asks: does it pay to take more layers, or fewer questions; which layers, where."""
-    rows = _rows(summary, headline(summary))
-    risk = [row for row in summary["risk"] if row["dataset"] == headline(summary)]
+    rows = _rows(summary, shown_dataset(summary))
+    risk = [row for row in summary["risk"] if row["dataset"] == shown_dataset(summary)]
     found = [
         ("Number of layers", "One line for each selector whose other settings are the same.", plots.budgets(rows)),
         ("Some questions alone", "Those with the strongest signal first.", plots.coverage(risk)),
@@ -156,11 +157,11 @@ def _payload(
 
     ``weights`` are integers, ``DIGITS`` after the point: they are most of the bytes.
     """
-    rows = _rows(summary, headline(summary))
+    rows = _rows(summary, shown_dataset(summary))
     arms = [row["arm"] for row in rows]
     places: dict[tuple[str, str], int] = {}
     asked: list[dict[str, Any]] = []
-    own = _Pool()
+    own = _Once()
     answers = []
     shown = _shown(records)
     for record in records:
@@ -202,7 +203,7 @@ def _shown(records: Sequence[Record]) -> set[Key]:
     return {(name, id_) for name, all_of_it in ids.items() for id_ in list(all_of_it)[:each]}
 
 
-class _Pool:
+class _Once:
     """Values kept once; most arms start from the same pathway."""
 
     def __init__(self) -> None:
@@ -234,7 +235,7 @@ def _reference(question: Question) -> list[str]:
     return [question.question, answer]
 
 
-def _answer(record: Record, place: int, arm: int, own: _Pool) -> dict[str, Any]:
+def _answer(record: Record, place: int, arm: int, own: _Once) -> dict[str, Any]:
     return {
         "q": place,
         "arm": arm,

@@ -1,7 +1,8 @@
 """Retrievers: which references are neighbours. Each loads FAISS when it is first fitted."""
 
-from .approximate import FaissHNSW, FaissIVF
 from .base import Hits, Index, Retriever
+from .faiss_hnsw import FaissHNSW
+from .faiss_ivf import FaissIVF
 from .faiss_knn import FaissKNN
 from .faiss_radius import FaissRadius
 from .random import RandomNeighbours

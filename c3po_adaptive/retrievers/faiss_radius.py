@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from ..checks import check_number
 from ..kernels.base import Array
+from ._exact import ExactIndex
 from .base import Retriever
-from .exact import ExactIndex
 
 
 @dataclass(frozen=True)

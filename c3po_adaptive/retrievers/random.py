@@ -11,8 +11,8 @@ import numpy as np
 
 from ..checks import check_number
 from ..kernels.base import Array
+from ._vectors import Unit, cosine, excluded_rows, padded, unit
 from .base import Hits, Index, Retriever
-from .vectors import Unit, cosine, excluded_rows, padded, unit
 
 
 @dataclass(frozen=True, eq=False)

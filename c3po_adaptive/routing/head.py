@@ -93,8 +93,8 @@ def can_choose(model: PreTrainedModel) -> bool:
     return alone.shape[-1] == 3 and bool(torch.allclose(alone, full[..., among.to(full.device)], rtol=1e-2, atol=1e-3))
 
 
-def likelihoods(logits: Tensor, at: Tensor, target: Tensor) -> Tensor:
-    """Log-likelihood ``[M]`` of ``target [M]`` under rows ``at [M]`` of ``logits [U, V]``: float32, on the CPU."""
+def likelihoods(logits: Tensor, at: Tensor, scored: Tensor) -> Tensor:
+    """Log-likelihood ``[M]`` of ``scored [M]`` under rows ``at [M]`` of ``logits [U, V]``: float32, on the CPU."""
     logits = logits.float()
-    at, target = at.to(logits.device), target.to(logits.device)
-    return (logits[at, target] - logits.logsumexp(-1)[at]).cpu()
+    at, scored = at.to(logits.device), scored.to(logits.device)
+    return (logits[at, scored] - logits.logsumexp(-1)[at]).cpu()

@@ -45,7 +45,7 @@ class Packed:
         acting: place in every sequence of the prompt's last token, where ω acts.
         tokens, positions: ``[Q, S]``. real: ``[Q, S]`` bool, no padding (which stands on the right).
         visible: ``[S, S]`` bool, who attends to whom inside a tree; None: all that came before.
-        option, row, target: ``[M]`` for each scored token its option, the place ``q * S + s`` that predicts it, itself.
+        option, row, scored: ``[M]`` for each scored token its option, the place ``q * S + s`` that predicts it, itself.
     """
 
     past: int
@@ -56,7 +56,7 @@ class Packed:
     visible: Tensor | None
     option: Tensor
     row: Tensor
-    target: Tensor
+    scored: Tensor
 
     @property
     def rows(self) -> int:
@@ -100,13 +100,13 @@ def pack(prompt: Prompt, layout: Layout) -> Packed:
 def _tree(prompt: Prompt) -> Packed:
     past = len(prompt.ids) - 1
     tokens, positions, parents = [prompt.ids[-1]], [past], [-1]
-    option, row, target = [], [], []
+    option, row, scored = [], [], []
     for c, continuation in enumerate(prompt.options):
         here = 0
         for depth, token in enumerate(continuation):
             option.append(c)
             row.append(here)
-            target.append(token)
+            scored.append(token)
             if depth < len(continuation) - 1:
                 parents.append(here)
                 here = len(tokens)
@@ -122,7 +122,7 @@ def _tree(prompt: Prompt) -> Packed:
         positions=torch.tensor(positions)[None],
         real=torch.ones(1, len(tokens), dtype=torch.bool),
         visible=visible,
-        **_scored(option, row, target),
+        **_scored_tokens(option, row, scored),
     )
 
 
@@ -133,13 +133,13 @@ def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
     sequences = list(dict.fromkeys(wanted))  # options of one token share the sequence that predicts them
     tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
     real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
-    option, row, target = [], [], []
+    option, row, scored = [], [], []
     for c, continuation in enumerate(prompt.options):
         q = sequences.index(wanted[c])
         for depth, token in enumerate(continuation):
             option.append(c)
             row.append(q * tokens.shape[1] + acting + depth)
-            target.append(token)
+            scored.append(token)
     return Packed(
         past=past,
         acting=acting,
@@ -147,10 +147,10 @@ def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
         positions=(past + torch.arange(tokens.shape[1])).expand_as(tokens),
         real=real,
         visible=None,
-        **_scored(option, row, target),
+        **_scored_tokens(option, row, scored),
     )
 
 
-def _scored(option: Sequence[int], row: Sequence[int], target: Sequence[int]) -> dict[str, Tensor]:
-    named = (("option", option), ("row", row), ("target", target))
+def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Tensor]:
+    named = (("option", option), ("row", row), ("scored", scored))
     return {name: torch.tensor(values, dtype=torch.long) for name, values in named}

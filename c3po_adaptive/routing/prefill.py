@@ -100,7 +100,7 @@ def _run_tails(
     acting = first * last.shape[1] + torch.tensor([p.acting for p in packed])
     own, router = (t[acting] for t in recording.stacked())
     final = last.flatten(0, 1)[index["predicting"].to(last.device)]
-    scores = likelihoods(head(model, final[None])[0], index["at"], index["target"]).split([len(p.row) for p in packed])
+    scores = likelihoods(head(model, final[None])[0], index["at"], index["scored"]).split([len(p.row) for p in packed])
     finals = final.split([len(p.row.unique()) for p in packed])
     states = []
     for b, (prompt, before, p) in enumerate(parts):

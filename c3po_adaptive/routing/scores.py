@@ -21,7 +21,7 @@ from .head import head, likelihoods
 from .intercept import intercepted
 from .rules import PathwayRule
 from .sites import Site
-from .states import Batch, State, collate, normalised
+from .states import State, TailBatch, collate, normalised
 from .tail import first_layer, tail_hidden
 
 Way = Literal["letters", "tangent", "full"]
@@ -61,7 +61,7 @@ class TailScores:
     head: Head = "full"
     relative: bool = False
     spent: list[Entry] = field(init=False)
-    _laid_out: dict[tuple[int, ...], list[tuple[list[int], Batch]]] = field(init=False, default_factory=dict)
+    _laid_out: dict[tuple[int, ...], list[tuple[list[int], TailBatch]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spent", [Entry()] * len(self.own))
@@ -94,7 +94,7 @@ class TailScores:
                 found[int(self.sample[i])] += self.flops.tangent(self.tails[i].packed)
         return found
 
-    def _run(self, members: list[int], batch: Batch, weights: Tensor, backward: bool) -> Tensor:
+    def _run(self, members: list[int], batch: TailBatch, weights: Tensor, backward: bool) -> Tensor:
         sample = self.sample[members]
         replaced, shifted = acting_rows(batch, sample, self.scope, self.transfer)
         rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
@@ -107,13 +107,13 @@ class TailScores:
             self._count(i, {layer: rows[mine][batch.real[mine]] for layer, rows in used.items()}, backward)
         return batch.choice_scores(tokens)
 
-    def _tokens(self, hidden: Tensor, batch: Batch, way: Way) -> Tensor:
+    def _tokens(self, hidden: Tensor, batch: TailBatch, way: Way) -> Tensor:
         """Log-likelihoods ``[M]`` of the batch's scored tokens, or their logits where only letters are compared."""
         if way == "full":
-            return likelihoods(head(self.model, hidden[None])[0], batch.at, batch.target)
-        among, at = batch.target.unique(), batch.at.to(hidden.device)
+            return likelihoods(head(self.model, hidden[None])[0], batch.at, batch.scored)
+        among, at = batch.scored.unique(), batch.at.to(hidden.device)
         logits = head(self.model, hidden[None], among)[0].float()
-        found = logits[at, torch.searchsorted(among, batch.target).to(hidden.device)]
+        found = logits[at, torch.searchsorted(among, batch.scored).to(hidden.device)]
         if way == "tangent":
             found = found - batch.tangent(self.model).at(hidden)[at]
         return found.cpu()
@@ -121,7 +121,7 @@ class TailScores:
     def _count(self, tail: int, used: dict[int, Tensor], backward: bool) -> None:
         mixed = {layer: _experts_run(rows, self.sites[layer].top_k) for layer, rows in used.items()}
         state, way = self.tails[tail], self._way(tail)
-        entries = None if way == "full" else len(state.packed.target.unique()) + (way == "tangent")
+        entries = None if way == "full" else len(state.packed.scored.unique()) + (way == "tangent")
         work = self.flops.tail(state, self._first[tail], mixed, backward, entries)
         self.spent[int(self.sample[tail])] += work
 
@@ -137,7 +137,7 @@ class TailScores:
         scores = [normalised(state, state.token_scores) for state in self.tails]
         return pad_sequence(scores, batch_first=True, padding_value=-torch.inf)
 
-    def _groups(self, going: tuple[int, ...]) -> list[tuple[list[int], Batch]]:
+    def _groups(self, going: tuple[int, ...]) -> list[tuple[list[int], TailBatch]]:
         """Tails side by side; laid out anew when some have stopped."""
         if going not in self._laid_out:
             groups = grouped([self._waiting(i) for i in going])
@@ -180,7 +180,9 @@ def _experts_run(used: Tensor, top_k: int) -> int:
     return changed * int(used.max()) + own
 
 
-def acting_rows(batch: Batch, sample: Tensor, scope: Scope, transfer: Transfer = "replace") -> tuple[Tensor, Tensor]:
+def acting_rows(
+    batch: TailBatch, sample: Tensor, scope: Scope, transfer: Transfer = "replace"
+) -> tuple[Tensor, Tensor]:
     """For each tail row ``[N * S]``: the sample whose ω replaces its routing, and the one whose Δω shifts it, or -1.
 
     Padding goes along with its tail, so that a change of all rows is one.

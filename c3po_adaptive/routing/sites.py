@@ -114,6 +114,19 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
     return sites
 
 
+def moe_layers(model: PreTrainedModel) -> tuple[tuple[int, ...], int]:
+    """Decoder layers that hold routed experts, and how many one of them has: told from the structure, without weights.
+
+    A dense model has none: ``((), 1)``.
+    """
+    found: dict[int, int] = {}
+    for index, layer in enumerate(decoder_layers(model)):
+        for block in layer.modules():
+            if is_experts(block):
+                found[index] = max((p.shape[0] for p in block.parameters() if p.ndim == 3), default=1)
+    return tuple(found), max(found.values(), default=1)
+
+
 def _instead(model: PreTrainedModel) -> str:
     """What a model has in the place of experts that can be reached."""
     if any(name.endswith("experts") and isinstance(m, nn.ModuleList) for name, m in model.named_modules()):

@@ -16,7 +16,7 @@ from ..ledger import Entry
 from ..types import Prompt
 from .caches import Kept, joined
 from .packing import Packed
-from .tangent import Tangent, tangent_of
+from .tangent import ROWS, Tangent, plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +57,31 @@ class State:
         self._tangent[:] = [Tangent(self.final, normaliser, slope)]
 
     @property
+    def last_hidden(self) -> Tensor:
+        """``[H]`` final hidden state at the prompt's last token."""
+        if self.hidden is not None:
+            return self.hidden[-1]
+        return self.final[(self.packed.row.unique() == self.packed.acting).nonzero()[0, 0]]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the tensors it holds, which a byte budget counts, with room for the tangent."""
         kept = (self.entry, self.own, self.router, self.token_scores, self.final, self.final, self.hidden)
         return sum(t.nbytes for t in kept if t is not None) + sum(k.nbytes for k in self.cache)
+
+
+def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:
+    """Of the states' tokens that predict, one state after another; each state keeps its own."""
+    lacking = list({id(s): s for s in states if s.tangent is None}.values())
+    if lacking:
+        sizes = [len(s.final) for s in lacking]
+        hidden = torch.cat([s.final for s in lacking])
+        parts = [plane(model, part) for part in hidden.split(ROWS)]
+        normaliser, slope = (torch.cat(column) for column in zip(*parts, strict=True))
+        for state, n, s in zip(lacking, normaliser.split(sizes), slope.split(sizes), strict=True):
+            state.keep_tangent(n.clone(), s.clone())
+    kept = [s.tangent for s in states if s.tangent is not None]
+    return Tangent(*(torch.cat([getattr(t, name) for t in kept]) for name in ("hidden", "normaliser", "slope")))
 
 
 def normalised(state: State, tokens: Tensor) -> Tensor:
@@ -71,14 +92,14 @@ def normalised(state: State, tokens: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TailBatch:
     """Tails side by side: ``N`` sequences of B samples, prompts padded on the left, tails on the right.
 
     Attributes:
         states: the samples. owner: ``[N]`` whose sequence it is. acting: ``[N]`` place of the prompt's last token.
         tokens, positions: ``[N, S]``. real: ``[N, S]`` bool, no padding.
         predicting: ``[U]`` the places ``n * S + s`` that predict a scored token: only these pass the head.
-        at, target, sample, option: ``[M]`` for each scored token, which of U predicts it, the token, and whose.
+        at, scored, sample, option: ``[M]`` for each scored token, which of U predicts it, the token, and whose.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
 
     All of it is on the CPU; what enters the model goes to its device there.
@@ -92,7 +113,7 @@ class Batch:
     real: Tensor
     predicting: Tensor
     at: Tensor
-    target: Tensor
+    scored: Tensor
     sample: Tensor
     option: Tensor
     lengths: Tensor
@@ -154,14 +175,14 @@ def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> di
         },
         "predicting": predicting,
         "at": at,
-        "target": torch.cat([p.target for p in packed]),
+        "scored": torch.cat([p.scored for p in packed]),
         "sample": torch.cat([torch.full_like(p.row, b) for b, p in enumerate(packed)]),
         "option": torch.cat([p.option for p in packed]),
         "lengths": table,
     }
 
 
-def collate(states: Sequence[State]) -> Batch:
+def collate(states: Sequence[State]) -> TailBatch:
     """Lay states side by side."""
     index: dict[str, Any] = dict(laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))
-    return Batch(tuple(states), **index)
+    return TailBatch(tuple(states), **index)

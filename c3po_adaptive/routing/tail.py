@@ -21,7 +21,7 @@ from .head import forward_as
 from .masks import tree_masks
 from .packing import Packed, windows
 from .sites import Site, decoder_layers, decoder_of
-from .states import Batch
+from .states import TailBatch
 
 
 def cache_argument(model: PreTrainedModel) -> str:
@@ -65,7 +65,7 @@ def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[N
         yield
 
 
-def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: Batch, start: int) -> Tensor:
+def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch, start: int) -> Tensor:
     """Final hidden states ``[N, S, H]`` of the batch's tails, recomputed from MoE layer number ``start`` (0 … L-1) on.
 
     Routing is the model's own; call inside ``intercepted`` to change it.
@@ -89,7 +89,7 @@ def first_layer(sites: Sequence[Site], start: int) -> int:
     return sites[start].layer if sites[start].entered else 0
 
 
-def _cache(model: PreTrainedModel, batch: Batch, start: int, first: int) -> DynamicCache | None:
+def _cache(model: PreTrainedModel, batch: TailBatch, start: int, first: int) -> DynamicCache | None:
     """A cache over the samples' prompts that the model may use up."""
     if not batch.cache:
         return None

@@ -7,18 +7,13 @@ the plane is computed once (how good it is then: studies/agreement). The logits 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from .head import head
-
-if TYPE_CHECKING:
-    from .states import State
 
 ROWS = 256  # tokens whose logits are held at a time
 
@@ -42,22 +37,9 @@ class Tangent:
         return self.normaliser + ((hidden - self.hidden).float() * self.slope.float()).sum(-1)
 
 
-def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:
-    """Of the states' tokens that predict, one state after another; each state keeps its own."""
-    lacking = list({id(s): s for s in states if s.tangent is None}.values())
-    if lacking:
-        sizes = [len(s.final) for s in lacking]
-        hidden = torch.cat([s.final for s in lacking])
-        parts = [_computed(model, part) for part in hidden.split(ROWS)]
-        normaliser, slope = (torch.cat(column) for column in zip(*parts, strict=True))
-        for state, n, s in zip(lacking, normaliser.split(sizes), slope.split(sizes), strict=True):
-            state.keep_tangent(n.clone(), s.clone())
-    kept = [s.tangent for s in states if s.tangent is not None]
-    return Tangent(*(torch.cat([getattr(t, name) for t in kept]) for name in ("hidden", "normaliser", "slope")))
-
-
 @torch.enable_grad()
-def _computed(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor]:
+def plane(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalizer ``[U]`` and its gradient ``[U, H]`` at ``hidden [U, H]``."""
     place = hidden.detach().requires_grad_()
     normaliser = head(model, place[None])[0].float().logsumexp(-1)
     (slope,) = torch.autograd.grad(normaliser.sum(), place)

@@ -1,0 +1,29 @@
+"""Layer selectors: which layers and experts are re-mixed, question by question; perhaps none."""
+
+from .abstain import Abstain
+from .amortized import Amortized
+from .attribution import Attribution
+from .base import LayerSelector
+from .causal import Causal
+from .disagreement import Disagreement
+from .fixed import Fixed
+from .gradient import Gradient
+from .learned import Learned
+from .oracle_layers import OracleLayers
+from .random import RandomLayers
+from .scored import Scored
+
+__all__ = [
+    "Abstain",
+    "Amortized",
+    "Attribution",
+    "Causal",
+    "Disagreement",
+    "Fixed",
+    "Gradient",
+    "LayerSelector",
+    "Learned",
+    "OracleLayers",
+    "RandomLayers",
+    "Scored",
+]

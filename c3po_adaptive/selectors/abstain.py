@@ -13,12 +13,12 @@ from torch import Tensor
 from ..checks import check_number, check_part
 from ..errors import SettingError
 from ..optimizers.ngd import NGD
-from ..problem import LabelledProblem, Practice, Problem
+from ..problem import LabelledProblem, Problem, TrainingReferences
 from ..types import Selection
-from .alone import remixed
+from ._features import similarity, uncertainty
+from ._single_layer import remixed
 from .base import LayerSelector
 from .disagreement import agreement
-from .features import similarity, uncertainty
 from .fixed import Fixed
 
 Signal = Literal["uncertainty", "similarity", "agreement", "benefit", "decrease"]
@@ -42,13 +42,13 @@ class Abstain(LayerSelector):
 
     Attributes:
         selector: chooses layers and experts. signal: see ``Signal``. threshold: None to calibrate it.
-        practice: references to calibrate on. harm: the bound; None: no bound.
+        training: references to calibrate on. harm: the bound; None: no bound.
     """
 
     selector: LayerSelector = field(default_factory=Fixed)
     signal: Signal = "uncertainty"
     threshold: float | None = None
-    practice: int = 256
+    training: int = 256
     harm: float | None = None
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "abstain"
@@ -62,14 +62,14 @@ class Abstain(LayerSelector):
         if self.threshold is not None and self.harm is not None:
             raise SettingError("Expected a threshold, or a bound on harm to calibrate it by, got both; leave one out.")
         check_number(
-            self, "practice", at_least=FEWEST, whole=True, hint=f"a calibration needs {FEWEST} references at least"
+            self, "training", at_least=FEWEST, whole=True, hint=f"a calibration needs {FEWEST} references at least"
         )
         if self.harm is not None:
             check_number(self, "harm", above=0, at_most=1)
             needed = math.ceil(1 / self.harm) - 1  # with fewer even no loss at all proves too little
-            if self.practice < needed:
+            if self.training < needed:
                 raise SettingError(
-                    f"Expected practice of at least {needed} references for harm={self.harm:g}, got {self.practice}; "
+                    f"Expected training of at least {needed} references for harm={self.harm:g}, got {self.training}; "
                     "practise on more, or allow more harm."
                 )
 
@@ -85,14 +85,14 @@ class Abstain(LayerSelector):
         return self.selector.needs_label
 
     @property
-    def learns_from(self) -> int:
-        return self.selector.learns_from + (self.practice if self.threshold is None else 0)
+    def references_needed(self) -> int:
+        return self.selector.references_needed + (self.training if self.threshold is None else 0)
 
-    def prepare(self, practice: Practice) -> Self:
-        prepared = replace(self, selector=self.selector.prepare(practice))
+    def prepare(self, training: TrainingReferences) -> Self:
+        prepared = replace(self, selector=self.selector.prepare(training))
         if self.threshold is not None:
             return prepared
-        return replace(prepared, learned=practice.once(self, lambda: prepared._calibrate(practice)))
+        return replace(prepared, learned=training.once(self, lambda: prepared._calibrate(training)))
 
     def select(self, problem: Problem) -> Selection:
         threshold = self.threshold if self.learned is None else self.learned["threshold"].item()
@@ -115,13 +115,13 @@ class Abstain(LayerSelector):
         """
         return _SIGNALS[self.signal](problem, cast(Selection, selection))
 
-    def _calibrate(self, practice: Practice) -> dict[str, Tensor]:
+    def _calibrate(self, training: TrainingReferences) -> dict[str, Tensor]:
         strength, gain = [], []
-        others = self.selector.learns_from  # they would flatter the wrapped one
-        for problem in practice.problems(self.practice, skip=others):
+        others = self.selector.references_needed  # they would flatter the wrapped one
+        for problem in training.problems(self.training, skip=others):
             selection = self.selector.select(problem if self.needs_label else problem.unlabelled())
             inside = problem.within(selection)
-            after = problem.answered(remixed(practice.optimizer, inside)) == problem.answers
+            after = problem.answered(remixed(training.optimizer, inside)) == problem.answers
             before = problem.own_scores.argmax(-1) == problem.answers
             strength.append(self.strength(problem.unlabelled(), selection))
             gain.append(after.long() - before.long())

@@ -7,7 +7,7 @@ from typing import ClassVar, get_args
 
 from torch import Tensor
 
-from ..attribution import METHODS, Attributed, Baseline, Groups, Target, attribute
+from ..attribution import METHODS, Attributable, Attributed, Baseline, Groups, attribute
 from ..attribution.attribute import check_budget, check_use
 from ..attribution.groups import how_many
 from ..attribution.methods import method_by_name
@@ -25,7 +25,7 @@ class Attribution(Scored):
     A layer's score is the sum over its experts of |attribution| to Ω ``[B, L, E]``, the explicit pathway.
 
     Attributes:
-        method, baseline, target, groups: see ``c3po_adaptive.attribution``. Input × gradient and saliency, the cheap
+        method, baseline, of, groups: see ``c3po_adaptive.attribution``. Input × gradient and saliency, the cheap
             ones, have no baseline and no groups.
         steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
         budget: tail passes (a way back counts two) that one selection may take at most. seed: of what is drawn.
@@ -33,7 +33,7 @@ class Attribution(Scored):
 
     method: str = "input-x-gradient"
     baseline: Baseline = "uniform"
-    target: Target = "neighbours"
+    of: Attributable = "neighbours"
     groups: Groups = "layer"
     steps: int = 8
     draws: int = 2
@@ -43,7 +43,7 @@ class Attribution(Scored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, allowed in (("baseline", Baseline), ("target", Target), ("groups", Groups)):
+        for field, allowed in (("baseline", Baseline), ("of", Attributable), ("groups", Groups)):
             if getattr(self, field) not in get_args(allowed):
                 raise SettingError(
                     f"Expected {field} among {', '.join(get_args(allowed))}, got {getattr(self, field)!r}."
@@ -66,7 +66,7 @@ class Attribution(Scored):
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
-        return self.target == "neighbours" or self.baseline == "neighbours"
+        return self.of == "neighbours" or self.baseline == "neighbours"
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         found = self.attribute(problem)
@@ -74,7 +74,7 @@ class Attribution(Scored):
         return found.layers, None if by_layer else found.values.abs()
 
     def attribute(self, problem: Problem, omega: Tensor | None = None) -> Attributed:
-        """Attribution of the target to each routing weight of ``omega [B, L, E]``; default ω0.
+        """Attribution to each routing weight of ``omega [B, L, E]``; default ω0.
 
         Raises:
             SettingError: the method needs more tail passes than the budget.
@@ -82,7 +82,7 @@ class Attribution(Scored):
         return attribute(
             problem,
             self.method,
-            target=self.target,
+            of=self.of,
             baseline=self.baseline,
             groups=self.groups,
             experts=self.core_size(problem),

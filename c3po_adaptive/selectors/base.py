@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
-from ..problem import Practice, Problem
+from ..problem import Problem, TrainingReferences
 from ..types import Selection
 
 
@@ -36,11 +36,11 @@ class LayerSelector(ABC):
         """
 
     @property
-    def learns_from(self) -> int:
+    def references_needed(self) -> int:
         """How many references ``prepare`` asks for."""
         return 0
 
-    def prepare(self, practice: Practice) -> Self:
+    def prepare(self, training: TrainingReferences) -> Self:
         """This selector after it learned from references, which it is given once; most have nothing to learn.
 
         What it learned is a field with ``repr=False``.

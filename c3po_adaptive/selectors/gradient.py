@@ -8,10 +8,10 @@ from typing import ClassVar, get_args
 import torch
 from torch import Tensor
 
-from ..attribution.function import PathwayFunction, Target
+from ..attribution.function import Attributable, PathwayFunction
 from ..checks import check_number
 from ..errors import SettingError
-from ..optimizers.simplex import slope
+from ..optimizers._simplex import slope
 from ..problem import Problem
 from ..routing.mixing import core, mass
 from ..types import Selection
@@ -29,35 +29,35 @@ class Gradient(Scored):
     loss, to first order, for each unit that the layer's weights move.
 
     Attributes:
-        target: whose loss. candidates: only the last so many MoE layers are looked at, for a shorter tail; None: all.
+        of: whose loss. within_last: only the last so many MoE layers are looked at, for a shorter tail; None: all.
     """
 
-    target: Target = "neighbours"
-    candidates: int | None = None
+    of: Attributable = "neighbours"
+    within_last: int | None = None
     name: ClassVar[str] = "gradient"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.target not in get_args(Target):
-            raise SettingError(f"Expected target among {', '.join(get_args(Target))}, got {self.target!r}.")
-        if self.candidates is not None:
-            check_number(self, "candidates", at_least=1, whole=True)
+        if self.of not in get_args(Attributable):
+            raise SettingError(f"Expected of among {', '.join(get_args(Attributable))}, got {self.of!r}.")
+        if self.within_last is not None:
+            check_number(self, "within_last", at_least=1, whole=True)
 
     @property
     def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most selectors
-        return self.target == "neighbours"
+        return self.of == "neighbours"
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
-        looked_at = candidates(problem, self.candidates, self.core_size(problem))
-        function = PathwayFunction(problem.within(Selection(looked_at)), self.target)
+        looked_at = eligible_experts(problem, self.within_last, self.core_size(problem))
+        function = PathwayFunction(problem.within(Selection(looked_at)), self.of)
         weights = problem.own.clone().requires_grad_()
         with torch.enable_grad():
             values = function(weights, torch.arange(len(weights)))
             (gradient,) = torch.autograd.grad(values.sum(), weights)
-        return steepness(problem, -gradient if self.target == "margin" else gradient, looked_at)
+        return steepness(problem, -gradient if self.of == "margin" else gradient, looked_at)
 
 
-def candidates(problem: Problem, last: int | None, experts: int) -> Tensor:
+def eligible_experts(problem: Problem, last: int | None, experts: int) -> Tensor:
     """``[B, L, E]`` bool: the core experts of the last so many layers; None: of all."""
     count = len(problem.layers)
     rows = torch.arange(count) >= count - check_layers(count if last is None else last, problem.layers)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..errors import SettingError
-from ..problem import LabelledProblem, Practice, Problem
-from .alone import benefit_alone
-from .features import features
+from ..problem import LabelledProblem, Problem, TrainingReferences
+from ._features import features
+from ._single_layer import single_layer_benefit
 from .scored import Scored
 
 FOLDS = 5
@@ -25,26 +25,26 @@ PENALTIES = np.logspace(-2, 4, 13)
 class Learned(Scored):
     """Layers whose predicted benefit is highest, and above the threshold.
 
-    On ``practice`` references, answered right and wrong, each layer is re-mixed alone by the run's own optimizer, with
+    On ``training`` references, answered right and wrong, each layer is re-mixed alone by the run's own optimizer, with
     the reference left out of its own neighbours. By how much its right answer becomes likelier is what a ridge
     regression (scikit-learn, penalty by cross-validation) learns to tell from ``FEATURES``, which cost no pass at all.
     The regression is kept beside the reference set.
     """
 
-    practice: int = 128
+    training: int = 128
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "learned"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "practice", at_least=32, whole=True)
+        check_number(self, "training", at_least=32, whole=True)
 
     @property
-    def learns_from(self) -> int:
-        return self.practice
+    def references_needed(self) -> int:
+        return self.training
 
-    def prepare(self, practice: Practice) -> Self:
-        return replace(self, learned=practice.once(self, lambda: self._fit(practice)))
+    def prepare(self, training: TrainingReferences) -> Self:
+        return replace(self, learned=training.once(self, lambda: self._fit(training)))
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         if self.learned is None:
@@ -53,18 +53,18 @@ class Learned(Scored):
         scaled = (known - self.learned["mean"]) / self.learned["scale"]
         return scaled @ self.learned["coefficients"] + self.learned["intercept"], None
 
-    def _fit(self, practice: Practice) -> dict[str, Tensor]:
+    def _fit(self, training: TrainingReferences) -> dict[str, Tensor]:
         from sklearn.linear_model import RidgeCV
         from sklearn.model_selection import GroupKFold
         from sklearn.preprocessing import StandardScaler
 
         known, benefit = [], []
         group: list[int] = []
-        for problem in practice.problems(self.practice):
+        for problem in training.problems(self.training):
             experts = self.core_size(problem)
             known.append(features(problem, experts))
             group += [len(group) + b for b in range(len(problem.own))]
-            benefit.append(benefit_alone(problem, practice.optimizer, experts, _label_loss))
+            benefit.append(single_layer_benefit(problem, training.optimizer, experts, _label_loss))
         x, y = torch.cat(known).flatten(0, 1).double().numpy(), torch.cat(benefit).flatten().double().numpy()
         scaler = StandardScaler().fit(x)
         # a question's layers share its features: the penalty is chosen on other questions

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from ..errors import DataError, ModelError, SettingError, UnknownNameError
 from ..types import Prompt, Question
@@ -179,6 +180,12 @@ def as_format(spec: str | Mapping[str, Any] | Format) -> Format:
     if isinstance(spec, str):
         return format_by_name(spec)
     return format_by_name(**spec)
+
+
+def format_key(format: str | Format) -> str:
+    """A format's name and parameters as text."""
+    chosen = as_format(format)
+    return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)), sort_keys=True)}"
 
 
 def description(question: Question) -> str:

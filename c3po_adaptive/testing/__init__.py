@@ -3,8 +3,8 @@
 Register it for pytest's assertion messages: ``pytest.register_assert_rewrite("c3po_adaptive.testing")`` in conftest.py.
 """
 
+from ..models.tiny import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from .kernels import KernelContract
-from .models import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
-from ..problem import LabelledProblem, Loss, Problem
+from ..problem import LabelledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
 from ..types import Neighbours, Selection
 
 
@@ -32,7 +32,8 @@ def toy_problem(
     """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalising them.
 
     ``loss`` is half the squared distance to the neighbours' pathways, weighted as they are; ``label_loss`` is half the
-    squared distance to a hidden pathway, and the scores of three choices are minus that to one of each.
+    squared distance to a hidden pathway, and the scores of three choices are minus that to one of each. References by
+    themselves start from the samples' mean pathway; their right choice is their own, which their loss is lowest at.
 
     Args:
         seed: settles every number, and the problem's generators.
@@ -52,26 +53,26 @@ def toy_problem(
         return router, router * used
 
     router, own = pathways(B, L)
-    pool = pathways(references, L)[1]
+    known = pathways(references, L)[1]
     hidden = [pathways(B, L)[1] for _ in range(2)]
     index = torch.stack([torch.randperm(references, generator=source)[:K] for _ in range(B)])
     similarity = torch.rand(B, K, generator=source).sort(-1, descending=True).values
     weight = similarity / similarity.sum(-1, keepdim=True)
     hidden += [pathways(B, L)[1] for _ in range(2)]
-    near = pool[index]
+    near = known[index]
     for b in alone:
         index[b], similarity[b], weight[b], near[b] = -1, 0.0, 0.0, 0.0
 
-    def quadratic(target: Tensor, shares: Tensor) -> Loss:
-        """Half the squared distance to ``target [B, K, L, E]``, by ``shares [B, K]``."""
+    def quadratic(goal: Tensor, shares: Tensor) -> Loss:
+        """Half the squared distance to ``goal [B, K, L, E]``, by ``shares [B, K]``."""
 
         def loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
-            if weights.shape != target[:, 0].shape:
+            if weights.shape != goal[:, 0].shape:
                 raise ShapeError(
-                    f"Expected weights of shape (B, L, E) = {tuple(target[:, 0].shape)}, got {tuple(weights.shape)}; "
+                    f"Expected weights of shape (B, L, E) = {tuple(goal[:, 0].shape)}, got {tuple(weights.shape)}; "
                     "pass all samples of the batch together."
                 )
-            values = (0.5 * (weights[:, None] - target).square().sum((-1, -2)) * shares).sum(-1)
+            values = (0.5 * (weights[:, None] - goal).square().sum((-1, -2)) * shares).sum(-1)
             return values if running is None else values * running
 
         return loss
@@ -81,10 +82,34 @@ def toy_problem(
         rows = torch.tensor([row in (selected or (L - 2, L - 1)) for row in range(L)])
         mask = torch.zeros_like(router).scatter(-1, router.topk(core, -1).indices, 1.0).bool() & rows[:, None]
     single = torch.ones(B, 1)[kept]
-    label_loss, *distances = (quadratic(target[kept, None], single) for target in hidden)
+    label_loss, *distances = (quadratic(goal[kept, None], single) for goal in hidden)
 
     def scores(weights: Tensor, running: Tensor | None = None) -> Tensor:
         return -torch.stack([distance(weights, running) for distance in distances], 1)
+
+    hidden_state = torch.randn(references, 8, generator=source)
+    middle = own.mean(0).expand_as(known)  # where the references start, whichever sample is kept
+
+    def of_neighbours(artifact: ReferenceArtifact) -> Tensor:
+        each = artifact.compute(
+            ReferenceBatch(
+                own=middle,
+                router=router.mean(0).expand_as(known),
+                movable=torch.ones_like(known, dtype=torch.bool),
+                hidden=hidden_state,
+                answers=torch.zeros(references, dtype=torch.long),
+                scores=lambda weights, running=None: -distance_to_each(weights, running),
+                loss=lambda weights, running=None: distance_to_each(weights, running)[:, 0],
+                cheap_loss=lambda weights, running=None: distance_to_each(weights, running)[:, 0],
+            )
+        )
+        there = (index >= 0).view(*index.shape, *[1] * (each.ndim - 1))
+        return (each[index] * there)[kept]
+
+    def distance_to_each(weights: Tensor, running: Tensor | None = None) -> Tensor:
+        goals = torch.stack([known, known.roll(1, 0), known.roll(2, 0)], 1)
+        found = 0.5 * (weights[:, None] - goals).square().sum((-1, -2))
+        return found if running is None else found * running[:, None]
 
     fields: dict[str, Any] = {
         "own": own[kept],
@@ -92,12 +117,11 @@ def toy_problem(
         "layers": tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
         "neighbours": Neighbours(index[kept], similarity[kept], weight[kept]),
         "neighbour_pathways": near[kept],
-        "reference_pathways": pool,
+        "reference_pathways": known,
         "loss": quadratic(near[kept], weight[kept]),
         "scores": scores,
         "own_scores": scores(own[kept]),
-        "neighbour_gradients": lambda: (own[kept, None] - near[kept]) * (weight[kept] > 0)[:, :, None, None],
-        "neighbour_changes": lambda descent: (near[kept] - own[kept, None]) * (weight[kept] > 0)[:, :, None, None],
+        "of_neighbours": of_neighbours,
         "generators": tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
         "within": lambda selection: made,
         "selection": None if mask is None else Selection(mask[kept]),

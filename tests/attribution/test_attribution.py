@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from remixing.test_remixer import remixer
 from routing.toys import questions
-from test_remixer import remixer
 
 from c3po_adaptive.attribution import METHODS, PathwayFunction, attribute, baseline_pathway
 from c3po_adaptive.attribution.groups import grouped
@@ -56,7 +56,7 @@ class TestClosedForms:
     def test_linear(self, problem, baseline, method):
         """Everything that compares with a baseline gives each layer its slope times its distance from there."""
         name, there = baseline
-        got = attribute(problem, method, target=linear, baseline=name, **SETTINGS).values
+        got = attribute(problem, method, of=linear, baseline=name, **SETTINGS).values
         wanted = (slopes(problem) * (problem.own - there)).sum(-1)
         torch.testing.assert_close(got.sum(-1), wanted, atol=1e-3, rtol=0)
         assert wanted.abs().max() > 0.05
@@ -64,7 +64,7 @@ class TestClosedForms:
     @pytest.mark.parametrize("method", [*COMPLETE, "feature-ablation"])
     def test_separate_layers(self, problem, baseline, method):
         name, there = baseline
-        got = attribute(problem, method, target=curved, baseline=name, **SETTINGS).values
+        got = attribute(problem, method, of=curved, baseline=name, **SETTINGS).values
         wanted = BENEFITS * (problem.own.square().sum(-1) - there.square().sum(-1))
         torch.testing.assert_close(got.sum(-1), wanted, atol=1e-3, rtol=0)
 
@@ -73,7 +73,7 @@ class TestClosedForms:
         name, there = baseline
         for method in ("feature-ablation", "shapley-sampling"):
             settings = SETTINGS | {"draws": 2}
-            got = attribute(problem, method, target=linear, baseline=name, groups="expert", **settings).values
+            got = attribute(problem, method, of=linear, baseline=name, groups="expert", **settings).values
             each = slopes(problem) * (problem.own - there)
             core = problem.ranking.argsort(-1, descending=True).argsort(-1) < 6
             torch.testing.assert_close(got[core], each[core], atol=1e-4, rtol=0)
@@ -86,31 +86,31 @@ class TestClosedForms:
         shapley = torch.stack([(a - a0) * (b + b0) / 2, (b - b0) * (a + a0) / 2], 1)
         ablated = torch.stack([(a - a0) * b, (b - b0) * a], 1)
         for method in ("kernel-shap", "integrated-gradients"):  # along a straight line f is quadratic: the same value
-            got = attribute(problem, method, target=coupled, baseline=name, experts=6, draws=80, steps=50)
+            got = attribute(problem, method, of=coupled, baseline=name, experts=6, draws=80, steps=50)
             torch.testing.assert_close(got.values.sum(-1)[:, [1, 3]], shapley, atol=2e-3, rtol=0)
-        sampled = attribute(problem, "shapley-sampling", target=coupled, baseline=name, experts=6, draws=300)
+        sampled = attribute(problem, "shapley-sampling", of=coupled, baseline=name, experts=6, draws=300)
         torch.testing.assert_close(sampled.values.sum(-1)[:, [1, 3]], shapley, atol=0.1 * shapley.abs().max(), rtol=0)
-        got = attribute(problem, "feature-ablation", target=coupled, baseline=name, experts=6)
+        got = attribute(problem, "feature-ablation", of=coupled, baseline=name, experts=6)
         torch.testing.assert_close(got.values.sum(-1)[:, [1, 3]], ablated, atol=1e-5, rtol=0)
 
     def test_gradients(self, problem):
-        found = attribute(problem, "saliency", target=linear, experts=24).values
+        found = attribute(problem, "saliency", of=linear, experts=24).values
         torch.testing.assert_close(found, slopes(problem).expand(3, 6, 24))
-        few = attribute(problem, "saliency", target=linear, experts=6).values
+        few = attribute(problem, "saliency", of=linear, experts=6).values
         mixable = core(problem.ranking, 6) | (problem.own > 0)
         torch.testing.assert_close(few, found * mixable)  # what others would do is not known
-        got = attribute(problem, "input-x-gradient", target=linear).values
+        got = attribute(problem, "input-x-gradient", of=linear).values
         torch.testing.assert_close(got, slopes(problem) * problem.own)
 
 
 class TestCompleteness:
     @pytest.mark.parametrize("method", COMPLETE)
-    @pytest.mark.parametrize("target", ["neighbours", "entropy", "margin"])
-    def test_holds(self, problem, baseline, method, target):
+    @pytest.mark.parametrize("of", ["neighbours", "entropy", "margin"])
+    def test_holds(self, problem, baseline, method, of):
         name, there = baseline
-        found = attribute(problem, method, target=target, baseline=name, delta=True, **SETTINGS)
+        found = attribute(problem, method, of=of, baseline=name, delta=True, **SETTINGS)
         assert found.delta.abs().max() < 1e-3
-        f = PathwayFunction(problem, target)
+        f = PathwayFunction(problem, of)
         difference = f(problem.own, torch.arange(3)) - f(there, torch.arange(3))
         torch.testing.assert_close(found.values.sum((1, 2)), difference, atol=1e-3, rtol=0)
 
@@ -166,7 +166,7 @@ class TestSamples:
     @pytest.mark.parametrize("method", ["shapley-sampling", "kernel-shap"])
     def test_what_is_drawn_is_settled_by_the_seed(self, problem, method):
         def drawn(seed):
-            return attribute(problem, method, target=coupled, experts=6, draws=5, seed=seed).values
+            return attribute(problem, method, of=coupled, experts=6, draws=5, seed=seed).values
 
         state = torch.get_rng_state()
         assert torch.equal(drawn(0), drawn(0))
@@ -202,7 +202,7 @@ class TestWhatHasNoUse:
         with pytest.raises(SettingError, match=r"Expected a problem, as c3po\.problem.* got str"):
             attribute("a question")
         with pytest.raises(ShapeError, match=r"one value for each of 3 samples, got shape \(\)"):
-            attribute(problem, target=lambda problem: lambda weights, running=None: weights.sum())
+            attribute(problem, of=lambda problem: lambda weights, running=None: weights.sum())
         not_finite = torch.full_like(problem.own, torch.nan)
         with pytest.raises(ShapeError, match="got some that are not finite"):
             attribute(problem, "feature-ablation", baseline=not_finite)
@@ -248,11 +248,11 @@ class TestBadInput:
     def test_names(self, problem):
         with pytest.raises(SettingError, match="baseline among uniform, neighbours, zero, got 'mean'"):
             attribute(problem, "integrated-gradients", baseline="mean")
-        with pytest.raises(SettingError, match="target neighbours, entropy, margin, or a function"):
-            attribute(problem, target="label")
+        with pytest.raises(SettingError, match="of among neighbours, entropy, margin, or a function"):
+            attribute(problem, of="label")
 
     def test_a_baseline_of_ones_own(self, problem):
-        got = attribute(problem, "integrated-gradients", target=linear, baseline=problem.own.flip(0), steps=20).values
+        got = attribute(problem, "integrated-gradients", of=linear, baseline=problem.own.flip(0), steps=20).values
         torch.testing.assert_close(got, slopes(problem) * (problem.own - problem.own.flip(0)), atol=1e-5, rtol=1e-3)
 
     @pytest.mark.parametrize("setting", [

@@ -5,7 +5,7 @@ import pytest
 
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear, Matern, Polynomial
-from c3po_adaptive.kernels.stationary import median_distance
+from c3po_adaptive.kernels._stationary import median_distance
 from c3po_adaptive.testing import KernelContract
 
 KERNELS = [

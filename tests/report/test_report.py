@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from c3po_adaptive.analysis.summary import summarise
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.records import Records, write_whole
 from c3po_adaptive.report.html import render
-from c3po_adaptive.summary import summarise
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.run_folder import Records
 from c3po_adaptive.types import Question
 
 ARMS = {
@@ -82,7 +83,7 @@ def run(folder: Path, records: list[dict], **settings) -> Path:
     rows = Records(folder)
     for record in records:
         rows.append(record)
-    write_whole(
+    write_text(
         folder / "summary.json", json.dumps(summarise(records, config={"limit": len(records)}, seed=0, **settings))
     )
     return folder

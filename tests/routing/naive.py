@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from c3po_adaptive.models import RoutedModel
+from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.scores import TailScores
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway

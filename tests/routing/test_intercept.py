@@ -8,7 +8,7 @@ from routing.naive import FAMILIES, along, assert_pristine, logits, moved, own_r
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models import RoutedModel
+from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted, recorded
 from c3po_adaptive.routing.rules import PathwayRule

@@ -19,14 +19,14 @@ class TestTree:
         assert packed.visible.int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 1]]
         assert packed.option.tolist() == [0, 0, 0, 1, 2, 2]
         assert packed.row.tolist() == [0, 1, 2, 0, 0, 3]
-        assert packed.target.tolist() == [7, 8, 9, 7, 1, 2]
+        assert packed.scored.tolist() == [7, 8, 9, 7, 1, 2]
         assert (packed.past, packed.acting, packed.rows) == (2, 0, 4)
 
     def test_raw_text_is_its_last_token(self):
         packed = pack(Prompt((4, 5)), "tree")
         assert packed.tokens.tolist() == [[5]]
         assert packed.positions.tolist() == [[1]]
-        assert len(packed.option) == len(packed.row) == len(packed.target) == 0
+        assert len(packed.option) == len(packed.row) == len(packed.scored) == 0
 
 
 class TestSequences:
@@ -36,7 +36,7 @@ class TestSequences:
         assert packed.real.int().tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
         assert packed.positions.tolist() == [[2, 3, 4]] * 3
         assert packed.row.tolist() == [0, 1, 2, 3, 6, 7]
-        assert packed.target.tolist() == [7, 8, 9, 7, 1, 2]
+        assert packed.scored.tolist() == [7, 8, 9, 7, 1, 2]
         assert (packed.past, packed.acting, packed.rows) == (2, 0, 6)
 
     def test_whole_sequences_hold_the_prompt(self):
@@ -50,7 +50,7 @@ class TestSequences:
         assert packed.tokens.tolist() == [[6, 0], [6, 9]]
         assert packed.option.tolist() == [0, 1, 2, 2]
         assert packed.row.tolist() == [0, 0, 2, 3]
-        assert packed.target.tolist() == [7, 8, 9, 1]
+        assert packed.scored.tolist() == [7, 8, 9, 1]
 
     @pytest.mark.parametrize(("layout", "expected"), [("rows", [[5]]), ("whole", [[4, 5]])])
     def test_raw_text_is_one_sequence(self, layout, expected):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from families.checks import model_of, moved, naive
+from models.families.checks import model_of, moved, naive
 from routing.naive import tail_scores_of
 from routing.toys import questions
 

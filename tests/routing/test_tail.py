@@ -17,7 +17,7 @@ from routing.naive import (
 )
 
 from c3po_adaptive.errors import ShapeError
-from c3po_adaptive.models import stack_pathways
+from c3po_adaptive.models.routed import stack_pathways
 from c3po_adaptive.routing.head import head, likelihoods
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.prefill import prefill
@@ -85,7 +85,7 @@ class TestTail:
         batch = collate(states)
         with torch.no_grad():
             hidden = tail_hidden(model.model, model.sites, batch, start).flatten(0, 1)
-            scores = likelihoods(head(model.model, hidden[batch.predicting][None])[0], batch.at, batch.target)
+            scores = likelihoods(head(model.model, hidden[batch.predicting][None])[0], batch.at, batch.scored)
         torch.testing.assert_close(scores, torch.cat([s.token_scores for s in states]), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("layers", [(0,), (2,), (0, 2), (0, 1, 2)])

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from families.checks import model_of
+from models.families.checks import model_of
 from routing.naive import tail_scores_of
 from routing.toys import questions
 
 from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.routing.head import head
-from c3po_adaptive.routing.tangent import tangent_of
+from c3po_adaptive.routing.states import tangent_of
 
 FAMILIES = ("olmoe", "deepseek", "gpt_oss", "jamba", "qwen3_next")
 

@@ -6,7 +6,8 @@ from functools import cache
 import numpy as np
 from routing.naive import shared_model
 
-from c3po_adaptive.reference import ReferenceSet, build_reference_set
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.types import Question
 
 _WORDS = ["boat", "stone", "wood", "iron", "cork", "leaf", "sand", "glass", "wool", "milk", "rope", "salt"]

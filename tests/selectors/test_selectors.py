@@ -10,21 +10,22 @@ import torch
 
 from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD
-from c3po_adaptive.optimizers.simplex import slope
 from c3po_adaptive.selectors.abstain import Abstain, calibrated
-from c3po_adaptive.selectors.amortised import Amortised
+from c3po_adaptive.selectors.amortized import Amortized
 from c3po_adaptive.selectors.attribution import Attribution
-from c3po_adaptive.selectors.causal import Causal, OracleLayers
+from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.disagreement import Disagreement
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.learned import Learned
+from c3po_adaptive.selectors.oracle_layers import OracleLayers
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.selectors.scored import best
 from c3po_adaptive.testing import SelectorContract, altered, toy_problem
 
-SCORED = [Attribution, Gradient, Amortised, Disagreement, partial(Causal, optimizer=NGD(steps=1))]
+SCORED = [Attribution, Gradient, Amortized, Disagreement, partial(Causal, optimizer=NGD(steps=1))]
 TARGETS = ("neighbours", "entropy", "margin")
 
 
@@ -52,8 +53,8 @@ class TestRandom(SelectorContract):
 class TestAttribution(SelectorContract):
     @pytest.fixture(params=list(product(METHODS, TARGETS)), ids=", ".join)
     def selector(self, request):
-        method, target = request.param
-        return Attribution(method=method, target=target, n=2, experts=6, draws=2)
+        method, of = request.param
+        return Attribution(method=method, of=of, n=2, experts=6, draws=2)
 
 
 class TestAttributionOfExperts(SelectorContract):
@@ -67,7 +68,7 @@ class TestAttributionOfExperts(SelectorContract):
 
 class TestGradient(SelectorContract):
     @pytest.fixture(
-        params=[{}, {"target": "entropy"}, {"target": "margin", "share": 0.5}, {"rank": "score", "expert_share": 0.7}],
+        params=[{}, {"of": "entropy"}, {"of": "margin", "share": 0.5}, {"rank": "score", "expert_share": 0.7}],
         ids=str,
     )
     def selector(self, request):
@@ -77,7 +78,7 @@ class TestGradient(SelectorContract):
 class TestAmortised(SelectorContract):
     @pytest.fixture(params=["router", "score"])
     def selector(self, request):
-        return Amortised(n=2, experts=6, rank=request.param)
+        return Amortized(n=2, experts=6, rank=request.param)
 
 
 class TestDisagreement(SelectorContract):
@@ -101,14 +102,14 @@ class TestOracleLayers(SelectorContract):
 class TestLearned(SelectorContract):
     @pytest.fixture
     def selector(self):
-        return Learned(n=2, experts=6, practice=32).prepare(ToyPractice())
+        return Learned(n=2, experts=6, training=32).prepare(ToyPractice())
 
 
 class TestAbstain(SelectorContract):
     @pytest.fixture(params=["uncertainty", "similarity", "agreement", "benefit", "decrease"])
     def selector(self, request):
         inner = Gradient(n=2, experts=6)
-        return Abstain(selector=inner, signal=request.param, practice=50).prepare(ToyPractice())
+        return Abstain(selector=inner, signal=request.param, training=50).prepare(ToyPractice())
 
 
 class TestFixedLayers:
@@ -241,7 +242,7 @@ def only(problem, row, sign=1.0):
         loss=loss,
         scores=scores,
         own_scores=scores(problem.own),
-        neighbour_gradients=lambda: direction.expand(*problem.neighbours.weight.shape, *direction.shape),
+        of_neighbours=lambda artifact: direction.expand(*problem.neighbours.weight.shape, *direction.shape),
     )
 
 
@@ -256,11 +257,11 @@ class TestScoredLayers:
         assert chosen(selection) == [[3]] * 3, "the others have nothing to give, so fewer than n are taken"
         assert (selection.mask.sum(-1)[selection.layers] == 6).all()
 
-    @pytest.mark.parametrize("target", ["entropy", "margin"])
+    @pytest.mark.parametrize("of", ["entropy", "margin"])
     @pytest.mark.parametrize("make", [Attribution, Gradient], ids=lambda x: x.name)
-    def test_by_the_samples_own_choices(self, problem, make, target):
-        assert chosen(make(n=5, experts=6, target=target).select(only(problem, 2))) == [[2]] * 3
-        assert not make(target=target).needs_neighbours
+    def test_by_the_samples_own_choices(self, problem, make, of):
+        assert chosen(make(n=5, experts=6, of=of).select(only(problem, 2))) == [[2]] * 3
+        assert not make(of=of).needs_neighbours
         assert make().needs_neighbours
 
     def test_towards_a_surer_answer(self, problem):
@@ -268,8 +269,8 @@ class TestScoredLayers:
         found = {}
         for sign in (1.0, -1.0):
             plain = only(problem, 2, sign)
-            for target in ("entropy", "margin"):
-                found[sign, target] = Gradient(n=5, experts=6, target=target).score(plain)[0][:, 2]
+            for of in ("entropy", "margin"):
+                found[sign, of] = Gradient(n=5, experts=6, of=of).score(plain)[0][:, 2]
             lead = plain.own_scores.softmax(-1).amax(-1)
             spread = lead * (1 - lead) * (plain.own_scores[:, 0] - plain.own_scores[:, 1]).abs()  # dH / d margin
             torch.testing.assert_close(found[sign, "entropy"], spread * found[sign, "margin"])
@@ -329,7 +330,7 @@ class TestScoredLayers:
 
 class TestAttributionSettings:
     @pytest.mark.parametrize("setting", [
-        {"method": "shap"}, {"baseline": "mean"}, {"target": "label"}, {"groups": "all"}, {"steps": 0}, {"draws": 0},
+        {"method": "shap"}, {"baseline": "mean"}, {"of": "label"}, {"groups": "all"}, {"steps": 0}, {"draws": 0},
         {"budget": 0}, {"seed": -1},
     ], ids=str)  # fmt: skip
     def test_are_checked(self, setting):
@@ -359,15 +360,17 @@ class TestGradientSelector:
             torch.testing.assert_close(moved.sum(-1), problem.own.sum(-1), atol=1e-5, rtol=0)
 
     def test_candidates(self, problem):
-        selection = Gradient(n=5, experts=6, candidates=2).select(problem)
+        selection = Gradient(n=5, experts=6, within_last=2).select(problem)
         assert chosen(selection) == [[4, 5]] * 3
         assert (selection.scores[:, :4] == 0).all()
         with pytest.raises(SettingError, match="at most 6 layers"):
-            Gradient(candidates=7).select(problem)
+            Gradient(within_last=7).select(problem)
 
-    def test_amortised_is_the_same_where_the_gradient_is_the_same(self, problem):
-        """The toy's neighbours have the gradient of the loss itself."""
-        for a, b in zip(Gradient(experts=6).score(problem), Amortised(experts=6).score(problem), strict=True):
+    def test_amortized_is_the_same_where_the_gradient_is_the_same(self, problem):
+        """If the references' gradients are those of the loss itself."""
+        at_own = (problem.own[:, None] - problem.neighbour_pathways) * (problem.neighbours.index >= 0)[..., None, None]
+        problem = altered(problem, of_neighbours=lambda artifact: at_own)
+        for a, b in zip(Gradient(experts=6).score(problem), Amortized(experts=6).score(problem), strict=True):
             torch.testing.assert_close(a, b)
 
 
@@ -425,24 +428,24 @@ class TestLearnedSelector:
         def made(problem):
             return altered(problem, label_loss=(wanted := only(problem, 3)).loss, loss=wanted.loss)
 
-        selector = Learned(n=2, experts=6, practice=40).prepare(ToyPractice(made=made))
+        selector = Learned(n=2, experts=6, training=40).prepare(ToyPractice(made=made))
         selection = selector.select(toy_problem(selected=None))
         assert all(3 in layers for layers in chosen(selection))
         assert (selection.scores.argmax(-1) == 3).all()
 
     def test_is_kept(self):
         practice = ToyPractice()
-        one = Learned(practice=32, experts=6).prepare(practice)
+        one = Learned(training=32, experts=6).prepare(practice)
         assert len(practice.kept) == 1
-        other = Learned(practice=32, experts=6).prepare(replace(practice, optimizer=None))
+        other = Learned(training=32, experts=6).prepare(replace(practice, optimizer=None))
         assert one.learned is other.learned
-        assert one == other == Learned(practice=32, experts=6), "what was learned is no setting"
+        assert one == other == Learned(training=32, experts=6), "what was learned is no setting"
 
     def test_must_learn_first(self, problem):
         with pytest.raises(SettingError, match="references to learn from first"):
             Learned(experts=6).select(problem)
-        with pytest.raises(SettingError, match=r"learned\.practice to be a whole number >= 32, got 10"):
-            Learned(practice=10)
+        with pytest.raises(SettingError, match=r"learned\.training to be a whole number >= 32, got 10"):
+            Learned(training=10)
 
 
 class TestAbstention:
@@ -498,19 +501,19 @@ class TestAbstention:
                 answered=lambda weights: scores(weights).argmax(-1),
             )
 
-        selector = Abstain(selector=Fixed(n=2, experts=6), practice=50).prepare(ToyPractice(made=harmful))
+        selector = Abstain(selector=Fixed(n=2, experts=6), training=50).prepare(ToyPractice(made=harmful))
         assert selector.learned["threshold"] == torch.inf
         assert sum(len(p.own) for p in seen) == 50
         assert not selector.select(toy_problem(selected=None)).mask.any()
 
     def test_prepares_what_it_wraps(self):
-        inner = Learned(n=2, experts=6, practice=32)
-        selector = Abstain(selector=inner, signal="benefit", practice=50).prepare(ToyPractice())
+        inner = Learned(n=2, experts=6, training=32)
+        selector = Abstain(selector=inner, signal="benefit", training=50).prepare(ToyPractice())
         assert selector.selector.learned is not None
 
     @pytest.mark.parametrize(("setting", "message"), [
         ({"signal": "mood"}, "signal among uncertainty, .*got 'mood'"),
-        ({"practice": 10}, "needs 50 references at least|practice to be a whole number >= 50, got 10; a calibration"),
+        ({"training": 10}, "needs 50 references at least|practice to be a whole number >= 50, got 10; a calibration"),
         ({"threshold": torch.nan}, "threshold"),
         ({"harm": 0}, "harm to be a finite number > 0"),
     ], ids=str)  # fmt: skip
@@ -550,9 +553,9 @@ class TestAbstention:
         torch.testing.assert_close(selection.strength, selector.strength(problem, None))
 
     def test_harm_that_cannot_be_bounded_says_what_it_needs(self):
-        with pytest.raises(SettingError, match=r"practice of at least 99 references for harm=0\.01, got 50"):
-            Abstain(practice=50, harm=0.01)
-        Abstain(practice=99, harm=0.01)
+        with pytest.raises(SettingError, match=r"training of at least 99 references for harm=0\.01, got 50"):
+            Abstain(training=50, harm=0.01)
+        Abstain(training=99, harm=0.01)
         with pytest.raises(SettingError, match="a threshold, or a bound on harm to calibrate it by, got both"):
             Abstain(threshold=0.1, harm=0.1)
 
@@ -565,7 +568,7 @@ class TestAbstention:
                 drawn.append(range(skip, skip + n))
                 return super().problems(n, skip)
 
-        Abstain(selector=Learned(n=2, experts=6, practice=40), practice=50).prepare(Watched())
+        Abstain(selector=Learned(n=2, experts=6, training=40), training=50).prepare(Watched())
         learned, calibrated_on = drawn
         assert not set(learned) & set(calibrated_on)
 

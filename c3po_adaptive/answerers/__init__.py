@@ -1,0 +1,6 @@
+"""Answerers: what an arm is. The remixer is one; others stand beside it as baselines."""
+
+from .base import Answerer, AnswererStrategy, Bench
+from .remix import Remix
+
+__all__ = ["Answerer", "AnswererStrategy", "Bench", "Remix"]

@@ -1,0 +1,95 @@
+"""The answerer role: questions in, answers with scores and costs out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from ..settings import RemixSettings
+from ..types import Answer, Question
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+    from ..references.embedding import Embedder
+    from ..references.reference_set import ReferenceSet
+    from ..remixing.strategies import Strategies
+    from ..tasks.formats import Format
+
+
+class Answerer(Protocol):
+    """Whatever answers questions: the only thing that studies know of what they compare."""
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether it looks at the questions' labels: then its answers are an upper bound."""
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """An answer to each question, in order.
+
+        What an answer does not say (a pathway, layers, neighbours) is left at its default; its ``ledger`` holds what it
+        took, and ``base_flops`` what the model's plain answer takes, where the prompt is not the plain one.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What an answerer is made from: one data set's side of an arm.
+
+    Attributes:
+        model: the frozen model; whoever changes it, changes it back.
+        strategies: the arm's; an answerer may use some of them, such as the retriever to find examples.
+        embedder: of retrieval.
+        format: how questions are put.
+        settings: the arm's.
+        batch_size: questions that come together.
+        held_out: ids of the questions that are asked; if they are references, nothing learns from them.
+        build_references: gives the labelled references, run along the model's own pathway; None if there are none.
+    """
+
+    model: RoutedModel
+    strategies: Strategies
+    embedder: Embedder
+    format: Format
+    settings: RemixSettings
+    batch_size: int
+    held_out: frozenset[str]
+    build_references: Callable[[], ReferenceSet | None]
+
+    @cached_property
+    def references(self) -> ReferenceSet | None:
+        """The references, built when they are first asked for."""
+        return self.build_references()
+
+
+class AnswererStrategy(ABC):
+    """Makes an answerer; subclasses are frozen dataclasses with a ``name``."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def prepare(self, bench: Bench) -> Answerer:
+        """The answerer, ready for the bench's questions; what takes long to learn is learned here.
+
+        Raises:
+            SettingError: the bench lacks what it needs.
+        """
+
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:  # noqa: B027
+        """Refuse what cannot be, before a run begins; most have nothing to refuse.
+
+        Args:
+            strategies: the arm's.
+            layers: decoder layers that are MoE layers.
+            experts: how many there are in each.
+            references: how many references there are that are not asked themselves.
+
+        Raises:
+            SettingError: with what is lacking.
+        """
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        """The roles among the arm's strategies that have a part in answers: they identify the arm, others do not."""
+        return ()

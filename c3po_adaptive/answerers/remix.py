@@ -1,0 +1,44 @@
+"""Re-mixing as an answerer: C3PO and its kin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import Answerer, AnswererStrategy, Bench
+
+if TYPE_CHECKING:
+    from ..remixing.strategies import Strategies
+
+
+@dataclass(frozen=True)
+class Remix(AnswererStrategy):
+    """The arm's optimizer re-mixes what its selector chooses, by the neighbours of its retriever and kernel."""
+
+    name: ClassVar[str] = "remix"
+
+    def prepare(self, bench: Bench) -> Answerer:
+        from ..remixing.remixer import Remixer
+
+        return Remixer(
+            bench.model,
+            bench.references if bench.strategies.needs_neighbours else None,
+            bench.strategies,
+            bench.embedder,
+            bench.format,
+            bench.settings,
+            bench.batch_size,
+            bench.held_out,
+        )
+
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        from ..remixing.training import check_enough
+
+        if strategies.re_mixes:
+            strategies.selector.fits(layers, experts)
+            check_enough(strategies.selector.references_needed, references)
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        selector = ("selector",) if strategies.re_mixes else ()
+        neighbours = ("kernel", "retriever") if strategies.shows_neighbours else ()
+        return ("optimizer", *selector, *neighbours)

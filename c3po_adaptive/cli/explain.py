@@ -1,0 +1,66 @@
+"""The command that explains one question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DataError, SettingError
+from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, registry_with
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(explain)
+
+
+def explain(
+    text: Annotated[str, typer.Argument(help="A question, or any text.")],
+    choice: Annotated[list[str] | None, typer.Option("--choice", help="An option; repeatable.")] = None,
+    answer: Annotated[str | None, typer.Option(help="The right one of them, which upper bounds look at.")] = None,
+    refset: Annotated[
+        Path | None, typer.Option(help="Labelled questions (JSONL), or a built set; the demo's references.")
+    ] = None,
+    arm: Annotated[
+        str, typer.Option(help="One of the demo's arms, or the name of an optimizer or a selector.")
+    ] = "ngd-attribution",
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    format: Format = "cloze",
+    plugin: Plugins = None,
+) -> None:
+    """How one question is re-mixed: neighbours, layers, pathway and options, before and after."""
+    with clear_errors():
+        from ..api import Optimizer
+        from ..models.loading import load_moe_model
+        from ..references.build import reference_set_of
+        from ..references.embedding import default_embedder
+        from ..study.arms import arms_by_name, parse_arm
+        from ..tasks.files import demo_questions
+        from ..tasks.formats import as_format
+
+        choices = choice or []
+        if answer is not None and answer not in choices:
+            raise SettingError(f"Expected --answer to be one of the choices {choices}, got {answer!r}.")
+        if html is not None and not html.absolute().parent.is_dir():
+            raise DataError(f"Expected --html in a folder that there is, got {html}; make {html.parent} first.")
+        registry = registry_with(plugin)
+        chosen = parse_arm(arms_by_name([arm], registry)[arm], set or [])
+        loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
+        asked = as_format(format) if choices else None  # without choices it is raw text, beside references as cloze
+        references: Any = refset
+        if refset is None:
+            put = asked or as_format("cloze")
+            references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
+        specs: dict[str, Any] = {k: v for k, v in chosen.specs.items() if k != "answerer"}
+        c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
+        found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
+        typer.echo(str(found))
+        if html is not None:
+            typer.echo(f"\nPage: {found.save(html)}")

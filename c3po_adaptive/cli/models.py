@@ -1,0 +1,36 @@
+"""The command about models: families, and what a model takes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .shared import Dtype, Quantize, Revision, clear_errors, print_table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(models)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: only its size, before loading.")] = None,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    revision: Revision = None,
+) -> None:
+    """Families of models, and what works for each; others are found by structure, or refused with the reason."""
+    if name is not None:
+        with clear_errors():
+            from ..models.loading import model_footprint
+
+            typer.echo(model_footprint(name, dtype=dtype, quantize=quantize, revision=revision))
+        return
+    from ..models.families import ABILITIES, families, reason
+
+    rows = []
+    for family, row in families().items():
+        works = ["yes" if row.get(a) is True else "no" for a in ABILITIES]
+        rows.append([family, *works, str(row.get("layout", "")), reason(row)])
+    print_table(("family", *ABILITIES, "tails", "note"), rows)

@@ -1,0 +1,120 @@
+"""Commands about reference sets."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import DataError, SettingError
+from ..progress import bar
+from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors
+
+app = typer.Typer(help="Reference sets: labelled questions run along the model's own pathway.", no_args_is_help=True)
+
+
+@app.command("build")
+def refset_build(
+    file: Path,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    revision: Revision = None,
+    format: Format = "cloze",
+) -> None:
+    """Run labelled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
+    with clear_errors():
+        from ..models.loading import load_moe_model
+        from ..references.build import build_reference_set
+        from ..references.embedding import default_embedder
+        from ..tasks.files import load_questions
+        from ..tasks.formats import as_format
+
+        labelled = load_questions(file)
+        if out.exists():
+            raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
+        parts = out.with_name(f".{out.name}.parts")
+        built = build_reference_set(
+            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            labelled,
+            default_embedder(),
+            format=as_format(format),
+            scratch=parts,
+            progress=bar,
+        )
+        built.save(out)
+        with suppress(OSError):  # those of a build with other arguments stay, to be gone on with
+            parts.rmdir()
+        typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")
+
+
+@app.command("warm")
+def refset_warm(
+    folder: Path,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    revision: Revision = None,
+    format: Format = "cloze",
+    kept: Annotated[str, typer.Option(help="Precision on disk: auto (the model's), float32, bfloat16.")] = "auto",
+) -> None:
+    """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it goes on."""
+    with clear_errors():
+        from ..models.footprint import as_dtype
+        from ..models.loading import DTYPES, load_moe_model
+        from ..references.prefill_store import build_store
+        from ..references.reference_set import ReferenceSet
+        from ..tasks.formats import as_format
+
+        if kept not in DTYPES:
+            raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
+        store = build_store(
+            ReferenceSet.load(folder),
+            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            folder / "warm",
+            format=as_format(format),
+            dtype=None if kept == "auto" else as_dtype(kept),
+            progress=bar,
+        )
+        size = sum(file.stat().st_size for file in store.folder.iterdir())
+        typer.echo(f"{len(store.prompts)} references, {size / 2**20:.1f} MiB: {store.folder}")
+
+
+@app.command("show")
+def refset_show(folder: Path) -> None:
+    """Print a reference set's card."""
+    with clear_errors():
+        from rich.console import Console
+
+        from ..references.reference_set import ReferenceSet
+
+        Console().print_json(data=ReferenceSet.load(folder).card)
+
+
+@app.command("check")
+def refset_check(
+    folder: Path,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    revision: Revision = None,
+    format: Format = "cloze",
+) -> None:
+    """Check that a reference set is whole, and fits a model and a format."""
+    with clear_errors():
+        from ..models.loading import load_moe_model
+        from ..references.embedding import default_embedder
+        from ..references.reference_set import ReferenceSet
+
+        ReferenceSet.load(folder).check(
+            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            format,
+            default_embedder(),
+        )
+        typer.echo("whole, and built with this model, format and embedder")

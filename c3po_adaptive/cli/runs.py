@@ -1,0 +1,141 @@
+"""Commands that run something, or draw what was run: demo, evaluate, study, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .shared import (
+    Device,
+    Dtype,
+    Format,
+    Minutes,
+    Model,
+    Out,
+    Plugins,
+    Quantize,
+    Settings,
+    clear_errors,
+    print_table,
+    progress_for,
+    registry_with,
+)
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+    from ..study.kind import Study
+
+DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
+
+study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands that belong to no group."""
+    app.command()(demo)
+    app.command()(evaluate)
+    app.command()(report)
+
+
+def demo(
+    out: Out = Path("runs/demo"),
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"So many, spread over the kinds; {DEMO_LIMIT} of the demo's own."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
+    ] = None,
+    questions: Annotated[Path | None, typer.Option(help="Test questions (JSONL) instead of the demo's.")] = None,
+    references: Annotated[list[Path] | None, typer.Option(help="Labelled questions (JSONL); repeatable.")] = None,
+    model: Model = "smollm2-moe",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    format: Format = "cloze",
+    plugin: Plugins = None,
+) -> None:
+    """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
+    with clear_errors():
+        from ..study.arms import DEMO_ARMS, DEMO_COMPARED, DEMO_HEADLINE, arms_by_name
+        from ..study.comparison import STUDY
+
+        registry = registry_with(plugin)
+        names = list(DEMO_ARMS) if not arm else list(dict.fromkeys(["base", *arm]))
+        data: dict[str, Any] = {"name": "demo", "questions": "demo", "split": "test", "limit": limit or DEMO_LIMIT}
+        if questions is not None:
+            data |= {"name": questions.stem, "questions": str(questions), "split": None, "limit": limit}
+        data |= (
+            {"references": [str(r) for r in references]}
+            if references
+            else {"references": ["demo"], "references_split": "references"}
+        )
+        config = {
+            "model": model,
+            "dtype": dtype,
+            "device": device,
+            "quantize": quantize,
+            "format": format,
+            "datasets": [data],
+            "arms": {n: a.model_dump(exclude_unset=True) for n, a in arms_by_name(names, registry).items()},
+            "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
+            "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
+        }
+        _run(STUDY, STUDY.parse(config), out, registry)
+
+
+def evaluate(
+    config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
+    out: Out,
+    set: Settings = None,
+    plugin: Plugins = None,
+    minutes: Minutes = None,
+) -> None:
+    """Run the arms of a configuration on its data sets."""
+    study_run(config, out, set, plugin, minutes)
+
+
+@study.command("run")
+def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None, minutes: Minutes = None) -> None:
+    """Run a study's configuration, or resume it."""
+    with clear_errors():
+        from ..study.kind import read_study
+
+        kind, parsed = read_study(config, set or [])
+        _run(kind, parsed, out, registry_with(plugin), minutes)
+
+
+@study.command("plan")
+def study_plan(config: Path, set: Settings = None, plugin: Plugins = None) -> None:
+    """Check what a study would run, and say what it takes as far as that can be foreseen, without running it."""
+    with clear_errors():
+        from ..study.kind import read_study
+
+        kind, parsed = read_study(config, set or [])
+        for line in kind.plan(parsed, registry_with(plugin)):
+            typer.echo(line)
+
+
+def _run(kind: Study[Any], config: Any, out: Path, registry: Registry, minutes: float | None = None) -> None:
+    summary = kind.run(config, out, registry, progress=progress_for(minutes))
+    table = kind.table(summary)
+    print_table(table.columns, table.rows)
+    typer.echo(f"\nReport: {out / 'report.html'}\n")
+    for sentence in table.sentences:
+        typer.echo(sentence)
+
+
+def report(
+    run_dir: Path,
+    questions: Annotated[list[Path] | None, typer.Option(help="JSONL with the questions' texts; repeatable.")] = None,
+) -> None:
+    """Draw the report of a run or study again; that of a run with question texts from local files."""
+    with clear_errors():
+        from ..study.kind import study_in
+
+        for said in study_in(run_dir).draw(run_dir, questions or []):
+            typer.echo(said, err=True)
+        typer.echo(f"Report: {run_dir / 'report.html'}")

@@ -1,0 +1,73 @@
+"""What commands share: options, errors that end a command with their message alone, tables, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import C3POError
+from ..progress import Paused, Progress, bar, limited
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+
+PAUSED = 3  # exit status of a study that has more to do
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
+Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: spread over all, disk included.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
+Format = Annotated[str, typer.Option(help="cloze or letter.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
+Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Errors raised on purpose end the command with their message alone."""
+    try:
+        yield
+    except C3POError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command resumes from here", err=True)
+        raise typer.Exit(130) from None
+    except Paused as pause:
+        typer.echo("the minutes are over; the same command resumes from here", err=True)
+        raise typer.Exit(PAUSED) from pause
+
+
+def registry_with(files: list[Path] | None) -> Registry:
+    """Built-ins, plugins of installed packages, and those of files."""
+    from ..registry import new_registry
+
+    registry = new_registry()
+    for file in files or []:
+        registry.load_file(file)
+    return registry
+
+
+def progress_for(minutes: float | None) -> Progress:
+    """A bar, and an end after so many minutes."""
+    return bar if minutes is None else limited(bar, minutes)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """On the terminal, or whole in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    # In a pipe rich assumes 80 columns, and cuts names off.
+    Console(width=max(80, Console().width) if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,1 @@
+"""Models: loading them, running them along a pathway, what they take, and the embedded one."""

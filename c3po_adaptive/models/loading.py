@@ -1,0 +1,201 @@
+"""Load a Mixture-of-Experts model: embedded, by alias, from the Hub or a folder, whole or spread over devices."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ..errors import ArtifactError, ModelError, SettingError
+from ..routing.experts import run_densely_if_narrow
+from ..storage.folders import cache_folder
+from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
+from .footprint import BITS, Footprint, as_dtype, check_room, footprint
+from .routed import RoutedModel
+
+ALIASES = {
+    "OLMoE": "allenai/OLMoE-1B-7B-0924",
+    "OLMoE-Instruct": "allenai/OLMoE-1B-7B-0924-Instruct",
+    "OLMoE-0125": "allenai/OLMoE-1B-7B-0125",
+    "OLMoE-0125-Instruct": "allenai/OLMoE-1B-7B-0125-Instruct",
+    "DeepSeekMoE": "deepseek-ai/deepseek-moe-16b-base",
+    "DeepSeekMoE-chat": "deepseek-ai/deepseek-moe-16b-chat",
+}
+EMBEDDED = "smollm2-moe"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_moe_model(
+    name_or_path: str | Path = EMBEDDED,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    quantize: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> RoutedModel:
+    """Load a causal MoE language model with its tokenizer, frozen and in evaluation mode.
+
+    Args:
+        name_or_path: ``smollm2-moe`` (embedded), an alias such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local
+            folder.
+        dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
+        device: where the whole model goes (``cuda``); ``auto`` spreads it over all devices, the CPU and the disk.
+        device_map: where each part goes, as accelerate has it (``auto``, or by module name). Not with device.
+        quantize: linear layers in 4 or 8 bits, by bitsandbytes; transformers leaves experts in the dtype.
+        revision: branch, tag or commit of a Hub id.
+        trust_remote_code: run code that comes with the checkpoint.
+
+    Raises:
+        ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
+        SettingError: an unknown dtype or quantisation, or both device and device_map.
+        ArtifactError: the embedded model's files can neither be found nor fetched.
+    """
+    _check_settings(dtype, device, device_map, quantize)
+    name = str(name_or_path)
+    source = source_of(name)
+    _check_name(name)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    placed: str | dict[str, Any] | None = device_map
+    if device is not None and device != "cpu":  # straight to where it goes, without all of it passing the CPU
+        placed = "auto" if device == "auto" else {"": device}
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+        if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
+            check_room(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if not tokenizer("a")["input_ids"]:
+            raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
+        model = _weights(source, config, dtype, placed, _quantisation(quantize, dtype), options)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        if name == EMBEDDED:
+            raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
+        raise ModelError(
+            f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
+            "access, or a folder written by save_pretrained."
+        ) from error
+    routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
+    run_densely_if_narrow(model, routed.sites)
+    return routed
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
+    if name in (EMBEDDED, *ALIASES) or Path(name).exists():
+        return
+    if name.startswith(("/", ".", "~")):
+        raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
+    if "/" not in name and (close := get_close_matches(name, (EMBEDDED, *ALIASES), 1, cutoff=0.75)):
+        raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; did you mean {close[0]!r}?")
+
+
+def source_of(name: str) -> str:
+    """What transformers loads by: a folder or a Hub id."""
+    if name == EMBEDDED:
+        from .embedded.builder import build
+
+        return str(build())
+    return ALIASES.get(name, name)
+
+
+def _check_settings(
+    dtype: str | torch.dtype, device: str | None, device_map: str | dict[str, Any] | None, quantize: str | None
+) -> None:
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; choose one of these.")
+    if device is not None and device_map is not None:
+        raise SettingError("Expected device or device_map, got both; device_map already says where each part goes.")
+    if quantize is not None and quantize not in BITS:
+        raise SettingError(f"Expected quantize to be one of {', '.join(BITS)} or None, got {quantize!r}.")
+    if device not in (None, "auto"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise SettingError(
+                f"Expected a device that is there (cpu, cuda, cuda:1, mps) or auto, got {device!r}: {error}."
+            ) from error
+
+
+def _quantisation(quantize: str | None, dtype: str | torch.dtype) -> BitsAndBytesConfig | None:
+    if quantize is None:
+        return None
+    compute = torch.bfloat16 if dtype == "auto" else as_dtype(dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit", bnb_4bit_compute_dtype=compute
+    )
+
+
+def _weights(
+    source: str,
+    config: PreTrainedConfig,
+    dtype: str | torch.dtype,
+    placed: str | dict[str, Any] | None,
+    quantisation: BitsAndBytesConfig | None,
+    options: dict[str, Any],
+) -> PreTrainedModel:
+    """The model; a checkpoint that leaves parameters to chance is refused.
+
+    Raises:
+        ValueError: parameters are missing or of another shape.
+    """
+    if quantisation is not None:
+        options = options | {"quantization_config": quantisation}
+    folder = None
+    if placed is not None:  # parts on the disk are kept there as long as the model lives
+        (cache_folder() / "offload").mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(dir=cache_folder() / "offload")
+        options = options | {"device_map": placed, "offload_folder": folder}
+    try:
+        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+            source, config=config, dtype=dtype, output_loading_info=True, **options
+        )
+    except BaseException:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if folder is not None:
+        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise ValueError(
+            f"its weights do not fit its configuration: {', '.join(lacking[:3])}{more} missing or misshapen"
+        )
+    return cast(PreTrainedModel, model)
+
+
+def model_footprint(
+    name_or_path: str,
+    *,
+    dtype: str | torch.dtype = "auto",
+    quantize: str | None = None,
+    revision: str | None = None,
+) -> Footprint:
+    """The sizes of a model by alias, Hub id or folder; only its configuration is read.
+
+    Raises:
+        ModelError: there is no configuration of a causal language model.
+        SettingError: an unknown dtype or quantisation.
+    """
+    _check_settings(dtype, None, None, quantize)
+    source = source_of(name_or_path)
+    try:
+        return footprint(AutoConfig.from_pretrained(source, revision=revision), dtype, quantize)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"Could not read the configuration of {source!r}: {error}") from error

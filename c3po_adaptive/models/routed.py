@@ -1,0 +1,303 @@
+"""A Mixture-of-Experts model, run along its own or another pathway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from cachetools import LRUCache
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import CausalLMOutput
+
+from ..errors import SettingError, ShapeError
+from ..routing.flops import Flops, measure
+from ..routing.generation import DecodingRule
+from ..routing.head import can_choose, check_head, head
+from ..routing.intercept import intercepted
+from ..routing.packing import Layout, layout_for
+from ..routing.prefill import prefill
+from ..routing.rules import PathwayRule
+from ..routing.scores import TailScores, acting_rows
+from ..routing.sites import Site, find_sites
+from ..routing.states import State, TailBatch, collate, normalised
+from ..routing.tail import tail_hidden
+from ..tasks.formats import Format, as_format, raw_text
+from ..types import Head, Pathway, Prompt, Question, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(eq=False)
+class RoutedModel:
+    """A frozen MoE model whose routing can be read and replaced.
+
+    Attributes:
+        model: the transformers model. tokenizer: its tokenizer. name: how it was asked for.
+        sites: its MoE layers. flops: its matrix sizes. letters_alone: its head can be run for some entries only.
+        cache_bytes: budget for prefilled prompts that are kept, least recently used first out.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str = ""
+    cache_bytes: int = 2**30
+    sites: tuple[Site, ...] = field(init=False)
+    flops: Flops = field(init=False)
+    letters_alone: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+        for module in self.model.modules():  # bitsandbytes' packed CPU weights give wrong gradients (0.50)
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                cast(Any, module).support_avx512bf16_for_cpu = False
+        self.sites = find_sites(self.model)
+        check_head(self.model)
+        self.letters_alone = can_choose(self.model)
+        self.flops = measure(self.model, self.sites)
+        self._states: LRUCache[Prompt, State] = LRUCache(self.cache_bytes, getsizeof=lambda s: s.nbytes)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer.padding_side = "left"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Decoder layer index of each of the L MoE layers."""
+        return tuple(s.layer for s in self.sites)
+
+    @property
+    def n_experts(self) -> int:
+        return self.sites[0].n_experts
+
+    @property
+    def max_length(self) -> int:
+        """The longest prompt with an option that is run.
+
+        Rotary factors that change beyond a length ("longrope", "dynamic"), and llama4's temperature, would be settled
+        by the longest sample of a batch: such models are kept within the length where they do not change.
+        """
+        config = self.model.config.get_text_config()
+        lengths = [getattr(config, "max_position_embeddings", None) or 1 << 30]
+        for rope in _ropes(config):
+            if rope.get("rope_type") in ("longrope", "dynamic"):
+                lengths.append(rope.get("original_max_position_embeddings") or lengths[0])
+        if getattr(config, "attn_temperature_tuning", False):
+            lengths.append(int(config.floor_scale) - 1)
+        return int(min(lengths))
+
+    def head_for(self, wanted: Head) -> Head:
+        """The way to the head that this model bears: the whole of it if it cannot be run for some entries only."""
+        return wanted if self.letters_alone else "full"
+
+    # -- prompts ---------------------------------------------------------------------------------------------------
+
+    def encode(self, question: Question, format: str | Format = "cloze") -> Prompt:
+        """The tokens of a question and its options.
+
+        Raises:
+            DataError: longer than the model's context, or an option without tokens.
+        """
+        return as_format(format).prompt(question, self.tokenizer, self.max_length)
+
+    def encode_text(self, text: str) -> Prompt:
+        """The tokens of raw text; a pathway acts on the last one."""
+        return raw_text(text, self.tokenizer, max_length=self.max_length)
+
+    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 32, keep: bool = True) -> list[State]:
+        """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
+        known = {p: self._states[p] for p in prompts if p in self._states}
+        new = sorted({p for p in prompts if p not in known}, key=lambda p: len(p.ids))  # alike lengths, little padding
+        for layout, alike in self._by_layout(new).items():
+            for i in range(0, len(alike), batch_size):
+                part = alike[i : i + batch_size]
+                known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
+        for prompt in new:
+            if keep and known[prompt].nbytes <= self.cache_bytes:
+                self._states[prompt] = known[prompt]
+        return [known[p] for p in prompts]
+
+    def _by_layout(self, prompts: Sequence[Prompt]) -> dict[Layout, list[Prompt]]:
+        found: dict[Layout, list[Prompt]] = {}
+        for prompt in prompts:
+            found.setdefault(layout_for(self.model, prompt), []).append(prompt)
+        return found
+
+    # -- what users call -------------------------------------------------------------------------------------------
+
+    def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer") -> Pathway:
+        """The model's own pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
+        states = self.prefill([self.encode_text(t) for t in _listed(text)])
+        own = torch.stack([s.own for s in states])
+        pathway = Pathway(own, own, self.layers, scope)
+        return pathway[0] if isinstance(text, str) else pathway
+
+    def forward(self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None) -> CausalLMOutput:
+        """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros), the last token routed by ω.
+
+        Raises:
+            ShapeError: a routing of another model or another number of samples.
+        """
+        states = self.prefill([self.encode_text(t) for t in _listed(text)])
+        pathway = self._routing(routing, len(states))
+        with torch.no_grad():
+            logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
+        if pathway is not None:
+            for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
+                logits[i] = torch.cat([logits[i][:-1], self.next_token([states[i]], pathway[[i]])])
+        width = max(map(len, logits))
+        return CausalLMOutput(
+            logits=torch.stack([torch.nn.functional.pad(x, (0, 0, width - len(x), 0)) for x in logits])
+        )
+
+    def generate(
+        self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
+    ) -> str | list[str]:
+        """The text that continues each text; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``).
+
+        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
+        """
+        texts = _listed(text)
+        pathway = self._routing(routing, len(texts))
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
+        inputs.pop("token_type_ids", None)
+        options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        with self._decoding(pathway, inputs["input_ids"].shape[1]):
+            output = cast(Any, self.model).generate(**inputs, **options)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return decoded[0] if isinstance(text, str) else decoded
+
+    def score_choices(
+        self,
+        questions: str | Question | Sequence[str | Question],
+        choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        routing: Pathway | Sequence[Pathway] | None = None,
+        *,
+        format: str | Format = "cloze",
+    ) -> Tensor | list[Tensor]:
+        """Normalised log-likelihood of each choice ``[C]``; a list of them for many questions.
+
+        Args:
+            questions: texts with their ``choices`` beside them, or ``Question`` records that hold them.
+        """
+        asked = as_questions(questions, choices)
+        states = self.prefill([self.encode(q, format) for q in asked])
+        scores = self.choice_scores(states, self._routing(routing, len(states)))
+        return scores[0] if isinstance(questions, str | Question) else scores
+
+    # -- what the remixer calls ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def choice_scores(self, states: Sequence[State], pathway: Pathway | None = None) -> list[Tensor]:
+        """Scores of each state's choices ``[C]``. A sample whose ω is its own keeps the scores of its prefill."""
+        if pathway is None:
+            return [normalised(s, s.token_scores) for s in states]
+        scores = self.tail_scores(states, pathway)(pathway.weights)
+        return [row[: len(s.prompt.options)] for s, row in zip(states, scores, strict=True)]
+
+    @torch.no_grad()
+    def next_token(self, states: Sequence[State], pathway: Pathway) -> Tensor:
+        """Logits ``[B, V]`` after each state's prompt, along its pathway ``[B, L, E]``."""
+        found = []
+        for i, state in enumerate(states):
+            batch = collate([state])
+            with intercepted(self.sites, _rule(batch, pathway[[i]])):
+                found.append(self._tail(batch, pathway[[i]])[0, 0])
+        return torch.stack(found)
+
+    def tail_scores(self, states: Sequence[State], pathway: Pathway) -> TailScores:
+        """What scores each state's choices along its pathway, and counts what that takes."""
+        p = pathway
+        each = torch.arange(len(states))
+        return TailScores(
+            self.model, self.sites, self.flops, states, each, p.own, p.changed(), scope=p.scope, top_k=p.top_k
+        )
+
+    def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
+        """Logits ``[B, 1, V]`` after the prompts' last tokens."""
+        hidden = tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
+
+    @contextmanager
+    def _decoding(self, pathway: Pathway | None, width: int) -> Iterator[None]:
+        if pathway is None or not pathway.changed().any():
+            yield
+            return
+        with intercepted(self.sites, DecodingRule(pathway, width)):
+            yield
+
+    def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
+        """One batched pathway ``[n, L, E]`` from what a user may pass."""
+        if routing is None:
+            return None
+        if isinstance(routing, Pathway):
+            single = (
+                routing
+                if routing.batched
+                else Pathway(routing.weights[None], routing.own[None], routing.layers, routing.scope, routing.top_k)
+            )
+        else:
+            single = stack_pathways(routing)
+        expected = (n, len(self.sites), self.n_experts)
+        if tuple(single.weights.shape) != expected or single.layers != self.layers:
+            raise ShapeError(
+                f"Expected routing (B, L, E) = {expected} for layers {self.layers}, got "
+                f"{tuple(single.weights.shape)} for {single.layers}; give one pathway of this model for each text."
+            )
+        return single
+
+
+def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:
+    """One batched pathway of several ``[L, E]``, which must act alike."""
+    parts = list(pathways)
+    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1:
+        raise ShapeError("Expected pathways of one model, scope and top_k in one batch; pass them in separate calls.")
+    weights, own = torch.stack([p.weights for p in parts]), torch.stack([p.own for p in parts])
+    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k)
+
+
+def as_questions(
+    questions: str | Question | Sequence[str | Question], choices: Sequence[str] | Sequence[Sequence[str]] | None
+) -> list[Question]:
+    """Question records of whatever a user passes."""
+    if isinstance(questions, str | Question):
+        return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
+    if choices is None:
+        if not all(isinstance(q, Question) for q in questions):
+            raise SettingError(
+                "Expected choices beside question texts, got none; pass choices=[…] or Question records."
+            )
+        return list(questions)  # type: ignore[arg-type]
+    if len(choices) != len(questions):
+        raise SettingError(f"Expected choices for each of {len(questions)} questions, got {len(choices)} lists.")
+    return [
+        Question(
+            q.id if isinstance(q, Question) else f"question-{i}", q.question if isinstance(q, Question) else q, tuple(c)
+        )
+        for i, (q, c) in enumerate(zip(questions, choices, strict=True))
+    ]
+
+
+def _rule(batch: TailBatch, pathway: Pathway) -> PathwayRule:
+    replaced, shifted = acting_rows(batch, torch.arange(len(batch)), pathway.scope)
+    return PathwayRule(pathway.weights, pathway.own, replaced, shifted, pathway.changed(), top_k=pathway.top_k)
+
+
+def _first(changed: Tensor) -> int:
+    """The first MoE layer that any sample changes, of ``[B, L]``; the last one if none does."""
+    rows = changed.any(0).nonzero()
+    return int(rows[0]) if len(rows) else changed.shape[1] - 1
+
+
+def _ropes(config: Any) -> list[dict[str, Any]]:
+    """A model's rotary settings: one, or one for each kind of layer."""
+    given = getattr(config, "rope_parameters", None) or {}
+    return [given] if "rope_type" in given else [part for part in given.values() if isinstance(part, dict)]
+
+
+def _listed(text: str | Sequence[str]) -> list[str]:
+    return [text] if isinstance(text, str) else list(text)

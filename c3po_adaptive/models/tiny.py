@@ -1,0 +1,178 @@
+"""Tiny mixture-of-experts models of any family and their tokenizer, built from configurations."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+_TINY: dict[str, Any] = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 32,
+    "moe_intermediate_size": 16,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 512,
+    # Router logits of a normalised hidden state then have a standard deviation of 0.25 √32 = 1.4: far from flat.
+    "initializer_range": 0.25,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "dtype": "float32",
+}
+"""Set in every family that has the setting."""
+
+_SMALL: dict[str, Any] = {
+    **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"), 8),
+    **dict.fromkeys(("num_experts_per_token", "moe_topk", "moe_k", "moe_top_k", "top_k_experts"), 2),
+    **dict.fromkeys(
+        ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "head_dim"), 8
+    ),
+    **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim", "linear_head_dim", "index_head_dim"), 8),
+    **dict.fromkeys(("mamba_head_dim", "mamba_d_head", "mamba_d_state", "ssm_state_size", "o_lora_rank"), 8),
+    **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"), 16),
+    **dict.fromkeys(("shared_intermediate_size", "dense_intermediate_size"), 32),
+    **dict.fromkeys(("n_group", "num_expert_group", "o_groups", "index_n_heads", "linear_num_key_heads"), 2),
+    **dict.fromkeys(("linear_num_value_heads", "linear_num_heads", "mamba_dt_rank"), 4),
+    **dict.fromkeys(("mamba_num_heads", "mamba_n_heads"), 8),
+    **dict.fromkeys(("topk_group", "n_groups", "num_dense_layers", "first_k_dense_replace"), 1),
+    "index_topk": 512,
+    "unpadded_vocab_size": 128,
+    "sliding_window": 8,
+    "attention_chunk_size": 8,
+    "chunk_size": 16,
+}
+"""Set where a family has the setting and gives it a value by default."""
+
+_HYBRID = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
+_LATENT = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
+_QWEN4 = {
+    "num_hidden_layers": 4,
+    "ple_embed_dim": 8,
+    "ngram_vocab_size_base": 64,
+    "hc_lowrank": 8,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 64,
+    "indexer_compress_ratio": 4,
+}
+_GEMMA4 = {
+    "enable_moe_block": True,
+    "num_experts": 8,
+    "top_k_experts": 2,
+    "moe_intermediate_size": 16,
+    "vocab_size_per_layer_input": 128,
+    "hidden_size_per_layer_input": 8,
+    "global_head_dim": 8,
+}
+_OWN: dict[str, dict[str, Any]] = {
+    "qwen2_moe": {"intermediate_size": 64, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
+    **dict.fromkeys(
+        ("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "sarvam_mla"), _LATENT
+    ),
+    "deepseek": {**_LATENT, "num_experts_per_tok": 2},
+    "deepseek_v2": {**_LATENT, "num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 2, "topk_group": 1},
+    "longcat_flash": {
+        **_LATENT,
+        "num_layers": 2,
+        "num_hidden_layers": 4,
+        "ffn_hidden_size": 32,
+        "expert_ffn_hidden_size": 16,
+    },
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "num_hidden_layers": 4},
+    "granitemoehybrid": _HYBRID,
+    "bailing_hybrid": {**_HYBRID, **_LATENT},
+    "kimi_linear": {**_HYBRID, **_LATENT},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_hidden_layers": 4},
+    "zaya": {"num_experts_per_tok": 1},
+    "hunyuan_v1_moe": {"head_dim": 8},
+    "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
+    **{key: {**_LATENT, "first_k_dense_replace": 1} for key in ("dots3_note", "dots3_note_text")},
+    **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
+    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
+    **dict.fromkeys(("gemma4", "gemma4_text"), _GEMMA4),
+    "dbrx": {
+        "d_model": 32,
+        "n_heads": 4,
+        "n_layers": 3,
+        "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 32, "hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 2},
+    },
+}
+"""What a family needs beside, or differently."""
+
+
+def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
+    """The configuration of ``tiny_moe``."""
+    from transformers import CONFIG_MAPPING
+
+    from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
+
+    if family not in CONFIG_MAPPING:
+        raise UnknownNameError(f"Expected a model type that transformers knows, got {family!r}; see c3po models.")
+    usual = CONFIG_MAPPING[family]().get_text_config()
+    given = {k: v for k, v in _TINY.items() if k in vars(usual) or k in dir(usual)}
+    given |= {k: v for k, v in _SMALL.items() if vars(usual).get(k) is not None}
+    made: PreTrainedConfig = type(usual)(**given | _OWN.get(family, {}) | settings)
+    return made
+
+
+def tiny_moe(family: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
+    """A random model of three layers or four, eight experts and top-2 routing, in float32 and evaluation mode.
+
+    Args:
+        family: a ``model_type`` of transformers, such as "olmoe", or "deepseek".
+        seed: settles the parameters; the global random state stays as it is.
+        settings: of the configuration class, over the tiny ones.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config(family, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():  # some families leave theirs at zero for the checkpoint to fill
+            if parameter.ndim > 1 and not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.25)
+    model.train(False)
+    return model
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A token for each printable ASCII character, tab and newline; any other byte is unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    # The byte-level alphabet writes these three bytes as letters, so that every token is printable.
+    characters = [*string.digits, *string.ascii_letters, *string.punctuation, "Ġ", "ĉ", "Ċ"]
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    )
+
+
+def write_tiny_checkpoint(folder: str | Path, family: str, seed: int = 0, **settings: Any) -> Path:
+    """A folder that ``from_pretrained`` reads, with ``tiny_moe`` and ``tiny_tokenizer`` in it."""
+    tiny_moe(family, seed, **settings).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return Path(folder)

@@ -1,0 +1,36 @@
+"""What descent looks up of each reference: its gradient, and where its own descent takes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..problem import ReferenceArtifact, ReferenceBatch
+from ..routing.mixing import core
+from .descent import Descent
+
+CORE = 20  # experts a layer that a reference's own descent may use: the paper's
+
+
+def _gradient(references: ReferenceBatch) -> Tensor:
+    weights = references.own.clone().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(references.loss(weights).sum(), weights)
+    return gradient
+
+
+GRADIENT = ReferenceArtifact("gradient", _gradient)
+"""``[N, L, E]`` gradient of each reference's loss at its own pathway, over every expert of every MoE layer."""
+
+
+def change_by(descent: Descent) -> ReferenceArtifact:
+    """``[N, L, E]`` change of each reference's pathway by a descent of its own loss, in all layers' core experts."""
+
+    def compute(references: ReferenceBatch) -> Tensor:
+        experts = min(CORE, int(references.movable[0, 0].sum()))
+        movable = core(references.ranking, experts) | (references.own > 0)
+        with torch.enable_grad():
+            reached = descent.descend_from(references.own, references.cheap_loss, movable)
+        return reached - references.own
+
+    return ReferenceArtifact(f"change by {descent!r}", compute)

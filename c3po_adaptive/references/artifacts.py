@@ -1,0 +1,129 @@
+"""What references teach by themselves, computed once: from ``ReferenceArtifact`` to tensors, in memory and on disk."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ..losses import right_answer_loss
+from ..models.identity import fingerprint
+from ..models.routed import RoutedModel
+from ..problem import Loss, ReferenceArtifact, ReferenceBatch
+from ..progress import Progress, silent
+from ..routing.scores import TailScores
+from ..routing.states import State
+from ..settings import RemixSettings
+from ..storage.identity import digest, digest_of_file, routing_versions
+from ..storage.tensor_store import TensorStore, key_of
+from ..types import Head, Prompt
+
+BATCH = 16
+States = Callable[[Sequence[Prompt]], Sequence[State]]
+_STORES: WeakKeyDictionary[RoutedModel, dict[Hashable, TensorStore]] = WeakKeyDictionary()
+
+
+def of_references(
+    artifact: ReferenceArtifact,
+    model: RoutedModel,
+    prompts: Sequence[Prompt],
+    answers: Sequence[int],
+    states: States,
+    settings: RemixSettings,
+    *,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Tensor:
+    """``[N, …]`` an artifact of N references.
+
+    What was computed is kept as long as the model, and in a folder if there is one: some at a time, so that an
+    interrupted run resumes.
+
+    Args:
+        artifact: what is asked for.
+        model: whose references they are.
+        prompts: of the references.
+        answers: their right choices.
+        states: from prompts to their prefilled states, called for those that are new.
+        settings: of which ``scope``, ``loss`` and ``head`` matter here.
+        folder: of the reference set.
+        progress: shows how many are still to be computed.
+    """
+    store = _store(artifact, model, settings, folder)
+    asked = list(zip(prompts, answers, strict=True))
+    keys = [key_of(prompt, answer) for prompt, answer in asked]
+    new = list({key: pair for key, pair in zip(keys, asked, strict=True) if key not in store}.items())
+    parts = [new[i : i + BATCH] for i in range(0, len(new), BATCH)]
+    for part in progress(parts, f"references: {artifact.name}") if parts else ():
+        found = states([prompt for _, (prompt, _) in part])
+        batch = _batch(model, found, torch.tensor([answer for _, (_, answer) in part]), settings)
+        store.add([key for key, _ in part], artifact.compute(batch).detach())
+    store.write()
+    return torch.stack([store[key] for key in keys])
+
+
+def _store(
+    artifact: ReferenceArtifact, model: RoutedModel, settings: RemixSettings, folder: Path | None
+) -> TensorStore:
+    """Where an artifact is kept: in memory alone, if the set has no folder or the code no file to be told apart by."""
+    stores = _STORES.setdefault(model, {})
+    head = model.head_for(settings.head)
+    depends = (artifact.name, settings.scope, settings.loss, head)
+    code = _code(artifact)
+    if (key := (depends, code or artifact.compute, folder)) not in stores:
+        place = None
+        if folder is not None and code is not None:
+            identity = [*depends, code, fingerprint(model), str(model.model.dtype), routing_versions()]
+            place = folder / "artifacts" / digest(identity)[:16]
+        stores[key] = TensorStore(place)
+    return stores[key]
+
+
+def _code(artifact: ReferenceArtifact) -> str | None:
+    """Hash of the file that the function is defined in; None for one that was typed into a notebook."""
+    try:
+        file = inspect.getsourcefile(artifact.compute)
+    except TypeError:
+        return None
+    return None if file is None or not Path(file).is_file() else digest_of_file(Path(file))
+
+
+def _batch(model: RoutedModel, states: Sequence[State], answers: Tensor, settings: RemixSettings) -> ReferenceBatch:
+    """References with tails that every expert of every layer acts on."""
+    own = torch.stack([s.own for s in states])
+    movable = torch.ones_like(own, dtype=torch.bool)
+    movable[..., model.sites[0].mixable :] = False
+
+    def tails(head: Head) -> TailScores:
+        return TailScores(
+            model.model,
+            model.sites,
+            model.flops,
+            states,
+            torch.arange(len(states)),
+            own,
+            movable.any(-1),
+            movable,
+            settings.scope,
+            head=head,
+            relative=model.letters_alone and settings.loss != "likelihood",
+        )
+
+    def loss(head: Head) -> Loss:
+        run = tails(head)
+        return lambda weights, running=None: right_answer_loss(run(weights, running), answers, settings.loss)
+
+    return ReferenceBatch(
+        own=own,
+        router=torch.stack([s.router for s in states]),
+        movable=movable,
+        hidden=torch.stack([s.last_hidden for s in states]),
+        answers=answers,
+        scores=tails("full"),
+        loss=loss("full"),
+        cheap_loss=loss(model.head_for(settings.head)),
+    )

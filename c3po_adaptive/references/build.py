@@ -1,0 +1,144 @@
+"""Reference sets built: questions embedded and run along the model's own pathway, or taken from the cache."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..models.identity import fingerprint
+from ..progress import Progress, bar, silent
+from ..storage.folders import cache_folder
+from ..storage.identity import digest, routing_versions
+from ..storage.tensors import load_tensors, save_tensors
+from ..tasks.files import load_questions
+from ..tasks.formats import Format, description, format_key
+from ..types import Question
+from .reference_set import ReferenceSet
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+    from .embedding import Embedder
+
+SHARD = 32  # questions that are run, and kept, together
+
+
+def build_reference_set(
+    model: RoutedModel,
+    questions: Sequence[Question],
+    embedder: Embedder,
+    *,
+    format: str | Format = "cloze",
+    scratch: str | Path | None = None,
+    progress: Progress = silent,
+) -> ReferenceSet:
+    """Embed and run every question.
+
+    Args:
+        scratch: folder for finished shards; an interrupted build with the same arguments goes on from there.
+        progress: wraps the iteration over shards, to show how far it is.
+
+    Raises:
+        DataError: no questions, or one without an answer.
+    """
+    unanswered = [q.id for q in questions if q.answer is None]
+    if not questions or unanswered:
+        raise DataError(
+            "Expected reference questions with answers, got "
+            + (f"none for {', '.join(unanswered[:3])}" if unanswered else "no questions at all")
+            + "; references are labelled questions."
+        )
+    card = {
+        "source": digest([asdict(q) for q in questions]),
+        "model_name": model.name,
+        "model": fingerprint(model),
+        "embedder": {"name": embedder.name, "revision": embedder.revision},
+        "format": format_key(format),
+        "layers": list(model.layers),
+        "revision": getattr(model.model.config, "_commit_hash", None),
+        "versions": routing_versions(),
+    }
+    store = None if scratch is None else _writable(Path(scratch) / digest(card)[:16])
+    parts = [
+        _shard(model, questions[i : i + SHARD], embedder, format, store and store / f"{i:07d}.safetensors")
+        for i in progress(range(0, len(questions), SHARD), "references")
+    ]
+    correct = torch.cat([p["correct"] for p in parts])
+    scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
+    if store is not None:
+        shutil.rmtree(store, ignore_errors=True)
+    return ReferenceSet(
+        tuple(questions),
+        torch.cat([p["embeddings"] for p in parts]),
+        torch.cat([p["pathways"] for p in parts]),
+        tuple(tuple(s.tolist()) for s in scores),
+        correct,
+        card
+        | {"questions": len(questions), "successes": int(correct.sum()), "success_rate": float(correct.float().mean())},
+    )
+
+
+def _shard(
+    model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format, path: Path | None
+) -> dict[str, Tensor]:
+    if path is not None and path.is_file():
+        return load_tensors(path, "delete it, and build again to resume")
+    states = model.prefill([model.encode(q, format) for q in questions])
+    each = model.choice_scores(states)
+    answers = torch.tensor([q.answer for q in questions])
+    shard = {
+        "embeddings": torch.from_numpy(embedder.encode([description(q) for q in questions])),
+        "pathways": torch.stack([s.own for s in states]).cpu(),
+        "scores": torch.cat(each),
+        "correct": torch.stack([scores.argmax() for scores in each]) == answers,
+    }
+    if path is not None:
+        try:
+            save_tensors(shard, path)
+        except OSError as error:
+            raise DataError(f"Could not write {path}: {error}; free the disk, and build again to resume.") from error
+    return shard
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, made now: found out before the model runs, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Could not write to {folder}: {error}; choose a writable folder.") from error
+    return folder
+
+
+def as_reference_set(
+    refset: str | Path | ReferenceSet, model: RoutedModel, embedder: Embedder, format: Format
+) -> ReferenceSet:
+    """A reference set, read, or built from a file of questions and kept in the cache under what it was built from."""
+    if isinstance(refset, ReferenceSet):
+        return refset
+    path = Path(refset)
+    if path.is_dir():
+        return ReferenceSet.load(path)
+    return reference_set_of(load_questions(path), model, embedder, format)
+
+
+def reference_set_of(
+    questions: Sequence[Question], model: RoutedModel, embedder: Embedder, format: str | Format
+) -> ReferenceSet:
+    """The reference set of some questions, from the cache if it was built before."""
+    built_from = [asdict(q) for q in questions], fingerprint(model), embedder.name, embedder.revision
+    folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
+    if folder.is_dir():
+        try:
+            return ReferenceSet.load(folder)
+        except DataError:
+            pass  # a broken cache entry is built anew below, over the old one
+    built = build_reference_set(
+        model, questions, embedder, format=format, scratch=folder.parent / "building", progress=bar
+    )
+    return replace(built, folder=built.save(folder))

@@ -1,0 +1,267 @@
+"""The prefill store: what a reference's tail starts from, computed once, kept on disk beside the set, read as needed.
+
+A store is a folder of shards (safetensors, memory-mapped) with a card that names the model, the format and the set it
+was made with, and the hash of every shard. Shards are written whole, one at a time, and named by their hash: an
+interrupted build resumes, and of two processes that build the same store the last card names files of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from cachetools import LRUCache
+from safetensors import safe_open
+from torch import Tensor
+
+from ..errors import DataError, SettingError
+from ..models.identity import fingerprint
+from ..progress import Progress, silent
+from ..routing.caches import Kept
+from ..routing.packing import Layout, layout_for, pack
+from ..routing.states import State, tangent_of
+from ..storage.files import whole, write_text
+from ..storage.identity import digest_of_file, routing_versions
+from ..tasks.formats import Format, format_key
+from ..types import Prompt
+from .reference_set import ReferenceSet
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+
+SHARD = 32
+CARD = "card.json"
+HOLDS = "states and tangents"  # a store that holds anything else is made anew
+REBUILD = "build it again: c3po refset warm DIR --model MODEL"
+
+
+def build_store(
+    references: ReferenceSet,
+    model: RoutedModel,
+    folder: str | Path,
+    *,
+    format: str | Format = "cloze",
+    dtype: torch.dtype | None = None,
+    progress: Progress = silent,
+) -> PrefillStore:
+    """Compute the states of all successful references and keep them in ``folder``; what is there already stays.
+
+    A store of another model, format, set or dtype is made anew.
+
+    Args:
+        dtype: of hidden states and caches on disk; None: the model's, with which results are the same.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    folder, successes = Path(folder), references.successes
+    prompts = [model.encode(q, format) for q in successes.questions]
+    wanted = _card(references, model, format, dtype or model.model.dtype)
+    known = _read_card(folder)
+    if known is not None and _identity(known) != wanted:
+        shutil.rmtree(folder)
+        known = None
+    folder.mkdir(parents=True, exist_ok=True)
+    files = dict(known["files"]) if known is not None else {}
+    for i in progress(range(0, len(prompts), SHARD), "references"):
+        if str(i) not in files or not (folder / files[str(i)]).is_file():
+            states = model.prefill(prompts[i : i + SHARD], keep=False)
+            if model.letters_alone and not all(s.prompt.lettered for s in states):
+                tangent_of(model.model, states)
+            files[str(i)] = _write(folder, i, states, dtype or model.model.dtype)
+            write_text(folder / CARD, json.dumps(wanted | {"files": files}, indent=1))
+    return PrefillStore(folder, model, prompts)
+
+
+def open_store(
+    references: ReferenceSet, model: RoutedModel, folder: str | Path, format: str | Format, budget: int = 2**30
+) -> PrefillStore | None:
+    """The store of a set, if there is one; not used, with a warning, if it is of something else or not complete."""
+    folder = Path(folder)
+    card = _read_card(folder)
+    if card is None:
+        return None
+    complete = len(card["files"]) == -(-len(references.successes) // SHARD)
+    if _identity(card) != _card(references, model, format, getattr(torch, card["dtype"])) or not complete:
+        warnings.warn(
+            f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2
+        )
+        return None
+    successes = references.successes
+    return PrefillStore(folder, model, [model.encode(q, format) for q in successes.questions], budget)
+
+
+@dataclass(eq=False)
+class PrefillStore:
+    """States on disk by prompt.
+
+    Attributes:
+        folder: of the shards. model: whose they are. prompts: of the references, in order.
+        budget: bytes of states that are kept in memory, least recently used first out.
+    """
+
+    folder: Path
+    model: RoutedModel
+    prompts: Sequence[Prompt]
+    budget: int = 2**30
+
+    def __post_init__(self) -> None:
+        self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
+        self._open: dict[int, Any] = {}
+        self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
+        self._files: Mapping[str, str] = (_read_card(self.folder) or {})["files"]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of states in memory."""
+        return int(self._kept.currsize)
+
+    def states(self, prompts: Sequence[Prompt]) -> list[State]:
+        """The states of references, from memory or disk; others are run.
+
+        Raises:
+            DataError: a shard is missing, cut short or altered.
+            SettingError: the budget is below one state.
+        """
+        missing = [p for p in dict.fromkeys(prompts) if p not in self._kept and p not in self._rows]
+        run = dict(zip(missing, self.model.prefill(missing), strict=True)) if missing else {}
+        return [run[p] if p in run else self._state(p) for p in prompts]
+
+    def _state(self, prompt: Prompt) -> State:
+        if prompt in self._kept:
+            return self._kept[prompt]
+        state = self._read(self._rows[prompt], prompt)
+        if state.nbytes > self.budget:
+            raise SettingError(
+                f"Expected a memory budget of at least {state.nbytes} bytes, one reference's state, got {self.budget}."
+            )
+        self._kept[prompt] = state
+        return state
+
+    def _read(self, row: int, prompt: Prompt) -> State:
+        shard, number = self._shard(row // SHARD * SHARD), row % SHARD
+        named = {
+            key.partition("/")[2]: shard.get_tensor(key)
+            for key in shard.keys()  # noqa: SIM118 (no mapping)
+            if key.partition("/")[0] == str(number)
+        }
+        layout = layout_for(self.model.model, prompt)
+        packed, dtype, like = pack(prompt, layout), self.model.model.dtype, self._like[layout]
+        cache = zip(like.cache if packed.past else (), range(len(like.cache)), strict=False)
+        state = State(
+            prompt,
+            packed,
+            tuple(Kept(kept.shell, _cached(named, i, kept, dtype)) for kept, i in cache),
+            named["entry"].to(like.entry.device, dtype),
+            named["own"],
+            named["router"],
+            named["scores"],
+            named["final"].to(like.final.device, dtype),
+            None,
+            self.model.flops.prefill(packed),
+        )
+        if "slope" in named:
+            place = like.final.device
+            state.keep_tangent(named["normaliser"].to(place), named["slope"].to(place, dtype))
+        return state
+
+    def _shard(self, first: int) -> Any:
+        if first not in self._open:
+            name = self._files[str(first)]
+            path = self.folder / name
+            if not path.is_file() or not name.endswith(f"-{digest_of_file(path)[:16]}.safetensors"):
+                raise DataError(f"{path} is missing, cut short or altered; {REBUILD}.")
+            self._open[first] = safe_open(path, "pt")
+        return self._open[first]
+
+    @cached_property
+    def _like(self) -> dict[Layout, State]:
+        """For each layout that the references have, the state of a short prompt: its cache layers, and its devices."""
+        found: dict[Layout, State] = {}
+        for prompt in self.prompts:
+            layout = layout_for(self.model.model, prompt)
+            if layout not in found or (pack(prompt, layout).past and not found[layout].cache):
+                found[layout] = self.model.prefill([replace(prompt, ids=prompt.ids[-2:])], keep=False)[0]
+        return found
+
+
+def _cached(
+    named: Mapping[str, Tensor], layer: int, like: Kept, dtype: torch.dtype
+) -> dict[str | tuple[str, int], Tensor]:
+    """Tensors of one cache layer, by attribute, or attribute and key; where those of ``like`` are."""
+    found: dict[str | tuple[str, int], Tensor] = {}
+    for key, tensor in named.items():
+        kind, _, rest = key.partition("/")
+        number, _, rest = rest.partition("/")
+        if kind == "cache" and number == str(layer):
+            name, _, inner = rest.partition("/")
+            place = next(iter(like.tensors.values())).device
+            value = tensor.to(place, dtype) if tensor.is_floating_point() else tensor.to(place)
+            found[(name, int(inner)) if inner else name] = value
+    return found
+
+
+def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
+    named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router, "scores": state.token_scores}
+    named["final"] = state.final.to(dtype)
+    if state.tangent is not None:
+        named |= {"normaliser": state.tangent.normaliser, "slope": state.tangent.slope.to(dtype)}
+    for i, kept in enumerate(state.cache):
+        for key, tensor in kept.tensors.items():
+            name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"
+            named[f"cache/{i}/{name}"] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return named
+
+
+def _write(folder: Path, first: int, states: Sequence[State], dtype: torch.dtype) -> str:
+    """Write a shard, whole or not at all; its name, which ends in its hash."""
+    from safetensors.torch import save
+
+    tensors = {
+        f"{i}/{name}": t.detach().cpu().contiguous().clone()
+        for i, state in enumerate(states)
+        for name, t in _named(state, dtype).items()
+    }
+    try:
+        data = save(tensors)
+        name = f"{first:07d}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
+        with whole(folder / name) as writing:
+            writing.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"Could not write to {folder}: {error}; free the disk, and build again to resume.") from error
+    return name
+
+
+def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in card.items() if key != "files"}
+
+
+def _card(references: ReferenceSet, model: RoutedModel, format: str | Format, dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "model": fingerprint(model),
+        "set": references.card["source"],
+        "format": format_key(format),
+        "successes": len(references.successes),
+        "dtype": str(dtype).removeprefix("torch."),
+        "holds": HOLDS,
+        "versions": routing_versions(),
+    }
+
+
+def _read_card(folder: Path) -> dict[str, Any] | None:
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return card if "files" in card and "dtype" in card else None
+    except ValueError as error:
+        raise DataError(f"{path} is no card of a warm store: {error}; {REBUILD}.") from error

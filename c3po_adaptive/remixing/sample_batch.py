@@ -1,0 +1,293 @@
+"""One batch of samples on its way through the remixer: tails, losses, problems, and what each phase takes."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..errors import DataError, SettingError
+from ..ledger import Entry, Ledger, Work, summed
+from ..losses import right_answer_loss
+from ..models.routed import RoutedModel
+from ..problem import LabelledProblem, Problem, ReferenceArtifact
+from ..progress import bar
+from ..references.artifacts import of_references
+from ..references.prefill_store import PrefillStore
+from ..references.reference_set import ReferenceSet
+from ..routing.scores import TailScores
+from ..routing.states import State
+from ..settings import RemixSettings
+from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer
+from .clock import Clock
+
+if TYPE_CHECKING:
+    from ..tasks.formats import Format
+
+
+@dataclass(frozen=True, eq=False)
+class SampleBatch:
+    """B samples with their neighbours.
+
+    Attributes:
+        model: the frozen model.
+        format: how questions are put.
+        settings: how ω acts.
+        candidates: the references that may be neighbours; None: no neighbours.
+        states: the samples' prefilled prompts.
+        neighbours: see ``Problem``.
+        excluded: see ``Problem``.
+        questions: the samples with their labels; given only where an upper bound, or training, may look at them: what
+            is not here no strategy can look at.
+        store: the references' states on disk.
+        clock: of the phases.
+    """
+
+    model: RoutedModel
+    format: str | Format
+    settings: RemixSettings
+    candidates: ReferenceSet | None
+    states: Sequence[State]
+    neighbours: Neighbours
+    excluded: tuple[frozenset[int], ...] | None
+    questions: Sequence[Question] | None
+    store: PrefillStore | None
+    clock: Clock
+    _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
+
+    @cached_property
+    def own(self) -> Tensor:
+        """``[B, L, E]`` ω0."""
+        return torch.stack([s.own for s in self.states])
+
+    def problem(self, *, labelled: bool = False, selection: Selection | None = None) -> Problem:
+        """The problem before or after layers are chosen; what its losses take is of the phase that it is made in."""
+        losses = Losses(self, selection)
+        self._opened[self.clock.phase].append(losses)
+        known: dict[str, Any] = self._known | {"selection": selection}
+        known |= {"loss": losses.neighbourhood, "scores": losses.scores}
+        known["within"] = lambda chosen: self.problem(labelled=labelled, selection=chosen)
+        if not labelled:
+            return Problem(**known)
+        return LabelledProblem(
+            **known, label_loss=losses.label, answers=torch.tensor(self._answers()), answered=self._answered
+        )
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        """What does not depend on the selection."""
+        own, near = self.own, self.neighbours.index >= 0
+        pathways = own.new_zeros(0, *own.shape[1:]) if self.candidates is None else self.candidates.pathways
+        found = own.new_zeros(*near.shape, *own.shape[1:])
+        found[near] = pathways[self.neighbours.index[near]]
+        seeds = [zlib.crc32(repr((self.settings.seed, s.prompt)).encode()) for s in self.states]
+        return {
+            "own": own,
+            "router": torch.stack([s.router for s in self.states]),
+            "layers": self.model.layers,
+            "neighbours": self.neighbours,
+            "neighbour_pathways": found,
+            "reference_pathways": pathways,
+            "own_scores": pad_sequence(self.model.choice_scores(self.states), True, -torch.inf),
+            "of_neighbours": self._of_neighbours,
+            "generators": tuple(torch.Generator().manual_seed(seed) for seed in seeds),
+            "excluded": self.excluded,
+        }
+
+    @torch.no_grad()
+    def _answered(self, weights: Tensor) -> Tensor:
+        top_k = self.model.sites[0].top_k if self.settings.mix == "top-k" else None
+        pathway = Pathway(weights, self.own, self.model.layers, self.settings.scope, top_k)
+        return self.model.tail_scores(self.states, pathway)(weights).argmax(-1)
+
+    def _answers(self) -> list[int]:
+        answers = [None] if self.questions is None else [q.answer for q in self.questions]
+        if any(a is None for a in answers):
+            raise DataError(
+                "An upper bound expected the answer of every question, got none for some; give labelled questions."
+            )
+        return [a for a in answers if a is not None]
+
+    # -- neighbours ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """``[P, 2]`` sample and place of each neighbour that has weight."""
+        return (self.neighbours.weight > 0).nonzero()
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """Of the neighbours, pair by pair."""
+        return [self._prompt(q) for q in self._asked]
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """``[P]`` right choices of the neighbours."""
+        return torch.tensor([q.answer for q in self._asked], dtype=torch.long)
+
+    @cached_property
+    def _asked(self) -> list[Question]:
+        if self.candidates is None:
+            return []
+        rows = self.neighbours.index[self.pairs[:, 0], self.pairs[:, 1]].tolist()
+        return [self.candidates.questions[r] for r in rows]
+
+    @cached_property
+    def near(self) -> list[State]:
+        """The neighbours, run when a loss first needs them."""
+        with self.clock("references"):
+            return self.model.prefill(self.prompts) if self.store is None else self.store.states(self.prompts)
+
+    def _of_neighbours(self, artifact: ReferenceArtifact) -> Tensor:
+        """``[B, K, …]`` what every neighbour teaches by itself, zeros where there is none."""
+        near = self.neighbours.weight > 0
+        rows, place = self.neighbours.index[near].unique(return_inverse=True)  # many samples share a neighbour
+        if self.candidates is None:
+            raise SettingError(
+                f"Expected neighbours that {artifact.name} is of, got a selector and an optimizer that need none; set "
+                "needs_neighbours to True where it is asked for."
+            )
+        # where there is no neighbour at all, one reference tells the shape
+        asked = [self.candidates.questions[row] for row in rows.tolist() or [0]]
+        each = of_references(
+            artifact,
+            self.model,
+            [self._prompt(q) for q in asked],
+            [cast(int, q.answer) for q in asked],
+            self.model.prefill if self.store is None else self.store.states,
+            self.settings,
+            folder=self.candidates.folder,
+            progress=bar,
+        )
+        found = each.new_zeros(*near.shape, *each.shape[1:])
+        found[near] = each[place]
+        return found
+
+    def _prompt(self, question: Question) -> Prompt:
+        return self.model.encode(question, self.format)
+
+    # -- what it takes ---------------------------------------------------------------------------------------------
+
+    def ledgers(self, embedded: Sequence[float]) -> list[Ledger]:
+        """Of each sample, up to the answer; ``embedded``: FLOPs of embedding it."""
+        count = len(self.states)
+        spent = {phase: self.spent(phase) for phase in self._opened}
+        spent["references"] = [a + b for a, b in zip(self._prefilled, self._prepared, strict=True)]
+        spent["embedding"] = [Entry(forward=Work(linear=flops)) for flops in embedded]
+        spent.setdefault("retrieval", [Entry()] * count)
+        seconds = self.clock.seconds
+        return [
+            Ledger(
+                prefill=state.work, **{phase: entries[b].lasting(seconds[phase]) for phase, entries in spent.items()}
+            )
+            for b, state in enumerate(self.states)
+        ]
+
+    def spent(self, phase: str) -> list[Entry]:
+        """What the losses of a phase took so far, of each sample."""
+        return _totals([losses.spent for losses in self._opened[phase]], len(self.states))
+
+    @property
+    def _prefilled(self) -> list[Entry]:
+        """What each sample's neighbours took, in full even if they were kept; nothing if no loss looked at them."""
+        opened = [losses for phase in self._opened.values() for losses in phase]
+        looked = [any(losses.looked_at(b) for losses in opened) for b in range(len(self.states))]
+        mine: list[list[Entry]] = [[] for _ in self.states]
+        for b, state in zip(self.pairs[:, 0].tolist(), vars(self).get("near", ()), strict=False):
+            mine[b] += [state.work] if looked[b] else []
+        return [summed(entries) for entries in mine]
+
+    @property
+    def _prepared(self) -> list[Entry]:
+        """What the tangents of each sample's neighbours took, in full even if they were kept; once."""
+        each = [losses.prepared for opened in self._opened.values() for losses in opened]
+        return [max(entries, key=lambda entry: entry.flops) for entries in zip(*each, strict=True)]
+
+
+class Losses:
+    """The losses of one problem: with every layer acting (selection None), or the selected ones."""
+
+    def __init__(self, batch: SampleBatch, selection: Selection | None) -> None:
+        self.batch = batch
+        everywhere = torch.ones(batch.own.shape[:2], dtype=torch.bool)
+        self._active = everywhere if selection is None else selection.layers
+        self._support = None if selection is None else selection.mask | (batch.own > 0)
+
+    @property
+    def spent(self) -> list[Entry]:
+        """So far, of each sample."""
+        return _totals([tails.spent for tails in self._used], len(self.batch.states))
+
+    @property
+    def prepared(self) -> list[Entry]:
+        """What the tangents of each sample's neighbours took, in full even if they were kept."""
+        return _totals([tails.prepared for tails in self._used], len(self.batch.states))
+
+    def looked_at(self, b: int) -> bool:
+        """Whether the neighbours of sample b were run along any pathway."""
+        near: TailScores | None = vars(self).get("_near")
+        return near is not None and near.spent[b].passes > 0
+
+    @property
+    def _used(self) -> list[TailScores]:
+        return [vars(self)[name] for name in ("_near", "_mine") if name in vars(self)]
+
+    def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        b = self.batch
+        if b.candidates is None:
+            raise SettingError(
+                "Expected neighbours to take the loss of, got an optimizer and a selector that need none; name others, "
+                "or attribute something else."
+            )
+        if not b.prompts:
+            return (weights * 0).sum((1, 2))
+        losses = right_answer_loss(self._near(weights, running), b.answers, b.settings.loss)
+        share = b.neighbours.weight[b.pairs[:, 0], b.pairs[:, 1]]
+        return losses.new_zeros(len(b.states)).index_add(0, b.pairs[:, 0], share * losses)
+
+    def scores(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        if not all(s.prompt.options for s in self.batch.states):
+            raise SettingError("Expected questions with choices to score, got raw text; give choices.")
+        return self._mine(weights, running)
+
+    def label(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
+        answers = torch.tensor(self.batch._answers())
+        return right_answer_loss(self._mine(weights, running), answers, self.batch.settings.loss)
+
+    @cached_property
+    def _near(self) -> TailScores:
+        b = self.batch
+        return self._tails(b.near, b.pairs[:, 0], b.settings.transfer, b.model.head_for(b.settings.head))
+
+    @cached_property
+    def _mine(self) -> TailScores:
+        return self._tails(self.batch.states, torch.arange(len(self.batch.states)), "replace", "full")
+
+    def _tails(self, tails: Sequence[State], sample: Tensor, transfer: Transfer, head: Head) -> TailScores:
+        b = self.batch
+        return TailScores(
+            b.model.model,
+            b.model.sites,
+            b.model.flops,
+            tails,
+            sample,
+            b.own,
+            self._active,
+            self._support,
+            b.settings.scope,
+            transfer,
+            head=head,
+            relative=b.model.letters_alone and b.settings.loss != "likelihood",
+        )
+
+
+def _totals(each: Sequence[Sequence[Entry]], samples: int) -> list[Entry]:
+    """Sums over losses, sample by sample."""
+    return [summed(entries[b] for entries in each) for b in range(samples)]

@@ -1,0 +1,43 @@
+"""The four strategies of a remixer, and what follows from them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..kernels.base import Kernel
+from ..optimizers.base import PathwayOptimizer
+from ..optimizers.none import NoStep
+from ..retrievers.base import Retriever
+from ..selectors.base import LayerSelector
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """One strategy for each role of re-mixing."""
+
+    optimizer: PathwayOptimizer
+    kernel: Kernel
+    retriever: Retriever
+    selector: LayerSelector
+
+    @property
+    def needs_neighbours(self) -> bool:
+        """Whether anything looks at references."""
+        return self.optimizer.needs_neighbours or self.selector.needs_neighbours
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether answers are an upper bound."""
+        return self.optimizer.needs_label or self.selector.needs_label
+
+    @property
+    def shows_neighbours(self) -> bool:
+        """Whether the retrieved neighbours had a part in the answer: an optimizer may search for its own."""
+        return self.selector.needs_neighbours or (
+            self.optimizer.needs_neighbours and not self.optimizer.searches_pathways
+        )
+
+    @property
+    def re_mixes(self) -> bool:
+        """Not so the base, which has no use for a selector."""
+        return not (isinstance(self.optimizer, NoStep) and self.optimizer.start == "own")

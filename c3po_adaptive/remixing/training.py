@@ -1,0 +1,138 @@
+"""References to train on, for selectors that learn: asked as test questions are, but with their labels."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SettingError
+from ..models.identity import fingerprint
+from ..models.routed import RoutedModel
+from ..problem import LabelledProblem
+from ..progress import bar
+from ..references.reference_set import ReferenceSet
+from ..settings import RemixSettings
+from ..storage.identity import digest, digest_of_file, routing_versions
+from ..storage.tensors import load_tensors, save_tensors
+from ..tasks.formats import Format, format_key
+from ..types import Question
+from .strategies import Strategies
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceTraining:
+    """The references of a remixer, asked with its strategies; a ``TrainingReferences``.
+
+    Attributes:
+        model: the frozen model.
+        references: those answered right, and those answered wrong.
+        strategies: those that they are asked with.
+        format: how they are put.
+        settings: how ω acts.
+        held_out: ids of questions that are asked in the same run: nothing learns from them.
+        together: how many are asked at once.
+        ask: from references to the problem that they are.
+    """
+
+    model: RoutedModel
+    references: ReferenceSet | None
+    strategies: Strategies
+    format: str | Format
+    settings: RemixSettings
+    held_out: frozenset[str]
+    together: int
+    ask: Callable[[Sequence[Question]], LabelledProblem]
+
+    @property
+    def optimizer(self) -> Any:
+        return self.strategies.optimizer
+
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabelledProblem]:
+        references = self._references()
+        known = [q for q in references.questions if q.id not in self.held_out]
+        check_enough(n + skip, len(known))
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.settings.seed))
+        drawn = [known[row] for row in order[skip : skip + n].tolist()]
+        parts = [drawn[i : i + self.together] for i in range(0, n, self.together)]
+        for part in bar(parts, f"learning from {n} references"):
+            yield self.ask(part)
+
+    def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        references = self._references()
+        try:
+            key = digest(self._identity(learner))[:20]
+        except _NoSource:
+            return learn()
+        known, folder = references.learned, references.folder
+        if key not in known:
+            path = None if folder is None else folder / "learned" / f"{key}.safetensors"
+            kept = path is not None and path.is_file()
+            known[key] = load_tensors(path, "delete it, and it is learned again") if kept and path else learn()
+            if path is not None and not kept:
+                _keep(known[key], path)
+        return known[key]
+
+    def _references(self) -> ReferenceSet:
+        if self.references is None:
+            raise SettingError("Expected a reference set to learn from, got none; pass refset=…")
+        return self.references
+
+    def _identity(self, learner: Any) -> list[Any]:
+        """What decides what is learned."""
+        references = self._references()
+        s = self.strategies
+        strategies = [learner, s.optimizer, s.kernel, s.retriever]
+        model = [fingerprint(self.model), str(self.model.model.dtype), routing_versions()]
+        settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
+        asked = sorted(self.held_out & {q.id for q in references.questions})
+        source = references.card.get("source")
+        return [
+            *(list(map(repr, strategies)), list(map(_code, strategies))),
+            *(format_key(self.format), settings, asked, source, model),
+        ]
+
+
+def check_enough(wanted: int, known: int) -> None:
+    """Refuse to learn from more than the ``known`` references, those that are not asked themselves.
+
+    Raises:
+        SettingError: there are fewer.
+    """
+    if wanted > known:
+        raise SettingError(
+            f"Expected at least {wanted} references to train on, got {known} (without those that are asked "
+            "themselves); give more, or set training to fewer."
+        )
+
+
+class _NoSource(Exception):
+    """A class of a notebook's cell has no file to tell its code by."""
+
+
+def _code(strategy: Any) -> list[Any]:
+    """Hashes of the files that a strategy's class and its bases stand in, and those of the strategies that it wraps: a
+    plugin may be edited.
+    """
+    try:
+        files = {inspect.getsourcefile(kind) for kind in type(strategy).__mro__ if kind not in (object, ABC)}
+    except (OSError, TypeError) as error:
+        raise _NoSource from error
+    own = [digest_of_file(Path(file))[:16] for file in sorted(filter(None, files))]
+    parts = [getattr(strategy, f.name) for f in fields(strategy)] if is_dataclass(strategy) else []
+    return own + [_code(part) for part in parts if is_dataclass(part)]
+
+
+def _keep(learned: dict[str, Tensor], path: Path) -> None:
+    """With a warning, in memory alone, where it cannot be written."""
+    try:
+        save_tensors(learned, path)
+    except OSError as error:
+        warnings.warn(f"Could not keep {path}: {error}; it is learned again next time.", stacklevel=3)

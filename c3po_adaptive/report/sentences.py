@@ -1,0 +1,117 @@
+"""What a summary allows to say, in plain words, and no more than its intervals allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Role = Literal["base", "control", "oracle", "method"]
+SIGNIFICANT = 0.05
+
+
+def shown_dataset(summary: Mapping[str, Any]) -> str:
+    """The data set that the sentences speak of: "all", or the only one."""
+    names = [row["dataset"] for row in summary["rows"]]
+    return "all" if "all" in names else str(names[0])
+
+
+def role(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Role:
+    """What an arm is there for."""
+    if row["arm"] == summary["baseline"]:
+        return "base"
+    if row["arm"] == summary["control"]:
+        return "control"
+    return "oracle" if row["needs_label"] else "method"
+
+
+def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, Any] | None:
+    """The comparison of two arms, if it was made."""
+    return next((c for c in summary["comparisons"] if (c["dataset"], c["a"], c["b"]) == (dataset, a, b)), None)
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What may be said, in plain words, one arm a line.
+
+    A gain (or loss) is claimed only if the interval excludes zero and McNemar's p is below 0.05; that neighbours
+    matter, only if the same holds against the control with random neighbours. The oracle is an upper bound.
+    """
+    dataset = shown_dataset(summary)
+    rows = [row for row in summary["rows"] if row["dataset"] == dataset]
+    lines = [_sentence(row, summary) for row in rows]
+    roles = [role(row, summary) for row in rows]
+    if "method" in roles and "control" not in roles:
+        lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")
+    lines += [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
+    return lines + [_drawn(d) for d in summary.get("draws", ()) if d["dataset"] == dataset]
+
+
+def _drawn(d: Mapping[str, Any]) -> str:
+    claim = "better than its draws" if d["p"] <= SIGNIFICANT else "it cannot be told from its draws"
+    span = f"{d['mean']:+.1f} points on average, {d['lowest']:+.1f} to {d['highest']:+.1f}"
+    return (
+        f"{d['arm']} ({d['gain']:+.1f}) among {d['draws']} draws of {d['control']} ({span}): p = {d['p']:.2f}, {claim}."
+    )
+
+
+def _asked_for(c: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+    return [c["a"], c["b"]] in [list(pair) for pair in summary.get("compare", ())]
+
+
+def _compared(c: Mapping[str, Any]) -> str:
+    claim = {1: "better", -1: "worse", 0: "no difference can be claimed"}[claimed(c)] + _caveat(c)
+    by = f"{c['difference']:+.1f} points {_interval(c)}"
+    return f"{c['a']} beside {c['b']}: {by} at {100 * c['cost_ratio']:.0f} % of its cost: {claim}."
+
+
+def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    arm, dataset, kind = row["arm"], row["dataset"], role(row, summary)
+    head = f"{arm}: {row['accuracy']:.1f} %"
+    if kind == "base":
+        where = "as the mean over data sets" if dataset == "all" else f"of {dataset}"
+        return f"{head} {where} ({row['n']} questions), the model left alone."
+    gain = find(summary, dataset, arm, summary["baseline"])
+    assert gain is not None  # summarise compares every arm with the baseline
+    head = f"{head}, {gain['difference']:+.1f} points over {summary['baseline']} {_interval(gain)}"
+    if kind == "oracle":
+        return f"{head}: an upper bound that uses the labels, not a method."
+    head = f"{head}: {_verdict(gain)}"
+    if kind == "control":
+        return f"{head}. It is the control, with random neighbours."
+    beside = find(summary, dataset, arm, summary["control"])
+    if beside is None:
+        return f"{head}."
+    return f"{head}; {_neighbours(beside)}."
+
+
+def _verdict(c: Mapping[str, Any]) -> str:
+    claim = {1: "a gain", -1: "a loss", 0: "no gain can be claimed"}[claimed(c)]
+    return claim + _caveat(c)
+
+
+def _caveat(c: Mapping[str, Any]) -> str:
+    """Said aloud, because the rule looks at one comparison and a run makes many."""
+    return ", though not after Holm's correction" if claimed(c) and c["p_holm"] >= SIGNIFICANT else ""
+
+
+def _neighbours(c: Mapping[str, Any]) -> str:
+    by = f"({c['difference']:+.1f} points {_interval(c)})"
+    by += _caveat(c)
+    match claimed(c):
+        case 1:
+            return f"its neighbours matter: it beats its control, random neighbours {by}"
+        case -1:
+            return f"its neighbours mislead: its control, random neighbours, does better {by}"
+    if abs(c["difference"]) < 0.05:
+        return f"its control, random neighbours, reaches the same {by}"
+    return f"it cannot be told from its control, random neighbours {by}"
+
+
+def claimed(c: Mapping[str, Any]) -> int:
+    """1 if a comparison allows to claim that ``a`` is better, -1 that it is worse, else 0."""
+    if c["p"] >= SIGNIFICANT:
+        return 0
+    return int(c["ci_low"] > 0) - int(c["ci_high"] < 0)
+
+
+def _interval(c: Mapping[str, Any]) -> str:
+    return f"[{c['ci_low']:.1f}, {c['ci_high']:.1f}]"

@@ -1,0 +1,131 @@
+"""Approximate search for large reference sets with FAISS; small ones are searched exactly.
+
+Indexes that are kept in a folder are written whole, and named by what they were built from. Read back, the cells of an
+inverted file stay on the disk, memory-mapped; a graph is read into memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_number
+from ..errors import DataError
+from ..kernels.base import Array
+from ..storage.files import whole
+from ._exact import ExactIndex
+from ._vectors import Unit, cosine, excluded_rows, padded, unit
+from .base import Hits, Index, Retriever
+
+RECIPE = 1
+"""How indexes are built. Those on the disk of another number are built anew."""
+
+SMALL = 10_000
+"""References up to which the exact search is used."""
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximateIndex(Index):
+    """The ``k`` most similar of the candidates that an approximate FAISS index proposes, ranked exactly.
+
+    Attributes:
+        vectors: ``[N, D]`` of length one. proposer: the FAISS index over them.
+    """
+
+    vectors: Unit
+    proposer: Any
+    k: int
+
+    def search(
+        self,
+        queries: Array,
+        *,
+        exclude: Sequence[Collection[int]] | None = None,
+        max_similarity: float = 1.0,
+        keys: Sequence[int] | None = None,
+    ) -> Hits:
+        scaled = unit(queries, "queries", self.vectors.shape[1])
+        banned = excluded_rows(exclude, max_similarity, len(scaled))
+        return padded([self._nearest(*item, max_similarity) for item in zip(scaled, banned, strict=True)], self.k)
+
+    def _nearest(self, query: Unit, banned: list[int], max_similarity: float) -> Any:
+        """Rows and similarities: candidates are doubled until k are allowed, or the index proposes no more."""
+        wanted, proposed = self.k + len(banned) + 8, -1
+        while True:
+            index = self.proposer.search(query[None], wanted)[1][0]
+            index = index[index >= 0]
+            similarity = cosine(self.vectors[index], query)
+            allowed = (similarity <= max_similarity) & ~np.isin(index, banned)
+            if allowed.sum() >= self.k or len(index) == proposed or wanted >= len(self.vectors):
+                return index[allowed], similarity[allowed]
+            wanted, proposed = min(2 * wanted, len(self.vectors)), len(index)
+
+
+@dataclass(frozen=True)
+class Approximate(Retriever):
+    """The ``k`` most similar references, nearly always; exactly up to 10,000."""
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        check_number(self, "k", at_least=1, whole=True)
+
+    def fit(self, vectors: Array) -> Index:
+        if len(vectors) <= SMALL:
+            return ExactIndex.build(vectors, self.k)
+        scaled = unit(vectors, "references")
+        return ApproximateIndex(scaled, self.tuned(self.built(scaled)), self.k)
+
+    def fit_kept(self, vectors: Array, folder: Path) -> Index:
+        """The same, kept in a folder; only in memory, with a warning, where that cannot be written.
+
+        Raises:
+            DataError: the file in the folder is cut short.
+        """
+        import faiss
+
+        if len(vectors) <= SMALL:
+            return ExactIndex.build(vectors, self.k)
+        scaled = unit(vectors, "references")
+        identity = f"{RECIPE} {self.shape} {faiss.__version__}".encode()
+        path = folder / f"{self.name}-{sha256(identity + sha256(scaled.data).digest()).hexdigest()[:16]}.faiss"
+        if not path.is_file():
+            built = self.built(scaled)
+            try:
+                _write(built, path)
+            except (OSError, RuntimeError) as error:
+                warnings.warn(f"Could not keep {path}: {error}; the index is built again next time.", stacklevel=2)
+                return ApproximateIndex(scaled, self.tuned(built), self.k)
+        try:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        except RuntimeError as error:
+            raise DataError(f"{path} is cut short; delete it, and it is built again.") from error
+        return ApproximateIndex(scaled, self.tuned(index), self.k)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The settings that an index is built with."""
+
+    @abstractmethod
+    def built(self, scaled: Unit) -> Any:
+        """A FAISS index over ``[N, D]``."""
+
+    @abstractmethod
+    def tuned(self, index: Any) -> Any:
+        """The index, told how much to search."""
+
+
+def _write(index: Any, path: Path) -> None:
+    """Whole or not at all."""
+    import faiss
+
+    with whole(path) as writing:
+        faiss.write_index(index, str(writing))

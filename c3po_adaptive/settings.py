@@ -1,0 +1,124 @@
+"""``RemixSettings``: how pathways act and what is learned from, beside the strategies; each value is checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from numbers import Integral
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from .errors import SettingError
+from .types import Head, Labels, LearnFrom, LossName, Mix, Scope, Transfer
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class Settings(BaseModel):
+    """A frozen record that refuses unknown keys and wrong values with a ``SettingError`` that names those there are.
+
+    Attributes:
+        called: what messages call it.
+    """
+
+    called: ClassVar[str] = "settings"
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    if not TYPE_CHECKING:  # type checkers shall see the fields
+
+        def __init__(self, **given: Any) -> None:
+            try:
+                super().__init__(**given)
+            except ValidationError as error:
+                raise _refused(type(self), error) from None
+
+    @classmethod
+    def of(cls, given: Self | Mapping[str, Any]) -> Self:
+        """The record itself, or one of a mapping's values.
+
+        Raises:
+            SettingError: an unknown key, or a value that is none of those there are.
+        """
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise SettingError(
+                f"Expected {cls.__name__}, or a mapping with keys among {', '.join(cls.model_fields)}, got {given!r}."
+            )
+        return cls(**{str(key): value for key, value in given.items()})
+
+
+def _whole(value: Any) -> Any:
+    """NumPy's whole numbers are whole numbers."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+class RemixSettings(Settings):
+    """How a pathway acts and what is learned from.
+
+    Attributes:
+        scope: where ω acts.
+        transfer: how ω enters a neighbour's forward pass.
+        loss: what of a neighbour is lowered.
+        head: what a neighbour's likelihood is divided by.
+        mix: what the answer mixes. Optimization always mixes the selected experts, so that each has a gradient.
+        learn_from: which references may be neighbours.
+        labels: what these teach: their own right choices, or (a control) choices drawn at random.
+        max_similarity: references nearer to the question than this cosine are not used (C3PO's contamination filter).
+        seed: of strategies that draw.
+    """
+
+    called: ClassVar[str] = "settings of re-mixing"
+
+    scope: Scope = "answer"
+    transfer: Transfer = "replace"
+    loss: LossName = "choices"
+    head: Head = "tangent"
+    mix: Mix = "core"
+    learn_from: LearnFrom = "successful"
+    labels: Labels = "own"
+    max_similarity: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.95
+    seed: Annotated[int, Field(ge=0, lt=2**63, strict=True), BeforeValidator(_whole)] = 0
+
+    @property
+    def remixing(self) -> RemixSettings:
+        """These settings alone, of a record that has others, too."""
+        return RemixSettings(**{name: getattr(self, name) for name in RemixSettings.model_fields})
+
+
+DEFAULTS = RemixSettings()
+
+
+class _Refused(SettingError):
+    """Keeps what was wrong part by part, for a record inside a record to be told of by its place."""
+
+    def __init__(self, cls: type[Settings], parts: list[tuple[str, str]]) -> None:
+        self.parts = parts
+        found = "; ".join(f"{where}: {said}" if where else said for where, said in parts)
+        super().__init__(f"Expected {cls.called} (keys {', '.join(_keys(cls))}), got {found}.")
+
+
+def _keys(cls: type[Settings]) -> list[str]:
+    """Its own first, then those that it shares."""
+    own = [name for kind in cls.__mro__ for name in vars(kind).get("__annotations__", ()) if name in cls.model_fields]
+    return list(dict.fromkeys(own))
+
+
+def _refused(cls: type[Settings], error: ValidationError) -> _Refused:
+    return _Refused(cls, [part for found in error.errors() for part in _parts(cls, found)])
+
+
+def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
+    """Where, and what is wrong there."""
+    where = ".".join(map(str, error["loc"]))
+    inner = error.get("ctx", {}).get("error")
+    if isinstance(inner, _Refused):
+        return [(".".join(filter(None, (where, deeper))), said) for deeper, said in inner.parts]
+    if error["type"] == "extra_forbidden":
+        close = get_close_matches(where, cls.model_fields, n=1)
+        return [(where, "an unknown key" + (f"; did you mean {close[0]}?" if close else ""))]
+    value = "" if error["type"] in ("missing", "value_error") else f", not {error['input']!r}"
+    return [(where, error["msg"].removeprefix("Value error, ") + value)]

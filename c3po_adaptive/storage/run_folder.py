@@ -1,0 +1,184 @@
+"""A run folder on disk: one JSONL row per sample and arm, safe against interruption, claimed by one configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .files import write_text
+from .identity import digest
+
+RECORDS = "records.jsonl"
+CONFIG = "config.json"
+
+Key = tuple[str, str, str, int]
+"""Arm, data set, id, seed: what is answered once."""
+
+
+class Records:
+    """The rows of a run folder, open for more.
+
+    Opening cuts off a half-written last line (what an interruption leaves), so that the next row starts on a new line;
+    that sample is simply answered again.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.path = Path(folder) / RECORDS
+        self._done = {_key(row) for row in self._repair()}
+
+    def _repair(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        size = len(_whole_lines(self.path.read_bytes()))
+        if size < self.path.stat().st_size:
+            os.truncate(self.path, size)
+        return read_records(self.path.parent)
+
+    def done(self) -> set[Key]:
+        """Keys of the rows already there."""
+        return set(self._done)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row as one write, so that an interruption can cut the last line only.
+
+        Raises:
+            DataError: a key is missing or already there, a value is no JSON (NaN, infinite), or the disk refuses it.
+        """
+        key = _key(row)
+        if key in self._done:
+            raise DataError(
+                f"Expected one row per arm, data set, id and seed, got {key} twice; skip what done() holds."
+            )
+        try:
+            line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"Expected finite JSON values in the row {key}, got: {error}; convert or drop them."
+            ) from error
+        try:
+            with open(self.path, "ab", buffering=0) as file:
+                written = file.write(line)
+        except OSError as error:
+            raise DataError(
+                f"Expected to append to {self.path}, got: {error}; free the disk or name another --out."
+            ) from error
+        if written != len(line):
+            raise DataError(
+                f"Expected to write {len(line)} bytes to {self.path}, got {written}; free disk space, then resume."
+            )
+        self._done.add(key)
+
+
+def read_records(folder: Path | str) -> list[dict[str, Any]]:
+    """Rows of a run folder, which stays untouched; a half-written last line is left out.
+
+    Raises:
+        DataError: no such file, a broken line elsewhere (named by file and line), or a row twice.
+    """
+    path = Path(folder) / RECORDS
+    if not path.is_file():
+        raise DataError(f"Expected a run folder with {RECORDS}, found no {path}; name the folder that --out named.")
+    rows: dict[Key, dict[str, Any]] = {}
+    # Split at b"\n" alone: splitlines() also splits at characters that JSON strings may hold.
+    for number, line in enumerate(_whole_lines(path.read_bytes()).split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            key = _key(row)
+        except ValueError as error:  # DataError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
+            raise DataError(
+                f"Expected a JSON record on line {number} of {path}, got {line[:60]!r} ({error}); "
+                "delete that line, and the run answers its sample again."
+            ) from error
+        if key in rows:
+            raise DataError(
+                f"Expected one row per arm, data set, id and seed in {path}, got {key} again on line {number}; "
+                "delete it, and let one process at a time write to a run folder."
+            )
+        rows[key] = row
+    return list(rows.values())
+
+
+def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
+    """Make the folder, or resume in it, for this configuration alone.
+
+    Returns:
+        Hash of the configuration, as written to ``config.json``.
+
+    Raises:
+        DataError: the folder cannot be written, or holds another run.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Expected a folder to write to, got {folder}: {error}; name another --out.") from error
+    wanted = digest(config)
+    if not (folder / CONFIG).exists():
+        if (folder / RECORDS).exists():
+            raise DataError(
+                f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {RECORDS} alone; "
+                "name another --out."
+            )
+        write_text(folder / CONFIG, json.dumps({"hash": wanted, "config": config}, indent=1, ensure_ascii=False) + "\n")
+        return wanted
+    found, old = _claimed(folder / CONFIG)
+    if found != wanted:
+        before, now = _flat(old), _flat(_plain(config))
+        differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+        raise DataError(
+            f"Expected {folder} to hold the run {wanted[:12]}, got {found[:12]} "
+            f"(they differ in {', '.join(differing)}); "
+            "name another --out, or give the settings of the run that is there to resume it."
+        )
+    # Found out now, rather than after the first answer was computed.
+    write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
+    return wanted
+
+
+def claimed_config(folder: Path | str) -> dict[str, Any]:
+    """The configuration that a run folder is claimed by.
+
+    Raises:
+        DataError: it is no run folder, or its ``config.json`` is broken.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the --out of a run.")
+    return _claimed(path)[1]
+
+
+def _claimed(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["hash"]), dict(content["config"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"Expected a run's hash and config in {path}, got: {error!r}; name another --out.") from error
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With the parts of ``inputs`` one by one, so that a message can name them."""
+    inputs = {f"inputs.{k}": v for k, v in config.get("inputs", {}).items()}
+    return {k: v for k, v in config.items() if k != "inputs"} | inputs
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from JSON: tuples as lists, keys as text."""
+    plain: dict[str, Any] = json.loads(json.dumps(config))
+    return plain
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _key(row: Any) -> Key:
+    try:
+        return str(row["arm"]), str(row["dataset"]), str(row["id"]), int(row["seed"])
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"Expected a record with arm, dataset, id and seed, got: {error!r}; see evaluate.py."
+        ) from error

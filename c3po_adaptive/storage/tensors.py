@@ -1,0 +1,48 @@
+"""Named tensors in one file (safetensors)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError
+from .files import whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors, whole or not at all.
+
+    Raises:
+        OSError: the disk refuses it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with whole(path) as writing:
+        try:
+            save_file(dict(tensors), writing)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from error
+
+
+def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
+    """Read tensors back.
+
+    Args:
+        path: the file.
+        remedy: what to do where it cannot be read, to end the message with.
+
+    Raises:
+        DataError: the file is cut short or altered.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is cut short or altered: {error}; {remedy}.") from error

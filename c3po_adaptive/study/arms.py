@@ -1,0 +1,146 @@
+"""An arm is whatever answers questions: an answerer with the strategies it may use, by name, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from pydantic import ValidationInfo, field_validator, model_validator
+
+from ..errors import UnknownNameError
+from ..registry import Registry
+from ..settings import RemixSettings
+from .config import Spec, with_settings
+
+BEFORE = {"target": "loss"}
+"""Names of settings in run folders of before, and what they are called now."""
+
+
+class Arm(RemixSettings):
+    """What answers, and how.
+
+    Each is a name, or ``{name: …, parameter: …}``.
+
+    Attributes:
+        answerer: who answers; the remixer, unless said otherwise.
+        optimizer: how pathways are re-mixed.
+        kernel: how neighbours are weighed.
+        retriever: which references are neighbours.
+        selector: which layers and experts are re-mixed.
+    """
+
+    called: ClassVar[str] = "settings of an arm"
+
+    answerer: Spec = "remix"
+    optimizer: Spec = "ngd"
+    kernel: Spec = "gaussian"
+    retriever: Spec = "faiss-knn"
+    selector: Spec = "fixed"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, given: Any) -> Any:
+        return {BEFORE.get(k, k): v for k, v in given.items()} if isinstance(given, Mapping) else given
+
+    @field_validator("answerer", "optimizer", "kernel", "retriever", "selector", mode="before")
+    @classmethod
+    def _named(cls, value: Any, info: ValidationInfo) -> Any:
+        """Parameters alone belong to the default strategy: ``optimizer: {steps: 5}``."""
+        default = cls.model_fields[str(info.field_name)].default
+        return {"name": default, **value} if isinstance(value, dict) else value
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """What each role is played by."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in RemixSettings.model_fields}
+
+    def name_of(self, role: str) -> str:
+        """Of what plays a role."""
+        spec = self.specs[role]
+        return spec if isinstance(spec, str) else str(spec["name"])
+
+    @property
+    def leaves_the_model_alone(self) -> bool:
+        """Whether it is a base, which gains are measured against."""
+        start = self.optimizer.get("start", "own") if isinstance(self.optimizer, dict) else "own"
+        return self.name_of("answerer") == "remix" and self.name_of("optimizer") == "none" and start == "own"
+
+    def plain_in(self, run: RemixSettings) -> dict[str, Any]:
+        """Plain values, without the settings that are the run's."""
+        given = self.model_dump(mode="json")
+        return {k: v for k, v in given.items() if k not in RemixSettings.model_fields or v != getattr(run, k)}
+
+    def apart_from(self, run: RemixSettings) -> dict[str, Any]:
+        """The settings that identify it in a run's results: seed and filter only where they are not the run's."""
+        given = self.remixing.model_dump()
+        common = {"seed", "max_similarity"}
+        return {k: v for k, v in given.items() if k not in common or v != getattr(run, k)}
+
+
+def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
+    """Plain values of arms, with a run's settings where they say nothing themselves."""
+    common = {name: run[name] for name in RemixSettings.model_fields if name in run}
+    if not common or not isinstance(arms, Mapping):
+        return arms
+    return {
+        name: common | {BEFORE.get(k, k): v for k, v in arm.items()} if isinstance(arm, Mapping) else arm
+        for name, arm in arms.items()
+    }
+
+
+def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
+    """An arm with ``key.key=value`` settings on top.
+
+    Raises:
+        SettingError: an unknown key, or a value of the wrong kind; the key is named.
+    """
+    return Arm(**with_settings(arm.model_dump(mode="json"), settings, {}))
+
+
+_AMORTIZED: dict[str, Any] = {
+    "optimizer": {"name": "amortized-ngd", "lr": 0.1},
+    "retriever": {"name": "faiss-knn", "k": 300},
+    "learn_from": "all",
+    "loss": "lead",
+}
+_CHOSEN: dict[str, Any] = {"name": "amortized", "n": 8, "experts": None}
+# The setting that validation chose in studies/fixed_vs_adaptive, and its controls: references with labels drawn at
+# random, and as many random layers.
+_ADAPTIVE = Arm(**_AMORTIZED, selector=_CHOSEN)
+_SHUFFLED_LABELS = Arm(**_AMORTIZED, selector=_CHOSEN, labels="shuffled")
+_RANDOM_LAYERS = Arm(**_AMORTIZED, selector={"name": "random", "n": 8, "experts": None})
+
+DEMO_ARMS: Mapping[str, Arm] = {
+    "base": Arm(optimizer="none", selector={"name": "fixed", "n": 0}),
+    "kernel-regression": Arm(optimizer="kernel-regression"),
+    "mode-finding": Arm(optimizer="mode-finding"),
+    "ngd": Arm(optimizer="ngd"),
+    "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
+    "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
+    "adaptive": _ADAPTIVE,
+    "adaptive-shuffled-labels": _SHUFFLED_LABELS,
+    "adaptive-random-layers": _RANDOM_LAYERS,
+    "oracle": Arm(optimizer="oracle"),
+}
+
+DEMO_HEADLINE = "adaptive"
+DEMO_COMPARED = tuple(("adaptive", other) for other in ("ngd", "adaptive-shuffled-labels", "adaptive-random-layers"))
+
+
+def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
+    """Some of the demo's arms; any other optimizer's name is an arm in the fixed setting, any other selector's one of
+    NGD in the layers that it selects, and any other answerer's one that it answers.
+
+    Raises:
+        UnknownNameError: a name that is none of them.
+    """
+    known = {name: Arm(answerer=name) for name in registry.names("answerer") if name != "remix"}
+    known |= {name: Arm(selector=name) for name in registry.names("selector")}
+    known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known arms: {', '.join(known)}."
+            raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
+    return {name: known[name] for name in names}

@@ -1,0 +1,74 @@
+"""The configuration of a comparison: arms on data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_serializer, model_validator
+
+from ...errors import SettingError
+from ..arms import DEMO_ARMS, Arm, in_a_run
+from ..config import OnQuestions
+
+
+class ComparisonConfig(OnQuestions):
+    """Several arms on the same questions.
+
+    Attributes:
+        kind: of study; may be left out.
+        arms: what is compared, by name; one of them leaves the model alone.
+        standard: the arm that others are to come near to.
+        headline: the arm that the run is about.
+        compare: pairs of arms that are compared, beside those with the base and the control.
+        pathways: records hold what changed expert by expert; long runs do without.
+    """
+
+    called: ClassVar[str] = "a run configuration"
+
+    kind: Literal["comparison"] = "comparison"
+    arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
+    standard: str | None = None
+    headline: str | None = None
+    compare: tuple[tuple[str, str], ...] = ()
+    pathways: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_run(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
+        return {**given, "arms": in_a_run(arms, given)}
+
+    @model_validator(mode="after")
+    def _arms_are_there(self) -> ComparisonConfig:
+        named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
+        if unknown := named - self.arms.keys():
+            raise ValueError(
+                f"expected standard, headline and compare to name arms among {', '.join(self.arms)}, got "
+                f"{', '.join(sorted(unknown))}"
+            )
+        if self.standard and not self.pathways:
+            raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
+        return self
+
+    @field_serializer("arms")
+    def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, Any]:
+        """Settings that are the run's stand there alone, so that one that differs is named once."""
+        return {name: arm.plain_in(self) for name, arm in arms.items()}
+
+    @property
+    def baseline(self) -> str:
+        """The arm that leaves the model alone, which gains are measured against.
+
+        Raises:
+            SettingError: there is none.
+        """
+        for name, arm in self.arms.items():
+            if arm.leaves_the_model_alone:
+                return name
+        raise SettingError(
+            "Expected an arm that leaves the model alone, as gains are measured against it, got "
+            f"{', '.join(self.arms)}; add base: {{optimizer: none}}."
+        )

@@ -1,0 +1,148 @@
+"""Arms side by side on the same questions: records, summary, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...analysis.summary import summarise
+from ...errors import SettingError
+from ...models.routed import RoutedModel
+from ...progress import Progress, silent
+from ...registry import Registry, default_registry
+from ...storage.files import write_text
+from ...storage.parquet_records import PARQUET, write_parquet
+from ...storage.run_folder import Records, claim, read_records
+from ..data import Data, inputs_of
+from ..executor import HERE, Done, Executor, Piece
+from .config import ComparisonConfig
+from .draw import draw_report
+from .worker import ComparisonWorker
+
+
+def evaluate(
+    config: ComparisonConfig,
+    out: Path | str,
+    *,
+    model: RoutedModel | None = None,
+    registry: Registry | None = None,
+    executor: Executor = HERE,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Run every arm on every data set; an interrupted run resumes where it stopped.
+
+    Args:
+        config: what is run.
+        out: the run's folder: ``records.jsonl``, ``summary.json``, ``report.html``.
+        model: loaded already; else from the configuration.
+        registry: of the strategies; default: built-ins and plugins of installed packages.
+        executor: where pieces are computed.
+        progress: shows how many are.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DataError: the folder cannot be written or holds another run; questions or references are broken.
+        SettingError, UnknownNameError: an arm that cannot be.
+    """
+    known = registry or default_registry()
+    worker = ComparisonWorker(known.paths, config)
+    vars(worker)["registry"] = known
+    check_strategies(config, known)
+    data = worker.data
+    if model is not None:
+        vars(worker)["model"] = model
+    check_arms(worker, worker.model.layers, worker.model.n_experts)
+    inputs = inputs_of(worker.model, data, known)
+    claim(out, config.model_dump(mode="json") | {"inputs": inputs})
+    records = Records(out)
+    waiting = list(_waiting(config, data, records))
+    for done in progress(executor.map(worker, waiting), _label, len(waiting)):
+        write(records, done)
+    return conclude(out, config, inputs, data)
+
+
+def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
+    """Refuse names and parameters that do not exist, and a run without a base.
+
+    Raises:
+        UnknownNameError, SettingError: what does not exist.
+    """
+    for arm in config.arms.values():
+        registry.strategies(arm.specs)
+        registry.create("answerer", arm.answerer)
+    assert config.baseline
+
+
+def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int) -> None:
+    """Refuse arms that the model or the data sets have too little for: now, rather than after other arms were run.
+
+    Raises:
+        SettingError: with the arm's name.
+    """
+    for name, arm in worker.config.arms.items():
+        strategies = worker.registry.strategies(arm.specs)
+        try:
+            for asked in worker.data.values():
+                worker.strategy(name).fits(strategies, layers, experts, asked.known)
+        except SettingError as error:
+            raise SettingError(f"Arm {name}: {error}") from error
+
+
+def write(records: Records, done: Done) -> None:
+    """Add a piece's rows, but for those that are there already."""
+    there = records.done()
+    for row in done.rows:
+        if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
+            records.append(row)
+
+
+def _waiting(config: ComparisonConfig, data: Data, records: Records) -> Iterator[Piece]:
+    """Pieces that some question's row is missing of."""
+    done, size = records.done(), config.batch_size
+    for dataset, asked in data.items():
+        for arm in config.arms:
+            for first in range(0, len(asked.questions), size):
+                batch = asked.questions[first : first + size]
+                if any((arm, dataset, q.id, config.seed) not in done for q in batch):
+                    yield Piece(dataset, arm, first // size)
+
+
+def _label(done: Done) -> str:
+    return f"{done.piece.dataset}: {done.piece.arm}"
+
+
+def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any], data: Data) -> dict[str, Any]:
+    """Write the summary and draw the report of a run's records.
+
+    Args:
+        out: the run's folder.
+        config: what was run.
+        inputs: what the run was claimed with beside its configuration.
+        data: its questions and references, as far as they are at hand.
+    """
+    records = read_records(out)
+    summary = summarise(
+        records,
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+        baseline=config.baseline,
+        control=_control(config),
+        standard=config.standard,
+        headline=config.headline,
+        compare=config.compare,
+        inputs=inputs,
+    )
+    write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_parquet(records, Path(out) / PARQUET)
+    draw_report(out, data)
+    return summary
+
+
+def _control(config: ComparisonConfig) -> str:
+    """The arm with random neighbours."""
+    random: Sequence[str] = [name for name, arm in config.arms.items() if arm.name_of("retriever") == "random"]
+    return random[0] if random else "ngd-random-neighbours"

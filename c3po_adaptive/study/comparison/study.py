@@ -1,0 +1,86 @@
+"""Comparisons as a kind of study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...errors import DataError
+from ...progress import Progress, silent
+from ...registry import Registry
+from ...report.sentences import sentences
+from ...storage.run_folder import claimed_config
+from ...tasks.files import load_questions
+from ..data import Asked, Data, read_data
+from ..executor import HERE, Executor
+from ..forecast import forecast
+from ..kind import Study, Table
+from .config import ComparisonConfig
+from .draw import draw_report
+from .run import check_arms, check_strategies, conclude, evaluate
+from .worker import ComparisonWorker
+
+
+class Comparison(Study[ComparisonConfig]):
+    """Arms on the same questions."""
+
+    kind: ClassVar[str] = "comparison"
+    config = ComparisonConfig
+
+    def defaults(self) -> dict[str, Any]:
+        arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
+        return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
+
+    def plan(self, config: ComparisonConfig, registry: Registry) -> Iterator[str]:
+        check_strategies(config, registry)
+        worker = ComparisonWorker(registry.paths, config)
+        vars(worker)["registry"] = registry
+        for name, asked in worker.data.items():
+            yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"
+        for name, arm in config.arms.items():
+            yield f"  {name}: {arm.model_dump(exclude_defaults=True) or 'defaults'}"
+        foreseen = forecast(config, worker.data, answers=len(config.arms))
+        check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        yield from foreseen.lines()
+
+    def run(
+        self,
+        config: ComparisonConfig,
+        out: Path,
+        registry: Registry,
+        *,
+        executor: Executor = HERE,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        return evaluate(config, out, registry=registry, executor=executor, progress=progress)
+
+    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+        claimed = claimed_config(out)
+        inputs = claimed.pop("inputs", {})
+        config = self.parse(claimed)
+        data: Data = {}
+        if questions:
+            given = [q for file in questions for q in load_questions(file)]
+            data = {d.name: Asked(given, given) for d in config.datasets}
+        else:
+            try:
+                data = read_data(config)
+            except DataError as error:
+                yield f"ids instead of texts: {error}"
+        if (out / "summary.json").is_file():
+            draw_report(out, data)
+        else:
+            conclude(out, config, inputs, data)
+
+    def table(self, summary: Mapping[str, Any]) -> Table:
+        columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")
+        return Table(columns, [_shown(row, summary["baseline"]) for row in summary["rows"]], sentences(summary))
+
+
+def _shown(r: Mapping[str, Any], baseline: str) -> list[str]:
+    gain = "" if r["arm"] == baseline else f"{r['gain']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]"
+    return [
+        *(r["dataset"], r["arm"], str(r["n"]), f"{r['accuracy']:.1f}", gain, f"{r['flips_up']}/{r['flips_down']}"),
+        *(f"{r['nll']:.3f}", f"{r['layers']:.1f}", f"{r['cost']['total']:.1f}"),
+    ]

@@ -1,0 +1,152 @@
+"""What configurations of studies share: reading YAML, ``--set key=value`` on top, the model and the data sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, Field
+
+from ..errors import SettingError
+from ..settings import RemixSettings, Settings
+from ..tasks.formats import as_format
+
+Spec = str | dict[str, Any]
+"""A strategy by its name, or by a mapping of its name and parameters."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML knows 1.1, where it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+class Dataset(Settings):
+    """Test questions and the references beside them.
+
+    Attributes:
+        name: what it is called in results.
+        questions: ``demo``, a JSON(L) file, or the name of a benchmark; see ``c3po_adaptive.tasks.questions``.
+        split: which split of them.
+        limit: how many of them, spread over the source.
+        references: sources of labelled questions, likewise; ``demo`` means the demo's references, and ``name:split`` a
+            split of its own.
+        references_split: which split of those.
+        references_limit: how many of each source.
+    """
+
+    name: str
+    questions: str
+    split: str | None = "test"
+    limit: int | None = Field(default=None, ge=1)
+    references: tuple[str, ...] = ()
+    references_split: str | None = None
+    references_limit: int | None = Field(default=None, ge=1)
+
+
+DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_split="references")
+
+
+def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+    names = [d.name for d in datasets]
+    if not names or len(set(names)) != len(names) or "all" in names:
+        raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
+    return datasets
+
+
+def _known(format: Spec) -> Spec:
+    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
+    as_format(spec)
+    return spec
+
+
+Datasets = Annotated[tuple[Dataset, ...], AfterValidator(_told_apart)]
+Put = Annotated[Spec, AfterValidator(_known)]
+"""How questions are put: a format."""
+
+
+class OnQuestions(RemixSettings):
+    """What a study of a model's answers says beside what it compares.
+
+    Its settings hold for every arm that does not say otherwise.
+
+    Attributes:
+        model: an alias, a Hub id or a folder.
+        dtype: of the weights.
+        revision: of a Hub id.
+        device: where the model goes.
+        quantize: ``4bit`` or ``8bit``.
+        datasets: what is asked, and what may be learned from.
+        format: how questions are put.
+        batch_size: questions that are answered together.
+    """
+
+    model: str = "smollm2-moe"
+    dtype: str = "auto"
+    revision: str | None = None
+    device: str | None = None
+    quantize: str | None = None
+    datasets: Datasets = (DEMO,)
+    format: Put = "cloze"
+    batch_size: int = Field(default=32, ge=1)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Keys and values of a configuration.
+
+    Raises:
+        SettingError: no such file, or no YAML of that kind.
+    """
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingError(f"Expected a YAML configuration at {path}, got: {error}; see studies/demo.") from error
+    if not isinstance(raw, dict):
+        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+    return {str(key): value for key, value in raw.items()}
+
+
+def with_settings(raw: dict[str, Any], settings: Sequence[str], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Plain values with ``key.key=value`` settings on top.
+
+    Args:
+        raw: what was written.
+        settings: what comes over it.
+        defaults: of keys that ``raw`` leaves out: a setting of a part of one changes that part, and leaves the rest.
+
+    Raises:
+        SettingError: a setting that cannot be applied.
+    """
+    raw = dict(raw)
+    for setting in settings:
+        key = setting.partition("=")[0].partition(".")[0]
+        if "." in setting.partition("=")[0] and key in defaults:
+            raw.setdefault(key, defaults[key])
+        _apply(raw, setting)
+    return raw
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
+    *parents, last = key.split(".")
+    place: Any = raw
+    try:
+        for parent in parents:
+            step = int(parent) if isinstance(place, list) else parent
+            if isinstance(place, dict) and isinstance(place.get(step), str):
+                place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
+            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+        place[int(last) if isinstance(place, list) else last] = yaml.load(value, _Loader)
+    except (ValueError, IndexError, TypeError, yaml.YAMLError) as error:
+        raise SettingError(
+            f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "
+            "name a list's parts by number, as in datasets.0.limit=5."
+        ) from error

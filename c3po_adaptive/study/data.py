@@ -1,0 +1,84 @@
+"""The questions and references of a study's data sets, and what identifies a run beside its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import DataError
+from ..models.identity import fingerprint
+from ..models.loading import load_moe_model
+from ..models.routed import RoutedModel
+from ..registry import Registry
+from ..storage.identity import digest, versions
+from ..tasks.files import unique
+from ..tasks.sources import questions as read_questions
+from ..types import Question
+from .config import Dataset, OnQuestions
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A data set, read.
+
+    Attributes:
+        questions: those that are asked.
+        references: those that may be learned from.
+    """
+
+    questions: Sequence[Question]
+    references: Sequence[Question]
+
+    @property
+    def known(self) -> int:
+        """How many references are not asked themselves."""
+        return len({q.id for q in self.references} - {q.id for q in self.questions})
+
+
+Data = Mapping[str, Asked]
+"""By the data set's name."""
+
+
+def read_data(config: OnQuestions) -> dict[str, Asked]:
+    """Every data set of a configuration, from where it is.
+
+    Raises:
+        DataError: a source is missing or broken.
+    """
+    return {d.name: Asked(questions_of(d), references_of(d)) for d in config.datasets}
+
+
+def load_model(config: OnQuestions) -> RoutedModel:
+    """The model of a configuration; errors as for ``load_moe_model``."""
+    return load_moe_model(
+        config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
+    )
+
+
+def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, Any]:
+    """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one."""
+    return {
+        "model": fingerprint(model),
+        "questions": {name: digest([asdict(q) for q in asked.questions]) for name, asked in data.items()},
+        "references": {name: digest([asdict(q) for q in asked.references]) for name, asked in data.items()},
+        "plugins": registry.files,
+        "versions": versions(),
+    }
+
+
+def questions_of(dataset: Dataset) -> list[Question]:
+    """Those that are asked."""
+    questions = read_questions(dataset.questions, split=dataset.split, limit=dataset.limit)
+    splits = sorted({q.split for q in questions})
+    if len(splits) > 1:
+        raise DataError(f"Expected one split of {dataset.name!r}, got {', '.join(splits)}; name one with split: ….")
+    return questions
+
+
+def references_of(dataset: Dataset) -> list[Question]:
+    """Those that stand beside them."""
+    split, limit = dataset.references_split, dataset.references_limit
+    placed = [(s, q) for s in dataset.references for q in read_questions(s, split=split, limit=limit)]
+    # By its id a question finds itself among the references, to leave itself out.
+    return [q for _, q in unique(placed, dataset.name)] if placed else []

@@ -1,0 +1,43 @@
+"""The report of a study of faithfulness: one page, to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import DataError
+from ...report.plots import faithful, heat
+from ...storage.files import write_text
+
+
+def page(summary: Mapping[str, Any]) -> str:
+    """The page as HTML, self-contained."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
+    names = list(dict.fromkeys(row["dataset"] for row in summary["rows"]))
+    shown = "all" if "all" in names else names[0]
+    rows = [row for row in summary["rows"] if row["dataset"] == shown]
+    drawn: str = environment.get_template("report.html.j2").render(
+        summary=summary,
+        shown=shown,
+        names=names,
+        truths=summary["truths"],
+        correlations=faithful(rows, summary["truths"]),
+        heat=heat(summary["layers"], summary["decoder_layers"]),
+    )
+    return drawn
+
+
+def draw_report(out: Path | str) -> None:
+    """Draw the report of a study's summary.
+
+    Raises:
+        DataError: there is none: the study was interrupted.
+    """
+    path = Path(out) / "summary.json"
+    if not path.is_file():
+        raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
+    write_text(Path(out) / "report.html", page(json.loads(path.read_text(encoding="utf-8"))))

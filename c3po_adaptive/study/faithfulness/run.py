@@ -1,0 +1,136 @@
+"""A study of faithfulness: every score of layers beside what re-mixing each of them really does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import SettingError
+from ...models.routed import RoutedModel
+from ...optimizers.base import PathwayOptimizer
+from ...progress import Progress, silent
+from ...registry import Registry, default_registry
+from ...remixing.training import check_enough
+from ...selectors.scored import Scored
+from ...storage.files import write_text
+from ...storage.run_folder import Records, claim, read_records
+from ..data import Data, inputs_of
+from ..executor import HERE, Done, Executor, Piece
+from .config import FaithfulnessConfig
+from .draw import draw_report
+from .summary import TRUTH, summarise
+from .worker import FaithfulnessWorker
+
+
+def run_faithfulness(
+    config: FaithfulnessConfig,
+    out: Path | str,
+    *,
+    model: RoutedModel | None = None,
+    registry: Registry | None = None,
+    executor: Executor = HERE,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Re-mix every layer of every question alone and left out, score layers, and write what comes out.
+
+    An interrupted study resumes where it stopped. ``out`` gets ``records.jsonl`` (a row for each question and score),
+    ``summary.json`` and ``report.html``.
+
+    Args:
+        config: what is run.
+        out: the study's folder.
+        model: loaded already; else from the configuration.
+        registry: of the strategies; default: built-ins and plugins of installed packages.
+        executor: where pieces are computed.
+        progress: shows how many are.
+
+    Raises:
+        SettingError: a score that is no selector with scores.
+        DataError: broken questions, or another run's folder.
+    """
+    known = registry or default_registry()
+    worker = FaithfulnessWorker(known.paths, config)
+    vars(worker)["registry"] = known
+    check_strategies(worker)
+    data = worker.data
+    if model is not None:
+        vars(worker)["model"] = model
+    check_model(worker, worker.model.layers, worker.model.n_experts)
+    inputs = inputs_of(worker.model, data, known)
+    claim(out, config.model_dump(mode="json") | {"inputs": inputs})
+    records = Records(out)
+    waiting = list(_waiting(config, data, records))
+    for done in progress(executor.map(worker, waiting), _label, len(waiting)):
+        _write(records, done)
+    summary = summarise(read_records(out), config, worker.model.layers) | {"hashes": inputs}
+    write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    draw_report(out)
+    return summary
+
+
+def _waiting(config: FaithfulnessConfig, data: Data, records: Records) -> Iterator[Piece]:
+    """Batches that are not through."""
+    done, size = records.done(), config.batch_size
+    for dataset, asked in data.items():
+        for first in range(0, len(asked.questions), size):
+            batch = asked.questions[first : first + size]
+            if any((TRUTH, dataset, q.id, config.seed) not in done for q in batch):
+                yield Piece(dataset, "", first // size)
+
+
+def _write(records: Records, done: Done) -> None:
+    """Add a piece's rows, but for those that are there already; the truth last, as it says that the batch is done."""
+    there = records.done()
+    for row in done.rows:
+        if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
+            records.append(row)
+
+
+def _label(done: Done) -> str:
+    return done.piece.dataset
+
+
+def check_strategies(worker: FaithfulnessWorker) -> None:
+    """Refuse what cannot be, whatever the model.
+
+    Raises:
+        SettingError: a score that is no selector with scores, or looks at neighbours that the arm does not have.
+        UnknownNameError: a name that does not exist.
+    """
+    _check_neighbours(worker.strategies.optimizer, worker.scores)
+
+
+def check_model(worker: FaithfulnessWorker, layers: Sequence[int], experts: int) -> None:
+    """Refuse what the model or the data sets have too few of.
+
+    Raises:
+        SettingError: with what there is.
+    """
+    _check_numbers(worker.config, len(layers), experts)
+    for name, selector in worker.scores.items():
+        try:
+            replace(selector, n=0).fits(tuple(layers), experts)  # it chooses none
+            for asked in worker.data.values():
+                check_enough(selector.references_needed, asked.known)
+        except SettingError as error:
+            raise SettingError(f"Score {name}: {error}") from error
+
+
+def _check_numbers(config: FaithfulnessConfig, layers: int, experts: int) -> None:
+    if config.n > layers or config.points[-1] >= layers or config.experts > experts:
+        raise SettingError(
+            f"Expected n of at most {layers} and points below it (the model's MoE layers), and experts of at most "
+            f"{experts}, got n={config.n}, points {list(config.points)} and experts={config.experts}."
+        )
+
+
+def _check_neighbours(optimizer: PathwayOptimizer, scores: Mapping[str, Scored]) -> None:
+    wanting = [name for name, selector in scores.items() if selector.needs_neighbours]
+    if wanting and not optimizer.needs_neighbours:
+        raise SettingError(
+            f"Expected an arm that re-mixes by neighbours, as {', '.join(wanting)} look at them, got {optimizer.name}; "
+            "name another optimizer, or leave those scores out."
+        )

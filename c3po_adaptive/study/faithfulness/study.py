@@ -1,0 +1,65 @@
+"""Studies of faithfulness as a kind of study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...progress import Progress, silent
+from ...registry import Registry
+from ..executor import HERE, Executor
+from ..forecast import forecast
+from ..kind import Study, Table
+from .config import FaithfulnessConfig
+from .draw import draw_report
+from .run import check_model, check_strategies, run_faithfulness
+from .worker import FaithfulnessWorker
+
+
+class Faithfulness(Study[FaithfulnessConfig]):
+    """Scores of layers beside what re-mixing each of them really does."""
+
+    kind: ClassVar[str] = "faithfulness"
+    config = FaithfulnessConfig
+
+    def plan(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[str]:
+        worker = FaithfulnessWorker(registry.paths, config)
+        vars(worker)["registry"] = registry
+        check_strategies(worker)
+        for name, asked in worker.data.items():
+            yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"
+        yield f"re-mixed by {config.arm.model_dump(exclude_defaults=True) or 'defaults'}"
+        for name, spec in config.scores.items():
+            yield f"  {name}: {spec}"
+        foreseen = forecast(config, worker.data, answers=1)
+        check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        yield f"each question is re-mixed {2 * len(foreseen.weights.layers) + 1} times"
+        yield from foreseen.lines()
+
+    def run(
+        self,
+        config: FaithfulnessConfig,
+        out: Path,
+        registry: Registry,
+        *,
+        executor: Executor = HERE,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        return run_faithfulness(config, out, registry=registry, executor=executor, progress=progress)
+
+    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+        draw_report(out)
+        yield from ()
+
+    def table(self, summary: Mapping[str, Any]) -> Table:
+        truths = summary["truths"]
+        rows = [
+            [row["dataset"], row["score"], *(_interval(row[truth]) for truth in truths), f"{row['cost']:.2f}"]
+            for row in summary["rows"]
+        ]
+        return Table(("data set", "score", *truths, "cost"), rows)
+
+
+def _interval(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:+.2f} [{found['ci_low']:+.2f}, {found['ci_high']:+.2f}]"

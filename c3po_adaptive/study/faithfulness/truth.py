@@ -1,0 +1,56 @@
+"""What every layer does for a question, by re-mixing with it alone and with all but it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...optimizers.base import PathwayOptimizer
+from ...problem import LabelledProblem
+from ...selectors._single_layer import remixed_in
+
+WHOSE = ("own", "neighbours")
+TRUTHS = tuple(f"{how}, {whose}" for whose in WHOSE for how in ("alone", "without"))
+"""By how much a loss falls when a layer is re-mixed alone, or rises when it alone is left out of all; of the question's
+own right answer, or of its neighbours'."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Of B questions.
+
+    Attributes:
+        effects: ``[B, L]`` for each of ``TRUTHS`` that was looked at; positive where a layer helps.
+        everywhere: ``[B, L, E]`` ω with every layer re-mixed.
+        together: ``[B]`` by how much the own loss falls with that.
+    """
+
+    effects: dict[str, Tensor]
+    everywhere: Tensor
+    together: Tensor
+
+
+def truth(problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int, whose: Sequence[str] = WHOSE) -> Truth:
+    """Re-mix once with every layer, once with each alone, once without each: 2 L + 1 times."""
+
+    def losses(weights: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            each = {"own": problem.label_loss, "neighbours": problem.loss}
+            return [each[name](weights) for name in whose]
+
+    def remixed(rows: Tensor) -> Tensor:
+        return remixed_in(rows, problem, optimizer, experts)
+
+    count = len(problem.layers)
+    each = torch.eye(count, dtype=torch.bool)
+    everywhere = remixed(torch.ones(count, dtype=torch.bool))
+    before, together = losses(problem.own), losses(everywhere)
+    alone, without = ([losses(remixed(rows)) for rows in way] for way in (each, ~each))
+    effects = {}
+    for i, name in enumerate(whose):
+        effects[f"alone, {name}"] = torch.stack([before[i] - after[i] for after in alone], 1)
+        effects[f"without, {name}"] = torch.stack([after[i] - together[i] for after in without], 1)
+    return Truth(effects, everywhere, before[0] - together[0])

@@ -1,0 +1,219 @@
+"""Computes pieces of a study of faithfulness: a batch of questions, all scores and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...attribution import METHODS
+from ...errors import SettingError
+from ...models.routed import RoutedModel
+from ...problem import LabelledProblem
+from ...references.build import reference_set_of
+from ...references.embedding import default_embedder
+from ...references.reference_set import ReferenceSet
+from ...registry import Registry
+from ...remixing.remixer import Remixer
+from ...remixing.strategies import Strategies
+from ...selectors import Attribution, Causal, Scored
+from ...tasks.formats import as_format
+from ...types import Question
+from ..data import Asked, load_model, read_data
+from ..executor import Piece, Row, Worker
+from .config import FaithfulnessConfig
+from .curves import Curves
+from .metrics import infidelity, rank_correlation, sensitivity
+from .summary import CONTROLS, TRUTH
+from .truth import WHOSE, truth
+
+
+@dataclass(eq=False)
+class FaithfulnessWorker(Worker):
+    """Loads the model once, and a data set's references when its first piece comes.
+
+    Attributes:
+        config: of the study.
+    """
+
+    config: FaithfulnessConfig
+
+    def __post_init__(self) -> None:
+        self._table: tuple[str, _DataSet] | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    @cached_property
+    def model(self) -> RoutedModel:
+        return load_model(self.config)
+
+    @cached_property
+    def data(self) -> dict[str, Asked]:
+        return read_data(self.config)
+
+    @cached_property
+    def strategies(self) -> Strategies:
+        """The arm's; its selector is not used."""
+        return self.registry.strategies(self.config.arm.specs | {"selector": "fixed"})
+
+    @cached_property
+    def scores(self) -> dict[str, Scored]:
+        """Selectors that score layers, by name."""
+        return {name: _scored(self.registry, spec, self.config.experts) for name, spec in self.config.scores.items()}
+
+    def __call__(self, piece: Piece) -> tuple[Row, ...]:
+        if self._table is None or self._table[0] != piece.dataset:
+            self._table = None
+            self._table = piece.dataset, _DataSet(self, piece.dataset)
+        return tuple(self._table[1].rows(piece))
+
+
+@dataclass(eq=False)
+class _DataSet:
+    worker: FaithfulnessWorker
+    dataset: str
+
+    @property
+    def config(self) -> FaithfulnessConfig:
+        return self.worker.config
+
+    @cached_property
+    def asked(self) -> Asked:
+        return self.worker.data[self.dataset]
+
+    def rows(self, piece: Piece) -> list[Row]:
+        """Of one batch; the truth last."""
+        first = piece.batch * self.config.batch_size
+        batch = self.asked.questions[first : first + self.config.batch_size]
+        return self._batch(batch, probed=first < self.config.probed)
+
+    def _batch(self, asked: Sequence[Question], *, probed: bool) -> list[Row]:
+        done: list[Row] = []
+        batch = self.whole.labelled(asked)
+        problem = cast(LabelledProblem, batch.problem(labelled=True))
+        whose = WHOSE if self.config.neighbours else WHOSE[:1]
+        found = truth(problem, self.whole.strategies.optimizer, self.config.experts, whose)
+        curves = Curves(problem, found.everywhere)
+        for name, selector in self.prepared.items():
+            with batch.clock(name):
+                values = selector.score(batch.problem(labelled=selector.needs_label))[0].detach()
+            rows = self._scored(curves, values)
+            spent = [
+                entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
+            ]
+            rows["cost"] = [round(x, 4) for x in spent]
+            bound = selector.needs_label or isinstance(selector, Causal)
+            rows["role"] = ["bound" if bound else "method"] * len(asked)
+            if probed:
+                rows |= self._stability(selector, values, problem, asked)
+            if probed and isinstance(selector, Attribution):
+                rows |= self._captum(selector, problem)
+            done += self._rows(name, asked, rows)
+        for name, values in zip(CONTROLS, _controls(problem), strict=True):
+            done += self._rows(name, asked, self._scored(curves, values) | {"cost": [0.0] * len(asked)})
+        # last, as it says that the batch is done
+        effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
+        return done + self._rows(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
+
+    def _scored(self, curves: Curves, values: Tensor) -> dict[str, list[Any]]:
+        points = self.config.points
+        return {
+            "values": [_plain(v) for v in values],
+            "insertion": [_plain(v) for v in curves.insertion(values, points)],
+            "deletion": [_plain(v) for v in curves.deletion(values, points)],
+        }
+
+    def _stability(
+        self, selector: Scored, values: Tensor, problem: LabelledProblem, asked: Sequence[Question]
+    ) -> dict[str, list[Any]]:
+        """Rank correlation of scores with neighbours from either half of the references, and with another seed."""
+        rows: dict[str, list[Any]] = {}
+        # what learned from all references would be compared with itself
+        if selector.needs_neighbours and not selector.needs_label and not selector.references_needed:
+            halves = [cast(LabelledProblem, half.labelled(asked).problem(labelled=True)) for half in self.halves]
+            rows["other_neighbours"] = _same(*(selector.score(half.unlabelled())[0] for half in halves))
+        if isinstance(selector, Attribution) and METHODS[selector.method].drawn:
+            again = replace(selector, seed=selector.seed + 1)
+            rows["other_seed"] = _same(values, again.score(problem.unlabelled())[0])
+        return rows
+
+    def _captum(self, selector: Attribution, problem: LabelledProblem) -> dict[str, list[Any]]:
+        plain, moves, seed = problem.unlabelled(), self.config.moves, self.config.seed
+        return {
+            "infidelity": _plain(infidelity(plain, selector, moves, seed)),
+            "sensitivity": _plain(sensitivity(plain, selector, max(1, moves // 4), seed)),
+        }
+
+    def _rows(self, name: str, asked: Sequence[Question], rows: Mapping[str, Sequence[Any]]) -> list[Row]:
+        return [
+            {"arm": name, "dataset": self.dataset, "id": question.id, "seed": self.config.seed}
+            | {"kind": question.subject or question.task}
+            | {key: values[b] for key, values in rows.items()}
+            for b, question in enumerate(asked)
+        ]
+
+    @cached_property
+    def prepared(self) -> dict[str, Scored]:
+        """What has to learn has learned from all references."""
+        return {name: selector.prepare(self.whole.training) for name, selector in self.worker.scores.items()}
+
+    @cached_property
+    def whole(self) -> Remixer:
+        """With all references."""
+        return self._remixer(self._references)
+
+    @cached_property
+    def halves(self) -> list[Remixer]:
+        """With either half of the references, so that no neighbour is in both; they share what is kept of each."""
+        rows, folder = torch.arange(len(self._references)), self._references.folder
+        parts = [self._references.subset(rows[rows % 2 == i]) for i in (0, 1)]
+        return [self._remixer(replace(part, folder=folder)) for part in parts]
+
+    @cached_property
+    def _references(self) -> ReferenceSet:
+        format = as_format(self.config.format)
+        return reference_set_of(self.asked.references, self.worker.model, default_embedder(), format)
+
+    def _remixer(self, references: ReferenceSet) -> Remixer:
+        return Remixer(
+            self.worker.model,
+            references,
+            self.worker.strategies,
+            default_embedder(),
+            as_format(self.config.format),
+            self.config.arm.remixing,
+            self.config.batch_size,
+            frozenset(q.id for q in self.asked.questions),
+        )
+
+
+def _scored(registry: Registry, spec: Any, experts: int) -> Scored:
+    selector = registry.create("selector", spec)
+    if not isinstance(selector, Scored):
+        raise SettingError(f"Expected selectors that score layers, got {selector.name!r}, which does not.")
+    if isinstance(spec, dict) and spec.get("experts", experts) != experts:
+        raise SettingError(f"Expected {experts} experts in every score, as they are re-mixed, got {spec}; set experts.")
+    return replace(selector, experts=experts)
+
+
+def _controls(problem: LabelledProblem) -> tuple[Tensor, Tensor]:
+    """Scores ``[B, L]`` of ``CONTROLS``."""
+    layers = len(problem.layers)
+    last = torch.arange(layers, dtype=torch.float32).expand(len(problem.own), layers)
+    return last, torch.stack([torch.rand(layers, generator=g) for g in problem.generators])
+
+
+def _same(one: Tensor, other: Tensor) -> list[float]:
+    return [
+        round(float(x), 4) for x in rank_correlation(one.detach().double().numpy(), other.detach().double().numpy())
+    ]
+
+
+def _plain(values: Tensor) -> list[float]:
+    return [float(f"{x:.5g}") for x in values.tolist()]

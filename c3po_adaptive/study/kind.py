@@ -1,0 +1,133 @@
+"""What a kind of study is: parse, plan, run, draw. Each is one folder beside this file, found by its ``STUDY``."""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from ..errors import UnknownNameError
+from ..progress import Progress, silent
+from ..registry import Registry
+from ..settings import Settings
+from ..storage.run_folder import claimed_config
+from .config import read_yaml, with_settings
+from .executor import HERE, Executor
+
+C = TypeVar("C", bound=Settings)
+DEFAULT = "comparison"
+"""The kind of a configuration that names none."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for the terminal, and what is said below them."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    sentences: Sequence[str] = ()
+
+
+class Study(ABC, Generic[C]):
+    """A kind of study.
+
+    Attributes:
+        kind: its name in configurations: that of its folder.
+        config: what its configurations are.
+    """
+
+    kind: ClassVar[str]
+    config: type[C]
+
+    def parse(self, raw: Mapping[str, Any], settings: Sequence[str] = ()) -> C:
+        """A checked configuration.
+
+        Args:
+            raw: plain values.
+            settings: ``key.key=value``, on top.
+
+        Raises:
+            SettingError: an unknown key, or a value of the wrong kind; the key is named.
+        """
+        return self.config(**with_settings(dict(raw), settings, self.defaults()))
+
+    def defaults(self) -> dict[str, Any]:
+        """Plain values of keys that may be changed in part without being written out."""
+        return {}
+
+    @abstractmethod
+    def plan(self, config: C, registry: Registry) -> Iterator[str]:
+        """Lines that say what would be run and what it takes, without running it.
+
+        Raises:
+            C3POError: it could not be run: a strategy, a parameter or a source of questions that is not there.
+        """
+
+    @abstractmethod
+    def run(
+        self,
+        config: C,
+        out: Path,
+        registry: Registry,
+        *,
+        executor: Executor = HERE,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """Run it into a folder, or resume there; the summary, which stands in ``summary.json``, too."""
+
+    @abstractmethod
+    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+        """Draw the report of a folder again.
+
+        Args:
+            out: the folder of a run.
+            questions: local files with the texts of questions; default: where the configuration has them from.
+
+        Yields:
+            What has to be said about it.
+        """
+
+    @abstractmethod
+    def table(self, summary: Mapping[str, Any]) -> Table:
+        """What the terminal shows of a summary."""
+
+
+@cache
+def kinds() -> dict[str, Study[Any]]:
+    """Every kind by its name."""
+    here = Path(__file__).parent
+    names = [found.name for found in pkgutil.iter_modules([str(here)]) if found.ispkg]
+    return {name: import_module(f".{name}", __package__).STUDY for name in names}
+
+
+def kind_of(raw: Mapping[str, Any]) -> Study[Any]:
+    """The kind that plain values of a configuration are of.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+    """
+    name = raw.get("kind", DEFAULT)
+    if name not in kinds():
+        raise UnknownNameError(f"Expected a kind of study among {', '.join(kinds())}, got {name!r}.")
+    return kinds()[name]
+
+
+def read_study(path: Path | str, settings: Sequence[str] = ()) -> tuple[Study[Any], Any]:
+    """The kind and the configuration of a YAML file; errors as for ``read_yaml`` and ``Study.parse``."""
+    raw = read_yaml(path)
+    study = kind_of(raw)
+    return study, study.parse(raw, settings)
+
+
+def study_in(folder: Path) -> Study[Any]:
+    """The kind that a run folder is of.
+
+    Raises:
+        DataError: it is no run folder.
+    """
+    return kind_of(claimed_config(folder))

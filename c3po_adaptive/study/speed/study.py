@@ -1,0 +1,57 @@
+"""Studies of speed as a kind of study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...errors import DataError
+from ...progress import Progress, silent
+from ...registry import Registry
+from ..executor import HERE, Executor
+from ..kind import Study, Table
+from .config import SpeedConfig
+from .run import check_strategies, run_speed
+
+COLUMNS = ("case", "model", "ratio", "ratio_min", "ratio_max", "flops_ratio", "over_flops", "n")
+
+
+class Speed(Study[SpeedConfig]):
+    """The price of re-mixing, side by side with plain answers; timed here, whatever the executor."""
+
+    kind: ClassVar[str] = "speed"
+    config = SpeedConfig
+
+    def plan(self, config: SpeedConfig, registry: Registry) -> Iterator[str]:
+        check_strategies(config, registry)
+        for name, case in config.all_cases().items():
+            yield f"{name}, {config.repeats} times: {case.model_dump(exclude_defaults=True) or 'defaults'}"
+        for name, search in config.searches.items():
+            if config.wanted(name):
+                yield f"{name}: {search.model_dump(exclude_defaults=True) or 'defaults'}"
+
+    def run(
+        self,
+        config: SpeedConfig,
+        out: Path,
+        registry: Registry,
+        *,
+        executor: Executor = HERE,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        return run_speed(config, out, registry=registry, progress=progress)
+
+    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+        raise DataError("Expected a run, or a study of faithfulness, got a study of speed; run that again.")
+
+    def table(self, summary: Mapping[str, Any]) -> Table:
+        rows = [[str(row[key]) for key in COLUMNS] for row in summary["rows"]]
+        return Table(COLUMNS, rows, [_said(row) for row in summary["searches"]])
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['search']}: top 3 of {row['references']:,} in {row['milliseconds']} ms (exactly: "
+        f"{row['exact_milliseconds']} ms), recall {row['recall']}"
+    )

@@ -1,0 +1,214 @@
+"""Questions through the ``datasets`` library: the paper's benchmarks by name, any hub id, or a local folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArtifactError, DataError, UnknownNameError
+from ..types import Question
+from .files import Placed, Row, first, of_split, read_question, unique
+
+Fields = dict[str, Any]
+
+PARQUET = "refs/convert/parquet"
+"""The hub's own conversion, for data sets that are still published as a script: ``datasets`` runs none any more."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Where a benchmark is published, and how its rows become fields of our schema.
+
+    Attributes:
+        path: hub id. config: its configuration. revision: used when the caller names none.
+        splits: those with labels.
+        fields: a row of the hub -> fields of our schema (or with an ``answerKey``); id, task and split are filled in.
+    """
+
+    path: str
+    splits: tuple[str, ...]
+    fields: Callable[[Row], Fields]
+    config: str | None = None
+    revision: str | None = None
+
+
+def lettered(row: Row) -> Fields:
+    """ARC and CommonsenseQA: labelled choices and an ``answerKey``."""
+    return {name: row[name] for name in ("id", "question", "choices", "answerKey")}
+
+
+def openbookqa(row: Row) -> Fields:
+    return {name: row[name] for name in ("id", "choices", "answerKey")} | {"question": row["question_stem"]}
+
+
+def sciq(row: Row) -> Fields:
+    """Options in an order given by a hash of the question: the hub lists the right one apart, never among them."""
+    options = [row[name] for name in ("correct_answer", "distractor1", "distractor2", "distractor3")]
+    shift = int(sha256(row["question"].encode()).hexdigest(), 16) % len(options)
+    return {"question": row["question"], "choices": options[-shift:] + options[:-shift], "answer": shift}
+
+
+def piqa(row: Row) -> Fields:
+    return {"question": row["goal"], "choices": [row["sol1"], row["sol2"]], "answer": row["label"]}
+
+
+def hellaswag(row: Row) -> Fields:
+    """``activity: context``, without the markers ([header], [title], ...) that WikiHow left in the texts."""
+    question = f"{row['activity_label']}: {row['ctx']}"
+    return {"question": _unmarked(question), "choices": [*map(_unmarked, row["endings"])], "answer": int(row["label"])}
+
+
+def social_iqa(row: Row) -> Fields:
+    choices = [row["answerA"], row["answerB"], row["answerC"]]
+    return {"question": f"{row['context']} {row['question']}", "choices": choices, "answer": int(row["label"]) - 1}
+
+
+def winogrande(row: Row) -> Fields:
+    return {
+        "question": row["sentence"],
+        "choices": [row["option1"], row["option2"]],
+        "answer": int(row["answer"]) - 1,
+    }
+
+
+def mmlu(row: Row) -> Fields:
+    return {name: row[name] for name in ("question", "choices", "answer", "subject")}
+
+
+def boolq(row: Row) -> Fields:
+    """Closed book: the passage is left out."""
+    return {"question": row["question"] + "?", "choices": ["true", "false"], "answer": 0 if row["answer"] else 1}
+
+
+# KnowRef is not here: the hub has only its successor KnowRef-60K, other sentences in another form.
+BENCHMARKS: dict[str, Benchmark] = {
+    "arc_easy": Benchmark("allenai/ai2_arc", ("train", "validation", "test"), lettered, "ARC-Easy"),
+    "arc_challenge": Benchmark("allenai/ai2_arc", ("train", "validation", "test"), lettered, "ARC-Challenge"),
+    "openbookqa": Benchmark("allenai/openbookqa", ("train", "validation", "test"), openbookqa, "main"),
+    "sciq": Benchmark("allenai/sciq", ("train", "validation", "test"), sciq),
+    "piqa": Benchmark("ybisk/piqa", ("train", "validation"), piqa, revision=PARQUET),
+    "hellaswag": Benchmark("Rowan/hellaswag", ("train", "validation"), hellaswag),
+    "commonsense_qa": Benchmark("tau/commonsense_qa", ("train", "validation"), lettered),
+    "social_iqa": Benchmark("allenai/social_i_qa", ("train", "validation"), social_iqa, revision=PARQUET),
+    "winogrande": Benchmark("allenai/winogrande", ("train", "validation"), winogrande, "winogrande_xl"),
+    "mmlu": Benchmark("cais/mmlu", ("dev", "validation", "test"), mmlu, "all"),
+    "boolq": Benchmark("google/boolq", ("train", "validation"), boolq),
+}
+
+
+def load_dataset_questions(
+    name: str | Path, *, split: str | None, limit: int | None = None, revision: str | None = None
+) -> list[Question]:
+    """Questions of a benchmark, a hub id or a local folder.
+
+    Args:
+        name: a name in ``BENCHMARKS``; or a folder written by ``Dataset.save_to_disk`` or one that ``load_dataset``
+            reads (Parquet, JSON, CSV files); or a hub id ``owner/name``. The last two have the columns of our schema,
+            or an ``answerKey`` (see ``load_questions``). A folder called like a benchmark is meant by ``./name``.
+        split: the split; None only for a folder, where it means every question.
+        limit: see ``load_questions``.
+        revision: commit, tag or branch on the hub.
+
+    Raises:
+        UnknownNameError: no benchmark, folder or hub id of that name.
+        DataError: the data set cannot be reached, or has not this split or these columns.
+    """
+    benchmark = BENCHMARKS.get(str(name))
+    if benchmark is None and Path(name).is_dir():
+        return first(_folder_questions(Path(name), split), limit)
+    if benchmark is None:
+        benchmark = Benchmark(_hub_id(name), (), dict)
+    if split is None or (benchmark.splits and split not in benchmark.splits):
+        known = f"one of {', '.join(benchmark.splits)}" if benchmark.splits else "such as 'validation' or 'test'"
+        raise DataError(f"{name}: expected a labelled split, {known}; got {split!r}.")
+    placed = _questions(_from_hub(benchmark, split, revision), str(name), split, benchmark.fields)
+    return first(unique(placed, f"{name} ({split})"), limit)
+
+
+def _hub_id(name: str | Path) -> str:
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        return str(name)
+    close = get_close_matches(str(name), BENCHMARKS, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the benchmarks are {', '.join(BENCHMARKS)}."
+    raise UnknownNameError(
+        f"Expected a benchmark, an existing file or folder or a hub id owner/name; got {name!r}; {hint}"
+    )
+
+
+def _from_hub(benchmark: Benchmark, split: str, revision: str | None) -> Iterable[Row]:
+    library = _library()
+    try:
+        rows: Iterable[Row] = library.load_dataset(
+            benchmark.path, benchmark.config, split=split, revision=revision or benchmark.revision
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"Expected the split {split!r} of {benchmark.path!r} from the Hugging Face hub, but loading it failed: "
+            f"{error}; check the name and the network, or give a local JSONL file."
+        ) from error
+    return rows
+
+
+def _folder_questions(folder: Path, split: str | None) -> list[Placed]:
+    tables = _from_folder(folder).items()
+    placed = [pair for part, rows in tables for pair in _questions(rows, str(folder), part, dict)]
+    # Ids need only be unique in what is asked for: some data sets count anew in every split.
+    return unique(of_split(placed, split, str(folder)), str(folder))
+
+
+def _from_folder(folder: Path) -> Mapping[str, Iterable[Row]]:
+    """The splits of a local folder; one without a name is called ''."""
+    library = _library()
+    saved = any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+    try:
+        data = library.load_from_disk(str(folder)) if saved else library.load_dataset(str(folder))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"Expected a folder that the datasets library can read at {folder}, but it failed: {error}; "
+            "write it with Dataset.save_to_disk, or put Parquet or JSON files in it."
+        ) from error
+    return data if isinstance(data, library.DatasetDict) else {str(data.split or ""): data}
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ArtifactError(
+            "Expected the library datasets, for questions of a folder or the hub, but it is not installed; "
+            "run pip install 'c3po_adaptive[datasets]', or give a JSONL file."
+        ) from error
+    return datasets
+
+
+def _questions(rows: Iterable[Row], name: str, split: str, fields: Callable[[Row], Fields]) -> list[Placed]:
+    """Checked questions with their places; a row's own id and split win over ``<name>.<split>.<index>``, ``split``."""
+    task = Path(name).name
+    stem = f"{task}.{split}" if split else task
+    placed = []
+    for index, row in enumerate(rows):
+        where = f"{name} ({split}), row {index}" if split else f"{name}, row {index}"
+        own = {key: value for key, value in _converted(fields, row, where).items() if value is not None}
+        filled = {"id": f"{stem}.{index:05d}", "task": task, "split": split} | own
+        placed.append((where, read_question(filled, where)))
+    return placed
+
+
+def _converted(fields: Callable[[Row], Fields], row: Row, where: str) -> Fields:
+    try:
+        return fields(row)
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"{where}: expected a labelled row of this benchmark, got the columns {', '.join(row)} ({error!r}); "
+            "pin a revision whose rows have the expected columns, or choose a split with labels."
+        ) from error
+
+
+def _unmarked(text: str) -> str:
+    text = re.sub(r"\[(header|title|step|substeps)\]", " ", text)
+    return re.sub(r"\s+", " ", text).strip()

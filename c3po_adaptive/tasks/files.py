@@ -1,0 +1,242 @@
+"""Questions from files: JSONL or a JSON array, in our own schema or with CommonsenseQA's ``answerKey``.
+
+Every row is read by ``read_question``, the hub's rows included, so a bad question is refused the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from hashlib import sha256
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, SettingError, UnknownNameError
+from ..types import Question
+
+Row = Mapping[str, Any]
+Placed = tuple[str, Question]
+"""A question with the place it was read from, for messages."""
+
+DEMO_SPLITS = ("references", "validation", "test")
+
+
+def load_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:
+    """Questions of a JSONL file or a JSON array; which of the two is told by the content.
+
+    A row is either ours, ``{"id", "task", "question", "choices": [str], "answer": int, "subject"?, "split"?}``, or
+    CommonsenseQA's, ``{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant,
+    ``{"question": str, "choices": {"label": [...], "text": [...]}, "answerKey"}``, too). In the latter a missing id
+    becomes ``<file stem>.<index>`` and a missing task the file's name up to its first dot.
+
+    Args:
+        source: the file.
+        split: keep only questions of that split.
+        limit: keep at most that many, in the order of a hash of their ids: the same ones on every machine, spread over
+            the whole file, and the first 50 of ``limit=100`` are those of ``limit=50``. None keeps file order.
+
+    Raises:
+        DataError: the file is missing or empty, a row is broken (with its line or index), an id occurs twice, or no
+            row has the split.
+    """
+    path = _existing(Path(source))
+    rows = enumerate(_rows(path))
+    task = path.name.split(".")[0]
+    placed = [(where, read_question(row, where, f"{path.stem}.{index}", task)) for index, (where, row) in rows]
+    return first(of_split(unique(placed, str(path)), split, str(path)), limit)
+
+
+def load_benchmark_files(
+    files: Sequence[Path], name: str, *, split: str | None = None, limit: int | None = None
+) -> list[Question]:
+    """Questions of a benchmark that lies in files ``NAME.SPLIT.jsonl``; rows may name a split of their own.
+
+    Args:
+        files: of the benchmark.
+        name: what it is called, for messages.
+        split: keep only questions of that split.
+        limit: see ``load_questions``.
+
+    Raises:
+        DataError: as for ``load_questions``.
+    """
+    placed = []
+    for file in files:
+        parts = file.name.split(".")
+        own = parts[1] if len(parts) > 2 else ""
+        rows = enumerate(_rows(file))
+        read = [(where, read_question(row, where, f"{file.stem}.{index}", name)) for index, (where, row) in rows]
+        placed += [(where, question if question.split else replace(question, split=own)) for where, question in read]
+    return first(unique(of_split(placed, split, name), name), limit)
+
+
+def demo_questions(split: str, *, limit: int | None = None) -> list[Question]:
+    """The questions that ship with the package: ``references``, ``validation`` (choose on it) or ``test``."""
+    if split not in DEMO_SPLITS:
+        raise UnknownNameError(f"Expected a demo split, one of {', '.join(DEMO_SPLITS)}; got {split!r}.")
+    with as_file(files("c3po_adaptive") / "tasks" / "demo" / f"{split}.jsonl") as path:
+        return load_questions(path, limit=limit)
+
+
+def read_question(row: Any, where: str, default_id: str = "", default_task: str = "") -> Question:
+    """One checked question.
+
+    Args:
+        row: a row in our schema or with an ``answerKey``.
+        where: where the row stands, put in front of every message.
+        default_id: the id, default_task: the task, of ``answerKey`` rows that name none.
+    """
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: expected a JSON object for each question, got {_short(row)}.")
+    if "answerKey" in row or isinstance(row.get("question"), Mapping):
+        row = {"id": default_id, "task": default_task} | _unlettered(row, where)
+    texts = {name: _field(row, name, str, where) for name in ("id", "task", "question")}
+    choices = _choices(_field(row, "choices", list, where), where)
+    answer = _answer(_field(row, "answer", int, where), len(choices), where)
+    extra = {name: _field(row, name, str, where) for name in ("subject", "split") if row.get(name) is not None}
+    if not (texts["id"] and texts["question"].strip()):
+        raise DataError(f"{where}: expected some text in the fields 'id' and 'question', got none; fill it in.")
+    return Question(choices=choices, answer=answer, **texts, **extra)
+
+
+def unique(placed: list[Placed], name: str) -> list[Placed]:
+    """The same questions, when there are some and no id occurs twice."""
+    if not placed:
+        raise DataError(f"{name}: expected at least one question, got none; check that it is the right file.")
+    seen: dict[str, str] = {}
+    for where, question in placed:
+        if question.id in seen:
+            raise DataError(
+                f"{where}: expected each id once, got {question.id!r} again (first in {seen[question.id]}); "
+                "rename or remove one of the two."
+            )
+        seen[question.id] = where
+    return placed
+
+
+def of_split(placed: list[Placed], split: str | None, name: str) -> list[Placed]:
+    """Those of a split; all of them if None."""
+    kept = [(where, question) for where, question in placed if split in (None, question.split)]
+    if placed and not kept:
+        raise DataError(_no_split(name, str(split), sorted({question.split for _, question in placed} - {""})))
+    return kept
+
+
+def first(placed: list[Placed], limit: int | None) -> list[Question]:
+    """The first ``limit`` questions in the order of a hash of their ids; without a limit all, in their own order."""
+    questions = [question for _, question in placed]
+    if limit is None:
+        return questions
+    if limit < 1:
+        raise SettingError(f"Expected limit to be at least 1, got {limit}; leave it out to take every question.")
+    return sorted(questions, key=lambda question: sha256(question.id.encode()).digest())[:limit]
+
+
+def _no_split(name: str, split: str, present: Sequence[str]) -> str:
+    known = ", ".join(map(repr, present))
+    what = f"one of {known}" if known else "none, as its questions name no split"
+    return f"{name}: expected a split that it has ({what}), got {split!r}; choose another or leave split out."
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise DataError(f"Expected a question file, got the folder {path}; name a JSONL or JSON file in it.")
+    there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = get_close_matches(path.name, there, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "check the path."
+    raise DataError(f"Expected a question file at {path}, but there is none; {hint}")
+
+
+def _rows(path: Path) -> list[tuple[str, Any]]:
+    """Each row with its place."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, got other bytes ({error}); save it as UTF-8.") from error
+    return _array(text, path) if text.lstrip().startswith("[") else _lines(text, path)
+
+
+def _array(text: str, path: Path) -> list[tuple[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        message = f"{path}, line {error.lineno}: expected a JSON array, but it breaks off here: {error.msg}; mend it."
+        raise DataError(message) from error
+    return [(f"{path}, index {index}", row) for index, row in enumerate(rows)]
+
+
+def _lines(text: str, path: Path) -> list[tuple[str, Any]]:
+    # Not splitlines(): that also cuts at U+2028 and the like, which JSON strings may hold.
+    numbered = enumerate(text.split("\n"), start=1)
+    return [(f"{path}, line {n}", _line(line, f"{path}, line {n}")) for n, line in numbered if line.strip()]
+
+
+def _line(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: expected one JSON object a line, got {_short(line)} ({error.msg}, column {error.colno}); "
+            "mend the line, or give a JSON array."
+        ) from error
+
+
+def _unlettered(row: Row, where: str) -> dict[str, Any]:
+    """A row with an ``answerKey``, in our schema."""
+    question = _field(row, "question", (str, Mapping), where)
+    stem, holder = (
+        (_field(question, "stem", str, where), question) if isinstance(question, Mapping) else (question, row)
+    )
+    labels, texts = _labelled(_field(holder, "choices", (list, Mapping), where), where)
+    key = _field(row, "answerKey", str, where)
+    if key not in labels:
+        raise DataError(f"{where}: expected answerKey to be one of the labels {labels}, got {key!r}; correct it.")
+    return {**row, "question": stem, "choices": texts, "answer": labels.index(key)}
+
+
+def _labelled(choices: Any, where: str) -> tuple[list[Any], list[Any]]:
+    if isinstance(choices, Mapping):
+        return list(_field(choices, "label", list, where)), list(_field(choices, "text", list, where))
+    for choice in choices:
+        if not isinstance(choice, Mapping):
+            raise DataError(f"{where}: expected choices of the form {{label, text}}, got {_short(choice)}.")
+    return [_field(c, "label", str, where) for c in choices], [_field(c, "text", str, where) for c in choices]
+
+
+def _field(row: Row, name: str, kind: type | tuple[type, ...], where: str) -> Any:
+    if name not in row:
+        raise DataError(f"{where}: expected the field {name!r}, got only {', '.join(map(repr, row)) or 'no field'}.")
+    value = row[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(_KINDS[k] for k in kinds)
+        raise DataError(f"{where}: expected the field {name!r} to be {wanted}, got {_short(value)}; correct it.")
+    return value
+
+
+_KINDS: dict[type, str] = {str: "a string", int: "an integer (0-based)", list: "a list", Mapping: "an object"}
+
+
+def _choices(choices: list[Any], where: str) -> tuple[str, ...]:
+    if len(choices) < 2:
+        raise DataError(f"{where}: expected at least two choices, got {len(choices)}; add the others.")
+    for choice in choices:
+        if not (isinstance(choice, str) and choice.strip()):
+            raise DataError(f"{where}: expected every choice to be a string with some text, got {_short(choice)}.")
+    return tuple(choices)
+
+
+def _answer(answer: int, count: int, where: str) -> int:
+    if not 0 <= answer < count:
+        raise DataError(f"{where}: expected answer to be an index from 0 to {count - 1}, got {answer}; correct it.")
+    return answer
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

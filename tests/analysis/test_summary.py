@@ -1,0 +1,311 @@
+"""The summary against a hand-computed example, and sentences against the rules for claims."""
+
+import math
+
+import pytest
+
+from c3po_adaptive.analysis.repeated_controls import among_draws
+from c3po_adaptive.analysis.risk_by_coverage import risk_by_coverage
+from c3po_adaptive.analysis.summary import summarise
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.report.sentences import claimed, sentences
+
+ROW = "dataset split arm optimizer selector needs_label setting n accuracy gain ci_low ci_high nll flips_up"
+ROW += " flips_down layers cost headline"
+COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm headline"
+CONTROL = "ngd-random-neighbours"
+
+
+def answers(
+    arm, correct, *, dataset="demo", split="test", optimizer="ngd", near=True, cost=6.0, layers=(3, 4), **setting
+):
+    return [
+        {
+            "id": f"{i}", "dataset": dataset, "split": split, "subject": "s", "arm": arm, "optimizer": optimizer,
+            "selector": "fixed", "needs_label": optimizer == "oracle", "setting": setting,
+            "seed": 0, "answer": 0, "choice": 1 - c, "correct": bool(c),
+            "scores": [0.0, math.log(3)] if not c else [math.log(3), 0.0], "layers": list(layers),
+            "neighbours": [{"id": "r", "similarity": 0.5, "weight": 1.0}] if near else [],
+            "cost": {"embedding": 0.5, "attribution": 0.25, "optimisation": cost - 1.75, "total": cost},
+        }
+        for i, c in enumerate(correct)
+    ]  # fmt: skip
+
+
+def base(correct, **more):
+    return answers("base", correct, optimizer="none", near=False, cost=1.0, layers=(), **more)
+
+
+def run(arms):
+    return summarise(arms, config={"limit": 4}, seed=0)
+
+
+def made_up(gain, control=None, **row):
+    """A summary of one arm whose comparisons are given as ``(difference, low, high, p)``."""
+    names = ("difference", "ci_low", "ci_high", "p")
+    head = {"dataset": "demo", "n": 100, "optimizer": "ngd", "needs_label": False, "setting": {"retriever": "near"}}
+    rows = [{**head, "arm": "base", "accuracy": 50.0}, {**head, "arm": "ngd", "accuracy": 50 + gain[0], **row}]
+    made = [{"dataset": "demo", "a": "ngd", "b": "base", "p_holm": gain[3], **dict(zip(names, gain, strict=True))}]
+    if control:
+        rows.append({**head, "arm": CONTROL, "accuracy": 50.0, "setting": {"retriever": "random"}})
+        made.append(
+            {
+                "dataset": "demo",
+                "a": CONTROL,
+                "b": "base",
+                "p_holm": 1.0,
+                **dict(zip(names, (0, -1, 1, 1), strict=True)),
+            }
+        )
+        made.append(
+            {"dataset": "demo", "a": "ngd", "b": CONTROL, "p_holm": 1.0, **dict(zip(names, control, strict=True))}
+        )
+    return {"baseline": "base", "control": CONTROL, "rows": rows, "comparisons": made}
+
+
+def test_rows_by_hand():
+    summary = run(base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1], steps=10))
+    row = next(r for r in summary["rows"] if r["arm"] == "ngd")
+    assert list(row) == ROW.split()
+    assert (row["n"], row["accuracy"], row["gain"], row["flips_up"], row["flips_down"]) == (4, 75, 25, 2, 1)
+    assert row["ci_low"] < 0 < 25 < row["ci_high"]
+    assert row["nll"] == pytest.approx(-(3 * math.log(0.75) + math.log(0.25)) / 4)
+    assert row["layers"] == 2
+    assert row["cost"] == {"embedding": 0.5, "attribution": 0.25, "optimisation": 4.25, "total": 6}
+    assert row["setting"] == {"steps": 10}
+
+
+def test_base_gains_nothing_by_definition():
+    row = run(base([1, 1, 0, 0]))["rows"][0]
+    assert (row["gain"], row["ci_low"], row["ci_high"], row["layers"]) == (0, 0, 0, 0)
+
+
+def test_comparisons_with_base_and_control():
+    arms = base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1], retriever="near")
+    arms += answers(CONTROL, [1, 1, 1, 0], cost=3.0, retriever="random")
+    arms += answers("longer", [1, 0, 1, 1], retriever="near", steps=20)  # the control of another method is none of its
+    arms += answers("oracle", [1, 1, 1, 1], optimizer="oracle", near=False, steps=10)
+    summary = run(arms)
+    pairs = {(c["a"], c["b"]): c for c in summary["comparisons"]}
+    with_base = {(arm, "base") for arm in ("ngd", CONTROL, "longer", "oracle")}
+    assert set(pairs) == {*with_base, ("ngd", CONTROL)}
+    assert all(list(c) == COMPARISON.split() for c in pairs.values())
+    assert pairs["ngd", CONTROL]["difference"] == 0
+    assert pairs["ngd", CONTROL]["cost_ratio"] == pytest.approx(2)
+    assert pairs["oracle", "base"]["p"] == pytest.approx(0.5)
+    assert pairs["oracle", "base"]["p_holm"] == 1
+
+
+def test_all_is_added_to_several_data_sets_only():
+    assert {r["dataset"] for r in run(base([1, 0]))["rows"]} == {"demo"}
+    arms = base([1, 1], dataset="a") + base([1, 0, 0, 0], dataset="b", split="validation")
+    arms += answers("ngd", [1, 1], dataset="a", format="cloze", steps=3)
+    arms += answers("ngd", [1, 1, 0, 0], dataset="b", split="validation", format="letter", steps=3)
+    summary = run(arms)
+    row = next(r for r in summary["rows"] if (r["dataset"], r["arm"]) == ("all", "ngd"))
+    assert (row["n"], row["accuracy"], row["gain"], row["split"]) == (6, 75, 12.5, "test+validation")
+    assert row["setting"] == {"steps": 3}, "only what all data sets share"
+    assert sentences(summary)[0].startswith("base: 62.5 % as the mean over data sets")
+
+
+def test_calibration_stands_beside_the_rows():
+    summary = run(base([1, 1, 0, 0]) + answers("ngd", [1, 1, 1, 1]))
+    ngd = next(c for c in summary["calibration"] if c["arm"] == "ngd")
+    assert ngd["calibration_error"] == pytest.approx(25)
+    assert ngd["nll_difference"] == pytest.approx(-math.log(3) / 2)
+
+
+def test_how_it_was_made():
+    summary = summarise(base([1, 0]), config={"limit": 2}, seed=7, inputs={"model": "abc", "versions": {"torch": "1"}})
+    assert (summary["seed"], summary["config"], summary["hashes"]["model"]) == (7, {"limit": 2}, "abc")
+    assert set(summary["hashes"]) == {"config", "records", "model"}
+    assert summary["versions"] == {"torch": "1"}, "those of the run, not of whoever sums it up"
+    now = summarise(base([1, 0]), config={}, seed=7)["versions"]
+    assert set(now) == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
+
+
+def test_the_hash_of_the_records_does_not_tell_how_fast_they_were_made():
+    hashes = [
+        summarise([r | {"seconds": seconds} for r in base([1, 0])], config={}, seed=0)["hashes"]["records"]
+        for seconds in (1.0, 2.0)
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_summary_is_reproducible():
+    arms = base([1, 1, 0, 0] * 20) + answers("ngd", [1, 0, 1, 0] * 20)
+    assert run(arms) == run(arms)
+
+
+def test_needs_records_and_a_baseline():
+    with pytest.raises(DataError, match="none"):
+        run([])
+    with pytest.raises(DataError, match="'base' on 'demo'"):
+        run(answers("ngd", [1, 0]))
+
+
+def test_among_draws():
+    """Of four draws of a control one reaches the headline: by chance two of five would."""
+    own = answers("own", [1, 1, 1, 0], labels="own")
+    draws = [
+        answers(f"draw {i}", correct, labels="shuffled", seed=i)
+        for i, correct in enumerate(([1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]))
+    ]
+    alone = answers("alone", [0, 0, 0, 0], labels="none", seed=7)
+    records = [*base([1, 0, 0, 0]), *own, *alone, *(r for rows in draws for r in rows)]
+    summary = summarise(records, config={}, seed=0, headline="own")
+    (found,) = summary["draws"]
+    assert (found["control"], found["draws"], found["gain"], found["p"]) == ("draw 0", 4, 50, pytest.approx(2 / 5))
+    assert [found[k] for k in ("mean", "lowest", "highest")] == [12.5, -25, 50]
+    assert found["sd"] == pytest.approx(32.27, abs=0.01)
+    said = "own (+50.0) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it cannot be told"
+    assert sentences(summary)[-1].startswith(said)
+    assert summarise(records, config={}, seed=0)["draws"] == []
+
+
+def test_equal_draws_count_however_they_are_rounded():
+    """4.666666666666667 and 4.666666666666666 are the same mean of six data sets, summed in another order."""
+    one = {"dataset": "all", "optimizer": "x", "selector": "y"}
+    own = one | {"arm": "own", "gain": 4.666666666666667, "setting": {"labels": "own"}}
+    draws = [
+        one | {"arm": f"draw {i}", "gain": 4.666666666666666, "setting": {"labels": "shuffled", "seed": i}}
+        for i in range(19)
+    ]
+    (found,) = among_draws([own, *draws], "own")
+    assert found["p"] == 1
+
+
+def test_one_split_at_a_time():
+    with pytest.raises(DataError, match="'test' and 'validation'"):
+        run(base([1, 0]) + answers("ngd", [1, 0], split="validation"))
+
+
+def test_an_interrupted_arm_is_refused():
+    with pytest.raises(DataError, match="1 ids"):
+        run(base([1, 0, 1]) + answers("ngd", [1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "p", "claim"),
+    [
+        (2, 0.5, 4, 0.01, 1),
+        (2, 0.5, 4, 0.05, 0),
+        (2, 0.0, 4, 0.01, 0),
+        (-2, -4, -0.5, 0.01, -1),
+        (-2, -4, -0.5, 0.2, 0),
+        (-2, -4, 0.0, 0.01, 0),
+    ],
+)
+def test_a_claim_needs_interval_and_test(difference, low, high, p, claim):
+    assert claimed({"difference": difference, "ci_low": low, "ci_high": high, "p": p}) == claim
+
+
+def test_sentence_without_a_gain():
+    line = sentences(made_up((1.2, -0.8, 3.1, 0.3), (0.0, -1.5, 1.5, 1.0)))[1]
+    assert line == (
+        "ngd: 51.2 %, +1.2 points over base [-0.8, 3.1]: no gain can be claimed; "
+        "its control, random neighbours, reaches the same (+0.0 points [-1.5, 1.5])."
+    )
+
+
+def test_sentence_with_a_gain_that_neighbours_explain():
+    line = sentences(made_up((6.0, 3.0, 9.0, 0.001), (5.0, 2.0, 8.0, 0.01)))[1]
+    assert "[3.0, 9.0]: a gain; its neighbours matter" in line
+
+
+def test_sentence_with_a_gain_that_neighbours_do_not_explain():
+    line = sentences(made_up((6.0, 3.0, 9.0, 0.001), (1.0, -2.0, 4.0, 0.6)))[1]
+    assert ": a gain; it cannot be told from its control" in line
+
+
+def test_sentence_with_a_loss():
+    line = sentences(made_up((-6.0, -9.0, -3.0, 0.001), (-5.0, -8.0, -2.0, 0.01)))[1]
+    assert ": a loss; its neighbours mislead" in line
+
+
+def test_sentence_tells_when_holm_disagrees():
+    summary = made_up((6.0, 0.1, 9.0, 0.04))
+    summary["comparisons"][0]["p_holm"] = 0.2
+    assert "a gain, though not after Holm's correction" in sentences(summary)[1]
+
+
+def test_oracle_is_an_upper_bound():
+    lines = sentences(made_up((20.0, 15.0, 25.0, 0.001), needs_label=True))
+    assert lines[1].endswith("an upper bound that uses the labels, not a method.")
+    assert len(lines) == 2
+
+
+def test_a_missing_control_is_said():
+    assert "No control with random neighbours was run" in sentences(made_up((1.0, -1.0, 3.0, 0.5)))[-1]
+
+
+def test_agreement_with_a_standard():
+    own, new = {"1": 0.5, "2": 0.5}, {"1": 0.6, "2": 0.4}
+    pathway = {"pathway": {"5": {"own": own, "new": new}}}
+    arms = [{**r, **pathway} for r in [*answers("ngd", [1, 0]), *answers("fast", [1, 1])]]
+    records = [*({**r, "pathway": {}} for r in base([1, 1])), *arms]
+    (row,) = summarise(records, config={}, seed=0, standard="ngd")["agreement"]
+    assert (row["arm"], row["standard"], row["n"], row["same_answers"]) == ("fast", "ngd", 2, 50.0)
+    assert row["cosine"] == pytest.approx(1)
+    assert summarise(records, config={}, seed=0)["agreement"] == []
+    with pytest.raises(DataError, match="records of the arm 'slow'"):
+        summarise(records, config={}, seed=0, standard="slow")
+
+
+class TestHeadline:
+    def summary(self):
+        arms = [*base([1, 0, 0, 1] * 10), *answers("fixed", [1, 0, 0, 1] * 10)]
+        arms += answers("adaptive", [1, 1, 1, 1] * 10, cost=3.0)
+        pairs = [("adaptive", "fixed"), ("fixed", "base"), ("adaptive", "base")]
+        return summarise(arms, config={}, seed=0, headline="adaptive", compare=pairs)
+
+    def test_its_rows_and_comparisons_say_so(self):
+        summary = self.summary()
+        assert [r["arm"] for r in summary["rows"] if r["headline"]] == ["adaptive"]
+        assert [(c["a"], c["b"]) for c in summary["comparisons"]] == [
+            ("fixed", "base"), ("adaptive", "base"), ("adaptive", "fixed")
+        ]  # fmt: skip
+        assert [c["headline"] for c in summary["comparisons"]] == [False, True, True]
+
+    def test_pairs_are_compared_and_said(self):
+        summary = self.summary()
+        pair = summary["comparisons"][-1]
+        assert pair["difference"] == 50
+        assert pair["cost_ratio"] == 0.5
+        assert pair["p_holm"] >= pair["p"]
+        assert sentences(summary)[-3].startswith("fixed beside base: +0.0 points")
+        assert "adaptive beside fixed: +50.0 points" in sentences(summary)[-1]
+        assert sentences(summary)[-1].endswith("at 50 % of its cost: better.")
+
+    def test_a_pair_is_compared_once(self):
+        arms = [*base([1, 0, 0, 1] * 10), *answers("a", [1, 1, 1, 1] * 10), *answers("b", [1, 0, 0, 1] * 10)]
+        plain = summarise(arms, config={}, seed=0, compare=[("a", "b")])["comparisons"]
+        again = summarise(arms, config={}, seed=0, compare=[("a", "b"), ("b", "a"), ("base", "a"), ("a", "base")])
+        assert again["comparisons"] == plain, "a pair more would weigh on Holm's correction"
+
+
+class TestRisk:
+    def test_by_hand(self):
+        rows = answers("a", [1, 0, 1, 1, 0] * 2)
+        for i, row in enumerate(rows):
+            row |= {"strength": -float(i), "base_choice": 1 - i % 2}
+        got = risk_by_coverage("demo", rows, seed=0)
+        assert [r["coverage"] for r in got] == [k / 10 for k in range(1, 11)]
+        before = [i % 2 for i in range(10)]
+        after = [1, 0, 1, 1, 0] * 2
+        gain = [a - b for a, b in zip(after, before, strict=True)]
+        assert [r["gain"] for r in got] == pytest.approx([10 * sum(gain[:k]) for k in range(1, 11)])
+        assert [r["harm"] for r in got] == pytest.approx([10 * sum(g < 0 for g in gain[:k]) for k in range(1, 11)])
+
+    def test_of_several_data_sets_is_their_mean_and_few_flips_are_uncertain(self):
+        one, two = answers("a", [1] * 4, dataset="one"), answers("a", [0, 1] * 10, dataset="two")
+        for row in [*one, *two]:
+            row |= {"strength": 1.0, "base_choice": 1 if row["dataset"] == "one" else row["choice"]}
+        whole = risk_by_coverage("all", [*one, *two], seed=0)[-1]
+        assert whole["gain"] == pytest.approx((100 + 0) / 2)
+        still = risk_by_coverage("two", two, seed=0)[-1]
+        assert still["ci_low"] < 0 < still["ci_high"], "no flip among twenty questions proves little"
+
+    def test_only_of_arms_that_weigh(self):
+        assert risk_by_coverage("demo", answers("a", [1, 0]), seed=0) == []
+        assert run([*base([1, 0, 1, 1]), *answers("ngd", [1, 0, 1, 1])])["risk"] == []

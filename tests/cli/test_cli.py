@@ -1,0 +1,295 @@
+"""The command line, end to end on a tiny checkpoint: twice as a user would start it, else in this process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.registry import ROLES, new_registry
+from c3po_adaptive.study.arms import DEMO_ARMS, DEMO_COMPARED
+from c3po_adaptive.tasks import demo_questions
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
+SMALL = {"name": "fixed", "n": 2, "experts": 5}
+ROW = {
+    *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
+    *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost"),
+}
+COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
+
+
+def call(*args):
+    """A command in this process, which must succeed; its standard output."""
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def start(*args, cwd):
+    """A command as a user starts it."""
+    command = [Path(sys.executable).with_name("c3po"), *map(str, args)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+
+
+def read_lines(path):
+    return path.read_text().rstrip("\n").split("\n")
+
+
+def rows(folder):
+    """Records by arm and id, without the time they took."""
+    found = [json.loads(line) for line in read_lines(folder / "records.jsonl")]
+    return {(r["arm"], r["id"]): {k: v for k, v in r.items() if k != "seconds"} for r in found}
+
+
+def close(value):
+    """Up to the last digit: in a resumed run, neighbours are prefilled in other company."""
+    if isinstance(value, float):
+        return pytest.approx(value, abs=5e-4)  # routing weights are kept to four digits
+    if isinstance(value, dict):
+        return {k: close(v) for k, v in value.items()}
+    return [close(v) for v in value] if isinstance(value, list) else value
+
+
+def summary(folder):
+    """The summary, without the hash of records: their last digits differ, see ``close``."""
+    content = json.loads((folder / "summary.json").read_text())
+    del content["hashes"]["records"]
+    return content
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model, references, test questions and a configuration; the cache is in it too."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_tiny_checkpoint(folder / "model", "olmoe", num_hidden_layers=8, num_experts=64)
+    colours, things = ("red", "green", "blue"), ("sky", "grass", "rose", "sea", "leaf", "brick", "berry", "frog")
+    questions = [
+        {"id": f"{t}-{c}", "task": "colour", "question": f"Is the {t} {c}?", "choices": ["yes", "no"], "answer": i % 2}
+        for i, (t, c) in enumerate((t, c) for t in things for c in colours)
+    ]
+    (folder / "references.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions[:20]))
+    (folder / "test.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions[20:]))
+    config = {
+        "model": str(folder / "model"),
+        "datasets": [
+            {"name": "colour", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]},
+        ],
+        "arms": {
+            "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
+            "ngd": {"optimizer": "ngd", "selector": SMALL},
+            "entropy": {"optimizer": "entropy-descent", "selector": SMALL},
+        },
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def demo(place):
+    """A run of ``c3po demo`` in a process of its own: what it printed, and its folder."""
+    done = start("demo", *demo_options(place), "--out", "demo", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, place / "demo"
+
+
+def demo_options(place):
+    return "--model", "model", "--limit", 12, "--references", "references.jsonl"
+
+
+class TestDemo:
+    def test_runs_all_arms_on_the_same_questions(self, demo):
+        keys = list(rows(demo[1]))
+        asked = {arm: sorted(i for a, i in keys if a == arm) for arm, _ in keys}
+        assert list(asked) == list(DEMO_ARMS)
+        assert len(asked) == 10
+        assert all(ids == asked["base"] for ids in asked.values())
+        assert len(asked["base"]) == 12
+
+    def test_ends_with_one_sentence_an_arm_and_comparison(self, demo):
+        compared = [f"{a} beside {b}" for a, b in DEMO_COMPARED]
+        last = demo[0].rstrip("\n").split("\n")[-len(DEMO_ARMS) - len(compared) :]
+        assert [line.partition(":")[0] for line in last] == [*DEMO_ARMS, *compared]
+        assert all(line.endswith(".") for line in last)
+
+    def test_table_shows_whole_names_in_a_pipe(self, demo):
+        table = demo[0].partition("Report:")[0]
+        assert all(arm in table for arm in DEMO_ARMS)
+
+    def test_report_is_named_and_shows_arms_and_question_texts(self, demo):
+        printed, folder = demo
+        report = (folder / "report.html").read_text()
+        assert "Report: demo/report.html" in printed
+        assert all(arm in report for arm in DEMO_ARMS)
+        asked = {id for _, id in rows(folder)}
+        texts = [q.question for q in demo_questions("test") if q.id in asked and "'" not in q.question]
+        assert len(texts) > 6
+        assert all(text in report for text in texts)
+
+    def test_summary_has_the_keys_others_rely_on(self, demo):
+        content = json.loads((demo[1] / "summary.json").read_text())
+        assert {"rows", "comparisons", "versions", "seed", "config", "hashes"} <= content.keys()
+        assert all(set(row) == ROW | {"headline"} for row in content["rows"])
+        assert all(set(row["cost"]) == {"embedding", "attribution", "optimisation", "total"} for row in content["rows"])
+        assert all(set(c) == COMPARISON | {"p_holm", "headline"} for c in content["comparisons"])
+        assert {c["a"] for c in content["comparisons"] if c["b"] == "base"} == DEMO_ARMS.keys() - {"base"}
+        assert {"torch", "transformers", "captum", "c3po_adaptive"} <= content["versions"].keys()
+        assert {"config", "model", "records"} <= content["hashes"].keys()
+
+    def test_base_changes_nothing_and_costs_one_forward(self, demo):
+        (base,) = [r for r in summary(demo[1])["rows"] if r["arm"] == "base"]
+        assert (base["gain"], base["flips_up"], base["flips_down"], base["layers"]) == (0, 0, 0, 0)
+        assert base["cost"] == {"embedding": 0, "attribution": 0, "optimisation": 0, "total": 1}
+
+    @pytest.mark.parametrize("kept", [0.62])
+    def test_resumed_run_ends_like_one_never_interrupted(self, demo, place, tmp_path, kept):
+        whole = demo[1]
+        out = tmp_path / "cut"
+        shutil.copytree(whole, out, ignore=shutil.ignore_patterns("summary.json", "report.html"))
+        data = (out / "records.jsonl").read_bytes()
+        (out / "records.jsonl").write_bytes(data[: int(len(data) * kept)])
+        assert not data[: int(len(data) * kept)].endswith(b"\n"), "cut in the middle of a line"
+        call("demo", *demo_options(place), "--out", out)
+        assert rows(out) == close(rows(whole))
+        assert summary(out) == close(summary(whole))
+
+    def test_finished_run_is_not_run_again(self, demo, place, monkeypatch):
+        before = (demo[1] / "records.jsonl").read_bytes()
+        monkeypatch.setattr("c3po_adaptive.remixing.remixer.Remixer.answer", None)
+        call("demo", *demo_options(place), "--out", demo[1])
+        assert (demo[1] / "records.jsonl").read_bytes() == before
+
+    def test_arms_by_name_always_with_base(self, place, tmp_path):
+        out = tmp_path / "two"
+        call("demo", *demo_options(place), "--limit", 3, "--arm", "kernel-regression", "--out", out)
+        assert {arm for arm, _ in rows(out)} == {"base", "kernel-regression"}
+        assert len(summary(out)["rows"]) == 2
+
+    def test_own_questions(self, place, tmp_path):
+        options = ("--model", "model", "--references", "references.jsonl", "--questions", "test.jsonl")
+        call("demo", *options, "--arm", "base", "--format", "letter", "--out", tmp_path / "own")
+        (row,) = summary(tmp_path / "own")["rows"]
+        assert (row["dataset"], row["n"]) == ("test", 4)
+
+
+class TestReport:
+    def test_is_drawn_again_from_records(self, demo, place, tmp_path):
+        out = shutil.copytree(demo[1], tmp_path / "copy")
+        (out / "report.html").unlink()
+        assert call("report", out) == f"Report: {out / 'report.html'}\n"
+        assert (out / "report.html").read_text() == (demo[1] / "report.html").read_text()
+        assert summary(out) == summary(demo[1])
+
+    def test_takes_texts_from_given_files(self, evaluated, place, tmp_path):
+        out = shutil.copytree(evaluated[1], tmp_path / "copy")
+        other = [json.loads(line) | {"question": "A text of today."} for line in read_lines(place / "test.jsonl")]
+        (tmp_path / "now.jsonl").write_text("".join(json.dumps(q) + "\n" for q in other))
+        call("report", out, "--questions", tmp_path / "now.jsonl")
+        assert "A text of today." in (out / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def evaluated(place):
+    """A run of ``c3po evaluate`` in a process of its own, with a plugin and settings."""
+    settings = ("--set", "arms.ngd.optimizer.steps=3", "--set", "datasets.0.limit=3", "--set", "batch_size=2")
+    done = start("evaluate", "--config", "run.yaml", "--out", "run", *settings, "--plugin", PLUGIN, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, place / "run"
+
+
+class TestEvaluate:
+    def test_settings_reach_the_run(self, evaluated):
+        found = summary(evaluated[1])
+        setting = {row["arm"]: row["setting"] for row in found["rows"]}
+        assert setting["ngd"]["optimizer"]["steps"] == 3
+        assert setting["entropy"]["optimizer"]["name"] == "entropy-descent"
+        assert [row["n"] for row in found["rows"]] == [3, 3, 3]
+        assert found["config"]["batch_size"] == 2
+
+    def test_plugin_moves_pathways(self, evaluated):
+        assert all(len(r["layers"]) == 2 for (arm, _), r in rows(evaluated[1]).items() if arm == "entropy")
+
+    def test_says_what_was_not_run(self, evaluated):
+        last = evaluated[0].rstrip("\n").split("\n")[-4:]
+        assert [line.split(":")[0] for line in last[:3]] == ["base", "ngd", "entropy"]
+        assert "was run: nothing can be said about the neighbours" in last[3]
+
+
+class TestStudy:
+    def test_plan_shows_what_would_run_and_runs_nothing(self, place):
+        before = sorted(place.iterdir())
+        printed = call("study", "plan", "run.yaml", "--set", "datasets.0.limit=2", "--plugin", PLUGIN).splitlines()
+        assert printed[0] == "colour: 2 questions, 20 references"
+        assert [line.split(":")[0].strip() for line in printed[1:4]] == ["base", "ngd", "entropy"]
+        assert [line.split(":")[0] for line in printed[4:6]] == ["memory", "plain answers"]
+        assert printed[6].startswith("at least ")
+        assert sorted(place.iterdir()) == before
+
+    def test_run_is_evaluate(self, evaluated, place, tmp_path):
+        settings = ("--set", "arms.ngd.optimizer.steps=3", "--set", "datasets.0.limit=3", "--set", "batch_size=2")
+        call("study", "run", "run.yaml", "--out", tmp_path / "study", *settings, "--plugin", PLUGIN)
+        assert rows(tmp_path / "study") == rows(evaluated[1])
+
+
+@pytest.fixture(scope="module")
+def built(place):
+    """A reference set: what its making printed, and its folder."""
+    return call("refset", "build", "references.jsonl", "--model", "model", "--out", "set"), place / "set"
+
+
+class TestReferenceSets:
+    def test_build_says_how_many_were_answered_right(self, built):
+        card = json.loads((built[1] / "card.json").read_text())
+        assert built[0] == f"20 references, {card['successes']} answered right: set\n"
+        assert 0 < card["successes"] < 20
+
+    def test_build_leaves_nothing_else_behind(self, built, place):
+        assert [p.name for p in place.iterdir() if p.name.startswith(".")] == []
+
+    def test_show_prints_the_card(self, built):
+        shown = json.loads(call("refset", "show", "set"))
+        assert shown == json.loads((built[1] / "card.json").read_text())
+        assert shown["questions"] == 20
+
+    def test_check_passes_with_its_own_model(self, built):
+        assert "whole" in call("refset", "check", "set", "--model", "model")
+
+
+class TestPlugins:
+    def test_list_shows_every_name_whole(self):
+        words = call("plugins", "list").split()
+        registry = new_registry()
+        assert {name for role in ROLES for name in registry.names(role)} <= set(words)
+
+    def test_list_shows_where_a_plugin_comes_from(self):
+        words = call("plugins", "list", "--plugin", PLUGIN).split()
+        assert "entropy-descent" in words
+
+    def test_check_names_what_a_file_registers(self):
+        assert call("plugins", "check", PLUGIN).startswith("optimizer entropy-descent: EntropyDescent")
+
+    def test_show(self):
+        words = call("plugins", "show", "abstain")
+        assert words.startswith("selector abstain (builtin)")
+        assert "  training: 256\n" in words
+        assert "  harm: None\n" in words
+        assert "  learned:" not in words, "what it learned is no parameter"
+        result = CliRunner().invoke(app, ["plugins", "show", "abstane"])
+        assert result.exit_code == 1
+        assert "abstain" in result.output
+
+
+@pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])
+def test_help_explains(command):
+    assert "Usage" in call(*command.split(), "--help")

@@ -1,0 +1,258 @@
+"""Loading from a folder: precision, places, quantised weights, sizes told before; and what is refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from models.families.checks import PROMPTS, checked, generates, naive, reads, replaces
+from models.families.checks import moved as drawn
+from routing.naive import FAMILIES, logits, moved
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from c3po_adaptive.errors import ModelError, SettingError
+from c3po_adaptive.models import footprint as sizes
+from c3po_adaptive.models.footprint import footprint
+from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.loading import ALIASES, load_moe_model, model_footprint
+from c3po_adaptive.models.tiny import tiny_config
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+
+TEXT = "Which object can float on water?"
+
+
+class TestLoading:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_from_a_folder(self, family, tmp_path):
+        folder = write_tiny_checkpoint(tmp_path / "tiny", family)
+        model = load_moe_model(folder, device="cpu")
+        assert (model.name, model.layers, model.n_experts, model.max_length) == (str(folder), (0, 1, 2), 8, 512)
+        assert not model.model.training
+        assert not any(p.requires_grad for p in model.model.parameters())
+        with torch.no_grad():
+            expected = logits(tiny_moe(family), model.encode_text(TEXT).ids)
+        torch.testing.assert_close(model.forward(TEXT).logits[0], expected, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
+    def test_in_another_precision(self, dtype, tmp_path):
+        model = load_moe_model(write_tiny_checkpoint(tmp_path / "tiny", "olmoe"), dtype=dtype)
+        assert model.model.dtype == torch.bfloat16
+        pathway = moved(model.pathway(TEXT))
+        assert pathway.weights.dtype == torch.float32
+        base, new = model.forward(TEXT).logits, model.forward(TEXT, pathway).logits
+        assert torch.equal(base[:, :-1], new[:, :-1])
+        assert not torch.equal(base[:, -1], new[:, -1])
+
+    @pytest.mark.parametrize("written", [False, True], ids=["no folder", "an empty folder"])
+    def test_nothing_there(self, tmp_path, written):
+        folder = tmp_path / "nothing"
+        if written:
+            folder.mkdir()
+        empty = r"Could not load .*nothing(?s:.*)OLMoE, .*DeepSeekMoE, .*a Hub id"
+        with pytest.raises(ModelError, match=empty if written else r"a folder .*nothing, which there is not"):
+            load_moe_model(folder)
+
+    def test_misspelt(self):
+        for name, meant in (("smolm2-moe", "smollm2-moe"), ("OLMOE", "OLMoE")):
+            with pytest.raises(ModelError, match=f"got {name!r}; did you mean {meant!r}"):
+                load_moe_model(name)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [({"dtype": "float8"}, "auto, float32.*'float8'"), ({"device": "cpu", "device_map": "auto"}, "got both")],
+    )
+    def test_settings_are_checked(self, settings, message):
+        with pytest.raises(SettingError, match=message):
+            load_moe_model("OLMoE", **settings)
+
+    def test_dense_model(self, tmp_path):
+        config = LlamaConfig(
+            vocab_size=128, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+        )
+        LlamaForCausalLM(config).save_pretrained(tmp_path)
+        tiny_tokenizer().save_pretrained(tmp_path)
+        with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer"):
+            load_moe_model(tmp_path)
+
+    def test_without_a_tokenizer(self, tmp_path):
+        tiny_moe("olmoe").save_pretrained(tmp_path)
+        with pytest.raises(ModelError, match=r"Could not load .*tokenizer"):
+            load_moe_model(tmp_path)
+
+    def test_sharded(self, tmp_path):
+        tiny_moe("olmoe").save_pretrained(tmp_path, max_shard_size="20KB")
+        tiny_tokenizer().save_pretrained(tmp_path)
+        assert len([*tmp_path.glob("model-*.safetensors")]) > 2
+        expected = tiny_moe("olmoe").state_dict()
+        assert all(torch.equal(t, expected[k]) for k, t in load_moe_model(tmp_path).model.state_dict().items())
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("family", ["olmoe", "deepseek", "qwen3_next", "gpt_oss"])
+    def test_layers_on_the_disk(self, family, tmp_path, monkeypatch):
+        """What is offloaded comes when it is needed: reading, replacing, tails, gradients and generation."""
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+        folder = write_tiny_checkpoint(tmp_path / "tiny", family)
+        layers = [f"model.layers.{i}" for i in range(tiny_config(family).num_hidden_layers)]
+        here = ["lm_head", "model.embed_tokens", "model.norm", "model.rotary_emb", *layers]
+        places = {**dict.fromkeys(here, "cpu"), "model.layers.1": "disk", "model.layers.2": "disk"}
+        model = load_moe_model(folder, device_map=places)
+        assert {p.device.type for p in model.sites[1].experts.parameters()} == {"meta"}
+        for check in checked():
+            check(model)
+        whole = load_moe_model(folder)
+        pathway = drawn(whole, whole.pathway(TEXT).own[None])
+        torch.testing.assert_close(
+            model.forward(TEXT, pathway).logits, whole.forward(TEXT, pathway).logits, atol=1e-4, rtol=1e-4
+        )
+
+    def test_references_of_an_offloaded_model_are_those_of_a_whole_one(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+        folder = write_tiny_checkpoint(tmp_path / "tiny", "olmoe")
+        here = ["lm_head", "model.embed_tokens", "model.norm", "model.rotary_emb", "model.layers.0", "model.layers.2"]
+        model = load_moe_model(folder, device_map={**dict.fromkeys(here, "cpu"), "model.layers.1": "disk"})
+        assert fingerprint(model) == fingerprint(load_moe_model(folder))
+
+    @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+    def test_device_that_is_not_there(self, device):
+        with pytest.raises(SettingError, match=rf"a device that is there .*got '{device}'"):
+            load_moe_model("OLMoE", device=device)
+
+    def test_spread_over_what_there_is(self, tmp_path):
+        model = load_moe_model(write_tiny_checkpoint(tmp_path / "tiny", "olmoe"), device="auto")
+        assert model.pathway(TEXT).weights.shape == (3, 8)
+
+
+class TestQuantised:
+    """transformers (5.24) quantises linear layers, and leaves experts as they are."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        return write_tiny_checkpoint(tmp_path, "olmoe", hidden_size=64, intermediate_size=64)
+
+    @pytest.fixture(params=["4bit", "8bit"])
+    def model(self, request, folder):
+        pytest.importorskip("bitsandbytes", reason="the extra 'quantized' is not installed")
+        return load_moe_model(folder, dtype="float32", quantize=request.param)
+
+    def test_what_is_quantised(self, folder, model):
+        attention = model.model.model.layers[0].self_attn.q_proj
+        assert attention.weight.dtype in (torch.uint8, torch.int8)
+        assert model.sites[0].experts.gate_up_proj.dtype == torch.float32
+        assert model.flops == load_moe_model(folder).flops, "the same matrices, whatever their precision"
+        assert not any(p.requires_grad for p in model.model.parameters())
+        assert fingerprint(model) != fingerprint(load_moe_model(folder))
+
+    def test_reading_replacing_and_generation(self, model):
+        for check in (reads, replaces, generates):
+            check(model)
+
+    def test_tails_and_gradients_are_those_of_full_forwards(self, model):
+        """To the precision of 8 bits: activations are rounded too, by what else is in the batch."""
+        (state,) = model.prefill(PROMPTS[:1])
+        pathway = drawn(model, state.own[None])
+        weights = pathway.weights.clone().requires_grad_()
+        scores = model.tail_scores([state], pathway)(weights)[0]
+        expected = naive(model, state, replace(pathway, weights=weights))
+        torch.testing.assert_close(scores, expected, atol=1e-2, rtol=1e-2)
+        gradient, full = (torch.autograd.grad(s.sum(), weights)[0] for s in (scores, expected))
+        assert torch.cosine_similarity(gradient.flatten(), full.flatten(), dim=0) > 0.999
+        assert full.abs().max() > 0.1
+
+    def test_without_the_library(self, folder, monkeypatch):
+        monkeypatch.setattr(
+            "transformers.quantizers.quantizer_bnb_8bit.is_bitsandbytes_available", lambda *args: False, raising=False
+        )
+        monkeypatch.setattr("transformers.utils.is_bitsandbytes_available", lambda *args: False)
+        with pytest.raises(ModelError, match=r"Could not load .*pip install .*bitsandbytes"):
+            load_moe_model(folder, quantize="8bit")
+
+
+class TestFootprint:
+    @pytest.mark.parametrize("family", ["olmoe", "deepseek", "gpt_oss", "jamba"])
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_is_that_of_the_model(self, family, dtype):
+        model = tiny_moe(family).to(getattr(torch, dtype))
+        expected = {id(p): p for p in model.parameters()}.values()
+        told = footprint(tiny_config(family), dtype)
+        assert told.parameters == sum(p.numel() for p in expected)
+        assert told.bytes == sum(p.nbytes for p in expected)
+        assert told.experts == sum(p.numel() for n, p in model.named_parameters() if p.ndim > 1 and ".experts." in n)
+
+    def test_quantised_layers_count_less(self):
+        config = tiny_config("olmoe")
+        whole, four = footprint(config, "float32"), footprint(config, "float32", "4bit")
+        linear = sum(m.weight.numel() for m in tiny_moe("olmoe").model.layers.modules() if type(m) is torch.nn.Linear)
+        assert whole.bytes - four.bytes == round(linear * (4 - 4.5 / 8))
+
+    def test_of_a_folder(self, tmp_path):
+        folder = write_tiny_checkpoint(tmp_path / "tiny", "olmoe")
+        (folder / "model.safetensors").unlink()
+        told = model_footprint(str(folder))
+        assert told == footprint(tiny_config("olmoe"), "float32")
+        assert "G parameters (" in str(told)
+
+    def test_too_large_is_refused_before_a_weight_is_read(self, tmp_path, monkeypatch):
+        folder = write_tiny_checkpoint(tmp_path / "tiny", "olmoe")
+        (folder / "model.safetensors").unlink()
+        monkeypatch.setattr(sizes, "available", lambda device: 1000)
+        with pytest.raises(ModelError, match=r"room for .*tiny on the CPU, which needs .*bfloat16.*device='auto'"):
+            load_moe_model(folder)
+
+    def test_memory_that_is_free(self):
+        assert 2**20 < sizes.available(None) < 2**50
+
+    def test_papers_models(self):
+        """The released configurations; their cards speak of 6.92 and 16.4 billion parameters."""
+        assert {
+            "OLMoE",
+            "OLMoE-Instruct",
+            "OLMoE-0125",
+            "OLMoE-0125-Instruct",
+            "DeepSeekMoE",
+            "DeepSeekMoE-chat",
+        } == set(ALIASES)
+        olmoe = tiny_config(
+            "olmoe",
+            vocab_size=50304,
+            hidden_size=2048,
+            intermediate_size=1024,
+            num_hidden_layers=16,
+            num_attention_heads=16,
+            num_key_value_heads=16,
+            num_experts=64,
+            num_experts_per_tok=8,
+        )
+        assert footprint(olmoe, "bfloat16").parameters == pytest.approx(6.92e9, rel=0.005)
+        deepseek = tiny_config(
+            "deepseek",
+            vocab_size=102400,
+            hidden_size=2048,
+            intermediate_size=10944,
+            moe_intermediate_size=1408,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            num_key_value_heads=16,
+            head_dim=128,
+            n_routed_experts=64,
+            n_shared_experts=2,
+            num_experts_per_tok=6,
+        )
+        assert footprint(deepseek, "bfloat16").parameters == pytest.approx(16.4e9, rel=0.005)
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "float8"}, {"quantize": "3bit"}])
+def test_sizes_are_asked_with_settings_that_exist(settings):
+    with pytest.raises(SettingError, match=f"got '{next(iter(settings.values()))}'"):
+        model_footprint("OLMoE", **settings)
+
+
+def test_unknown_quantisation():
+    with pytest.raises(SettingError, match="4bit, 8bit or None, got '3bit'"):
+        load_moe_model("OLMoE", quantize="3bit")
+
+
+def test_configuration_that_is_none(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 4}))
+    with pytest.raises(ModelError, match="Could not read the configuration of"):
+        model_footprint(str(tmp_path))

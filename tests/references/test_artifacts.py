@@ -1,0 +1,140 @@
+"""What references teach by themselves: that of full forward passes, computed once."""
+
+import pytest
+import torch
+from models.families.checks import model_of
+from remixing.test_remixer import remixer
+from routing.naive import along, choice_scores, shared_model
+from routing.toys import questions
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.losses import right_answer_loss
+from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
+from c3po_adaptive.optimizers.amortized import AmortizedNGD
+from c3po_adaptive.optimizers.oracle import Oracle
+from c3po_adaptive.references.artifacts import of_references
+from c3po_adaptive.selectors.fixed import Fixed
+from c3po_adaptive.settings import RemixSettings
+from c3po_adaptive.storage.tensor_store import TensorStore, key_of
+
+TEST = questions(4, "t")
+
+
+@pytest.mark.parametrize("loss", ["choices", "likelihood", "lead"])
+@pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])
+def test_are_those_of_full_forwards(family, loss):
+    model = shared_model(family)
+    asked = questions(3)
+    prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+    found = of_references(GRADIENT, model, prompts, answers, model.prefill, RemixSettings(loss=loss))
+    for prompt, answer, gradient in zip(prompts, answers, found, strict=True):
+        (state,) = model.prefill([prompt])
+        own = state.own.clone()
+        omega = own.clone().requires_grad_()
+        # a hair's breadth from ω0 in every layer, so that the naive way mixes all experts, too
+        edit = along(omega, own - 1e-12, len(prompt.ids) - 1)
+        scores = choice_scores(model.model, prompt, edit)[None]
+        (expected,) = torch.autograd.grad(right_answer_loss(scores, torch.tensor([answer]), loss).sum(), omega)
+        torch.testing.assert_close(gradient, expected, atol=2e-4, rtol=2e-3)
+
+
+def test_are_computed_once():
+    model = model_of("olmoe")
+    prompts, answers = [model.encode(q) for q in questions(5)], [q.answer for q in questions(5)]
+    asked = []
+
+    def states(new):
+        asked.extend(new)
+        return model.prefill(new)
+
+    first = of_references(GRADIENT, model, prompts[:3], answers[:3], states, RemixSettings())
+    second = of_references(GRADIENT, model, prompts, answers, states, RemixSettings())
+    assert torch.equal(second[:3], first)
+    assert asked == prompts
+    of_references(GRADIENT, model, prompts[:1], answers[:1], states, RemixSettings(scope="last"))
+    assert asked == [*prompts, prompts[0]]
+
+
+def test_changes_are_those_of_the_oracle_on_the_reference_itself():
+    """A reference that descends its own loss is a question whose label is known."""
+    model, asked, oracle = model_of("olmoe"), questions(3), Oracle(steps=4, lr=0.02)
+    prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+    descent = AmortizedNGD(steps=4, lr=0.02)
+    settings = RemixSettings(head="full")
+    found = of_references(change_by(descent), model, prompts, answers, model.prefill, settings)
+    everywhere = Fixed(layers=tuple(range(len(model.sites))), experts=min(20, model.n_experts))
+    run = remixer(model=model, references=None, optimizer=oracle, selector=everywhere)
+    for answer, change in zip(run.answer(asked), found, strict=True):
+        assert change.abs().max() > 1e-3
+        torch.testing.assert_close(change, answer.pathway.weights - answer.pathway.own, atol=1e-4, rtol=1e-3)
+
+
+def test_lent_changes_take_no_pass_either():
+    run = remixer(optimizer=AmortizedNGD(lr=0.05, variant="pathway"))
+    for answer in run.answer(TEST):
+        assert answer.pathway.changed().sum() == 2
+        assert answer.cost.optimisation == answer.cost.references == answer.cost.attribution == 0
+
+
+def test_a_question_takes_no_pass_but_its_answer():
+    run = remixer(optimizer=AmortizedNGD(lr=0.05))
+    for answer in run.answer(TEST):
+        assert answer.pathway.changed().sum() == 2
+        assert answer.cost.optimisation == answer.cost.references == answer.cost.attribution == 0
+        assert answer.cost.answer > 0
+
+
+def test_goes_where_ngd_goes():
+    """On a random model: the same direction for the most part."""
+    from c3po_adaptive.optimizers.ngd import NGD
+
+    one, other = (remixer(optimizer=o(lr=0.02, steps=5)).answer(TEST) for o in (NGD, AmortizedNGD))
+    moves = (
+        [(a.pathway.weights - a.pathway.own).flatten() for a in one],
+        [(b.pathway.weights - b.pathway.own).flatten() for b in other],
+    )
+    cosines = torch.stack([torch.cosine_similarity(a, b, dim=0) for a, b in zip(*moves, strict=True)])
+    assert cosines.mean() > 0.3
+
+
+class TestKept:
+    def gradients(self, model, folder, n=3):
+        asked, run = questions(n), []
+
+        def states(new):
+            run.extend(new)
+            return model.prefill(new)
+
+        prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+        found = of_references(GRADIENT, model, prompts, answers, states, RemixSettings(), folder=folder)
+        return found, len(run)
+
+    def test_in_a_folder_for_the_next_process(self, tmp_path):
+        first, run = self.gradients(model_of("olmoe"), tmp_path)
+        assert run == 3
+        again, run = self.gradients(model_of("olmoe"), tmp_path, 4)
+        assert run == 1, "only the new one"
+        assert torch.equal(again[:3], first)
+        assert len(list(tmp_path.glob("artifacts/*/*.safetensors"))) == 2
+
+    def test_not_for_another_model_or_label(self, tmp_path):
+        self.gradients(model_of("olmoe"), tmp_path)
+        assert self.gradients(model_of("qwen2_moe"), tmp_path)[1] == 3
+        store = TensorStore(tmp_path)
+        prompt = model_of("olmoe").encode(questions(1)[0])
+        store.add([key_of(prompt, 0)], torch.ones(1, 2, 3))
+        assert key_of(prompt, 0) in store
+        assert key_of(prompt, 1) not in store
+
+    def test_a_broken_file_is_named(self, tmp_path):
+        self.gradients(model_of("olmoe"), tmp_path)
+        (file,) = tmp_path.glob("artifacts/*/*.safetensors")
+        file.write_bytes(file.read_bytes()[:-5])
+        with pytest.raises(DataError, match=f"{file.name} is cut short or altered.*delete it"):
+            self.gradients(model_of("olmoe"), tmp_path)
+
+    def test_where_nothing_can_be_written(self, tmp_path):
+        (tmp_path / "artifacts").write_text("in the way")
+        with pytest.warns(UserWarning, match="Could not keep .*computed again next time"):
+            found, _ = self.gradients(model_of("olmoe"), tmp_path)
+        assert found.shape[0] == 3

@@ -1,0 +1,214 @@
+"""Reference sets: built, written whole, checked when read, and resumed after an interruption."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from routing.naive import FAMILIES, choice_scores, own_routing, routed_model, shared_model
+from routing.toys import HashEmbedder, questions, reference_set
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.progress import silent
+from c3po_adaptive.references import build
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.tasks.formats import Cloze
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def references():
+    return reference_set("olmoe")
+
+
+class TestBuilding:
+    def test_holds_what_the_model_does(self, family):
+        model, built = shared_model(family), reference_set(family)
+        assert built.questions == tuple(questions(24))
+        assert built.embeddings.dtype == torch.float32
+        assert (
+            built.embeddings.numpy().tolist() == HashEmbedder().encode([q.question for q in built.questions]).tolist()
+        )
+        for i in (0, 7, 23):
+            prompt = model.encode(built.questions[i])
+            with torch.no_grad():
+                expected, (weights, _) = choice_scores(model.model, prompt), own_routing(model.model, prompt.ids)
+            torch.testing.assert_close(torch.tensor(built.scores[i]), expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(built.pathways[i], weights[-1], atol=1e-5, rtol=0)
+            assert built.correct[i] == (expected.argmax() == built.questions[i].answer)
+
+    def test_successes(self, family):
+        built = reference_set(family)
+        assert 0 < len(built.successes) < len(built), "the toy has right and wrong answers"
+        picked = built.successes
+        assert picked.correct.all()
+        assert picked.questions == tuple(q for q, right in zip(built.questions, built.correct, strict=True) if right)
+        assert torch.equal(picked.pathways, built.pathways[built.correct])
+
+    def test_card(self, references):
+        card = references.card
+        right = int(references.correct.sum())
+        assert (card["questions"], card["successes"]) == (24, right)
+        assert card["success_rate"] == pytest.approx(right / 24)
+        assert card["model"] == fingerprint(shared_model("olmoe"))
+        assert card["embedder"] == {"name": "hash", "revision": "1"}
+        assert card["format"].startswith("cloze")
+        assert card["layers"] == [0, 1, 2]
+        assert {"torch", "transformers"} <= card["versions"].keys()
+
+    def test_states_stay_as_long_as_there_is_room(self):
+        model = routed_model("olmoe")
+        build_reference_set(model, questions(3), HashEmbedder())
+        assert len(model._states) == 3
+
+    def test_every_question_needs_an_answer(self):
+        asked = questions(3)
+        with pytest.raises(DataError, match="none for r1;"):
+            build_reference_set(shared_model("olmoe"), [asked[0], replace(asked[1], answer=None)], HashEmbedder())
+        with pytest.raises(DataError, match="no questions at all"):
+            build_reference_set(shared_model("olmoe"), [], HashEmbedder())
+
+
+class TestInterruption:
+    @pytest.fixture(autouse=True)
+    def small_shards(self, monkeypatch):
+        monkeypatch.setattr(build, "SHARD", 4)
+
+    @staticmethod
+    def build(model, scratch, progress=silent):
+        run = []
+
+        def watched(prompts, **options):
+            run.extend(prompts)
+            return original(prompts, **options)
+
+        original, model.prefill = model.prefill, watched
+        try:
+            return build_reference_set(model, questions(10), HashEmbedder(), scratch=scratch, progress=progress), run
+        finally:
+            del model.prefill
+
+    @staticmethod
+    def interrupted(shards, label):
+        yield from list(shards)[:2]
+        raise KeyboardInterrupt
+
+    def test_goes_on_where_it_stopped(self, tmp_path):
+        model = routed_model("olmoe")
+        with pytest.raises(KeyboardInterrupt):
+            self.build(model, tmp_path / "building", self.interrupted)
+        built, run = self.build(model, tmp_path / "building")
+        assert [p.ids for p in run] == [model.encode(q).ids for q in questions(10)[8:]]
+        whole, run = self.build(model, None)
+        assert len(run) == 10
+        for name in ("embeddings", "pathways", "correct"):
+            assert torch.equal(getattr(built, name), getattr(whole, name))
+        assert built.scores == whole.scores
+        assert built.card == whole.card
+        assert not list(tmp_path.rglob("*.safetensors")), "the shards are gone when the set is whole"
+
+    def test_not_with_another_model(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            self.build(routed_model("olmoe"), tmp_path, self.interrupted)
+        _, run = self.build(routed_model("olmoe", seed=1), tmp_path)
+        assert len(run) == 10
+
+
+class TestFolder:
+    def test_round_trip(self, family, tmp_path):
+        built = reference_set(family)
+        again = ReferenceSet.load(built.save(tmp_path / "set"))
+        assert again.questions == built.questions
+        assert again.scores == built.scores
+        for name in ("embeddings", "pathways", "correct"):
+            assert torch.equal(getattr(again, name), getattr(built, name))
+        assert again.card == built.card | {"files": again.card["files"]}
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
+        again.check(shared_model(family), "cloze", HashEmbedder())
+
+    def test_unknown_labels_of_a_question_survive(self, references, tmp_path):
+        plain = replace(references, questions=tuple(replace(q, subject="", split="x") for q in references.questions))
+        assert ReferenceSet.load(plain.save(tmp_path / "set")).questions == plain.questions
+
+    @pytest.mark.parametrize("name", ["questions.parquet", "tensors.safetensors"])
+    @pytest.mark.parametrize("damage", ["cut short", "altered", "missing"])
+    def test_damage_is_found(self, references, tmp_path, name, damage):
+        file = references.save(tmp_path / "set") / name
+        content = file.read_bytes()
+        if damage == "cut short":
+            file.write_bytes(content[:-1])
+        elif damage == "altered":
+            file.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+        else:
+            file.unlink()
+        with pytest.raises(DataError, match=f"{name} is missing, cut short or altered"):
+            ReferenceSet.load(tmp_path / "set")
+
+    @pytest.mark.parametrize("card", ["{", "[]", "{}"])
+    def test_broken_card(self, references, tmp_path, card):
+        (references.save(tmp_path / "set") / "card.json").write_text(card)
+        with pytest.raises(DataError, match=r"card\.json.*build"):
+            ReferenceSet.load(tmp_path / "set")
+
+    def test_no_reference_set(self, tmp_path):
+        with pytest.raises(DataError, match=r"a folder with card\.json"):
+            ReferenceSet.load(tmp_path)
+
+    def test_failure_in_the_middle_leaves_the_old_set(self, references, tmp_path, monkeypatch):
+        folder = references.save(tmp_path / "set")
+
+        def full(*args):
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr("safetensors.torch.save_file", full)
+        few = references.subset(torch.arange(3))
+        with pytest.raises(DataError, match="no space left on device; choose a writable folder"):
+            few.save(folder)
+        with pytest.raises(DataError, match="no space left"):
+            few.save(tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+        assert len(ReferenceSet.load(folder)) == 24
+        monkeypatch.undo()
+        assert len(ReferenceSet.load(few.save(folder))) == 3, "what the failure left does not stand in the way"
+        assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("set")) == ["set"]
+
+    def test_unwritable_folder(self, references, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DataError, match=r"Could not write the reference set to .*set: .*writable folder"):
+            references.save(tmp_path / "file" / "set")
+
+    def test_card_is_json_with_hashes(self, references, tmp_path):
+        card = json.loads((references.save(tmp_path / "set") / "card.json").read_text())
+        assert {name: len(digest) for name, digest in card["files"].items()} == {
+            "questions.parquet": 64,
+            "tensors.safetensors": 64,
+        }
+
+
+class TestChecks:
+    def test_another_model(self, references):
+        with pytest.raises(DataError, match=r"built with model .*build the set again: c3po refset build"):
+            references.check(routed_model("olmoe", seed=1), "cloze", HashEmbedder())
+
+    @pytest.mark.parametrize("format", ["letter", Cloze(normalise="none")])
+    def test_another_format(self, references, format):
+        with pytest.raises(DataError, match=r"built with format .*cloze"):
+            references.check(shared_model("olmoe"), format, HashEmbedder())
+
+    def test_another_embedder(self, references):
+        class Another(HashEmbedder):
+            revision = "2"
+
+        with pytest.raises(DataError, match=r"built with embedder .*build the set again"):
+            references.check(shared_model("olmoe"), "cloze", Another())
+
+    def test_no_success(self, references):
+        failures = references.subset((~references.correct).nonzero().squeeze(1))
+        with pytest.raises(DataError, match=r"right, got none among \d+"):
+            failures.check(shared_model("olmoe"), "cloze", HashEmbedder())

@@ -1,0 +1,159 @@
+"""Explanations say what really happened: probabilities, changes, and what undoing a layer does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from routing.naive import shared_model
+from test_api import CHOICES, TEXTS, as_jsonl, cache, optimizer  # noqa: F401 (a fixture)
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.types import Question
+
+GRADIENT = {"name": "gradient", "n": 2, "experts": 6}
+
+
+@pytest.fixture(params=["letter", "cloze"])
+def c3po(request, tmp_path):
+    return optimizer(as_jsonl(tmp_path / "references.jsonl"), format=request.param, selector=GRADIENT)
+
+
+class TestWithChoices:
+    def test_probabilities_are_those_of_score_choices(self, c3po):
+        model, format = shared_model("olmoe"), c3po.remixer.format
+        for text, choices in zip(TEXTS, CHOICES, strict=True):
+            found, question = c3po.explain(text, choices), Question("q", text, tuple(choices))
+            assert found.options == tuple(choices)
+
+            def along(pathway, question=question):
+                scores = model.score_choices(question, routing=pathway, format=format)
+                return scores.softmax(-1).tolist()
+
+            assert along(None) == pytest.approx(found.before, abs=1e-5)
+            assert along(found.pathway) == pytest.approx(found.after, abs=1e-5)
+            assert set(found.undone) == set(found.layers)
+            for layer, got in found.undone.items():
+                weights, row = found.pathway.weights.clone(), found.pathway.layers.index(layer)
+                weights[row] = found.pathway.own[row]
+                assert along(replace(found.pathway, weights=weights)) == pytest.approx(got, abs=1e-5)
+            assert found.before != found.after
+
+    def test_is_the_answer_of_the_same_settings(self, c3po):
+        found, answer = c3po.explain(TEXTS[0], CHOICES[0]), c3po.answer(TEXTS[0], CHOICES[0])
+        assert torch.equal(found.pathway.weights, answer.pathway.weights)
+        assert found.layers == answer.layers
+        assert tuple(found.layer_scores.values()) == pytest.approx(answer.layer_scores)
+        assert {q.id for q, *_ in found.neighbours} == {row[0] for row in answer.neighbours}
+        spent = {phase: flops / answer.base_flops for phase, flops in vars(answer.cost).items() if flops}
+        assert found.cost == pytest.approx(spent)
+        assert found.cost["answer"] > 0
+
+
+class TestWithoutChoices:
+    def test_next_tokens(self):
+        model, found = shared_model("olmoe"), optimizer(selector=GRADIENT).explain(TEXTS[0])
+        assert len(found.options) == 5
+        before, after = (model.forward(TEXTS[0], routing=p).logits[0, -1].softmax(-1) for p in (None, found.pathway))
+        assert max(found.before + found.after) == pytest.approx(max(before.max().item(), after.max().item()), abs=1e-5)
+        assert all(min((before - p).abs()) < 1e-5 for p in found.before)
+        assert all(min((after - p).abs()) < 1e-5 for p in found.after)
+
+
+class TestWords:
+    def test_terminal(self, c3po):
+        found = c3po.explain(TEXTS[1], CHOICES[1])
+        text = str(found)
+        assert text.startswith(TEXTS[1])
+        assert f"layers: {', '.join(map(str, found.layers))}" in text
+        assert text.count("without it:") == len(found.layers) == 2
+        assert "layers by gradient (n 2, experts 6), on" in text
+        assert all(f"layer {layer}" in text for layer in found.layer_scores)
+        assert "cost in base forwards: prefill 1.00" in text
+        for layer in found.layers:
+            expert, own, new = found.moved(layer, 1)[0]
+            assert f"expert {expert} {own:.3f} → {new:.3f}" in text
+
+    def test_page(self, c3po, tmp_path):
+        found = c3po.explain("Is <b>wool</b> cold?", CHOICES[1])
+        page = found.save(tmp_path / "page.html").read_text()
+        assert "Is &lt;b&gt;wool&lt;/b&gt; cold?" in page
+        assert page.count("<svg") == 2
+        assert f"{100 * found.after[0]:.1f} %" in page
+        assert all(q.question in page for q, *_ in found.neighbours)
+
+    def test_left_alone(self, tmp_path):
+        found = optimizer(selector={"name": "fixed", "n": 0, "experts": 6}).explain(TEXTS[0], CHOICES[0])
+        assert found.before == found.after
+        assert found.undone == {}
+        assert "none, left alone: no layer was chosen" in str(found)
+        assert "left alone: no layer was chosen" in found.html()
+        assert set(found.cost) <= {"prefill", "embedding"}
+
+    def test_left_alone_by_abstention(self):
+        unsure = {"name": "abstain", "selector": GRADIENT, "threshold": 2}
+        found = optimizer(selector=unsure).explain(TEXTS[0], CHOICES[0])
+        assert found.strength[0] < found.strength[1] == 2
+        assert f"left alone: what speaks for it, {found.strength[0]:.3g}, is not above 2" in str(found)
+        never = replace(found, strength=(found.strength[0], float("inf")))
+        assert "re-mixing won at no threshold" in str(never)
+
+    def test_upper_bounds_need_the_answer(self):
+        c3po = optimizer(optimizer={"name": "oracle", "steps": 3, "lr": 0.1}, selector=GRADIENT)
+        found = [c3po.explain(TEXTS[0], CHOICES[0], answer) for answer in range(2)]
+        for answer in range(2):
+            assert found[answer].after[answer] > found[answer].before[answer]
+        with pytest.raises(DataError, match="expected the answer of every question"):
+            c3po.explain(TEXTS[0], CHOICES[0])
+
+    def test_choices_are_two_at_least(self, c3po):
+        for choices in (["one"], "one"):
+            with pytest.raises(SettingError, match="two choices at least, as a list"):
+                c3po.explain(TEXTS[0], choices)
+        with pytest.raises(SettingError, match=r"an answer from 0 to \d, a place in choices, got 9"):
+            c3po.explain(TEXTS[0], CHOICES[0], 9)
+
+
+def test_command(tmp_path, monkeypatch):
+    import json
+
+    from c3po_adaptive.testing import write_tiny_checkpoint
+
+    write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    rows = [
+        {
+            "id": f"q{i}",
+            "task": "t",
+            "question": f"Is {i} more than {i % 5}?",
+            "choices": ["no", "yes"],
+            "answer": i % 2,
+        }
+        for i in range(60)
+    ]
+    (tmp_path / "references.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+    common = ["explain", "Is 7 more than 3?", "--model", "model", "--refset", "references.jsonl"]
+    small = ["--set", "selector={name: gradient, n: 1, experts: 4}", "--set", "optimizer.steps=2"]
+    result = CliRunner().invoke(app, [*common, *small, "--choice", "no", "--choice", "yes", "--html", "page.html"])
+    assert result.exit_code == 0, result.output
+    assert "%  yes" in result.output
+    assert "How one question was re-mixed" in (tmp_path / "page.html").read_text()
+    result = CliRunner().invoke(app, [*common, *small])
+    assert "next tokens, before → after:" in result.output
+    # What learns and what draws, with the seed of a run.
+    learns = ["--set", "selector={name: abstain, training: 50, selector: {name: random, n: 1, experts: 4}}"]
+    learns += ["--choice", "no", "--choice", "yes"]
+    results = [CliRunner().invoke(app, [*common, *learns, *seed]).stdout for seed in ([], ["--set", "seed=0"])]
+    assert "layers by abstain" in results[0]
+    assert results[0] == results[1]
+    for wrong, message in (
+        (["--choice", "no", "--choice", "yes", "--answer", "perhaps"], "one of the choices"),
+        (["--html", "nowhere/page.html"], "make nowhere first"),
+    ):
+        result = CliRunner().invoke(app, [*common, *small, *wrong])
+        assert result.exit_code == 1
+        assert message in result.output
+    result = CliRunner().invoke(app, [*common, "--set", "selctor=fixed"])
+    assert result.exit_code == 1
+    assert "Expected settings of an arm (keys answerer, optimizer, kernel" in result.output

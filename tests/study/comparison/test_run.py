@@ -1,0 +1,377 @@
+"""Runs: interrupted anywhere they end the same, arms do not touch each other, labels stay hidden from methods."""
+
+import json
+
+import pytest
+from study.configs import parse_config
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import PluginError, SettingError
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.remixing.remixer import Remixer
+from c3po_adaptive.storage.parquet_records import read_parquet
+from c3po_adaptive.storage.run_folder import Records, read_records
+from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+SMALL = {"name": "fixed", "n": 2, "experts": 5}
+ARMS = {
+    "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
+    "kernel-regression": {"optimizer": "kernel-regression", "selector": SMALL},
+    "mode-finding": {"optimizer": "mode-finding", "selector": SMALL},
+    "ngd": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL},
+    "attribution": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL | {"name": "attribution"}},
+    "random": {"optimizer": {"name": "ngd", "steps": 3}, "retriever": "random", "selector": SMALL},
+    "random-layers": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL | {"name": "random"}},
+    "oracle": {"optimizer": {"name": "oracle", "steps": 3}, "selector": SMALL},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model, references and two files of test questions; the cache is in it too."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    write_tiny_checkpoint(folder / "model", "qwen2_moe")
+    for name, count in (("references", 14), ("first", 7), ("second", 3)):
+        rows = [
+            {
+                "id": f"{name}-{i}",
+                "task": "sum",
+                "question": f"How much is {i} and {len(name)}?",
+                "choices": [str(i + len(name) + k) for k in range(2 + i % 2)],
+                "answer": i % 2,
+                "subject": "even" if i % 2 else "odd",
+            }
+            for i in range(count)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    many = [
+        {"id": f"many-{i}", "task": "sum", "question": f"What is {i} less {i % 9}?",
+         "choices": [str(i - i % 9), str(i + 1)], "answer": i % 2}
+        for i in range(90)
+    ]  # fmt: skip
+    (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+def config(*names, arms=ARMS, batch_size=3, seed=0):
+    names = names or ("first",)
+    datasets = [
+        {"name": n, "questions": f"{n}.jsonl", "split": None, "references": ["references.jsonl"]} for n in names
+    ]
+    return parse_config({"model": "model", "datasets": datasets, "arms": arms, "batch_size": batch_size, "seed": seed})
+
+
+def rows(folder):
+    """Records without the time they took."""
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def close(value):
+    """Up to the last digit: in a resumed run, neighbours are prefilled in other company."""
+    if isinstance(value, float):
+        return pytest.approx(value, abs=1e-4)
+    if isinstance(value, dict):
+        return {k: close(v) for k, v in value.items()}
+    return [close(v) for v in value] if isinstance(value, list) else value
+
+
+def of(records, arm):
+    return [r for r in records if r["arm"] == arm]
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """The records and the summary of a run that nothing disturbed."""
+    summary = evaluate(config(), place / "whole")
+    return rows(place / "whole"), summary
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("after", [1, 24, 36])
+    def test_resumed_run_gives_the_same_records(self, place, whole, tmp_path, monkeypatch, after):
+        append, written = Records.append, []
+
+        def interrupted(self, row):
+            if len(written) == after:
+                raise KeyboardInterrupt
+            written.append(row)
+            append(self, row)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "append", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                evaluate(config(), tmp_path / "run")
+        assert len(rows(tmp_path / "run")) == after
+        summary = evaluate(config(), tmp_path / "run")
+        assert rows(tmp_path / "run") == close(whole[0])
+        assert summary["rows"] == close(whole[1]["rows"])
+        assert summary["comparisons"] == close(whole[1]["comparisons"])
+
+    def test_command_says_how_to_go_on(self, place, tmp_path, monkeypatch):
+        def stop(self, row):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Records, "append", stop)
+        options = ["--model", "model", "--references", "references.jsonl", "--limit", "2", "--arm", "base"]
+        result = CliRunner().invoke(app, ["demo", *options, "--out", str(tmp_path / "run")])
+        assert result.exit_code == 130
+        assert "the same command resumes from here" in result.stderr
+
+    def test_plugin_error_keeps_what_was_written(self, place, whole, tmp_path, monkeypatch):
+        def fail(self, problem):
+            raise RuntimeError("out of luck")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("c3po_adaptive.optimizers.ngd.NGD.optimize", fail)
+            with pytest.raises(PluginError, match="optimizer 'ngd' to work, got RuntimeError: out of luck") as caught:
+                evaluate(config(), tmp_path / "run")
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert {r["arm"] for r in rows(tmp_path / "run")} == {"base", "kernel-regression", "mode-finding"}
+        evaluate(config(), tmp_path / "run")
+        assert rows(tmp_path / "run") == close(whole[0])
+
+
+class TestArms:
+    def test_are_what_they_are_whichever_ran_before(self, place, whole, tmp_path):
+        evaluate(config(arms=dict(reversed(ARMS.items()))), tmp_path / "run", model=load_moe_model(place / "model"))
+        for arm in ARMS:
+            assert of(rows(tmp_path / "run"), arm) == close(of(whole[0], arm))
+
+    def test_base_is_the_model_itself(self, place, whole):
+        model = load_moe_model(place / "model")
+        for record in of(whole[0], "base"):
+            assert record["scores"] == record["base_scores"]
+            assert (record["layers"], record["cost"]["total"]) == ([], 1.0)
+        asked = [json.loads(line) for line in (place / "first.jsonl").read_text().splitlines()]
+        scores = model.score_choices([q["question"] for q in asked], [q["choices"] for q in asked])
+        found = [r["scores"] for r in of(whole[0], "base")]
+        assert all(f == pytest.approx(s.tolist(), abs=1e-4) for f, s in zip(found, scores, strict=True))
+
+    def test_no_step_is_base_bit_for_bit(self, place, whole, tmp_path):
+        arms = {"base": ARMS["base"], "still": {"optimizer": {"name": "ngd", "steps": 0}, "selector": SMALL}}
+        evaluate(config(arms=arms), tmp_path / "run")
+        still, base = (of(rows(tmp_path / "run"), arm) for arm in ("still", "base"))
+        assert [r["scores"] for r in still] == [r["scores"] for r in base]
+        assert all(r["layers"] == [] for r in still)
+
+    def test_only_the_oracle_sees_labels(self, place, whole, tmp_path):
+        asked = [json.loads(line) for line in (place / "first.jsonl").read_text().splitlines()]
+        other = [q | {"answer": 1 - q["answer"]} for q in asked]
+        (tmp_path / "first.jsonl").write_text("".join(json.dumps(q) + "\n" for q in other))
+        changed = config().model_copy(
+            update={
+                "datasets": (config().datasets[0].model_copy(update={"questions": str(tmp_path / "first.jsonl")}),),
+            }
+        )
+        evaluate(changed, tmp_path / "run")
+        found = rows(tmp_path / "run")
+        for arm in ARMS:
+            same = [r["scores"] for r in of(found, arm)] == close([r["scores"] for r in of(whole[0], arm)])
+            assert same == (arm != "oracle")
+
+    def test_methods_stay_in_their_selection_and_budget(self, whole):
+        for record in whole[0]:
+            assert len(record["layers"]) <= (0 if record["arm"] == "base" else 2)
+            assert record["experts"].keys() == record["pathway"].keys() == {str(i) for i in record["layers"]}
+        assert all(r["layers"] == [1, 2] for r in of(whole[0], "oracle"))
+
+    def test_pathways_keep_their_mass(self, whole):
+        moved = [layer for record in whole[0] for layer in record["pathway"].values()]
+        assert moved
+        for layer in moved:
+            assert sum(layer["new"].values()) == pytest.approx(sum(layer["own"].values()), abs=1e-3)
+
+
+class TestRecords:
+    def test_one_row_a_question_and_arm(self, whole):
+        assert len({(r["arm"], r["id"]) for r in whole[0]}) == len(whole[0]) == 7 * len(ARMS)
+
+    def test_flags_follow_from_scores(self, whole):
+        for r in whole[0]:
+            assert r["choice"] == max(range(len(r["scores"])), key=r["scores"].__getitem__)
+            assert r["correct"] == (r["choice"] == r["answer"])
+            assert r["base_correct"] == (r["base_choice"] == r["answer"])
+
+    def test_costs_add_up(self, whole):
+        for r in whole[0]:
+            parts = sum(v for k, v in r["flops"].items() if k != "total")
+            assert r["flops"]["total"] == pytest.approx(parts, rel=1e-6)
+            assert r["cost"]["total"] == pytest.approx(r["flops"]["total"] / r["flops"]["prefill"], abs=1e-3)
+
+    def test_neighbours_and_their_settings_are_named_where_there_are_some(self, whole):
+        assert all(r["neighbours"] == [] and "retriever" not in r["setting"] for r in of(whole[0], "base"))
+        for r in of(whole[0], "ngd"):
+            assert sum(n["weight"] for n in r["neighbours"]) == pytest.approx(1, abs=1e-3)
+            assert r["setting"]["retriever"]["name"] == "faiss-knn"
+
+    def test_only_what_looks_at_neighbours_runs_them(self, whole):
+        """Mode finding needs their pathways alone, which the reference set holds."""
+        costs = {arm: [r["flops"]["references"] for r in of(whole[0], arm)] for arm in ARMS}
+        assert all(c > 0 for c in costs["ngd"] + costs["kernel-regression"] + costs["random"])
+        assert not any(costs["base"] + costs["mode-finding"] + costs["oracle"])
+
+
+def test_references_leave_themselves_out(place, tmp_path):
+    datasets = [
+        {"name": "r", "questions": "references.jsonl", "split": None, "references": ["references.jsonl"]},
+    ]
+    raw = config(arms={k: ARMS[k] for k in ("base", "ngd", "random")}).model_dump() | {"datasets": datasets}
+    evaluate(parse_config(raw | {"max_similarity": 1.0}), tmp_path / "run")
+    near = [(r["id"], [n["id"] for n in r["neighbours"]]) for r in rows(tmp_path / "run") if r["arm"] != "base"]
+    assert all(ids and own not in ids for own, ids in near)
+
+
+def test_several_data_sets_have_a_mean(place, tmp_path):
+    arms = {k: ARMS[k] for k in ("base", "oracle")}
+    summary = evaluate(config("first", "second", arms=arms), tmp_path / "run")
+    accuracy = {(r["dataset"], r["arm"]): r["accuracy"] for r in summary["rows"]}
+    assert [r["n"] for r in summary["rows"]] == [7, 7, 3, 3, 10, 10]
+    for arm in arms:
+        assert accuracy["all", arm] == pytest.approx((accuracy["first", arm] + accuracy["second", arm]) / 2)
+
+
+def test_core_experts_mixed_without_a_step_are_no_baseline(place, tmp_path):
+    arms = {
+        "core": {"optimizer": {"name": "none", "start": "core"}, "selector": SMALL},
+        "plain": {"optimizer": {"name": "none"}, "selector": SMALL},
+    }
+    summary = evaluate(config(arms=arms), tmp_path / "run")
+    assert summary["baseline"] == "plain"
+    assert next(r for r in summary["rows"] if r["arm"] == "core")["layers"] == 2
+
+
+def test_seed_moves_only_what_draws(place, whole, tmp_path):
+    evaluate(config(seed=1), tmp_path / "run")
+    for arm in ARMS:
+        found = [r["scores"] for r in of(rows(tmp_path / "run"), arm)]
+        same = found == close([r["scores"] for r in of(whole[0], arm)])
+        assert same == (arm not in ("random", "random-layers"))
+
+
+class TestLongRuns:
+    def test_stop_after_some_minutes_and_go_on(self, place):
+        run = ["evaluate", "limited.yaml", "--out", "limited", "--set", "batch_size=3"]
+        (place / "limited.yaml").write_text(json.dumps(config().model_dump(mode="json", exclude={"batch_size"})))
+        first = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "0"])
+        assert first.exit_code == 3
+        assert "the same command resumes from here" in first.output
+        assert not (place / "limited" / "summary.json").exists()
+        again = CliRunner().invoke(app, [*run[:1], "--config", *run[1:], "--minutes", "10"])
+        assert again.exit_code == 0, again.output
+        assert (place / "limited" / "summary.json").is_file()
+
+    def test_pathways_may_be_left_out(self, place):
+        parsed = config(arms={name: ARMS[name] for name in ("base", "ngd")}).model_copy(update={"pathways": False})
+        evaluate(parsed, place / "thin")
+        rows = read_records(place / "thin")
+        assert all(row["pathway"] == {} for row in rows)
+        assert any(row["layers"] for row in rows)
+        again = {(r["arm"], r["id"]): r for r in read_parquet(place / "thin" / "records.parquet")}
+        assert all(again[r["arm"], r["id"]]["choice"] == r["choice"] for r in rows)
+
+    def test_arms_that_are_named_must_be_there(self):
+        for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}):
+            with pytest.raises(SettingError, match=r"standard, headline and compare to name arms among base, .*got"):
+                parse_config({"model": "model", "arms": ARMS, **setting})
+
+
+def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
+    arms = {"base": ARMS["base"], "wide": {"selector": {"name": "gradient", "n": 2, "experts": 300}}}
+    with pytest.raises(SettingError, match=r"Arm wide: Expected at most \d+ experts .*got 300"):
+        evaluate(config(arms=arms), place / "wide")
+    assert not (place / "wide").exists()
+
+
+class TestNoTestQuestionChooses:
+    """What a selector learns, and where it abstains, comes from references alone, each without itself as neighbour."""
+
+    def test_training_is_on_references(self, place, monkeypatch):
+        seen, train = [], Remixer._training_batch
+
+        def watched(self, questions):
+            batch = train(self, questions)
+            for b, question in enumerate(questions):
+                near = [self.candidates.questions[row].id for row in batch.neighbours.index[b].tolist() if row >= 0]
+                assert near
+                assert question.id not in near
+            seen.extend(q.id for q in questions)
+            return batch
+
+        learned = {"name": "learned", "n": 2, "experts": 5, "training": 32}
+        two = {"name": "ngd", "steps": 2}
+        arms = {
+            "base": ARMS["base"],
+            "learned": {"optimizer": two, "selector": learned},
+            "abstain": {"optimizer": two, "selector": {"name": "abstain", "selector": learned, "training": 50}},
+        }
+        parsed = config(arms=arms)
+        raw = parsed.model_dump()
+        raw["datasets"][0]["references"] = ["many.jsonl"]
+        monkeypatch.setattr(Remixer, "_training_batch", watched)
+        evaluate(parse_config(raw), place / "trained")
+        assert len(seen) == 32 + 50, "what was learned once is used again"
+        assert all(id_.startswith("many-") for id_ in seen)
+        rows = read_records(place / "trained")
+        assert all(row["strength"] is not None for row in rows if row["arm"] == "abstain")
+
+    def test_references_that_are_asked_are_not_trained_on(self, place, monkeypatch):
+        seen, train = [], Remixer._training_batch
+
+        def watched(self, questions):
+            seen.extend(q.id for q in questions)
+            return train(self, questions)
+
+        monkeypatch.setattr(Remixer, "_training_batch", watched)
+        learned = {"name": "learned", "n": 2, "experts": 5, "training": 32}
+        arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": learned}}
+        raw = config(arms=arms).model_dump()
+        raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}]
+        evaluate(parse_config(raw), place / "held-out")
+        asked = {row["id"] for row in read_records(place / "held-out")}
+        assert len(seen) == 32
+        assert not asked & set(seen)
+
+    def test_too_few_references(self, place):
+        few = {"name": "abstain", "selector": {"name": "fixed", "n": 2, "experts": 5}}
+        arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": few}}
+        with pytest.raises(SettingError, match=r"Expected at least 256 references to train on, got 14 .*give more, or"):
+            evaluate(config(arms=arms), place / "few")
+        assert not (place / "few").exists(), "found before anything is run"
+
+
+def test_shuffled_labels_are_other_labels(place):
+    arms = {"base": ARMS["base"], "ngd": ARMS["ngd"], "shuffled": ARMS["ngd"] | {"labels": "shuffled"}}
+    evaluate(config(arms=arms), place / "shuffled")
+    rows = read_records(place / "shuffled")
+    own, shuffled = ([r for r in rows if r["arm"] == arm] for arm in ("ngd", "shuffled"))
+    assert [r["neighbours"] for r in own] == [r["neighbours"] for r in shuffled], (
+        "the same neighbours teach other things"
+    )
+    assert any(a["scores"] != b["scores"] for a, b in zip(own, shuffled, strict=True))
+    assert {r["setting"]["labels"] for r in shuffled} == {"shuffled"}
+
+
+def test_another_draw_of_a_control(place):
+    shuffled = ARMS["ngd"] | {"labels": "shuffled"}
+    arms = {"base": ARMS["base"], "one": shuffled, "same": shuffled | {"seed": 0}, "other": shuffled | {"seed": 1}}
+    evaluate(config(arms=arms), place / "draws")
+    rows = read_records(place / "draws")
+    one, same, other = ([r["scores"] for r in rows if r["arm"] == arm] for arm in ("one", "same", "other"))
+    assert one == same != other
+    assert {r["setting"].get("seed") for r in rows} == {None, 1}, "said only where it is not the run's"
+
+
+def test_references_that_were_answered_wrong(place):
+    arms = {
+        "base": ARMS["base"],
+        "all": ARMS["ngd"] | {"learn_from": "all", "retriever": {"name": "faiss-knn", "k": 14}},
+    }
+    evaluate(config(arms=arms), place / "wrong")
+    near = {n["id"] for r in read_records(place / "wrong") if r["arm"] == "all" for n in r["neighbours"]}
+    assert near == {f"references-{i}" for i in range(14)}

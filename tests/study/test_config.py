@@ -1,0 +1,133 @@
+"""Configurations: what is read is what was written, with settings on top, and nothing unknown."""
+
+import json
+
+import pytest
+import yaml
+from study.configs import load_config, parse_config
+
+from c3po_adaptive.errors import SettingError, UnknownNameError
+from c3po_adaptive.registry import default_registry, new_registry
+from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
+from c3po_adaptive.study.comparison import ComparisonConfig
+from c3po_adaptive.study.config import DEMO
+
+WRITTEN = {
+    "model": "OLMoE",
+    "datasets": [{"name": "d", "questions": "mmlu", "split": "validation", "references": ["arc_easy"]}],
+    "arms": {
+        "base": {"optimizer": "none"},
+        "x": {"optimizer": "ngd", "kernel": {"name": "gaussian", "sigma": 0.5}, "mix": "top-k"},
+    },
+    "seed": 3,
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(WRITTEN, sort_keys=False))
+    return path
+
+
+def test_defaults_are_the_demo():
+    config = load_config(None)
+    assert config == ComparisonConfig()
+    assert config.datasets == (DEMO,)
+    assert config.arms == dict(DEMO_ARMS)
+
+
+def test_file_is_read(file):
+    config = load_config(file)
+    assert (config.model, config.seed, list(config.arms)) == ("OLMoE", 3, ["base", "x"])
+    assert config.arms["x"] == Arm(optimizer="ngd", kernel={"name": "gaussian", "sigma": 0.5}, mix="top-k", seed=3)
+    assert config.datasets[0].references == ("arc_easy",)
+
+
+def test_empty_file_is_the_demo(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert load_config(tmp_path / "empty.yaml") == ComparisonConfig()
+
+
+def test_is_kept_whole_in_json(file):
+    config = load_config(file)
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json")))) == config
+
+
+class TestSettings:
+    def test_a_part_of_the_defaults(self, tmp_path):
+        (tmp_path / "demo.yaml").write_text("model: smollm2-moe\n")
+        settings = ["datasets.0.limit=5", "arms.ngd.optimizer.lr=1e-3", "format.normalise=characters"]
+        config = load_config(tmp_path / "demo.yaml", settings)
+        assert config.datasets[0].limit == 5
+        assert set(config.arms) == set(ComparisonConfig().arms)
+        assert config.arms["ngd"].optimizer == {"name": "ngd", "lr": 0.001}
+        assert config.format == {"name": "cloze", "normalise": "characters"}
+
+    def test_an_unknown_format(self, file):
+        with pytest.raises(UnknownNameError, match="one of cloze, letter; got 'essay'"):
+            load_config(file, ["format=essay"])
+
+    @pytest.mark.parametrize(
+        ("setting", "read"),
+        [
+            ("seed=7", lambda c: c.seed == 7),
+            ("model=a=b", lambda c: c.model == "a=b"),
+            ("datasets.0.limit=5", lambda c: c.datasets[0].limit == 5),
+            ("datasets.0.references=[a, b]", lambda c: c.datasets[0].references == ("a", "b")),
+            ("datasets.0.references.0=b", lambda c: c.datasets[0].references == ("b",)),
+            ("arms.new.optimizer.steps=2", lambda c: c.arms["new"].optimizer == {"name": "ngd", "steps": 2}),
+            ("arms.x.optimizer.steps=2", lambda c: c.arms["x"].optimizer == {"name": "ngd", "steps": 2}),
+            ("arms.x.kernel.sigma=1e-1", lambda c: float(c.arms["x"].kernel["sigma"]) == 0.1),
+            ("arms.new.selector=random", lambda c: c.arms["new"].selector == "random"),
+            ("datasets.0.split=null", lambda c: c.datasets[0].split is None),
+        ],
+    )
+    def test_change_one_thing(self, file, setting, read):
+        assert not read(load_config(file, ["arms.new={}"]))
+        assert read(load_config(file, ["arms.new={}", setting]))
+
+    def test_later_ones_win(self, file):
+        assert load_config(file, ["seed=1", "seed=2"]).seed == 2
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("seed", "Expected --set key=value, got 'seed'"),
+            ("sed=1", r"got sed: an unknown key; did you mean seed"),
+            ("seed=many", "got seed: .*integer"),
+            ("seed.x=1", "Expected --set with a key .*'seed.x=1'"),
+            ("model=[", "Expected --set with a key .* YAML value"),
+            ("datasets.first.limit=1", "name a list's parts by number"),
+            ("datasets.4.limit=1", "name a list's parts by number"),
+            ("datasets.0.limit=0", "datasets.0.limit: .*greater"),
+            ("arms.x.optimiser=ngd", "arms.x.optimiser: an unknown key; did you mean optimizer"),
+            ("max_similarity=1.5", "max_similarity: .*less"),
+        ],
+    )
+    def test_that_fit_nowhere_are_refused(self, file, setting, message):
+        with pytest.raises(SettingError, match=message):
+            load_config(file, [setting])
+
+
+@pytest.mark.parametrize("text", ["model: [", "- a\n- list", "just words"])
+def test_file_that_is_no_configuration(tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(SettingError, match=r"(?s)Expected .*bad\.yaml.*see studies/demo"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_arms_of_the_demo_can_be_made():
+    registry = new_registry(installed=False)
+    for arm in DEMO_ARMS.values():
+        for role in ("optimizer", "kernel", "retriever", "selector"):
+            assert registry.create(role, getattr(arm, role)).name
+
+
+def test_arms_by_name_keep_their_order():
+    registry = default_registry()
+    assert list(arms_by_name(["oracle", "base"], registry)) == ["oracle", "base"]
+    found = arms_by_name(["gradient", "amortized-ngd"], registry)
+    assert found == {"gradient": Arm(selector="gradient"), "amortized-ngd": Arm(optimizer="amortized-ngd")}
+    with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
+        arms_by_name(["base", "orakle"], registry)
