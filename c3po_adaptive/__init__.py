@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answerers.base import Answerer, AnswererStrategy, Bench
     from .api import Optimizer
     from .attribution import attribute
     from .errors import (
@@ -20,67 +22,84 @@ if TYPE_CHECKING:
     )
     from .hookspecs import hookimpl
     from .kernels.base import Kernel
-    from .ledger import Cost, Ledger
+    from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
     from .models.routed import RoutedModel
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
-    from .problem import LabelledProblem, Problem
+    from .problem import LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
     from .references.reference_set import ReferenceSet
     from .registry import default_registry
     from .remixing.remixer import Remixer
+    from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
+    from .settings import RemixSettings
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
 _HOME = {
+    "Answerer": "answerers.base",
+    "AnswererStrategy": "answerers.base",
+    "Bench": "answerers.base",
     "Optimizer": "api",
-    **dict.fromkeys(
-        (
-            "ArtifactError",
-            "C3POError",
-            "DataError",
-            "ModelError",
-            "PluginError",
-            "SettingError",
-            "ShapeError",
-            "UnknownNameError",
-        ),
-        "errors",
-    ),
+    "attribute": "attribution",
+    "ArtifactError": "errors",
+    "C3POError": "errors",
+    "DataError": "errors",
+    "ModelError": "errors",
+    "PluginError": "errors",
+    "SettingError": "errors",
+    "ShapeError": "errors",
+    "UnknownNameError": "errors",
     "hookimpl": "hookspecs",
-    "default_registry": "registry",
     "Kernel": "kernels.base",
-    "RoutedModel": "models.routed",
+    "Cost": "ledger",
+    "Entry": "ledger",
+    "Ledger": "ledger",
+    "Work": "ledger",
     "load_moe_model": "models.loading",
+    "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
     "Descent": "optimizers.descent",
-    "LabelledProblem": "problem",
+    "LabeledProblem": "problem",
     "Problem": "problem",
+    "ReferenceArtifact": "problem",
+    "ReferenceBatch": "problem",
+    "TrainingReferences": "problem",
     "ReferenceSet": "references.reference_set",
+    "default_registry": "registry",
     "Remixer": "remixing.remixer",
+    "Strategies": "remixing.strategies",
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
     "LayerSelector": "selectors.base",
     "Scored": "selectors.scored",
-    "attribute": "attribution",
-    **dict.fromkeys(("Cost", "Ledger"), "ledger"),
-    **dict.fromkeys(("Answer", "Neighbours", "Pathway", "Prompt", "Question", "Selection"), "types"),
+    "RemixSettings": "settings",
+    "Answer": "types",
+    "Neighbours": "types",
+    "Pathway": "types",
+    "Prompt": "types",
+    "Question": "types",
+    "Selection": "types",
 }
 __all__ = [
     "Answer",
+    "Answerer",
+    "AnswererStrategy",
     "ArtifactError",
+    "Bench",
     "C3POError",
     "Cost",
     "DataError",
     "Descent",
+    "Entry",
     "Hits",
     "Index",
     "Kernel",
-    "LabelledProblem",
+    "LabeledProblem",
     "LayerSelector",
     "Ledger",
     "ModelError",
@@ -92,7 +111,10 @@ __all__ = [
     "Problem",
     "Prompt",
     "Question",
+    "ReferenceArtifact",
+    "ReferenceBatch",
     "ReferenceSet",
+    "RemixSettings",
     "Remixer",
     "Retriever",
     "RoutedModel",
@@ -100,7 +122,10 @@ __all__ = [
     "Selection",
     "SettingError",
     "ShapeError",
+    "Strategies",
+    "TrainingReferences",
     "UnknownNameError",
+    "Work",
     "attribute",
     "default_registry",
     "hookimpl",
@@ -108,7 +133,13 @@ __all__ = [
 ]
 
 
+_FORMER = {"LabelledProblem": "LabeledProblem"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        warnings.warn(f"c3po_adaptive.{name} is now {_FORMER[name]}.", DeprecationWarning, stacklevel=2)
+        name = _FORMER[name]
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

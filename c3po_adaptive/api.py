@@ -33,7 +33,7 @@ class Optimizer:
 
     Args:
         model: from ``load_moe_model``.
-        refset: a JSONL file or JSON array of labelled questions (run once, then kept in the cache), a folder written by
+        refset: a JSONL file or JSON array of labeled questions (run once, then kept in the cache), a folder written by
             ``c3po refset build``, a ``ReferenceSet``, or None for strategies that use no neighbours.
         optimizer: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or an instance.
         kernel: likewise.
@@ -137,6 +137,6 @@ class Optimizer:
     ) -> list[Answer]: ...
 
     def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:
-        """Prefill once, optimise, score. Choices stand beside texts; ``Question`` records hold their own."""
+        """Prefill once, optimize, score. Choices stand beside texts; ``Question`` records hold their own."""
         answers = self.remixer.answer(as_questions(question, choices))
         return answers[0] if isinstance(question, str | Question) else answers

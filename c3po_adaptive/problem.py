@@ -1,6 +1,6 @@
 """What a selector or an optimizer may look at: a batch of samples, their neighbours, and differentiable losses.
 
-A ``Problem`` never holds a test label. Upper bounds ask for ``LabelledProblem`` by name.
+A ``Problem`` never holds a test label. Upper bounds ask for ``LabeledProblem`` by name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ReferenceBatch:
-    """N labelled references, each by itself: what a ``ReferenceArtifact`` is computed from.
+    """N labeled references, each by itself: what a ``ReferenceArtifact`` is computed from.
 
     Attributes:
         own: ``[N, L, E]`` the model's own pathway of each reference.
@@ -148,7 +148,7 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class LabelledProblem(Problem):
+class LabeledProblem(Problem):
     """A problem that also knows the labels, for upper bounds, and for references that a strategy learns from.
 
     Attributes:
@@ -160,14 +160,14 @@ class LabelledProblem(Problem):
     answers: Tensor
     answered: Callable[[Tensor], Tensor]
 
-    def unlabelled(self) -> Problem:
+    def unlabeled(self) -> Problem:
         """What a method may look at."""
         known = {field.name: getattr(self, field.name) for field in fields(Problem)}
-        return Problem(**known | {"within": lambda chosen: cast(LabelledProblem, self.within(chosen)).unlabelled()})
+        return Problem(**known | {"within": lambda chosen: cast(LabeledProblem, self.within(chosen)).unlabeled()})
 
 
 class TrainingReferences(Protocol):
-    """Labelled references to learn from, answered right or wrong; each asked as a test question is, and without itself
+    """Labeled references to learn from, answered right or wrong; each asked as a test question is, and without itself
     among its neighbours.
     """
 
@@ -175,7 +175,7 @@ class TrainingReferences(Protocol):
     def optimizer(self) -> Any:
         """The ``PathwayOptimizer`` that re-mixes what a selector chooses."""
 
-    def problems(self, n: int, skip: int = 0) -> Iterator[LabelledProblem]:
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
         """``n`` of them in batches, drawn at random, after ``skip`` others that something else learned from.
 
         Raises:

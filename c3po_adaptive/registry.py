@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from hashlib import blake2b
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import formatannotation, getdoc, isabstract, isclass
@@ -29,6 +28,7 @@ from .optimizers.base import PathwayOptimizer
 from .remixing.strategies import Strategies
 from .retrievers.base import Retriever
 from .selectors.base import LayerSelector
+from .storage.identity import digest, digest_of_file
 
 ROLES: dict[str, tuple[type, str]] = {
     "optimizer": (PathwayOptimizer, "register_optimizers"),
@@ -40,8 +40,8 @@ ROLES: dict[str, tuple[type, str]] = {
 """Each role's base class, and the hook that registers its strategies."""
 
 RENAMED: dict[tuple[str, str], str] = {
-    ("optimizer", "amortised-ngd"): "amortized-ngd",
-    ("selector", "amortised"): "amortized",
+    ("optimizer", "amortized-ngd"): "amortized-ngd",
+    ("selector", "amortized"): "amortized",
 }
 """Names of before, which configurations and runs of then still hold, and what they are called now."""
 
@@ -128,7 +128,7 @@ class Registry:
         if not (file.is_file() and file.suffix == ".py"):
             raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
         # The path is part of the name: two files called alike are two modules.
-        module_name = f"c3po_plugin_{file.stem}_{blake2b(str(file).encode(), digest_size=4).hexdigest()}"
+        module_name = f"c3po_plugin_{file.stem}_{digest(str(file))[:8]}"
         spec = spec_from_file_location(module_name, file)
         assert spec is not None  # true of every .py file
         assert spec.loader is not None
@@ -137,7 +137,7 @@ class Registry:
         try:
             spec.loader.exec_module(module)
             self.register(module, str(file))
-            self.files[file.name] = blake2b(file.read_bytes(), digest_size=16).hexdigest()
+            self.files[file.name] = digest_of_file(file)
             self.paths = (*self.paths, str(file))
         except Exception as error:
             del sys.modules[module_name]

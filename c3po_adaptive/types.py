@@ -24,13 +24,13 @@ Transfer = Literal["replace", "shift"]
 """How ω enters another prompt's last token: in its routing's place (the paper), or as Δω on top of it."""
 
 LossName = Literal["choices", "likelihood", "lead"]
-"""Cross-entropy over the choices' normalised scores; the right choice's negative log-likelihood alone; or how far its
+"""Cross-entropy over the choices' normalized scores; the right choice's negative log-likelihood alone; or how far its
 score is behind the mean of all choices, so that labels at random teach nothing on average: cross-entropy also lowers
 where choices only become alike."""
 
 Head = Literal["tangent", "full"]
-"""What a neighbour's likelihood is divided by: the head's normaliser as a plane around the neighbour's own pathway, or
-computed anew over the whole vocabulary in each step. A head that cannot be run for some entries alone (quantised,
+"""What a neighbour's likelihood is divided by: the head's normalizer as a plane around the neighbour's own pathway, or
+computed anew over the whole vocabulary in each step. A head that cannot be run for some entries alone (quantized,
 offloaded) is always run in full."""
 
 LearnFrom = Literal["successful", "all"]
@@ -134,7 +134,7 @@ class Neighbours:
 
     Attributes:
         index: ``[B, K]`` rows of the reference set. similarity: ``[B, K]`` cosine. weight: ``[B, K]`` kernel
-        values normalised to sum to one (all zero where nothing was found).
+        values normalized to sum to one (all zero where nothing was found).
     """
 
     index: Tensor

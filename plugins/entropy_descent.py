@@ -1,7 +1,7 @@
 """Descend the entropy of the model's own answer: a plugin in one file.
 
-Test-time adaptation by entropy minimisation (TENT: Wang et al. 2021, "Tent: Fully Test-Time Adaptation by Entropy
-Minimization", ICLR, arXiv 2006.10726) in routing space. TENT tunes normalisation layers on a stream of test batches;
+Test-time adaptation by entropy minimization (TENT: Wang et al. 2021, "Tent: Fully Test-Time Adaptation by Entropy
+Minimization", ICLR, arXiv 2006.10726) in routing space. TENT tunes normalization layers on a stream of test batches;
 here every sample has its own ω, starting from the model's routing, and nothing is kept from one sample to the next.
 It needs no references, so it also moves samples without neighbours; it cannot tell a confident error from an answer.
 

@@ -84,7 +84,7 @@ class TestQuestionFiles:
     @pytest.mark.parametrize(
         ("rows", "expected"),
         [
-            ([question("a"), '{"id": "b", "task'], r"line 2: expected one JSON object a line, got .*; mend"),
+            ([question("a"), '{"id": "b", "task'], r"line 2: expected one JSON object per line, got .*; mend"),
             (["[", '{"id": 1},', "{]"], r"line 3: expected a JSON array.*mend"),
             ([question("a"), {"id": "b", "task": "t", "question": "?"}], r"line 2: expected the field 'choices', got"),
             ([question("a", answer=2)], r"line 1: expected answer to be an index from 0 to 1, got 2; correct"),
@@ -249,7 +249,7 @@ class TestModels:
         tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if altered else whole[: len(whole) // 2])
         monkeypatch.setattr(builder, "TENSORS", tensors)
         message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
-        assert message == f"{tensors} is cut short or altered; install c3po_adaptive again.\n"
+        assert message == f"{tensors} is missing, cut short or altered; install c3po_adaptive again.\n"
 
     def test_cache_that_cannot_be_written(self, place, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("")
@@ -261,7 +261,7 @@ class TestModels:
         tensors = tmp_path / "tensors.safetensors"
         tensors.write_bytes(b"")
         monkeypatch.setattr(builder, "TENSORS", tensors)
-        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.sha256(tensors))
+        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.digest_of_file(tensors))
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
         (tmp_path / builder.WHEEL_FILE).write_bytes(b"half of it")
         message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")

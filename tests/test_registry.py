@@ -301,11 +301,11 @@ class TestLoud:
         self.refused_plugin(SimpleNamespace(), "at least one strategy, got none; mark a function .*@hookimpl")
         self.refused_plugin(kernels(), "at least one strategy")
 
-    def test_misspelt_hook(self):
-        misspelt = SimpleNamespace(
+    def test_misspelled_hook(self):
+        misspelled = SimpleNamespace(
             register_kernel=hookimpl(lambda: [Constant]), register_kernels=hookimpl(lambda: [Constant])
         )
-        self.refused_plugin(misspelt, r"among register_optimizers, register_kernels.*unknown hook 'register_kernel'")
+        self.refused_plugin(misspelled, r"among register_optimizers, register_kernels.*unknown hook 'register_kernel'")
 
     def test_hook_without_its_mark(self):
         forgotten = SimpleNamespace(

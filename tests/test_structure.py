@@ -30,8 +30,8 @@ ROOMS = [
     ({"selectors"}, GROUND | {"routing", "problem", "losses", "attribution", "optimizers"}),
     ({"references"}, GROUND | {"storage", "routing", "tasks", "models", "problem", "losses", "retrievers"}),
     ({"remixing"}, GROUND | {"storage", "routing", "tasks", "models", "problem", "losses", "references", *STRATEGIES}),
-    ({"answerers", "hookspecs", "builtin", "registry"}, {"errors", "settings", "types", "tasks", "models", "references"}
-     | {"remixing", "answerers", "hookspecs", "builtin", *STRATEGIES}),
+    ({"answerers", "hookspecs", "builtin", "registry"}, {"errors", "settings", "types", "ledger", "storage", "tasks"}
+     | {"models", "references", "remixing", "answerers", "hookspecs", "builtin", *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "references", "remixing", "analysis"}),
     ({"", "api", "study", "cli", "testing"}, None),  # the faces: each may enter all that is below it
 ]  # fmt: skip

@@ -16,7 +16,7 @@ def agreement(arms: Mapping[str, Sequence[Record]], standard: str, *, seed: int)
 
     ``cosine`` is the mean over questions of the cosine between the two Δω = ω − ω0, all layers in one vector, of the
     ``n`` questions where both arms moved (by 1e-4 at least: records are rounded), with its bootstrap interval (None for
-    one question). ``same_answers`` is in per cent of all questions.
+    one question). ``same_answers`` is in percent of all questions.
 
     Raises:
         DataError: the standard was not run.

@@ -22,6 +22,7 @@ def among_draws(rows: Sequence[Row], headline: str | None) -> list[dict[str, Any
 
     Args:
         rows: of a summary: each arm on each data set.
+        headline: the arm that the run is about; None: nothing is compared.
 
     Returns:
         A row for each control on each data set; gains in points.

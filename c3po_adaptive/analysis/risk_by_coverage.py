@@ -15,7 +15,7 @@ COVERAGES = tuple(k / 10 for k in range(1, 11))
 def risk_by_coverage(dataset: str, records: Sequence[Record], *, seed: int) -> list[dict[str, Any]]:
     """A row for each share of each data set's questions, strongest signal first; none for an arm that weighs no signal.
 
-    ``gain`` in points over all questions, as the mean over data sets, with its interval; ``harm``: per cent that go
+    ``gain`` in points over all questions, as the mean over data sets, with its interval; ``harm``: percent that go
     from right to wrong. Questions that the arm left alone count as such: the curve is whole for one that leaves none.
     """
     if not records or any(r.get("strength") is None for r in records):

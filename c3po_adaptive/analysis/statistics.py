@@ -31,11 +31,14 @@ class Comparison:
     """Arm ``a`` minus arm ``b`` on the same questions.
 
     Attributes:
-        difference: of accuracy, in points; ``ci_low`` and ``ci_high`` are its 95 % interval.
+        difference: of accuracy, in points.
+        ci_low: lower end of its 95 % interval.
+        ci_high: upper end.
         p: two-sided, not adjusted: the exact McNemar test on one data set; on several, where flips of large and small
             ones cannot be pooled, a sign-flip permutation test of the mean over data sets.
         cost_ratio: cost of ``a`` divided by that of ``b``, by FLOPs.
-        flips_up: questions that ``a`` gets right (more often) where ``b`` does not; ``flips_down`` the reverse.
+        flips_up: questions that ``a`` gets right (more often) where ``b`` does not.
+        flips_down: the reverse.
     """
 
     dataset: str
@@ -167,7 +170,7 @@ def total_cost(record: Record) -> float:
 
 
 def probabilities(scores: Sequence[float]) -> Floats:
-    """Softmax over the choices of their normalised log-likelihoods."""
+    """Softmax over the choices of their normalized log-likelihoods."""
     from scipy.special import softmax
 
     result: Floats = softmax(scores)
@@ -206,9 +209,9 @@ def expected_calibration_error(confidence: Sequence[float], correct: Sequence[fl
 
 def mcnemar_p(up: int, down: int) -> float:
     """Exact two-sided McNemar p of the flips; 1 without any."""
-    from statsmodels.stats.contingency_tables import mcnemar
+    from scipy.stats import binomtest
 
-    return float(mcnemar([[0, up], [down, 0]], exact=True).pvalue)
+    return float(binomtest(up, up + down, 0.5).pvalue) if up + down else 1.0
 
 
 def sign_flip_p(strata: Sequence[Floats], *, seed: int) -> float:
@@ -234,9 +237,14 @@ def sign_flip_p(strata: Sequence[Floats], *, seed: int) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for their number by Holm's step-down procedure, in the same order."""
-    from statsmodels.stats.multitest import multipletests
+    import numpy as np
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    p = np.asarray(p_values, float)
+    order = p.argsort(kind="stable")
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty_like(p)
+    adjusted[order] = stepped.clip(max=1.0)
+    return [float(value) for value in adjusted]
 
 
 def bootstrap_interval(strata: Sequence[Floats], *, seed: int, level: float = 0.95) -> tuple[float, float]:
@@ -273,16 +281,16 @@ def accuracy_interval(strata: list[Floats], flips: int, seed: int, level: float)
     low, high = bootstrap_interval(strata, seed=seed, level=level)
     if flips >= FEW_FLIPS:
         return low, high
-    centre, below, above = 0.0, 0.0, 0.0
+    center, below, above = 0.0, 0.0, 0.0
     for d in strata:
         up, down = int((d > 0).sum()), int((d < 0).sum())
         estimate = (up - down) / len(d)
         exact_low, exact_high = exact_interval(up, down, len(d), level=level)
-        centre += estimate
+        center += estimate
         below += (estimate - exact_low) ** 2
         above += (exact_high - estimate) ** 2
     k = len(strata)
-    return min(low, (centre - below**0.5) / k), max(high, (centre + above**0.5) / k)
+    return min(low, (center - below**0.5) / k), max(high, (center + above**0.5) / k)
 
 
 def exact_interval(up: int, down: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from .statistics import Comparison, Record
 COSTS = ("embedding", "attribution", "optimisation", "total")
 
 
-def summarise(
+def summarize(
     records: Iterable[Record],
     *,
     config: Mapping[str, Any],
@@ -99,7 +99,7 @@ def _groups(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
         dataset, split = record["dataset"], record["split"]
         if splits.setdefault(dataset, split) != split:
             raise DataError(
-                f"Expected one split of {dataset!r}, got {splits[dataset]!r} and {split!r}; summarise each split alone."
+                f"Expected one split of {dataset!r}, got {splits[dataset]!r} and {split!r}; summarize each split alone."
             )
         groups.setdefault(dataset, {}).setdefault(record["arm"], []).append(record)
     if not groups:

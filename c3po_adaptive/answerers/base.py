@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from ..ledger import Ledger
 from ..settings import RemixSettings
 from ..types import Answer, Question
 
@@ -46,7 +47,7 @@ class Bench:
         settings: the arm's.
         batch_size: questions that come together.
         held_out: ids of the questions that are asked; if they are references, nothing learns from them.
-        build_references: gives the labelled references, run along the model's own pathway; None if there are none.
+        build_references: gives the labeled references, run along the model's own pathway; None if there are none.
     """
 
     model: RoutedModel
@@ -62,6 +63,21 @@ class Bench:
     def references(self) -> ReferenceSet | None:
         """The references, built when they are first asked for."""
         return self.build_references()
+
+    def plain(self, questions: Sequence[Question]) -> list[Answer]:
+        """The model's plain answers: what others are compared with, and told the cost of."""
+        states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+        return [
+            Answer(
+                choice=int(scores.argmax()),
+                scores=tuple(scores.tolist()),
+                ledger=Ledger(prefill=state.work),
+                base_flops=state.work.flops,
+                base_choice=int(scores.argmax()),
+                base_scores=tuple(scores.tolist()),
+            )
+            for state, scores in zip(states, self.model.choice_scores(states), strict=True)
+        ]
 
 
 class AnswererStrategy(ABC):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from ..selectors.fixed import Fixed
 from .base import Answerer, AnswererStrategy, Bench
 
 if TYPE_CHECKING:
@@ -20,10 +21,13 @@ class Remix(AnswererStrategy):
     def prepare(self, bench: Bench) -> Answerer:
         from ..remixing.remixer import Remixer
 
+        strategies = bench.strategies
+        if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
+            strategies = replace(strategies, selector=Fixed(n=0))
         return Remixer(
             bench.model,
-            bench.references if bench.strategies.needs_neighbours else None,
-            bench.strategies,
+            bench.references if strategies.needs_neighbours else None,
+            strategies,
             bench.embedder,
             bench.format,
             bench.settings,

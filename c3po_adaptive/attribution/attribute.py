@@ -24,7 +24,8 @@ class Attributed:
     """What each routing weight contributes to f(Ω).
 
     Attributes:
-        values: ``[B, L, E]``. passes: tail passes a sample took, a way back counting two.
+        values: ``[B, L, E]``.
+        passes: tail passes per sample, a backward pass counting two.
         delta: ``[B]`` the values' sum minus f(ω0) − f(baseline), zero for a complete method; None if it was not asked
             for, or completeness is not defined for the method. Where tokens after the prompt's last one choose their
             experts anew, f(Ω) jumps, and integrated gradients are off by the jumps on their path: complete for
@@ -61,15 +62,22 @@ def attribute(
     Routers in a row feed each other, so Captum's layer methods do not apply; Ω as one explicit input does.
 
     Args:
-        method: a name of ``METHODS``. of, baseline, groups: see there.
-        experts: core experts a layer, of the baseline ``uniform`` and of groups by expert; None: all.
-        steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
-        budget: tail passes a sample may take at most, a way back counting two; None: any number.
+        problem: the batch of B samples.
+        method: a name of ``METHODS``.
+        of: what is attributed: see ``Attributable``, or any function of the problem that returns a ``Loss``.
+        baseline: what ω is compared with: see ``Baseline``, or ``[B, L, E]`` of your own.
+        groups: see ``Groups``.
+        experts: core experts per layer, of the baseline ``uniform`` and of groups by expert; None: all.
+        steps: of integrated gradients.
+        draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
+        seed: of what is drawn, the same for every sample.
+        budget: tail passes per sample at most, a backward pass counting two; None: any number.
         omega: the pathways to attribute; default ω0.
         delta: also tell how far the values are from completeness, for two passes more.
 
     Raises:
-        SettingError: no such name, or more passes than the budget. ShapeError: a baseline of the wrong shape.
+        SettingError: no such name, or more passes than the budget.
+        ShapeError: a baseline of the wrong shape.
     """
     if not isinstance(problem, Problem):
         raise SettingError(f"Expected a problem, as c3po.problem(…) makes it, got {type(problem).__name__}.")

@@ -16,10 +16,11 @@ Baseline = Literal["uniform", "neighbours", "zero"]
 
 
 def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int) -> Tensor:
-    """``[B, L, E]``; named ones but ``zero`` have each layer's mass. ``experts``: how many core experts a layer.
+    """``[B, L, E]``; named ones but ``zero`` have each layer's mass. ``experts``: core experts per layer.
 
     Raises:
-        SettingError: no such name. ShapeError: a tensor of another shape, or not finite.
+        SettingError: no such name.
+        ShapeError: a tensor of another shape, or not finite.
     """
     own = problem.own
     if isinstance(baseline, Tensor):

@@ -21,8 +21,9 @@ class PathwayFunction:
     """f(Ω): R pathways, each of one sample of the problem, to R scalars, differentiable. It never sees a label.
 
     Attributes:
-        problem: of B samples. of: a name, or any function of the problem that returns a ``Loss``.
-        passes: tail passes of the whole batch so far: one a call forward, two more if it can go back.
+        problem: of B samples.
+        of: a name, or any function of the problem that returns a ``Loss``.
+        passes: tail passes of the whole batch so far: one per call, two more if a backward pass can follow.
     """
 
     problem: Problem

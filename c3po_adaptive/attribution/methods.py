@@ -18,10 +18,13 @@ class Task:
     """What a method is run on.
 
     Attributes:
-        function: f(Ω). omega: ``[B, L, E]`` the pathways that are attributed. baseline: likewise.
-        groups: see ``grouped``. steps: of integrated gradients.
-        draws: orders of features (Shapley values), or as many coalitions (KernelShap). seed: of what is drawn, the same
-            for every sample.
+        function: f(Ω).
+        omega: ``[B, L, E]`` the pathways that are attributed.
+        baseline: ``[B, L, E]`` what they are compared with.
+        groups: see ``grouped``.
+        steps: of integrated gradients.
+        draws: orders of features (Shapley values), or as many coalitions (KernelShap).
+        seed: of what is drawn, the same for every sample.
     """
 
     function: PathwayFunction
@@ -47,11 +50,13 @@ class Method:
     """One of Captum's.
 
     Attributes:
-        run: gives ``[B, L, E]``. passes: how many tail passes a sample takes, a way back counting two, with so many
-            groups, steps and draws.
-        complete: its attributions sum to f(Ω) − f(baseline). by_group: it attributes to groups, not to each weight.
-        baseline: it compares with one. unused: it takes the gradient of experts without weight, too, which then have to
-            be run. drawn: it depends on a seed.
+        run: gives ``[B, L, E]``.
+        passes: tail passes per sample, a backward pass counting two, with so many groups, steps and draws.
+        complete: its attributions sum to f(Ω) − f(baseline).
+        by_group: it attributes to groups, not to each weight.
+        baseline: it compares with one.
+        unused: it takes the gradient of experts without weight, too, which then have to be run.
+        drawn: it depends on a seed.
     """
 
     run: Callable[[Task], Tensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# Threads that wait must not spin: beside another process they would take its cores (studies/speed). Read when a
+# Threads that wait must not spin: beside another process they would take its cores. Read when a
 # numerical library is first loaded, which no module here does before a command runs; who sets it, has it so.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -21,7 +21,7 @@ def explain(
     choice: Annotated[list[str] | None, typer.Option("--choice", help="An option; repeatable.")] = None,
     answer: Annotated[str | None, typer.Option(help="The right one of them, which upper bounds look at.")] = None,
     refset: Annotated[
-        Path | None, typer.Option(help="Labelled questions (JSONL), or a built set; the demo's references.")
+        Path | None, typer.Option(help="Labeled questions (JSONL), or a built set; the demo's references.")
     ] = None,
     arm: Annotated[
         str, typer.Option(help="One of the demo's arms, or the name of an optimizer or a selector.")

@@ -12,7 +12,7 @@ from ..errors import DataError, SettingError
 from ..progress import bar
 from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors
 
-app = typer.Typer(help="Reference sets: labelled questions run along the model's own pathway.", no_args_is_help=True)
+app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
 
 @app.command("build")
@@ -26,7 +26,7 @@ def refset_build(
     revision: Revision = None,
     format: Format = "cloze",
 ) -> None:
-    """Run labelled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
+    """Run labeled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
     with clear_errors():
         from ..models.loading import load_moe_model
         from ..references.build import build_reference_set
@@ -34,13 +34,13 @@ def refset_build(
         from ..tasks.files import load_questions
         from ..tasks.formats import as_format
 
-        labelled = load_questions(file)
+        labeled = load_questions(file)
         if out.exists():
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         built = build_reference_set(
             load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
-            labelled,
+            labeled,
             default_embedder(),
             format=as_format(format),
             scratch=parts,

@@ -50,7 +50,7 @@ def demo(
         typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
     ] = None,
     questions: Annotated[Path | None, typer.Option(help="Test questions (JSONL) instead of the demo's.")] = None,
-    references: Annotated[list[Path] | None, typer.Option(help="Labelled questions (JSONL); repeatable.")] = None,
+    references: Annotated[list[Path] | None, typer.Option(help="Labeled questions (JSONL); repeatable.")] = None,
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
     device: Device = None,

@@ -1,7 +1,7 @@
 """DeepSeekMoE-16B (arXiv 2401.06066) for transformers 5, without remote code.
 
 Its ``model_type``, "deepseek", has no class in transformers. It is Llama with other feed-forward layers: behind a first
-dense one, each mixes routed experts by greedy softmax routing without renormalisation, and adds shared experts without
+dense one, each mixes routed experts by greedy softmax routing without renormalization, and adds shared experts without
 a gate (equations 9 to 11). Importing this module registers the configuration, the model, and how its checkpoints, whose
 experts are separate matrices, are read and written.
 """
@@ -36,7 +36,7 @@ class DeepseekConfig(LlamaConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.norm_topk_prob or self.scoring_func != "softmax":
             raise ValueError(
-                "Expected a deepseek checkpoint that routes by softmax without renormalisation, as the released ones "
+                "Expected a deepseek checkpoint that routes by softmax without renormalization, as the released ones "
                 f"do, got norm_topk_prob={self.norm_topk_prob} and scoring_func={self.scoring_func!r}."
             )
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from ..errors import ModelError
 from ..routing.sites import is_experts, moe_layers
 
 BITS = {"4bit": 4.5, "8bit": 8.0}
-"""A quantised weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
+"""A quantized weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
 GIB = 2**30
 TOP_K = (
     "num_experts_per_tok",
@@ -35,7 +35,7 @@ class Footprint:
         bytes: of the weights, loaded.
         layers: decoder layers that are MoE layers.
         n_experts: routed experts of one of them.
-        top_k: how many of these a token uses.
+        top_k: how many of these are used per token.
     """
 
     parameters: int
@@ -62,7 +62,7 @@ def footprint(
 ) -> Footprint:
     """The sizes of a causal language model of this configuration; nothing is allocated.
 
-    Linear layers are quantised, experts are not: transformers (5.24) leaves their joined weights as they are.
+    Linear layers are quantized, experts are not: transformers (5.24) leaves their joined weights as they are.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, **options)

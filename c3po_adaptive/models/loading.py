@@ -64,7 +64,7 @@ def load_moe_model(
 
     Raises:
         ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
-        SettingError: an unknown dtype or quantisation, or both device and device_map.
+        SettingError: an unknown dtype or quantization, or both device and device_map.
         ArtifactError: the embedded model's files can neither be found nor fetched.
     """
     _check_settings(dtype, device, device_map, quantize)
@@ -82,7 +82,7 @@ def load_moe_model(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer("a")["input_ids"]:
             raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
-        model = _weights(source, config, dtype, placed, _quantisation(quantize, dtype), options)
+        model = _weights(source, config, dtype, placed, _quantization(quantize, dtype), options)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if name == EMBEDDED:
             raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
@@ -132,7 +132,7 @@ def _check_settings(
             ) from error
 
 
-def _quantisation(quantize: str | None, dtype: str | torch.dtype) -> BitsAndBytesConfig | None:
+def _quantization(quantize: str | None, dtype: str | torch.dtype) -> BitsAndBytesConfig | None:
     if quantize is None:
         return None
     compute = torch.bfloat16 if dtype == "auto" else as_dtype(dtype)
@@ -146,7 +146,7 @@ def _weights(
     config: PreTrainedConfig,
     dtype: str | torch.dtype,
     placed: str | dict[str, Any] | None,
-    quantisation: BitsAndBytesConfig | None,
+    quantization: BitsAndBytesConfig | None,
     options: dict[str, Any],
 ) -> PreTrainedModel:
     """The model; a checkpoint that leaves parameters to chance is refused.
@@ -154,8 +154,8 @@ def _weights(
     Raises:
         ValueError: parameters are missing or of another shape.
     """
-    if quantisation is not None:
-        options = options | {"quantization_config": quantisation}
+    if quantization is not None:
+        options = options | {"quantization_config": quantization}
     folder = None
     if placed is not None:  # parts on the disk are kept there as long as the model lives
         (cache_folder() / "offload").mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def model_footprint(
 
     Raises:
         ModelError: there is no configuration of a causal language model.
-        SettingError: an unknown dtype or quantisation.
+        SettingError: an unknown dtype or quantization.
     """
     _check_settings(dtype, None, None, quantize)
     source = source_of(name_or_path)

@@ -23,7 +23,7 @@ from ..routing.prefill import prefill
 from ..routing.rules import PathwayRule
 from ..routing.scores import TailScores, acting_rows
 from ..routing.sites import Site, find_sites
-from ..routing.states import State, TailBatch, collate, normalised
+from ..routing.states import State, TailBatch, collate, normalized
 from ..routing.tail import tail_hidden
 from ..tasks.formats import Format, as_format, raw_text
 from ..types import Head, Pathway, Prompt, Question, Scope
@@ -37,8 +37,12 @@ class RoutedModel:
     """A frozen MoE model whose routing can be read and replaced.
 
     Attributes:
-        model: the transformers model. tokenizer: its tokenizer. name: how it was asked for.
-        sites: its MoE layers. flops: its matrix sizes. letters_alone: its head can be run for some entries only.
+        model: the transformers model.
+        tokenizer: its tokenizer.
+        name: how it was asked for.
+        sites: its MoE layers.
+        flops: its matrix sizes.
+        letters_alone: its head can be run for some entries only.
         cache_bytes: budget for prefilled prompts that are kept, least recently used first out.
     """
 
@@ -90,7 +94,7 @@ class RoutedModel:
         return int(min(lengths))
 
     def head_for(self, wanted: Head) -> Head:
-        """The way to the head that this model bears: the whole of it if it cannot be run for some entries only."""
+        """The way to the head that this model supports: all of it if it cannot be run for some entries only."""
         return wanted if self.letters_alone else "full"
 
     # -- prompts ---------------------------------------------------------------------------------------------------
@@ -179,10 +183,13 @@ class RoutedModel:
         *,
         format: str | Format = "cloze",
     ) -> Tensor | list[Tensor]:
-        """Normalised log-likelihood of each choice ``[C]``; a list of them for many questions.
+        """Normalized log-likelihood of each choice ``[C]``; a list of them for many questions.
 
         Args:
             questions: texts with their ``choices`` beside them, or ``Question`` records that hold them.
+            choices: of one question, or of each; None for records.
+            routing: one pathway for each question; None: the model's own.
+            format: how it is asked, a name or a ``Format``.
         """
         asked = as_questions(questions, choices)
         states = self.prefill([self.encode(q, format) for q in asked])
@@ -195,7 +202,7 @@ class RoutedModel:
     def choice_scores(self, states: Sequence[State], pathway: Pathway | None = None) -> list[Tensor]:
         """Scores of each state's choices ``[C]``. A sample whose ω is its own keeps the scores of its prefill."""
         if pathway is None:
-            return [normalised(s, s.token_scores) for s in states]
+            return [normalized(s, s.token_scores) for s in states]
         scores = self.tail_scores(states, pathway)(pathway.weights)
         return [row[: len(s.prompt.options)] for s, row in zip(states, scores, strict=True)]
 

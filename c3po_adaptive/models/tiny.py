@@ -23,7 +23,7 @@ _TINY: dict[str, Any] = {
     "moe_intermediate_size": 16,
     "num_experts_per_tok": 2,
     "max_position_embeddings": 512,
-    # Router logits of a normalised hidden state then have a standard deviation of 0.25 √32 = 1.4: far from flat.
+    # Router logits of a normalized hidden state then have a standard deviation of 0.25 √32 = 1.4: far from flat.
     "initializer_range": 0.25,
     "pad_token_id": 0,
     "bos_token_id": None,

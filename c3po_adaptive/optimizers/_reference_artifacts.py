@@ -9,7 +9,7 @@ from ..problem import ReferenceArtifact, ReferenceBatch
 from ..routing.mixing import core
 from .descent import Descent
 
-CORE = 20  # experts a layer that a reference's own descent may use: the paper's
+CORE = 20  # experts per layer that a reference's own descent may use: the paper's
 
 
 def _gradient(references: ReferenceBatch) -> Tensor:

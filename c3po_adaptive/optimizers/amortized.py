@@ -19,7 +19,7 @@ from .descent import Descent
 
 @dataclass(frozen=True)
 class AmortizedNGD(Descent):
-    """NGD's steps on a model of the neighbours' loss that needs no forward pass: one weighted sum a question.
+    """NGD's steps on a model of the neighbours' loss that needs no forward pass: one weighted sum per question.
 
     Each reference i has, once, the gradient g_i of its own loss at its own pathway ω_i. NGD (arXiv 2504.07964) takes
     the gradient at the question's ω in each neighbour's forward pass; here it is Σ K_i g_i all along, so the loss is
@@ -28,8 +28,8 @@ class AmortizedNGD(Descent):
     is the neighbours' mean similarity.
 
     Attributes:
-        variant: ``linear``; ``diagonal``: with the empirical Fisher Σ K_i g_i² times ``damping`` as curvature; or
-            ``pathway``.
+        variant: ``linear``; ``diagonal``: with the empirical Fisher Σ K_i g_i² as curvature; or ``pathway``.
+        damping: what the curvature of ``diagonal`` is multiplied by.
     """
 
     variant: Literal["linear", "diagonal", "pathway"] = "linear"

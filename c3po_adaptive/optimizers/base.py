@@ -15,7 +15,7 @@ class PathwayOptimizer(ABC):
     """Subclasses are frozen dataclasses with a ``name``.
 
     Attributes:
-        needs_label: True only for upper bounds: such an optimizer is given a ``LabelledProblem``.
+        needs_label: True only for upper bounds: such an optimizer is given a ``LabeledProblem``.
         needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
         searches_pathways: True for one that takes ``reference_pathways`` and finds its own neighbours among them; then
             those that were retrieved are not shown as its neighbours.

@@ -16,7 +16,7 @@ from ._simplex import allowed_experts, project, slope
 from .base import PathwayOptimizer
 
 Step = Literal["adam", "sgd"]
-Parametrisation = Literal["projection", "logits"]
+Parametrization = Literal["projection", "logits"]
 FLOOR = 1e-3  # share of a layer's mass that an unused expert's logit starts from
 
 
@@ -78,8 +78,11 @@ class Descent(PathwayOptimizer):
     """Gradient descent on routing weights; a subclass says on which loss.
 
     Attributes:
-        steps: how many. lr, lr_end: the ends of a cosine schedule. step: Adam, or plain gradient steps.
-        parametrisation: how weights stay valid: by projection, or as logits.
+        steps: how many.
+        lr: the first learning rate of a cosine schedule.
+        lr_end: the last.
+        step: Adam, or plain gradient steps.
+        parametrization: how weights stay valid: by projection, or as logits.
         tolerance: a sample stops, and costs no more, when a step lowers its loss by less than this share of it; 0 never
             stops early.
     """
@@ -88,7 +91,7 @@ class Descent(PathwayOptimizer):
     lr: float = 1e-2
     lr_end: float = 1e-5
     step: Step = "adam"
-    parametrisation: Parametrisation = "projection"
+    parametrization: Parametrization = "projection"
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -98,13 +101,15 @@ class Descent(PathwayOptimizer):
         check_number(self, "tolerance", at_least=0, at_most=1, hint="0 never stops early")
         if self.step not in ("adam", "sgd"):
             raise SettingError(f"Expected step 'adam' or 'sgd', got {self.step!r}.")
-        if self.parametrisation not in ("projection", "logits"):
-            raise SettingError(f"Expected parametrisation 'projection' or 'logits', got {self.parametrisation!r}.")
+        if self.parametrization not in ("projection", "logits"):
+            raise SettingError(f"Expected parametrization 'projection' or 'logits', got {self.parametrization!r}.")
 
     def descend(self, loss: Loss, problem: Problem, eligible: Tensor | None = None) -> Tensor:
         """Descend ``loss`` from ω0 within the selection; returns weights ``[B, L, E]``.
 
         Args:
+            loss: what is lowered, sample by sample.
+            problem: the samples, with a selection.
             eligible: ``[B]`` samples that may move at all; default all.
         """
         movable = allowed_experts(problem)
@@ -116,7 +121,7 @@ class Descent(PathwayOptimizer):
         """The same from ``own [B, L, E]``, where the experts ``movable [B, L, E]`` (bool) may change."""
         if self.steps == 0 or not movable.any():
             return own
-        coordinates: Coordinates = (Projected if self.parametrisation == "projection" else Logits)(own, movable)
+        coordinates: Coordinates = (Projected if self.parametrization == "projection" else Logits)(own, movable)
         optimizer = (torch.optim.Adam if self.step == "adam" else torch.optim.SGD)([coordinates.free], lr=self.lr)
         # the last of the steps has lr_end
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, self.steps - 1), eta_min=self.lr_end)

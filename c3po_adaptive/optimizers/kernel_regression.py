@@ -16,7 +16,7 @@ from .base import PathwayOptimizer
 
 @dataclass(frozen=True)
 class KernelRegression(PathwayOptimizer):
-    """Move ω towards the kernel mean of the neighbours' pathways: ω ← α ω + (1 − α) ω̂, ω̂ = Σ K ω_i / Σ K.
+    """Move ω toward the kernel mean of the neighbours' pathways: ω ← α ω + (1 − α) ω̂, ω̂ = Σ K ω_i / Σ K.
 
     C3PO (arXiv 2504.07964), kernel regression. α is the one that lowers the neighbours' loss most, among ``points``
     evenly spaced values from 1 (stay) to 0 (all the way), or a fixed number.

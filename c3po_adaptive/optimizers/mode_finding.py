@@ -21,7 +21,7 @@ from .base import PathwayOptimizer
 
 @dataclass(frozen=True)
 class ModeFinding(PathwayOptimizer):
-    """Move ω towards a mode of the density of successful pathways (mean shift).
+    """Move ω toward a mode of the density of successful pathways (mean shift).
 
     C3PO (arXiv 2504.07964), mode finding: ω ← α ω + (1 − α) ω̄ with ω̄ = Σ K(ω_i, ω) ω_i / Σ K(ω_i, ω); neighbours and
     kernel are those of pathway space, over the selected layers, not of input space. One reference alone spans no

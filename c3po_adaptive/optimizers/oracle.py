@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..errors import SettingError
-from ..problem import LabelledProblem, Problem
+from ..problem import LabeledProblem, Problem
 from .descent import Descent
 
 
@@ -26,6 +26,6 @@ class Oracle(Descent):
     needs_neighbours: ClassVar[bool] = False
 
     def optimize(self, problem: Problem) -> Tensor:
-        if not isinstance(problem, LabelledProblem):
+        if not isinstance(problem, LabeledProblem):
             raise SettingError("The oracle expected questions with known answers, got a problem without labels.")
         return self.descend(problem.label_loss, problem)

@@ -52,7 +52,7 @@ def build_reference_set(
         raise DataError(
             "Expected reference questions with answers, got "
             + (f"none for {', '.join(unanswered[:3])}" if unanswered else "no questions at all")
-            + "; references are labelled questions."
+            + "; references are labeled questions."
         )
     card = {
         "source": digest([asdict(q) for q in questions]),

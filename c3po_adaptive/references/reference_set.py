@@ -1,4 +1,4 @@
-"""Reference sets: labelled questions run along the model's own pathway, with a flag whether it answered them right.
+"""Reference sets: labeled questions run along the model's own pathway, with a flag whether it answered them right.
 
 Retrieval takes the successful ones; controls, calibration and learned selectors need the others too. On disk a set is a
 folder: ``questions.parquet``, ``tensors.safetensors`` and ``card.json``, written whole or not at all.
@@ -21,7 +21,7 @@ from ..models.identity import fingerprint
 from ..storage.files import whole
 from ..storage.identity import digest_of_file
 from ..storage.tensors import load_tensors, save_tensors
-from ..tasks.formats import Format, format_key
+from ..tasks.formats import Format, current_key, format_key
 from ..types import Question
 
 if TYPE_CHECKING:
@@ -35,12 +35,13 @@ REBUILD = "build the set again: c3po refset build FILE --model MODEL --out DIR"
 
 @dataclass(frozen=True, eq=False)
 class ReferenceSet:
-    """N labelled questions of one model.
+    """N labeled questions of one model.
 
     Attributes:
         questions: the questions, answers known.
-        embeddings: ``[N, D]`` of their descriptions. pathways: ``[N, L, E]`` the model's own, ω_i.
-        scores: the model's normalised log-likelihood of each choice.
+        embeddings: ``[N, D]`` of their descriptions.
+        pathways: ``[N, L, E]`` the model's own, ω_i.
+        scores: the model's normalized log-likelihood of each choice.
         correct: ``[N]`` bool, answered right along the own pathway.
         card: where it comes from: counts, hashes, model, embedder, format, versions.
         folder: where it was read from, or saved to.
@@ -103,10 +104,11 @@ class ReferenceSet:
         """Raise DataError unless the set was built with this model, format and embedder and holds a success."""
         wanted: dict[str, Any] = {"model": fingerprint(model), "format": format_key(format)}
         wanted["embedder"] = {"name": embedder.name, "revision": embedder.revision}
+        built = self.card | {"format": current_key(self.card["format"])}
         for key, expected in wanted.items():
-            if self.card[key] != expected:
+            if built[key] != expected:
                 raise DataError(
-                    f"Expected a reference set built with {key} {expected!r}, got one built with {self.card[key]!r}; "
+                    f"Expected a reference set built with {key} {expected!r}, got one built with {built[key]!r}; "
                     f"{REBUILD}."
                 )
         if len(self.successes) == 0:

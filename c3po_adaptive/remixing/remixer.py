@@ -19,7 +19,7 @@ from ..errors import C3POError, PluginError, SettingError
 from ..ledger import Ledger
 from ..models.routed import RoutedModel
 from ..optimizers.base import PathwayOptimizer
-from ..problem import LabelledProblem, Problem
+from ..problem import LabeledProblem, Problem
 from ..references.prefill_store import PrefillStore, open_store
 from ..references.reference_set import ReferenceSet
 from ..retrievers.base import Index
@@ -120,7 +120,7 @@ class Remixer:
             self.settings,
             self.held_out,
             self.batch_size,
-            lambda questions: cast(LabelledProblem, self._training_batch(questions).problem(labelled=True)),
+            lambda questions: cast(LabeledProblem, self._training_batch(questions).problem(labeled=True)),
         )
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -178,14 +178,14 @@ class Remixer:
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
     ) -> Remixed:
         """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
-        batch = self._batch(states, texts, questions, labelled=self.needs_label)
+        batch = self._batch(states, texts, questions, labeled=self.needs_label)
         clock, selector, optimizer = batch.clock, self.strategies.selector, self.strategies.optimizer
         with clock("attribution"), _blamed("selector", selector):
-            choosing = batch.problem(labelled=selector.needs_label)
+            choosing = batch.problem(labeled=selector.needs_label)
             selection = selector.select(choosing)
             _check_selection(selection, choosing, selector)
         with clock("optimisation"), _blamed("optimizer", optimizer):
-            problem = batch.problem(labelled=optimizer.needs_label, selection=selection)
+            problem = batch.problem(labeled=optimizer.needs_label, selection=selection)
             weights = optimizer.optimize(problem).detach()
             _check_weights(weights, problem, optimizer)
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
@@ -195,19 +195,19 @@ class Remixer:
     def problem(self, questions: Sequence[Question]) -> Problem:
         """What a selector looks at, without labels."""
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
-        return self._batch(states, [description(q) for q in questions], questions, labelled=False).problem()
+        return self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
 
-    def labelled(self, questions: Sequence[Question]) -> SampleBatch:
+    def labeled(self, questions: Sequence[Question]) -> SampleBatch:
         """Questions with their labels, each without itself among its neighbours: to look into."""
-        return self._labelled(questions, frozenset())
+        return self._labeled(questions, frozenset())
 
     def _training_batch(self, questions: Sequence[Question]) -> SampleBatch:
-        """Labelled references to learn from; none that is held out is their neighbour, either."""
-        return self._labelled(questions, self.held_out)
+        """Labeled references to learn from; none that is held out is their neighbour, either."""
+        return self._labeled(questions, self.held_out)
 
-    def _labelled(self, questions: Sequence[Question], unseen: frozenset[str]) -> SampleBatch:
+    def _labeled(self, questions: Sequence[Question], unseen: frozenset[str]) -> SampleBatch:
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions], keep=False)
-        return self._batch(states, [description(q) for q in questions], questions, labelled=True, unseen=unseen)
+        return self._batch(states, [description(q) for q in questions], questions, labeled=True, unseen=unseen)
 
     def _batch(
         self,
@@ -215,7 +215,7 @@ class Remixer:
         texts: Sequence[str],
         questions: Sequence[Question] | None,
         *,
-        labelled: bool,
+        labeled: bool,
         unseen: frozenset[str] = frozenset(),
     ) -> SampleBatch:
         """The samples with their neighbours; with ``questions`` to know them by, whose labels may be known or not."""
@@ -232,7 +232,7 @@ class Remixer:
             states,
             neighbours,
             excluded,
-            questions if labelled else None,
+            questions if labeled else None,
             self._store,
             clock,
         )

@@ -17,7 +17,7 @@ from ..errors import DataError, SettingError
 from ..ledger import Entry, Ledger, Work, summed
 from ..losses import right_answer_loss
 from ..models.routed import RoutedModel
-from ..problem import LabelledProblem, Problem, ReferenceArtifact
+from ..problem import LabeledProblem, Problem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import of_references
 from ..references.prefill_store import PrefillStore
@@ -67,16 +67,16 @@ class SampleBatch:
         """``[B, L, E]`` ω0."""
         return torch.stack([s.own for s in self.states])
 
-    def problem(self, *, labelled: bool = False, selection: Selection | None = None) -> Problem:
+    def problem(self, *, labeled: bool = False, selection: Selection | None = None) -> Problem:
         """The problem before or after layers are chosen; what its losses take is of the phase that it is made in."""
         losses = Losses(self, selection)
         self._opened[self.clock.phase].append(losses)
         known: dict[str, Any] = self._known | {"selection": selection}
         known |= {"loss": losses.neighbourhood, "scores": losses.scores}
-        known["within"] = lambda chosen: self.problem(labelled=labelled, selection=chosen)
-        if not labelled:
+        known["within"] = lambda chosen: self.problem(labeled=labeled, selection=chosen)
+        if not labeled:
             return Problem(**known)
-        return LabelledProblem(
+        return LabeledProblem(
             **known, label_loss=losses.label, answers=torch.tensor(self._answers()), answered=self._answered
         )
 
@@ -111,7 +111,7 @@ class SampleBatch:
         answers = [None] if self.questions is None else [q.answer for q in self.questions]
         if any(a is None for a in answers):
             raise DataError(
-                "An upper bound expected the answer of every question, got none for some; give labelled questions."
+                "An upper bound expected the answer of every question, got none for some; give labeled questions."
             )
         return [a for a in answers if a is not None]
 

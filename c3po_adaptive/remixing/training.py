@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import SettingError
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
-from ..problem import LabelledProblem
+from ..problem import LabeledProblem
 from ..progress import bar
 from ..references.reference_set import ReferenceSet
 from ..settings import RemixSettings
@@ -49,13 +49,13 @@ class ReferenceTraining:
     settings: RemixSettings
     held_out: frozenset[str]
     together: int
-    ask: Callable[[Sequence[Question]], LabelledProblem]
+    ask: Callable[[Sequence[Question]], LabeledProblem]
 
     @property
     def optimizer(self) -> Any:
         return self.strategies.optimizer
 
-    def problems(self, n: int, skip: int = 0) -> Iterator[LabelledProblem]:
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
         references = self._references()
         known = [q for q in references.questions if q.id not in self.held_out]
         check_enough(n + skip, len(known))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..remixing.remixer import Remixed
 
 SHOWN = 5  # next tokens, where there are no choices
-MOVED = 3  # experts a layer, in the terminal
+MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
 
@@ -31,15 +31,19 @@ class Explanation:
     """One text's re-mixing; ``print`` it, or ``save`` it as a page.
 
     Attributes:
-        text: what was re-mixed. how: by what, on which model.
+        text: what was re-mixed.
+        how: by what, on which model.
         pathway: ω ``[L, E]`` with ω0 beside it.
-        layers: decoder layers that were selected. experts: in each, those that were; the model's own may change, too.
+        layers: decoder layers that were selected.
+        experts: in each, those that were; the model's own may change, too.
         strength: what spoke for re-mixing it at all, if the selector weighed that, and what it had to be above.
         layer_scores: what a selector that scores layers gave each of them, by decoder layer.
         neighbours: the references it learned from, with cosine similarity and kernel weight; of many, those with most.
-        options: the choices, or the likeliest next tokens where there are none. tokens: whether they are these.
-        before, after: probabilities of the options along ω0 and ω. undone: those with one selected layer put back to
-            ω0, by decoder layer.
+        options: the choices, or the likeliest next tokens where there are none.
+        tokens: whether they are these.
+        before: probabilities of the options along ω0.
+        after: those along ω.
+        undone: those with one selected layer put back to ω0, by decoder layer.
         cost: of each phase, in base forwards; what is kept with the references costs nothing here.
     """
 

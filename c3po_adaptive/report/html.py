@@ -61,7 +61,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"Expected a summary in {path}, got: {error}; let the run finish, or summarise its records."
+            f"Expected a summary in {path}, got: {error}; let the run finish, or summarize its records."
         ) from error
     return summary
 
@@ -93,7 +93,7 @@ def _datasets(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A table a data set: each row with its comparisons and its calibration."""
+    """One table per data set: each row with its comparisons and its calibration."""
     calibration = {(c["dataset"], c["arm"]): c for c in summary["calibration"]}
     tables = []
     for dataset in _datasets(summary):

@@ -1,6 +1,6 @@
-"""Plots as inline SVG that follows the page: text in its colour and font, series in its CSS variables.
+"""Plots as inline SVG that follows the page: text in its color and font, series in its CSS variables.
 
-Matplotlib knows no CSS, so each colour is drawn as a marker value that is replaced in the SVG text. Figures are small
+Matplotlib knows no CSS, so each color is drawn as a marker value that is replaced in the SVG text. Figures are small
 (about 430 px), so that a narrow screen shows them at nearly full size.
 """
 
@@ -67,9 +67,9 @@ def gains(rows: Sequence[Row]) -> str:
         figure, axes = _by_arm(rows, "points over base, 95 % interval")
         axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
-            colour = COLOURS[row["role"]]
-            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, linewidth=2, solid_capstyle="round")
-            axes.plot(row["gain"], y, "o", color=colour, markersize=6)
+            color = COLOURS[row["role"]]
+            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=color, linewidth=2, solid_capstyle="round")
+            axes.plot(row["gain"], y, "o", color=color, markersize=6)
             # In a column of its own: on the line it would be struck through.
             axes.annotate(
                 f"{row['gain']:+.1f}".replace("-", "−"),
@@ -102,7 +102,7 @@ def flips(rows: Sequence[Row]) -> str:
 
 
 def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, str]) -> str:
-    """How often each decoder layer was re-mixed, one small histogram an arm.
+    """How often each decoder layer was re-mixed, one small histogram per arm.
 
     Args:
         chosen: layers of each sample, by arm; arms that re-mix none are left out.
@@ -207,7 +207,7 @@ def budgets(rows: Sequence[Row]) -> str:
 
 
 def coverage(rows: Sequence[Row]) -> str:
-    """Gain, and answers spoilt, as more questions are re-mixed, strongest signal first; a line an arm."""
+    """Gain, and answers spoiled, as more questions are re-mixed, strongest signal first; one line per arm."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     if not arms:
         return ""
@@ -220,16 +220,17 @@ def coverage(rows: Sequence[Row]) -> str:
             axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS["method"], markersize=4, label=arm)
             axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLOURS["down"], markersize=3)
         axes.set_xlabel("questions re-mixed, %")
-        axes.set_ylabel("points: gain (line), spoilt (dots)")
+        axes.set_ylabel("points: gain (line), spoiled (dots)")
         axes.legend(frameon=False, fontsize=8)
-        return _svg(figure, "Gain and spoilt answers by the share of questions that are re-mixed")
+        return _svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
 
 
 def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> str:
     """How often each decoder layer was re-mixed, by kind of question.
 
     Args:
-        chosen: layers of each question, by kind. layers: those of the model.
+        chosen: layers of each question, by kind.
+        layers: those of the model.
     """
     rows = {f"{kind} ({len(each)})": each for kind, each in chosen.items()}
     with _style():
@@ -266,9 +267,9 @@ def curve(name: str, rows: Sequence[Row]) -> str:
     with _style():
         figure, (axes,) = _figure(2.6)
         places = range(len(rows))
-        for key, colour, mark in (("ratio", "method", "o-"), ("flops_ratio", "base", "|--")):
+        for key, color, mark in (("ratio", "method", "o-"), ("flops_ratio", "base", "|--")):
             label = "wall clock" if key == "ratio" else "FLOPs"
-            axes.plot(places, [row[key] for row in rows], mark, color=COLOURS[colour], label=label, markersize=6)
+            axes.plot(places, [row[key] for row in rows], mark, color=COLOURS[color], label=label, markersize=6)
         axes.vlines(places, [r["ratio_min"] for r in rows], [r["ratio_max"] for r in rows], color=COLOURS["method"])
         axes.set_xticks(places, [row["case"].partition("=")[2] for row in rows])
         axes.set_xlabel(name)
@@ -279,7 +280,7 @@ def curve(name: str, rows: Sequence[Row]) -> str:
 
 
 def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
-    """Rank correlation of each score with each truth, one column of dots and intervals a truth."""
+    """Rank correlation of each score with each truth, one column of dots and intervals per truth."""
     from matplotlib.figure import Figure
 
     with _style():
@@ -299,15 +300,15 @@ def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
 
 
 def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
-    """Effect of each decoder layer by kind of question; dots where there is an interval and it excludes zero."""
+    """Single-layer effects by kind of question; dots where there is an interval and it excludes zero."""
     with _style():
         figure, (axes,) = _figure(0.8 + LINE * len(rows))
         most = max((abs(x) for row in rows for x in row["effect"]), default=0) or 1
         for y, row in enumerate(rows):
             intervals = row["ci"] or [(0.0, 0.0)] * len(row["effect"])
             for x, (effect, (low, high)) in enumerate(zip(row["effect"], intervals, strict=True)):
-                colour = COLOURS["up"] if effect > 0 else COLOURS["down"]
-                axes.add_patch(_square(x, y, colour, abs(effect) / most))
+                color = COLOURS["up"] if effect > 0 else COLOURS["down"]
+                axes.add_patch(_square(x, y, color, abs(effect) / most))
                 if low > 0 or high < 0:
                     axes.plot(x, y, ".", color=COLOURS["text"], markersize=3)
         axes.set_xlim(-0.5, len(layers) - 0.5)
@@ -316,15 +317,15 @@ def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
         names = [row["dataset"] if row["kind"] in ("", row["dataset"]) else row["kind"] for row in rows]
         axes.set_yticks(range(len(rows)), [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)])
         axes.set_xlabel(f"decoder layer; the darkest is {most:.3f} nats")
-        return _svg(figure, "What re-mixing each decoder layer alone does, by kind of question")
+        return _svg(figure, "Single-layer effects of re-mixing, by kind of question")
 
 
 def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
-    """What a selector gave each decoder layer; chosen ones in colour."""
+    """What a selector gave each decoder layer; chosen ones in color."""
     with _style():
         figure, (axes,) = _figure(1.9)
-        colours = [COLOURS["method"] if layer in chosen else COLOURS["base"] for layer in scores]
-        axes.bar(list(scores), list(scores.values()), color=colours, width=0.75)
+        colors = [COLOURS["method"] if layer in chosen else COLOURS["base"] for layer in scores]
+        axes.bar(list(scores), list(scores.values()), color=colors, width=0.75)
         axes.set_xticks(list(scores))
         axes.set_xlabel("decoder layer (blue: chosen)")
         axes.set_ylabel("score")
@@ -332,15 +333,15 @@ def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
 
 
 def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
-    """Change of each expert's routing weight, a line a re-mixed layer."""
+    """Change of each expert's routing weight, one line per re-mixed layer."""
     with _style():
         figure, (axes,) = _figure(0.8 + LINE * len(changes))
         most = max((abs(x) for row in changes.values() for x in row), default=0) or 1
         for y, row in enumerate(changes.values()):
             for expert, change in enumerate(row):
                 if change:
-                    colour = COLOURS["up"] if change > 0 else COLOURS["down"]
-                    axes.add_patch(_square(expert, y, colour, abs(change) / most))
+                    color = COLOURS["up"] if change > 0 else COLOURS["down"]
+                    axes.add_patch(_square(expert, y, color, abs(change) / most))
         axes.set_xlim(-0.5, len(next(iter(changes.values()))) - 0.5)
         axes.set_ylim(len(changes) - 0.5, -0.5)
         axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
@@ -348,16 +349,16 @@ def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
         return _svg(figure, "Change of routing weights by layer and expert")
 
 
-def _square(x: float, y: float, colour: str, strength: float) -> Any:
+def _square(x: float, y: float, color: str, strength: float) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=colour, alpha=strength, linewidth=0)
+    return Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=color, alpha=strength, linewidth=0)
 
 
 def standalone(svg: str) -> str:
-    """A figure as a file of its own, which any page can show: with namespaces, and colours for light and dark."""
+    """A figure as a file of its own, which any page can show: with namespaces, and colors for light and dark."""
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    light, dark = (";".join(f"--{name}:{colour}" for name, colour in part.items()) for part in (LIGHT, DARK))
+    light, dark = (";".join(f"--{name}:{color}" for name, color in part.items()) for part in (LIGHT, DARK))
     style = f"<style>:root{{{light};--sans:sans-serif}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     return re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", svg, count=1) + "\n"
 
@@ -421,6 +422,6 @@ def _svg(figure: Figure, label: str) -> str:
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text, count=1
     )
     text = re.sub(r" id=\"(figure|axes|patch|line2d|text|matplotlib)[^\"]*\"", "", text)  # repeated over figures
-    for name, colour in COLOURS.items():
-        text = text.replace(colour, f"var(--{name})")
+    for name, color in COLOURS.items():
+        text = text.replace(color, f"var(--{name})")
     return re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", text)

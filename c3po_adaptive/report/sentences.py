@@ -30,7 +30,7 @@ def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, 
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """What may be said, in plain words, one arm a line.
+    """What may be said, in plain words, one line per arm.
 
     A gain (or loss) is claimed only if the interval excludes zero and McNemar's p is below 0.05; that neighbours
     matter, only if the same holds against the control with random neighbours. The oracle is an upper bound.
@@ -70,7 +70,7 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         where = "as the mean over data sets" if dataset == "all" else f"of {dataset}"
         return f"{head} {where} ({row['n']} questions), the model left alone."
     gain = find(summary, dataset, arm, summary["baseline"])
-    assert gain is not None  # summarise compares every arm with the baseline
+    assert gain is not None  # summarize compares every arm with the baseline
     head = f"{head}, {gain['difference']:+.1f} points over {summary['baseline']} {_interval(gain)}"
     if kind == "oracle":
         return f"{head}: an upper bound that uses the labels, not a method."

@@ -36,7 +36,8 @@ class ApproximateIndex(Index):
     """The ``k`` most similar of the candidates that an approximate FAISS index proposes, ranked exactly.
 
     Attributes:
-        vectors: ``[N, D]`` of length one. proposer: the FAISS index over them.
+        vectors: ``[N, D]`` of length one.
+        proposer: the FAISS index over them.
     """
 
     vectors: Unit

@@ -20,7 +20,8 @@ class ExactIndex(Index):
     """The ``k`` most similar references that are at least ``floor`` similar.
 
     Attributes:
-        vectors: ``[N, D]`` of length one. flat: the FAISS index over them.
+        vectors: ``[N, D]`` of length one.
+        flat: the FAISS index over them.
     """
 
     vectors: Unit

@@ -19,6 +19,7 @@ def unit(vectors: Array, what: str, dimension: int | None = None) -> Unit:
     """``vectors [n, D]`` scaled to length one, a copy.
 
     Args:
+        vectors: ``[n, D]`` of any length but zero.
         what: "references" or "queries", for the messages.
         dimension: D, where it is settled already.
 
@@ -30,7 +31,7 @@ def unit(vectors: Array, what: str, dimension: int | None = None) -> Unit:
     if rows.ndim != 2 or (dimension is not None and rows.shape[1] != dimension):
         raise ShapeError(
             f"Expected {what} of shape (n, {'D' if dimension is None else dimension}), got {rows.shape}; "
-            "pass one row a vector, all from the embedder that the references were embedded with."
+            "pass one row per vector, all from the embedder that the references were embedded with."
         )
     if not rows.size:
         raise DataError(f"Expected {what} of at least one vector, got shape {rows.shape}; check what was embedded.")
@@ -63,7 +64,7 @@ def excluded_rows(exclude: Sequence[Collection[int]] | None, max_similarity: flo
     """The rows that each of ``count`` queries must not get.
 
     Raises:
-        ShapeError: unless there is one collection a query.
+        ShapeError: unless there is one collection per query.
         SettingError: if the filter is no similarity.
     """
     if not -1.0 <= max_similarity <= 1.0:

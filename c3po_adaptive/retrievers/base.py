@@ -37,6 +37,7 @@ class Index(ABC):
         """Neighbours of ``queries [B, D]`` by cosine similarity.
 
         Args:
+            queries: ``[B, D]`` of any length but zero.
             exclude: for each query, rows that must not be returned (the query itself, when it is a reference).
             max_similarity: rows more similar than this are left out: the contamination filter (C3PO uses 0.95).
             keys: a number for each query that settles what is drawn for it. The query itself cannot: its last bits

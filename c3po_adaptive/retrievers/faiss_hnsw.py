@@ -12,7 +12,7 @@ from ._vectors import Unit
 
 @dataclass(frozen=True)
 class FaissHNSW(Approximate):
-    """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` a node; exact below 10,000."""
+    """The ``k`` most similar references by a small-world graph (HNSW) of ``links`` per node; exact below 10,000."""
 
     links: int = 32
     effort: int = 64

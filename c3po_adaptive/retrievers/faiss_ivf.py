@@ -34,7 +34,7 @@ class FaissIVF(Approximate):
         index = faiss.IndexIVFFlat(
             faiss.IndexFlatIP(scaled.shape[1]), scaled.shape[1], cells, faiss.METRIC_INNER_PRODUCT
         )
-        sample = np.random.default_rng(0).permutation(len(scaled))[: 40 * cells]  # FAISS asks for 39 a cell
+        sample = np.random.default_rng(0).permutation(len(scaled))[: 40 * cells]  # FAISS asks for 39 per cell
         index.train(scaled[np.sort(sample)])
         index.add(scaled)
         return index

@@ -17,7 +17,7 @@ class FaissRadius(Retriever):
 
     Attributes:
         epsilon: between 0 (the same direction) and 2 (all).
-        limit: at most this many, the nearest: each costs a forward pass a step.
+        limit: at most this many, the nearest: each costs a forward pass per step.
     """
 
     epsilon: float = 0.5

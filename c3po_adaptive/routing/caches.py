@@ -49,7 +49,7 @@ def cut(layer: Any, b: int, length: int) -> Kept:
         elif isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
             tensors |= {(name, k): v[b].clone() for k, v in value.items() if isinstance(v, Tensor)}
             setattr(shell, name, dict.fromkeys(value))
-        elif isinstance(value, dict):  # counts and flags, which the live layer goes on to change
+        elif isinstance(value, dict):  # counts and flags, which the live layer keeps changing
             setattr(shell, name, dict(value))
     return Kept(shell, tensors)
 
@@ -101,9 +101,9 @@ def _padded(name: str, tensors: list[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def overwritten(layers: Sequence[Any]) -> Iterator[None]:
-    """Let a model overwrite the states of these cache layers in place, and yet find its way back to a gradient.
+    """Let a model overwrite the states of these cache layers in place, without breaking the backward pass.
 
-    What the way back needs of a state is copied when it is set aside.
+    What the backward pass needs of a state is copied when it is set aside.
     """
     places = {t.untyped_storage().data_ptr() for layer in layers for t in _states(layer)}
     if not places or not torch.is_grad_enabled():
@@ -118,7 +118,9 @@ def overwritten(layers: Sequence[Any]) -> Iterator[None]:
     def back(found: tuple[Tensor, int]) -> Tensor:
         tensor, version = found
         if tensor._version != version:  # autograd leaves this check to hooks
-            raise RuntimeError("A tensor that the way back needs was overwritten in place, and is no cached state.")
+            raise RuntimeError(
+                "A tensor that the backward pass needs was overwritten in place, and is no cached state."
+            )
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(aside, back):

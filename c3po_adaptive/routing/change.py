@@ -13,7 +13,8 @@ class Change:
 
     Attributes:
         rows: ``[r]`` which; None: all.
-        index, weights: ``[r, n]`` their experts, short rows filled up at weight zero.
+        index: ``[r, n]`` their experts, short rows filled up.
+        weights: ``[r, n]`` of these experts, zero where filled up.
         used: ``[r]`` how many of the n experts are no filling; None: all of them.
     """
 

@@ -25,9 +25,13 @@ class Flops:
 
     Attributes:
         linear: per decoder layer, weights that every token meets outside routed experts and router.
-        router, expert: per decoder layer, weights of the router, and of one routed expert (0 in a dense layer).
-        attention: query heads times head dimension. width, vocabulary: those of the language-model head.
-        top_k: experts a token uses. sites: decoder layer of each MoE layer.
+        router: per decoder layer, weights of the router (0 in a dense layer).
+        expert: per decoder layer, weights of one routed expert (0 in a dense layer).
+        attention: query heads times head dimension.
+        width: input width of the language-model head.
+        vocabulary: output entries of the language-model head.
+        top_k: experts per token.
+        sites: decoder layer of each MoE layer.
     """
 
     linear: tuple[int, ...]
@@ -56,7 +60,7 @@ class Flops:
         return Work(head=2 * len(packed.row.unique()) * self.width * number)
 
     def tangent(self, packed: Packed) -> Entry:
-        """The head's normaliser on the rows that predict, and its gradient."""
+        """The head's normalizer on the rows that predict, and its gradient."""
         return Entry(forward=self._head(packed, None), backward=self._head(packed, None))
 
     def tail(
@@ -64,12 +68,15 @@ class Flops:
     ) -> Entry:
         """The tail of a prefilled question, without padding, from MoE layer number ``site`` on.
 
-        The way back to ω multiplies by each weight once more (parameters are frozen) and by each attention product
-        twice; it ends at the outputs of the first layer's experts, whose input ω does not change.
+        The backward pass to ω multiplies by each weight once more (parameters are frozen) and by each attention
+        product twice; it ends at the outputs of the first layer's experts, whose input ω does not change.
 
         Args:
+            state: the prefilled question.
+            site: number of the MoE layer that the tail begins with.
             mixed: for each MoE layer number, how many (row, expert) pairs are run.
-            backward: with the way back. entries: of the vocabulary, that the head is computed for; None: all.
+            backward: with the backward pass.
+            entries: vocabulary entries that the head is computed for; None: all.
         """
         packed, start = state.packed, self.sites[site]
         rows, keys, head = packed.rows, self._keys(packed), self._head(packed, entries)
@@ -121,7 +128,7 @@ def _joined(site: Site) -> Iterator[nn.Parameter]:
 
 
 def _matrices(layer: nn.Module, experts: set[int]) -> Iterator[int]:
-    """Sizes of all matrices outside routed experts; a quantised one's as if it were not."""
+    """Sizes of all matrices outside routed experts; a quantized one's as if it were not."""
     for module in layer.modules():
         if isinstance(module, nn.Linear):
             if id(module.weight) not in experts:

@@ -21,7 +21,8 @@ class DecodingRule:
     each other.
 
     Attributes:
-        pathway: ω of each prompt. width: tokens of a prompt, padding included.
+        pathway: ω of each prompt.
+        width: tokens of a prompt, padding included.
         copies: for each MoE layer that has seen the prompts, how often each is decoded side by side.
     """
 
@@ -35,7 +36,7 @@ class DecodingRule:
         copies = self.copies.setdefault(position, rows // (n * self.width))
         if rows != n * copies * (1 if prompted else self.width):
             raise SettingError(
-                f"Expected whole prompts at first and then one token a step, got {rows} tokens for {n} prompts of "
+                f"Expected whole prompts at first and then one token per step, got {rows} tokens for {n} prompts of "
                 f"{self.width}; generate with use_cache=True, without prefill_chunk_size or an assistant."
             )
         owner = torch.arange(n).repeat_interleave(copies)

@@ -13,7 +13,10 @@ class Tail:
     """One tail to be placed.
 
     Attributes:
-        number: which. kind: only tails of one kind can run together. width: tokens of a sequence. sequences: how many.
+        number: which.
+        kind: only tails of one kind can run together.
+        width: tokens of a sequence.
+        sequences: how many.
         layers: that it runs through, where they differ; a group runs through as many as its longest.
     """
 

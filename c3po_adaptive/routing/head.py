@@ -40,7 +40,9 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
     """Logits ``[B, T, V]`` of final hidden states ``[B, T, H]``, or ``[B, T, n]`` of n vocabulary entries only.
 
     Args:
-        among: ``[n]`` entries; only for a model that ``can_choose``.
+        model: the model whose head it is.
+        hidden: ``[B, T, H]`` final hidden states.
+        among: ``[n]`` entries, only for a model that ``can_choose``; None: all.
     """
     with ExitStack() as stack:
         stack.enter_context(forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)))
@@ -82,7 +84,7 @@ def check_head(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def can_choose(model: PreTrainedModel) -> bool:
-    """Whether logits of some entries alone are as among all: not if the head is quantised, offloaded, or cut short."""
+    """Whether logits of some entries alone are as among all: not if the head is quantized, offloaded, or cut short."""
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear or layer.weight.device.type == "meta":
         return False

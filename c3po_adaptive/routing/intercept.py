@@ -28,7 +28,9 @@ class Rule(Protocol):
         """Other routing for some rows of one layer, or None to leave them all.
 
         Args:
-            position: of the MoE layer, 0 … L-1. index, weights: ``[R, k]``, as the router chose them.
+            position: of the MoE layer, 0 … L-1.
+            index: ``[R, k]`` the experts that the router chose.
+            weights: ``[R, k]`` their weights.
         """
 
 
@@ -64,7 +66,7 @@ def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
 
 @dataclass(eq=False)
 class Recording:
-    """What the routers chose during a ``recorded`` block, one entry a call and layer.
+    """What the routers chose during a ``recorded`` block, one entry per call and layer.
 
     Attributes:
         weights: per layer ``[R, E]`` the mixing weights really used.

@@ -43,9 +43,13 @@ class Packed:
     Attributes:
         past: how many of the prompt's tokens come before the tail.
         acting: place in every sequence of the prompt's last token, where ω acts.
-        tokens, positions: ``[Q, S]``. real: ``[Q, S]`` bool, no padding (which stands on the right).
+        tokens: ``[Q, S]``.
+        positions: ``[Q, S]``.
+        real: ``[Q, S]`` bool, no padding (which stands on the right).
         visible: ``[S, S]`` bool, who attends to whom inside a tree; None: all that came before.
-        option, row, scored: ``[M]`` for each scored token its option, the place ``q * S + s`` that predicts it, itself.
+        option: ``[M]`` the option of each scored token.
+        row: ``[M]`` the place ``q * S + s`` that predicts it.
+        scored: ``[M]`` the token itself.
     """
 
     past: int
@@ -65,10 +69,10 @@ class Packed:
 
 
 def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
-    """The cheapest layout that a model bears.
+    """The cheapest layout that a model supports.
 
     Layers that carry a state along the sequence (recurrent, convolutional, or with a cache of their own kind) know no
-    trees, and few of them can go on from a state by more than one token.
+    trees, and few of them can resume from a state by more than one token.
     """
     config = model.config.get_text_config()
     if config.model_type in NO_CACHE or 1 in windows(model).values():  # a cache keeps all of a window of one token

@@ -125,7 +125,7 @@ def _run_tails(
 def _cache(
     model: PreTrainedModel, prefixes: Sequence[_Prefix], packed: Sequence[Packed], owner: Tensor
 ) -> DynamicCache | None:
-    """The prefixes' caches side by side, for the model to go on with."""
+    """The prefixes' caches side by side, for the model to resume from."""
     if not prefixes[0].cache:
         return None
     width, cache = max(p.past for p in packed), DynamicCache(config=model.config)

@@ -19,7 +19,8 @@ class PathwayRule:
     CPU; what a layer needs of them goes to the device of that layer.
 
     Attributes:
-        weights: ω ``[B, L, E]``. own: ω0 ``[B, L, E]``.
+        weights: ω ``[B, L, E]``.
+        own: ω0 ``[B, L, E]``.
         replaced: ``[R]`` for each row, the sample whose ω replaces its routing, or -1.
         shifted: ``[R]`` for each row, the sample whose Δω is added to its routing, or -1.
         active: ``[B, L]`` bool, the layers that act.

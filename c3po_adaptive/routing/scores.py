@@ -21,7 +21,7 @@ from .head import head, likelihoods
 from .intercept import intercepted
 from .rules import PathwayRule
 from .sites import Site
-from .states import State, TailBatch, collate, normalised
+from .states import State, TailBatch, collate, normalized
 from .tail import first_layer, tail_hidden
 
 Way = Literal["letters", "tangent", "full"]
@@ -35,12 +35,18 @@ class TailScores:
     scores of its prefill, bit for bit.
 
     Attributes:
-        model, sites, flops: of the frozen model.
-        tails: R prefilled questions. sample: ``[R]`` the sample whose ω acts on each.
-        own: ω0 of the samples ``[B, L, E]``. active: ``[B, L]`` bool, layers that act.
+        model: the frozen model.
+        sites: its MoE layers.
+        flops: its matrix sizes.
+        tails: R prefilled questions.
+        sample: ``[R]`` the sample whose ω acts on each.
+        own: ω0 of the samples ``[B, L, E]``.
+        active: ``[B, L]`` bool, layers that act.
         support: ``[B, L, E]`` bool, experts that get a gradient even at weight zero; None: only those with weight.
-        scope, transfer, top_k: how ω acts.
-        head: whether likelihoods are exact, or divided by the tangent of the normaliser.
+        scope: see ``Scope``.
+        transfer: see ``Transfer``.
+        top_k: mix only the k largest weights of a layer; None: all.
+        head: whether likelihoods are exact, or divided by the tangent of the normalizer.
         relative: only differences between a tail's choices matter. Where its options are single tokens, the head is
             then computed for these alone, and scores are logits: log-likelihoods up to a number for each tail.
         spent: so far, for each of B samples: what its tails take if they are run alone, without any padding.
@@ -67,9 +73,10 @@ class TailScores:
         object.__setattr__(self, "spent", [Entry()] * len(self.own))
 
     def __call__(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
-        """Normalised log-likelihood of each choice ``[R, C]`` under ``weights [B, L, E]``; -inf where there is none.
+        """Normalized log-likelihood of each choice ``[R, C]`` under ``weights [B, L, E]``; -inf where there is none.
 
         Args:
+            weights: ``[B, L, E]`` the samples' pathways.
             running: ``[B]`` bool, samples whose tails are run; others' keep the scores of their prefill. None: all.
         """
         backward = weights.requires_grad and torch.is_grad_enabled()
@@ -134,7 +141,7 @@ class TailScores:
     @cached_property
     def _base(self) -> Tensor:
         """Scores along the tails' own pathways ``[R, C]``."""
-        scores = [normalised(state, state.token_scores) for state in self.tails]
+        scores = [normalized(state, state.token_scores) for state in self.tails]
         return pad_sequence(scores, batch_first=True, padding_value=-torch.inf)
 
     def _groups(self, going: tuple[int, ...]) -> list[tuple[list[int], TailBatch]]:
@@ -188,7 +195,10 @@ def acting_rows(
     Padding goes along with its tail, so that a change of all rows is one.
 
     Args:
+        batch: the tails.
         sample: ``[B]`` whose ω acts on each sample of the batch.
+        scope: whether ω acts on answer tokens too, see ``Scope``.
+        transfer: how ω enters the prompt's last token, see ``Transfer``.
     """
     place = torch.arange(batch.real.shape[1])
     last, after = place == batch.acting[:, None], place > batch.acting[:, None]

@@ -37,8 +37,12 @@ class Site:
     """One MoE layer.
 
     Attributes:
-        layer: decoder layer index. experts, router: its modules. style: how routing reaches the experts.
-        n_experts: E, how many the router chooses among. top_k: how many a token uses.
+        layer: decoder layer index.
+        experts: its experts module.
+        router: its router module.
+        style: how routing reaches the experts.
+        n_experts: E, how many the router chooses among.
+        top_k: experts per token.
         logits: place of the router's scores ``[R, E]`` among its outputs.
         scoring: which function of the scores the routing weights are in proportion to.
         mixable: how many of the E can be mixed: the first ones. (zaya's router has a last choice that is no expert.)

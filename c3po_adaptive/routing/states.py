@@ -24,10 +24,12 @@ class State:
     """A prefilled sample.
 
     Attributes:
-        prompt, packed: the tokens, and how its tail is laid out.
+        prompt: the tokens.
+        packed: how its tail is laid out.
         cache: per decoder layer from the first MoE layer on, what the prompt before the tail left; () if nothing did.
         entry: ``[L, Q, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
-        own: ω0 ``[L, E]`` at the prompt's last token. router: ``[L, E]`` the router's probabilities there.
+        own: ω0 ``[L, E]`` at the prompt's last token.
+        router: ``[L, E]`` the router's probabilities there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
         final: ``[U, H]`` final hidden states of the tokens that predict a scored one.
         hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever
@@ -49,12 +51,12 @@ class State:
 
     @property
     def tangent(self) -> Tangent | None:
-        """The head's normaliser around ``final``, once it was needed."""
+        """The head's normalizer around ``final``, once it was needed."""
         return self._tangent[0] if self._tangent else None
 
-    def keep_tangent(self, normaliser: Tensor, slope: Tensor) -> None:
+    def keep_tangent(self, normalizer: Tensor, slope: Tensor) -> None:
         """``[U]`` and ``[U, H]``."""
-        self._tangent[:] = [Tangent(self.final, normaliser, slope)]
+        self._tangent[:] = [Tangent(self.final, normalizer, slope)]
 
     @property
     def last_hidden(self) -> Tensor:
@@ -77,14 +79,14 @@ def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:
         sizes = [len(s.final) for s in lacking]
         hidden = torch.cat([s.final for s in lacking])
         parts = [plane(model, part) for part in hidden.split(ROWS)]
-        normaliser, slope = (torch.cat(column) for column in zip(*parts, strict=True))
-        for state, n, s in zip(lacking, normaliser.split(sizes), slope.split(sizes), strict=True):
+        normalizer, slope = (torch.cat(column) for column in zip(*parts, strict=True))
+        for state, n, s in zip(lacking, normalizer.split(sizes), slope.split(sizes), strict=True):
             state.keep_tangent(n.clone(), s.clone())
     kept = [s.tangent for s in states if s.tangent is not None]
-    return Tangent(*(torch.cat([getattr(t, name) for t in kept]) for name in ("hidden", "normaliser", "slope")))
+    return Tangent(*(torch.cat([getattr(t, name) for t in kept]) for name in ("hidden", "normalizer", "slope")))
 
 
-def normalised(state: State, tokens: Tensor) -> Tensor:
+def normalized(state: State, tokens: Tensor) -> Tensor:
     """Score of each choice ``[C]``: the sum of its tokens' log-likelihoods ``tokens [M]`` over its length."""
     lengths = torch.tensor(state.prompt.lengths)
     sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option, tokens)
@@ -96,10 +98,17 @@ class TailBatch:
     """Tails side by side: ``N`` sequences of B samples, prompts padded on the left, tails on the right.
 
     Attributes:
-        states: the samples. owner: ``[N]`` whose sequence it is. acting: ``[N]`` place of the prompt's last token.
-        tokens, positions: ``[N, S]``. real: ``[N, S]`` bool, no padding.
+        states: the samples.
+        owner: ``[N]`` whose sequence it is.
+        acting: ``[N]`` place of the prompt's last token.
+        tokens: ``[N, S]``.
+        positions: ``[N, S]``.
+        real: ``[N, S]`` bool, no padding.
         predicting: ``[U]`` the places ``n * S + s`` that predict a scored token: only these pass the head.
-        at, scored, sample, option: ``[M]`` for each scored token, which of U predicts it, the token, and whose.
+        at: ``[M]`` for each scored token, which of U predicts it.
+        scored: ``[M]`` the token itself.
+        sample: ``[M]`` the sample that it belongs to.
+        option: ``[M]`` the option that it belongs to.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
 
     All of it is on the CPU; what enters the model goes to its device there.
@@ -145,11 +154,11 @@ class TailBatch:
 
     @cached_property
     def cache(self) -> list[Kept]:
-        """The samples' caches side by side, one an entry of ``State.cache``; empty if nothing was kept."""
+        """The samples' caches side by side, one per entry of ``State.cache``; empty if nothing was kept."""
         return [joined(parts, self.owner) for parts in zip(*(s.cache for s in self.states), strict=True)]
 
     def choice_scores(self, token_scores: Tensor) -> Tensor:
-        """Normalised log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
+        """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
         n, c = self.lengths.shape
         sums = token_scores.new_zeros(n * c).index_add(0, self.sample * c + self.option, token_scores).view(n, c)
         return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)

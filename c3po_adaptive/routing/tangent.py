@@ -1,6 +1,6 @@
-"""The head's normaliser as a plane: the log of the sum that a likelihood is divided by, linear in the hidden state.
+"""The head's normalizer as a plane: the log of the sum that a likelihood is divided by, linear in the hidden state.
 
-The normaliser takes the head over the whole vocabulary, which costs more than the layers that ω acts in where options
+The normalizer takes the head over the whole vocabulary, which costs more than the layers that ω acts in where options
 have several tokens. Small steps move a tail's final hidden states little, and around those of the model's own pathway
 the plane is computed once (how good it is then: studies/agreement). The logits of scored tokens themselves stay exact.
 """
@@ -23,24 +23,24 @@ class Tangent:
     """Of U tokens.
 
     Attributes:
-        hidden: ``[U, H]`` final hidden states along the model's own pathway. normaliser: ``[U]`` log Σ exp of their
-            logits. slope: ``[U, H]`` its gradient there (of a linear head: its rows, averaged by
-            probability).
+        hidden: ``[U, H]`` final hidden states along the model's own pathway.
+        normalizer: ``[U]`` log Σ exp of their logits.
+        slope: ``[U, H]`` its gradient there (of a linear head: its rows, averaged by probability).
     """
 
     hidden: Tensor
-    normaliser: Tensor
+    normalizer: Tensor
     slope: Tensor
 
     def at(self, hidden: Tensor) -> Tensor:
-        """The plane ``[U]`` at other hidden states ``[U, H]``; below a linear head's normaliser, which is convex."""
-        return self.normaliser + ((hidden - self.hidden).float() * self.slope.float()).sum(-1)
+        """The plane ``[U]`` at other hidden states ``[U, H]``; below a linear head's normalizer, which is convex."""
+        return self.normalizer + ((hidden - self.hidden).float() * self.slope.float()).sum(-1)
 
 
 @torch.enable_grad()
 def plane(model: PreTrainedModel, hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Normalizer ``[U]`` and its gradient ``[U, H]`` at ``hidden [U, H]``."""
     place = hidden.detach().requires_grad_()
-    normaliser = head(model, place[None])[0].float().logsumexp(-1)
-    (slope,) = torch.autograd.grad(normaliser.sum(), place)
-    return normaliser.detach(), slope
+    normalizer = head(model, place[None])[0].float().logsumexp(-1)
+    (slope,) = torch.autograd.grad(normalizer.sum(), place)
+    return normalizer.detach(), slope

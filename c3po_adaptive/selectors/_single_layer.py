@@ -1,4 +1,4 @@
-"""What re-mixing does in some layers alone: the exhaustive way to find where it helps."""
+"""Single-layer effects of re-mixing: the exhaustive way to find where it helps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers.base import PathwayOptimizer
-from ..problem import LabelledProblem, Loss, Problem
+from ..problem import LabeledProblem, Loss, Problem
 from ..routing.mixing import core
 from ..types import Selection
 
@@ -38,6 +38,6 @@ def remixed_in(rows: Tensor, problem: Problem, optimizer: PathwayOptimizer, expe
 
 def remixed(optimizer: PathwayOptimizer, problem: Problem) -> Tensor:
     """The optimizer's ω ``[B, L, E]``; one that is no upper bound does not get to see the labels."""
-    if isinstance(problem, LabelledProblem) and not optimizer.needs_label:
-        problem = problem.unlabelled()
+    if isinstance(problem, LabeledProblem) and not optimizer.needs_label:
+        problem = problem.unlabeled()
     return optimizer.optimize(problem).detach()

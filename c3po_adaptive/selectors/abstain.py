@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checks import check_number, check_part
 from ..errors import SettingError
 from ..optimizers.ngd import NGD
-from ..problem import LabelledProblem, Problem, TrainingReferences
+from ..problem import LabeledProblem, Problem, TrainingReferences
 from ..types import Selection
 from ._features import similarity, uncertainty
 from ._single_layer import remixed
@@ -41,8 +41,11 @@ class Abstain(LayerSelector):
     control, Angelopoulos et al. 2022, arXiv 2208.02814).
 
     Attributes:
-        selector: chooses layers and experts. signal: see ``Signal``. threshold: None to calibrate it.
-        training: references to calibrate on. harm: the bound; None: no bound.
+        selector: chooses layers and experts.
+        signal: see ``Signal``.
+        threshold: what the signal must exceed; None to calibrate it.
+        training: references to calibrate on.
+        harm: the bound; None: no bound.
     """
 
     selector: LayerSelector = field(default_factory=Fixed)
@@ -70,7 +73,7 @@ class Abstain(LayerSelector):
             if self.training < needed:
                 raise SettingError(
                     f"Expected training of at least {needed} references for harm={self.harm:g}, got {self.training}; "
-                    "practise on more, or allow more harm."
+                    "train on more, or allow more harm."
                 )
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
@@ -119,11 +122,11 @@ class Abstain(LayerSelector):
         strength, gain = [], []
         others = self.selector.references_needed  # they would flatter the wrapped one
         for problem in training.problems(self.training, skip=others):
-            selection = self.selector.select(problem if self.needs_label else problem.unlabelled())
+            selection = self.selector.select(problem if self.needs_label else problem.unlabeled())
             inside = problem.within(selection)
             after = problem.answered(remixed(training.optimizer, inside)) == problem.answers
             before = problem.own_scores.argmax(-1) == problem.answers
-            strength.append(self.strength(problem.unlabelled(), selection))
+            strength.append(self.strength(problem.unlabeled(), selection))
             gain.append(after.long() - before.long())
         return {"threshold": torch.tensor(calibrated(torch.cat(strength), torch.cat(gain), self.harm))}
 
@@ -132,7 +135,8 @@ def calibrated(strength: Tensor, gain: Tensor, harm: float | None) -> float:
     """The threshold above which re-mixing wins most.
 
     Args:
-        strength: ``[N]`` of the signal. gain: ``[N]`` 1 from wrong to right, -1 from right to wrong, else 0.
+        strength: ``[N]`` of the signal.
+        gain: ``[N]`` 1 from wrong to right, -1 from right to wrong, else 0.
         harm: bound on the expected share that goes from right to wrong.
     """
     ends = torch.tensor([-torch.inf]), torch.tensor([torch.inf])
@@ -162,7 +166,7 @@ def only(problem: Problem, going: Tensor) -> Problem:
         return only(problem.within(selection), going)
 
     changed: dict[str, Any] = {"loss": cut(problem.loss), "scores": cut(problem.scores), "within": within}
-    if isinstance(problem, LabelledProblem):
+    if isinstance(problem, LabeledProblem):
         changed["label_loss"] = cut(problem.label_loss)
     return replace(problem, **changed)
 

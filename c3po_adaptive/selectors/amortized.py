@@ -17,7 +17,8 @@ from .scored import Scored
 class Amortized(Scored):
     """Layers where the neighbours' own gradients, each computed once at its own pathway, point down most steeply.
 
-    In place of the gradient at the question's ω it takes Σ K_i g_i, as ``amortized-ngd`` does: no tail pass a question.
+    In place of the gradient at the question's ω it takes Σ K_i g_i, as ``amortized-ngd`` does: no tail pass per
+    question.
     """
 
     name: ClassVar[str] = "amortized"

@@ -25,10 +25,15 @@ class Attribution(Scored):
     A layer's score is the sum over its experts of |attribution| to Ω ``[B, L, E]``, the explicit pathway.
 
     Attributes:
-        method, baseline, of, groups: see ``c3po_adaptive.attribution``. Input × gradient and saliency, the cheap
-            ones, have no baseline and no groups.
-        steps: of integrated gradients. draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
-        budget: tail passes (a way back counts two) that one selection may take at most. seed: of what is drawn.
+        method: a name of ``c3po_adaptive.attribution.METHODS``. Input × gradient and saliency, the cheap ones, have no
+            baseline and no groups.
+        baseline: the pathway that Ω is compared with; see ``c3po_adaptive.attribution.Baseline``.
+        of: the scalar f that is attributed; see ``c3po_adaptive.attribution.Attributable``.
+        groups: which weights are taken away together; see ``c3po_adaptive.attribution.Groups``.
+        steps: of integrated gradients.
+        draws: orders of groups (shapley-sampling); kernel-shap takes as many passes.
+        budget: tail passes (a backward pass counts two) that one selection may take at most.
+        seed: of what is drawn.
     """
 
     method: str = "input-x-gradient"

@@ -14,7 +14,7 @@ class LayerSelector(ABC):
 
     Attributes:
         needs_neighbours: False for a selector that never looks at references; then none are retrieved for it.
-        needs_label: True only for upper bounds: such a selector is given a ``LabelledProblem``.
+        needs_label: True only for upper bounds: such a selector is given a ``LabeledProblem``.
     """
 
     name: ClassVar[str]
@@ -29,7 +29,8 @@ class LayerSelector(ABC):
         """Refuse a model that has too few for it: asked before a run begins.
 
         Args:
-            layers: decoder layers that are MoE layers. experts: how many there are in each.
+            layers: decoder layers that are MoE layers.
+            experts: how many there are in each.
 
         Raises:
             SettingError: with what the model has.

@@ -1,4 +1,4 @@
-"""Every layer re-mixed alone: what attribution only estimates, measured."""
+"""Single-layer effects: what attribution only estimates, measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .scored import Scored
 
 @dataclass(frozen=True, kw_only=True)
 class Causal(Scored):
-    """Layers that lower the neighbours' loss most when re-mixed alone: an upper bound in cost, not for use.
+    """Layers with the largest single-layer effects on the neighbours' loss: an upper bound in cost, not for use.
 
     Every MoE layer is re-mixed by ``optimizer`` (None: the run's own) with all others left as they are, so that a
     selection costs as many descents as there are layers.
@@ -39,7 +39,7 @@ class Causal(Scored):
         return self.single_layer_effects(problem, lambda p: p.loss), None
 
     def single_layer_effects(self, problem: Problem, loss: Callable[[Problem], Loss]) -> Tensor:
-        """``[B, L]`` by how much ``loss`` falls with each layer alone."""
+        """``[B, L]`` by how much ``loss`` falls when only that layer is re-mixed."""
         if self.optimizer is None:
             raise SettingError(f"{self.name} expected an optimizer to re-mix layers with, got none; pass optimizer=….")
         return single_layer_benefit(problem, self.optimizer, self.core_size(problem), loss)

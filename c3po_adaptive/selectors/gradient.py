@@ -22,14 +22,15 @@ from .scored import Scored
 @dataclass(frozen=True, kw_only=True)
 class Gradient(Scored):
     """The layers where a step of one length would lower the loss most (or raise the margin, so that the sample becomes
-    surer, as with a lower entropy): one forward pass and one way back a sample.
+    surer, as with a lower entropy): one forward pass and one backward pass per sample.
 
     The score is the length of the gradient on the tangent of the simplex, that is after what the constraints undo is
     taken off (each layer keeps its mass, weights of zero do not fall, only core experts move): the decrease of the
     loss, to first order, for each unit that the layer's weights move.
 
     Attributes:
-        of: whose loss. within_last: only the last so many MoE layers are looked at, for a shorter tail; None: all.
+        of: whose loss.
+        within_last: only the last so many MoE layers are looked at, for a shorter tail; None: all.
     """
 
     of: Attributable = "neighbours"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..errors import SettingError
-from ..problem import LabelledProblem, Problem, TrainingReferences
+from ..problem import LabeledProblem, Problem, TrainingReferences
 from ._features import features
 from ._single_layer import single_layer_benefit
 from .scored import Scored
@@ -25,10 +25,10 @@ PENALTIES = np.logspace(-2, 4, 13)
 class Learned(Scored):
     """Layers whose predicted benefit is highest, and above the threshold.
 
-    On ``training`` references, answered right and wrong, each layer is re-mixed alone by the run's own optimizer, with
-    the reference left out of its own neighbours. By how much its right answer becomes likelier is what a ridge
-    regression (scikit-learn, penalty by cross-validation) learns to tell from ``FEATURES``, which cost no pass at all.
-    The regression is kept beside the reference set.
+    On ``training`` references, answered right and wrong, the single-layer effects of the run's own optimizer are
+    measured, with the reference left out of its own neighbours. By how much its right answer becomes likelier is what a
+    ridge regression (scikit-learn, penalty by cross-validation) learns to predict from ``FEATURES``, which cost no pass
+    at all. The regression is kept beside the reference set.
     """
 
     training: int = 128
@@ -76,4 +76,4 @@ class Learned(Scored):
 
 
 def _label_loss(problem: Problem) -> Any:
-    return cast(LabelledProblem, problem).label_loss
+    return cast(LabeledProblem, problem).label_loss

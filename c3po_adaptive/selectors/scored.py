@@ -23,11 +23,13 @@ class Scored(LayerSelector):
     """Layers with the highest scores, and in each its best experts; a subclass says what the scores are.
 
     Attributes:
-        n: layers at most. share: of these the fewest best whose scores make up that share of the total of all layers
-            (1: all n). threshold: only layers whose score is above.
-        experts, expert_share, expert_threshold: of a layer's experts, likewise; share and threshold of their scores.
-            Most scores are of the router's top ``experts`` alone, so that rank ``score`` leaves some of these out and
-            adds none: None opens all of a layer to it.
+        n: layers at most.
+        share: of these the fewest best whose scores make up that share of the total of all layers (1: all n).
+        threshold: only layers whose score is above.
+        experts: per layer at most. Most scores are of the router's top ``experts`` only, so that rank ``score`` leaves
+            some of these out and adds none: None opens all of a layer to it.
+        expert_share: of these the fewest best whose scores make up that share of the total of the layer (1: all).
+        expert_threshold: only experts whose score is above.
         rank: what orders experts: the router, or their scores.
     """
 

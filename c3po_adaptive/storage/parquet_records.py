@@ -72,7 +72,7 @@ def write_parquet(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def read_parquet(path: Path | str) -> list[dict[str, Any]]:
-    """Records as ``summarise`` takes them; their neighbours are counted, not named.
+    """Records as ``summarize`` takes them; their neighbours are counted, not named.
 
     Raises:
         DataError: no such file, or of something else.

@@ -17,7 +17,7 @@ SHARD = 128
 
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
-    """Of a labelled prompt."""
+    """Of a labeled prompt."""
     return hashlib.blake2b(repr((prompt, answer)).encode(), digest_size=16).digest()
 
 

@@ -81,12 +81,14 @@ class Arm(RemixSettings):
 def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
     """Plain values of arms, with a run's settings where they say nothing themselves."""
     common = {name: run[name] for name in RemixSettings.model_fields if name in run}
-    if not common or not isinstance(arms, Mapping):
+    if not isinstance(arms, Mapping):
         return arms
-    return {
-        name: common | {BEFORE.get(k, k): v for k, v in arm.items()} if isinstance(arm, Mapping) else arm
-        for name, arm in arms.items()
-    }
+    return {name: common | _now(arm) if isinstance(arm, Mapping) else arm for name, arm in arms.items()}
+
+
+def _now(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """As settings are called now; in files of before, no seed meant the run's."""
+    return {BEFORE.get(k, k): v for k, v in arm.items() if not (k == "seed" and v is None)}
 
 
 def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:

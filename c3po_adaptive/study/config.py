@@ -35,7 +35,7 @@ class Dataset(Settings):
         questions: ``demo``, a JSON(L) file, or the name of a benchmark; see ``c3po_adaptive.tasks.questions``.
         split: which split of them.
         limit: how many of them, spread over the source.
-        references: sources of labelled questions, likewise; ``demo`` means the demo's references, and ``name:split`` a
+        references: sources of labeled questions, likewise; ``demo`` means the demo's references, and ``name:split`` a
             split of its own.
         references_split: which split of those.
         references_limit: how many of each source.

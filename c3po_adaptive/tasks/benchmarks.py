@@ -25,7 +25,9 @@ class Benchmark:
     """Where a benchmark is published, and how its rows become fields of our schema.
 
     Attributes:
-        path: hub id. config: its configuration. revision: used when the caller names none.
+        path: hub id.
+        config: its configuration.
+        revision: used when the caller names none.
         splits: those with labels.
         fields: a row of the hub -> fields of our schema (or with an ``answerKey``); id, task and split are filled in.
     """
@@ -38,7 +40,7 @@ class Benchmark:
 
 
 def lettered(row: Row) -> Fields:
-    """ARC and CommonsenseQA: labelled choices and an ``answerKey``."""
+    """ARC and CommonsenseQA: labeled choices and an ``answerKey``."""
     return {name: row[name] for name in ("id", "question", "choices", "answerKey")}
 
 
@@ -125,7 +127,7 @@ def load_dataset_questions(
         benchmark = Benchmark(_hub_id(name), (), dict)
     if split is None or (benchmark.splits and split not in benchmark.splits):
         known = f"one of {', '.join(benchmark.splits)}" if benchmark.splits else "such as 'validation' or 'test'"
-        raise DataError(f"{name}: expected a labelled split, {known}; got {split!r}.")
+        raise DataError(f"{name}: expected a labeled split, {known}; got {split!r}.")
     placed = _questions(_from_hub(benchmark, split, revision), str(name), split, benchmark.fields)
     return first(unique(placed, f"{name} ({split})"), limit)
 
@@ -204,7 +206,7 @@ def _converted(fields: Callable[[Row], Fields], row: Row, where: str) -> Fields:
         return fields(row)
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{where}: expected a labelled row of this benchmark, got the columns {', '.join(row)} ({error!r}); "
+            f"{where}: expected a labeled row of this benchmark, got the columns {', '.join(row)} ({error!r}); "
             "pin a revision whose rows have the expected columns, or choose a split with labels."
         ) from error
 

@@ -87,7 +87,8 @@ def read_question(row: Any, where: str, default_id: str = "", default_task: str 
     Args:
         row: a row in our schema or with an ``answerKey``.
         where: where the row stands, put in front of every message.
-        default_id: the id, default_task: the task, of ``answerKey`` rows that name none.
+        default_id: the id of an ``answerKey`` row that names none.
+        default_task: the task of an ``answerKey`` row that names none.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: expected a JSON object for each question, got {_short(row)}.")
@@ -181,7 +182,7 @@ def _line(line: str, where: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{where}: expected one JSON object a line, got {_short(line)} ({error.msg}, column {error.colno}); "
+            f"{where}: expected one JSON object per line, got {_short(line)} ({error.msg}, column {error.colno}); "
             "mend the line, or give a JSON array."
         ) from error
 
@@ -192,14 +193,14 @@ def _unlettered(row: Row, where: str) -> dict[str, Any]:
     stem, holder = (
         (_field(question, "stem", str, where), question) if isinstance(question, Mapping) else (question, row)
     )
-    labels, texts = _labelled(_field(holder, "choices", (list, Mapping), where), where)
+    labels, texts = _labeled(_field(holder, "choices", (list, Mapping), where), where)
     key = _field(row, "answerKey", str, where)
     if key not in labels:
         raise DataError(f"{where}: expected answerKey to be one of the labels {labels}, got {key!r}; correct it.")
     return {**row, "question": stem, "choices": texts, "answer": labels.index(key)}
 
 
-def _labelled(choices: Any, where: str) -> tuple[list[Any], list[Any]]:
+def _labeled(choices: Any, where: str) -> tuple[list[Any], list[Any]]:
     if isinstance(choices, Mapping):
         return list(_field(choices, "label", list, where)), list(_field(choices, "text", list, where))
     for choice in choices:

@@ -17,8 +17,11 @@ from ..types import Prompt, Question
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Normalise = Literal["tokens", "characters", "none"]
+Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
+
+FORMER = {"normalise": "normalize"}
+"""Names of settings that files of before still hold, and what they are called now."""
 
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
 _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
@@ -37,19 +40,19 @@ class Format(ABC):
     """A way to ask; subclasses are frozen dataclasses with a ``name``.
 
     Attributes:
-        normalise: see ``Normalise``.
+        normalize: see ``Normalize``.
         shots: solved examples in the same format, put in front (in-context learning).
         chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
             user's turn, and the options are the assistant's.
     """
 
     name: ClassVar[str]
-    normalise: Normalise
+    normalize: Normalize
     shots: tuple[Question, ...]
     chat: bool
 
     def __post_init__(self) -> None:
-        _length(self.normalise)  # refuses an unknown one
+        _length(self.normalize)  # refuses an unknown one
         for shot in self.shots:
             if shot.answer is None or not 0 <= shot.answer < len(shot.choices):
                 raise DataError(f"Expected solved examples as shots, got {shot.id!r} with the answer {shot.answer!r}.")
@@ -72,7 +75,7 @@ class Format(ABC):
         """
         rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
         try:
-            return encode(rendered, tokenizer, self.normalise, max_length=max_length)
+            return encode(rendered, tokenizer, self.normalize, max_length=max_length)
         except DataError as error:  # among thousands, which one
             raise DataError(f"Question {question.id!r}: {error}") from error
 
@@ -117,7 +120,7 @@ class Cloze(Format):
     the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands.
     """
 
-    normalise: Normalise = "tokens"
+    normalize: Normalize = "tokens"
     shots: tuple[Question, ...] = ()
     chat: bool = False
     name: ClassVar[str] = "cloze"
@@ -137,7 +140,7 @@ class Letter(Format):
     """The choices are listed with letters, and the letters are scored."""
 
     shots: tuple[Question, ...] = ()
-    normalise: Normalise = field(default="none", init=False)
+    normalize: Normalize = field(default="none", init=False)
     chat: bool = False
     name: ClassVar[str] = "letter"
 
@@ -167,8 +170,9 @@ def format_by_name(name: str, **settings: Any) -> Format:
         close = get_close_matches(name, formats, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of these."
         raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
+    given = {FORMER.get(key, key): value for key, value in settings.items()}
     try:
-        return formats[name](**settings)
+        return formats[name](**given)
     except TypeError as error:
         raise SettingError(f"Expected settings of the format {name!r}, got {', '.join(settings)}: {error}.") from error
 
@@ -188,6 +192,13 @@ def format_key(format: str | Format) -> str:
     return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)), sort_keys=True)}"
 
 
+def current_key(key: str) -> str:
+    """A format's key as it would be written now."""
+    for before, now in FORMER.items():
+        key = key.replace(f'"{before}"', f'"{now}"')
+    return key
+
+
 def description(question: Question) -> str:
     """The text that is embedded for retrieval: the question without its choices.
 
@@ -199,23 +210,26 @@ def description(question: Question) -> str:
 def encode(
     rendered: Rendered,
     tokenizer: PreTrainedTokenizerBase,
-    normalise: Normalise = "tokens",
+    normalize: Normalize = "tokens",
     *,
     max_length: int | None = None,
 ) -> Prompt:
     """Tokens of the prompt and of each option that may follow it.
 
-    Prompt and option are tokenised together, and what follows the prompt's own tokens is the option. Where a token
-    would reach over the boundary, the option is tokenised alone, without special tokens: merging would change the
+    Prompt and option are tokenized together, and what follows the prompt's own tokens is the option. Where a token
+    would reach over the boundary, the option is tokenized alone, without special tokens: merging would change the
     prompt, which must be one for all options.
 
     Args:
+        rendered: the question as text.
+        tokenizer: the model's tokenizer.
+        normalize: what each option's log-likelihood is divided by, see ``Normalize``.
         max_length: the model's context; the tokenizer's ``model_max_length`` if None.
     """
     ids = _ids(rendered.prompt, tokenizer, special=rendered.special)
     options = tuple(_continuation(ids, rendered, option, tokenizer) for option in rendered.options)
     _check_length(len(ids), max(map(len, options), default=0), tokenizer, max_length)
-    return Prompt(ids, options, tuple(map(_length(normalise), rendered.options, options)))
+    return Prompt(ids, options, tuple(map(_length(normalize), rendered.options, options)))
 
 
 def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Prompt:
@@ -231,10 +245,10 @@ def _continuations(question: Question, rest: str) -> tuple[str, ...]:
 
 def _ids(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
     """The text's tokens with the special ones in front of it (BOS, where the model has one)."""
-    plain = _tokenise(text, tokenizer, special=False)
+    plain = _tokenize(text, tokenizer, special=False)
     if not (text.strip() and plain):
         raise DataError(f"Expected a text with at least one token, got {text!r}; give the model something to read.")
-    ids = _tokenise(text, tokenizer, special=special)
+    ids = _tokenize(text, tokenizer, special=special)
     if ids[-len(plain) :] != plain:
         raise ModelError(
             f"Expected a tokenizer that puts special tokens only before a text, got {ids} for {plain}; "
@@ -246,9 +260,9 @@ def _ids(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tup
 def _continuation(
     ids: tuple[int, ...], rendered: Rendered, option: str, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, ...]:
-    joint = _tokenise(rendered.prompt + option, tokenizer, special=rendered.special)
+    joint = _tokenize(rendered.prompt + option, tokenizer, special=rendered.special)
     joined = len(joint) > len(ids) and joint[: len(ids)] == ids
-    tokens = joint[len(ids) :] if joined else _tokenise(option, tokenizer, special=False)
+    tokens = joint[len(ids) :] if joined else _tokenize(option, tokenizer, special=False)
     if not (option.strip() and tokens):
         raise DataError(
             f"Expected an option with at least one token, got {option!r} after {rendered.prompt[-40:]!r}; fill it in."
@@ -256,7 +270,7 @@ def _continuation(
     return tokens
 
 
-def _tokenise(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
+def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
     # verbose=False: lengths are checked here, with an error, so the tokenizer's own remark on them is not wanted.
     return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
@@ -270,11 +284,11 @@ def _check_length(prompt: int, option: int, tokenizer: PreTrainedTokenizerBase, 
         )
 
 
-def _length(normalise: Normalise) -> Callable[[str, tuple[int, ...]], float]:
-    if normalise == "tokens":
+def _length(normalize: Normalize) -> Callable[[str, tuple[int, ...]], float]:
+    if normalize == "tokens":
         return lambda option, tokens: float(len(tokens))
-    if normalise == "characters":
+    if normalize == "characters":
         return lambda option, tokens: float(len(option.strip()))
-    if normalise == "none":
+    if normalize == "none":
         return lambda option, tokens: 1.0
-    raise SettingError(f"Expected normalise to be one of {get_args(Normalise)}, got {normalise!r}.")
+    raise SettingError(f"Expected normalize to be one of {get_args(Normalize)}, got {normalize!r}.")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..optimizers.base import PathwayOptimizer
-from ..problem import LabelledProblem, Problem
+from ..problem import LabeledProblem, Problem
 from ..types import Selection
 from .contract import Contract, check_identity
 from .toy import altered, tensors, toy_problem
@@ -25,7 +25,7 @@ class OptimizerContract(Contract):
 
     def make_problem(self, optimizer: PathwayOptimizer, **changes: Any) -> Problem:
         """The toy that this suite is run on; override it for an optimizer that needs another."""
-        return toy_problem(labelled=optimizer.needs_label, **changes)
+        return toy_problem(labeled=optimizer.needs_label, **changes)
 
     def test_identity(self, optimizer: PathwayOptimizer) -> None:
         check_identity("optimizer", optimizer)
@@ -99,16 +99,16 @@ class OptimizerContract(Contract):
         assert torch.equal(optimizer.optimize(sealed(problem)), optimizer.optimize(self.make_problem(optimizer)))
 
 
-def sealed(problem: Problem) -> LabelledProblem:
+def sealed(problem: Problem) -> LabeledProblem:
     """The same problem, with a label that raises when it is looked at."""
 
     def label_loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
         raise AssertionError("Expected a method that does not know the test label, got one that looked at it.")
 
     return cast(
-        LabelledProblem,
+        LabeledProblem,
         altered(
-            LabelledProblem(
+            LabeledProblem(
                 **vars(problem), label_loss=label_loss, answers=cast(Tensor, _Sealed()), answered=cast(Any, _Sealed())
             )
         ),

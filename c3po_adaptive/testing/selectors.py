@@ -25,7 +25,7 @@ class SelectorContract(Contract):
 
     def make_problem(self, selector: LayerSelector, **changes: Any) -> Problem:
         """The toy that this suite is run on: six layers of 24 experts, and a sample without neighbours."""
-        return toy_problem(**{"selected": None, "alone": [1], "labelled": selector.needs_label} | changes)
+        return toy_problem(**{"selected": None, "alone": [1], "labeled": selector.needs_label} | changes)
 
     def test_identity(self, selector: LayerSelector) -> None:
         check_identity("selector", selector)

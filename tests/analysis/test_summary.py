@@ -6,7 +6,7 @@ import pytest
 
 from c3po_adaptive.analysis.repeated_controls import among_draws
 from c3po_adaptive.analysis.risk_by_coverage import risk_by_coverage
-from c3po_adaptive.analysis.summary import summarise
+from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import claimed, sentences
 
@@ -37,7 +37,7 @@ def base(correct, **more):
 
 
 def run(arms):
-    return summarise(arms, config={"limit": 4}, seed=0)
+    return summarize(arms, config={"limit": 4}, seed=0)
 
 
 def made_up(gain, control=None, **row):
@@ -116,17 +116,17 @@ def test_calibration_stands_beside_the_rows():
 
 
 def test_how_it_was_made():
-    summary = summarise(base([1, 0]), config={"limit": 2}, seed=7, inputs={"model": "abc", "versions": {"torch": "1"}})
+    summary = summarize(base([1, 0]), config={"limit": 2}, seed=7, inputs={"model": "abc", "versions": {"torch": "1"}})
     assert (summary["seed"], summary["config"], summary["hashes"]["model"]) == (7, {"limit": 2}, "abc")
     assert set(summary["hashes"]) == {"config", "records", "model"}
     assert summary["versions"] == {"torch": "1"}, "those of the run, not of whoever sums it up"
-    now = summarise(base([1, 0]), config={}, seed=7)["versions"]
+    now = summarize(base([1, 0]), config={}, seed=7)["versions"]
     assert set(now) == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
 
 
 def test_the_hash_of_the_records_does_not_tell_how_fast_they_were_made():
     hashes = [
-        summarise([r | {"seconds": seconds} for r in base([1, 0])], config={}, seed=0)["hashes"]["records"]
+        summarize([r | {"seconds": seconds} for r in base([1, 0])], config={}, seed=0)["hashes"]["records"]
         for seconds in (1.0, 2.0)
     ]
     assert hashes[0] == hashes[1]
@@ -153,14 +153,14 @@ def test_among_draws():
     ]
     alone = answers("alone", [0, 0, 0, 0], labels="none", seed=7)
     records = [*base([1, 0, 0, 0]), *own, *alone, *(r for rows in draws for r in rows)]
-    summary = summarise(records, config={}, seed=0, headline="own")
+    summary = summarize(records, config={}, seed=0, headline="own")
     (found,) = summary["draws"]
     assert (found["control"], found["draws"], found["gain"], found["p"]) == ("draw 0", 4, 50, pytest.approx(2 / 5))
     assert [found[k] for k in ("mean", "lowest", "highest")] == [12.5, -25, 50]
     assert found["sd"] == pytest.approx(32.27, abs=0.01)
     said = "own (+50.0) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it cannot be told"
     assert sentences(summary)[-1].startswith(said)
-    assert summarise(records, config={}, seed=0)["draws"] == []
+    assert summarize(records, config={}, seed=0)["draws"] == []
 
 
 def test_equal_draws_count_however_they_are_rounded():
@@ -244,12 +244,12 @@ def test_agreement_with_a_standard():
     pathway = {"pathway": {"5": {"own": own, "new": new}}}
     arms = [{**r, **pathway} for r in [*answers("ngd", [1, 0]), *answers("fast", [1, 1])]]
     records = [*({**r, "pathway": {}} for r in base([1, 1])), *arms]
-    (row,) = summarise(records, config={}, seed=0, standard="ngd")["agreement"]
+    (row,) = summarize(records, config={}, seed=0, standard="ngd")["agreement"]
     assert (row["arm"], row["standard"], row["n"], row["same_answers"]) == ("fast", "ngd", 2, 50.0)
     assert row["cosine"] == pytest.approx(1)
-    assert summarise(records, config={}, seed=0)["agreement"] == []
+    assert summarize(records, config={}, seed=0)["agreement"] == []
     with pytest.raises(DataError, match="records of the arm 'slow'"):
-        summarise(records, config={}, seed=0, standard="slow")
+        summarize(records, config={}, seed=0, standard="slow")
 
 
 class TestHeadline:
@@ -257,7 +257,7 @@ class TestHeadline:
         arms = [*base([1, 0, 0, 1] * 10), *answers("fixed", [1, 0, 0, 1] * 10)]
         arms += answers("adaptive", [1, 1, 1, 1] * 10, cost=3.0)
         pairs = [("adaptive", "fixed"), ("fixed", "base"), ("adaptive", "base")]
-        return summarise(arms, config={}, seed=0, headline="adaptive", compare=pairs)
+        return summarize(arms, config={}, seed=0, headline="adaptive", compare=pairs)
 
     def test_its_rows_and_comparisons_say_so(self):
         summary = self.summary()
@@ -279,8 +279,8 @@ class TestHeadline:
 
     def test_a_pair_is_compared_once(self):
         arms = [*base([1, 0, 0, 1] * 10), *answers("a", [1, 1, 1, 1] * 10), *answers("b", [1, 0, 0, 1] * 10)]
-        plain = summarise(arms, config={}, seed=0, compare=[("a", "b")])["comparisons"]
-        again = summarise(arms, config={}, seed=0, compare=[("a", "b"), ("b", "a"), ("base", "a"), ("a", "base")])
+        plain = summarize(arms, config={}, seed=0, compare=[("a", "b")])["comparisons"]
+        again = summarize(arms, config={}, seed=0, compare=[("a", "b"), ("b", "a"), ("base", "a"), ("a", "base")])
         assert again["comparisons"] == plain, "a pair more would weigh on Holm's correction"
 
 

@@ -71,17 +71,17 @@ def place(tmp_path_factory):
     """A folder with a model, references, test questions and a configuration; the cache is in it too."""
     folder = tmp_path_factory.mktemp("cli")
     write_tiny_checkpoint(folder / "model", "olmoe", num_hidden_layers=8, num_experts=64)
-    colours, things = ("red", "green", "blue"), ("sky", "grass", "rose", "sea", "leaf", "brick", "berry", "frog")
+    colors, things = ("red", "green", "blue"), ("sky", "grass", "rose", "sea", "leaf", "brick", "berry", "frog")
     questions = [
-        {"id": f"{t}-{c}", "task": "colour", "question": f"Is the {t} {c}?", "choices": ["yes", "no"], "answer": i % 2}
-        for i, (t, c) in enumerate((t, c) for t in things for c in colours)
+        {"id": f"{t}-{c}", "task": "color", "question": f"Is the {t} {c}?", "choices": ["yes", "no"], "answer": i % 2}
+        for i, (t, c) in enumerate((t, c) for t in things for c in colors)
     ]
     (folder / "references.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions[:20]))
     (folder / "test.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions[20:]))
     config = {
         "model": str(folder / "model"),
         "datasets": [
-            {"name": "colour", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]},
+            {"name": "color", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]},
         ],
         "arms": {
             "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
@@ -230,7 +230,7 @@ class TestStudy:
     def test_plan_shows_what_would_run_and_runs_nothing(self, place):
         before = sorted(place.iterdir())
         printed = call("study", "plan", "run.yaml", "--set", "datasets.0.limit=2", "--plugin", PLUGIN).splitlines()
-        assert printed[0] == "colour: 2 questions, 20 references"
+        assert printed[0] == "color: 2 questions, 20 references"
         assert [line.split(":")[0].strip() for line in printed[1:4]] == ["base", "ngd", "entropy"]
         assert [line.split(":")[0] for line in printed[4:6]] == ["memory", "plain answers"]
         assert printed[6].startswith("at least ")

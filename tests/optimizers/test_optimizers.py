@@ -24,8 +24,8 @@ from c3po_adaptive.types import Selection
 DESCENTS = [
     {},
     {"step": "sgd", "lr": 0.5},
-    {"parametrisation": "logits", "lr": 0.2},
-    {"step": "sgd", "parametrisation": "logits", "lr": 5.0},
+    {"parametrization": "logits", "lr": 0.2},
+    {"step": "sgd", "parametrization": "logits", "lr": 5.0},
     {"tolerance": 0.05, "steps": 30},
 ]
 
@@ -192,10 +192,10 @@ class TestDescent:
         omega = NGD(steps=300, lr=lr, step=step).optimize(problem)
         torch.testing.assert_close(omega, best, atol=2e-3, rtol=0)
 
-    @pytest.mark.parametrize("parametrisation", ["projection", "logits"])
+    @pytest.mark.parametrize("parametrization", ["projection", "logits"])
     @pytest.mark.parametrize("step", ["adam", "sgd"])
     @pytest.mark.parametrize("sign", [1, -1])
-    def test_gradients_of_one_sign_do_not_stop_it(self, step, parametrisation, sign):
+    def test_gradients_of_one_sign_do_not_stop_it(self, step, parametrization, sign):
         """A slope common to all experts means nothing where the mass is kept."""
         problem = toy_problem()
         slope = sign + 0.1 * torch.rand(problem.own.shape, generator=torch.Generator().manual_seed(0))
@@ -204,8 +204,8 @@ class TestDescent:
             return (weights * slope).sum((1, 2))
 
         problem = replace(problem, loss=loss)
-        lr = {"adam": 0.02, "sgd": 0.5}[step] * (200 if parametrisation == "logits" else 1)
-        omega = NGD(steps=5, lr=lr, step=step, parametrisation=parametrisation).optimize(problem)
+        lr = {"adam": 0.02, "sgd": 0.5}[step] * (200 if parametrization == "logits" else 1)
+        omega = NGD(steps=5, lr=lr, step=step, parametrization=parametrization).optimize(problem)
         moved = (omega - problem.own).abs().amax(-1)
         assert (moved[:, -2:] > 1e-3).all()
         assert (loss(omega) < loss(problem.own) - 1e-4).all()
@@ -224,9 +224,9 @@ class TestDescent:
     def test_lowers_every_samples_loss(self, settings):
         problem = toy_problem()
         assert (problem.loss(NGD(**settings).optimize(problem)) < problem.loss(problem.own)).all()
-        labelled = toy_problem(labelled=True)
-        omega = Oracle(**settings).optimize(labelled)
-        assert (labelled.label_loss(omega) < labelled.label_loss(labelled.own)).all()
+        labeled = toy_problem(labeled=True)
+        omega = Oracle(**settings).optimize(labeled)
+        assert (labeled.label_loss(omega) < labeled.label_loss(labeled.own)).all()
 
     def test_tolerance_stops_a_sample_on_its_own(self):
         problem = toy_problem()
@@ -300,7 +300,7 @@ class TestDescent:
             ({"lr": -1.0}, r"\.lr to be a finite number >= 0"),
             ({"lr": "1e-3"}, r"got '1e-3'; the paper uses 1e-2"),
             ({"step": "newton"}, "'adam' or 'sgd', got 'newton'"),
-            ({"parametrisation": "sphere"}, "'projection' or 'logits', got 'sphere'"),
+            ({"parametrization": "sphere"}, "'projection' or 'logits', got 'sphere'"),
             ({"tolerance": 1.5}, "tolerance to be a finite number >= 0 and <= 1"),
         ],
     )

@@ -196,7 +196,7 @@ class TestChecks:
         with pytest.raises(DataError, match=r"built with model .*build the set again: c3po refset build"):
             references.check(routed_model("olmoe", seed=1), "cloze", HashEmbedder())
 
-    @pytest.mark.parametrize("format", ["letter", Cloze(normalise="none")])
+    @pytest.mark.parametrize("format", ["letter", Cloze(normalize="none")])
     def test_another_format(self, references, format):
         with pytest.raises(DataError, match=r"built with format .*cloze"):
             references.check(shared_model("olmoe"), format, HashEmbedder())

@@ -399,7 +399,7 @@ class TestAnswers:
         "changes",
         [
             {},
-            {"optimizer": NGD(steps=4, lr=0.05, step="sgd", parametrisation="logits", tolerance=0.01)},
+            {"optimizer": NGD(steps=4, lr=0.05, step="sgd", parametrization="logits", tolerance=0.01)},
             {"optimizer": KernelRegression()},
             {"optimizer": ModeFinding(steps=2)},
             {"selector": Attribution(n=2, experts=6, share=0.5)},
@@ -546,8 +546,8 @@ class TestTraining:
         for mix in ("core", "top-k"):
             run = remixer(mix=mix, selector=Gradient(n=2, experts=6))
             (problem,) = run.training.problems(8)
-            inside = problem.within(run.strategies.selector.select(problem.unlabelled()))
-            omega = run.strategies.optimizer.optimize(inside.unlabelled())
+            inside = problem.within(run.strategies.selector.select(problem.unlabeled()))
+            omega = run.strategies.optimizer.optimize(inside.unlabeled())
             pathway = Pathway(omega, problem.own, problem.layers, top_k=2 if mix == "top-k" else None)
             states = problem.loss.__self__.batch.states
             expected = torch.stack([s.argmax() for s in run.model.choice_scores(states, pathway)])

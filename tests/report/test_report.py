@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from c3po_adaptive.analysis.summary import summarise
+from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.html import render
 from c3po_adaptive.storage.files import write_text
@@ -84,7 +84,7 @@ def run(folder: Path, records: list[dict], **settings) -> Path:
     for record in records:
         rows.append(record)
     write_text(
-        folder / "summary.json", json.dumps(summarise(records, config={"limit": len(records)}, seed=0, **settings))
+        folder / "summary.json", json.dumps(summarize(records, config={"limit": len(records)}, seed=0, **settings))
     )
     return folder
 

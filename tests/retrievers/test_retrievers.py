@@ -195,5 +195,5 @@ class TestKept:
 def clustered(n, seed):
     """Vectors in a hundred heaps, as texts on a hundred topics are."""
     draw = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(100, 32))
-    return centres[draw.integers(100, size=n)] + 0.5 * draw.normal(size=(n, 32))
+    centers = np.random.default_rng(99).normal(size=(100, 32))
+    return centers[draw.integers(100, size=n)] + 0.5 * draw.normal(size=(n, 32))

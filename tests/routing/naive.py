@@ -95,7 +95,7 @@ def along(weights, own, last: int, *, scope="answer", transfer="replace") -> Edi
 
 
 def choice_scores(model, prompt, edit: Edit | None = None) -> torch.Tensor:
-    """Normalised log-likelihood of each option ``[C]``, one full forward an option."""
+    """Normalized log-likelihood of each option ``[C]``, one full forward an option."""
     start, scores = len(prompt.ids), []
     for option, length in zip(prompt.options, prompt.lengths, strict=True):
         logs = logits(model, prompt.ids + option, edit)[start - 1 : -1].log_softmax(-1)

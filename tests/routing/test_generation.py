@@ -66,7 +66,7 @@ def test_every_beam_starts_along_the_pathway(model):
 
 @pytest.mark.parametrize("option", [{"use_cache": False}, {"prefill_chunk_size": 2}])
 def test_what_the_rule_cannot_follow_is_refused(model, option):
-    with pytest.raises(SettingError, match=r"one token a step.*use_cache=True"):
+    with pytest.raises(SettingError, match=r"one token per step.*use_cache=True"):
         model.generate(TEXTS, moved(model.pathway(TEXTS)), max_new_tokens=2, do_sample=False, **option)
     assert_pristine(model.model)
 

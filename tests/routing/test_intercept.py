@@ -32,10 +32,10 @@ def everyone(weights, own, rows, at, **settings):
 
 
 class TestReading:
-    @pytest.mark.parametrize("renormalised", [False, True])
+    @pytest.mark.parametrize("renormalized", [False, True])
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_pathway_is_what_experts_are_multiplied_with(self, family, renormalised):
-        model = routed_model(family, norm_topk_prob=renormalised)
+    def test_pathway_is_what_experts_are_multiplied_with(self, family, renormalized):
+        model = routed_model(family, norm_topk_prob=renormalized)
         ids = model.encode_text(TEXT).ids
         with torch.no_grad():
             weights, _ = own_routing(model.model, ids)
@@ -43,7 +43,7 @@ class TestReading:
         torch.testing.assert_close(own, weights[-1], atol=1e-5, rtol=0)
         assert ((own > 0).sum(-1) == 2).all()
         mass = own.sum(-1)
-        if renormalised:
+        if renormalized:
             torch.testing.assert_close(mass, torch.ones(3))
         else:
             assert (mass < 0.999).all(), "the weights are probabilities of all experts, not rescaled to one"

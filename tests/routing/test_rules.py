@@ -26,7 +26,7 @@ def test_rows_that_are_not_named_are_left_out():
 
 
 def test_short_rows_are_filled_up_with_the_first_expert_at_weight_zero():
-    """Any other might be a choice of the router that is no expert, which grouped kernels leave uninitialised."""
+    """Any other might be a choice of the router that is no expert, which grouped kernels leave uninitialized."""
     index, weights = torch.tensor([[0, 1], [1, 2]]), torch.tensor([[0.5, 0.3], [0.8, 0.0]])
     change = rule([0.2, 0.2, 0.4, 0.0], [0, -1], [-1, 0])(0, index, weights)
     assert change.used.tolist() == [3, 2]

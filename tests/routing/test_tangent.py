@@ -1,4 +1,4 @@
-"""The normaliser's tangent: exact where it touches, second order around, and never above."""
+"""The normalizer's tangent: exact where it touches, second order around, and never above."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_likelihoods_are_never_too_low(prepared):
             for way in ("full", "tangent")
         )
     error = (tangent - full)[full.isfinite()]
-    assert (error > -1e-5).all(), "the plane lies below the normaliser"
+    assert (error > -1e-5).all(), "the plane lies below the normalizer"
     assert error.max() > 1e-4
 
 
@@ -68,15 +68,15 @@ def test_twice_as_far_away_four_times_as_wrong(prepared):
     assert errors[1] / errors[0] == pytest.approx(4, rel=0.2)
 
 
-def test_the_plane_is_the_normaliser_and_its_gradient(prepared):
+def test_the_plane_is_the_normalizer_and_its_gradient(prepared):
     model, states, _ = prepared
     plane = tangent_of(model.model, states)
     hidden = torch.cat([s.final for s in states])
-    normaliser = head(model.model, hidden[None])[0].logsumexp(-1)
-    torch.testing.assert_close(plane.at(hidden), normaliser, atol=1e-5, rtol=1e-5)
+    normalizer = head(model.model, hidden[None])[0].logsumexp(-1)
+    torch.testing.assert_close(plane.at(hidden), normalizer, atol=1e-5, rtol=1e-5)
     step = 3e-3 * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))
-    rise = head(model.model, (hidden + step)[None])[0].logsumexp(-1) - normaliser
-    torch.testing.assert_close(plane.at(hidden + step) - normaliser, rise, atol=1e-4, rtol=0.02)
+    rise = head(model.model, (hidden + step)[None])[0].logsumexp(-1) - normalizer
+    torch.testing.assert_close(plane.at(hidden + step) - normalizer, rise, atol=1e-4, rtol=0.02)
 
 
 def test_states_keep_theirs(prepared, monkeypatch):

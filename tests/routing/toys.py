@@ -14,7 +14,7 @@ _WORDS = ["boat", "stone", "wood", "iron", "cork", "leaf", "sand", "glass", "woo
 
 
 def questions(count: int, prefix: str = "r") -> list[Question]:
-    """Labelled questions of two to four choices of different length."""
+    """Labeled questions of two to four choices of different length."""
     made = []
     for i in range(count):
         n = 2 + i % 3

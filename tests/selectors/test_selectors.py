@@ -75,7 +75,7 @@ class TestGradient(SelectorContract):
         return Gradient(n=2, experts=6, **request.param)
 
 
-class TestAmortised(SelectorContract):
+class TestAmortized(SelectorContract):
     @pytest.fixture(params=["router", "score"])
     def selector(self, request):
         return Amortized(n=2, experts=6, rank=request.param)
@@ -213,7 +213,7 @@ class ToyPractice:
 
     def problems(self, n, skip=0):
         for i in range(skip, skip + n, 10):
-            yield self.made(toy_problem(B=min(10, skip + n - i), seed=100 + i, selected=None, labelled=True))
+            yield self.made(toy_problem(B=min(10, skip + n - i), seed=100 + i, selected=None, labeled=True))
 
     def once(self, learner, learn):
         if repr(learner) not in self.kept:
@@ -399,20 +399,20 @@ class TestUpperBounds:
             torch.testing.assert_close(scores[:, row], fall)
 
     def test_oracle_layers_know_the_label_but_their_optimizer_does_not(self):
-        problem = toy_problem(selected=None, labelled=True)
+        problem = toy_problem(selected=None, labeled=True)
         selector = OracleLayers(n=6, experts=8, optimizer=NGD(steps=4, lr=0.05))
         selection = selector.select(problem)
         for row in range(6):
-            alone = problem.unlabelled().within(Fixed(layers=(row + 2,), experts=8).select(problem))
+            alone = problem.unlabeled().within(Fixed(layers=(row + 2,), experts=8).select(problem))
             fall = problem.label_loss(problem.own) - problem.label_loss(selector.optimizer.optimize(alone))
             torch.testing.assert_close(selection.scores[:, row], fall)
         assert torch.equal(selection.layers, selection.scores > 0), "layers that do harm are left"
         with pytest.raises(SettingError, match="questions with known answers"):
-            selector.select(problem.unlabelled())
+            selector.select(problem.unlabeled())
 
     @pytest.mark.parametrize("make", [Causal, OracleLayers])
     def test_re_mix_as_the_run_does_unless_told_otherwise(self, make):
-        practice, problem = ToyPractice(), toy_problem(selected=None, labelled=True)
+        practice, problem = ToyPractice(), toy_problem(selected=None, labeled=True)
         prepared = make(n=6, experts=8).prepare(practice)
         assert prepared.optimizer == practice.optimizer
         given = make(n=6, experts=8, optimizer=NGD(steps=1)).prepare(practice)

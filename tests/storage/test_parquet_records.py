@@ -5,7 +5,7 @@ import json
 import pytest
 from report.test_report import synthetic
 
-from c3po_adaptive.analysis.summary import summarise
+from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.parquet_records import read_parquet, write_parquet
 
@@ -20,7 +20,7 @@ def test_the_same_summary(tmp_path):
     again = read_parquet(path)
     assert [r["id"] for r in again] == [r["id"] for r in records]
     assert [r["scores"] for r in again] == [[round(s, 5) for s in r["scores"]] for r in records]
-    whole, small = (summarise(r, config={}, seed=0) for r in (records, again))
+    whole, small = (summarize(r, config={}, seed=0) for r in (records, again))
     for name in ("rows", "comparisons", "risk"):
         assert len(small[name]) == len(whole[name]) > 0
         for one, other in zip(small[name], whole[name], strict=True):

@@ -57,12 +57,12 @@ def test_is_kept_whole_in_json(file):
 class TestSettings:
     def test_a_part_of_the_defaults(self, tmp_path):
         (tmp_path / "demo.yaml").write_text("model: smollm2-moe\n")
-        settings = ["datasets.0.limit=5", "arms.ngd.optimizer.lr=1e-3", "format.normalise=characters"]
+        settings = ["datasets.0.limit=5", "arms.ngd.optimizer.lr=1e-3", "format.normalize=characters"]
         config = load_config(tmp_path / "demo.yaml", settings)
         assert config.datasets[0].limit == 5
         assert set(config.arms) == set(ComparisonConfig().arms)
         assert config.arms["ngd"].optimizer == {"name": "ngd", "lr": 0.001}
-        assert config.format == {"name": "cloze", "normalise": "characters"}
+        assert config.format == {"name": "cloze", "normalize": "characters"}
 
     def test_an_unknown_format(self, file):
         with pytest.raises(UnknownNameError, match="one of cloze, letter; got 'essay'"):

@@ -139,7 +139,7 @@ class TestBenchmarks:
 class TestRefusals:
     @pytest.mark.parametrize("split", ["test", None])
     def test_a_split_without_labels(self, split):
-        with pytest.raises(DataError, match=r"hellaswag: expected a labelled split, one of train, validation; got"):
+        with pytest.raises(DataError, match=r"hellaswag: expected a labeled split, one of train, validation; got"):
             load_dataset_questions("hellaswag", split=split)
 
     @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ class TestRefusals:
             questions("nothing", split="test")
 
     def test_a_hub_id_needs_a_split(self):
-        with pytest.raises(DataError, match=r"some/thing: expected a labelled split, such as 'validation' or 'test'"):
+        with pytest.raises(DataError, match=r"some/thing: expected a labeled split, such as 'validation' or 'test'"):
             questions("some/thing")
 
     def test_a_folder_without_data(self, tmp_path):

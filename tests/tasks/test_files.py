@@ -99,7 +99,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("bad", "message"),
         [
-            ('{"id": "x", "task"', r"expected one JSON object a line, got .*column 19"),
+            ('{"id": "x", "task"', r"expected one JSON object per line, got .*column 19"),
             ("[1, 2]", r"expected a JSON object for each question, got \[1, 2\]"),
             ({k: v for k, v in ROW.items() if k != "answer"}, r"expected the field 'answer', got only 'id', 'task'"),
             ({k: v for k, v in ROW.items() if k != "question"}, r"expected the field 'question'"),

@@ -88,7 +88,7 @@ class TestLetter:
         with pytest.raises(DataError, match=r"at most 26 choices for letters, got 27 in 'q'"):
             Letter().render(replace(question, choices=(*question.choices, "one more")))
 
-    def test_letters_are_not_normalised(self):
+    def test_letters_are_not_normalized(self):
         assert Letter().prompt(BOAT, tiny()).lengths == (1.0, 1.0)
 
 
@@ -96,7 +96,7 @@ class TestSettings:
     def test_by_name(self):
         assert format_by_name("cloze") == Cloze()
         assert format_by_name("letter") == Letter()
-        assert format_by_name("cloze", normalise="characters") == Cloze("characters")
+        assert format_by_name("cloze", normalize="characters") == Cloze("characters")
 
     def test_the_class_name_is_the_name(self):
         assert [format_by_name(cls.name) for cls in (Cloze, Letter)] == [Cloze(), Letter()]
@@ -108,10 +108,10 @@ class TestSettings:
             format_by_name("xyz")
 
     def test_an_unknown_setting(self):
-        with pytest.raises(SettingError, match="settings of the format 'letter', got normalise"):
-            format_by_name("letter", normalise="tokens")
+        with pytest.raises(SettingError, match="settings of the format 'letter', got normalize"):
+            format_by_name("letter", normalize="tokens")
 
-    def test_an_unknown_normalisation(self):
+    def test_an_unknown_normalization(self):
         with pytest.raises(SettingError, match=r"one of \('tokens', 'characters', 'none'\), got 'words'"):
             Cloze("words")
         with pytest.raises(SettingError, match="got 'words'"):
@@ -163,7 +163,7 @@ class TestEncode:
             assert prompt.ids[0] == tokenizer.bos_token_id
             assert tokenizer.bos_token_id not in prompt.options[0]
 
-    def test_normalisation(self):
+    def test_normalization(self):
         rendered, tokenizer = Rendered("a", (" bc", " d")), tiny([(" ", "b")])
         lengths = {how: encode(rendered, tokenizer, how).lengths for how in ("tokens", "characters", "none")}
         assert lengths == {"tokens": (2.0, 2.0), "characters": (2.0, 1.0), "none": (1.0, 1.0)}

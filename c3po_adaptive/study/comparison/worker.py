@@ -89,10 +89,10 @@ class ComparisonWorker(Worker):
         )
 
     def _reference_set(self, dataset: str) -> ReferenceSet | None:
-        labelled = self.data[dataset].references
+        labeled = self.data[dataset].references
         if dataset not in self._references:
             format = as_format(self.config.format)
-            built = reference_set_of(labelled, self.model, default_embedder(), format) if labelled else None
+            built = reference_set_of(labeled, self.model, default_embedder(), format) if labeled else None
             self._references[dataset] = built
         return self._references[dataset]
 

@@ -17,11 +17,14 @@ class FaithfulnessConfig(OnQuestions):
     Attributes:
         kind: of study.
         arm: how questions are re-mixed; its selector is not used.
-        experts: core experts of each layer, in re-mixing and in scores. scores: selectors that score layers, by name.
+        scores: selectors that score layers, by name.
+        experts: core experts of each layer, in re-mixing and in scores.
         neighbours: whether what layers do to the neighbours' loss is looked at, too: long, with hundreds of them.
-        n: how many layers are compared as chosen. points: numbers of layers of the insertion and deletion curves.
+        n: how many layers are compared as chosen.
+        points: numbers of layers of the insertion and deletion curves.
         probed: so many questions of each data set (whole batches) are scored with other neighbours and seeds, too, and
-            go through Captum's own tests. moves: of each.
+            go through Captum's own tests.
+        moves: how often infidelity moves each pathway; sensitivity does a quarter as often.
     """
 
     called: ClassVar[str] = "a study of faithfulness"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...problem import LabelledProblem
+from ...problem import LabeledProblem
 
 
 class Curves:
@@ -16,7 +16,7 @@ class Curves:
     Scores that agree on a question's best layers share what was computed for them.
     """
 
-    def __init__(self, problem: LabelledProblem, everywhere: Tensor) -> None:
+    def __init__(self, problem: LabeledProblem, everywhere: Tensor) -> None:
         """Of ``problem`` before selection, with ``everywhere [B, L, E]`` ω with every layer re-mixed."""
         self._problem, self._everywhere = problem, everywhere
         with torch.no_grad():
@@ -45,8 +45,8 @@ class Curves:
 
 
 def area(curve: Tensor, points: Sequence[int], first: Tensor, last: Tensor, layers: int) -> Tensor:
-    """``[B]`` mean over k from 0 to all layers of a ``curve [B, P]`` at ``points``, by trapezia; ``first`` and ``last``
-    ``[B]`` are its ends.
+    """``[B]`` mean over k from 0 to all layers of a ``curve [B, P]`` at ``points``, by trapezoids; ``first`` and
+    ``last`` ``[B]`` are its ends.
     """
     whole = torch.cat([first[:, None], curve, last[:, None]], 1)
     return torch.trapezoid(whole, torch.tensor([0, *points, layers], dtype=curve.dtype) / layers)

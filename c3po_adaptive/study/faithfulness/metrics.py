@@ -37,9 +37,9 @@ def overlap(scores: Floats, other: Floats, n: int) -> Floats:
 
 
 def infidelity(problem: Problem, selector: Attribution, samples: int, seed: int) -> Tensor:
-    """``[B]`` how badly an attribution foretells what a move does to f: 0 in full, 1 as badly as foretelling nothing.
+    """``[B]`` how badly an attribution predicts what a move does to f: 0 in full, 1 as badly as predicting nothing.
 
-    Expected squared gap between effect and forecast (Yeh et al. 2019, by Captum) over the expected squared effect. A
+    Expected squared gap between effect and prediction (Yeh et al. 2019, by Captum) over the expected squared effect. A
     move takes every layer a random share (up to ``SHARE``) of its way to the baseline of the method, or to zero where
     it has none: each method has something to say about that, whether it attributes to weights or to whole layers.
     """

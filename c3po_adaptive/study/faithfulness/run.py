@@ -21,7 +21,7 @@ from ..data import Data, inputs_of
 from ..executor import HERE, Done, Executor, Piece
 from .config import FaithfulnessConfig
 from .draw import draw_report
-from .summary import TRUTH, summarise
+from .summary import TRUTH, summarize
 from .worker import FaithfulnessWorker
 
 
@@ -34,9 +34,9 @@ def run_faithfulness(
     executor: Executor = HERE,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Re-mix every layer of every question alone and left out, score layers, and write what comes out.
+    """Measure each question's single-layer effects, and those of leaving a layer out, score layers, and write all.
 
-    An interrupted study resumes where it stopped. ``out`` gets ``records.jsonl`` (a row for each question and score),
+    An interrupted study resumes. ``out`` gets ``records.jsonl`` (a row for each question and score),
     ``summary.json`` and ``report.html``.
 
     Args:
@@ -65,7 +65,7 @@ def run_faithfulness(
     waiting = list(_waiting(config, data, records))
     for done in progress(executor.map(worker, waiting), _label, len(waiting)):
         _write(records, done)
-    summary = summarise(read_records(out), config, worker.model.layers) | {"hashes": inputs}
+    summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
     write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     draw_report(out)
     return summary

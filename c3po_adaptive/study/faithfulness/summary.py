@@ -26,9 +26,9 @@ FEWEST = 10  # questions of a kind for an interval of their mean
 Floats = NDArray[np.float64]
 
 
-def summarise(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequence[int]) -> dict[str, Any]:
-    """``rows``: a score on a data set (and on ``all``, the mean over them) beside each truth. ``layers``: each layer's
-    own effects by kind of question.
+def summarize(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequence[int]) -> dict[str, Any]:
+    """``rows``: a score on a data set (and on ``all``, the mean over them) beside each truth. ``layers``:
+    single-layer effects on the own loss by kind of question.
 
     Raises:
         DataError: a question without its truth: the study was interrupted.

@@ -1,4 +1,4 @@
-"""What every layer does for a question, by re-mixing with it alone and with all but it."""
+"""What every layer does for a question: single-layer effects, and those of leaving a layer out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ...optimizers.base import PathwayOptimizer
-from ...problem import LabelledProblem
+from ...problem import LabeledProblem
 from ...selectors._single_layer import remixed_in
 
 WHOSE = ("own", "neighbours")
 TRUTHS = tuple(f"{how}, {whose}" for whose in WHOSE for how in ("alone", "without"))
-"""By how much a loss falls when a layer is re-mixed alone, or rises when it alone is left out of all; of the question's
-own right answer, or of its neighbours'."""
+"""Single-layer effects: by how much a loss falls when one layer is re-mixed, or rises when one is left out of all; the
+loss of the question's own right answer, or of its neighbours'."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Truth:
     together: Tensor
 
 
-def truth(problem: LabelledProblem, optimizer: PathwayOptimizer, experts: int, whose: Sequence[str] = WHOSE) -> Truth:
-    """Re-mix once with every layer, once with each alone, once without each: 2 L + 1 times."""
+def truth(problem: LabeledProblem, optimizer: PathwayOptimizer, experts: int, whose: Sequence[str] = WHOSE) -> Truth:
+    """Re-mix once with every layer, once with each layer only, once without each: 2 L + 1 times."""
 
     def losses(weights: Tensor) -> list[Tensor]:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...attribution import METHODS
 from ...errors import SettingError
 from ...models.routed import RoutedModel
-from ...problem import LabelledProblem
+from ...problem import LabeledProblem
 from ...references.build import reference_set_of
 from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
@@ -95,14 +95,14 @@ class _DataSet:
 
     def _batch(self, asked: Sequence[Question], *, probed: bool) -> list[Row]:
         done: list[Row] = []
-        batch = self.whole.labelled(asked)
-        problem = cast(LabelledProblem, batch.problem(labelled=True))
+        batch = self.whole.labeled(asked)
+        problem = cast(LabeledProblem, batch.problem(labeled=True))
         whose = WHOSE if self.config.neighbours else WHOSE[:1]
         found = truth(problem, self.whole.strategies.optimizer, self.config.experts, whose)
         curves = Curves(problem, found.everywhere)
         for name, selector in self.prepared.items():
             with batch.clock(name):
-                values = selector.score(batch.problem(labelled=selector.needs_label))[0].detach()
+                values = selector.score(batch.problem(labeled=selector.needs_label))[0].detach()
             rows = self._scored(curves, values)
             spent = [
                 entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
@@ -130,21 +130,21 @@ class _DataSet:
         }
 
     def _stability(
-        self, selector: Scored, values: Tensor, problem: LabelledProblem, asked: Sequence[Question]
+        self, selector: Scored, values: Tensor, problem: LabeledProblem, asked: Sequence[Question]
     ) -> dict[str, list[Any]]:
         """Rank correlation of scores with neighbours from either half of the references, and with another seed."""
         rows: dict[str, list[Any]] = {}
         # what learned from all references would be compared with itself
         if selector.needs_neighbours and not selector.needs_label and not selector.references_needed:
-            halves = [cast(LabelledProblem, half.labelled(asked).problem(labelled=True)) for half in self.halves]
-            rows["other_neighbours"] = _same(*(selector.score(half.unlabelled())[0] for half in halves))
+            halves = [cast(LabeledProblem, half.labeled(asked).problem(labeled=True)) for half in self.halves]
+            rows["other_neighbours"] = _same(*(selector.score(half.unlabeled())[0] for half in halves))
         if isinstance(selector, Attribution) and METHODS[selector.method].drawn:
             again = replace(selector, seed=selector.seed + 1)
-            rows["other_seed"] = _same(values, again.score(problem.unlabelled())[0])
+            rows["other_seed"] = _same(values, again.score(problem.unlabeled())[0])
         return rows
 
-    def _captum(self, selector: Attribution, problem: LabelledProblem) -> dict[str, list[Any]]:
-        plain, moves, seed = problem.unlabelled(), self.config.moves, self.config.seed
+    def _captum(self, selector: Attribution, problem: LabeledProblem) -> dict[str, list[Any]]:
+        plain, moves, seed = problem.unlabeled(), self.config.moves, self.config.seed
         return {
             "infidelity": _plain(infidelity(plain, selector, moves, seed)),
             "sensitivity": _plain(sensitivity(plain, selector, max(1, moves // 4), seed)),
@@ -202,7 +202,7 @@ def _scored(registry: Registry, spec: Any, experts: int) -> Scored:
     return replace(selector, experts=experts)
 
 
-def _controls(problem: LabelledProblem) -> tuple[Tensor, Tensor]:
+def _controls(problem: LabeledProblem) -> tuple[Tensor, Tensor]:
     """Scores ``[B, L]`` of ``CONTROLS``."""
     layers = len(problem.layers)
     last = torch.arange(layers, dtype=torch.float32).expand(len(problem.own), layers)

@@ -16,10 +16,15 @@ class Case(Settings):
     """One way of re-mixing, timed against the plain answer.
 
     Attributes:
-        optimizer, selector, retriever: the strategies.
-        format, shots: how questions are put, with so many solved examples.
+        optimizer: how pathways are re-mixed.
+        selector: where.
+        retriever: finds the neighbours.
+        format: how questions are put.
+        shots: how many solved examples come before each.
         model: a name of ``models``, or one that ``load_moe_model`` knows.
-        batch: questions answered together. references: how many there are. warm: their states are on disk beforehand.
+        batch: questions answered together.
+        references: how many there are.
+        warm: their states are on disk beforehand.
         textbook: every step runs the neighbours' whole prompts again; two steps are timed, and the rest scaled.
     """
 
@@ -47,7 +52,9 @@ class Curve(Settings):
     """A case, over and over with other values of one of its settings.
 
     Attributes:
-        over: the setting, as ``batch`` or ``optimizer.steps``. values: what it takes in turn. case: the rest.
+        over: the setting, as ``batch`` or ``optimizer.steps``.
+        values: what it takes in turn.
+        case: the rest.
     """
 
     over: str
@@ -73,8 +80,10 @@ class Search(Settings):
     """One search for neighbours, timed query by query and held against the exact one.
 
     Attributes:
-        retriever: the strategy. references: how many: the demo's embeddings, over and over, each time moved at random
-            to a cosine of about ``nearness`` with where it was. queries: how many, moved likewise.
+        retriever: the strategy.
+        references: how many: the demo's embeddings, over and over, each time moved at random.
+        nearness: about the cosine of a moved embedding with where it was.
+        queries: how many, moved likewise.
     """
 
     retriever: Spec = "faiss-ivf"
@@ -87,7 +96,11 @@ class SpeedConfig(Settings):
     """What is timed, by name.
 
     Attributes:
-        cases, curves, searches: see there. models: random ones. repeats: how often each case is timed.
+        cases: see ``Case``.
+        curves: see ``Curve``.
+        models: random ones; see ``Shape``.
+        searches: see ``Search``.
+        repeats: how often each case is timed.
         only: names of those cases, curves and searches that are run now; empty: all. A study too long for one sitting
             is run in parts, into one folder.
     """

@@ -94,7 +94,8 @@ def check_strategies(config: SpeedConfig, registry: Registry) -> None:
     """Refuse names and parameters that do not exist.
 
     Raises:
-        UnknownNameError, SettingError: what does not exist.
+        UnknownNameError: a name that does not exist.
+        SettingError: a parameter that does not exist, or a value that it cannot have.
     """
     for case in config.all_cases().values():
         for role in ("optimizer", "selector", "retriever"):
@@ -171,8 +172,8 @@ class _Materials:
         key = (case.model, case.format, case.shots, case.references)
         if key not in self._sets:
             place, model = self.folder / str(len(self._sets)), self.model(case.model)
-            labelled = demo_questions("references")[case.shots :][: case.references]
-            built = build_reference_set(model, labelled, default_embedder(), format=format)
+            labeled = demo_questions("references")[case.shots :][: case.references]
+            built = build_reference_set(model, labeled, default_embedder(), format=format)
             built.save(place)
             build_store(built, model, place / "warm", format=format)
             self._sets[key] = ReferenceSet.load(place)
@@ -239,7 +240,7 @@ class _Setup:
         return optimizer.answer(list(self.asked))
 
     def _textbook(self, answers: Sequence[Answer]) -> tuple[Callable[[], None], TailScores]:
-        """One step of NGD that runs the neighbours' whole prompts, from the first decoder layer on, forth and back."""
+        """One step of NGD: forward and backward pass of the neighbours' whole prompts, from the first layer on."""
         whole = tuple(replace(site, entered=False) for site in self.model.sites)
         by_id = {q.id: q for q in self._candidates()}
         near = [(b, by_id[i]) for b, answer in enumerate(answers) for i, _, _ in answer.neighbours]

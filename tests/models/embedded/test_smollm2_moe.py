@@ -42,7 +42,7 @@ def test_has_the_shape_of_the_papers_models(model):
 
 def test_tensors_in_the_package_are_small_and_known(folder):
     assert builder.TENSORS.stat().st_size < 10_000_000
-    assert builder.sha256(builder.TENSORS) == builder.TENSORS_SHA256
+    assert builder.digest_of_file(builder.TENSORS) == builder.TENSORS_SHA256
 
 
 def test_needs_nothing_of_this_package(folder, model):

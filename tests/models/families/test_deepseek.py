@@ -195,7 +195,7 @@ def test_which_layers_are_sparse_is_told_by_two_numbers(tmp_path):
 
 @pytest.mark.parametrize("change", [{"norm_topk_prob": True}, {"scoring_func": "sigmoid"}])
 def test_routing_that_was_never_released_is_refused(tmp_path, change):
-    with pytest.raises(ModelError, match="routes by softmax without renormalisation"):
+    with pytest.raises(ModelError, match="routes by softmax without renormalization"):
         load_moe_model(write(tmp_path, parameters(), **change))
 
 

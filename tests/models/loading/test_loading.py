@@ -1,4 +1,4 @@
-"""Loading from a folder: precision, places, quantised weights, sizes told before; and what is refused."""
+"""Loading from a folder: precision, places, quantized weights, sizes told before; and what is refused."""
 
 import json
 from dataclasses import replace
@@ -52,7 +52,7 @@ class TestLoading:
         with pytest.raises(ModelError, match=empty if written else r"a folder .*nothing, which there is not"):
             load_moe_model(folder)
 
-    def test_misspelt(self):
+    def test_misspelled(self):
         for name, meant in (("smolm2-moe", "smollm2-moe"), ("OLMOE", "OLMoE")):
             with pytest.raises(ModelError, match=f"got {name!r}; did you mean {meant!r}"):
                 load_moe_model(name)
@@ -123,8 +123,8 @@ class TestPlaces:
         assert model.pathway(TEXT).weights.shape == (3, 8)
 
 
-class TestQuantised:
-    """transformers (5.24) quantises linear layers, and leaves experts as they are."""
+class TestQuantized:
+    """transformers (5.24) quantizes linear layers, and leaves experts as they are."""
 
     @pytest.fixture
     def folder(self, tmp_path):
@@ -135,7 +135,7 @@ class TestQuantised:
         pytest.importorskip("bitsandbytes", reason="the extra 'quantized' is not installed")
         return load_moe_model(folder, dtype="float32", quantize=request.param)
 
-    def test_what_is_quantised(self, folder, model):
+    def test_what_is_quantized(self, folder, model):
         attention = model.model.model.layers[0].self_attn.q_proj
         assert attention.weight.dtype in (torch.uint8, torch.int8)
         assert model.sites[0].experts.gate_up_proj.dtype == torch.float32
@@ -179,7 +179,7 @@ class TestFootprint:
         assert told.bytes == sum(p.nbytes for p in expected)
         assert told.experts == sum(p.numel() for n, p in model.named_parameters() if p.ndim > 1 and ".experts." in n)
 
-    def test_quantised_layers_count_less(self):
+    def test_quantized_layers_count_less(self):
         config = tiny_config("olmoe")
         whole, four = footprint(config, "float32"), footprint(config, "float32", "4bit")
         linear = sum(m.weight.numel() for m in tiny_moe("olmoe").model.layers.modules() if type(m) is torch.nn.Linear)
@@ -247,7 +247,7 @@ def test_sizes_are_asked_with_settings_that_exist(settings):
         model_footprint("OLMoE", **settings)
 
 
-def test_unknown_quantisation():
+def test_unknown_quantization():
     with pytest.raises(SettingError, match="4bit, 8bit or None, got '3bit'"):
         load_moe_model("OLMoE", quantize="3bit")
 

@@ -44,7 +44,7 @@ def by_hand(problem):
 
 @pytest.fixture
 def problem():
-    return by_hand(toy_problem(selected=None, labelled=True))
+    return by_hand(toy_problem(selected=None, labeled=True))
 
 
 class TestTruth:
@@ -69,14 +69,14 @@ class TestTruth:
 @pytest.mark.parametrize("scope", ["last", "answer"])
 def test_who_takes_no_step_changes_nothing(scope):
     """On a real model, where the neighbours' losses of different selections are different functions."""
-    batch = remixer("olmoe", optimizer=NoStep(), scope=scope, selector=Gradient(n=2, experts=6)).labelled(
+    batch = remixer("olmoe", optimizer=NoStep(), scope=scope, selector=Gradient(n=2, experts=6)).labeled(
         questions(4, "t")
     )
-    problem = batch.problem(labelled=True)
+    problem = batch.problem(labeled=True)
     assert batch.pairs.numel()
     for values in truth(problem, NoStep(), 6).effects.values():
         assert values.abs().max() < 1e-5
-    assert Causal(n=2, experts=6, optimizer=NoStep()).score(problem.unlabelled())[0].abs().max() < 1e-5
+    assert Causal(n=2, experts=6, optimizer=NoStep()).score(problem.unlabeled())[0].abs().max() < 1e-5
 
 
 class TestCurves:
@@ -178,7 +178,7 @@ class TestMetrics:
 SCORES = {
     "gradient": {"name": "gradient", "experts": 5},
     "shapley": {"name": "attribution", "method": "shapley-sampling", "experts": 5, "draws": 2},
-    "amortised": {"name": "amortised", "experts": 5},
+    "amortized": {"name": "amortized", "experts": 5},
     "learned": {"name": "learned", "experts": 5, "training": 32},
     "bound": {"name": "oracle-layers", "experts": 5, "optimizer": {"name": "ngd", "steps": 2}},
 }
@@ -235,7 +235,7 @@ class TestStudy:
         assert all(-1 <= r["other_seed"] <= 1 for r in shapley[:3])
         assert not any("other_seed" in r for r in shapley[3:])
         costs = {a: np.mean([r["cost"] for r in rows if r["arm"] == a]) for a in SCORES}
-        assert costs["amortised"] == costs["learned"] == 0 < costs["gradient"] < min(costs["shapley"], costs["bound"])
+        assert costs["amortized"] == costs["learned"] == 0 < costs["gradient"] < min(costs["shapley"], costs["bound"])
 
     def test_summary(self, ran):
         summary = json.loads((ran[0] / "summary.json").read_text())
@@ -250,7 +250,7 @@ class TestStudy:
             assert row["beside_random"]["mean"] == pytest.approx(own - chance)
         assert [r["score"] for r in summary["rows"] if r["beside_random"]["ci_low"] == 0] == ["random layers"]
         known = {r["score"] for r in summary["rows"] if r["other_neighbours"]}
-        assert known == {"gradient", "shapley", "amortised"}, (
+        assert known == {"gradient", "shapley", "amortized"}, (
             "what learned from all references is not compared with itself"
         )
         assert [r["kind"] for r in summary["layers"]] == ["sum", "difference"]
@@ -287,7 +287,7 @@ class TestStudy:
             assert one["alone, own"]["mean"] == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
 
     def test_without_the_neighbours_loss(self, place):
-        few = ["neighbours=false", "scores={amortised: {name: amortised, experts: 5}}"]
+        few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}"]
         summary = run_faithfulness(load_config("config.yaml", few), "own", model=load_moe_model("model"))
         assert list(summary["truths"]) == ["alone, own", "without, own"]
         assert "alone, neighbours" not in summary["rows"][0]
@@ -335,13 +335,13 @@ class TestStudy:
         with pytest.raises(DataError, match=r"they differ in inputs\.questions"):
             run_faithfulness(load_config("config.yaml"), ran[0], model=load_moe_model("model"))
 
-    def test_unfinished_records_are_not_summarised(self, ran):
-        from c3po_adaptive.study.faithfulness.summary import summarise
+    def test_unfinished_records_are_not_summarized(self, ran):
+        from c3po_adaptive.study.faithfulness.summary import summarize
 
         for lost in ("shapley", "truth"):
             rows = [r for r in read_records(ran[0]) if (r["arm"], r["id"]) != (lost, "asked-3")]
             with pytest.raises(DataError, match=f"got some without {lost}; run it to the end"):
-                summarise(rows, load_config("config.yaml"), (0, 1, 2))
+                summarize(rows, load_config("config.yaml"), (0, 1, 2))
 
     def test_report_is_drawn_again(self, ran):
         page = (ran[0] / "report.html").read_text()
@@ -352,7 +352,7 @@ class TestStudy:
 
     def test_neighbours_are_needed_where_they_are_looked_at(self, place):
         config = load_config("config.yaml", ["arm.optimizer=oracle"])
-        with pytest.raises(SettingError, match=r"re-mixes by neighbours, as .*amortised.* got oracle"):
+        with pytest.raises(SettingError, match=r"re-mixes by neighbours, as .*amortized.* got oracle"):
             run_faithfulness(config, "no", model=load_moe_model("model"))
 
     def test_scores_are_of_the_experts_that_are_re_mixed(self, place):

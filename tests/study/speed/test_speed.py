@@ -17,7 +17,7 @@ kind: speed
 repeats: 1
 cases:
   ngd-letter: {shots: 1, model: tiny, batch: 4, references: 12}
-  amortised: {optimizer: amortized-ngd, shots: 1, model: tiny, batch: 4, references: 12}
+  amortized: {optimizer: amortized-ngd, shots: 1, model: tiny, batch: 4, references: 12}
   textbook: {shots: 1, model: tiny, batch: 4, references: 12, textbook: true}
   cold: {format: cloze, optimizer: {name: ngd, steps: 2}, model: tiny, batch: 4, references: 12, warm: false}
 curves:
@@ -44,12 +44,12 @@ def summary(file, dense_weights):
 
 def test_rows_say_what_was_measured(summary):
     rows = {row["case"]: row for row in summary["rows"]}
-    assert list(rows) == ["ngd-letter", "amortised", "textbook", "cold", "steps=1", "steps=2"]
+    assert list(rows) == ["ngd-letter", "amortized", "textbook", "cold", "steps=1", "steps=2"]
     assert rows["steps=1"]["flops_ratio"] < rows["steps=2"]["flops_ratio"]
     for row in rows.values():
         assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
         assert (row["n"], row["model"]) == (4, "tiny")
-    assert 1 < rows["amortised"]["flops_ratio"] < rows["ngd-letter"]["flops_ratio"]
+    assert 1 < rows["amortized"]["flops_ratio"] < rows["ngd-letter"]["flops_ratio"]
     assert rows["cold"]["flops_ratio"] > 2, "three neighbours' prompts count"
     assert rows["ngd-letter"]["textbook_over_this"] > 1
     assert rows["textbook"]["flops_ratio"] > 2 * rows["ngd-letter"]["flops_ratio"]

@@ -1,0 +1,137 @@
+"""Work is data: a worker that was sent to another process computes the same rows, in any order."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.storage.run_folder import read_records
+from c3po_adaptive.study.comparison import STUDY, evaluate
+from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.executor import Done, Piece
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
+ARMS = {
+    "base": {"optimizer": "none"},
+    "ngd": {"optimizer": {"name": "ngd", "steps": 2}, "selector": {"name": "fixed", "n": 2, "experts": 5}},
+    "entropy": {"optimizer": "entropy-descent", "selector": {"name": "fixed", "n": 2, "experts": 5}},
+}
+THERE = """
+import json, pickle, sys
+worker = pickle.loads(sys.stdin.buffer.read())
+piece = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(json.dumps(worker(piece)))
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    rows = [
+        {
+            "id": f"q{i}",
+            "task": "sum",
+            "question": f"{i} and {i % 3}?",
+            "choices": [f"{i}", f"{i + 1}"],
+            "answer": i % 2,
+        }
+        for i in range(12)
+    ]
+    for name, part in (("test", rows[:5]), ("references", rows[5:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return tmp_path
+
+
+@pytest.fixture
+def config(place):
+    data = {"name": "sums", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]}
+    return STUDY.parse({"model": "model", "datasets": [data], "arms": ARMS, "batch_size": 2})
+
+
+@pytest.fixture
+def registry():
+    registry = new_registry()
+    registry.load_file(PLUGIN)
+    return registry
+
+
+def timeless(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+class Elsewhere:
+    """An executor whose pieces are computed in another process each, the last ones first."""
+
+    def map(self, work, pieces):
+        for piece in sorted(pieces, key=lambda p: (p.arm, -p.batch), reverse=True):
+            done = subprocess.run(
+                [sys.executable, "-c", THERE, pickle.dumps(piece).hex()],
+                input=work.sent(),
+                capture_output=True,
+                check=True,
+            )
+            yield Done(piece, tuple(json.loads(done.stdout)))
+
+
+@pytest.mark.slow
+def test_every_piece_elsewhere_is_the_same_run(place, config, registry):
+    here = evaluate(config, place / "here", registry=registry)
+    there = evaluate(config, place / "there", registry=registry, executor=Elsewhere())
+    one, other = ({(r["arm"], r["id"]): r for r in timeless(read_records(place / n))} for n in ("here", "there"))
+    assert one == other
+    assert here["comparisons"] == there["comparisons"]
+
+
+def test_a_sent_worker_computes_the_same_rows_with_the_plugins_that_it_was_told(place, config, registry):
+    worker = ComparisonWorker(registry.paths, config)
+    piece = Piece("sums", "entropy", 1)
+    (done,) = Elsewhere().map(worker, [piece])
+    assert timeless(done.rows) == timeless(json.loads(json.dumps(worker(piece))))
+    assert [row["id"] for row in done.rows] == ["q2", "q3"]
+
+
+def test_what_is_sent_is_plain(config, registry):
+    worker = ComparisonWorker(registry.paths, config)
+    worker(Piece("sums", "ngd", 0))
+    assert len(worker.sent()) < 20_000, "neither model nor references"
+    again = pickle.loads(worker.sent())
+    assert (again.plugins, again.config) == (registry.paths, config)
+
+
+def test_one_writer_keeps_the_order_that_pieces_come_in(place, config, registry):
+    class Backwards:
+        def map(self, work, pieces):
+            for piece in reversed(list(pieces)):
+                yield Done(piece, work(piece))
+
+    evaluate(config, place / "forth", registry=registry)
+    evaluate(config, place / "back", registry=registry, executor=Backwards())
+    forth, back = (timeless(read_records(place / name)) for name in ("forth", "back"))
+    assert forth != back
+    assert sorted(map(json.dumps, forth)) == sorted(map(json.dumps, back))
+
+
+def test_a_run_that_lost_some_rows_computes_their_pieces_alone(place, config, registry):
+    evaluate(config, place / "run", registry=registry)
+    records = place / "run" / "records.jsonl"
+    before = records.read_text().splitlines(keepends=True)
+    records.write_text("".join(before[:3] + before[4:12]))
+    seen = []
+
+    class Watched:
+        def map(self, work, pieces):
+            for piece in pieces:
+                seen.append(piece)
+                yield Done(piece, work(piece))
+
+    evaluate(config, place / "run", registry=registry, executor=Watched())
+    assert [(p.arm, p.batch) for p in seen] == [("base", 1), ("entropy", 1), ("entropy", 2)]
+    rows = timeless(map(json.loads, records.read_text().splitlines()))
+    assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, timeless(map(json.loads, before))))
