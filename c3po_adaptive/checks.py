@@ -24,7 +24,10 @@ def check_number(
 
     Args:
         strategy: the object whose ``field`` is checked; its ``name`` opens the message.
-        above, at_least, at_most: bounds, where there are any.
+        field: which of its fields.
+        above: what it has to be greater than, if anything.
+        at_least: the smallest that will do, if there is one.
+        at_most: the greatest that will do, if there is one.
         whole: only integers will do.
         hint: what to do next; by default, to choose such a number.
 

@@ -11,8 +11,11 @@ class Work:
     """FLOPs of one direction by part; a multiply-add is two.
 
     Attributes:
-        attention: products of queries, keys and values. linear: all other matrices outside routed experts, router and
-            head (projections, shared and dense feed-forward). router, experts, head: theirs.
+        attention: products of queries, keys and values.
+        linear: all other matrices outside routed experts, router and head (projections, shared and dense feed-forward).
+        router: the routers.
+        experts: the routed experts.
+        head: the language-model head.
     """
 
     attention: float = 0.0
@@ -34,8 +37,10 @@ class Entry:
     """One phase of one sample.
 
     Attributes:
-        passes: tokens times decoder layers, each way counted.
-        forward, backward: FLOPs. seconds: wall clock of the batch, in equal parts.
+        passes: tokens times decoder layers, forward and backward passes each counted.
+        forward: FLOPs of forward passes.
+        backward: FLOPs of backward passes.
+        seconds: wall clock of the batch, in equal parts.
     """
 
     passes: float = 0.0

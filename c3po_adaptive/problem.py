@@ -152,7 +152,8 @@ class LabeledProblem(Problem):
     """A problem that also knows the labels, for upper bounds, and for references that a strategy learns from.
 
     Attributes:
-        label_loss: the loss of each sample's own right answer. answers: ``[B]`` the right choices.
+        label_loss: the loss of each sample's own right answer.
+        answers: ``[B]`` the right choices.
         answered: ``weights [B, L, E] -> [B]``, the choices that the run would give along them.
     """
 

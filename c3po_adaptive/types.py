@@ -133,8 +133,9 @@ class Neighbours:
     """Retrieved references of B samples, nearest first; short rows are padded with index -1.
 
     Attributes:
-        index: ``[B, K]`` rows of the reference set. similarity: ``[B, K]`` cosine. weight: ``[B, K]`` kernel
-        values normalized to sum to one (all zero where nothing was found).
+        index: ``[B, K]`` rows of the reference set.
+        similarity: ``[B, K]`` cosine.
+        weight: ``[B, K]`` kernel values normalized to sum to one (all zero where nothing was found).
     """
 
     index: Tensor
@@ -149,8 +150,8 @@ class Selection:
     Attributes:
         mask: ``[B, L, E]`` bool; a layer is selected if any of its experts is.
         scores: ``[B, L]`` what the layers were chosen by, if anything.
-        strength: ``[B]`` what spoke for re-mixing the sample at all, if that was weighed. threshold: what it had to be
-            above.
+        strength: ``[B]`` what spoke for re-mixing the sample at all, if that was weighed.
+        threshold: what it had to be above.
     """
 
     mask: Tensor

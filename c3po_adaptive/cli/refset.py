@@ -26,7 +26,7 @@ def refset_build(
     revision: Revision = None,
     format: Format = "cloze",
 ) -> None:
-    """Run labeled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it goes on."""
+    """Run labeled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
         from ..models.loading import load_moe_model
         from ..references.build import build_reference_set
@@ -63,7 +63,7 @@ def refset_warm(
     format: Format = "cloze",
     kept: Annotated[str, typer.Option(help="Precision on disk: auto (the model's), float32, bfloat16.")] = "auto",
 ) -> None:
-    """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it goes on."""
+    """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
         from ..models.footprint import as_dtype
         from ..models.loading import DTYPES, load_moe_model

@@ -41,8 +41,12 @@ def build_reference_set(
     """Embed and run every question.
 
     Args:
-        scratch: folder for finished shards; an interrupted build with the same arguments goes on from there.
-        progress: wraps the iteration over shards, to show how far it is.
+        model: that is run.
+        questions: with their answers.
+        embedder: of retrieval.
+        format: how questions are put.
+        scratch: folder for finished shards; an interrupted build with the same arguments resumes from there.
+        progress: shows how many shards are done.
 
     Raises:
         DataError: no questions, or one without an answer.

@@ -271,4 +271,4 @@ def _read_card(folder: Path) -> dict[str, Any] | None:
         card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return card if "files" in card and "dtype" in card else None
     except ValueError as error:
-        raise DataError(f"{path} is no card of a warm store: {error}; {REBUILD}.") from error
+        raise DataError(f"{path} is no card of a prefill store: {error}; {REBUILD}.") from error

@@ -132,7 +132,11 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
         raise DataError(
             f"Expected {folder} to hold the run {wanted[:12]}, got {found[:12]} "
             f"(they differ in {', '.join(differing)}); "
-            "name another --out, or give the settings of the run that is there to resume it."
+            + (
+                "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
+                if now.keys() - before.keys()
+                else "name another --out, or give the settings of the run that is there to resume it."
+            )
         )
     # Found out now, rather than after the first answer was computed.
     write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))

@@ -158,3 +158,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_a_config_that_json_cannot_hold(tmp_path):
     with pytest.raises(DataError, match="JSON"):
         claim(tmp_path, {"model": object()})
+
+
+def test_a_run_of_another_version_says_so(tmp_path):
+    claim(tmp_path / "run", {"seed": 0})
+    with pytest.raises(DataError, match=r"they differ in loss\); another version began it, .*name another --out"):
+        claim(tmp_path / "run", {"seed": 0, "loss": "choices"})

@@ -46,7 +46,8 @@ def evaluate(
 
     Raises:
         DataError: the folder cannot be written or holds another run; questions or references are broken.
-        SettingError, UnknownNameError: an arm that cannot be.
+        SettingError: an arm that cannot be.
+        UnknownNameError: a strategy that does not exist.
     """
     known = registry or default_registry()
     worker = ComparisonWorker(known.paths, config)
@@ -69,7 +70,8 @@ def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
     """Refuse names and parameters that do not exist, and a run without a base.
 
     Raises:
-        UnknownNameError, SettingError: what does not exist.
+        UnknownNameError: a strategy that does not exist.
+        SettingError: a parameter that does not, or no base.
     """
     for arm in config.arms.values():
         registry.strategies(arm.specs)
