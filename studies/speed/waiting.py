@@ -2,9 +2,10 @@
 
     python studies/speed/waiting.py --out studies/speed/results/waiting.json
 
-Threads of a numerical library that have nothing to do spin (``OMP_WAIT_POLICY=active``, many libraries' default) or sleep
-(``passive``, which ``c3po`` sets for itself). Spinning takes the cores of whoever else would compute. Each repetition runs
-the same short study in all ways in turns: alone, beside one busy Python process, and beside a second study.
+Threads of a numerical library that have nothing to do spin (``OMP_WAIT_POLICY=active``, many libraries' default) or
+sleep (``passive``, which ``c3po`` sets for itself). Spinning takes the cores of whoever else would compute. Each
+repetition runs the same short study in all ways in turns: alone, beside one busy Python process, and beside a second
+study.
 """
 
 from __future__ import annotations
