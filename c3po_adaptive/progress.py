@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Protocol, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 T = TypeVar("T")
 Label = str | Callable[[T], str]
@@ -28,19 +32,42 @@ def silent(items: Iterable[T], label: Label[T], total: int | None = None) -> Ite
     yield from items
 
 
+_shown: list[Bar] = []
+"""The display, while some bar is shown: a terminal has room for one."""
+
+
 def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterator[T]:
-    """A bar that is gone in the end, a ``Progress``; nothing when standard error is no terminal."""
+    """A bar that is gone in the end, a ``Progress``; nothing when standard error is no terminal.
+
+    Bars inside one another stand below one another.
+    """
+    with _display() as shown:
+        task = shown.add_task("starting" if callable(label) else label, total=_count(items, total))
+        try:
+            for item in items:
+                if callable(label):
+                    shown.update(task, description=label(item))
+                yield item
+                shown.advance(task)
+        finally:
+            shown.remove_task(task)
+
+
+@contextmanager
+def _display() -> Iterator[Bar]:
+    if _shown:
+        yield _shown[-1]
+        return
     from rich.console import Console
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as Shown
 
     console = Console(stderr=True)
-    with Bar(console=console, disable=not console.is_terminal, transient=True) as shown:
-        task = shown.add_task("" if callable(label) else label, total=_count(items, total))
-        for item in items:
-            if callable(label):
-                shown.update(task, description=label(item))
-            yield item
-            shown.advance(task)
+    with Shown(console=console, disable=not console.is_terminal, transient=True) as shown:
+        _shown.append(shown)
+        try:
+            yield shown
+        finally:
+            _shown.remove(shown)
 
 
 class Paused(Exception):
