@@ -6,6 +6,8 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from . import former
+
 if TYPE_CHECKING:
     from .answerers.base import Answerer, AnswererStrategy, Bench
     from .api import Optimizer
@@ -133,13 +135,10 @@ __all__ = [
 ]
 
 
-_FORMER = {"LabelledProblem": "LabeledProblem"}
-
-
 def __getattr__(name: str) -> Any:
-    if name in _FORMER:
-        warnings.warn(f"c3po_adaptive.{name} is now {_FORMER[name]}.", DeprecationWarning, stacklevel=2)
-        name = _FORMER[name]
+    if name in former.PUBLIC:
+        warnings.warn(f"c3po_adaptive.{name} is now {former.PUBLIC[name]}.", DeprecationWarning, stacklevel=2)
+        name = former.PUBLIC[name]
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

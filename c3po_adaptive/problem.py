@@ -76,7 +76,8 @@ class ReferenceArtifact:
     Attributes:
         name: with all parameters in it; what is kept belongs to this name, the model, the settings that
             ``ReferenceBatch.loss`` depends on, and the text of the file that ``compute`` is defined in.
-        compute: ``ReferenceBatch -> [N, …]``, row by row: a reference's row must not depend on the others.
+        compute: ``ReferenceBatch -> [N, …]``, row by row: a reference's row must not depend on the others. Make the
+            artifact once, not in each call: a function that was typed into a notebook is told apart by itself.
     """
 
     name: str

@@ -20,7 +20,7 @@ from typing import Any
 
 import pluggy
 
-from . import hookspecs
+from . import former, hookspecs
 from .answerers.base import AnswererStrategy
 from .errors import PluginError, SettingError, UnknownNameError
 from .kernels.base import Kernel, Product, Sum
@@ -38,12 +38,6 @@ ROLES: dict[str, tuple[type, str]] = {
     "answerer": (AnswererStrategy, "register_answerers"),
 }
 """Each role's base class, and the hook that registers its strategies."""
-
-RENAMED: dict[tuple[str, str], str] = {
-    ("optimizer", "amortized-ngd"): "amortized-ngd",
-    ("selector", "amortized"): "amortized",
-}
-"""Names of before, which configurations and runs of then still hold, and what they are called now."""
 
 _COMPOSITES: dict[tuple[str, str], type] = {("kernel", cls.name): cls for cls in (Sum, Product)}
 
@@ -173,7 +167,7 @@ class Registry:
         Raises:
             UnknownNameError: if there is none; it suggests close names.
         """
-        if entry := self._table.get((role, RENAMED.get((role, name), name))):
+        if entry := self._table.get((role, former.STRATEGIES.get((role, name), name))):
             return entry.cls  # type: ignore[no-any-return]
         if composite := _COMPOSITES.get((role, name)):
             return composite
@@ -205,6 +199,8 @@ class Registry:
         cls = self.get(role, spec["name"])
         given = {key: value for key, value in spec.items() if key != "name"}
         parameters = {f.name: f for f in fields(cls) if f.init}
+        before = {old: new for old, new in former.PARAMETERS.items() if old not in parameters and new in parameters}
+        given = former.renamed(given, before)
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
                 f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "

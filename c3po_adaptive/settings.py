@@ -35,6 +35,10 @@ class Settings(BaseModel):
             except ValidationError as error:
                 raise _refused(type(self), error) from None
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The same with other values, checked as new ones are."""
+        return type(self)(**{**dict(self), **(update or {})})
+
     @classmethod
     def of(cls, given: Self | Mapping[str, Any]) -> Self:
         """The record itself, or one of a mapping's values.

@@ -8,6 +8,7 @@ Letters used in every docstring:
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,6 +142,11 @@ class Neighbours:
     index: Tensor
     similarity: Tensor
     weight: Tensor
+
+
+def draw_key(seed: int, what: object) -> int:
+    """A number that settles what is drawn for one question: the same in any batch, and in any process."""
+    return zlib.crc32(repr((seed, what)).encode())
 
 
 @dataclass(frozen=True, eq=False)

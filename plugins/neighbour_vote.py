@@ -21,7 +21,6 @@ from c3po_adaptive import (
     AnswererStrategy,
     Bench,
     Entry,
-    Index,
     Ledger,
     Question,
     SettingError,
@@ -40,46 +39,35 @@ class NeighbourVote(AnswererStrategy):
     def prepare(self, bench: Bench) -> Answerer:
         if bench.references is None:
             raise SettingError("neighbour-vote expected references, got none; name some in the data set.")
-        rows = {question.id: row for row, question in enumerate(bench.references.questions)}
-        return _Voter(self, bench, bench.references.index(bench.strategies.retriever), rows)
+        return _Voter(self.temperature, bench)
 
     def used(self, strategies: object) -> tuple[str, ...]:
-        return ("retriever",)
+        return ("retriever", "learn_from", "labels", "max_similarity")
 
 
 @dataclass(frozen=True, eq=False)
 class _Voter:
-    strategy: NeighbourVote
+    temperature: float
     bench: Bench
-    index: Index
-    rows: dict[str, int]
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of embedding it."""
-        texts = [question.question for question in questions]
-        vectors, most = self.bench.embedder.encode(texts), self.bench.settings.max_similarity
-        itself = [{self.rows[q.id]} if q.id in self.rows else set() for q in questions]
-        hits = self.index.search(vectors, exclude=itself, max_similarity=most, keys=range(len(texts)))
-        near = [row[row >= 0].tolist() for row in hits.index]
-        plain = self.bench.plain(questions)
-        return [self._voted(*one) for one in zip(questions, near, hits.similarity, plain, strict=True)]
+        near, plain = self.bench.nearest(questions), self.bench.plain(questions)
+        return [self._voted(*one) for one in zip(questions, near, plain, strict=True)]
 
-    def _voted(self, question: Question, near: Sequence[int], similarity: np.ndarray, plain: Answer) -> Answer:
-        references = self.bench.references
-        assert references is not None  # prepare refused to go without
-        known = [references.questions[row] for row in near]
-        right = [q.choices[q.answer] for q in known if q.answer is not None]
+    def _voted(self, question: Question, near: Sequence[tuple[Question, float]], plain: Answer) -> Answer:
+        right = [q.choices[q.answer] for q, _ in near if q.answer is not None]
         embedded = self.bench.embedder.encode([*question.choices, *right])
         choices, answers = embedded[: len(question.choices)], embedded[len(question.choices) :]
+        scores = choices @ answers.T @ np.array([similarity for _, similarity in near]) / self.temperature
         flops = sum(map(self.bench.embedder.flops, [question.question, *question.choices]))  # answers: once a reference
-        scores = (choices @ answers.T @ similarity[: len(right)]) / self.strategy.temperature
         return replace(
             plain,
             choice=int(scores.argmax()),
             scores=tuple(scores.tolist()),
             ledger=Ledger(embedding=Entry(forward=Work(linear=flops))),
-            neighbours=tuple((q.id, float(s), 1 / len(known)) for q, s in zip(known, similarity, strict=False)),
+            neighbours=tuple((q.id, similarity, 1 / len(near)) for q, similarity in near),
         )
 
 

@@ -10,11 +10,15 @@ from routing.toys import HashEmbedder
 from study.configs import load_config, parse_config
 from typer.testing import CliRunner
 
-from c3po_adaptive import Optimizer
+import c3po_adaptive
+from c3po_adaptive import Optimizer, default_registry
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.selectors import Amortized
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.study.arms import Arm
+from c3po_adaptive.study.comparison import ComparisonConfig
+from c3po_adaptive.tasks.formats import as_format
 
 FIELDS = RemixSettings.model_fields
 
@@ -37,6 +41,7 @@ WRONG = list(wrong())
 DOORS = {
     "record": lambda given: RemixSettings(**given),
     "mapping": RemixSettings.of,
+    "copy": lambda given: RemixSettings().model_copy(update=given),
     "arm": lambda given: Arm(**given),
     "remixer": lambda given: remixer(**given),
     "optimizer": lambda given: Optimizer(None, settings=given, embedder=HashEmbedder()),
@@ -113,7 +118,40 @@ def test_settings_of_a_run_hold_for_arms_that_say_nothing():
     assert parse_config(plain) == config
 
 
+def test_arms_that_are_records_take_the_runs_settings_too():
+    config = ComparisonConfig(seed=3, arms={"base": Arm(optimizer="none"), "own": Arm(seed=5)})
+    assert (config.arms["base"].seed, config.arms["own"].seed) == (3, 5)
+
+
 def test_names_of_before_are_read():
     """Configurations in run folders that were written when the loss was called target."""
     before = {"arms": {"base": {"optimizer": "none"}, "own": {"target": "lead", "selector": "amortised", "seed": None}}}
-    assert parse_config(before | {"seed": 2}).arms["own"] == Arm(loss="lead", selector="amortised", seed=2)
+    arm = parse_config(before | {"seed": 2}).arms["own"]
+    assert arm == Arm(loss="lead", selector="amortised", seed=2)
+    assert default_registry().strategies(arm.specs).selector == Amortized()
+
+
+@pytest.mark.parametrize(
+    ("role", "before", "now"),
+    [
+        ("optimizer", "amortised-ngd", "amortized-ngd"),
+        ("optimizer", {"name": "ngd", "parametrisation": "logits"}, {"name": "ngd", "parametrization": "logits"}),
+        ("selector", {"name": "learned", "practice": 64}, {"name": "learned", "training": 64}),
+        ("selector", {"name": "gradient", "target": "entropy", "candidates": 3},
+         {"name": "gradient", "of": "entropy", "within_last": 3}),
+    ],
+)  # fmt: skip
+def test_strategies_of_before_are_those_of_now(role, before, now):
+    known = default_registry()
+    assert known.create(role, before) == known.create(role, now)
+
+
+def test_formats_of_before_are_those_of_now():
+    assert as_format({"name": "cloze", "normalise": "characters"}) == as_format(
+        {"name": "cloze", "normalize": "characters"}
+    )
+
+
+def test_public_names_of_before_are_there_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="c3po_adaptive.LabelledProblem is now LabeledProblem"):
+        assert c3po_adaptive.LabelledProblem is c3po_adaptive.LabeledProblem

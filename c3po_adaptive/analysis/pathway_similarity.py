@@ -11,7 +11,7 @@ from ..errors import DataError
 from .statistics import Record, bootstrap_interval
 
 
-def agreement(arms: Mapping[str, Sequence[Record]], standard: str, *, seed: int) -> list[dict[str, Any]]:
+def similarity_of_pathways(arms: Mapping[str, Sequence[Record]], standard: str, *, seed: int) -> list[dict[str, Any]]:
     """A row for each arm that re-mixes, beside the arm ``standard``.
 
     ``cosine`` is the mean over questions of the cosine between the two Δω = ω − ω0, all layers in one vector, of the

@@ -18,7 +18,7 @@ def risk_by_coverage(dataset: str, records: Sequence[Record], *, seed: int) -> l
     ``gain`` in points over all questions, as the mean over data sets, with its interval; ``harm``: percent that go
     from right to wrong. Questions that the arm left alone count as such: the curve is whole for one that leaves none.
     """
-    if not records or any(r.get("strength") is None for r in records):
+    if not records or any(r.get("strength") is None or r["base_choice"] is None for r in records):
         return []
     names = dict.fromkeys(r["dataset"] for r in records)
     parts = [[r for r in records if r["dataset"] == name] for name in names]

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import DataError
 from ..storage.identity import digest, versions
 from . import statistics as stats
-from .pathway_similarity import agreement
+from .pathway_similarity import similarity_of_pathways
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
 from .statistics import Comparison, Record
@@ -68,7 +68,7 @@ def summarize(
         comparisons += _with_holm(others)
     for row in [*rows, *comparisons]:
         row["headline"] = headline is not None and headline == row.get("arm", row.get("a"))
-    near = [agreement(arms, standard, seed=seed) for n, arms in groups.items() if standard and n != "all"]
+    near = [similarity_of_pathways(arms, standard, seed=seed) for n, arms in groups.items() if standard and n != "all"]
     return {
         "baseline": baseline,
         "control": control,

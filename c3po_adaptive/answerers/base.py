@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
-from ..types import Answer, Question
+from ..tasks.formats import description
+from ..types import Answer, Question, draw_key
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -64,6 +66,30 @@ class Bench:
         """The references, built when they are first asked for."""
         return self.build_references()
 
+    @cached_property
+    def candidates(self) -> ReferenceSet | None:
+        """The references that may be neighbours, as the settings say; None if there are none."""
+        return None if self.references is None else self.references.candidates(self.settings)
+
+    def nearest(self, questions: Sequence[Question]) -> list[list[tuple[Question, float]]]:
+        """The neighbours of each question with their cosine similarity, nearest first, by the arm's retriever.
+
+        Raises:
+            SettingError: there are no references.
+        """
+        if self.candidates is None:
+            raise SettingError("Expected references to find neighbours among, got none; name some in the data set.")
+        known, texts = self.candidates.questions, [description(q) for q in questions]
+        rows = {q.id: row for row, q in enumerate(known)}
+        hits = self.candidates.index(self.strategies.retriever).search(
+            self.embedder.encode(texts),
+            exclude=[{rows[q.id]} if q.id in rows else set() for q in questions],
+            max_similarity=self.settings.max_similarity,
+            keys=[draw_key(self.settings.seed, text) for text in texts],
+        )
+        found = zip(hits.index.tolist(), hits.similarity.tolist(), strict=True)
+        return [[(known[r], s) for r, s in zip(near, like, strict=True) if r >= 0] for near, like in found]
+
     def plain(self, questions: Sequence[Question]) -> list[Answer]:
         """The model's plain answers: what others are compared with, and told the cost of."""
         states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
@@ -107,5 +133,8 @@ class AnswererStrategy(ABC):
         """
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
-        """The roles among the arm's strategies that have a part in answers: they identify the arm, others do not."""
+        """The roles among the arm's strategies, and the settings, that have a part in answers.
+
+        They identify the arm in results; others, which it does not look at, do not.
+        """
         return ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ..selectors.fixed import Fixed
+from ..settings import RemixSettings
 from .base import Answerer, AnswererStrategy, Bench
 
 if TYPE_CHECKING:
@@ -45,4 +46,4 @@ class Remix(AnswererStrategy):
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         selector = ("selector",) if strategies.re_mixes else ()
         neighbours = ("kernel", "retriever") if strategies.shows_neighbours else ()
-        return ("optimizer", *selector, *neighbours)
+        return ("optimizer", *selector, *neighbours, *RemixSettings.model_fields)

@@ -52,6 +52,10 @@ def explain(
             raise DataError(f"Expected --html in a folder that there is, got {html}; make {html.parent} first.")
         registry = registry_with(plugin)
         chosen = parse_arm(arms_by_name([arm], registry)[arm], set or [])
+        if chosen.name_of("answerer") != "remix":
+            raise SettingError(
+                f"Expected an arm that re-mixes, got one that {chosen.name_of('answerer')} answers; name another --arm."
+            )
         loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
         asked = as_format(format) if choices else None  # without choices it is raw text, beside references as cloze
         references: Any = refset

@@ -47,7 +47,7 @@ def refset_build(
             progress=bar,
         )
         built.save(out)
-        with suppress(OSError):  # those of a build with other arguments stay, to be gone on with
+        with suppress(OSError):  # those of a build with other arguments stay, to be resumed
             parts.rmdir()
         typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")
 

@@ -16,7 +16,7 @@ from .shared import (
     Out,
     Plugins,
     Quantize,
-    Settings,
+    SetOption,
     clear_errors,
     print_table,
     progress_for,
@@ -90,7 +90,7 @@ def demo(
 def evaluate(
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
-    set: Settings = None,
+    set: SetOption = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
 ) -> None:
@@ -99,7 +99,7 @@ def evaluate(
 
 
 @study.command("run")
-def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = None, minutes: Minutes = None) -> None:
+def study_run(config: Path, out: Out, set: SetOption = None, plugin: Plugins = None, minutes: Minutes = None) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
         from ..study.kind import read_study
@@ -109,7 +109,7 @@ def study_run(config: Path, out: Out, set: Settings = None, plugin: Plugins = No
 
 
 @study.command("plan")
-def study_plan(config: Path, set: Settings = None, plugin: Plugins = None) -> None:
+def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None) -> None:
     """Check what a study would run, and say what it takes as far as that can be foreseen, without running it."""
     with clear_errors():
         from ..study.kind import read_study

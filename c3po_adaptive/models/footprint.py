@@ -14,15 +14,13 @@ from ..routing.sites import is_experts, moe_layers
 BITS = {"4bit": 4.5, "8bit": 8.0}
 """A quantized weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
 GIB = 2**30
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+"""What families call the number of a layer's routed experts."""
 TOP_K = (
-    "num_experts_per_tok",
-    "num_experts_per_token",
-    "moe_topk",
-    "moe_k",
-    "moe_top_k",
-    "top_k_experts",
-    "num_selected_experts",
+    *("num_experts_per_tok", "num_experts_per_token", "num_selected_experts"),
+    *("moe_topk", "moe_k", "moe_top_k", "top_k_experts"),
 )
+"""What families call the number of them that a token uses."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,14 @@ class Footprint:
     experts: int
     bytes: int
     layers: tuple[int, ...]
-    n_experts: int
-    top_k: int
+    n_experts: int | None
+    top_k: int | None
 
     @property
     def flops_per_token(self) -> float:
         """Of a forward pass: a multiply-add is two, and of routed experts only those count that a token uses."""
-        return 2.0 * (self.parameters - self.experts * (1 - self.top_k / self.n_experts))
+        used = self.top_k / self.n_experts if self.top_k and self.n_experts else 1.0
+        return 2.0 * (self.parameters - self.experts * (1 - used))
 
     def __str__(self) -> str:
         share = self.experts / self.parameters
@@ -77,22 +76,16 @@ def footprint(
     linear -= {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
     sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once
     total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
-    layers, n_experts = moe_layers(model)
-    return Footprint(
-        sum(sizes.values()),
-        sum(sizes[key] for key in experts),
-        int(total),
-        layers,
-        n_experts,
-        _top_k(config, n_experts),
-    )
+    inside, text = sum(sizes[key] for key in experts), _settings(config)
+    counts = [next((text[n] for n in names if isinstance(text.get(n), int)), None) for names in (EXPERTS, TOP_K)]
+    return Footprint(sum(sizes.values()), inside, int(total), moe_layers(model), *counts)
 
 
-def _top_k(config: PreTrainedConfig, n_experts: int) -> int:
-    """By the names that families have for it; all experts where none is known."""
+def _settings(config: PreTrainedConfig) -> dict[str, Any]:
+    """Of the text model, with those of nested feed-forward settings (dbrx)."""
     text = config.get_text_config()
-    found = (getattr(text, name, None) for name in TOP_K)
-    return next((int(value) for value in found if isinstance(value, int)), n_experts)
+    nested = [value for value in vars(text).values() if isinstance(value, PreTrainedConfig)]
+    return {key: value for part in [*nested, text] for key, value in vars(part).items()}
 
 
 def as_dtype(dtype: str | torch.dtype) -> torch.dtype:

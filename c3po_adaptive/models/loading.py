@@ -199,3 +199,16 @@ def model_footprint(
         return footprint(AutoConfig.from_pretrained(source, revision=revision), dtype, quantize)
     except (OSError, ValueError) as error:
         raise ModelError(f"Could not read the configuration of {source!r}: {error}") from error
+
+
+def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model by alias, Hub id or folder, alone.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    source = source_of(name_or_path)
+    try:
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source, revision=revision))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"Could not read the tokenizer of {source!r}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,12 +138,11 @@ def reference_set_of(
     """The reference set of some questions, from the cache if it was built before."""
     built_from = [asdict(q) for q in questions], fingerprint(model), embedder.name, embedder.revision
     folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
-    if folder.is_dir():
-        try:
-            return ReferenceSet.load(folder)
-        except DataError:
-            pass  # a broken cache entry is built anew below, over the old one
+    with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
+        return ReferenceSet.load(folder)
     built = build_reference_set(
         model, questions, embedder, format=format, scratch=folder.parent / "building", progress=bar
     )
+    with suppress(DataError):  # another process may have built the same, and keep things beside it already
+        return ReferenceSet.load(folder)
     return replace(built, folder=built.save(folder))

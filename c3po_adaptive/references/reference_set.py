@@ -27,6 +27,7 @@ from ..types import Question
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..retrievers.base import Index, Retriever
+    from ..settings import RemixSettings
     from .embedding import Embedder
 
 QUESTIONS, TENSORS, CARD = "questions.parquet", "tensors.safetensors", "card.json"
@@ -82,6 +83,15 @@ class ReferenceSet:
             replace(q, answer=random.Random(f"{seed} {q.id}").randrange(len(q.choices))) for q in self.questions
         )
         return replace(self, questions=drawn)
+
+    def labeled_by(self, settings: RemixSettings) -> ReferenceSet:
+        """The same with the right choices that the settings say: its own, or the control's."""
+        return self if settings.labels == "own" else self.shuffled(settings.seed)
+
+    def candidates(self, settings: RemixSettings) -> ReferenceSet:
+        """Those that may be neighbours: all of them, or the successes."""
+        labeled = self.labeled_by(settings)
+        return labeled.successes if settings.learn_from == "successful" else labeled
 
     def index(self, retriever: Retriever) -> Index:
         """A retriever fitted to the embeddings, once; kept beside the set if it is in a folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ from ..routing.states import State
 from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
 from ..tasks.formats import Format, description
-from ..types import Answer, Neighbours, Pathway, Question, Selection
+from ..types import Answer, Neighbours, Pathway, Question, Selection, draw_key
 from .clock import Clock
 from .sample_batch import SampleBatch
 from .strategies import Strategies
@@ -91,10 +90,8 @@ class Remixer:
                 f"Expected a reference set for {s.optimizer.name} with {s.selector.name}, got none; pass refset=…"
             )
         self.references.check(self.model, self.format, self.embedder)
-        own = self.settings.labels == "own"
-        self.references = self.references if own else self.references.shuffled(self.settings.seed)
-        successful = self.settings.learn_from == "successful"
-        self.candidates = self.references.successes if successful else self.references
+        self.candidates = self.references.candidates(self.settings)
+        self.references = self.references.labeled_by(self.settings)
         if self.references.folder is not None:
             folder = self.references.folder / "warm"
             self._store = open_store(self.references, self.model, folder, self.format, self.store_bytes)
@@ -256,23 +253,19 @@ class Remixer:
         away = {ids[id_] for id_ in unseen if id_ in ids}
         itself = [away | ({ids[q.id]} if q.id in ids else set()) for q in questions or ()] or [away for _ in texts]
         with _blamed("retriever", self.strategies.retriever):
-            keys = [zlib.crc32(repr((self.settings.seed, text)).encode()) for text in texts]
+            keys = [draw_key(self.settings.seed, text) for text in texts]
             hits = self._index.search(vectors, exclude=itself, max_similarity=self.settings.max_similarity, keys=keys)
         weights, kernel = np.zeros(hits.index.shape), self.strategies.kernel
+        embeddings = self.candidates.embeddings.numpy()
         for b, row in enumerate(hits.index):
             near = row[row >= 0]
             if len(near):
                 with _blamed("kernel", kernel):
-                    values = self.strategies.kernel(vectors[b : b + 1], self.candidates.embeddings.numpy()[near])[
-                        0
-                    ].clip(0)
+                    values = kernel(vectors[b : b + 1], embeddings[near])[0].clip(0)
                 weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
-        if (
-            not self.strategies.optimizer.searches_pathways
-        ):  # nobody looks; among a million it would take longer than the rest
-            excluded = None
-        else:
-            similar = vectors @ self.candidates.embeddings.numpy().T > self.settings.max_similarity
+        excluded = None  # where nobody looks: among a million it would take longer than the rest
+        if self.strategies.optimizer.searches_pathways:
+            similar = vectors @ embeddings.T > self.settings.max_similarity
             excluded = tuple(
                 frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from ..references.reference_set import ReferenceSet
 from ..routing.scores import TailScores
 from ..routing.states import State
 from ..settings import RemixSettings
-from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer
+from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer, draw_key
 from .clock import Clock
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class SampleBatch:
         pathways = own.new_zeros(0, *own.shape[1:]) if self.candidates is None else self.candidates.pathways
         found = own.new_zeros(*near.shape, *own.shape[1:])
         found[near] = pathways[self.neighbours.index[near]]
-        seeds = [zlib.crc32(repr((self.settings.seed, s.prompt)).encode()) for s in self.states]
+        seeds = [draw_key(self.settings.seed, s.prompt) for s in self.states]
         return {
             "own": own,
             "router": torch.stack([s.router for s in self.states]),

@@ -164,6 +164,7 @@ def _payload(
     own = _Once()
     answers = []
     shown = _shown(records)
+    base = {(r["dataset"], r["id"]): r for r in records if r["arm"] == summary["baseline"]}
     for record in records:
         key = (record["dataset"], record["id"])
         if key not in shown:
@@ -171,7 +172,8 @@ def _payload(
         if key not in places:
             places[key] = len(asked)
             asked.append(_asked(record, questions.get(key)))
-        answers.append(_answer(record, places[key], arms.index(record["arm"]), own))
+        plain = record if record["base_choice"] is not None else base[key]
+        answers.append(_answer(record, plain, places[key], arms.index(record["arm"]), own))
     used = {
         (record["dataset"], n["id"])
         for record in records
@@ -235,17 +237,18 @@ def _reference(question: Question) -> list[str]:
     return [question.question, answer]
 
 
-def _answer(record: Record, place: int, arm: int, own: _Once) -> dict[str, Any]:
+def _answer(record: Record, plain: Record, place: int, arm: int, own: _Once) -> dict[str, Any]:
+    """As the page's script takes it; ``plain`` says what the model answered by itself."""
     return {
         "q": place,
         "arm": arm,
         "seed": record["seed"],
         "choice": record["choice"],
-        "was": record["base_choice"],
+        "was": plain["choice"] if plain is not record else record["base_choice"],
         "right": record["correct"],
-        "wasRight": record["base_correct"],
+        "wasRight": plain["correct"] if plain is not record else record["base_correct"],
         "after": _rounded(probabilities(record["scores"])),
-        "before": _rounded(probabilities(record["base_scores"])),
+        "before": _rounded(probabilities(plain["scores"] if plain is not record else record["base_scores"])),
         "layers": record["layers"],
         "layerScores": {k: v for k, v in record["layer_scores"].items() if int(k) in record["layers"]},
         # Where a pathway was kept, it shows which experts changed.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 """A row of ``summary.json`` with its ``role``."""
 
-COLOURS = {
+COLORS = {
     "text": "#010101",
     "grid": "#010102",
     "base": "#010103",
@@ -43,12 +43,12 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
-    "text.color": COLOURS["text"],
-    "axes.labelcolor": COLOURS["text"],
-    "xtick.color": COLOURS["text"],
-    "ytick.color": COLOURS["text"],
-    "axes.edgecolor": COLOURS["grid"],
-    "grid.color": COLOURS["grid"],
+    "text.color": COLORS["text"],
+    "axes.labelcolor": COLORS["text"],
+    "xtick.color": COLORS["text"],
+    "ytick.color": COLORS["text"],
+    "axes.edgecolor": COLORS["grid"],
+    "grid.color": COLORS["grid"],
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "ytick.major.size": 0,
@@ -65,9 +65,9 @@ def gains(rows: Sequence[Row]) -> str:
     rows = _others(rows)
     with _style():
         figure, axes = _by_arm(rows, "points over base, 95 % interval")
-        axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
+        axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
-            color = COLOURS[row["role"]]
+            color = COLORS[row["role"]]
             axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=color, linewidth=2, solid_capstyle="round")
             axes.plot(row["gain"], y, "o", color=color, markersize=6)
             # In a column of its own: on the line it would be struck through.
@@ -89,12 +89,12 @@ def flips(rows: Sequence[Row]) -> str:
         up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
         lines = range(len(rows))
         bars = [
-            axes.barh(lines, up, height=0.6, color=COLOURS["up"]),
-            axes.barh(lines, [-d for d in down], height=0.6, color=COLOURS["down"]),
+            axes.barh(lines, up, height=0.6, color=COLORS["up"]),
+            axes.barh(lines, [-d for d in down], height=0.6, color=COLORS["down"]),
         ]
         for bar, counts in zip(bars, (up, down), strict=True):
             axes.bar_label(bar, [str(c) if c else "" for c in counts], padding=3, size=8)
-        axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
+        axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         axes.margins(x=0.12)
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
         _whole_numbers(axes)
@@ -118,7 +118,7 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
     with _style():
         figure, every = _figure(0.5 + 0.6 * len(shares), len(shares))
         for axes, (arm, share) in zip(every, shares.items(), strict=True):
-            axes.bar(list(share), list(share.values()), color=COLOURS[roles[arm]], width=0.75)
+            axes.bar(list(share), list(share.values()), color=COLORS[roles[arm]], width=0.75)
             axes.set_ylim(0, 140)  # the arm's name stands above full bars
             axes.set_yticks([0, 100], ["0", "100 %"], size=7)
             axes.set_title(arm, loc="left", size=9, pad=2)
@@ -134,13 +134,13 @@ def costs(rows: Sequence[Row]) -> str:
     with _style():
         figure, (axes,) = _figure(max(2.4, LINE * len(rows) + 0.8))
         x, y = [r["cost"]["total"] for r in rows], [r["accuracy"] for r in rows]
-        axes.scatter(x, y, s=36, color=[COLOURS[r["role"]] for r in rows], zorder=3)
+        axes.scatter(x, y, s=36, color=[COLORS[r["role"]] for r in rows], zorder=3)
         for row, place, height in zip(rows, x, y, strict=True):
             base = height - row["gain"]  # a gain's interval, on the base's accuracy
             ends = [base + row["ci_low"], base + row["ci_high"]]
-            axes.plot([place, place], ends, color=COLOURS[row["role"]], linewidth=1, alpha=0.6)
+            axes.plot([place, place], ends, color=COLORS[row["role"]], linewidth=1, alpha=0.6)
         front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r["needs_label"]])
-        axes.plot(*zip(*front, strict=True), color=COLOURS["base"], linewidth=0.8, linestyle="--", zorder=1)
+        axes.plot(*zip(*front, strict=True), color=COLORS["base"], linewidth=0.8, linestyle="--", zorder=1)
         if max(x) > 8 * min(x):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
@@ -160,7 +160,7 @@ def costs(rows: Sequence[Row]) -> str:
                 size=8,
                 arrowprops={
                     "arrowstyle": "-",
-                    "color": COLOURS["base"],
+                    "color": COLORS["base"],
                     "linewidth": 0.5,
                     "shrinkB": 4,
                     "relpos": (0, 0.5),
@@ -193,13 +193,13 @@ def budgets(rows: Sequence[Row]) -> str:
         return ""
     with _style():
         figure, (axes,) = _figure(2.8)
-        axes.axhline(0, color=COLOURS["text"], linewidth=0.8)
+        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for line, mark in zip(drawn, cycle("osD^v<>"), strict=False):
             x = [r["layers"] for r in line]
-            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS[line[0]["role"]], markersize=5,
+            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS[line[0]["role"]], markersize=5,
                       label=line[0]["selector"])  # fmt: skip
             axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
-                        color=COLOURS[line[0]["role"]])  # fmt: skip
+                        color=COLORS[line[0]["role"]])  # fmt: skip
         axes.set_xlabel("layers re-mixed")
         axes.set_ylabel("points over base")
         axes.legend(frameon=False)
@@ -213,12 +213,12 @@ def coverage(rows: Sequence[Row]) -> str:
         return ""
     with _style():
         figure, (axes,) = _figure(2.8)
-        axes.axhline(0, color=COLOURS["text"], linewidth=0.8)
+        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for arm, mark in zip(arms, cycle("osD^v<>"), strict=False):
             line = [row for row in rows if row["arm"] == arm]
             x = [100 * r["coverage"] for r in line]
-            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLOURS["method"], markersize=4, label=arm)
-            axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLOURS["down"], markersize=3)
+            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
+            axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
         axes.set_xlabel("questions re-mixed, %")
         axes.set_ylabel("points: gain (line), spoiled (dots)")
         axes.legend(frameon=False, fontsize=8)
@@ -237,7 +237,7 @@ def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]
         figure, (axes,) = _figure(0.8 + LINE * len(rows))
         for y, each in enumerate(rows.values()):
             for x, layer in enumerate(layers):
-                axes.add_patch(_square(x, y, COLOURS["method"], sum(layer in one for one in each) / len(each)))
+                axes.add_patch(_square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
         axes.set_xlim(-0.5, len(layers) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
@@ -251,11 +251,11 @@ def ratios(rows: Sequence[Row]) -> str:
     with _style():
         figure, axes = _by_arm([{"arm": row["case"]} for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
         axes.set_xscale("log", base=2)
-        axes.axvline(1, color=COLOURS["text"], linewidth=0.8)
+        axes.axvline(1, color=COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
-            axes.plot([row["ratio_min"], row["ratio_max"]], [y, y], color=COLOURS["method"], linewidth=2)
-            axes.plot(row["ratio"], y, "o", color=COLOURS["method"], markersize=6)
-            axes.plot(row["flops_ratio"], y, "|", color=COLOURS["base"], markersize=12, markeredgewidth=2)
+            axes.plot([row["ratio_min"], row["ratio_max"]], [y, y], color=COLORS["method"], linewidth=2)
+            axes.plot(row["ratio"], y, "o", color=COLORS["method"], markersize=6)
+            axes.plot(row["flops_ratio"], y, "|", color=COLORS["base"], markersize=12, markeredgewidth=2)
             label = f"{row['ratio']:.2f}"
             axes.annotate(label, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
@@ -269,8 +269,8 @@ def curve(name: str, rows: Sequence[Row]) -> str:
         places = range(len(rows))
         for key, color, mark in (("ratio", "method", "o-"), ("flops_ratio", "base", "|--")):
             label = "wall clock" if key == "ratio" else "FLOPs"
-            axes.plot(places, [row[key] for row in rows], mark, color=COLOURS[color], label=label, markersize=6)
-        axes.vlines(places, [r["ratio_min"] for r in rows], [r["ratio_max"] for r in rows], color=COLOURS["method"])
+            axes.plot(places, [row[key] for row in rows], mark, color=COLORS[color], label=label, markersize=6)
+        axes.vlines(places, [r["ratio_min"] for r in rows], [r["ratio_max"] for r in rows], color=COLORS["method"])
         axes.set_xticks(places, [row["case"].partition("=")[2] for row in rows])
         axes.set_xlabel(name)
         axes.set_ylabel("over a plain answer")
@@ -290,12 +290,12 @@ def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
             axes.set_yticks(range(len(rows)), [row["score"] for row in rows])
             axes.set_ylim(len(rows) - 0.4, -0.7)
             axes.grid(True, axis="x")
-            axes.axvline(0, color=COLOURS["text"], linewidth=0.8)
+            axes.axvline(0, color=COLORS["text"], linewidth=0.8)
             axes.set_title(truth, loc="left", size=9)
             for y, row in enumerate(rows):
                 found = row[truth]
-                axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=COLOURS["method"], linewidth=2)
-                axes.plot(found["mean"], y, "o", color=COLOURS["method"], markersize=5)
+                axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=COLORS["method"], linewidth=2)
+                axes.plot(found["mean"], y, "o", color=COLORS["method"], markersize=5)
         return _svg(figure, "Rank correlation of each score of layers with what layers really do")
 
 
@@ -307,10 +307,10 @@ def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
         for y, row in enumerate(rows):
             intervals = row["ci"] or [(0.0, 0.0)] * len(row["effect"])
             for x, (effect, (low, high)) in enumerate(zip(row["effect"], intervals, strict=True)):
-                color = COLOURS["up"] if effect > 0 else COLOURS["down"]
+                color = COLORS["up"] if effect > 0 else COLORS["down"]
                 axes.add_patch(_square(x, y, color, abs(effect) / most))
                 if low > 0 or high < 0:
-                    axes.plot(x, y, ".", color=COLOURS["text"], markersize=3)
+                    axes.plot(x, y, ".", color=COLORS["text"], markersize=3)
         axes.set_xlim(-0.5, len(layers) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
@@ -324,7 +324,7 @@ def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
     """What a selector gave each decoder layer; chosen ones in color."""
     with _style():
         figure, (axes,) = _figure(1.9)
-        colors = [COLOURS["method"] if layer in chosen else COLOURS["base"] for layer in scores]
+        colors = [COLORS["method"] if layer in chosen else COLORS["base"] for layer in scores]
         axes.bar(list(scores), list(scores.values()), color=colors, width=0.75)
         axes.set_xticks(list(scores))
         axes.set_xlabel("decoder layer (blue: chosen)")
@@ -340,7 +340,7 @@ def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
         for y, row in enumerate(changes.values()):
             for expert, change in enumerate(row):
                 if change:
-                    color = COLOURS["up"] if change > 0 else COLOURS["down"]
+                    color = COLORS["up"] if change > 0 else COLORS["down"]
                     axes.add_patch(_square(expert, y, color, abs(change) / most))
         axes.set_xlim(-0.5, len(next(iter(changes.values()))) - 0.5)
         axes.set_ylim(len(changes) - 0.5, -0.5)
@@ -422,6 +422,6 @@ def _svg(figure: Figure, label: str) -> str:
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text, count=1
     )
     text = re.sub(r" id=\"(figure|axes|patch|line2d|text|matplotlib)[^\"]*\"", "", text)  # repeated over figures
-    for name, color in COLOURS.items():
+    for name, color in COLORS.items():
         text = text.replace(color, f"var(--{name})")
     return re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", text)

@@ -20,6 +20,7 @@ from ..checks import check_number
 from ..errors import DataError
 from ..kernels.base import Array
 from ..storage.files import whole
+from ..storage.identity import digest
 from ._exact import ExactIndex
 from ._vectors import Unit, cosine, excluded_rows, padded, unit
 from .base import Hits, Index, Retriever
@@ -95,8 +96,8 @@ class Approximate(Retriever):
         if len(vectors) <= SMALL:
             return ExactIndex.build(vectors, self.k)
         scaled = unit(vectors, "references")
-        identity = f"{RECIPE} {self.shape} {faiss.__version__}".encode()
-        path = folder / f"{self.name}-{sha256(identity + sha256(scaled.data).digest()).hexdigest()[:16]}.faiss"
+        identity = [RECIPE, self.shape, faiss.__version__, sha256(scaled.data).hexdigest()]
+        path = folder / f"{self.name}-{digest(identity)[:16]}.faiss"
         if not path.is_file():
             built = self.built(scaled)
             try:

@@ -118,17 +118,14 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
     return sites
 
 
-def moe_layers(model: PreTrainedModel) -> tuple[tuple[int, ...], int]:
-    """Decoder layers that hold routed experts, and how many one of them has: told from the structure, without weights.
+def moe_layers(model: PreTrainedModel) -> tuple[int, ...]:
+    """Decoder layers that hold routed experts, told from the structure alone: no weight is looked at, none is run.
 
-    A dense model has none: ``((), 1)``.
+    Raises:
+        ModelError: experts whose router cannot be found.
     """
-    found: dict[int, int] = {}
-    for index, layer in enumerate(decoder_layers(model)):
-        for block in layer.modules():
-            if is_experts(block):
-                found[index] = max((p.shape[0] for p in block.parameters() if p.ndim == 3), default=1)
-    return tuple(found), max(found.values(), default=1)
+    layers = enumerate(decoder_layers(model))
+    return tuple(i for i, layer in layers if any(_parts(model, i, block) for block in layer.modules()))
 
 
 def _instead(model: PreTrainedModel) -> str:

@@ -29,7 +29,7 @@ def whole(path: Path | str) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield writing
-        if path.is_dir():
+        if writing.is_dir() and path.is_dir():  # a folder takes the place of one; a file does not
             shutil.rmtree(path)
         os.replace(writing, path)
     finally:

@@ -92,7 +92,8 @@ def _record(row: dict[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> dic
     cost = {phase: row.pop(f"cost_{phase}") for phase in COSTS}
     row |= shared[row["dataset"]][row["arm"]]
     row["scores"] = [round(score * UNIT, 5) for score in row["scores"]]
-    right = {"correct": row["choice"] == row["answer"], "base_correct": row["base_choice"] == row["answer"]}
+    before = None if row["base_choice"] is None else row["base_choice"] == row["answer"]
+    right = {"correct": row["choice"] == row["answer"], "base_correct": before}
     return row | right | {"cost": cost, "neighbours": [{}] * row["neighbours"], "pathway": {}}
 
 

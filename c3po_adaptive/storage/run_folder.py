@@ -184,5 +184,5 @@ def _key(row: Any) -> Key:
         return str(row["arm"]), str(row["dataset"]), str(row["id"]), int(row["seed"])
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"Expected a record with arm, dataset, id and seed, got: {error!r}; see evaluate.py."
+            f"Expected a record with arm, dataset, id and seed, got: {error!r}; see study/comparison/worker.py."
         ) from error

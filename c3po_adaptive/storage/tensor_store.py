@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..types import Prompt
+from .identity import digest
 from .tensors import load_tensors, save_tensors
 
 SHARD = 128
@@ -18,7 +19,7 @@ SHARD = 128
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
     """Of a labeled prompt."""
-    return hashlib.blake2b(repr((prompt, answer)).encode(), digest_size=16).digest()
+    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer]))[:16]
 
 
 class TensorStore:

@@ -8,13 +8,11 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
+from .. import former
 from ..errors import UnknownNameError
 from ..registry import Registry
 from ..settings import RemixSettings
 from .config import Spec, with_settings
-
-BEFORE = {"target": "loss"}
-"""Names of settings in run folders of before, and what they are called now."""
 
 
 class Arm(RemixSettings):
@@ -41,7 +39,7 @@ class Arm(RemixSettings):
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, given: Any) -> Any:
-        return {BEFORE.get(k, k): v for k, v in given.items()} if isinstance(given, Mapping) else given
+        return former.renamed(given, former.SETTINGS) if isinstance(given, Mapping) else given
 
     @field_validator("answerer", "optimizer", "kernel", "retriever", "selector", mode="before")
     @classmethod
@@ -83,12 +81,13 @@ def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
     common = {name: run[name] for name in RemixSettings.model_fields if name in run}
     if not isinstance(arms, Mapping):
         return arms
-    return {name: common | _now(arm) if isinstance(arm, Mapping) else arm for name, arm in arms.items()}
+    plain = {name: arm.model_dump(exclude_unset=True) if isinstance(arm, Arm) else arm for name, arm in arms.items()}
+    return {name: common | _now(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
 
 
 def _now(arm: Mapping[str, Any]) -> dict[str, Any]:
     """As settings are called now; in files of before, no seed meant the run's."""
-    return {BEFORE.get(k, k): v for k, v in arm.items() if not (k == "seed" and v is None)}
+    return former.renamed({k: v for k, v in arm.items() if not (k == "seed" and v is None)}, former.SETTINGS)
 
 
 def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, Protocol
-
-from ..registry import Registry, new_registry
 
 Row = Mapping[str, Any]
 
@@ -37,17 +33,17 @@ class Done:
     rows: tuple[Row, ...]
 
 
-Work = Callable[[Piece], tuple[Row, ...]]
+Compute = Callable[[Piece], tuple[Row, ...]]
 
 
 class Executor(Protocol):
     """Computes pieces."""
 
-    def map(self, work: Work, pieces: Iterable[Piece]) -> Iterator[Done]:
+    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
         """Each piece with its rows, as they are done; in any order.
 
         Args:
-            work: computes one; a ``Worker`` can be pickled, and loads what it needs where it is called.
+            compute: gives the rows of one; a ``Worker`` can be pickled, and loads what it needs where it is called.
             pieces: what is to be computed.
         """
 
@@ -56,37 +52,9 @@ class Executor(Protocol):
 class LocalExecutor:
     """Computes pieces here, one after another."""
 
-    def map(self, work: Work, pieces: Iterable[Piece]) -> Iterator[Done]:
+    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
         for piece in pieces:
-            yield Done(piece, work(piece))
+            yield Done(piece, compute(piece))
 
 
 HERE = LocalExecutor()
-
-
-@dataclass(eq=False)
-class Worker:
-    """What a process computes pieces with: its fields are plain data, and all that is sent to another process.
-
-    What takes long to load (model, references) a subclass keeps in cached properties, which stay where they are.
-
-    Attributes:
-        plugins: paths of the plugin files whose strategies it may meet.
-    """
-
-    plugins: tuple[str, ...]
-
-    @cached_property
-    def registry(self) -> Registry:
-        """Built-ins, plugins of installed packages, and those of the files."""
-        registry = new_registry()
-        for path in self.plugins:
-            registry.load_file(path)
-        return registry
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def sent(self) -> bytes:
-        """As another process gets it."""
-        return pickle.dumps(self)

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer
 
 from ..models.footprint import GIB, Footprint, as_dtype, available
-from ..models.loading import model_footprint, source_of
+from ..models.loading import load_tokenizer, model_footprint
 from ..tasks.formats import as_format
 from ..types import Question
 from .config import OnQuestions
@@ -27,26 +26,30 @@ class Forecast:
 
     Attributes:
         weights: sizes of the model.
-        free: bytes that are free where it goes.
+        free: bytes that are free where it goes; None if that is not here.
         answers: FLOPs of all plain answers: every question once by every arm.
         references: FLOPs of running the references once.
-        speed: FLOPs per second of plain matrix products, measured here.
+        speed: FLOPs per second of plain matrix products, measured here; likewise.
     """
 
     weights: Footprint
-    free: int
+    free: int | None
     answers: float
     references: float
-    speed: float
+    speed: float | None
 
     def lines(self) -> Iterator[str]:
         """For a person to read."""
-        hours = (self.answers + self.references) / self.speed / 3600
-        yield f"memory: {self.weights}; {self.free / GIB:.1f} GiB free"
+        free = "" if self.free is None else f"; {self.free / GIB:.1f} GiB free"
+        yield f"memory: {self.weights}{free}"
         yield f"plain answers: {self.answers:.2e} FLOPs; references, once: {self.references:.2e} FLOPs"
+        if self.speed is None:
+            yield "hours: not foreseen, the device is not here"
+            return
+        hours = (self.answers + self.references) / self.speed / 3600
         yield (
-            f"at least {hours:.2f} hours, at the {self.speed / 1e9:.0f} GFLOP/s of plain matrix products here; arms "
-            "that re-mix take 1.02 to 7 times a plain answer (studies/speed)"
+            f"at least {hours:.2f} hours, at the {self.speed / 1e9:.0f} GFLOP/s of plain matrix products here; "
+            "re-mixing takes more (studies/speed)"
         )
 
 
@@ -59,10 +62,10 @@ def forecast(config: OnQuestions, data: Data, answers: int) -> Forecast:
         answers: how often each question is answered.
 
     Raises:
-        ModelError: there is no such model.
+        ModelError: there is no such model, or its tokenizer cannot be read.
     """
     weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
-    tokenizer = AutoTokenizer.from_pretrained(source_of(config.model), revision=config.revision)
+    tokenizer = load_tokenizer(config.model, config.revision)
     format = as_format(config.format)
 
     def tokens(questions: Sequence[Question]) -> float:
@@ -71,22 +74,30 @@ def forecast(config: OnQuestions, data: Data, answers: int) -> Forecast:
         prompts = [format.prompt(question, tokenizer, UNLIMITED) for question in some]
         return len(questions) * sum(len(p.ids) + sum(map(len, p.options)) for p in prompts) / max(1, len(some))
 
-    device = "cpu" if config.device in (None, "auto") else config.device
+    device = "cpu" if config.device in (None, "auto") else str(config.device)
+    here = _is_here(device)
     return Forecast(
         weights,
-        available(None if device == "cpu" else device),
+        available(None if device == "cpu" else device) if here else None,
         answers * weights.flops_per_token * sum(tokens(part.questions) for part in data.values()),
         weights.flops_per_token * sum(tokens(part.references) for part in data.values()),
-        _speed(device, torch.float32 if config.dtype == "auto" else as_dtype(config.dtype)),
+        _speed(device, torch.float32 if config.dtype == "auto" else as_dtype(config.dtype)) if here else None,
     )
 
 
-def _speed(device: str | None, dtype: torch.dtype) -> float:
+def _is_here(device: str) -> bool:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        return False
+    return True
+
+
+def _speed(device: str, dtype: torch.dtype) -> float:
     """FLOPs per second of square matrix products."""
     a = torch.ones(SIDE, SIDE, device=device, dtype=dtype)
-    end, count = time.perf_counter() + SECONDS, 0
-    began = time.perf_counter()
-    while time.perf_counter() < end:
-        (a @ a)[0, 0].item()
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() < began + SECONDS:
+        (a @ a)[0, 0].item()  # waits for the device
         count += 1
     return count * 2 * SIDE**3 / (time.perf_counter() - began)

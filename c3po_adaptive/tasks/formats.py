@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
+from .. import former
 from ..errors import DataError, ModelError, SettingError, UnknownNameError
 from ..types import Prompt, Question
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
-
-FORMER = {"normalise": "normalize"}
-"""Names of settings that files of before still hold, and what they are called now."""
 
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
 _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
@@ -170,7 +168,7 @@ def format_by_name(name: str, **settings: Any) -> Format:
         close = get_close_matches(name, formats, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of these."
         raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
-    given = {FORMER.get(key, key): value for key, value in settings.items()}
+    given = former.renamed(settings, former.FORMATS)
     try:
         return formats[name](**given)
     except TypeError as error:
@@ -194,7 +192,7 @@ def format_key(format: str | Format) -> str:
 
 def current_key(key: str) -> str:
     """A format's key as it would be written now."""
-    for before, now in FORMER.items():
+    for before, now in former.FORMATS.items():
         key = key.replace(f'"{before}"', f'"{now}"')
     return key
 

@@ -4,6 +4,7 @@ Register it for pytest's assertion messages: ``pytest.register_assert_rewrite("c
 """
 
 from ..models.tiny import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+from .answerers import AnswererContract, toy_bench
 from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
@@ -11,6 +12,7 @@ from .selectors import SelectorContract
 from .toy import altered, toy_problem
 
 __all__ = [
+    "AnswererContract",
     "KernelContract",
     "OptimizerContract",
     "RetrieverContract",
@@ -18,6 +20,7 @@ __all__ = [
     "altered",
     "tiny_moe",
     "tiny_tokenizer",
+    "toy_bench",
     "toy_problem",
     "write_tiny_checkpoint",
 ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from c3po_adaptive.analysis.pathway_similarity import agreement, change, cosine
+from c3po_adaptive.analysis.pathway_similarity import change, cosine, similarity_of_pathways
 
 
 def record(number, arm, own, new, choice=0):
@@ -31,7 +31,7 @@ def test_rows():
         "against": [record(0, "against", own, down), record(1, "against", own, down, 1), record(2, "against", own, up)],
         "base": [record(i, "base", own, {}) for i in range(3)],
     }
-    rows = {row["arm"]: row for row in agreement(arms, "ngd", seed=0)}
+    rows = {row["arm"]: row for row in similarity_of_pathways(arms, "ngd", seed=0)}
     assert list(rows) == ["same", "against"], "neither the standard itself nor one that never moves"
     assert rows["same"]["cosine"] == pytest.approx(1)
     assert rows["same"]["n"] == 2, "of the third question the standard left ω alone"
@@ -39,6 +39,6 @@ def test_rows():
     assert rows["against"]["cosine"] == rows["against"]["ci_high"] == pytest.approx(-1)
     assert rows["against"]["same_answers"] == 100
     arms["against"][1] = record(1, "against", {"2": 0.5, "1": 0.5}, aside, 1)
-    (mixed,) = (row for row in agreement(arms, "ngd", seed=0) if row["arm"] == "against")
+    (mixed,) = (row for row in similarity_of_pathways(arms, "ngd", seed=0) if row["arm"] == "against")
     assert mixed["ci_low"] == pytest.approx(-1)
     assert -1 < mixed["cosine"] < mixed["ci_high"]

@@ -10,7 +10,7 @@ from c3po_adaptive.errors import SettingError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.study.comparison import evaluate
-from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.testing import AnswererContract, write_tiny_checkpoint
 
 FILE = Path(__file__).parents[2] / "plugins" / "neighbour_vote.py"
 COLORS = {"sky": "blue", "grass": "green", "blood": "red", "snow": "white", "coal": "black", "sun": "yellow"}
@@ -21,6 +21,12 @@ def registry():
     registry = new_registry()
     registry.load_file(FILE)
     return registry
+
+
+class TestNeighbourVote(AnswererContract):
+    @pytest.fixture
+    def answerer(self, registry):
+        return registry.create("answerer", "neighbour-vote")
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def place(tmp_path, monkeypatch):
 def config(**changes):
     arms = {
         "base": {"optimizer": "none"},
-        "vote": {"answerer": "neighbour-vote", "retriever": {"name": "faiss-knn", "k": 1}},
+        "vote": {"answerer": "neighbour-vote", "retriever": {"name": "faiss-knn", "k": 1}, "learn_from": "all"},
     }
     data = {"name": "color", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]}
     return parse_config({"model": "model", "datasets": [data | changes], "arms": arms})
@@ -56,7 +62,7 @@ def test_is_an_arm_like_any_other(place, registry):
     assert row["layers"] == 0
     assert row["setting"]["answerer"] == {"name": "neighbour-vote", "temperature": 0.1}
     assert row["setting"]["retriever"]["k"] == 1
-    assert not {"optimizer", "kernel", "selector"} & row["setting"].keys(), "what has no part in it names it not"
+    assert row["setting"].keys() == {"answerer", "retriever", "learn_from", "labels"}, "what has no part is not named"
     assert row["cost"]["total"] == row["cost"]["embedding"] > 0
     assert "vote" in (place / "run" / "report.html").read_text()
     base, vote = ([r for r in read_records(place / "run") if r["arm"] == arm] for arm in ("base", "vote"))

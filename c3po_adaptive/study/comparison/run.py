@@ -14,12 +14,15 @@ from ...progress import Progress, silent
 from ...registry import Registry, default_registry
 from ...storage.files import write_text
 from ...storage.parquet_records import PARQUET, write_parquet
-from ...storage.run_folder import Records, claim, read_records
-from ..data import Data, inputs_of
+from ...storage.run_folder import Records, read_records
+from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
+from ..worker import run_pieces
 from .config import ComparisonConfig
 from .draw import draw_report
 from .worker import ComparisonWorker
+
+UNKNOWN = 1 << 30  # experts, where nobody knows how many
 
 
 def evaluate(
@@ -50,19 +53,13 @@ def evaluate(
         UnknownNameError: a strategy that does not exist.
     """
     known = registry or default_registry()
-    worker = ComparisonWorker(known.paths, config)
-    vars(worker)["registry"] = known
     check_strategies(config, known)
+    worker = ComparisonWorker.here(config, known, model)
     data = worker.data
-    if model is not None:
-        vars(worker)["model"] = model
     check_arms(worker, worker.model.layers, worker.model.n_experts)
-    inputs = inputs_of(worker.model, data, known)
-    claim(out, config.model_dump(mode="json") | {"inputs": inputs})
+    inputs = worker.claim(out)
     records = Records(out)
-    waiting = list(_waiting(config, data, records))
-    for done in progress(executor.map(worker, waiting), _label, len(waiting)):
-        write(records, done)
+    run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
     return conclude(out, config, inputs, data)
 
 
@@ -79,8 +76,13 @@ def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
     assert config.baseline
 
 
-def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int) -> None:
+def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None) -> None:
     """Refuse arms that the model or the data sets have too little for: now, rather than after other arms were run.
+
+    Args:
+        worker: of the run.
+        layers: decoder layers that are MoE layers.
+        experts: how many there are in each; None: not known, and not checked.
 
     Raises:
         SettingError: with the arm's name.
@@ -89,17 +91,9 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int) 
         strategies = worker.registry.strategies(arm.specs)
         try:
             for asked in worker.data.values():
-                worker.strategy(name).fits(strategies, layers, experts, asked.known)
+                worker.strategy(name).fits(strategies, layers, experts or UNKNOWN, asked.known)
         except SettingError as error:
             raise SettingError(f"Arm {name}: {error}") from error
-
-
-def write(records: Records, done: Done) -> None:
-    """Add a piece's rows, but for those that are there already."""
-    there = records.done()
-    for row in done.rows:
-        if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
-            records.append(row)
 
 
 def _waiting(config: ComparisonConfig, data: Data, records: Records) -> Iterator[Piece]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...errors import DataError
+from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ...report.sentences import sentences
@@ -34,8 +34,7 @@ class Comparison(Study[ComparisonConfig]):
 
     def plan(self, config: ComparisonConfig, registry: Registry) -> Iterator[str]:
         check_strategies(config, registry)
-        worker = ComparisonWorker(registry.paths, config)
-        vars(worker)["registry"] = registry
+        worker = ComparisonWorker.here(config, registry)
         for name, asked in worker.data.items():
             yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"
         for name, arm in config.arms.items():
@@ -66,7 +65,7 @@ class Comparison(Study[ComparisonConfig]):
         else:
             try:
                 data = read_data(config)
-            except DataError as error:
+            except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
         if (out / "summary.json").is_file():
             draw_report(out, data)

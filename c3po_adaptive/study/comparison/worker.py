@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
 from functools import cached_property
 from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
-from ...models.routed import RoutedModel
+from ...errors import C3POError, PluginError
 from ...references.build import reference_set_of
 from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...tasks.formats import as_format
 from ...types import Answer, Question
-from ..data import Asked, load_model, read_data
-from ..executor import Piece, Row, Worker
+from ..executor import Piece, Row
+from ..worker import Worker
 from .config import ComparisonConfig
 
 SHOWN = 16  # neighbours that a record names, nearest first
 
 
-@dataclass(eq=False)
-class ComparisonWorker(Worker):
-    """Loads the model once, and each arm's references and answerer when its first piece comes.
+class ComparisonWorker(Worker[ComparisonConfig]):
+    """Prepares a data set's references, and an arm's answerer, when its first piece comes; the last ones are kept."""
 
-    Attributes:
-        config: of the comparison.
-    """
-
-    config: ComparisonConfig
-
-    def __post_init__(self) -> None:
-        self._references: dict[str, ReferenceSet | None] = {}
-        self._ready: tuple[tuple[str, str], Answerer, dict[str, Any]] | None = None
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
-
-    @cached_property
-    def model(self) -> RoutedModel:
-        return load_model(self.config)
-
-    @cached_property
-    def data(self) -> dict[str, Asked]:
-        return read_data(self.config)
-
-    def batch(self, piece: Piece) -> Sequence[Question]:
-        """The questions of a piece."""
-        size = self.config.batch_size
-        return self.data[piece.dataset].questions[piece.batch * size : (piece.batch + 1) * size]
-
-    def __call__(self, piece: Piece) -> tuple[Row, ...]:
+    def rows(self, piece: Piece) -> tuple[Row, ...]:
         answerer, setting = self._answerer(piece)
         asked = self.batch(piece)
+        with blamed(piece.arm):
+            answers = answerer.answer(asked)
+        check_answers(piece.arm, asked, answers)
         return tuple(
             self._record(piece, question, answer, setting, answerer.needs_label)
-            for question, answer in zip(asked, answerer.answer(asked), strict=True)
+            for question, answer in zip(asked, answers, strict=True)
         )
 
     def strategy(self, arm: str) -> AnswererStrategy:
@@ -66,14 +43,19 @@ class ComparisonWorker(Worker):
         return made
 
     def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any]]:
-        """The piece's answerer, and what identifies it in results; the last one is kept."""
+        """The piece's answerer, and what identifies it in results."""
         key = (piece.dataset, piece.arm)
-        if self._ready is None or self._ready[0] != key:
-            self._ready = None  # two at once might not fit
-            bench = self._bench(piece)
-            strategy = self.strategy(piece.arm)
-            self._ready = key, strategy.prepare(bench), self._setting(piece.arm, strategy, bench)
-        return self._ready[1], self._ready[2]
+        if key not in self._ready:
+            self._ready.clear()  # two at once might not fit
+            bench, strategy = self._bench(piece), self.strategy(piece.arm)
+            with blamed(piece.arm):
+                answerer = strategy.prepare(bench)
+            self._ready[key] = answerer, self._setting(piece.arm, strategy, bench)
+        return self._ready[key]
+
+    @cached_property
+    def _ready(self) -> dict[tuple[str, str], tuple[Answerer, dict[str, Any]]]:
+        return {}
 
     def _bench(self, piece: Piece) -> Bench:
         arm, asked = self.config.arms[piece.arm], self.data[piece.dataset]
@@ -89,19 +71,27 @@ class ComparisonWorker(Worker):
         )
 
     def _reference_set(self, dataset: str) -> ReferenceSet | None:
-        labeled = self.data[dataset].references
-        if dataset not in self._references:
-            format = as_format(self.config.format)
+        if dataset not in self._built:
+            self._built.clear()
+            labeled, format = self.data[dataset].references, as_format(self.config.format)
             built = reference_set_of(labeled, self.model, default_embedder(), format) if labeled else None
-            self._references[dataset] = built
-        return self._references[dataset]
+            self._built[dataset] = built
+        return self._built[dataset]
+
+    @cached_property
+    def _built(self) -> dict[str, ReferenceSet | None]:
+        return {}
 
     def _setting(self, name: str, strategy: AnswererStrategy, bench: Bench) -> dict[str, Any]:
-        arm, describe = self.config.arms[name], self.registry.describe
-        setting = {role: describe(getattr(bench.strategies, role)) for role in strategy.used(bench.strategies)}
+        arm, used = self.config.arms[name], strategy.used(bench.strategies)
+        roles = {f.name for f in fields(bench.strategies)}
+        setting: dict[str, Any] = {
+            role: self.registry.describe(getattr(bench.strategies, role)) for role in used if role in roles
+        }
         if arm.name_of("answerer") != "remix":
-            setting = {"answerer": describe(strategy)} | setting
-        return setting | arm.apart_from(self.config) | {"head": self.model.head_for(arm.head)}
+            setting = {"answerer": self.registry.describe(strategy)} | setting
+        settings = arm.apart_from(self.config) | {"head": self.model.head_for(arm.head)}
+        return setting | {key: value for key, value in settings.items() if key in used}
 
     def _record(
         self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any], needs_label: bool
@@ -162,3 +152,46 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 def _sparse(weights: list[float]) -> dict[str, float]:
     return {str(expert): round(w, 4) for expert, w in enumerate(weights) if w > 5e-5}
+
+
+@contextmanager
+def blamed(arm: str) -> Iterator[None]:
+    """An unforeseen error in an arm's answerer is that arm's, by name."""
+    try:
+        yield
+    except C3POError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Expected the answerer of arm {arm!r} to work, got {type(error).__name__}: {error}; correct it, or leave "
+            "the arm out."
+        ) from error
+
+
+def check_answers(arm: str, asked: Sequence[Question], answers: Sequence[Answer]) -> None:
+    """Refuse answers that records cannot be made of.
+
+    Raises:
+        PluginError: with the arm's name, and what is wrong.
+    """
+    if len(answers) != len(asked):
+        wanted, got = f"{len(asked)} answers, one for each question", str(len(answers))
+    else:
+        found = (_wrong(question, answer) for question, answer in zip(asked, answers, strict=True))
+        wanted, got = next((wrong for wrong in found if wrong is not None), ("", ""))
+    if wanted:
+        raise PluginError(f"Expected the answerer of arm {arm!r} to give {wanted}, got {got}; correct it.")
+
+
+def _wrong(question: Question, answer: Answer) -> tuple[str, str] | None:
+    """What was wanted of an answer, and what came, if it will not do."""
+    choices = len(question.choices)
+    if answer.choice not in range(choices):
+        return f"a choice from 0 to {choices - 1} for {question.id!r}", str(answer.choice)
+    if len(answer.scores) != choices or not all(map(math.isfinite, answer.scores)):
+        return f"{choices} finite scores for {question.id!r}", str(answer.scores)
+    if len(answer.base_scores) not in (0, choices):
+        return f"{choices} base scores for {question.id!r}, or none", str(len(answer.base_scores))
+    if not answer.base_flops > 0:
+        return f"base_flops above zero for {question.id!r}", str(answer.base_flops)
+    return None

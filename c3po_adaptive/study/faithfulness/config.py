@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from ..arms import Arm, in_a_run
-from ..config import OnQuestions, Spec
+from ..config import Datasets, OnQuestions, Spec
 
 
 class FaithfulnessConfig(OnQuestions):
@@ -30,6 +30,7 @@ class FaithfulnessConfig(OnQuestions):
     called: ClassVar[str] = "a study of faithfulness"
 
     kind: Literal["faithfulness"]
+    datasets: Datasets
     arm: Arm = Arm()
     scores: dict[str, Spec]
     experts: int = Field(default=20, ge=1)

@@ -16,13 +16,16 @@ from ...registry import Registry, default_registry
 from ...remixing.training import check_enough
 from ...selectors.scored import Scored
 from ...storage.files import write_text
-from ...storage.run_folder import Records, claim, read_records
-from ..data import Data, inputs_of
+from ...storage.run_folder import Records, read_records
+from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
+from ..worker import run_pieces
 from .config import FaithfulnessConfig
 from .draw import draw_report
 from .summary import TRUTH, summarize
 from .worker import FaithfulnessWorker
+
+UNKNOWN = 1 << 30  # experts, where nobody knows how many
 
 
 def run_faithfulness(
@@ -52,19 +55,13 @@ def run_faithfulness(
         DataError: broken questions, or another run's folder.
     """
     known = registry or default_registry()
-    worker = FaithfulnessWorker(known.paths, config)
-    vars(worker)["registry"] = known
+    worker = FaithfulnessWorker.here(config, known, model)
     check_strategies(worker)
     data = worker.data
-    if model is not None:
-        vars(worker)["model"] = model
     check_model(worker, worker.model.layers, worker.model.n_experts)
-    inputs = inputs_of(worker.model, data, known)
-    claim(out, config.model_dump(mode="json") | {"inputs": inputs})
+    inputs = worker.claim(out)
     records = Records(out)
-    waiting = list(_waiting(config, data, records))
-    for done in progress(executor.map(worker, waiting), _label, len(waiting)):
-        _write(records, done)
+    run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
     summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
     write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     draw_report(out)
@@ -81,14 +78,6 @@ def _waiting(config: FaithfulnessConfig, data: Data, records: Records) -> Iterat
                 yield Piece(dataset, "", first // size)
 
 
-def _write(records: Records, done: Done) -> None:
-    """Add a piece's rows, but for those that are there already; the truth last, as it says that the batch is done."""
-    there = records.done()
-    for row in done.rows:
-        if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
-            records.append(row)
-
-
 def _label(done: Done) -> str:
     return done.piece.dataset
 
@@ -103,12 +92,18 @@ def check_strategies(worker: FaithfulnessWorker) -> None:
     _check_neighbours(worker.strategies.optimizer, worker.scores)
 
 
-def check_model(worker: FaithfulnessWorker, layers: Sequence[int], experts: int) -> None:
+def check_model(worker: FaithfulnessWorker, layers: Sequence[int], experts: int | None) -> None:
     """Refuse what the model or the data sets have too few of.
+
+    Args:
+        worker: of the study.
+        layers: decoder layers that are MoE layers.
+        experts: how many there are in each; None: not known, and not checked.
 
     Raises:
         SettingError: with what there is.
     """
+    experts = experts or UNKNOWN
     _check_numbers(worker.config, len(layers), experts)
     for name, selector in worker.scores.items():
         try:

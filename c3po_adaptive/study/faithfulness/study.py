@@ -24,8 +24,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
     config = FaithfulnessConfig
 
     def plan(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[str]:
-        worker = FaithfulnessWorker(registry.paths, config)
-        vars(worker)["registry"] = registry
+        worker = FaithfulnessWorker.here(config, registry)
         check_strategies(worker)
         for name, asked in worker.data.items():
             yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"

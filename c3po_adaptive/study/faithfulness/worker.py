@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ...attribution import METHODS
 from ...errors import SettingError
-from ...models.routed import RoutedModel
 from ...problem import LabeledProblem
 from ...references.build import reference_set_of
 from ...references.embedding import default_embedder
@@ -23,8 +22,9 @@ from ...remixing.strategies import Strategies
 from ...selectors import Attribution, Causal, Scored
 from ...tasks.formats import as_format
 from ...types import Question
-from ..data import Asked, load_model, read_data
-from ..executor import Piece, Row, Worker
+from ..data import Asked
+from ..executor import Piece, Row
+from ..worker import Worker
 from .config import FaithfulnessConfig
 from .curves import Curves
 from .metrics import infidelity, rank_correlation, sensitivity
@@ -32,30 +32,8 @@ from .summary import CONTROLS, TRUTH
 from .truth import WHOSE, truth
 
 
-@dataclass(eq=False)
-class FaithfulnessWorker(Worker):
-    """Loads the model once, and a data set's references when its first piece comes.
-
-    Attributes:
-        config: of the study.
-    """
-
-    config: FaithfulnessConfig
-
-    def __post_init__(self) -> None:
-        self._table: tuple[str, _DataSet] | None = None
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__post_init__()
-
-    @cached_property
-    def model(self) -> RoutedModel:
-        return load_model(self.config)
-
-    @cached_property
-    def data(self) -> dict[str, Asked]:
-        return read_data(self.config)
+class FaithfulnessWorker(Worker[FaithfulnessConfig]):
+    """Prepares a data set's references when its first piece comes; the last ones are kept."""
 
     @cached_property
     def strategies(self) -> Strategies:
@@ -67,11 +45,16 @@ class FaithfulnessWorker(Worker):
         """Selectors that score layers, by name."""
         return {name: _scored(self.registry, spec, self.config.experts) for name, spec in self.config.scores.items()}
 
-    def __call__(self, piece: Piece) -> tuple[Row, ...]:
-        if self._table is None or self._table[0] != piece.dataset:
-            self._table = None
-            self._table = piece.dataset, _DataSet(self, piece.dataset)
-        return tuple(self._table[1].rows(piece))
+    def rows(self, piece: Piece) -> tuple[Row, ...]:
+        if piece.dataset not in self._tables:
+            self._tables.clear()  # two at once might not fit
+            self._tables[piece.dataset] = _DataSet(self, piece.dataset)
+        probed = piece.batch * self.config.batch_size < self.config.probed
+        return tuple(self._tables[piece.dataset].rows(self.batch(piece), probed=probed))
+
+    @cached_property
+    def _tables(self) -> dict[str, _DataSet]:
+        return {}
 
 
 @dataclass(eq=False)
@@ -87,13 +70,8 @@ class _DataSet:
     def asked(self) -> Asked:
         return self.worker.data[self.dataset]
 
-    def rows(self, piece: Piece) -> list[Row]:
-        """Of one batch; the truth last."""
-        first = piece.batch * self.config.batch_size
-        batch = self.asked.questions[first : first + self.config.batch_size]
-        return self._batch(batch, probed=first < self.config.probed)
-
-    def _batch(self, asked: Sequence[Question], *, probed: bool) -> list[Row]:
+    def rows(self, asked: Sequence[Question], *, probed: bool) -> list[Row]:
+        """Of one batch; the truth last, as it says that the batch is done."""
         done: list[Row] = []
         batch = self.whole.labeled(asked)
         problem = cast(LabeledProblem, batch.problem(labeled=True))
@@ -117,7 +95,6 @@ class _DataSet:
             done += self._rows(name, asked, rows)
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
             done += self._rows(name, asked, self._scored(curves, values) | {"cost": [0.0] * len(asked)})
-        # last, as it says that the batch is done
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         return done + self._rows(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
 

@@ -67,10 +67,11 @@ def run_speed(
     rows, searches = _finished(out / "rows.json"), _finished(out / "searches.json")
     with tempfile.TemporaryDirectory() as folder:
         materials = _Materials(config.models, Path(folder))
-        for name, case in config.all_cases().items():
-            if name not in {row["case"] for row in rows}:
-                rows.append(_row(name, case, materials, known, config.repeats, progress))
-                write_text(out / "rows.json", json.dumps(rows, indent=1))
+        done = {row["case"] for row in rows}
+        waiting = [(name, case) for name, case in config.all_cases().items() if name not in done]
+        for name, case in progress(waiting, "cases"):
+            rows.append(_row(name, case, materials, known, config.repeats, progress))
+            write_text(out / "rows.json", json.dumps(rows, indent=1))
     for name, search in config.searches.items():
         if config.wanted(name) and name not in {row["search"] for row in searches}:
             searches.append(timed_search(name, search, known))

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ class TestFetch:
         """As in environments that uv makes."""
         monkeypatch.undo()
         with_pip = builder._pip()
-        monkeypatch.setattr(builder, "find_spec", lambda name: None)
+        monkeypatch.setattr(builder, "find_spec", lambda name: None if name == "pip" else find_spec(name))
         without = builder._pip()
         assert without != with_pip
         done = subprocess.run([*without, "--version"], capture_output=True, text=True, check=True)
@@ -71,7 +72,6 @@ class TestFetch:
 
     def test_without_anything_to_fetch_with(self, monkeypatch, tmp_path):
         monkeypatch.setattr(builder, "find_spec", lambda name: None)
-        monkeypatch.setattr(builder.ensurepip, "__file__", str(tmp_path / "ensurepip.py"))
         monkeypatch.setattr(builder.shutil, "which", lambda name: None)
         with pytest.raises(ArtifactError, match=r"Expected pip or uv to fetch .*by hand"):
             builder.fetch(tmp_path)

@@ -10,6 +10,7 @@ from models.families.checks import CLOSE, PROMPTS, checked, model_of, moe_famili
 
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.families import ABILITIES, families, table
+from c3po_adaptive.models.footprint import footprint
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.experts import DENSE, can_run_densely
@@ -123,6 +124,17 @@ class TestNamed:
             torch.testing.assert_close(scores[-1], naive(model, state, pathway), atol=1e-4, rtol=1e-4)
         for other in scores[1:]:
             torch.testing.assert_close(other, scores[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", NAMED)
+def test_footprint_knows_the_structure_without_a_weight(family):
+    """What ``c3po study plan`` checks arms by: where a configuration does not say it, nothing is checked."""
+    model = model_of(family)
+    found = footprint(model.model.config)
+    assert found.layers == model.layers
+    assert found.n_experts in (None, model.n_experts)
+    assert found.top_k in (None, model.sites[0].top_k)
+    assert 0 < found.flops_per_token <= 2 * found.parameters
 
 
 def test_a_dense_model_is_refused(tmp_path):

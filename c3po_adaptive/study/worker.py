@@ -1,0 +1,125 @@
+"""What computes the pieces of a study on questions, here or in another process, and how their rows are written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+from ..errors import DataError
+from ..models.routed import RoutedModel
+from ..progress import Progress
+from ..registry import Registry, new_registry
+from ..storage.run_folder import Records, claim
+from ..types import Question
+from .config import OnQuestions
+from .data import Asked, inputs_of, load_model, read_data
+from .executor import Done, Executor, Piece, Row
+
+C = TypeVar("C", bound=OnQuestions)
+
+
+@dataclass(eq=False)
+class Worker(ABC, Generic[C]):
+    """Computes pieces; its fields are plain data, and all that a process that it is sent to gets of it.
+
+    What takes long to load (model, references) is kept where it is called.
+
+    Attributes:
+        config: of the study.
+        plugins: paths of the plugin files whose strategies it may meet.
+        inputs: what the run was claimed with beside its configuration: a process that has anything else refuses.
+    """
+
+    config: C
+    plugins: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] | None = None
+
+    @classmethod
+    def here(cls, config: C, registry: Registry, model: RoutedModel | None = None) -> Self:
+        """One for this process, with what is loaded here already."""
+        worker = cls(config, registry.paths)
+        worker.__dict__["registry"] = registry
+        if model is not None:
+            worker.__dict__["model"] = model
+        return worker
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Built-ins, plugins of installed packages, and those of the files."""
+        registry = new_registry()
+        for path in self.plugins:
+            registry.load_file(path)
+        return registry
+
+    @cached_property
+    def model(self) -> RoutedModel:
+        return load_model(self.config)
+
+    @cached_property
+    def data(self) -> dict[str, Asked]:
+        return read_data(self.config)
+
+    def batch(self, piece: Piece) -> Sequence[Question]:
+        """The questions of a piece."""
+        size = self.config.batch_size
+        return self.data[piece.dataset].questions[piece.batch * size : (piece.batch + 1) * size]
+
+    def __call__(self, piece: Piece) -> tuple[Row, ...]:
+        """The rows of a piece.
+
+        Raises:
+            DataError: model, questions, plugins or versions here are not those of the run.
+        """
+        assert self._same
+        return self.rows(piece)
+
+    @abstractmethod
+    def rows(self, piece: Piece) -> tuple[Row, ...]:
+        """The same, of this process's inputs."""
+
+    def claim(self, out: Path | str) -> Mapping[str, Any]:
+        """Claim a run's folder for the configuration and the inputs here, which others are held to; the inputs.
+
+        Raises:
+            DataError: the folder cannot be written, or holds another run.
+        """
+        self.inputs = inputs_of(self.model, self.data, self.registry)
+        self.__dict__["_same"] = True
+        claim(out, self.config.model_dump(mode="json") | {"inputs": self.inputs})
+        return self.inputs
+
+    @cached_property
+    def _same(self) -> bool:
+        if self.inputs is None:
+            return True
+        mine = inputs_of(self.model, self.data, self.registry)
+        if differing := [name for name, value in self.inputs.items() if mine[name] != value]:
+            raise DataError(
+                f"Expected a worker with the run's own inputs, got another {', '.join(differing)} in this process; "
+                "give it the same model, question files, plugin files and package versions."
+            )
+        return True
+
+
+def run_pieces(
+    worker: Worker[Any],
+    records: Records,
+    waiting: Iterator[Piece],
+    executor: Executor,
+    progress: Progress,
+    label: Callable[[Done], str],
+) -> None:
+    """Compute pieces and write their rows, but for those that are there already; this is the one writer."""
+    pieces = list(waiting)
+    for done in progress(executor.map(worker, pieces), label, len(pieces)):
+        there = records.done()
+        for row in done.rows:
+            if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
+                records.append(row)
