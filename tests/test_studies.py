@@ -105,3 +105,17 @@ def test_intervals_that_are_quoted_are_those_of_the_results(place):
     for quote, (value, low, high), decimals in found:
         near = [x for x in known if round(x["ci_low"], decimals) == low and round(x["ci_high"], decimals) == high]
         assert any(round(y, decimals) == value for x in near for y in x.values() if isinstance(y, float)), quote
+
+
+def test_how_threads_wait_is_told_as_it_was_measured():
+    rows = json.loads((STUDIES / "speed" / "results" / "waiting.json").read_text())["rows"]
+    told = (STUDIES / "speed" / "README.md").read_text()
+    for name, policy in (("spin", "active"), ("sleep", "passive")):
+        cells = [
+            "1.00"
+            if r["ratio_min"] == r["ratio_max"]
+            else f"{r['ratio']:.2f} [{r['ratio_min']:.2f}, {r['ratio_max']:.2f}]"
+            for r in rows
+            if r["policy"] == policy
+        ]
+        assert f"| {name} | {' | '.join(cells)} |" in told
