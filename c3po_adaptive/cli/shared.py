@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ..registry import Registry
 
 PAUSED = 3  # exit status of a study that has more to do
+INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
 Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
@@ -32,18 +35,39 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin f
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Errors raised on purpose end the command with their message alone."""
+    """Errors raised on purpose end the command with their message alone; SIGTERM ends it as Ctrl-C does."""
     try:
-        yield
+        with _terminable():
+            yield
     except C3POError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         typer.echo("interrupted; the same command resumes from here", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(TERMINATED if isinstance(end, _Terminated) else INTERRUPTED) from None
     except Paused as pause:
         typer.echo("the minutes are over; the same command resumes from here", err=True)
         raise typer.Exit(PAUSED) from pause
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the end that a scheduler asks for."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # no other may set a signal's handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
 
 
 def registry_with(files: list[Path] | None) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import tempfile
 import weakref
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..errors import ArtifactError, ModelError, SettingError
+from ..errors import ArtifactError, C3POError, ModelError, SettingError
 from ..routing.experts import run_densely_if_narrow
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
@@ -37,6 +37,7 @@ ALIASES = {
     "DeepSeekMoE-chat": "deepseek-ai/deepseek-moe-16b-chat",
 }
 EMBEDDED = "smollm2-moe"
+LONGEST_REASON = 800  # characters of another library's error that are shown
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -83,16 +84,27 @@ def load_moe_model(
         if not tokenizer("a")["input_ids"]:
             raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
         model = _weights(source, config, dtype, placed, _quantization(quantize, dtype), options)
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except C3POError:
+        raise
+    except Exception as error:  # transformers checks little: a broken configuration may fail anywhere, and in any way
         if name == EMBEDDED:
             raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
         raise ModelError(
-            f"Could not load {source!r}: {error}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub id you may "
-            "access, or a folder written by save_pretrained."
+            f"Could not load {source!r}: {_briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
+            "id you may access, or a folder written by save_pretrained."
         ) from error
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
     run_densely_if_narrow(model, routed.sites)
     return routed
+
+
+def _briefly(error: Exception) -> str:
+    """What a library says, without the page that torch and pickle add to it."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are pickled, and run code where they are not plain tensors; convert them to safetensors."
+    said = str(error).strip() or "no reason given"
+    kind = "" if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: "
+    return kind + (said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}…")
 
 
 def _check_name(name: str) -> None:
@@ -197,8 +209,10 @@ def model_footprint(
     source = source_of(name_or_path)
     try:
         return footprint(AutoConfig.from_pretrained(source, revision=revision), dtype, quantize)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Could not read the configuration of {source!r}: {error}") from error
+    except C3POError:
+        raise
+    except Exception as error:  # as above
+        raise ModelError(f"Could not read the configuration of {source!r}: {_briefly(error)}") from error
 
 
 def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -210,5 +224,5 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrained
     source = source_of(name_or_path)
     try:
         return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source, revision=revision))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Could not read the tokenizer of {source!r}: {error}") from error
+    except Exception as error:  # as above
+        raise ModelError(f"Could not read the tokenizer of {source!r}: {_briefly(error)}") from error

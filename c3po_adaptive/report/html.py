@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..analysis.kept import kept_records, kept_summary
 from ..analysis.statistics import Record, probabilities
 from ..errors import DataError
 from ..storage.files import write_text
-from ..storage.run_folder import read_records
 from ..types import Question
 from . import plots
 from .sentences import claimed, find, role, sentences, shown_dataset
@@ -40,7 +40,7 @@ def render(
         DataError: records or summary are missing, or a text belongs to another question than its record.
     """
     folder = Path(folder)
-    summary, records = _summary(folder), read_records(folder)
+    summary, records = kept_summary(folder), kept_records(folder)
     html = _template().render(
         summary=summary,
         headline=shown_dataset(summary),
@@ -53,17 +53,6 @@ def render(
     )
     write_text(folder / REPORT, html)
     return folder / REPORT
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    path = folder / "summary.json"
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Expected a summary in {path}, got: {error}; let the run finish, or summarize its records."
-        ) from error
-    return summary
 
 
 def _template() -> Any:

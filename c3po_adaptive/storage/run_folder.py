@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from ..errors import DataError
 from .files import write_text
 from .identity import digest
+from .json_files import Ours, checked, parse_json, read_json
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
@@ -36,7 +38,10 @@ class Records:
         size = len(_whole_lines(self.path.read_bytes()))
         if size < self.path.stat().st_size:
             os.truncate(self.path, size)
-        return read_records(self.path.parent)
+        rows = read_records(self.path.parent)
+        if len(rows) < self.path.read_bytes().count(b"\n"):  # some stood there again
+            write_text(self.path, "".join(map(_line, rows)))
+        return rows
 
     def done(self) -> set[Key]:
         """Keys of the rows already there."""
@@ -54,7 +59,7 @@ class Records:
                 f"Expected one row per arm, data set, id and seed, got {key} twice; skip what done() holds."
             )
         try:
-            line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+            line = _line(row).encode()
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"Expected finite JSON values in the row {key}, got: {error}; convert or drop them."
@@ -74,31 +79,38 @@ class Records:
 
 
 def read_records(folder: Path | str) -> list[dict[str, Any]]:
-    """Rows of a run folder, which stays untouched; a half-written last line is left out.
+    """Rows of a run folder, which stays untouched; a half-written last line is left out, and of rows that stand there
+    several times the first is taken, with a warning.
 
     Raises:
-        DataError: no such file, a broken line elsewhere (named by file and line), or a row twice.
+        DataError: no such file, or a broken line elsewhere (named by file and line).
     """
     path = Path(folder) / RECORDS
     if not path.is_file():
         raise DataError(f"Expected a run folder with {RECORDS}, found no {path}; name the folder that --out named.")
     rows: dict[Key, dict[str, Any]] = {}
+    repeated: list[int] = []
     # Split at b"\n" alone: splitlines() also splits at characters that JSON strings may hold.
     for number, line in enumerate(_whole_lines(path.read_bytes()).split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line.decode(), f"line {number}", "mend it")
             key = _key(row)
-        except ValueError as error:  # DataError, JSONDecodeError and UnicodeDecodeError are all ValueErrors
+        except ValueError as error:  # DataError and UnicodeDecodeError are ValueErrors
             raise DataError(
                 f"Expected a JSON record on line {number} of {path}, got {line[:60]!r} ({error}); "
                 "delete that line, and the run answers its sample again."
             ) from error
         if key in rows:
-            raise DataError(
-                f"Expected one row per arm, data set, id and seed in {path}, got {key} again on line {number}; "
-                "delete it, and let one process at a time write to a run folder."
-            )
-        rows[key] = row
+            repeated.append(number)
+        else:
+            rows[key] = row
+    if repeated:
+        shown = ", ".join(map(str, repeated[:5])) + (", …" if len(repeated) > 5 else "")
+        warnings.warn(
+            f"{path} holds {len(repeated)} rows again (lines {shown}), as two processes leave it that write at once; "
+            "the first of each is taken.",
+            stacklevel=2,
+        )
     return list(rows.values())
 
 
@@ -155,12 +167,17 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
     return _claimed(path)[1]
 
 
+class _Claim(Ours):
+    """a run's hash and configuration"""
+
+    hash: str
+    config: dict[str, Any]
+
+
 def _claimed(path: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return str(content["hash"]), dict(content["config"])
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DataError(f"Expected a run's hash and config in {path}, got: {error!r}; name another --out.") from error
+    remedy = "name another --out"
+    found = checked(_Claim, read_json(path, remedy), str(path), remedy)
+    return found.hash, found.config
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,6 +192,10 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
@@ -182,7 +203,7 @@ def _whole_lines(data: bytes) -> bytes:
 def _key(row: Any) -> Key:
     try:
         return str(row["arm"]), str(row["dataset"]), str(row["id"]), int(row["seed"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"Expected a record with arm, dataset, id and seed, got: {error!r}; see study/comparison/worker.py."
         ) from error

@@ -105,8 +105,10 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingError(f"Expected a YAML configuration at {path}, got: {error}; see studies/demo.") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # A ValueError: bytes that are no text, dates that are none.
+        said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see studies/demo.") from None
     if not isinstance(raw, dict):
         raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
     return {str(key): value for key, value in raw.items()}
@@ -145,7 +147,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
                 place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
             place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
         place[int(last) if isinstance(place, list) else last] = yaml.load(value, _Loader)
-    except (ValueError, IndexError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, IndexError, TypeError, RecursionError, AttributeError, yaml.YAMLError) as error:
         raise SettingError(
             f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "
             "name a list's parts by number, as in datasets.0.limit=5."

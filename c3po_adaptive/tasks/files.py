@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import DataError, SettingError, UnknownNameError
 from ..types import Question
+from .texts import check_text
 
 Row = Mapping[str, Any]
 Placed = tuple[str, Question]
@@ -98,6 +99,8 @@ def read_question(row: Any, where: str, default_id: str = "", default_task: str 
     choices = _choices(_field(row, "choices", list, where), where)
     answer = _answer(_field(row, "answer", int, where), len(choices), where)
     extra = {name: _field(row, name, str, where) for name in ("subject", "split") if row.get(name) is not None}
+    for name, text in [*texts.items(), *(("choices", choice) for choice in choices), *extra.items()]:
+        check_text(text, f"{where}: {name!r}")
     if not (texts["id"] and texts["question"].strip()):
         raise DataError(f"{where}: expected some text in the fields 'id' and 'question', got none; fill it in.")
     return Question(choices=choices, answer=answer, **texts, **extra)
@@ -168,6 +171,8 @@ def _array(text: str, path: Path) -> list[tuple[str, Any]]:
     except json.JSONDecodeError as error:
         message = f"{path}, line {error.lineno}: expected a JSON array, but it breaks off here: {error.msg}; mend it."
         raise DataError(message) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected a JSON array of questions, got {_beyond(error)}; mend it.") from None
     return [(f"{path}, index {index}", row) for index, row in enumerate(rows)]
 
 
@@ -185,6 +190,12 @@ def _line(line: str, where: str) -> Any:
             f"{where}: expected one JSON object per line, got {_short(line)} ({error.msg}, column {error.colno}); "
             "mend the line, or give a JSON array."
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: expected one JSON object per line, got {_beyond(error)}; mend it.") from None
+
+
+def _beyond(error: Exception) -> str:
+    return "values nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
 def _unlettered(row: Row, where: str) -> dict[str, Any]:
@@ -239,5 +250,5 @@ def _answer(answer: int, count: int, where: str) -> int:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(value if not isinstance(value, str) else value[:100])
     return text if len(text) <= 60 else f"{text[:57]}..."

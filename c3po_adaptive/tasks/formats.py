@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 from .. import former
 from ..errors import DataError, ModelError, SettingError, UnknownNameError
 from ..types import Prompt, Question
+from .texts import check_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -269,6 +270,7 @@ def _continuation(
 
 
 def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
+    check_text(text)
     # verbose=False: lengths are checked here, with an error, so the tokenizer's own remark on them is not wanted.
     return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
 from ...errors import SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
 from ...registry import Registry, default_registry
 from ...storage.files import write_text
+from ...storage.lock import held
 from ...storage.parquet_records import PARQUET, write_parquet
-from ...storage.run_folder import Records, read_records
+from ...storage.run_folder import Records
 from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import run_pieces
@@ -57,10 +59,11 @@ def evaluate(
     worker = ComparisonWorker.here(config, known, model)
     data = worker.data
     check_arms(worker, worker.model.layers, worker.model.n_experts)
-    inputs = worker.claim(out)
-    records = Records(out)
-    run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
-    return conclude(out, config, inputs, data)
+    with held(out):
+        inputs = worker.claim(out)
+        records = Records(out)
+        run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        return conclude(out, config, inputs, data)
 
 
 def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
@@ -120,7 +123,7 @@ def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any
         inputs: what the run was claimed with beside its configuration.
         data: its questions and references, as far as they are at hand.
     """
-    records = read_records(out)
+    records = kept_records(out)
     summary = summarize(
         records,
         config=config.model_dump(mode="json"),

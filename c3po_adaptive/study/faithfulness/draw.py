@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,32 @@ from typing import Any
 from ...errors import DataError
 from ...report.plots import faithful, heat
 from ...storage.files import write_text
+from ...storage.json_files import Ours, checked, read_json
+
+_AGAIN = "run the study again"
+
+
+class _Score(Ours):
+    dataset: str
+    score: str
+
+
+class _Layers(Ours):
+    dataset: str
+    kind: str
+    n: int
+    effect: list[float]
+    ci: list[tuple[float, float]] | None
+
+
+class FaithfulnessSummary(Ours):
+    """the summary of a study of faithfulness"""
+
+    config: dict[str, Any]
+    truths: list[str]
+    decoder_layers: list[int]
+    rows: list[_Score]
+    layers: list[_Layers]
 
 
 def page(summary: Mapping[str, Any]) -> str:
@@ -40,4 +65,6 @@ def draw_report(out: Path | str) -> None:
     path = Path(out) / "summary.json"
     if not path.is_file():
         raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
-    write_text(Path(out) / "report.html", page(json.loads(path.read_text(encoding="utf-8"))))
+    summary = read_json(path, _AGAIN)
+    checked(FaithfulnessSummary, summary, str(path), _AGAIN)
+    write_text(Path(out) / "report.html", page(summary))

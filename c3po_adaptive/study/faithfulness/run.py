@@ -16,6 +16,7 @@ from ...registry import Registry, default_registry
 from ...remixing.training import check_enough
 from ...selectors.scored import Scored
 from ...storage.files import write_text
+from ...storage.lock import held
 from ...storage.run_folder import Records, read_records
 from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
@@ -59,13 +60,14 @@ def run_faithfulness(
     check_strategies(worker)
     data = worker.data
     check_model(worker, worker.model.layers, worker.model.n_experts)
-    inputs = worker.claim(out)
-    records = Records(out)
-    run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
-    summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
-    write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-    draw_report(out)
-    return summary
+    with held(out):
+        inputs = worker.claim(out)
+        records = Records(out)
+        run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
+        write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        draw_report(out)
+        return summary
 
 
 def _waiting(config: FaithfulnessConfig, data: Data, records: Records) -> Iterator[Piece]:

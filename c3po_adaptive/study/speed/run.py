@@ -31,6 +31,8 @@ from ...routing.prefill import prefill
 from ...routing.scores import TailScores
 from ...storage.files import write_text
 from ...storage.identity import routing_versions
+from ...storage.json_files import Ours, checked, read_json
+from ...storage.lock import held
 from ...storage.run_folder import claim
 from ...tasks.files import demo_questions
 from ...tasks.formats import Format, as_format
@@ -60,12 +62,16 @@ def run_speed(
     config: SpeedConfig, out: Path | str, *, registry: Registry | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
     """Time every case, and write ``summary.json``, ``report.html`` and ``ratios.svg``; finished cases are kept."""
-    out = Path(out)
-    claim(out, config.model_dump(mode="json", exclude={"only"}))
     known = registry or default_registry()
     check_strategies(config, known)
+    with held(out):
+        return _run(config, Path(out), known, progress)
+
+
+def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) -> dict[str, Any]:
+    claim(out, config.model_dump(mode="json", exclude={"only"}))
     rows, searches = _finished(out / "rows.json"), _finished(out / "searches.json")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=out, prefix="materials-") as folder:
         materials = _Materials(config.models, Path(folder))
         done = {row["case"] for row in rows}
         waiting = [(name, case) for name, case in config.all_cases().items() if name not in done]
@@ -107,8 +113,9 @@ def check_strategies(config: SpeedConfig, registry: Registry) -> None:
 
 
 def _finished(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
-    return rows
+    remedy = "delete the file, and what it held is timed again"
+    rows = read_json(path, remedy) if path.is_file() else []
+    return [checked(Ours, row, f"{path}, index {i}", remedy).model_dump() for i, row in enumerate(rows)]
 
 
 def _ordered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

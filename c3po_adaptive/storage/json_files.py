@@ -1,0 +1,66 @@
+"""JSON that others may have written: read, and held against what it has to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import DataError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Ours(BaseModel):
+    """What a file of ours holds at least; the rest is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def parse_json(text: str, where: str, remedy: str) -> Any:
+    """A JSON value.
+
+    Args:
+        text: to be parsed.
+        where: where it stands, to begin the message with.
+        remedy: what to do, to end it with.
+
+    Raises:
+        DataError: it is no JSON, nested too deeply, or holds a number too long to be one.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+        raise DataError(f"{where}: expected JSON, got something else ({said}); {remedy}.") from None
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """The JSON value of a file.
+
+    Raises:
+        DataError: there is no such file, it is no UTF-8, or no JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a file of ours, got: {error}; {remedy}.") from None
+    return parse_json(text, str(path), remedy)
+
+
+def checked(kind: type[M], value: Any, where: str, remedy: str) -> M:
+    """A value as what it has to be.
+
+    Raises:
+        DataError: it is something else; what is wrong is named.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "all of it"
+        raise DataError(
+            f"{where}: expected {kind.__doc__ or kind.__name__}, got another ({place}: {first['msg']}); {remedy}."
+        ) from None

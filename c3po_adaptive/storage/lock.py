@@ -1,0 +1,58 @@
+"""One writer for a folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import DataError
+
+LOCK, OWNER = ".lock", ".owner"
+
+
+@contextmanager
+def held(folder: Path | str) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there, for as long as the block lasts.
+
+    The operating system lets go of the lock of a process that died, so the next one takes it over; on file systems
+    without such locks a lock file stands in, which names its owner.
+
+    Raises:
+        DataError: another process holds it, or it cannot be written.
+    """
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock: FileLock | SoftFileLock = FileLock(folder / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except NotImplementedError:  # no such locks on this file system
+            lock = SoftFileLock(folder / LOCK, timeout=0)
+            lock.acquire()
+    except Timeout:
+        raise DataError(
+            f"Expected {folder} for this process alone, but {_owner(folder)} is writing to it; wait until that ends, "
+            "or name another --out."
+        ) from None
+    except OSError as error:
+        raise DataError(f"Expected a folder to write to, got {folder}: {error}; name another --out.") from error
+    try:
+        with suppress(OSError):  # only for the message
+            (folder / OWNER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _owner(folder: Path) -> str:
+    try:
+        return (folder / OWNER).read_text() or "another process"
+    except OSError:
+        return "another process"

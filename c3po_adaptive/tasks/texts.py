@@ -1,0 +1,30 @@
+"""Texts that a tokenizer can take."""
+
+from __future__ import annotations
+
+from ..errors import DataError
+
+LONGEST = 1_000_000
+"""Characters of a question or a choice: some 200,000 tokens."""
+
+
+def check_text(text: str, what: str = "the text") -> None:
+    """Refuse what no tokenizer takes, or takes minutes for: found out before it is tokenized.
+
+    Args:
+        text: of a question, a choice or a prompt.
+        what: it is, and where it stands, to begin the message with.
+
+    Raises:
+        DataError: it is too long, or holds half of a character.
+    """
+    if len(text) > LONGEST:
+        raise DataError(
+            f"{what}: expected at most {LONGEST:,} characters, got {len(text):,}; no model takes as many, shorten it."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{what}: expected characters, got half of one (a lone surrogate at {error.start}); remove it."
+        ) from None

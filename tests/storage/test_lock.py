@@ -1,0 +1,78 @@
+"""One writer for a folder; a dead one lets go."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.storage.lock import held
+
+HOLD = """
+import sys, time
+from c3po_adaptive.storage.lock import held
+with held(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_is_refused_with_who_holds_it(tmp_path, holder):
+    said = rf"Expected .*run for this process alone, but process {holder.pid} on .* is writing to it; wait"
+    with pytest.raises(DataError, match=said), held(tmp_path / "run"):
+        pass
+
+
+def test_a_dead_owners_lock_is_taken_over(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    time.sleep(0.1)
+    with held(tmp_path / "run"):
+        assert (tmp_path / "run" / ".owner").read_text().startswith(f"process {os.getpid()} ")
+    with held(tmp_path / "run"):
+        pass
+
+
+def test_an_error_lets_go(tmp_path):
+    def broken():
+        with held(tmp_path / "run"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    with held(tmp_path / "run"):
+        pass
+
+
+def test_where_there_are_no_locks_a_file_stands_in(tmp_path, monkeypatch):
+    """As on some network file systems."""
+    import filelock
+
+    def refused(self, *args, **kwargs):
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    with held(tmp_path / "run"), pytest.raises(DataError, match="is writing to it"), held(tmp_path / "run"):
+        pass
+    with held(tmp_path / "run"):
+        pass
+
+
+def test_a_place_that_cannot_be_a_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="Expected a folder to write to"), held(tmp_path / "file"):
+        pass
