@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Embedder:
         self.device = device
         self.batch_size = batch_size
         self._known: dict[str, NDArray[np.float32]] = {}
+        self._lock = RLock()
 
     @cached_property
     def revision(self) -> str:
@@ -61,10 +63,12 @@ class Embedder:
         """``[N, D]`` embeddings of N texts, each of length one."""
         if isinstance(texts, str):
             raise DataError(f"Expected a list of texts, got one string {texts[:40]!r}; put it in a list.")
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        vectors = {text: self._known[text] for text in texts if text in self._known} | self._embed(new)
-        self._remember({text: vectors[text] for text in new})
-        return np.stack([vectors[text] for text in texts]) if len(texts) else np.zeros((0, self.dimensions), np.float32)
+        with self._lock:
+            new = [text for text in dict.fromkeys(texts) if text not in self._known]
+            vectors = {text: self._known[text] for text in texts if text in self._known} | self._embed(new)
+            self._remember({text: vectors[text] for text in new})
+            found = [vectors[text] for text in texts]
+            return np.stack(found) if len(texts) else np.zeros((0, self.dimensions), np.float32)
 
     @cached_property
     def dimensions(self) -> int:

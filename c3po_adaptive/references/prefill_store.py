@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from cachetools import LRUCache
@@ -30,6 +30,7 @@ from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
 from ..storage.files import whole, write_text
 from ..storage.identity import digest_of_file, routing_versions
+from ..storage.json_files import Ours, checked, read_json
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
 from .reference_set import ReferenceSet
@@ -74,7 +75,10 @@ def build_store(
     if known is not None and _identity(known) != wanted:
         shutil.rmtree(folder)
         known = None
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"Expected a folder to keep states in, got {folder}: {error}; move that away.") from error
     files = dict(known["files"]) if known is not None else {}
     for i in progress(range(0, len(prompts), SHARD), "references"):
         if str(i) not in files or not (folder / files[str(i)]).is_file():
@@ -263,12 +267,18 @@ def _card(references: ReferenceSet, model: RoutedModel, format: str | Format, dt
     }
 
 
+class Card(Ours):
+    """the card of a prefill store"""
+
+    dtype: Literal["float32", "bfloat16", "float16", "float64"]
+    files: dict[str, str]
+
+
 def _read_card(folder: Path) -> dict[str, Any] | None:
     path = folder / CARD
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return card if "files" in card and "dtype" in card else None
-    except ValueError as error:
-        raise DataError(f"{path} is no card of a prefill store: {error}; {REBUILD}.") from error
+    card = read_json(path, REBUILD)
+    if isinstance(card, dict) and not {"files", "dtype"} <= card.keys():
+        return None  # of a release that kept something else
+    return checked(Card, card, str(path), REBUILD).model_dump()

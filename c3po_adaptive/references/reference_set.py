@@ -13,13 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError
-from ..models.identity import fingerprint
+from ..models.identity import fingerprint, is_of_before
 from ..storage.files import whole
 from ..storage.identity import digest_of_file
+from ..storage.json_files import Ours, checked, read_json
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, current_key, format_key
 from ..types import Question
@@ -93,10 +96,17 @@ class ReferenceSet:
         labeled = self.labeled_by(settings)
         return labeled.successes if settings.learn_from == "successful" else labeled
 
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """``[N, D]`` the embeddings as retrievers and kernels get them: to be read, writing is an error."""
+        shown: NDArray[np.float32] = self.embeddings.numpy().view()
+        shown.flags.writeable = False
+        return shown
+
     def index(self, retriever: Retriever) -> Index:
         """A retriever fitted to the embeddings, once; kept beside the set if it is in a folder."""
         if retriever not in self._indexes:
-            vectors = self.embeddings.numpy()
+            vectors = self.vectors
             kept = None if self.folder is None else self.folder / "index"
             self._indexes[retriever] = retriever.fit(vectors) if kept is None else retriever.fit_kept(vectors, kept)
         return self._indexes[retriever]
@@ -114,6 +124,11 @@ class ReferenceSet:
         """Raise DataError unless the set was built with this model, format and embedder and holds a success."""
         wanted: dict[str, Any] = {"model": fingerprint(model), "format": format_key(format)}
         wanted["embedder"] = {"name": embedder.name, "revision": embedder.revision}
+        if is_of_before(self.card["model"]):
+            raise DataError(
+                "Expected a reference set that knows its model by every weight, got one of an earlier version, which "
+                f"told models apart by their routers alone; {REBUILD}."
+            )
         built = self.card | {"format": current_key(self.card["format"])}
         for key, expected in wanted.items():
             if built[key] != expected:
@@ -161,39 +176,74 @@ class ReferenceSet:
         Raises:
             DataError: not a reference set, or a file is missing, cut short or altered.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         folder = Path(folder)
         if not (folder / CARD).is_file():
             raise DataError(f"Expected a reference set (a folder with {CARD}) at {folder}; {REBUILD}.")
-        card = _read_card(folder / CARD)
-        for name, expected in card["files"].items():
+        card = checked(Card, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
+        for name, expected in card.files.items():
             if not (folder / name).is_file() or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
-        rows = pq.read_table(folder / QUESTIONS).to_pylist()
-        tensors = load_tensors(folder / TENSORS, REBUILD)
+        try:
+            rows = pq.read_table(folder / QUESTIONS).to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{folder / QUESTIONS} is no table: {error}; {REBUILD}.") from error
+        where = f"{folder / QUESTIONS}"
+        kept = [checked(_Row, row, f"{where}, row {i}", REBUILD) for i, row in enumerate(rows)]
+        embeddings, pathways = _tensors(folder / TENSORS, len(kept))
         return cls(
-            tuple(
-                Question(
-                    **{k: v for k, v in row.items() if k not in ("scores", "correct", "choices")},
-                    choices=tuple(row["choices"]),
-                )
-                for row in rows
-            ),
-            tensors["embeddings"],
-            tensors["pathways"],
-            tuple(tuple(row["scores"]) for row in rows),
-            torch.tensor([row["correct"] for row in rows], dtype=torch.bool),
-            card,
+            tuple(row.question_record for row in kept),
+            embeddings,
+            pathways,
+            tuple(row.scores for row in kept),
+            torch.tensor([row.correct for row in kept], dtype=torch.bool),
+            card.model_dump(),
             folder,
         )
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        card = None
-    if not isinstance(card, dict) or not {"files", "model", "format"} <= card.keys():
-        raise DataError(f"Expected the card of a reference set in {path}, got something else; {REBUILD}.")
-    return card
+class Card(Ours):
+    """the card of a reference set"""
+
+    source: str
+    model: str
+    format: str
+    embedder: dict[str, str]
+    files: dict[str, str]
+
+
+class _Row(Ours):
+    """a reference's row"""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    task: str = ""
+    subject: str = ""
+    split: str = ""
+    scores: tuple[float, ...]
+    correct: bool
+
+    @property
+    def question_record(self) -> Question:
+        """The reference as a question."""
+        return Question(self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
+
+
+def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor]:
+    """Embeddings ``[N, D]`` and pathways ``[N, L, E]``."""
+    tensors = load_tensors(path, REBUILD)
+    found = [tensors.get(name) for name in ("embeddings", "pathways")]
+    for name, tensor, axes in zip(("embeddings", "pathways"), found, (2, 3), strict=True):
+        if tensor is None or tensor.ndim != axes or len(tensor) != count or not tensor.isfinite().all():
+            shape = "none" if tensor is None else f"{tuple(tensor.shape)}"
+            raise DataError(
+                f"{path}: expected {name} of {count} references, finite and with {axes} axes, got {shape}; {REBUILD}."
+            )
+    embeddings, pathways = found
+    assert embeddings is not None
+    assert pathways is not None
+    return embeddings, pathways

@@ -1,0 +1,70 @@
+"""A model is told by every weight."""
+
+import pytest
+import torch
+from routing.naive import routed_model
+
+from c3po_adaptive.models.identity import fingerprint, is_of_before
+
+
+@pytest.fixture
+def model():
+    return routed_model("olmoe")
+
+
+def test_the_same_weights_are_the_same_model(model):
+    assert fingerprint(model) == fingerprint(model) == fingerprint(routed_model("olmoe"))
+    assert fingerprint(model) != fingerprint(routed_model("olmoe", seed=1))
+    assert fingerprint(model) != fingerprint(routed_model("qwen2_moe"))
+
+
+@pytest.mark.parametrize("part", ["experts", "self_attn.q_proj", "lm_head", "embed_tokens", "gate"])
+def test_any_weight_makes_another(model, part):
+    before = fingerprint(model)
+    name, weight = next((n, p) for n, p in model.model.named_parameters() if part in n)
+    with torch.no_grad():
+        weight.view(-1)[-1] += 1e-3
+    assert fingerprint(model) != before, name
+
+
+def test_buffers_and_adapters_count(model):
+    before = fingerprint(model)
+    layer = model.model.get_decoder().layers[0]
+    layer.register_buffer("scale", torch.ones(2))
+    with_buffer = fingerprint(model)
+    assert with_buffer != before
+    layer.adapter = torch.nn.Linear(2, 2)
+    assert fingerprint(model) not in (before, with_buffer)
+    del layer.adapter, layer.scale
+    assert fingerprint(model) == before
+
+
+def test_what_follows_from_the_configuration_does_not(model):
+    """Rotary frequencies may be computed anew as longer texts come."""
+    before = fingerprint(model)
+    model.model.get_decoder().layers[0].register_buffer("cached", torch.ones(2), persistent=False)
+    assert fingerprint(model) == before
+
+
+def test_another_dtype_is_another_model(model):
+    before = fingerprint(model)
+    model.model.to(torch.bfloat16)
+    assert fingerprint(model) != before
+
+
+def test_is_computed_once(model, monkeypatch):
+    calls = []
+    import c3po_adaptive.models.identity as identity
+
+    original = identity._hashed
+    monkeypatch.setattr(identity, "_hashed", lambda tensor: [calls.append(1), original(tensor)][1])
+    fingerprint(model)
+    assert calls
+    once = len(calls)
+    fingerprint(model)
+    assert len(calls) == once
+
+
+def test_those_of_before_are_known_by_their_length(model):
+    assert is_of_before("0123456789abcdef")
+    assert not is_of_before(fingerprint(model))
