@@ -301,7 +301,7 @@ class TestFolders:
     def test_report_of_no_run(self, place, tmp_path):
         assert "Expected a run folder (with config.json)" in refused("report", tmp_path)
         (tmp_path / "config.json").write_text("{")
-        assert "Expected a run's hash and config in" in refused("report", tmp_path)
+        assert "config.json: expected JSON" in refused("report", tmp_path)
 
 
 class TestRouting:
@@ -443,7 +443,7 @@ class TestPlugins:
     def test_that_returns_no_routing_is_named(self, place, tmp_path, returned):
         arms = {"base": BASE, "x": {"optimizer": "broken", "selector": SMALL}}
         message = evaluate(tmp_path, "--plugin", plugin(tmp_path, optimize=f"return {returned}"), arms=arms)
-        assert re.search("Expected optimizer 'broken' to (work|return finite weights)", message)
+        assert re.search("Expected optimizer 'broken' to (work|return finite weights|return weights)", message)
 
     def test_that_takes_a_name_that_is_taken(self, place, tmp_path):
         file = plugin(tmp_path)

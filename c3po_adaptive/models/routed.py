@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from cachetools import LRUCache
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import SettingError, ShapeError
+from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule
 from ..routing.head import can_choose, check_head, head
@@ -31,10 +33,26 @@ from ..types import Head, Pathway, Prompt, Question, Scope
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _alone(method: Method) -> Method:
+    """Of several threads one at a time: while a model is run, hooks of one routing are in it."""
+
+    @wraps(method)
+    def run(self: RoutedModel, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, run)
+
 
 @dataclass(eq=False)
 class RoutedModel:
     """A frozen MoE model whose routing can be read and replaced.
+
+    Threads may share one: what runs the model waits for its turn (``lock``). A thread that calls ``.model`` itself
+    waits for nobody, and may meet another's routing; hold ``lock`` around that.
 
     Attributes:
         model: the transformers model.
@@ -67,6 +85,12 @@ class RoutedModel:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held by whoever runs the model; the same thread may take it again."""
+        lock: AbstractContextManager[Any] = exclusive(self.model)
+        return lock
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -111,6 +135,7 @@ class RoutedModel:
         """The tokens of raw text; a pathway acts on the last one."""
         return raw_text(text, self.tokenizer, max_length=self.max_length)
 
+    @_alone
     def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 32, keep: bool = True) -> list[State]:
         """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
         known = {p: self._states[p] for p in prompts if p in self._states}
@@ -132,6 +157,7 @@ class RoutedModel:
 
     # -- what users call -------------------------------------------------------------------------------------------
 
+    @_alone
     def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer") -> Pathway:
         """The model's own pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
         states = self.prefill([self.encode_text(t) for t in _listed(text)])
@@ -139,6 +165,7 @@ class RoutedModel:
         pathway = Pathway(own, own, self.layers, scope)
         return pathway[0] if isinstance(text, str) else pathway
 
+    @_alone
     def forward(self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None) -> CausalLMOutput:
         """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros), the last token routed by ω.
 
@@ -157,6 +184,7 @@ class RoutedModel:
             logits=torch.stack([torch.nn.functional.pad(x, (0, 0, width - len(x), 0)) for x in logits])
         )
 
+    @_alone
     def generate(
         self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
     ) -> str | list[str]:
@@ -175,6 +203,7 @@ class RoutedModel:
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return decoded[0] if isinstance(text, str) else decoded
 
+    @_alone
     def score_choices(
         self,
         questions: str | Question | Sequence[str | Question],
@@ -198,6 +227,7 @@ class RoutedModel:
 
     # -- what the remixer calls ------------------------------------------------------------------------------------
 
+    @_alone
     @torch.no_grad()
     def choice_scores(self, states: Sequence[State], pathway: Pathway | None = None) -> list[Tensor]:
         """Scores of each state's choices ``[C]``. A sample whose ω is its own keeps the scores of its prefill."""
@@ -206,6 +236,7 @@ class RoutedModel:
         scores = self.tail_scores(states, pathway)(pathway.weights)
         return [row[: len(s.prompt.options)] for s, row in zip(states, scores, strict=True)]
 
+    @_alone
     @torch.no_grad()
     def next_token(self, states: Sequence[State], pathway: Pathway) -> Tensor:
         """Logits ``[B, V]`` after each state's prompt, along its pathway ``[B, L, E]``."""

@@ -76,11 +76,12 @@ class Remixer:
 
     def __post_init__(self) -> None:
         self.settings = RemixSettings.of(self.settings)
-        if self.strategies.needs_neighbours:
-            self._open()
-        selector = self.strategies.selector
-        with _blamed("selector", selector):
-            self.strategies = replace(self.strategies, selector=selector.prepare(self.training))
+        with self.model.lock:
+            if self.strategies.needs_neighbours:
+                self._open()
+            selector = self.strategies.selector
+            with _blamed("selector", selector):
+                self.strategies = replace(self.strategies, selector=selector.prepare(self.training))
 
     def _open(self) -> None:
         """The references, and what finds neighbours among them."""
@@ -99,7 +100,7 @@ class Remixer:
         with _blamed("retriever", s.retriever):
             self._index = self.candidates.index(s.retriever)
         with _blamed("kernel", s.kernel):
-            self.strategies = replace(s, kernel=s.kernel.prepare(self.candidates.embeddings.numpy()))
+            self.strategies = replace(s, kernel=s.kernel.prepare(self.candidates.vectors))
 
     @property
     def needs_label(self) -> bool:
@@ -124,8 +125,9 @@ class Remixer:
         """Answer questions. Labels are looked at only by upper bounds that ask for them."""
         answers: list[Answer] = []
         while len(answers) < len(questions):
-            part = questions[len(answers) :][: self.batch_size]
-            answers += self._fitting(part) or self._halved(len(part))
+            with self.model.lock:  # what is kept of references is shared, too
+                part = questions[len(answers) :][: self.batch_size]
+                answers += self._fitting(part) or self._halved(len(part))
         return answers
 
     def _fitting(self, questions: Sequence[Question]) -> list[Answer]:
@@ -175,6 +177,10 @@ class Remixer:
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
     ) -> Remixed:
         """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
+        with self.model.lock:
+            return self._remix(states, texts, questions)
+
+    def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
         batch = self._batch(states, texts, questions, labeled=self.needs_label)
         clock, selector, optimizer = batch.clock, self.strategies.selector, self.strategies.optimizer
         with clock("attribution"), _blamed("selector", selector):
@@ -183,16 +189,16 @@ class Remixer:
             _check_selection(selection, choosing, selector)
         with clock("optimisation"), _blamed("optimizer", optimizer):
             problem = batch.problem(labeled=optimizer.needs_label, selection=selection)
-            weights = optimizer.optimize(problem).detach()
-            _check_weights(weights, problem, optimizer)
+            weights = _weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
         embedded = [self.embedder.flops(t) if self.strategies.needs_neighbours else 0.0 for t in texts]
         return Remixed(states, pathway, selection, batch.neighbours, batch.ledgers(embedded))
 
     def problem(self, questions: Sequence[Question]) -> Problem:
         """What a selector looks at, without labels."""
-        states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
-        return self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
+        with self.model.lock:
+            states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+            return self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
 
     def labeled(self, questions: Sequence[Question]) -> SampleBatch:
         """Questions with their labels, each without itself among its neighbours: to look into."""
@@ -255,8 +261,9 @@ class Remixer:
         with _blamed("retriever", self.strategies.retriever):
             keys = [draw_key(self.settings.seed, text) for text in texts]
             hits = self._index.search(vectors, exclude=itself, max_similarity=self.settings.max_similarity, keys=keys)
+            _check_hits(hits, len(vectors), len(self.candidates), self.strategies.retriever)
         weights, kernel = np.zeros(hits.index.shape), self.strategies.kernel
-        embeddings = self.candidates.embeddings.numpy()
+        embeddings = self.candidates.vectors
         for b, row in enumerate(hits.index):
             near = row[row >= 0]
             if len(near):
@@ -328,16 +335,28 @@ def _blamed(role: str, strategy: Any) -> Iterator[None]:
         ) from error
 
 
-def _check_weights(weights: Tensor, problem: Problem, optimizer: PathwayOptimizer) -> None:
-    shape, selection = tuple(problem.own.shape), cast(Selection, problem.selection)
+def _weights_of(returned: Any, own: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> Tensor:
+    """What an optimizer returned, if it is a pathway that it may return."""
+    if not isinstance(returned, Tensor):
+        raise PluginError(
+            f"Expected optimizer {optimizer.name!r} to return weights (B, L, E) = {tuple(own.shape)}, got "
+            f"{type(returned).__name__}; return a tensor."
+        )
+    weights = returned.detach()
+    _check_weights(weights, own, selection, optimizer)
+    return weights
+
+
+def _check_weights(weights: Tensor, own: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> None:
+    shape = tuple(own.shape)
     if tuple(weights.shape) != shape or not weights.isfinite().all() or (weights < 0).any():
         got = f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
         wanted = f"finite weights >= 0 of shape (B, L, E) = {shape}"
-    elif (drift := (mass(weights) - mass(problem.own)).abs().max().item()) > MASS_TOLERANCE:
+    elif (drift := (mass(weights) - mass(own)).abs().max().item()) > MASS_TOLERANCE:
         wanted, got = "weights that keep the mass of each layer", f"a sum that differs by {drift:g}"
-    elif ((weights != problem.own) & ~selection.layers.unsqueeze(-1)).any():
+    elif ((weights != own) & ~selection.layers.unsqueeze(-1)).any():
         wanted, got = "the model's own weights in layers that are not selected", "others"
-    elif ((weights > 0) & ~(selection.mask | (problem.own > 0))).any():
+    elif ((weights > 0) & ~(selection.mask | (own > 0))).any():
         wanted, got = "no weight on experts that are neither selected nor the model's own", "some"
     else:
         return
@@ -346,7 +365,26 @@ def _check_weights(weights: Tensor, problem: Problem, optimizer: PathwayOptimize
     )
 
 
+def _check_hits(hits: Any, samples: int, references: int, retriever: Any) -> None:
+    shapes = [getattr(getattr(hits, name, None), "shape", None) for name in ("index", "similarity")]
+    if shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != samples:
+        wanted, got = f"hits with index and similarity of shape (B, K), B = {samples}", f"{shapes[0]} and {shapes[1]}"
+    elif ((hits.index < -1) | (hits.index >= references)).any():
+        wanted, got = f"rows from 0 to {references - 1}, or -1", f"{hits.index.min()} to {hits.index.max()}"
+    elif not np.isfinite(hits.similarity[hits.index >= 0]).all():
+        wanted, got = "finite similarities", "NaN or infinity among them"
+    else:
+        return
+    raise PluginError(
+        f"Expected retriever {retriever.name!r} to return {wanted}, got {got}; correct it, or choose another retriever."
+    )
+
+
 def _check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:
+    if not isinstance(selection, Selection):
+        raise SettingError(
+            f"Expected selector {selector.name!r} to return a Selection, got {type(selection).__name__}."
+        )
     if selection.mask.shape != problem.own.shape or selection.mask.dtype != torch.bool:
         raise SettingError(
             f"Expected selector {selector.name!r} to return a bool mask (B, L, E) = {tuple(problem.own.shape)}, got "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,7 +70,8 @@ class SampleBatch:
         """The problem before or after layers are chosen; what its losses take is of the phase that it is made in."""
         losses = Losses(self, selection)
         self._opened[self.clock.phase].append(losses)
-        known: dict[str, Any] = self._known | {"selection": selection}
+        known = {name: _copied(value) for name, value in (self._known | {"selection": selection}).items()}
+        known["reference_pathways"] = self._reference_pathways
         known |= {"loss": losses.neighbourhood, "scores": losses.scores}
         known["within"] = lambda chosen: self.problem(labeled=labeled, selection=chosen)
         if not labeled:
@@ -80,10 +81,16 @@ class SampleBatch:
         )
 
     @cached_property
+    def _reference_pathways(self) -> Tensor:
+        """Of all candidates: one copy a batch, which may be large."""
+        return (
+            self.own.new_zeros(0, *self.own.shape[1:]) if self.candidates is None else self.candidates.pathways.clone()
+        )
+
+    @cached_property
     def _known(self) -> dict[str, Any]:
-        """What does not depend on the selection."""
-        own, near = self.own, self.neighbours.index >= 0
-        pathways = own.new_zeros(0, *own.shape[1:]) if self.candidates is None else self.candidates.pathways
+        """What does not depend on the selection, as large as the batch."""
+        own, near, pathways = self.own, self.neighbours.index >= 0, self._reference_pathways
         found = own.new_zeros(*near.shape, *own.shape[1:])
         found[near] = pathways[self.neighbours.index[near]]
         seeds = [draw_key(self.settings.seed, s.prompt) for s in self.states]
@@ -93,7 +100,6 @@ class SampleBatch:
             "layers": self.model.layers,
             "neighbours": self.neighbours,
             "neighbour_pathways": found,
-            "reference_pathways": pathways,
             "own_scores": pad_sequence(self.model.choice_scores(self.states), True, -torch.inf),
             "of_neighbours": self._of_neighbours,
             "generators": tuple(torch.Generator().manual_seed(seed) for seed in seeds),
@@ -208,6 +214,15 @@ class SampleBatch:
         """What the tangents of each sample's neighbours took, in full even if they were kept; once."""
         each = [losses.prepared for opened in self._opened.values() for losses in opened]
         return [max(entries, key=lambda entry: entry.flops) for entries in zip(*each, strict=True)]
+
+
+def _copied(value: Any) -> Any:
+    """For strategies to read: what they write into it stays without effect for others, later arms included."""
+    if isinstance(value, Neighbours):
+        return Neighbours(*map(torch.clone, (value.index, value.similarity, value.weight)))
+    if isinstance(value, Selection):
+        return replace(value, mask=value.mask.clone())
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 class Losses:

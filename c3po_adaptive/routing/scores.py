@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from ..ledger import Entry
 from ..types import Head, Scope, Transfer
 from .change import Change
+from .exclusive import exclusive
 from .flops import Flops
 from .grouping import Tail, grouped
 from .head import head, likelihoods
@@ -79,6 +80,10 @@ class TailScores:
             weights: ``[B, L, E]`` the samples' pathways.
             running: ``[B]`` bool, samples whose tails are run; others' keep the scores of their prefill. None: all.
         """
+        with exclusive(self.model):
+            return self._scores(weights, running)
+
+    def _scores(self, weights: Tensor, running: Tensor | None) -> Tensor:
         backward = weights.requires_grad and torch.is_grad_enabled()
         runs = torch.ones(len(self.own), dtype=torch.bool) if running is None else running
         going = tuple(i for i in self._first if runs[self.sample[i]])
