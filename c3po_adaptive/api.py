@@ -16,6 +16,7 @@ from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
 from .settings import DEFAULTS, RemixSettings
 from .tasks.formats import Format, as_format, description
+from .tasks.texts import check_text, listed
 from .types import Answer, Pathway, Prompt, Question
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Optimizer:
 
     def optimize(self, text: str | Sequence[str]) -> Pathway:
         """The re-mixed pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = listed(text)
         pathway = self._remix(texts).pathway
         return pathway[0] if isinstance(text, str) else pathway
 
@@ -92,8 +93,9 @@ class Optimizer:
         Raises:
             SettingError: fewer than two choices, or an answer that is none of them.
         """
-        if isinstance(choices, str) or len(choices) == 1:
+        if not isinstance(choices, list | tuple) or len(choices) == 1:
             raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
+        check_text(text)
         if answer is not None and answer not in range(len(choices)):
             raise SettingError(f"Expected an answer from 0 to {len(choices) - 1}, a place in choices, got {answer}.")
         if not choices:
@@ -118,7 +120,7 @@ class Optimizer:
         """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""
         if isinstance(question, str | Question):
             return self.remixer.problem(as_questions(question, choices))
-        return self.remixer.problem(list(question))
+        return self.remixer.problem(as_questions(question, choices))
 
     def _remix(self, texts: Sequence[str]) -> Remixed:
         return self.remixer.remix(self.model.prefill([self._prompt(t) for t in texts]), texts)

@@ -37,7 +37,8 @@ def check_number(
     value = getattr(strategy, field)
     bounds = [(">", above, operator.gt), (">=", at_least, operator.ge), ("<=", at_most, operator.le)]
     given = [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
-    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    number = number and value == value and abs(value) != math.inf  # math.isfinite refuses whole numbers beyond floats
     if number and all(holds(value, bound) for _, bound, holds in given):
         return
     kind = "a whole number " if whole else "a finite number "

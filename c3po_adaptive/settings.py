@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from numbers import Integral
+from reprlib import Repr
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -115,6 +116,17 @@ def _refused(cls: type[Settings], error: ValidationError) -> _Refused:
     return _Refused(cls, [part for found in error.errors() for part in _parts(cls, found)])
 
 
+def _briefly(value: Any) -> str:
+    """What it is, however large: aliases let a few lines of YAML stand for gigabytes."""
+    shown = Repr()
+    shown.maxlevel, shown.maxstring, shown.maxother = 3, 200, 200
+    shown.maxdict = shown.maxlist = shown.maxtuple = 20
+    try:
+        return shown.repr(value)
+    except ValueError:  # Python turns no number of thousands of digits into text
+        return "a number with too many digits"
+
+
 def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
     """Where, and what is wrong there."""
     where = ".".join(map(str, error["loc"]))
@@ -124,5 +136,5 @@ def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
     if error["type"] == "extra_forbidden":
         close = get_close_matches(where, cls.model_fields, n=1)
         return [(where, "an unknown key" + (f"; did you mean {close[0]}?" if close else ""))]
-    value = "" if error["type"] in ("missing", "value_error") else f", not {error['input']!r}"
+    value = "" if error["type"] in ("missing", "value_error") else f", not {_briefly(error['input'])}"
     return [(where, error["msg"].removeprefix("Value error, ") + value)]

@@ -21,7 +21,7 @@ LOW = {"storage", "routing", "tasks", "problem", "losses"}
 # Which room may enter which, from the bottom up. A room is a folder, or some files at the top of the package.
 ROOMS = [
     (GROUND, GROUND),
-    (LOW, GROUND | {"problem", "losses"}),
+    (LOW, GROUND | {"storage", "problem", "losses"}),
     ({"models"}, GROUND | {"storage", "routing", "tasks"}),
     ({"kernels", "retrievers"}, GROUND | {"storage", "kernels"}),
     ({"attribution"}, GROUND | {"routing", "problem"}),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from ..errors import DataError
 from ..storage.json_files import Ours, checked, read_json
@@ -11,6 +13,16 @@ from ..storage.run_folder import RECORDS, read_records
 
 SUMMARY = "summary.json"
 _AGAIN = "run the study again, or delete the file"
+
+
+Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+
+
+class _Cost(Ours):
+    total: float
+    embedding: float
+    attribution: float
+    optimisation: float
 
 
 class Record(Ours):
@@ -21,22 +33,32 @@ class Record(Ours):
     split: str
     subject: str
     arm: str
+    optimizer: str
+    selector: str
+    needs_label: bool
     setting: dict[str, Any]
-    seed: int
-    answer: int
-    choice: int
+    seed: Whole
+    answer: Whole
+    choice: Whole
     correct: bool
-    base_choice: int | None
+    base_choice: Whole | None
     base_correct: bool | None
-    scores: list[float]
-    base_scores: list[float] | None
-    layers: list[int]
-    experts: dict[str, list[int]]
+    scores: list[float] = Field(min_length=1)
+    base_scores: list[float]
+    layers: list[Whole]
+    experts: dict[str, list[Whole]]
+    strength: float | None = None
     layer_scores: dict[str, float]
     pathway: dict[str, dict[str, dict[str, float]]]
     neighbours: list[dict[str, Any]]
-    cost: dict[str, float]
+    cost: _Cost
     seconds: float
+
+    @model_validator(mode="after")
+    def _one_of_its_choices(self) -> Self:
+        if not all(0 <= i < len(self.scores) for i in (self.answer, self.choice, self.base_choice or 0)):
+            raise ValueError(f"an answer or a choice that is none of {len(self.scores)}")
+        return self
 
 
 class _Arm(Ours):
@@ -82,6 +104,8 @@ class Summary(Ours):
     rows: list[_Arm]
     comparisons: list[_Comparison]
     calibration: list[_Calibration]
+    risk: list[dict[str, Any]] = Field(default=[])
+    draws: list[dict[str, Any]] = Field(default=[])
     versions: dict[str, str]
     config: dict[str, Any]
     hashes: dict[str, Any]

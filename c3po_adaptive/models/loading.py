@@ -23,6 +23,7 @@ from transformers import (
 
 from ..errors import ArtifactError, C3POError, ModelError, SettingError
 from ..routing.experts import run_densely_if_narrow
+from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
@@ -109,7 +110,7 @@ def _briefly(error: Exception) -> str:
 
 def _check_name(name: str) -> None:
     """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
-    if name in (EMBEDDED, *ALIASES) or Path(name).exists():
+    if name in (EMBEDDED, *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
         return
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")

@@ -28,6 +28,7 @@ from ..routing.sites import Site, find_sites
 from ..routing.states import State, TailBatch, collate, normalized
 from ..routing.tail import tail_hidden
 from ..tasks.formats import Format, as_format, raw_text
+from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class RoutedModel:
     @_alone
     def pathway(self, text: str | Sequence[str], *, scope: Scope = "answer") -> Pathway:
         """The model's own pathway at the last token of a text ``[L, E]``, or of many ``[B, L, E]``."""
-        states = self.prefill([self.encode_text(t) for t in _listed(text)])
+        states = self.prefill([self.encode_text(t) for t in listed(text)])
         own = torch.stack([s.own for s in states])
         pathway = Pathway(own, own, self.layers, scope)
         return pathway[0] if isinstance(text, str) else pathway
@@ -172,7 +173,7 @@ class RoutedModel:
         Raises:
             ShapeError: a routing of another model or another number of samples.
         """
-        states = self.prefill([self.encode_text(t) for t in _listed(text)])
+        states = self.prefill([self.encode_text(t) for t in listed(text)])
         pathway = self._routing(routing, len(states))
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
@@ -192,7 +193,9 @@ class RoutedModel:
 
         ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
         """
-        texts = _listed(text)
+        texts = listed(text)
+        for t in texts:
+            self.encode_text(t)  # refuses what cannot be read
         pathway = self._routing(routing, len(texts))
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
@@ -304,14 +307,20 @@ def as_questions(
     """Question records of whatever a user passes."""
     if isinstance(questions, str | Question):
         return as_questions([questions], None if choices is None else [choices])  # type: ignore[list-item]
+    if not isinstance(questions, list | tuple) or not isinstance(choices, list | tuple | None):
+        raise SettingError(
+            f"Expected questions, and choices, as lists, got {type(questions).__name__} and {type(choices).__name__}."
+        )
     if choices is None:
         if not all(isinstance(q, Question) for q in questions):
             raise SettingError(
                 "Expected choices beside question texts, got none; pass choices=[…] or Question records."
             )
-        return list(questions)  # type: ignore[arg-type]
+        return list(questions)
     if len(choices) != len(questions):
         raise SettingError(f"Expected choices for each of {len(questions)} questions, got {len(choices)} lists.")
+    for texts in choices:
+        listed(texts if isinstance(texts, list | tuple) else (), "choices")
     return [
         Question(
             q.id if isinstance(q, Question) else f"question-{i}", q.question if isinstance(q, Question) else q, tuple(c)
@@ -335,7 +344,3 @@ def _ropes(config: Any) -> list[dict[str, Any]]:
     """A model's rotary settings: one, or one for each kind of layer."""
     given = getattr(config, "rope_parameters", None) or {}
     return [given] if "rope_type" in given else [part for part in given.values() if isinstance(part, dict)]
-
-
-def _listed(text: str | Sequence[str]) -> list[str]:
-    return [text] if isinstance(text, str) else list(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from cachetools import LRUCache
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import DataError, SettingError
@@ -28,7 +27,7 @@ from ..progress import Progress, silent
 from ..routing.caches import Kept
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
-from ..storage.files import whole, write_text
+from ..storage.files import is_file, whole, write_text
 from ..storage.identity import digest_of_file, routing_versions
 from ..storage.json_files import Ours, checked, read_json
 from ..tasks.formats import Format, format_key
@@ -73,11 +72,12 @@ def build_store(
     wanted = _card(references, model, format, dtype or model.model.dtype)
     known = _read_card(folder)
     if known is not None and _identity(known) != wanted:
-        shutil.rmtree(folder)
+        for name in (CARD, *known["files"].values()):  # nothing else that may lie there
+            (folder / name).unlink(missing_ok=True)
         known = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to keep states in, got {folder}: {error}; move that away.") from error
     files = dict(known["files"]) if known is not None else {}
     for i in progress(range(0, len(prompts), SHARD), "references"):
@@ -128,7 +128,10 @@ class PrefillStore:
         self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
         self._open: dict[int, Any] = {}
         self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
-        self._files: Mapping[str, str] = (_read_card(self.folder) or {})["files"]
+        card = _read_card(self.folder)
+        if card is None:
+            raise DataError(f"Expected a prefill store (a folder with {CARD}) at {self.folder}; {REBUILD}.")
+        self._files: Mapping[str, str] = card["files"]
 
     @property
     def nbytes(self) -> int:
@@ -158,6 +161,14 @@ class PrefillStore:
         return state
 
     def _read(self, row: int, prompt: Prompt) -> State:
+        try:
+            return self._loaded(row, prompt)
+        except (KeyError, SafetensorError, OSError) as error:
+            raise DataError(
+                f"{self.folder}: expected the state of reference {row}, got {error!r}; {REBUILD}."
+            ) from error
+
+    def _loaded(self, row: int, prompt: Prompt) -> State:
         shard, number = self._shard(row // SHARD * SHARD), row % SHARD
         named = {
             key.partition("/")[2]: shard.get_tensor(key)
@@ -276,9 +287,13 @@ class Card(Ours):
 
 def _read_card(folder: Path) -> dict[str, Any] | None:
     path = folder / CARD
-    if not path.exists():
+    if not is_file(path):
         return None
     card = read_json(path, REBUILD)
+    if isinstance(card, dict) and "embedder" in card:
+        raise DataError(
+            f"{folder} holds a reference set; name another folder for its states, such as {folder / 'warm'}."
+        )
     if isinstance(card, dict) and not {"files", "dtype"} <= card.keys():
         return None  # of a release that kept something else
     return checked(Card, card, str(path), REBUILD).model_dump()

@@ -11,16 +11,17 @@ import random
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import model_validator
 from torch import Tensor
 
 from ..errors import DataError
 from ..models.identity import fingerprint, is_of_before
-from ..storage.files import whole
+from ..storage.files import is_file, whole
 from ..storage.identity import digest_of_file
 from ..storage.json_files import Ours, checked, read_json
 from ..storage.tensors import load_tensors, save_tensors
@@ -180,11 +181,11 @@ class ReferenceSet:
         import pyarrow.parquet as pq
 
         folder = Path(folder)
-        if not (folder / CARD).is_file():
+        if not is_file(folder / CARD):
             raise DataError(f"Expected a reference set (a folder with {CARD}) at {folder}; {REBUILD}.")
         card = checked(Card, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
         for name, expected in card.files.items():
-            if not (folder / name).is_file() or digest_of_file(folder / name) != expected:
+            if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
         try:
             rows = pq.read_table(folder / QUESTIONS).to_pylist()
@@ -227,10 +228,19 @@ class _Row(Ours):
     scores: tuple[float, ...]
     correct: bool
 
+    @model_validator(mode="after")
+    def _scored(self) -> Self:
+        if len(self.scores) != len(self.choices):
+            raise ValueError(f"{len(self.scores)} scores for {len(self.choices)} choices")
+        return self
+
     @property
     def question_record(self) -> Question:
         """The reference as a question."""
         return Question(self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
+
+
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor]:
@@ -238,7 +248,13 @@ def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor]:
     tensors = load_tensors(path, REBUILD)
     found = [tensors.get(name) for name in ("embeddings", "pathways")]
     for name, tensor, axes in zip(("embeddings", "pathways"), found, (2, 3), strict=True):
-        if tensor is None or tensor.ndim != axes or len(tensor) != count or not tensor.isfinite().all():
+        if (
+            tensor is None
+            or tensor.dtype not in _DTYPES
+            or tensor.ndim != axes
+            or len(tensor) != count
+            or not tensor.isfinite().all()
+        ):
             shape = "none" if tensor is None else f"{tuple(tensor.shape)}"
             raise DataError(
                 f"{path}: expected {name} of {count} references, finite and with {axes} axes, got {shape}; {REBUILD}."

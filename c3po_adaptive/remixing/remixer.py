@@ -81,7 +81,13 @@ class Remixer:
                 self._open()
             selector = self.strategies.selector
             with _blamed("selector", selector):
-                self.strategies = replace(self.strategies, selector=selector.prepare(self.training))
+                prepared = selector.prepare(self.training)
+                if not isinstance(prepared, LayerSelector):
+                    raise PluginError(
+                        f"Expected selector {selector.name!r} to prepare a selector, got {type(prepared).__name__}; "
+                        "return one, or self."
+                    )
+                self.strategies = replace(self.strategies, selector=prepared)
 
     def _open(self) -> None:
         """The references, and what finds neighbours among them."""
@@ -99,6 +105,11 @@ class Remixer:
         self._rows = {q.id: i for i, q in enumerate(self.candidates.questions)}
         with _blamed("retriever", s.retriever):
             self._index = self.candidates.index(s.retriever)
+            if not isinstance(self._index, Index):
+                raise PluginError(
+                    f"Expected retriever {s.retriever.name!r} to give an Index, got {type(self._index).__name__}; "
+                    "return one from fit."
+                )
         with _blamed("kernel", s.kernel):
             self.strategies = replace(s, kernel=s.kernel.prepare(self.candidates.vectors))
 
@@ -268,7 +279,9 @@ class Remixer:
             near = row[row >= 0]
             if len(near):
                 with _blamed("kernel", kernel):
-                    values = kernel(vectors[b : b + 1], embeddings[near])[0].clip(0)
+                    values = kernel(vectors[b : b + 1], embeddings[near])
+                    _check_values(values, len(near), kernel)
+                values = values[0].clip(0)
                 weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
         excluded = None  # where nobody looks: among a million it would take longer than the rest
         if self.strategies.optimizer.searches_pathways:
@@ -366,8 +379,12 @@ def _check_weights(weights: Tensor, own: Tensor, selection: Selection, optimizer
 
 
 def _check_hits(hits: Any, samples: int, references: int, retriever: Any) -> None:
-    shapes = [getattr(getattr(hits, name, None), "shape", None) for name in ("index", "similarity")]
-    if shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != samples:
+    arrays = [getattr(hits, name, None) for name in ("index", "similarity")]
+    shapes = [getattr(array, "shape", None) for array in arrays]
+    kinds = [array.dtype.kind if isinstance(array, np.ndarray) else "no array" for array in arrays]
+    if kinds[0] not in "iu" or kinds[1] not in "fiu":
+        wanted, got = "NumPy arrays of whole numbers (index) and real ones (similarity)", " and ".join(kinds)
+    elif shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != samples:
         wanted, got = f"hits with index and similarity of shape (B, K), B = {samples}", f"{shapes[0]} and {shapes[1]}"
     elif ((hits.index < -1) | (hits.index >= references)).any():
         wanted, got = f"rows from 0 to {references - 1}, or -1", f"{hits.index.min()} to {hits.index.max()}"
@@ -378,6 +395,16 @@ def _check_hits(hits: Any, samples: int, references: int, retriever: Any) -> Non
     raise PluginError(
         f"Expected retriever {retriever.name!r} to return {wanted}, got {got}; correct it, or choose another retriever."
     )
+
+
+def _check_values(values: Any, count: int, kernel: Any) -> None:
+    real = isinstance(values, np.ndarray) and values.dtype.kind in "fiu"
+    if not (real and values.shape == (1, count) and np.isfinite(values).all()):
+        got = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise PluginError(
+            f"Expected kernel {kernel.name!r} to return finite real values of shape (1, {count}), got {got}; "
+            "correct it, or choose another kernel."
+        )
 
 
 def _check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:

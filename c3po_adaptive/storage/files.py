@@ -39,6 +39,22 @@ def whole(path: Path | str) -> Iterator[Path]:
             writing.unlink()
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is that of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file, whole or not at all.
 
@@ -48,5 +64,5 @@ def write_text(path: Path | str, text: str) -> None:
     try:
         with whole(path) as writing:
             writing.write_text(text, encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise DataError(f"Expected to write {path}, got: {error}; name a folder you may write to.") from error

@@ -22,12 +22,12 @@ def digest(value: Any) -> str:
         DataError: JSON cannot hold it.
     """
     try:
-        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise DataError(
             f"Expected values that JSON can hold, got: {error}; turn them into names and numbers."
         ) from error
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text).hexdigest()
 
 
 def digest_of_file(path: Path) -> str:

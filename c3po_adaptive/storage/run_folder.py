@@ -7,10 +7,12 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from ..errors import DataError
-from .files import write_text
+from .files import is_file, write_text
 from .identity import digest
 from .json_files import Ours, checked, parse_json, read_json
 
@@ -35,10 +37,10 @@ class Records:
     def _repair(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
+        rows = read_records(self.path.parent)  # what cannot be read stays as it is
         size = len(_whole_lines(self.path.read_bytes()))
         if size < self.path.stat().st_size:
             os.truncate(self.path, size)
-        rows = read_records(self.path.parent)
         if len(rows) < self.path.read_bytes().count(b"\n"):  # some stood there again
             write_text(self.path, "".join(map(_line, rows)))
         return rows
@@ -86,7 +88,7 @@ def read_records(folder: Path | str) -> list[dict[str, Any]]:
         DataError: no such file, or a broken line elsewhere (named by file and line).
     """
     path = Path(folder) / RECORDS
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"Expected a run folder with {RECORDS}, found no {path}; name the folder that --out named.")
     rows: dict[Key, dict[str, Any]] = {}
     repeated: list[int] = []
@@ -126,8 +128,8 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"Expected a folder to write to, got {folder}: {error}; name another --out.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     wanted = digest(config)
     if not (folder / CONFIG).exists():
         if (folder / RECORDS).exists():
@@ -162,7 +164,7 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
         DataError: it is no run folder, or its ``config.json`` is broken.
     """
     path = Path(folder) / CONFIG
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"Expected a run folder (with {CONFIG}), got {folder}; give the --out of a run.")
     return _claimed(path)[1]
 
@@ -172,6 +174,12 @@ class _Claim(Ours):
 
     hash: str
     config: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _with_inputs(self) -> Self:
+        if not isinstance(self.config.get("inputs", {}), dict):
+            raise ValueError("its inputs are no object")
+        return self
 
 
 def _claimed(path: Path) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,15 @@ Spec = str | dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML knows 1.1, where it is text."""
+    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML knows 1.1, where it is text. Keys are text."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """At once, whatever is inside: so a list that holds itself is refused."""
+        return super().construct_object(node, deep=True)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """With numbers as keys turned into text, as JSON does."""
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
 _Loader.add_implicit_resolver(
@@ -105,8 +113,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # A ValueError: bytes that are no text, dates that are none.
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        # Of bytes that are no text, dates that are none, and values with tags, PyYAML lets through what Python says.
         said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see studies/demo.") from None
     if not isinstance(raw, dict):
@@ -147,7 +155,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
                 place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
             place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
         place[int(last) if isinstance(place, list) else last] = yaml.load(value, _Loader)
-    except (ValueError, IndexError, TypeError, RecursionError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError, AttributeError, yaml.YAMLError) as error:
         raise SettingError(
             f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "
             "name a list's parts by number, as in datasets.0.limit=5."

@@ -112,7 +112,7 @@ def kind_of(raw: Mapping[str, Any]) -> Study[Any]:
         UnknownNameError: there is no such kind.
     """
     name = raw.get("kind", DEFAULT)
-    if name not in kinds():
+    if not isinstance(name, str) or name not in kinds():
         raise UnknownNameError(f"Expected a kind of study among {', '.join(kinds())}, got {name!r}.")
     return kinds()[name]
 

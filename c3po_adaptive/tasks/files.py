@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, SettingError, UnknownNameError
+from ..storage.files import is_file, is_folder
 from ..types import Question
 from .texts import check_text
 
@@ -146,11 +147,11 @@ def _no_split(name: str, split: str, present: Sequence[str]) -> str:
 
 
 def _existing(path: Path) -> Path:
-    if path.is_file():
+    if is_file(path):
         return path
-    if path.is_dir():
+    if is_folder(path):
         raise DataError(f"Expected a question file, got the folder {path}; name a JSONL or JSON file in it.")
-    there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    there = [entry.name for entry in path.parent.iterdir()] if is_folder(path.parent) else []
     close = get_close_matches(path.name, there, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "check the path."
     raise DataError(f"Expected a question file at {path}, but there is none; {hint}")
@@ -213,7 +214,10 @@ def _unlettered(row: Row, where: str) -> dict[str, Any]:
 
 def _labeled(choices: Any, where: str) -> tuple[list[Any], list[Any]]:
     if isinstance(choices, Mapping):
-        return list(_field(choices, "label", list, where)), list(_field(choices, "text", list, where))
+        labels, texts = _field(choices, "label", list, where), _field(choices, "text", list, where)
+        if len(labels) != len(texts):
+            raise DataError(f"{where}: expected a label for each of {len(texts)} choices, got {len(labels)}; add them.")
+        return list(labels), list(texts)
     for choice in choices:
         if not isinstance(choice, Mapping):
             raise DataError(f"{where}: expected choices of the form {{label, text}}, got {_short(choice)}.")

@@ -53,6 +53,8 @@ class Format(ABC):
     def __post_init__(self) -> None:
         _length(self.normalize)  # refuses an unknown one
         for shot in self.shots:
+            if not isinstance(shot, Question):
+                raise DataError(f"Expected solved examples (Question records) as shots, got {type(shot).__name__}.")
             if shot.answer is None or not 0 <= shot.answer < len(shot.choices):
                 raise DataError(f"Expected solved examples as shots, got {shot.id!r} with the answer {shot.answer!r}.")
 
@@ -62,6 +64,7 @@ class Format(ABC):
             raise DataError(
                 f"Expected a question with choices, got none in {question.id!r}; see raw_text for bare text."
             )
+        _check_texts(question)
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
@@ -95,6 +98,7 @@ class Format(ABC):
         for shot in self.shots:
             asked = self._alone(shot)
             turns += [("user", asked.prompt), ("assistant", asked.options[shot.answer or 0].strip())]
+        _check_texts(question)
         own = self._alone(question)
         messages = [{"role": role, "content": text} for role, text in [*turns, ("user", own.prompt)]]
         prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -165,8 +169,8 @@ class Letter(Format):
 def format_by_name(name: str, **settings: Any) -> Format:
     """``cloze`` or ``letter``, with the settings of its class."""
     formats: dict[str, Callable[..., Format]] = {"cloze": Cloze, "letter": Letter}
-    if name not in formats:
-        close = get_close_matches(name, formats, n=1)
+    if not isinstance(name, str) or name not in formats:
+        close = get_close_matches(str(name), formats, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of these."
         raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
     given = former.renamed(settings, former.FORMATS)
@@ -180,9 +184,8 @@ def as_format(spec: str | Mapping[str, Any] | Format) -> Format:
     """A format of its name, of a mapping ``{"name": …, **settings}``, or as it is."""
     if isinstance(spec, Format):
         return spec
-    if isinstance(spec, str):
-        return format_by_name(spec)
-    return format_by_name(**spec)
+    given = {"name": spec} if isinstance(spec, str) else {str(key): value for key, value in spec.items()}
+    return format_by_name(given.pop("name", ""), **given)
 
 
 def format_key(format: str | Format) -> str:
@@ -236,6 +239,11 @@ def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int |
     ids = _ids(text, tokenizer, special=True)
     _check_length(len(ids), 0, tokenizer, max_length)
     return Prompt(ids)
+
+
+def _check_texts(question: Question) -> None:
+    for text in (question.question, *question.choices):
+        check_text(text, f"Question {question.id!r}")
 
 
 def _continuations(question: Question, rest: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import DataError
+from ..storage.files import is_file
 from ..types import Question
 from .benchmarks import load_dataset_questions
 from .files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
@@ -35,7 +36,7 @@ def questions(source: str | Path, *, split: str | None = None, limit: int | None
             raise DataError(f"demo: expected a split, one of {', '.join(DEMO_SPLITS)}; got none.")
         return demo_questions(split, limit=limit)
     path = Path(name)
-    if path.is_file() or path.suffix in (".json", ".jsonl"):
+    if is_file(path) or path.suffix in (".json", ".jsonl"):
         return load_questions(path, split=split, limit=limit)
     folder = os.environ.get(DATA)
     if folder and "/" not in name and (files := sorted(Path(folder).glob(f"{name}.*jsonl"))):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..errors import DataError
 
 LONGEST = 1_000_000
@@ -16,8 +18,10 @@ def check_text(text: str, what: str = "the text") -> None:
         what: it is, and where it stands, to begin the message with.
 
     Raises:
-        DataError: it is too long, or holds half of a character.
+        DataError: it is no text, too long, or holds half of a character.
     """
+    if not isinstance(text, str):
+        raise DataError(f"{what}: expected a string, got {type(text).__name__}; give a text.")
     if len(text) > LONGEST:
         raise DataError(
             f"{what}: expected at most {LONGEST:,} characters, got {len(text):,}; no model takes as many, shorten it."
@@ -28,3 +32,19 @@ def check_text(text: str, what: str = "the text") -> None:
         raise DataError(
             f"{what}: expected characters, got half of one (a lone surrogate at {error.start}); remove it."
         ) from None
+
+
+def listed(texts: str | Iterable[str], what: str = "texts") -> list[str]:
+    """One text or many as a list of them.
+
+    Raises:
+        DataError: there is none, or something else.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, list | tuple) or not texts:
+        got = "none" if isinstance(texts, list | tuple) else type(texts).__name__
+        raise DataError(f"Expected {what}, one or a list of them, got {got}; give at least one.")
+    for text in texts:
+        check_text(text)
+    return list(texts)
