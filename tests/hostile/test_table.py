@@ -1,0 +1,1316 @@
+"""Every door with what has no business there: refused with our own error, and what was on disk stays as it was."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from hostile.doors import BASE, SMALL, command, is_refused, passed, question, untouched
+from remixing.test_remixer import remixer
+from routing.toys import HashEmbedder, questions, reference_set
+from safetensors.torch import load_file, save_file
+
+from c3po_adaptive import Optimizer, load_moe_model
+from c3po_adaptive.kernels import Gaussian
+from c3po_adaptive.optimizers import PathwayOptimizer
+from c3po_adaptive.references.prefill_store import PrefillStore, build_store, open_store
+from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.retrievers.base import Hits, Index, Retriever
+from c3po_adaptive.selectors import LayerSelector
+from c3po_adaptive.storage.identity import digest_of_file
+from c3po_adaptive.storage.run_folder import Records, claim, claimed_config, read_records
+from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.types import Selection
+
+TEST = questions(3, "t")
+LONGER = 1_000_001
+HALF = "\ud800"
+DEEP = "[" * 100_000 + "]" * 100_000
+DIGITS = "9" * 10_000
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model and questions; the cache is in it, too."""
+    folder = tmp_path_factory.mktemp("hostile")
+    write_tiny_checkpoint(folder / "model", "olmoe")
+    for name, count in (("references", 12), ("test", 4)):
+        rows = [json.dumps(question(f"{name}{i}", i % 2, f"Is {i} odd, as {name} say?")) for i in range(count)]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+def with_value(key, text):
+    """A row with a value that is written as it stands."""
+    row = question("a") | {key: "HERE"}
+    return json.dumps(row).replace('"HERE"', text).encode()
+
+
+def lettered(**changes):
+    """A row as CommonsenseQA has it."""
+    row = {"id": "a", "question": {"stem": "Is it?", "choices": [{"label": "A", "text": "x"}]}, "answerKey": "A"}
+    return json.dumps(row | changes).encode()
+
+
+def without(key):
+    return json.dumps({k: v for k, v in question("a").items() if k != key}).encode()
+
+
+WORSE = {
+    "half of a character": b'"\\ud800"',
+    "a number": b"7",
+    "a list": b"[]",
+    "an object": b"{}",
+    "null": b"null",
+    "NaN": b"NaN",
+    "1e999": b"1e999",
+    "10,000 digits": DIGITS.encode(),
+    "nested": DEEP.encode(),
+    "nested less": b"[" * 900 + b"]" * 900,
+    "too long": b'"' + b"x" * LONGER + b'"',
+    "empty": b'""',
+    "whitespace": b'" \\t\\n "',
+}
+
+FILES = {
+    "empty": b"",
+    "blank": b" \n\n\t\n",
+    "no UTF-8": json.dumps(question("a")).encode() + b"\xff\xfe",
+    "UTF-16": json.dumps(question("a")).encode("utf-16"),
+    "Latin-1": '{"id": "é"}'.encode("latin-1"),
+    "NUL bytes": b"\0" * 1000,
+    "NUL in a row": json.dumps(question("a")).encode().replace(b"odd", b"o\0d") + b"\0",
+    "NUL in a string": with_value("question", '"a\0b"'),
+    "BOM in the middle": b"\xef\xbb\xbf" * 2 + json.dumps(question("a")).encode(),
+    "binary": bytes(range(256)),
+    "deep": DEEP.encode(),
+    "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "deep, open": b"[" * 100_000,
+    "deep in a row": with_value("more", DEEP),
+    "a number": b"1",
+    "a long number": DIGITS.encode(),
+    "a long number in an array": b"[" + DIGITS.encode() + b"]",
+    "a long number in a row": with_value("more", DIGITS),
+    "NaN": b"NaN",
+    "a string": b'"question"',
+    "null": b"null",
+    "array of arrays": b"[[[]]]",
+    "empty array": b"[]",
+    "empty object": b"{}",
+    "two on a line": json.dumps(question("a")).encode() * 2,
+    "cut": json.dumps(question("a")).encode()[:-5],
+    "id again": b"\n".join([json.dumps(question("a")).encode()] * 2),
+    "CR alone between rows": b"\r".join([json.dumps(question("a")).encode()] * 2),
+    **{f"no {key}": without(key) for key in ("id", "task", "question", "choices", "answer")},
+    **{f"id: {what}": with_value("id", value.decode()) for what, value in WORSE.items() if what != "whitespace"},
+    **{f"question: {what}": with_value("question", value.decode()) for what, value in WORSE.items()},
+    **{f"answer: {what}": with_value("answer", value.decode()) for what, value in WORSE.items() if what != "a number"},
+    **{f"choices: {what}": with_value("choices", value.decode()) for what, value in WORSE.items()},
+    **{f"a choice: {what}": with_value("choices", f'["x", {value.decode()}]') for what, value in WORSE.items()},
+    **{f"task: {k}": with_value("task", v.decode()) for k, v in WORSE.items() if k not in ("empty", "whitespace")},
+    "one choice": with_value("choices", '["x"]'),
+    "answer beyond": with_value("answer", "2"),
+    "answer below": with_value("answer", "-1"),
+    "answer true": with_value("answer", "true"),
+    "answer 0.0": with_value("answer", "0.0"),
+    "answer 4,000 digits": with_value("answer", "9" * 4000),
+    "answerKey of none": lettered(answerKey="B"),
+    "answerKey a list": lettered(answerKey=[]),
+    "answerKey half": lettered(answerKey=HALF),
+    "lettered, one choice": lettered(),
+    "lettered, no stem": lettered(question={}),
+    "lettered, choices alike": lettered(question={"stem": "?", "choices": "AB"}),
+    "lettered, choices of numbers": lettered(question={"stem": "?", "choices": [1, 2]}),
+    "lettered, label a list": lettered(question={"stem": "?", "choices": [{"label": [], "text": "x"}] * 2}),
+    "lettered, more labels": lettered(question="?", choices={"label": ["A", "B"], "text": ["x"]}),
+    "lettered, fewer labels": lettered(question="?", choices={"label": ["A"], "text": ["x", "y"]}),
+    "lettered, text null": lettered(question="?", choices={"label": ["A", "B"], "text": None}),
+}
+
+GOOD_FILES = {
+    "BOM": b"\xef\xbb\xbf" + json.dumps(question("a")).encode(),
+    "CRLF": b"\r\n".join(json.dumps(question(i)).encode() for i in "ab") + b"\r\n",
+    "CRLF in an array": b"[\r\n" + json.dumps(question("a")).encode() + b"\r\n]\r\n",
+    "choices alike": with_value("choices", '["x", "x"]'),
+    "U+2028": json.dumps(question("a", text="a\u2028b"), ensure_ascii=False).encode(),
+    "right to left": json.dumps(question("a", text="\u202eabc")).encode(),
+    "NUL escaped": json.dumps(question("a", text="a\0b")).encode(),
+    "NaN beside": with_value("more", "NaN"),
+    "1e999 beside": with_value("more", "1e999"),
+}
+
+
+class TestQuestionFiles:
+    @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+    def test_refused(self, place, tmp_path, content):
+        file = tmp_path / "bad.jsonl"
+        file.write_bytes(content)
+        with untouched(tmp_path):
+            is_refused(lambda: load_questions(file))
+            assert command("refset", "build", file, "--model", "model", "--out", tmp_path / "set") == 1
+        assert not (tmp_path / "set").exists()
+
+    @pytest.mark.parametrize("content", GOOD_FILES.values(), ids=GOOD_FILES)
+    def test_taken(self, place, tmp_path, content):
+        file = tmp_path / "odd.jsonl"
+        file.write_bytes(content)
+        assert load_questions(file)
+        assert command("refset", "build", file, "--model", "model", "--out", tmp_path / "set") == 0
+
+    @pytest.mark.parametrize("depth", [100, 300, 600, 800, 900, 940, 960, 980, 1000, 5000, 20_000])
+    def test_nested_at_any_depth(self, tmp_path, depth):
+        """What the parser just takes, the message must be able to show."""
+        for key in question("a"):
+            (tmp_path / "bad.jsonl").write_bytes(with_value(key, "[" * depth + "]" * depth))
+            is_refused(lambda: load_questions(tmp_path / "bad.jsonl"))
+
+    @pytest.mark.parametrize(
+        "path",
+        ["", ".", "/", "nowhere.jsonl", "x" * 300, "x/" * 3000, "a\0b", HALF, "\udcff.jsonl", "/dev/full/x"],
+        ids=["empty", "here", "root", "nowhere", "long name", "long path", "NUL", "half", "byte", "below a device"],
+    )
+    def test_paths(self, place, path):
+        is_refused(lambda: load_questions(path))
+        if "\0" not in path and path != HALF:
+            assert command("refset", "build", path, "--model", "model", "--out", "out") == 1
+
+    def test_folder_and_pipe(self, place, tmp_path):
+        (tmp_path / "folder.jsonl").mkdir()
+        os.mkfifo(tmp_path / "pipe.jsonl")
+        (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
+        for name in ("folder.jsonl", "pipe.jsonl", "loop.jsonl"):
+            is_refused(lambda name=name: load_questions(tmp_path / name))
+            assert command("refset", "build", tmp_path / name, "--model", "model", "--out", tmp_path / "set") == 1
+
+    def test_a_name_of_other_bytes(self, tmp_path):
+        """The file's name becomes the id where a row has none."""
+        file = tmp_path / os.fsdecode(b"\xff.jsonl")
+        row = {"question": "?", "choices": {"label": ["A", "B"], "text": ["x", "y"]}, "answerKey": "A"}
+        file.write_text(json.dumps(row))
+        is_refused(lambda: load_questions(file))
+
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_limits(self, place, limit):
+        is_refused(lambda: load_questions(place / "test.jsonl", limit=limit))
+
+    @pytest.mark.parametrize("split", ["", "test", HALF, "\0"])
+    def test_splits(self, place, split):
+        passed(lambda: load_questions(place / "test.jsonl", split=split))
+
+
+VALID = {
+    "model": "model",
+    "datasets": [{"name": "t", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]}],
+    "arms": {"base": BASE, "ngd": {"selector": SMALL}},
+}
+
+
+def configured(**changes):
+    return yaml.safe_dump(VALID | changes, sort_keys=False).encode()
+
+
+def bomb(levels, width=10):
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * width)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+TEXTS = {
+    "empty arms": configured(arms={}),
+    "no UTF-8": b"model: \xff\xfe",
+    "NUL": b"model: \0",
+    "control character": b"model: \x07",
+    "half of a character": b'model: "\\ud800"',
+    "a list": b"- 1\n- 2",
+    "a string": b"text",
+    "a number": b"7",
+    "two documents": b"a: 1\n---\nb: 2",
+    "a tab": b"a:\n\tb: 1",
+    "deep lists": b"a: " + b"[" * 10_000 + b"]" * 10_000,
+    "deep lists, less": b"arms: " + b"[" * 150 + b"]" * 150,
+    "deep keys": b"{a: " * 3000 + b"}" * 3000,
+    "deep keys, less": b"arms: " + b"{a: " * 150 + b"}" * 150,
+    "deep, open": b"[" * 10_000,
+    "no date": b"model: 2024-99-99",
+    "a date": b"model: 2024-01-01",
+    "a date as seed": b"seed: 2024-01-01",
+    "a time": b"seed: 2024-01-01T00:00:00Z",
+    "no time": b"seed: 2024-01-01T99:99:99Z",
+    "a date as key": b"2024-01-01: 1",
+    "python object": b"model: !!python/object/apply:os.system ['true']",
+    "python name": b"model: !!python/name:os.system",
+    "unknown tag": b"model: !mine 1",
+    "binary": b"model: !!binary gIA=",
+    "no binary": b"model: !!binary gI*",
+    "int that is none": b"seed: !!int x",
+    "float that is none": b"seed: !!float x",
+    "bool that is none": b"seed: !!bool x",
+    "null that is none": b"seed: !!null x",
+    "timestamp that is none": b"seed: !!timestamp x",
+    "a set": b"arms: !!set {a, b}",
+    "omap": b"arms: !!omap [a: 1]",
+    "omap that is none": b"arms: !!omap [1]",
+    "pairs": b"arms: !!pairs [a: 1]",
+    "no anchor": b"model: *nowhere",
+    "merge of a number": b"<<: 1",
+    "merge of numbers": b"<<: [1, 2]",
+    "a list in itself": b"arms: &a [*a]",
+    "a mapping in itself": b"arms: &a {x: *a}",
+    "an arm in itself": b"arms: {base: &a {optimizer: *a}}",
+    "all in itself": b"&a {arms: *a, datasets: *a}",
+    "a format in itself": b"format: &a {name: cloze, shots: *a}",
+    "a spec in itself": configured() + b"  x: {optimizer: &a {name: ngd, lr: *a}}\n",
+    "bomb": f"{bomb(6)}\narms: *a5".encode(),
+    "bomb as a setting": f"model: &m [x]\n{bomb(6)}\nseed: *a5".encode(),
+    "bomb of an arm": f"arms:\n  base: {{optimizer: {{name: none, z: &a0 [x]}}}}\n  {bomb(6)}".encode(),
+    "a number as key": b"1: 2",
+    "null as key": b"null: 2",
+    "NaN as key": b".nan: 2",
+    "a list as key": b"? [1]\n: 2",
+    "a mapping as key": b"? {a: 1}\n: 2",
+    "number as a data set's key": b"datasets: [{1: 2}]",
+    "number as an arm's key": configured(arms={"base": {1: 2}}),
+    "number as a spec's key": configured(arms={"base": {"optimizer": {"name": "none", 1: 2}}}),
+    "number as a format's key": configured(format={1: 2}),
+    "unknown key": configured(modle=1),
+    "kind of none": configured(kind="nothing"),
+    "kind: a list": configured(kind=["comparison"]),
+    "kind: a mapping": configured(kind={"a": 1}),
+    "kind: null": configured(kind=None),
+    "format: a list": configured(format=["cloze"]),
+    "format: name a list": configured(format={"name": ["cloze"]}),
+    "format: name null": configured(format={"name": None}),
+    "format: shots a number": configured(format={"shots": 5}),
+    "format: shots of numbers": configured(format={"shots": [5]}),
+    "format: chat a word": configured(format={"chat": "maybe"}),
+    "format: normalize a list": configured(format={"normalize": ["tokens"]}),
+    "seed: a long number": b"seed: " + DIGITS.encode(),
+    "seed: a long number, hexadecimal": b"seed: 0x" + b"f" * 10_000,
+    "batch_size: a long number, hexadecimal": b"batch_size: -0x" + b"f" * 10_000,
+    "model: a long number, hexadecimal": b"model: 0x" + b"f" * 10_000,
+    "an arm's long number": configured() + b"  x: {optimizer: {name: ngd, lr: 0x" + b"f" * 10_000 + b"}}\n",
+    "seed: sexagesimal": b"seed: -1:30",
+    "arms: a list": configured(arms=["base"]),
+    "arms: null": configured(arms=None),
+    "arms: of null": configured(arms={"base": None}),
+    "arm: optimizer null": configured(arms={"base": {"optimizer": None}}),
+    "arm: optimizer a list": configured(arms={"base": {"optimizer": ["ngd"]}}),
+    "arm: name a list": configured(arms={"base": {"optimizer": {"name": ["ngd"]}}}),
+    "arm: name null": configured(arms={"base": {"optimizer": {"name": None}}}),
+    "arm: lr a date": configured() + b"  x: {optimizer: {name: ngd, lr: 2024-01-01}}\n",
+    "arm: lr bytes": configured() + b"  x: {optimizer: {name: ngd, lr: !!binary gIA=}}\n",
+    "arm: layers a set": configured() + b"  x: {selector: {name: fixed, layers: !!set {1}}}\n",
+    "arm: layers a mapping": configured() + b"  x: {selector: {name: fixed, layers: {1: 2}}}\n",
+    "arm: layers of texts": configured() + b"  x: {selector: {name: fixed, layers: [a]}}\n",
+    "arm: layers in itself": configured() + b"  x: {selector: {name: fixed, layers: &a [*a]}}\n",
+    "arm: n NaN": configured() + b"  x: {selector: {name: fixed, n: .nan}}\n",
+    "arm: n text": configured() + b"  x: {selector: {name: fixed, n: '1'}}\n",
+    "arm: a selector in a selector": configured() + b"  x: {selector: {name: abstain, selector: {name: 5}}}\n",
+    "no base": configured(arms={"x": {"selector": SMALL}}),
+    "headline of none": configured(headline="nobody"),
+    "compare: a word": configured(compare="ab"),
+    "compare: one": configured(compare=[["base"]]),
+    "datasets: empty": configured(datasets=[]),
+    "datasets: a mapping": configured(datasets={}),
+    "datasets: null": configured(datasets=None),
+    "questions nowhere": configured(datasets=[{"name": "t", "questions": "nowhere.jsonl"}]),
+    "questions a folder": configured(datasets=[{"name": "t", "questions": "./model"}]),
+    "questions empty": configured(datasets=[{"name": "t", "questions": ""}]),
+    "questions long": configured(datasets=[{"name": "t", "questions": "x" * 300 + ".jsonl"}]),
+    "questions NUL": configured(datasets=[{"name": "t", "questions": "a\0.jsonl"}]),
+    "references half": b'datasets: [{name: t, questions: test.jsonl, references: ["\\ud800.jsonl"]}]',
+    "limit 0": configured(datasets=[VALID["datasets"][0] | {"limit": 0}]),
+    "limit true": configured(datasets=[VALID["datasets"][0] | {"limit": "x"}]),
+    "model nowhere": configured(model="./nowhere"),
+    "model empty": configured(model=""),
+    "model a file": configured(model="./test.jsonl"),
+    "model long": configured(model="./" + "x" * 300),
+    "model NUL": configured(model="./a\0"),
+    "dtype": configured(dtype="float7"),
+    "device": configured(device="toaster"),
+    "quantize": configured(quantize="1bit"),
+    "max_similarity NaN": configured(max_similarity=float("nan")),
+    "max_similarity infinite": configured(max_similarity=float("inf")),
+}
+
+SET = [
+    *("seed=-1", f"seed={2**70}", "seed=1e400", "seed=nan", "seed=.nan", "seed=.inf", "seed=1.0", "seed=true", "seed="),
+    *(
+        "seed='1'",
+        "seed=[1]",
+        f"seed={DIGITS}",
+        "seed=0x" + "f" * 10_000,
+        "seed=" + "[" * 5000 + "]" * 5000,
+        "seed=2024-99-99",
+    ),
+    *("batch_size=0", "batch_size=-1", "batch_size=x", "max_similarity=0", "max_similarity=2", "mix=all", "loss=[]"),
+    *("", "=", "seed", "=1", ".=1", "..=1", "a.=1", ".a=1", "modle=1", "seed.x=1", "seed.x.y=1", "model.x=1"),
+    *("datasets=1", "datasets.9.limit=1", "datasets.-9.limit=1", "datasets.x.limit=1", "datasets.0=1"),
+    *("datasets.0.limit=0", "datasets.0.limit.x=1", "datasets.0.nothing=1", "datasets.0.0=1", "datasets.0.name=[]"),
+    *("arms=1", "arms.ngd=1", "arms.ngd.optimizer=[]", "arms.ngd.optimizer.0=1", "arms.ngd.selector.n=.nan"),
+    *("arms.base.optimizer.lr=!!python/object/apply:os.system ['true']", "arms.base=*x", "arms.=1", "arms..x=1"),
+    *(f"model={HALF}", "model=\0", "model=\x07", "model={", "model=[", 'model="\\ud800"', "format.name=[]", "kind=[]"),
+    *("arms.ngd.seed=-1", "arms.ngd.seed=0x" + "f" * 10_000, "headline=nobody", "x" * 3000 + "=1", "x." * 3000 + "x=1"),
+]
+
+
+class TestConfigurations:
+    @staticmethod
+    def plan(file, *options):
+        """Both commands that read a configuration refuse it; the first alone knows a size without loading."""
+        statuses = [command("study", "plan", file, *options)]
+        statuses.append(command("evaluate", "--config", file, "--out", file.parent / "run", *options))
+        return statuses
+
+    @pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
+    def test_refused(self, place, tmp_path, content):
+        file = tmp_path / "run.yaml"
+        file.write_bytes(content)
+        with untouched(tmp_path):
+            passed(lambda: read_study(file))
+            planned, run = self.plan(file)
+            assert run == 1
+            assert planned == (b"device: toaster" not in content)  # found out where it is loaded
+        assert not (tmp_path / "run" / "records.jsonl").exists()
+
+    @pytest.mark.parametrize("setting", SET, ids=lambda s: f"{s[:40]!a}")
+    def test_settings_refused(self, place, tmp_path, setting):
+        file = tmp_path / "run.yaml"
+        file.write_bytes(configured())
+        with untouched(tmp_path):
+            passed(lambda: read_study(file, [setting]))
+            if setting.isprintable():
+                assert 0 not in self.plan(file, "--set", setting)
+
+    @pytest.mark.parametrize("path", ["", ".", "nowhere.yaml", "x" * 300, "a\0b", "model"])
+    def test_paths(self, place, path):
+        is_refused(lambda: read_study(path))
+        if "\0" not in path:
+            assert command("study", "plan", path) == 1
+
+    def test_the_valid_one_is_valid(self, place, tmp_path):
+        """Without this the table would show nothing."""
+        (tmp_path / "run.yaml").write_bytes(configured())
+        assert command("study", "plan", tmp_path / "run.yaml") == 0
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    """A run's folder."""
+    (place / "run.yaml").write_bytes(configured())
+    assert command("evaluate", "--config", "run.yaml", "--out", "finished") == 0
+    return place / "finished"
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def resumed(run):
+    return command("evaluate", "--config", "run.yaml", "--out", run)
+
+
+LINES = {
+    "a number": b"1",
+    "a list": b"[1]",
+    "an object": b"{}",
+    "null": b"null",
+    "a string": b'"arm"',
+    "NaN": b"NaN",
+    "a long number": DIGITS.encode(),
+    "deep": DEEP.encode(),
+    "blank": b"",
+    "half a line": b'{"arm": "base", "da',
+    "no UTF-8": b"\xff\xfe",
+    "NUL": b"\0\0",
+    "UTF-16": '{"arm": 1}'.encode("utf-16"),
+    "seed null": b'{"arm": "base", "dataset": "t", "id": "a", "seed": null}',
+    "seed infinite": b'{"arm": "base", "dataset": "t", "id": "a", "seed": Infinity}',
+    "seed NaN": b'{"arm": "base", "dataset": "t", "id": "a", "seed": NaN}',
+    "seed a word": b'{"arm": "base", "dataset": "t", "id": "a", "seed": "x"}',
+    "seed a list": b'{"arm": "base", "dataset": "t", "id": "a", "seed": []}',
+    "seed of 5,000 digits": b'{"arm": "base", "dataset": "t", "id": "a", "seed": "' + b"9" * 5000 + b'"}',
+    "no seed": b'{"arm": "base", "dataset": "t", "id": "a"}',
+    "nothing else": b'{"arm": "base", "dataset": "t", "id": "a", "seed": 0}',
+    "arm a list": b'{"arm": [], "dataset": "t", "id": "a", "seed": 0}',
+}
+
+WRONG = {
+    "null": None,
+    "a word": "x",
+    "negative": -1,
+    "a large number": 10**30,
+    "infinite": float("inf"),
+    "NaN": float("nan"),
+    "a list": [],
+    "a list of null": [None],
+    "nested": [[[1]]],
+    "an object": {},
+    "an object of null": {"x": None},
+    "an object of words": {"25": {"own": {"x": "y"}, "new": 5}},
+    "half of a character": HALF,
+    "true": True,
+}
+
+FIELDS = (
+    *("id", "dataset", "split", "subject", "arm", "optimizer", "selector", "setting", "seed", "answer", "choice"),
+    *("correct", "base_choice", "base_correct", "scores", "base_scores", "layers", "experts", "strength"),
+    *("layer_scores", "pathway", "neighbours", "cost", "flops", "seconds", "needs_label"),
+)
+
+FIGURES = ("dataset", "arm", "subject", "layers")
+"""Fields of records that figures are drawn from."""
+
+CLAIMS = {
+    "empty": b"",
+    "a number": b"1",
+    "a list": b"[]",
+    "an object": b"{}",
+    "null": b"null",
+    "deep": DEEP.encode(),
+    "a long number": DIGITS.encode(),
+    "no UTF-8": b"\xff",
+    "hash a number": b'{"hash": 1, "config": {}}',
+    "config a list": b'{"hash": "x", "config": []}',
+    "config a number": b'{"hash": "x", "config": 1}',
+    "kind of none": b'{"hash": "x", "config": {"kind": "nothing"}}',
+    "kind a list": b'{"hash": "x", "config": {"kind": []}}',
+    "kind an object": b'{"hash": "x", "config": {"kind": {}}}',
+    "kind null": b'{"hash": "x", "config": {"kind": null}}',
+    "inputs a number": b'{"hash": "x", "config": {"inputs": 5}}',
+    "inputs null": b'{"hash": "x", "config": {"inputs": null}}',
+    "inputs a list": b'{"hash": "x", "config": {"inputs": [1]}}',
+    "unknown keys": b'{"hash": "x", "config": {"a": 1}}',
+    "half of a character": b'{"hash": "\\ud800", "config": {"\\ud800": "\\ud800"}}',
+}
+
+SUMMARIES = {
+    "empty": b"",
+    "a number": b"1",
+    "a list": b"[]",
+    "an object": b"{}",
+    "null": b"null",
+    "deep": DEEP.encode(),
+    "a long number": DIGITS.encode(),
+    "no UTF-8": b"\xff",
+    "rows empty": b'{"rows": [], "comparisons": [], "calibration": [], "baseline": "base", "control": "x"}',
+    "rows of numbers": b'{"rows": [1]}',
+}
+
+RUN_FILES = ("records.jsonl", "config.json", "summary.json", "report.html", "records.parquet")
+
+
+@pytest.mark.filterwarnings("ignore:.*rows again:UserWarning")
+class TestRunFolders:
+    @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+    @pytest.mark.parametrize("where", ["first", "last", "last, and a half line"])
+    def test_lines_that_are_not_ours(self, run, line, where):
+        """Refused before anything is altered, the half line at the end included."""
+        path = run / "records.jsonl"
+        rows = path.read_bytes()
+        tail = b'{"half' if "half line" in where else b""
+        path.write_bytes((line + b"\n" + rows if where == "first" else rows + line + b"\n") + tail)
+        with untouched(run):
+            if line != LINES["nothing else"] and line != LINES["arm a list"]:
+                is_refused(lambda: read_records(run))
+                is_refused(lambda: Records(run))
+            (run / "summary.json").rename(run.parent / "away")
+            assert command("report", run) == 1
+            (run.parent / "away").rename(run / "summary.json")
+
+    @pytest.mark.parametrize("field", FIELDS)
+    @pytest.mark.parametrize("summary", ["drawn from the summary", "summarized anew"])
+    def test_fields_of_other_kinds(self, run, field, summary, monkeypatch):
+        """Whatever stands in a field, and without it: a report, or one message."""
+        if field not in FIGURES:
+            monkeypatch.setattr("c3po_adaptive.report.html._figures", lambda *given: [])  # they take longest
+        path = run / "records.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = {"absent": {k: v for k, v in rows[-1].items() if k != field}}
+        kept |= {what: rows[-1] | {field: value} for what, value in WRONG.items()}
+        whole, failures = (run / "summary.json").read_bytes(), {}
+        for what, row in kept.items():
+            path.write_text("".join(json.dumps(r) + "\n" for r in [*rows[:-1], row]))
+            if summary == "summarized anew":
+                (run / "summary.json").unlink(missing_ok=True)
+            else:
+                (run / "summary.json").write_bytes(whole)
+            try:
+                command("report", run)
+            except Exception as error:
+                failures[what] = f"{type(error).__name__}: {error}"[:200]
+        assert not failures
+
+    def test_resumed_beside_a_line_that_is_not_ours(self, run):
+        path = run / "records.jsonl"
+        path.write_bytes(path.read_bytes() + b"{}\n")
+        with untouched(run):
+            assert resumed(run) == 1
+
+    def test_rows_again(self, run):
+        path = run / "records.jsonl"
+        path.write_bytes(path.read_bytes() * 2)
+        assert len(read_records(run)) == path.read_bytes().count(b"\n") // 2
+        assert command("report", run) == 0
+        assert resumed(run) == 0
+
+    def test_rows_again_with_half_a_character(self, tmp_path):
+        row = {"arm": "a", "dataset": "t", "id": HALF, "seed": 0}
+        (tmp_path / "records.jsonl").write_text((json.dumps(row) + "\n") * 2)
+        with untouched(tmp_path):
+            passed(lambda: Records(tmp_path))
+
+    @pytest.mark.parametrize("row", [*({} | {"id": v} for v in WRONG.values()), None, 5, []], ids=repr)
+    def test_rows_that_are_written(self, tmp_path, row):
+        records = Records(tmp_path)
+        records.append({"arm": "a", "dataset": "t", "id": "a", "seed": 0})
+        with untouched(tmp_path):
+            is_refused(lambda: records.append(row))
+
+    @pytest.mark.parametrize("value", [HALF, {1, 2}, b"x", float("nan"), object()], ids=repr)
+    def test_values_that_are_written(self, tmp_path, value):
+        records = Records(tmp_path)
+        row = {"arm": "a", "dataset": "t", "id": "a", "seed": 0}
+        records.append(row)
+        with untouched(tmp_path):
+            is_refused(lambda: records.append(row | {"id": "b", "more": value}))
+
+    @pytest.mark.parametrize("content", CLAIMS.values(), ids=CLAIMS)
+    def test_claims_that_are_not_ours(self, run, content):
+        (run / "config.json").write_bytes(content)
+        with untouched(run):
+            passed(lambda: claimed_config(run))
+            is_refused(lambda: claim(run, {"a": 1}))
+            assert resumed(run) == 1
+            assert command("report", run) == 1
+
+    @pytest.mark.parametrize("value", [HALF, {1, 2}, b"x", float("nan"), object()], ids=repr)
+    def test_claims_that_are_written(self, tmp_path, value):
+        is_refused(lambda: claim(tmp_path / "run", {"a": value}))
+        assert not (tmp_path / "run" / "config.json").exists()
+
+    @pytest.mark.parametrize("content", SUMMARIES.values(), ids=SUMMARIES)
+    def test_summaries_that_are_not_ours(self, run, content):
+        (run / "summary.json").write_bytes(content)
+        with untouched(run):
+            assert command("report", run) == 1
+
+    @pytest.mark.parametrize("key", ["rows", "comparisons", "calibration", "risk", "versions", "hashes", "config"])
+    def test_summaries_of_other_kinds(self, run, key, monkeypatch):
+        if key not in ("rows", "risk"):
+            monkeypatch.setattr("c3po_adaptive.report.html._figures", lambda *given: [])  # they take longest
+        summary, failures = json.loads((run / "summary.json").read_text()), {}
+        for what, value in WRONG.items():
+            (run / "summary.json").write_text(json.dumps(summary | {key: value}))
+            try:
+                command("report", run)
+            except Exception as error:
+                failures[what] = f"{type(error).__name__}: {error}"[:200]
+        assert not failures
+
+    @pytest.mark.parametrize("name", RUN_FILES)
+    def test_folders_where_files_belong(self, run, name):
+        (run / name).unlink()
+        (run / name / "mine").mkdir(parents=True)
+        with untouched(run / name):
+            assert resumed(run) == 1
+            if name != "records.parquet":
+                assert command("report", run) == 1
+
+    @pytest.mark.parametrize("name", ["records.jsonl", "config.json"])
+    def test_folders_where_files_belong_in_python(self, tmp_path, name):
+        (tmp_path / name).mkdir()
+        for call in (Records, read_records, claimed_config, lambda folder: claim(folder, {})):
+            is_refused(lambda call=call: call(tmp_path)) if call is not Records or name == "records.jsonl" else None
+
+    @pytest.mark.parametrize("path", ["test.jsonl", "test.jsonl/run", "x" * 300, "a\0b", HALF], ids=repr)
+    def test_paths(self, place, path):
+        with untouched(place):
+            is_refused(lambda: claim(path, {}))
+            is_refused(lambda: read_records(path))
+            is_refused(lambda: claimed_config(path))
+            if path.isprintable():
+                assert command("report", path) == 1
+                assert resumed(path) == 1
+
+
+@pytest.fixture(scope="module")
+def whole_set(tmp_path_factory):
+    return reference_set("olmoe").save(tmp_path_factory.mktemp("set") / "set")
+
+
+@pytest.fixture
+def references(whole_set, tmp_path):
+    return shutil.copytree(whole_set, tmp_path / "set")
+
+
+def rehashed(folder):
+    """The card again names the files that are there."""
+    card = json.loads((folder / "card.json").read_text())
+    card["files"] = {name: digest_of_file(folder / name) for name in card["files"]}
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def used(folder):
+    """A set that was taken is used: it answers, or says why not."""
+    return remixer(references=ReferenceSet.load(folder)).answer(TEST)
+
+
+def columns(change):
+    """A table with some columns changed; None takes one away."""
+
+    def damage(folder):
+        path = folder / "questions.parquet"
+        rows = pq.read_table(path).to_pylist()
+        made = {k: [row[k] for row in rows] for k in rows[0]}
+        for name, value in change.items():
+            if value is None:
+                del made[name]
+            else:
+                made[name] = [value(row) for row in rows] if callable(value) else [value] * len(rows)
+        pq.write_table(pa.table(made), path)
+
+    return damage
+
+
+def table(make):
+    return lambda folder: pq.write_table(
+        make(pq.read_table(folder / "questions.parquet")), folder / "questions.parquet"
+    )
+
+
+def twice_named(found):
+    return pa.table([found.column(0), *found.columns], names=[found.schema.names[0], *found.schema.names])
+
+
+TABLES = {
+    **{f"no {name}": columns({name: None}) for name in ("id", "question", "choices", "answer", "scores", "correct")},
+    "id a number": columns({"id": 5}),
+    "id bytes": columns({"id": b"\xff"}),
+    "ids alike": columns({"id": "a"}),
+    "question null": columns({"question": lambda row: None}),
+    "question a list": columns({"question": lambda row: ["x"]}),
+    "question empty": columns({"question": ""}),
+    "choices null": columns({"choices": lambda row: None}),
+    "choices a word": columns({"choices": "ab"}),
+    "choices none": columns({"choices": lambda row: []}),
+    "choices one": columns({"choices": lambda row: ["x"]}),
+    "choices of null": columns({"choices": lambda row: [None, None]}),
+    "choices of numbers": columns({"choices": lambda row: [1, 2]}),
+    "answer null": columns({"answer": lambda row: None}),
+    "answer a word": columns({"answer": "x"}),
+    "answer below": columns({"answer": -1}),
+    "answer beyond": columns({"answer": 99}),
+    "answer NaN": columns({"answer": float("nan")}),
+    "answer half": columns({"answer": 0.5}),
+    "answer large": columns({"answer": 2**62}),
+    "task a number": columns({"task": 5}),
+    "scores null": columns({"scores": lambda row: None}),
+    "scores none": columns({"scores": lambda row: []}),
+    "scores of words": columns({"scores": lambda row: ["x", "y"]}),
+    "scores NaN": columns({"scores": lambda row: [float("nan")] * len(row["choices"])}),
+    "scores more": columns({"scores": lambda row: [0.0] * 40}),
+    "correct null": columns({"correct": lambda row: None}),
+    "correct a word": columns({"correct": "perhaps"}),
+    "correct a number": columns({"correct": 7}),
+    "no rows": table(lambda found: found.slice(0, 0)),
+    "fewer rows": table(lambda found: found.slice(0, 3)),
+    "more rows": table(lambda found: pa.concat_tables([found, found])),
+    "no columns": table(lambda found: found.select([])),
+    "a column twice": table(twice_named),
+    "another table": table(lambda found: pa.table({"x": [1, 2, 3]})),
+    "no table": lambda folder: (folder / "questions.parquet").write_bytes(b"PAR1 no PAR1"),
+    "empty": lambda folder: (folder / "questions.parquet").write_bytes(b""),
+}
+HARMLESS = {"question empty", "scores NaN", "ids alike"}
+"""What may be taken, as nothing is computed from it."""
+
+
+def tensors(change):
+    def damage(folder):
+        path = folder / "tensors.safetensors"
+        save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
+
+    return damage
+
+
+def one(name, change):
+    return tensors(lambda t: t | {name: change(t[name])})
+
+
+TENSORS = {
+    "other names": tensors(lambda t: {f"x{k}": v for k, v in t.items()}),
+    "none": tensors(lambda t: {}),
+    "no pathways": tensors(lambda t: {"embeddings": t["embeddings"]}),
+    "empty": lambda folder: (folder / "tensors.safetensors").write_bytes(b""),
+    "no tensors": lambda folder: (folder / "tensors.safetensors").write_bytes(b"\xff" * 100),
+    "a huge header": lambda folder: (folder / "tensors.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + b"{}"),
+    **{
+        f"{name} {what}": one(name, change)
+        for name in ("embeddings", "pathways")
+        for what, change in {
+            "NaN": lambda t: t * float("nan"),
+            "infinite": lambda t: t + float("inf"),
+            "fewer": lambda t: t[:3],
+            "more": lambda t: torch.cat([t, t]),
+            "flat": lambda t: t.flatten(),
+            "of no width": lambda t: t[..., :0],
+            "narrower": lambda t: t[..., :-1],
+            "wider": lambda t: torch.cat([t, t], -1),
+            "an axis more": lambda t: t[None],
+            "a scalar": lambda t: torch.tensor(1.0),
+            "whole numbers": lambda t: t.long(),
+            "bool": lambda t: t > 0,
+            "bfloat16": lambda t: t.bfloat16(),
+            "float16": lambda t: t.half(),
+            "float64": lambda t: t.double(),
+            "complex": lambda t: t.to(torch.complex64),
+            "float8": lambda t: t.to(torch.float8_e4m3fn),
+            "negative": lambda t: -t,
+            "zero": lambda t: t * 0,
+        }.items()
+    },
+    "pathways of fewer layers": one("pathways", lambda t: t[:, :1]),
+    "pathways large": one("pathways", lambda t: t * 1e30),
+    "embeddings large": one("embeddings", lambda t: t * 1e30),
+}
+WRONG_TENSORS = {
+    name
+    for name in TENSORS
+    if any(
+        w in name for w in ("NaN", "infin", "fewer", "more", "flat", "scalar", "none", "no ", "names", "empty", "huge")
+    )
+}
+
+CARDS = {
+    "empty": b"",
+    "a number": b"1",
+    "a list": b"[]",
+    "null": b"null",
+    "an object": b"{}",
+    "deep": DEEP.encode(),
+    "a long number": DIGITS.encode(),
+    "no UTF-8": b"\xff",
+    "NUL": b"\0",
+}
+
+SET_KEYS = ("source", "model", "format", "embedder", "files")
+
+
+class TestReferenceSets:
+    @pytest.mark.parametrize("content", CARDS.values(), ids=CARDS)
+    def test_cards_that_are_not_ours(self, references, content):
+        (references / "card.json").write_bytes(content)
+        with untouched(references):
+            is_refused(lambda: ReferenceSet.load(references))
+            for name in ("show", "check"):
+                assert command("refset", name, references) == 1
+
+    @pytest.mark.parametrize("key", SET_KEYS)
+    @pytest.mark.parametrize("value", [v for k, v in WRONG.items()], ids=WRONG)
+    def test_cards_of_other_kinds(self, references, key, value):
+        card = json.loads((references / "card.json").read_text())
+        (references / "card.json").write_text(json.dumps(card | {key: value}))
+        with untouched(references):
+            passed(lambda: used(references))
+            command("refset", "show", references)
+
+    @pytest.mark.parametrize("name", ["", "..", "x" * 300, "a\0b", HALF, "/etc/passwd"], ids=repr)
+    def test_names_of_files(self, references, name):
+        card = json.loads((references / "card.json").read_text())
+        card["files"][name] = "0" * 64
+        (references / "card.json").write_text(json.dumps(card))
+        is_refused(lambda: ReferenceSet.load(references))
+
+    @pytest.mark.parametrize("left", [(), ("questions.parquet",), ("tensors.safetensors",)], ids=repr)
+    def test_files_that_no_hash_is_of(self, references, left):
+        """Without its hash a file that is cut short could not be told from a whole one."""
+        card = json.loads((references / "card.json").read_text())
+        card["files"] = {name: card["files"][name] for name in left}
+        (references / "card.json").write_text(json.dumps(card))
+        for path in (references / "questions.parquet", references / "tensors.safetensors"):
+            path.write_bytes(path.read_bytes()[:200])
+        is_refused(lambda: ReferenceSet.load(references))
+
+    @pytest.mark.parametrize("damage", TABLES.values(), ids=TABLES)
+    def test_tables_of_other_columns(self, references, damage, request):
+        damage(references)
+        rehashed(references)
+        with untouched(references):
+            check = passed if request.node.callspec.id in HARMLESS else is_refused
+            check(lambda: used(references))
+            command("refset", "show", references)
+
+    @pytest.mark.parametrize("damage", TENSORS.values(), ids=TENSORS)
+    def test_tensors_of_other_shapes(self, references, damage, request):
+        damage(references)
+        rehashed(references)
+        check = is_refused if request.node.callspec.id in WRONG_TENSORS else passed
+        check(lambda: used(references))
+
+    @pytest.mark.parametrize("name", ["card.json", "questions.parquet", "tensors.safetensors"])
+    def test_folders_where_files_belong(self, references, name):
+        (references / name).unlink()
+        (references / name).mkdir()
+        is_refused(lambda: ReferenceSet.load(references))
+
+    @pytest.mark.parametrize("path", ["", "nowhere", "x" * 300, "a\0b", HALF], ids=repr)
+    def test_paths(self, place, path):
+        is_refused(lambda: ReferenceSet.load(path))
+
+
+@pytest.fixture(scope="module")
+def whole_store(whole_set, tmp_path_factory):
+    """A set in a folder, and its store beside it."""
+    folder = shutil.copytree(whole_set, tmp_path_factory.mktemp("store") / "set")
+    references = ReferenceSet.load(folder)
+    build_store(references, remixer().model, folder / "warm")
+    return folder
+
+
+@pytest.fixture
+def store(whole_store, tmp_path):
+    return shutil.copytree(whole_store, tmp_path / "set") / "warm"
+
+
+def read(folder):
+    """Every state of the store beside a set; None where there is no store for it."""
+    references = ReferenceSet.load(folder.parent)
+    found = open_store(references, remixer().model, folder, "cloze")
+    return None if found is None else found.states(found.prompts)
+
+
+def shard(change):
+    """The shard with other tensors, under a name that fits them."""
+
+    def damage(folder):
+        card = json.loads((folder / "card.json").read_text())
+        path = folder / card["files"]["0"]
+        save_file({k: v.contiguous() for k, v in change(load_file(path)).items()}, path)
+        renamed(folder)
+
+    return damage
+
+
+def renamed(folder):
+    card = json.loads((folder / "card.json").read_text())
+    path = folder / card["files"]["0"]
+    card["files"]["0"] = f"0000000-{digest_of_file(path)[:16]}.safetensors"
+    path.rename(folder / card["files"]["0"])
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def bytes_of_shard(content):
+    def damage(folder):
+        card = json.loads((folder / "card.json").read_text())
+        (folder / card["files"]["0"]).write_bytes(content)
+        renamed(folder)
+
+    return damage
+
+
+SHARDS = {
+    "none": shard(lambda t: {}),
+    "other names": shard(lambda t: {f"x{k}": v for k, v in t.items()}),
+    "another number": shard(lambda t: {f"9{k}": v for k, v in t.items()}),
+    "no tensors": bytes_of_shard(b"\xff" * 100),
+    "empty": bytes_of_shard(b""),
+    **{f"no {name}": shard(lambda t, name=name: {k: v for k, v in t.items() if not k.endswith(f"/{name}")})
+       for name in ("entry", "own", "router", "scores", "final", "slope", "normalizer")},
+    "flat": shard(lambda t: {k: v.flatten() for k, v in t.items()}),
+    "whole numbers": shard(lambda t: {k: v.long() for k, v in t.items()}),
+    "narrow": shard(lambda t: {k: v[..., :1] for k, v in t.items()}),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*is of another model, format, set or release:UserWarning")
+class TestPrefillStores:
+    @pytest.mark.parametrize("content", CARDS.values(), ids=CARDS)
+    def test_cards_that_are_not_ours(self, store, content):
+        (store / "card.json").write_bytes(content)
+        with untouched(store):
+            passed(lambda: read(store))
+            passed(lambda: remixer(references=ReferenceSet.load(store.parent)).answer(TEST))
+
+    @pytest.mark.parametrize("key", ["model", "set", "format", "successes", "dtype", "holds", "versions", "files"])
+    @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
+    def test_cards_of_other_kinds(self, store, key, value):
+        card = json.loads((store / "card.json").read_text())
+        (store / "card.json").write_text(json.dumps(card | {key: value}))
+        with untouched(store):
+            passed(lambda: read(store))
+
+    @pytest.mark.parametrize(
+        "files",
+        [{"x": "y"}, {"0": ""}, {"0": "nowhere"}, {"0": "../card.json"}, {"0": "a\0b"}, {"0": "x" * 300}, {"0": HALF}],
+        ids=repr,
+    )
+    def test_names_of_shards(self, store, files):
+        card = json.loads((store / "card.json").read_text())
+        (store / "card.json").write_text(json.dumps(card | {"files": files}))
+        with untouched(store):
+            is_refused(lambda: read(store))
+
+    @pytest.mark.parametrize("damage", SHARDS.values(), ids=SHARDS)
+    def test_shards_of_other_tensors(self, store, damage):
+        damage(store)
+        passed(lambda: remixer(references=ReferenceSet.load(store.parent)).answer(TEST))
+        passed(lambda: read(store))
+
+    def test_a_file_where_the_folder_belongs(self, store):
+        shutil.rmtree(store)
+        store.write_text("mine")
+        references = ReferenceSet.load(store.parent)
+        with untouched(store.parent):
+            passed(lambda: read(store))
+            is_refused(lambda: build_store(references, remixer().model, store))
+            is_refused(lambda: PrefillStore(store, remixer().model, []))
+
+    @pytest.mark.parametrize("name", ["", "x" * 300, "a\0b", HALF], ids=repr)
+    def test_paths(self, place, name):
+        passed(lambda: open_store(reference_set("olmoe"), remixer().model, place / name, "cloze"))
+        if name:
+            is_refused(lambda: build_store(reference_set("olmoe"), remixer().model, place / name))
+
+    def test_a_folder_that_holds_something_else(self, references):
+        """The reference set's own folder, named by mistake."""
+        with untouched(references):
+            passed(lambda: build_store(ReferenceSet.load(references), remixer().model, references))
+
+    def test_files_beside_a_store_that_is_made_anew(self, store):
+        (store / "notes.txt").write_text("mine")
+        passed(lambda: build_store(ReferenceSet.load(store.parent), remixer().model, store, dtype=torch.bfloat16))
+        assert (store / "notes.txt").read_text() == "mine"
+
+
+@dataclass(frozen=True)
+class Returning(PathwayOptimizer):
+    """Returns what it is told to."""
+
+    made: Callable[[Any], Any]
+    name: ClassVar[str] = "returning"
+
+    def optimize(self, problem):
+        return self.made(problem)
+
+
+@dataclass(frozen=True)
+class Choosing(LayerSelector):
+    """Selects what it is told to."""
+
+    made: Callable[[Any], Any]
+    prepared: Any = "itself"
+    name: ClassVar[str] = "choosing"
+
+    def select(self, problem):
+        return self.made(problem)
+
+    def prepare(self, training):
+        return self if self.prepared == "itself" else self.prepared
+
+
+@dataclass(frozen=True)
+class Finding(Retriever):
+    """Finds what it is told to."""
+
+    made: Callable[[int], Any]
+    fitted: Any = "an index"
+    name: ClassVar[str] = "finding"
+
+    def fit(self, vectors):
+        return _Finding(self.made) if self.fitted == "an index" else self.fitted
+
+
+@dataclass
+class _Finding(Index):
+    made: Callable[[int], Any]
+
+    def search(self, queries, **options):
+        return self.made(len(queries))
+
+
+@dataclass(frozen=True)
+class Weighing(Gaussian):
+    """Weighs as it is told to."""
+
+    made: Callable[[Any], Any] = lambda values: values
+    name: ClassVar[str] = "weighing"
+
+    def __call__(self, x, y):
+        return self.made(super().__call__(x, y))
+
+
+THINGS = {
+    "None": lambda given: None,
+    "a number": lambda given: 5,
+    "a word": lambda given: "own",
+    "a list": lambda given: [],
+    "a function": lambda given: print,
+    "a tensor": lambda given: torch.zeros(()),
+    "no numbers": lambda given: torch.zeros(0),
+    "itself": lambda given: given,
+    "an exit": lambda given: sys.exit,
+}
+
+WEIGHTS = THINGS | {
+    "an array": lambda p: p.own.numpy(),
+    "flat": lambda p: p.own.flatten(),
+    "fewer samples": lambda p: p.own[:1],
+    "fewer experts": lambda p: p.own[..., :-1],
+    "an axis more": lambda p: p.own[None],
+    "NaN": lambda p: p.own * float("nan"),
+    "infinite": lambda p: p.own + float("inf"),
+    "negative": lambda p: -p.own,
+    "zero": lambda p: p.own * 0,
+    "bool": lambda p: p.own > 0,
+    "whole numbers": lambda p: p.own.long(),
+    "complex": lambda p: p.own.to(torch.complex64),
+    "complex, not real": lambda p: p.own * 1j,
+    "elsewhere": lambda p: p.own.to("meta"),
+    "sparse": lambda p: p.own.to_sparse(),
+    "float8": lambda p: p.own.to(torch.float8_e4m3fn),
+}
+
+MASKS = {
+    "None": lambda p: None,
+    "float": lambda p: p.own,
+    "flat": lambda p: (p.own > 0).flatten(),
+    "fewer": lambda p: (p.own > 0)[:1],
+    "an array": lambda p: (p.own > 0).numpy(),
+    "a list": lambda p: (p.own > 0).tolist(),
+    "elsewhere": lambda p: (p.own > 0).to("meta"),
+    "a word": lambda p: "mask",
+}
+
+
+def selection(**changes):
+    return lambda p: Selection(**{"mask": p.own > 0} | {k: v(p) for k, v in changes.items()})
+
+
+SELECTIONS = THINGS | {
+    **{f"mask {k}": selection(mask=v) for k, v in MASKS.items()},
+    **{f"scores {k}": selection(scores=v) for k, v in THINGS.items() if k != "None"},
+    **{f"strength {k}": selection(strength=v) for k, v in THINGS.items() if k != "None"},
+    "scores NaN": selection(scores=lambda p: p.own.sum(-1) * float("nan")),
+    "scores flat": selection(scores=lambda p: p.own.sum(-1).flatten()),
+    "scores a list": selection(scores=lambda p: p.own.sum(-1).tolist()),
+    "scores an array": selection(scores=lambda p: p.own.sum(-1).numpy()),
+    "strength NaN": selection(strength=lambda p: p.own.sum((1, 2)) * float("nan")),
+    "strength fewer": selection(strength=lambda p: p.own.sum((1, 2))[:1]),
+}
+
+
+def hits(index, similarity=lambda b: np.zeros((b, 2))):
+    return lambda b: Hits(index(b), similarity(b))
+
+
+def rows(b):
+    return np.zeros((b, 2), np.int64)
+
+
+FOUND = THINGS | {
+    **{f"index {k}": hits(v) for k, v in THINGS.items()},
+    **{f"similarity {k}": hits(rows, v) for k, v in THINGS.items()},
+    "flat": hits(lambda b: rows(b).flatten(), lambda b: np.zeros(2 * b)),
+    "fewer": hits(lambda b: rows(1), lambda b: np.zeros((1, 2))),
+    "another width": hits(rows, lambda b: np.zeros((b, 3))),
+    "beyond": hits(lambda b: rows(b) + 10_000),
+    "below": hits(lambda b: rows(b) - 5),
+    "NaN": hits(rows, lambda b: np.full((b, 2), np.nan)),
+    "infinite": hits(rows, lambda b: np.full((b, 2), np.inf)),
+    "index of halves": hits(lambda b: rows(b) + 0.5),
+    "index of NaN": hits(lambda b: rows(b) * np.nan),
+    "index of words": hits(lambda b: rows(b).astype(str)),
+    "index of objects": hits(lambda b: rows(b).astype(object)),
+    "index of tensors": hits(lambda b: torch.from_numpy(rows(b))),
+    "index of bools": hits(lambda b: rows(b) > 0),
+    "similarity of words": hits(rows, lambda b: rows(b).astype(str)),
+    "similarity of objects": hits(rows, lambda b: np.full((b, 2), None)),
+    "similarity complex": hits(rows, lambda b: rows(b) * 1j),
+    "something alike": lambda b: SimpleNamespace(index=[[0]] * b, similarity=[[0.0]] * b),
+}
+SOUND = {"index of tensors", "index of bools", "float8", "an exit"}
+
+KERNELS = {
+    "None": lambda v: None,
+    "a number": lambda v: 5,
+    "a word": lambda v: "x",
+    "flat": lambda v: v.flatten(),
+    "empty": lambda v: v[:, :0],
+    "fewer": lambda v: v[:, :1].repeat(2, 1),
+    "more": lambda v: np.concatenate([v, v], -1),
+    "NaN": lambda v: v * np.nan,
+    "infinite": lambda v: v + np.inf,
+    "words": lambda v: v.astype(str),
+    "objects": lambda v: np.full(v.shape, None),
+    "complex": lambda v: v * 1j,
+    "a list": lambda v: v.tolist(),
+}
+
+
+def answered(**changes):
+    return lambda: remixer(**changes).answer(TEST)
+
+
+class TestPlugins:
+    @pytest.mark.parametrize("made", WEIGHTS.values(), ids=WEIGHTS)
+    def test_optimizers(self, made):
+        passed(answered(optimizer=Returning(made)))
+
+    @pytest.mark.parametrize("what", ["None", "NaN", "infinite", "negative", "flat", "zero", "fewer samples", "bool"])
+    def test_optimizers_refused(self, what):
+        is_refused(answered(optimizer=Returning(WEIGHTS[what])))
+
+    @pytest.mark.parametrize("made", SELECTIONS.values(), ids=SELECTIONS)
+    def test_selectors(self, made):
+        is_refused(answered(selector=Choosing(made)))
+
+    @pytest.mark.parametrize("prepared", [None, 5, "x", FOUND], ids=["None", "number", "word", "mapping"])
+    def test_selectors_prepared(self, prepared):
+        is_refused(answered(selector=Choosing(selection(), prepared)))
+
+    @pytest.mark.parametrize("made", FOUND.values(), ids=FOUND)
+    def test_retrievers(self, made, request):
+        (passed if request.node.callspec.id in SOUND else is_refused)(answered(retriever=Finding(made)))
+
+    @pytest.mark.parametrize("fitted", [None, 5, []], ids=repr)
+    def test_retrievers_fitted(self, fitted):
+        is_refused(answered(retriever=Finding(rows, fitted)))
+
+    @pytest.mark.parametrize("made", KERNELS.values(), ids=KERNELS)
+    def test_kernels(self, made):
+        passed(answered(kernel=Weighing(made=made)))
+
+    @pytest.mark.parametrize("what", ["None", "words", "NaN", "infinite", "more", "a word"])
+    def test_kernels_refused(self, what):
+        is_refused(answered(kernel=Weighing(made=KERNELS[what])))
+
+
+ASKED = {
+    "empty": "",
+    "spaces": "   ",
+    "whitespace": " \t\r\n\u2003\u2028",
+    "NUL": "\0",
+    "control characters": "".join(map(chr, range(32))) + "\x7f\x80\x9f",
+    "right to left": "\u202e\u200f\u2067",
+    "zero width": "\u200b\u200d\ufeff",
+    "half of a character": HALF,
+    "the other half": "Is it \udfff so?",
+    "beyond the BMP": "\U0010ffff\U0001f600",
+    "combining": "e" + "\u0301" * 400,
+    "too long": "x" * LONGER,
+    "too long, of whitespace": " " * LONGER,
+    "template": "{question} %s ${x} {{x}}",
+    "special tokens": "<|endoftext|></s><s>[INST]<pad>",
+}
+NO_TEXTS = {
+    "None": None,
+    "a number": 5,
+    "bytes": b"Is it so?",
+    "a list": [],
+    "a list of None": [None],
+    "NaN": float("nan"),
+}
+UNREADABLE = ("empty", "spaces", "whitespace", "half of a character", "the other half", "too long")
+CHOICES = {
+    "none": [],
+    "one": ["x"],
+    "an empty one": ["x", ""],
+    "a blank one": ["x", "  "],
+    "half of a character": ["x", HALF],
+    "too long": ["x", "y" * LONGER],
+    "numbers": [1, 2],
+    "None": [None, None],
+    "a word": "ab",
+    "a number": 5,
+    "bytes": [b"x", b"y"],
+    "nested": [["x"], ["y"]],
+    "nothing": None,
+}
+
+
+@pytest.fixture(scope="module")
+def c3po(place):
+    model = load_moe_model(place / "model")
+    path = place / "references.jsonl"
+    return Optimizer(model, path, selector=SMALL, optimizer={"name": "ngd", "steps": 1}, embedder=HashEmbedder())
+
+
+def generated(model, text):
+    """A text of many tokens must be refused before it comes to the model, which would take hours."""
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(text, str) and len(text) > 10_000:
+            patch.setattr(model.model, "generate", lambda **given: pytest.fail("it was not refused"))
+        return model.generate(text, max_new_tokens=2, do_sample=False)
+
+
+def doors(c3po, text, choices=("yes", "no")):
+    """Every call that takes a text."""
+    return {
+        "answer": lambda: c3po.answer(text, choices),
+        "answers": lambda: c3po.answer([text], [choices]),
+        "explain": lambda: c3po.explain(text, choices),
+        "score_choices": lambda: c3po.model.score_choices(text, choices),
+        "letters": lambda: c3po.model.score_choices(text, choices, format="letter"),
+        "record": lambda: c3po.answer(replace(TEST[0], question=text, choices=choices)),
+        "problem": lambda: c3po.problem(text, choices),
+        "optimize": lambda: c3po.optimize(text),
+        "explain text": lambda: c3po.explain(text),
+        "pathway": lambda: c3po.model.pathway(text),
+        "forward": lambda: c3po.model.forward(text),
+        "generate": lambda: generated(c3po.model, text),
+    }
+
+
+OF_QUESTIONS = ("answer", "answers", "explain", "score_choices", "letters", "record", "problem")
+OF_TEXTS = ("optimize", "explain text", "pathway", "forward", "generate")
+
+
+class TestQuestions:
+    @pytest.mark.parametrize("text", ASKED.values(), ids=ASKED)
+    @pytest.mark.parametrize("door", OF_QUESTIONS + OF_TEXTS)
+    def test_texts(self, c3po, door, text):
+        passed(doors(c3po, text)[door])
+
+    @pytest.mark.parametrize("what", UNREADABLE)
+    @pytest.mark.parametrize("door", OF_TEXTS)
+    def test_texts_refused(self, c3po, door, what):
+        is_refused(doors(c3po, ASKED[what])[door])
+
+    @pytest.mark.parametrize("what", ["half of a character", "the other half", "too long"])
+    @pytest.mark.parametrize("door", OF_QUESTIONS)
+    def test_questions_refused(self, c3po, door, what):
+        is_refused(doors(c3po, ASKED[what])[door])
+
+    @pytest.mark.parametrize("text", NO_TEXTS.values(), ids=NO_TEXTS)
+    @pytest.mark.parametrize("door", OF_QUESTIONS + OF_TEXTS)
+    def test_no_texts(self, c3po, door, text):
+        passed(doors(c3po, text)[door])
+
+    @pytest.mark.parametrize("choices", CHOICES.values(), ids=CHOICES)
+    @pytest.mark.parametrize("door", OF_QUESTIONS)
+    def test_choices(self, c3po, door, choices):
+        passed(doors(c3po, "Is it so?", choices)[door])
+
+    @pytest.mark.parametrize(
+        "text", [t for t in ASKED.values() if "\0" not in t and len(t) < LONGER], ids=lambda t: f"{t[:9]!a}"
+    )
+    def test_from_the_command_line(self, place, text):
+        command("explain", text, "--choice", "yes", "--choice", "no", "--model", "model", "--arm", "base")
+        command("explain", "Is it so?", "--choice", text, "--choice", "no", "--model", "model", "--arm", "base")
