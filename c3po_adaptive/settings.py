@@ -119,12 +119,8 @@ def _refused(cls: type[Settings], error: ValidationError) -> _Refused:
 def _briefly(value: Any) -> str:
     """What it is, however large: aliases let a few lines of YAML stand for gigabytes."""
     shown = Repr()
-    shown.maxlevel, shown.maxstring, shown.maxother = 3, 200, 200
-    shown.maxdict = shown.maxlist = shown.maxtuple = 20
-    try:
-        return shown.repr(value)
-    except ValueError:  # Python turns no number of thousands of digits into text
-        return "a number with too many digits"
+    shown.maxlevel, shown.maxstring, shown.maxother = 2, 200, 200
+    return shown.repr(value)
 
 
 def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:

@@ -16,13 +16,15 @@ _AGAIN = "run the study again, or delete the file"
 
 
 Whole = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+Real = Annotated[float, Field(ge=-(2**63), lt=2**63)]
+"""What 64 bits hold, as tables keep it."""
 
 
 class _Cost(Ours):
-    total: float
-    embedding: float
-    attribution: float
-    optimisation: float
+    total: Real
+    embedding: Real
+    attribution: Real
+    optimisation: Real
 
 
 class Record(Ours):
@@ -43,21 +45,23 @@ class Record(Ours):
     correct: bool
     base_choice: Whole | None
     base_correct: bool | None
-    scores: list[float] = Field(min_length=1)
-    base_scores: list[float]
+    scores: list[Real] = Field(min_length=1)
+    base_scores: list[Real]
     layers: list[Whole]
     experts: dict[str, list[Whole]]
-    strength: float | None = None
-    layer_scores: dict[str, float]
+    strength: Real | None = None
+    layer_scores: dict[str, Real]
     pathway: dict[str, dict[str, dict[str, float]]]
     neighbours: list[dict[str, Any]]
     cost: _Cost
-    seconds: float
+    seconds: Real
 
     @model_validator(mode="after")
     def _one_of_its_choices(self) -> Self:
         if not all(0 <= i < len(self.scores) for i in (self.answer, self.choice, self.base_choice or 0)):
             raise ValueError(f"an answer or a choice that is none of {len(self.scores)}")
+        if self.base_choice is not None and len(self.base_scores) != len(self.scores):
+            raise ValueError(f"{len(self.base_scores)} base scores for {len(self.scores)} choices")
         return self
 
 
@@ -137,6 +141,27 @@ def kept_summary(folder: Path | str) -> dict[str, Any]:
     summary: dict[str, Any] = read_json(path, _AGAIN)
     checked(Summary, summary, str(path), _AGAIN)
     arms = {(row["dataset"], row["arm"]) for row in summary["rows"]}
-    if not arms or arms - {(row["dataset"], row["arm"]) for row in summary["calibration"]}:
-        raise DataError(f"{path}: expected the calibration of each of {len(arms)} arms, and at least one; {_AGAIN}.")
+    calibrated = {(row["dataset"], row["arm"]) for row in summary["calibration"]}
+    compared = {(c["dataset"], c["a"]) for c in summary["comparisons"] if c["b"] == summary["baseline"]}
+    lacking = arms - calibrated | {arm for arm in arms - compared if arm[1] != summary["baseline"]}
+    if lacking or not arms:
+        wanted = "each arm with its calibration and its comparison with the baseline"
+        raise DataError(f"{path}: expected {wanted}, got no arm, or none of them for {sorted(lacking)[:3]}; {_AGAIN}.")
     return summary
+
+
+def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Both, of the same arms.
+
+    Raises:
+        DataError: as above, or records of an arm that the summary does not know.
+    """
+    summary, records = kept_summary(folder), kept_records(folder)
+    known = {(row["dataset"], row["arm"]) for row in summary["rows"]}
+    for row in records:
+        if (row["dataset"], row["arm"]) not in known:
+            raise DataError(
+                f"{folder}: expected records of the summary's arms, got one of {row['arm']!r} on {row['dataset']!r}; "
+                f"{_AGAIN}."
+            )
+    return summary, records

@@ -137,6 +137,11 @@ class ReferenceSet:
                     f"Expected a reference set built with {key} {expected!r}, got one built with {built[key]!r}; "
                     f"{REBUILD}."
                 )
+        if self.pathways.shape[1:] != (len(model.layers), model.n_experts):
+            raise DataError(
+                f"Expected pathways [N, L, E] with L, E = {len(model.layers), model.n_experts}, got "
+                f"{tuple(self.pathways.shape[1:])}; {REBUILD}."
+            )
         if len(self.successes) == 0:
             raise DataError(
                 f"Expected references that the model answers right, got none among {len(self)}: there is no successful "

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..analysis.kept import kept_records, kept_summary
+from ..analysis.kept import kept
 from ..analysis.statistics import Record, probabilities
 from ..errors import DataError
 from ..storage.files import write_text
@@ -40,7 +40,7 @@ def render(
         DataError: records or summary are missing, or a text belongs to another question than its record.
     """
     folder = Path(folder)
-    summary, records = kept_summary(folder), kept_records(folder)
+    summary, records = kept(folder)
     html = _template().render(
         summary=summary,
         headline=shown_dataset(summary),

@@ -31,7 +31,10 @@ def parse_json(text: str, where: str, remedy: str) -> Any:
         DataError: it is no JSON, nested too deeply, or holds a number too long to be one.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # an escape may stand for half of a character, which no file of ours can hold
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         said = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
         raise DataError(f"{where}: expected JSON, got something else ({said}); {remedy}.") from None

@@ -29,7 +29,15 @@ class _Loader(yaml.SafeLoader):
         """With numbers as keys turned into text, as JSON does."""
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
+    def construct_yaml_int(self, node: Any) -> int:
+        """Of 64 bits, as all that is kept."""
+        value: int = super().construct_yaml_int(node)
+        if not -(2**63) <= value < 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a whole number beyond 64 bits", node.start_mark)
+        return value
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )

@@ -169,7 +169,7 @@ def _from_folder(folder: Path) -> Mapping[str, Iterable[Row]]:
     saved = any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
     try:
         data = library.load_from_disk(str(folder)) if saved else library.load_dataset(str(folder))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
         raise DataError(
             f"Expected a folder that the datasets library can read at {folder}, but it failed: {error}; "
             "write it with Dataset.save_to_disk, or put Parquet or JSON files in it."

@@ -60,11 +60,11 @@ class Format(ABC):
 
     def render(self, question: Question) -> Rendered:
         """The question as text, after the shots, which a blank line separates."""
+        _check_texts(question)
         if not question.choices:
             raise DataError(
                 f"Expected a question with choices, got none in {question.id!r}; see raw_text for bare text."
             )
-        _check_texts(question)
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
@@ -242,6 +242,9 @@ def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int |
 
 
 def _check_texts(question: Question) -> None:
+    if not isinstance(question.choices, tuple | list):
+        got = type(question.choices).__name__
+        raise DataError(f"Question {question.id!r}: expected a list of choices, got {got}; give their texts.")
     for text in (question.question, *question.choices):
         check_text(text, f"Question {question.id!r}")
 
