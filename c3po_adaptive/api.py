@@ -118,8 +118,6 @@ class Optimizer:
 
     def problem(self, question: str | Question | Sequence[Question], choices: Sequence[str] | None = None) -> Problem:
         """What a selector looks at, of one question or many: for attribution by hand. It holds no label."""
-        if isinstance(question, str | Question):
-            return self.remixer.problem(as_questions(question, choices))
         return self.remixer.problem(as_questions(question, choices))
 
     def _remix(self, texts: Sequence[str]) -> Remixed:

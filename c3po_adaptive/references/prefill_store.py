@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..models.routed import RoutedModel
 
 SHARD = 32
+SHARDS = f"{'[0-9]' * 7}-{'[0-9a-f]' * 16}.safetensors"  # how ``_write`` names them
 CARD = "card.json"
 HOLDS = "states and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
@@ -72,8 +73,8 @@ def build_store(
     wanted = _card(references, model, format, dtype or model.model.dtype)
     known = _read_card(folder)
     if known is not None and _identity(known) != wanted:
-        for name in (CARD, *known["files"].values()):  # nothing else that may lie there
-            (folder / name).unlink(missing_ok=True)
+        for path in (folder / CARD, *folder.glob(SHARDS)):  # nothing else that may lie there
+            path.unlink()
         known = None
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -36,8 +36,12 @@ def parse_json(text: str, where: str, remedy: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:
-        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
-        raise DataError(f"{where}: expected JSON, got something else ({said}); {remedy}.") from None
+        raise DataError(f"{where}: expected JSON, got something else ({unreadable(error)}); {remedy}.") from None
+
+
+def unreadable(error: ValueError | RecursionError) -> str:
+    """What is wrong with a JSON text, in short."""
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
 
 
 def read_json(path: Path, remedy: str) -> Any:

@@ -18,22 +18,18 @@ def held(folder: Path | str) -> Iterator[None]:
     """Hold a folder, which is made if it is not there, for as long as the block lasts.
 
     The operating system lets go of the lock of a process that died, so the next one takes it over; on file systems
-    without such locks a lock file stands in, which names its owner.
+    without such locks filelock writes a lock file in its place.
 
     Raises:
         DataError: another process holds it, or it cannot be written.
     """
-    from filelock import FileLock, SoftFileLock, Timeout
+    from filelock import FileLock, Timeout
 
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock: FileLock | SoftFileLock = FileLock(folder / LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except NotImplementedError:  # no such locks on this file system
-            lock = SoftFileLock(folder / LOCK, timeout=0)
-            lock.acquire()
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
     except Timeout:
         raise DataError(
             f"Expected {folder} for this process alone, but {_owner(folder)} is writing to it; wait until that ends, "

@@ -29,6 +29,12 @@ class _Loader(yaml.SafeLoader):
         """With numbers as keys turned into text, as JSON does."""
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
+    def construct_scalar(self, node: Any) -> Any:
+        """Of whole characters."""
+        value = super().construct_scalar(node)
+        value.encode()
+        return value
+
     def construct_yaml_int(self, node: Any) -> int:
         """Of 64 bits, as all that is kept."""
         value: int = super().construct_yaml_int(node)
@@ -127,7 +133,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see studies/demo.") from None
     if not isinstance(raw, dict):
         raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
-    return {str(key): value for key, value in raw.items()}
+    return raw
 
 
 def with_settings(raw: dict[str, Any], settings: Sequence[str], defaults: dict[str, Any]) -> dict[str, Any]:

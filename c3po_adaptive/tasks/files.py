@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import DataError, SettingError, UnknownNameError
 from ..storage.files import is_file, is_folder
+from ..storage.json_files import unreadable
 from ..types import Question
 from .texts import check_text
 
@@ -173,7 +174,9 @@ def _array(text: str, path: Path) -> list[tuple[str, Any]]:
         message = f"{path}, line {error.lineno}: expected a JSON array, but it breaks off here: {error.msg}; mend it."
         raise DataError(message) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected a JSON array of questions, got {_beyond(error)}; mend it.") from None
+        raise DataError(
+            f"{path}: expected a JSON array of questions, got something else ({unreadable(error)}); mend it."
+        ) from None
     return [(f"{path}, index {index}", row) for index, row in enumerate(rows)]
 
 
@@ -192,11 +195,9 @@ def _line(line: str, where: str) -> Any:
             "mend the line, or give a JSON array."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: expected one JSON object per line, got {_beyond(error)}; mend it.") from None
-
-
-def _beyond(error: Exception) -> str:
-    return "values nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
+        raise DataError(
+            f"{where}: expected one JSON object per line, got something else ({unreadable(error)}); mend it."
+        ) from None
 
 
 def _unlettered(row: Row, where: str) -> dict[str, Any]:

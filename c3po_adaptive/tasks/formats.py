@@ -236,6 +236,7 @@ def encode(
 
 def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Prompt:
     """A bare text as a prompt, exactly the tokens that the tokenizer gives, without options."""
+    check_text(text)
     ids = _ids(text, tokenizer, special=True)
     _check_length(len(ids), 0, tokenizer, max_length)
     return Prompt(ids)
@@ -281,7 +282,6 @@ def _continuation(
 
 
 def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:
-    check_text(text)
     # verbose=False: lengths are checked here, with an error, so the tokenizer's own remark on them is not wanted.
     return tuple(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 

@@ -58,20 +58,6 @@ def test_an_error_lets_go(tmp_path):
         pass
 
 
-def test_where_there_are_no_locks_a_file_stands_in(tmp_path, monkeypatch):
-    """As on some network file systems."""
-    import filelock
-
-    def refused(self, *args, **kwargs):
-        raise NotImplementedError("no flock here")
-
-    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
-    with held(tmp_path / "run"), pytest.raises(DataError, match="is writing to it"), held(tmp_path / "run"):
-        pass
-    with held(tmp_path / "run"):
-        pass
-
-
 def test_a_place_that_cannot_be_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Expected a folder to write to"), held(tmp_path / "file"):
