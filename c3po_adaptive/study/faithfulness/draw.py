@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from ...errors import DataError
 from ...report.plots import faithful, heat
@@ -14,9 +16,30 @@ from ...storage.json_files import Ours, checked, read_json
 _AGAIN = "run the study again"
 
 
+class _Mean(Ours):
+    mean: float
+
+
+class _Interval(_Mean):
+    ci_low: float
+    ci_high: float
+
+
 class _Score(Ours):
     dataset: str
     score: str
+    role: str
+    n: int
+    cost: float
+    chance: float
+    last: _Mean
+    insertion: _Interval | None = None
+    beside_random: _Interval | None = None
+    deletion: _Interval | None = None
+    other_neighbours: _Interval | None = None
+    other_seed: _Interval | None = None
+    infidelity: _Mean | None = None
+    sensitivity: _Mean | None = None
 
 
 class _Layers(Ours):
@@ -27,14 +50,30 @@ class _Layers(Ours):
     ci: list[tuple[float, float]] | None
 
 
+class _Asked(Ours):
+    n: int
+
+
 class FaithfulnessSummary(Ours):
     """the summary of a study of faithfulness"""
 
-    config: dict[str, Any]
-    truths: list[str]
-    decoder_layers: list[int]
-    rows: list[_Score]
-    layers: list[_Layers]
+    config: _Asked
+    truths: list[str] = Field(min_length=1)
+    decoder_layers: list[int] = Field(min_length=1)
+    rows: list[_Score] = Field(min_length=1)
+    layers: list[_Layers] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for row in self.rows:
+            found = row.model_extra or {}
+            for truth in self.truths:
+                _Interval.model_validate(found.get(truth))
+                if "alone" in truth:
+                    _Mean.model_validate(found.get(truth.replace("alone", "best")))
+        if any(len(row.effect) != len(row.ci or row.effect) for row in self.layers):
+            raise ValueError("an interval for each layer's effect is wanted")
+        return self
 
 
 def page(summary: Mapping[str, Any]) -> str:

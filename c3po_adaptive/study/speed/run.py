@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ...api import Optimizer
-from ...errors import SettingError
+from ...errors import DataError, SettingError
 from ...ledger import Ledger, summed
 from ...losses import right_answer_loss
 from ...models.loading import load_moe_model
@@ -70,7 +70,7 @@ def run_speed(
 
 def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) -> dict[str, Any]:
     claim(out, config.model_dump(mode="json", exclude={"only"}))
-    rows, searches = _finished(out / "rows.json"), _finished(out / "searches.json")
+    rows, searches = _finished(out / "rows.json", _Timed), _finished(out / "searches.json", _TimedSearch)
     with tempfile.TemporaryDirectory(dir=out, prefix="materials-") as folder:
         materials = _Materials(config.models, Path(folder))
         done = {row["case"] for row in rows}
@@ -112,10 +112,47 @@ def check_strategies(config: SpeedConfig, registry: Registry) -> None:
             registry.create("retriever", search.retriever)
 
 
-def _finished(path: Path) -> list[dict[str, Any]]:
+class _Timed(Ours):
+    """a timed case"""
+
+    case: str
+    model: str
+    ratio: float
+    ratio_min: float
+    ratio_max: float
+    flops_ratio: float
+    over_flops: float
+    n: int
+    prompt_tokens: float
+    plain_seconds: float
+    added_seconds: float
+    textbook: bool
+    compared: list[Any]
+
+
+class _TimedSearch(Ours):
+    """a timed search"""
+
+    search: str
+    references: int
+    dimensions: int
+    milliseconds: float
+    exact_milliseconds: float
+    recall: float
+    build_seconds: float
+    n: int
+
+
+def _finished(path: Path, kind: type[Ours]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
     remedy = "delete the file, and what it held is timed again"
-    rows = read_json(path, remedy) if path.is_file() else []
-    return [checked(Ours, row, f"{path}, index {i}", remedy).model_dump() for i, row in enumerate(rows)]
+    rows = read_json(path, remedy)
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: expected a list of rows, got {type(rows).__name__}; {remedy}.")
+    for i, row in enumerate(rows):
+        checked(kind, row, f"{path}, index {i}", remedy)
+    return rows
 
 
 def _ordered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
