@@ -65,7 +65,8 @@ def test_searches_say_what_was_found(summary):
 
 
 def test_runs_in_parts(file, summary, tmp_path, monkeypatch):
-    row = {"textbook": False, "compared": 0}
+    numbers = "ratio ratio_min ratio_max flops_ratio over_flops n prompt_tokens plain_seconds added_seconds"
+    row = {"model": "tiny", "textbook": False, "compared": []} | dict.fromkeys(numbers.split(), 1)
     monkeypatch.setattr("c3po_adaptive.study.speed.run._row", lambda name, *rest: row | {"case": name})
     for name in ("page", "picture"):
         monkeypatch.setattr(f"c3po_adaptive.study.speed.run.{name}", lambda summary: "")
