@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .remixing.remixer import Remixer
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
+    from .retrievers.cosine import CosineIndex
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
     from .settings import RemixSettings
@@ -74,6 +75,7 @@ _HOME = {
     "default_registry": "registry",
     "Remixer": "remixing.remixer",
     "Strategies": "remixing.strategies",
+    "CosineIndex": "retrievers.cosine",
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
@@ -94,6 +96,7 @@ __all__ = [
     "ArtifactError",
     "Bench",
     "C3POError",
+    "CosineIndex",
     "Cost",
     "DataError",
     "Descent",

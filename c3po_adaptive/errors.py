@@ -3,6 +3,12 @@
 A message says what was expected, what came, and what to do next.
 """
 
+from __future__ import annotations
+
+import inspect
+import traceback
+from pathlib import Path
+
 
 class C3POError(Exception):
     """Root of every error raised on purpose by this package."""
@@ -34,3 +40,25 @@ class ModelError(C3POError, RuntimeError):
 
 class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
+
+
+def raised_at(error: BaseException, file: str | None) -> str:
+    """``file:line`` of the innermost line of a file that an error came through; "" if it came through none."""
+    through = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{_short(Path(str(file)))}:{through[-1]}" if through else ""
+
+
+def place_of(error: BaseException, made: type) -> str:
+    """``file:line`` where a class's own file raised an error, else where the class begins; its name without a file."""
+    try:
+        file = inspect.getsourcefile(made)
+        lines, first = inspect.getsourcelines(made)
+    except (OSError, TypeError):
+        return made.__qualname__
+    below_decorators = next((i for i, line in enumerate(lines) if line.lstrip().startswith("class ")), 0)
+    return raised_at(error, file) or f"{_short(Path(str(file)))}:{first + below_decorators}"
+
+
+def _short(file: Path) -> str:
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)

@@ -22,7 +22,7 @@ import pluggy
 
 from . import former, hookspecs
 from .answerers.base import AnswererStrategy
-from .errors import PluginError, SettingError, UnknownNameError
+from .errors import PluginError, SettingError, UnknownNameError, raised_at
 from .kernels.base import Kernel, Product, Sum
 from .optimizers.base import PathwayOptimizer
 from .remixing.strategies import Strategies
@@ -38,6 +38,9 @@ ROLES: dict[str, tuple[type, str]] = {
     "answerer": (AnswererStrategy, "register_answerers"),
 }
 """Each role's base class, and the hook that registers its strategies."""
+
+BUILTIN = "builtin"
+"""The plugin that brings the package's own strategies."""
 
 _COMPOSITES: dict[tuple[str, str], type] = {("kernel", cls.name): cls for cls in (Sum, Product)}
 
@@ -137,7 +140,9 @@ class Registry:
             del sys.modules[module_name]
             if isinstance(error, PluginError):
                 raise
-            raise PluginError(_raised(str(file), "while loading", error)) from error
+            place = raised_at(error, str(file))  # none for a SyntaxError, which says its line itself
+            when = f"while loading, at {place}" if place else "while loading"
+            raise PluginError(_raised(str(file), when, error)) from error
 
     def load_installed(self) -> None:
         """Add the plugins of installed packages: the entry points of group ``c3po_adaptive``.
@@ -174,7 +179,7 @@ class Registry:
         known = self.names(role) + [name for r, name in _COMPOSITES if r == role]
         raise UnknownNameError(
             f"Expected a {role} among {', '.join(known) or '(none registered)'}, got {name!r}; "
-            + _suggestion(name, known, "install or load the plugin that brings it.")
+            + suggestion(name, known, "install or load the plugin that brings it.")
         )
 
     def create(self, role: str, spec: Any) -> Any:
@@ -204,7 +209,7 @@ class Registry:
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
                 f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "
-                f"got {unknown[0]!r}; " + _suggestion(str(unknown[0]), list(parameters), "remove it.")
+                f"got {unknown[0]!r}; " + suggestion(str(unknown[0]), list(parameters), "remove it.")
             )
         required = [n for n, f in parameters.items() if f.default is MISSING and f.default_factory is MISSING]
         if missing := [n for n in required if n not in given]:
@@ -329,7 +334,7 @@ def new_registry(*, installed: bool = True) -> Registry:
     from . import builtin
 
     registry = Registry()
-    registry.register(builtin, "builtin")
+    registry.register(builtin, BUILTIN)
     if installed:
         registry.load_installed()
     return registry
@@ -344,7 +349,7 @@ def default_registry() -> Registry:
 def _check_role(role: str) -> type:
     if role not in ROLES:
         raise UnknownNameError(
-            f"Expected a role among {', '.join(ROLES)}, got {role!r}; " + _suggestion(role, list(ROLES), "use one.")
+            f"Expected a role among {', '.join(ROLES)}, got {role!r}; " + suggestion(role, list(ROLES), "use one.")
         )
     return ROLES[role][0]
 
@@ -383,7 +388,8 @@ def _immutable(value: Any) -> Any:
     return tuple(map(_immutable, value)) if isinstance(value, list) else value
 
 
-def _suggestion(name: str, known: list[str], otherwise: str) -> str:
+def suggestion(name: str, known: list[str], otherwise: str) -> str:
+    """What to do about a name that is not known: one that is like it, or something else."""
     close = get_close_matches(name, known, n=3)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else otherwise
 

@@ -24,6 +24,7 @@ class EntropyDescent(Descent):
 
     steps: int = 5
     name: ClassVar[str] = "entropy-descent"
+    needs_neighbours: ClassVar[bool] = False
 
     def optimize(self, problem: Problem) -> Tensor:
         return self.descend(problem.entropy, problem)

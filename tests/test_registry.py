@@ -393,7 +393,9 @@ class TestFile:
     @pytest.mark.parametrize("text", ["1 / 0", "import no_such_module", "def :"])
     def test_file_that_raises(self, tmp_path, text):
         registry, modules = Registry(), set(sys.modules)
-        with pytest.raises(PluginError, match=r"my_kernel\.py' to work, got \w+Error while loading: ") as caught:
+        with pytest.raises(
+            PluginError, match=r"my_kernel\.py' to work, got \w+Error while loading.*(my_kernel\.py:1|line 1)"
+        ) as caught:
             registry.load_file(self.write(tmp_path, text))
         assert isinstance(caught.value.__cause__, ZeroDivisionError | ModuleNotFoundError | SyntaxError)
         assert set(sys.modules) == modules, "nothing half-loaded stays"

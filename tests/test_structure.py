@@ -35,7 +35,7 @@ ROOMS = [
     ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES}),
-    ({"cli"}, GROUND | LOW | {"models", "references", "registry", "api", "study"}),
+    ({"cli"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing"}),
 ]  # fmt: skip
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING
+import json
+from dataclasses import MISSING, asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UnknownNameError
-from .shared import Plugins, clear_errors, print_table, registry_with
+from .shared import Plugins, SetOption, clear_errors, print_table, registry_with
+
+if TYPE_CHECKING:
+    from ..registry import Registration, Registry
+    from ..testing.findings import Finding
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for machines.")]
 
 app = typer.Typer(help="Strategies, and where they come from.", no_args_is_help=True)
 
@@ -38,10 +46,78 @@ def plugins_show(name: str, plugin: Plugins = None) -> None:
 
 
 @app.command("check")
-def plugins_check(file: Path) -> None:
-    """Load a plugin file and say what it registers."""
+def plugins_check(
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="A strategy, an installed plugin, or a plugin file.")
+    ],
+    set: SetOption = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Hold strategies against the whole contract of their role, on toys: what holds, what does not, how to mend it."""
     with clear_errors():
-        registry = registry_with([file])
-        for entry in registry.table():
-            if entry.plugin == str(file.resolve()):
-                typer.echo(f"{entry.role} {entry.name}: {entry.cls.__name__} loads; c3po_adaptive.testing tests it")
+        from ..testing.findings import findings
+
+        is_file = what.endswith(".py") or Path(what).is_file()
+        registry = registry_with([*(plugin or []), *([Path(what)] if is_file else [])])
+        entries = _named(str(Path(what).expanduser().resolve()) if is_file else what, registry)
+        checked = [(entry, list(findings(entry.role, _made(entry, registry, set or [])))) for entry in entries]
+        if as_json:
+            typer.echo(json.dumps([_plain(entry, found) for entry, found in checked], indent=1, ensure_ascii=False))
+        else:
+            for entry, found in checked:
+                _print(entry, found)
+    if any(finding.outcome == "fails" for _, found in checked for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="In kebab case: my-method.")],
+    role: Annotated[str, typer.Option(help="optimizer, kernel, retriever, selector or answerer.")],
+    out: Annotated[Path | None, typer.Option("--out", help="A new folder; default: the name.")] = None,
+) -> None:
+    """Write a small package with a strategy that works: source, its contract as tests, entry point, CI."""
+    with clear_errors():
+        from .new_plugin import new_plugin
+
+        files = new_plugin(name, role, Path(name) if out is None else out, registry_with(None))
+        for file in files:
+            typer.echo(str(file))
+        source = next(file for file in files if file.suffix == ".py" and not file.name.startswith("test_"))
+        typer.echo(f"\nNext: change {source}, then c3po plugins check {source}")
+
+
+def _named(what: str, registry: Registry) -> list[Registration]:
+    """The strategies of a plugin, or those of a name.
+
+    Raises:
+        UnknownNameError: there are none.
+    """
+    table = registry.table()
+    if entries := [entry for entry in table if what in (entry.plugin, entry.name)]:
+        return entries
+    from ..registry import suggestion
+
+    known = sorted({name for entry in table for name in (entry.name, entry.plugin)})
+    hint = suggestion(what, known, "c3po plugins list shows them.")
+    raise UnknownNameError(f"Expected a strategy, an installed plugin, or a Python file, got {what!r}; {hint}")
+
+
+def _made(entry: Registration, registry: Registry, settings: list[str]) -> Any:
+    from ..study.config import with_settings
+
+    return registry.create(entry.role, with_settings({"name": entry.name}, settings, {}))
+
+
+def _plain(entry: Registration, found: list[Finding]) -> dict[str, Any]:
+    return {"role": entry.role, "name": entry.name, "plugin": entry.plugin, "tests": [asdict(f) for f in found]}
+
+
+def _print(entry: Registration, found: list[Finding]) -> None:
+    failing = [f for f in found if f.outcome == "fails"]
+    said = f"{len(failing)} of {len(found)} tests fail" if failing else "keeps the contract of its role"
+    typer.echo(f"{entry.role} {entry.name} ({entry.plugin}): {said}")
+    columns = ("", "contract", "found, where, and how to mend") if failing else ("", "contract")
+    told = ["\n".join((f.what, f.where, f.remedy)) if f in failing else f.what for f in found]
+    print_table(columns, [[f.outcome, f.wanted, what][: len(columns)] for f, what in zip(found, told, strict=True)])

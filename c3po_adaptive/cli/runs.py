@@ -17,6 +17,8 @@ from .shared import (
     Plugins,
     Quantize,
     SetOption,
+    Unchecked,
+    check_plugins,
     clear_errors,
     print_table,
     progress_for,
@@ -57,6 +59,7 @@ def demo(
     quantize: Quantize = None,
     format: Format = "cloze",
     plugin: Plugins = None,
+    unchecked: Unchecked = False,
 ) -> None:
     """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
     with clear_errors():
@@ -84,7 +87,7 @@ def demo(
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry)
+        _run(STUDY, STUDY.parse(config), out, registry, unchecked=unchecked)
 
 
 def evaluate(
@@ -93,19 +96,27 @@ def evaluate(
     set: SetOption = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
+    unchecked: Unchecked = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, plugin, minutes)
+    study_run(config, out, set, plugin, minutes, unchecked)
 
 
 @study.command("run")
-def study_run(config: Path, out: Out, set: SetOption = None, plugin: Plugins = None, minutes: Minutes = None) -> None:
+def study_run(
+    config: Path,
+    out: Out,
+    set: SetOption = None,
+    plugin: Plugins = None,
+    minutes: Minutes = None,
+    unchecked: Unchecked = False,
+) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
         from ..study.kind import read_study
 
         kind, parsed = read_study(config, set or [])
-        _run(kind, parsed, out, registry_with(plugin), minutes)
+        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked)
 
 
 @study.command("plan")
@@ -119,7 +130,16 @@ def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None) -> N
             typer.echo(line)
 
 
-def _run(kind: Study[Any], config: Any, out: Path, registry: Registry, minutes: float | None = None) -> None:
+def _run(
+    kind: Study[Any],
+    config: Any,
+    out: Path,
+    registry: Registry,
+    minutes: float | None = None,
+    unchecked: bool = False,
+) -> None:
+    if not unchecked:
+        check_plugins(kind.strategies(config, registry), registry)
     summary = kind.run(config, out, registry, progress=progress_for(minutes))
     table = kind.table(summary)
     print_table(table.columns, table.rows)

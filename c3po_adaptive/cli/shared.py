@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +30,7 @@ Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers,
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
 
 
@@ -80,6 +81,25 @@ def registry_with(files: list[Path] | None) -> Registry:
     return registry
 
 
+def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
+    """Refuse strategies of plugins that break the contract of their role: seconds now, or a model loaded in vain.
+
+    Args:
+        used: strategies with their roles.
+        registry: knows which of them are built in.
+
+    Raises:
+        PluginError: with all that does not hold.
+    """
+    from ..registry import BUILTIN
+    from ..testing.findings import check_contract, parts
+
+    foreign = {entry.cls for entry in registry.table() if entry.plugin != BUILTIN}
+    there = [part for role, strategy in used for part in parts(role, strategy) if type(part[1]) in foreign]
+    for role, strategy in {repr(part): part for part in there}.values():
+        check_contract(role, strategy)
+
+
 def progress_for(minutes: float | None) -> Progress:
     """A bar, and an end after so many minutes."""
     return bar if minutes is None else limited(bar, minutes)
@@ -88,10 +108,11 @@ def progress_for(minutes: float | None) -> Progress:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """On the terminal, or whole in a pipe."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # [B, L] is a shape, no style
     # In a pipe rich assumes 80 columns, and cuts names off.
     Console(width=max(80, Console().width) if sys.stdout.isatty() else 160).print(table)

@@ -1,10 +1,21 @@
 """Retrievers: which references are neighbours. Each loads FAISS when it is first fitted."""
 
 from .base import Hits, Index, Retriever
+from .cosine import CosineIndex
 from .faiss_hnsw import FaissHNSW
 from .faiss_ivf import FaissIVF
 from .faiss_knn import FaissKNN
 from .faiss_radius import FaissRadius
 from .random import RandomNeighbours
 
-__all__ = ["FaissHNSW", "FaissIVF", "FaissKNN", "FaissRadius", "Hits", "Index", "RandomNeighbours", "Retriever"]
+__all__ = [
+    "CosineIndex",
+    "FaissHNSW",
+    "FaissIVF",
+    "FaissKNN",
+    "FaissRadius",
+    "Hits",
+    "Index",
+    "RandomNeighbours",
+    "Retriever",
+]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,8 +21,9 @@ from ..kernels.base import Array
 from ..storage.files import whole
 from ..storage.identity import digest
 from ._exact import ExactIndex
-from ._vectors import Unit, cosine, excluded_rows, padded, unit
-from .base import Hits, Index, Retriever
+from ._vectors import Unit, cosine, unit
+from .base import Index, Retriever
+from .cosine import CosineIndex
 
 RECIPE = 1
 """How indexes are built. Those on the disk of another number are built anew."""
@@ -33,32 +33,17 @@ SMALL = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class ApproximateIndex(Index):
+class ApproximateIndex(CosineIndex):
     """The ``k`` most similar of the candidates that an approximate FAISS index proposes, ranked exactly.
 
     Attributes:
-        vectors: ``[N, D]`` of length one.
-        proposer: the FAISS index over them.
+        proposer: the FAISS index over the vectors.
     """
 
-    vectors: Unit
     proposer: Any
-    k: int
 
-    def search(
-        self,
-        queries: Array,
-        *,
-        exclude: Sequence[Collection[int]] | None = None,
-        max_similarity: float = 1.0,
-        keys: Sequence[int] | None = None,
-    ) -> Hits:
-        scaled = unit(queries, "queries", self.vectors.shape[1])
-        banned = excluded_rows(exclude, max_similarity, len(scaled))
-        return padded([self._nearest(*item, max_similarity) for item in zip(scaled, banned, strict=True)], self.k)
-
-    def _nearest(self, query: Unit, banned: list[int], max_similarity: float) -> Any:
-        """Rows and similarities: candidates are doubled until k are allowed, or the index proposes no more."""
+    def nearest(self, query: Unit, banned: list[int], max_similarity: float, key: int | None) -> Any:
+        """Candidates are doubled until k are allowed, or the index proposes no more."""
         wanted, proposed = self.k + len(banned) + 8, -1
         while True:
             index = self.proposer.search(query[None], wanted)[1][0]
@@ -83,7 +68,7 @@ class Approximate(Retriever):
         if len(vectors) <= SMALL:
             return ExactIndex.build(vectors, self.k)
         scaled = unit(vectors, "references")
-        return ApproximateIndex(scaled, self.tuned(self.built(scaled)), self.k)
+        return ApproximateIndex(scaled, self.k, self.tuned(self.built(scaled)))
 
     def fit_kept(self, vectors: Array, folder: Path) -> Index:
         """The same, kept in a folder; only in memory, with a warning, where that cannot be written.
@@ -104,12 +89,12 @@ class Approximate(Retriever):
                 _write(built, path)
             except (OSError, RuntimeError) as error:
                 warnings.warn(f"Could not keep {path}: {error}; the index is built again next time.", stacklevel=2)
-                return ApproximateIndex(scaled, self.tuned(built), self.k)
+                return ApproximateIndex(scaled, self.k, self.tuned(built))
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise DataError(f"{path} is cut short; delete it, and it is built again.") from error
-        return ApproximateIndex(scaled, self.tuned(index), self.k)
+        return ApproximateIndex(scaled, self.k, self.tuned(index))
 
     @property
     @abstractmethod

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..kernels.base import Array
-from ._vectors import Unit, cosine, excluded_rows, padded, unit
-from .base import Hits, Index
+from ._vectors import Unit, cosine
+from .cosine import CosineIndex
 
 _ROUNDING = 1e-5  # FAISS sums in single precision: its order is right up to this
 
 
 @dataclass(frozen=True, eq=False)
-class ExactIndex(Index):
+class ExactIndex(CosineIndex):
     """The ``k`` most similar references that are at least ``floor`` similar.
 
     Attributes:
-        vectors: ``[N, D]`` of length one.
-        flat: the FAISS index over them.
+        flat: the FAISS index over the vectors.
+        floor: of the similarity.
     """
 
-    vectors: Unit
     flat: Any
-    k: int
     floor: float
 
     @classmethod
@@ -34,25 +31,13 @@ class ExactIndex(Index):
         """An index over ``vectors [N, D]`` of any length."""
         import faiss
 
-        scaled = unit(vectors, "references")
+        scaled = cls.scaled(vectors)
         flat = faiss.IndexFlatIP(scaled.shape[1])
         flat.add(scaled)
-        return cls(scaled, flat, k, floor)
+        return cls(scaled, k, flat, floor)
 
-    def search(
-        self,
-        queries: Array,
-        *,
-        exclude: Sequence[Collection[int]] | None = None,
-        max_similarity: float = 1.0,
-        keys: Sequence[int] | None = None,
-    ) -> Hits:
-        scaled = unit(queries, "queries", self.vectors.shape[1])
-        banned = excluded_rows(exclude, max_similarity, len(scaled))
-        return padded([self._nearest(*item, max_similarity) for item in zip(scaled, banned, strict=True)], self.k)
-
-    def _nearest(self, query: Unit, banned: list[int], max_similarity: float) -> Any:
-        """Rows and similarities of one query: FAISS ranks candidates, more and more of them until k are allowed."""
+    def nearest(self, query: Unit, banned: list[int], max_similarity: float, key: int | None) -> Any:
+        """FAISS ranks candidates, more and more of them until k are allowed."""
         wanted = self.k + len(banned) + 8
         while True:
             wanted = min(wanted, len(self.vectors))

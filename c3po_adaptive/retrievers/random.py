@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..checks import check_number
 from ..kernels.base import Array
-from ._vectors import Unit, cosine, excluded_rows, padded, unit
-from .base import Hits, Index, Retriever
+from ._vectors import Unit
+from .base import Retriever
+from .cosine import CosineIndex
 
 
 @dataclass(frozen=True, eq=False)
-class RandomIndex(Index):
+class RandomIndex(CosineIndex):
     """``k`` of ``vectors [N, D]``, each allowed one as likely as any other."""
 
-    vectors: Unit
-    k: int
     seed: int
 
-    def search(
-        self,
-        queries: Array,
-        *,
-        exclude: Sequence[Collection[int]] | None = None,
-        max_similarity: float = 1.0,
-        keys: Sequence[int] | None = None,
-    ) -> Hits:
-        scaled = unit(queries, "queries", self.vectors.shape[1])
-        rows = []
-        banned_rows = excluded_rows(exclude, max_similarity, len(scaled))
-        for key, query, banned in zip(keys or _keys(scaled), scaled, banned_rows, strict=True):
-            similarity = cosine(self.vectors, query)
-            allowed = np.setdiff1d(np.flatnonzero(similarity <= max_similarity), banned)
-            drawn = np.random.default_rng([self.seed, key]).permutation(allowed)[: self.k]
-            rows.append((drawn, similarity[drawn]))
-        return padded(rows, self.k)
+    def nearest(self, query: Unit, banned: list[int], max_similarity: float, key: int | None) -> Any:
+        rows, similarity = self.allowed(query, banned, max_similarity)
+        order = np.random.default_rng([self.seed, _key(query) if key is None else key]).permutation(len(rows))[: self.k]
+        return rows[order], similarity[order]
 
 
-def _keys(queries: Unit) -> list[int]:
-    """From the queries themselves, as exact as they can be relied upon."""
-    rounded = [(query.round(3) + 0.0).tobytes() for query in queries]  # + 0.0: minus zero becomes zero
-    return [int.from_bytes(blake2b(text, digest_size=8).digest(), "little") for text in rounded]
+def _key(query: Unit) -> int:
+    """From the query itself, as exact as it can be relied upon."""
+    rounded = (query.round(3) + 0.0).tobytes()  # + 0.0: minus zero becomes zero
+    return int.from_bytes(blake2b(rounded, digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True)
@@ -61,4 +46,4 @@ class RandomNeighbours(Retriever):
         check_number(self, "seed", at_least=0, whole=True)
 
     def fit(self, vectors: Array) -> RandomIndex:
-        return RandomIndex(unit(vectors, "references"), self.k, self.seed)
+        return RandomIndex(RandomIndex.scaled(vectors), self.k, self.seed)

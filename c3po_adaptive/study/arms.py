@@ -131,12 +131,15 @@ DEMO_COMPARED = tuple(("adaptive", other) for other in ("ngd", "adaptive-shuffle
 
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     """Some of the demo's arms; any other optimizer's name is an arm in the fixed setting, any other selector's one of
-    NGD in the layers that it selects, and any other answerer's one that it answers.
+    NGD in the layers that it selects, any other answerer's one that it answers, and any other retriever's or kernel's
+    one of NGD with its neighbours, or weighed by it.
 
     Raises:
         UnknownNameError: a name that is none of them.
     """
-    known = {name: Arm(answerer=name) for name in registry.names("answerer") if name != "remix"}
+    known = {name: Arm(kernel=name) for name in registry.names("kernel")}
+    known |= {name: Arm(retriever=name) for name in registry.names("retriever")}
+    known |= {name: Arm(answerer=name) for name in registry.names("answerer") if name != "remix"}
     known |= {name: Arm(selector=name) for name in registry.names("selector")}
     known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:

@@ -61,6 +61,15 @@ class Study(ABC, Generic[C]):
         return {}
 
     @abstractmethod
+    def strategies(self, config: C, registry: Registry) -> Iterator[tuple[str, Any]]:
+        """Every strategy that it uses, with its role.
+
+        Raises:
+            UnknownNameError: a name that does not exist.
+            SettingError: a parameter that does not exist, or a value that it cannot have.
+        """
+
+    @abstractmethod
     def plan(self, config: C, registry: Registry) -> Iterator[str]:
         """Lines that say what would be run and what it takes, without running it.
 

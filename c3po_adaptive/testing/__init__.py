@@ -1,6 +1,6 @@
 """Contract suites that every strategy runs, the package's own and plugins' alike, and toys to run them on.
 
-Register it for pytest's assertion messages: ``pytest.register_assert_rewrite("c3po_adaptive.testing")`` in conftest.py.
+``c3po plugins check`` runs them without pytest; a plugin's own tests subclass them and supply one fixture.
 """
 
 from ..models.tiny import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
@@ -9,7 +9,7 @@ from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract
-from .toy import altered, toy_problem
+from .toy import ToyTraining, altered, toy_problem
 
 __all__ = [
     "AnswererContract",
@@ -17,6 +17,7 @@ __all__ = [
     "OptimizerContract",
     "RetrieverContract",
     "SelectorContract",
+    "ToyTraining",
     "altered",
     "tiny_moe",
     "tiny_tokenizer",

@@ -7,10 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -24,7 +23,8 @@ from ..registry import default_registry
 from ..settings import RemixSettings
 from ..tasks.formats import as_format
 from ..types import Answer, Question
-from .contract import Contract, check_identity
+from .contract import Contract, check_identity, expect, not_for
+from .optimizers import UPPER_BOUND
 
 _WORDS = ("boat", "stone", "wood", "iron", "cork", "leaf", "sand", "glass", "wool", "milk", "rope", "salt")
 
@@ -60,6 +60,10 @@ def _model() -> RoutedModel:
     return RoutedModel(tiny_moe("olmoe"), tiny_tokenizer(), name="tiny")
 
 
+def _weights() -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in _model().model.state_dict().items()}
+
+
 @cache
 def _references() -> ReferenceSet:
     return build_reference_set(_model(), toy_questions(20, "references"), cast(Embedder, ToyEmbedder()))
@@ -81,54 +85,91 @@ def toy_bench(**settings: Any) -> Bench:
 
 
 class AnswererContract(Contract):
-    """Supply a fixture ``answerer``, an ``AnswererStrategy``."""
+    """Supply a fixture ``answerer``, an ``AnswererStrategy``. It is run on a tiny random model with 20 references."""
 
+    role: ClassVar[str] = "answerer"
     ASKED = tuple(toy_questions(6, "asked"))
 
     def answers(self, answerer: AnswererStrategy, asked: Sequence[Question] = ASKED) -> list[Answer]:
-        """Of questions, by one that is made anew."""
-        return answerer.prepare(toy_bench()).answer(list(asked))
+        """Of questions, by one that is made anew; whatever it does to the model is undone."""
+        before = _weights()
+        try:
+            return answerer.prepare(toy_bench()).answer(list(asked))
+        finally:
+            _model().model.load_state_dict(before)
 
     def test_identity(self, answerer: AnswererStrategy) -> None:
+        """Name and parameters identify a run.
+
+        Make it a frozen dataclass with ``name: ClassVar[str]`` in kebab case, and parameters that JSON can hold.
+        """
         check_identity("answerer", answerer)
 
     def test_an_answer_for_each_question(self, answerer: AnswererStrategy) -> None:
+        """Each question gets an ``Answer``, in order: a choice, a finite score an option, and what it cost.
+
+        ``bench.plain(questions)`` gives the model's own answers with ``base_flops``; ``replace`` what differs.
+        """
         answers = self.answers(answerer)
-        assert len(answers) == len(self.ASKED)
+        expect(len(answers) == len(self.ASKED), f"{len(self.ASKED)} answers", len(answers))
         for question, answer in zip(self.ASKED, answers, strict=True):
-            assert answer.choice in range(len(question.choices))
-            assert len(answer.scores) == len(question.choices)
-            assert all(map(math.isfinite, answer.scores))
-            assert len(answer.base_scores) in (0, len(question.choices))
-            assert answer.base_flops > 0
-            assert 0 <= answer.cost.total < math.inf
+            options = len(question.choices)
+            expect(answer.choice in range(options), f"a choice below {options}", answer.choice)
+            expect(len(answer.scores) == options, f"{options} scores", len(answer.scores))
+            expect(all(map(math.isfinite, answer.scores)), "finite scores", answer.scores)
+            expect(len(answer.base_scores) in (0, options), f"{options} base scores or none", len(answer.base_scores))
+            expect(answer.base_flops > 0, "base_flops above zero", answer.base_flops)
+            expect(0 <= answer.cost.total < math.inf, "a finite cost", answer.cost.total)
 
     def test_deterministic(self, answerer: AnswererStrategy) -> None:
+        """The same questions get the same scores.
+
+        Seed what is drawn by ``bench.settings.seed`` and the question's id.
+        """
         one, other = (self.answers(answerer) for _ in range(2))
-        assert [a.scores for a in one] == [a.scores for a in other]
+        expect([a.scores for a in one] == [a.scores for a in other], "the same scores twice", "others")
 
     def test_batch_equals_one_by_one(self, answerer: AnswererStrategy) -> None:
-        together = self.answers(answerer)
-        ready = answerer.prepare(toy_bench())
-        alone = [ready.answer([question])[0] for question in self.ASKED]
-        for a, b in zip(together, alone, strict=True):
-            torch.testing.assert_close(torch.tensor(a.scores), torch.tensor(b.scores), atol=1e-4, rtol=0)
+        """A question's scores do not depend on the others of its batch.
+
+        Keep nothing from one question to the next, and mask what pads.
+        """
+        for question, a in zip(self.ASKED, self.answers(answerer), strict=True):
+            b = self.answers(answerer, [question])[0]
+            off = max(abs(x - y) for x, y in zip(a.scores, b.scores, strict=True))
+            expect(off <= 1e-4, f"{question.id} alone as in its batch", f"scores off by {off:.3g}")
 
     def test_does_not_look_at_the_label(self, answerer: AnswererStrategy) -> None:
-        if answerer.prepare(toy_bench()).needs_label:
-            pytest.skip("an upper bound, declared as one")
+        """The question's own answer changes nothing.
+
+        An upper bound says so by its answerer's ``needs_label``.
+        """
+        not_for(not answerer.prepare(toy_bench()).needs_label, UPPER_BOUND)
         unlabeled = [replace(question, answer=None) for question in self.ASKED]
-        assert [a.scores for a in self.answers(answerer, unlabeled)] == [a.scores for a in self.answers(answerer)]
+        same = [a.scores for a in self.answers(answerer, unlabeled)] == [a.scores for a in self.answers(answerer)]
+        expect(same, "the same scores whether a label is known or not", "others")
 
     def test_leaves_the_model_as_it_was(self, answerer: AnswererStrategy) -> None:
+        """Parameters, buffers and hooks of the model are as before, bit for bit.
+
+        Change the model within ``try: … finally:`` that changes it back.
+        """
         model = _model().model
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        self.answers(answerer)
+        before = _weights()
+        answerer.prepare(toy_bench()).answer(list(self.ASKED))
         after = model.state_dict()
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before), "bit for bit"
-        assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()), "no hook is left"
+        expect(before.keys() == after.keys(), "the same tensors in the model", sorted(before.keys() ^ after.keys()))
+        changed = [name for name in before if not torch.equal(before[name], after[name])]
+        model.load_state_dict(before)
+        expect(not changed, "the model's tensors as they were, bit for bit", ", ".join(changed))
+        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+        expect(not hooked, "no hook left in the model", "some")
 
     def test_used_names_roles_and_settings(self, answerer: AnswererStrategy) -> None:
+        """``used(strategies)`` names roles and settings that exist: they identify the arm in results.
+
+        Roles are optimizer, kernel, retriever and selector; settings are those of ``RemixSettings``.
+        """
         known = {"optimizer", "kernel", "retriever", "selector", *RemixSettings.model_fields}
-        assert set(answerer.used(toy_bench().strategies)) <= known
+        unknown = set(answerer.used(toy_bench().strategies)) - known
+        expect(not unknown, f"names among {', '.join(sorted(known))}", ", ".join(sorted(unknown)))

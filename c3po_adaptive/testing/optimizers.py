@@ -3,100 +3,165 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import pytest
 import torch
 from torch import Tensor
 
 from ..optimizers.base import PathwayOptimizer
 from ..problem import LabeledProblem, Problem
 from ..types import Selection
-from .contract import Contract, check_identity
+from .contract import Contract, check_identity, expect, not_for
 from .toy import altered, tensors, toy_problem
+
+UPPER_BOUND = "an upper bound, declared as one"
 
 
 class OptimizerContract(Contract):
-    """Supply a fixture ``optimizer``."""
+    """Supply a fixture ``optimizer``. The toy has B = 3 samples, L = 6 layers, E = 24 experts."""
 
-    @pytest.fixture
-    def problem(self, optimizer: PathwayOptimizer) -> Problem:
-        return self.make_problem(optimizer)
+    role: ClassVar[str] = "optimizer"
 
     def make_problem(self, optimizer: PathwayOptimizer, **changes: Any) -> Problem:
         """The toy that this suite is run on; override it for an optimizer that needs another."""
         return toy_problem(labeled=optimizer.needs_label, **changes)
 
     def test_identity(self, optimizer: PathwayOptimizer) -> None:
+        """Name and parameters identify a run.
+
+        Make it a frozen dataclass with ``name: ClassVar[str]`` in kebab case, and parameters that JSON can hold.
+        """
         check_identity("optimizer", optimizer)
 
-    def test_shape(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
-        omega = optimizer.optimize(problem)
-        assert omega.shape == problem.own.shape
-        assert omega.dtype == problem.own.dtype
-        assert omega.isfinite().all()
-        assert not omega.requires_grad
+    def test_shape(self, optimizer: PathwayOptimizer) -> None:
+        """It returns finite weights ``[B, L, E]`` of the dtype and on the device of ``problem.own``, without a graph.
 
-    def test_leaves_alone_what_is_not_selected(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
+        Start from ``problem.own`` and ``.detach()`` what you return; look for 0/0 and log(0) where NaN comes.
+        """
+        problem = self.make_problem(optimizer)
+        omega, own = optimizer.optimize(problem), problem.own
+        expect(isinstance(omega, Tensor), "a tensor of weights", type(omega).__name__)
+        expect(omega.shape == own.shape, f"weights of shape (B, L, E) = {tuple(own.shape)}", tuple(omega.shape))
+        expect(omega.dtype == own.dtype, f"weights of dtype {own.dtype}", omega.dtype)
+        expect(omega.device == own.device, f"weights on {own.device}", omega.device)
+        expect(omega.isfinite().all(), "finite weights", f"{_bad(~omega.isfinite())} that are NaN or infinite")
+        expect(not omega.requires_grad, "weights without a graph", "some that require a gradient")
+
+    def test_leaves_alone_what_is_not_selected(self, optimizer: PathwayOptimizer) -> None:
+        """Layers that are not selected, and samples with nothing selected, keep the model's own weights, bit for bit.
+
+        End with ``torch.where(problem.selection.layers.unsqueeze(-1), omega, problem.own)``.
+        """
+        problem = self.make_problem(optimizer)
         selection = _selection(problem)
         omega = optimizer.optimize(problem)
-        assert torch.equal(omega[~selection.layers], problem.own[~selection.layers])
+        outside = (omega != problem.own).any(-1) & ~selection.layers
+        expect(not outside.any(), "layers outside the selection as they were", f"{_bad(outside)} changed (b, l)")
 
         mask = selection.mask.clone()
         mask[1] = False
         some = optimizer.optimize(replace(problem, selection=Selection(mask)))
-        assert torch.equal(some[1], problem.own[1]), "a sample may be left alone beside others that are not"
+        expect(torch.equal(some[1], problem.own[1]), "a sample without selection left alone beside others", "a change")
 
         nothing = replace(problem, selection=Selection(torch.zeros_like(mask)))
-        assert torch.equal(optimizer.optimize(nothing), problem.own)
+        expect(torch.equal(optimizer.optimize(nothing), problem.own), "nothing changed where nothing is selected")
 
-    def test_layers_keep_their_mass(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
-        omega = optimizer.optimize(problem)
-        torch.testing.assert_close(omega.sum(-1), problem.own.sum(-1), rtol=1e-5, atol=1e-5)
+    def test_layers_keep_their_mass(self, optimizer: PathwayOptimizer) -> None:
+        """Each layer's weights sum to what the model's own sum to (OLMoE does not renormalize).
 
-    def test_not_negative(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
-        assert (optimizer.optimize(problem) >= 0).all()
+        Rescale each layer to ``problem.own.sum(-1, keepdim=True)``; a subclass of ``Descent`` is projected for you.
+        """
+        problem = self.make_problem(optimizer)
+        drift = (optimizer.optimize(problem).sum(-1) - problem.own.sum(-1)).abs()
+        expect((drift <= 2e-5).all(), "the mass of every layer kept", f"a sum off by {drift.max():.3g}")
 
-    def test_mixes_only_own_and_selected_experts(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
-        omega = optimizer.optimize(problem)
-        assert (omega[~(_selection(problem).mask | (problem.own > 0))] == 0).all()
+    def test_not_negative(self, optimizer: PathwayOptimizer) -> None:
+        """No weight is below zero.
 
-    def test_inputs_untouched(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
+        Clamp at zero, then rescale each layer to its mass.
+        """
+        omega = optimizer.optimize(self.make_problem(optimizer))
+        expect((omega >= 0).all(), "weights >= 0", f"{omega.min():.3g}")
+
+    def test_mixes_only_own_and_selected_experts(self, optimizer: PathwayOptimizer) -> None:
+        """Weight is only on selected experts and on those that the model used itself.
+
+        Set the weights of others to zero: ``omega * (problem.selection.mask | (problem.own > 0))``, then rescale.
+        """
+        problem = self.make_problem(optimizer)
+        other = (optimizer.optimize(problem) != 0) & ~(_selection(problem).mask | (problem.own > 0))
+        expect(not other.any(), "weight on selected and own experts alone", f"{_bad(other)} elsewhere (b, l, e)")
+
+    def test_inputs_untouched(self, optimizer: PathwayOptimizer) -> None:
+        """The problem's tensors are read, never written.
+
+        ``problem.own.clone()`` before in-place operations (those whose names end with ``_``).
+        """
+        problem = self.make_problem(optimizer)
         before = tensors(problem)
         optimizer.optimize(problem)
-        for name, tensor in tensors(problem).items():
-            assert torch.equal(tensor, before[name]), f"{name} was changed"
+        check_untouched(before, problem)
 
-    def test_no_step_is_the_base(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
-        if "steps" not in {field.name for field in fields(optimizer)}:  # type: ignore[arg-type]
-            pytest.skip("takes no steps")
+    def test_no_step_is_the_base(self, optimizer: PathwayOptimizer) -> None:
+        """With ``steps=0`` the model's own weights come back, bit for bit.
+
+        Return ``problem.own`` before anything is computed.
+        """
+        not_for("steps" in {field.name for field in fields(optimizer)}, "takes no steps")  # type: ignore[arg-type]
         still: PathwayOptimizer = replace(optimizer, steps=0)  # type: ignore[type-var]
-        assert torch.equal(still.optimize(problem), problem.own)
+        problem = self.make_problem(optimizer)
+        expect(torch.equal(still.optimize(problem), problem.own), "the base, bit for bit, without steps", "other bits")
 
     def test_no_neighbours_no_change(self, optimizer: PathwayOptimizer) -> None:
-        if optimizer.needs_label:
-            pytest.skip("learns from the label")
+        """A sample without neighbours is left alone, beside others that have some.
+
+        Rows of ``problem.neighbours.index`` that are -1 are padding with weight zero; mind means over no rows. If it
+        never looks at neighbours, say ``needs_neighbours: ClassVar[bool] = False``.
+        """
+        not_for(not optimizer.needs_label, "learns from the label")
+        not_for(optimizer.needs_neighbours, "looks at no neighbours")
+        not_for(not optimizer.searches_pathways, "finds its own neighbours in pathway space")
         problem = self.make_problem(optimizer, alone=[1])
         omega = optimizer.optimize(problem)
-        assert omega.isfinite().all()
-        assert torch.equal(omega[1], problem.own[1])
+        expect(omega.isfinite().all(), "finite weights for a sample without neighbours", "NaN or infinity")
+        expect(torch.equal(omega[1], problem.own[1]), "a sample without neighbours left alone", "a change")
         everyone = self.make_problem(optimizer, alone=[0, 1, 2])
-        assert torch.equal(optimizer.optimize(everyone), everyone.own)
+        expect(torch.equal(optimizer.optimize(everyone), everyone.own), "no change without any neighbours", "some")
 
     def test_same_seed_same_result(self, optimizer: PathwayOptimizer) -> None:
+        """The same problem gives the same weights, bit for bit.
+
+        Draw from ``problem.generators`` (one a sample, seeded) alone, and keep nothing from one call to the next.
+        """
         one, other = (optimizer.optimize(self.make_problem(optimizer)) for _ in range(2))
-        assert torch.equal(one, other)
+        expect(torch.equal(one, other), "the same weights twice", f"a difference of {(one - other).abs().max():.3g}")
 
     def test_batch_equals_one_by_one(self, optimizer: PathwayOptimizer) -> None:
+        """A sample's weights do not depend on the others of its batch.
+
+        Reduce over layers and experts, never over dimension 0; draw for sample b from ``problem.generators[b]``.
+        """
         batch = optimizer.optimize(self.make_problem(optimizer, alone=[2]))
         for b in range(len(batch)):
             one = optimizer.optimize(self.make_problem(optimizer, alone=[2], only=b))
-            torch.testing.assert_close(batch[b : b + 1], one, rtol=0, atol=1e-4)
+            off = (batch[b : b + 1] - one).abs().max() if one.shape == batch[b : b + 1].shape else torch.tensor(1.0)
+            expect(off <= 1e-4, f"sample {b} alone as in its batch", f"a difference of {off:.3g}")
 
-    def test_does_not_look_at_the_label(self, optimizer: PathwayOptimizer, problem: Problem) -> None:
-        if optimizer.needs_label:
-            pytest.skip("an upper bound, declared as one")
-        assert torch.equal(optimizer.optimize(sealed(problem)), optimizer.optimize(self.make_problem(optimizer)))
+    def test_does_not_look_at_the_label(self, optimizer: PathwayOptimizer) -> None:
+        """It never asks for the right answer.
+
+        Use ``problem.loss`` and ``problem.scores``; an upper bound says ``needs_label: ClassVar[bool] = True``.
+        """
+        not_for(not optimizer.needs_label, UPPER_BOUND)
+        found = optimizer.optimize(sealed(self.make_problem(optimizer)))
+        same = torch.equal(found, optimizer.optimize(self.make_problem(optimizer)))
+        expect(same, "the same weights whether a label is known or not", "others")
+
+
+def check_untouched(before: dict[str, Tensor], problem: Problem) -> None:
+    """The problem's tensors are what they were."""
+    for name, tensor in tensors(problem).items():
+        expect(torch.equal(tensor, before[name]), f"problem.{name} as it was", "other values")
 
 
 def sealed(problem: Problem) -> LabeledProblem:
@@ -125,3 +190,9 @@ class _Sealed:
 def _selection(problem: Problem) -> Selection:
     assert problem.selection is not None
     return problem.selection
+
+
+def _bad(where: Tensor) -> str:
+    """How many, and the first of them."""
+    found = where.nonzero().tolist()
+    return f"{len(found)}, first at {tuple(found[0])}" if found else "none"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
+from ..optimizers.base import PathwayOptimizer
+from ..optimizers.ngd import NGD
 from ..problem import LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
 from ..types import Neighbours, Selection
 
@@ -146,6 +148,34 @@ def altered(problem: Problem, **changes: Any) -> Problem:
     """The same problem with other parts, within any selection, too."""
     made = replace(problem, **changes)
     return replace(made, within=lambda selection: altered(made, selection=selection))
+
+
+@dataclass(frozen=True)
+class ToyTraining:
+    """References that are toys, for selectors that learn; a ``TrainingReferences``.
+
+    Attributes:
+        optimizer: re-mixes what a selector chooses.
+        size: layers and experts.
+        made: changes each batch's problem.
+        kept: what each learner learned.
+    """
+
+    optimizer: PathwayOptimizer = field(default_factory=lambda: NGD(steps=3, lr=0.05))
+    size: tuple[int, int] = (6, 24)
+    made: Callable[[LabeledProblem], LabeledProblem] = lambda problem: problem
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
+        for i in range(skip, skip + n, 10):
+            B, (L, E) = min(10, skip + n - i), self.size
+            toy = toy_problem(B, L, E, seed=100 + i, selected=None, labeled=True)
+            yield self.made(cast(LabeledProblem, toy))
+
+    def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if repr(learner) not in self.kept:
+            self.kept[repr(learner)] = learn()
+        return self.kept[repr(learner)]
 
 
 def tensors(problem: Problem) -> dict[str, Tensor]:

@@ -276,9 +276,6 @@ class TestPlugins:
         words = call("plugins", "list", "--plugin", PLUGIN).split()
         assert "entropy-descent" in words
 
-    def test_check_names_what_a_file_registers(self):
-        assert call("plugins", "check", PLUGIN).startswith("optimizer entropy-descent: EntropyDescent")
-
     def test_show(self):
         words = call("plugins", "show", "abstain")
         assert words.startswith("selector abstain (builtin)")

@@ -1,7 +1,6 @@
 """Pathway optimizers: the contract, and each against its formula on the toy."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -88,10 +87,6 @@ class TestKernelRegression(OptimizerContract):
 
 
 class TestModeFinding(OptimizerContract):
-    exceptions: ClassVar = {
-        "test_no_neighbours_no_change": "its neighbours are found in pathway space, for every sample"
-    }
-
     @pytest.fixture(
         params=[{}, {"steps": 1, "alpha": 0.0}, {"retriever": FaissKNN(k=2), "kernel": Gaussian()}], ids=str
     )
@@ -106,8 +101,6 @@ class TestNoStep(OptimizerContract):
 
 
 class TestCore(OptimizerContract):
-    exceptions: ClassVar = {"test_no_neighbours_no_change": "it mixes by the router and looks at no neighbour"}
-
     @pytest.fixture
     def optimizer(self):
         return NoStep("core")

@@ -2,7 +2,6 @@
 
 import ast
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -22,8 +21,6 @@ def registry():
 
 
 class TestEntropyDescent(OptimizerContract):
-    exceptions: ClassVar = {"test_no_neighbours_no_change": "it learns from the sample alone and needs no neighbours"}
-
     @pytest.fixture
     def optimizer(self, registry):
         return registry.create("optimizer", "entropy-descent")

@@ -66,6 +66,13 @@ def evaluate(
         return conclude(out, config, inputs, data)
 
 
+def strategies_of(config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+    """Every strategy of every arm, with its role; errors as for ``registry.create``."""
+    for arm in config.arms.values():
+        for role, spec in arm.specs.items():
+            yield role, registry.create(role, spec)
+
+
 def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
     """Refuse names and parameters that do not exist, and a run without a base.
 
@@ -73,10 +80,8 @@ def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
         UnknownNameError: a strategy that does not exist.
         SettingError: a parameter that does not, or no base.
     """
-    for arm in config.arms.values():
-        registry.strategies(arm.specs)
-        registry.create("answerer", arm.answerer)
-    assert config.baseline
+    list(strategies_of(config, registry))
+    _ = config.baseline
 
 
 def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None) -> None:

@@ -18,7 +18,7 @@ from ..forecast import forecast
 from ..kind import Study, Table
 from .config import ComparisonConfig
 from .draw import draw_report
-from .run import check_arms, check_strategies, conclude, evaluate
+from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
 from .worker import ComparisonWorker
 
 
@@ -31,6 +31,9 @@ class Comparison(Study[ComparisonConfig]):
     def defaults(self) -> dict[str, Any]:
         arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
         return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
+
+    def strategies(self, config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+        return strategies_of(config, registry)
 
     def plan(self, config: ComparisonConfig, registry: Registry) -> Iterator[str]:
         check_strategies(config, registry)

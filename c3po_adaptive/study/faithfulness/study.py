@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,12 @@ class Faithfulness(Study[FaithfulnessConfig]):
 
     kind: ClassVar[str] = "faithfulness"
     config = FaithfulnessConfig
+
+    def strategies(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+        worker = FaithfulnessWorker.here(config, registry)
+        strategies = worker.strategies
+        yield from ((f.name, getattr(strategies, f.name)) for f in fields(strategies))
+        yield from (("selector", selector) for selector in worker.scores.values())
 
     def plan(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[str]:
         worker = FaithfulnessWorker.here(config, registry)

@@ -63,7 +63,7 @@ def run_speed(
 ) -> dict[str, Any]:
     """Time every case, and write ``summary.json``, ``report.html`` and ``ratios.svg``; finished cases are kept."""
     known = registry or default_registry()
-    check_strategies(config, known)
+    list(strategies_of(config, known))
     with held(out):
         return _run(config, Path(out), known, progress)
 
@@ -97,8 +97,8 @@ def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) ->
     return summary
 
 
-def check_strategies(config: SpeedConfig, registry: Registry) -> None:
-    """Refuse names and parameters that do not exist.
+def strategies_of(config: SpeedConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+    """Every strategy that is timed, with its role.
 
     Raises:
         UnknownNameError: a name that does not exist.
@@ -106,10 +106,10 @@ def check_strategies(config: SpeedConfig, registry: Registry) -> None:
     """
     for case in config.all_cases().values():
         for role in ("optimizer", "selector", "retriever"):
-            registry.create(role, getattr(case, role))
+            yield role, registry.create(role, getattr(case, role))
     for name, search in config.searches.items():
         if config.wanted(name):
-            registry.create("retriever", search.retriever)
+            yield "retriever", registry.create("retriever", search.retriever)
 
 
 class _Timed(Ours):

@@ -12,7 +12,7 @@ from ...registry import Registry
 from ..executor import HERE, Executor
 from ..kind import Study, Table
 from .config import SpeedConfig
-from .run import check_strategies, run_speed
+from .run import run_speed, strategies_of
 
 COLUMNS = ("case", "model", "ratio", "ratio_min", "ratio_max", "flops_ratio", "over_flops", "n")
 
@@ -23,8 +23,11 @@ class Speed(Study[SpeedConfig]):
     kind: ClassVar[str] = "speed"
     config = SpeedConfig
 
+    def strategies(self, config: SpeedConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+        return strategies_of(config, registry)
+
     def plan(self, config: SpeedConfig, registry: Registry) -> Iterator[str]:
-        check_strategies(config, registry)
+        list(self.strategies(config, registry))
         for name, case in config.all_cases().items():
             yield f"{name}, {config.repeats} times: {case.model_dump(exclude_defaults=True) or 'defaults'}"
         for name, search in config.searches.items():

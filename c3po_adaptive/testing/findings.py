@@ -1,0 +1,138 @@
+"""A strategy held against its role's contract, on toys, without pytest: a finding for each test, in seconds."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+from unittest import SkipTest
+
+from ..errors import PluginError, SettingError, place_of
+from ..registry import ROLES
+from ..selectors.base import LayerSelector
+from .answerers import AnswererContract
+from .contract import Contract
+from .kernels import KernelContract
+from .optimizers import OptimizerContract
+from .retrievers import RetrieverContract
+from .selectors import SelectorContract
+from .toy import ToyTraining
+
+CONTRACTS: dict[str, type[Contract]] = {
+    contract.role: contract
+    for contract in (OptimizerContract, KernelContract, RetrieverContract, SelectorContract, AnswererContract)
+}
+"""Each role's contract."""
+
+TOY_SIZES = ((6, 24), (16, 64), (64, 256))
+"""Layers and experts of toys that selectors are tested on: the first that has as many as they are set to take."""
+
+Outcome = Literal["holds", "fails", "does not apply"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one test of a contract found.
+
+    Attributes:
+        test: what was tested, in words.
+        outcome: whether it holds.
+        wanted: what has to hold.
+        what: what was found instead, or why it does not apply.
+        where: file and line of the strategy.
+        remedy: how to mend it.
+    """
+
+    test: str
+    outcome: Outcome
+    wanted: str
+    what: str = ""
+    where: str = ""
+    remedy: str = ""
+
+
+def findings(role: str, strategy: Any) -> Iterator[Finding]:
+    """What each test of the role's contract finds, in order; a selector that learns learns from toys before.
+
+    Args:
+        role: one of ``CONTRACTS``.
+        strategy: with the parameters that it is to be tested with.
+    """
+    contract = CONTRACTS[role]()
+    if isinstance(strategy, LayerSelector) and isinstance(contract, SelectorContract):
+        contract.size = _size_for(strategy)
+        try:
+            strategy = strategy.prepare(ToyTraining(size=contract.size))
+        except Exception as error:
+            wanted, remedy = "It learns from references.", "``prepare`` is given references to learn from, once."
+            yield Finding("prepare", "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
+            return
+    for name in _tests(type(contract)):
+        yield _found(name, getattr(contract, name), strategy)
+
+
+def _tests(contract: type[Contract]) -> list[str]:
+    """In the order in which they are written."""
+    return [name for kind in reversed(contract.__mro__) for name in vars(kind) if name.startswith("test_")]
+
+
+def _size_for(selector: LayerSelector) -> tuple[int, int]:
+    """Layers and experts of a toy that has as many as are asked for, where one does."""
+    for layers, experts in TOY_SIZES:
+        try:
+            selector.fits(tuple(range(2, 2 + layers)), experts)
+        except SettingError:
+            continue
+        return layers, experts
+    return TOY_SIZES[0]
+
+
+def check_contract(role: str, strategy: Any) -> None:
+    """Refuse a strategy that breaks its role's contract.
+
+    Raises:
+        PluginError: with all that does not hold.
+    """
+    broken = [found for found in findings(role, strategy) if found.outcome == "fails"]
+    if broken:
+        lines = [f"  {found.test}: {found.what} ({found.where})" for found in broken]
+        raise PluginError(
+            f"Expected {role} {strategy.name!r} to keep the contract of its role, got {len(broken)} tests that fail:\n"
+            + "\n".join(lines)
+            + f"\nc3po plugins check {strategy.name} says how to mend them; --unchecked runs it all the same."
+        )
+
+
+def parts(role: str, strategy: Any) -> Iterator[tuple[str, Any]]:
+    """A strategy with its role, and those that it wraps with theirs."""
+    yield role, strategy
+    for field in fields(strategy):
+        value = getattr(strategy, field.name)
+        for name, (base, _) in ROLES.items():
+            if isinstance(value, base):
+                yield from parts(name, value)
+
+
+def _found(name: str, test: Any, strategy: Any) -> Finding:
+    title = name.removeprefix("test_").replace("_", " ")
+    wanted, _, remedy = (" ".join(part.split()) for part in _documentation(test).partition("\n\n"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            test(strategy)
+    except SkipTest as reason:
+        return Finding(title, "does not apply", wanted, str(reason))
+    except Exception as error:
+        return Finding(title, "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
+    return Finding(title, "holds", wanted)
+
+
+def _documentation(test: Any) -> str:
+    return (inspect.getdoc(test) or "").replace("``", "`")
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"

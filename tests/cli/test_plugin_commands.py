@@ -1,0 +1,188 @@
+"""``c3po plugins new`` and ``check``, and the check that runs make: as an author of a plugin meets them."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.registry import ROLES, new_registry
+
+PLUGINS = sorted((Path(__file__).parents[2] / "plugins").glob("*.py"))
+BROKEN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from c3po_adaptive import PathwayOptimizer, hookimpl
+
+@dataclass(frozen=True)
+class Doubled(PathwayOptimizer):
+    \"\"\"Twice the mass.\"\"\"
+
+    name: ClassVar[str] = "doubled"
+
+    def optimize(self, problem):
+        return 2 * problem.own
+
+@hookimpl
+def register_optimizers():
+    return [Doubled]
+"""
+
+
+def call(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+@pytest.fixture
+def broken(tmp_path):
+    path = tmp_path / "doubled.py"
+    path.write_text(BROKEN)
+    return path
+
+
+class TestNew:
+    @pytest.fixture(scope="class", params=list(ROLES))
+    @classmethod
+    def made(cls, request, tmp_path_factory):
+        """A new plugin of each role: its role, its folder, what was said."""
+        folder = tmp_path_factory.mktemp("new") / f"c3po-my-{request.param}"
+        result = call("plugins", "new", f"my-{request.param}", "--role", request.param, "--out", folder)
+        assert result.exit_code == 0, result.output
+        return request.param, folder, result.stdout
+
+    def test_writes_source_contract_entry_point_and_ci(self, made):
+        role, folder, said = made
+        names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        module = f"my_{role}"
+        workflow = str(Path(".github", "workflows", "ci.yml"))
+        assert names == {"pyproject.toml", "README.md", f"{module}.py", f"test_{module}.py", workflow}
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        assert project["entry-points"]["c3po_adaptive"] == {f"my-{role}": module}
+        assert f"c3po plugins check {folder / module}.py" in said
+
+    def test_keeps_its_contract(self, made):
+        role, folder, _ = made
+        result = call("plugins", "check", folder / f"my_{role}.py")
+        assert result.exit_code == 0, result.output
+        assert f"{role} my-{role}" in result.stdout
+        assert "keeps the contract" in result.stdout
+
+    def test_its_own_tests_pass(self, made):
+        _, folder, _ = made
+        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout
+        assert " passed" in run.stdout
+
+    def test_uses_public_names_alone(self, made):
+        role, folder, _ = made
+        tree = ast.parse((folder / f"my_{role}.py").read_text())
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {name for name in imported if name.startswith("c3po_adaptive")} == {"c3po_adaptive"}
+
+    def test_does_not_write_over_a_folder(self, made):
+        role, folder, _ = made
+        result = call("plugins", "new", f"my-{role}", "--role", role, "--out", folder)
+        assert result.exit_code == 1
+        assert "exists; name another --out" in result.output
+
+    @pytest.mark.parametrize(("name", "role", "said"), [
+        ("MyMethod", "optimizer", "kebab case, such as my-optimizer"),
+        ("ngd", "optimizer", "no optimizer has yet"),
+        ("random", "optimizer", "that nothing has in Python"),
+        ("scored", "selector", "take my-scored"),
+        ("mine", "optimiser", "did you mean 'optimizer'"),
+    ])  # fmt: skip
+    def test_refuses_names_that_cannot_be(self, tmp_path, name, role, said):
+        result = call("plugins", "new", name, "--role", role, "--out", tmp_path / "new")
+        assert result.exit_code == 1
+        assert said in result.output
+        assert not list(tmp_path.iterdir())
+
+
+class TestCheck:
+    def test_says_what_fails_where_and_how_to_mend_it(self, broken, monkeypatch):
+        monkeypatch.chdir(broken.parent)
+        result = call("plugins", "check", broken.name)
+        assert result.exit_code == 1
+        assert "optimizer doubled" in result.stdout
+        assert "a sum off by" in result.stdout
+        assert "doubled.py:" in result.stdout
+        assert "and how to mend" in result.stdout
+
+    def test_as_json(self, broken):
+        result = call("plugins", "check", broken, "--json")
+        assert result.exit_code == 1
+        [found] = json.loads(result.stdout)
+        assert (found["role"], found["name"]) == ("optimizer", "doubled")
+        mass = next(test for test in found["tests"] if test["test"] == "layers keep their mass")
+        assert mass["outcome"] == "fails"
+        assert mass["where"].endswith("doubled.py:7")
+
+    @pytest.mark.parametrize("file", PLUGINS, ids=lambda file: file.stem)
+    def test_plugins_of_this_repository(self, file):
+        result = call("plugins", "check", file)
+        assert result.exit_code == 0, result.output
+
+    def test_by_name_with_parameters(self):
+        assert call("plugins", "check", "ngd", "--set", "steps=2").exit_code == 0
+        refused = call("plugins", "check", "ngd", "--set", "stepps=2")
+        assert refused.exit_code == 1
+        assert "did you mean 'steps'" in refused.output
+
+    def test_shapes_are_shown(self):
+        assert "[B, L, E]" in call("plugins", "check", "fixed").stdout
+
+    def test_names_like_it_are_suggested(self):
+        result = call("plugins", "check", "faiss-kn")
+        assert result.exit_code == 1
+        assert "did you mean 'faiss-knn'" in result.output
+
+    def test_a_file_that_does_not_load_says_the_line(self, tmp_path):
+        path = tmp_path / "spoilt.py"
+        path.write_text("import c3po_adaptive\n\nMASS = 1 / 0\n")
+        result = call("plugins", "check", path)
+        assert result.exit_code == 1
+        assert "spoilt.py:3" in result.output
+
+
+class TestRuns:
+    """A broken plugin gets no result, and is refused before a model is loaded."""
+
+    @pytest.fixture(autouse=True)
+    def _no_model(self, monkeypatch):
+        def loaded(*args, **kwargs):
+            raise AssertionError("a model was loaded")
+
+        monkeypatch.setattr("c3po_adaptive.models.loading.load_moe_model", loaded)
+        monkeypatch.setattr("c3po_adaptive.study.data.load_moe_model", loaded)
+
+    def test_demo(self, broken, tmp_path):
+        result = call("demo", "--plugin", broken, "--arm", "doubled", "--out", tmp_path / "run")
+        assert result.exit_code == 1
+        assert "layers keep their mass" in result.output
+        assert "--unchecked" in result.output
+        assert not (tmp_path / "run").exists()
+
+    def test_evaluate(self, broken, tmp_path):
+        (tmp_path / "run.yaml").write_text("arms: {base: {optimizer: none}, doubled: {optimizer: doubled}}")
+        options = ("--config", tmp_path / "run.yaml", "--plugin", broken, "--out", tmp_path / "run")
+        assert "layers keep their mass" in call("evaluate", *options).output
+        with pytest.raises(AssertionError, match="a model was loaded"):
+            raise call("evaluate", *options, "--unchecked").exception
+
+
+def test_the_check_takes_seconds():
+    registry = new_registry()
+    assert registry.names("optimizer")
+    start = time.perf_counter()
+    assert call("plugins", "check", "ngd").exit_code == 0
+    assert time.perf_counter() - start < 60, "a hang, not a slow machine"

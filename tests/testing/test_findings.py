@@ -1,0 +1,397 @@
+"""Each contract refuses the plugins that it is there to refuse, and says where and how to mend them, without pytest."""
+
+import itertools
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from c3po_adaptive import (
+    AnswererStrategy,
+    CosineIndex,
+    Hits,
+    Kernel,
+    LabeledProblem,
+    LayerSelector,
+    PathwayOptimizer,
+    PluginError,
+    Retriever,
+    Scored,
+    Selection,
+)
+from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.retrievers import FaissKNN
+from c3po_adaptive.selectors import Fixed
+from c3po_adaptive.testing.findings import check_contract, findings, parts
+
+_calls = itertools.count()
+
+
+def found_by_test(role, strategy):
+    return {found.test: found for found in findings(role, strategy)}
+
+
+def line_of(beginning):
+    """Where a line of this file stands."""
+    lines = Path(__file__).read_text().split("\n")
+    return f"test_findings.py:{next(n for n, text in enumerate(lines, 1) if text.startswith(beginning))}"
+
+
+def failing(role, strategy):
+    return [found.test for found in findings(role, strategy) if found.outcome == "fails"]
+
+
+def towards_neighbours(problem):
+    """What an optimizer does that keeps its contract."""
+    return NGD(steps=1).optimize(problem)
+
+
+@dataclass(frozen=True)
+class Wrong(PathwayOptimizer):
+    """What ``towards_neighbours`` gives, spoilt by ``how``."""
+
+    how: str = ""
+    name: ClassVar[str] = "wrong"
+
+    def optimize(self, problem):
+        return SPOILT[self.how](problem, towards_neighbours(problem))
+
+
+def in_place(problem, omega):
+    problem.own.mul_(2)
+    return omega
+
+
+def looks(problem, omega):
+    if isinstance(problem, LabeledProblem):
+        problem.label_loss(problem.own)
+    return omega
+
+
+def noise(problem, omega):
+    layers = problem.selection.layers[..., None] & problem.neighbours.weight.any(-1)[:, None, None]
+    moved = omega * (1 + 0.1 * torch.rand(omega.shape, generator=torch.Generator().manual_seed(next(_calls))))
+    return torch.where(layers, moved * problem.own.sum(-1, keepdim=True) / moved.sum(-1, keepdim=True), omega)
+
+
+def of_the_batch(problem, omega):
+    """The whole batch's mean where a layer is selected."""
+    going = problem.selection.layers[..., None] & problem.neighbours.weight.any(-1)[:, None, None]
+    mean = omega.mean(0, keepdim=True) * (problem.selection.mask | (problem.own > 0))
+    mass = problem.own.sum(-1, keepdim=True) / mean.sum(-1, keepdim=True).clamp_min(1e-12)
+    return torch.where(going, mean * mass, omega)
+
+
+def spread(problem, omega):
+    mean = omega.mean(-1, keepdim=True).expand_as(omega)
+    return torch.where(problem.selection.layers[..., None], mean, omega)
+
+
+SPOILT = {
+    "nan": lambda problem, omega: omega * float("nan"),
+    "shape": lambda problem, omega: omega[:, 0],
+    "list": lambda problem, omega: omega.tolist(),
+    "dtype": lambda problem, omega: omega.double(),
+    "device": lambda problem, omega: omega.to("meta"),
+    "graph": lambda problem, omega: omega.clone().requires_grad_(),
+    "mass": lambda problem, omega: 2 * omega,
+    "negative": lambda problem, omega: omega - 1,
+    "support": spread,
+    "selection": lambda problem, omega: omega.flip(-1),
+    "in place": in_place,
+    "not deterministic": noise,
+    "label": looks,
+    "batch": of_the_batch,
+}
+"""Ways to be wrong."""
+CAUGHT_BY = {
+    "nan": "shape",
+    "shape": "shape",
+    "list": "shape",
+    "dtype": "shape",
+    "device": "shape",
+    "graph": "shape",
+    "mass": "layers keep their mass",
+    "negative": "not negative",
+    "support": "mixes only own and selected experts",
+    "selection": "leaves alone what is not selected",
+    "in place": "inputs untouched",
+    "not deterministic": "same seed same result",
+    "label": "does not look at the label",
+    "batch": "batch equals one by one",
+}
+"""Each of them, and the test that has to see it."""
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_wrong_optimizers(how):
+    found = found_by_test("optimizer", Wrong(how))[CAUGHT_BY[how]]
+    assert found.outcome == "fails", found
+    assert "test_findings.py:" in found.where
+    assert found.remedy
+
+
+def test_a_finding_says_what_where_and_how_to_mend():
+    found = found_by_test("optimizer", Wrong("shape"))["shape"]
+    assert found.what == "Expected weights of shape (B, L, E) = (3, 6, 24), got (3, 24)."
+    assert found.wanted.startswith("It returns finite weights `[B, L, E]`")
+    assert "problem.own" in found.remedy
+    peeped = found_by_test("optimizer", Wrong("label"))["does not look at the label"]
+    assert peeped.where.endswith(line_of("        problem.label_loss")), "the line that looks, not that of the contract"
+
+
+@dataclass(frozen=True)
+class Stumbling(PathwayOptimizer):
+    """Raises."""
+
+    name: ClassVar[str] = "stumbling"
+
+    def optimize(self, problem):
+        return problem.own[99]
+
+
+def test_an_exception_is_a_finding_with_its_line():
+    found = found_by_test("optimizer", Stumbling())["shape"]
+    assert found.what.startswith("IndexError: index 99 is out of bounds")
+    assert found.where.endswith(line_of("        return problem.own[99]"))
+
+
+@dataclass(frozen=True)
+class WrongSelector(LayerSelector):
+    """The last two layers, spoilt by ``how``."""
+
+    how: str = ""
+    name: ClassVar[str] = "wrong"
+
+    def select(self, problem):
+        mask = torch.zeros_like(problem.own, dtype=torch.bool)
+        mask[:, -2:, :2] = True
+        if self.how == "batch":
+            mask[:, int(problem.own.amax((0, 2)).argmax())] = True
+        elif self.how == "not deterministic":
+            mask[:, next(_calls) % mask.shape[1]] ^= True
+        elif self.how == "label" and isinstance(problem, LabeledProblem):
+            problem.label_loss(problem.own)
+        elif self.how == "in place":
+            problem.router.mul_(2)
+        scores = torch.full(mask.shape[:2], torch.nan) if self.how == "scores" else None
+        return None if self.how == "nothing" else Selection(mask.float() if self.how == "dtype" else mask, scores)
+
+
+@pytest.mark.parametrize(("how", "test"), [
+    ("nothing", "mask"),
+    ("dtype", "mask"),
+    ("scores", "scores"),
+    ("batch", "batch equals one by one"),
+    ("not deterministic", "deterministic"),
+    ("label", "does not look at the label"),
+    ("in place", "inputs untouched"),
+])  # fmt: skip
+def test_wrong_selectors(how, test):
+    assert test in failing("selector", WrongSelector(how))
+
+
+@dataclass(frozen=True)
+class WrongKernel(Kernel):
+    """x·y, spoilt by ``how``."""
+
+    how: str = ""
+    name: ClassVar[str] = "wrong"
+
+    def __call__(self, x, y):
+        from sklearn.metrics.pairwise import euclidean_distances, linear_kernel
+
+        if self.how == "unchecked":
+            return x @ np.resize(y, (len(y), x.shape[1])).T
+        values = linear_kernel(x, y)
+        if self.how == "distance":
+            return euclidean_distances(x, y)  # no kernel: K(x, x) is zero
+        if self.how == "in place":
+            x *= 2
+        if self.how == "nan":
+            return values * np.nan
+        if self.how == "not symmetric":
+            return values + (x**2).sum(1, keepdims=True)
+        if self.how == "batch":
+            return values / len(y)
+        if self.how == "not deterministic":
+            return values + next(_calls)
+        return values.T if self.how == "shape" else values
+
+
+@pytest.mark.parametrize(("how", "test"), [
+    ("distance", "positive semi definite"),
+    ("shape", "shape"),
+    ("nan", "shape"),
+    ("not deterministic", "shape"),
+    ("not symmetric", "symmetric"),
+    ("batch", "batch equals loop"),
+    ("in place", "inputs untouched"),
+    ("unchecked", "refuses vectors that do not fit"),
+])  # fmt: skip
+def test_wrong_kernels(how, test):
+    assert test in failing("kernel", WrongKernel(how))
+
+
+@dataclass(frozen=True, eq=False)
+class WrongIndex(CosineIndex):
+    """All that are allowed, the k nearest, spoilt by ``how`` afterwards."""
+
+    how: str = ""
+
+    def nearest(self, query, banned, max_similarity, key):
+        if self.how == "duplicates":
+            max_similarity = 1.0
+        rows, similarity = self.allowed(query, [] if self.how == "excluded" else banned, max_similarity)
+        order = np.argsort(-similarity, kind="stable")[: self.k]
+        if self.how == "not deterministic":
+            order = order[next(_calls) % 2 :]
+        return rows[order], similarity[order] + (1e-3 if self.how == "cosine" else 0)
+
+    def search(self, queries, **filters):
+        hits = super().search(queries, **filters)
+        if self.how == "unsorted":
+            return Hits(hits.index[:, ::-1].copy(), hits.similarity[:, ::-1].copy())
+        if self.how == "dtype":
+            return Hits(hits.index.astype(np.float32), hits.similarity)
+        if self.how == "batch":
+            return Hits(np.roll(hits.index, 1, 0), np.roll(hits.similarity, 1, 0))
+        return hits
+
+
+@dataclass(frozen=True)
+class WrongRetriever(Retriever):
+    """Keeps ``WrongIndex``."""
+
+    how: str = ""
+    name: ClassVar[str] = "wrong"
+
+    def fit(self, vectors):
+        if self.how == "nothing":
+            return None
+        return WrongIndex(vectors if self.how == "unchecked" else WrongIndex.scaled(vectors), 3, self.how)
+
+
+@pytest.mark.parametrize(("how", "test"), [
+    ("nothing", "hits are real sorted and unique"),
+    ("unsorted", "hits are real sorted and unique"),
+    ("cosine", "hits are real sorted and unique"),
+    ("dtype", "hits are real sorted and unique"),
+    ("excluded", "excluded are never returned"),
+    ("duplicates", "no more similar than allowed"),
+    ("not deterministic", "deterministic"),
+    ("batch", "batch equals one by one"),
+    ("unchecked", "refuses bad vectors"),
+])  # fmt: skip
+def test_wrong_retrievers(how, test):
+    assert test in failing("retriever", WrongRetriever(how))
+
+
+@dataclass(frozen=True)
+class WrongAnswerer(AnswererStrategy):
+    """The model's plain answers, spoilt by ``how``."""
+
+    how: str = ""
+    name: ClassVar[str] = "wrong"
+
+    def prepare(self, bench):
+        return WrongAnswers(self.how, bench)
+
+    def used(self, strategies):
+        return ("oracle",) if self.how == "used" else ()
+
+
+@dataclass(frozen=True, eq=False)
+class WrongAnswers:
+    how: str
+    bench: object
+    needs_label: bool = field(default=False, init=False)
+
+    def answer(self, questions):
+        answers = self.bench.plain(questions)
+        if self.how == "changes the model":
+            with torch.no_grad():
+                next(self.bench.model.model.parameters()).view(-1)[0] += 0.01
+        if self.how == "fewer":
+            return answers[1:]
+        return [
+            replace(a, scores=tuple(self._spoilt(a, q, len(answers)))) for a, q in zip(answers, questions, strict=True)
+        ]
+
+    def _spoilt(self, answer, question, count):
+        offset = {"batch": count, "not deterministic": next(_calls), "label": question.answer or 0, "nan": float("nan")}
+        return [score + offset.get(self.how, 0) for score in answer.scores]
+
+
+@pytest.mark.parametrize(("how", "test"), [
+    ("fewer", "an answer for each question"),
+    ("nan", "an answer for each question"),
+    ("not deterministic", "deterministic"),
+    ("batch", "batch equals one by one"),
+    ("label", "does not look at the label"),
+    ("changes the model", "leaves the model as it was"),
+    ("used", "used names roles and settings"),
+])  # fmt: skip
+def test_wrong_answerers(how, test):
+    assert test in failing("answerer", WrongAnswerer(how))
+
+
+@dataclass(frozen=True)
+class Forgetful(LayerSelector):
+    """Raises when it is to learn."""
+
+    name: ClassVar[str] = "forgetful"
+    references_needed: ClassVar[int] = 32
+
+    def prepare(self, training):
+        raise KeyError("weights")
+
+    def select(self, problem):
+        raise NotImplementedError
+
+
+def test_a_selector_that_cannot_learn():
+    assert failing("selector", Forgetful()) == ["prepare"]
+
+
+@pytest.mark.parametrize("entry", new_registry().table(), ids=lambda entry: f"{entry.role} {entry.name}")
+def test_all_that_ship_keep_their_contract(entry):
+    assert failing(entry.role, entry.cls()) == []
+
+
+def test_a_selector_that_takes_more_is_tested_on_a_larger_toy():
+    assert failing("selector", Fixed(n=12, experts=40)) == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around(Scored):
+    """A selector with a retriever of its own."""
+
+    retriever: Retriever = field(default_factory=FaissKNN)
+    name: ClassVar[str] = "around"
+
+    def score(self, problem):
+        return problem.own.sum(-1), None
+
+
+def test_parts_are_found():
+    assert [role for role, _ in parts("selector", Around())] == ["selector", "retriever"]
+
+
+def test_a_broken_strategy_is_refused_with_all_that_fails():
+    with pytest.raises(PluginError, match=r"(?s)optimizer 'wrong'.*layers keep their mass: .*--unchecked"):
+        check_contract("optimizer", Wrong("mass"))
+    check_contract("optimizer", NGD())
+
+
+def test_pytest_is_not_needed():
+    code = "import sys; sys.modules['pytest'] = None; import c3po_adaptive.testing.findings as f; "
+    code += "from c3po_adaptive.optimizers.ngd import NGD; print({x.outcome for x in f.findings('optimizer', NGD())})"
+    run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "{'holds'}"
