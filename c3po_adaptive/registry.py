@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
-from inspect import formatannotation, getdoc, isabstract, isclass
+from inspect import formatannotation, getdoc, getsourcefile, isabstract, isclass
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +288,9 @@ class Registry:
                 try:
                     classes = implementation.function()
                 except Exception as error:
-                    raise PluginError(_raised(name, f"in {hook}", error)) from error
+                    place = raised_at(error, getsourcefile(implementation.function))
+                    when = f"in {hook}, at {place}" if place else f"in {hook}"
+                    raise PluginError(_raised(name, when, error)) from error
                 if not isinstance(classes, list | tuple):
                     raise PluginError(
                         f"Expected {hook} of plugin {name!r} to return a list of classes, got {classes!r}; "

@@ -287,13 +287,27 @@ class TestFolders:
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "file" / "cache"))
         assert re.search("Could not write .*choose a writable folder", evaluate(tmp_path))
 
-    def test_folder_of_another_run(self, place, tmp_path):
+    def test_overwrite_deletes_the_run_alone(self, place, tmp_path):
+        def run(*options):
+            command = ["evaluate", "--config", config(tmp_path, arms={"base": BASE}), "--out", tmp_path / "run"]
+            result = CliRunner().invoke(app, [*map(str, command), *options])
+            assert result.exit_code == 0, result.output
+
+        run()
+        (tmp_path / "run" / "notes.txt").write_text("mine")
+        run("--set", "seed=1", "--overwrite")
+        assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["seed"] == 1
+        assert {json.loads(line)["seed"] for line in (tmp_path / "run" / "records.jsonl").open()} == {1}
+        assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+    def test_folder_of_another_run(self, place, tmp_path, monkeypatch):
         arms = {"base": BASE}
         run = CliRunner().invoke(
             app, ["evaluate", "--config", str(config(tmp_path, arms=arms)), "--out", str(tmp_path / "run")]
         )
         assert run.exit_code == 0, run.output
         before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+        monkeypatch.setattr("c3po_adaptive.study.worker.load_model", None)  # it is refused before
         message = evaluate(tmp_path, "--set", "seed=1", arms=arms)
         assert re.search(r"to hold the run \w{12}, got \w{12} \(they differ in seed\); name another --out", message)
         assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
@@ -414,10 +428,9 @@ class TestPlugins:
         file = plugin(tmp_path, **{where: "raise ZeroDivisionError('oops')"})
         for args in (["plugins", "list", "--plugin", file], ["plugins", "check", file]):
             message = refused(*args)
-            assert message == (
-                f"Expected plugin {str(file)!r} to work, got ZeroDivisionError {when}: oops; "
-                "correct the plugin, or remove it.\n"
-            )
+            begins = f"Expected plugin {str(file)!r} to work, got ZeroDivisionError {when}, at {file}:"
+            assert message.startswith(begins)
+            assert message.endswith(": oops; correct the plugin, or remove it.\n")
 
     @pytest.mark.parametrize(
         ("arm", "expected"),
@@ -431,9 +444,10 @@ class TestPlugins:
     )
     def test_that_raises_in_the_run_is_named(self, place, tmp_path, arm, expected):
         arms = {"base": BASE, "x": {"selector": SMALL} | arm}
-        message = evaluate(tmp_path, "--plugin", plugin(tmp_path), arms=arms)
+        message = evaluate(tmp_path, "--plugin", plugin(tmp_path), "--unchecked", arms=arms)
         assert re.search(
-            f"Expected {expected} to work, got RuntimeError: \\w+ fell over; correct it, or choose", message
+            rf"Expected {expected} to work, got RuntimeError in \w+ at \S*broken.py:\d+: \w+ fell over; correct",
+            message,
         )
         assert len((tmp_path / "run" / "records.jsonl").read_text().splitlines()) == 4, "base is kept"
 
@@ -442,7 +456,11 @@ class TestPlugins:
     )
     def test_that_returns_no_routing_is_named(self, place, tmp_path, returned):
         arms = {"base": BASE, "x": {"optimizer": "broken", "selector": SMALL}}
-        message = evaluate(tmp_path, "--plugin", plugin(tmp_path, optimize=f"return {returned}"), arms=arms)
+        file = plugin(tmp_path, optimize=f"return {returned}")
+        assert "contract of its role, got" in evaluate(tmp_path, "--plugin", file, arms=arms), (
+            "before a model is loaded"
+        )
+        message = evaluate(tmp_path, "--plugin", file, "--unchecked", arms=arms)
         assert re.search("Expected optimizer 'broken' to (work|return finite weights|return weights)", message)
 
     def test_that_takes_a_name_that_is_taken(self, place, tmp_path):

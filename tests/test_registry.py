@@ -324,7 +324,7 @@ class TestLoud:
 
         error = self.refused_plugin(
             SimpleNamespace(register_kernels=hookimpl(register_kernels)),
-            "plugin 'plugin-b' to work, got ZeroDivisionError in register_kernels: by chance; correct",
+            "plugin 'plugin-b' to work, got ZeroDivisionError in register_kernels, at .*py:.*: by chance; correct",
         )
         assert isinstance(error.__cause__, ZeroDivisionError)
 

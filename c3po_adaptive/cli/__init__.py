@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import typer
 
-from . import explain, models, plugins, refset, runs
+from . import explain, models, plugins, refset, runs, shared
 
 app = typer.Typer(
     help="Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time.",
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(shared.common)
 for group in (runs, explain, models):
     group.add_to(app)
 app.add_typer(runs.study, name="study")

@@ -14,12 +14,14 @@ from .shared import (
     Minutes,
     Model,
     Out,
+    Overwrite,
     Plugins,
     Quantize,
     SetOption,
     Unchecked,
     check_plugins,
     clear_errors,
+    make_room,
     print_table,
     progress_for,
     registry_with,
@@ -60,6 +62,7 @@ def demo(
     format: Format = "cloze",
     plugin: Plugins = None,
     unchecked: Unchecked = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
     with clear_errors():
@@ -87,7 +90,7 @@ def demo(
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry, unchecked=unchecked)
+        _run(STUDY, STUDY.parse(config), out, registry, None, unchecked, overwrite)
 
 
 def evaluate(
@@ -97,9 +100,10 @@ def evaluate(
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, plugin, minutes, unchecked)
+    study_run(config, out, set, plugin, minutes, unchecked, overwrite)
 
 
 @study.command("run")
@@ -110,13 +114,14 @@ def study_run(
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
         from ..study.kind import read_study
 
         kind, parsed = read_study(config, set or [])
-        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked)
+        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite)
 
 
 @study.command("plan")
@@ -135,17 +140,26 @@ def _run(
     config: Any,
     out: Path,
     registry: Registry,
-    minutes: float | None = None,
-    unchecked: bool = False,
+    minutes: float | None,
+    unchecked: bool,
+    overwrite: bool,
 ) -> None:
+    used = kind.strategies(config, registry)
     if not unchecked:
-        check_plugins(kind.strategies(config, registry), registry)
+        check_plugins(used, registry)
+    if overwrite:
+        make_room(out)
     summary = kind.run(config, out, registry, progress=progress_for(minutes))
     table = kind.table(summary)
     print_table(table.columns, table.rows)
     typer.echo(f"\nReport: {out / 'report.html'}\n")
     for sentence in table.sentences:
         typer.echo(sentence)
+    for error in (failed := summary.get("failed", {})).values():
+        typer.echo(f"error: {error}", err=True)
+    if failed:
+        typer.echo(f"left out: {', '.join(failed)}; the same command tries them again", err=True)
+        raise typer.Exit(1)
 
 
 def report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -30,8 +31,21 @@ Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers,
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in --out; asks on a terminal.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+
+
+_log = logging.getLogger("c3po_adaptive")
+
+
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from, traceback and all.")] = False,
+) -> None:
+    """Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time."""
+    if debug:
+        logging.basicConfig(format="%(message)s")
+        _log.setLevel(logging.DEBUG)
 
 
 @contextmanager
@@ -41,6 +55,7 @@ def clear_errors() -> Iterator[None]:
         with _terminable():
             yield
     except C3POError as error:
+        _log.debug("", exc_info=error)
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as end:
@@ -98,6 +113,24 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
     there = [part for role, strategy in used for part in parts(role, strategy) if type(part[1]) in foreign]
     for role, strategy in {repr(part): part for part in there}.values():
         check_contract(role, strategy)
+
+
+def make_room(out: Path) -> None:
+    """Delete the run in a folder, if there is one; a person is asked before.
+
+    Raises:
+        typer.Abort: the answer was no.
+        DataError: another process is writing there, or a file cannot be deleted.
+    """
+    from ..storage.lock import held
+    from ..storage.run_folder import CONFIG, discard
+
+    if not (out / CONFIG).is_file():
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm(f"Delete the run in {out}, with all its answers?", abort=True, err=True)
+    with held(out):
+        discard(out)
 
 
 def progress_for(minutes: float | None) -> Progress:

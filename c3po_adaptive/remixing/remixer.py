@@ -14,7 +14,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import C3POError, PluginError, SettingError
+from ..errors import C3POError, PluginError, SettingError, place_of
 from ..ledger import Ledger
 from ..models.routed import RoutedModel
 from ..optimizers.base import PathwayOptimizer
@@ -80,7 +80,7 @@ class Remixer:
             if self.strategies.needs_neighbours:
                 self._open()
             selector = self.strategies.selector
-            with _blamed("selector", selector):
+            with _blamed("selector", selector, "prepare"):
                 prepared = selector.prepare(self.training)
                 if not isinstance(prepared, LayerSelector):
                     raise PluginError(
@@ -103,14 +103,14 @@ class Remixer:
             folder = self.references.folder / "warm"
             self._store = open_store(self.references, self.model, folder, self.format, self.store_bytes)
         self._rows = {q.id: i for i, q in enumerate(self.candidates.questions)}
-        with _blamed("retriever", s.retriever):
+        with _blamed("retriever", s.retriever, "fit"):
             self._index = self.candidates.index(s.retriever)
             if not isinstance(self._index, Index):
                 raise PluginError(
                     f"Expected retriever {s.retriever.name!r} to give an Index, got {type(self._index).__name__}; "
                     "return one from fit."
                 )
-        with _blamed("kernel", s.kernel):
+        with _blamed("kernel", s.kernel, "prepare"):
             self.strategies = replace(s, kernel=s.kernel.prepare(self.candidates.vectors))
 
     @property
@@ -194,11 +194,11 @@ class Remixer:
     def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
         batch = self._batch(states, texts, questions, labeled=self.needs_label)
         clock, selector, optimizer = batch.clock, self.strategies.selector, self.strategies.optimizer
-        with clock("attribution"), _blamed("selector", selector):
+        with clock("attribution"), _blamed("selector", selector, "select"):
             choosing = batch.problem(labeled=selector.needs_label)
             selection = selector.select(choosing)
             _check_selection(selection, choosing, selector)
-        with clock("optimisation"), _blamed("optimizer", optimizer):
+        with clock("optimisation"), _blamed("optimizer", optimizer, "optimize"):
             problem = batch.problem(labeled=optimizer.needs_label, selection=selection)
             weights = _weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
@@ -269,7 +269,7 @@ class Remixer:
         ids = self._rows
         away = {ids[id_] for id_ in unseen if id_ in ids}
         itself = [away | ({ids[q.id]} if q.id in ids else set()) for q in questions or ()] or [away for _ in texts]
-        with _blamed("retriever", self.strategies.retriever):
+        with _blamed("retriever", self.strategies.retriever, "search"):
             keys = [draw_key(self.settings.seed, text) for text in texts]
             hits = self._index.search(vectors, exclude=itself, max_similarity=self.settings.max_similarity, keys=keys)
             _check_hits(hits, len(vectors), len(self.candidates), self.strategies.retriever)
@@ -278,7 +278,7 @@ class Remixer:
         for b, row in enumerate(hits.index):
             near = row[row >= 0]
             if len(near):
-                with _blamed("kernel", kernel):
+                with _blamed("kernel", kernel, "__call__"):
                     values = kernel(vectors[b : b + 1], embeddings[near])
                     _check_values(values, len(near), kernel)
                 values = values[0].clip(0)
@@ -333,8 +333,8 @@ class Remixed:
 
 
 @contextmanager
-def _blamed(role: str, strategy: Any) -> Iterator[None]:
-    """An unforeseen error in a strategy is that strategy's, by name."""
+def _blamed(role: str, strategy: Any, method: str) -> Iterator[None]:
+    """An unforeseen error in a strategy is that strategy's, by name, method, file and line."""
     try:
         yield
     except C3POError:
@@ -343,8 +343,8 @@ def _blamed(role: str, strategy: Any) -> Iterator[None]:
         if should_reduce_batch_size(error):  # no fault of the strategy
             raise
         raise PluginError(
-            f"Expected {role} {strategy.name!r} to work, got {type(error).__name__}: {error}; "
-            f"correct it, or choose another {role}."
+            f"Expected {role} {strategy.name!r} to work, got {type(error).__name__} in {method} at "
+            f"{place_of(error, type(strategy))}: {error}; correct it, or choose another {role}."
         ) from error
 
 

@@ -18,6 +18,8 @@ from .json_files import Ours, checked, parse_json, read_json
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
+OURS = (RECORDS, "records.parquet", "summary.json", "report.html", "rows.json", "searches.json", "ratios.svg")
+"""What runs write beside their configuration."""
 
 Key = tuple[str, str, str, int]
 """Arm, data set, id, seed: what is answered once."""
@@ -116,6 +118,48 @@ def read_records(folder: Path | str) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping[str, str]) -> None:
+    """Refuse a folder that cannot be written, or holds another run, before anything is loaded for it.
+
+    Args:
+        folder: of the run; there or not.
+        config: what is to be run, without ``inputs``, which are not known yet.
+        plugins: hashes of plugin files by name, all that is known of ``inputs``.
+
+    Raises:
+        DataError: with what to do.
+    """
+    folder = Path(folder)
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise PermissionError(f"{there} is none")
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
+    if is_file(folder / CONFIG):
+        _, old = _claimed(folder / CONFIG)
+        inputs = old.get("inputs", {}) | {"plugins": dict(plugins)} if "inputs" in old else {}
+        new = _plain({**config, "inputs": inputs} if inputs else config)
+        if _differing(old, new):
+            raise _another(folder, old, new)
+
+
+def discard(folder: Path | str) -> None:
+    """Delete the run in a folder, its own files alone; nothing where there is no run.
+
+    Raises:
+        DataError: one of them cannot be deleted.
+    """
+    folder = Path(folder)
+    if not is_file(folder / CONFIG):
+        return
+    for name in (*OURS, CONFIG):  # what says that it is a run goes last
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(f"Expected to delete {folder / name}, got: {error}; name another --out.") from error
+
+
 def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
     """Make the folder, or resume in it, for this configuration alone.
 
@@ -141,20 +185,27 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
         return wanted
     found, old = _claimed(folder / CONFIG)
     if found != wanted:
-        before, now = _flat(old), _flat(_plain(config))
-        differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        raise DataError(
-            f"Expected {folder} to hold the run {wanted[:12]}, got {found[:12]} "
-            f"(they differ in {', '.join(differing)}); "
-            + (
-                "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
-                if now.keys() - before.keys()
-                else "name another --out, or give the settings of the run that is there to resume it."
-            )
-        )
+        raise _another(folder, old, _plain(config))
     # Found out now, rather than after the first answer was computed.
     write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
     return wanted
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    before, now = _flat(old), _flat(new)
+    return sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+
+
+def _another(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> DataError:
+    remedy = (
+        "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
+        if _flat(new).keys() - _flat(old).keys()
+        else "name another --out, delete that run by --overwrite, or give its own settings to resume it."
+    )
+    return DataError(
+        f"Expected {folder} to hold the run {digest(new)[:12]}, got {digest(old)[:12]} "
+        f"(they differ in {', '.join(_differing(old, new)) or 'the hash alone'}); {remedy}"
+    )
 
 
 def claimed_config(folder: Path | str) -> dict[str, Any]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from ..errors import PluginError
+
+_log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
@@ -25,15 +30,25 @@ class Piece:
     batch: int
 
 
+Compute = Callable[[Piece], tuple[Row, ...]]
+
+
 @dataclass(frozen=True)
 class Done:
-    """A piece, and its rows."""
+    """A piece, and its rows; or what is wrong with the plugin that was to compute them."""
 
     piece: Piece
     rows: tuple[Row, ...]
+    failure: str = ""
 
 
-Compute = Callable[[Piece], tuple[Row, ...]]
+def done(compute: Compute, piece: Piece) -> Done:
+    """Compute a piece; a plugin that fails is no reason to stop what others compute."""
+    try:
+        return Done(piece, compute(piece))
+    except PluginError as error:
+        _log.debug("%s", piece, exc_info=error)
+        return Done(piece, (), str(error))
 
 
 class Executor(Protocol):
@@ -54,7 +69,7 @@ class LocalExecutor:
 
     def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
         for piece in pieces:
-            yield Done(piece, compute(piece))
+            yield done(compute, piece)
 
 
 HERE = LocalExecutor()

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..models.routed import RoutedModel
 from ..progress import Progress
 from ..registry import Registry, new_registry
-from ..storage.run_folder import Records, claim
+from ..storage.run_folder import Records, check_folder, claim
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, inputs_of, load_model, read_data
@@ -84,6 +84,14 @@ class Worker(ABC, Generic[C]):
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         """The same, of this process's inputs."""
 
+    def check_folder(self, out: Path | str) -> None:
+        """Refuse a folder that cannot be written or holds another run, before the model is loaded.
+
+        Raises:
+            DataError: with what to do.
+        """
+        check_folder(out, self.config.model_dump(mode="json"), self.registry.files)
+
     def claim(self, out: Path | str) -> Mapping[str, Any]:
         """Claim a run's folder for the configuration and the inputs here, which others are held to; the inputs.
 
@@ -115,11 +123,22 @@ def run_pieces(
     executor: Executor,
     progress: Progress,
     label: Callable[[Done], str],
-) -> None:
-    """Compute pieces and write their rows, but for those that are there already; this is the one writer."""
+) -> dict[str, str]:
+    """Compute pieces and write their rows, but for those that are there already; this is the one writer.
+
+    An arm whose plugin fails is left out from there on, and others go on.
+
+    Returns:
+        The arms that failed, and why.
+    """
     pieces = list(waiting)
-    for done in progress(executor.map(worker, pieces), label, len(pieces)):
+    failed: dict[str, str] = {}
+    going = (piece for piece in pieces if piece.arm not in failed)
+    for done in progress(executor.map(worker, going), label, len(pieces)):
+        if done.failure:
+            failed.setdefault(done.piece.arm, done.failure)
         there = records.done()
         for row in done.rows:
             if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
                 records.append(row)
+    return failed

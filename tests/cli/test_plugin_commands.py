@@ -186,3 +186,13 @@ def test_the_check_takes_seconds():
     start = time.perf_counter()
     assert call("plugins", "check", "ngd").exit_code == 0
     assert time.perf_counter() - start < 60, "a hang, not a slow machine"
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path):
+    (tmp_path / "spoilt.py").write_text("MASS = 1 / 0\n")
+    command = [sys.executable, "-m", "c3po_adaptive", "--debug", "plugins", "check", "spoilt.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" in run.stderr
+    assert 'spoilt.py", line 1' in run.stderr
+    assert "error: Expected plugin" in run.stderr.splitlines()[-1]

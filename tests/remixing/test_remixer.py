@@ -214,7 +214,10 @@ class TestMemory:
             remixer(optimizer=Hungry("DefaultCPUAllocator: can't allocate memory: you tried")).answer(TEST)
 
     def test_other_errors_are_no_lack_of_memory(self):
-        with pytest.raises(PluginError, match="Expected optimizer 'hungry' to work, got RuntimeError: broken"):
+        with pytest.raises(
+            PluginError,
+            match=r"'hungry' to work, got RuntimeError in optimize at .*test_remixer.py:\d+: broken",
+        ):
             remixer(optimizer=Hungry("broken")).answer(TEST)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
-from ...errors import SettingError
+from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
 from ...registry import Registry, default_registry
@@ -53,17 +53,22 @@ def evaluate(
         DataError: the folder cannot be written or holds another run; questions or references are broken.
         SettingError: an arm that cannot be.
         UnknownNameError: a strategy that does not exist.
+        PluginError: the base failed, or every other arm; one arm of several that fails is left out of the summary,
+            which says so in ``failed``.
     """
     known = registry or default_registry()
     check_strategies(config, known)
     worker = ComparisonWorker.here(config, known, model)
+    worker.check_folder(out)
     data = worker.data
     check_arms(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)
         records = Records(out)
-        run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
-        return conclude(out, config, inputs, data)
+        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
+            raise PluginError("\n".join(failed.values()))
+        return conclude(out, config, inputs, data, failed)
 
 
 def strategies_of(config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
@@ -119,7 +124,9 @@ def _label(done: Done) -> str:
     return f"{done.piece.dataset}: {done.piece.arm}"
 
 
-def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any], data: Data) -> dict[str, Any]:
+def conclude(
+    out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any], data: Data, failed: Mapping[str, str]
+) -> dict[str, Any]:
     """Write the summary and draw the report of a run's records.
 
     Args:
@@ -127,19 +134,21 @@ def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any
         config: what was run.
         inputs: what the run was claimed with beside its configuration.
         data: its questions and references, as far as they are at hand.
+        failed: arms that are left out, and why.
     """
-    records = kept_records(out)
+    records = [record for record in kept_records(out) if record["arm"] not in failed]
     summary = summarize(
         records,
         config=config.model_dump(mode="json"),
         seed=config.seed,
         baseline=config.baseline,
         control=_control(config),
-        standard=config.standard,
-        headline=config.headline,
-        compare=config.compare,
+        standard=None if config.standard in failed else config.standard,
+        headline=None if config.headline in failed else config.headline,
+        compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
         inputs=inputs,
     )
+    summary["failed"] = dict(failed)
     write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_parquet(records, Path(out) / PARQUET)
     draw_report(out, data)

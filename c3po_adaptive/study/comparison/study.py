@@ -73,7 +73,7 @@ class Comparison(Study[ComparisonConfig]):
         if (out / "summary.json").is_file():
             draw_report(out, data)
         else:
-            conclude(out, config, inputs, data)
+            conclude(out, config, inputs, data, {})
 
     def table(self, summary: Mapping[str, Any]) -> Table:
         columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
-from ...errors import C3POError, PluginError
+from ...errors import C3POError, PluginError, place_of
 from ...references.build import reference_set_of
 from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
@@ -29,9 +29,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         answerer, setting = self._answerer(piece)
         asked = self.batch(piece)
-        with blamed(piece.arm):
-            answers = answerer.answer(asked)
-        check_answers(piece.arm, asked, answers)
+        answers = _answered(piece.arm, answerer, asked)
         return tuple(
             self._record(piece, question, answer, setting, answerer.needs_label)
             for question, answer in zip(asked, answers, strict=True)
@@ -48,7 +46,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         if key not in self._ready:
             self._ready.clear()  # two at once might not fit
             bench, strategy = self._bench(piece), self.strategy(piece.arm)
-            with blamed(piece.arm):
+            with blamed(piece.arm, strategy):
                 answerer = strategy.prepare(bench)
             self._ready[key] = answerer, self._setting(piece.arm, strategy, bench)
         return self._ready[key]
@@ -154,17 +152,46 @@ def _sparse(weights: list[float]) -> dict[str, float]:
     return {str(expert): round(w, 4) for expert, w in enumerate(weights) if w > 5e-5}
 
 
+def _answered(arm: str, answerer: Answerer, asked: Sequence[Question]) -> list[Answer]:
+    """Answers that records can be made of.
+
+    Raises:
+        PluginError: naming the arm, and the question that a plugin failed at.
+    """
+    try:
+        return _checked(arm, answerer, asked)
+    except PluginError as error:
+        raise PluginError(f"Arm {arm}, {_failing(arm, answerer, asked)}: {error}") from error
+
+
+def _failing(arm: str, answerer: Answerer, asked: Sequence[Question]) -> str:
+    """The first question that fails by itself; else all that were asked together."""
+    for question in asked:
+        try:
+            _checked(arm, answerer, [question])
+        except C3POError:
+            return f"question {question.id!r}"
+    return f"{len(asked)} questions together, from {asked[0].id!r} on"
+
+
+def _checked(arm: str, answerer: Answerer, asked: Sequence[Question]) -> list[Answer]:
+    with blamed(arm, answerer):
+        answers = answerer.answer(asked)
+    check_answers(arm, asked, answers)
+    return answers
+
+
 @contextmanager
-def blamed(arm: str) -> Iterator[None]:
-    """An unforeseen error in an arm's answerer is that arm's, by name."""
+def blamed(arm: str, made: object) -> Iterator[None]:
+    """An unforeseen error in an arm's answerer is that arm's, by name, file and line."""
     try:
         yield
     except C3POError:
         raise
     except Exception as error:
         raise PluginError(
-            f"Expected the answerer of arm {arm!r} to work, got {type(error).__name__}: {error}; correct it, or leave "
-            "the arm out."
+            f"Expected the answerer of arm {arm!r} to work, got {type(error).__name__} at "
+            f"{place_of(error, type(made))}: {error}; correct it, or leave the arm out."
         ) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import SettingError
+from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...optimizers.base import PathwayOptimizer
 from ...progress import Progress, silent
@@ -58,12 +58,15 @@ def run_faithfulness(
     known = registry or default_registry()
     worker = FaithfulnessWorker.here(config, known, model)
     check_strategies(worker)
+    worker.check_folder(out)
     data = worker.data
     check_model(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)
         records = Records(out)
-        run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        if failed:
+            raise PluginError("\n".join(failed.values()))
         summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
         write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
         draw_report(out)

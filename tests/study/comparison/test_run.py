@@ -123,18 +123,31 @@ class TestInterruption:
         assert result.exit_code == 130
         assert "the same command resumes from here" in result.stderr
 
-    def test_plugin_error_keeps_what_was_written(self, place, whole, tmp_path, monkeypatch):
+    def test_an_arm_that_fails_is_left_out_and_others_go_on(self, place, whole, tmp_path, monkeypatch):
         def fail(self, problem):
             raise RuntimeError("out of luck")
 
         with monkeypatch.context() as patch:
             patch.setattr("c3po_adaptive.optimizers.ngd.NGD.optimize", fail)
-            with pytest.raises(PluginError, match="optimizer 'ngd' to work, got RuntimeError: out of luck") as caught:
-                evaluate(config(), tmp_path / "run")
-        assert isinstance(caught.value.__cause__, RuntimeError)
-        assert {r["arm"] for r in rows(tmp_path / "run")} == {"base", "kernel-regression", "mode-finding"}
-        evaluate(config(), tmp_path / "run")
+            summary = evaluate(config(), tmp_path / "run")
+        there = {r["arm"] for r in summary["rows"]}
+        assert there == {r["arm"] for r in rows(tmp_path / "run")} == ARMS.keys() - summary["failed"].keys()
+        assert there == {"base", "kernel-regression", "mode-finding", "oracle"}
+        said = summary["failed"]["ngd"]
+        assert said.startswith("Arm ngd, question ")
+        assert "optimizer 'ngd' to work, got RuntimeError in optimize at " in said
+        assert said.endswith("out of luck; correct it, or choose another optimizer.")
+        again = evaluate(config(), tmp_path / "run")
         assert rows(tmp_path / "run") == close(whole[0])
+        assert again["failed"] == {}
+
+    def test_a_base_that_fails_ends_the_run(self, place, tmp_path, monkeypatch):
+        def fail(self, problem):
+            raise RuntimeError("out of luck")
+
+        monkeypatch.setattr("c3po_adaptive.optimizers.none.NoStep.optimize", fail)
+        with pytest.raises(PluginError, match=r"Arm base, question .*out of luck"):
+            evaluate(config(), tmp_path / "run")
 
 
 class TestArms:
