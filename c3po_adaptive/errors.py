@@ -3,6 +3,13 @@
 A message says what was expected, what came, and what to do next.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+LONGEST = 200  # characters of a name that others are compared with
+
 
 class C3POError(Exception):
     """Root of every error raised on purpose by this package."""
@@ -34,3 +41,12 @@ class ModelError(C3POError, RuntimeError):
 
 class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to do next about a name that is none of those known: the close ones, or else what the caller says."""
+    by_case: dict[str, str] = {}
+    for one in known:
+        by_case.setdefault(one.casefold(), one)
+    close = get_close_matches(name.casefold()[:LONGEST], by_case, n=3)
+    return f"did you mean {' or '.join(repr(by_case[one]) for one in close)}?" if close else otherwise

@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,7 +21,7 @@ import pluggy
 
 from . import former, hookspecs
 from .answerers.base import AnswererStrategy
-from .errors import PluginError, SettingError, UnknownNameError
+from .errors import PluginError, SettingError, UnknownNameError, suggestion
 from .kernels.base import Kernel, Product, Sum
 from .optimizers.base import PathwayOptimizer
 from .remixing.strategies import Strategies
@@ -174,7 +173,7 @@ class Registry:
         known = self.names(role) + [name for r, name in _COMPOSITES if r == role]
         raise UnknownNameError(
             f"Expected a {role} among {', '.join(known) or '(none registered)'}, got {name!r}; "
-            + _suggestion(name, known, "install or load the plugin that brings it.")
+            + suggestion(name, known, "install or load the plugin that brings it.")
         )
 
     def create(self, role: str, spec: Any) -> Any:
@@ -204,7 +203,7 @@ class Registry:
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
                 f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "
-                f"got {unknown[0]!r}; " + _suggestion(str(unknown[0]), list(parameters), "remove it.")
+                f"got {unknown[0]!r}; " + suggestion(str(unknown[0]), list(parameters), "remove it.")
             )
         required = [n for n, f in parameters.items() if f.default is MISSING and f.default_factory is MISSING]
         if missing := [n for n in required if n not in given]:
@@ -344,7 +343,7 @@ def default_registry() -> Registry:
 def _check_role(role: str) -> type:
     if role not in ROLES:
         raise UnknownNameError(
-            f"Expected a role among {', '.join(ROLES)}, got {role!r}; " + _suggestion(role, list(ROLES), "use one.")
+            f"Expected a role among {', '.join(ROLES)}, got {role!r}; " + suggestion(role, list(ROLES), "use one.")
         )
     return ROLES[role][0]
 
@@ -381,11 +380,6 @@ def _is_strategy(value: Any) -> bool:
 def _immutable(value: Any) -> Any:
     """YAML and JSON have no tuples; a frozen dataclass holds no lists."""
     return tuple(map(_immutable, value)) if isinstance(value, list) else value
-
-
-def _suggestion(name: str, known: list[str], otherwise: str) -> str:
-    close = get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else otherwise
 
 
 def _raised(plugin: str, when: str, error: Exception) -> str:

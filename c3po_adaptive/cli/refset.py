@@ -17,7 +17,7 @@ app = typer.Typer(help="Reference sets: labeled questions run along the model's 
 
 @app.command("build")
 def refset_build(
-    file: Path,
+    source: Annotated[str, typer.Argument(help="Labeled questions: file, folder, benchmark or demo; NAME:SPLIT.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
@@ -26,15 +26,14 @@ def refset_build(
     revision: Revision = None,
     format: Format = "cloze",
 ) -> None:
-    """Run labeled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it resumes."""
+    """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
         from ..models.loading import load_moe_model
-        from ..references.build import build_reference_set
+        from ..references.build import build_reference_set, labeled_questions
         from ..references.embedding import default_embedder
-        from ..tasks.files import load_questions
         from ..tasks.formats import as_format
 
-        labeled = load_questions(file)
+        labeled, put = labeled_questions(source), as_format(format)
         if out.exists():
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
@@ -42,7 +41,7 @@ def refset_build(
             load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             labeled,
             default_embedder(),
-            format=as_format(format),
+            format=put,
             scratch=parts,
             progress=bar,
         )
@@ -73,11 +72,12 @@ def refset_warm(
 
         if kept not in DTYPES:
             raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
+        put, built = as_format(format), ReferenceSet.load(folder)
         store = build_store(
-            ReferenceSet.load(folder),
+            built,
             load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             folder / "warm",
-            format=as_format(format),
+            format=put,
             dtype=None if kept == "auto" else as_dtype(kept),
             progress=bar,
         )
@@ -111,10 +111,9 @@ def refset_check(
         from ..models.loading import load_moe_model
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet
+        from ..tasks.formats import as_format
 
-        ReferenceSet.load(folder).check(
-            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
-            format,
-            default_embedder(),
-        )
+        put, built = as_format(format), ReferenceSet.load(folder)
+        loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        built.check(loaded, put, default_embedder())
         typer.echo("whole, and built with this model, format and embedder")
