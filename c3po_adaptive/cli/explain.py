@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
-from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, registry_with
+from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, load_model, registry_with
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,7 +36,6 @@ def explain(
     """How one question is re-mixed: neighbours, layers, pathway and options, before and after."""
     with clear_errors():
         from ..api import Optimizer
-        from ..models.loading import load_moe_model
         from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet, is_reference_set
@@ -60,7 +59,7 @@ def explain(
         registry.strategies(specs)
         built = ReferenceSet.load(refset) if is_reference_set(refset) else None
         labeled = [] if built else labeled_questions(refset)
-        loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize)
         references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
         c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
         found = c3po.explain(text, choices, None if answer is None else choices.index(answer))

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..progress import bar
-from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors
+from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors, load_model
 
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
@@ -28,7 +28,6 @@ def refset_build(
 ) -> None:
     """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
-        from ..models.loading import load_moe_model
         from ..references.build import build_reference_set, labeled_questions
         from ..references.embedding import default_embedder
         from ..tasks.formats import as_format
@@ -38,7 +37,7 @@ def refset_build(
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         built = build_reference_set(
-            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             labeled,
             default_embedder(),
             format=put,
@@ -65,7 +64,7 @@ def refset_warm(
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
         from ..models.footprint import as_dtype
-        from ..models.loading import DTYPES, load_moe_model
+        from ..models.loading import DTYPES
         from ..references.prefill_store import build_store
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format
@@ -75,7 +74,7 @@ def refset_warm(
         put, built = as_format(format), ReferenceSet.load(folder)
         store = build_store(
             built,
-            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             folder / "warm",
             format=put,
             dtype=None if kept == "auto" else as_dtype(kept),
@@ -108,12 +107,11 @@ def refset_check(
 ) -> None:
     """Check that a reference set is whole, and fits a model and a format."""
     with clear_errors():
-        from ..models.loading import load_moe_model
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format
 
         put, built = as_format(format), ReferenceSet.load(folder)
-        loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         built.check(loaded, put, default_embedder())
         typer.echo("whole, and built with this model, format and embedder")

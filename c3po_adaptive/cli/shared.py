@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import C3POError
-from ..progress import Paused, Progress, bar, limited
+from ..progress import Paused, Progress, bar, limited, working
 
 if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
     from ..registry import Registry
 
 PAUSED = 3  # exit status of a study that has more to do
@@ -78,6 +79,14 @@ def registry_with(files: list[Path] | None) -> Registry:
     for file in files or []:
         registry.load_file(file)
     return registry
+
+
+def load_model(name: str, **options: str | None) -> RoutedModel:
+    """As ``load_moe_model``; shows that it does."""
+    from ..models.loading import load_moe_model
+
+    with working(f"loading {name}"):
+        return load_moe_model(name, **options)  # type: ignore[arg-type]
 
 
 def progress_for(minutes: float | None) -> Progress:

@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..models.identity import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
+from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, versions
@@ -67,9 +68,10 @@ def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
 
 def load_model(config: OnQuestions) -> RoutedModel:
     """The model of a configuration; errors as for ``load_moe_model``."""
-    return load_moe_model(
-        config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
-    )
+    with working(f"loading {config.model}"):
+        return load_moe_model(
+            config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
+        )
 
 
 def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, Any]:

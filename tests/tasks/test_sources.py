@@ -94,7 +94,7 @@ class TestFolders:
 
     def test_one_beside_another(self, tmp_path):
         (tmp_path / "sums").mkdir()
-        with pytest.raises(UnknownNameError, match="did you mean '.*/sums'"):
+        with pytest.raises(UnknownNameError, match=r"did you mean '.*/sums'"):
             questions(tmp_path / "sum")
 
 
