@@ -34,8 +34,9 @@ class Optimizer:
 
     Args:
         model: from ``load_moe_model``.
-        refset: a JSONL file or JSON array of labeled questions (run once, then kept in the cache), a folder written by
-            ``c3po refset build``, a ``ReferenceSet``, or None for strategies that use no neighbours.
+        refset: a source of labeled questions (run once, then kept in the cache): a file, a folder, a benchmark's name
+            or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
+            ``ReferenceSet``; or None for strategies that use no neighbours.
         optimizer: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or an instance.
         kernel: likewise.
         retriever: likewise.

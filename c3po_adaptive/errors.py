@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
+
+LONGEST = 200  # characters of a name that others are compared with
 
 
 class C3POError(Exception):
@@ -40,6 +44,15 @@ class ModelError(C3POError, RuntimeError):
 
 class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to do next about a name that is none of those known: the close ones, or else what the caller says."""
+    by_case: dict[str, str] = {}
+    for one in known:
+        by_case.setdefault(one.casefold(), one)
+    close = get_close_matches(name.casefold()[:LONGEST], by_case, n=3)
+    return f"did you mean {' or '.join(repr(by_case[one]) for one in close)}?" if close else otherwise
 
 
 def raised_at(error: BaseException, file: str | None) -> str:

@@ -1,14 +1,13 @@
-"""Progress of long work, on standard error, when somebody is watching."""
+"""Progress of long work, on standard error: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+from threading import Event, Thread
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Label = str | Callable[[T], str]
@@ -32,14 +31,16 @@ def silent(items: Iterable[T], label: Label[T], total: int | None = None) -> Ite
     yield from items
 
 
-_shown: list[Bar] = []
-"""The display, while some bar is shown: a terminal has room for one."""
+EVERY = 30.0  # seconds between lines, at most
+_shown: list[Any] = []
+"""The display, while something is shown, ``rich``'s or ours: a terminal has room for one."""
 
 
 def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterator[T]:
-    """A bar that is gone in the end, a ``Progress``; nothing when standard error is no terminal.
+    """A bar that is gone in the end, a ``Progress``; lines when standard error is no terminal: one for each new label
+    that the items give, and one every ``EVERY`` seconds.
 
-    Bars inside one another stand below one another.
+    Bars inside one another stand below one another; a line says all of it.
     """
     with _display() as shown:
         task = shown.add_task("starting" if callable(label) else label, total=_count(items, total))
@@ -54,20 +55,77 @@ def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterat
 
 
 @contextmanager
-def _display() -> Iterator[Bar]:
+def working(label: str) -> Iterator[None]:
+    """The same for work that cannot be counted."""
+    with _display() as shown:
+        task = shown.add_task(label, total=None)
+        try:
+            yield
+        finally:
+            shown.remove_task(task)
+
+
+@contextmanager
+def _display() -> Iterator[Any]:
     if _shown:
         yield _shown[-1]
         return
     from rich.console import Console
-    from rich.progress import Progress as Shown
+    from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
-    with Shown(console=console, disable=not console.is_terminal, transient=True) as shown:
+    with Bars(console=console, transient=True) if console.is_terminal else _Lines() as shown:
         _shown.append(shown)
         try:
             yield shown
         finally:
             _shown.remove(shown)
+
+
+class _Lines:
+    """Lines of text, used as a display is; a thread of its own says them, for one item may take longer than a line."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, tuple[str, int, int | None]] = {}  # label, how many are done, and of how many
+        self._began = time.monotonic()
+        self._over = Event()
+        self._thread = Thread(target=self._repeat, daemon=True)
+
+    def __enter__(self) -> _Lines:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def add_task(self, label: str, total: int | None = None) -> int:
+        number = 1 + max(self.tasks, default=0)
+        self.tasks[number] = label, 0, total
+        return number
+
+    def update(self, number: int, *, description: str) -> None:
+        label, done, total = self.tasks[number]
+        self.tasks[number] = description, done, total
+        if description != label:
+            self._say()
+
+    def advance(self, number: int) -> None:
+        label, done, total = self.tasks[number]
+        self.tasks[number] = label, done + 1, total
+
+    def remove_task(self, number: int) -> None:
+        del self.tasks[number]
+
+    def _repeat(self) -> None:
+        while not self._over.wait(EVERY):
+            self._say()
+
+    def _say(self) -> None:
+        tasks = [*self.tasks.values()]
+        each = [label if total is None else f"{label} ({done} of {total})" for label, done, total in tasks]
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        print(f"{minutes}:{seconds:02} {', '.join(each)}", file=sys.stderr, flush=True)
 
 
 class Paused(Exception):

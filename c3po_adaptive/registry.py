@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
@@ -22,7 +21,7 @@ import pluggy
 
 from . import former, hookspecs
 from .answerers.base import AnswererStrategy
-from .errors import PluginError, SettingError, UnknownNameError, raised_at
+from .errors import PluginError, SettingError, UnknownNameError, raised_at, suggestion
 from .kernels.base import Kernel, Product, Sum
 from .optimizers.base import PathwayOptimizer
 from .remixing.strategies import Strategies
@@ -388,12 +387,6 @@ def _is_strategy(value: Any) -> bool:
 def _immutable(value: Any) -> Any:
     """YAML and JSON have no tuples; a frozen dataclass holds no lists."""
     return tuple(map(_immutable, value)) if isinstance(value, list) else value
-
-
-def suggestion(name: str, known: list[str], otherwise: str) -> str:
-    """What to do about a name that is not known: one that is like it, or something else."""
-    close = get_close_matches(name, known, n=3)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else otherwise
 
 
 def _raised(plugin: str, when: str, error: Exception) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from numbers import Integral
 from reprlib import Repr
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .errors import SettingError
+from .errors import SettingError, suggestion
 from .types import Head, Labels, LearnFrom, LossName, Mix, Scope, Transfer
 
 if TYPE_CHECKING:
@@ -130,7 +129,6 @@ def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
     if isinstance(inner, _Refused):
         return [(".".join(filter(None, (where, deeper))), said) for deeper, said in inner.parts]
     if error["type"] == "extra_forbidden":
-        close = get_close_matches(where, cls.model_fields, n=1)
-        return [(where, "an unknown key" + (f"; did you mean {close[0]}?" if close else ""))]
+        return [(where, f"an unknown key; {suggestion(where, cls.model_fields, 'leave it out')}")]
     value = "" if error["type"] in ("missing", "value_error") else f", not {_briefly(error['input'])}"
     return [(where, error["msg"].removeprefix("Value error, ") + value)]

@@ -1,9 +1,11 @@
 """Progress hands on what it gets, one display at a time, and stops when the time is over."""
 
+import time
+
 import pytest
 
 from c3po_adaptive import progress
-from c3po_adaptive.progress import Paused, bar, limited, silent
+from c3po_adaptive.progress import Paused, bar, limited, silent, working
 
 
 @pytest.fixture
@@ -49,9 +51,27 @@ def test_an_error_takes_the_display_down(terminal):
     assert progress._shown == []
 
 
-def test_nothing_is_shown_in_a_pipe(capsys):
+def test_short_work_shows_nothing_in_a_pipe(capsys):
     assert list(bar(range(3), "three")) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+def test_each_new_label_is_a_line_in_a_pipe(capsys):
+    assert list(bar("aab", lambda item: f"arm {item}", 3)) == ["a", "a", "b"]
+    assert capsys.readouterr().err.splitlines() == ["0:00 arm a (0 of 3)", "0:00 arm b (2 of 3)"]
+
+
+def test_long_work_is_a_line_now_and_then_in_a_pipe(capsys, monkeypatch):
+    """Even within one item, and of bars inside one another in one."""
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    with working("loading"):
+        for _ in bar(range(2), "outer"):
+            for _ in bar(["only"], "inner"):
+                time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert "0:00 loading, outer (0 of 2), inner (0 of 1)" in lines
+    assert "0:00 loading, outer (1 of 2), inner (0 of 1)" in lines
+    assert progress._shown == []
 
 
 def test_the_time_is_over_only_if_there_is_more():

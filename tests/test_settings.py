@@ -94,7 +94,7 @@ class TestRefused:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_unknown_keys_are_refused_with_the_nearest(name):
-    with pytest.raises(SettingError, match=f"an unknown key; did you mean {name}"):
+    with pytest.raises(SettingError, match=f"an unknown key; did you mean {name!r}"):
         RemixSettings.of({name[:-1]: 1})
 
 

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # Threads that wait must not spin: beside another process they would take its cores. Read when a
 # numerical library is first loaded, which no module here does before a command runs; who sets it, has it so.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Commands show how far they are themselves (progress.py); read when these libraries are first loaded, likewise.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+from typing import Annotated
 
 import typer
 
-from . import explain, models, plugins, refset, runs, shared
+from . import explain, models, plugins, refset, runs
 
 app = typer.Typer(
-    help="Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback()(shared.common)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from ..storage.identity import versions
+
+        typer.echo(f"c3po_adaptive {versions()['c3po_adaptive'] or 'of no installed package'}")
+        raise typer.Exit
+
+
+@app.callback()
+def c3po(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version, and end.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from, traceback and all.")] = False,
+) -> None:
+    """Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time."""
+    if debug:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("c3po_adaptive").setLevel(logging.DEBUG)
+
+
 for group in (runs, explain, models):
     group.add_to(app)
 app.add_typer(runs.study, name="study")

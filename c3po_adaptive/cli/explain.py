@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
-from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, registry_with
+from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, load_model, registry_with
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,9 +20,7 @@ def explain(
     text: Annotated[str, typer.Argument(help="A question, or any text.")],
     choice: Annotated[list[str] | None, typer.Option("--choice", help="An option; repeatable.")] = None,
     answer: Annotated[str | None, typer.Option(help="The right one of them, which upper bounds look at.")] = None,
-    refset: Annotated[
-        Path | None, typer.Option(help="Labeled questions (JSONL), or a built set; the demo's references.")
-    ] = None,
+    refset: Annotated[str, typer.Option(help="Labeled questions: a file, folder, benchmark, built set.")] = "demo",
     arm: Annotated[
         str, typer.Option(help="One of the demo's arms, or the name of an optimizer or a selector.")
     ] = "ngd-attribution",
@@ -38,11 +36,10 @@ def explain(
     """How one question is re-mixed: neighbours, layers, pathway and options, before and after."""
     with clear_errors():
         from ..api import Optimizer
-        from ..models.loading import load_moe_model
-        from ..references.build import reference_set_of
+        from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
+        from ..references.reference_set import ReferenceSet, is_reference_set
         from ..study.arms import arms_by_name, parse_arm
-        from ..tasks.files import demo_questions
         from ..tasks.formats import as_format
 
         choices = choice or []
@@ -56,13 +53,14 @@ def explain(
             raise SettingError(
                 f"Expected an arm that re-mixes, got one that {chosen.name_of('answerer')} answers; name another --arm."
             )
-        loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
-        asked = as_format(format) if choices else None  # without choices it is raw text, beside references as cloze
-        references: Any = refset
-        if refset is None:
-            put = asked or as_format("cloze")
-            references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
+        put = as_format(format)
+        asked = put if choices else None  # without choices it is raw text, beside references as cloze
         specs: dict[str, Any] = {k: v for k, v in chosen.specs.items() if k != "answerer"}
+        registry.strategies(specs)
+        built = ReferenceSet.load(refset) if is_reference_set(refset) else None
+        labeled = [] if built else labeled_questions(refset)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize)
+        references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
         c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
         found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
         typer.echo(str(found))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UnknownNameError
+from ..errors import UnknownNameError, suggestion
 from .shared import Plugins, SetOption, clear_errors, print_table, registry_with
 
 if TYPE_CHECKING:
@@ -97,8 +97,6 @@ def _named(what: str, registry: Registry) -> list[Registration]:
     table = registry.table()
     if entries := [entry for entry in table if what in (entry.plugin, entry.name)]:
         return entries
-    from ..registry import suggestion
-
     known = sorted({name for entry in table for name in (entry.name, entry.plugin)})
     hint = suggestion(what, known, "c3po plugins list shows them.")
     raise UnknownNameError(f"Expected a strategy, an installed plugin, or a Python file, got {what!r}; {hint}")

@@ -10,14 +10,14 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..progress import bar
-from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors
+from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors, load_model
 
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
 
 @app.command("build")
 def refset_build(
-    file: Path,
+    source: Annotated[str, typer.Argument(help="Labeled questions: file, folder, benchmark or demo; NAME:SPLIT.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
@@ -26,23 +26,21 @@ def refset_build(
     revision: Revision = None,
     format: Format = "cloze",
 ) -> None:
-    """Run labeled questions (JSONL or a JSON array) and keep their pathways. Interrupted, it resumes."""
+    """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
-        from ..models.loading import load_moe_model
-        from ..references.build import build_reference_set
+        from ..references.build import build_reference_set, labeled_questions
         from ..references.embedding import default_embedder
-        from ..tasks.files import load_questions
         from ..tasks.formats import as_format
 
-        labeled = load_questions(file)
+        labeled, put = labeled_questions(source), as_format(format)
         if out.exists():
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         built = build_reference_set(
-            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             labeled,
             default_embedder(),
-            format=as_format(format),
+            format=put,
             scratch=parts,
             progress=bar,
         )
@@ -66,18 +64,19 @@ def refset_warm(
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
         from ..models.footprint import as_dtype
-        from ..models.loading import DTYPES, load_moe_model
+        from ..models.loading import DTYPES
         from ..references.prefill_store import build_store
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format
 
         if kept not in DTYPES:
             raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
+        put, built = as_format(format), ReferenceSet.load(folder)
         store = build_store(
-            ReferenceSet.load(folder),
-            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            built,
+            load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
             folder / "warm",
-            format=as_format(format),
+            format=put,
             dtype=None if kept == "auto" else as_dtype(kept),
             progress=bar,
         )
@@ -108,13 +107,11 @@ def refset_check(
 ) -> None:
     """Check that a reference set is whole, and fits a model and a format."""
     with clear_errors():
-        from ..models.loading import load_moe_model
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet
+        from ..tasks.formats import as_format
 
-        ReferenceSet.load(folder).check(
-            load_moe_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
-            format,
-            default_embedder(),
-        )
+        put, built = as_format(format), ReferenceSet.load(folder)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        built.check(loaded, put, default_embedder())
         typer.echo("whole, and built with this model, format and embedder")

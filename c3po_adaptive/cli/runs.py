@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..storage.files import is_file, is_folder
 from .shared import (
     Device,
     Dtype,
@@ -17,6 +18,7 @@ from .shared import (
     Overwrite,
     Plugins,
     Quantize,
+    Revision,
     SetOption,
     Unchecked,
     check_plugins,
@@ -53,9 +55,17 @@ def demo(
         list[str] | None,
         typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
     ] = None,
-    questions: Annotated[Path | None, typer.Option(help="Test questions (JSONL) instead of the demo's.")] = None,
-    references: Annotated[list[Path] | None, typer.Option(help="Labeled questions (JSONL); repeatable.")] = None,
+    questions: Annotated[
+        str, typer.Option(help="Test questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
+    ] = "demo",
+    split: Annotated[str | None, typer.Option(help="Which split of them.")] = None,
+    references: Annotated[
+        list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
+    minutes: Minutes = None,
     model: Model = "smollm2-moe",
+    revision: Revision = None,
     dtype: Dtype = "auto",
     device: Device = None,
     quantize: Quantize = None,
@@ -71,26 +81,32 @@ def demo(
 
         registry = registry_with(plugin)
         names = list(DEMO_ARMS) if not arm else list(dict.fromkeys(["base", *arm]))
-        data: dict[str, Any] = {"name": "demo", "questions": "demo", "split": "test", "limit": limit or DEMO_LIMIT}
-        if questions is not None:
-            data |= {"name": questions.stem, "questions": str(questions), "split": None, "limit": limit}
-        data |= (
-            {"references": [str(r) for r in references]}
-            if references
-            else {"references": ["demo"], "references_split": "references"}
-        )
+        if questions == "demo":
+            data: dict[str, Any] = {"name": "demo", "split": split or "test", "limit": limit or DEMO_LIMIT}
+        else:
+            data = {"name": _called(questions), "split": split, "limit": limit}
+        data |= {"references": references} if references else {"references": ["demo"], "references_split": "references"}
         config = {
+            "seed": seed,
             "model": model,
+            "revision": revision,
             "dtype": dtype,
             "device": device,
             "quantize": quantize,
             "format": format,
-            "datasets": [data],
+            "datasets": [data | {"questions": questions}],
             "arms": {n: a.model_dump(exclude_unset=True) for n, a in arms_by_name(names, registry).items()},
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry, None, unchecked, overwrite)
+        _run(STUDY, STUDY.parse(config), out, registry, minutes, unchecked, overwrite)
+
+
+def _called(source: str) -> str:
+    """What a source is called in results: a benchmark's name, or a file's without its ending."""
+    there = is_file(Path(source)) or is_folder(Path(source))
+    path = Path(source if there else source.partition(":")[0])
+    return (path.stem if path.suffix in (".json", ".jsonl") else path.name) or source
 
 
 def evaluate(

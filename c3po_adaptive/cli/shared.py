@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import C3POError
-from ..progress import Paused, Progress, bar, limited
+from ..progress import Paused, Progress, bar, limited, working
 
 if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
     from ..registry import Registry
 
 PAUSED = 3  # exit status of a study that has more to do
@@ -37,15 +38,6 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin f
 
 
 _log = logging.getLogger("c3po_adaptive")
-
-
-def common(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from, traceback and all.")] = False,
-) -> None:
-    """Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time."""
-    if debug:
-        logging.basicConfig(format="%(message)s")
-        _log.setLevel(logging.DEBUG)
 
 
 @contextmanager
@@ -131,6 +123,14 @@ def make_room(out: Path) -> None:
         typer.confirm(f"Delete the run in {out}, with all its answers?", abort=True, err=True)
     with held(out):
         discard(out)
+
+
+def load_model(name: str, **options: str | None) -> RoutedModel:
+    """As ``load_moe_model``; shows that it does."""
+    from ..models.loading import load_moe_model
+
+    with working(f"loading {name}"):
+        return load_moe_model(name, **options)  # type: ignore[arg-type]
 
 
 def progress_for(minutes: float | None) -> Progress:

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import tempfile
 import weakref
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..errors import ArtifactError, C3POError, ModelError, SettingError
+from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggestion
 from ..routing.experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
@@ -114,8 +113,9 @@ def _check_name(name: str) -> None:
         return
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
-    if "/" not in name and (close := get_close_matches(name, (EMBEDDED, *ALIASES), 1, cutoff=0.75)):
-        raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; did you mean {close[0]!r}?")
+    hint = suggestion(name, (EMBEDDED, *ALIASES), "")
+    if "/" not in name and hint:
+        raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
 
 
 def source_of(name: str) -> str:
@@ -131,11 +131,13 @@ def _check_settings(
     dtype: str | torch.dtype, device: str | None, device_map: str | dict[str, Any] | None, quantize: str | None
 ) -> None:
     if isinstance(dtype, str) and dtype not in DTYPES:
-        raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; choose one of these.")
+        hint = suggestion(dtype, DTYPES, "choose one of these.")
+        raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; {hint}")
     if device is not None and device_map is not None:
         raise SettingError("Expected device or device_map, got both; device_map already says where each part goes.")
     if quantize is not None and quantize not in BITS:
-        raise SettingError(f"Expected quantize to be one of {', '.join(BITS)} or None, got {quantize!r}.")
+        hint = suggestion(str(quantize), BITS, "choose one of these.")
+        raise SettingError(f"Expected quantize to be one of {', '.join(BITS)} or None, got {quantize!r}; {hint}")
     if device not in (None, "auto"):
         try:
             torch.empty(0, device=device)
@@ -207,6 +209,7 @@ def model_footprint(
         SettingError: an unknown dtype or quantization.
     """
     _check_settings(dtype, None, None, quantize)
+    _check_name(name_or_path)
     source = source_of(name_or_path)
     try:
         return footprint(AutoConfig.from_pretrained(source, revision=revision), dtype, quantize)

@@ -18,10 +18,12 @@ from ..progress import Progress, bar, silent
 from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
 from ..storage.tensors import load_tensors, save_tensors
-from ..tasks.files import load_questions
+from ..tasks.files import first, of_split
 from ..tasks.formats import Format, description, format_key
+from ..tasks.sources import LEARNED_FROM
+from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .reference_set import ReferenceSet
+from .reference_set import ReferenceSet, is_reference_set
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -123,13 +125,29 @@ def _writable(folder: Path) -> Path:
 def as_reference_set(
     refset: str | Path | ReferenceSet, model: RoutedModel, embedder: Embedder, format: Format
 ) -> ReferenceSet:
-    """A reference set, read, or built from a file of questions and kept in the cache under what it was built from."""
+    """A reference set, read, or built from a source of questions and kept in the cache under what it was built from."""
     if isinstance(refset, ReferenceSet):
         return refset
-    path = Path(refset)
-    if path.is_dir():
-        return ReferenceSet.load(path)
-    return reference_set_of(load_questions(path), model, embedder, format)
+    if is_reference_set(refset):
+        return ReferenceSet.load(refset)
+    return reference_set_of(labeled_questions(refset), model, embedder, format)
+
+
+def labeled_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:
+    """References of a source: whatever ``tasks.questions`` takes, or the folder of a built set.
+
+    Args:
+        source: see there.
+        split: which split; None: ``references``, or else ``train``, where the source has it.
+        limit: see there.
+
+    Raises:
+        DataError, UnknownNameError, ArtifactError: as there.
+    """
+    if not is_reference_set(source):
+        return read_questions(source, split=split, limit=limit, usual=LEARNED_FROM)
+    placed = [(str(source), question) for question in ReferenceSet.load(source).questions]
+    return first(of_split(placed, split, str(source)), limit)
 
 
 def reference_set_of(

@@ -210,6 +210,11 @@ class ReferenceSet:
         )
 
 
+def is_reference_set(folder: str | Path) -> bool:
+    """Whether a folder is one of a reference set, if perhaps a broken one."""
+    return any(is_file(Path(folder) / name) for name in (CARD, TENSORS))
+
+
 class Card(Ours):
     """the card of a reference set"""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from .. import former
-from ..errors import UnknownNameError
+from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..settings import RemixSettings
 from .config import Spec, with_settings
@@ -144,7 +143,6 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known arms: {', '.join(known)}."
+            hint = suggestion(name, known, f"known arms: {', '.join(known)}.")
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
     return {name: known[name] for name in names}

@@ -54,25 +54,25 @@ class Dataset(Settings):
 
     Attributes:
         name: what it is called in results.
-        questions: ``demo``, a JSON(L) file, or the name of a benchmark; see ``c3po_adaptive.tasks.questions``.
-        split: which split of them.
+        questions: ``demo``, a JSON(L) file, a folder, or a benchmark's name; see ``c3po_adaptive.tasks.questions``.
+        split: which split of them; by default ``test``, or else ``validation``, where the source has splits.
         limit: how many of them, spread over the source.
-        references: sources of labeled questions, likewise; ``demo`` means the demo's references, and ``name:split`` a
-            split of its own.
-        references_split: which split of those.
+        references: sources of labeled questions, likewise, or the folder of a built set; ``name:split`` names a split
+            of its own.
+        references_split: which split of those; by default ``references``, or else ``train``, where a source has it.
         references_limit: how many of each source.
     """
 
     name: str
     questions: str
-    split: str | None = "test"
+    split: str | None = None
     limit: int | None = Field(default=None, ge=1)
     references: tuple[str, ...] = ()
     references_split: str | None = None
     references_limit: int | None = Field(default=None, ge=1)
 
 
-DEMO = Dataset(name="demo", questions="demo", references=("demo",), references_split="references")
+DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")
 
 
 def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:

@@ -10,9 +10,12 @@ from ..errors import DataError
 from ..models.identity import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
+from ..progress import working
+from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, versions
 from ..tasks.files import unique
+from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
 from .config import Dataset, OnQuestions
@@ -46,14 +49,29 @@ def read_data(config: OnQuestions) -> dict[str, Asked]:
     Raises:
         DataError: a source is missing or broken.
     """
-    return {d.name: Asked(questions_of(d), references_of(d)) for d in config.datasets}
+    return {d.name: _told_apart(d, Asked(questions_of(d), references_of(d))) for d in config.datasets}
+
+
+def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
+    """The same, unless one id stands for two questions: then a question would leave out another than itself."""
+    by_id = {q.id: q for q in asked.questions}
+    for reference in asked.references:
+        own = by_id.get(reference.id, reference)
+        if (own.question, own.choices) != (reference.question, reference.choices):
+            raise DataError(
+                f"Expected one question by each id in {dataset.name!r}, got {own.id!r} of two, {own.question[:60]!r} "
+                f"and, among the references, {reference.question[:60]!r}; rename one of the files (ids are made from "
+                "their names), or give ids."
+            )
+    return asked
 
 
 def load_model(config: OnQuestions) -> RoutedModel:
     """The model of a configuration; errors as for ``load_moe_model``."""
-    return load_moe_model(
-        config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
-    )
+    with working(f"loading {config.model}"):
+        return load_moe_model(
+            config.model, dtype=config.dtype, device=config.device, quantize=config.quantize, revision=config.revision
+        )
 
 
 def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, Any]:
@@ -69,7 +87,7 @@ def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, A
 
 def questions_of(dataset: Dataset) -> list[Question]:
     """Those that are asked."""
-    questions = read_questions(dataset.questions, split=dataset.split, limit=dataset.limit)
+    questions = read_questions(dataset.questions, split=dataset.split, limit=dataset.limit, usual=ASKED)
     splits = sorted({q.split for q in questions})
     if len(splits) > 1:
         raise DataError(f"Expected one split of {dataset.name!r}, got {', '.join(splits)}; name one with split: ….")
@@ -79,6 +97,6 @@ def questions_of(dataset: Dataset) -> list[Question]:
 def references_of(dataset: Dataset) -> list[Question]:
     """Those that stand beside them."""
     split, limit = dataset.references_split, dataset.references_limit
-    placed = [(s, q) for s in dataset.references for q in read_questions(s, split=split, limit=limit)]
+    placed = [(s, q) for s in dataset.references for q in labeled_questions(s, split=split, limit=limit)]
     # By its id a question finds itself among the references, to leave itself out.
     return [q for _, q in unique(placed, dataset.name)] if placed else []

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import UnknownNameError
+from ..errors import UnknownNameError, suggestion
 from ..progress import Progress, silent
 from ..registry import Registry
 from ..settings import Settings
@@ -122,7 +122,8 @@ def kind_of(raw: Mapping[str, Any]) -> Study[Any]:
     """
     name = raw.get("kind", DEFAULT)
     if not isinstance(name, str) or name not in kinds():
-        raise UnknownNameError(f"Expected a kind of study among {', '.join(kinds())}, got {name!r}.")
+        hint = suggestion(str(name), kinds(), "name one of these, or none for a comparison.")
+        raise UnknownNameError(f"Expected a kind of study among {', '.join(kinds())}, got {name!r}; {hint}")
     return kinds()[name]
 
 

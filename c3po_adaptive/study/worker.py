@@ -12,8 +12,12 @@ from typing import Any, Generic, Self, TypeVar
 from ..errors import DataError
 from ..models.routed import RoutedModel
 from ..progress import Progress
+from ..references.build import reference_set_of
+from ..references.embedding import default_embedder
+from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..storage.run_folder import Records, check_folder, claim
+from ..tasks.formats import as_format
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, inputs_of, load_model, read_data
@@ -65,6 +69,20 @@ class Worker(ABC, Generic[C]):
     @cached_property
     def data(self) -> dict[str, Asked]:
         return read_data(self.config)
+
+    def reference_set(self, dataset: str) -> ReferenceSet:
+        """A data set's references: the built set that it names, or one from the cache.
+
+        Raises:
+            DataError: it has none.
+        """
+        (named,) = (d.references for d in self.config.datasets if d.name == dataset)
+        labeled = self.data[dataset].references
+        if len(named) == 1 and is_reference_set(named[0]):
+            built = ReferenceSet.load(named[0])
+            if len(built) == len(labeled):  # no split or limit of it
+                return built
+        return reference_set_of(labeled, self.model, default_embedder(), as_format(self.config.format))
 
     def batch(self, piece: Piece) -> Sequence[Question]:
         """The questions of a piece."""

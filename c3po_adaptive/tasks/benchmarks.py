@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArtifactError, DataError, UnknownNameError
+from ..errors import ArtifactError, DataError, UnknownNameError, suggestion
+from ..storage.files import is_folder
 from ..types import Question
-from .files import Placed, Row, first, of_split, read_question, unique
+from .files import SPLITS, Placed, Row, first, of_split, read_question, unique
 
 Fields = dict[str, Any]
 
 PARQUET = "refs/convert/parquet"
 """The hub's own conversion, for data sets that are still published as a script: ``datasets`` runs none any more."""
+SAVED = ("dataset_info.json", "dataset_dict.json")
+"""What ``Dataset.save_to_disk`` leaves in a folder."""
+TABLES = (".parquet", ".json", ".jsonl", ".csv", ".arrow")
+"""Files that a folder of questions may hold, itself or one below it that is called like a split, or data."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,13 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def load_dataset_questions(
-    name: str | Path, *, split: str | None, limit: int | None = None, revision: str | None = None
+    name: str | Path,
+    *,
+    split: str | None,
+    limit: int | None = None,
+    revision: str | None = None,
+    usual: Sequence[str] = (),
+    known: Iterable[str] = (),
 ) -> list[Question]:
     """Questions of a benchmark, a hub id or a local folder.
 
@@ -112,31 +122,40 @@ def load_dataset_questions(
         name: a name in ``BENCHMARKS``; or a folder written by ``Dataset.save_to_disk`` or one that ``load_dataset``
             reads (Parquet, JSON, CSV files); or a hub id ``owner/name``. The last two have the columns of our schema,
             or an ``answerKey`` (see ``load_questions``). A folder called like a benchmark is meant by ``./name``.
-        split: the split; None only for a folder, where it means every question.
+        split: the split. None: the first of the usual ones that there is; without any, every question of a folder.
         limit: see ``load_questions``.
         revision: commit, tag or branch on the hub.
+        usual: see ``load_questions``; of a hub id, whose splits are not known before it is asked, the first is taken.
+        known: names that may have been meant, beside the benchmarks.
 
     Raises:
         UnknownNameError: no benchmark, folder or hub id of that name.
         DataError: the data set cannot be reached, or has not this split or these columns.
     """
     benchmark = BENCHMARKS.get(str(name))
-    if benchmark is None and Path(name).is_dir():
-        return first(_folder_questions(Path(name), split), limit)
+    if benchmark is None and is_folder(Path(name)):
+        return first(_folder_questions(Path(name), split, usual), limit)
     if benchmark is None:
-        benchmark = Benchmark(_hub_id(name), (), dict)
+        benchmark = Benchmark(_hub_id(name, known), (), dict)
+    if split is None:
+        split = next((one for one in usual if one in (benchmark.splits or usual)), None)
     if split is None or (benchmark.splits and split not in benchmark.splits):
         known = f"one of {', '.join(benchmark.splits)}" if benchmark.splits else "such as 'validation' or 'test'"
-        raise DataError(f"{name}: expected a labeled split, {known}; got {split!r}.")
+        hint = suggestion(str(split), benchmark.splits, "name one with split, or as name:split.")
+        raise DataError(f"{name}: expected a labeled split, {known}; got {split!r}; {hint}")
     placed = _questions(_from_hub(benchmark, split, revision), str(name), split, benchmark.fields)
     return first(unique(placed, f"{name} ({split})"), limit)
 
 
-def _hub_id(name: str | Path) -> str:
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+def _hub_id(name: str | Path, known: Iterable[str]) -> str:
+    path = Path(name)
+    beside = path.parent if path.name != str(name) and is_folder(path.parent) else None
+    if beside is None and re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return str(name)
-    close = get_close_matches(str(name), BENCHMARKS, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"the benchmarks are {', '.join(BENCHMARKS)}."
+    names = (
+        {"demo", *known, *BENCHMARKS} if beside is None else {str(beside / entry.name) for entry in beside.iterdir()}
+    )
+    hint = suggestion(str(name), sorted(names), f"the benchmarks are {', '.join(BENCHMARKS)}.")
     raise UnknownNameError(
         f"Expected a benchmark, an existing file or folder or a hub id owner/name; got {name!r}; {hint}"
     )
@@ -156,20 +175,27 @@ def _from_hub(benchmark: Benchmark, split: str, revision: str | None) -> Iterabl
     return rows
 
 
-def _folder_questions(folder: Path, split: str | None) -> list[Placed]:
+def _folder_questions(folder: Path, split: str | None, usual: Sequence[str]) -> list[Placed]:
     tables = _from_folder(folder).items()
     placed = [pair for part, rows in tables for pair in _questions(rows, str(folder), part, dict)]
     # Ids need only be unique in what is asked for: some data sets count anew in every split.
-    return unique(of_split(placed, split, str(folder)), str(folder))
+    return unique(of_split(placed, split, str(folder), usual), str(folder))
 
 
 def _from_folder(folder: Path) -> Mapping[str, Iterable[Row]]:
     """The splits of a local folder; one without a name is called ''."""
     library = _library()
-    saved = any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+    saved = any((folder / name).is_file() for name in SAVED)
+    # Asked for any other folder, the library would look through all that is below it.
+    inside = [folder, *(folder / name for name in ("data", *SPLITS))]
+    if not saved and not any(file.suffix in TABLES for part in inside if is_folder(part) for file in part.iterdir()):
+        raise DataError(
+            f"Expected a folder that the datasets library can read at {folder}, but it holds none of "
+            f"{', '.join(TABLES)}; write it with Dataset.save_to_disk, or put Parquet or JSON files in it."
+        )
     try:
         data = library.load_from_disk(str(folder)) if saved else library.load_dataset(str(folder))
-    except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, library.exceptions.DatasetsError) as error:
         raise DataError(
             f"Expected a folder that the datasets library can read at {folder}, but it failed: {error}; "
             "write it with Dataset.save_to_disk, or put Parquet or JSON files in it."

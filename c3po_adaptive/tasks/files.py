@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from hashlib import sha256
 from importlib.resources import as_file, files
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
-from ..errors import DataError, SettingError, UnknownNameError
+from ..errors import DataError, SettingError, UnknownNameError, suggestion
 from ..storage.files import is_file, is_folder
 from ..storage.json_files import unreadable
 from ..types import Question
@@ -25,19 +25,25 @@ Placed = tuple[str, Question]
 """A question with the place it was read from, for messages."""
 
 DEMO_SPLITS = ("references", "validation", "test")
+SPLITS = ("train", "dev", *DEMO_SPLITS)
+"""Names that a file of one split may have."""
 
 
-def load_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:
+def load_questions(
+    source: str | Path, *, split: str | None = None, limit: int | None = None, usual: Sequence[str] = ()
+) -> list[Question]:
     """Questions of a JSONL file or a JSON array; which of the two is told by the content.
 
-    A row is either ours, ``{"id", "task", "question", "choices": [str], "answer": int, "subject"?, "split"?}``, or
+    A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?}``, or
     CommonsenseQA's, ``{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant,
-    ``{"question": str, "choices": {"label": [...], "text": [...]}, "answerKey"}``, too). In the latter a missing id
-    becomes ``<file stem>.<index>`` and a missing task the file's name up to its first dot.
+    ``{"question": str, "choices": {"label": [...], "text": [...]}, "answerKey"}``, too). ``answer`` is the right
+    choice's place, counted from 0, its text, or its letter. A missing id becomes ``<file stem>.<index>`` and a missing
+    task the file's name up to its first dot.
 
     Args:
         source: the file.
         split: keep only questions of that split.
+        usual: splits of which the first that the file has is kept where none is named; every question if it has none.
         limit: keep at most that many, in the order of a hash of their ids: the same ones on every machine, spread over
             the whole file, and the first 50 of ``limit=100`` are those of ``limit=50``. None keeps file order.
 
@@ -49,37 +55,52 @@ def load_questions(source: str | Path, *, split: str | None = None, limit: int |
     rows = enumerate(_rows(path))
     task = path.name.split(".")[0]
     placed = [(where, read_question(row, where, f"{path.stem}.{index}", task)) for index, (where, row) in rows]
-    return first(of_split(unique(placed, str(path)), split, str(path)), limit)
+    return first(of_split(unique(placed, str(path)), split, str(path), usual), limit)
 
 
 def load_benchmark_files(
-    files: Sequence[Path], name: str, *, split: str | None = None, limit: int | None = None
+    files: Sequence[Path],
+    name: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    usual: Sequence[str] = (),
 ) -> list[Question]:
-    """Questions of a benchmark that lies in files ``NAME.SPLIT.jsonl``; rows may name a split of their own.
+    """Questions of benchmarks that lie in files ``NAME.SPLIT.jsonl`` or ``SPLIT.jsonl``; rows may name a split of their
+    own.
 
     Args:
-        files: of the benchmark.
-        name: what it is called, for messages.
+        files: of the benchmarks.
+        name: what these are called together, for messages.
         split: keep only questions of that split.
         limit: see ``load_questions``.
+        usual: likewise.
 
     Raises:
         DataError: as for ``load_questions``.
     """
     placed = []
     for file in files:
-        parts = file.name.split(".")
-        own = parts[1] if len(parts) > 2 else ""
+        task, own = split_of_file(file)
         rows = enumerate(_rows(file))
-        read = [(where, read_question(row, where, f"{file.stem}.{index}", name)) for index, (where, row) in rows]
+        read = [(where, read_question(row, where, f"{file.stem}.{index}", task)) for index, (where, row) in rows]
         placed += [(where, question if question.split else replace(question, split=own)) for where, question in read]
-    return first(unique(of_split(placed, split, name), name), limit)
+    return first(unique(of_split(placed, split, name, usual), name), limit)
+
+
+def split_of_file(file: Path) -> tuple[str, str]:
+    """Task and split by a file's name, ``NAME.SPLIT.jsonl`` or ``SPLIT.jsonl``; "" where it names no split."""
+    task, *rest = file.name.split(".")
+    if len(rest) > 1:
+        return task, rest[0]
+    return (file.absolute().parent.name or task, task) if task in SPLITS else (task, "")
 
 
 def demo_questions(split: str, *, limit: int | None = None) -> list[Question]:
     """The questions that ship with the package: ``references``, ``validation`` (choose on it) or ``test``."""
     if split not in DEMO_SPLITS:
-        raise UnknownNameError(f"Expected a demo split, one of {', '.join(DEMO_SPLITS)}; got {split!r}.")
+        hint = suggestion(split, DEMO_SPLITS, "choose one of these.")
+        raise UnknownNameError(f"Expected a demo split, one of {', '.join(DEMO_SPLITS)}; got {split!r}; {hint}")
     with as_file(files("c3po_adaptive") / "tasks" / "demo" / f"{split}.jsonl") as path:
         return load_questions(path, limit=limit)
 
@@ -90,16 +111,17 @@ def read_question(row: Any, where: str, default_id: str = "", default_task: str 
     Args:
         row: a row in our schema or with an ``answerKey``.
         where: where the row stands, put in front of every message.
-        default_id: the id of an ``answerKey`` row that names none.
-        default_task: the task of an ``answerKey`` row that names none.
+        default_id: the id of a row that names none.
+        default_task: the task of a row that names none.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: expected a JSON object for each question, got {_short(row)}.")
     if "answerKey" in row or isinstance(row.get("question"), Mapping):
-        row = {"id": default_id, "task": default_task} | _unlettered(row, where)
+        row = _unlettered(row, where)
+    row = {"id": default_id, "task": default_task} | {**row}
     texts = {name: _field(row, name, str, where) for name in ("id", "task", "question")}
     choices = _choices(_field(row, "choices", list, where), where)
-    answer = _answer(_field(row, "answer", int, where), len(choices), where)
+    answer = _answer(_field(row, "answer", (int, str), where), choices, where)
     extra = {name: _field(row, name, str, where) for name in ("subject", "split") if row.get(name) is not None}
     for name, text in [*texts.items(), *(("choices", choice) for choice in choices), *extra.items()]:
         check_text(text, f"{where}: {name!r}")
@@ -123,11 +145,13 @@ def unique(placed: list[Placed], name: str) -> list[Placed]:
     return placed
 
 
-def of_split(placed: list[Placed], split: str | None, name: str) -> list[Placed]:
-    """Those of a split; all of them if None."""
+def of_split(placed: list[Placed], split: str | None, name: str, usual: Sequence[str] = ()) -> list[Placed]:
+    """Those of a split; of none: of the first usual one that there is, else all of them."""
+    present = {question.split for _, question in placed}
+    split = split if split is not None else next((one for one in usual if one in present), None)
     kept = [(where, question) for where, question in placed if split in (None, question.split)]
     if placed and not kept:
-        raise DataError(_no_split(name, str(split), sorted({question.split for _, question in placed} - {""})))
+        raise DataError(_no_split(name, str(split), sorted(present - {""})))
     return kept
 
 
@@ -144,7 +168,8 @@ def first(placed: list[Placed], limit: int | None) -> list[Question]:
 def _no_split(name: str, split: str, present: Sequence[str]) -> str:
     known = ", ".join(map(repr, present))
     what = f"one of {known}" if known else "none, as its questions name no split"
-    return f"{name}: expected a split that it has ({what}), got {split!r}; choose another or leave split out."
+    hint = suggestion(split, present, "choose another or leave split out.")
+    return f"{name}: expected a split that it has ({what}), got {split!r}; {hint}"
 
 
 def _existing(path: Path) -> Path:
@@ -153,8 +178,7 @@ def _existing(path: Path) -> Path:
     if is_folder(path):
         raise DataError(f"Expected a question file, got the folder {path}; name a JSONL or JSON file in it.")
     there = [entry.name for entry in path.parent.iterdir()] if is_folder(path.parent) else []
-    close = get_close_matches(path.name, there, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else "check the path."
+    hint = suggestion(path.name, there, "check the path.")
     raise DataError(f"Expected a question file at {path}, but there is none; {hint}")
 
 
@@ -248,10 +272,21 @@ def _choices(choices: list[Any], where: str) -> tuple[str, ...]:
     return tuple(choices)
 
 
-def _answer(answer: int, count: int, where: str) -> int:
-    if not 0 <= answer < count:
-        raise DataError(f"{where}: expected answer to be an index from 0 to {count - 1}, got {answer}; correct it.")
-    return answer
+def _answer(answer: int | str, choices: tuple[str, ...], where: str) -> int:
+    """The place of the right choice, given as such, by its text, or by its letter; what might mean two is refused."""
+    last = len(choices) - 1
+    if isinstance(answer, int):
+        if not 0 <= answer <= last:
+            raise DataError(f"{where}: expected answer to be an index from 0 to {last}, got {answer}; correct it.")
+        return answer
+    meant = {i for i, choice in enumerate(choices) if choice == answer}
+    meant |= {i for i, letter in enumerate(ascii_uppercase[: last + 1]) if letter == answer}
+    if len(meant) != 1:
+        raise DataError(
+            f"{where}: expected answer to be an index from 0 to {last}, or the text or the letter of one choice, got "
+            f"{_short(answer)}, which is {'that of several' if meant else 'none of these'}; correct it."
+        )
+    return meant.pop()
 
 
 def _short(value: object) -> str:

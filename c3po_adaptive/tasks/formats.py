@@ -7,12 +7,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from .. import former
-from ..errors import DataError, ModelError, SettingError, UnknownNameError
+from ..errors import DataError, ModelError, SettingError, UnknownNameError, suggestion
 from ..types import Prompt, Question
 from .texts import check_text
 
@@ -170,8 +169,7 @@ def format_by_name(name: str, **settings: Any) -> Format:
     """``cloze`` or ``letter``, with the settings of its class."""
     formats: dict[str, Callable[..., Format]] = {"cloze": Cloze, "letter": Letter}
     if not isinstance(name, str) or name not in formats:
-        close = get_close_matches(str(name), formats, n=1)
-        hint = f"did you mean {close[0]}?" if close else "choose one of these."
+        hint = suggestion(str(name), formats, "choose one of these.")
         raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
     given = former.renamed(settings, former.FORMATS)
     try:

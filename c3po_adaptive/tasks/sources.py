@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 from ..errors import DataError
-from ..storage.files import is_file
+from ..storage.files import is_file, is_folder
 from ..types import Question
-from .benchmarks import load_dataset_questions
+from .benchmarks import BENCHMARKS, SAVED, load_dataset_questions
 from .files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
 
 DATA = "C3PO_DATA"
 """Environment variable with a folder of benchmarks as files, ``NAME.SPLIT.jsonl``: looked into before the hub."""
+ASKED = ("test", "validation")
+"""Usual splits of what is asked."""
+LEARNED_FROM = ("references", "train")
+"""Usual splits of references."""
 
 
-def questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:
+def questions(
+    source: str | Path, *, split: str | None = None, limit: int | None = None, usual: Sequence[str] = ()
+) -> list[Question]:
     """Questions of a source.
 
     Args:
         source: ``"demo"``; a JSON or JSONL file; the name of a benchmark (``"mmlu"``): its files in the folder that
-            ``$C3PO_DATA`` names, else the hub's by the ``datasets`` library; a folder or a hub id of that library.
-            ``name:split`` names a split of its own.
-        split: which split; files and folders may leave it out, the others may not.
+            ``$C3PO_DATA`` names, else the hub's by the ``datasets`` library; a folder of benchmarks as files
+            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library. ``name:split`` names a split
+            of its own.
+        split: which split; what has splits and is no file or folder needs one, or usual ones.
         limit: at most that many, spread over the source (see ``load_questions``).
+        usual: splits of which the first that the source has is taken where none is named; a source without splits is
+            taken whole. ``ASKED`` and ``LEARNED_FROM`` are those of test questions and of references.
 
     Raises:
         DataError: the source is missing, broken, or has no such split.
@@ -31,22 +42,40 @@ def questions(source: str | Path, *, split: str | None = None, limit: int | None
         ArtifactError: the ``datasets`` library is needed, and not installed.
     """
     name, split = _with_split(str(source), split)
+    if not name or "\0" in name:
+        raise DataError(f"Expected a source of questions, got {name!r}; name a file, a folder, a benchmark or demo.")
     if name == "demo":
+        split = split if split is not None else next((one for one in usual if one in DEMO_SPLITS), None)
         if split is None:
-            raise DataError(f"demo: expected a split, one of {', '.join(DEMO_SPLITS)}; got none.")
+            raise DataError(f"demo: expected a split, one of {', '.join(DEMO_SPLITS)}; got none; write demo:test.")
         return demo_questions(split, limit=limit)
     path = Path(name)
     if is_file(path) or path.suffix in (".json", ".jsonl"):
-        return load_questions(path, split=split, limit=limit)
-    folder = os.environ.get(DATA)
-    if folder and "/" not in name and (files := sorted(Path(folder).glob(f"{name}.*jsonl"))):
-        return load_benchmark_files(files, name, split=split, limit=limit)
-    return load_dataset_questions(name, split=split, limit=limit)
+        return load_questions(path, split=split, limit=limit, usual=usual)
+    if files := _benchmark_files(name):
+        return load_benchmark_files(files, name, split=split, limit=limit, usual=usual)
+    return load_dataset_questions(name, split=split, limit=limit, usual=usual, known=_kept())
+
+
+def _benchmark_files(name: str) -> list[Path]:
+    """JSONL files of a folder; or of a benchmark in the folder that the environment names."""
+    folder, data = Path(name), os.environ.get(DATA)
+    if data and "/" not in name and (files := sorted(Path(data).glob(f"{escape(name)}.*jsonl"))):
+        return files
+    if name in BENCHMARKS or not is_folder(folder) or any(is_file(folder / one) for one in SAVED):
+        return []
+    return sorted(file for file in folder.glob("*.jsonl") if is_file(file))
+
+
+def _kept() -> set[str]:
+    """Names of the benchmarks in that folder, for suggestions."""
+    data = os.environ.get(DATA)
+    return {file.name.split(".")[0] for file in Path(data).glob("*.*.jsonl")} if data else set()
 
 
 def _with_split(source: str, split: str | None) -> tuple[str, str | None]:
     """``name:split`` apart; a path with a colon in it is a path."""
     name, colon, own = source.rpartition(":")
-    if colon and own.isidentifier() and not Path(source).exists():
+    if colon and own.isidentifier() and not (is_file(Path(source)) or is_folder(Path(source))):
         return name, own
     return source, split

@@ -31,6 +31,8 @@ from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.run_folder import Records, claim, claimed_config, read_records
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.sources import LEARNED_FROM
+from c3po_adaptive.tasks.sources import questions as questions_of
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Selection
 
@@ -116,7 +118,7 @@ FILES = {
     "cut": json.dumps(question("a")).encode()[:-5],
     "id again": b"\n".join([json.dumps(question("a")).encode()] * 2),
     "CR alone between rows": b"\r".join([json.dumps(question("a")).encode()] * 2),
-    **{f"no {key}": without(key) for key in ("id", "task", "question", "choices", "answer")},
+    **{f"no {key}": without(key) for key in ("question", "choices", "answer")},
     **{f"id: {what}": with_value("id", value.decode()) for what, value in WORSE.items() if what != "whitespace"},
     **{f"question: {what}": with_value("question", value.decode()) for what, value in WORSE.items()},
     **{f"answer: {what}": with_value("answer", value.decode()) for what, value in WORSE.items() if what != "a number"},
@@ -150,6 +152,9 @@ GOOD_FILES = {
     "U+2028": json.dumps(question("a", text="a\u2028b"), ensure_ascii=False).encode(),
     "right to left": json.dumps(question("a", text="\u202eabc")).encode(),
     "NUL escaped": json.dumps(question("a", text="a\0b")).encode(),
+    **{f"no {key}": without(key) for key in ("id", "task")},
+    "answer by its text": with_value("answer", '"no"'),
+    "answer by its letter": with_value("answer", '"B"'),
     "NaN beside": with_value("more", "NaN"),
     "1e999 beside": with_value("more", "1e999"),
 }
@@ -186,7 +191,10 @@ class TestQuestionFiles:
     )
     def test_paths(self, place, path):
         is_refused(lambda: load_questions(path))
-        if "\0" not in path and path != HALF:
+        if path == ".":  # a folder of question files is a source of them
+            assert len(questions_of(path, usual=LEARNED_FROM)) == 12
+        elif "\0" not in path and path != HALF:
+            is_refused(lambda: questions_of(path))
             assert command("refset", "build", path, "--model", "model", "--out", "out") == 1
 
     def test_folder_and_pipe(self, place, tmp_path):

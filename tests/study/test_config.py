@@ -94,14 +94,14 @@ class TestSettings:
         ("setting", "message"),
         [
             ("seed", "Expected --set key=value, got 'seed'"),
-            ("sed=1", r"got sed: an unknown key; did you mean seed"),
+            ("sed=1", r"got sed: an unknown key; did you mean 'seed'"),
             ("seed=many", "got seed: .*integer"),
             ("seed.x=1", "Expected --set with a key .*'seed.x=1'"),
             ("model=[", "Expected --set with a key .* YAML value"),
             ("datasets.first.limit=1", "name a list's parts by number"),
             ("datasets.4.limit=1", "name a list's parts by number"),
             ("datasets.0.limit=0", "datasets.0.limit: .*greater"),
-            ("arms.x.optimiser=ngd", "arms.x.optimiser: an unknown key; did you mean optimizer"),
+            ("arms.x.optimiser=ngd", "arms.x.optimiser: an unknown key; did you mean 'optimizer'"),
             ("max_similarity=1.5", "max_similarity: .*less"),
         ],
     )

@@ -179,7 +179,7 @@ class TestRefusals:
             load_dataset_questions("boolq", split="train")
 
     def test_an_unknown_name_suggests(self):
-        with pytest.raises(UnknownNameError, match=r"got 'arc_esy'; did you mean arc_easy"):
+        with pytest.raises(UnknownNameError, match=r"got 'arc_esy'; did you mean 'arc_easy'"):
             load_dataset_questions("arc_esy", split="test")
         with pytest.raises(UnknownNameError, match=r"the benchmarks are arc_easy, "):
             questions("nothing", split="test")

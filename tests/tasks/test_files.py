@@ -77,6 +77,30 @@ class TestReading:
         path.write_text(json.dumps([LETTERED, flat]))
         assert [(q.id, q.answer) for q in load_questions(path)] == [("commonsenseQA.0", 1), ("commonsenseQA.1", 0)]
 
+    def test_question_choices_and_answer_are_enough(self, tmp_path):
+        bare = {k: ROW[k] for k in ("question", "choices", "answer")}
+        path = write(tmp_path / "facts.2024.jsonl", bare, "", bare | {"id": "mine"}, bare | {"task": "other"})
+        assert [(q.id, q.task) for q in load_questions(path)] == [
+            ("facts.2024.0", "facts"),
+            ("mine", "facts"),
+            ("facts.2024.2", "other"),
+        ]
+
+    @pytest.mark.parametrize("answer", [1, "a boat", "B"])
+    def test_the_answer_by_place_text_or_letter(self, file, answer):
+        assert load_questions(file(row(answer=answer)))[0].answer == 1
+
+    def test_a_letter_that_is_the_text_of_the_same_choice(self, file):
+        assert load_questions(file(row(choices=["A", "B"], answer="B")))[0].answer == 1
+        assert load_questions(file(row(choices=["7", "8"], answer="8")))[0].answer == 1
+
+    def test_the_first_usual_split_is_kept_where_none_is_named(self, file):
+        path = file(*many(4))
+        assert [q.id for q in load_questions(path, usual=("dev", "test"))] == ["q1", "q3"]
+        assert [q.id for q in load_questions(path, split="validation", usual=("test",))] == ["q0", "q2"]
+        assert len(load_questions(path, usual=("train",))) == 4
+        assert len(load_questions(file(ROW), usual=("test",))) == 1, "one without splits is taken whole"
+
     def test_split(self, file):
         assert [q.id for q in load_questions(file(*many(4)), split="test")] == ["q1", "q3"]
 
@@ -104,13 +128,16 @@ class TestRefusals:
             ({k: v for k, v in ROW.items() if k != "answer"}, r"expected the field 'answer', got only 'id', 'task'"),
             ({k: v for k, v in ROW.items() if k != "question"}, r"expected the field 'question'"),
             ({k: v for k, v in ROW.items() if k != "choices"}, r"expected the field 'choices'"),
-            ({k: v for k, v in ROW.items() if k != "id"}, r"expected the field 'id'"),
-            ({k: v for k, v in ROW.items() if k != "task"}, r"expected the field 'task'"),
             (row(id="x", answer=2), r"index from 0 to 1, got 2"),
             (row(id="x", answer=-1), r"index from 0 to 1, got -1"),
-            (row(id="x", answer="B"), r"'answer' to be an integer \(0-based\), got 'B'"),
-            (row(id="x", answer=True), r"'answer' to be an integer \(0-based\), got True"),
-            (row(id="x", answer=None), r"'answer' to be an integer \(0-based\), got None"),
+            (row(id="x", answer="C"), r"the text or the letter of one choice, got 'C', which is none of these"),
+            (row(id="x", answer="b"), r"got 'b', which is none of these"),
+            (row(id="x", answer="1"), r"got '1', which is none of these"),
+            (row(id="x", answer="a", choices=["a", "a"]), r"got 'a', which is that of several"),
+            (row(id="x", answer="A", choices=["B", "A"]), r"got 'A', which is that of several"),
+            (row(id="x", answer=True), r"'answer' to be an integer \(0-based\) or a string, got True"),
+            (row(id="x", answer=None), r"'answer' to be an integer \(0-based\) or a string, got None"),
+            (row(id=None), r"'id' to be a string, got None"),
             (row(id=7), r"'id' to be a string, got 7"),
             (row(id=""), r"some text in the fields 'id' and 'question'"),
             (row(id="x", question=" "), r"some text in the fields 'id' and 'question'"),
@@ -155,7 +182,7 @@ class TestRefusals:
 
     def test_a_missing_file_with_close_names(self, file):
         path = file(ROW)
-        with pytest.raises(DataError, match=r"tov\.jsonl, but there is none; did you mean toy\.jsonl\?"):
+        with pytest.raises(DataError, match=r"tov\.jsonl, but there is none; did you mean 'toy\.jsonl'\?"):
             load_questions(path.with_name("tov.jsonl"))
 
     def test_a_missing_file_in_a_missing_folder(self, tmp_path):

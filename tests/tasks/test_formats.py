@@ -102,7 +102,7 @@ class TestSettings:
         assert [format_by_name(cls.name) for cls in (Cloze, Letter)] == [Cloze(), Letter()]
 
     def test_an_unknown_name_suggests(self):
-        with pytest.raises(UnknownNameError, match=r"one of cloze, letter; got 'close'; did you mean cloze\?"):
+        with pytest.raises(UnknownNameError, match=r"one of cloze, letter; got 'close'; did you mean 'cloze'\?"):
             format_by_name("close")
         with pytest.raises(UnknownNameError, match="got 'xyz'; choose one of these"):
             format_by_name("xyz")

@@ -6,6 +6,7 @@ import pytest
 
 from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions
+from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
 
 
 def rows(*ids, **extra):
@@ -62,5 +63,70 @@ def test_what_the_folder_has_not_is_asked_of_the_hub(folder, monkeypatch):
     monkeypatch.setattr(benchmarks, "_library", lambda: (_ for _ in ()).throw(ArtifactError("no library here")))
     with pytest.raises(ArtifactError, match="no library here"):
         questions("piqa", split="validation")
-    with pytest.raises(UnknownNameError, match="did you mean arc_easy"):
+    with pytest.raises(UnknownNameError, match="did you mean 'arc_easy'"):
         questions("arc_eazy", split="test")
+
+
+class TestFolders:
+    """Folders of benchmark files are read without the ``datasets`` library."""
+
+    @pytest.fixture(autouse=True)
+    def without_the_library(self, monkeypatch):
+        monkeypatch.setattr(benchmarks, "_library", lambda: pytest.fail("asked for"))
+
+    def test_a_folder_of_files_by_name_and_split(self, folder):
+        assert ids(folder, split="train") == ["t1", "t2", "t3"]
+        assert ids(f"{folder}:validation") == ["v1"]
+        assert ids(folder, usual=ASKED) == ["e1", "e2", "other"]
+        assert ids(folder, usual=LEARNED_FROM) == ["t1", "t2", "t3"]
+        assert {q.task for q in questions(folder)} == {"t"}
+
+    def test_a_folder_of_one_file_a_split(self, tmp_path):
+        folder = tmp_path / "toy"
+        folder.mkdir()
+        bare = json.dumps({"question": "?", "choices": ["a", "b"], "answer": "b"}) + "\n"
+        for name in ("train", "test"):
+            (folder / f"{name}.jsonl").write_text(bare * 2)
+        found = questions(folder, usual=ASKED)
+        assert [(q.id, q.task, q.split) for q in found] == [("test.0", "toy", "test"), ("test.1", "toy", "test")]
+        with pytest.raises(DataError, match=r"one of 'test', 'train'\), got 'tets'; did you mean 'test'"):
+            questions(folder, split="tets")
+
+    def test_one_beside_another(self, tmp_path):
+        (tmp_path / "sums").mkdir()
+        with pytest.raises(UnknownNameError, match=r"did you mean '.*/sums'"):
+            questions(tmp_path / "sum")
+
+
+class TestUsualSplits:
+    """What is taken where no split is named."""
+
+    def test_the_demos(self):
+        assert questions("demo", usual=ASKED) == questions("demo:test")
+        assert questions("demo", usual=LEARNED_FROM) == questions("demo:references")
+
+    @pytest.mark.parametrize(
+        ("name", "usual", "split"),
+        [
+            ("arc_easy", ASKED, "test"),
+            ("commonsense_qa", ASKED, "validation"),
+            ("commonsense_qa", LEARNED_FROM, "train"),
+            ("some/thing", ASKED, "test"),
+        ],
+    )
+    def test_of_the_hub(self, monkeypatch, name, usual, split):
+        monkeypatch.setattr(benchmarks, "_from_hub", lambda benchmark, split, revision: asked.append(split) or [])
+        asked = []
+        with pytest.raises(DataError, match="at least one question"):
+            questions(name, usual=usual)
+        assert asked == [split]
+
+    def test_a_benchmark_without_any(self):
+        with pytest.raises(DataError, match=r"mmlu: expected a labeled split, one of dev, validation, test; got None"):
+            questions("mmlu", usual=LEARNED_FROM)
+
+
+@pytest.mark.parametrize("source", ["", "a\0b"])
+def test_no_source(source):
+    with pytest.raises(DataError, match="Expected a source of questions"):
+        questions(source)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer, model_validator
 
-from ...errors import SettingError
+from ...errors import SettingError, suggestion
 from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..config import OnQuestions
 
@@ -47,7 +47,7 @@ class ComparisonConfig(OnQuestions):
         if unknown := named - self.arms.keys():
             raise ValueError(
                 f"expected standard, headline and compare to name arms among {', '.join(self.arms)}, got "
-                f"{', '.join(sorted(unknown))}"
+                f"{', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these')}"
             )
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")

@@ -11,7 +11,6 @@ from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
-from ...references.build import reference_set_of
 from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...tasks.formats import as_format
@@ -71,9 +70,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _reference_set(self, dataset: str) -> ReferenceSet | None:
         if dataset not in self._built:
             self._built.clear()
-            labeled, format = self.data[dataset].references, as_format(self.config.format)
-            built = reference_set_of(labeled, self.model, default_embedder(), format) if labeled else None
-            self._built[dataset] = built
+            self._built[dataset] = self.reference_set(dataset) if self.data[dataset].references else None
         return self._built[dataset]
 
     @cached_property

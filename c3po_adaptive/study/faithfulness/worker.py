@@ -13,7 +13,6 @@ from torch import Tensor
 from ...attribution import METHODS
 from ...errors import SettingError
 from ...problem import LabeledProblem
-from ...references.build import reference_set_of
 from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...registry import Registry
@@ -154,8 +153,7 @@ class _DataSet:
 
     @cached_property
     def _references(self) -> ReferenceSet:
-        format = as_format(self.config.format)
-        return reference_set_of(self.asked.references, self.worker.model, default_embedder(), format)
+        return self.worker.reference_set(self.dataset)
 
     def _remixer(self, references: ReferenceSet) -> Remixer:
         return Remixer(
