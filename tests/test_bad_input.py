@@ -297,7 +297,8 @@ class TestFolders:
         (tmp_path / "run" / "notes.txt").write_text("mine")
         run("--set", "seed=1", "--overwrite")
         assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["seed"] == 1
-        assert {json.loads(line)["seed"] for line in (tmp_path / "run" / "records.jsonl").open()} == {1}
+        lines = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
+        assert {json.loads(line)["seed"] for line in lines} == {1}
         assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
     def test_folder_of_another_run(self, place, tmp_path, monkeypatch):
