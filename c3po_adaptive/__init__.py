@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .remixing.remixer import Remixer
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
+    from .routing.along import LayerRouting, RoutingRule
+    from .routing.change import Change
+    from .routing.ruled import Ruled
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
     from .settings import RemixSettings
@@ -77,6 +80,10 @@ _HOME = {
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
+    "LayerRouting": "routing.along",
+    "RoutingRule": "routing.along",
+    "Change": "routing.change",
+    "Ruled": "routing.ruled",
     "LayerSelector": "selectors.base",
     "Scored": "selectors.scored",
     "RemixSettings": "settings",
@@ -94,6 +101,7 @@ __all__ = [
     "ArtifactError",
     "Bench",
     "C3POError",
+    "Change",
     "Cost",
     "DataError",
     "Descent",
@@ -102,6 +110,7 @@ __all__ = [
     "Index",
     "Kernel",
     "LabeledProblem",
+    "LayerRouting",
     "LayerSelector",
     "Ledger",
     "ModelError",
@@ -120,6 +129,8 @@ __all__ = [
     "Remixer",
     "Retriever",
     "RoutedModel",
+    "RoutingRule",
+    "Ruled",
     "Scored",
     "Selection",
     "SettingError",

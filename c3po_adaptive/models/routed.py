@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import SettingError, ShapeError
+from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule
@@ -22,6 +23,7 @@ from ..routing.head import can_choose, check_head, head
 from ..routing.intercept import intercepted
 from ..routing.packing import Layout, layout_for
 from ..routing.prefill import prefill
+from ..routing.ruled import Ruled, ruled, ruled_tails
 from ..routing.rules import PathwayRule
 from ..routing.scores import TailScores, acting_rows
 from ..routing.sites import Site, find_sites
@@ -156,6 +158,54 @@ class RoutedModel:
             found.setdefault(layout_for(self.model, prompt), []).append(prompt)
         return found
 
+    # -- along a rule ----------------------------------------------------------------------------------------------
+
+    @_alone
+    def ruled(
+        self, prompts: Sequence[Prompt], rule: RoutingRule | None = None, *, start: int | None = None
+    ) -> list[Ruled]:
+        """Score the options of each prompt along a rule's routing; None: along the model's own.
+
+        Args:
+            prompts: B of them; the rule knows them by their numbers, 0 … B-1.
+            rule: asked at each MoE layer, for all tokens of some prompts together.
+            start: None: the rule acts at every token. Otherwise on the prompt's last token and the options' alone,
+                from that MoE layer (0 … L-1) on, behind the prompt as the model itself ran it (whose work is not
+                counted again); the scores are then differentiable in what the rule makes its weights from.
+
+        Raises:
+            SettingError: ``start`` is no MoE layer.
+            ModelError: the rule asks for what this family's router does not have.
+        """
+        if start is not None and not 0 <= start < len(self.sites):
+            raise SettingError(f"Expected start to be a MoE layer, 0 … {len(self.sites) - 1}, got {start}.")
+        if rule is None:
+            return [ruled(state) for state in self.prefill(prompts)]
+        if start is None:
+            return [ruled(state) for state in self._prefilled(prompts, rule)]
+        along = Along(self.sites, rule, torch.arange(len(prompts)), start)
+        return ruled_tails(self.model, self.sites, self.flops, self.prefill(prompts), along)
+
+    @_alone
+    @torch.no_grad()
+    def logits(self, answered: Ruled) -> Tensor:
+        """Logits ``[M, V]`` that predict each scored token, in float32."""
+        return head(self.model, answered.final[None])[0].float()[answered.at.to(answered.final.device)]
+
+    def _prefilled(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = 32) -> list[State]:
+        """States along a rule; they are not kept, for another rule makes others of the same prompts."""
+        found: dict[int, State] = {}
+        numbers: dict[Layout, list[int]] = {}
+        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
+            numbers.setdefault(layout_for(self.model, prompts[i]), []).append(i)
+        for layout, alike in numbers.items():
+            for i in range(0, len(alike), batch_size):
+                part = alike[i : i + batch_size]
+                along = Along(self.sites, rule, torch.tensor(part))
+                states = prefill(self.model, self.sites, [prompts[j] for j in part], self.flops, layout, along)
+                found.update(zip(part, states, strict=True))
+        return [found[i] for i in range(len(prompts))]
+
     # -- what users call -------------------------------------------------------------------------------------------
 
     @_alone
@@ -167,14 +217,19 @@ class RoutedModel:
         return pathway[0] if isinstance(text, str) else pathway
 
     @_alone
-    def forward(self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None) -> CausalLMOutput:
-        """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros), the last token routed by ω.
+    def forward(
+        self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | RoutingRule | None = None
+    ) -> CausalLMOutput:
+        """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros).
+
+        The last token is routed by ω, or every token by a rule.
 
         Raises:
             ShapeError: a routing of another model or another number of samples.
         """
-        states = self.prefill([self.encode_text(t) for t in listed(text)])
-        pathway = self._routing(routing, len(states))
+        prompts = [self.encode_text(t) for t in listed(text)]
+        states = self._prefilled(prompts, routing) if callable(routing) else self.prefill(prompts)
+        pathway = None if callable(routing) else self._routing(routing, len(states))
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
         if pathway is not None:
@@ -211,7 +266,7 @@ class RoutedModel:
         self,
         questions: str | Question | Sequence[str | Question],
         choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
-        routing: Pathway | Sequence[Pathway] | None = None,
+        routing: Pathway | Sequence[Pathway] | RoutingRule | None = None,
         *,
         format: str | Format = "cloze",
     ) -> Tensor | list[Tensor]:
@@ -220,12 +275,15 @@ class RoutedModel:
         Args:
             questions: texts with their ``choices`` beside them, or ``Question`` records that hold them.
             choices: of one question, or of each; None for records.
-            routing: one pathway for each question; None: the model's own.
+            routing: one pathway for each question, or a rule at every token; None: the model's own.
             format: how it is asked, a name or a ``Format``.
         """
         asked = as_questions(questions, choices)
-        states = self.prefill([self.encode(q, format) for q in asked])
-        scores = self.choice_scores(states, self._routing(routing, len(states)))
+        prompts = [self.encode(q, format) for q in asked]
+        if callable(routing):
+            scores = [answered.scores() for answered in self.ruled(prompts, routing)]
+        else:
+            scores = self.choice_scores(self.prefill(prompts), self._routing(routing, len(prompts)))
         return scores[0] if isinstance(questions, str | Question) else scores
 
     # -- what the remixer calls ------------------------------------------------------------------------------------
