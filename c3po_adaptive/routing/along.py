@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .change import Change
 from .intercept import intercepted
-from .mixing import mass, with_mass
+from .mixing import mass
 from .sites import WORKING, Site, router_logits
 
 EXPLAINED = 0.02
@@ -61,12 +61,13 @@ class LayerRouting:
         Raises:
             ModelError: the layer's own choice is not the best k by softmax of the router's scores.
         """
-        own = self.logits.softmax(-1)
+        own, by = self.logits.softmax(-1), self.logits if logits is None else logits
         self._check(own)
-        chosen = (own if logits is None else logits.softmax(-1)).gather(1, index)
-        if self.site.renormalized:
-            return Change(None, index, with_mass(chosen, mass(self.weights.float())))
-        return Change(None, index, chosen * (mass(self.weights.float()) / mass(own.gather(1, self.index))).detach())
+        total = mass(self.weights.float())
+        if self.site.renormalized:  # among the chosen alone: no rounding error is a gradient of the others
+            return Change(None, index, by.gather(1, index).softmax(-1) * total)
+        factor = (total / mass(own.gather(1, self.index))).detach()
+        return Change(None, index, by.softmax(-1).gather(1, index) * factor)
 
     def _check(self, probabilities: Tensor) -> None:
         """Refuse what a rule over logits cannot be had for: other functions, a selection bias, groups."""

@@ -134,6 +134,21 @@ class TestShift:
             torch.testing.assert_close(gradient[b], naive, atol=1e-3, rtol=1e-3)
             assert naive.abs().max() > 0.01
 
+    def test_experts_that_no_token_chose_have_no_gradient_where_weights_are_renormalized(self):
+        model = shared("mixtral")
+        text = Prompt(tuple(range(5, 6)), ((9, 11),), (1.0,))
+        delta = torch.zeros(1, len(model.sites), model.n_experts, requires_grad=True)
+        used = set()
+
+        def rule(routing):
+            change = shifted_by(delta)(routing)
+            used.update((routing.position, int(expert)) for expert in change.index.flatten())
+            return change
+
+        (gradient,) = torch.autograd.grad(model.ruled([text], rule, start=0)[0].scores()[0], delta)
+        assert {tuple(place) for place in gradient[0].nonzero().tolist()} <= used
+        assert len(used) < gradient.numel()
+
     def test_does_not_depend_on_the_batch(self, model):
         asked, delta = prompts(model), deltas(model, 5)
         together = model.ruled(asked, shifted_by(delta))
@@ -170,7 +185,7 @@ class TestTails:
         assert costs[0] < everywhere.flops
 
     def test_a_layer_that_is_not_there(self, model):
-        with pytest.raises(SettingError, match="Expected start to be a MoE layer, 0 … .*, got 9"):
+        with pytest.raises(SettingError, match=r"Expected start to be a MoE layer, .* got 9"):
             model.ruled(prompts(model), own, start=9)
 
 
