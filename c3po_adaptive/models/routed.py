@@ -18,7 +18,7 @@ from ..errors import SettingError, ShapeError
 from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
-from ..routing.generation import DecodingRule
+from ..routing.generation import DecodingRule, decoded_rows
 from ..routing.head import can_choose, check_head, head
 from ..routing.intercept import intercepted
 from ..routing.packing import Layout, layout_for
@@ -142,21 +142,22 @@ class RoutedModel:
     def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 32, keep: bool = True) -> list[State]:
         """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
         known = {p: self._states[p] for p in prompts if p in self._states}
-        new = sorted({p for p in prompts if p not in known}, key=lambda p: len(p.ids))  # alike lengths, little padding
-        for layout, alike in self._by_layout(new).items():
-            for i in range(0, len(alike), batch_size):
-                part = alike[i : i + batch_size]
-                known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
+        new = list({p: None for p in prompts if p not in known})
+        for layout, numbers in self._batches(new, batch_size):
+            part = [new[i] for i in numbers]
+            known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
         for prompt in new:
             if keep and known[prompt].nbytes <= self.cache_bytes:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
 
-    def _by_layout(self, prompts: Sequence[Prompt]) -> dict[Layout, list[Prompt]]:
-        found: dict[Layout, list[Prompt]] = {}
-        for prompt in prompts:
-            found.setdefault(layout_for(self.model, prompt), []).append(prompt)
-        return found
+    def _batches(self, prompts: Sequence[Prompt], size: int) -> Iterator[tuple[Layout, list[int]]]:
+        """Numbers of prompts that are laid out alike, so many at a time, of about the same length: little padding."""
+        found: dict[Layout, list[int]] = {}
+        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
+            found.setdefault(layout_for(self.model, prompts[i]), []).append(i)
+        for layout, alike in found.items():
+            yield from ((layout, alike[i : i + size]) for i in range(0, len(alike), size))
 
     # -- along a rule ----------------------------------------------------------------------------------------------
 
@@ -195,15 +196,9 @@ class RoutedModel:
     def _prefilled(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = 32) -> list[State]:
         """States along a rule; they are not kept, for another rule makes others of the same prompts."""
         found: dict[int, State] = {}
-        numbers: dict[Layout, list[int]] = {}
-        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
-            numbers.setdefault(layout_for(self.model, prompts[i]), []).append(i)
-        for layout, alike in numbers.items():
-            for i in range(0, len(alike), batch_size):
-                part = alike[i : i + batch_size]
-                along = Along(self.sites, rule, torch.tensor(part))
-                states = prefill(self.model, self.sites, [prompts[j] for j in part], self.flops, layout, along)
-                found.update(zip(part, states, strict=True))
+        for layout, numbers in self._batches(prompts, batch_size):
+            along, part = Along(self.sites, rule, torch.tensor(numbers)), [prompts[i] for i in numbers]
+            found.update(zip(numbers, prefill(self.model, self.sites, part, self.flops, layout, along), strict=True))
         return [found[i] for i in range(len(prompts))]
 
     # -- what users call -------------------------------------------------------------------------------------------
@@ -242,20 +237,24 @@ class RoutedModel:
 
     @_alone
     def generate(
-        self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
+        self,
+        text: str | Sequence[str],
+        routing: Pathway | Sequence[Pathway] | RoutingRule | None = None,
+        **options: Any,
     ) -> str | list[str]:
         """The text that continues each text; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``).
 
-        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
+        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own. A rule
+        acts at every token.
         """
         texts = listed(text)
         for t in texts:
             self.encode_text(t)  # refuses what cannot be read
-        pathway = self._routing(routing, len(texts))
+        pathway = routing if callable(routing) else self._routing(routing, len(texts))
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        with self._decoding(pathway, inputs["input_ids"].shape[1]):
+        with self._decoding(pathway, inputs["attention_mask"]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
@@ -322,12 +321,17 @@ class RoutedModel:
         return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
 
     @contextmanager
-    def _decoding(self, pathway: Pathway | None, width: int) -> Iterator[None]:
-        if pathway is None or not pathway.changed().any():
+    def _decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:
+        """``seen [B, T]``: not 0 where the prompts are no padding."""
+        if callable(routing):
+            along = Along(self.sites, routing, torch.arange(len(seen)))
+            with along.routed(decoded_rows(seen.cpu().bool())):
+                yield
+        elif routing is None or not routing.changed().any():
             yield
-            return
-        with intercepted(self.sites, DecodingRule(pathway, width)):
-            yield
+        else:
+            with intercepted(self.sites, DecodingRule(routing, seen.shape[1])):
+                yield
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
         """One batched pathway ``[n, L, E]`` from what a user may pass."""

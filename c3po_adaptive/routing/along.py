@@ -7,7 +7,7 @@ its logits, noise on them, another rank of expert.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -93,6 +93,15 @@ class RoutingRule(Protocol):
         """Other routing, most often by ``routing.change``; None leaves the layer to the model, bit for bit."""
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The R tokens of one call: whose they are (0 … B-1), their places, and whether they are no padding, each ``[R]``."""
+
+    prompt: Tensor
+    token: Tensor
+    real: Tensor
+
+
 @dataclass(eq=False)
 class Along:
     """Prompts that are run along a rule, and how many experts that takes.
@@ -118,8 +127,7 @@ class Along:
         """For each MoE layer number, the pairs that one of the prompts has taken so far."""
         return dict(enumerate(map(float, self.pairs[prompt].tolist())))
 
-    @contextmanager
-    def routing(self, prompt: Tensor, token: Tensor, real: Tensor) -> Iterator[None]:
+    def routing(self, prompt: Tensor, token: Tensor, real: Tensor) -> AbstractContextManager[None]:
         """Route by the rule inside the block; afterwards the model is as it was, also after an exception.
 
         Args:
@@ -127,16 +135,23 @@ class Along:
             token: ``[N, S]`` each token's place.
             real: ``[N, S]`` bool, no padding.
         """
-        owner = prompt[:, None].expand_as(token).flatten()
-        rows = (self.samples[owner], token.flatten(), real.flatten())
+        rows = Rows(prompt[:, None].expand_as(token).flatten(), token.flatten(), real.flatten())
+        return self.routed(lambda position, count: rows)
+
+    @contextmanager
+    def routed(self, rows_of: Callable[[int, int], Rows]) -> Iterator[None]:
+        """Likewise, where the rows of a call are known by the MoE layer, and by how many there are."""
         logits: dict[int, Tensor] = {}
 
         def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
+            rows = rows_of(position, len(index))
             change = None
             if position >= self.start:
-                routing = LayerRouting(position, index, weights, logits[position], *rows, self.sites[position])
-                change = self.rule(routing)
-            self._count(position, owner, rows[2], index, change)
+                places = (self.samples[rows.prompt], rows.token, rows.real)
+                change = self.rule(
+                    LayerRouting(position, index, weights, logits[position], *places, self.sites[position])
+                )
+            self._count(position, rows, index, change)
             return change
 
         with ExitStack() as stack:
@@ -145,12 +160,12 @@ class Along:
             stack.enter_context(intercepted(self.sites, decide))
             yield
 
-    def _count(self, position: int, owner: Tensor, real: Tensor, index: Tensor, change: Change | None) -> None:
-        number = torch.full_like(owner, index.shape[1])
+    def _count(self, position: int, rows: Rows, index: Tensor, change: Change | None) -> None:
+        number = torch.full_like(rows.prompt, index.shape[1])
         if change is not None:
             used = change.index.shape[1] if change.used is None else change.used.cpu()
             number[slice(None) if change.rows is None else change.rows.cpu()] = used
-        self.pairs[:, position].index_add_(0, owner[real], number[real])
+        self.pairs[:, position].index_add_(0, rows.prompt[rows.real], number[rows.real])
 
 
 def _keeping(logits: dict[int, Tensor], position: int, site: Site) -> Callable[[nn.Module, Any, Any], None]:

@@ -119,6 +119,32 @@ class TestShift:
                 expected = model.model(torch.tensor([ids]), use_cache=False).logits[0]
             torch.testing.assert_close(found[b, -len(ids) :], expected, atol=1e-4, rtol=0)
 
+    @pytest.mark.parametrize("options", [{}, {"num_beams": 2}], ids=["greedy", "beams"])
+    def test_text_is_generated_by_it(self, model, options):
+        delta = deltas(model, 2)
+        found = model.generate(TEXTS, shifted_by(delta), max_new_tokens=8, do_sample=False, **options)
+        for b, text in enumerate(TEXTS):
+            with patched(model, delta[b]):
+                expected = model.generate(text, max_new_tokens=8, do_sample=False, **options)
+            assert found[b] == expected
+        assert found != model.generate(TEXTS, max_new_tokens=8, do_sample=False, **options)
+
+    def test_tokens_of_a_generation_are_told_apart(self, model):
+        seen = []
+
+        def rule(routing):
+            if routing.position == 0:
+                seen.append(
+                    list(zip(routing.sample.tolist(), routing.token.tolist(), routing.real.tolist(), strict=True))
+                )
+
+        texts = ["Wood", "Woods"]
+        assert model.generate(texts, rule, max_new_tokens=3, do_sample=False) == model.generate(
+            texts, max_new_tokens=3, do_sample=False
+        )
+        assert [place for place in seen[0] if place[2]] == [(b, t, True) for b in (0, 1) for t in range(4 + b)]
+        assert seen[1:] == [[(0, 4 + step, True), (1, 5 + step, True)] for step in range(len(seen) - 1)]
+
     def test_gradient_is_that_of_a_full_forward(self, model):
         """A text behind its first token: all of it is tail."""
         texts = [Prompt(p.ids[:1], (p.ids[1:],), (1.0,)) for p in prompts(model, 3)]
