@@ -95,7 +95,7 @@ class RoutingRule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The R tokens of one call: whose they are (0 … B-1), their places, and whether they are no padding, each ``[R]``."""
+    """The tokens of one call, each ``[R]``: whose they are (0 … B-1), their places, whether they are no padding."""
 
     prompt: Tensor
     token: Tensor

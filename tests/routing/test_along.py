@@ -13,11 +13,19 @@ from routing.toys import questions
 from torch.nn.functional import linear
 
 from c3po_adaptive import Change, ModelError, SettingError
+from c3po_adaptive.models.families import families
 from c3po_adaptive.routing.along import LayerRouting
 from c3po_adaptive.types import Prompt
 
 FAMILIES = ("olmoe", "deepseek", "qwen2_moe", "mixtral", "qwen3_moe")
 REFUSED = ("deepseek_v3", "llama4_text")
+SOFTMAX = {
+    *("aria_text", "cohere2_moe", "dbrx", "deepseek", "deepseek_v2", "flex_olmo", "gemma4_text", "gpt_oss"),
+    *("granitemoe", "granitemoe_swa", "granitemoehybrid", "granitemoeshared", "hunyuan_v1_moe", "jamba", "jetmoe"),
+    *("lara_mini", "longcat_flash", "mellum", "minimax", "mixtral", "olmoe", "qwen2_moe", "qwen3_5_moe_text"),
+    *("qwen3_moe", "qwen3_next", "qwen4_exp_text", "zaya"),
+}
+"""Families that mix their best experts by the softmax of router scores; others score or choose otherwise."""
 TEXTS = ["Which object can float on water?", "Wood"]
 
 
@@ -57,7 +65,10 @@ def patched(model, delta):
 
     def forward_of(position):
         def forward(*args, **kwargs):
-            shifted = lambda x, w, b=None: linear(x, w, b) + delta[position].to(x.dtype)  # noqa: E731
+            def shifted(x, weight, bias=None):
+                out = linear(x, weight, bias)  # a router may be more than one matrix: the last one gives E scores
+                return out + delta[position].to(x.dtype) if out.shape[-1] == delta.shape[-1] else out
+
             with patch("torch.nn.functional.linear", shifted):
                 return originals[position](*args, **kwargs)
 
@@ -247,6 +258,21 @@ class TestLeavesTheModelAsItWas:
         base = model.score_choices(questions(5))
         model.ruled(prompts(model), shifted_by(deltas(model, 5)))
         assert all(map(torch.equal, model.score_choices(questions(5)), base))
+
+
+@pytest.mark.parametrize("family", [name for name, row in families().items() if "refused" not in row])
+def test_every_family_has_it_as_its_own_router_does_or_is_refused(family):
+    model = model_of(family)
+    asked, delta = prompts(model, 2), deltas(model, 2)
+    if family not in SOFTMAX:
+        with pytest.raises(ModelError, match="cannot be had for this family"):
+            model.ruled(asked, shifted_by(delta))
+        return
+    found = model.ruled(asked, shifted_by(delta))
+    for b, (prompt, one) in enumerate(zip(asked, found, strict=True)):
+        with torch.no_grad(), patched(model, delta[b]):
+            expected = choice_scores(model.model, prompt)
+        torch.testing.assert_close(one.scores(), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("family", REFUSED)
