@@ -30,6 +30,7 @@ from c3po_adaptive import (
     AnswererStrategy,
     Bench,
     Change,
+    DataError,
     Entry,
     LayerRouting,
     Ledger,
@@ -106,12 +107,16 @@ class _Rewired:
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        """An answer to each question, at the price of its prompt forward and back in each step, and once more."""
+        """An answer to each question, at the price of its prompt forward and back in each step, and once more.
+
+        Raises:
+            DataError: a prompt of one token, which has no next one to be likelier.
+        """
         if self.strategy.steps == 0:
             return self.bench.plain(questions)
         began = time.perf_counter()
         plain, prompts, model = self.bench.plain(questions), self.bench.prompts(questions), self.bench.model
-        contexts = [_context(prompt) for prompt in prompts]
+        contexts = [_context(q.id, prompt) for q, prompt in zip(questions, prompts, strict=True)]
         confidence, reading = self.confidence(contexts)
         weights = self.weights(confidence)
         delta = torch.zeros(*weights.shape, model.n_experts)
@@ -174,8 +179,10 @@ class _Rewired:
         return (delta * each).detach(), spent
 
 
-def _context(prompt: Prompt) -> Prompt:
+def _context(question: str, prompt: Prompt) -> Prompt:
     """The prompt as an option behind its first token: its score is the mean log-likelihood of its next tokens."""
+    if len(prompt.ids) < 2:
+        raise DataError(f"rewiring expected prompts of two tokens or more, got one for question {question!r}.")
     return Prompt(prompt.ids[:1], (prompt.ids[1:],), (float(len(prompt.ids) - 1),))
 
 

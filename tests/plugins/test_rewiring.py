@@ -1,6 +1,7 @@
 """Rewiring against descent by full forwards through the family's own routers, and its edges."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from plugins.rivals import FAMILIES, bench_of, public_names_only, registry_with,
 from routing.naive import own_routing
 from routing.test_along import patched
 
-from c3po_adaptive.errors import ModelError, SettingError
+from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.testing import AnswererContract
 from c3po_adaptive.testing.answerers import toy_questions
 
@@ -122,6 +123,16 @@ def test_does_not_see_the_choices_while_it_learns(registry):
 def test_settings_are_checked(registry, setting):
     with pytest.raises(SettingError, match="Expected rewiring"):
         registry.create("answerer", {"name": "rewiring"} | setting)
+
+
+def test_a_prompt_without_a_next_token_is_refused(registry):
+    bench, answerer = made(registry, "olmoe")
+    short = replace(bench.prompts(ASKED)[0], ids=(5,))
+    with (
+        patch.object(type(bench), "prompts", lambda self, questions: [short]),
+        pytest.raises(DataError, match="two tokens or more, got one for question 'asked0'"),
+    ):
+        answerer.answer(ASKED[:1])
 
 
 def test_other_routers_are_refused(registry):
