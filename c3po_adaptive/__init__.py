@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
     from .retrievers.cosine import CosineIndex
+    from .routing.along import LayerRouting, RoutingRule
+    from .routing.change import Change
+    from .routing.ruled import Ruled
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
     from .settings import RemixSettings
@@ -79,6 +82,10 @@ _HOME = {
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
+    "LayerRouting": "routing.along",
+    "RoutingRule": "routing.along",
+    "Change": "routing.change",
+    "Ruled": "routing.ruled",
     "LayerSelector": "selectors.base",
     "Scored": "selectors.scored",
     "RemixSettings": "settings",
@@ -96,6 +103,7 @@ __all__ = [
     "ArtifactError",
     "Bench",
     "C3POError",
+    "Change",
     "CosineIndex",
     "Cost",
     "DataError",
@@ -105,6 +113,7 @@ __all__ = [
     "Index",
     "Kernel",
     "LabeledProblem",
+    "LayerRouting",
     "LayerSelector",
     "Ledger",
     "ModelError",
@@ -123,6 +132,8 @@ __all__ = [
     "Remixer",
     "Retriever",
     "RoutedModel",
+    "RoutingRule",
+    "Ruled",
     "Scored",
     "Selection",
     "SettingError",

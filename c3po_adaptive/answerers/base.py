@@ -12,9 +12,11 @@ from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
 from ..tasks.formats import description
-from ..types import Answer, Question, draw_key
+from ..types import Answer, Prompt, Question, draw_key
 
 if TYPE_CHECKING:
+    from torch import Generator
+
     from ..models.routed import RoutedModel
     from ..references.embedding import Embedder
     from ..references.reference_set import ReferenceSet
@@ -90,9 +92,19 @@ class Bench:
         found = zip(hits.index.tolist(), hits.similarity.tolist(), strict=True)
         return [[(known[r], s) for r, s in zip(near, like, strict=True) if r >= 0] for near, like in found]
 
+    def prompts(self, questions: Sequence[Question]) -> list[Prompt]:
+        """The tokens of each question, put as the arm puts them."""
+        return [self.model.encode(question, self.format) for question in questions]
+
+    def generator(self, question: Question) -> Generator:
+        """Draws for one question by the arm's seed: the same in any batch, and in any process."""
+        from torch import Generator
+
+        return Generator().manual_seed(draw_key(self.settings.seed, self.model.encode(question, self.format)))
+
     def plain(self, questions: Sequence[Question]) -> list[Answer]:
         """The model's plain answers: what others are compared with, and told the cost of."""
-        states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+        states = self.model.prefill(self.prompts(questions))
         return [
             Answer(
                 choice=int(scores.argmax()),

@@ -15,13 +15,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import SettingError, ShapeError
+from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
-from ..routing.generation import DecodingRule
+from ..routing.generation import DecodingRule, decoded_rows
 from ..routing.head import can_choose, check_head, head
 from ..routing.intercept import intercepted
 from ..routing.packing import Layout, layout_for
 from ..routing.prefill import prefill
+from ..routing.ruled import Ruled, ruled, ruled_tails
 from ..routing.rules import PathwayRule
 from ..routing.scores import TailScores, acting_rows
 from ..routing.sites import Site, find_sites
@@ -140,21 +142,64 @@ class RoutedModel:
     def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 32, keep: bool = True) -> list[State]:
         """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
         known = {p: self._states[p] for p in prompts if p in self._states}
-        new = sorted({p for p in prompts if p not in known}, key=lambda p: len(p.ids))  # alike lengths, little padding
-        for layout, alike in self._by_layout(new).items():
-            for i in range(0, len(alike), batch_size):
-                part = alike[i : i + batch_size]
-                known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
+        new = list({p: None for p in prompts if p not in known})
+        for layout, numbers in self._batches(new, batch_size):
+            part = [new[i] for i in numbers]
+            known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
         for prompt in new:
             if keep and known[prompt].nbytes <= self.cache_bytes:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
 
-    def _by_layout(self, prompts: Sequence[Prompt]) -> dict[Layout, list[Prompt]]:
-        found: dict[Layout, list[Prompt]] = {}
-        for prompt in prompts:
-            found.setdefault(layout_for(self.model, prompt), []).append(prompt)
-        return found
+    def _batches(self, prompts: Sequence[Prompt], size: int) -> Iterator[tuple[Layout, list[int]]]:
+        """Numbers of prompts that are laid out alike, so many at a time, of about the same length: little padding."""
+        found: dict[Layout, list[int]] = {}
+        for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
+            found.setdefault(layout_for(self.model, prompts[i]), []).append(i)
+        for layout, alike in found.items():
+            yield from ((layout, alike[i : i + size]) for i in range(0, len(alike), size))
+
+    # -- along a rule ----------------------------------------------------------------------------------------------
+
+    @_alone
+    def ruled(
+        self, prompts: Sequence[Prompt], rule: RoutingRule | None = None, *, start: int | None = None
+    ) -> list[Ruled]:
+        """Score the options of each prompt along a rule's routing; None: along the model's own.
+
+        Args:
+            prompts: B of them; the rule knows them by their numbers, 0 … B-1.
+            rule: asked at each MoE layer, for all tokens of some prompts together.
+            start: None: the rule acts at every token. Otherwise on the prompt's last token and the options' alone,
+                from that MoE layer (0 … L-1) on, behind the prompt as the model itself ran it (whose work is not
+                counted again); the scores are then differentiable in what the rule makes its weights from.
+
+        Raises:
+            SettingError: ``start`` is no MoE layer.
+            ModelError: the rule asks for what this family's router does not have.
+        """
+        if start is not None and not 0 <= start < len(self.sites):
+            raise SettingError(f"Expected start to be a MoE layer, 0 … {len(self.sites) - 1}, got {start}.")
+        if rule is None:
+            return [ruled(state) for state in self.prefill(prompts)]
+        if start is None:
+            return [ruled(state) for state in self._prefilled(prompts, rule)]
+        along = Along(self.sites, rule, torch.arange(len(prompts)), start)
+        return ruled_tails(self.model, self.sites, self.flops, self.prefill(prompts), along)
+
+    @_alone
+    @torch.no_grad()
+    def logits(self, answered: Ruled) -> Tensor:
+        """Logits ``[M, V]`` that predict each scored token, in float32."""
+        return head(self.model, answered.final[None])[0].float()[answered.at.to(answered.final.device)]
+
+    def _prefilled(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = 32) -> list[State]:
+        """States along a rule; they are not kept, for another rule makes others of the same prompts."""
+        found: dict[int, State] = {}
+        for layout, numbers in self._batches(prompts, batch_size):
+            along, part = Along(self.sites, rule, torch.tensor(numbers)), [prompts[i] for i in numbers]
+            found.update(zip(numbers, prefill(self.model, self.sites, part, self.flops, layout, along), strict=True))
+        return [found[i] for i in range(len(prompts))]
 
     # -- what users call -------------------------------------------------------------------------------------------
 
@@ -167,14 +212,19 @@ class RoutedModel:
         return pathway[0] if isinstance(text, str) else pathway
 
     @_alone
-    def forward(self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None) -> CausalLMOutput:
-        """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros), the last token routed by ω.
+    def forward(
+        self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | RoutingRule | None = None
+    ) -> CausalLMOutput:
+        """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros).
+
+        The last token is routed by ω, or every token by a rule.
 
         Raises:
             ShapeError: a routing of another model or another number of samples.
         """
-        states = self.prefill([self.encode_text(t) for t in listed(text)])
-        pathway = self._routing(routing, len(states))
+        prompts = [self.encode_text(t) for t in listed(text)]
+        states = self._prefilled(prompts, routing) if callable(routing) else self.prefill(prompts)
+        pathway = None if callable(routing) else self._routing(routing, len(states))
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
         if pathway is not None:
@@ -187,20 +237,24 @@ class RoutedModel:
 
     @_alone
     def generate(
-        self, text: str | Sequence[str], routing: Pathway | Sequence[Pathway] | None = None, **options: Any
+        self,
+        text: str | Sequence[str],
+        routing: Pathway | Sequence[Pathway] | RoutingRule | None = None,
+        **options: Any,
     ) -> str | list[str]:
         """The text that continues each text; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``).
 
-        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own.
+        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own. A rule
+        acts at every token.
         """
         texts = listed(text)
         for t in texts:
             self.encode_text(t)  # refuses what cannot be read
-        pathway = self._routing(routing, len(texts))
+        pathway = routing if callable(routing) else self._routing(routing, len(texts))
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        with self._decoding(pathway, inputs["input_ids"].shape[1]):
+        with self._decoding(pathway, inputs["attention_mask"]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
@@ -211,7 +265,7 @@ class RoutedModel:
         self,
         questions: str | Question | Sequence[str | Question],
         choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
-        routing: Pathway | Sequence[Pathway] | None = None,
+        routing: Pathway | Sequence[Pathway] | RoutingRule | None = None,
         *,
         format: str | Format = "cloze",
     ) -> Tensor | list[Tensor]:
@@ -220,12 +274,15 @@ class RoutedModel:
         Args:
             questions: texts with their ``choices`` beside them, or ``Question`` records that hold them.
             choices: of one question, or of each; None for records.
-            routing: one pathway for each question; None: the model's own.
+            routing: one pathway for each question, or a rule at every token; None: the model's own.
             format: how it is asked, a name or a ``Format``.
         """
         asked = as_questions(questions, choices)
-        states = self.prefill([self.encode(q, format) for q in asked])
-        scores = self.choice_scores(states, self._routing(routing, len(states)))
+        prompts = [self.encode(q, format) for q in asked]
+        if callable(routing):
+            scores = [answered.scores() for answered in self.ruled(prompts, routing)]
+        else:
+            scores = self.choice_scores(self.prefill(prompts), self._routing(routing, len(prompts)))
         return scores[0] if isinstance(questions, str | Question) else scores
 
     # -- what the remixer calls ------------------------------------------------------------------------------------
@@ -264,12 +321,17 @@ class RoutedModel:
         return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
 
     @contextmanager
-    def _decoding(self, pathway: Pathway | None, width: int) -> Iterator[None]:
-        if pathway is None or not pathway.changed().any():
+    def _decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:
+        """``seen [B, T]``: not 0 where the prompts are no padding."""
+        if callable(routing):
+            along = Along(self.sites, routing, torch.arange(len(seen)))
+            with along.routed(decoded_rows(seen.cpu().bool())):
+                yield
+        elif routing is None or not routing.changed().any():
             yield
-            return
-        with intercepted(self.sites, DecodingRule(pathway, width)):
-            yield
+        else:
+            with intercepted(self.sites, DecodingRule(routing, seen.shape[1])):
+                yield
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
         """One batched pathway ``[n, L, E]`` from what a user may pass."""

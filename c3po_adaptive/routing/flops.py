@@ -43,10 +43,16 @@ class Flops:
     top_k: int
     sites: tuple[int, ...]
 
-    def prefill(self, packed: Packed) -> Entry:
-        """What comes before the tail, and the tail; the head on the tail's rows that predict."""
-        before = self._layers(packed.past, packed.past)
-        tail = self._layers(packed.rows, self._keys(packed))
+    def prefill(self, packed: Packed, mixed: Mapping[int, float] | None = None) -> Entry:
+        """What comes before the tail, and the tail; the head on the tail's rows that predict.
+
+        Args:
+            packed: the tail, and how much comes before it.
+            mixed: for each MoE layer number, how many (row, expert) pairs are run; None: as many as the model runs.
+        """
+        pairs = None if mixed is None else {self.sites[i]: n for i, n in mixed.items()}
+        before = self._layers(packed.past, packed.past, pairs=None if pairs is None else {})
+        tail = self._layers(packed.rows, self._keys(packed), pairs=pairs)
         work = before + tail + self._head(packed, None)
         return Entry((packed.past + packed.rows) * len(self.linear), work)
 

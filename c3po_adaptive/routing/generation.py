@@ -1,7 +1,11 @@
-"""The rule of a pathway while text is generated."""
+"""Which tokens a call holds while text is generated: whole (left-padded) prompts at first, then one token a step.
+
+Beams and returned sequences of a sample follow each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,40 +13,70 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..types import Pathway
+from .along import Rows
 from .change import Change
 from .rules import PathwayRule
 
 
 @dataclass(eq=False)
-class DecodingRule:
-    """ω at the last token of each (left-padded) prompt, then Δω on every new token, if the pathway's scope says so.
-
-    The first call of a layer is the prompt, every later one a step. Beams and returned sequences of a sample follow
-    each other.
+class Decoding:
+    """Calls of each MoE layer so far.
 
     Attributes:
-        pathway: ω of each prompt.
-        width: tokens of a prompt, padding included.
+        prompts: how many there are.
+        width: tokens of each, padding included.
         copies: for each MoE layer that has seen the prompts, how often each is decoded side by side.
+        steps: for each of these layers, how many calls came after the prompts'.
     """
 
-    pathway: Pathway
+    prompts: int
     width: int
     copies: dict[int, int] = field(default_factory=dict)
+    steps: dict[int, int] = field(default_factory=dict)
 
-    def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
-        p, n, rows = self.pathway, len(self.pathway.weights), len(index)
-        prompted = position in self.copies
+    def call(self, position: int, rows: int) -> tuple[Tensor, int]:
+        """Whose each of N sequences is ``[N]``, and how many tokens of them came since the prompt: 0 is the prompt.
+
+        Raises:
+            SettingError: a call is neither whole prompts nor a token for each.
+        """
+        n, prompted = self.prompts, position in self.copies
         copies = self.copies.setdefault(position, rows // (n * self.width))
         if rows != n * copies * (1 if prompted else self.width):
             raise SettingError(
                 f"Expected whole prompts at first and then one token per step, got {rows} tokens for {n} prompts of "
                 f"{self.width}; generate with use_cache=True, without prefill_chunk_size or an assistant."
             )
-        owner = torch.arange(n).repeat_interleave(copies)
-        replaced, shifted = torch.full((2, rows), -1)
-        if not prompted:
-            replaced[self.width - 1 :: self.width] = owner
+        step = self.steps[position] = self.steps.get(position, -1) + 1
+        return torch.arange(n).repeat_interleave(copies), step
+
+
+def decoded_rows(seen: Tensor) -> Callable[[int, int], Rows]:
+    """What ``Along.routed`` asks for, for prompts of which ``seen [B, T]`` is True where they are no padding."""
+    decoding, places = Decoding(*seen.shape), (seen.long().cumsum(1) - 1).clamp_min(0)
+
+    def rows_of(position: int, rows: int) -> Rows:
+        owner, step = decoding.call(position, rows)
+        if step == 0:
+            owners = owner[:, None].expand(-1, seen.shape[1]).flatten()
+            return Rows(owners, places[owner].flatten(), seen[owner].flatten())
+        return Rows(owner, places[owner, -1] + step, torch.ones_like(owner, dtype=torch.bool))
+
+    return rows_of
+
+
+class DecodingRule:
+    """ω at the last token of each prompt, then Δω on every new token, if the pathway's scope says so."""
+
+    def __init__(self, pathway: Pathway, width: int) -> None:
+        self.pathway, self.decoding = pathway, Decoding(len(pathway.weights), width)
+
+    def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
+        p = self.pathway
+        owner, step = self.decoding.call(position, len(index))
+        replaced, shifted = torch.full((2, len(index)), -1)
+        if step == 0:
+            replaced[self.decoding.width - 1 :: self.decoding.width] = owner
         elif p.scope == "answer":
             shifted = owner
         else:

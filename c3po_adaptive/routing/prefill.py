@@ -6,7 +6,7 @@ What comes before the tails is run in batches of about the same length, the tail
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ShapeError
 from ..types import Prompt
+from .along import Along
 from .caches import Kept, cut, joined, layer_of
 from .flops import Flops
 from .grouping import Tail, grouped
@@ -37,9 +38,14 @@ class _Prefix:
 
 @torch.no_grad()
 def prefill(
-    model: PreTrainedModel, sites: Sequence[Site], prompts: Sequence[Prompt], flops: Flops, layout: Layout
+    model: PreTrainedModel,
+    sites: Sequence[Site],
+    prompts: Sequence[Prompt],
+    flops: Flops,
+    layout: Layout,
+    along: Along | None = None,
 ) -> list[State]:
-    """The states of prompts that are laid out alike.
+    """The states of prompts that are laid out alike, along the model's own routing or a rule's.
 
     Raises:
         ShapeError: a prompt without tokens.
@@ -47,37 +53,43 @@ def prefill(
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
     packed = [pack(p, layout) for p in prompts]
-    prefixes = _prefixes(model, prompts, [p.past for p in packed])
+    prefixes = _prefixes(model, prompts, [p.past for p in packed], along)
     states: dict[int, State] = {}
     for group in grouped([Tail(i, p.past == 0, p.tokens.shape[1], len(p.tokens)) for i, p in enumerate(packed)]):
         parts = [(prompts[i], prefixes[i], packed[i]) for i in group]
-        states.update(zip(group, _run_tails(model, sites, parts, flops), strict=True))
+        states.update(zip(group, _run_tails(model, sites, parts, flops, group, along), strict=True))
     return [states[i] for i in range(len(prompts))]
 
 
-def _prefixes(model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int]) -> list[_Prefix]:
+def _prefixes(
+    model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int], along: Along | None
+) -> list[_Prefix]:
     empty = torch.empty(0, model.config.get_text_config().hidden_size).to(model.device, model.dtype)
     found = {i: _Prefix((), empty) for i, n in enumerate(past) if n == 0}
     for group in grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0]):
-        parts = _run_prefixes(model, [prompts[i].ids[: past[i]] for i in group])
+        parts = _run_prefixes(model, [prompts[i].ids[: past[i]] for i in group], group, along)
         found.update(zip(group, parts, strict=True))
     return [found[i] for i in range(len(prompts))]
 
 
-def _run_prefixes(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> list[_Prefix]:
+def _run_prefixes(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], group: Sequence[int], along: Along | None
+) -> list[_Prefix]:
     """One batch, padded on the left."""
     width = max(map(len, sequences))
     cache = DynamicCache(config=model.config)
     tokens, seen = torch.zeros(2, len(sequences), width, dtype=torch.long)
     for b, ids in enumerate(sequences):
         tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
-    hidden = decoder_of(model)(
-        input_ids=tokens.to(model.device),
-        attention_mask=seen.to(model.device),
-        position_ids=(seen.cumsum(1) - 1).clamp_min(0).to(model.device),
-        use_cache=True,
-        **{cache_argument(model): cache},
-    ).last_hidden_state
+    places = (seen.cumsum(1) - 1).clamp_min(0)
+    with along.routing(torch.tensor(group), places, seen.bool()) if along else nullcontext():
+        hidden = decoder_of(model)(
+            input_ids=tokens.to(model.device),
+            attention_mask=seen.to(model.device),
+            position_ids=places.to(model.device),
+            use_cache=True,
+            **{cache_argument(model): cache},
+        ).last_hidden_state
     return [
         _Prefix(tuple(cut(layer, b, len(ids)) for layer in cache.layers), hidden[b, width - len(ids) :])
         for b, ids in enumerate(sequences)
@@ -85,14 +97,24 @@ def _run_prefixes(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
 
 
 def _run_tails(
-    model: PreTrainedModel, sites: Sequence[Site], parts: Sequence[tuple[Prompt, _Prefix, Packed]], flops: Flops
+    model: PreTrainedModel,
+    sites: Sequence[Site],
+    parts: Sequence[tuple[Prompt, _Prefix, Packed]],
+    flops: Flops,
+    group: Sequence[int],
+    along: Along | None,
 ) -> list[State]:
     """One batch of tails behind their prefixes, padded on the right."""
     packed = [p for _, _, p in parts]
     layers = decoder_layers(model)
     index = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
     cache = _cache(model, [before for _, before, _ in parts], packed, index["owner"])
-    with recorded(sites) as recording, _entries([layers[s.layer] for s in sites]) as entries:
+    owner = torch.tensor(group)[index["owner"]]
+    with (
+        along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
+        recorded(sites) as recording,
+        _entries([layers[s.layer] for s in sites]) as entries,
+    ):
         decoded = decoder_of(model)(input_ids=index["tokens"].to(model.device), **context(model, packed, index, cache))
     last = decoded.last_hidden_state
     sizes = torch.tensor([len(p.tokens) for p in packed])
@@ -116,7 +138,7 @@ def _run_tails(
                 scores[b],
                 finals[b].clone(),
                 None if prompt.options else torch.cat([before.hidden, last[mine][0, :width]]),
-                flops.prefill(p),
+                flops.prefill(p, along.mixed(group[b]) if along else None),
             )
         )
     return states

@@ -45,6 +45,7 @@ class Site:
         top_k: experts per token.
         logits: place of the router's scores ``[R, E]`` among its outputs.
         scoring: which function of the scores the routing weights are in proportion to.
+        renormalized: whether the weights of each token have the same sum; if not, they are scores times one factor.
         mixable: how many of the E can be mixed: the first ones. (zaya's router has a last choice that is no expert.)
         entered: whether hidden states are all that enters the decoder layer, so that a tail may begin there.
     """
@@ -58,6 +59,7 @@ class Site:
     logits: int = 0
     entered: bool = True
     scoring: Scoring = "softmax"
+    renormalized: bool = False
 
     @property
     def mixable(self) -> int:
@@ -229,8 +231,15 @@ def _site(
             f"{where} gave its experts indices {tuple(index.shape)} and weights {tuple(weights.shape)} for two tokens, "
             f"and router scores {tuple(logits.shape)}: its routing cannot be read. {WORKING}"
         )
-    scoring = _scoring(logits.reshape(2, n_experts).float(), index, weights.float())
-    return Site(*parts, n_experts, index.shape[1], place, entered, scoring)
+    logits, weights = logits.reshape(2, n_experts).float(), weights.float()
+    scoring = _scoring(logits, index, weights)
+    factors = weights / _scored(logits, scoring).gather(1, index)
+    renormalized = _spread(weights.sum(-1)) < _spread(factors)
+    return Site(*parts, n_experts, index.shape[1], place, entered, scoring, renormalized)
+
+
+def _spread(values: Tensor) -> float:
+    return float((values.max() - values.min()) / values.abs().mean())
 
 
 def _scored(logits: Tensor, scoring: Scoring) -> Tensor:

@@ -88,9 +88,12 @@ def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:
 
 def normalized(state: State, tokens: Tensor) -> Tensor:
     """Score of each choice ``[C]``: the sum of its tokens' log-likelihoods ``tokens [M]`` over its length."""
-    lengths = torch.tensor(state.prompt.lengths)
-    sums = tokens.new_zeros(len(lengths)).index_add(0, state.packed.option, tokens)
-    return sums / lengths
+    return by_option(tokens, state.packed.option, state.prompt.lengths)
+
+
+def by_option(tokens: Tensor, option: Tensor, lengths: Sequence[float]) -> Tensor:
+    """``[C]`` the sum of each option's ``tokens [M]``, told apart by ``option [M]``, over its length."""
+    return tokens.new_zeros(len(lengths)).index_add(0, option, tokens) / torch.tensor(lengths)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,9 @@
 """Layers where the router is least sure: a selector as a package of its own.
 
 The layers' confidence is that of "Rewiring Experts on the Fly" (arXiv 2510.14853), which re-mixes without references:
-C_l = -(1/k) Σ log p over the k experts that layer l used. It is high where the router gave its own choice little.
+C_l = -(1/k) Σ log p over the k experts that layer l used. It is high where the router gave its own choice little. Here
+it is taken at the prompt's last token, where ω acts; the method itself, which takes it over the whole context, is the
+answerer of plugins/rewiring.py.
 
 Try it without installing: ``c3po explain TEXT --plugin plugins/router_confidence/router_confidence.py --set
 selector=router-confidence``. Installed (``pip install plugins/router_confidence``) it is there by itself.

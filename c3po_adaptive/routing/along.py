@@ -1,0 +1,180 @@
+"""Rules over router scores: what they see of each MoE layer, and what running along one takes.
+
+A pathway is one rule, and a constant one (``rules.py``). Others look at what the router makes of each token: a shift of
+its logits, noise on them, another rank of expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from .change import Change
+from .intercept import intercepted
+from .mixing import mass
+from .sites import WORKING, Site, router_logits
+
+EXPLAINED = 0.02
+"""How far a layer's own weights may be from what softmax says; half precision is within 0.01."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRouting:
+    """What one MoE layer is about to do with R tokens.
+
+    Attributes:
+        position: of the MoE layer, 0 … L-1.
+        index: ``[R, k]`` the experts that the router chose.
+        weights: ``[R, k]`` their weights.
+        logits: ``[R, E]`` the router's scores in float32, up to a number for each token; -inf for what cannot be mixed.
+        sample: ``[R]`` which of the prompts each token belongs to; on the CPU, like the next two.
+        token: ``[R]`` its place in its sequence, 0 … T-1; tokens of several options at one depth share it.
+        real: ``[R]`` bool, no padding.
+        site: the layer itself.
+    """
+
+    position: int
+    index: Tensor
+    weights: Tensor
+    logits: Tensor
+    sample: Tensor
+    token: Tensor
+    real: Tensor
+    site: Site
+
+    def change(self, index: Tensor, logits: Tensor | None = None) -> Change:
+        """Other experts for every token, weighed as the layer weighs its own choice; differentiable in the logits.
+
+        A layer that renormalizes gives them the mass that its own choice had; any other gives each its probability,
+        times the same factor.
+
+        Args:
+            index: ``[R, n]`` the experts.
+            logits: ``[R, E]`` what they are weighed by; None: the router's.
+
+        Raises:
+            ModelError: the layer's own choice is not the best k by softmax of the router's scores.
+        """
+        own, by = self.logits.softmax(-1), self.logits if logits is None else logits
+        self._check(own)
+        total = mass(self.weights.float())
+        if self.site.renormalized:  # among the chosen alone: no rounding error is a gradient of the others
+            return Change(None, index, by.gather(1, index).softmax(-1) * total)
+        factor = (total / mass(own.gather(1, self.index))).detach()
+        return Change(None, index, by.softmax(-1).gather(1, index) * factor)
+
+    def _check(self, probabilities: Tensor) -> None:
+        """Refuse what a rule over logits cannot be had for: other functions, a selection bias, groups."""
+        real = self.real.to(self.index.device)
+        found, weights = probabilities.detach().gather(1, self.index)[real], self.weights.detach().float()[real]
+        best = probabilities.detach().topk(self.index.shape[1]).values[real]
+        fits = self.site.scoring != "sigmoid" and all(
+            torch.allclose(one / mass(one), other / mass(other), rtol=0, atol=EXPLAINED)
+            for one, other in ((found, weights), (found.sort(descending=True).values, best))
+        )
+        if not fits:
+            raise ModelError(
+                f"Expected MoE layer {self.site.layer} to mix its best experts by the softmax of their router scores, "
+                f"but {type(self.site.router).__name__} chooses or weighs them otherwise: a rule over router scores "
+                f"cannot be had for this family; take OLMoE, DeepSeekMoE, Qwen or Mixtral. {WORKING}"
+            )
+
+
+class RoutingRule(Protocol):
+    """What to do with the routing of each MoE layer, in each call."""
+
+    def __call__(self, routing: LayerRouting) -> Change | None:
+        """Other routing, most often by ``routing.change``; None leaves the layer to the model, bit for bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The tokens of one call, each ``[R]``: whose they are (0 … B-1), their places, whether they are no padding."""
+
+    prompt: Tensor
+    token: Tensor
+    real: Tensor
+
+
+@dataclass(eq=False)
+class Along:
+    """Prompts that are run along a rule, and how many experts that takes.
+
+    Attributes:
+        sites: the model's MoE layers.
+        rule: asked at each of them.
+        samples: ``[B]`` the numbers that the rule knows the prompts by.
+        start: the first MoE layer that it is asked at.
+        pairs: ``[B, L]`` (token, expert) pairs run so far, without padding.
+    """
+
+    sites: Sequence[Site]
+    rule: RoutingRule
+    samples: Tensor
+    start: int = 0
+    pairs: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pairs = torch.zeros(len(self.samples), len(self.sites), dtype=torch.long)
+
+    def mixed(self, prompt: int) -> dict[int, float]:
+        """For each MoE layer number, the pairs that one of the prompts has taken so far."""
+        return dict(enumerate(map(float, self.pairs[prompt].tolist())))
+
+    def routing(self, prompt: Tensor, token: Tensor, real: Tensor) -> AbstractContextManager[None]:
+        """Route by the rule inside the block; afterwards the model is as it was, also after an exception.
+
+        Args:
+            prompt: ``[N]`` whose sequence it is, 0 … B-1.
+            token: ``[N, S]`` each token's place.
+            real: ``[N, S]`` bool, no padding.
+        """
+        rows = Rows(prompt[:, None].expand_as(token).flatten(), token.flatten(), real.flatten())
+        return self.routed(lambda position, count: rows)
+
+    @contextmanager
+    def routed(self, rows_of: Callable[[int, int], Rows]) -> Iterator[None]:
+        """Likewise, where the rows of a call are known by the MoE layer, and by how many there are."""
+        logits: dict[int, Tensor] = {}
+
+        def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
+            rows = rows_of(position, len(index))
+            change = None
+            if position >= self.start:
+                places = (self.samples[rows.prompt], rows.token, rows.real)
+                change = self.rule(
+                    LayerRouting(position, index, weights, logits[position], *places, self.sites[position])
+                )
+            self._count(position, rows, index, change)
+            return change
+
+        with ExitStack() as stack:
+            for position, site in enumerate(self.sites):
+                stack.callback(site.router.register_forward_hook(_keeping(logits, position, site)).remove)
+            stack.enter_context(intercepted(self.sites, decide))
+            yield
+
+    def _count(self, position: int, rows: Rows, index: Tensor, change: Change | None) -> None:
+        number = torch.full_like(rows.prompt, index.shape[1])
+        if change is not None:
+            used = change.index.shape[1] if change.used is None else change.used.cpu()
+            number[slice(None) if change.rows is None else change.rows.cpu()] = used
+        self.pairs[:, position].index_add_(0, rows.prompt[rows.real], number[rows.real])
+
+
+def _keeping(logits: dict[int, Tensor], position: int, site: Site) -> Callable[[nn.Module, Any, Any], None]:
+    """A hook that keeps what the router makes of each expert."""
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        found = router_logits(output, site).float()
+        found = found.log() if site.scoring == "given" else found
+        mixable = torch.arange(site.n_experts, device=found.device) < site.mixable
+        logits[position] = found.masked_fill(~mixable, -torch.inf)
+
+    return keep

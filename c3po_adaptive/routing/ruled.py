@@ -1,0 +1,91 @@
+"""Questions along a rule: at every token, or at their tails alone, behind prompts as the model itself ran them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..ledger import Entry
+from ..types import Prompt
+from .along import Along
+from .flops import Flops
+from .grouping import Tail, grouped
+from .head import head, likelihoods
+from .sites import Site
+from .states import State, by_option, collate
+from .tail import tail_hidden
+
+
+@dataclass(frozen=True, eq=False)
+class Ruled:
+    """A question as a rule has it answered.
+
+    Attributes:
+        prompt: its tokens.
+        option: ``[M]`` the option of each scored token.
+        scored: ``[M]`` the token itself.
+        token_scores: ``[M]`` its log-likelihood.
+        final: ``[U, H]`` final hidden states that predict a scored token.
+        at: ``[M]`` which of them predicts it.
+        work: what running it took.
+    """
+
+    prompt: Prompt
+    option: Tensor
+    scored: Tensor
+    token_scores: Tensor
+    final: Tensor
+    at: Tensor
+    work: Entry
+
+    def scores(self, tokens: Tensor | None = None) -> Tensor:
+        """Score of each choice ``[C]``: the sum over its ``tokens [M]``, by default log-likelihoods, by its length."""
+        return by_option(self.token_scores if tokens is None else tokens, self.option, self.prompt.lengths)
+
+
+def ruled(
+    state: State, token_scores: Tensor | None = None, final: Tensor | None = None, work: Entry | None = None
+) -> Ruled:
+    """A prefilled question as it is, or with other scores, final hidden states and work."""
+    at = state.packed.row.unique(return_inverse=True)[1]
+    return Ruled(
+        state.prompt,
+        state.packed.option,
+        state.packed.scored,
+        state.token_scores if token_scores is None else token_scores,
+        state.final if final is None else final,
+        at,
+        state.work if work is None else work,
+    )
+
+
+def ruled_tails(
+    model: PreTrainedModel, sites: Sequence[Site], flops: Flops, states: Sequence[State], along: Along
+) -> list[Ruled]:
+    """Tails along a rule from its first layer on; differentiable in what the rule makes its weights from."""
+    found: dict[int, Ruled] = {}
+    for group in grouped([_waiting(i, state) for i, state in enumerate(states)]):
+        batch = collate([states[i] for i in group])
+        with along.routing(torch.tensor(group)[batch.owner], batch.positions, batch.real):
+            hidden = tail_hidden(model, sites, batch, along.start)
+        final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
+        scores = likelihoods(head(model, final[None])[0], batch.at, batch.scored)
+        parts = zip(
+            group,
+            scores.split([len(s.packed.row) for s in batch.states]),
+            final.split([len(s.final) for s in batch.states]),
+            strict=True,
+        )
+        for i, tokens, last in parts:
+            work = flops.tail(states[i], along.start, along.mixed(i), backward=scores.requires_grad)
+            found[i] = ruled(states[i], tokens, last, work)
+    return [found[i] for i in range(len(states))]
+
+
+def _waiting(i: int, state: State) -> Tail:
+    kind = (state.packed.visible is None, state.packed.past == 0)
+    return Tail(i, kind, state.packed.tokens.shape[1], len(state.packed.tokens))

@@ -1,0 +1,144 @@
+"""Rewiring against descent by full forwards through the family's own routers, and its edges."""
+
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+import torch
+from plugins.rivals import FAMILIES, bench_of, public_names_only, registry_with, token_logits
+from routing.naive import own_routing
+from routing.test_along import patched
+
+from c3po_adaptive.errors import DataError, ModelError, SettingError
+from c3po_adaptive.testing import AnswererContract
+from c3po_adaptive.testing.answerers import toy_questions
+
+ASKED = toy_questions(3, "asked")
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return registry_with("rewiring.py")
+
+
+class TestHard(AnswererContract):
+    @pytest.fixture
+    def answerer(self, registry):
+        return registry.create("answerer", {"name": "rewiring", "layers": 2})
+
+
+class TestSoft(AnswererContract):
+    @pytest.fixture
+    def answerer(self, registry):
+        # At 0.05 the second and third expert of one token happen to tie within float32: which is mixed is the batch's.
+        return registry.create("answerer", {"name": "rewiring", "weighting": "soft", "lr": 0.04})
+
+
+def made(registry, family, **settings):
+    bench = bench_of(family)
+    return bench, registry.create("answerer", {"name": "rewiring"} | settings).prepare(bench)
+
+
+def context_loss(model, ids, delta):
+    """Mean next-token loss of a text, its routers shifted by ``delta [L, E]``."""
+    with patched(model, delta):
+        logits = model.model(torch.tensor([ids]), use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:]))
+
+
+@pytest.mark.parametrize("weighting", ["hard", "soft"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_is_descent_of_the_prompts_own_loss_through_the_familys_router(registry, family, weighting):
+    bench, answerer = made(registry, family, steps=3, layers=2, weighting=weighting)
+    model, answers = bench.model, answerer.answer(ASKED)
+    for prompt, answer in zip(bench.prompts(ASKED), answers, strict=True):
+        confidence = torch.tensor(answer.layer_scores)
+        if weighting == "hard":
+            weights = torch.zeros(len(model.layers)).index_fill(0, confidence.topk(2).indices, 1.0)
+        else:
+            weights = confidence / confidence.mean()
+        assert answer.layers == tuple(torch.tensor(model.layers)[weights > 0].tolist())
+        delta = torch.zeros(len(model.layers), model.n_experts, requires_grad=True)
+        adam, losses = torch.optim.Adam([delta], lr=0.05), []
+        for _ in range(3):
+            loss = context_loss(model, prompt.ids, weights[:, None] * delta)
+            (delta.grad,) = torch.autograd.grad(loss, delta)
+            losses.append(float(loss.detach()))
+            adam.step()
+        shift = (weights[:, None] * delta).detach()
+        losses.append(float(context_loss(model, prompt.ids, shift).detach()))
+        assert losses[-1] < losses[0]
+        with patched(model, shift):
+            logs = [z.log_softmax(-1) for z in token_logits(model.model, prompt)]
+        for c, option in enumerate(prompt.options):
+            expected = float(logs[c][range(len(option)), list(option)].sum()) / prompt.lengths[c]
+            assert answer.scores[c] == pytest.approx(expected, abs=5e-3)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])
+def test_confidence_is_that_of_the_chosen_experts_over_the_context(registry, family):
+    bench, answerer = made(registry, family)
+    for prompt, answer in zip(bench.prompts(ASKED), answerer.answer(ASKED), strict=True):
+        with torch.no_grad():
+            weights, probabilities = own_routing(bench.model.model, prompt.ids[:-1])
+        expected = torch.stack(
+            [-probabilities[:, layer][weights[:, layer] > 0].log().mean() for layer in range(len(bench.model.layers))]
+        )
+        torch.testing.assert_close(torch.tensor(answer.layer_scores), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_step_is_the_base_bit_for_bit(registry, family):
+    bench, answerer = made(registry, family, steps=0)
+    plain = bench.plain(ASKED)
+    assert [a.scores for a in answerer.answer(ASKED)] == [a.scores for a in plain]
+    moved = made(registry, family)[1].answer(ASKED)
+    assert all(a.scores != pytest.approx(b.scores, abs=1e-4) for a, b in zip(moved, plain, strict=True))
+
+
+def test_layers_left_out_stay_as_they_are(registry):
+    bench, answerer = made(registry, "olmoe", layers=1)
+    for answer in answerer.answer(ASKED):
+        best = int(torch.tensor(answer.layer_scores).argmax())
+        assert answer.layers == (bench.model.layers[best],)
+
+
+def test_costs_what_was_run(registry):
+    costs = [made(registry, "olmoe", steps=n)[1].answer(ASKED)[0].cost for n in (1, 4)]
+    assert costs[1].optimisation == pytest.approx(4 * costs[0].optimisation, rel=0.05)
+    assert costs[0].answer == pytest.approx(costs[0].prefill), "the prompt and its options once more"
+    entry = made(registry, "olmoe", layers=3)[1].answer(ASKED)[0].ledger.optimisation
+    assert 0 < entry.backward.total <= entry.forward.total * 1.5
+
+
+def test_does_not_see_the_choices_while_it_learns(registry):
+    _, answerer = made(registry, "olmoe")
+    one = answerer.answer([ASKED[1]])[0]
+    other = answerer.answer([replace(ASKED[1], choices=ASKED[1].choices[::-1])])[0]
+    assert one.layer_scores == other.layer_scores
+    assert one.scores == pytest.approx(other.scores[::-1], abs=1e-4)
+
+
+@pytest.mark.parametrize("setting", [{"steps": -1}, {"layers": 0}, {"lr": 0}, {"weighting": "best"}, {"steps": True}])
+def test_settings_are_checked(registry, setting):
+    with pytest.raises(SettingError, match="Expected rewiring"):
+        registry.create("answerer", {"name": "rewiring"} | setting)
+
+
+def test_a_prompt_without_a_next_token_is_refused(registry):
+    bench, answerer = made(registry, "olmoe")
+    short = replace(bench.prompts(ASKED)[0], ids=(5,))
+    with (
+        patch.object(type(bench), "prompts", lambda self, questions: [short]),
+        pytest.raises(DataError, match="two tokens or more, got one for question 'asked0'"),
+    ):
+        answerer.answer(ASKED[:1])
+
+
+def test_other_routers_are_refused(registry):
+    with pytest.raises(ModelError, match="cannot be had for this family"):
+        made(registry, "deepseek_v3")[1].answer(ASKED)
+
+
+def test_uses_public_names_only():
+    assert public_names_only("rewiring.py")
