@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 STRATEGIES = {("optimizer", "amortised-ngd"): "amortized-ngd", ("selector", "amortised"): "amortized"}
@@ -27,5 +29,20 @@ PUBLIC = {"LabelledProblem": "LabeledProblem"}
 
 
 def renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Keys as they are called now."""
-    return {names.get(key, key): value for key, value in given.items()}
+    """Keys as they are called now, with a warning where one is not."""
+    return {now(key, names): value for key, value in given.items()}
+
+
+def now(name: str, names: Mapping[str, str]) -> str:
+    """What a name is called now, with a ``FutureWarning`` (shown to users, unlike others) if that is another."""
+    if name in names:
+        warnings.warn(f"{name!r} is now called {names[name]!r}; the old name will be refused.", FutureWarning, 2)
+    return names.get(name, name)
+
+
+@contextmanager
+def silently() -> Iterator[None]:
+    """What was written before may use the names of before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'.*' is now called '", FutureWarning)
+        yield

@@ -171,7 +171,10 @@ class Registry:
         Raises:
             UnknownNameError: if there is none; it suggests close names.
         """
-        if entry := self._table.get((role, former.STRATEGIES.get((role, name), name))):
+        named = {
+            old: new for (of, old), new in former.STRATEGIES.items() if of == role and (role, old) not in self._table
+        }
+        if entry := self._table.get((role, former.now(name, named))):
             return entry.cls  # type: ignore[no-any-return]
         if composite := _COMPOSITES.get((role, name)):
             return composite

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..storage.identity import digest, versions
+from ..storage.json_files import SCHEMA
 from . import statistics as stats
 from .pathway_similarity import similarity_of_pathways
 from .repeated_controls import among_draws
@@ -70,6 +71,7 @@ def summarize(
         row["headline"] = headline is not None and headline == row.get("arm", row.get("a"))
     near = [similarity_of_pathways(arms, standard, seed=seed) for n, arms in groups.items() if standard and n != "all"]
     return {
+        "schema_version": SCHEMA,
         "baseline": baseline,
         "control": control,
         "compare": [list(pair) for pair in compare],

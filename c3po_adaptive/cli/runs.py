@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..study.kind import Study
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
+QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
 
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
@@ -59,6 +60,7 @@ def demo(
         str, typer.Option(help="Test questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
     ] = "demo",
     split: Annotated[str | None, typer.Option(help="Which split of them.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Three arms on fewer questions: the first look.")] = False,
     references: Annotated[
         list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
     ] = None,
@@ -80,12 +82,15 @@ def demo(
         from ..study.comparison import STUDY
 
         registry = registry_with(plugin)
-        names = list(DEMO_ARMS) if not arm else list(dict.fromkeys(["base", *arm]))
+        arm = arm or (list(QUICK_ARMS) if quick else list(DEMO_ARMS))
+        names = list(dict.fromkeys(["base", *arm]))
+        usual = QUICK_LIMIT if quick else DEMO_LIMIT
         if questions == "demo":
-            data: dict[str, Any] = {"name": "demo", "split": split or "test", "limit": limit or DEMO_LIMIT}
+            data: dict[str, Any] = {"name": "demo", "split": split or "test", "limit": limit or usual}
         else:
-            data = {"name": _called(questions), "split": split, "limit": limit}
+            data = {"name": _called(questions), "split": split, "limit": limit or (QUICK_LIMIT if quick else None)}
         data |= {"references": references} if references else {"references": ["demo"], "references_split": "references"}
+        data |= {"references_limit": QUICK_REFERENCES} if quick else {}
         config = {
             "seed": seed,
             "model": model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..errors import DataError
 
 M = TypeVar("M", bound=BaseModel)
+
+
+SCHEMA = 1
+"""Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1."""
 
 
 class Ours(BaseModel):
@@ -61,8 +66,14 @@ def checked(kind: type[M], value: Any, where: str, remedy: str) -> M:
     """A value as what it has to be.
 
     Raises:
-        DataError: it is something else; what is wrong is named.
+        DataError: it is something else; what is wrong is named. Or a later version wrote it.
     """
+    version = value.get("schema_version", SCHEMA) if isinstance(value, Mapping) else SCHEMA
+    if isinstance(version, int) and version > SCHEMA:
+        raise DataError(
+            f"{where}: expected schema_version {SCHEMA} at most, got {version}, of a later version; "
+            "update c3po_adaptive to read it."
+        )
     try:
         return kind.model_validate(value)
     except ValidationError as error:

@@ -176,6 +176,10 @@ class TestDemo:
         assert {arm for arm, _ in rows(out)} == {"base", "kernel-regression"}
         assert len(summary(out)["rows"]) == 2
 
+    def test_quick_has_three_arms(self, place, tmp_path):
+        call("demo", *demo_options(place), "--limit", 2, "--quick", "--out", tmp_path / "quick")
+        assert {arm for arm, _ in rows(tmp_path / "quick")} == {"base", "ngd", "adaptive"}
+
     def test_own_questions(self, place, tmp_path):
         options = ("--model", "model", "--references", "references.jsonl", "--questions", "test.jsonl")
         call("demo", *options, "--arm", "base", "--format", "letter", "--out", tmp_path / "own")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ... import former
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
@@ -60,7 +61,8 @@ class Comparison(Study[ComparisonConfig]):
     def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
         inputs = claimed.pop("inputs", {})
-        config = self.parse(claimed)
+        with former.silently():
+            config = self.parse(claimed)
         data: Data = {}
         if questions:
             given = [q for file in questions for q in load_questions(file)]

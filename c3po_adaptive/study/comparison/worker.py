@@ -13,6 +13,7 @@ from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
 from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
+from ...storage.json_files import SCHEMA
 from ...tasks.formats import as_format
 from ...types import Answer, Question
 from ..executor import Piece, Row
@@ -95,6 +96,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         flops = asdict(answer.cost) | {"total": answer.cost.total}
         by = setting.get("answerer") or setting["optimizer"]
         return {
+            "schema_version": SCHEMA,
             "id": question.id,
             "dataset": piece.dataset,
             "split": question.split,

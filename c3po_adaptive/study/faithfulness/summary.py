@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...analysis.statistics import bootstrap_interval
 from ...errors import DataError
+from ...storage.json_files import SCHEMA
 from .config import FaithfulnessConfig
 from .curves import area
 from .metrics import overlap, rank_correlation
@@ -42,6 +43,7 @@ def summarize(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequen
         for score in [*config.scores, *CONTROLS]
     ]
     return {
+        "schema_version": SCHEMA,
         "kind": "faithfulness",
         "config": config.model_dump(mode="json"),
         "truths": truths_of(config),

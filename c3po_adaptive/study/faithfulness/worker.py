@@ -19,6 +19,7 @@ from ...registry import Registry
 from ...remixing.remixer import Remixer
 from ...remixing.strategies import Strategies
 from ...selectors import Attribution, Causal, Scored
+from ...storage.json_files import SCHEMA
 from ...tasks.formats import as_format
 from ...types import Question
 from ..data import Asked
@@ -128,7 +129,13 @@ class _DataSet:
 
     def _rows(self, name: str, asked: Sequence[Question], rows: Mapping[str, Sequence[Any]]) -> list[Row]:
         return [
-            {"arm": name, "dataset": self.dataset, "id": question.id, "seed": self.config.seed}
+            {
+                "schema_version": SCHEMA,
+                "arm": name,
+                "dataset": self.dataset,
+                "id": question.id,
+                "seed": self.config.seed,
+            }
             | {"kind": question.subject or question.task}
             | {key: values[b] for key, values in rows.items()}
             for b, question in enumerate(asked)
