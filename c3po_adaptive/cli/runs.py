@@ -146,7 +146,9 @@ def _run(kind: Study[Any], config: Any, out: Path, registry: Registry, minutes: 
 
 def report(
     run_dir: Path,
-    questions: Annotated[list[Path] | None, typer.Option(help="JSONL with the questions' texts; repeatable.")] = None,
+    questions: Annotated[
+        list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
+    ] = None,
 ) -> None:
     """Draw the report of a run or study again; that of a run with question texts from local files."""
     with clear_errors():

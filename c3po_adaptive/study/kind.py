@@ -81,12 +81,12 @@ class Study(ABC, Generic[C]):
         """Run it into a folder, or resume there; the summary, which stands in ``summary.json``, too."""
 
     @abstractmethod
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         """Draw the report of a folder again.
 
         Args:
             out: the folder of a run.
-            questions: local files with the texts of questions; default: where the configuration has them from.
+            questions: sources with the texts of questions; default: where the configuration has them from.
 
         Yields:
             What has to be said about it.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
+from ...analysis.unfinished import missing
 from ...errors import SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
@@ -63,7 +64,7 @@ def evaluate(
         inputs = worker.claim(out)
         records = Records(out)
         run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
-        return conclude(out, config, inputs, data)
+        return conclude(out, config, inputs, data, {name: len(part.questions) for name, part in data.items()})
 
 
 def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
@@ -114,14 +115,20 @@ def _label(done: Done) -> str:
     return f"{done.piece.dataset}: {done.piece.arm}"
 
 
-def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any], data: Data) -> dict[str, Any]:
-    """Write the summary and draw the report of a run's records.
+def conclude(
+    out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any], data: Data, asked: Mapping[str, int]
+) -> dict[str, Any]:
+    """Write the summary and draw the report of a run's records, as far as they go.
 
     Args:
         out: the run's folder.
         config: what was run.
         inputs: what the run was claimed with beside its configuration.
         data: its questions and references, as far as they are at hand.
+        asked: how many questions each data set has, as far as that is known.
+
+    Raises:
+        DataError: there are no records, or none of ours, or none of the base.
     """
     records = kept_records(out)
     summary = summarize(
@@ -134,6 +141,7 @@ def conclude(out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any
         headline=config.headline,
         compare=config.compare,
         inputs=inputs,
+        missing=missing(records, [*config.arms], {d.name: asked.get(d.name) for d in config.datasets}),
     )
     write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_parquet(records, Path(out) / PARQUET)

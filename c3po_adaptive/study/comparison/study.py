@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...analysis.kept import SUMMARY, kept_records, kept_summary
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ...report.sentences import sentences
+from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import claimed_config
-from ...tasks.files import load_questions
+from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, read_data
 from ..executor import HERE, Executor
 from ..forecast import forecast
@@ -54,23 +56,27 @@ class Comparison(Study[ComparisonConfig]):
     ) -> dict[str, Any]:
         return evaluate(config, out, registry=registry, executor=executor, progress=progress)
 
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
         inputs = claimed.pop("inputs", {})
         config = self.parse(claimed)
         data: Data = {}
         if questions:
-            given = [q for file in questions for q in load_questions(file)]
+            given = [q for source in questions for q in read_questions(source)]
             data = {d.name: Asked(given, given) for d in config.datasets}
         else:
             try:
                 data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        if (out / "summary.json").is_file():
+        if (out / SUMMARY).is_file() and not kept_summary(out).get("missing"):
             draw_report(out, data)
         else:
-            conclude(out, config, inputs, data)
+            asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
+            summary = conclude(out, config, inputs, data, asked)
+            yield from (f"not finished: {what}" for what in summary.get("missing", ()))
+        if not (out / PARQUET).exists():
+            write_parquet(kept_records(out), out / PARQUET)
 
     def table(self, summary: Mapping[str, Any]) -> Table:
         columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")

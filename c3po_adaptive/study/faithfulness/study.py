@@ -47,7 +47,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
     ) -> dict[str, Any]:
         return run_faithfulness(config, out, registry=registry, executor=executor, progress=progress)
 
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)
         yield from ()
 

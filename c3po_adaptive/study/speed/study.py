@@ -42,7 +42,7 @@ class Speed(Study[SpeedConfig]):
     ) -> dict[str, Any]:
         return run_speed(config, out, registry=registry, progress=progress)
 
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         raise DataError("Expected a run, or a study of faithfulness, got a study of speed; run that again.")
 
     def table(self, summary: Mapping[str, Any]) -> Table:
