@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +32,7 @@ Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers,
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
 
 
@@ -92,6 +94,11 @@ def load_model(name: str, **options: str | None) -> RoutedModel:
 def progress_for(minutes: float | None) -> Progress:
     """A bar, and an end after so many minutes."""
     return bar if minutes is None else limited(bar, minutes)
+
+
+def print_json(value: Any) -> None:
+    """For programs; whatever else a command has to say, it says on standard error."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,10 +14,11 @@ from ...report.sentences import sentences
 from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
-from ..data import Asked, Data, read_data
+from ..data import Asked, Data, counted, counted_in_words, read_data
 from ..executor import HERE, Executor
 from ..forecast import forecast
-from ..kind import Study, Table
+from ..kind import Plan, Study, Table
+from .beside import beside, table_beside
 from .config import ComparisonConfig
 from .draw import draw_report
 from .run import check_arms, check_strategies, conclude, evaluate
@@ -34,16 +35,17 @@ class Comparison(Study[ComparisonConfig]):
         arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
         return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
 
-    def plan(self, config: ComparisonConfig, registry: Registry) -> Iterator[str]:
+    def plan(self, config: ComparisonConfig, registry: Registry) -> Plan:
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
-        for name, asked in worker.data.items():
-            yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"
-        for name, arm in config.arms.items():
-            yield f"  {name}: {arm.model_dump(exclude_defaults=True) or 'defaults'}"
         foreseen = forecast(config, worker.data, answers=len(config.arms))
         check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        yield from foreseen.lines()
+        arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
+        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
+        return Plan(
+            {"kind": self.kind, "datasets": counted(worker.data), "arms": arms, "forecast": foreseen.values()},
+            [*counted_in_words(worker.data), *told, *foreseen.lines()],
+        )
 
     def run(
         self,
@@ -77,6 +79,12 @@ class Comparison(Study[ComparisonConfig]):
             yield from (f"not finished: {what}" for what in summary.get("missing", ()))
         if not (out / PARQUET).exists():
             write_parquet(kept_records(out), out / PARQUET)
+
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+        return beside(a, b, out)
+
+    def table_beside(self, found: Mapping[str, Any]) -> Table:
+        return table_beside(found)
 
     def table(self, summary: Mapping[str, Any]) -> Table:
         columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")

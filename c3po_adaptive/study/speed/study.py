@@ -10,7 +10,7 @@ from ...errors import DataError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ..executor import HERE, Executor
-from ..kind import Study, Table
+from ..kind import Plan, Study, Table
 from .config import SpeedConfig
 from .run import check_strategies, run_speed
 
@@ -23,13 +23,16 @@ class Speed(Study[SpeedConfig]):
     kind: ClassVar[str] = "speed"
     config = SpeedConfig
 
-    def plan(self, config: SpeedConfig, registry: Registry) -> Iterator[str]:
+    def plan(self, config: SpeedConfig, registry: Registry) -> Plan:
         check_strategies(config, registry)
-        for name, case in config.all_cases().items():
-            yield f"{name}, {config.repeats} times: {case.model_dump(exclude_defaults=True) or 'defaults'}"
-        for name, search in config.searches.items():
-            if config.wanted(name):
-                yield f"{name}: {search.model_dump(exclude_defaults=True) or 'defaults'}"
+        cases = {n: case.model_dump(mode="json", exclude_defaults=True) for n, case in config.all_cases().items()}
+        wanted = {n: search for n, search in config.searches.items() if config.wanted(n)}
+        searches = {n: search.model_dump(mode="json", exclude_defaults=True) for n, search in wanted.items()}
+        return Plan(
+            {"kind": self.kind, "repeats": config.repeats, "cases": cases, "searches": searches},
+            [f"{name}, {config.repeats} times: {case or 'defaults'}" for name, case in cases.items()]
+            + [f"{name}: {search or 'defaults'}" for name, search in searches.items()],
+        )
 
     def run(
         self,
