@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from ..errors import DataError
-from .files import is_file, write_text
+from .files import is_file, is_folder, write_text
 from .identity import digest
 from .json_files import Ours, checked, parse_json, read_json
 
@@ -132,29 +132,56 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     wanted = digest(config)
     if not (folder / CONFIG).exists():
-        if (folder / RECORDS).exists():
-            raise DataError(
-                f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {RECORDS} alone; "
-                "name another --out."
-            )
+        _check_empty(folder)
         write_text(folder / CONFIG, json.dumps({"hash": wanted, "config": config}, indent=1, ensure_ascii=False) + "\n")
         return wanted
     found, old = _claimed(folder / CONFIG)
     if found != wanted:
-        before, now = _flat(old), _flat(_plain(config))
-        differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        raise DataError(
-            f"Expected {folder} to hold the run {wanted[:12]}, got {found[:12]} "
-            f"(they differ in {', '.join(differing)}); "
-            + (
-                "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
-                if now.keys() - before.keys()
-                else "name another --out, or give the settings of the run that is there to resume it."
-            )
-        )
+        raise _another(folder, found, old, config)
     # Found out now, rather than after the first answer was computed.
     write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
     return wanted
+
+
+def check_claim(folder: Path | str, config: Mapping[str, Any]) -> None:
+    """Refuse a folder that cannot be claimed for a configuration, whatever its ``inputs``, before they are known.
+
+    Raises:
+        DataError: it is a file, or holds another run.
+    """
+    folder = Path(folder)
+    if is_file(folder):
+        raise DataError(f"Expected a folder to write to, got the file {folder}; name another --out.")
+    if not is_file(folder / CONFIG):
+        return _check_empty(folder)
+    found, old = _claimed(folder / CONFIG)
+    whole = {**config, "inputs": old["inputs"]} if "inputs" in old else config
+    if _flat(old) != _flat(_plain(whole)):
+        raise _another(folder, found, old, whole)
+    return None
+
+
+def _check_empty(folder: Path) -> None:
+    if is_file(folder / RECORDS) or is_folder(folder / RECORDS):
+        raise DataError(
+            f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {RECORDS} alone; "
+            "name another --out."
+        )
+
+
+def _another(folder: Path, found: str, old: Mapping[str, Any], config: Mapping[str, Any]) -> DataError:
+    """Says in what the run that is there differs."""
+    before, now = _flat(old), _flat(_plain(config))
+    differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    return DataError(
+        f"Expected {folder} to hold the run {digest(config)[:12]}, got {found[:12]} "
+        f"(they differ in {', '.join(differing)}); "
+        + (
+            "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
+            if now.keys() - before.keys()
+            else "name another --out, or give the settings of the run that is there to resume it."
+        )
+    )
 
 
 def claimed_config(folder: Path | str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..references.build import reference_set_of
 from ..references.embedding import default_embedder
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
-from ..storage.run_folder import Records, claim
+from ..storage.run_folder import Records, check_claim, claim
 from ..tasks.formats import as_format
 from ..types import Question
 from .config import OnQuestions
@@ -101,6 +101,10 @@ class Worker(ABC, Generic[C]):
     @abstractmethod
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         """The same, of this process's inputs."""
+
+    def check_claim(self, out: Path | str) -> None:
+        """Refuse a folder that holds another run: before the model is loaded."""
+        check_claim(out, self.config.model_dump(mode="json"))
 
     def claim(self, out: Path | str) -> Mapping[str, Any]:
         """Claim a run's folder for the configuration and the inputs here, which others are held to; the inputs.

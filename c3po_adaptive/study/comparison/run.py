@@ -59,6 +59,7 @@ def evaluate(
     check_strategies(config, known)
     worker = ComparisonWorker.here(config, known, model)
     data = worker.data
+    worker.check_claim(out)
     check_arms(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)

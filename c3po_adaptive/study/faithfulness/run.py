@@ -59,6 +59,7 @@ def run_faithfulness(
     worker = FaithfulnessWorker.here(config, known, model)
     check_strategies(worker)
     data = worker.data
+    worker.check_claim(out)
     check_model(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)
