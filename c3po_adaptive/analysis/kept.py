@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from ..errors import DataError
 from ..storage.json_files import Ours, checked, read_json
 from ..storage.run_folder import RECORDS, read_records
+from .unfinished import beside_base
 
 SUMMARY = "summary.json"
 _AGAIN = "run the study again, or delete the file"
@@ -103,6 +104,7 @@ class _Calibration(Ours):
 class Summary(Ours):
     """the summary of a comparison"""
 
+    missing: list[str] = Field(default=[])
     baseline: str
     control: str
     rows: list[_Arm]
@@ -157,6 +159,8 @@ def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         DataError: as above, or records of an arm that the summary does not know.
     """
     summary, records = kept_summary(folder), kept_records(folder)
+    if summary.get("missing"):
+        records = beside_base(records, summary["baseline"])
     known = {(row["dataset"], row["arm"]) for row in summary["rows"]}
     for row in records:
         if (row["dataset"], row["arm"]) not in known:

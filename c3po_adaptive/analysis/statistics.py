@@ -96,6 +96,14 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float
     )
 
 
+def on_common_questions(a: Iterable[Record], b: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """Of two arms the records of those questions that both answered."""
+    a, b = list(a), list(b)
+    left, right = ({(r["dataset"], r["id"]) for r in records} for records in (a, b))
+    one, two = ([r for r in records if (r["dataset"], r["id"]) in left & right] for records in (a, b))
+    return one, two
+
+
 def paired_mean(a: Iterable[Record], b: Iterable[Record], value: Value, *, seed: int, level: float = 0.95) -> Estimate:
     """Mean of ``value(a) - value(b)`` with its paired bootstrap interval; for instance of ``gold_nll``.
 

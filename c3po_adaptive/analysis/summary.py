@@ -14,6 +14,7 @@ from .pathway_similarity import similarity_of_pathways
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
 from .statistics import Comparison, Record
+from .unfinished import beside_base
 
 COSTS = ("embedding", "attribution", "optimisation", "total")
 
@@ -29,6 +30,7 @@ def summarize(
     headline: str | None = None,
     compare: Sequence[tuple[str, str]] = (),
     inputs: Mapping[str, Any] | None = None,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The layout of ``summary.json``.
 
@@ -43,12 +45,16 @@ def summarize(
         compare: pairs of arms (a, b) that are compared as well.
         inputs: ``versions``, and hashes of model, questions, references and plugins, as the run began; kept beside the
             hashes of config and of records (without seconds). None: of a run that was not claimed with any.
+        missing: what the run has not answered, if it did not come to its end: then each arm counts with the questions
+            that the base answered, too, and two arms are compared on those that both answered.
 
     Raises:
-        DataError: no records, no baseline, arms that answered different questions, or two splits of a data set.
+        DataError: no records, no baseline, two splits of a data set, or, if nothing is missing, arms that answered
+            different questions.
     """
     records, inputs = list(records), inputs or {}
-    groups = _groups(records)
+    paired = stats.on_common_questions if missing else _as_they_are
+    groups = _groups(beside_base(records, baseline) if missing else records, unfinished=bool(missing))
     for dataset, arms in groups.items():
         if baseline not in arms:
             raise DataError(
@@ -57,20 +63,26 @@ def summarize(
             )
     rows, comparisons = [], []
     for dataset, arms in groups.items():
-        against = {arm: stats.compare(own, arms[baseline], seed=seed) for arm, own in arms.items()}
+        against = {arm: stats.compare(*paired(own, arms[baseline]), seed=seed) for arm, own in arms.items()}
         rows += [_row(dataset, own, against[arm]) for arm, own in arms.items()]
         others = [c for arm, c in against.items() if arm != baseline]
         wanted = [*((arm, control) for arm in _controlled(arms, control)), *compare]
         made = [{arm, baseline} for arm in arms]
         for a, b in wanted:
-            if {a, b} not in made:
+            if {a, b} not in made and (not missing or ({a, b} <= arms.keys() and all(paired(arms[a], arms[b])))):
                 made.append({a, b})
-                others.append(stats.compare(arms[a], arms[b], seed=seed))
+                others.append(stats.compare(*paired(arms[a], arms[b]), seed=seed))
         comparisons += _with_holm(others)
     for row in [*rows, *comparisons]:
         row["headline"] = headline is not None and headline == row.get("arm", row.get("a"))
-    near = [similarity_of_pathways(arms, standard, seed=seed) for n, arms in groups.items() if standard and n != "all"]
-    return {
+    near = [
+        similarity_of_pathways(
+            {arm: paired(own, arms[standard])[0] for arm, own in arms.items()} if missing else arms, standard, seed=seed
+        )
+        for n, arms in groups.items()
+        if standard and n != "all" and (standard in arms or not missing)
+    ]
+    return ({"missing": [*missing]} if missing else {}) | {
         "schema_version": SCHEMA,
         "baseline": baseline,
         "control": control,
@@ -83,7 +95,9 @@ def summarize(
         "comparisons": comparisons,
         "draws": among_draws(rows, headline),
         "calibration": [
-            _calibration(name, own, arms[baseline], seed) for name, arms in groups.items() for own in arms.values()
+            _calibration(name, own, paired(own, arms[baseline])[1], seed)
+            for name, arms in groups.items()
+            for own in arms.values()
         ],
         "versions": inputs.get("versions") or versions(),
         "seed": seed,
@@ -93,7 +107,12 @@ def summarize(
     }
 
 
-def _groups(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
+def _as_they_are(a: Sequence[Record], b: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Of a whole run, where arms that answered different questions are an error."""
+    return a, b
+
+
+def _groups(records: Sequence[Record], *, unfinished: bool) -> dict[str, dict[str, list[Record]]]:
     """``{dataset: {arm: records}}``, with "all" last if there are several data sets."""
     groups: dict[str, dict[str, list[Record]]] = {}
     splits: dict[str, str] = {}
@@ -106,15 +125,17 @@ def _groups(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
         groups.setdefault(dataset, {}).setdefault(record["arm"], []).append(record)
     if not groups:
         raise DataError("Expected records, got none; run at least the baseline arm first.")
-    return {**groups, **_all(groups)}
+    return {**groups, **_all(groups, unfinished=unfinished)}
 
 
-def _all(groups: dict[str, dict[str, list[Record]]]) -> dict[str, dict[str, list[Record]]]:
+def _all(groups: dict[str, dict[str, list[Record]]], *, unfinished: bool) -> dict[str, dict[str, list[Record]]]:
     if len(groups) == 1:
         return {}
     if "all" in groups:
         raise DataError('Expected data sets not named "all" (their mean is), got one; rename it.')
     arms = dict.fromkeys(arm for group in groups.values() for arm in group)
+    if unfinished and any(group.keys() != arms.keys() for group in groups.values()):
+        return {}  # a mean over fewer data sets would be another figure
     return {"all": {arm: [r for group in groups.values() for r in group.get(arm, [])] for arm in arms}}
 
 
@@ -175,7 +196,7 @@ def _with_holm(comparisons: list[Comparison]) -> list[dict[str, Any]]:
     return [{k: asdict(c)[k] for k in kept} | {"p_holm": p} for c, p in zip(comparisons, adjusted, strict=True)]
 
 
-def _calibration(dataset: str, own: list[Record], base: list[Record], seed: int) -> dict[str, Any]:
+def _calibration(dataset: str, own: Sequence[Record], base: Sequence[Record], seed: int) -> dict[str, Any]:
     nll = stats.paired_mean(own, base, stats.gold_nll, seed=seed)
     return {
         "dataset": dataset,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
+from ..errors import SettingError, suggestion
 from .function import PathwayFunction
 
 
@@ -189,4 +189,5 @@ def method_by_name(name: Any) -> Method:
     if asked in METHODS:
         return METHODS[asked]
     why = f"{asked} cannot be run on a pathway: {UNFIT[asked]}" if asked in UNFIT else f"got {name!r}"
-    raise SettingError(f"Expected method among {', '.join(METHODS)}; {why}.")
+    hint = suggestion(asked, METHODS, "choose one of these.")
+    raise SettingError(f"Expected method among {', '.join(METHODS)}; {why}; {hint}")

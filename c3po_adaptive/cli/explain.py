@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
-from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, load_model, registry_with
+from .shared import (
+    AsJson,
+    Device,
+    Dtype,
+    Format,
+    Model,
+    Plugins,
+    Quantize,
+    clear_errors,
+    load_model,
+    print_json,
+    registry_with,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,6 +44,7 @@ def explain(
     quantize: Quantize = None,
     format: Format = "cloze",
     plugin: Plugins = None,
+    as_json: AsJson = False,
 ) -> None:
     """How one question is re-mixed: neighbours, layers, pathway and options, before and after."""
     with clear_errors():
@@ -63,6 +76,9 @@ def explain(
         references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
         c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
         found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
-        typer.echo(str(found))
+        if as_json:
+            print_json(found.values())
+        else:
+            typer.echo(str(found))
         if html is not None:
-            typer.echo(f"\nPage: {found.save(html)}")
+            typer.echo(f"\nPage: {found.save(html)}", err=as_json)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from .shared import Dtype, Quantize, Revision, clear_errors, print_table
+from .shared import AsJson, Dtype, Quantize, Revision, clear_errors, print_json, print_table
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,16 +20,24 @@ def models(
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     revision: Revision = None,
+    as_json: AsJson = False,
 ) -> None:
     """Families of models, and what works for each; others are found by structure, or refused with the reason."""
     if name is not None:
         with clear_errors():
             from ..models.loading import model_footprint
 
-            typer.echo(model_footprint(name, dtype=dtype, quantize=quantize, revision=revision))
+            footprint = model_footprint(name, dtype=dtype, quantize=quantize, revision=revision)
+            if as_json:
+                print_json({"name": name} | asdict(footprint))
+            else:
+                typer.echo(footprint)
         return
     from ..models.families import ABILITIES, families, reason
 
+    if as_json:
+        print_json([{"family": family} | row for family, row in families().items()])
+        return
     rows = []
     for family, row in families().items():
         works = ["yes" if row.get(a) is True else "no" for a in ABILITIES]

@@ -2,47 +2,58 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import MISSING, asdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UnknownNameError, suggestion
-from .shared import Plugins, SetOption, clear_errors, print_table, registry_with
+from .shared import AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with
 
 if TYPE_CHECKING:
     from ..registry import Registration, Registry
     from ..testing.findings import Finding
 
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for machines.")]
-
 app = typer.Typer(help="Strategies, and where they come from.", no_args_is_help=True)
 
 
 @app.command("list")
-def plugins_list(plugin: Plugins = None) -> None:
+def plugins_list(plugin: Plugins = None, as_json: AsJson = False) -> None:
     """Every strategy by role, with where it comes from."""
     with clear_errors():
         found = registry_with(plugin).table()
+        if as_json:
+            print_json([{"role": e.role, "name": e.name, "from": e.plugin, "doc": e.doc} for e in found])
+            return
         rows = [[entry.role, entry.name, entry.plugin, entry.doc] for entry in found]
         print_table(("role", "name", "from", "what it does"), rows)
 
 
 @app.command("show")
-def plugins_show(name: str, plugin: Plugins = None) -> None:
-    """A strategy's parameters with their defaults, and what they mean."""
+def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> None:
+    """A strategy's parameters with types, defaults and what is allowed, and what they mean."""
     with clear_errors():
+        from .parameters import parameters
+
         registry = registry_with(plugin)
         entries = [entry for entry in registry.table() if entry.name == name]
         if not entries:
-            known = ", ".join(sorted({entry.name for entry in registry.table()}))
-            raise UnknownNameError(f"Expected the name of a strategy among {known}, got {name!r}.")
+            known = sorted({entry.name for entry in registry.table()})
+            hint = suggestion(name, known, "c3po plugins list shows them all.")
+            raise UnknownNameError(f"Expected the name of a strategy among {', '.join(known)}, got {name!r}; {hint}")
+        if as_json:
+            shown = [(e, [asdict(parameter) for parameter in parameters(e)]) for e in entries]
+            print_json(
+                [{"role": e.role, "name": e.name, "from": e.plugin, "help": e.help, "parameters": p} for e, p in shown]
+            )
+            return
         for entry in entries:
-            typer.echo(f"{entry.role} {entry.name} ({entry.plugin})\n\n{entry.help}\n")
-            for key, value in entry.parameters.items():
-                typer.echo(f"  {key}: {'must be given' if value is MISSING else repr(value)}")
+            typer.echo(
+                f"{entry.role} {entry.name} ({entry.plugin})\n\n{entry.help.partition('Attributes:')[0].rstrip()}\n"
+            )
+            for parameter in parameters(entry):
+                typer.echo(f"  {parameter}")
 
 
 @app.command("check")
@@ -52,7 +63,7 @@ def plugins_check(
     ],
     set: SetOption = None,
     plugin: Plugins = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Hold strategies against the whole contract of their role, on toys: what holds, what does not, how to mend it."""
     with clear_errors():
@@ -63,7 +74,7 @@ def plugins_check(
         entries = _named(str(Path(what).expanduser().resolve()) if is_file else what, registry)
         checked = [(entry, list(findings(entry.role, _made(entry, registry, set or [])))) for entry in entries]
         if as_json:
-            typer.echo(json.dumps([_plain(entry, found) for entry, found in checked], indent=1, ensure_ascii=False))
+            print_json([_plain(entry, found) for entry, found in checked])
         else:
             for entry, found in checked:
                 _print(entry, found)

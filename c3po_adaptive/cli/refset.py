@@ -10,7 +10,7 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..progress import bar
-from .shared import Device, Dtype, Format, Model, Quantize, Revision, clear_errors, load_model
+from .shared import AsJson, Device, Dtype, Format, Model, Quantize, Revision, clear_errors, load_model, print_json
 
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
@@ -85,14 +85,18 @@ def refset_warm(
 
 
 @app.command("show")
-def refset_show(folder: Path) -> None:
+def refset_show(folder: Path, as_json: AsJson = False) -> None:
     """Print a reference set's card."""
     with clear_errors():
         from rich.console import Console
 
         from ..references.reference_set import ReferenceSet
 
-        Console().print_json(data=ReferenceSet.load(folder).card)
+        card = ReferenceSet.load(folder).card
+        if as_json:
+            print_json(card)
+        else:
+            Console().print_json(data=card)
 
 
 @app.command("check")
@@ -104,6 +108,7 @@ def refset_check(
     quantize: Quantize = None,
     revision: Revision = None,
     format: Format = "cloze",
+    as_json: AsJson = False,
 ) -> None:
     """Check that a reference set is whole, and fits a model and a format."""
     with clear_errors():
@@ -114,4 +119,7 @@ def refset_check(
         put, built = as_format(format), ReferenceSet.load(folder)
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         built.check(loaded, put, default_embedder())
-        typer.echo("whole, and built with this model, format and embedder")
+        if as_json:
+            print_json({"whole": True, "references": len(built), "successes": len(built.successes)})
+        else:
+            typer.echo("whole, and built with this model, format and embedder")

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import SettingError
 from ..storage.files import is_file, is_folder
+from ..storage.json_files import read_json
 from .shared import (
+    AsJson,
     Device,
     Dtype,
     Format,
@@ -24,6 +27,7 @@ from .shared import (
     check_plugins,
     clear_errors,
     make_room,
+    print_json,
     print_table,
     progress_for,
     registry_with,
@@ -31,7 +35,7 @@ from .shared import (
 
 if TYPE_CHECKING:
     from ..registry import Registry
-    from ..study.kind import Study
+    from ..study.kind import Study, Table
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
@@ -75,6 +79,7 @@ def demo(
     plugin: Plugins = None,
     unchecked: Unchecked = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
     with clear_errors():
@@ -104,7 +109,7 @@ def demo(
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry, minutes, unchecked, overwrite)
+        _run(STUDY, STUDY.parse(config), out, registry, minutes, unchecked, overwrite, as_json)
 
 
 def _called(source: str) -> str:
@@ -122,9 +127,10 @@ def evaluate(
     minutes: Minutes = None,
     unchecked: Unchecked = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, plugin, minutes, unchecked, overwrite)
+    study_run(config, out, set, plugin, minutes, unchecked, overwrite, as_json)
 
 
 @study.command("run")
@@ -136,23 +142,28 @@ def study_run(
     minutes: Minutes = None,
     unchecked: Unchecked = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
         from ..study.kind import read_study
 
         kind, parsed = read_study(config, set or [])
-        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite)
+        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json)
 
 
 @study.command("plan")
-def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None) -> None:
+def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None, as_json: AsJson = False) -> None:
     """Check what a study would run, and say what it takes as far as that can be foreseen, without running it."""
     with clear_errors():
         from ..study.kind import read_study
 
         kind, parsed = read_study(config, set or [])
-        for line in kind.plan(parsed, registry_with(plugin)):
+        plan = kind.plan(parsed, registry_with(plugin))
+        if as_json:
+            print_json(plan.values)
+            return
+        for line in plan.lines:
             typer.echo(line)
 
 
@@ -164,6 +175,7 @@ def _run(
     minutes: float | None,
     unchecked: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     used = kind.strategies(config, registry)
     if not unchecked:
@@ -171,11 +183,10 @@ def _run(
     if overwrite:
         make_room(out)
     summary = kind.run(config, out, registry, progress=progress_for(minutes))
-    table = kind.table(summary)
-    print_table(table.columns, table.rows)
-    typer.echo(f"\nReport: {out / 'report.html'}\n")
-    for sentence in table.sentences:
-        typer.echo(sentence)
+    if as_json:
+        print_json(summary)
+    else:
+        _print(kind.table(summary), f"\nReport: {out / 'report.html'}\n")
     for error in (failed := summary.get("failed", {})).values():
         typer.echo(f"error: {error}", err=True)
     if failed:
@@ -183,14 +194,47 @@ def _run(
         raise typer.Exit(1)
 
 
+def _print(table: Table, below: str) -> None:
+    print_table(table.columns, table.rows)
+    typer.echo(below)
+    for sentence in table.sentences:
+        typer.echo(sentence)
+
+
 def report(
-    run_dir: Path,
-    questions: Annotated[list[Path] | None, typer.Option(help="JSONL with the questions' texts; repeatable.")] = None,
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    other: Annotated[Path | None, typer.Argument(help="Another run's: the two side by side.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report of two runs.")] = None,
+    questions: Annotated[
+        list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Draw the report of a run or study again; that of a run with question texts from local files."""
+    """Draw the report of a run or study again, an interrupted one as far as it went; or put two runs side by side."""
     with clear_errors():
         from ..study.kind import study_in
 
-        for said in study_in(run_dir).draw(run_dir, questions or []):
+        kind = study_in(run_dir)
+        if other is not None:
+            _side_by_side(kind, run_dir, other, out, as_json=as_json)
+            return
+        if out is not None:
+            raise SettingError(f"Expected --out beside two runs, got one; its report is drawn in {run_dir}.")
+        for said in kind.draw(run_dir, questions or []):
             typer.echo(said, err=True)
-        typer.echo(f"Report: {run_dir / 'report.html'}")
+        if as_json:
+            print_json(read_json(run_dir / "summary.json", "run the study again"))
+        else:
+            typer.echo(f"Report: {run_dir / 'report.html'}")
+
+
+def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, *, as_json: bool) -> None:
+    from ..study.kind import study_in
+
+    if (another := study_in(b).kind) != kind.kind:
+        raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
+    found = kind.beside(a, b, out)
+    if as_json:
+        print_json(found)
+    else:
+        _print(kind.table_beside(found), "" if out is None else f"\nReport: {out / 'report.html'}\n")

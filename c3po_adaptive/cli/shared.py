@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -34,6 +35,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, o
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in --out; asks on a terminal.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
 
 
@@ -136,6 +138,11 @@ def load_model(name: str, **options: str | None) -> RoutedModel:
 def progress_for(minutes: float | None) -> Progress:
     """A bar, and an end after so many minutes."""
     return bar if minutes is None else limited(bar, minutes)
+
+
+def print_json(value: Any) -> None:
+    """For programs; whatever else a command has to say, it says on standard error."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -73,6 +73,36 @@ class Explanation:
         """Write the page, whole or not at all."""
         write_text(path, self.html())
         return Path(path)
+
+    def values(self) -> dict[str, Any]:
+        """The explanation in plain values, for programs: of ω the experts whose weight changed; strength as (what spoke
+        for re-mixing, what it had to be above), None for a threshold that nothing is above."""
+        count = len(self.pathway.own[0])
+        return {
+            "text": self.text,
+            "by": self.how,
+            "layers": [
+                {
+                    "layer": layer,
+                    "experts": list(self.experts[layer]),
+                    "changed": [{"expert": e, "own": own, "new": new} for e, own, new in self.moved(layer, count)],
+                    "without": list(self.undone[layer]),
+                }
+                for layer in self.layers
+            ],
+            "strength": self.strength and [x if math.isfinite(x) else None for x in self.strength],
+            "layer_scores": {str(layer): score for layer, score in self.layer_scores.items()},
+            "neighbours": [
+                {"question": asdict(question), "similarity": similarity, "weight": weight}
+                for question, similarity, weight in self.neighbours
+            ],
+            "options": [
+                {"option": option, "before": before, "after": after}
+                for option, before, after in zip(self.options, self.before, self.after, strict=True)
+            ],
+            "tokens": self.tokens,
+            "cost": self.cost,
+        }
 
     def change(self, layer: int) -> Tensor:
         """``[E]`` Δω = ω − ω0 of a decoder layer."""

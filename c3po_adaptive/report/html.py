@@ -146,8 +146,8 @@ def _payload(
 
     ``weights`` are integers, ``DIGITS`` after the point: they are most of the bytes.
     """
-    rows = _rows(summary, shown_dataset(summary))
-    arms = [row["arm"] for row in rows]
+    rows = {row["arm"]: row for name in _datasets(summary) for row in _rows(summary, name)}
+    arms = [*rows]
     places: dict[tuple[str, str], int] = {}
     asked: list[dict[str, Any]] = []
     own = _Once()
@@ -175,7 +175,7 @@ def _payload(
     return {
         "scale": 10**DIGITS,
         "arms": arms,
-        "roles": [row["role"] for row in rows],
+        "roles": [row["role"] for row in rows.values()],
         "datasets": sorted({dataset for dataset, _ in places}),
         "questions": asked,
         "answers": answers,

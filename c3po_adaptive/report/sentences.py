@@ -30,14 +30,15 @@ def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, 
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """What may be said, in plain words, one line per arm.
+    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished.
 
     A gain (or loss) is claimed only if the interval excludes zero and McNemar's p is below 0.05; that neighbours
     matter, only if the same holds against the control with random neighbours. The oracle is an upper bound.
     """
     dataset = shown_dataset(summary)
     rows = [row for row in summary["rows"] if row["dataset"] == dataset]
-    lines = [_sentence(row, summary) for row in rows]
+    lines = [f"Not finished: {what}." for what in summary.get("missing", ())]
+    lines += [_sentence(row, summary) for row in rows]
     roles = [role(row, summary) for row in rows]
     if "method" in roles and "control" not in roles:
         lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")

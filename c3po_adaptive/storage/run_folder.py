@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from ..errors import DataError
-from .files import is_file, write_text
+from .files import is_file, is_folder, write_text
 from .identity import digest
 from .json_files import Ours, checked, parse_json, read_json
 
@@ -136,7 +136,9 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
             raise PermissionError(f"{there} is none")
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
-    if is_file(folder / CONFIG):
+    if not is_file(folder / CONFIG):
+        _check_empty(folder)
+    else:
         _, old = _claimed(folder / CONFIG)
         inputs = old.get("inputs", {}) | {"plugins": dict(plugins)} if "inputs" in old else {}
         new = _plain({**config, "inputs": inputs} if inputs else config)
@@ -176,11 +178,7 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     wanted = digest(config)
     if not (folder / CONFIG).exists():
-        if (folder / RECORDS).exists():
-            raise DataError(
-                f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {RECORDS} alone; "
-                "name another --out."
-            )
+        _check_empty(folder)
         write_text(folder / CONFIG, json.dumps({"hash": wanted, "config": config}, indent=1, ensure_ascii=False) + "\n")
         return wanted
     found, old = _claimed(folder / CONFIG)
@@ -189,6 +187,14 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
     # Found out now, rather than after the first answer was computed.
     write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
     return wanted
+
+
+def _check_empty(folder: Path) -> None:
+    if is_file(folder / RECORDS) or is_folder(folder / RECORDS):
+        raise DataError(
+            f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {RECORDS} alone; "
+            "name another --out."
+        )
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,16 @@ Data = Mapping[str, Asked]
 """By the data set's name."""
 
 
+def counted(data: Data) -> list[dict[str, Any]]:
+    """How many there are of each data set."""
+    return [{"name": n, "questions": len(d.questions), "references": len(d.references)} for n, d in data.items()]
+
+
+def counted_in_words(data: Data) -> list[str]:
+    """The same for a person."""
+    return [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
+
+
 def read_data(config: OnQuestions) -> dict[str, Asked]:
     """Every data set of a configuration, from where it is.
 

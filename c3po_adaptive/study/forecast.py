@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -38,17 +39,26 @@ class Forecast:
     references: float
     speed: float | None
 
+    @property
+    def hours(self) -> float | None:
+        """At least, at the speed of plain matrix products; None if that was not measured."""
+        return None if self.speed is None else (self.answers + self.references) / self.speed / 3600
+
+    def values(self) -> dict[str, Any]:
+        """Plain ones, for programs."""
+        flops = {"answers_flops": self.answers, "references_flops": self.references, "flops_per_second": self.speed}
+        return {**asdict(self.weights), "free": self.free, **flops, "hours": self.hours}
+
     def lines(self) -> Iterator[str]:
         """For a person to read."""
         free = "" if self.free is None else f"; {self.free / GIB:.1f} GiB free"
         yield f"memory: {self.weights}{free}"
         yield f"plain answers: {self.answers:.2e} FLOPs; references, once: {self.references:.2e} FLOPs"
-        if self.speed is None:
+        if self.speed is None or self.hours is None:
             yield "hours: not foreseen, the device is not here"
             return
-        hours = (self.answers + self.references) / self.speed / 3600
         yield (
-            f"at least {hours:.2f} hours, at the {self.speed / 1e9:.0f} GFLOP/s of plain matrix products here; "
+            f"at least {self.hours:.2f} hours, at the {self.speed / 1e9:.0f} GFLOP/s of plain matrix products here; "
             "re-mixing takes more (studies/speed)"
         )
 

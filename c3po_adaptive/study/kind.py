@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import UnknownNameError, suggestion
+from ..errors import SettingError, UnknownNameError, suggestion
 from ..progress import Progress, silent
 from ..registry import Registry
 from ..settings import Settings
@@ -31,6 +31,19 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     sentences: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be run, and what it takes.
+
+    Attributes:
+        values: plain ones, for programs.
+        lines: the same for a person.
+    """
+
+    values: Mapping[str, Any]
+    lines: Sequence[str]
 
 
 class Study(ABC, Generic[C]):
@@ -70,8 +83,8 @@ class Study(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def plan(self, config: C, registry: Registry) -> Iterator[str]:
-        """Lines that say what would be run and what it takes, without running it.
+    def plan(self, config: C, registry: Registry) -> Plan:
+        """What would be run and what it takes, without running it.
 
         Raises:
             C3POError: it could not be run: a strategy, a parameter or a source of questions that is not there.
@@ -90,16 +103,34 @@ class Study(ABC, Generic[C]):
         """Run it into a folder, or resume there; the summary, which stands in ``summary.json``, too."""
 
     @abstractmethod
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         """Draw the report of a folder again.
 
         Args:
             out: the folder of a run.
-            questions: local files with the texts of questions; default: where the configuration has them from.
+            questions: sources with the texts of questions; default: where the configuration has them from.
 
         Yields:
             What has to be said about it.
         """
+
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+        """Compare two runs of this kind.
+
+        Args:
+            a: the folder of one.
+            b: that of another.
+            out: a folder to write ``summary.json`` and ``report.html`` to; None: none.
+
+        Raises:
+            SettingError: runs of this kind are not compared.
+            DataError: these have nothing in common.
+        """
+        raise SettingError(f"Expected two runs of a kind that is compared side by side, got {self.kind}; report each.")
+
+    def table_beside(self, found: Mapping[str, Any]) -> Table:
+        """What the terminal shows of two runs beside each other."""
+        raise NotImplementedError
 
     @abstractmethod
     def table(self, summary: Mapping[str, Any]) -> Table:

@@ -283,8 +283,8 @@ class TestPlugins:
     def test_show(self):
         words = call("plugins", "show", "abstain")
         assert words.startswith("selector abstain (builtin)")
-        assert "  training: 256\n" in words
-        assert "  harm: None\n" in words
+        assert "  training: 256  (int; a whole number >= 50)\n      references to calibrate on." in words
+        assert "  harm: None  (float | None; a finite number > 0 and <= 1)\n" in words
         assert "  learned:" not in words, "what it learned is no parameter"
         result = CliRunner().invoke(app, ["plugins", "show", "abstane"])
         assert result.exit_code == 1

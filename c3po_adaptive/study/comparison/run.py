@@ -9,6 +9,7 @@ from typing import Any
 
 from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
+from ...analysis.unfinished import missing
 from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
@@ -68,7 +69,7 @@ def evaluate(
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
             raise PluginError("\n".join(failed.values()))
-        return conclude(out, config, inputs, data, failed)
+        return conclude(out, config, inputs, data, {name: len(part.questions) for name, part in data.items()}, failed)
 
 
 def strategies_of(config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
@@ -125,17 +126,27 @@ def _label(done: Done) -> str:
 
 
 def conclude(
-    out: Path | str, config: ComparisonConfig, inputs: Mapping[str, Any], data: Data, failed: Mapping[str, str]
+    out: Path | str,
+    config: ComparisonConfig,
+    inputs: Mapping[str, Any],
+    data: Data,
+    asked: Mapping[str, int],
+    failed: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write the summary and draw the report of a run's records.
+    """Write the summary and draw the report of a run's records, as far as they go.
 
     Args:
         out: the run's folder.
         config: what was run.
         inputs: what the run was claimed with beside its configuration.
         data: its questions and references, as far as they are at hand.
+        asked: how many questions each data set has, as far as that is known.
         failed: arms that are left out, and why.
+
+    Raises:
+        DataError: there are no records, or none of ours, or none of the base.
     """
+    going = [arm for arm in config.arms if arm not in failed]
     records = [record for record in kept_records(out) if record["arm"] not in failed]
     summary = summarize(
         records,
@@ -147,6 +158,8 @@ def conclude(
         headline=None if config.headline in failed else config.headline,
         compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
         inputs=inputs,
+        missing=[f"{arm} failed" for arm in failed]
+        + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
     )
     summary["failed"] = dict(failed)
     write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ... import former
+from ...analysis.kept import SUMMARY, kept_records, kept_summary
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ...report.sentences import sentences
+from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import claimed_config
-from ...tasks.files import load_questions
-from ..data import Asked, Data, read_data
+from ...tasks.sources import questions as read_questions
+from ..data import Asked, Data, counted, counted_in_words, read_data
 from ..executor import HERE, Executor
 from ..forecast import forecast
-from ..kind import Study, Table
+from ..kind import Plan, Study, Table
+from .beside import beside, table_beside
 from .config import ComparisonConfig
 from .draw import draw_report
 from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
@@ -36,16 +39,17 @@ class Comparison(Study[ComparisonConfig]):
     def strategies(self, config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config, registry)
 
-    def plan(self, config: ComparisonConfig, registry: Registry) -> Iterator[str]:
+    def plan(self, config: ComparisonConfig, registry: Registry) -> Plan:
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
-        for name, asked in worker.data.items():
-            yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"
-        for name, arm in config.arms.items():
-            yield f"  {name}: {arm.model_dump(exclude_defaults=True) or 'defaults'}"
         foreseen = forecast(config, worker.data, answers=len(config.arms))
         check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        yield from foreseen.lines()
+        arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
+        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
+        return Plan(
+            {"kind": self.kind, "datasets": counted(worker.data), "arms": arms, "forecast": foreseen.values()},
+            [*counted_in_words(worker.data), *told, *foreseen.lines()],
+        )
 
     def run(
         self,
@@ -58,24 +62,35 @@ class Comparison(Study[ComparisonConfig]):
     ) -> dict[str, Any]:
         return evaluate(config, out, registry=registry, executor=executor, progress=progress)
 
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
         inputs = claimed.pop("inputs", {})
         with former.silently():
             config = self.parse(claimed)
         data: Data = {}
         if questions:
-            given = [q for file in questions for q in load_questions(file)]
+            given = [q for source in questions for q in read_questions(source)]
             data = {d.name: Asked(given, given) for d in config.datasets}
         else:
             try:
                 data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        if (out / "summary.json").is_file():
+        there: dict[str, Any] = kept_summary(out) if (out / SUMMARY).is_file() else {"missing": True}
+        if not there.get("missing"):
             draw_report(out, data)
         else:
-            conclude(out, config, inputs, data, {})
+            asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
+            summary = conclude(out, config, inputs, data, asked, there.get("failed", {}))
+            yield from (f"not finished: {what}" for what in summary.get("missing", ()))
+        if not (out / PARQUET).exists():
+            write_parquet(kept_records(out), out / PARQUET)
+
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+        return beside(a, b, out)
+
+    def table_beside(self, found: Mapping[str, Any]) -> Table:
+        return table_beside(found)
 
     def table(self, summary: Mapping[str, Any]) -> Table:
         columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from ...progress import Progress, silent
 from ...registry import Registry
+from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
 from ..forecast import forecast
-from ..kind import Study, Table
+from ..kind import Plan, Study, Table
 from .config import FaithfulnessConfig
 from .draw import draw_report
 from .run import check_model, check_strategies, run_faithfulness
@@ -30,18 +31,18 @@ class Faithfulness(Study[FaithfulnessConfig]):
         yield from ((f.name, getattr(strategies, f.name)) for f in fields(strategies))
         yield from (("selector", selector) for selector in worker.scores.values())
 
-    def plan(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[str]:
+    def plan(self, config: FaithfulnessConfig, registry: Registry) -> Plan:
         worker = FaithfulnessWorker.here(config, registry)
         check_strategies(worker)
-        for name, asked in worker.data.items():
-            yield f"{name}: {len(asked.questions)} questions, {len(asked.references)} references"
-        yield f"re-mixed by {config.arm.model_dump(exclude_defaults=True) or 'defaults'}"
-        for name, spec in config.scores.items():
-            yield f"  {name}: {spec}"
         foreseen = forecast(config, worker.data, answers=1)
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        yield f"each question is re-mixed {2 * len(foreseen.weights.layers) + 1} times"
-        yield from foreseen.lines()
+        arm, times = config.arm.model_dump(mode="json", exclude_defaults=True), 2 * len(foreseen.weights.layers) + 1
+        values = {"arm": arm, "scores": config.scores, "times": times, "forecast": foreseen.values()}
+        told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
+        return Plan(
+            {"kind": self.kind, "datasets": counted(worker.data), **values},
+            [*counted_in_words(worker.data), *told, f"each question is re-mixed {times} times", *foreseen.lines()],
+        )
 
     def run(
         self,
@@ -54,7 +55,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
     ) -> dict[str, Any]:
         return run_faithfulness(config, out, registry=registry, executor=executor, progress=progress)
 
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)
         yield from ()
 

@@ -10,7 +10,7 @@ from ...errors import DataError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ..executor import HERE, Executor
-from ..kind import Study, Table
+from ..kind import Plan, Study, Table
 from .config import SpeedConfig
 from .run import run_speed, strategies_of
 
@@ -26,13 +26,16 @@ class Speed(Study[SpeedConfig]):
     def strategies(self, config: SpeedConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config, registry)
 
-    def plan(self, config: SpeedConfig, registry: Registry) -> Iterator[str]:
+    def plan(self, config: SpeedConfig, registry: Registry) -> Plan:
         list(self.strategies(config, registry))
-        for name, case in config.all_cases().items():
-            yield f"{name}, {config.repeats} times: {case.model_dump(exclude_defaults=True) or 'defaults'}"
-        for name, search in config.searches.items():
-            if config.wanted(name):
-                yield f"{name}: {search.model_dump(exclude_defaults=True) or 'defaults'}"
+        cases = {n: case.model_dump(mode="json", exclude_defaults=True) for n, case in config.all_cases().items()}
+        wanted = {n: search for n, search in config.searches.items() if config.wanted(n)}
+        searches = {n: search.model_dump(mode="json", exclude_defaults=True) for n, search in wanted.items()}
+        return Plan(
+            {"kind": self.kind, "repeats": config.repeats, "cases": cases, "searches": searches},
+            [f"{name}, {config.repeats} times: {case or 'defaults'}" for name, case in cases.items()]
+            + [f"{name}: {search or 'defaults'}" for name, search in searches.items()],
+        )
 
     def run(
         self,
@@ -45,7 +48,7 @@ class Speed(Study[SpeedConfig]):
     ) -> dict[str, Any]:
         return run_speed(config, out, registry=registry, progress=progress)
 
-    def draw(self, out: Path, questions: Sequence[Path] = ()) -> Iterator[str]:
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         raise DataError("Expected a run, or a study of faithfulness, got a study of speed; run that again.")
 
     def table(self, summary: Mapping[str, Any]) -> Table:

@@ -1,6 +1,7 @@
 """Runs: interrupted anywhere they end the same, arms do not touch each other, labels stay hidden from methods."""
 
 import json
+import shutil
 
 import pytest
 from study.configs import parse_config
@@ -85,6 +86,18 @@ def of(records, arm):
     return [r for r in records if r["arm"] == arm]
 
 
+def rows_of(summary):
+    """By data set and arm."""
+    return {(r["dataset"], r["arm"]): r for r in summary["rows"]}
+
+
+@pytest.fixture(scope="module")
+def two(place):
+    """The folder of a run on two data sets."""
+    evaluate(config("first", "second"), place / "two")
+    return place / "two"
+
+
 @pytest.fixture(scope="module")
 def whole(place):
     """The records and the summary of a run that nothing disturbed."""
@@ -112,6 +125,67 @@ class TestInterruption:
         assert rows(tmp_path / "run") == close(whole[0])
         assert summary["rows"] == close(whole[1]["rows"])
         assert summary["comparisons"] == close(whole[1]["comparisons"])
+
+    @pytest.mark.parametrize("kept", [1, 7, 10, 21, 56, 58, 70])
+    def test_is_drawn_as_far_as_it_went(self, two, tmp_path, kept):
+        """At an arm's boundary (7 answers each, then 3) and within one, with what is missing in its head."""
+        out = shutil.copytree(two, tmp_path / "run")
+        whole = rows_of(json.loads((out / "summary.json").read_text()))
+        lines = (out / "records.jsonl").read_text().splitlines(keepends=True)
+        assert len(lines) == 80
+        (out / "records.jsonl").write_text("".join(lines[:kept]))
+        for name in ("summary.json", "report.html", "records.parquet"):
+            (out / name).unlink()
+        for _ in range(2):  # what is not finished is summarized again
+            result = CliRunner().invoke(app, ["report", str(out)])
+            assert result.exit_code == 0, (result.output, result.exception)
+            found = json.loads((out / "summary.json").read_text())
+            assert found["missing"]
+            page = (out / "report.html").read_text()
+            assert all(f"<b>Not finished</b>: {what}." in page and what in result.stderr for what in found["missing"])
+            assert len(read_parquet(out / "records.parquet")) == kept
+        left = {key: row for key, row in rows_of(found).items() if key[0] != "all"}
+        answered = [json.loads(line) for line in lines[:kept]]
+        assert sum(r["n"] for r in left.values()) == kept
+        for key, row in left.items():
+            assert row["n"] == sum((r["dataset"], r["arm"]) == key for r in answered)
+            if row["n"] == whole[key]["n"]:
+                assert {k: row[k] for k in ("accuracy", "gain", "ci_low", "nll")} == {
+                    k: whole[key][k] for k in ("accuracy", "gain", "ci_low", "nll")
+                }
+
+    def test_drawn_in_between_it_ends_as_ever(self, two, place, tmp_path):
+        out = shutil.copytree(two, tmp_path / "run")
+        lines = (out / "records.jsonl").read_text().splitlines(keepends=True)
+        (out / "records.jsonl").write_text("".join(lines[:75]))
+        (out / "summary.json").unlink()
+        assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
+        assert json.loads((out / "summary.json").read_text())["missing"] == [
+            "of 3 questions of second, random-layers answered 1, oracle answered none"
+        ]
+        summary = evaluate(config("first", "second"), out)
+        assert "missing" not in summary
+        assert summary["rows"] == close(json.loads((two / "summary.json").read_text())["rows"])
+
+    def test_without_its_questions_nobody_knows_how_many_are_missing(self, place, tmp_path):
+        for name in ("asked", "references"):
+            shutil.copy(place / ("second.jsonl" if name == "asked" else "references.jsonl"), tmp_path / f"{name}.jsonl")
+        data = {"name": "t", "questions": str(tmp_path / "asked.jsonl")}
+        evaluate(parse_config({"model": "model", "datasets": [data], "arms": {"base": ARMS["base"]}}), tmp_path / "run")
+        (tmp_path / "run" / "summary.json").unlink()
+        (tmp_path / "asked.jsonl").unlink()
+        result = CliRunner().invoke(app, ["report", str(tmp_path / "run")])
+        assert "ids instead of texts" in result.stderr
+        assert "t may have more than 3 questions, for its source is not at hand" in result.stderr
+
+    def test_without_the_base_nothing_can_be_drawn(self, place, whole, tmp_path):
+        out = shutil.copytree(place / "whole", tmp_path / "run")
+        (out / "summary.json").unlink()
+        rows = [line for line in (out / "records.jsonl").read_text().splitlines() if '"arm": "base"' not in line]
+        (out / "records.jsonl").write_text("\n".join(rows) + "\n")
+        result = CliRunner().invoke(app, ["report", str(out)])
+        assert result.exit_code == 1
+        assert "Expected answers of the arm 'base'" in result.stderr
 
     def test_command_says_how_to_go_on(self, place, tmp_path, monkeypatch):
         def stop(self, row):

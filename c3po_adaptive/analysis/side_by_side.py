@@ -1,0 +1,126 @@
+"""Two runs beside each other: arms of the same name on the questions that both answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import DataError
+from . import statistics as stats
+from .statistics import Record
+
+Named = tuple[str, Sequence[Record]]
+"""What a run is called, and its records."""
+
+
+def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
+    """Arm by arm, run ``b`` minus run ``a``.
+
+    Args:
+        a: one run.
+        b: another.
+        seed: of the bootstrap.
+
+    Returns:
+        ``rows`` of ``dataset, arm, n, accuracy_a, accuracy_b, difference, ci_low, ci_high, p, p_holm, flips_up,
+        flips_down, cost_ratio``: paired differences of accuracy in points on the ``n`` questions that both runs
+        answered, p by the exact McNemar test (on ``all``, the mean over data sets, by sign flips), and by Holm for the
+        arms on one data set; cost of ``b`` divided by that of ``a``. ``only_a``, ``only_b``: arms of one run alone.
+
+    Raises:
+        DataError: no arm of the same name answered the same question in both, or an id stands for two questions.
+    """
+    arms = [_by_arm(records) for _, records in (a, b)]
+    pairs = {arm: stats.on_common_questions(own, arms[1][arm]) for arm, own in arms[0].items() if arm in arms[1]}
+    pairs = {arm: pair for arm, pair in pairs.items() if pair[0]}
+    if not pairs:
+        raise DataError(_nothing_common(a, b, arms))
+    for pair in pairs.values():
+        _check_same(*pair)
+    rows: list[dict[str, Any]] = []
+    for name in _datasets(pairs):
+        some = {arm: _on(name, pair) for arm, pair in pairs.items()}
+        rows += _with_holm([_row(name, arm, *pair, seed) for arm, pair in some.items() if pair[0]])
+    return {
+        "a": a[0],
+        "b": b[0],
+        "rows": rows,
+        "only_a": [arm for arm in arms[0] if arm not in pairs],
+        "only_b": [arm for arm in arms[1] if arm not in pairs],
+    }
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Fields that two configurations have different values of, by their dotted names; None: it has no such field."""
+    one, other = dict(_flat(a)), dict(_flat(b))
+    names = [*one, *(name for name in other if name not in one)]
+    found = [{"field": name, "a": one.get(name), "b": other.get(name)} for name in names]
+    return [field for field in found if field["a"] != field["b"]]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves, by their places; lists of anything but mappings are leaves."""
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from _flat(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+        for index, part in enumerate(value):
+            yield from _flat(part, f"{name}.{index}")
+    else:
+        yield name, value
+
+
+def _by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
+    arms: dict[str, list[Record]] = {}
+    for record in records:
+        arms.setdefault(record["arm"], []).append(record)
+    return arms
+
+
+def _nothing_common(a: Named, b: Named, arms: Sequence[Mapping[str, Sequence[Record]]]) -> str:
+    told = []
+    for (name, records), own in zip((a, b), arms, strict=True):
+        ids = list(dict.fromkeys(f"{r['dataset']}: {r['id']}" for r in records))
+        told.append(f"{name} has the arms {', '.join(own)} on {len(ids)} questions, such as {ids[0]}" if ids else name)
+    return (
+        "Expected two runs that share questions (data set and id) along an arm of the same name, got none: "
+        f"{'; '.join(told)}; give runs on the same questions, with data sets and arms called alike."
+    )
+
+
+def _check_same(a: Sequence[Record], b: Sequence[Record]) -> None:
+    """Ids may be made from a file's name: then other files have the same."""
+    asked = {(r["dataset"], r["id"]): (r["answer"], len(r["scores"])) for r in a}
+    for r in b:
+        answer, choices = asked[r["dataset"], r["id"]]
+        if (r["answer"], len(r["scores"])) != (answer, choices):
+            raise DataError(
+                f"Expected the same questions in both runs, got {r['id']!r} of {r['dataset']!r} with {choices} choices "
+                f"(right: number {answer}) and with {len(r['scores'])} (right: number {r['answer']}); give runs on the "
+                "same questions."
+            )
+
+
+def _datasets(pairs: Mapping[str, tuple[list[Record], list[Record]]]) -> list[str]:
+    """Those that there are, and "all" last if each of several has every arm."""
+    by_arm = [list(dict.fromkeys(r["dataset"] for r in one)) for one, _ in pairs.values()]
+    names = list(dict.fromkeys(name for own in by_arm for name in own))
+    return [*names, "all"] if len(names) > 1 and all({*own} == {*names} for own in by_arm) else names
+
+
+def _on(dataset: str, pair: tuple[list[Record], list[Record]]) -> tuple[list[Record], list[Record]]:
+    one, two = ([r for r in records if dataset in ("all", r["dataset"])] for records in pair)
+    return one, two
+
+
+def _row(dataset: str, arm: str, a: list[Record], b: list[Record], seed: int) -> dict[str, Any]:
+    found = asdict(stats.compare(b, a, seed=seed))
+    kept = ("n", "difference", "ci_low", "ci_high", "p", "flips_up", "flips_down", "cost_ratio")
+    accuracy = {f"accuracy_{k}": 100 * stats.mean(own, stats.is_correct) for k, own in (("a", a), ("b", b))}
+    return {"dataset": dataset, "arm": arm, **accuracy, **{key: found[key] for key in kept}}
+
+
+def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    adjusted = stats.holm([row["p"] for row in rows])
+    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]

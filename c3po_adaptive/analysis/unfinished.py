@@ -1,0 +1,54 @@
+"""A run that did not come to its end: what of it can be compared, and what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import DataError
+from .statistics import Record
+
+
+def beside_base(records: Iterable[Record], baseline: str) -> list[dict[str, Any]]:
+    """Records of the questions that the base answered, too: of these alone there is a gain.
+
+    Raises:
+        DataError: it answered none.
+    """
+    records = list(records)
+    answered = {_question(r) for r in records if r["arm"] == baseline}
+    if not answered:
+        raise DataError(
+            f"Expected answers of the arm {baseline!r}, which gains are measured against, got none yet; give the same "
+            "command again to go on with the run."
+        )
+    return [dict(r) for r in records if _question(r) in answered]
+
+
+def _question(record: Record) -> tuple[str, str, int]:
+    return record["dataset"], record["id"], record["seed"]
+
+
+def missing(records: Iterable[Record], arms: Sequence[str], asked: Mapping[str, int | None]) -> list[str]:
+    """What a run has not answered, in words: a line for each data set that lacks something.
+
+    Args:
+        records: that there are.
+        arms: that should have answered.
+        asked: how many questions each data set has; None: not known here.
+    """
+    count = Counter((r["dataset"], r["arm"]) for r in records)
+    lines = [_lacking(name, total, {arm: count[name, arm] for arm in arms}) for name, total in asked.items()]
+    return [line for line in lines if line]
+
+
+def _lacking(dataset: str, total: int | None, count: Mapping[str, int]) -> str:
+    if not any(count.values()):
+        return f"{dataset} was not begun"
+    most = max(count.values()) if total is None else total
+    fewer = [f"{arm} answered {n or 'none'}" for arm, n in count.items() if n < most]
+    told = [f"of {most} questions of {dataset}, {', '.join(fewer)}"] if fewer else []
+    if total is None:
+        told.append(f"{dataset} may have more than {most} questions, for its source is not at hand")
+    return "; ".join(told)

@@ -1,0 +1,84 @@
+"""Two comparisons side by side: what changed from one run to the other, arm by arm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...analysis.kept import kept_records
+from ...analysis.side_by_side import differing, side_by_side
+from ...errors import DataError
+from ...storage.files import write_text
+from ...storage.run_folder import CONFIG, RECORDS, claimed_config
+from ..kind import Table
+
+COLUMNS = ("data set", "arm", "n", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
+SHOWN = 60  # characters of a value
+
+
+def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+    """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ.
+
+    Args:
+        a: the folder of one.
+        b: that of another.
+        out: gets ``summary.json`` and ``report.html``, if given.
+
+    Raises:
+        DataError: a folder holds no run, they share no questions, or ``out`` holds a run.
+    """
+    if out is not None and any((out / name).exists() for name in (RECORDS, CONFIG)):
+        raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
+    configs = [claimed_config(folder) for folder in (a, b)]
+    found = side_by_side((str(a), kept_records(a)), (str(b), kept_records(b)))
+    found["fields"] = differing(*configs)
+    if out is not None:
+        write_text(out / "summary.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_text(out / "report.html", _page(found))
+    return found
+
+
+def table_beside(found: Mapping[str, Any]) -> Table:
+    """What the terminal shows of it."""
+    return Table(COLUMNS, [_shown(row) for row in found["rows"]], _sentences(found))
+
+
+def _shown(r: Mapping[str, Any]) -> list[str]:
+    return [
+        *(r["dataset"], r["arm"], str(r["n"]), f"{r['accuracy_a']:.1f}", f"{r['accuracy_b']:.1f}"),
+        f"{r['difference']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]",
+        *(f"{r['p_holm']:.3f}", f"{r['flips_up']}/{r['flips_down']}", f"{r['cost_ratio']:.2f}"),
+    ]
+
+
+def _sentences(found: Mapping[str, Any]) -> list[str]:
+    lines = [f"A: {found['a']}", f"B: {found['b']}"]
+    for key, name in (("only_a", "A"), ("only_b", "B")):
+        if found[key]:
+            lines.append(f"Without common questions in {name}: {', '.join(found[key])}")
+    if not found["fields"]:
+        return [*lines, "No field of their configurations differs."]
+    return [
+        *lines,
+        "They differ in:",
+        *(f"  {f['field']}: {_short(f['a'])} → {_short(f['b'])}" for f in found["fields"]),
+    ]
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _page(found: Mapping[str, Any]) -> str:
+    """HTML, self-contained."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
+    environment.filters["short"] = _short
+    page: str = environment.get_template("beside.html.j2").render(
+        found=found, columns=COLUMNS, rows=[_shown(row) for row in found["rows"]]
+    )
+    return page

@@ -1,0 +1,126 @@
+"""``c3po report A B``: two runs side by side."""
+
+import json
+import shutil
+
+import pytest
+from cli.test_cli import call, place  # noqa: F401 (a fixture)
+from typer.testing import CliRunner
+
+from c3po_adaptive.analysis.kept import kept_records
+from c3po_adaptive.analysis.side_by_side import differing, side_by_side
+from c3po_adaptive.analysis.statistics import compare
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError
+
+OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8")
+
+
+@pytest.fixture(scope="module")
+def runs(place):  # noqa: F811
+    """Two runs that differ in the way that questions are put, and in one arm."""
+    call(*OPTIONS, "--arm", "kernel-regression", "--arm", "mode-finding", "--out", "A")
+    call(*OPTIONS, "--arm", "kernel-regression", "--format", "letter", "--out", "B")
+    return "A", "B"
+
+
+def refused(*args):
+    result = CliRunner().invoke(app, ["report", *map(str, args)])
+    assert result.exit_code == 1, (result.output, result.exception)
+    assert result.stdout == ""
+    return result.stderr
+
+
+def test_arms_of_the_same_name_are_paired(runs):
+    found = json.loads(call("report", *runs, "--json"))
+    assert [(r["dataset"], r["arm"], r["n"]) for r in found["rows"]] == [
+        ("demo", "base", 8),
+        ("demo", "kernel-regression", 8),
+    ]
+    assert found["only_a"] == ["mode-finding"]
+    assert found["only_b"] == []
+    assert {"field": "format", "a": "cloze", "b": "letter"} in found["fields"]
+    assert "arms.mode-finding.optimizer" in {f["field"] for f in found["fields"]}
+    assert "datasets.0.limit" not in {f["field"] for f in found["fields"]}
+
+
+def test_figures_are_those_of_the_statistics(runs):
+    (row, _) = side_by_side(*((name, kept_records(name)) for name in runs))["rows"]
+    a, b = ([r for r in kept_records(name) if r["arm"] == "base"] for name in runs)
+    made = compare(b, a, seed=0)
+    assert (row["difference"], row["ci_low"], row["ci_high"], row["p"]) == (
+        *(made.difference, made.ci_low, made.ci_high, made.p),
+    )
+    assert row["accuracy_b"] - row["accuracy_a"] == pytest.approx(row["difference"])
+
+
+def test_printed_and_as_a_page(runs, tmp_path):
+    told = call("report", *runs, "--out", tmp_path / "both")
+    assert "They differ in:" in told
+    assert "  format: cloze → letter" in told
+    assert "Without common questions in A: mode-finding" in told
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "kernel-regression" in page
+    assert "<td>format</td><td>cloze</td><td>letter</td>" in page
+    assert "http" not in page
+    kept = json.loads((tmp_path / "both" / "summary.json").read_text())
+    assert kept == json.loads(call("report", *runs, "--json"))
+
+
+def test_an_unfinished_run_counts_with_what_it_has(runs, tmp_path):
+    cut = shutil.copytree("A", tmp_path / "cut")
+    lines = (cut / "records.jsonl").read_text().splitlines(keepends=True)
+    (cut / "records.jsonl").write_text("".join(lines[:11]))
+    (cut / "summary.json").unlink()
+    found = json.loads(call("report", cut, "B", "--json"))
+    assert [(r["arm"], r["n"]) for r in found["rows"]] == [("base", 8), ("kernel-regression", 3)]
+
+
+def test_runs_without_common_questions_are_refused(runs, tmp_path):
+    call("demo", "--model", "model", "--questions", "test.jsonl", "--arm", "base", "--out", "C")
+    said = refused("A", "C")
+    assert "share questions" in said
+    assert "C has the arms base on 4 questions, such as test: " in said
+
+
+def test_other_questions_of_the_same_ids_are_refused(runs, tmp_path):
+    other = shutil.copytree("B", tmp_path / "other")
+    rows = [json.loads(line) for line in (other / "records.jsonl").read_text().splitlines()]
+    changed = [row | {"answer": (row["answer"] + 1) % len(row["scores"])} for row in rows]
+    (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    assert "Expected the same questions in both runs" in refused("A", other)
+
+
+def test_what_cannot_be(runs, tmp_path):
+    assert "--out beside two runs" in refused("A", "--out", tmp_path / "out")
+    assert "without a run for the report of two" in refused("A", "B", "--out", "A")
+    assert "Expected a run folder" in refused("A", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "speed"}}))
+    assert "two runs of one kind, got comparison and speed" in refused("A", tmp_path)
+    assert "got speed; report each" in refused(tmp_path, tmp_path)
+
+
+def test_several_data_sets_and_their_mean():
+    def records(arm, right, dataset):
+        return [
+            {"arm": arm, "dataset": dataset, "id": str(i), "seed": 0, "correct": bool(c), "answer": 0, "scores": [0, 1],
+             "cost": {"total": 2.0}}
+            for i, c in enumerate(right)
+        ]  # fmt: skip
+
+    a = records("base", [1, 0], "x") + records("base", [0, 0, 0, 0], "y") + records("mine", [1, 1], "x")
+    b = records("base", [1, 1], "x") + records("base", [0, 0, 0, 1], "y")
+    rows = side_by_side(("a", a), ("b", b))["rows"]
+    assert [(r["dataset"], r["n"], r["difference"]) for r in rows] == [("x", 2, 50.0), ("y", 4, 25.0), ("all", 6, 37.5)]
+    with pytest.raises(DataError, match="share questions"):
+        side_by_side(("a", a), ("b", records("base", [1], "z")))
+
+
+def test_fields_that_differ():
+    a = {"seed": 0, "arms": {"x": {"lr": 1}}, "datasets": [{"name": "d", "limit": 3}], "points": [1, 2]}
+    b = {"seed": 1, "arms": {"x": {"lr": 1}}, "datasets": [{"name": "d"}], "points": [1, 3], "new": None}
+    assert differing(a, b) == [
+        {"field": "seed", "a": 0, "b": 1},
+        {"field": "datasets.0.limit", "a": 3, "b": None},
+        {"field": "points", "a": [1, 2], "b": [1, 3]},
+    ]
