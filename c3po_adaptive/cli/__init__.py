@@ -11,8 +11,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import typer
 
 from . import explain, models, plugins, refset, runs
+from .shared import Commands
 
 app = typer.Typer(
+    cls=Commands,
     help="Re-mix the expert pathways of frozen Mixture-of-Experts language models at test time.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

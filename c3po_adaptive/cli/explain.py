@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
+from ..storage.run_folder import COMMAND
 from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, registry_with
 
 
@@ -67,4 +68,4 @@ def explain(
         found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
         typer.echo(str(found))
         if html is not None:
-            typer.echo(f"\nPage: {found.save(html)}")
+            typer.echo(f"\nPage: {found.save(html, COMMAND.get())}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ..errors import C3POError
 from ..progress import Paused, Progress, bar, limited
+from ..storage.run_folder import COMMAND
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -31,6 +34,17 @@ Format = Annotated[str, typer.Option(help="cloze or letter.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+
+
+class Commands(TyperGroup):
+    """All commands; what is made while one is carried out can say which it was."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
+        context = super().make_context(info_name, args, *rest, **extra)
+        token = COMMAND.set(words)
+        context.call_on_close(lambda: COMMAND.reset(token))
+        return context
 
 
 @contextmanager
