@@ -114,6 +114,7 @@ class Summary(Ours):
     rows: list[_Arm]
     comparisons: list[_Comparison]
     calibration: list[_Calibration]
+    compare: list[tuple[str, str]] = Field(default=[])
     risk: list[dict[str, Any]] = Field(default=[])
     draws: list[dict[str, Any]] = Field(default=[])
     versions: dict[str, str]

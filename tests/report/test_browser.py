@@ -1,4 +1,4 @@
-"""Pages in a real browser: they ask nothing of the network, raise no error, leave axe nothing to find, and do as told."""
+"""Pages in a real browser: they ask nothing of the network, raise no error, leave axe nothing to find, and work."""
 
 import csv
 import importlib.util
