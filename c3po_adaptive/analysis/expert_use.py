@@ -21,13 +21,15 @@ class ExpertUse:
         n: how many records there are.
         layers: decoder layers, a row each.
         changed: ``[L, E]`` records in which the expert's routing weight changed.
-        raised: ``[L, E]`` those in which it rose, in the rest it fell; None: records do not say.
+        raised: ``[L, E]`` those in which it rose; None: records do not say.
+        lowered: ``[L, E]`` those in which it fell.
     """
 
     n: int
     layers: tuple[int, ...]
     changed: Counts
     raised: Counts | None
+    lowered: Counts | None
 
 
 def expert_use(records: Sequence[Record]) -> dict[str, ExpertUse]:
@@ -45,24 +47,34 @@ def expert_use(records: Sequence[Record]) -> dict[str, ExpertUse]:
     }
 
 
-def _counted(records: Sequence[Record], rows: dict[str, int], experts: int) -> tuple[Counts, Counts | None]:
-    changed, raised = (np.zeros((len(rows), experts), np.int64) for _ in range(2))
+def _counted(
+    records: Sequence[Record], rows: dict[str, int], experts: int
+) -> tuple[Counts, Counts | None, Counts | None]:
+    changed, raised, lowered = (np.zeros((len(rows), experts), np.int64) for _ in range(3))
     known = True
     for record in records:
         for layer, ids in record["experts"].items():
             changed[rows[layer], ids] += 1
-            rose = _raised(record, layer)
-            known = known and rose is not None
-            raised[rows[layer], rose or []] += 1
-    return changed, raised if known else None
+            moved = _moved(record, layer)
+            known = known and moved is not None
+            if moved is not None:
+                raised[rows[layer], moved[0]] += 1
+                lowered[rows[layer], moved[1]] += 1
+    return (changed, raised, lowered) if known else (changed, None, None)
 
 
-def _raised(record: Record, layer: str) -> list[int] | None:
-    """Experts whose weight rose. Records of earlier versions name none: there the pathway says so, if it was kept."""
-    if (rose := record.get("raised")) is not None:
-        ids: list[int] = rose.get(layer, [])
-        return ids
+def _moved(record: Record, layer: str) -> tuple[list[int], list[int]] | None:
+    """Experts whose weight rose, and those whose fell.
+
+    Records of earlier versions name none. There the pathway says so, if it was kept, but for changes below what it is
+    rounded to; these are in neither list, unless there was no weight to begin with.
+    """
+    ids: list[int] = record["experts"][layer]
+    if (raised := record.get("raised")) is not None:
+        rose = set(raised.get(layer, ()))
+        return [e for e in ids if e in rose], [e for e in ids if e not in rose]
     if layer not in record["pathway"]:
         return None
     own, new = (record["pathway"][layer][side] for side in ("own", "new"))
-    return [e for e in record["experts"][layer] if new.get(str(e), 0.0) > own.get(str(e), 0.0)]
+    change = {e: new.get(str(e), 0.0) - own.get(str(e), 0.0) for e in ids}
+    return [e for e in ids if change[e] > 0 or str(e) not in own], [e for e in ids if change[e] < 0]

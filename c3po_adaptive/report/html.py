@@ -204,6 +204,7 @@ def _uses(records: Sequence[Record]) -> dict[str, Any]:
             "layers": use.layers,
             "changed": use.changed.tolist(),
             "raised": None if use.raised is None else use.raised.tolist(),
+            "lowered": None if use.lowered is None else use.lowered.tolist(),
         }
         for arm, use in expert_use(records).items()
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from ..analysis.reliability import Bin
@@ -128,6 +129,7 @@ def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
         axes.set_ylim(-3, 103)  # marks at the edge are whole
         axes.grid(True)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
+        _whole_numbers(counts.yaxis)
         counts.set_ylabel("answers")
         counts.set_xlabel("confidence, %")
         return _svg(figure, "Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
@@ -149,7 +151,7 @@ def flips(rows: Sequence[Row]) -> str:
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         axes.margins(x=0.12)
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
-        _whole_numbers(axes)
+        _whole_numbers(axes.xaxis)
         return _svg(figure, "Number of questions that each arm flipped to right and to wrong")
 
 
@@ -175,7 +177,7 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
             axes.set_yticks([0, 100], ["0", "100 %"], size=7)
             axes.set_title(arm, loc="left", size=9, pad=2)
         every[-1].set_xlabel("decoder layer")
-        _whole_numbers(every[-1])
+        _whole_numbers(every[-1].xaxis)
         return _svg(figure, "Share of questions for which each decoder layer was re-mixed, by arm")
 
 
@@ -462,10 +464,10 @@ def _by_arm(rows: Sequence[Row], label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _whole_numbers(axes: Axes) -> None:
+def _whole_numbers(axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _svg(figure: Figure, label: str) -> str:

@@ -196,6 +196,7 @@ class TestExperts:
             assert page.locator(".heat h3").all_inner_texts() == ["Re-mixed: the weight changed", "Raised", "Lowered"]
             names, *rows = opened.saved(page.locator("#usecsv"))
             kept = [dict(zip(names, map(int, row), strict=True)) for row in rows]
+            assert sum(r["raised"] for r in kept) > 100 < sum(r["lowered"] for r in kept)
             assert page.locator(".heat").first.locator("rect").count() == sum(r["changed"] > 0 for r in kept)
             assert all(r["changed"] == r["raised"] + r["lowered"] for r in kept)
             assert {r["answers"] for r in kept} == {80}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.html import render
@@ -290,6 +291,17 @@ class TestExperts:
             record["raised"], record["pathway"] = {k: v[:1] for k, v in record["experts"].items()}, {}
         use = Page(render(run(tmp_path, records)).read_text()).data["uses"]["oracle"]
         assert sum(map(sum, use["raised"])) == 4 * 5
+
+    def test_changes_too_small_for_the_records_of_earlier_versions_are_in_neither(self, tmp_path):
+        (record,) = (r for r in synthetic(1) if r["arm"] == "ngd")
+        weights = {"own": {"1": 0.5, "2": 0.3, "3": 0.2}, "new": {"1": 0.4, "2": 0.3, "3": 0.25, "4": 0.05}}
+        changed = {"layers": [25], "experts": {"25": [1, 2, 3, 4, 5]}, "pathway": {"25": weights}, "layer_scores": {}}
+        (use,) = expert_use([record | changed]).values()
+        assert use.raised.tolist() == [[0, 0, 0, 1, 1, 1]]
+        assert use.lowered.tolist() == [[0, 1, 0, 0, 0, 0]]
+        (use,) = expert_use([record | changed | {"raised": {"25": [2]}}]).values()
+        assert use.raised.tolist() == [[0, 0, 1, 0, 0, 0]]
+        assert use.lowered.tolist() == [[0, 1, 0, 1, 1, 1]]
 
     def test_earlier_records_without_pathways_are_drawn_without(self, tmp_path):
         records = [record | {"pathway": {}} for record in synthetic(4)]
