@@ -139,7 +139,7 @@ def flips(rows: Sequence[Row]) -> str:
     """Answers that became right (to the right) and wrong (to the left)."""
     rows = _others(rows)
     with _style():
-        figure, axes = _by_arm(rows, "questions: ← became wrong · became right →")
+        figure, axes = _by_arm(rows, "← became wrong · became right →")
         up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
         lines = range(len(rows))
         bars = [

@@ -135,6 +135,8 @@ def test_pages_are_dark_where_that_is_wanted_and_light_on_paper(browser, pages, 
         assert page.evaluate(ground) == "rgb(251, 251, 250)"
         assert page.evaluate(drawn) == "rgb(29, 33, 38)"
         assert not page.locator(".tabletools").first.is_visible()
+        page.set_viewport_size({"width": 720, "height": 1000})  # A4 between its margins
+        assert page.evaluate("document.documentElement.scrollWidth") <= 720
 
 
 class TestTables:
