@@ -21,6 +21,11 @@ Real = Annotated[float, Field(ge=-(2**63), lt=2**63)]
 """What 64 bits hold, as tables keep it."""
 
 
+_Place = Annotated[int, Field(strict=True, ge=0, lt=2**16)]
+_Layer = Annotated[str, Field(pattern=r"^[0-9]{1,6}$")]
+"""An expert in its layer, and a decoder layer as a key of JSON."""
+
+
 class _Cost(Ours):
     total: Real
     embedding: Real
@@ -49,9 +54,10 @@ class Record(Ours):
     scores: list[Real] = Field(min_length=1)
     base_scores: list[Real]
     layers: list[Whole]
-    experts: dict[str, list[Whole]]
+    experts: dict[_Layer, list[_Place]]
+    raised: dict[_Layer, list[_Place]] | None = None
     strength: Real | None = None
-    layer_scores: dict[str, Real]
+    layer_scores: dict[_Layer, Real]
     pathway: dict[str, dict[str, dict[str, float]]]
     neighbours: list[dict[str, Any]]
     cost: _Cost
@@ -110,6 +116,7 @@ class Summary(Ours):
     rows: list[_Arm]
     comparisons: list[_Comparison]
     calibration: list[_Calibration]
+    compare: list[tuple[str, str]] = Field(default=[])
     risk: list[dict[str, Any]] = Field(default=[])
     draws: list[dict[str, Any]] = Field(default=[])
     versions: dict[str, str]

@@ -17,8 +17,10 @@ from typing import Annotated
 import typer
 
 from . import explain, models, plugins, refset, runs
+from .shared import Commands
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
+from ..storage.run_folder import COMMAND
 from .shared import (
     AsJson,
     Device,
@@ -81,4 +82,4 @@ def explain(
         else:
             typer.echo(str(found))
         if html is not None:
-            typer.echo(f"\nPage: {found.save(html)}", err=as_json)
+            typer.echo(f"\nPage: {found.save(html, COMMAND.get())}", err=as_json)

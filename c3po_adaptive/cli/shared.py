@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import signal
 import sys
 import threading
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ..errors import C3POError
 from ..progress import Paused, Progress, bar, limited, working
+from ..storage.run_folder import COMMAND
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -37,6 +40,17 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run tha
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+
+
+class Commands(TyperGroup):
+    """All commands; what is made while one is carried out can say which it was."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
+        context = super().make_context(info_name, args, *rest, **extra)
+        token = COMMAND.set(words)
+        context.call_on_close(lambda: COMMAND.reset(token))
+        return context
 
 
 _log = logging.getLogger("c3po_adaptive")

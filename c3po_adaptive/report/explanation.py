@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..storage.files import write_text
 from ..types import Pathway, Question
+from .page import draw
 from .plots import pathway_change, scored_layers
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Explanation:
     Attributes:
         text: what was re-mixed.
         how: by what, on which model.
+        model: its name.
         pathway: ω ``[L, E]`` with ω0 beside it.
         layers: decoder layers that were selected.
         experts: in each, those that were; the model's own may change, too.
@@ -49,6 +51,7 @@ class Explanation:
 
     text: str
     how: str
+    model: str
     pathway: Pathway
     layers: tuple[int, ...]
     experts: dict[int, tuple[int, ...]]
@@ -65,13 +68,13 @@ class Explanation:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
-    def html(self) -> str:
-        """The explanation as a page, self-contained."""
-        return _page(self)
+    def html(self, command: str | None = None) -> str:
+        """The explanation as a page, self-contained; ``command`` is the command line that made it, if one did."""
+        return _page(self, command)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, command: str | None = None) -> Path:
         """Write the page, whole or not at all."""
-        write_text(path, self.html())
+        write_text(path, self.html(command))
         return Path(path)
 
     def values(self) -> dict[str, Any]:
@@ -173,6 +176,7 @@ def explain(
     return Explanation(
         text,
         how,
+        model.name,
         pathway,
         tuple(pathway.layers[row] for row in chosen),
         {pathway.layers[row]: tuple(selection.mask[0, row].nonzero().squeeze(1).tolist()) for row in chosen},
@@ -231,17 +235,15 @@ def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterat
         yield f"  {'*' if name in marked else ' '} {name:9} {value:9.3g}  {bar}"
 
 
-def _page(found: Explanation) -> str:
+def _page(found: Explanation, command: str | None) -> str:
     """The page as HTML, self-contained."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
-    environment.filters["zip"] = zip
     changes = {layer: found.change(layer).tolist() for layer in found.layers}
-    page: str = environment.get_template("explanation.html.j2").render(
+    return draw(
+        __package__,
+        "explanation.html.j2",
+        made={"model": found.model, "command": command},
         found=found,
         most=MOST,
         scores=scored_layers(found.layer_scores, found.layers) if found.layer_scores else "",
         change=pathway_change(changes) if changes else "",
     )
-    return page

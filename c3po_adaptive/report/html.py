@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ..analysis.expert_use import expert_use
+from ..analysis.gain_by_kind import gain_by_kind
 from ..analysis.kept import kept
-from ..analysis.statistics import Record, probabilities
-from ..errors import DataError
+from ..analysis.reliability import reliability
+from ..analysis.statistics import Record
+from ..analysis.unfinished import beside_base
 from ..storage.files import write_text
+from ..storage.run_folder import made_by
 from ..types import Question
 from . import plots
+from .page import draw
+from .questions import Key, payload
 from .sentences import claimed, find, role, sentences, shown_dataset
 
 REPORT = "report.html"
-DIGITS = 4
-ANSWERS = 8000  # on the page, some 10 MB; all of them are in the records
-
-Key = tuple[str, str]
-"""Data set and id of a question."""
 
 
 def render(
@@ -41,39 +40,49 @@ def render(
     """
     folder = Path(folder)
     summary, records = kept(folder)
-    html = _template().render(
+    arms = list(dict.fromkeys(row["arm"] for row in summary["rows"]))
+    if summary.get("missing"):  # it is no whole run
+        records = beside_base([r for r in records if r["arm"] in arms], summary["baseline"])
+    rows = _rows(summary, shown_dataset(summary))
+    arm = _shown_arm(rows)
+    kinds, uses = _by_kind(summary, records, arm), _uses(records)
+    html = draw(
+        __package__,
+        "template.html.j2",
+        made=made_by(folder),
+        model=summary["config"].get("model"),
         summary=summary,
         headline=shown_dataset(summary),
+        shown_arm=arm,
         sentences=sentences(summary),
         tables=_tables(summary),
+        roles=list(dict.fromkeys(row["role"] for row in rows)),
         controlled=any(c["b"] == summary["control"] for c in summary["comparisons"]),
+        kinds=_beside(kinds),
+        by_kind=plots.gains_by_kind(kinds) if kinds else "",
         figures=_figures(summary, records),
-        made=_made(summary),
-        data=_payload(summary, records, questions or {}, references or {}),
+        settings=_settings(summary),
+        uses=bool(uses),
+        data=payload(records, arms, summary["baseline"], questions or {}, references or {})
+        | {"uses": uses, "shown": arm},
     )
     write_text(folder / REPORT, html)
     return folder / REPORT
 
 
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    # A missing variable must not leave a hole in a report unseen.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
-    environment.filters["signed"] = lambda x, digits=1: f"{x:+.{digits}f}".replace("-", "−")
-    environment.filters["pretty"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
-    environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"
-    return environment.from_string(files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8"))
-
-
-def _made(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(summary: Mapping[str, Any]) -> dict[str, Any]:
     settings = {row["arm"]: row["setting"] for row in _rows(summary, shown_dataset(summary))}
     return {"config": summary["config"], "settings": settings} | {k: summary[k] for k in ("versions", "hashes")}
 
 
 def _rows(summary: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
     return [{**row, "role": role(row, summary)} for row in summary["rows"] if row["dataset"] == dataset]
+
+
+def _shown_arm(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The arm that the run is about, or its first method."""
+    named = [row["arm"] for row in rows if row.get("headline")]
+    return next(iter([*named, *(row["arm"] for row in rows if row["role"] == "method")]), None)
 
 
 def _datasets(summary: Mapping[str, Any]) -> list[str]:
@@ -96,15 +105,40 @@ def _tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return tables
 
 
+def _by_kind(summary: Mapping[str, Any], records: Sequence[Record], arm: str | None) -> list[dict[str, Any]]:
+    """The shown arm's gains, and those of a control beside it, if one was run: rather one that it is compared with."""
+    if arm is None:
+        return []
+    roles = {row["arm"]: role(row, summary) for row in summary["rows"]}
+    beside = [b for a, b in summary.get("compare", ()) if a == arm] + [summary["control"]]
+    control = [name for name in beside if roles.get(name) == "control" and name != arm][:1]
+    found = [gain_by_kind(records, name, summary["baseline"], seed=summary.get("seed", 0)) for name in [arm, *control]]
+    return [{**row, "role": roles[row["arm"]]} for together in zip(*found, strict=True) for row in together]
+
+
+def _beside(kinds: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The arms' rows of one kind together."""
+    found: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    for row in kinds:
+        found.setdefault((row["dataset"], row["kind"]), []).append(row)
+    return list(found.values())
+
+
 def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict[str, str]]:
     rows = _rows(summary, shown_dataset(summary))
     chosen: dict[str, list[list[int]]] = {}
     for record in records:
         chosen.setdefault(record["arm"], []).append(record["layers"])
     figures = [
-        ("Gain over base", "An interval that touches zero allows no claim.", plots.gains(rows)),
+        ("Gain over base", "With 95 % intervals. One that touches zero allows no claim.", plots.gains(rows)),
         ("Flipped answers", "A method that changes little can gain little, and harm little.", plots.flips(rows)),
-        ("Accuracy and cost", "FLOPs of a whole answer, divided by those of one base forward.", plots.costs(rows)),
+        (
+            "Accuracy and cost",
+            "FLOPs of a whole answer, divided by those of one base forward. Vertical lines: the gain's 95 % interval. "
+            "Dashed: the best for its cost, upper bounds left out.",
+            plots.costs(rows),
+        ),
+        _reliability(summary, records, rows),
         (
             "Layers chosen",
             "Share of questions for which a layer was re-mixed.",
@@ -113,8 +147,26 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
     ]
     figures += _of_headline(summary, records)
     for dataset in _datasets(summary)[1:]:
-        figures.append((f"Gain over base: {dataset}", "", plots.gains(_rows(summary, dataset))))
+        figures.append((f"Gain over base: {dataset}", "With 95 % intervals.", plots.gains(_rows(summary, dataset))))
     return [{"title": title, "caption": caption, "svg": svg} for title, caption, svg in figures if svg]
+
+
+def _reliability(
+    summary: Mapping[str, Any], records: Sequence[Record], rows: Sequence[Mapping[str, Any]]
+) -> tuple[str, str, str]:
+    """Confidence against accuracy, the shown arm beside the base."""
+    errors = {
+        c["arm"]: c.get("calibration_error") for c in summary["calibration"] if c["dataset"] == rows[0]["dataset"]
+    }
+    names = [name for name in dict.fromkeys((summary["baseline"], _shown_arm(rows))) if name is not None]
+    bins = {name: reliability([r for r in records if r["arm"] == name]) for name in names}
+    said = [f"{name} {errors[name]:.1f}" for name in names if isinstance(errors.get(name), float | int)]
+    caption = (
+        "Accuracy of answers of about one confidence (the probability of the chosen option), with 95 % intervals; on "
+        f"the diagonal they would agree. Expected calibration error, in points: {', '.join(said) or 'not known'}."
+    )
+    roles = {row["arm"]: row["role"] for row in rows}
+    return "Reliability", caption, plots.reliability({name: (roles[name], found) for name, found in bins.items()})
 
 
 def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[tuple[str, str, str]]:
@@ -122,140 +174,41 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
     rows = _rows(summary, shown_dataset(summary))
     risk = [row for row in summary["risk"] if row["dataset"] == shown_dataset(summary)]
     found = [
-        ("Number of layers", "One line for each selector whose other settings are the same.", plots.budgets(rows)),
-        ("Some questions alone", "Those with the strongest signal first.", plots.coverage(risk)),
+        (
+            "Number of layers",
+            "One line for each selector whose other settings are the same, with 95 % intervals.",
+            plots.budgets(rows),
+        ),
+        (
+            "Some questions alone",
+            "Those with the strongest signal first; vertical lines are 95 % intervals of the gain.",
+            plots.coverage(risk),
+        ),
     ]
     arm = next((row["arm"] for row in rows if row.get("headline")), None)
+    names = {record["dataset"] for record in records}
     kinds: dict[str, list[list[int]]] = {}
     for record in records:
         if record["arm"] == arm:
-            kinds.setdefault(f"{record['dataset']} {record['subject']}".strip(), []).append(record["layers"])
+            name = record["subject"] if len(names) == 1 else f"{record['dataset']} {record['subject']}"
+            kinds.setdefault(name.strip() or record["dataset"], []).append(record["layers"])
     layers = sorted({n for record in records for n in record["layers"]})
     if kinds and layers:
-        found.append((f"Layers that {arm} chose", "By kind of question.", plots.by_kind(kinds, layers)))
+        found.append(
+            (f"Layers that {arm} chose", "By kind of question; the darkest: always.", plots.by_kind(kinds, layers))
+        )
     return found
 
 
-def _payload(
-    summary: Mapping[str, Any],
-    records: Sequence[Record],
-    questions: Mapping[Key, Question],
-    references: Mapping[Key, Question],
-) -> dict[str, Any]:
-    """What the page's script draws questions from; what records share is stored once and named by its place.
-
-    ``weights`` are integers, ``DIGITS`` after the point: they are most of the bytes.
-    """
-    rows = {row["arm"]: row for name in _datasets(summary) for row in _rows(summary, name)}
-    arms = [*rows]
-    places: dict[tuple[str, str], int] = {}
-    asked: list[dict[str, Any]] = []
-    own = _Once()
-    answers = []
-    shown = _shown(records)
-    base = {(r["dataset"], r["id"]): r for r in records if r["arm"] == summary["baseline"]}
-    for record in records:
-        key = (record["dataset"], record["id"])
-        if key not in shown:
-            continue
-        if key not in places:
-            places[key] = len(asked)
-            asked.append(_asked(record, questions.get(key)))
-        plain = record if record["base_choice"] is not None else base[key]
-        answers.append(_answer(record, plain, places[key], arms.index(record["arm"]), own))
-    used = {
-        (record["dataset"], n["id"])
-        for record in records
-        for n in record["neighbours"]
-        if (record["dataset"], record["id"]) in shown
-    }
-    texts: dict[str, dict[str, list[str]]] = {}
-    for dataset, id_ in sorted(used & references.keys()):
-        texts.setdefault(dataset, {})[id_] = _reference(references[dataset, id_])
+def _uses(records: Sequence[Record]) -> dict[str, Any]:
+    """Counts of layers × experts by arm, as the page's script takes them."""
     return {
-        "scale": 10**DIGITS,
-        "arms": arms,
-        "roles": [row["role"] for row in rows.values()],
-        "datasets": sorted({dataset for dataset, _ in places}),
-        "questions": asked,
-        "answers": answers,
-        "own": own.values,
-        "references": texts,
+        arm: {
+            "n": use.n,
+            "layers": use.layers,
+            "changed": use.changed.tolist(),
+            "raised": None if use.raised is None else use.raised.tolist(),
+            "lowered": None if use.lowered is None else use.lowered.tolist(),
+        }
+        for arm, use in expert_use(records).items()
     }
-
-
-def _shown(records: Sequence[Record]) -> set[Key]:
-    """The first questions, as many of each data set."""
-    ids: dict[str, dict[str, None]] = {}
-    for record in records:
-        ids.setdefault(record["dataset"], {})[record["id"]] = None
-    arms = {record["arm"] for record in records}
-    each = max(1, ANSWERS // max(1, len(arms) * len(ids)))
-    return {(name, id_) for name, all_of_it in ids.items() for id_ in list(all_of_it)[:each]}
-
-
-class _Once:
-    """Values kept once; most arms start from the same pathway."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._places: dict[str, int] = {}
-
-    def place(self, value: Any) -> int:
-        place = self._places.setdefault(json.dumps(value), len(self.values))
-        if place == len(self.values):
-            self.values.append(value)
-        return place
-
-
-def _asked(record: Record, question: Question | None) -> dict[str, Any]:
-    asked = {"id": record["id"], "set": record["dataset"], "subject": record["subject"], "gold": record["answer"]}
-    if question is None:
-        return asked
-    # A file of another version would put wrong words beside right numbers.
-    if len(question.choices) != len(record["scores"]) or question.answer not in (None, record["answer"]):
-        raise DataError(
-            f"Expected {record['id']!r} with {len(record['scores'])} choices and answer {record['answer']}, got "
-            f"{len(question.choices)} and {question.answer}; give the question file that the run was made with."
-        )
-    return {**asked, "text": question.question, "choices": list(question.choices)}
-
-
-def _reference(question: Question) -> list[str]:
-    answer = "" if question.answer is None else question.choices[question.answer]
-    return [question.question, answer]
-
-
-def _answer(record: Record, plain: Record, place: int, arm: int, own: _Once) -> dict[str, Any]:
-    """As the page's script takes it; ``plain`` says what the model answered by itself."""
-    return {
-        "q": place,
-        "arm": arm,
-        "seed": record["seed"],
-        "choice": record["choice"],
-        "was": plain["choice"] if plain is not record else record["base_choice"],
-        "right": record["correct"],
-        "wasRight": plain["correct"] if plain is not record else record["base_correct"],
-        "after": _rounded(probabilities(record["scores"])),
-        "before": _rounded(probabilities(plain["scores"] if plain is not record else record["base_scores"])),
-        "layers": record["layers"],
-        "layerScores": {k: v for k, v in record["layer_scores"].items() if int(k) in record["layers"]},
-        # Where a pathway was kept, it shows which experts changed.
-        "experts": {k: v for k, v in record["experts"].items() if k not in record["pathway"]},
-        "pathway": {
-            layer: [own.place(_weights(weights["own"])), _weights(weights["new"])]
-            for layer, weights in record["pathway"].items()
-        },
-        "neighbours": [[n["id"], *_rounded([n["similarity"], n["weight"]])] for n in record["neighbours"]],
-        "cost": _rounded([record["cost"]["total"]])[0],
-        "seconds": _rounded([record["seconds"]])[0],
-    }
-
-
-def _rounded(values: Any) -> list[float]:
-    return [round(float(v), DIGITS) for v in values]
-
-
-def _weights(sparse: Mapping[str, float]) -> list[int]:
-    """``[expert, weight, expert, weight, …]``."""
-    return [number for expert, w in sparse.items() for number in (int(expert), round(w * 10**DIGITS))]

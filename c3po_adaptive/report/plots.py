@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+    from ..analysis.reliability import Bin
 
 Row = Mapping[str, Any]
 """A row of ``summary.json`` with its ``role``."""
@@ -72,7 +75,7 @@ def gains(rows: Sequence[Row]) -> str:
             axes.plot(row["gain"], y, "o", color=color, markersize=6)
             # In a column of its own: on the line it would be struck through.
             axes.annotate(
-                f"{row['gain']:+.1f}".replace("-", "−"),
+                f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]".replace("-", "−"),
                 (1.02, y),
                 xycoords=("axes fraction", "data"),
                 va="center",
@@ -81,11 +84,62 @@ def gains(rows: Sequence[Row]) -> str:
         return _svg(figure, "Gain of each arm over base, in points, with 95 % interval")
 
 
+def gains_by_kind(rows: Sequence[Row]) -> str:
+    """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
+    below the other's.
+
+    Args:
+        rows: as of ``gain_by_kind``, with roles; those of several arms on one kind follow each other.
+    """
+    places = list(dict.fromkeys((row["dataset"], row["kind"]) for row in rows))
+    arms = list(dict.fromkeys((row["arm"], row["role"]) for row in rows))
+    with _style():
+        names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
+        figure, axes = _by_arm([{"arm": name} for name in names], "points over base, 95 % interval")
+        for tick, (_, kind) in zip(axes.get_yticklabels(), places, strict=True):
+            tick.set_fontsize(10 if kind is None else 8)
+        axes.axvline(0, color=COLORS["text"], linewidth=0.8)
+        for k, (arm, role) in enumerate(arms):
+            own = [row for row in rows if row["arm"] == arm]
+            y = [places.index((row["dataset"], row["kind"])) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
+            color, mark = COLORS[role], "o" if k == 0 else "D"
+            axes.hlines(y, [r["ci_low"] for r in own], [r["ci_high"] for r in own], color=color, linewidth=1.5)
+            label = f"{arm} (control)" if role == "control" else arm
+            axes.plot([r["gain"] for r in own], y, mark, color=color, markersize=5 - k, label=label)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+        return _svg(figure, "Gain over base by data set and kind of question, in points, with 95 % intervals")
+
+
+def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
+    """Accuracy against confidence, with intervals; below, how many answers each bin holds.
+
+    Args:
+        bins: role and bins of each arm.
+    """
+    with _style():
+        figure, (axes, counts) = _figure(3.9, 2, (3, 1))
+        axes.plot([0, 100], [0, 100], color=COLORS["text"], linewidth=0.8, linestyle="--")
+        for k, (arm, (role, found)) in enumerate(bins.items()):
+            color, x = COLORS[role], [100 * b.confidence for b in found]
+            axes.vlines(x, [100 * b.low for b in found], [100 * b.high for b in found], color=color, alpha=0.6)
+            axes.plot(x, [100 * b.accuracy for b in found], "sD"[k] + "-", color=color, markersize=5, label=arm)
+            counts.bar([v - 1 + 2 * k for v in x], [b.n for b in found], color=color, width=2)
+        axes.set_ylabel("right, %")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(-3, 103)  # marks at the edge are whole
+        axes.grid(True)
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        _whole_numbers(counts.yaxis)
+        counts.set_ylabel("answers")
+        counts.set_xlabel("confidence, %")
+        return _svg(figure, "Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
+
+
 def flips(rows: Sequence[Row]) -> str:
     """Answers that became right (to the right) and wrong (to the left)."""
     rows = _others(rows)
     with _style():
-        figure, axes = _by_arm(rows, "questions: ← became wrong · became right →")
+        figure, axes = _by_arm(rows, "← became wrong · became right →")
         up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
         lines = range(len(rows))
         bars = [
@@ -97,7 +151,7 @@ def flips(rows: Sequence[Row]) -> str:
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         axes.margins(x=0.12)
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
-        _whole_numbers(axes)
+        _whole_numbers(axes.xaxis)
         return _svg(figure, "Number of questions that each arm flipped to right and to wrong")
 
 
@@ -123,7 +177,7 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
             axes.set_yticks([0, 100], ["0", "100 %"], size=7)
             axes.set_title(arm, loc="left", size=9, pad=2)
         every[-1].set_xlabel("decoder layer")
-        _whole_numbers(every[-1])
+        _whole_numbers(every[-1].xaxis)
         return _svg(figure, "Share of questions for which each decoder layer was re-mixed, by arm")
 
 
@@ -218,6 +272,9 @@ def coverage(rows: Sequence[Row]) -> str:
             line = [row for row in rows if row["arm"] == arm]
             x = [100 * r["coverage"] for r in line]
             axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
+            if all("ci_low" in r for r in line):
+                axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
+                            color=COLORS["method"])  # fmt: skip
             axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
         axes.set_xlabel("questions re-mixed, %")
         axes.set_ylabel("points: gain (line), spoiled (dots)")
@@ -238,11 +295,8 @@ def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]
         for y, each in enumerate(rows.values()):
             for x, layer in enumerate(layers):
                 axes.add_patch(_square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
-        axes.set_xlim(-0.5, len(layers) - 0.5)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
-        axes.set_yticks(range(len(rows)), list(rows))
-        axes.set_xlabel("decoder layer; the darkest: always chosen")
+        _cells(axes, list(rows), layers)
+        axes.set_xlabel("decoder layer", size=9)
         return _svg(figure, "How often each decoder layer was re-mixed, by kind of question")
 
 
@@ -294,8 +348,9 @@ def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
             axes.set_title(truth, loc="left", size=9)
             for y, row in enumerate(rows):
                 found = row[truth]
-                axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=COLORS["method"], linewidth=2)
-                axes.plot(found["mean"], y, "o", color=COLORS["method"], markersize=5)
+                color = COLORS[{"bound": "oracle", "control": "control"}.get(row["role"], "method")]
+                axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=color, linewidth=2)
+                axes.plot(found["mean"], y, "o", color=color, markersize=5)
         return _svg(figure, "Rank correlation of each score of layers with what layers really do")
 
 
@@ -311,12 +366,9 @@ def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
                 axes.add_patch(_square(x, y, color, abs(effect) / most))
                 if low > 0 or high < 0:
                     axes.plot(x, y, ".", color=COLORS["text"], markersize=3)
-        axes.set_xlim(-0.5, len(layers) - 0.5)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
         names = [row["dataset"] if row["kind"] in ("", row["dataset"]) else row["kind"] for row in rows]
-        axes.set_yticks(range(len(rows)), [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)])
-        axes.set_xlabel(f"decoder layer; the darkest is {most:.3f} nats")
+        _cells(axes, [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)], layers)
+        axes.set_xlabel(f"decoder layer; the darkest is {most:.3f} nats", size=9)
         return _svg(figure, "Single-layer effects of re-mixing, by kind of question")
 
 
@@ -327,7 +379,7 @@ def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
         colors = [COLORS["method"] if layer in chosen else COLORS["base"] for layer in scores]
         axes.bar(list(scores), list(scores.values()), color=colors, width=0.75)
         axes.set_xticks(list(scores))
-        axes.set_xlabel("decoder layer (blue: chosen)")
+        axes.set_xlabel("decoder layer")
         axes.set_ylabel("score")
         return _svg(figure, "Score of each decoder layer")
 
@@ -347,6 +399,15 @@ def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
         axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
         axes.set_xlabel(f"expert; the darkest changed by {most:.3f}")
         return _svg(figure, "Change of routing weights by layer and expert")
+
+
+def _cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
+    """A table's frame: names of rows, and numbers of layers as many as can stand beside each other."""
+    step = -(-len(layers) // 12)
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]], size=8)
+    axes.set_yticks(range(len(rows)), rows, size=8)
 
 
 def _square(x: float, y: float, color: str, strength: float) -> Any:
@@ -386,12 +447,12 @@ def _style() -> Any:
     return rc_context(STYLE)
 
 
-def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+def _figure(height: float, panels: int = 1, heights: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
     # Figure rather than pyplot: no global state, no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+    return figure, list(figure.subplots(panels, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
 
 
 def _by_arm(rows: Sequence[Row], label: str) -> tuple[Figure, Axes]:
@@ -403,10 +464,10 @@ def _by_arm(rows: Sequence[Row], label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _whole_numbers(axes: Axes) -> None:
+def _whole_numbers(axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _svg(figure: Figure, label: str) -> str:

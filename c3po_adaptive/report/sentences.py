@@ -19,9 +19,21 @@ def role(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Role:
     """What an arm is there for."""
     if row["arm"] == summary["baseline"]:
         return "base"
-    if row["arm"] == summary["control"]:
+    if row["arm"] == summary["control"] or drawn(row):
         return "control"
     return "oracle" if row["needs_label"] else "method"
+
+
+def drawn(row: Mapping[str, Any]) -> str:
+    """What an arm leaves to chance, in words: it is a control for that; empty if nothing."""
+    setting, said = row["setting"], []
+    for key, words in (("retriever", "random neighbours"), ("selector", "random layers")):
+        strategy = setting.get(key)
+        if isinstance(strategy, Mapping) and strategy.get("name") == "random":
+            said.append(words)
+    if setting.get("labels") == "shuffled":
+        said.append("labels drawn at random")
+    return " and ".join(said)
 
 
 def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, Any] | None:
@@ -40,17 +52,19 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"Not finished: {what}." for what in summary.get("missing", ())]
     lines += [_sentence(row, summary) for row in rows]
     roles = [role(row, summary) for row in rows]
-    if "method" in roles and "control" not in roles:
+    if "method" in roles and summary["control"] not in [row["arm"] for row in rows]:
         lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")
     lines += [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
-    return lines + [_drawn(d) for d in summary.get("draws", ()) if d["dataset"] == dataset]
+    return lines + [_among_draws(d, summary) for d in summary.get("draws", ()) if d["dataset"] == dataset]
 
 
-def _drawn(d: Mapping[str, Any]) -> str:
+def _among_draws(d: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    gain = find(summary, d["dataset"], d["arm"], summary["baseline"])
+    with_interval = f"{d['gain']:+.1f} {_interval(gain)}" if gain else f"{d['gain']:+.1f}"
     claim = "better than its draws" if d["p"] <= SIGNIFICANT else "it cannot be told from its draws"
     span = f"{d['mean']:+.1f} points on average, {d['lowest']:+.1f} to {d['highest']:+.1f}"
     return (
-        f"{d['arm']} ({d['gain']:+.1f}) among {d['draws']} draws of {d['control']} ({span}): p = {d['p']:.2f}, {claim}."
+        f"{d['arm']} ({with_interval}) among {d['draws']} draws of {d['control']} ({span}): p = {d['p']:.2f}, {claim}."
     )
 
 
@@ -77,7 +91,8 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         return f"{head}: an upper bound that uses the labels, not a method."
     head = f"{head}: {_verdict(gain)}"
     if kind == "control":
-        return f"{head}. It is the control, with random neighbours."
+        which = "the" if arm == summary["control"] else "a"
+        return f"{head}. It is {which} control, with {drawn(row) or 'random neighbours'}."
     beside = find(summary, dataset, arm, summary["control"])
     if beside is None:
         return f"{head}."

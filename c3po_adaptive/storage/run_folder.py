@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,9 @@ RECORDS = "records.jsonl"
 CONFIG = "config.json"
 OURS = (RECORDS, "records.parquet", "summary.json", "report.html", "rows.json", "searches.json", "ratios.svg")
 """What runs write beside their configuration."""
+
+COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
+"""The command line that is being carried out, which folders that it makes keep; None: they are made from Python."""
 
 Key = tuple[str, str, str, int]
 """Arm, data set, id, seed: what is answered once."""
@@ -162,8 +166,13 @@ def discard(folder: Path | str) -> None:
             raise DataError(f"Expected to delete {folder / name}, got: {error}; name another --out.") from error
 
 
-def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
+def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = None) -> str:
     """Make the folder, or resume in it, for this configuration alone.
+
+    Args:
+        folder: of the run.
+        config: of the run, with what else identifies it.
+        model: its name, kept for readers beside the command; what is held to be the same is in ``config``.
 
     Returns:
         Hash of the configuration, as written to ``config.json``.
@@ -179,7 +188,8 @@ def claim(folder: Path | str, config: Mapping[str, Any]) -> str:
     wanted = digest(config)
     if not (folder / CONFIG).exists():
         _check_empty(folder)
-        write_text(folder / CONFIG, json.dumps({"hash": wanted, "config": config}, indent=1, ensure_ascii=False) + "\n")
+        made = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}}
+        write_text(folder / CONFIG, json.dumps(made | {"config": config}, indent=1, ensure_ascii=False) + "\n")
         return wanted
     found, old = _claimed(folder / CONFIG)
     if found != wanted:
@@ -226,10 +236,27 @@ def claimed_config(folder: Path | str) -> dict[str, Any]:
     return _claimed(path)[1]
 
 
+def made_by(folder: Path | str) -> dict[str, str | None] | None:
+    """Model and command that a run folder was made with; None: no run folder, or of a version that did not say.
+
+    Raises:
+        DataError: its ``config.json`` is broken.
+    """
+    path = Path(folder) / CONFIG
+    made = _claim_in(path).made if is_file(path) else None
+    return None if made is None else {"model": made.model, "command": made.command}
+
+
+class _Made(Ours):
+    model: str | None = None
+    command: str | None = None
+
+
 class _Claim(Ours):
     """a run's hash and configuration"""
 
     hash: str
+    made: _Made | None = None
     config: dict[str, Any]
 
     @model_validator(mode="after")
@@ -240,9 +267,13 @@ class _Claim(Ours):
 
 
 def _claimed(path: Path) -> tuple[str, dict[str, Any]]:
-    remedy = "name another --out"
-    found = checked(_Claim, read_json(path, remedy), str(path), remedy)
+    found = _claim_in(path)
     return found.hash, found.config
+
+
+def _claim_in(path: Path) -> _Claim:
+    remedy = "name another --out"
+    return checked(_Claim, read_json(path, remedy), str(path), remedy)
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

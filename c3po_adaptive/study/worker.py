@@ -118,7 +118,7 @@ class Worker(ABC, Generic[C]):
         """
         self.inputs = inputs_of(self.model, self.data, self.registry)
         self.__dict__["_same"] = True
-        claim(out, self.config.model_dump(mode="json") | {"inputs": self.inputs})
+        claim(out, self.config.model_dump(mode="json") | {"inputs": self.inputs}, self.model.name)
         return self.inputs
 
     @cached_property

@@ -158,7 +158,7 @@ def test_among_draws():
     assert (found["control"], found["draws"], found["gain"], found["p"]) == ("draw 0", 4, 50, pytest.approx(2 / 5))
     assert [found[k] for k in ("mean", "lowest", "highest")] == [12.5, -25, 50]
     assert found["sd"] == pytest.approx(32.27, abs=0.01)
-    said = "own (+50.0) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it cannot be told"
+    said = "own (+50.0 [-43.8, 100.0]) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it"
     assert sentences(summary)[-1].startswith(said)
     assert summarize(records, config={}, seed=0)["draws"] == []
 

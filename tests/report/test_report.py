@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.html import render
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.storage.run_folder import Records
+from c3po_adaptive.storage.run_folder import COMMAND, Records, claim
 from c3po_adaptive.types import Question
 
 ARMS = {
@@ -112,7 +113,13 @@ class Page(HTMLParser):
 
     @property
     def data(self) -> dict:
-        return json.loads(self.scripts["application/json"])
+        """With answers by name, as the page's own script takes them."""
+        data = json.loads(self.scripts["application/json"])
+        names = ("q", "arm", "seed", "choice", "before", "after", "layers", "cost", "seconds", "detail")
+        answers = [dict(zip(names, answer, strict=True)) for answer in data["answers"]]
+        return data | {
+            "answers": [a | (data["details"][a["detail"]] if a["detail"] is not None else {}) for a in answers]
+        }
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +130,15 @@ def folder(tmp_path_factory) -> Path:
 def test_asks_for_nothing_outside_itself(folder):
     html = render(folder).read_text()
     assert all(address.startswith("#") for address in Page(html).addresses)
+    html = html.replace("http://www.w3.org/2000/svg", "")  # a namespace is a name
     assert not re.search(r"https?://|@import|url\((?!#)|fetch\(|XMLHttpRequest", html)
 
 
 def test_shows_each_arm_sentence_and_figure(folder):
     html = render(folder).read_text()
     table = html[html.index("<table") : html.index("</table>")]
-    assert all(f">{arm}<" in table for arm in ARMS)
-    assert html.count("<svg") == 4
+    assert all(f"</span>{arm}" in table for arm in ARMS)
+    assert html.count("<svg") == 6
     assert Page(html).data["arms"] == list(ARMS)
     assert "an upper bound that uses the labels" in html
 
@@ -142,7 +150,7 @@ def test_a_question_cannot_leave_its_script(folder):
     html = render(folder, {("demo", question.id): question}).read_text()
     assert "<script>alert" not in html
     assert "<b>'" not in html
-    assert html.count("</script>") == 2
+    assert html.count("</script>") == 3
     assert Page(html).data["questions"][0]["text"] == text
 
 
@@ -155,7 +163,9 @@ def test_numbers_come_back_from_the_page(folder):
     for flat, kept in ((data["own"][own], record["pathway"]["25"]["own"]), (new, record["pathway"]["25"]["new"])):
         drawn = {str(e): w / data["scale"] for e, w in zip(flat[::2], flat[1::2], strict=True)}
         assert drawn == pytest.approx(kept, abs=1e-4)
-    assert sum(answer["after"]) == pytest.approx(1, abs=1e-3)
+    assert sum(answer["after"]) == pytest.approx(data["scale"], abs=5)
+    assert data["layers"][answer["layers"]] == record["layers"]
+    assert data["before"][answer["before"]][0] == record["base_choice"]
 
 
 def test_texts_of_neighbours_only_where_used(folder):
@@ -182,7 +192,7 @@ def test_refuses_the_text_of_another_question(folder):
 
 def test_several_data_sets_lead_with_their_mean(tmp_path):
     html = render(run(tmp_path, synthetic(6, ("arc", "piqa"), ("base", "ngd")))).read_text()
-    assert html.index(">all<") < html.index(">arc<")
+    assert html.index(">All: mean over data sets<") < html.index(">arc<")
     assert Page(html).data["datasets"] == ["arc", "piqa"]
 
 
@@ -192,8 +202,27 @@ def test_needs_a_summary(tmp_path):
         render(tmp_path)
 
 
-def test_seven_arms_of_224_questions_stay_below_three_megabytes(tmp_path):
-    assert render(run(tmp_path, synthetic(224))).stat().st_size < 3e6
+def test_two_thousand_questions_of_seven_arms_stay_below_five_megabytes(tmp_path):
+    records = synthetic(1000, ("arc", "piqa"))
+    texts = {
+        (r["dataset"], r["id"]): "What can float on water, and why does it not sink like a stone? " * 3 for r in records
+    }
+    gold = {(r["dataset"], r["id"]): r["answer"] for r in records}
+    asked = {k: Question(k[1], text, ("a stone", "a boat", "iron", "sand"), gold[k]) for k, text in texts.items()}
+    path = render(run(tmp_path, records), asked)
+    data = Page(path.read_text()).data
+    assert len(data["questions"]) == 2000
+    assert len(data["answers"]) == 2000 * len(ARMS)
+    assert path.stat().st_size < 5e6
+    # Pathways of some: of all arms or of none, and first where an arm changed the answer.
+    details = {}
+    for answer in data["answers"]:
+        details.setdefault(answer["q"], []).append(answer)
+    kept = {q for q, each in details.items() if each[0]["detail"] is not None}
+    assert 50 < len(kept) < 1000
+    assert all(len({a["detail"] is None for a in each}) == 1 for each in details.values())
+    assert all(len({a["choice"] for a in details[q]}) > 1 for q in kept)
+    assert {data["questions"][q]["set"] for q in kept} == {"arc", "piqa"}
 
 
 def test_a_study_of_selection_shows_layers_questions_and_kinds(tmp_path):
@@ -214,8 +243,90 @@ def test_a_study_of_selection_shows_layers_questions_and_kinds(tmp_path):
 
 
 def test_long_runs_show_the_first_questions(tmp_path, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.report.html.ANSWERS", 7 * len(ARMS) + 1)
+    monkeypatch.setattr("c3po_adaptive.report.questions.ANSWERS", 7 * len(ARMS) + 1)
     page = render(run(tmp_path, synthetic(30))).read_text()
     data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S).group(1))
     assert len(data["questions"]) == 7
     assert len(data["answers"]) == 7 * len(ARMS)
+
+
+class TestMadeBy:
+    def test_command_and_model_stand_at_the_top(self, tmp_path):
+        token = COMMAND.set("c3po demo --out 'a <b>'")
+        claim(tmp_path, {}, "OLMoE")
+        COMMAND.reset(token)
+        html = render(run(tmp_path, synthetic(3))).read_text()
+        top = re.sub(r"</?span>", "", html[html.index("<header") : html.index("</header")])
+        assert "<dd>OLMoE</dd>" in top
+        assert "c3po demo --out &#39;a &lt;b&gt;&#39;" in top
+
+    def test_from_python(self, tmp_path):
+        claim(tmp_path, {}, "OLMoE")
+        assert "made from Python" in render(run(tmp_path, synthetic(3))).read_text()
+
+    def test_folders_of_earlier_versions(self, tmp_path):
+        claim(tmp_path, {})
+        content = json.loads((tmp_path / "config.json").read_text())
+        del content["made"]
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        assert "not recorded: an earlier version" in render(run(tmp_path, synthetic(3))).read_text()
+
+
+class TestExperts:
+    """How often each expert of each layer was changed, raised and lowered."""
+
+    def test_counts(self, folder):
+        records = [r for r in synthetic(12) if r["arm"] == "ngd"]
+        use = Page(render(folder).read_text()).data["uses"]["ngd"]
+        place = use["layers"].index(25)
+        for expert in range(64):
+            moved = [r for r in records if expert in r["experts"]["25"]]
+            own, new = ([r["pathway"]["25"][side].get(str(expert), 0) for r in moved] for side in ("own", "new"))
+            assert use["changed"][place][expert] == len(moved)
+            assert use["raised"][place][expert] == sum(b > a for a, b in zip(own, new, strict=True))
+
+    def test_records_say_what_rose_where_no_pathway_is_kept(self, tmp_path):
+        records = synthetic(4)
+        for record in records:
+            record["raised"], record["pathway"] = {k: v[:1] for k, v in record["experts"].items()}, {}
+        use = Page(render(run(tmp_path, records)).read_text()).data["uses"]["oracle"]
+        assert sum(map(sum, use["raised"])) == 4 * 5
+
+    def test_changes_too_small_for_the_records_of_earlier_versions_are_in_neither(self, tmp_path):
+        (record,) = (r for r in synthetic(1) if r["arm"] == "ngd")
+        weights = {"own": {"1": 0.5, "2": 0.3, "3": 0.2}, "new": {"1": 0.4, "2": 0.3, "3": 0.25, "4": 0.05}}
+        changed = {"layers": [25], "experts": {"25": [1, 2, 3, 4, 5]}, "pathway": {"25": weights}, "layer_scores": {}}
+        (use,) = expert_use([record | changed]).values()
+        assert use.raised.tolist() == [[0, 0, 0, 1, 1, 1]]
+        assert use.lowered.tolist() == [[0, 1, 0, 0, 0, 0]]
+        (use,) = expert_use([record | changed | {"raised": {"25": [2]}}]).values()
+        assert use.raised.tolist() == [[0, 0, 1, 0, 0, 0]]
+        assert use.lowered.tolist() == [[0, 1, 0, 1, 1, 1]]
+
+    def test_earlier_records_without_pathways_are_drawn_without(self, tmp_path):
+        records = [record | {"pathway": {}} for record in synthetic(4)]
+        use = Page(render(run(tmp_path, records)).read_text()).data["uses"]["oracle"]
+        assert use["raised"] is None
+        assert sum(map(sum, use["changed"])) == sum(len(e) for r in records if r["arm"] == "oracle"
+                                                    for e in r["experts"].values())  # fmt: skip
+
+
+def test_what_is_drawn_at_random_is_named_a_control(tmp_path):
+    records = synthetic(6)
+    for record in records:
+        if record["arm"] == "mode-finding":
+            record["setting"] = {"labels": "shuffled", "selector": {"name": "random"}}
+    html = render(run(tmp_path, records, headline="ngd", compare=[("ngd", "mode-finding")])).read_text()
+    assert "It is a control, with random layers and labels drawn at random." in html
+    assert 'class="dot control"></span>mode-finding <small>control<' in html
+    assert "Of ngd, beside the control mode-finding" in html
+
+
+def test_no_gain_without_its_interval(folder):
+    """In tables, and as text in figures."""
+    html = render(folder).read_text()
+    cells = re.findall(r'<td data-name="Gain over base[^>]*>(.*?)</td>', html, re.S)
+    assert len(cells) == len(ARMS)
+    assert all("–" in cell or re.search(r"\[[−+][\d.]+, [−+][\d.]+\]", cell) for cell in cells)
+    assert len(re.findall(r">[+−][\d.]+ \[[^<]+\]</text>", html)) == len(ARMS) - 1
+    assert not re.findall(r">\+[\d.]+</text>", html)

@@ -115,6 +115,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "base_scores": _rounded(answer.base_scores),
             "layers": list(answer.layers),
             "experts": {str(layer): list(ids) for layer, ids in answer.experts.items()},
+            "raised": _raised(answer),
             "strength": None if answer.strength is None else round(answer.strength, 5),
             "layer_scores": dict(zip(map(str, self.model.layers), _rounded(answer.layer_scores), strict=False)),
             "pathway": _changes(answer) if self.config.pathways else {},
@@ -126,6 +127,15 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "seconds": round(answer.seconds, 4),
             "needs_label": needs_label,
         }
+
+
+def _raised(answer: Answer) -> dict[str, list[int]]:
+    """Those of its experts whose weight rose; that of the others fell."""
+    p = answer.pathway
+    if p is None:
+        return {}
+    rose = {layer: (p.weights[i] > p.own[i]).nonzero().squeeze(1).tolist() for i, layer in enumerate(p.layers)}
+    return {str(layer): rose[layer] for layer in answer.layers}
 
 
 def _changes(answer: Answer) -> dict[str, dict[str, dict[str, float]]]:

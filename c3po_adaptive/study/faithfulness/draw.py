@@ -9,9 +9,11 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from ...errors import DataError
+from ...report.page import draw
 from ...report.plots import faithful, heat
 from ...storage.files import write_text
 from ...storage.json_files import Ours, checked, read_json
+from ...storage.run_folder import made_by
 
 _AGAIN = "run the study again"
 
@@ -76,23 +78,22 @@ class FaithfulnessSummary(Ours):
         return self
 
 
-def page(summary: Mapping[str, Any]) -> str:
-    """The page as HTML, self-contained."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
+def page(summary: Mapping[str, Any], made: Mapping[str, str | None] | None = None) -> str:
+    """The page as HTML, self-contained; ``made`` says by what, as ``made_by`` does."""
     names = list(dict.fromkeys(row["dataset"] for row in summary["rows"]))
     shown = "all" if "all" in names else names[0]
     rows = [row for row in summary["rows"] if row["dataset"] == shown]
-    drawn: str = environment.get_template("report.html.j2").render(
+    return draw(
+        __package__,
+        "report.html.j2",
+        made=made,
+        model=summary["config"].get("model"),
         summary=summary,
-        shown=shown,
         names=names,
         truths=summary["truths"],
         correlations=faithful(rows, summary["truths"]),
         heat=heat(summary["layers"], summary["decoder_layers"]),
     )
-    return drawn
 
 
 def draw_report(out: Path | str) -> None:
@@ -106,4 +107,4 @@ def draw_report(out: Path | str) -> None:
         raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
     summary = read_json(path, _AGAIN)
     checked(FaithfulnessSummary, summary, str(path), _AGAIN)
-    write_text(Path(out) / "report.html", page(summary))
+    write_text(Path(out) / "report.html", page(summary, made_by(out)))

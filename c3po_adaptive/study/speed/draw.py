@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...report.page import draw
 from ...report.plots import curve, ratios, standalone
 
 
-def page(summary: Mapping[str, Any]) -> str:
-    """The page as HTML, self-contained."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
-    drawn: str = environment.get_template("report.html.j2").render(
+def page(summary: Mapping[str, Any], made: Mapping[str, str | None] | None = None) -> str:
+    """The page as HTML, self-contained; ``made`` says by what, as ``made_by`` does."""
+    return draw(
+        __package__,
+        "report.html.j2",
+        made=made,
+        model=", ".join(dict.fromkeys(row["model"] for row in summary["rows"])),
         summary=summary,
         plot=ratios(_single(summary)) if _single(summary) else "",
         curves=[curve(name, rows) for name, rows in _curves(summary["rows"]).items()],
     )
-    return drawn
 
 
 def picture(summary: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from ...storage.files import write_text
 from ...storage.identity import routing_versions
 from ...storage.json_files import Ours, checked, read_json
 from ...storage.lock import held
-from ...storage.run_folder import claim
+from ...storage.run_folder import claim, made_by
 from ...tasks.files import demo_questions
 from ...tasks.formats import Format, as_format
 from ...types import Answer, Question
@@ -91,7 +91,7 @@ def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) ->
         "searches": searches,
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
-    write_text(out / "report.html", page(summary))
+    write_text(out / "report.html", page(summary, made_by(out)))
     if any("=" not in row["case"] for row in rows):
         write_text(out / "ratios.svg", picture(summary))
     return summary

@@ -269,6 +269,15 @@ class TestArms:
             assert record["experts"].keys() == record["pathway"].keys() == {str(i) for i in record["layers"]}
         assert all(r["layers"] == [1, 2] for r in of(whole[0], "oracle"))
 
+    def test_records_say_which_weights_rose(self, whole):
+        for record in whole[0]:
+            assert record["raised"].keys() == record["experts"].keys()
+            for layer, ids in record["experts"].items():
+                own, new = (record["pathway"][layer][side] for side in ("own", "new"))
+                change = {e: new.get(str(e), 0) - own.get(str(e), 0) for e in ids}
+                assert {e for e in ids if change[e] > 0} <= set(record["raised"][layer]) <= set(ids)
+                assert not {e for e in ids if change[e] < 0} & set(record["raised"][layer])
+
     def test_pathways_keep_their_mass(self, whole):
         moved = [layer for record in whole[0] for layer in record["pathway"].values()]
         assert moved

@@ -291,7 +291,7 @@ class TestStudy:
         summary = run_faithfulness(load_config("config.yaml", few), "own", model=load_moe_model("model"))
         assert list(summary["truths"]) == ["alone, own", "without, own"]
         assert "alone, neighbours" not in summary["rows"][0]
-        assert "among the best 2: alone, own" in (place / "own" / "report.html").read_text()
+        assert "Among the best 2: alone, own" in (place / "own" / "report.html").read_text()
         last = next(r for r in summary["rows"] if r["score"] == "last layers")
         assert last["last"]["mean"] == 1
 

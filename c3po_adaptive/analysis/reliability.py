@@ -1,0 +1,53 @@
+"""Reliability: how often answers of a confidence are right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .statistics import Record, by_question, is_correct, probabilities
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Questions whose answer has about one confidence.
+
+    Attributes:
+        n: how many.
+        confidence: their mean probability of the chosen option, 0 to 1.
+        accuracy: the share that is right, 0 to 1.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    n: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def reliability(records: Sequence[Record], bins: int = BINS) -> list[Bin]:
+    """Bins of equal width that hold questions, least confident first; all data sets together.
+
+    The bins are those of ``statistics.calibration_error``; intervals are Wilson's (1927, JASA 22:209).
+    """
+    from scipy.stats import binomtest
+
+    confidence, right = (
+        np.array([value for each in by_question(records, of).values() for value in each.values()])
+        for of in (lambda r: float(probabilities(r["scores"]).max()), is_correct)
+    )
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    found = []
+    for k in range(bins):
+        inside = place == k
+        if n := int(inside.sum()):
+            interval = binomtest(round(right[inside].sum()), n).proportion_ci(method="wilson")
+            share = float(right[inside].mean())
+            found.append(Bin(n, float(confidence[inside].mean()), share, float(interval.low), float(interval.high)))
+    return found

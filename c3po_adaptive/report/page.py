@@ -1,0 +1,43 @@
+"""Pages that stand alone: templates that extend ``base.html.j2``, which holds their style and what tables can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def draw(
+    package: str, template: str, *, made: Mapping[str, str | None] | None, model: Any = None, **values: Any
+) -> str:
+    """A page as HTML.
+
+    Args:
+        package: where the template is.
+        template: its name.
+        made: ``model`` and ``command`` that stand at the top, as ``storage.run_folder.made_by`` gives them.
+        model: its name where ``made`` has none.
+        values: what else it asks for.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader(__package__, ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,  # a missing variable must not leave a hole in a page unseen
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    environment.filters["signed"] = lambda x, digits=1: f"{x:+.{digits}f}".replace("-", "−")
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False)
+    environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"
+    environment.filters["csv"] = _csv
+    environment.filters["zip"] = zip
+    page: str = environment.get_template(template).render(made=made, model=(made or {}).get("model") or model, **values)
+    return page
+
+
+def _csv(values: Any) -> str:
+    """What a cell is in its table's CSV file: as many fields as its column's names."""
+    return ",".join("" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values)

@@ -1,0 +1,49 @@
+"""Gains by kind of question, and how often answers of a confidence are right."""
+
+import math
+
+import pytest
+
+from c3po_adaptive.analysis.gain_by_kind import gain_by_kind
+from c3po_adaptive.analysis.reliability import reliability
+from c3po_adaptive.analysis.statistics import compare, expected_calibration_error
+
+
+def record(arm, id_, correct, dataset="arc", kind="facts", confidence=0.75):
+    other = math.log((1 - confidence) / confidence)
+    return {"arm": arm, "id": id_, "dataset": dataset, "subject": kind, "seed": 0, "correct": bool(correct),
+            "scores": [0.0, other], "cost": {"total": 1.0}}  # fmt: skip
+
+
+def test_gain_by_kind():
+    base, ours = [0, 1, 0, 1, 0, 0], [1, 1, 1, 0, 0, 1]
+    kinds = ["facts", "facts", "facts", "sums", "sums", "sums"]
+    records = [
+        record(arm, f"q{i}", right, kind=kind)
+        for arm, all_of_it in (("base", base), ("ours", ours))
+        for i, (right, kind) in enumerate(zip(all_of_it, kinds, strict=True))
+    ]
+    records += [record(arm, "p", 1, dataset="piqa", kind="") for arm in ("base", "ours")]
+    records.append(record("ours", "not asked of the base", 1))
+    rows = gain_by_kind(records, "ours", "base", seed=0)
+    assert [(r["dataset"], r["kind"], r["n"]) for r in rows] == [
+        *(("arc", None, 6), ("arc", "facts", 3), ("arc", "sums", 3), ("piqa", None, 1))
+    ]
+    assert [r["gain"] for r in rows] == pytest.approx([100 / 3, 200 / 3, 0, 0])
+    assert [r["base"] for r in rows] == pytest.approx([100 / 3, 100 / 3, 100 / 3, 100])
+    sums = [[r for r in records if r["arm"] == arm and r["subject"] == "sums"] for arm in ("ours", "base")]
+    expected = compare(*sums, seed=0)
+    assert (rows[2]["ci_low"], rows[2]["ci_high"]) == (expected.ci_low, expected.ci_high)
+    assert all(r["ci_low"] <= r["gain"] <= r["ci_high"] for r in rows)
+
+
+def test_reliability_is_what_the_calibration_error_is_made_of():
+    given = [(0.55, 1), (0.58, 0), (0.71, 1), (0.78, 1), (0.99, 1), (0.93, 0), (1 - 1e-12, 1)]
+    bins = reliability([record("a", f"q{i}", right, confidence=c) for i, (c, right) in enumerate(given)])
+    assert [b.n for b in bins] == [2, 2, 3]
+    assert [b.accuracy for b in bins] == pytest.approx([0.5, 1, 2 / 3])
+    assert bins[0].confidence == pytest.approx(0.565)
+    assert all(b.low <= b.accuracy <= b.high for b in bins)
+    assert (bins[1].low, bins[1].high) == pytest.approx((0.3424, 1), abs=1e-4)  # Wilson, 2 of 2
+    error = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / 7
+    assert error == pytest.approx(expected_calibration_error(*zip(*given, strict=True)))
