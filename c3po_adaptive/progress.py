@@ -46,10 +46,13 @@ def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterat
         task = shown.add_task("starting" if callable(label) else label, total=_count(items, total))
         try:
             for item in items:
-                if callable(label):
+                if callable(label):  # the item is done
+                    shown.advance(task)
                     shown.update(task, description=label(item))
-                yield item
-                shown.advance(task)
+                    yield item
+                else:
+                    yield item
+                    shown.advance(task)
         finally:
             shown.remove_task(task)
 

@@ -58,7 +58,7 @@ def test_short_work_shows_nothing_in_a_pipe(capsys):
 
 def test_each_new_label_is_a_line_in_a_pipe(capsys):
     assert list(bar("aab", lambda item: f"arm {item}", 3)) == ["a", "a", "b"]
-    assert capsys.readouterr().err.splitlines() == ["0:00 arm a (0 of 3)", "0:00 arm b (2 of 3)"]
+    assert capsys.readouterr().err.splitlines() == ["0:00 arm a (1 of 3)", "0:00 arm b (3 of 3)"]
 
 
 def test_long_work_is_a_line_now_and_then_in_a_pipe(capsys, monkeypatch):

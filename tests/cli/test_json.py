@@ -30,7 +30,7 @@ class TestRuns:
         done = start("demo", "--arm", "base", "--model", "model", "--limit", 3, "--json", "--out", "piped", cwd=place)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["rows"][0]["n"] == 3
-        assert "demo: base (0 of 1)" in done.stderr
+        assert "demo: base (1 of 1)" in done.stderr
         assert "it/s" not in done.stderr
         assert "%|" not in done.stderr
 
