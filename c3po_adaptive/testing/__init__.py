@@ -9,7 +9,7 @@ from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract
-from .toy import altered, toy_problem
+from .toy import ToyTraining, altered, toy_problem
 
 __all__ = [
     "AnswererContract",
@@ -17,6 +17,7 @@ __all__ = [
     "OptimizerContract",
     "RetrieverContract",
     "SelectorContract",
+    "ToyTraining",
     "altered",
     "tiny_moe",
     "tiny_tokenizer",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
@@ -143,6 +143,31 @@ def toy_problem(
             answered=lambda weights: scores(weights).argmax(-1),
         )
     return altered(made)
+
+
+@dataclass(frozen=True)
+class ToyTraining:
+    """References to learn from that are toys; a ``TrainingReferences``.
+
+    Attributes:
+        optimizer: the run's.
+        made: changes each batch's problem.
+        kept: what was learned, by the learner's name and parameters.
+    """
+
+    optimizer: Any = None
+    made: Callable[[LabeledProblem], LabeledProblem] = lambda problem: problem
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
+        for i in range(skip, skip + n, 10):
+            toy = toy_problem(B=min(10, skip + n - i), seed=100 + i, selected=None, labeled=True)
+            yield self.made(cast(LabeledProblem, toy))
+
+    def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if repr(learner) not in self.kept:
+            self.kept[repr(learner)] = learn()
+        return self.kept[repr(learner)]
 
 
 def altered(problem: Problem, **changes: Any) -> Problem:

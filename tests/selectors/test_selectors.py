@@ -1,7 +1,6 @@
 """Layer selectors: the contract, and what each chooses, against closed forms on the toy."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -23,7 +22,7 @@ from c3po_adaptive.selectors.learned import Learned
 from c3po_adaptive.selectors.oracle_layers import OracleLayers
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.selectors.scored import best
-from c3po_adaptive.testing import SelectorContract, altered, toy_problem
+from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
 
 SCORED = [Attribution, Gradient, Amortized, Disagreement, partial(Causal, optimizer=NGD(steps=1))]
 TARGETS = ("neighbours", "entropy", "margin")
@@ -102,14 +101,14 @@ class TestOracleLayers(SelectorContract):
 class TestLearned(SelectorContract):
     @pytest.fixture
     def selector(self):
-        return Learned(n=2, experts=6, training=32).prepare(ToyPractice())
+        return Learned(n=2, experts=6, training=32).prepare(ToyTraining(TRAINED))
 
 
 class TestAbstain(SelectorContract):
     @pytest.fixture(params=["uncertainty", "similarity", "agreement", "benefit", "decrease"])
     def selector(self, request):
         inner = Gradient(n=2, experts=6)
-        return Abstain(selector=inner, signal=request.param, training=50).prepare(ToyPractice())
+        return Abstain(selector=inner, signal=request.param, training=50).prepare(ToyTraining(TRAINED))
 
 
 class TestFixedLayers:
@@ -203,22 +202,7 @@ class TestRandomLayers:
             assert mask[b, row].nonzero().squeeze(1).tolist() == best.tolist()
 
 
-@dataclass(frozen=True)
-class ToyPractice:
-    """References that are toys; ``made`` changes each batch's problem."""
-
-    optimizer: NGD = field(default_factory=lambda: NGD(steps=3, lr=0.05))
-    made: Callable = lambda problem: problem
-    kept: dict = field(default_factory=dict)
-
-    def problems(self, n, skip=0):
-        for i in range(skip, skip + n, 10):
-            yield self.made(toy_problem(B=min(10, skip + n - i), seed=100 + i, selected=None, labeled=True))
-
-    def once(self, learner, learn):
-        if repr(learner) not in self.kept:
-            self.kept[repr(learner)] = learn()
-        return self.kept[repr(learner)]
+TRAINED = NGD(steps=3, lr=0.05)
 
 
 @pytest.fixture
@@ -412,7 +396,7 @@ class TestUpperBounds:
 
     @pytest.mark.parametrize("make", [Causal, OracleLayers])
     def test_re_mix_as_the_run_does_unless_told_otherwise(self, make):
-        practice, problem = ToyPractice(), toy_problem(selected=None, labeled=True)
+        practice, problem = ToyTraining(TRAINED), toy_problem(selected=None, labeled=True)
         prepared = make(n=6, experts=8).prepare(practice)
         assert prepared.optimizer == practice.optimizer
         given = make(n=6, experts=8, optimizer=NGD(steps=1)).prepare(practice)
@@ -428,13 +412,13 @@ class TestLearnedSelector:
         def made(problem):
             return altered(problem, label_loss=(wanted := only(problem, 3)).loss, loss=wanted.loss)
 
-        selector = Learned(n=2, experts=6, training=40).prepare(ToyPractice(made=made))
+        selector = Learned(n=2, experts=6, training=40).prepare(ToyTraining(TRAINED, made))
         selection = selector.select(toy_problem(selected=None))
         assert all(3 in layers for layers in chosen(selection))
         assert (selection.scores.argmax(-1) == 3).all()
 
     def test_is_kept(self):
-        practice = ToyPractice()
+        practice = ToyTraining(TRAINED)
         one = Learned(training=32, experts=6).prepare(practice)
         assert len(practice.kept) == 1
         other = Learned(training=32, experts=6).prepare(replace(practice, optimizer=None))
@@ -501,14 +485,14 @@ class TestAbstention:
                 answered=lambda weights: scores(weights).argmax(-1),
             )
 
-        selector = Abstain(selector=Fixed(n=2, experts=6), training=50).prepare(ToyPractice(made=harmful))
+        selector = Abstain(selector=Fixed(n=2, experts=6), training=50).prepare(ToyTraining(TRAINED, harmful))
         assert selector.learned["threshold"] == torch.inf
         assert sum(len(p.own) for p in seen) == 50
         assert not selector.select(toy_problem(selected=None)).mask.any()
 
     def test_prepares_what_it_wraps(self):
         inner = Learned(n=2, experts=6, training=32)
-        selector = Abstain(selector=inner, signal="benefit", training=50).prepare(ToyPractice())
+        selector = Abstain(selector=inner, signal="benefit", training=50).prepare(ToyTraining(TRAINED))
         assert selector.selector.learned is not None
 
     @pytest.mark.parametrize(("setting", "message"), [
@@ -563,12 +547,12 @@ class TestAbstention:
         drawn = []
 
         @dataclass(frozen=True)
-        class Watched(ToyPractice):
+        class Watched(ToyTraining):
             def problems(self, n, skip=0):
                 drawn.append(range(skip, skip + n))
                 return super().problems(n, skip)
 
-        Abstain(selector=Learned(n=2, experts=6, training=40), training=50).prepare(Watched())
+        Abstain(selector=Learned(n=2, experts=6, training=40), training=50).prepare(Watched(TRAINED))
         learned, calibrated_on = drawn
         assert not set(learned) & set(calibrated_on)
 
