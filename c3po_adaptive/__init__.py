@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .answerers.base import Answerer, AnswererStrategy, Bench
     from .api import Optimizer
     from .attribution import attribute
+    from .checks import check_number
     from .errors import (
         ArtifactError,
         C3POError,
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
     from .models.routed import RoutedModel
+    from .optimizers._simplex import toward
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
+    from .optimizers.toward_mean import TowardMean
     from .problem import LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
     from .references.reference_set import ReferenceSet
     from .registry import default_registry
@@ -51,6 +54,7 @@ _HOME = {
     "Bench": "answerers.base",
     "Optimizer": "api",
     "attribute": "attribution",
+    "check_number": "checks",
     "ArtifactError": "errors",
     "C3POError": "errors",
     "DataError": "errors",
@@ -68,7 +72,9 @@ _HOME = {
     "load_moe_model": "models.loading",
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
+    "toward": "optimizers._simplex",
     "Descent": "optimizers.descent",
+    "TowardMean": "optimizers.toward_mean",
     "LabeledProblem": "problem",
     "Problem": "problem",
     "ReferenceArtifact": "problem",
@@ -139,13 +145,16 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "Strategies",
+    "TowardMean",
     "TrainingReferences",
     "UnknownNameError",
     "Work",
     "attribute",
+    "check_number",
     "default_registry",
     "hookimpl",
     "load_moe_model",
+    "toward",
 ]
 
 

@@ -46,6 +46,7 @@ class ReferenceBatch:
     Attributes:
         own: ``[N, L, E]`` the model's own pathway of each reference.
         router: ``[N, L, E]`` how much the router makes of each expert, rows summing to one.
+        router_input: ``[N, L, H]`` the hidden state that each layer's router reads at the prompt's last token.
         movable: ``[N, L, E]`` bool, experts that weight can be put on: all but what a router chooses to skip a layer.
         hidden: ``[N, H]`` final hidden state at the prompt's last token.
         answers: ``[N]`` the right choices.
@@ -56,6 +57,7 @@ class ReferenceBatch:
 
     own: Tensor
     router: Tensor
+    router_input: Tensor
     movable: Tensor
     hidden: Tensor
     answers: Tensor
@@ -91,6 +93,7 @@ class Problem:
     Attributes:
         own: ``[B, L, E]`` the model's own pathway ω0 of each sample.
         router: ``[B, L, E]`` how much the router makes of each expert, rows summing to one.
+        router_input: ``[B, L, H]`` the hidden state that each layer's router reads at the prompt's last token.
         layers: decoder layer index of each of the L rows.
         neighbours: retrieved references with their kernel weights.
         neighbour_pathways: ``[B, K, L, E]`` the references' own pathways (zeros where padded).
@@ -111,6 +114,7 @@ class Problem:
 
     own: Tensor
     router: Tensor
+    router_input: Tensor
     layers: tuple[int, ...]
     neighbours: Neighbours
     neighbour_pathways: Tensor

@@ -27,7 +27,7 @@ class Remix(AnswererStrategy):
             strategies = replace(strategies, selector=Fixed(n=0))
         return Remixer(
             bench.model,
-            bench.references if strategies.needs_neighbours else None,
+            bench.references if strategies.needs_references else None,
             strategies,
             bench.embedder,
             bench.format,
@@ -41,7 +41,7 @@ class Remix(AnswererStrategy):
 
         if strategies.re_mixes:
             strategies.selector.fits(layers, experts)
-            check_enough(strategies.selector.references_needed, references)
+            check_enough(strategies.references_needed, references)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         selector = ("selector",) if strategies.re_mixes else ()

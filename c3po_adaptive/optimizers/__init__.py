@@ -8,6 +8,7 @@ from .mode_finding import ModeFinding
 from .ngd import NGD
 from .none import NoStep
 from .oracle import Oracle
+from .toward_mean import TowardMean
 
 __all__ = [
     "NGD",
@@ -18,4 +19,5 @@ __all__ = [
     "NoStep",
     "Oracle",
     "PathwayOptimizer",
+    "TowardMean",
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from ..problem import Problem
+from ..problem import Problem, TrainingReferences
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,3 +34,15 @@ class PathwayOptimizer(ABC):
         layer keeps its mass (the sum of its weights); inside a selected layer, only selected experts and those the
         model used itself may be non-zero; zero steps return ``problem.own`` bit for bit.
         """
+
+    @property
+    def references_needed(self) -> int:
+        """How many references ``prepare`` asks for; whatever selects layers for it learns from others."""
+        return 0
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        """This optimizer after it learned from references, which it is given once; most have nothing to learn.
+
+        What it learned is a field with ``repr=False``. Of ``training.optimizer``, which is itself, it has no use.
+        """
+        return self

@@ -120,6 +120,7 @@ def _batch(model: RoutedModel, states: Sequence[State], answers: Tensor, setting
     return ReferenceBatch(
         own=own,
         router=torch.stack([s.router for s in states]),
+        router_input=torch.stack([s.router_input for s in states]),
         movable=movable,
         hidden=torch.stack([s.last_hidden for s in states]),
         answers=answers,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SHARD = 32
 SHARDS = f"{'[0-9]' * 7}-{'[0-9a-f]' * 16}.safetensors"  # how ``_write`` names them
 CARD = "card.json"
-HOLDS = "states and tangents"  # a store that holds anything else is made anew
+HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
 
 
@@ -186,6 +186,7 @@ class PrefillStore:
             named["entry"].to(like.entry.device, dtype),
             named["own"],
             named["router"],
+            named["router_input"],
             named["scores"],
             named["final"].to(like.final.device, dtype),
             None,
@@ -233,7 +234,8 @@ def _cached(
 
 
 def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
-    named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router, "scores": state.token_scores}
+    named = {"entry": state.entry.to(dtype), "own": state.own, "router": state.router}
+    named |= {"router_input": state.router_input, "scores": state.token_scores}
     named["final"] = state.final.to(dtype)
     if state.tangent is not None:
         named |= {"normalizer": state.tangent.normalizer, "slope": state.tangent.slope.to(dtype)}

@@ -77,41 +77,55 @@ class Remixer:
     def __post_init__(self) -> None:
         self.settings = RemixSettings.of(self.settings)
         with self.model.lock:
-            if self.strategies.needs_neighbours:
+            if self.strategies.needs_references:
                 self._open()
-            selector = self.strategies.selector
-            with _blamed("selector", selector, "prepare"):
-                prepared = selector.prepare(self.training)
-                if not isinstance(prepared, LayerSelector):
-                    raise PluginError(
-                        f"Expected selector {selector.name!r} to prepare a selector, got {type(prepared).__name__}; "
-                        "return one, or self."
-                    )
-                self.strategies = replace(self.strategies, selector=prepared)
+            optimizer = self._prepared("optimizer", PathwayOptimizer, replace(self.training, taken=0))
+            self.strategies = replace(self.strategies, optimizer=optimizer)
+            selector = self._prepared("selector", LayerSelector, self.training)
+            self.strategies = replace(self.strategies, selector=selector)
+
+    def _prepared(self, role: str, base: type, training: ReferenceTraining) -> Any:
+        """The strategy of a role after it learned what it has to."""
+        strategy = getattr(self.strategies, role)
+        with _blamed(role, strategy, "prepare"):
+            prepared = strategy.prepare(training)
+            if not isinstance(prepared, base):
+                raise PluginError(
+                    f"Expected {role} {strategy.name!r} to prepare {'an' if role == 'optimizer' else 'a'} {role}, got "
+                    f"{type(prepared).__name__}; return one, or self."
+                )
+        return prepared
 
     def _open(self) -> None:
-        """The references, and what finds neighbours among them."""
+        """The references, and what finds neighbours among them if any are looked for."""
         s = self.strategies
         if self.references is None:
             raise SettingError(
                 f"Expected a reference set for {s.optimizer.name} with {s.selector.name}, got none; pass refset=…"
             )
         self.references.check(self.model, self.format, self.embedder)
-        self.candidates = self.references.candidates(self.settings)
+        if s.needs_neighbours:
+            self.candidates = self.references.candidates(self.settings)
         self.references = self.references.labeled_by(self.settings)
-        if self.references.folder is not None:
-            folder = self.references.folder / "warm"
-            self._store = open_store(self.references, self.model, folder, self.format, self.store_bytes)
-        self._rows = {q.id: i for i, q in enumerate(self.candidates.questions)}
+        if self.candidates is not None:
+            self._open_neighbours(self.references, self.candidates)
+
+    def _open_neighbours(self, references: ReferenceSet, candidates: ReferenceSet) -> None:
+        """What finds neighbours, and what is kept of them."""
+        s = self.strategies
+        if references.folder is not None:
+            folder = references.folder / "warm"
+            self._store = open_store(references, self.model, folder, self.format, self.store_bytes)
+        self._rows = {q.id: i for i, q in enumerate(candidates.questions)}
         with _blamed("retriever", s.retriever, "fit"):
-            self._index = self.candidates.index(s.retriever)
+            self._index = candidates.index(s.retriever)
             if not isinstance(self._index, Index):
                 raise PluginError(
                     f"Expected retriever {s.retriever.name!r} to give an Index, got {type(self._index).__name__}; "
                     "return one from fit."
                 )
         with _blamed("kernel", s.kernel, "prepare"):
-            self.strategies = replace(s, kernel=s.kernel.prepare(self.candidates.vectors))
+            self.strategies = replace(s, kernel=s.kernel.prepare(candidates.vectors))
 
     @property
     def needs_label(self) -> bool:
@@ -120,7 +134,7 @@ class Remixer:
 
     @property
     def training(self) -> ReferenceTraining:
-        """Its references, for what learns from them."""
+        """Its references, for selectors that learn from them: those that the optimizer did not learn from."""
         return ReferenceTraining(
             self.model,
             self.references,
@@ -130,6 +144,7 @@ class Remixer:
             self.held_out,
             self.batch_size,
             lambda questions: cast(LabeledProblem, self._training_batch(questions).problem(labeled=True)),
+            self.strategies.optimizer.references_needed,
         )
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:

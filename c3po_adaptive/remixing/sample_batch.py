@@ -97,6 +97,7 @@ class SampleBatch:
         return {
             "own": own,
             "router": torch.stack([s.router for s in self.states]),
+            "router_input": torch.stack([s.router_input for s in self.states]),
             "layers": self.model.layers,
             "neighbours": self.neighbours,
             "neighbour_pathways": found,

@@ -22,8 +22,18 @@ class Strategies:
 
     @property
     def needs_neighbours(self) -> bool:
-        """Whether anything looks at references."""
+        """Whether references are retrieved for each question."""
         return self.optimizer.needs_neighbours or self.selector.needs_neighbours
+
+    @property
+    def references_needed(self) -> int:
+        """How many references the optimizer and the selector learn from, each from its own."""
+        return self.optimizer.references_needed + self.selector.references_needed
+
+    @property
+    def needs_references(self) -> bool:
+        """Whether there have to be any: to be neighbours, or to learn from."""
+        return self.needs_neighbours or self.references_needed > 0
 
     @property
     def needs_label(self) -> bool:

@@ -1,4 +1,4 @@
-"""References to train on, for selectors that learn: asked as test questions are, but with their labels."""
+"""References to train on, for strategies that learn: asked as test questions are, but with their labels."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class ReferenceTraining:
         held_out: ids of questions that are asked in the same run: nothing learns from them.
         together: how many are asked at once.
         ask: from references to the problem that they are.
+        taken: how many of them something else learned from; they are skipped.
     """
 
     model: RoutedModel
@@ -50,6 +51,7 @@ class ReferenceTraining:
     held_out: frozenset[str]
     together: int
     ask: Callable[[Sequence[Question]], LabeledProblem]
+    taken: int = 0
 
     @property
     def optimizer(self) -> Any:
@@ -58,6 +60,7 @@ class ReferenceTraining:
     def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
         references = self._references()
         known = [q for q in references.questions if q.id not in self.held_out]
+        skip += self.taken
         check_enough(n + skip, len(known))
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.settings.seed))
         drawn = [known[row] for row in order[skip : skip + n].tolist()]

@@ -113,7 +113,8 @@ def _by_kind(summary: Mapping[str, Any], records: Sequence[Record], arm: str | N
     beside = [b for a, b in summary.get("compare", ()) if a == arm] + [summary["control"]]
     control = [name for name in beside if roles.get(name) == "control" and name != arm][:1]
     found = [gain_by_kind(records, name, summary["baseline"], seed=summary.get("seed", 0)) for name in [arm, *control]]
-    return [{**row, "role": roles[row["arm"]]} for together in zip(*found, strict=True) for row in together]
+    rows = [{**row, "role": roles[row["arm"]]} for of_arm in found for row in of_arm]
+    return [row for together in _beside(rows) for row in together]
 
 
 def _beside(kinds: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -71,10 +71,12 @@ class Recording:
     Attributes:
         weights: per layer ``[R, E]`` the mixing weights really used.
         probabilities: per layer ``[R, E]`` how much the router makes of each expert.
+        inputs: per layer ``[R, H]`` the hidden states that the router reads, where the model has them.
     """
 
     weights: dict[int, Tensor] = field(default_factory=dict)
     probabilities: dict[int, Tensor] = field(default_factory=dict)
+    inputs: dict[int, Tensor] = field(default_factory=dict)
 
     def stacked(self) -> tuple[Tensor, Tensor]:
         """Weights and probabilities ``[R, L, E]`` of the last call."""
@@ -94,14 +96,16 @@ def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
         return read
 
     def scoring(position: int, site: Site) -> Any:
-        def score(module: nn.Module, args: Any, output: Any) -> None:
+        def score(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             recording.probabilities[position] = site.probabilities(output).cpu()
+            read = args[0] if args else next(iter(kwargs.values()))
+            recording.inputs[position] = read.reshape(-1, read.shape[-1])
 
         return score
 
     with ExitStack() as stack:
         for position, site in enumerate(sites):
-            stack.callback(site.router.register_forward_hook(scoring(position, site)).remove)
+            stack.callback(site.router.register_forward_hook(scoring(position, site), with_kwargs=True).remove)
             for handle in site.style.intercept(site.experts, site.router, reading(position, site)):
                 stack.callback(handle.remove)
         yield recording

@@ -121,6 +121,7 @@ def _run_tails(
     first = sizes.cumsum(0) - sizes
     acting = first * last.shape[1] + torch.tensor([p.acting for p in packed])
     own, router = (t[acting] for t in recording.stacked())
+    read = torch.stack([recording.inputs[i][acting].float().cpu() for i in range(len(sites))], 1)
     final = last.flatten(0, 1)[index["predicting"].to(last.device)]
     scores = likelihoods(head(model, final[None])[0], index["at"], index["scored"]).split([len(p.row) for p in packed])
     finals = final.split([len(p.row.unique()) for p in packed])
@@ -135,6 +136,7 @@ def _run_tails(
                 torch.stack([e[mine, :width] for e in entries]),
                 own[b].clone(),
                 router[b].clone(),
+                read[b].clone(),
                 scores[b],
                 finals[b].clone(),
                 None if prompt.options else torch.cat([before.hidden, last[mine][0, :width]]),

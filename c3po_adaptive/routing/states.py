@@ -30,6 +30,7 @@ class State:
         entry: ``[L, Q, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
         own: ω0 ``[L, E]`` at the prompt's last token.
         router: ``[L, E]`` the router's probabilities there.
+        router_input: ``[L, H]`` the hidden states that the routers read there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
         final: ``[U, H]`` final hidden states of the tokens that predict a scored one.
         hidden: ``[T, H]`` final hidden states of a raw text; None for a question, of which only the tail is ever
@@ -43,6 +44,7 @@ class State:
     entry: Tensor
     own: Tensor
     router: Tensor
+    router_input: Tensor
     token_scores: Tensor
     final: Tensor
     hidden: Tensor | None
@@ -68,8 +70,9 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors it holds, which a byte budget counts, with room for the tangent."""
-        kept = (self.entry, self.own, self.router, self.token_scores, self.final, self.final, self.hidden)
-        return sum(t.nbytes for t in kept if t is not None) + sum(k.nbytes for k in self.cache)
+        kept = [self.entry, self.own, self.router, self.router_input, self.token_scores, self.final, self.final]
+        kept += [] if self.hidden is None else [self.hidden]
+        return sum(t.nbytes for t in kept) + sum(k.nbytes for k in self.cache)
 
 
 def tangent_of(model: PreTrainedModel, states: Sequence[State]) -> Tangent:

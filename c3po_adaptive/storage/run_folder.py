@@ -137,7 +137,7 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise PermissionError(f"{there} is none")
+            raise PermissionError(f"{'the file ' if there.is_file() else ''}{there} is none")
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     if not is_file(folder / CONFIG):

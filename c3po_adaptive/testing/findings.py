@@ -10,6 +10,7 @@ from typing import Any, Literal
 from unittest import SkipTest
 
 from ..errors import PluginError, SettingError, place_of
+from ..optimizers.base import PathwayOptimizer
 from ..registry import ROLES
 from ..selectors.base import LayerSelector
 from .answerers import AnswererContract
@@ -54,17 +55,19 @@ class Finding:
 
 
 def findings(role: str, strategy: Any) -> Iterator[Finding]:
-    """What each test of the role's contract finds, in order; a selector that learns learns from toys before.
+    """What each test of the role's contract finds, in order; one that learns learns from toys before.
 
     Args:
         role: one of ``CONTRACTS``.
         strategy: with the parameters that it is to be tested with.
     """
     contract = CONTRACTS[role]()
-    if isinstance(strategy, LayerSelector) and isinstance(contract, SelectorContract):
+    if isinstance(contract, SelectorContract):
         contract.size = _size_for(strategy)
+    if isinstance(strategy, LayerSelector | PathwayOptimizer):
+        size = contract.size if isinstance(contract, SelectorContract) else TOY_SIZES[0]
         try:
-            strategy = strategy.prepare(ToyTraining(size=contract.size))
+            strategy = strategy.prepare(ToyTraining(size=size))
         except Exception as error:
             wanted, remedy = "It learns from references.", "``prepare`` is given references to learn from, once."
             yield Finding("prepare", "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)

@@ -95,6 +95,7 @@ def toy_problem(
         return -torch.stack([distance(weights, running) for distance in distances], 1)
 
     hidden_state = torch.randn(references, 8, generator=source)
+    read, read_by_references = (torch.randn(count, L, 8, generator=source) for count in (B, references))
     middle = own.mean(0).expand_as(known)  # where the references start, whichever sample is kept
 
     def of_neighbours(artifact: ReferenceArtifact) -> Tensor:
@@ -102,6 +103,7 @@ def toy_problem(
             ReferenceBatch(
                 own=middle,
                 router=router.mean(0).expand_as(known),
+                router_input=read_by_references,
                 movable=torch.ones_like(known, dtype=torch.bool),
                 hidden=hidden_state,
                 answers=torch.zeros(references, dtype=torch.long),
@@ -121,6 +123,7 @@ def toy_problem(
     fields: dict[str, Any] = {
         "own": own[kept],
         "router": router[kept],
+        "router_input": read[kept],
         "layers": tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
         "neighbours": Neighbours(index[kept], similarity[kept], weight[kept]),
         "neighbour_pathways": near[kept],
@@ -152,7 +155,7 @@ def altered(problem: Problem, **changes: Any) -> Problem:
 
 @dataclass(frozen=True)
 class ToyTraining:
-    """References that are toys, for selectors that learn; a ``TrainingReferences``.
+    """References that are toys, for strategies that learn; a ``TrainingReferences``.
 
     Attributes:
         optimizer: re-mixes what a selector chooses.
@@ -180,7 +183,8 @@ class ToyTraining:
 
 def tensors(problem: Problem) -> dict[str, Tensor]:
     """Copies of all that a strategy could alter by accident."""
-    found = {name: getattr(problem, name) for name in ("own", "router", "neighbour_pathways", "reference_pathways")}
+    alone = ("own", "router", "router_input", "neighbour_pathways", "reference_pathways")
+    found = {name: getattr(problem, name) for name in alone}
     found |= {name: getattr(problem.neighbours, name) for name in ("index", "similarity", "weight")}
     if problem.selection is not None:
         found["mask"] = problem.selection.mask

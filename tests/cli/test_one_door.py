@@ -222,7 +222,7 @@ def test_refused_before_the_model_is_loaded(place, tmp_path):  # noqa: F811
     assert "got 'x'" in refused("explain", "x", "--arm", "ngd", "--set", "optimizer.step=x")
     (tmp_path / "taken").write_text("mine")
     assert "exists" in refused("refset", "build", "test.jsonl", "--out", tmp_path / "taken")
-    assert "got the file" in refused("demo", "--arm", "base", "--out", tmp_path / "taken")
+    assert "the file " in refused("demo", "--arm", "base", "--out", tmp_path / "taken")
     call("demo", "--model", "model", "--arm", "base", "--limit", 2, "--out", tmp_path / "run")
     said = refused("demo", "--model", "model", "--arm", "base", "--limit", 3, "--out", tmp_path / "run")
     assert "they differ in datasets" in said

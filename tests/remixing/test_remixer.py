@@ -9,6 +9,7 @@ import pytest
 import torch
 from routing.naive import FAMILIES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
+from torch import Tensor
 
 from c3po_adaptive.attribution import METHODS, attribute
 from c3po_adaptive.errors import DataError, PluginError, SettingError
@@ -591,3 +592,57 @@ class TestTraining:
                             {"retriever": FaissKNN(k=2)}, {"optimizer": NGD(steps=4)}, {"scope": "last"})
         }  # fmt: skip
         assert len(keys) == 8
+
+
+@dataclass(frozen=True)
+class Trained(NoStep):
+    """Learns the ids of what it is shown, and looks at no neighbour."""
+
+    training: int = 8
+    learned: Tensor | None = field(default=None, repr=False, compare=False)
+    name: ClassVar[str] = "trained"
+
+    @property
+    def references_needed(self):
+        return self.training
+
+    def prepare(self, training):
+        shown = [problem.own for problem in training.problems(self.training)]
+        return replace(self, learned=torch.cat(shown))
+
+
+class TestOptimizersThatLearn:
+    def test_learn_once_from_references_without_any_neighbour(self):
+        run = remixer(optimizer=Trained(), selector=Fixed(n=2, experts=6))
+        assert len(run.strategies.optimizer.learned) == 8
+        assert run.candidates is None, "nothing is retrieved"
+        answers = run.answer(questions(3, "t"))
+        assert all(a.cost.embedding == a.cost.references == 0 and not a.neighbours for a in answers)
+
+    def test_what_selects_for_them_learns_from_others(self):
+        run = remixer(optimizer=Trained(), selector=Gradient(n=2, experts=6))
+        (others,) = run.training.problems(8)
+        mine = run.strategies.optimizer.learned
+        assert not any(torch.equal(a, b) for a in others.own for b in mine)
+
+    def test_are_known_by_their_parameters_alone(self):
+        run = remixer(optimizer=Trained(), selector=Fixed(n=2, experts=6))
+        assert repr(run.strategies.optimizer) == repr(Trained())
+
+    def test_without_references_it_is_said(self):
+        with pytest.raises(SettingError, match="reference set for trained with fixed, got none"):
+            remixer(references=None, optimizer=Trained(), selector=Fixed(n=2, experts=6))
+
+    def test_more_references_than_there_are(self):
+        with pytest.raises(SettingError, match="at least 99 references to train on"):
+            remixer(optimizer=Trained(training=99), selector=Fixed(n=2, experts=6))
+
+    def test_that_prepare_something_else_are_named(self):
+        class Wrong(NoStep):
+            name = "wrong"
+
+            def prepare(self, training):
+                return None
+
+        with pytest.raises(PluginError, match="optimizer 'wrong' to prepare an optimizer, got NoneType"):
+            remixer(optimizer=Wrong())

@@ -126,6 +126,7 @@ def test_claim_and_resume(tmp_path):
     assert claim(folder, config) == digest(config) == claim(folder, {"layers": [1, 2], "steps": 10})
     assert json.loads((folder / "config.json").read_text()) == {
         "hash": digest(config),
+        "made": {"model": None, "command": None},
         "config": {"steps": 10, "layers": [1, 2]},
     }
 

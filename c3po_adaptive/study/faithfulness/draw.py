@@ -35,9 +35,9 @@ class _Score(Ours):
     cost: float
     chance: float
     last: _Mean
-    insertion: _Interval | None = None
-    beside_random: _Interval | None = None
-    deletion: _Interval | None = None
+    insertion: _Interval
+    beside_random: _Interval
+    deletion: _Interval
     other_neighbours: _Interval | None = None
     other_seed: _Interval | None = None
     infidelity: _Mean | None = None

@@ -114,7 +114,7 @@ def check_model(worker: FaithfulnessWorker, layers: Sequence[int], experts: int 
         try:
             replace(selector, n=0).fits(tuple(layers), experts)  # it chooses none
             for asked in worker.data.values():
-                check_enough(selector.references_needed, asked.known)
+                check_enough(worker.strategies.optimizer.references_needed + selector.references_needed, asked.known)
         except SettingError as error:
             raise SettingError(f"Score {name}: {error}") from error
 
