@@ -38,10 +38,10 @@ class _Score(Ours):
     insertion: _Interval
     beside_random: _Interval
     deletion: _Interval
-    other_neighbours: _Interval | None = None
-    other_seed: _Interval | None = None
-    infidelity: _Mean | None = None
-    sensitivity: _Mean | None = None
+    other_neighbours: _Interval | None
+    other_seed: _Interval | None
+    infidelity: _Mean | None
+    sensitivity: _Mean | None
 
 
 class _Layers(Ours):
