@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
 
@@ -60,3 +62,9 @@ def check_part(strategy: Any, field: str, base: type) -> None:
             f"Expected {strategy.name}.{field} to be a {base.__name__}, got {value!r}; names are looked up where "
             f'{strategy.name} itself is given by name: {{"name": "{strategy.name}", "{field}": …}}.'
         )
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """To end a message about a wrong name with: the known one that is nearest to it, if any is near."""
+    close = get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "."

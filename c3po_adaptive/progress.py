@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -51,6 +51,17 @@ def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterat
                 shown.advance(task)
         finally:
             shown.remove_task(task)
+
+
+@contextmanager
+def stages(progress: Progress, *labels: str) -> Iterator[Callable[[], str]]:
+    """What shows the next of some labels whenever it is called: for work that is no loop."""
+    shown = progress(labels, str)
+    try:
+        yield lambda: next(shown)
+    finally:
+        if isinstance(shown, Generator):
+            shown.close()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import pytest
 
 from c3po_adaptive import progress
-from c3po_adaptive.progress import Paused, bar, limited, silent
+from c3po_adaptive.progress import Paused, bar, limited, silent, stages
 
 
 @pytest.fixture
@@ -62,3 +62,28 @@ def test_the_time_is_over_only_if_there_is_more():
     with pytest.raises(Paused):
         taken.extend(over(["first", "second"], "two"))
     assert taken == ["first"], "what was begun is finished"
+
+
+def test_stages_of_work_that_is_no_loop(terminal, capsys):
+    seen = []
+    with stages(bar, "first", "second") as next_stage:
+        for _ in range(2):
+            next_stage()
+            (shown,) = progress._shown
+            seen.append([task.description for task in shown.tasks])
+            for _ in bar(range(1), "inside"):
+                assert [task.description for task in shown.tasks][1:] == ["inside"]
+    assert seen == [["first"], ["second"]]
+    assert progress._shown == []
+    assert "first" in capsys.readouterr().err
+
+
+def test_stages_that_fail_take_the_display_down(terminal):
+    def broken():
+        with stages(bar, "first", "second") as next_stage:
+            next_stage()
+            raise ValueError("in between")
+
+    with pytest.raises(ValueError, match="in between"):
+        broken()
+    assert progress._shown == []

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
+from ..progress import bar, stages
 from .shared import Device, Dtype, Format, Model, Plugins, Quantize, clear_errors, registry_with
 
 
@@ -59,12 +60,16 @@ def explain(
         loaded = load_moe_model(model, dtype=dtype, device=device, quantize=quantize)
         asked = as_format(format) if choices else None  # without choices it is raw text, beside references as cloze
         references: Any = refset
-        if refset is None:
-            put = asked or as_format("cloze")
-            references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
         specs: dict[str, Any] = {k: v for k, v in chosen.specs.items() if k != "answerer"}
-        c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
-        found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
+        with stages(bar, "references", "strategies", "explanation") as next_stage:
+            next_stage()
+            if refset is None:
+                put = asked or as_format("cloze")
+                references = reference_set_of(demo_questions("references"), loaded, default_embedder(), put)
+            next_stage()
+            c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
+            next_stage()
+            found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
         typer.echo(str(found))
         if html is not None:
             typer.echo(f"\nPage: {found.save(html)}")

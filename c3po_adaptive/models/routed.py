@@ -87,6 +87,21 @@ class RoutedModel:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
 
+    def __repr__(self) -> str:
+        """In a few lines, without the modules, which fill many screens."""
+        config = self.model.config.get_text_config()
+        layers, devices = self.layers, sorted({str(p.device) for p in self.model.parameters()})
+        in_a_row = layers == tuple(range(layers[0], layers[0] + len(layers))) and len(layers) > 2
+        where = f"{layers[0]} to {layers[-1]}" if in_a_row else ", ".join(map(str, layers))
+        used = "/".join(map(str, sorted({site.top_k for site in self.sites})))
+        return (
+            f"RoutedModel({self.name!r}: {type(self.model).__name__} of the family {config.model_type},\n"
+            f"  {len(self.layers)} MoE layers ({where}) of {config.num_hidden_layers}, "
+            f"{self.n_experts} experts, top-{used},\n"
+            f"  {self.model.num_parameters():,} parameters in {str(self.model.dtype).removeprefix('torch.')} on "
+            f"{', '.join(devices)})"
+        )
+
     @property
     def lock(self) -> AbstractContextManager[Any]:
         """Held by whoever runs the model; the same thread may take it again."""
