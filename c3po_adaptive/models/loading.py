@@ -27,17 +27,9 @@ from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
+from .names import ALIASES, EMBEDDED
 from .routed import RoutedModel
 
-ALIASES = {
-    "OLMoE": "allenai/OLMoE-1B-7B-0924",
-    "OLMoE-Instruct": "allenai/OLMoE-1B-7B-0924-Instruct",
-    "OLMoE-0125": "allenai/OLMoE-1B-7B-0125",
-    "OLMoE-0125-Instruct": "allenai/OLMoE-1B-7B-0125-Instruct",
-    "DeepSeekMoE": "deepseek-ai/deepseek-moe-16b-base",
-    "DeepSeekMoE-chat": "deepseek-ai/deepseek-moe-16b-chat",
-}
-EMBEDDED = "smollm2-moe"
 LONGEST_REASON = 800  # characters of another library's error that are shown
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

@@ -66,6 +66,7 @@ def build_reference_set(
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
         "layers": list(model.layers),
+        "dtype": str(model.model.dtype).removeprefix("torch."),
         "revision": getattr(model.model.config, "_commit_hash", None),
         "versions": routing_versions(),
     }
