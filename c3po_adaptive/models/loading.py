@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -86,9 +87,18 @@ def load_moe_model(
             f"Could not load {source!r}: {_briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
             "id you may access, or a folder written by save_pretrained."
         ) from error
+    cast(Any, model.config)._commit_hash = _commit(source, revision)  # transformers 5.24 no longer says it
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
     run_densely_if_narrow(model, routed.sites)
     return routed
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """The commit of the Hub that was loaded, which its cache knows; None of a folder."""
+    if is_folder(Path(source)):
+        return None
+    found = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _briefly(error: Exception) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..storage.files import is_folder
+
 ALIASES = {
     "OLMoE": "allenai/OLMoE-1B-7B-0924",
     "OLMoE-Instruct": "allenai/OLMoE-1B-7B-0924-Instruct",
@@ -23,3 +27,8 @@ def base_model(name: str, revision: str | None) -> str | None:
     """
     known = _MADE_FROM.get(name) or ALIASES.get(name)
     return known or (name if revision is not None else None)
+
+
+def public_name(name: str) -> str:
+    """A model's name for those elsewhere: of a folder its own name, for the way there is its owner's."""
+    return Path(name).resolve().name if is_folder(Path(name)) else name

@@ -33,7 +33,7 @@ from ..tasks.formats import Format, as_format, raw_text
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
 from .identity import fingerprint
-from .names import base_model
+from .names import base_model, public_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -265,7 +265,7 @@ class RoutedModel:
         revision = getattr(self.model.config, "_commit_hash", None)
         origin = Origin(
             model=fingerprint(self),
-            name=self.name,
+            name=public_name(self.name),
             base_model=base_model(self.name, revision),
             revision=revision,
             dtype=str(self.model.dtype).removeprefix("torch."),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..models.identity import fingerprint
+from ..models.names import public_name
 from ..progress import Progress, bar, silent
 from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
@@ -61,7 +62,7 @@ def build_reference_set(
         )
     card = {
         "source": digest([asdict(q) for q in questions]),
-        "model_name": model.name,
+        "model_name": public_name(model.name),
         "model": fingerprint(model),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),

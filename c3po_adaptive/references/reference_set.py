@@ -231,7 +231,7 @@ class ReferenceSet(OnHub):
             pathways,
             tuple(row.scores for row in kept),
             torch.tensor([row.correct for row in kept], dtype=torch.bool),
-            card.model_dump(),
+            card.model_dump(exclude_unset=True),
             folder,
         )
 
@@ -244,6 +244,11 @@ class Card(Ours):
     format: str
     embedder: dict[str, str]
     files: dict[str, str]
+    model_name: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    layers: list[int] | None = None
+    versions: dict[str, str] | None = None
 
     @model_validator(mode="after")
     def _hashed(self) -> Self:

@@ -196,5 +196,5 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
 
 
 def _refusal(expected: str, then: str, error: Exception) -> ArtifactError:
-    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return ArtifactError(f"Expected {expected}, got: {said.strip()} {then[0].upper()}{then[1:]}.")
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+    return ArtifactError(f"Expected {expected}, got: {type(error).__name__}: {said} {then[0].upper()}{then[1:]}.")
