@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..storage.files import is_folder
+from ..storage.hub import REPOSITORY
 
 ALIASES = {
     "OLMoE": "allenai/OLMoE-1B-7B-0924",
@@ -26,7 +28,7 @@ def base_model(name: str, revision: str | None) -> str | None:
         revision: the commit that it was loaded from; without one it is a folder of somebody's.
     """
     known = _MADE_FROM.get(name) or ALIASES.get(name)
-    return known or (name if revision is not None else None)
+    return known or (name if revision is not None and re.fullmatch(REPOSITORY, name) else None)
 
 
 def public_name(name: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 README = "README.md"
+REPOSITORY = r"[\w.-]+/[\w.-]+"
 
 
 class OnHub(ABC):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import DataError
+from .hub import REPOSITORY
 from .json_files import Ours, checked, parse_json
 from .tensors import load_tensors, metadata_of, save_tensors
 
@@ -39,7 +40,7 @@ class Origin(BaseModel):
 
     model: str = Field(pattern="^[0-9a-f]+$")
     name: str
-    base_model: str | None = None
+    base_model: str | None = Field(None, pattern=f"^{REPOSITORY}$")
     revision: str | None = None
     dtype: str
     prompts: tuple[str, ...]
