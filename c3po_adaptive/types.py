@@ -118,6 +118,12 @@ class Pathway(OnHub):
                 "Expected finite routing weights >= 0, got NaN, infinite or negative ones; "
                 "clamp them at zero and rescale each layer to its mass."
             )
+        samples = len(self.weights) if self.batched else 1
+        if self.origin is not None and len(self.origin.prompts) != samples:
+            raise ShapeError(
+                f"Expected an origin with one text for each of {samples} samples, got {len(self.origin.prompts)}; say "
+                "whose it is anew: model.with_origin(replace(pathway, …, origin=None), texts)."
+            )
 
     def __repr__(self) -> str:
         """Without the tensors, which fill a screen."""

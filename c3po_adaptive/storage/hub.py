@@ -191,7 +191,7 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
         then = "make one at the Hub's settings, with the right to write" if closed else "try again later"
         raise _refusal(what, then, error) from error
     except Exception as error:  # offline, or none answers: the client's errors, its HTTP library's and the system's
-        what = f"the {repo_type} {name} from the Hub or its cache"
+        what = f"to reach the Hub for the {repo_type} {name}"
         then = "connect, unset HF_HUB_OFFLINE, or name a folder"
         raise _refusal(what, then, error) from error
 

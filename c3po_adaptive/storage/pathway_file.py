@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import DataError
+from .files import is_file
 from .hub import REPOSITORY
 from .json_files import Ours, checked, parse_json
 from .tensors import load_tensors, metadata_of, save_tensors
@@ -93,6 +94,8 @@ def read_pathway(path: Path) -> tuple[dict[str, Tensor], Card]:
     Raises:
         DataError: no such file, no pathway, one of a later release, or a damaged one.
     """
+    if not is_file(path):
+        raise DataError(f"Expected the file of a pathway at {path}, but there is none; {REMEDY}.")
     tensors = load_tensors(path, REMEDY)
     text = metadata_of(path, REMEDY).get(KEY)
     if text is None:
@@ -115,6 +118,4 @@ def read_pathway(path: Path) -> tuple[dict[str, Tensor], Card]:
         or not (own.isfinite().all() and (own >= 0).all())
     ):
         raise DataError(f"{path}: expected finite weights and own weights of one shape, got {shapes}; {REMEDY}.")
-    if len(card.origin.prompts) != (len(weights) if weights.ndim == 3 else 1):
-        raise DataError(f"{path}: expected a prompt for each sample, got {len(card.origin.prompts)}; {REMEDY}.")
     return {"weights": weights.float(), "own": own.float()}, card

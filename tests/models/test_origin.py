@@ -117,6 +117,13 @@ class TestOrigin:
         with pytest.raises(DataError, match="Expected a pathway of this model"):
             other.forward(TEXT, changed)
 
+    def test_it_has_a_text_for_each_sample(self, model, pathway):
+        twice = {name: getattr(pathway, name).expand(2, -1, -1) for name in ("weights", "own")}
+        with pytest.raises(ShapeError, match=r"one text for each of 2 samples, got 1; say whose it is anew"):
+            replace(pathway, **twice)
+        anew = model.with_origin(replace(pathway, **twice, origin=None), TEXTS[:2])
+        assert anew.origin.prompts == tuple(map(digest, TEXTS[:2]))
+
 
 class TestAnotherModel:
     def test_refuses_it_wherever_it_is_used(self, pathway, other, tmp_path):

@@ -154,9 +154,9 @@ class TestOffline:
         assert found_offline["kept"] == 6
 
     @pytest.mark.parametrize(("case", "message"), [
-        ("not kept", "ArtifactError: Expected the dataset someone/other-set from the Hub or its cache.*HF_HUB_OFFLINE"),
-        ("not this revision", "ArtifactError: Expected the dataset someone/a-set from the Hub or its cache"),
-        ("pushed", "ArtifactError: Expected the dataset someone/a-set from the Hub or its cache.*Connect"),
+        ("not kept", "ArtifactError: Expected to reach the Hub for the dataset someone/other-set.*HF_HUB_OFFLINE"),
+        ("not this revision", "ArtifactError: Expected to reach the Hub for the dataset someone/a-set"),
+        ("pushed", "ArtifactError: Expected to reach the Hub for the dataset someone/a-set.*Connect"),
         ("no token", "ArtifactError: Expected a token that may write"),
     ])  # fmt: skip
     def test_what_goes_wrong(self, found_offline, case, message):
@@ -168,5 +168,7 @@ def test_a_hub_that_nobody_answers_for(found, place):
     unreachable = client("unreachable", "http://127.0.0.1:9", place)
     assert unreachable["kept"] == 6
     for case in ("not kept", "pushed"):
-        assert unreachable[case].startswith("ArtifactError: Expected the dataset someone/"), unreachable[case]
+        assert unreachable[case].startswith("ArtifactError: Expected to reach the Hub for the dataset someone/"), (
+            unreachable[case]
+        )
         assert "Connect" in unreachable[case]
