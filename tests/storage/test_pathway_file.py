@@ -51,7 +51,7 @@ def test_cut_short_or_not_there(file):
     with pytest.raises(DataError, match="is cut short or altered"):
         Pathway.load(file)
     for path in (file.with_name("nothing"), file.parent):
-        with pytest.raises(DataError, match="the file of a pathway at .*, but there is none"):
+        with pytest.raises(DataError, match=r"the file of a pathway at .*, but there is none"):
             Pathway.load(path)
 
 
