@@ -110,6 +110,7 @@ class Problem:
         selection: what may be re-mixed; None while it is being chosen.
         excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself);
             None for an optimizer that does not say ``searches_pathways``, which must not look at those pathways.
+        choices: the texts of each sample's choices, where they are known: for attribution by hand.
     """
 
     own: Tensor
@@ -127,6 +128,7 @@ class Problem:
     within: Callable[[Selection], Problem]
     selection: Selection | None = None
     excluded: tuple[frozenset[int], ...] | None = ()
+    choices: tuple[tuple[str, ...], ...] = ()
 
     @property
     def ranking(self) -> Tensor:

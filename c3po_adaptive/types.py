@@ -9,11 +9,14 @@ Letters used in every docstring:
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from .errors import ShapeError
+from .errors import DataError, SettingError, ShapeError
 from .ledger import Cost, Ledger
+from .storage.hub import OnHub
+from .storage.pathway_file import Origin, read_pathway, write_pathway
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +81,12 @@ class Prompt:
 
 
 @dataclass(frozen=True, eq=False)
-class Pathway:
+class Pathway(OnHub):
     """The routing weights ω at the prompt's last token, and how they act.
+
+    One that says whose it is (``model.with_origin(pathway, text)``) can be saved: as a file (``save``, ``load``), or as
+    a folder with a card, here or on the Hub (``save_pretrained``, ``push_to_hub``, ``from_pretrained``). Read back, it
+    is refused by every other model.
 
     Attributes:
         weights: ``[L, E]`` or ``[B, L, E]``, what the experts' outputs are multiplied with, zero where unused.
@@ -87,6 +94,7 @@ class Pathway:
         layers: decoder layer index of each of the L rows.
         scope: see ``Scope``.
         top_k: if set, only the k largest weights of a layer are mixed, rescaled to the layer's mass.
+        origin: which model and texts it is of; None for one that was never saved, and is its maker's to look after.
     """
 
     weights: Tensor
@@ -94,6 +102,9 @@ class Pathway:
     layers: tuple[int, ...]
     scope: Scope = "answer"
     top_k: int | None = None
+    origin: Origin | None = None
+    repo_type: ClassVar[Literal["model"]] = "model"
+    files: ClassVar[tuple[str, ...]] = ("pathway.safetensors",)
 
     def __post_init__(self) -> None:
         shape = self.weights.shape
@@ -106,6 +117,12 @@ class Pathway:
             raise ShapeError(
                 "Expected finite routing weights >= 0, got NaN, infinite or negative ones; "
                 "clamp them at zero and rescale each layer to its mass."
+            )
+        samples = len(self.weights) if self.batched else 1
+        if self.origin is not None and len(self.origin.prompts) != samples:
+            raise ShapeError(
+                f"Expected an origin with one text for each of {samples} samples, got {len(self.origin.prompts)}; say "
+                "whose it is anew: model.with_origin(replace(pathway, …, origin=None), texts)."
             )
 
     def __repr__(self) -> str:
@@ -120,13 +137,73 @@ class Pathway:
 
     def __getitem__(self, index: Any) -> Pathway:
         """Samples of a batched pathway."""
-        from dataclasses import replace
+        origin = self.origin
+        if origin is not None and self.batched:
+            import torch
 
-        return replace(self, weights=self.weights[index], own=self.own[index])
+            origin = origin.of(torch.arange(len(self.weights))[index].reshape(-1).tolist())
+        return replace(self, weights=self.weights[index], own=self.own[index], origin=origin)
 
     def changed(self) -> Tensor:
         """``[..., L]`` True where a layer's weights differ from the model's own."""
         return (self.weights != self.own).any(-1)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one file (safetensors, its card inside), whole or not at all.
+
+        Raises:
+            SettingError: it does not say which model it is of.
+            DataError: the disk refuses it.
+        """
+        origin = self._known_origin().model_dump()
+        card = {"layers": self.layers, "scope": self.scope, "top_k": self.top_k, "origin": origin}
+        write_pathway(Path(path), {"weights": self.weights, "own": self.own}, card)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Pathway:
+        """Read a file that ``save`` wrote; a model that it is not of refuses it when it is used.
+
+        Raises:
+            DataError: no such file, no pathway, or a damaged one.
+        """
+        tensors, card = read_pathway(Path(path))
+        if card.scope not in get_args(Scope):
+            raise DataError(f"{path}: expected a scope among {', '.join(get_args(Scope))}, got {card.scope!r}.")
+        try:
+            return cls(**tensors, layers=card.layers, scope=card.scope, top_k=card.top_k, origin=card.origin)  # type: ignore[arg-type]
+        except ShapeError as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def _known_origin(self) -> Origin:
+        if self.origin is None:
+            raise SettingError(
+                "Expected a pathway that says which model and text it is of, got one in memory alone; save "
+                "model.with_origin(pathway, text)."
+            )
+        return self.origin
+
+    def _write(self, folder: Path) -> None:
+        self.save(folder / self.files[0])
+
+    @classmethod
+    def _read(cls, folder: Path) -> Pathway:
+        return cls.load(folder / cls.files[0])
+
+    def _card(self, name: str, license: str | None) -> str:
+        from .storage.cards import pathway_card
+
+        changed = self.changed().reshape(-1, len(self.layers)).any(0).tolist()
+        moved = [layer for layer, on in zip(self.layers, changed, strict=True) if on]
+        return pathway_card(
+            self._known_origin(),
+            shape=tuple(self.weights.shape),
+            layers=self.layers,
+            changed=moved,
+            acts=self.scope if self.top_k is None else f"{self.scope}, the {self.top_k} largest weights of a layer",
+            name=name,
+            license=license,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,19 @@
 """Attribution of a scalar f(Ω) to the explicit pathway Ω, by Captum: method, baseline and f by name."""
 
-from .attribute import Attributed, attribute
+from .attribute import attribute
+from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
-from .function import Attributable, PathwayFunction
+from .function import Attributable, Choice, PathwayFunction
 from .groups import Groups
-from .methods import METHODS
+from .methods import CAPTUM, METHODS
 
 __all__ = [
+    "CAPTUM",
     "METHODS",
     "Attributable",
     "Attributed",
     "Baseline",
+    "Choice",
     "Groups",
     "PathwayFunction",
     "attribute",

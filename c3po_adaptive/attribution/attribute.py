@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import SettingError, ShapeError
+from ..errors import SettingError, ShapeError, suggestion
 from ..problem import Loss, Problem
 from ..routing.mixing import core
 from ..types import Selection
+from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
-from .function import Attributable, PathwayFunction
+from .function import Attributable, Choice, PathwayFunction, is_named, likelihood_of
 from .groups import Groups, grouped, how_many, shared
-from .methods import METHODS, Task, method_by_name
-
-
-@dataclass(frozen=True, eq=False)
-class Attributed:
-    """What each routing weight contributes to f(Ω).
-
-    Attributes:
-        values: ``[B, L, E]``.
-        passes: tail passes per sample, a backward pass counting two.
-        delta: ``[B]`` the values' sum minus f(ω0) − f(baseline), zero for a complete method; None if it was not asked
-            for, or completeness is not defined for the method. Where tokens after the prompt's last one choose their
-            experts anew, f(Ω) jumps, and integrated gradients are off by the jumps on their path: complete for
-            options of one token, where no token comes after; Shapley values and KernelShap always are.
-    """
-
-    values: Tensor
-    passes: float
-    delta: Tensor | None = None
-
-    @property
-    def layers(self) -> Tensor:
-        """``[B, L]`` the sum over a layer's experts of |attribution|."""
-        return self.values.abs().sum(-1)
+from .methods import METHODS, Task, method_name
 
 
 def attribute(
     problem: Problem,
     method: str = "input-x-gradient",
     *,
-    of: Attributable | Callable[[Problem], Loss] = "neighbours",
-    baseline: Baseline | Tensor = "uniform",
+    of: Attributable | Choice | Sequence[Choice] | Callable[[Problem], Loss] = "neighbours",
+    baseline: Baseline | float | Tensor = "uniform",
     groups: Groups = "layer",
     experts: int | None = 20,
     steps: int = 8,
@@ -63,9 +40,11 @@ def attribute(
 
     Args:
         problem: the batch of B samples.
-        method: a name of ``METHODS``.
-        of: what is attributed: see ``Attributable``, or any function of the problem that returns a ``Loss``.
-        baseline: what ω is compared with: see ``Baseline``, or ``[B, L, E]`` of your own.
+        method: a name of ``METHODS``, or of Captum's class (``IntegratedGradients``).
+        of: what is attributed: see ``Attributable``; or a choice, by its place or its text (one for all samples, or a
+            list with one for each): its log-probability among its sample's choices; or any function of the problem
+            that returns a ``Loss``.
+        baseline: what ω is compared with: see ``Baseline``, or ``[B, L, E]`` of your own, or a number for all weights.
         groups: see ``Groups``.
         experts: core experts per layer, of the baseline ``uniform`` and of groups by expert; None: all.
         steps: of integrated gradients.
@@ -81,16 +60,18 @@ def attribute(
     """
     if not isinstance(problem, Problem):
         raise SettingError(f"Expected a problem, as c3po.problem(…) makes it, got {type(problem).__name__}.")
-    chosen = method_by_name(method)
+    method = method_name(method)
+    chosen = METHODS[method]
     check_use(method, baseline, groups)
     _, layers, count = problem.own.shape
     experts = count if experts is None else experts
     _check(problem, experts, omega, steps=steps, draws=draws, seed=seed)
     check_budget(budget, chosen.passes(how_many(groups, layers, count, experts), steps, draws), method)
+    attributable = cast(Any, of) if callable(of) or is_named(of) else likelihood_of(problem, cast(Any, of))
     mixable = core(problem.ranking, experts)
     if chosen.unused:
         problem = problem.within(Selection(mixable))
-    function = PathwayFunction(problem, of)
+    function = PathwayFunction(problem, attributable)
     omega = problem.own if omega is None else omega
     task = Task(
         function,
@@ -108,7 +89,27 @@ def attribute(
     if chosen.by_group:
         values = shared(values, task.groups)
     missing = _missing(task, values) if delta and chosen.complete else None
-    return Attributed(values, function.passes, missing)
+    return Attributed(
+        values,
+        function.passes,
+        missing,
+        method=method,
+        of=_in_words(of) if callable(of) or is_named(of) else f"choice {_in_words(of)}",
+        baseline=_in_words(baseline) if chosen.baseline else None,
+        decoder_layers=problem.layers,
+        by_layer=chosen.by_group and groups == "layer",
+    )
+
+
+def _in_words(given: Any) -> str:
+    """What was attributed, or compared with."""
+    if isinstance(given, Tensor):
+        return "pathways of one's own"
+    if callable(given):
+        return str(getattr(given, "__name__", type(given).__name__))
+    if isinstance(given, list | tuple):
+        return ", ".join(map(str, given))
+    return str(given)
 
 
 def check_use(method: str, baseline: Any, groups: Any) -> None:
@@ -119,7 +120,8 @@ def check_use(method: str, baseline: Any, groups: Any) -> None:
     """
     chosen = METHODS[method]
     if groups not in get_args(Groups):
-        raise SettingError(f"Expected groups among {', '.join(get_args(Groups))}, got {groups!r}.")
+        near = suggestion(str(groups), get_args(Groups), "choose one of these.")
+        raise SettingError(f"Expected groups among {', '.join(get_args(Groups))}, got {groups!r}; {near}")
     if groups != "layer" and not chosen.by_group:
         able = ", ".join(name for name, m in METHODS.items() if m.by_group)
         raise SettingError(f"Expected no groups for {method}, which has none, got {groups!r}; they are for {able}.")

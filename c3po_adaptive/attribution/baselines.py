@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import SettingError, ShapeError
+from ..errors import SettingError, ShapeError, suggestion
 from ..problem import Problem
 from ..routing.mixing import core, mass, with_mass
 
@@ -15,11 +17,13 @@ Baseline = Literal["uniform", "neighbours", "zero"]
 """Even weights on the core experts; the neighbours' mean pathway; or no routed expert at all."""
 
 
-def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int) -> Tensor:
-    """``[B, L, E]``; named ones but ``zero`` have each layer's mass. ``experts``: core experts per layer.
+def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, experts: int) -> Tensor:
+    """``[B, L, E]``; named ones but ``zero`` have each layer's mass. A number is every expert's weight.
+
+    ``experts``: core experts per layer.
 
     Raises:
-        SettingError: no such name.
+        SettingError: no such name, or a number that no routing weight can be.
         ShapeError: a tensor of another shape, or not finite.
     """
     own = problem.own
@@ -31,8 +35,15 @@ def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int
                 f"give one pathway for each sample, or a name: {', '.join(get_args(Baseline))}."
             )
         return baseline.to(own.dtype)
+    if isinstance(baseline, Real) and not isinstance(baseline, bool):
+        if not 0 <= baseline < math.inf:
+            raise SettingError(f"Expected a baseline that is a finite number from 0 on, got {baseline!r}.")
+        return torch.full_like(own, float(baseline))
     if not isinstance(baseline, str):
-        raise SettingError(f"Expected a baseline by name or as a tensor, got {type(baseline).__name__}.")
+        raise SettingError(
+            f"Expected a baseline by name, as a number or as a tensor, got {type(baseline).__name__}; "
+            f"names are {', '.join(get_args(Baseline))}."
+        )
     if baseline == "zero":
         return torch.zeros_like(own)
     if baseline == "uniform":
@@ -42,4 +53,6 @@ def baseline_pathway(problem: Problem, baseline: Baseline | Tensor, experts: int
             raise SettingError("Expected references for the baseline neighbours, got none; pass refset=….")
         mean = (problem.neighbours.weight[:, :, None, None] * problem.neighbour_pathways).sum(1)
         return torch.where(mass(mean) > 0, with_mass(mean, mass(own)), own)
-    raise SettingError(f"Expected baseline among {', '.join(get_args(Baseline))}, got {baseline!r}.")
+    names = get_args(Baseline)
+    near = suggestion(str(baseline), names, "choose one of these.")
+    raise SettingError(f"Expected baseline among {', '.join(names)}, got {baseline!r}; {near}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Method:
 
     Attributes:
         run: gives ``[B, L, E]``.
+        captum: the name of Captum's class.
         passes: tail passes per sample, a backward pass counting two, with so many groups, steps and draws.
         complete: its attributions sum to f(Ω) − f(baseline).
         by_group: it attributes to groups, not to each weight.
@@ -60,6 +62,7 @@ class Method:
     """
 
     run: Callable[[Task], Tensor]
+    captum: str
     passes: Callable[[int, int, int], int]
     complete: bool
     by_group: bool
@@ -151,43 +154,79 @@ def _kernel_shap(task: Task) -> Tensor:
 
 METHODS: Mapping[str, Method] = {
     "saliency": Method(
-        _saliency, lambda groups, steps, draws: 3, complete=False, by_group=False, baseline=False, unused=True
+        _saliency,
+        "Saliency",
+        lambda groups, steps, draws: 3,
+        complete=False,
+        by_group=False,
+        baseline=False,
+        unused=True,
     ),
     "input-x-gradient": Method(
-        _input_x_gradient, lambda groups, steps, draws: 3, complete=False, by_group=False, baseline=False
+        _input_x_gradient,
+        "InputXGradient",
+        lambda groups, steps, draws: 3,
+        complete=False,
+        by_group=False,
+        baseline=False,
     ),
     "integrated-gradients": Method(
-        _integrated_gradients, lambda groups, steps, draws: 3 * steps, complete=True, by_group=False, unused=True
+        _integrated_gradients,
+        "IntegratedGradients",
+        lambda groups, steps, draws: 3 * steps,
+        complete=True,
+        by_group=False,
+        unused=True,
     ),
     "feature-ablation": Method(
-        _feature_ablation, lambda groups, steps, draws: groups + 1, complete=False, by_group=True
+        _feature_ablation, "FeatureAblation", lambda groups, steps, draws: groups + 1, complete=False, by_group=True
     ),
     "shapley-sampling": Method(
-        _shapley_sampling, lambda groups, steps, draws: draws * groups + 1, complete=True, by_group=True, drawn=True
+        _shapley_sampling,
+        "ShapleyValueSampling",
+        lambda groups, steps, draws: draws * groups + 1,
+        complete=True,
+        by_group=True,
+        drawn=True,
     ),
-    "kernel-shap": Method(_kernel_shap, _coalitions, complete=True, by_group=True, drawn=True),
+    "kernel-shap": Method(_kernel_shap, "KernelShap", _coalitions, complete=True, by_group=True, drawn=True),
 }
 """Sundararajan et al. 2017 (integrated gradients), Shrikumar et al. 2016 (input × gradient), Simonyan et al. 2014
 (saliency), Castro et al. 2009 (Shapley values by sampling), Lundberg and Lee 2017 (KernelShap); all by Captum."""
 
+CAPTUM: Mapping[str, str] = {method.captum: name for name, method in METHODS.items()}
+"""Our names, by the names of Captum's classes."""
+
+_HOOKS = "it hooks modules, and routers are functions between them"
 UNFIT: Mapping[str, str] = {
-    "deep-lift": "it hooks modules, and routers are functions between them",
-    "layer-integrated-gradients": "it forbids layers that feed each other, as routers in a row do",
+    "deep-lift": _HOOKS,
+    "deep-lift-shap": _HOOKS,
+    "lrp": _HOOKS,
     "guided-backprop": "it hooks ReLU modules, and experts have none",
+    "deconvolution": "it hooks ReLU modules, and experts have none",
+    "guided-grad-cam": "it needs a convolution, and experts have none",
     "occlusion": "it slides a window, and experts have no order",
 }
 """Others of Captum's, and why they cannot be run on a pathway."""
 
+_IN_A_ROW = "it forbids layers that feed each other, as routers in a row do"
 
-def method_by_name(name: Any) -> Method:
-    """The method.
+
+def method_name(name: Any) -> str:
+    """A method as it is called in ``METHODS``, of that name or of Captum's class.
 
     Raises:
         SettingError: there is none of that name, or Captum cannot run it here.
     """
     asked = str(name)
     if asked in METHODS:
-        return METHODS[asked]
-    why = f"{asked} cannot be run on a pathway: {UNFIT[asked]}" if asked in UNFIT else f"got {name!r}"
-    hint = suggestion(asked, METHODS, "choose one of these.")
-    raise SettingError(f"Expected method among {', '.join(METHODS)}; {why}; {hint}")
+        return asked
+    if asked in CAPTUM:
+        return CAPTUM[asked]
+    plain = re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", asked).lower()
+    reason = _IN_A_ROW if plain.startswith(("layer-", "neuron-")) else UNFIT.get(plain)
+    why = f"got {name!r}" if reason is None else f"{asked} cannot be run on a pathway: {reason}"
+    hint = suggestion(asked, (*METHODS, *CAPTUM), "choose one of these.")
+    raise SettingError(
+        f"Expected method among {', '.join(METHODS)}, or as Captum has it, {', '.join(CAPTUM)}; {why}; {hint}"
+    )

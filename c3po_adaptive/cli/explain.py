@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError, SettingError
+from ..progress import working
 from ..storage.run_folder import COMMAND
 from .shared import (
     AsJson,
@@ -75,8 +76,10 @@ def explain(
         labeled = [] if built else labeled_questions(refset)
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize)
         references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
-        c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
-        found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
+        with working("strategies"):
+            c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
+        with working("explanation"):
+            found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
         if as_json:
             print_json(found.values())
         else:

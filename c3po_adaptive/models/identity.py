@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from .routed import RoutedModel
-
 LENGTH = 32  # hex digits; of releases before, which told models apart by their routers alone, 16
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 
 
-def fingerprint(model: RoutedModel) -> str:
+class _Wraps(Protocol):
+    """What has a transformers model, such as a ``RoutedModel``."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+
+def fingerprint(model: _Wraps) -> str:
     """Identifies a model by its parameters and saved buffers, adapters included, and how they are quantized.
 
     Models whose routers are the same and whose experts differ are two. It takes seconds for 7 billion weights, and is

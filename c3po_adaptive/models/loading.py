@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,17 +27,9 @@ from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
+from .names import ALIASES, EMBEDDED
 from .routed import RoutedModel
 
-ALIASES = {
-    "OLMoE": "allenai/OLMoE-1B-7B-0924",
-    "OLMoE-Instruct": "allenai/OLMoE-1B-7B-0924-Instruct",
-    "OLMoE-0125": "allenai/OLMoE-1B-7B-0125",
-    "OLMoE-0125-Instruct": "allenai/OLMoE-1B-7B-0125-Instruct",
-    "DeepSeekMoE": "deepseek-ai/deepseek-moe-16b-base",
-    "DeepSeekMoE-chat": "deepseek-ai/deepseek-moe-16b-chat",
-}
-EMBEDDED = "smollm2-moe"
 LONGEST_REASON = 800  # characters of another library's error that are shown
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -93,9 +86,18 @@ def load_moe_model(
             f"Could not load {source!r}: {_briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
             "id you may access, or a folder written by save_pretrained."
         ) from error
+    cast(Any, model.config)._commit_hash = _commit(source, revision)  # transformers 5.24 no longer says it
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
     run_densely_if_narrow(model, routed.sites)
     return routed
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """The commit of the Hub that was loaded, which its cache knows; None of a folder."""
+    if is_folder(Path(source)):
+        return None
+    found = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _briefly(error: Exception) -> str:

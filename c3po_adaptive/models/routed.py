@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..errors import SettingError, ShapeError
+from ..errors import DataError, SettingError, ShapeError
 from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
@@ -29,14 +29,19 @@ from ..routing.scores import TailScores, acting_rows
 from ..routing.sites import Site, find_sites
 from ..routing.states import State, TailBatch, collate, normalized
 from ..routing.tail import tail_hidden
+from ..storage.identity import digest, routing_versions
+from ..storage.pathway_file import Origin
 from ..tasks.formats import Format, as_format, raw_text
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
+from .identity import fingerprint
+from .names import base_model, public_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+UNKNOWN = "unknown"  # in a hash's place
 
 
 def _alone(method: Method) -> Method:
@@ -88,6 +93,21 @@ class RoutedModel:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
+
+    def __repr__(self) -> str:
+        """In a few lines, without the modules, which fill many screens."""
+        config = self.model.config.get_text_config()
+        layers, devices = self.layers, sorted({str(p.device) for p in self.model.parameters()})
+        in_a_row = layers == tuple(range(layers[0], layers[0] + len(layers))) and len(layers) > 2
+        where = f"{layers[0]} to {layers[-1]}" if in_a_row else ", ".join(map(str, layers))
+        used = "/".join(map(str, sorted({site.top_k for site in self.sites})))
+        return (
+            f"RoutedModel({self.name!r}: {type(self.model).__name__} of the family {config.model_type},\n"
+            f"  {len(self.layers)} MoE layers ({where}) of {config.num_hidden_layers}, "
+            f"{self.n_experts} experts, top-{used},\n"
+            f"  {self.model.num_parameters():,} parameters in {str(self.model.dtype).removeprefix('torch.')} on "
+            f"{', '.join(devices)})"
+        )
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
@@ -285,6 +305,56 @@ class RoutedModel:
             scores = self.choice_scores(self.prefill(prompts), self._routing(routing, len(prompts)))
         return scores[0] if isinstance(questions, str | Question) else scores
 
+    def with_origin(self, pathway: Pathway, text: str | Sequence[str], *, keep_text: bool = False) -> Pathway:
+        """The same pathway, which also says that it is this model's, and of which text: then it can be saved.
+
+        Args:
+            pathway: ``[L, E]`` of one text, or ``[B, L, E]`` of as many texts.
+            text: what it was made for: a prompt, or the question.
+            keep_text: keep the text itself, too, not its hash alone.
+
+        Raises:
+            DataError: it says already that it is of another model.
+            ShapeError: it does not fit this model, or the number of texts.
+        """
+        texts = tuple(listed(text))
+        self._routing(pathway, len(texts))
+        revision = getattr(self.model.config, "_commit_hash", None)
+        origin = Origin(
+            model=fingerprint(self),
+            name=public_name(self.name),
+            base_model=base_model(self.name, revision),
+            revision=revision,
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            prompts=tuple(digest(t) for t in texts),
+            texts=texts if keep_text else None,
+            versions=routing_versions(),
+        )
+        return replace(pathway, origin=origin)
+
+    def check(self, pathway: Pathway, text: str | Sequence[str] | None = None) -> None:
+        """Refuse a pathway that says it is of another model, or of another text; done whenever one is used.
+
+        Args:
+            pathway: one that says nothing, as it was never saved, is taken.
+            text: if given, the pathway has to be of it.
+
+        Raises:
+            DataError: it is of another one, or does not say of which text it is.
+        """
+        origin = pathway.origin
+        if origin is not None and origin.model != (ours := fingerprint(self)):
+            raise DataError(
+                f"Expected a pathway of this model ({self.name!r}, {ours}, {self.model.dtype}), got one of "
+                f"{origin.name!r} ({origin.model}, {origin.dtype}); load that model with the same dtype and revision, "
+                "or make the pathway anew."
+            )
+        if text is not None:
+            wanted = tuple(digest(t) for t in listed(text))
+            if origin is None or origin.prompts != wanted:
+                what = "one that says of none" if origin is None else f"one of {origin.texts or origin.prompts}"
+                raise DataError(f"Expected a pathway of {text!r}, got {what}; make the pathway anew.")
+
     # -- what the remixer calls ------------------------------------------------------------------------------------
 
     @_alone
@@ -300,6 +370,7 @@ class RoutedModel:
     @torch.no_grad()
     def next_token(self, states: Sequence[State], pathway: Pathway) -> Tensor:
         """Logits ``[B, V]`` after each state's prompt, along its pathway ``[B, L, E]``."""
+        self.check(pathway)
         found = []
         for i, state in enumerate(states):
             batch = collate([state])
@@ -309,6 +380,7 @@ class RoutedModel:
 
     def tail_scores(self, states: Sequence[State], pathway: Pathway) -> TailScores:
         """What scores each state's choices along its pathway, and counts what that takes."""
+        self.check(pathway)
         p = pathway
         each = torch.arange(len(states))
         return TailScores(
@@ -339,9 +411,7 @@ class RoutedModel:
             return None
         if isinstance(routing, Pathway):
             single = (
-                routing
-                if routing.batched
-                else Pathway(routing.weights[None], routing.own[None], routing.layers, routing.scope, routing.top_k)
+                routing if routing.batched else replace(routing, weights=routing.weights[None], own=routing.own[None])
             )
         else:
             single = stack_pathways(routing)
@@ -351,16 +421,29 @@ class RoutedModel:
                 f"Expected routing (B, L, E) = {expected} for layers {self.layers}, got "
                 f"{tuple(single.weights.shape)} for {single.layers}; give one pathway of this model for each text."
             )
+        self.check(single)
         return single
 
 
 def stack_pathways(pathways: Iterable[Pathway]) -> Pathway:
     """One batched pathway of several ``[L, E]``, which must act alike."""
     parts = list(pathways)
-    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1:
+    origins = [p.origin for p in parts if p.origin is not None]
+    if len({(p.layers, p.scope, p.top_k) for p in parts}) != 1 or len({o.model for o in origins}) > 1:
         raise ShapeError("Expected pathways of one model, scope and top_k in one batch; pass them in separate calls.")
     weights, own = torch.stack([p.weights for p in parts]), torch.stack([p.own for p in parts])
-    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k)
+    return Pathway(weights, own, parts[0].layers, parts[0].scope, parts[0].top_k, _joined(origins, len(parts)))
+
+
+def _joined(origins: Sequence[Origin], count: int) -> Origin | None:
+    """The origin of a batch of so many; where only some say theirs, of no texts, so that the model is still known."""
+    if not origins:
+        return None
+    if len(origins) < count:
+        return origins[0].model_copy(update={"prompts": (UNKNOWN,) * count, "texts": None})
+    texts = [text for o in origins for text in o.texts or ()]
+    prompts = tuple(prompt for o in origins for prompt in o.prompts)
+    return origins[0].model_copy(update={"prompts": prompts, "texts": tuple(texts) if len(texts) == count else None})
 
 
 def as_questions(

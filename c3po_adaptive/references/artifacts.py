@@ -19,7 +19,7 @@ from ..routing.scores import TailScores
 from ..routing.states import State
 from ..settings import RemixSettings
 from ..storage.identity import digest, digest_of_file, routing_versions
-from ..storage.tensor_store import TensorStore, key_of
+from ..storage.tensor_store import TensorStore
 from ..types import Head, Prompt
 
 BATCH = 16
@@ -64,6 +64,11 @@ def of_references(
         store.add([key for key, _ in part], artifact.compute(batch).detach())
     store.write()
     return torch.stack([store[key] for key in keys])
+
+
+def key_of(prompt: Prompt, answer: int) -> bytes:
+    """Of a labeled prompt."""
+    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer]))[:16]
 
 
 def _store(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..models.identity import fingerprint
+from ..models.names import public_name
 from ..progress import Progress, bar, silent
 from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
@@ -63,11 +64,12 @@ def build_reference_set(
         )
     card = {
         "source": digest([asdict(q) for q in questions]),
-        "model_name": model.name,
+        "model_name": public_name(model.name),
         "model": fingerprint(model),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
         "layers": list(model.layers),
+        "dtype": str(model.model.dtype).removeprefix("torch."),
         "revision": getattr(model.model.config, "_commit_hash", None),
         "versions": routing_versions(),
     }

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,11 +23,14 @@ from torch import Tensor
 from ..errors import DataError
 from ..models.identity import fingerprint, is_of_before
 from ..storage.files import is_file, whole
-from ..storage.identity import digest_of_file
+from ..storage.folders import cache_folder
+from ..storage.hub import OnHub
+from ..storage.identity import digest, digest_of_file
 from ..storage.json_files import Ours, checked, read_json
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, current_key, format_key
 from ..types import Question
+from .card import set_card
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -39,7 +43,7 @@ REBUILD = "build the set again: c3po refset build FILE --model MODEL --out DIR"
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceSet:
+class ReferenceSet(OnHub):
     """N labeled questions of one model.
 
     Attributes:
@@ -59,6 +63,8 @@ class ReferenceSet:
     correct: Tensor
     card: dict[str, Any]
     folder: Path | None = None
+    repo_type: ClassVar[Literal["dataset"]] = "dataset"
+    files: ClassVar[tuple[str, ...]] = (CARD, QUESTIONS, TENSORS)
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -149,11 +155,22 @@ class ReferenceSet:
             )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the set as a folder, whole or not at all.
+        """Write the set as a folder, whole or not at all; ``save_pretrained`` adds a card for people.
 
         Raises:
             DataError: the disk refuses it.
         """
+        try:
+            with whole(folder) as writing:
+                writing.mkdir()
+                self._write(writing)
+        except OSError as error:
+            raise DataError(
+                f"Could not write the reference set to {folder}: {error}; choose a writable folder."
+            ) from error
+        return Path(folder)
+
+    def _write(self, folder: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -162,18 +179,27 @@ class ReferenceSet:
             for q, s, c in zip(self.questions, self.scores, self.correct.tolist(), strict=True)
         ]
         tensors = {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()}
-        try:
-            with whole(folder) as writing:
-                writing.mkdir()
-                pq.write_table(pa.Table.from_pylist(rows), writing / QUESTIONS)
-                save_tensors(tensors, writing / TENSORS)
-                hashes = {name: digest_of_file(writing / name) for name in (QUESTIONS, TENSORS)}
-                (writing / CARD).write_text(json.dumps(self.card | {"files": hashes}, indent=2), encoding="utf-8")
-        except OSError as error:
-            raise DataError(
-                f"Could not write the reference set to {folder}: {error}; choose a writable folder."
-            ) from error
-        return Path(folder)
+        pq.write_table(pa.Table.from_pylist(rows), folder / QUESTIONS)
+        save_tensors(tensors, folder / TENSORS)
+        hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
+        (folder / CARD).write_text(json.dumps(self.card | {"files": hashes}, indent=2), encoding="utf-8")
+
+    @classmethod
+    def _read(cls, folder: Path) -> ReferenceSet:
+        return cls.load(folder)
+
+    @classmethod
+    def _fetched(cls, folder: Path) -> ReferenceSet:
+        """Copied to our own cache, where what is computed later can be kept beside it."""
+        read = cls.load(folder)
+        kept = cache_folder() / "refsets" / digest(read.card)[:20]
+        with suppress(DataError):  # not yet, or a broken one
+            return cls.load(kept)
+        return replace(read, folder=read.save(kept))
+
+    def _card(self, name: str, license: str | None) -> str:
+        answered = [(q.task, right) for q, right in zip(self.questions, self.correct.tolist(), strict=True)]
+        return set_card(self.card, tuple(self.pathways.shape), answered, name, license)
 
     @classmethod
     def load(cls, folder: str | Path) -> ReferenceSet:
@@ -205,7 +231,7 @@ class ReferenceSet:
             pathways,
             tuple(row.scores for row in kept),
             torch.tensor([row.correct for row in kept], dtype=torch.bool),
-            card.model_dump(),
+            card.model_dump(exclude_unset=True),
             folder,
         )
 
@@ -223,6 +249,17 @@ class Card(Ours):
     format: str
     embedder: dict[str, str]
     files: dict[str, str]
+    model_name: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    layers: list[int] | None = None
+    versions: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _hashed(self) -> Self:
+        if set(self.files) != {QUESTIONS, TENSORS}:
+            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone")
+        return self
 
 
 class _Row(Ours):

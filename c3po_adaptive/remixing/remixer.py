@@ -224,7 +224,8 @@ class Remixer:
         """What a selector looks at, without labels."""
         with self.model.lock:
             states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
-            return self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
+            problem = self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
+            return replace(problem, choices=tuple(q.choices for q in questions))
 
     def labeled(self, questions: Sequence[Question]) -> SampleBatch:
         """Questions with their labels, each without itself among its neighbours: to look into."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from ..attribution import METHODS, Attributable, Attributed, Baseline, Groups, attribute
 from ..attribution.attribute import check_budget, check_use
 from ..attribution.groups import how_many
-from ..attribution.methods import method_by_name
+from ..attribution.methods import method_name
 from ..checks import check_number
-from ..errors import SettingError
+from ..errors import SettingError, suggestion
 from ..problem import Problem
 from .fixed import check_experts
 from .scored import Scored
@@ -25,8 +25,8 @@ class Attribution(Scored):
     A layer's score is the sum over its experts of |attribution| to Ω ``[B, L, E]``, the explicit pathway.
 
     Attributes:
-        method: a name of ``c3po_adaptive.attribution.METHODS``. Input × gradient and saliency, the cheap ones, have no
-            baseline and no groups.
+        method: a name of ``c3po_adaptive.attribution.METHODS``, or of Captum's class, for which ours is put. Input ×
+            gradient and saliency, the cheap ones, have no baseline and no groups.
         baseline: the pathway that Ω is compared with; see ``c3po_adaptive.attribution.Baseline``.
         of: the scalar f that is attributed; see ``c3po_adaptive.attribution.Attributable``.
         groups: which weights are taken away together; see ``c3po_adaptive.attribution.Groups``.
@@ -50,13 +50,14 @@ class Attribution(Scored):
         super().__post_init__()
         for field, allowed in (("baseline", Baseline), ("of", Attributable), ("groups", Groups)):
             if getattr(self, field) not in get_args(allowed):
-                raise SettingError(
-                    f"Expected {field} among {', '.join(get_args(allowed))}, got {getattr(self, field)!r}."
-                )
+                value, names = getattr(self, field), get_args(allowed)
+                near = suggestion(str(value), names, "choose one of these.")
+                raise SettingError(f"Expected {field} among {', '.join(names)}, got {value!r}; {near}")
         for field in ("steps", "draws", "budget"):
             check_number(self, field, at_least=1, whole=True)
         check_number(self, "seed", at_least=0, whole=True)
-        chosen = method_by_name(self.method)
+        object.__setattr__(self, "method", method_name(self.method))  # one name, so that runs can be told apart
+        chosen = METHODS[self.method]
         check_use(self.method, self.baseline, self.groups)
         if chosen.by_group and self.groups == "layer" and self.rank == "score":
             raise SettingError(
@@ -75,8 +76,7 @@ class Attribution(Scored):
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         found = self.attribute(problem)
-        by_layer = METHODS[self.method].by_group and self.groups == "layer"
-        return found.layers, None if by_layer else found.values.abs()
+        return found.layers, None if found.by_layer else found.values.abs()
 
     def attribute(self, problem: Problem, omega: Tensor | None = None) -> Attributed:
         """Attribution to each routing weight of ``omega [B, L, E]``; default ω0.

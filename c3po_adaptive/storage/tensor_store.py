@@ -10,16 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..types import Prompt
-from .identity import digest
 from .tensors import load_tensors, save_tensors
 
 SHARD = 128
-
-
-def key_of(prompt: Prompt, answer: int) -> bytes:
-    """Of a labeled prompt."""
-    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer]))[:16]
 
 
 class TensorStore:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors, whole or not at all.
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors, with texts beside them, whole or not at all.
 
     Raises:
         OSError: the disk refuses it.
@@ -24,7 +24,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
     with whole(path) as writing:
         try:
-            save_file(dict(tensors), writing)
+            save_file(dict(tensors), writing, None if metadata is None else dict(metadata))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
 
@@ -44,5 +44,20 @@ def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is cut short or altered: {error}; {remedy}.") from error
+
+
+def metadata_of(path: Path, remedy: str) -> dict[str, str]:
+    """The texts beside the tensors of a file.
+
+    Raises:
+        DataError: the file is cut short or altered.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} is cut short or altered: {error}; {remedy}.") from error

@@ -1,20 +1,23 @@
 """Captum's methods on functions whose layers' benefits are set by hand, against closed forms."""
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from remixing.test_remixer import remixer
 from routing.toys import questions
 
-from c3po_adaptive.attribution import METHODS, PathwayFunction, attribute, baseline_pathway
+from c3po_adaptive.attribution import CAPTUM, METHODS, PathwayFunction, attribute, baseline_pathway
 from c3po_adaptive.attribution.groups import grouped
 from c3po_adaptive.errors import SettingError, ShapeError
+from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.routing.mixing import core
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.testing import toy_problem
-from c3po_adaptive.types import Selection
+from c3po_adaptive.types import Pathway, Selection
 
 BENEFITS = torch.tensor([0.0, 3.0, 0.5, -2.0, 0.0, 1.0])  # of six layers
 COMPLETE = [name for name, method in METHODS.items() if method.complete]
@@ -191,7 +194,7 @@ class TestWhatHasNoUse:
             ({"seed": None}, "seed to be a whole number from 0 on, got None"),
             ({"budget": "8"}, "budget of at least one tail pass, got '8'"),
             ({"method": ["saliency"]}, r"method among saliency, .*got \['saliency'\]"),
-            ({"method": "feature-ablation", "baseline": [0.0]}, "by name or as a tensor, got list"),
+            ({"method": "feature-ablation", "baseline": [0.0]}, "by name, as a number or as a tensor, got list"),
         ):
             with pytest.raises(SettingError, match=message):
                 attribute(problem, experts=6, **settings)
@@ -230,11 +233,190 @@ def test_groups(problem):
     assert grouped(problem, "expert", 24).unique().numel() == 6 * 24
 
 
+CAPTUMS = {
+    "Saliency": "saliency",
+    "InputXGradient": "input-x-gradient",
+    "IntegratedGradients": "integrated-gradients",
+    "FeatureAblation": "feature-ablation",
+    "ShapleyValueSampling": "shapley-sampling",
+    "KernelShap": "kernel-shap",
+}
+
+
+class TestAsCaptumHasIt:
+    """Names of its classes, numbers as baselines, a choice as what is attributed."""
+
+    def test_names_of_classes(self, problem):
+        import captum.attr
+
+        assert dict(CAPTUM) == CAPTUMS
+        assert set(CAPTUM.values()) == METHODS.keys()
+        for theirs, ours in CAPTUM.items():
+            assert hasattr(captum.attr, theirs)
+            found = attribute(problem, theirs, experts=6, seed=1)
+            assert torch.equal(found.values, attribute(problem, ours, experts=6, seed=1).values)
+            assert found.method == ours
+
+    def test_a_selector_is_the_same_under_either_name(self):
+        assert Attribution(method="IntegratedGradients") == Attribution(method="integrated-gradients")
+
+    @pytest.mark.parametrize("number", [0, 0.0, 0.25, np.float32(0.25)])
+    def test_a_number_is_every_weight_of_the_baseline(self, problem, number):
+        got = attribute(problem, "IntegratedGradients", of=linear, baseline=number, **SETTINGS)
+        wanted = slopes(problem) * (problem.own - float(number))
+        torch.testing.assert_close(got.values.sum(-1), wanted.sum(-1), atol=1e-3, rtol=0)
+        if number == 0:
+            zero = attribute(problem, "integrated-gradients", of=linear, baseline="zero", **SETTINGS)
+            assert torch.equal(got.values, zero.values)
+
+    @pytest.mark.parametrize("number", [-0.1, float("nan"), float("inf")])
+    def test_a_number_that_no_weight_can_be(self, problem, number):
+        with pytest.raises(SettingError, match="finite number from 0 on, got"):
+            attribute(problem, "IntegratedGradients", baseline=number)
+        with pytest.raises(SettingError, match="as a number or as a tensor, got bool"):
+            attribute(problem, "IntegratedGradients", baseline=True)
+
+    @pytest.mark.parametrize("of", [2, [0, 2, 1], (1, 1, 0)])
+    def test_a_choice_by_its_place(self, problem, of):
+        """The gradient of its log-probability, by hand."""
+        places = torch.tensor([of] * 3 if isinstance(of, int) else of)
+        weights = problem.own.clone().requires_grad_()
+        logs = torch.stack([problem.scores(weights)[b].log_softmax(0)[places[b]] for b in range(3)])
+        (wanted,) = torch.autograd.grad(logs.sum(), weights)
+        found = attribute(problem, "Saliency", of=of, experts=24).values
+        torch.testing.assert_close(found, wanted)
+        assert wanted.abs().max() > 0.01
+
+    def test_a_choice_by_its_text(self, problem):
+        known = replace(problem, choices=(("a", "b", "c"), ("b", "c", "a"), ("c", "a", "b")))
+        for of, places in (("a", [0, 2, 1]), (["a", "b", 2], [0, 0, 2])):
+            found, wanted = (attribute(known, "Saliency", of=x, experts=6).values for x in (of, places))
+            assert torch.equal(found, wanted)
+        with pytest.raises(SettingError, match=r"choice of sample 0 \('a', 'b', 'c'\), got 'd'"):
+            attribute(known, of="d")
+        with pytest.raises(SettingError, match=r"not known here: name it by its place.*'margn'; did you mean margin"):
+            attribute(problem, of="margn")
+
+    @pytest.mark.parametrize(("of", "message"), [
+        (3, "choice from 0 to 2 of sample 0, got 3"), (-1, "from 0 to 2 of sample 0, got -1"),
+        ([0, 1], "one choice for each of 3 samples, got 2"), (True, "its place or its text.*got True"),
+        (1.0, "its place or its text.*got 1.0"), ([0, 1, None], "got None"),
+    ], ids=str)  # fmt: skip
+    def test_no_choice(self, problem, of, message):
+        with pytest.raises(SettingError, match=message):
+            attribute(problem, of=of)
+
+    def test_a_choice_that_only_other_samples_have(self, problem):
+        scores = problem.own_scores.clone()
+        scores[1, 2] = -torch.inf
+        with pytest.raises(SettingError, match="from 0 to 1 of sample 1, got 2"):
+            attribute(replace(problem, own_scores=scores), of=2)
+
+    @pytest.mark.parametrize("format", ["cloze", "letter"])
+    def test_choices_of_a_real_question(self, format):
+        """Of two to four choices, by text, against what the model itself says, one step along the gradient."""
+        asked = questions(3, "t")
+        alone = {"references": None, "optimizer": NoStep(), "selector": Gradient(n=2, experts=6, of="entropy")}
+        c3po = remixer("olmoe", scope="last", format=format, **alone)
+        problem = c3po.problem(asked)
+        assert problem.choices == tuple(q.choices for q in asked)
+        last = [q.choices[-1] for q in asked]
+        found = attribute(problem, "InputXGradient", of=last, experts=6)
+        model, states = c3po.model, c3po.model.prefill([c3po.model.encode(q, format) for q in asked])
+
+        def said(weights):
+            pathway = Pathway(weights, problem.own, problem.layers, "last")
+            return torch.stack([s.log_softmax(0)[-1] for s in model.choice_scores(states, pathway)])
+
+        step = 1e-3
+        slope = (said(problem.own * (1 + step)) - said(problem.own)) / step
+        torch.testing.assert_close(found.values.sum((1, 2)), slope, atol=5e-3, rtol=0.1)
+        assert slope.abs().max() > 0.01
+
+
+class TestShown:
+    def test_in_about_ten_lines(self, problem):
+        found = attribute(problem, "integrated-gradients", of=linear, baseline=0.0, delta=True, **SETTINGS)
+        shown = str(found)
+        assert shown == repr(found)
+        assert len(shown.splitlines()) <= 10
+        assert max(map(len, shown.splitlines())) <= 100
+        assert "integrated-gradients of linear, against 0.0" in shown
+        assert "3 samples × 6 layers × 24 experts" in shown
+        assert re.search(r"completeness: the sum is off .* by \d\.\de-\d\d at most", shown)
+        strongest = found.table()[0]
+        assert f"layer {strongest['layer']} " in shown.splitlines()[4]
+        assert "+" in shown and "−" in shown
+
+    def test_says_what_is_not_known(self, problem):
+        assert "not looked at (delta=True)" in str(attribute(problem, "kernel-shap", experts=6))
+        by_layer = str(attribute(problem, "feature-ablation", of=[0, 1, 2], experts=6))
+        assert "not defined for feature-ablation" in by_layer
+        assert "of choice 0, 1, 2, against uniform" in by_layer
+        assert " experts " not in by_layer.split("signed sums:")[1], "it takes whole layers away"
+        assert "against" not in str(attribute(problem, "saliency", experts=6))
+
+    def test_table(self, problem):
+        found = attribute(problem, "input-x-gradient", of=linear)
+        rows = found.table()
+        assert sorted(row["layer"] for row in rows) == list(found.decoder_layers) == list(problem.layers)
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+        assert sum(row["share"] for row in rows) == pytest.approx(1)
+        for row in rows:
+            at = problem.layers.index(row["layer"])
+            each = (slopes(problem) * problem.own)[:, at]
+            assert row["score"] == pytest.approx(each.abs().sum(-1).mean().item(), abs=1e-6)
+            assert row["sum"] == pytest.approx(each.mean(0).sum().item(), abs=1e-6)
+            if row["score"]:
+                best = each.mean(0).abs().argsort(descending=True)[:3].tolist()
+                assert list(row["experts"]) == best
+                assert row["experts"][best[0]] == pytest.approx(each.mean(0)[best[0]].item(), abs=1e-6)
+        assert [row["experts"] for row in attribute(problem, "kernel-shap", experts=6).table()] == [{}] * 6
+
+    def test_nothing_at_all(self, problem):
+        found = attribute(
+            problem, "input-x-gradient", of=lambda problem: lambda weights, running=None: 0 * weights.sum((1, 2))
+        )
+        assert {row["share"] for row in found.table()} == {0.0}
+        assert "of <lambda>" in str(found)
+
+    def test_one_sample(self, problem):
+        found = attribute(problem, "integrated-gradients", of=linear, delta=True, **SETTINGS)
+        assert len(found) == 3
+        assert len(list(found)) == 3
+        assert torch.equal(found[1].values, found.values[1:2])
+        assert torch.equal(found[-1].delta, found.delta[2:])
+        assert torch.equal(found[:2].layers, found.layers[:2])
+        assert "1 sample ×" in str(found[0])
+        with pytest.raises(IndexError, match="from 0 to 2, got 3"):
+            found[3]
+
+    @pytest.mark.parametrize(("method", "axes"), [("integrated-gradients", 3), ("feature-ablation", 1)])
+    def test_plot(self, problem, method, axes, tmp_path):
+        from matplotlib import pyplot
+
+        found = attribute(problem, method, of=linear, experts=6)
+        figure = found.plot()
+        try:
+            figure.savefig(tmp_path / "figure.png")
+            assert len(figure.axes) == axes
+            heights = [bar.get_width() for bar in figure.axes[0].patches]
+            assert heights == pytest.approx(found.values.mean(0).sum(-1).tolist())
+            assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(map(str, problem.layers))
+        finally:
+            pyplot.close(figure)
+
+
 class TestBadInput:
     @pytest.mark.parametrize(("method", "message"), [
         ("deep-lift", "deep-lift cannot be run on a pathway: it hooks modules"),
         ("layer-integrated-gradients", "forbids layers that feed each other"),
+        ("DeepLift", "DeepLift cannot be run on a pathway: it hooks modules"),
+        ("LayerConductance", "forbids layers that feed each other"),
+        ("LRP", "LRP cannot be run on a pathway"),
         ("shap", "among saliency, .*got 'shap'"),
+        ("IntegratedGradient", "or as Captum has it, Saliency, .*; did you mean IntegratedGradients"),
+        ("integrated_gradients", "; did you mean integrated-gradients"),
     ])  # fmt: skip
     def test_methods_that_do_not_work_here(self, problem, method, message):
         with pytest.raises(SettingError, match=message):
@@ -248,6 +430,12 @@ class TestBadInput:
     def test_names(self, problem):
         with pytest.raises(SettingError, match="baseline among uniform, neighbours, zero, got 'mean'"):
             attribute(problem, "integrated-gradients", baseline="mean")
+        with pytest.raises(SettingError, match="got 'unifrom'; did you mean uniform"):
+            attribute(problem, "integrated-gradients", baseline="unifrom")
+        with pytest.raises(SettingError, match="groups among layer, expert, got 'experts'; did you mean expert"):
+            attribute(problem, "feature-ablation", groups="experts")
+        with pytest.raises(SettingError, match="of among neighbours, entropy, margin, got 'margn'; did you mean"):
+            Attribution(of="margn")
         with pytest.raises(SettingError, match="of among neighbours, entropy, margin, or a function"):
             attribute(problem, of="label")
 

@@ -34,7 +34,7 @@ from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.tasks.sources import LEARNED_FROM
 from c3po_adaptive.tasks.sources import questions as questions_of
 from c3po_adaptive.testing import write_tiny_checkpoint
-from c3po_adaptive.types import Selection
+from c3po_adaptive.types import Pathway, Selection
 
 TEST = questions(3, "t")
 LONGER = 1_000_001
@@ -881,6 +881,19 @@ class TestReferenceSets:
     @pytest.mark.parametrize("path", ["", "nowhere", "x" * 300, "a\0b", HALF], ids=repr)
     def test_paths(self, place, path):
         is_refused(lambda: ReferenceSet.load(path))
+        is_refused(lambda: Pathway.load(path))
+
+    @pytest.mark.parametrize(
+        "name", ["", "..", "a\0b", HALF, "/nowhere", "~/set", "a/b/c", "x" * 300, "a--b/c"], ids=repr
+    )
+    def test_names_that_no_repository_has(self, place, name):
+        for kind in (ReferenceSet, Pathway):
+            is_refused(lambda kind=kind: kind.from_pretrained(name))
+
+    def test_other_kinds_of_names(self, references):
+        loaded = ReferenceSet.load(references)
+        for name in (None, 5, ["a"], "a/b/c", ""):
+            is_refused(lambda name=name: loaded.push_to_hub(name, token="none"))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,22 @@ def test_tokenizer_without_a_pad_token():
     assert model.generate(TEXTS, max_new_tokens=4, do_sample=False) == expected
 
 
+@pytest.mark.parametrize(
+    ("family", "parts"),
+    [
+        ("olmoe", ["'olmoe': OlmoeForCausalLM of the family olmoe", "3 MoE layers (0 to 2) of 3", "8 experts, top-2"]),
+        ("jamba", ["JambaForCausalLM", "2 MoE layers (1, 3) of 4"]),
+    ],
+)
+def test_a_model_shown_fits_a_screen(family, parts):
+    model = shared_model(family)
+    shown = repr(model)
+    for part in (*parts, f"{sum(p.numel() for p in model.model.parameters()):,} parameters in float32 on cpu"):
+        assert part in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    assert len(shown.splitlines()) == 3
+
+
 class TestForward:
     def test_logits_are_the_models_own(self, model):
         output = model.forward(TEXTS).logits

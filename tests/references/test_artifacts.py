@@ -12,10 +12,10 @@ from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.oracle import Oracle
-from c3po_adaptive.references.artifacts import of_references
+from c3po_adaptive.references.artifacts import key_of, of_references
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.settings import RemixSettings
-from c3po_adaptive.storage.tensor_store import TensorStore, key_of
+from c3po_adaptive.storage.tensor_store import TensorStore
 
 TEST = questions(4, "t")
 

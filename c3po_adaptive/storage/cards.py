@@ -1,0 +1,87 @@
+"""Cards for the Hub: metadata in YAML, then Markdown from a template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .pathway_file import Origin
+
+if TYPE_CHECKING:
+    from huggingface_hub import CardData
+
+TAGS = ["c3po", "c3po_adaptive", "mixture-of-experts"]
+
+
+def rendered(data: CardData, template: Path, **values: Any) -> str:
+    """A card's text. Values may come from files of others: those of a table or a line go through ``cell``."""
+    from huggingface_hub import RepoCard
+
+    return str(RepoCard.from_template(data, template_path=str(template), **values))
+
+
+def cell(value: object) -> str:
+    """A value on one line, without what Markdown or HTML would make of it."""
+    text = " ".join(str(value).split())
+    return "".join(f"\\{sign}" if sign in "\\`*_[]|<>#" else sign for sign in text)
+
+
+def code(value: object) -> str:
+    """A value as code on one line."""
+    return f"`{' '.join(str(value).split()).replace('`', chr(39))}`"
+
+
+def load_snippet(name: str, dtype: str | None, revision: str | None) -> str:
+    """The call that loads a model again, as Python."""
+    given = {key: value for key, value in (("dtype", dtype), ("revision", revision)) if value is not None}
+    return f"load_moe_model({', '.join([repr(name), *(f'{key}={value!r}' for key, value in given.items())])})"
+
+
+def pathway_card(
+    origin: Origin,
+    *,
+    shape: Sequence[int],
+    layers: Sequence[int],
+    changed: Sequence[int],
+    acts: str,
+    name: str,
+    license: str | None,
+) -> str:
+    """The card of a pathway's repository.
+
+    Args:
+        origin: whose it is.
+        shape: of its weights.
+        layers: decoder layers of its rows.
+        changed: those whose weights are not the model's own.
+        acts: its scope, and top-k if there is one.
+        name: of the repository or folder.
+        license: as the Hub calls it; None leaves it out.
+    """
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData(
+        base_model=origin.base_model,
+        license=license,
+        library_name="c3po_adaptive",
+        tags=[*TAGS, "pathway"],
+    )
+    texts = origin.texts or ("…",)
+    return rendered(
+        data,
+        Path(__file__).with_name("pathway_card.md.j2"),
+        model=code(origin.name),
+        identity=code(origin.model),
+        dtype=code(origin.dtype),
+        prompts=[code(prompt) for prompt in origin.prompts],
+        texts=[cell(text) for text in origin.texts or ()],
+        shape=list(shape),
+        rows=", ".join(map(str, layers)),
+        changed=", ".join(map(str, changed)) or "none",
+        acts=cell(acts),
+        versions=", ".join(f"{cell(package)} {cell(number)}" for package, number in origin.versions.items()),
+        load=load_snippet(origin.name, origin.dtype, origin.revision),
+        repository=repr(name),
+        text=repr(texts[0] if len(shape) == 2 else list(texts)),
+    )
