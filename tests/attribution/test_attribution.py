@@ -294,7 +294,7 @@ class TestAsCaptumHasIt:
             assert torch.equal(found, wanted)
         with pytest.raises(SettingError, match=r"choice of sample 0 \('a', 'b', 'c'\), got 'd'"):
             attribute(known, of="d")
-        with pytest.raises(SettingError, match=r"not known here: name it by its place.*'margn'; did you mean margin"):
+        with pytest.raises(SettingError, match=r"not known here: name it by its place.*'margn'; did you mean 'margin'"):
             attribute(problem, of="margn")
 
     @pytest.mark.parametrize(("of", "message"), [
@@ -415,8 +415,8 @@ class TestBadInput:
         ("LayerConductance", "forbids layers that feed each other"),
         ("LRP", "LRP cannot be run on a pathway"),
         ("shap", "among saliency, .*got 'shap'"),
-        ("IntegratedGradient", "or as Captum has it, Saliency, .*; did you mean IntegratedGradients"),
-        ("integrated_gradients", "; did you mean integrated-gradients"),
+        ("IntegratedGradient", "or as Captum has it, Saliency, .*; did you mean 'IntegratedGradients'"),
+        ("integrated_gradients", "; did you mean .*'integrated-gradients'"),
     ])  # fmt: skip
     def test_methods_that_do_not_work_here(self, problem, method, message):
         with pytest.raises(SettingError, match=message):
@@ -430,7 +430,7 @@ class TestBadInput:
     def test_names(self, problem):
         with pytest.raises(SettingError, match="baseline among uniform, neighbours, zero, got 'mean'"):
             attribute(problem, "integrated-gradients", baseline="mean")
-        with pytest.raises(SettingError, match="got 'unifrom'; did you mean uniform"):
+        with pytest.raises(SettingError, match="got 'unifrom'; did you mean 'uniform'"):
             attribute(problem, "integrated-gradients", baseline="unifrom")
         with pytest.raises(SettingError, match="groups among layer, expert, got 'experts'; did you mean expert"):
             attribute(problem, "feature-ablation", groups="experts")
