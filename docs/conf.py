@@ -16,7 +16,7 @@ extensions = [
 ]
 exclude_patterns = ["_ext"]
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_typehints_format = "short"
