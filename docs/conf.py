@@ -12,7 +12,17 @@ release = importlib.metadata.version("c3po_adaptive")
 
 extensions = [
     *("myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"),
-    *("command_line", "configuration", "mathml", "not_run", "public_names", "strategies", "results", "families", "benchmarks"),
+    *(
+        "command_line",
+        "configuration",
+        "mathml",
+        "not_run",
+        "public_names",
+        "strategies",
+        "results",
+        "families",
+        "benchmarks",
+    ),
 ]
 exclude_patterns = ["_ext"]
 

@@ -21,8 +21,14 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _row(parameter: Any) -> list[str]:
     is_option = parameter.param_type_name == "option"
-    names = ", ".join(f"`{name}`" for name in parameter.opts) if is_option else f"`{parameter.metavar or parameter.name.upper()}`"
-    default = "required" if parameter.required else "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    names = (
+        ", ".join(f"`{name}`" for name in parameter.opts)
+        if is_option
+        else f"`{parameter.metavar or parameter.name.upper()}`"
+    )
+    default = (
+        "required" if parameter.required else "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    )
     return [names, default, getattr(parameter, "help", None) or ""]
 
 

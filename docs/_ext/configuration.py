@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from inspect import get_annotations
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -34,7 +35,7 @@ def _below(cls: type[Settings]) -> Iterator[type[Settings]]:
 def keys_of(cls: type[Settings]) -> dict[str, Any]:
     """The JSON schema of each key that a record has beside those of the record that it extends."""
     inherited = {name for base in cls.__mro__[1:] for name in getattr(base, "model_fields", {})}
-    own = set(cls.__dict__.get("__annotations__", ())) & set(cls.model_fields)
+    own = set(get_annotations(cls)) & set(cls.model_fields)
     return {
         name: {**field, "required": cls.model_fields[name].is_required()}
         for name, field in cls.model_json_schema()["properties"].items()
@@ -58,7 +59,9 @@ def in_words(schema: dict[str, Any]) -> str:
     if kind == "object":
         inside = schema.get("additionalProperties")
         return f"mapping of {in_words(inside)}" if isinstance(inside, dict) else "mapping"
-    said = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true`, `false`"}.get(kind, kind)
+    said = {"string": "text", "integer": "whole number", "number": "number", "boolean": "`true`, `false`"}.get(
+        kind, kind
+    )
     bounds = [f"{sign} {schema[name]}" for name, sign in BOUNDS.items() if name in schema]
     return " ".join([said, ", ".join(bounds)]).strip()
 

@@ -29,7 +29,9 @@ class PublicNames(Written):
         parts = []
         for room, names in by_room().items():
             file = inspect.getsourcefile(importlib.import_module(f"c3po_adaptive.{room}"))
-            said = (ast.get_docstring(ast.parse(Path(str(file)).read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+            said = (ast.get_docstring(ast.parse(Path(str(file)).read_text(encoding="utf-8"))) or "").partition("\n\n")[
+                0
+            ]
             parts += [room, "-" * len(room), "", said, ""]
             for name in names:
                 kind = "autoclass" if inspect.isclass(getattr(c3po_adaptive, name)) else "autofunction"

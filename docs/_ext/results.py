@@ -16,7 +16,9 @@ STUDIES = Path(__file__).parents[2] / "studies"
 def summary(place: str) -> dict[str, Any]:
     """``STUDY`` or ``STUDY/FILE`` without its ending."""
     study, _, name = place.partition("/")
-    read: dict[str, Any] = json.loads((STUDIES / study / "results" / f"{name or 'summary'}.json").read_text(encoding="utf-8"))
+    read: dict[str, Any] = json.loads(
+        (STUDIES / study / "results" / f"{name or 'summary'}.json").read_text(encoding="utf-8")
+    )
     return read
 
 
@@ -68,7 +70,11 @@ class Ratios(Written):
         ]
         return "\n".join(
             [
-                table(("case", "wall clock over a plain answer", "FLOPs likewise", "wall clock over FLOPs"), cases, numbers=3),
+                table(
+                    ("case", "wall clock over a plain answer", "FLOPs likewise", "wall clock over FLOPs"),
+                    cases,
+                    numbers=3,
+                ),
                 "Searches for neighbours:\n",
                 table(("retriever", "references", "ms a question", "exactly, ms", "recall"), searches, numbers=4),
             ]

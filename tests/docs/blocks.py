@@ -1,9 +1,9 @@
 """Blocks of pages, and what running them means.
 
-A Python block whose first line is a comment with a file's name is that file, and so is a YAML block; any other Python block
-runs beside those before it. A bash block runs in bash. An output block is what the block before it printed, where
-``...`` stands for anything, numbers with a point may be off in their last digits, and bars may have another length. A
-block after ``<!-- not run: REASON -->`` is left out.
+A Python or YAML block whose first line is a comment with a file's name is that file; any other Python block runs beside
+those before it. A bash block runs in bash. An output block is what the block before it printed, where ``...`` stands
+for anything, numbers with a point may be off in their last digits, and bars may have another length. A block after
+``<!-- not run: REASON -->`` is left out.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def check_output(wanted: str, got: str, where: str) -> None:
     """
     found = re.fullmatch(_pattern(wanted), got.strip(), re.DOTALL)
     assert found, f"{where}: expected\n{wanted}\ngot\n{got}"
-    shown = [number for number in NUMBER.findall(wanted)]
+    shown = NUMBER.findall(wanted)
     for one, other in zip(shown, found.groups(), strict=True):
         last = 10.0 ** -len(one.partition(".")[2])
         a, b = (float(x.replace("−", "-")) for x in (one, other))

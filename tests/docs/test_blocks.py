@@ -47,7 +47,9 @@ def test_output_is_compared(got, holds):
             check_output(wanted, got, "here")
 
 
-@pytest.mark.parametrize("text", ["```bash\nfalse\n```", "```python\nassert 1 > 2\n```", "```ruby\nputs 1\n```", "```\n1\n```"])
+@pytest.mark.parametrize(
+    "text", ["```bash\nfalse\n```", "```python\nassert 1 > 2\n```", "```ruby\nputs 1\n```", "```\n1\n```"]
+)
 def test_pages_that_break_are_found(text, tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(text)

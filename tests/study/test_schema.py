@@ -1,4 +1,4 @@
-"""The JSON schema of configurations: it takes what is taken, refuses what is refused, and says what each field means."""
+"""The JSON schema of configurations takes what is taken, refuses what is refused, and says what each field means."""
 
 import json
 from pathlib import Path
