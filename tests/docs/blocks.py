@@ -1,9 +1,9 @@
 """Blocks of pages, and what running them means.
 
 A Python or YAML block whose first line is a comment with a file's name is that file; any other Python block runs beside
-those before it. A bash block runs in bash. An output block is what the block before it printed, where ``...`` stands
-for anything, numbers with a point may be off in their last digits, and bars may have another length. A block after
-``<!-- not run: REASON -->`` is left out.
+those before it. A bash block of ``c3po`` commands alone runs in this process, any other in bash. An output block is
+what the block before it printed, where ``...`` stands for anything, numbers with a point may be off in their last
+digits, and bars may have another length. A block after ``<!-- not run: REASON -->`` is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -76,7 +80,7 @@ def run(page: Path) -> int:
         elif block.language == "python":
             printed = _python(block, page, names)
         elif block.language == "bash":
-            printed = _bash(block.text, where)
+            printed = _commands(block.text, where)
         elif block.language == "output":
             assert printed is not None, f"{where}: nothing was run that this is the output of"
             check_output(block.text, printed, where)
@@ -91,6 +95,19 @@ def _python(block: Block, page: Path, names: dict[str, object]) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(code, names)
     return printed.getvalue()
+
+
+def _commands(text: str, where: str) -> str:
+    """What is printed; in no new process, which would import everything anew, where there is no need of one."""
+    lines = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+    if any(line[:1] != ["c3po"] or {">", "|", "&&"} & {*line} for line in lines):
+        return _bash(text, where)
+    printed = []
+    for line in lines:
+        done = CliRunner().invoke(app, line[1:])
+        assert done.exit_code == 0, f"{where} ended with {done.exit_code}:\n{done.output}{done.exception or ''}"
+        printed.append(done.stdout)
+    return "".join(printed)
 
 
 def _bash(text: str, where: str) -> str:

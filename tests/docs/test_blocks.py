@@ -5,11 +5,22 @@ import re
 import pytest
 from docs.blocks import MARK, PAGES, ROOT, blocks, check_output, run
 
+from c3po_adaptive import default_registry
+
 WITH_BLOCKS = [page for page in PAGES if any(not block.reason for block in blocks(page))]
 
 
+@pytest.fixture
+def fresh_registry():
+    """What a page loads into the default registry is gone with it."""
+    default_registry.cache_clear()
+    yield
+    default_registry.cache_clear()
+
+
+@pytest.mark.usefixtures("dense_weights", "fresh_registry")
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
-def test_pages_run(page, dense_weights, tmp_path, monkeypatch):
+def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(page) > 0
 

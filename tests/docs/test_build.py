@@ -69,7 +69,7 @@ def test_every_strategy_is_there_with_its_parameters(page):
     for entry in default_registry().table():
         if entry.plugin == "builtin":
             assert f'id="{entry.module}.{entry.cls.__name__}"' in markup
-            assert [entry.name] == [cells[0] for cells in rows(markup) if cells[0] == entry.name][:1]
+            assert entry.name in {cells[0] for cells in rows(markup)}
             assert all(re.search(rf"\b{name}\b", text) for name in entry.parameters)
 
 
