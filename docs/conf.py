@@ -28,6 +28,7 @@ exclude_patterns = ["_ext"]
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
+smartquotes_action = "q"  # --out is an option
 
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

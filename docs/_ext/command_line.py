@@ -21,15 +21,22 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _row(parameter: Any) -> list[str]:
     is_option = parameter.param_type_name == "option"
-    names = (
-        ", ".join(f"`{name}`" for name in parameter.opts)
-        if is_option
-        else f"`{parameter.metavar or parameter.name.upper()}`"
-    )
-    default = (
-        "required" if parameter.required else "" if parameter.default in (None, False) else f"`{parameter.default}`"
-    )
-    return [names, default, getattr(parameter, "help", None) or ""]
+    names = parameter.opts if is_option else [_argument(parameter)]
+    given = "" if parameter.default is None or parameter.default is False else f"`{parameter.default}`"
+    default = "required" if parameter.required else given
+    return [", ".join(f"`{name}`" for name in names), default, getattr(parameter, "help", None) or ""]
+
+
+def _argument(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
+
+
+def _usage(path: str, command: Any) -> str:
+    """As it is typed."""
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    given = [_argument(one) if one.required else f"[{_argument(one)}]" for one in arguments]
+    options = ["[OPTIONS]"] if len(command.params) > len(arguments) else []
+    return " ".join([path, *given, *options, *(["COMMAND …"] if hasattr(command, "commands") else [])])
 
 
 class CommandLine(Written):
@@ -40,12 +47,7 @@ class CommandLine(Written):
         parts = []
         for path, command in commands(typer.main.get_command(c3po), "c3po"):
             rows = [_row(parameter) for parameter in command.params]
-            below = "COMMAND …" if hasattr(command, "commands") else ""
-            arguments = [p for p in command.params if p.param_type_name == "argument"]
-            given = [a.metavar or a.name.upper() for a in arguments]
-            shown = [name if a.required else f"[{name}]" for a, name in zip(arguments, given, strict=True)]
-            usage = " ".join(filter(None, [path, *shown, "[OPTIONS]" if len(rows) > len(arguments) else "", below]))
-            parts += [f"## {path}\n", f"{command.help}\n", f"```text\n{usage}\n```\n"]
+            parts += [f"## {path}\n", f"{command.help}\n", f"```text\n{_usage(path, command)}\n```\n"]
             parts += [table(("", "default", ""), rows)] if rows else []
         return "\n".join(parts)
 
