@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from inspect import cleandoc, getdoc
 from numbers import Integral
 from reprlib import Repr
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
 
 from .errors import SettingError, suggestion
 from .types import Head, Labels, LearnFrom, LossName, Mix, Scope, Transfer
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from pydantic_core import CoreSchema, ErrorDetails
 
 
 class Settings(BaseModel):
@@ -53,6 +56,24 @@ class Settings(BaseModel):
                 f"Expected {cls.__name__}, or a mapping with keys among {', '.join(cls.model_fields)}, got {given!r}."
             )
         return cls(**{str(key): value for key, value in given.items()})
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As pydantic makes it, with what docstrings say of the record and of each field."""
+        schema = handler.resolve_ref_schema(handler(core))
+        schema["description"] = " ".join((getdoc(cls) or "").partition("\n\n")[0].split())
+        said = {name: text for kind in reversed(cls.__mro__) for name, text in _attributes(kind).items()}
+        for name, field in schema.get("properties", {}).items():
+            if name in said:
+                field["description"] = said[name]
+        return schema
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """What a class's own docstring says of each attribute: entries ``name: text``, one deeper than ``Attributes:``."""
+    _, _, section = cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section.partition("\n\n")[0], re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def _whole(value: Any) -> Any:

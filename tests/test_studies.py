@@ -91,16 +91,13 @@ def quotes(text):
         yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
 
 
-@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "README"])
+@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "docs"])
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
-    studies = [place] if place != "README" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy"]
+    studies = [place] if place != "docs" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy"]
     files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
-    readme = STUDIES.parent / "README.md" if place == "README" else STUDIES / place / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if place == "README":
-        text = text[text.index("## Which layers") : text.index("## What it costs")]
-    found = list(quotes(text))
+    said = STUDIES.parent / "docs" / "explanation" / "results.md" if place == "docs" else STUDIES / place / "README.md"
+    found = list(quotes(said.read_text(encoding="utf-8")))
     assert len(found) > 3
     for quote, (value, low, high), decimals in found:
         near = [x for x in known if round(x["ci_low"], decimals) == low and round(x["ci_high"], decimals) == high]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,6 +166,20 @@ def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None, as_j
             return
         for line in plan.lines:
             typer.echo(line)
+
+
+@study.command("schema")
+def study_schema(
+    kind: Annotated[
+        str | None, typer.Option(help="Of study, as configurations name it; default: that of those that name none.")
+    ] = None,
+) -> None:
+    """Print the JSON schema of a kind's configurations, by which editors complete and check YAML."""
+    with clear_errors():
+        from ..study.kind import kind_of
+
+        schema = kind_of({} if kind is None else {"kind": kind}).config.model_json_schema()
+        typer.echo(json.dumps(schema, indent=1, ensure_ascii=False))
 
 
 def _run(

@@ -11,7 +11,7 @@ from .base import Array
 
 @dataclass(frozen=True)
 class Gaussian(Stationary):
-    """exp(-|x - y|² / 2l²), with l the length scale."""
+    """exp(−‖x − y‖² / 2l²), with l the length scale."""
 
     name: ClassVar[str] = "gaussian"
 

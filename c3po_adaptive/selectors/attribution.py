@@ -22,7 +22,7 @@ from .scored import Scored
 class Attribution(Scored):
     """The layers that the neighbours' loss (or the sample's own entropy, or margin) owes most to, by Captum.
 
-    A layer's score is the sum over its experts of |attribution| to Ω ``[B, L, E]``, the explicit pathway.
+    A layer's score is the sum over its experts of the absolute attribution to Ω ``[B, L, E]``, the explicit pathway.
 
     Attributes:
         method: a name of ``c3po_adaptive.attribution.METHODS``, or of Captum's class, for which ours is put. Input ×

@@ -432,7 +432,7 @@ class TestBadInput:
             attribute(problem, "integrated-gradients", baseline="mean")
         with pytest.raises(SettingError, match="got 'unifrom'; did you mean 'uniform'"):
             attribute(problem, "integrated-gradients", baseline="unifrom")
-        with pytest.raises(SettingError, match="groups among layer, expert, got 'experts'; did you mean expert"):
+        with pytest.raises(SettingError, match="groups among layer, expert, got 'experts'; did you mean 'expert'"):
             attribute(problem, "feature-ablation", groups="experts")
         with pytest.raises(SettingError, match="of among neighbours, entropy, margin, got 'margn'; did you mean"):
             Attribution(of="margn")

@@ -41,7 +41,13 @@ class Case(Settings):
 
 
 class Shape(Settings):
-    """A random model: a family of transformers, and settings of its configuration."""
+    """A random model.
+
+    Attributes:
+        family: of transformers, as ``olmoe``.
+        dtype: of its weights.
+        settings: of its configuration, over the family's defaults.
+    """
 
     family: str
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -96,6 +102,7 @@ class SpeedConfig(Settings):
     """What is timed, by name.
 
     Attributes:
+        kind: of study.
         cases: see ``Case``.
         curves: see ``Curve``.
         models: random ones; see ``Shape``.

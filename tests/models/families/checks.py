@@ -19,7 +19,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from c3po_adaptive.errors import C3POError
-from c3po_adaptive.models.families import ABILITIES, families, reason
+from c3po_adaptive.models.families import ABILITIES
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted
@@ -230,17 +230,6 @@ def tried(family: str) -> dict[str, object]:
     return row
 
 
-def as_markdown() -> str:
-    """The table in short, for the README: what everything works for, by the layout of tails, and what is left."""
-    rows, lines = families(), []
-    whole = {f for f, row in rows.items() if all(row.get(a) is True for a in ABILITIES)}
-    for layout in sorted({str(rows[f]["layout"]) for f in whole}):
-        names = ", ".join(f"`{f}`" for f in sorted(whole) if rows[f]["layout"] == layout)
-        lines.append(f"- everything, tails as *{layout}*: {names}")
-    lines += [f"- `{f}`: {reason(rows[f])}" for f in sorted(rows.keys() - whole)]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     rows = {}
     for family in sys.argv[1:] or moe_families():
@@ -248,7 +237,6 @@ def main() -> None:
         print(family, rows[family], flush=True)
     if not sys.argv[1:]:
         TABLE.write_text(json.dumps({"transformers": transformers.__version__, "families": rows}, indent=1) + "\n")
-        print(as_markdown())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""``{families}`` and ``{aliases}``: models that work, from the table that the tests wrote."""
+
+from __future__ import annotations
+
+from sphinx.application import Sphinx
+from written import Written, table
+
+from c3po_adaptive.models import families
+from c3po_adaptive.models.loading import ALIASES
+
+
+class Families(Written):
+    """What works for each family."""
+
+    def text(self) -> str:
+        """By the layout of tails, and what is left."""
+        rows = families.families()
+        whole = {name for name, row in rows.items() if all(row.get(a) is True for a in families.ABILITIES)}
+        parts = [f"With transformers {families.table()['transformers']}:\n"]
+        for layout in sorted({str(rows[name]["layout"]) for name in whole}):
+            names = sorted(name for name in whole if rows[name]["layout"] == layout)
+            parts += [f"- everything, tails as *{layout}*: {', '.join(f'`{name}`' for name in names)}"]
+        parts += [f"- `{name}`: {families.reason(rows[name])}" for name in sorted(rows.keys() - whole)]
+        return "\n".join(parts)
+
+
+class Aliases(Written):
+    """Names that stand for ids of the Hub."""
+
+    def text(self) -> str:
+        """As a table."""
+        return table(("name", "Hub id"), [[f"`{name}`", f"`{hub}`"] for name, hub in ALIASES.items()])
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Found by Sphinx."""
+    app.add_directive("families", Families)
+    app.add_directive("aliases", Aliases)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,47 @@
+"""``.. public-names::``: every name of the package's root, room by room, from docstrings."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from written import Written
+
+import c3po_adaptive
+
+
+def by_room() -> dict[str, list[str]]:
+    """Names of ``__all__`` by the folder or file that they are of."""
+    found: dict[str, list[str]] = {}
+    for name in c3po_adaptive.__all__:
+        found.setdefault(c3po_adaptive._HOME[name].partition(".")[0], []).append(name)
+    return dict(sorted(found.items(), key=lambda item: ("api" not in item[0], item[0])))
+
+
+class PublicNames(Written):
+    """A section for each room."""
+
+    def text(self) -> str:
+        """What the room is, and its names."""
+        parts = []
+        for room, names in by_room().items():
+            file = inspect.getsourcefile(importlib.import_module(f"c3po_adaptive.{room}"))
+            said = (ast.get_docstring(ast.parse(Path(str(file)).read_text(encoding="utf-8"))) or "").partition("\n\n")[
+                0
+            ]
+            parts += [room, "-" * len(room), "", said, ""]
+            for name in names:
+                kind = "autoclass" if inspect.isclass(getattr(c3po_adaptive, name)) else "autofunction"
+                if name == "hookimpl":
+                    kind = "autodata"
+                parts += [f".. {kind}:: c3po_adaptive.{name}", *(["   :members:"] if kind == "autoclass" else []), ""]
+        return "\n".join(parts)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Found by Sphinx."""
+    app.add_directive("public-names", PublicNames)
+    return {"parallel_read_safe": True}

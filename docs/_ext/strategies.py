@@ -1,0 +1,41 @@
+"""``.. strategies::``: every built-in strategy by role, from the registry."""
+
+from __future__ import annotations
+
+from sphinx.application import Sphinx
+from written import Written
+
+from c3po_adaptive.registry import BUILTIN, ROLES, Registration, new_registry
+
+
+def builtin() -> dict[str, list[Registration]]:
+    """By role, in the order of the registry's table."""
+    found = [entry for entry in new_registry().table() if entry.plugin == BUILTIN]
+    return {role: [entry for entry in found if entry.role == role] for role in ROLES}
+
+
+class Strategies(Written):
+    """A section for each role: a table, then each strategy with its parameters."""
+
+    def text(self) -> str:
+        """In reStructuredText, for docstrings are."""
+        parts = []
+        for role, entries in builtin().items():
+            base, hook = ROLES[role]
+            title = f"{role.capitalize()}s"
+            parts += [title, "-" * len(title), ""]
+            parts += [f"Subclasses of :class:`~c3po_adaptive.{base.__name__}`, brought by the hook ``{hook}``.", ""]
+            parts += [".. list-table::", "   :widths: 25 75", ""]
+            for entry in entries:
+                parts += [f"   * - :class:`{entry.name} <{entry.module}.{entry.cls.__name__}>`", f"     - {entry.doc}"]
+            parts += [""]
+            for entry in entries:
+                parts += [entry.name, "~" * len(entry.name), ""]
+                parts += [f".. autoclass:: {entry.module}.{entry.cls.__name__}", ""]
+        return "\n".join(parts)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Found by Sphinx."""
+    app.add_directive("strategies", Strategies)
+    return {"parallel_read_safe": True}
