@@ -53,7 +53,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     lines += [_sentence(row, summary) for row in rows]
     roles = [role(row, summary) for row in rows]
     if "method" in roles and summary["control"] not in [row["arm"] for row in rows]:
-        lines.append("No control with random neighbours was run: nothing can be said about the neighbours.")
+        other = "" if "control" in roles else " Nor was any other control: what a gain comes from cannot be said."
+        lines.append("No control with random neighbours was run: nothing can be said about the neighbours." + other)
     lines += [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
     return lines + [_among_draws(d, summary) for d in summary.get("draws", ()) if d["dataset"] == dataset]
 
