@@ -179,8 +179,9 @@ class Registry:
         if composite := _COMPOSITES.get((role, name)):
             return composite
         known = self.names(role) + [name for r, name in _COMPOSITES if r == role]
+        article = "an" if role[0] in "aeiou" else "a"
         raise UnknownNameError(
-            f"Expected a {role} among {', '.join(known) or '(none registered)'}, got {name!r}; "
+            f"Expected {article} {role} among {', '.join(known) or '(none registered)'}, got {name!r}; "
             + suggestion(name, known, "install or load the plugin that brings it.")
         )
 

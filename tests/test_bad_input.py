@@ -185,7 +185,7 @@ class TestNames:
         [
             (
                 {"arms": {"base": BASE, "x": {"optimizer": "ngdd"}}},
-                "Expected a optimizer among .*, got 'ngdd'; did you mean",
+                "Expected an optimizer among .*, got 'ngdd'; did you mean",
             ),
             ({"arms": {"base": BASE, "x": {"kernel": "rbf"}}}, "Expected a kernel among gaussian.* got 'rbf'"),
             ({"arms": {"base": BASE, "x": {"optimizer": {"name": "ngd", "step_count": 2}}}}, "got 'step_count'"),
@@ -300,6 +300,15 @@ class TestFolders:
         lines = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
         assert {json.loads(line)["seed"] for line in lines} == {1}
         assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+    def test_overwrite_keeps_the_run_where_no_other_begins(self, place, tmp_path):
+        arms = {"base": BASE}
+        command = ["evaluate", "--config", config(tmp_path, arms=arms), "--out", tmp_path / "run"]
+        assert CliRunner().invoke(app, [*map(str, command)]).exit_code == 0
+        before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+        message = evaluate(tmp_path, "--overwrite", "--set", "datasets.0.questions=nowhere.jsonl", arms=arms)
+        assert "nowhere.jsonl" in message
+        assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
     def test_folder_of_another_run(self, place, tmp_path, monkeypatch):
         arms = {"base": BASE}

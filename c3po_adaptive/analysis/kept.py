@@ -119,6 +119,7 @@ class Summary(Ours):
     compare: list[tuple[str, str]] = Field(default=[])
     risk: list[dict[str, Any]] = Field(default=[])
     draws: list[dict[str, Any]] = Field(default=[])
+    failed: dict[str, str] = Field(default={})
     versions: dict[str, str]
     config: dict[str, Any]
     hashes: dict[str, Any]
@@ -159,13 +160,20 @@ def kept_summary(folder: Path | str) -> dict[str, Any]:
     return summary
 
 
+def whole_records(folder: Path | str) -> list[dict[str, Any]]:
+    """Records without those of arms that failed, whose answers before are no result; errors as for both."""
+    path = Path(folder) / SUMMARY
+    failed = kept_summary(folder).get("failed", {}) if path.is_file() else {}
+    return [record for record in kept_records(folder) if record["arm"] not in failed]
+
+
 def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Both, of the same arms.
 
     Raises:
         DataError: as above, or records of an arm that the summary does not know.
     """
-    summary, records = kept_summary(folder), kept_records(folder)
+    summary, records = kept_summary(folder), whole_records(folder)
     if summary.get("missing"):
         records = beside_base(records, summary["baseline"])
     known = {(row["dataset"], row["arm"]) for row in summary["rows"]}

@@ -67,6 +67,10 @@ def attribute(
     experts = count if experts is None else experts
     _check(problem, experts, omega, steps=steps, draws=draws, seed=seed)
     check_budget(budget, chosen.passes(how_many(groups, layers, count, experts), steps, draws), method)
+    if is_named(of) and any(of in choices for choices in problem.choices):
+        raise SettingError(
+            f"Expected of to say one thing, got {of!r}, which is a choice, too; name the choice by place."
+        )
     attributable = cast(Any, of) if callable(of) or is_named(of) else likelihood_of(problem, cast(Any, of))
     mixable = core(problem.ranking, experts)
     if chosen.unused:

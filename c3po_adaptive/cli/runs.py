@@ -27,11 +27,11 @@ from .shared import (
     Unchecked,
     check_plugins,
     clear_errors,
-    make_room,
     print_json,
     print_table,
     progress_for,
     registry_with,
+    room_in,
 )
 
 if TYPE_CHECKING:
@@ -195,9 +195,8 @@ def _run(
     used = kind.strategies(config, registry)
     if not unchecked:
         check_plugins(used, registry)
-    if overwrite:
-        make_room(out)
-    summary = kind.run(config, out, registry, progress=progress_for(minutes))
+    with room_in(out, overwrite):
+        summary = kind.run(config, out, registry, progress=progress_for(minutes))
     if as_json:
         print_json(summary)
     else:
@@ -231,6 +230,10 @@ def report(
 
         kind = study_in(run_dir)
         if other is not None:
+            if questions:
+                raise SettingError(
+                    "Expected --questions beside one run, got two runs, whose report shows no questions."
+                )
             _side_by_side(kind, run_dir, other, out, as_json=as_json)
             return
         if out is not None:

@@ -123,22 +123,26 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
         check_contract(role, strategy)
 
 
-def make_room(out: Path) -> None:
-    """Delete the run in a folder, if there is one; a person is asked before.
+@contextmanager
+def room_in(out: Path, overwrite: bool) -> Iterator[None]:
+    """With ``overwrite`` a run in the folder makes room for the one of the block, if that begins; a person is asked.
 
     Raises:
         typer.Abort: the answer was no.
-        DataError: another process is writing there, or a file cannot be deleted.
+        DataError: another process is writing there, or a file cannot be moved.
     """
     from ..storage.lock import held
-    from ..storage.run_folder import CONFIG, discard
+    from ..storage.run_folder import CONFIG, set_aside
 
-    if not (out / CONFIG).is_file():
+    if not (overwrite and (out / CONFIG).is_file()):
+        yield
         return
     if sys.stdin.isatty() and sys.stderr.isatty():
         typer.confirm(f"Delete the run in {out}, with all its answers?", abort=True, err=True)
     with held(out):
-        discard(out)
+        pass  # nobody else is writing there
+    with set_aside(out):
+        yield
 
 
 def load_model(name: str, **options: str | None) -> RoutedModel:

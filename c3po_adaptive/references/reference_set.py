@@ -7,6 +7,7 @@ folder: ``questions.parquet``, ``tensors.safetensors`` and ``card.json``, writte
 from __future__ import annotations
 
 import json
+import math
 import random
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -208,7 +209,6 @@ class ReferenceSet(OnHub):
         Raises:
             DataError: not a reference set, or a file is missing, cut short or altered.
         """
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         folder = Path(folder)
@@ -220,10 +220,12 @@ class ReferenceSet(OnHub):
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
         try:
             rows = pq.read_table(folder / QUESTIONS).to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, OverflowError) as error:  # Arrow's own are ValueErrors
             raise DataError(f"{folder / QUESTIONS} is no table: {error}; {REBUILD}.") from error
         where = f"{folder / QUESTIONS}"
         kept = [checked(_Row, row, f"{where}, row {i}", REBUILD) for i, row in enumerate(rows)]
+        if len({row.id for row in kept}) < len(kept):
+            raise DataError(f"{where}: expected each id once, got some again; {REBUILD}.")
         embeddings, pathways = _tensors(folder / TENSORS, len(kept))
         return cls(
             tuple(row.question_record for row in kept),
@@ -277,8 +279,12 @@ class _Row(Ours):
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
-        if len(self.scores) != len(self.choices):
-            raise ValueError(f"{len(self.scores)} scores for {len(self.choices)} choices")
+        if len(self.scores) != len(self.choices) or len(self.choices) < 2:
+            raise ValueError(f"{len(self.scores)} scores for {len(self.choices)} choices, two at least")
+        if self.answer not in range(len(self.choices)):
+            raise ValueError(f"answer {self.answer} of {len(self.choices)} choices")
+        if not all(map(math.isfinite, self.scores)):
+            raise ValueError("scores that are not finite")
         return self
 
     @property
@@ -309,4 +315,6 @@ def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor]:
     embeddings, pathways = found
     assert embeddings is not None
     assert pathways is not None
-    return embeddings, pathways
+    if (pathways < 0).any() or not embeddings.any(-1).all():
+        raise DataError(f"{path}: expected pathways >= 0 and embeddings with a direction, got others; {REBUILD}.")
+    return embeddings.float(), pathways.float()

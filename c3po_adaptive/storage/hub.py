@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..errors import ArtifactError, C3POError, DataError, SettingError
 from .files import is_folder, whole, write_text
@@ -125,18 +125,20 @@ class OnHub(ABC):
                 f"Expected a token that may write to {repo_id}, got none; run hf auth login, set HF_TOKEN, or pass "
                 "token=…."
             )
-        with tempfile.TemporaryDirectory() as place, _asking(repo_id, self.repo_type, None):
+        hub, kind = HfApi(token=token), self.repo_type
+        message = commit_message or f"Upload {type(self).__name__}"
+        with tempfile.TemporaryDirectory() as place:
             folder = self.save_pretrained(Path(place) / "pushed", license=license)  # before a repository is made
-            hub, kind = HfApi(token=token), self.repo_type
-            named = hub.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
-            if private and not hub.repo_info(named, repo_type=kind).private:
-                raise ArtifactError(
-                    f"Expected {named} to be private, but there is a public repository of that name; nothing was "
-                    "written. Make it private on its page, or name another."
-                )
+            with _asking(repo_id, kind, None):
+                named = hub.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+                if private and not hub.repo_info(named, repo_type=kind).private:
+                    raise ArtifactError(
+                        f"Expected {named} to be private, but there is a public repository of that name; nothing was "
+                        "written. Make it private on its page, or name another."
+                    )
             write_text(folder / README, self._card(named, license))
-            message = commit_message or f"Upload {type(self).__name__}"
-            return hub.upload_folder(repo_id=named, folder_path=folder, repo_type=kind, commit_message=message)
+            with _asking(repo_id, kind, None):
+                return hub.upload_folder(repo_id=named, folder_path=folder, repo_type=kind, commit_message=message)
 
 
 def _download(
@@ -166,6 +168,9 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
+    # With the error of the client's HTTP library, which is another in each major version.
+    silent = cast("tuple[type[Exception], ...]", (OSError, *errors.HfHubHTTPError.__bases__))
+
     try:
         yield
     except C3POError:
@@ -190,7 +195,7 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
         what = f"a token that may do this with {name}" if closed else f"the Hub to answer for {name}"
         then = "make one at the Hub's settings, with the right to write" if closed else "try again later"
         raise _refusal(what, then, error) from error
-    except Exception as error:  # offline, or none answers: the client's errors, its HTTP library's and the system's
+    except silent as error:  # offline, or none answers
         what = f"to reach the Hub for the {repo_type} {name}"
         then = "connect, unset HF_HUB_OFFLINE, or name a folder"
         raise _refusal(what, then, error) from error

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import DataError
-
-M = TypeVar("M", bound=BaseModel)
-
 
 SCHEMA = 1
 """Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1."""
@@ -22,6 +19,11 @@ class Ours(BaseModel):
     """What a file of ours holds at least; the rest is kept as it is."""
 
     model_config = ConfigDict(extra="allow")
+    newest: ClassVar[int] = SCHEMA
+    """The highest ``schema_version`` that is known."""
+
+
+M = TypeVar("M", bound=Ours)
 
 
 def parse_json(text: str, where: str, remedy: str) -> Any:
@@ -68,10 +70,10 @@ def checked(kind: type[M], value: Any, where: str, remedy: str) -> M:
     Raises:
         DataError: it is something else; what is wrong is named. Or a later version wrote it.
     """
-    version = value.get("schema_version", SCHEMA) if isinstance(value, Mapping) else SCHEMA
-    if isinstance(version, int) and version > SCHEMA:
+    version = value.get("schema_version", kind.newest) if isinstance(value, Mapping) else kind.newest
+    if isinstance(version, int) and version > kind.newest:
         raise DataError(
-            f"{where}: expected schema_version {SCHEMA} at most, got {version}, of a later version; "
+            f"{where}: expected schema_version {kind.newest} at most, got {version}, of a later version; "
             "update c3po_adaptive to read it."
         )
     try:

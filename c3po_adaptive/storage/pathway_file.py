@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,6 +63,8 @@ class Origin(BaseModel):
 class Card(Ours):
     """the card of a pathway"""
 
+    newest: ClassVar[int] = SCHEMA_VERSION
+
     schema_version: Literal[1]
     layers: tuple[int, ...]
     scope: str
@@ -81,9 +83,13 @@ def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, 
     Raises:
         DataError: the disk refuses it.
     """
+    import torch
+
     text = json.dumps({"schema_version": SCHEMA_VERSION, **card})
     try:
-        save_tensors({name: t.detach().float().cpu().contiguous() for name, t in tensors.items()}, path, {KEY: text})
+        # Copies: the model's own pathway is its weights and its own weights at once.
+        copies = {name: t.detach().to("cpu", torch.float32, copy=True).contiguous() for name, t in tensors.items()}
+        save_tensors(copies, path, {KEY: text})
     except OSError as error:
         raise DataError(f"Could not write {path}: {error}; choose a writable folder.") from error
 
@@ -101,12 +107,6 @@ def read_pathway(path: Path) -> tuple[dict[str, Tensor], Card]:
     if text is None:
         raise DataError(f"{path}: expected the file of a pathway, got other tensors; {REMEDY}.")
     value = parse_json(text, str(path), REMEDY)
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: expected a pathway of version {SCHEMA_VERSION}, got one of version {version}, which a later "
-            "release wrote; update c3po_adaptive."
-        )
     card = checked(Card, value, str(path), REMEDY)
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
     weights, own = tensors.get("weights"), tensors.get("own")

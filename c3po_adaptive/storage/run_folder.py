@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
@@ -150,20 +152,34 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
             raise _another(folder, old, new)
 
 
-def discard(folder: Path | str) -> None:
-    """Delete the run in a folder, its own files alone; nothing where there is no run.
+@contextmanager
+def set_aside(folder: Path | str) -> Iterator[None]:
+    """Make room for another run while the block lasts: the one that is there is deleted once another has claimed the
+    folder, its own files alone, and comes back where none has.
 
     Raises:
-        DataError: one of them cannot be deleted.
+        DataError: a file cannot be moved.
     """
     folder = Path(folder)
-    if not is_file(folder / CONFIG):
-        return
-    for name in (*OURS, CONFIG):  # what says that it is a run goes last
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(f"Expected to delete {folder / name}, got: {error}; name another --out.") from error
+    aside = folder / ".replaced"
+    _move([folder / name for name in (*OURS, CONFIG)], aside)
+    try:
+        yield
+    finally:
+        if is_file(folder / CONFIG):
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            _move([aside / name for name in (*OURS, CONFIG)], folder)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _move(files: Sequence[Path], to: Path) -> None:
+    try:
+        for file in filter(is_file, files):
+            to.mkdir(exist_ok=True)
+            file.replace(to / file.name)
+    except OSError as error:
+        raise DataError(f"Expected to move the files of a run to {to}, got: {error}; name another --out.") from error
 
 
 def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = None) -> str:

@@ -125,7 +125,7 @@ def load_dataset_questions(
         split: the split. None: the first of the usual ones that there is; without any, every question of a folder.
         limit: see ``load_questions``.
         revision: commit, tag or branch on the hub.
-        usual: see ``load_questions``; of a hub id, whose splits are not known before it is asked, the first is taken.
+        usual: see ``load_questions``; a hub id is asked for its splits.
         known: names that may have been meant, beside the benchmarks.
 
     Raises:
@@ -137,8 +137,9 @@ def load_dataset_questions(
         return first(_folder_questions(Path(name), split, usual), limit)
     if benchmark is None:
         benchmark = Benchmark(_hub_id(name, known), (), dict)
-    if split is None:
-        split = next((one for one in usual if one in (benchmark.splits or usual)), None)
+    if split is None and usual:
+        there = benchmark.splits or _splits_of(str(name), revision)
+        split = next((one for one in usual if one in there), None)
     if split is None or (benchmark.splits and split not in benchmark.splits):
         known = f"one of {', '.join(benchmark.splits)}" if benchmark.splits else "such as 'validation' or 'test'"
         hint = suggestion(str(split), benchmark.splits, "name one with split, or as name:split.")
@@ -173,6 +174,19 @@ def _from_hub(benchmark: Benchmark, split: str, revision: str | None) -> Iterabl
             f"{error}; check the name and the network, or give a local JSONL file."
         ) from error
     return rows
+
+
+def _splits_of(name: str, revision: str | None) -> list[str]:
+    """The splits that a data set of the hub has."""
+    library = _library()
+    try:
+        found: list[str] = library.get_dataset_split_names(name, revision=revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"Expected the data set {name!r} on the Hugging Face hub, but asking for its splits failed: {error}; check "
+            "the name and the network, name a split, or give a local JSONL file."
+        ) from error
+    return found
 
 
 def _folder_questions(folder: Path, split: str | None, usual: Sequence[str]) -> list[Placed]:

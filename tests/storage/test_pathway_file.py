@@ -32,6 +32,14 @@ def changed_card(file, **changes):
     return json.dumps(found.model_dump() | changes)
 
 
+def test_the_models_own_pathway_is_saved_too(tmp_path):
+    model = shared_model("olmoe")
+    own = model.pathway(TEXT)
+    read = Pathway.load(model.with_origin(own, TEXT).save(tmp_path / "own.safetensors"))
+    assert torch.equal(read.weights, own.weights)
+    assert torch.equal(read.own, own.own)
+
+
 def test_left_alone_it_is_read(file):
     rewrite(file)
     assert Pathway.load(file).origin.name == "olmoe"
@@ -68,7 +76,7 @@ def test_other_tensors(file):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"schema_version": 2}, "version 1, got one of version 2, which a later release wrote; update c3po_adaptive"),
+    ({"schema_version": 2}, "schema_version 1 at most, got 2, of a later version; update c3po_adaptive"),
     ({"schema_version": "1"}, "schema_version"),
     ({"schema_version": None}, "schema_version"),
     ({"layers": [0, 1]}, r"L = 2, got \(3, 8\)"),

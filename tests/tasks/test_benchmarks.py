@@ -92,6 +92,7 @@ def asked(monkeypatch):
 
     stand_in = Asked()
     monkeypatch.setattr(datasets, "load_dataset", stand_in)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, revision=None: ["train", "validation"])
     return stand_in
 
 
@@ -149,6 +150,14 @@ class TestRefusals:
         asked.rows = [HUB_ROWS[name] | change]
         with pytest.raises(DataError, match=rf"{name} \(train\), row 0: expected"):
             load_dataset_questions(name, split="train")
+
+    @pytest.mark.parametrize(
+        ("usual", "split"), [(("references", "train"), "train"), (("test", "validation"), "validation")]
+    )
+    def test_of_a_hub_id_the_first_usual_split_that_it_has_is_taken(self, asked, usual, split):
+        asked.rows = [{"question": "?", "choices": ["a", "b"], "answer": 0}]
+        load_dataset_questions("some/thing", split=None, usual=usual)
+        assert asked.call[2] == split
 
     def test_other_columns_than_expected(self, asked):
         asked.rows = [{"prompt": "x", "target": "y"}]

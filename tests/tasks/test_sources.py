@@ -116,6 +116,7 @@ class TestUsualSplits:
     )
     def test_of_the_hub(self, monkeypatch, name, usual, split):
         monkeypatch.setattr(benchmarks, "_from_hub", lambda benchmark, split, revision: asked.append(split) or [])
+        monkeypatch.setattr(benchmarks, "_splits_of", lambda name, revision: ["train", "test"])
         asked = []
         with pytest.raises(DataError, match="at least one question"):
             questions(name, usual=usual)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...analysis.kept import kept_records
+from ...analysis.kept import whole_records
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
+from ...report.page import draw
 from ...storage.files import write_text
-from ...storage.run_folder import CONFIG, RECORDS, claimed_config
+from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
 from ..kind import Table
 
 COLUMNS = ("data set", "arm", "n", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
@@ -32,11 +33,12 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
     if out is not None and any((out / name).exists() for name in (RECORDS, CONFIG)):
         raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
     configs = [claimed_config(folder) for folder in (a, b)]
-    found = side_by_side((str(a), kept_records(a)), (str(b), kept_records(b)))
+    found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
     found["fields"] = differing(*configs)
     if out is not None:
         write_text(out / "summary.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        write_text(out / "report.html", _page(found))
+        models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
+        write_text(out / "report.html", _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
     return found
 
 
@@ -72,13 +74,15 @@ def _short(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
-def _page(found: Mapping[str, Any]) -> str:
-    """HTML, self-contained."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
-    environment.filters["short"] = _short
-    page: str = environment.get_template("beside.html.j2").render(
-        found=found, columns=COLUMNS, rows=[_shown(row) for row in found["rows"]]
+def _page(found: Mapping[str, Any], made: Mapping[str, str | None]) -> str:
+    return draw(
+        __package__,
+        "beside.html.j2",
+        made=made,
+        found=found,
+        columns=COLUMNS,
+        difference=COLUMNS.index("B − A [95 %]"),
+        flips=COLUMNS.index("up/down"),
+        rows=[(row, _shown(row)) for row in found["rows"]],
+        fields=[(f["field"], _short(f["a"]), _short(f["b"])) for f in found["fields"]],
     )
-    return page

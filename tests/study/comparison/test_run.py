@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.storage.run_folder import Records, read_records
@@ -215,6 +216,30 @@ class TestInterruption:
         for arm in ARMS:
             assert of(rows(tmp_path / "run"), arm) == close(of(whole[0], arm))
         assert again["failed"] == {}
+
+    def test_answers_before_an_arm_failed_are_no_result(self, place, tmp_path, monkeypatch):
+        first, calls = NGD.optimize, []
+
+        def fails_later(self, problem):
+            calls.append(len(problem.own))
+            if sum(calls) > 3:
+                raise RuntimeError("out of luck")
+            return first(self, problem)
+
+        arms = {name: ARMS[name] for name in ("base", "mode-finding", "ngd")}
+        with monkeypatch.context() as patch:
+            patch.setattr(NGD, "optimize", fails_later)
+            summary = evaluate(config(arms=arms), tmp_path / "run")
+        assert {r["arm"] for r in rows(tmp_path / "run")} == {*arms}, "they are kept, to go on from"
+        assert {r["arm"] for r in summary["rows"]} == {"base", "mode-finding"}
+        assert [*summary["failed"]] == ["ngd"]
+        whole = evaluate(config(arms=arms), tmp_path / "whole")
+        assert {r["arm"] for r in whole["rows"]} == {*arms}
+        for command in ([tmp_path / "run"], [tmp_path / "run", tmp_path / "whole"]):
+            result = CliRunner().invoke(app, ["report", *map(str, command), "--json"])
+            assert result.exit_code == 0, result.output
+            found = json.loads(result.stdout)
+            assert {r["arm"] for r in found["rows"]} == {"base", "mode-finding"}
 
     def test_a_base_that_fails_ends_the_run(self, place, tmp_path, monkeypatch):
         def fail(self, problem):
