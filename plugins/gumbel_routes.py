@@ -37,6 +37,7 @@ from c3po_adaptive import (
     Prompt,
     Question,
     SettingError,
+    check_number,
     hookimpl,
 )
 
@@ -57,10 +58,8 @@ class GumbelRoutes(AnswererStrategy):
     name: ClassVar[str] = "gumbel-routes"
 
     def __post_init__(self) -> None:
-        for key in ("routes", "layers"):
-            value, least = getattr(self, key), int(key == "layers")
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SettingError(f"Expected gumbel-routes.{key} to be a whole number >= {least}, got {value!r}.")
+        check_number(self, "routes", at_least=0, whole=True)
+        check_number(self, "layers", at_least=1, whole=True)
         if self.choose not in ("confidence", "label"):
             raise SettingError(f"Expected gumbel-routes.choose confidence or label, got {self.choose!r}.")
 

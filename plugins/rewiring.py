@@ -15,7 +15,6 @@ Try it: ``c3po demo --plugin plugins/rewiring.py --arm rewiring``.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +36,7 @@ from c3po_adaptive import (
     Prompt,
     Question,
     SettingError,
+    check_number,
     hookimpl,
 )
 
@@ -61,12 +61,9 @@ class Rewiring(AnswererStrategy):
     name: ClassVar[str] = "rewiring"
 
     def __post_init__(self) -> None:
-        for key in ("steps", "layers"):
-            value, least = getattr(self, key), int(key == "layers")
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise SettingError(f"Expected rewiring.{key} to be a whole number >= {least}, got {value!r}.")
-        if not 0 < self.lr < math.inf:
-            raise SettingError(f"Expected rewiring.lr to be a finite number > 0, got {self.lr!r}.")
+        check_number(self, "steps", at_least=0, whole=True)
+        check_number(self, "layers", at_least=1, whole=True)
+        check_number(self, "lr", above=0)
         if self.weighting not in ("hard", "soft"):
             raise SettingError(f"Expected rewiring.weighting hard or soft, got {self.weighting!r}.")
 

@@ -35,7 +35,7 @@ from c3po_adaptive import (
     Ledger,
     Prompt,
     Question,
-    SettingError,
+    check_number,
     hookimpl,
 )
 
@@ -49,10 +49,8 @@ class RoE(AnswererStrategy):
     name: ClassVar[str] = "roe"
 
     def __post_init__(self) -> None:
-        if isinstance(self.passes, bool) or not isinstance(self.passes, int) or self.passes < 1:
-            raise SettingError(f"Expected roe.passes to be a whole number >= 1, got {self.passes!r}.")
-        if not 0 <= self.temperature < math.inf:
-            raise SettingError(f"Expected roe.temperature to be a finite number >= 0, got {self.temperature!r}.")
+        check_number(self, "passes", at_least=1, whole=True)
+        check_number(self, "temperature", at_least=0)
 
     def prepare(self, bench: Bench) -> Answerer:
         return _Roster(self, bench)

@@ -34,6 +34,7 @@ from c3po_adaptive import (
     Ledger,
     Question,
     SettingError,
+    check_number,
     hookimpl,
 )
 
@@ -54,12 +55,10 @@ class SCMoE(AnswererStrategy):
     name: ClassVar[str] = "scmoe"
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise SettingError(f"Expected scmoe.alpha to be a number > 0 and <= 1, got {self.alpha!r}.")
-        if not 0 <= self.beta < math.inf:
-            raise SettingError(f"Expected scmoe.beta to be a finite number >= 0, got {self.beta!r}.")
-        if self.rank is not None and (isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1):
-            raise SettingError(f"Expected scmoe.rank to be a whole number >= 1 or None, got {self.rank!r}.")
+        check_number(self, "alpha", above=0, at_most=1)
+        check_number(self, "beta", at_least=0)
+        if self.rank is not None:
+            check_number(self, "rank", at_least=1, whole=True)
 
     def fits(self, strategies: object, layers: tuple[int, ...], experts: int, references: int) -> None:
         if self.rank is not None and self.rank > experts:

@@ -18,6 +18,7 @@ from .shared import (
     Model,
     Plugins,
     Quantize,
+    Revision,
     clear_errors,
     load_model,
     print_json,
@@ -44,6 +45,7 @@ def explain(
     dtype: Dtype = "auto",
     device: Device = None,
     quantize: Quantize = None,
+    revision: Revision = None,
     format: Format = "cloze",
     plugin: Plugins = None,
     as_json: AsJson = False,
@@ -74,7 +76,7 @@ def explain(
         registry.strategies(specs)
         built = ReferenceSet.load(refset) if is_reference_set(refset) else None
         labeled = [] if built else labeled_questions(refset)
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
         with working("strategies"):
             c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)

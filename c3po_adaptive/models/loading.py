@@ -86,7 +86,8 @@ def load_moe_model(
             f"Could not load {source!r}: {_briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
             "id you may access, or a folder written by save_pretrained."
         ) from error
-    cast(Any, model.config)._commit_hash = _commit(source, revision)  # transformers 5.24 no longer says it
+    known = getattr(model.config, "_commit_hash", None)  # transformers 5.24 no longer says it
+    cast(Any, model.config)._commit_hash = known or _commit(source, revision)
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
     run_densely_if_narrow(model, routed.sites)
     return routed

@@ -2,7 +2,9 @@
 // Each table with data-csv="name of a file": its headings sort it, and a button saves it. A heading's data-csv names the
 // fields that its column has in the file, a cell's data-csv holds them; else they are what is read.
 const fields = (cell) => cell.dataset.csv === undefined ? [cell.textContent.trim().replace(/\s+/g, " ")] : cell.dataset.csv.split(",");
-const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+// What begins as a formula would be run by spreadsheets: an apostrophe makes it a text.
+const plain = (text) => (/^[=+\-@\t]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text);
+const quoted = (text) => ((text = plain(text)), /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 function save(name, lines) {
   const address = URL.createObjectURL(new Blob([lines.map((line) => line.map(quoted).join(",") + "\n").join("")], { type: "text/csv" }));

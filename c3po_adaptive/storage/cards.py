@@ -24,12 +24,12 @@ def rendered(data: CardData, template: Path, **values: Any) -> str:
 def cell(value: object) -> str:
     """A value on one line, without what Markdown or HTML would make of it."""
     text = " ".join(str(value).split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]|<>#" else sign for sign in text)
+    return "".join(f"\\{sign}" if sign in "\\`*_[]|<>#&" else sign for sign in text)
 
 
 def code(value: object) -> str:
     """A value as code on one line."""
-    return f"`{' '.join(str(value).split()).replace('`', chr(39))}`"
+    return f"`{' '.join(str(value).split()).replace('`', chr(39)).replace('|', '/')}`"
 
 
 def load_snippet(name: str, dtype: str | None, revision: str | None) -> str:

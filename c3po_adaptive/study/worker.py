@@ -24,6 +24,7 @@ from .data import Asked, inputs_of, load_model, read_data
 from .executor import Done, Executor, Piece, Row
 
 C = TypeVar("C", bound=OnQuestions)
+UNKNOWN = 1 << 30  # experts, where nobody knows how many
 
 
 @dataclass(eq=False)

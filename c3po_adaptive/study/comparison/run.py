@@ -20,12 +20,10 @@ from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import Records
 from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
-from ..worker import run_pieces
+from ..worker import UNKNOWN, run_pieces
 from .config import ComparisonConfig
 from .draw import draw_report
 from .worker import ComparisonWorker
-
-UNKNOWN = 1 << 30  # experts, where nobody knows how many
 
 
 def evaluate(

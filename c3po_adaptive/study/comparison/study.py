@@ -12,6 +12,7 @@ from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ...report.sentences import sentences
+from ...storage.lock import held
 from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
@@ -81,7 +82,8 @@ class Comparison(Study[ComparisonConfig]):
             draw_report(out, data)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
-            summary = conclude(out, config, inputs, data, asked, there.get("failed", {}))
+            with held(out):  # a run that goes on there writes its own
+                summary = conclude(out, config, inputs, data, asked, there.get("failed", {}))
             yield from (f"not finished: {what}" for what in summary.get("missing", ()))
         if not (out / PARQUET).exists():
             write_parquet(kept_records(out), out / PARQUET)

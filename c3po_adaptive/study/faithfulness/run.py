@@ -20,13 +20,11 @@ from ...storage.lock import held
 from ...storage.run_folder import Records, read_records
 from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
-from ..worker import run_pieces
+from ..worker import UNKNOWN, run_pieces
 from .config import FaithfulnessConfig
 from .draw import draw_report
 from .summary import TRUTH, summarize
 from .worker import FaithfulnessWorker
-
-UNKNOWN = 1 << 30  # experts, where nobody knows how many
 
 
 def run_faithfulness(
