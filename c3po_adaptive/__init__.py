@@ -158,6 +158,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name in former.PUBLIC:
         warnings.warn(f"c3po_adaptive.{name} is now {former.PUBLIC[name]}.", DeprecationWarning, stacklevel=2)

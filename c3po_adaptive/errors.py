@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+METHODS = ("optimize", "score", "select", "__call__", "fit", "prepare")
+"""What a strategy does, for messages that name a line."""
 LONGEST = 200  # characters of a name that others are compared with
 
 
@@ -62,14 +64,16 @@ def raised_at(error: BaseException, file: str | None) -> str:
 
 
 def place_of(error: BaseException, made: type) -> str:
-    """``file:line`` where a class's own file raised an error, else where the class begins; its name without a file."""
+    """``file:line`` where a class's own file raised an error, else where it does its work; its name without a file."""
     try:
         file = inspect.getsourcefile(made)
         lines, first = inspect.getsourcelines(made)
     except (OSError, TypeError):
         return made.__qualname__
-    below_decorators = next((i for i, line in enumerate(lines) if line.lstrip().startswith("class ")), 0)
-    return raised_at(error, file) or f"{_short(Path(str(file)))}:{first + below_decorators}"
+    written = [name for name in METHODS if name in vars(made)]
+    begins = f"def {written[0]}" if written else "class "  # what has to be looked at, below decorators
+    below = next((i for i, line in enumerate(lines) if line.lstrip().startswith(begins)), 0)
+    return raised_at(error, file) or f"{_short(Path(str(file)))}:{first + below}"
 
 
 def _short(file: Path) -> str:

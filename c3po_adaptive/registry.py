@@ -88,7 +88,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Registration] = {}
         self.files: dict[str, str] = {}
-        """Hash of each plain file that was loaded, by its name: with another text of it, a run is another run."""
+        """Hash of each plain file, by its name, and of each installed plugin: another text makes another run."""
         self.paths: tuple[str, ...] = ()
         """Of these files, in order: what another process has to load to have the same strategies."""
 
@@ -123,6 +123,8 @@ class Registry:
         file = Path(path).expanduser().resolve()
         if not (file.is_file() and file.suffix == ".py"):
             raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
+        if self._is_there(file):
+            return
         # The path is part of the name: two files called alike are two modules.
         module_name = f"c3po_plugin_{file.stem}_{digest(str(file))[:8]}"
         spec = spec_from_file_location(module_name, file)
@@ -143,6 +145,14 @@ class Registry:
             when = f"while loading, at {place}" if place else "while loading"
             raise PluginError(_raised(str(file), when, error)) from error
 
+    def _is_there(self, file: Path) -> bool:
+        """Whether an installed plugin is this file, or a copy of it."""
+        sources = {
+            getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin not in (BUILTIN, *self.paths)
+        }
+        copies = (Path(source) for source in sources if source and Path(source).name == file.name)
+        return any(digest_of_file(copy) == digest_of_file(file) for copy in copies)
+
     def load_installed(self) -> None:
         """Add the plugins of installed packages: the entry points of group ``c3po_adaptive``.
 
@@ -155,6 +165,8 @@ class Registry:
             except Exception as error:
                 raise PluginError(_raised(f"{point.name} = {point.value}", "while loading", error)) from error
             self.register(plugin, point.name)
+            sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
+            self.files[point.name] = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
 
     def names(self, role: str) -> list[str]:
         """The strategies of a role, sorted; not the composites "sum" and "product", which need parts."""

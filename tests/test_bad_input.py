@@ -467,7 +467,7 @@ class TestPlugins:
     def test_that_returns_no_routing_is_named(self, place, tmp_path, returned):
         arms = {"base": BASE, "x": {"optimizer": "broken", "selector": SMALL}}
         file = plugin(tmp_path, optimize=f"return {returned}")
-        assert "contract of its role, got" in evaluate(tmp_path, "--plugin", file, arms=arms), (
+        assert "contract of its role, in which fail" in evaluate(tmp_path, "--plugin", file, arms=arms), (
             "before a model is loaded"
         )
         message = evaluate(tmp_path, "--plugin", file, "--unchecked", arms=arms)

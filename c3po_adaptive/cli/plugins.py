@@ -70,7 +70,8 @@ def plugins_check(
         from ..testing.findings import findings
 
         is_file = what.endswith(".py") or Path(what).is_file()
-        registry = registry_with([*(plugin or []), *([Path(what)] if is_file else [])])
+        files = [*(plugin or []), *([Path(what)] if is_file else [])]
+        registry = registry_with(files, installed=not is_file)  # a file is checked as it is, installed or not
         entries = _named(str(Path(what).expanduser().resolve()) if is_file else what, registry)
         checked = [(entry, list(findings(entry.role, _made(entry, registry, set or [])))) for entry in entries]
         if as_json:

@@ -94,11 +94,11 @@ def _terminate(number: int, frame: object) -> None:
     raise _Terminated
 
 
-def registry_with(files: list[Path] | None) -> Registry:
+def registry_with(files: list[Path] | None, *, installed: bool = True) -> Registry:
     """Built-ins, plugins of installed packages, and those of files."""
     from ..registry import new_registry
 
-    registry = new_registry()
+    registry = new_registry(installed=installed)
     for file in files or []:
         registry.load_file(file)
     return registry
@@ -117,10 +117,11 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
     from ..registry import BUILTIN
     from ..testing.findings import check_contract, parts
 
-    foreign = {entry.cls for entry in registry.table() if entry.plugin != BUILTIN}
+    foreign = {entry.cls: entry.plugin for entry in registry.table() if entry.plugin != BUILTIN}
     there = [part for role, strategy in used for part in parts(role, strategy) if type(part[1]) in foreign]
     for role, strategy in {repr(part): part for part in there}.values():
-        check_contract(role, strategy)
+        brought_by = foreign[type(strategy)]
+        check_contract(role, strategy, brought_by if brought_by.endswith(".py") else strategy.name)
 
 
 @contextmanager

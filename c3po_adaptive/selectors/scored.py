@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_number
-from ..errors import SettingError
+from ..errors import SettingError, ShapeError
 from ..problem import Problem
 from ..routing.mixing import core
 from ..types import Selection
@@ -75,6 +75,11 @@ class Scored(LayerSelector):
     def select(self, problem: Problem) -> Selection:
         count, experts = check_layers(self.n, problem.layers), self.core_size(problem)
         scores, each = self.score(problem)
+        if scores.shape != problem.own.shape[:2]:
+            raise ShapeError(
+                f"Expected {self.name} to score layers, (B, L) = {tuple(problem.own.shape[:2])}, got "
+                f"{tuple(scores.shape)}; score(problem) returns one number a layer."
+            )
         layers = best(scores, count, self.share, self.threshold)
         if self.rank == "router":
             mask = core(problem.ranking, experts)

@@ -92,8 +92,13 @@ def _size_for(selector: LayerSelector) -> tuple[int, int]:
     return TOY_SIZES[0]
 
 
-def check_contract(role: str, strategy: Any) -> None:
+def check_contract(role: str, strategy: Any, told_by: str) -> None:
     """Refuse a strategy that breaks its role's contract.
+
+    Args:
+        role: one of ``CONTRACTS``.
+        strategy: to be tested.
+        told_by: the file or the name that ``c3po plugins check`` knows it by.
 
     Raises:
         PluginError: with all that does not hold.
@@ -102,9 +107,10 @@ def check_contract(role: str, strategy: Any) -> None:
     if broken:
         lines = [f"  {found.test}: {found.what} ({found.where})" for found in broken]
         raise PluginError(
-            f"Expected {role} {strategy.name!r} to keep the contract of its role, got {len(broken)} tests that fail:\n"
+            f"Expected {role} {strategy.name!r} to keep the contract of its role, in which "
+            f"fail:\n"
             + "\n".join(lines)
-            + f"\nc3po plugins check {strategy.name} says how to mend them; --unchecked runs it all the same."
+            + f"\nc3po plugins check {told_by} says how to mend them; --unchecked runs it all the same."
         )
 
 
@@ -128,6 +134,7 @@ def _found(name: str, test: Any, strategy: Any) -> Finding:
     except SkipTest as reason:
         return Finding(title, "does not apply", wanted, str(reason))
     except Exception as error:
+        remedy = remedy if isinstance(error, AssertionError) else "Correct that line."
         return Finding(title, "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
     return Finding(title, "holds", wanted)
 

@@ -125,7 +125,7 @@ class TestCheck:
         assert (found["role"], found["name"]) == ("optimizer", "doubled")
         mass = next(test for test in found["tests"] if test["test"] == "layers keep their mass")
         assert mass["outcome"] == "fails"
-        assert mass["where"].endswith("doubled.py:7")
+        assert mass["where"].endswith("doubled.py:12")
 
     @pytest.mark.parametrize("file", PLUGINS, ids=lambda file: file.stem)
     def test_plugins_of_this_repository(self, file):
@@ -162,8 +162,8 @@ class TestRuns:
         def loaded(*args, **kwargs):
             raise AssertionError("a model was loaded")
 
+        monkeypatch.setattr("c3po_adaptive.study.data.load_moe_model", loaded)  # it has its own, imported before
         monkeypatch.setattr("c3po_adaptive.models.loading.load_moe_model", loaded)
-        monkeypatch.setattr("c3po_adaptive.study.data.load_moe_model", loaded)
 
     def test_demo(self, broken, tmp_path):
         result = call("demo", "--plugin", broken, "--arm", "doubled", "--out", tmp_path / "run")
@@ -196,3 +196,47 @@ def test_debug_shows_where_an_error_came_from(tmp_path):
     assert "Traceback" in run.stderr
     assert 'spoilt.py", line 1' in run.stderr
     assert "error: Expected plugin" in run.stderr.splitlines()[-1]
+
+
+class TestInstalled:
+    """A plugin that is installed and its file: one plugin, and another text of it another run."""
+
+    @pytest.fixture
+    def installed(self, broken, monkeypatch):
+        """As if ``doubled`` had been installed from a copy of the file."""
+        copy = broken.parent / "site" / broken.name
+        copy.parent.mkdir()
+        copy.write_text(broken.read_text())
+        (copy.parent / "doubled-1.dist-info").mkdir()
+        said = {
+            "METADATA": "Metadata-Version: 2.1\nName: doubled\nVersion: 1\n",
+            "entry_points.txt": "[c3po_adaptive]\ndoubled = doubled\n",
+        }
+        for name, text in said.items():
+            (copy.parent / "doubled-1.dist-info" / name).write_text(text)
+        monkeypatch.syspath_prepend(copy.parent)
+        yield copy
+        sys.modules.pop("doubled", None)
+
+    def test_its_file_is_no_second_plugin(self, broken, installed):
+        registry = new_registry()
+        registry.load_file(broken)
+        assert [e.plugin for e in registry.table() if e.name == "doubled"] == ["doubled"]
+        assert call("plugins", "check", broken).exit_code == 1, "it breaks its contract, and is checked"
+
+    def test_another_text_is_another_run(self, installed):
+        before = new_registry().files["doubled"]
+        assert new_registry().files["doubled"] == before
+        installed.write_text(installed.read_text() + "\n# changed\n")
+        assert new_registry().files["doubled"] != before
+
+
+def test_scores_of_another_shape_say_so_once_where_they_are_made(tmp_path):
+    source = BROKEN.replace("PathwayOptimizer, hookimpl", "Scored, hookimpl").replace("(PathwayOptimizer)", "(Scored)")
+    source = source.replace("register_optimizers", "register_layer_selectors").replace("optimize(", "score(")
+    path = tmp_path / "doubled.py"
+    path.write_text(source.replace("2 * problem.own", "problem.own, None"))
+    result = call("plugins", "check", path, "--json")
+    mask = next(test for test in json.loads(result.stdout)[0]["tests"] if test["test"] == "mask")
+    assert "Expected doubled to score layers, (B, L) = (3, 6), got (3, 6, 24)" in mask["what"]
+    assert mask["where"].endswith("doubled.py:12")

@@ -58,7 +58,7 @@ def test_printed_and_as_a_page(runs, tmp_path):
     told = call("report", *runs, "--out", tmp_path / "both")
     assert "They differ in:" in told
     assert "  format: cloze → letter" in told
-    assert "Without common questions in A: mode-finding" in told
+    assert "In A alone: mode-finding" in told
     page = (tmp_path / "both" / "report.html").read_text()
     assert "kernel-regression" in page
     assert "<td>format</td><td>cloze</td><td>letter</td>" in page

@@ -386,8 +386,8 @@ def test_parts_are_found():
 
 def test_a_broken_strategy_is_refused_with_all_that_fails():
     with pytest.raises(PluginError, match=r"(?s)optimizer 'wrong'.*layers keep their mass: .*--unchecked"):
-        check_contract("optimizer", Wrong("mass"))
-    check_contract("optimizer", NGD())
+        check_contract("optimizer", Wrong("mass"), "wrong.py")
+    check_contract("optimizer", NGD(), "ngd")
 
 
 def test_pytest_is_not_needed():

@@ -59,7 +59,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     lines = [f"A: {found['a']}", f"B: {found['b']}"]
     for key, name in (("only_a", "A"), ("only_b", "B")):
         if found[key]:
-            lines.append(f"Without common questions in {name}: {', '.join(found[key])}")
+            lines.append(f"In {name} alone: {', '.join(found[key])}")
     if not found["fields"]:
         return [*lines, "No field of their configurations differs."]
     return [
