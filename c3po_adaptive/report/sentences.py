@@ -91,7 +91,7 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if kind == "oracle":
         return f"{head}: an upper bound that uses the labels, not a method."
     head = f"{head}: {_verdict(gain)}"
-    if row["layers"] == 0 and "selector" in row.get("setting", {}):
+    if row.get("layers") == 0 and "selector" in row.get("setting", {}):
         head = f"{head} (it re-mixed no layer of any question)"
     if kind == "control":
         which = "the" if arm == summary["control"] else "a"

@@ -170,6 +170,8 @@ def _asking(name: str, repo_type: str, revision: str | None) -> Iterator[None]:
 
     # With the error of the client's HTTP library, which is another in each major version.
     silent = cast("tuple[type[Exception], ...]", (OSError, *errors.HfHubHTTPError.__bases__))
+    if not isinstance(name, str):
+        raise DataError(f"Expected a folder that is there, or a repository's name (user/name), got {name!r}.")
 
     try:
         yield
