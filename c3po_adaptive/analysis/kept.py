@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -161,10 +162,18 @@ def kept_summary(folder: Path | str) -> dict[str, Any]:
 
 
 def whole_records(folder: Path | str) -> list[dict[str, Any]]:
-    """Records without those of arms that failed, whose answers before are no result; errors as for both."""
-    path = Path(folder) / SUMMARY
-    failed = kept_summary(folder).get("failed", {}) if path.is_file() else {}
-    return [record for record in kept_records(folder) if record["arm"] not in failed]
+    """Records of a run, finished or not, without those of arms that failed: their answers before are no result.
+
+    Raises:
+        DataError: as for ``kept_records`` and ``kept_summary``.
+    """
+    there = (Path(folder) / SUMMARY).is_file()
+    return _of_whole_arms(kept_records(folder), kept_summary(folder) if there else {})
+
+
+def _of_whole_arms(records: list[dict[str, Any]], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    failed = summary.get("failed", {})
+    return [record for record in records if record["arm"] not in failed]
 
 
 def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -173,7 +182,8 @@ def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         DataError: as above, or records of an arm that the summary does not know.
     """
-    summary, records = kept_summary(folder), whole_records(folder)
+    summary = kept_summary(folder)
+    records = _of_whole_arms(kept_records(folder), summary)
     if summary.get("missing"):
         records = beside_base(records, summary["baseline"])
     known = {(row["dataset"], row["arm"]) for row in summary["rows"]}

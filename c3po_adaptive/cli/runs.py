@@ -251,8 +251,8 @@ def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, *, as_js
 
     if (another := study_in(b).kind) != kind.kind:
         raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
-    found = kind.beside(a, b, out)
+    found, table = kind.beside(a, b, out)
     if as_json:
         print_json(found)
     else:
-        _print(kind.table_beside(found), "" if out is None else f"\nReport: {out / 'report.html'}\n")
+        _print(table, "" if out is None else f"\nReport: {out / 'report.html'}\n")

@@ -114,8 +114,8 @@ class Study(ABC, Generic[C]):
             What has to be said about it.
         """
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
-        """Compare two runs of this kind.
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[dict[str, Any], Table]:
+        """Compare two runs of this kind: the summary, and what the terminal shows of it.
 
         Args:
             a: the folder of one.
@@ -127,10 +127,6 @@ class Study(ABC, Generic[C]):
             DataError: these have nothing in common.
         """
         raise SettingError(f"Expected two runs of a kind that is compared side by side, got {self.kind}; report each.")
-
-    def table_beside(self, found: Mapping[str, Any]) -> Table:
-        """What the terminal shows of two runs beside each other."""
-        raise NotImplementedError
 
     @abstractmethod
     def table(self, summary: Mapping[str, Any]) -> Table:

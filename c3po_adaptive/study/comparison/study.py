@@ -88,11 +88,9 @@ class Comparison(Study[ComparisonConfig]):
         if not (out / PARQUET).exists():
             write_parquet(kept_records(out), out / PARQUET)
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
-        return beside(a, b, out)
-
-    def table_beside(self, found: Mapping[str, Any]) -> Table:
-        return table_beside(found)
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[dict[str, Any], Table]:
+        found = beside(a, b, out)
+        return found, table_beside(found)
 
     def table(self, summary: Mapping[str, Any]) -> Table:
         columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")
