@@ -266,6 +266,8 @@ class Answer:
         neighbours: the references that it learned from: id, cosine similarity, kernel weight.
         layer_scores: what the selector gave each layer, if it scores them.
         strength: what spoke for re-mixing it at all, if the selector weighed that.
+        once: FLOPs that its answerer took before the first question, whatever is asked: references run, gradients kept,
+            parameters trained. The same in each of its answers.
     """
 
     choice: int
@@ -280,6 +282,7 @@ class Answer:
     neighbours: tuple[tuple[str, float, float], ...] = ()
     layer_scores: tuple[float, ...] = ()
     strength: float | None = None
+    once: float = 0.0
 
     @property
     def cost(self) -> Cost:

@@ -61,6 +61,9 @@ class Record(Ours):
     layer_scores: dict[_Layer, Real]
     pathway: dict[str, dict[str, dict[str, float]]]
     neighbours: list[dict[str, Any]]
+    neighbours_used: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
+    moved: Real | None = None
+    once: Real | None = None
     cost: _Cost
     seconds: Real
 

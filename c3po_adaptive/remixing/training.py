@@ -6,9 +6,9 @@ import inspect
 import warnings
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +26,12 @@ from ..tasks.formats import Format, format_key
 from ..types import Question
 from .strategies import Strategies
 
+if TYPE_CHECKING:
+    from .sample_batch import SampleBatch
+
+
+FLOPS = "flops"  # kept beside what was learned
+
 
 @dataclass(frozen=True, eq=False)
 class ReferenceTraining:
@@ -39,7 +45,8 @@ class ReferenceTraining:
         settings: how ω acts.
         held_out: ids of questions that are asked in the same run: nothing learns from them.
         together: how many are asked at once.
-        ask: from references to the problem that they are.
+        ask: from references to the batch that they are.
+        spent: FLOPs that asking them took so far, beyond what the set knows of them.
         taken: how many of them something else learned from; they are skipped.
     """
 
@@ -50,8 +57,9 @@ class ReferenceTraining:
     settings: RemixSettings
     held_out: frozenset[str]
     together: int
-    ask: Callable[[Sequence[Question]], LabeledProblem]
+    ask: Callable[[Sequence[Question]], SampleBatch]
     taken: int = 0
+    spent: list[float] = field(default_factory=list)
 
     @property
     def optimizer(self) -> Any:
@@ -66,7 +74,9 @@ class ReferenceTraining:
         drawn = [known[row] for row in order[skip : skip + n].tolist()]
         parts = [drawn[i : i + self.together] for i in range(0, n, self.together)]
         for part in bar(parts, f"learning from {n} references"):
-            yield self.ask(part)
+            batch = self.ask(part)
+            yield cast(LabeledProblem, batch.problem(labeled=True))
+            self.spent.append(batch.flops)
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         references = self._references()
@@ -78,10 +88,20 @@ class ReferenceTraining:
         if key not in known:
             path = None if folder is None else folder / "learned" / f"{key}.safetensors"
             kept = path is not None and path.is_file()
-            known[key] = load_tensors(path, "delete it, and it is learned again") if kept and path else learn()
+            again = "delete it, and it is learned again"
+            known[key] = load_tensors(path, again) if kept and path else self._counted(learn)
             if path is not None and not kept:
                 _keep(known[key], path)
-        return known[key]
+        self.spent.append(known[key][FLOPS].item())
+        return {name: tensor for name, tensor in known[key].items() if name != FLOPS}
+
+    def _counted(self, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What is learned, and what asking the references for it took."""
+        before = len(self.spent)
+        learned = learn()
+        flops = torch.tensor(sum(self.spent[before:]), dtype=torch.float64)
+        del self.spent[before:]
+        return learned | {FLOPS: flops}
 
     def _references(self) -> ReferenceSet:
         if self.references is None:
@@ -99,7 +119,7 @@ class ReferenceTraining:
         source = references.card.get("source")
         return [
             *(list(map(repr, strategies)), list(map(_code, strategies))),
-            *(format_key(self.format), settings, asked, source, model),
+            *(format_key(self.format), settings, asked, source, model, FLOPS),
         ]
 
 

@@ -26,8 +26,10 @@ KEPT = (
     "scores",
     "layers",
     "strength",
+    "neighbours_used",
+    "moved",
 )
-BY_ARM = ("optimizer", "selector", "needs_label", "setting")
+BY_ARM = ("optimizer", "selector", "needs_label", "setting", "once")
 UNIT = 1e-5  # of scores, in nats: what records are rounded to; whole numbers take less room
 COSTS = ("embedding", "references", "attribution", "optimisation", "answer", "total")
 
@@ -45,12 +47,11 @@ def write_parquet(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         {key: record.get(key) for key in KEPT}
         | {"scores": [round(score / UNIT) for score in record["scores"]]}
         | {f"cost_{phase}": record["cost"].get(phase) for phase in COSTS}
-        | {"neighbours": len(record["neighbours"])}
         for record in records
     ]
     shared: dict[str, dict[str, Any]] = {}
     for r in records:
-        shared.setdefault(r["dataset"], {})[r["arm"]] = {key: r[key] for key in BY_ARM}
+        shared.setdefault(r["dataset"], {})[r["arm"]] = {key: r.get(key) for key in BY_ARM}
     table = pa.Table.from_pylist(rows)
     for i, field in enumerate(table.schema):
         small = _small(field.type)
@@ -91,10 +92,12 @@ def read_parquet(path: Path | str) -> list[dict[str, Any]]:
 def _record(row: dict[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     cost = {phase: row.pop(f"cost_{phase}") for phase in COSTS}
     row |= shared[row["dataset"]][row["arm"]]
+    if "neighbours" in row:  # before they were counted beyond those that a record names
+        row["neighbours_used"] = row.pop("neighbours")
     row["scores"] = [round(score * UNIT, 5) for score in row["scores"]]
     before = None if row["base_choice"] is None else row["base_choice"] == row["answer"]
     right = {"correct": row["choice"] == row["answer"], "base_correct": before}
-    return row | right | {"cost": cost, "neighbours": [{}] * row["neighbours"], "pathway": {}}
+    return row | right | {"cost": cost, "neighbours": [], "pathway": {}}
 
 
 def _leaves(table: Any) -> list[str]:

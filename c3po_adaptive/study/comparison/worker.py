@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
@@ -89,6 +90,17 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         settings = arm.apart_from(self.config) | {"head": self.model.head_for(arm.head)}
         return setting | {key: value for key, value in settings.items() if key in used}
 
+    def _plain_flops(self, dataset: str) -> float:
+        """What a plain answer takes, on average over the data set's questions: what one-time costs are told in."""
+        if dataset not in self._plain:
+            asked = (self.model.encode(q, as_format(self.config.format)) for q in self.data[dataset].questions)
+            self._plain[dataset] = fmean(self.model.plain_work(prompt).flops for prompt in asked)
+        return self._plain[dataset]
+
+    @cached_property
+    def _plain(self) -> dict[str, float]:
+        return {}
+
     def _record(
         self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any], needs_label: bool
     ) -> dict[str, Any]:
@@ -122,6 +134,9 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "neighbours": [
                 {"id": i, "similarity": round(s, 4), "weight": round(w, 4)} for i, s, w in answer.neighbours[:SHOWN]
             ],
+            "neighbours_used": sum(w > 0 for _, _, w in answer.neighbours),
+            "moved": _moved(answer),
+            "once": round(answer.once / self._plain_flops(piece.dataset), 2),
             "cost": {k: round(v / answer.base_flops, 4) for k, v in flops.items()},
             "flops": {k: round(v) for k, v in flops.items()},
             "seconds": round(answer.seconds, 4),
@@ -136,6 +151,16 @@ def _raised(answer: Answer) -> dict[str, list[int]]:
         return {}
     rose = {layer: (p.weights[i] > p.own[i]).nonzero().squeeze(1).tolist() for i, layer in enumerate(p.layers)}
     return {str(layer): rose[layer] for layer in answer.layers}
+
+
+def _moved(answer: Answer) -> float:
+    """The share of its layers' weight that lies on other experts than before, over the layers that were re-mixed."""
+    p = answer.pathway
+    if p is None or not answer.layers:
+        return 0.0
+    rows = [p.layers.index(layer) for layer in answer.layers]
+    share = (p.weights[rows] - p.own[rows]).abs().sum(-1) / (2 * p.own[rows].sum(-1))
+    return round(float(share.mean()), 5)
 
 
 def _changes(answer: Answer) -> dict[str, dict[str, dict[str, float]]]:
