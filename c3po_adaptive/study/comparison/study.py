@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ... import former
-from ...analysis.kept import SUMMARY, kept_records, kept_summary
+from ...analysis.kept import SUMMARY, kept_summary, whole_records
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
@@ -80,13 +80,12 @@ class Comparison(Study[ComparisonConfig]):
         there: dict[str, Any] = kept_summary(out) if (out / SUMMARY).is_file() else {"missing": True}
         if not there.get("missing"):
             draw_report(out, data)
+            write_parquet(whole_records(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
                 summary = conclude(out, config, inputs, data, asked, there.get("failed", {}))
             yield from (f"not finished: {what}" for what in summary.get("missing", ()))
-        if not (out / PARQUET).exists():
-            write_parquet(kept_records(out), out / PARQUET)
 
     def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[dict[str, Any], Table]:
         found = beside(a, b, out)
