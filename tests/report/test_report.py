@@ -144,6 +144,27 @@ def test_shows_each_arm_sentence_and_figure(folder):
     assert "an upper bound that uses the labels" in html
 
 
+def test_chance_base_and_references_head_each_table(tmp_path):
+    records = synthetic(6, ("arc", "piqa"), ("base", "ngd"))
+    datasets = [
+        {"name": "arc", "questions": "arc", "references": ["sciq"]},
+        {"name": "piqa", "questions": "piqa", "references": ["piqa"]},
+    ]
+    folder = run(tmp_path, records)
+    summary = summarize(records, config={"datasets": datasets}, seed=0)
+    write_text(folder / "summary.json", json.dumps(summary))
+    base = {row["dataset"]: row["accuracy"] for row in summary["rows"] if row["arm"] == "base"}
+    found = re.findall(r"<caption>(.*?)</caption>", render(folder).read_text())
+    references = {"all": "other sets and same set", "arc": "sciq", "piqa": "piqa (same set)"}
+    assert found == [
+        f"Chance 25.0 %, base {base[name]:.1f} %. References: {said}." for name, said in references.items()
+    ]
+    for row in summary["rows"]:  # as an earlier version wrote it
+        del row["chance"], row["base_accuracy"], row["references"]
+    write_text(folder / "summary.json", json.dumps(summary))
+    assert "<caption>" not in render(folder).read_text()
+
+
 def test_a_question_cannot_leave_its_script(folder):
     record = synthetic(1)[0]
     text = "</script><script>alert(1)</script><!-- & <b>'\"\u2028"
