@@ -32,7 +32,7 @@ KEPT = (
     "strength",
     "neighbours_used",
 )
-BY_ARM = ("optimizer", "selector", "needs_label", "setting", "once")
+BY_ARM = ("optimizer", "selector", "needs_label", "setting", "once", "labels", "parameters")
 PHASES = ("prefill", "embedding", "retrieval", "references", "attribution", "optimisation", "answer")
 SCORE = COST = 1e-3
 MOVED = 1e-4

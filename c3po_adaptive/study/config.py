@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import SettingError
 from ..settings import RemixSettings, Settings
@@ -61,6 +61,8 @@ class Dataset(Settings):
             of its own.
         references_split: which split of those; by default ``references``, or else ``train``, where a source has it.
         references_limit: how many of each source.
+        references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
+            none in common while the source lasts, and go on from its beginning where it ends.
     """
 
     name: str
@@ -70,6 +72,13 @@ class Dataset(Settings):
     references: tuple[str, ...] = ()
     references_split: str | None = None
     references_limit: int | None = Field(default=None, ge=1)
+    references_draw: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _drawn_of_a_limit(self) -> Self:
+        if self.references_draw and self.references_limit is None:
+            raise ValueError("expected references_limit beside references_draw, got none: all are one draw")
+        return self
 
 
 DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")

@@ -106,7 +106,16 @@ def questions_of(dataset: Dataset) -> list[Question]:
 
 def references_of(dataset: Dataset) -> list[Question]:
     """Those that stand beside them."""
-    split, limit = dataset.references_split, dataset.references_limit
-    placed = [(s, q) for s in dataset.references for q in labeled_questions(s, split=split, limit=limit)]
+    placed = [(s, q) for s in dataset.references for q in _drawn(s, dataset)]
     # By its id a question finds itself among the references, to leave itself out.
     return [q for _, q in unique(placed, dataset.name)] if placed else []
+
+
+def _drawn(source: str, dataset: Dataset) -> list[Question]:
+    """Those of one source: all, or the draw that is asked for."""
+    split, limit, draw = dataset.references_split, dataset.references_limit, dataset.references_draw
+    known = labeled_questions(source, split=split, limit=None if limit is None else (draw + 1) * limit)
+    if limit is None:
+        return known
+    begin = draw * limit
+    return [known[i % len(known)] for i in range(begin, begin + min(limit, len(known)))]
