@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ..errors import DataError
-from ..storage.json_files import SCHEMA, Ours, checked, read_json
+from ..storage.json_files import Ours, checked, read_json
 from ..storage.run_folder import RECORDS, read_records
 from .unfinished import beside_base
 
@@ -102,7 +102,7 @@ class _Arm(Ours):
     flips_up: int
     flips_down: int
     layers: float
-    cost: dict[str, float | None]
+    cost: dict[str, Real | None]
     controls: list[str]
     p_beyond: float | None
     verdict: str | None
@@ -158,7 +158,7 @@ def failures(folder: Path | str) -> dict[str, str]:
 
 
 def is_current(folder: Path | str) -> bool:
-    """Whether there is a summary, and this version made it; what an earlier one left out is in the records.
+    """Whether there is a summary that no earlier version made; what those leave out is in the records.
 
     Raises:
         DataError: the summary is no JSON.
@@ -167,8 +167,7 @@ def is_current(folder: Path | str) -> bool:
     if not path.is_file():
         return False
     found = read_json(path, _AGAIN)
-    version = found.get("schema_version", 1) if isinstance(found, Mapping) else SCHEMA
-    return not isinstance(version, int) or version >= SCHEMA  # what is none of ours is refused by whoever reads it
+    return not (isinstance(found, Mapping) and "calibration" in found and found.get("schema_version", 1) == 1)
 
 
 def kept_records(folder: Path | str) -> list[dict[str, Any]]:

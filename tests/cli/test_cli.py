@@ -22,8 +22,11 @@ SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
     *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
     *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost", "references", "chance", "base_accuracy"),
+    *("draws", "detectable", "nll_difference", "nll_ci_low", "nll_ci_high", "calibration_error", "moved"),
+    *("neighbours_used", "labels", "parameters", "controls", "p_beyond", "verdict", "because"),
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
+COMPARISON |= {"error", "detectable", "draws"}
 
 
 def call(*args):

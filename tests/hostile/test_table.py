@@ -517,7 +517,7 @@ SUMMARIES = {
     "deep": DEEP.encode(),
     "a long number": DIGITS.encode(),
     "no UTF-8": b"\xff",
-    "rows empty": b'{"rows": [], "comparisons": [], "calibration": [], "baseline": "base", "control": "x"}',
+    "rows empty": b'{"rows": [], "comparisons": [], "baseline": "base", "control": "x"}',
     "rows of numbers": b'{"rows": [1]}',
 }
 
@@ -619,7 +619,7 @@ class TestRunFolders:
         with untouched(run):
             assert command("report", run) == 1
 
-    @pytest.mark.parametrize("key", ["rows", "comparisons", "calibration", "risk", "versions", "hashes", "config"])
+    @pytest.mark.parametrize("key", ["rows", "comparisons", "draws", "risk", "versions", "hashes", "config"])
     def test_summaries_of_other_kinds(self, run, key, monkeypatch):
         if key not in ("rows", "risk"):
             monkeypatch.setattr("c3po_adaptive.report.html._figures", lambda *given: [])  # they take longest

@@ -551,3 +551,17 @@ def test_references_that_were_answered_wrong(place):
     evaluate(config(arms=arms), place / "wrong")
     near = {n["id"] for r in read_records(place / "wrong") if r["arm"] == "all" for n in r["neighbours"]}
     assert near == {f"references-{i}" for i in range(14)}
+
+
+def test_a_summary_of_an_earlier_version_is_made_anew_from_the_records(two, tmp_path):
+    """Which had calibration apart, and no verdicts; arms that had failed stay left out."""
+    out = shutil.copytree(two, tmp_path / "run")
+    whole = json.loads((out / "summary.json").read_text())
+    new = ("verdict", "because", "controls", "nll_difference", "detectable", "draws")
+    rows_before = [{k: v for k, v in row.items() if k not in new} for row in whole["rows"]]
+    before = whole | {"rows": rows_before, "calibration": [], "failed": {"oracle": "it broke"}, "schema_version": 1}
+    (out / "summary.json").write_text(json.dumps(before))
+    assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
+    found = json.loads((out / "summary.json").read_text())
+    assert found["rows"][0].keys() == whole["rows"][0].keys()
+    assert {row["arm"] for row in found["rows"]} == {*ARMS} - {"oracle"}
