@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-QUESTIONS = tuple(10**k for k in range(7))
+QUESTIONS = tuple(10 ** (k / 8) for k in range(49))
 """From a single question to a million."""
 
 

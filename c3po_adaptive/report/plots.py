@@ -36,9 +36,11 @@ COLORS = {
     "down": "#010108",
 }
 
-LIGHT = {"text": "#1d2126", "grid": "#dfe2e6", "base": "#7b8490", "method": "#1f63b5"}
-DARK = {"text": "#e6e8ea", "grid": "#343a41", "base": "#959fab", "method": "#6ba8f0"}
-"""Of the speed study's figures, on a page of theirs and alone."""
+LIGHT = {"text": "#1d2126", "grid": "#dfe2e6", "base": "#7b8490", "method": "#1f63b5", "control": "#a8700a"}
+DARK = {"text": "#e6e8ea", "grid": "#343a41", "base": "#959fab", "method": "#6ba8f0", "control": "#dca03c"}
+LIGHT |= {"oracle": "#7d4bb3"}
+DARK |= {"oracle": "#b78ce4"}
+"""Of figures that stand alone: those of page.css."""
 
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
@@ -223,6 +225,8 @@ def costs_over(rows: Sequence[Row]) -> str:
         for row in drawn:
             dashes = "--" if row["role"] == "control" else "-"
             axes.plot(QUESTIONS, lines[row["arm"]], dashes, color=COLORS[row["role"]], linewidth=1.2)
+        axes.set_xticks([1, 100, 10_000, 1_000_000])
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("questions asked")
         axes.set_ylabel("base forwards a question")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from c3po_adaptive.analysis.costs import cost_over
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
@@ -82,6 +83,7 @@ def _record(dataset, id_, subject, arm, base, gold, own, random_) -> dict:
 
 def run(folder: Path, records: list[dict], **settings) -> Path:
     """A finished run folder."""
+    folder.mkdir(exist_ok=True)
     rows = Records(folder)
     for record in records:
         rows.append(record)
@@ -142,6 +144,32 @@ def test_shows_each_arm_sentence_and_figure(folder):
     assert html.count("<svg") == 6
     assert Page(html).data["arms"] == list(ARMS)
     assert "an upper bound that uses the labels" in html
+
+
+def test_verdicts_and_controls_stand_beside_gains(tmp_path):
+    records = synthetic(40)
+    for record in records:
+        record["setting"] = {"optimizer": {"name": record["optimizer"]}, "selector": {"name": record["selector"]}}
+        record["setting"] |= {"retriever": {"name": "random" if "random" in record["arm"] else "faiss-knn"}}
+    page = render(run(tmp_path, records)).read_text()
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    row = next(row for row in summary["rows"] if row["arm"] == "ngd")
+    assert row["controls"] == ["ngd-random-neighbours"]
+    assert f">{row['verdict']}</b> <small><br>{row['because']}" in page
+    section = page[page.index('<h2 id="controls">') :]
+    table = section[: section.index("</table>")]
+    assert re.findall(r'<th scope="row">(.*?)</th>.*?"Control">(.*?)</td>', table) == [("ngd", "ngd-random-neighbours")]
+    assert '<h2 id="controls">' not in render(run(tmp_path / "none", synthetic(6))).read_text()
+
+
+def test_what_is_spent_once_is_shared_by_all_questions(tmp_path):
+    records = [r | {"once": 450.0 * (r["arm"] != "base")} for r in synthetic(6)]
+    page = render(run(tmp_path / "said", records)).read_text()
+    assert "Cost by the number of questions" in page
+    assert "<br>once 450</small>" in page
+    assert "Cost by the number of questions" not in render(run(tmp_path / "unknown", synthetic(6))).read_text()
+    row = {"cost": {"total": 1.5, "once": 450.0}}
+    assert [cost_over(row, n) for n in (1, 100, 1_000_000)] == pytest.approx([451.5, 6, 1.50045])
 
 
 def test_chance_base_and_references_head_each_table(tmp_path):
