@@ -49,6 +49,16 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _ascending(share: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= share[0] < share[1] <= 1:
+        raise ValueError(f"expected a share [a, b) with 0 <= a < b <= 1, got {list(share)}")
+    return share
+
+
+Share = Annotated[tuple[float, float], AfterValidator(_ascending)]
+"""A part of a source, by a hash of the questions' ids."""
+
+
 class Dataset(Settings):
     """Test questions and the references beside them.
 
@@ -57,19 +67,23 @@ class Dataset(Settings):
         questions: ``demo``, a JSON(L) file, a folder, or a benchmark's name; see ``c3po_adaptive.tasks.questions``.
         split: which split of them; by default ``test``, or else ``validation``, where the source has splits.
         limit: how many of them, spread over the source.
+        share: only questions whose id's hash (SHA-256, as a number from 0 to 1) lies in [a, b).
         references: sources of labeled questions, likewise, or the folder of a built set; ``name:split`` names a split
             of its own.
         references_split: which split of those; by default ``references``, or else ``train``, where a source has it.
         references_limit: how many of each source.
+        references_share: likewise.
     """
 
     name: str
     questions: str
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    share: Share | None = None
     references: tuple[str, ...] = ()
     references_split: str | None = None
     references_limit: int | None = Field(default=None, ge=1)
+    references_share: Share | None = None
 
 
 DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")

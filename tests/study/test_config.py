@@ -6,11 +6,12 @@ import pytest
 import yaml
 from study.configs import load_config, parse_config
 
-from c3po_adaptive.errors import SettingError, UnknownNameError
+from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.registry import default_registry, new_registry
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.study.config import DEMO
+from c3po_adaptive.study.config import DEMO, Dataset
+from c3po_adaptive.study.data import questions_of, references_of
 
 WRITTEN = {
     "model": "OLMoE",
@@ -131,3 +132,40 @@ def test_arms_by_name_keep_their_order():
     assert found == {"gradient": Arm(selector="gradient"), "amortized-ngd": Arm(optimizer="amortized-ngd")}
     with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
         arms_by_name(["base", "orakle"], registry)
+
+
+class TestShares:
+    """Parts of a source by a hash of ids: which question is in which does not depend on the rest."""
+
+    def read(self, limit=None, share=None):
+        place = {"split": "test", "limit": limit, "share": share}
+        return questions_of(Dataset(name="d", questions="demo", **place))
+
+    def test_cover_everything_once(self):
+        parts = [self.read(share=share) for share in ((0, 0.25), (0.25, 0.5), (0.5, 1))]
+        assert all(parts)
+        assert sorted(q.id for part in parts for q in part) == sorted(q.id for q in self.read())
+
+    def test_limit_is_of_the_share(self):
+        upper = self.read(share=(0.5, 1))
+        assert {q.id for q in self.read(5, (0.5, 1))} < {q.id for q in upper}
+        assert len(self.read(5, (0.5, 1))) == 5
+        assert self.read(5, (0, 0.5)) == self.read(5), "the order of a limit is that of the shares"
+
+    def test_of_references(self):
+        halves = [
+            references_of(Dataset(name="d", questions="demo", references=("demo",), references_share=share))
+            for share in ((0, 0.5), (0.5, 1))
+        ]
+        ids = [{q.id for q in half} for half in halves]
+        assert all(ids)
+        assert not ids[0] & ids[1]
+
+    @pytest.mark.parametrize("share", [[0.5, 0.5], [0.7, 0.2], [-0.1, 1], [0, 1.1]])
+    def test_that_are_none_are_refused(self, share):
+        with pytest.raises(SettingError, match="a share"):
+            parse_config(WRITTEN | {"datasets": [{"name": "d", "questions": "demo", "share": share}]})
+
+    def test_without_any_question(self):
+        with pytest.raises(DataError, match=r"share \[0.0, 1e-09\], got none of"):
+            self.read(share=(0, 1e-9))
