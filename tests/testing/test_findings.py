@@ -57,6 +57,7 @@ class Wrong(PathwayOptimizer):
     """What ``towards_neighbours`` gives, spoilt by ``how``."""
 
     how: str = ""
+    steps: int = 1
     name: ClassVar[str] = "wrong"
 
     def optimize(self, problem):
@@ -93,6 +94,13 @@ def spread(problem, omega):
     return torch.where(problem.selection.layers[..., None], mean, omega)
 
 
+def even(problem, omega):
+    """All experts alike where a layer is selected, whether anything is near or not."""
+    there = (problem.selection.mask | (problem.own > 0)).float()
+    alike = there * problem.own.sum(-1, keepdim=True) / there.sum(-1, keepdim=True)
+    return torch.where(problem.selection.layers[..., None], alike, omega)
+
+
 SPOILT = {
     "nan": lambda problem, omega: omega * float("nan"),
     "shape": lambda problem, omega: omega[:, 0],
@@ -108,6 +116,8 @@ SPOILT = {
     "not deterministic": noise,
     "label": looks,
     "batch": of_the_batch,
+    "without neighbours": even,
+    "without steps": lambda problem, omega: omega,
 }
 """Ways to be wrong."""
 CAUGHT_BY = {
@@ -125,6 +135,8 @@ CAUGHT_BY = {
     "not deterministic": "same seed same result",
     "label": "does not look at the label",
     "batch": "batch equals one by one",
+    "without neighbours": "no neighbours no change",
+    "without steps": "no step is the base",
 }
 """Each of them, and the test that has to see it."""
 
