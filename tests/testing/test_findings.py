@@ -20,6 +20,7 @@ from c3po_adaptive import (
     LayerSelector,
     PathwayOptimizer,
     PluginError,
+    ReferenceArtifact,
     Retriever,
     Scored,
     Selection,
@@ -366,6 +367,52 @@ class Forgetful(LayerSelector):
 
     def select(self, problem):
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Negative(Scored):
+    """Scores below zero: the order is right, and no layer is above the threshold."""
+
+    name: ClassVar[str] = "negative"
+
+    def score(self, problem):
+        return problem.own.amax(-1) - 2, None
+
+
+def test_a_selector_that_re_mixes_nothing_is_remarked_on():
+    *tests, last = findings("selector", Negative())
+    assert {found.outcome for found in tests} <= {"holds", "does not apply"}
+    assert (last.outcome, last.what) == ("remark", "It re-mixed no layer of any question.")
+    assert "`threshold`" in last.remedy
+    assert "remark" not in {found.outcome for found in findings("selector", Negative(threshold=-2))}
+    check_contract("selector", Negative(), "negative.py")
+
+
+@dataclass(frozen=True)
+class Unasked(LayerSelector):
+    """Looks at what it does not ask for."""
+
+    at: str = ""
+    name: ClassVar[str] = "unasked"
+    needs_neighbours: ClassVar[bool] = False
+
+    def select(self, problem):
+        looked = {
+            "weights": lambda: problem.neighbours.weight,
+            "pathways": lambda: problem.neighbour_pathways[:, 0],
+            "loss": lambda: problem.within(Selection(problem.own > 0)).loss(problem.own),
+            "artifact": lambda: problem.of_neighbours(ReferenceArtifact("own", lambda batch: batch.own)),
+        }
+        looked[self.at]()
+        return Selection(problem.own > 0)
+
+
+@pytest.mark.parametrize("at", ["weights", "pathways", "loss", "artifact"])
+def test_a_selector_that_looks_at_neighbours_asks_for_them(at):
+    found = found_by_test("selector", Unasked(at))["asks for the neighbours that it looks at"]
+    assert found.what == "Expected needs_neighbours = True of a selector that looks at neighbours, got False."
+    assert found.where.endswith(line_of(f'            "{at}"'))
+    assert [f.test for f in findings("selector", Unasked(at)) if f.outcome == "fails"] == [found.test]
 
 
 def test_a_selector_that_cannot_learn():
