@@ -74,6 +74,7 @@ def demo(
         list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
+    set: SetOption = None,
     minutes: Minutes = None,
     model: Model = "smollm2-moe",
     revision: Revision = None,
@@ -114,7 +115,7 @@ def demo(
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry, minutes, unchecked, overwrite, as_json)
+        _run(STUDY, STUDY.parse(config, set or []), out, registry, minutes, unchecked, overwrite, as_json)
 
 
 def _called(source: str) -> str:
