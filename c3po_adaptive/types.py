@@ -68,11 +68,13 @@ class Prompt:
         ids: the prompt's tokens; its last one is where a pathway acts.
         options: continuation tokens of each choice; empty for raw text.
         lengths: what each option's log-likelihood is divided by.
+        given: how many of each option's first tokens are given, and count for nothing; (): none.
     """
 
     ids: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
     lengths: tuple[float, ...] = ()
+    given: tuple[int, ...] = ()
 
     @property
     def lettered(self) -> bool:

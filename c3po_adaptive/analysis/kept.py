@@ -80,6 +80,7 @@ class _Arm(Ours):
     needs_label: bool
     setting: dict[str, Any]
     references: str = "not recorded"
+    format: str = "not recorded"
     n: int
     chance: float | None = None
     base_accuracy: float | None = None

@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..storage.identity import digest, versions
 from ..storage.json_files import SCHEMA
 from . import statistics as stats
-from .pairing import references_of
+from .asked_with import format_of, references_of
 from .pathway_similarity import similarity_of_pathways
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
@@ -65,8 +65,8 @@ def summarize(
     rows, comparisons = [], []
     for dataset, arms in groups.items():
         against = {arm: stats.compare(*paired(own, arms[baseline]), seed=seed) for arm, own in arms.items()}
-        sources = references_of(config, dataset)
-        rows += [_row(dataset, sources, *paired(own, arms[baseline]), against[arm]) for arm, own in arms.items()]
+        asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
+        rows += [_row(dataset, asked_with, *paired(own, arms[baseline]), against[arm]) for arm, own in arms.items()]
         others = [c for arm, c in against.items() if arm != baseline]
         wanted = [*((arm, control) for arm in _controlled(arms, control)), *compare]
         made = [{arm, baseline} for arm in arms]
@@ -142,7 +142,7 @@ def _all(groups: dict[str, dict[str, list[Record]]], *, unfinished: bool) -> dic
 
 
 def _row(
-    dataset: str, references: str, own: Sequence[Record], base: Sequence[Record], gain: Comparison
+    dataset: str, asked_with: Mapping[str, str], own: Sequence[Record], base: Sequence[Record], gain: Comparison
 ) -> dict[str, Any]:
     return {
         "dataset": dataset,
@@ -152,7 +152,7 @@ def _row(
         "selector": own[0]["selector"],
         "needs_label": own[0]["needs_label"],
         "setting": _common([r["setting"] for r in own]),
-        "references": references,
+        **asked_with,
         "n": gain.n,
         "chance": 100 * stats.mean(own, stats.chance),
         "base_accuracy": 100 * stats.mean(base, stats.is_correct),

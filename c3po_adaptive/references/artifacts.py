@@ -68,7 +68,8 @@ def of_references(
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
     """Of a labeled prompt."""
-    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer]))[:16]
+    given = [prompt.given] if any(prompt.given) else []
+    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer, *given]))[:16]
 
 
 def _store(

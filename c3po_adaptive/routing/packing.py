@@ -47,7 +47,7 @@ class Packed:
         positions: ``[Q, S]``.
         real: ``[Q, S]`` bool, no padding (which stands on the right).
         visible: ``[S, S]`` bool, who attends to whom inside a tree; None: all that came before.
-        option: ``[M]`` the option of each scored token.
+        option: ``[M]`` the option of each scored token; -1: one that is given, and counts for none.
         row: ``[M]`` the place ``q * S + s`` that predicts it.
         scored: ``[M]`` the token itself.
     """
@@ -105,10 +105,10 @@ def _tree(prompt: Prompt) -> Packed:
     past = len(prompt.ids) - 1
     tokens, positions, parents = [prompt.ids[-1]], [past], [-1]
     option, row, scored = [], [], []
-    for c, continuation in enumerate(prompt.options):
+    for c, (continuation, given) in enumerate(_options(prompt)):
         here = 0
         for depth, token in enumerate(continuation):
-            option.append(c)
+            option.append(c if depth >= given else -1)
             row.append(here)
             scored.append(token)
             if depth < len(continuation) - 1:
@@ -138,10 +138,10 @@ def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
     tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
     real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
     option, row, scored = [], [], []
-    for c, continuation in enumerate(prompt.options):
+    for c, (continuation, given) in enumerate(_options(prompt)):
         q = sequences.index(wanted[c])
         for depth, token in enumerate(continuation):
-            option.append(c)
+            option.append(c if depth >= given else -1)
             row.append(q * tokens.shape[1] + acting + depth)
             scored.append(token)
     return Packed(
@@ -153,6 +153,11 @@ def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
         visible=None,
         **_scored_tokens(option, row, scored),
     )
+
+
+def _options(prompt: Prompt) -> list[tuple[tuple[int, ...], int]]:
+    """Each option's tokens, and how many of them are given."""
+    return list(zip(prompt.options, prompt.given or (0,) * len(prompt.options), strict=True))
 
 
 def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Tensor]:

@@ -95,8 +95,9 @@ def normalized(state: State, tokens: Tensor) -> Tensor:
 
 
 def by_option(tokens: Tensor, option: Tensor, lengths: Sequence[float]) -> Tensor:
-    """``[C]`` the sum of each option's ``tokens [M]``, told apart by ``option [M]``, over its length."""
-    return tokens.new_zeros(len(lengths)).index_add(0, option, tokens) / torch.tensor(lengths)
+    """``[C]`` the sum of each option's ``tokens [M]``, told apart by ``option [M]`` (-1: of none), over its length."""
+    of_one = option >= 0
+    return tokens.new_zeros(len(lengths)).index_add(0, option[of_one], tokens[of_one]) / torch.tensor(lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class TailBatch:
         at: ``[M]`` for each scored token, which of U predicts it.
         scored: ``[M]`` the token itself.
         sample: ``[M]`` the sample that it belongs to.
-        option: ``[M]`` the option that it belongs to.
+        option: ``[M]`` the option that it belongs to; -1: to none.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
 
     All of it is on the CPU; what enters the model goes to its device there.
@@ -166,7 +167,9 @@ class TailBatch:
     def choice_scores(self, token_scores: Tensor) -> Tensor:
         """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
         n, c = self.lengths.shape
-        sums = token_scores.new_zeros(n * c).index_add(0, self.sample * c + self.option, token_scores).view(n, c)
+        of_one = self.option >= 0
+        place = (self.sample * c + self.option)[of_one]
+        sums = token_scores.new_zeros(n * c).index_add(0, place, token_scores[of_one]).view(n, c)
         return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)
 
 

@@ -11,8 +11,9 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from ..errors import SettingError
+from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
-from ..tasks.formats import as_format
+from ..tasks.formats import Format, as_format
 
 Spec = str | dict[str, Any]
 """A strategy by its name, or by a mapping of its name and parameters."""
@@ -49,6 +50,16 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _known(format: Spec) -> Spec:
+    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
+    as_format(spec)
+    return spec
+
+
+Put = Annotated[Spec, AfterValidator(_known)]
+"""How questions are put: a format."""
+
+
 class Dataset(Settings):
     """Test questions and the references beside them.
 
@@ -61,6 +72,7 @@ class Dataset(Settings):
             of its own.
         references_split: which split of those; by default ``references``, or else ``train``, where a source has it.
         references_limit: how many of each source.
+        format: how these questions are put, where that is not the study's.
     """
 
     name: str
@@ -70,6 +82,7 @@ class Dataset(Settings):
     references: tuple[str, ...] = ()
     references_split: str | None = None
     references_limit: int | None = Field(default=None, ge=1)
+    format: Put | None = None
 
 
 DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")
@@ -82,15 +95,7 @@ def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
     return datasets
 
 
-def _known(format: Spec) -> Spec:
-    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
-    as_format(spec)
-    return spec
-
-
 Datasets = Annotated[tuple[Dataset, ...], AfterValidator(_told_apart)]
-Put = Annotated[Spec, AfterValidator(_known)]
-"""How questions are put: a format."""
 
 
 class OnQuestions(RemixSettings):
@@ -106,6 +111,7 @@ class OnQuestions(RemixSettings):
         quantize: ``4bit`` or ``8bit``.
         datasets: what is asked, and what may be learned from.
         format: how questions are put.
+        embedder: of retrieval: a sentence-transformers model, by its Hub id or folder.
         batch_size: questions that are answered together.
     """
 
@@ -116,7 +122,13 @@ class OnQuestions(RemixSettings):
     quantize: str | None = None
     datasets: Datasets = (DEMO,)
     format: Put = "cloze"
+    embedder: str = NAME
     batch_size: int = Field(default=32, ge=1)
+
+    def format_of(self, dataset: str) -> Format:
+        """How the questions of a data set are put: in its own format, or the study's."""
+        (own,) = (d.format for d in self.datasets if d.name == dataset)
+        return as_format(self.format if own is None else own)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:

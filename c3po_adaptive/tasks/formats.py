@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
@@ -27,11 +27,19 @@ _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
 @dataclass(frozen=True)
 class Rendered:
-    """A question as text: the prompt, and what each choice adds to it; ``special``: the tokenizer adds BOS and such."""
+    """A question as text: the prompt, and what each choice adds to it.
+
+    Attributes:
+        prompt: what is the same for every choice.
+        options: what each adds.
+        special: the tokenizer adds BOS and such.
+        given: the beginning of each option that is given, so that the rest alone is scored; (): all is scored.
+    """
 
     prompt: str
     options: tuple[str, ...]
     special: bool = True
+    given: tuple[str, ...] = ()
 
 
 class Format(ABC):
@@ -103,7 +111,19 @@ class Format(ABC):
         prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert isinstance(prompt, str)
         space = "" if prompt[-1:].isspace() else " "
-        return Rendered(prompt, tuple(space + option.strip() for option in own.options), special=False)
+        options, given = (tuple(space + text.strip() for text in texts) for texts in (own.options, own.given))
+        return Rendered(prompt, options, special=False, given=given)
+
+    @property
+    def words(self) -> str:
+        """What it is called in tables."""
+        shots = f", shots: {len(self.shots)}" if self.shots else ""
+        return self._called + shots + (", in a chat" if self.chat else "")
+
+    @property
+    @abstractmethod
+    def _called(self) -> str:
+        """The same of a question without shots, in no chat."""
 
     @abstractmethod
     def _alone(self, question: Question) -> Rendered:
@@ -120,12 +140,27 @@ class Cloze(Format):
 
     A sentence with one blank to be filled is cut there: each option is its choice and the rest of the sentence, so that
     the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands.
+
+    Attributes:
+        partial: tasks whose choices fill a blank, and are then given: the rest of the sentence alone is scored, if
+            there is any (Trinh and Le 2018, arXiv 1806.02847, *partial* evaluation; what WinoGrande is reported by).
     """
 
     normalize: Normalize = "tokens"
     shots: tuple[Question, ...] = ()
     chat: bool = False
+    partial: tuple[str, ...] = ("winogrande", "knowref")
     name: ClassVar[str] = "cloze"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.partial, str) or not all(isinstance(task, str) for task in self.partial):
+            raise SettingError(f"Expected partial to be a list of tasks, got {self.partial!r}; [] is none.")
+        object.__setattr__(self, "partial", tuple(self.partial))  # a list is what YAML gives
+
+    @property
+    def _called(self) -> str:
+        return f"cloze by {'sum' if self.normalize == 'none' else self.normalize}"
 
     def _alone(self, question: Question) -> Rendered:
         if question.task == "hellaswag":
@@ -133,7 +168,9 @@ class Cloze(Format):
         blanks = [*_BLANK.finditer(question.question)]
         before = question.question[: blanks[0].start()].rstrip() if len(blanks) == 1 else ""
         if before:
-            return Rendered(before, _continuations(question, question.question[blanks[0].end() :]))
+            rest = question.question[blanks[0].end() :]
+            given = _continuations(question, "") if question.task in self.partial and rest.strip() else ()
+            return Rendered(before, _continuations(question, rest), given=given)
         return Rendered(f"Question: {question.question}\nAnswer:", _continuations(question, ""))
 
 
@@ -145,6 +182,10 @@ class Letter(Format):
     normalize: Normalize = field(default="none", init=False)
     chat: bool = False
     name: ClassVar[str] = "letter"
+
+    @property
+    def _called(self) -> str:
+        return "letters"
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         raise SettingError(
@@ -229,7 +270,13 @@ def encode(
     ids = _ids(rendered.prompt, tokenizer, special=rendered.special)
     options = tuple(_continuation(ids, rendered, option, tokenizer) for option in rendered.options)
     _check_length(len(ids), max(map(len, options), default=0), tokenizer, max_length)
-    return Prompt(ids, options, tuple(map(_length(normalize), rendered.options, options)))
+    if not rendered.given:
+        return Prompt(ids, options, tuple(map(_length(normalize), rendered.options, options)))
+    begun = [_continuation(ids, rendered, text, tokenizer) for text in rendered.given]
+    given = tuple(map(_in_common, options, begun))
+    texts = [option.removeprefix(text) for option, text in zip(rendered.options, rendered.given, strict=True)]
+    tokens = [option[n:] for option, n in zip(options, given, strict=True)]
+    return Prompt(ids, options, tuple(map(_length(normalize), texts, tokens)), given)
 
 
 def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Prompt:
@@ -277,6 +324,12 @@ def _continuation(
             f"Expected an option with at least one token, got {option!r} after {rendered.prompt[-40:]!r}; fill it in."
         )
     return tokens
+
+
+def _in_common(option: Sequence[int], begun: Sequence[int]) -> int:
+    """How many tokens both begin with: one that reaches over the boundary is scored, and one is in any case."""
+    same = [a == b for a, b in zip(option[:-1], begun, strict=False)]
+    return [*same, False].index(False)
 
 
 def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:

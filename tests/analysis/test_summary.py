@@ -10,7 +10,7 @@ from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import claimed, sentences
 
-ROW = "dataset split arm optimizer selector needs_label setting references n chance base_accuracy accuracy gain"
+ROW = "dataset split arm optimizer selector needs_label setting references format n chance base_accuracy accuracy gain"
 ROW += " ci_low ci_high nll flips_up flips_down layers cost headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"

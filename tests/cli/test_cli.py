@@ -21,7 +21,8 @@ PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
     *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
-    *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost", "references", "chance", "base_accuracy"),
+    *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost"),
+    *("references", "format", "chance", "base_accuracy"),
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
 

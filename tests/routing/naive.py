@@ -97,9 +97,11 @@ def along(weights, own, last: int, *, scope="answer", transfer="replace") -> Edi
 def choice_scores(model, prompt, edit: Edit | None = None) -> torch.Tensor:
     """Normalized log-likelihood of each option ``[C]``, one full forward an option."""
     start, scores = len(prompt.ids), []
-    for option, length in zip(prompt.options, prompt.lengths, strict=True):
+    for option, length, given in zip(
+        prompt.options, prompt.lengths, prompt.given or [0] * len(prompt.options), strict=True
+    ):
         logs = logits(model, prompt.ids + option, edit)[start - 1 : -1].log_softmax(-1)
-        scores.append(logs[range(len(option)), list(option)].sum() / length)
+        scores.append(logs[range(len(option)), list(option)][given:].sum() / length)
     return torch.stack(scores)
 
 

@@ -59,6 +59,14 @@ class TestSequences:
         assert len(packed.option) == 0
 
 
+@pytest.mark.parametrize("layout", ["tree", "rows", "whole"])
+def test_tokens_that_are_given_are_no_options(layout):
+    given = Prompt((4, 5, 6), PROMPT.options, (2.0, 1.0, 1.0), given=(1, 0, 1))
+    packed, whole = pack(given, layout), pack(PROMPT, layout)
+    assert packed.option.tolist() == [-1, 0, 0, 1, -1, 2]
+    assert (packed.row.tolist(), packed.scored.tolist()) == (whole.row.tolist(), whole.scored.tolist())
+
+
 class TestLayout:
     LETTERS = Prompt((4, 5), options=((7,), (8,)), lengths=(1.0, 1.0))
 

@@ -86,6 +86,26 @@ class TestTailScores:
                 (alone,) = model.choice_scores([states[i]], pathway[[i]])
                 torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=0)
 
+    def test_tokens_that_are_given_count_for_nothing(self, family):
+        """Of prompts with and without them side by side; along the model's own pathway, and along another."""
+        model = shared_model(family)
+        prompts = [
+            Prompt((5, 6, 7, 8), ((40, 41, 50, 51), (42, 50, 51)), (2.0, 2.0), given=(2, 1)),
+            Prompt((9, 6, 7), ((40, 41), (42, 50, 51)), (2.0, 3.0)),
+        ]
+        states = model.prefill(prompts)
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers))
+        with torch.no_grad():
+            found = tail_scores_of(model, states, torch.arange(2), own, pathway.changed())(pathway.weights)
+        for i, prompt in enumerate(prompts):
+            edit = along(pathway.weights[i], own[i], len(prompt.ids) - 1)
+            for scores, expected in (
+                (model.choice_scores([states[i]])[0], choice_scores(model.model, prompt)),
+                (found[i], choice_scores(model.model, prompt, edit)),
+            ):
+                torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
+
     def test_letters_alone_are_the_likelihoods_up_to_a_number(self, family):
         """The head for the letters only: the same differences between choices, the same gradient, less work."""
         model = shared_model(family)

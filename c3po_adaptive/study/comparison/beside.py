@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...analysis.asked_with import references_of
 from ...analysis.kept import whole_records
-from ...analysis.pairing import references_of
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
 from ...report.page import draw

@@ -1,10 +1,14 @@
-"""Which data sets a data set's references come from: other ones, as in C3PO, or its own, which is another task."""
+"""What a data set was asked with: references of other data sets, as in C3PO, or of its own, which is another task; and
+how its questions were put."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
+
+from .. import former
+from ..tasks.formats import as_format
 
 SAME = "same set"
 
@@ -24,6 +28,26 @@ def references_of(config: Mapping[str, Any], dataset: str) -> str:
         return " + ".join(named[dataset]) or "none"
     kinds = {SAME if SAME in source else "other sets" for sources in named.values() for source in sources}
     return " and ".join(sorted(kinds)) or "none"
+
+
+def format_of(config: Mapping[str, Any], dataset: str) -> str:
+    """How a data set's questions were put, in words; of "all", how those of each were, or ``several``.
+
+    Args:
+        config: see above.
+        dataset: likewise.
+    """
+    usual = config.get("format", "cloze")
+    named = {one["name"]: _in_words(one.get("format") or usual) for one in config.get("datasets", ())}
+    if dataset in named:
+        return named[dataset]
+    each = {*named.values()} or {_in_words(usual)}
+    return each.pop() if len(each) == 1 else "several"
+
+
+def _in_words(format: str | Mapping[str, Any]) -> str:
+    with former.silently():
+        return as_format(format).words
 
 
 def _named(dataset: Mapping[str, Any]) -> Sequence[str]:
