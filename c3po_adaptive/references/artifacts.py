@@ -68,8 +68,8 @@ def of_references(
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
     """Of a labeled prompt."""
-    given = [prompt.given] if any(prompt.given) else []
-    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer, *given]))[:16]
+    special = [prompt.given, prompt.after] if any(prompt.given) or prompt.after else []
+    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer, *special]))[:16]
 
 
 def _store(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
 
+Token = Literal["last", "middle", "first"]
+"""The token of a prompt where a pathway acts: the last one (the paper), or for comparison another."""
+
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
 _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
@@ -50,15 +53,19 @@ class Format(ABC):
         shots: solved examples in the same format, put in front (in-context learning).
         chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
             user's turn, and the options are the assistant's.
+        token: of the prompt, where a pathway acts, see ``Token``.
     """
 
     name: ClassVar[str]
     normalize: Normalize
     shots: tuple[Question, ...]
     chat: bool
+    token: Token
 
     def __post_init__(self) -> None:
         _length(self.normalize)  # refuses an unknown one
+        if self.token not in get_args(Token):
+            raise SettingError(f"Expected token to be one of {get_args(Token)}, got {self.token!r}.")
         for shot in self.shots:
             if not isinstance(shot, Question):
                 raise DataError(f"Expected solved examples (Question records) as shots, got {type(shot).__name__}.")
@@ -84,12 +91,23 @@ class Format(ABC):
         """
         rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
         try:
-            return encode(rendered, tokenizer, self.normalize, max_length=max_length)
+            prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
+            last = len(prompt.ids) - 1
+            return replace(prompt, after={"last": 0, "middle": last - last // 2, "first": last}[self.token])
         except DataError as error:  # among thousands, which one
             raise DataError(f"Question {question.id!r}: {error}") from error
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
-        """The tokens of a question without choices, after the shots."""
+        """The tokens of a question without choices, after the shots.
+
+        Raises:
+            SettingError: a pathway is to act on another token than the last, before which nothing is generated.
+        """
+        if self.token != "last":
+            raise SettingError(
+                f"Expected token: last for a text without choices, got {self.token!r}: what follows comes after the "
+                "last one."
+            )
         question = Question("", text, ("",))
         rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
         return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
@@ -118,7 +136,8 @@ class Format(ABC):
     def words(self) -> str:
         """What it is called in tables."""
         shots = f", shots: {len(self.shots)}" if self.shots else ""
-        return self._called + shots + (", in a chat" if self.chat else "")
+        at = f", ω at the {self.token} token" if self.token != "last" else ""
+        return self._called + shots + (", in a chat" if self.chat else "") + at
 
     @property
     @abstractmethod
@@ -150,6 +169,7 @@ class Cloze(Format):
     shots: tuple[Question, ...] = ()
     chat: bool = False
     partial: tuple[str, ...] = ("winogrande", "knowref")
+    token: Token = "last"
     name: ClassVar[str] = "cloze"
 
     def __post_init__(self) -> None:
@@ -181,6 +201,7 @@ class Letter(Format):
     shots: tuple[Question, ...] = ()
     normalize: Normalize = field(default="none", init=False)
     chat: bool = False
+    token: Token = "last"
     name: ClassVar[str] = "letter"
 
     @property

@@ -115,6 +115,21 @@ def test_what_formats_are_called_in_tables():
     ]
 
 
+@pytest.mark.parametrize("format", [Cloze, Letter])
+@pytest.mark.parametrize(("token", "after"), [("last", 0), ("middle", 20), ("first", 39)])
+def test_the_token_where_a_pathway_acts(format, token, after):
+    question = replace(BOAT, question="x" * (40 - len(format().render(replace(BOAT, question="")).prompt)))
+    prompt = format(token=token).prompt(question, tiny())
+    assert (len(prompt.ids), prompt.after) == (40, after)
+
+
+def test_other_tokens_are_refused_for_open_texts_and_unknown_ones_at_all():
+    with pytest.raises(SettingError, match="token: last for a text without choices, got 'first'"):
+        Cloze(token="first").open_prompt("What floats?", tiny())
+    with pytest.raises(SettingError, match=r"one of \('last', 'middle', 'first'\), got 'fifth'"):
+        Letter(token="fifth")
+
+
 class TestSettings:
     def test_by_name(self):
         assert format_by_name("cloze") == Cloze()
