@@ -30,6 +30,16 @@ def references_of(config: Mapping[str, Any], dataset: str) -> str:
     return " and ".join(sorted(kinds)) or "none"
 
 
+def benchmark_of(config: Mapping[str, Any], dataset: str) -> str:
+    """The name of the source that a data set's questions come from; "" of "all".
+
+    Args:
+        config: see above.
+        dataset: likewise.
+    """
+    return next((_set(one["questions"]) for one in config.get("datasets", ()) if one["name"] == dataset), "")
+
+
 def format_of(config: Mapping[str, Any], dataset: str) -> str:
     """How a data set's questions were put, in words; of "all", how those of each were, or ``several``.
 
