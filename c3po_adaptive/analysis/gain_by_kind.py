@@ -12,8 +12,8 @@ from .statistics import Record
 def gain_by_kind(records: Sequence[Record], arm: str, baseline: str, *, seed: int) -> list[dict[str, Any]]:
     """A row for each data set (``kind`` is None), followed by one for each of its kinds, if it has several.
 
-    ``accuracy`` and ``base`` are percent, ``gain`` and its 95 % interval points, not corrected for how many rows there
-    are. Questions that only one of the two answered are left out.
+    ``accuracy``, ``base`` and ``chance`` are percent, ``gain`` and its 95 % interval points, not corrected for how many
+    rows there are. Questions that only one of the two answered are left out.
     """
     own, base = ({_key(r): r for r in records if r["arm"] == name} for name in (arm, baseline))
     pairs = [(own[key], base[key]) for key in own if key in base]
@@ -41,6 +41,7 @@ def _row(dataset: str, kind: str | None, pairs: Sequence[tuple[Record, Record]],
         "n": found.n,
         "accuracy": 100 * stats.mean(own, stats.is_correct),
         "base": 100 * stats.mean(base, stats.is_correct),
+        "chance": 100 * stats.mean(own, stats.chance),
         "gain": found.difference,
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,

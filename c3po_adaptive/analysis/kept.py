@@ -82,7 +82,11 @@ class _Arm(Ours):
     arm: str
     needs_label: bool
     setting: dict[str, Any]
+    references: str = "not recorded"
+    format: str = "not recorded"
     n: int
+    chance: float | None = None
+    base_accuracy: float | None = None
     accuracy: float
     gain: float
     ci_low: float

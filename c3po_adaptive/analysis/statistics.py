@@ -172,6 +172,11 @@ def is_correct(record: Record) -> float:
     return float(record["correct"])
 
 
+def chance(record: Record) -> float:
+    """Of being right by guessing: one over the number of choices."""
+    return 1 / len(record["scores"])
+
+
 def total_cost(record: Record) -> float:
     """In base forwards of the sample."""
     return float(record["cost"]["total"])

@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..storage.identity import digest, versions
 from ..storage.json_files import SCHEMA
 from . import statistics as stats
+from .asked_with import format_of, references_of
 from .pathway_similarity import similarity_of_pathways
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
@@ -64,7 +65,8 @@ def summarize(
     rows, comparisons = [], []
     for dataset, arms in groups.items():
         against = {arm: stats.compare(*paired(own, arms[baseline]), seed=seed) for arm, own in arms.items()}
-        rows += [_row(dataset, own, against[arm]) for arm, own in arms.items()]
+        asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
+        rows += [_row(dataset, asked_with, *paired(own, arms[baseline]), against[arm]) for arm, own in arms.items()]
         others = [c for arm, c in against.items() if arm != baseline]
         wanted = [*((arm, control) for arm in _controlled(arms, control)), *compare]
         made = [{arm, baseline} for arm in arms]
@@ -139,7 +141,9 @@ def _all(groups: dict[str, dict[str, list[Record]]], *, unfinished: bool) -> dic
     return {"all": {arm: [r for group in groups.values() for r in group.get(arm, [])] for arm in arms}}
 
 
-def _row(dataset: str, own: list[Record], gain: Comparison) -> dict[str, Any]:
+def _row(
+    dataset: str, asked_with: Mapping[str, str], own: Sequence[Record], base: Sequence[Record], gain: Comparison
+) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "split": "+".join(sorted({r["split"] for r in own})),
@@ -148,7 +152,10 @@ def _row(dataset: str, own: list[Record], gain: Comparison) -> dict[str, Any]:
         "selector": own[0]["selector"],
         "needs_label": own[0]["needs_label"],
         "setting": _common([r["setting"] for r in own]),
+        **asked_with,
         "n": gain.n,
+        "chance": 100 * stats.mean(own, stats.chance),
+        "base_accuracy": 100 * stats.mean(base, stats.is_correct),
         "accuracy": 100 * stats.mean(own, stats.is_correct),
         "gain": gain.difference,
         "ci_low": gain.ci_low if gain.a != gain.b else 0.0,  # base minus itself is zero, not an estimate
@@ -165,7 +172,7 @@ def _timeless(record: Record) -> dict[str, Any]:
     return {k: v for k, v in record.items() if k != "seconds"}
 
 
-def _mean_cost(own: list[Record], phase: str) -> float:
+def _mean_cost(own: Sequence[Record], phase: str) -> float:
     return stats.mean(own, lambda r: float(r["cost"][phase]))
 
 

@@ -84,6 +84,27 @@ def gains(rows: Sequence[Row]) -> str:
         return _svg(figure, "Gain of each arm over base, in points, with 95 % interval")
 
 
+def beside_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
+    """Each arm's accuracy, and dashed what others report of its method.
+
+    Args:
+        rows: of one data set.
+        published: percent by the arm's name.
+        label: whose figures these are.
+    """
+    with _style():
+        figure, axes = _by_arm(rows, "accuracy, %")
+        axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
+        for y, row in enumerate(rows):
+            axes.plot(row["accuracy"], y, "o", color=COLORS[row["role"]], markersize=6)
+        at = [(y, published[row["arm"]]) for y, row in enumerate(rows) if row["arm"] in published]
+        y, x = zip(*at, strict=True)
+        low, high = ([place + sign * 0.42 for place in y] for sign in (-1, 1))
+        axes.vlines(x, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+        return _svg(figure, "Accuracy of each arm, beside published figures of its method")
+
+
 def gains_by_kind(rows: Sequence[Row]) -> str:
     """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
     below the other's.

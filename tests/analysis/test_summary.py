@@ -10,8 +10,8 @@ from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import claimed, sentences
 
-ROW = "dataset split arm optimizer selector needs_label setting n accuracy gain ci_low ci_high nll flips_up"
-ROW += " flips_down layers cost headline"
+ROW = "dataset split arm optimizer selector needs_label setting references format n chance base_accuracy accuracy gain"
+ROW += " ci_low ci_high nll flips_up flips_down layers cost headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"
 
@@ -73,6 +73,25 @@ def test_rows_by_hand():
     assert row["layers"] == 2
     assert row["cost"] == {"embedding": 0.5, "attribution": 0.25, "optimisation": 4.25, "total": 6}
     assert row["setting"] == {"steps": 10}
+
+
+def test_chance_and_base_stand_in_every_row():
+    """Chance is the mean over questions of one over their choices; of several sets, the mean over them."""
+    scored = {"scores": [0.0, 0.0, 0.0, 0.0]}
+    arms = base([1, 1, 0, 0], dataset="a") + base([1, 0], dataset="b")
+    arms += answers("ngd", [1, 1, 1, 0], dataset="a") + answers("ngd", [1, 1], dataset="b")
+    arms = [r | scored if r["dataset"] == "a" and r["id"] in "01" else r for r in arms]
+    found = {(r["dataset"], r["arm"]): (r["chance"], r["base_accuracy"], r["accuracy"]) for r in run(arms)["rows"]}
+    assert found["a", "base"] == (37.5, 50, 50)
+    assert found["a", "ngd"] == (37.5, 50, 75)
+    assert found["b", "ngd"] == (50, 50, 100)
+    assert found["all", "ngd"] == (43.75, 50, 87.5)
+
+
+def test_references_stand_in_every_row():
+    config = {"datasets": [{"name": "demo", "questions": "arc_easy", "references": ["openbookqa", "sciq:test"]}]}
+    rows = summarize(base([1, 0]) + answers("ngd", [1, 1]), config=config, seed=0)["rows"]
+    assert [r["references"] for r in rows] == ["openbookqa + sciq"] * 2
 
 
 def test_base_gains_nothing_by_definition():

@@ -22,6 +22,7 @@ SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
     *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
     *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost"),
+    *("references", "format", "chance", "base_accuracy"),
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
 
@@ -126,6 +127,14 @@ class TestDemo:
     def test_table_shows_whole_names_in_a_pipe(self, demo):
         table = demo[0].partition("Report:")[0]
         assert all(arm in table for arm in DEMO_ARMS)
+
+    def test_table_begins_with_references_and_chance(self, demo):
+        (row,) = [r for r in summary(demo[1])["rows"] if r["arm"] == "base"]
+        line = next(line for line in demo[0].split("\n") if "(chance)" in line)
+        assert [cell.strip() for cell in line.split("│")[1:5]] == [
+            *("demo ← references", "(chance)", "12", f"{row['chance']:.1f}"),
+        ]
+        assert row["base_accuracy"] == row["accuracy"]
 
     def test_report_is_named_and_shows_arms_and_question_texts(self, demo):
         printed, folder = demo

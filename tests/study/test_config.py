@@ -88,6 +88,28 @@ class TestSettings:
         assert not read(load_config(file, ["arms.new={}"]))
         assert read(load_config(file, ["arms.new={}", setting]))
 
+    def test_every_part_of_a_list_or_a_mapping(self, file):
+        written = {"a": {"questions": "mmlu", "limit": 3}, "b": {"questions": "piqa"}}
+        file.write_text(yaml.safe_dump(WRITTEN | {"datasets": [{"name": n, **d} for n, d in written.items()]}))
+        config = load_config(file, ["datasets.*.limit=7", "arms.*.mix=core", "arms.*.selector.n=2"])
+        assert [d.limit for d in config.datasets] == [7, 7]
+        assert {arm.mix for arm in config.arms.values()} == {"core"}
+        assert config.arms["x"].selector == {"name": "fixed", "n": 2}
+
+    def test_an_alias_is_changed_where_it_is_named_alone(self, file):
+        file.write_text("arms: {base: {optimizer: none}, a: {optimizer: &o {steps: 1}}, b: {optimizer: *o}}\n")
+        arms = load_config(file, ["arms.a.optimizer.steps=5"]).arms
+        assert [arms[name].optimizer["steps"] for name in "ab"] == [5, 1]
+
+    def test_keys_of_another_file(self, file, tmp_path):
+        other = tmp_path / "other.yaml"
+        other.write_text("seed: 5\ndatasets: [{name: e, questions: piqa}]\n")
+        config = load_config(file, ["seed=1", f"@{other}", "datasets.0.limit=2"])
+        assert (config.seed, config.model) == (5, "OLMoE")
+        assert [(d.name, d.limit) for d in config.datasets] == [("e", 2)]
+        with pytest.raises(SettingError, match=r"Expected a YAML configuration at .*none\.yaml"):
+            load_config(file, [f"@{tmp_path / 'none.yaml'}"])
+
     def test_later_ones_win(self, file):
         assert load_config(file, ["seed=1", "seed=2"]).seed == 2
 
@@ -98,6 +120,7 @@ class TestSettings:
             ("sed=1", r"got sed: an unknown key; did you mean 'seed'"),
             ("seed=many", "got seed: .*integer"),
             ("seed.x=1", "Expected --set with a key .*'seed.x=1'"),
+            ("seed.*=1", "Expected --set with a key .*'seed.*=1'"),
             ("model=[", "Expected --set with a key .* YAML value"),
             ("datasets.first.limit=1", "name a list's parts by number"),
             ("datasets.4.limit=1", "name a list's parts by number"),

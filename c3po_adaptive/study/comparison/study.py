@@ -94,7 +94,18 @@ class Comparison(Study[ComparisonConfig]):
 
     def table(self, summary: Mapping[str, Any]) -> Table:
         columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")
-        return Table(columns, [_shown(row, summary["baseline"]) for row in summary["rows"]], sentences(summary))
+        return Table(columns, [*_rows(summary)], sentences(summary))
+
+
+def _rows(summary: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The arms on each data set, after what its references are and what guessing would reach."""
+    told = set()
+    for row in summary["rows"]:
+        if row["dataset"] not in told:
+            told.add(row["dataset"])
+            beside = [f"{row['dataset']} ← {row['references']}", "(chance)", str(row["n"]), f"{row['chance']:.1f}"]
+            yield beside + [""] * 5
+        yield _shown(row, summary["baseline"])
 
 
 def _shown(r: Mapping[str, Any], baseline: str) -> list[str]:

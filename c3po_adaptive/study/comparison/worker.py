@@ -12,10 +12,8 @@ from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
-from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...storage.json_files import SCHEMA
-from ...tasks.formats import as_format
 from ...types import Answer, Question
 from ..executor import Piece, Row
 from ..worker import Worker
@@ -61,8 +59,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return Bench(
             self.model,
             self.registry.strategies(arm.specs),
-            default_embedder(),
-            as_format(self.config.format),
+            self.embedder,
+            self.config.format_of(piece.dataset),
             arm.remixing,
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
