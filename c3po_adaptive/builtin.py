@@ -12,10 +12,12 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
     return [
         optimizers.NGD,
         optimizers.AmortizedNGD,
+        optimizers.Constant,
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,
         optimizers.NoStep,
+        optimizers.RandomChange,
     ]
 
 

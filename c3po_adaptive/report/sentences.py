@@ -31,6 +31,8 @@ def drawn(row: Mapping[str, Any]) -> str:
         strategy = setting.get(key)
         if isinstance(strategy, Mapping) and strategy.get("name") == "random":
             said.append(words)
+    if isinstance(strategy := setting.get("optimizer"), Mapping) and strategy.get("name") == "random-change":
+        said.append("changes in random directions")
     if setting.get("labels") == "shuffled":
         said.append("labels drawn at random")
     return " and ".join(said)
