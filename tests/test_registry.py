@@ -108,7 +108,8 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
     optimizers = ["amortized-ngd", "constant", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
     assert registry.names("optimizer") == [*optimizers, "random-change"]
-    assert registry.names("answerer") == ["remix"]
+    answerers = ["contextual", "in-context", "knn-label", "length-exponent", "pmi", "remix", "surface-logit"]
+    assert registry.names("answerer") == answerers
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 
