@@ -164,8 +164,15 @@ def _row(
         "flips_up": gain.flips_up,
         "flips_down": gain.flips_down,
         "layers": stats.mean(own, lambda r: len(r["layers"])),
+        "neighbours_used": _neighbours_used(own),
         "cost": {phase: _mean_cost(own, phase) for phase in COSTS},
     }
+
+
+def _neighbours_used(own: list[Record]) -> float | None:
+    """How many a question, on average; None: records of before do not say."""
+    told = all(r.get("neighbours_used") is not None for r in own)
+    return stats.mean(own, lambda r: float(r["neighbours_used"])) if told else None
 
 
 def _timeless(record: Record) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def drawn(row: Mapping[str, Any]) -> str:
         strategy = setting.get(key)
         if isinstance(strategy, Mapping) and strategy.get("name") == "random":
             said.append(words)
+    if isinstance(strategy := setting.get("optimizer"), Mapping) and strategy.get("name") == "random-change":
+        said.append("changes in random directions")
     if setting.get("labels") == "shuffled":
         said.append("labels drawn at random")
     return " and ".join(said)
@@ -93,6 +95,7 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     head = f"{head}: {_verdict(gain)}"
     if row.get("layers") == 0 and "selector" in row.get("setting", {}):
         head = f"{head} (it re-mixed no layer of any question)"
+    head += _fewer(row)
     if kind == "control":
         which = "the" if arm == summary["control"] else "a"
         return f"{head}. It is {which} control, with {drawn(row) or 'random neighbours'}."
@@ -100,6 +103,16 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if beside is None:
         return f"{head}."
     return f"{head}; {_neighbours(beside)}."
+
+
+def _fewer(row: Mapping[str, Any]) -> str:
+    """Whether an answerer of its own used fewer neighbours than it was to use."""
+    if "answerer" not in row["setting"] or row.get("neighbours_used") is None:
+        return ""
+    used, asked = row["neighbours_used"], row["setting"].get("retriever", {}).get("k")
+    if asked is None or used > asked - 0.05:
+        return ""
+    return f" (it used {used:.1f} of {asked} neighbours on average: no more were found, or fit into the context)"
 
 
 def _verdict(c: Mapping[str, Any]) -> str:

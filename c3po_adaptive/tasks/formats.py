@@ -82,6 +82,14 @@ class Format(ABC):
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
+    def put(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+        """The question as the model reads it: as ``render`` has it, or as turns of a chat.
+
+        Raises:
+            ModelError: a chat is asked for, and the tokenizer has no template for it.
+        """
+        return self._in_turns(question, tokenizer) if self.chat else self.render(question)
+
     def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The question as tokens.
 
@@ -89,7 +97,7 @@ class Format(ABC):
             ModelError: a chat is asked for, and the tokenizer has no template for it.
             DataError: longer than the context, or an option without tokens.
         """
-        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        rendered = self.put(question, tokenizer)
         try:
             prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
             last = len(prompt.ids) - 1
@@ -108,8 +116,7 @@ class Format(ABC):
                 f"Expected token: last for a text without choices, got {self.token!r}: what follows comes after the "
                 "last one."
             )
-        question = Question("", text, ("",))
-        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        rendered = self.put(Question("", text, ("",)), tokenizer)
         return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
 
     def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:

@@ -11,7 +11,7 @@ from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import claimed, sentences
 
 ROW = "dataset split arm optimizer selector needs_label setting references format n chance base_accuracy accuracy gain"
-ROW += " ci_low ci_high nll flips_up flips_down layers cost headline"
+ROW += " ci_low ci_high nll flips_up flips_down layers neighbours_used cost headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"
 

@@ -91,7 +91,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _plain_flops(self, dataset: str) -> float:
         """What a plain answer takes, on average over the data set's questions: what one-time costs are told in."""
         if dataset not in self._plain:
-            asked = (self.model.encode(q, as_format(self.config.format)) for q in self.data[dataset].questions)
+            format = self.config.format_of(dataset)
+            asked = (self.model.encode(q, format) for q in self.data[dataset].questions)
             self._plain[dataset] = fmean(self.model.plain_work(prompt).flops for prompt in asked)
         return self._plain[dataset]
 
