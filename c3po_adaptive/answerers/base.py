@@ -68,6 +68,12 @@ class Bench:
         """The references, built when they are first asked for."""
         return self.build_references()
 
+    @property
+    def labels_used(self) -> int:
+        """How many labeled references were asked for, which is when they are built."""
+        built: ReferenceSet | None = self.__dict__.get("references")
+        return 0 if built is None else len(built)
+
     @cached_property
     def candidates(self) -> ReferenceSet | None:
         """The references that may be neighbours, as the settings say; None if there are none."""

@@ -174,4 +174,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))  # [B, L] is a shape, no style
     # In a pipe rich assumes 80 columns, and cuts names off.
-    Console(width=max(80, Console().width) if sys.stdout.isatty() else 160).print(table)
+    Console(width=max(80, Console().width) if sys.stdout.isatty() else 220).print(table)

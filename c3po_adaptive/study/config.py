@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import SettingError
 from ..references.embedding import NAME
@@ -87,6 +87,8 @@ class Dataset(Settings):
         references_limit: how many of each source.
         references_share: likewise.
         format: how these questions are put, where that is not the study's.
+        references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
+            none in common while the source lasts, and go on from its beginning where it ends.
     """
 
     name: str
@@ -99,6 +101,13 @@ class Dataset(Settings):
     references_limit: int | None = Field(default=None, ge=1)
     references_share: Share | None = None
     format: Put | None = None
+    references_draw: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _drawn_of_a_limit(self) -> Self:
+        if self.references_draw and self.references_limit is None:
+            raise ValueError("expected references_limit beside references_draw, got none: all are one draw")
+        return self
 
 
 DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")

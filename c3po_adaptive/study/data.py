@@ -107,14 +107,20 @@ def questions_of(dataset: Dataset) -> list[Question]:
 
 def references_of(dataset: Dataset) -> list[Question]:
     """Those that stand beside them."""
-    placed = [(source, q) for source in dataset.references for q in _references(dataset, source)]
+    placed = [(source, q) for source in dataset.references for q in _drawn(source, dataset)]
     # By its id a question finds itself among the references, to leave itself out.
     return [q for _, q in unique(placed, dataset.name)] if placed else []
 
 
-def _references(dataset: Dataset, source: str) -> list[Question]:
+def _drawn(source: str, dataset: Dataset) -> list[Question]:
+    """Those of one source: all of the share, or the draw that is asked for."""
+    limit, draw = dataset.references_limit, dataset.references_draw
     read = labeled_questions(source, split=dataset.references_split)
-    return first_of(_in_share(read, dataset.references_share, source), dataset.references_limit)
+    shared = _in_share(read, dataset.references_share, source)
+    if limit is None:
+        return list(shared)
+    known, begin = first_of(shared, (draw + 1) * limit), draw * limit
+    return [known[i % len(known)] for i in range(begin, begin + min(limit, len(known)))]
 
 
 def _in_share(questions: Sequence[Question], share: tuple[float, float] | None, name: str) -> Sequence[Question]:

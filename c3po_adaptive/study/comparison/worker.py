@@ -26,11 +26,12 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     """Prepares a data set's references, and an arm's answerer, when its first piece comes; the last ones are kept."""
 
     def rows(self, piece: Piece) -> tuple[Row, ...]:
-        answerer, setting = self._answerer(piece)
+        answerer, setting, bench = self._answerer(piece)
         asked = self.batch(piece)
         answers = _answered(piece.arm, answerer, asked)
+        told = {"needs_label": answerer.needs_label, "labels": bench.labels_used}
         return tuple(
-            self._record(piece, question, answer, setting, answerer.needs_label)
+            self._record(piece, question, answer, setting) | told
             for question, answer in zip(asked, answers, strict=True)
         )
 
@@ -39,19 +40,19 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         made: AnswererStrategy = self.registry.create("answerer", self.config.arms[arm].answerer)
         return made
 
-    def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any]]:
-        """The piece's answerer, and what identifies it in results."""
-        key = (piece.dataset, piece.arm)
+    def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any], Bench]:
+        """The piece's answerer, what identifies it in results, and what it was made from."""
+        key = (piece.dataset, piece.arm, piece.draw)
         if key not in self._ready:
             self._ready.clear()  # two at once might not fit
             bench, strategy = self._bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
                 answerer = strategy.prepare(bench)
-            self._ready[key] = answerer, self._setting(piece.arm, strategy, bench)
+            self._ready[key] = answerer, self._setting(piece.arm, strategy, bench), bench
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, str], tuple[Answerer, dict[str, Any]]]:
+    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, dict[str, Any], Bench]]:
         return {}
 
     def _bench(self, piece: Piece) -> Bench:
@@ -61,7 +62,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             self.registry.strategies(arm.specs),
             self.embedder,
             self.config.format_of(piece.dataset),
-            arm.remixing,
+            arm.remixing.model_copy(update={"seed": arm.seed + piece.draw}),
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
             lambda: self._reference_set(piece.dataset),
@@ -100,9 +101,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _plain(self) -> dict[str, float]:
         return {}
 
-    def _record(
-        self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any], needs_label: bool
-    ) -> dict[str, Any]:
+    def _record(self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any]) -> dict[str, Any]:
         """One row, every figure rounded to what it is good for."""
         flops = asdict(answer.cost) | {"total": answer.cost.total}
         by = setting.get("answerer") or setting["optimizer"]
@@ -116,7 +115,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "optimizer": by["name"],
             "selector": setting.get("selector", {}).get("name", ""),
             "setting": setting,
-            "seed": self.config.seed,
+            "seed": self.config.seed + piece.draw,
             "answer": question.answer,
             "choice": answer.choice,
             "correct": answer.choice == question.answer,
@@ -139,7 +138,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "cost": {k: round(v / answer.base_flops, 4) for k, v in flops.items()},
             "flops": {k: round(v) for k, v in flops.items()},
             "seconds": round(answer.seconds, 4),
-            "needs_label": needs_label,
+            "parameters": answer.parameters,
         }
 
 
