@@ -30,7 +30,7 @@ ROOMS = [
     ({"references"}, GROUND | LOW | {"models", "retrievers"}),
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "references", "remixing", *REGISTRY, *STRATEGIES}),
-    ({"analysis", "report"}, GROUND | {"storage", "models", "references", "remixing", "analysis"}),
+    ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
     ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "report", *REGISTRY, *STRATEGIES}),
     ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES}),

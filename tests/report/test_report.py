@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import pytest
 
+from c3po_adaptive.analysis.controls import left_to_chance
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.report import published
 from c3po_adaptive.report.html import render
-from c3po_adaptive.report.sentences import drawn
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import COMMAND, Records, claim
 from c3po_adaptive.study.comparison import ComparisonConfig
@@ -384,8 +384,8 @@ def test_what_is_drawn_at_random_is_named_a_control(tmp_path):
 
 
 def test_a_change_in_a_random_direction_is_a_control():
-    assert drawn({"setting": {"optimizer": {"name": "random-change"}}}) == "changes in random directions"
-    assert drawn({"setting": {"optimizer": {"name": "ngd"}}}) == ""
+    assert left_to_chance({"optimizer": {"name": "random-change"}}) == ["changes in random directions"]
+    assert left_to_chance({"optimizer": {"name": "ngd"}}) == []
 
 
 def test_no_gain_without_its_interval(folder):
