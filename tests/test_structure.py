@@ -144,13 +144,6 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_strategies_load_their_libraries_on_use():
-    ask = f"import sys; print([name for name in {HEAVY[:5]} if name in sys.modules])"
-    code = f"from c3po_adaptive import default_registry; default_registry()\n{ask}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
 @pytest.mark.parametrize("name", c3po_adaptive.__all__)
 def test_public_names_are_there(name):
     assert getattr(c3po_adaptive, name).__doc__

@@ -11,6 +11,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.study.kind import read_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 BARE = ("question", "choices", "answer")
 ARMS = {"base": {"optimizer": "none"}, "ngd": {"optimizer": {"name": "ngd", "steps": 1}, "selector": SMALL}}
 

@@ -13,6 +13,7 @@ from c3po_adaptive.analysis.statistics import compare
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8")
 
 

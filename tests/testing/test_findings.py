@@ -449,8 +449,9 @@ def test_a_broken_strategy_is_refused_with_all_that_fails():
     check_contract("optimizer", NGD(), "ngd")
 
 
-def test_pytest_is_not_needed():
+def test_pytest_is_not_needed_nor_transformers_without_a_model():
     code = "import sys; sys.modules['pytest'] = None; import c3po_adaptive.testing.findings as f; "
-    code += "from c3po_adaptive.optimizers.ngd import NGD; print({x.outcome for x in f.findings('optimizer', NGD())})"
-    run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "{'holds'}"
+    code += "from c3po_adaptive.optimizers.ngd import NGD; print({x.outcome for x in f.findings('optimizer', NGD())}, "
+    code += "'transformers' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "{'holds'} False"
