@@ -21,6 +21,7 @@ from ._calibration import Calibration, Scored, calibrated
 from ._references import references_of
 
 if TYPE_CHECKING:
+    from ..references.reference_set import ReferenceSet
     from ..remixing.strategies import Strategies
 
 FOLDS = 5
@@ -47,15 +48,14 @@ class FittedCalibration(Calibration):
         """The correction, of N references and their right choices ``[N]``; the same for the same references."""
 
     def prepare(self, bench: Bench) -> Answerer:
-        known = references_of(bench, self.name).labeled_by(bench.settings)
-        rows = [row for row, q in enumerate(known.questions) if q.id not in bench.held_out]
-        self._check(len(rows))
-        inner, labeled = self.of.prepare(bench), [known.questions[row] for row in rows]
+        known, inner = _without_asked(references_of(bench, self.name), bench.held_out), self.of.prepare(bench)
+        self._check(len(known))
+        labeled = known.labeled_by(bench.settings).questions
         if isinstance(self.of, Remix) and not bench.strategies.re_mixes:
-            scores = [known.scores[row] for row in rows]
+            scores: Sequence[Sequence[float]] = known.scores
             once = sum(bench.model.plain_work(prompt).flops for prompt in bench.prompts(labeled))
         else:
-            answers, learning = self._answers(bench, inner, labeled)
+            answers, learning = self._answers(replace(bench, build_references=lambda: known), labeled)
             scores = [answer.scores for answer in answers]
             once = learning + sum(answer.cost.total for answer in answers)
         asked = zip(labeled, bench.prompts(labeled), map(np.array, scores), strict=True)
@@ -80,17 +80,16 @@ class FittedCalibration(Calibration):
                 "name more in the data set."
             )
 
-    def _answers(self, bench: Bench, inner: Answerer, labeled: Sequence[Question]) -> tuple[list[Answer], float]:
+    def _answers(self, bench: Bench, labeled: Sequence[Question]) -> tuple[list[Answer], float]:
         """The arm's answers to references, and the FLOPs of learning once more in each fold, if it learns at all."""
         if not self.of.learns(bench.strategies):
-            return self._asked(inner, bench, labeled), 0.0
+            return self._asked(self.of.prepare(bench), bench, labeled), 0.0
         found: dict[str, Answer] = {}
         learning = 0.0
         for fold in range(FOLDS):
             asked = labeled[fold::FOLDS]
             held_out = bench.held_out | {q.id for q in asked}
-            other = self.of.prepare(replace(bench, held_out=held_out, build_references=lambda: bench.references))
-            answers = self._asked(other, bench, asked)
+            answers = self._asked(self.of.prepare(replace(bench, held_out=held_out)), bench, asked)
             learning += answers[-1].once
             found |= {q.id: answer for q, answer in zip(asked, answers, strict=True)}
         return [found[q.id] for q in labeled], learning
@@ -101,6 +100,14 @@ class FittedCalibration(Calibration):
         parts = [seen[i : i + bench.batch_size] for i in range(0, len(seen), bench.batch_size)]
         label = f"{self.name}: asking {len(seen)} references"
         return [answer for part in bar(parts, label) for answer in inner.answer(part)]
+
+
+def _without_asked(references: ReferenceSet, held_out: frozenset[str]) -> ReferenceSet:
+    """Those that are not asked in the same run: not even as neighbours do others teach anything here."""
+    import torch
+
+    rows = [row for row, q in enumerate(references.questions) if q.id not in held_out]
+    return references if len(rows) == len(references) else references.subset(torch.tensor(rows, dtype=torch.long))
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,6 +162,17 @@ class TestLabels:
         taught = strategy().prepare(bench_of(other)).answer(other.questions[:15])
         assert [a.scores for a in one] != [a.scores for a in taught]
 
+    def test_of_what_is_asked_do_not_matter_as_neighbours_either(self):
+        known = references(longest, 20)
+        wrong = [replace(q, answer=(q.answer + 1) % 4) for q in known.questions[:5]]
+        other = replace(known, questions=(*wrong, *known.questions[5:]))
+        held_out = frozenset(q.id for q in wrong)
+        one, two, three = (
+            LengthExponent().prepare(bench_of(of, NGD, settings={"learn_from": "all"}, held_out=asked)).correction
+            for of, asked in ((known, held_out), (other, held_out), (other, frozenset()))
+        )
+        assert one == two != three
+
     @pytest.mark.parametrize("strategy", FITTED)
     def test_are_those_of_the_settings(self, strategy):
         benches = [bench_of(references(longest), settings={"labels": labels}) for labels in ("own", "shuffled")]
