@@ -173,7 +173,7 @@ def _beside_published(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, st
 
 def _as_published(row: Mapping[str, Any]) -> bool:
     """Whether an arm stands for a method of the paper: no control, and no optimizer without steps but the base."""
-    return row["role"] != "control" and (row["optimizer"] == "none") == (row["role"] == "base")
+    return row["role"] != "control" and bool((row["optimizer"] == "none") == (row["role"] == "base"))
 
 
 def _reliability(

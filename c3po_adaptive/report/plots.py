@@ -97,9 +97,9 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
         for y, row in enumerate(rows):
             axes.plot(row["accuracy"], y, "o", color=COLORS[row["role"]], markersize=6)
-        at = [(y, published[row["arm"]]) for y, row in enumerate(rows) if row["arm"] in published]
-        y, x = zip(*at, strict=True)
-        low, high = ([place + sign * 0.42 for place in y] for sign in (-1, 1))
+        at = [y for y, row in enumerate(rows) if row["arm"] in published]
+        low, high = ([y + sign * 0.42 for y in at] for sign in (-1, 1))
+        x = [published[rows[y]["arm"]] for y in at]
         axes.vlines(x, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
         figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
         return _svg(figure, "Accuracy of each arm, beside published figures of its method")

@@ -1,4 +1,4 @@
-"""``studies/paper``: each ablation runs on random checkpoints of the two architectures, as it would on the real ones."""
+"""``studies/paper``: each ablation runs on random checkpoints of both architectures, as it would on the real ones."""
 
 import json
 from pathlib import Path
