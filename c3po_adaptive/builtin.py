@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import kernels, optimizers, retrievers, selectors
+from . import baselines, kernels, optimizers, retrievers, selectors
 from .answerers import AnswererStrategy, Remix
 from .hookspecs import hookimpl
 
@@ -53,4 +53,12 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
 
 @hookimpl
 def register_answerers() -> list[type[AnswererStrategy]]:
-    return [Remix]
+    return [
+        Remix,
+        baselines.PromptTuning,
+        baselines.PrefixTuning,
+        baselines.LoRA,
+        baselines.RouterTuning,
+        baselines.Tent,
+        baselines.Dense,
+    ]

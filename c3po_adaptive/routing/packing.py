@@ -96,17 +96,26 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {"": window or None}
 
 
-def pack(prompt: Prompt, layout: Layout) -> Packed:
-    """Lay out a prompt's tail; the last token of an option predicts nothing and is left out."""
-    return _tree(prompt) if layout == "tree" else _sequences(prompt, whole=layout == "whole")
+def pack(prompt: Prompt, layout: Layout, *, whole: bool = False) -> Packed:
+    """Lay out a prompt's tail; the last token of an option predicts nothing and is left out.
+
+    Args:
+        prompt: with its options.
+        layout: see above.
+        whole: put all of the prompt in front of each sequence's tail, whatever the layout.
+    """
+    return _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
 
 
-def _tree(prompt: Prompt) -> Packed:
-    past = len(prompt.ids) - 1
-    tokens, positions, parents = [prompt.ids[-1]], [past], [-1]
+def _tree(prompt: Prompt, *, whole: bool) -> Packed:
+    acting = len(prompt.ids) - 1 if whole else 0
+    past = len(prompt.ids) - 1 - acting
+    tokens = list(prompt.ids[past:])
+    positions = list(range(past, len(prompt.ids)))
+    parents = list(range(-1, acting))
     option, row, scored = [], [], []
     for c, continuation in enumerate(prompt.options):
-        here = 0
+        here = acting
         for depth, token in enumerate(continuation):
             option.append(c)
             row.append(here)
@@ -115,13 +124,13 @@ def _tree(prompt: Prompt) -> Packed:
                 parents.append(here)
                 here = len(tokens)
                 tokens.append(token)
-                positions.append(past + depth + 1)
+                positions.append(len(prompt.ids) + depth)
     visible = torch.eye(len(tokens), dtype=torch.bool)
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]
     return Packed(
         past=past,
-        acting=0,
+        acting=acting,
         tokens=torch.tensor(tokens)[None],
         positions=torch.tensor(positions)[None],
         real=torch.ones(1, len(tokens), dtype=torch.bool),
