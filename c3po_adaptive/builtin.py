@@ -12,10 +12,12 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
     return [
         optimizers.NGD,
         optimizers.AmortizedNGD,
+        optimizers.Constant,
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,
         optimizers.NoStep,
+        optimizers.RandomChange,
     ]
 
 
@@ -61,4 +63,10 @@ def register_answerers() -> list[type[AnswererStrategy]]:
         baselines.RouterTuning,
         baselines.Tent,
         baselines.Dense,
+        baselines.InContext,
+        baselines.KnnLabel,
+        baselines.LengthExponent,
+        baselines.SurfaceLogit,
+        baselines.PMI,
+        baselines.Contextual,
     ]

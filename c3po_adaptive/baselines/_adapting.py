@@ -20,7 +20,6 @@ from ._exchange import Copies
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
-    from .tent import Tent
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +30,9 @@ class Adapting:
         ModelError: the model has no norms with a scale, or they are quantized or offloaded.
     """
 
-    strategy: Tent
     bench: Bench
+    steps: int
+    lr: float
     whole: Whole = field(init=False)
     needs_label: bool = field(default=False, init=False)
 
@@ -44,15 +44,15 @@ class Adapting:
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its steps, forward and backward, and of one more pass."""
         plain, prompts = self.bench.plain(questions), self.bench.prompts(questions)
-        if self.strategy.steps == 0:
+        if self.steps == 0:
             return plain
         with self.bench.model.lock:
             return [self._adapted(*one) for one in zip(prompts, plain, strict=True)]
 
     def _adapted(self, prompt: Prompt, base: Answer) -> Answer:
         began, copies = time.perf_counter(), self._copies()
-        optimizer = torch.optim.Adam(copies.trained.values(), lr=self.strategy.lr)
-        for _ in range(self.strategy.steps):
+        optimizer = torch.optim.Adam(copies.trained.values(), lr=self.lr)
+        for _ in range(self.steps):
             optimizer.zero_grad()
             with copies.placed():
                 entropy(self.whole.scores([prompt])).sum().backward()
@@ -61,7 +61,7 @@ class Adapting:
         with torch.no_grad(), copies.placed():
             scores = self.whole.scores([prompt])[0]
         ledger = Ledger(
-            optimisation=summed([self.whole.work(prompt, trained=0)] * self.strategy.steps).lasting(adapted - began),
+            optimisation=summed([self.whole.work(prompt, trained=0)] * self.steps).lasting(adapted - began),
             answer=self.whole.work(prompt).lasting(time.perf_counter() - adapted),
         )
         return replace(base, choice=int(scores.argmax()), scores=tuple(scores.tolist()), ledger=ledger)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 from ..answerers.base import Answerer, AnswererStrategy, Bench
 from ..checks import check_number
 from ..errors import SettingError
+from ._references import check_count
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
     from ..types import Prompt
-    from ._training import Tuning
-
-FEWEST = 10  # references: with fewer, next to none would be held back
+    from ._tuning import Tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,7 @@ class Trained(AnswererStrategy):
     batch: int = 8
     patience: int = 1
     uses_peft: ClassVar[bool] = True
+    likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number(self, "epochs", at_least=1, whole=True)
@@ -69,7 +69,7 @@ class Trained(AnswererStrategy):
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         self._check_peft()
-        check_references(self.name, references)
+        check_count(self.name, references)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return ("loss", "labels", "seed")
@@ -79,16 +79,3 @@ class Trained(AnswererStrategy):
             raise SettingError(
                 f"{self.name} expected the package peft, which is not installed: pip install 'c3po_adaptive[tuning]'."
             )
-
-
-def check_references(name: str, count: int) -> None:
-    """Refuse to train on fewer than ``FEWEST`` references.
-
-    Raises:
-        SettingError: there are fewer.
-    """
-    if count < FEWEST:
-        raise SettingError(
-            f"{name} expected at least {FEWEST} references to learn from, got {count or 'none'} (without those that "
-            "are asked themselves); name more in the data set."
-        )

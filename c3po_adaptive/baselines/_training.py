@@ -5,8 +5,8 @@ A ``Tuning`` is put into the model for each step and for each answer, and taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,37 +25,20 @@ from ..progress import bar
 from ..references.learned import NoSource, code_of, learned_once
 from ..references.reference_set import ReferenceSet
 from ..routing.flops import measure
-from ..routing.whole import Opening, Whole
+from ..routing.whole import Whole
 from ..storage.identity import digest_of_file, routing_versions
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
+from ._references import check_count, references_of
 from ._rescored import rescored
-from ._trained import check_references
+from ._tuning import Learner, Tuning
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
-    from ._trained import Trained
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
 FLOPS, LOSSES = "flops", "held-back losses"  # kept beside what was learned
-
-
-@dataclass(frozen=True, eq=False)
-class Tuning:
-    """What is trained, and how it is put into the model.
-
-    Attributes:
-        parameters: in float32, by name.
-        placed: the model with them inside the block; gives what prompts begin with.
-        layer: the first decoder layer that they act in.
-        weights: how many of them every token is multiplied with.
-    """
-
-    parameters: dict[str, nn.Parameter]
-    placed: Callable[[], AbstractContextManager[Opening]]
-    layer: int = 0
-    weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,18 +50,17 @@ class Labeled:
     scores: tuple[float, ...]
 
 
-def tuned(strategy: Trained, bench: Bench) -> Answerer:
+def tuned(strategy: Learner, bench: Bench) -> Answerer:
     """The answerer of a strategy, once it has learned.
 
     Raises:
         SettingError: too few references.
+        DataError: they are of another model, format or embedder; or what was kept of an earlier training is.
         ModelError: the model's family cannot be trained like that.
     """
-    references = bench.references
-    if references is None:
-        raise SettingError(f"{strategy.name} expected references to learn from, got none; name some in the data set.")
+    references = references_of(bench, strategy.name)
     known = _labeled(bench, references)
-    check_references(strategy.name, len(known))
+    check_count(strategy.name, len(known))
     order = torch.randperm(len(known), generator=_generator(bench)).tolist()
     held_back, learned_from = _parted([known[i] for i in order])
     with bench.model.lock, _unchanged(bench.model) as owner:
@@ -116,7 +98,7 @@ def _generator(bench: Bench) -> torch.Generator:
     return torch.Generator().manual_seed(bench.settings.seed)
 
 
-def _identity(strategy: Trained, bench: Bench, references: ReferenceSet) -> list[Any]:
+def _identity(strategy: Learner, bench: Bench, references: ReferenceSet) -> list[Any]:
     """What decides what is learned."""
     settings = {name: getattr(bench.settings, name) for name in strategy.used(bench.strategies)}
     asked = sorted(bench.held_out & {q.id for q in references.questions})
@@ -139,7 +121,7 @@ def _unchanged(model: RoutedModel) -> Iterator[str]:
 
 
 @contextmanager
-def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
+def _refused(strategy: Learner, model: RoutedModel) -> Iterator[None]:
     """What fails inside, in PEFT or in the model's own code, is that family's, unless it is memory."""
     try:
         yield
@@ -163,7 +145,7 @@ def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
 class _Course:
     """One training."""
 
-    strategy: Trained
+    strategy: Learner
     bench: Bench
     tuning: Tuning
     learned_from: list[Labeled]

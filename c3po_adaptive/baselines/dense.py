@@ -24,6 +24,7 @@ class Dense(AnswererStrategy):
 
     model: str | None = None
     name: ClassVar[str] = "dense"
+    likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.model is not None and not (isinstance(self.model, str) and self.model):
@@ -41,6 +42,9 @@ class Dense(AnswererStrategy):
         model, tokenizer = parent_of_embedded() if self.model is None else load_dense_model(self.model)
         _check_tokenizer(bench.model.tokenizer, tokenizer, self.model or "the embedded model's parent")
         return Other(bench, model)
+
+    def learns(self, strategies: Strategies) -> bool:
+        return False
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return ()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..routing.whole import Opening
     from ..types import Prompt
     from ._exchange import Place
-    from ._training import Tuning
+    from ._tuning import Tuning
 
 TARGETS = ("attention", "linear")
 
@@ -55,7 +55,7 @@ class LoRA(Trained):
 
         from ..routing.whole import BARE
         from ._exchange import exchanged
-        from ._training import Tuning
+        from ._tuning import Tuning
 
         wanted = self._wanted(model)
         # In a list of their own: PEFT renames targets of MoE models, and would leave its traces in the model.

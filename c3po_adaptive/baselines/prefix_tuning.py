@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..models.routed import RoutedModel
     from ..types import Prompt
-    from ._training import Tuning
+    from ._tuning import Tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PrefixTuning(Virtual):
         from peft import PrefixTuningConfig, TaskType
 
         from ._openings import Prefix
-        from ._training import Tuning
+        from ._tuning import Tuning
 
         own = _keys_and_values(model, self.first_tokens(model, prompts))
         config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=self.tokens)

@@ -12,7 +12,7 @@ from ._virtual import Virtual
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..types import Prompt
-    from ._training import Tuning
+    from ._tuning import Tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class PromptTuning(Virtual):
         from peft import PromptTuningConfig, TaskType
 
         from ._openings import VirtualTokens
-        from ._training import Tuning
+        from ._tuning import Tuning
 
         config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=self.tokens)
         wrapper = self.wrapped(model, config)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..remixing.strategies import Strategies
     from ..routing.whole import Opening
     from ..types import Prompt
-    from ._training import Tuning
+    from ._tuning import Tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class RouterTuning(Trained):
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from ..routing.whole import BARE
         from ._exchange import Copies
-        from ._training import Tuning
+        from ._tuning import Tuning
 
         layers = chosen(self.layers, model.layers, "MoE layers")
         routers = [site.router for site in model.sites if site.layer in layers]

@@ -27,6 +27,7 @@ class Tent(AnswererStrategy):
     steps: int = 1
     lr: float = 1e-3
     name: ClassVar[str] = "tent"
+    likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number(self, "steps", at_least=0, whole=True)
@@ -35,7 +36,10 @@ class Tent(AnswererStrategy):
     def prepare(self, bench: Bench) -> Answerer:
         from ._adapting import Adapting
 
-        return Adapting(self, bench)
+        return Adapting(bench, self.steps, self.lr)
+
+    def learns(self, strategies: Strategies) -> bool:
+        return False
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return ()

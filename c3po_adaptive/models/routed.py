@@ -395,7 +395,7 @@ class RoutedModel:
     def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
         hidden = tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))
-        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.last][:, None])
 
     @contextmanager
     def _decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:

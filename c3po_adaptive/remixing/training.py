@@ -12,8 +12,9 @@ from torch import Tensor
 from ..errors import SettingError
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
-from ..problem import LabeledProblem
+from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
+from ..references.artifacts import mean_flops, of_references
 from ..references.learned import NoSource, code_of, learned_once
 from ..references.reference_set import ReferenceSet
 from ..settings import RemixSettings
@@ -42,8 +43,9 @@ class ReferenceTraining:
         held_out: ids of questions that are asked in the same run: nothing learns from them.
         together: how many are asked at once.
         ask: from references to the batch that they are.
-        spent: FLOPs that asking them took so far, beyond what the set knows of them.
         taken: how many of them something else learned from; they are skipped.
+        spent: FLOPs that asking them took so far, beyond what the set knows of them.
+        left: how many of them something else will learn from: those that are drawn next.
     """
 
     model: RoutedModel
@@ -56,23 +58,43 @@ class ReferenceTraining:
     ask: Callable[[Sequence[Question]], SampleBatch]
     taken: int = 0
     spent: list[float] = field(default_factory=list)
+    left: int = 0
 
     @property
     def optimizer(self) -> Any:
         return self.strategies.optimizer
 
     def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
-        references = self._references()
-        known = [q for q in references.questions if q.id not in self.held_out]
-        skip += self.taken
+        known, skip = self._shuffled, skip + self.taken
         check_enough(n + skip, len(known))
-        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.settings.seed))
-        drawn = [known[row] for row in order[skip : skip + n].tolist()]
+        drawn = known[skip : skip + n]
         parts = [drawn[i : i + self.together] for i in range(0, n, self.together)]
         for part in bar(parts, f"learning from {n} references"):
             batch = self.ask(part)
             yield cast(LabeledProblem, batch.problem(labeled=True))
             self.spent.append(batch.flops)
+
+    def of_references(self, artifact: ReferenceArtifact) -> Tensor:
+        candidates, own = self._references().candidates(self.settings), self.optimizer.references_needed
+        others = {q.id for q in [*self._shuffled[: self.taken], *self._shuffled[own : own + self.left]]}
+        asked = [q for q in candidates.questions if q.id not in self.held_out | others]
+        if not asked:
+            raise SettingError(
+                f"Expected references that {artifact.name} is of, got none of {len(candidates)} that are neither asked "
+                "themselves nor learned from otherwise; give more, or set learn_from to all."
+            )
+        prompts = [self.model.encode(q, self.format) for q in asked]
+        labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], self.model.prefill)
+        found = of_references(*labeled, self.settings, folder=candidates.folder, progress=bar)
+        self.spent.append(len(asked) * mean_flops(*labeled, self.settings, folder=candidates.folder))
+        return found
+
+    @property
+    def _shuffled(self) -> list[Question]:
+        """The references that are not asked themselves, in the order in which they are drawn."""
+        known = [q for q in self._references().questions if q.id not in self.held_out]
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.settings.seed))
+        return [known[row] for row in order.tolist()]
 
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         references = self._references()

@@ -109,18 +109,17 @@ def _run_tails(
     index = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
     cache = _cache(model, [before for _, before, _ in parts], packed, index["owner"])
     owner = torch.tensor(group)[index["owner"]]
+    sizes = torch.tensor([len(p.tokens) for p in packed])
+    first = sizes.cumsum(0) - sizes
+    acting = first * index["tokens"].shape[1] + torch.tensor([p.acting for p in packed])
     with (
         along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
-        recorded(sites) as recording,
+        recorded(sites, acting) as recording,
         entering([layers[s.layer] for s in sites]) as entries,
     ):
         decoded = decoder_of(model)(input_ids=index["tokens"].to(model.device), **context(model, packed, index, cache))
     last = decoded.last_hidden_state
-    sizes = torch.tensor([len(p.tokens) for p in packed])
-    first = sizes.cumsum(0) - sizes
-    acting = first * last.shape[1] + torch.tensor([p.acting for p in packed])
-    own, router = (t[acting] for t in recording.stacked())
-    read = torch.stack([recording.inputs[i][acting].float().cpu() for i in range(len(sites))], 1)
+    own, router, read = recording.stacked()
     final = last.flatten(0, 1)[index["predicting"].to(last.device)]
     scores = likelihoods(head(model, final[None])[0], index["at"], index["scored"]).split([len(p.row) for p in packed])
     finals = final.split([len(p.row.unique()) for p in packed])

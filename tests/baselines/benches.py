@@ -1,68 +1,53 @@
-"""Benches of tiny models for trained baselines, and a picture of all that must be as it was."""
+"""Benches whose labels are planted: a tiny random model that knows nothing, and references that follow a rule."""
 
+import random
 from dataclasses import replace
 from functools import cache
 
-import torch
-
-from c3po_adaptive.models.identity import fingerprint
-from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, toy_bench
-from c3po_adaptive.testing.answerers import ToyEmbedder, toy_questions
+from c3po_adaptive.registry import default_registry
+from c3po_adaptive.tasks.formats import as_format
+from c3po_adaptive.testing import toy_bench
+from c3po_adaptive.testing.answerers import ToyEmbedder
+from c3po_adaptive.types import Question
 
-ASKED = toy_questions(5, "asked")
+SYLLABLES = ("ba", "ko", "mi", "tu", "re", "la", "so", "ne")
+
+
+def made(count, name, right):
+    """Questions of four options of one to seven syllables; ``right`` chooses among their texts."""
+    drawn, questions = random.Random(name), []
+    for i in range(count):
+        words = tuple("".join(drawn.choices(SYLLABLES, k=k)) for k in drawn.sample(range(1, 8), 4))
+        choices = tuple(word + drawn.choice(["", "1"]) for word in words)
+        asked = f"What is {''.join(drawn.choices(SYLLABLES, k=4))}?"
+        questions.append(Question(f"{name}{i}", asked, choices, right(choices)))
+    return questions
+
+
+def longest(choices):
+    return max(range(len(choices)), key=lambda c: len(choices[c]))
+
+
+def with_digit(choices):
+    """The first option with a digit, or the last of all."""
+    return next((c for c, text in enumerate(choices) if text[-1].isdigit()), len(choices) - 1)
 
 
 @cache
-def _model(family):
-    return RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family)
+def references(right, count=60, format="cloze"):
+    return build_reference_set(toy_bench().model, made(count, "known", right), ToyEmbedder(), format=as_format(format))
 
 
-@cache
-def _references(model, count):
-    return build_reference_set(model, toy_questions(count, "references"), ToyEmbedder())
+def bench_of(known, strategies=None, **changes):
+    """A bench with these references; ``strategies`` in the place of the toy's, and fields of the bench changed."""
+    settings = changes.pop("settings", {})
+    bench = toy_bench(**settings)
+    specs = {"optimizer": "none", "kernel": "gaussian", "retriever": "faiss-knn"}
+    specs |= {"selector": {"name": "fixed", "n": 2, "experts": 5}} | (strategies or {})
+    made = {"strategies": default_registry().strategies(specs), "build_references": lambda: known} | changes
+    return replace(bench, **made)
 
 
-def bench_of(family="olmoe", count=20, model=None, folder=None, **settings):
-    """A bench whose references nothing was learned from yet."""
-    model = model or _model(family)
-    references = replace(_references(model, count), folder=folder)
-    return replace(toy_bench(**settings), model=model, build_references=lambda: references)
-
-
-def learned(bench):
-    """What was learned from the bench's references."""
-    (found,) = bench.references.learned.values()
-    return found
-
-
-class Picture:
-    """All of a model that somebody might alter: compare with ``==``."""
-
-    def __init__(self, model):
-        whole = model.model
-        self.tensors = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
-        self.objects = [(name, id(module)) for name, module in whole.named_modules()]
-        self.objects += [(name, id(p), p.requires_grad, p._version) for name, p in whole.named_parameters()]
-        self.children = [(name, list(module._modules)) for name, module in whole.named_modules()]
-        self.hooks = [
-            (name, len(module._forward_hooks), len(module._forward_pre_hooks), len(module._backward_hooks))
-            for name, module in whole.named_modules()
-        ]
-        self.attributes = [(name, sorted(vars(module))) for name, module in whole.named_modules()]
-        self.training = [(name, module.training) for name, module in whole.named_modules()]
-        self.config, self.fingerprint, self.random = whole.config.to_dict(), fingerprint(model), torch.get_rng_state()
-
-    def __eq__(self, other):
-        same = self.tensors.keys() == other.tensors.keys()
-        same = same and all(torch.equal(a, other.tensors[name]) for name, a in self.tensors.items())
-        same = same and torch.equal(self.random, other.random)
-        rest = ("objects", "children", "hooks", "attributes", "training", "config", "fingerprint")
-        return same and list(self.tensors) == list(other.tensors) and all(vars(self)[k] == vars(other)[k] for k in rest)
-
-    __hash__ = None
-
-
-def scores(answers):
-    return [answer.scores for answer in answers]
+def accuracy(answers, questions):
+    return sum(a.choice == q.answer for a, q in zip(answers, questions, strict=True)) / len(questions)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from baselines.benches import ASKED, Picture, bench_of, scores
+from baselines.tuning import ASKED, Picture, bench_of, scores
 from routing.naive import choice_scores
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 

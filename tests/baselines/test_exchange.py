@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from baselines.benches import Picture
+from baselines.tuning import Picture
 from torch import nn
 
 from c3po_adaptive.baselines._exchange import Copies, exchanged, kept

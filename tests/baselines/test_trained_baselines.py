@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from baselines.benches import ASKED, Picture, bench_of, learned, scores
+from baselines.tuning import ASKED, Picture, bench_of, learned, scores
 
 from c3po_adaptive.baselines import LoRA, PrefixTuning, PromptTuning, RouterTuning
 from c3po_adaptive.baselines._training import FLOPS, LOSSES
@@ -284,18 +284,18 @@ class TestRefused:
     @EACH
     def test_without_references(self, strategy):
         bench = replace(bench_of(), build_references=lambda: None)
-        with pytest.raises(SettingError, match=f"{strategy.name} expected references to learn from, got none"):
+        with pytest.raises(SettingError, match=f"{strategy.name} expected references, got none"):
             strategy.prepare(bench)
-        with pytest.raises(SettingError, match=f"{strategy.name} expected at least 10 references.* got none"):
+        with pytest.raises(SettingError, match=f"{strategy.name} expected at least 10 references.* got 0"):
             strategy.fits(bench.strategies, (0, 1, 2), 8, 0)
 
     @EACH
     def test_with_too_few(self, strategy):
         bench = bench_of()
         asked = replace(bench, held_out=frozenset(q.id for q in bench.references.questions[:11]))
-        with pytest.raises(SettingError, match="at least 10 references to learn from, got 9"):
+        with pytest.raises(SettingError, match="at least 10 references that are not asked themselves, got 9"):
             strategy.prepare(asked)
-        with pytest.raises(SettingError, match="at least 10 references to learn from, got 9"):
+        with pytest.raises(SettingError, match="at least 10 references that are not asked themselves, got 9"):
             strategy.fits(bench.strategies, (0, 1, 2), 8, 9)
         strategy.fits(bench.strategies, (0, 1, 2), 8, 10)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from baselines.benches import ASKED, bench_of, learned, scores
+from baselines.tuning import ASKED, bench_of, learned, scores
 from routing.naive import choice_scores
 
 from c3po_adaptive.baselines import PrefixTuning, PromptTuning

@@ -17,6 +17,7 @@ from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ARMS = {
     "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
