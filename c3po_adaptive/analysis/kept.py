@@ -105,6 +105,7 @@ class _Arm(Ours):
     layers: float
     cost: dict[str, float | None]
     controls: list[str]
+    p_beyond: float | None
     verdict: str | None
     because: str
 

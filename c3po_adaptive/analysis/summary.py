@@ -13,7 +13,7 @@ from .groups import grouped
 from .statistics import Comparison, Record
 from .table import Table
 from .unfinished import beside_base
-from .verdict import judged
+from .verdict import judge
 
 
 def summarize(
@@ -61,7 +61,7 @@ def summarize(
     gains = _with_holm([gain for gain in table.gains.values() if gain.a != baseline])
     beside = _with_holm(table.beside(compare))
     comparisons = [c for dataset in table.groups for c in (*gains, *beside) if c["dataset"] == dataset]
-    rows = [found | judged(found, gains, beside) for found in table.rows(config)]
+    rows = judge(list(table.rows(config)), gains, beside)
     for found in [*rows, *comparisons]:
         found["headline"] = headline is not None and headline == found.get("arm", found.get("a"))
     return ({"missing": [*missing]} if missing else {}) | {

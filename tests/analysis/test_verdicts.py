@@ -51,14 +51,14 @@ class TestPlanted:
     def test_a_gain_by_question(self):
         row = judge({"ngd": (0.12, 0.02)})["one"]
         assert row["verdict"] == "helps beyond its controls"
-        assert row["because"].startswith("better than each of 6, the nearest ")
+        assert row["because"].startswith("better than each of 6, of which the nearest is ")
         assert row["controls"] == CONTROLS
 
     def test_a_leak_that_random_neighbours_share(self):
         """What is learned does not come from near questions, as far ones do as well."""
         row = judge({"ngd": (0.12, 0.02), "random neighbours": (0.12, 0.02)})["one"]
         assert row["verdict"] == "helps, but so does random neighbours"
-        assert row["because"].startswith("it gains +")
+        assert row["because"].startswith("that gains +")
 
     def test_a_bias_of_lengths_that_correcting_scores_mends(self):
         row = judge({"ngd": (0.12, 0.02), "calibrated": (0.13, 0.02), "constant": (0.05, 0.02)})["one"]
@@ -103,30 +103,44 @@ def c(b, difference, half, p=None, p_holm=None):
     return {"b": b, "difference": difference, **ends, **adjusted, "detectable": 4}
 
 
+def said(gain, beside=(), gains=None, p_beyond=0.001):
+    return verdict(gain, list(beside), gains or {}, p_beyond)
+
+
 class TestRule:
     def test_a_gain_without_any_control_has_no_verdict(self):
-        found = verdict(c("base", 5, 2), [], {})
+        found = said(c("base", 5, 2))
         assert found.name is None
         assert found.because == "it gains, and no control of it was run"
-        assert verdict(c("base", -5, 2), [], {}).name == "harms", "that takes none"
-        assert verdict(c("base", 1, 2), [], {}).name == "no evidence"
+        assert said(c("base", -5, 2)).name == "harms", "that takes none"
+        assert said(c("base", 1, 2)).name == "no evidence"
 
     def test_a_gain_that_holm_takes_back_is_none(self):
-        found = verdict(c("base", 3, 2, p=0.01, p_holm=0.2), [c("x", 3, 2)], {"x": c("base", 0, 2)})
+        found = said(c("base", 3, 2, p=0.01, p_holm=0.2), [c("x", 3, 2)], {"x": c("base", 0, 2)})
         assert (found.name, found.because.partition(";")[0]) == ("no evidence", "not after Holm's correction")
 
     def test_what_is_not_told_from_a_control_that_gains_nothing_is_no_evidence(self):
-        found = verdict(c("base", 3, 2), [c("x", 2, 3)], {"x": c("base", 1, 2)})
+        found = said(c("base", 3, 2), [c("x", 2, 3)], {"x": c("base", 1, 2)})
         assert found.name == "no evidence"
         assert "not told from x (+2.0 [-1.0, 5.0]), which is not shown to gain" in found.because
+
+    def test_beating_every_control_counts_after_holm_alone(self):
+        beside = [c("x", 3, 2, p=0.02), c("y", 4, 2, p=0.001)]
+        gains = {"x": c("base", 2, 1), "y": c("base", 1, 2)}
+        assert said(c("base", 5, 2), beside, gains, p_beyond=0.04).name == "helps beyond its controls"
+        found = said(c("base", 5, 2), beside, gains, p_beyond=0.06)
+        assert found.name == "helps, but so does x"
+        assert "and is not beaten after Holm's correction: +3.0 [1.0, 5.0]" in found.because
+        lost = said(c("base", 5, 2), beside, gains | {"x": c("base", 1, 2)}, p_beyond=0.06)
+        assert lost.name == "no evidence"
 
     def test_of_several_that_gain_the_best_is_named(self):
         beside = [c("x", 1, 3), c("y", 0, 3), c("z", 4, 3)]
         gains = {"x": c("base", 4, 2), "y": c("base", 5, 2), "z": c("base", 9, 2)}
-        assert verdict(c("base", 5, 2), beside, gains).name == "helps, but so does y"
+        assert said(c("base", 5, 2), beside, gains).name == "helps, but so does y"
 
     def test_a_control_that_does_better_is_not_beaten(self):
-        assert verdict(c("base", 5, 2), [c("x", -4, 2)], {"x": c("base", 9, 2)}).name == "helps, but so does x"
+        assert said(c("base", 5, 2), [c("x", -4, 2)], {"x": c("base", 9, 2)}).name == "helps, but so does x"
 
 
 class TestControls:
@@ -171,10 +185,24 @@ class TestControls:
 
 
 def test_holm_is_over_the_whole_table():
-    """Gains of all arms on all data sets are one family, comparisons with controls another."""
+    """Gains of all arms on all data sets are one family, comparisons with controls another; and of the verdicts' third,
+    one for each arm that has controls on a data set, each has the largest p of these.
+    """
     summary = summarize(table({"ngd": (0.05, 0.02)}, datasets=("one", "two")), config={}, seed=0)
     for is_gain in (True, False):
         family = [x for x in summary["comparisons"] if (x["b"] == "base") == is_gain]
         least = min(family, key=lambda x: x["p"])
         assert {x["dataset"] for x in family} == {"one", "two", "all"}
         assert least["p_holm"] == pytest.approx(min(1, least["p"] * len(family)))
+    judged = [row for row in summary["rows"] if row["controls"]]
+    largest = {
+        (row["dataset"], row["arm"]): max(
+            x["p"]
+            for x in summary["comparisons"]
+            if (x["dataset"], x["a"]) == (row["dataset"], row["arm"]) and x["b"] in row["controls"]
+        )
+        for row in judged
+    }
+    assert len(largest) == 6
+    assert min(row["p_beyond"] for row in judged) == pytest.approx(min(1, 6 * min(largest.values())))
+    assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])
