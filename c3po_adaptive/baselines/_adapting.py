@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,13 +34,15 @@ class Adapting:
     bench: Bench
     steps: int
     lr: float
-    whole: Whole = field(init=False)
     needs_label: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        model = self.bench.model
-        object.__setattr__(self, "whole", Whole(model.model, model.flops))
         self._copies()  # refuses before the first question
+
+    @cached_property
+    def whole(self) -> Whole:
+        """Runs the model as it is."""
+        return Whole(self.bench.model.model, self.bench.model.flops)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its steps, forward and backward, and of one more pass."""
@@ -54,7 +57,7 @@ class Adapting:
         optimizer = torch.optim.Adam(copies.trained.values(), lr=self.lr)
         for _ in range(self.steps):
             optimizer.zero_grad()
-            with copies.placed():
+            with torch.enable_grad(), copies.placed():
                 entropy(self.whole.scores([prompt])).sum().backward()
             optimizer.step()
         adapted = time.perf_counter()
@@ -64,7 +67,13 @@ class Adapting:
             optimisation=summed([self.whole.work(prompt, trained=0)] * self.steps).lasting(adapted - began),
             answer=self.whole.work(prompt).lasting(time.perf_counter() - adapted),
         )
-        return replace(base, choice=int(scores.argmax()), scores=tuple(scores.tolist()), ledger=ledger)
+        return replace(
+            base,
+            choice=int(scores.argmax()),
+            scores=tuple(scores.tolist()),
+            ledger=ledger,
+            parameters=sum(p.numel() for p in copies.trained.values()),
+        )
 
     def _copies(self) -> Copies:
         return Copies.of(self.bench.model.model, _scales(self.bench.model), "norms with a scale")

@@ -5,9 +5,10 @@ A ``Tuning`` is put into the model for each step and for each answer, and taken 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,12 +68,12 @@ def tuned(strategy: Learner, bench: Bench) -> Answerer:
         with torch.random.fork_rng(devices=[]), _refused(strategy, bench.model):
             torch.manual_seed(bench.settings.seed)
             tuning = strategy.tuning(bench.model, [one.prompt for one in learned_from])
-        course = _Course(strategy, bench, tuning, learned_from, held_back)
+        training = _Training(strategy, bench, tuning, learned_from, held_back)
         try:
-            found = learned_once(references, _identity(strategy, bench, references), owner, course.run)
+            found = learned_once(references, _identity(strategy, bench, references), owner, training.run)
         except NoSource:
-            found = course.run()
-    return _Tuned(bench, _filled(tuning, found), float(found[FLOPS]))
+            found = training.run()
+    return _Tuned(bench, _filled(tuning, found), float(found[FLOPS]), _count(tuning.parameters.values()))
 
 
 def _labeled(bench: Bench, references: ReferenceSet) -> list[Labeled]:
@@ -136,13 +137,12 @@ def _refused(strategy: Learner, model: RoutedModel) -> Iterator[None]:
         family = model.model.config.get_text_config().model_type
         raise ModelError(
             f"{strategy.name} cannot be used on {type(model.model).__name__} of the family {family}: "
-            f"{type(error).__name__}: {str(error).strip()[:500]}. Use another baseline: router-tuning trains what "
-            "every family has."
+            f"{type(error).__name__}: {str(error).strip()[:500]}. Use a baseline that trains something else."
         ) from error
 
 
 @dataclass(frozen=True, eq=False)
-class _Course:
+class _Training:
     """One training."""
 
     strategy: Learner
@@ -150,12 +150,12 @@ class _Course:
     tuning: Tuning
     learned_from: list[Labeled]
     held_back: list[Labeled]
-    whole: Whole = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def whole(self) -> Whole:
+        """Runs the model from the first layer on that the tuning acts in."""
         model = self.bench.model
-        start = self.tuning.layer if model.sites[0].entered else 0
-        object.__setattr__(self, "whole", whole_of(model, self.tuning, start))
+        return whole_of(model, self.tuning, self.tuning.layer if model.sites[0].entered else 0)
 
     def run(self) -> dict[str, Tensor]:
         """The best epoch's parameters, or none where the model as it was is better; with FLOPs and held-back losses.
@@ -163,7 +163,7 @@ class _Course:
         Raises:
             ModelError: gradients do not reach what is trained, or the loss is no number any more.
         """
-        with _refused(self.strategy, self.bench.model):
+        with _refused(self.strategy, self.bench.model), torch.enable_grad():
             self._try()
             return self._run()
 
@@ -243,6 +243,10 @@ def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> Whole:
     return Whole(model.model, flops, start)
 
 
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters)
+
+
 def _padded(scores: Sequence[tuple[float, ...]]) -> Tensor:
     return pad_sequence([torch.tensor(row) for row in scores], batch_first=True, padding_value=-torch.inf)
 
@@ -264,11 +268,12 @@ class _Tuned:
     bench: Bench
     tuning: Tuning | None
     once: float
+    parameters: int
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of the model with what was trained."""
-        plain = [replace(answer, once=self.once) for answer in self.bench.plain(questions)]
+        plain = [replace(answer, once=self.once, parameters=self.parameters) for answer in self.bench.plain(questions)]
         if self.tuning is None:
             return plain
         with self.bench.model.lock:

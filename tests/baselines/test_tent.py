@@ -80,6 +80,7 @@ def test_it_needs_no_references_and_costs_its_steps():
     assert 2 * one.base_flops < one.cost.optimisation < 2.6 * one.base_flops, "forward, and backward"
     assert three.cost.optimisation == pytest.approx(3 * one.cost.optimisation)
     assert one.once == 0
+    assert one.parameters == 3 * (2 * 32 + 32 + 16) + 32
 
 
 @pytest.mark.parametrize(("make", "said"), [(lambda: Tent(steps=-1), "tent.steps"), (lambda: Tent(lr=0), "tent.lr")])

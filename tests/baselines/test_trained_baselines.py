@@ -184,7 +184,7 @@ def test_questions_that_are_asked_teach_nothing(strategy):
 
 def test_learning_that_is_no_better_keeps_the_start(monkeypatch):
     bench = bench_of("qwen2_moe")
-    monkeypatch.setattr("c3po_adaptive.baselines._training._Course._held_back_loss", lambda self: 1e9)
+    monkeypatch.setattr("c3po_adaptive.baselines._training._Training._held_back_loss", lambda self: 1e9)
     answers = LORA.prepare(bench).answer(ASKED)
     assert scores(answers) == scores(bench.plain(ASKED))
     assert answers[0].cost.total == bench.plain(ASKED)[0].cost.total
@@ -205,7 +205,7 @@ def test_what_was_learned_is_kept_beside_the_references(strategy, tmp_path, monk
     folder = bench_of().references.save(tmp_path / "set")
     bench = bench_of(folder=folder)
     first = strategy.prepare(bench).answer(ASKED)
-    monkeypatch.setattr("c3po_adaptive.baselines._training._Course.run", None)  # would raise if it were called
+    monkeypatch.setattr("c3po_adaptive.baselines._training._Training.run", None)  # would raise if it were called
     again = bench_of(folder=folder)
     answers = strategy.prepare(again).answer(ASKED)
     assert scores(answers) == scores(first)
@@ -245,6 +245,9 @@ def test_what_it_took_is_told(strategy):
     epochs = len(learned(bench)[LOSSES]) - 1
     assert 1.4 * epochs * references < answers[0].once < 3.5 * epochs * references
     assert {a.once for a in answers} == {answers[0].once}
+    sizes = {"lora": 3 * 4 * 2 * 64 - 2 * 3 * 2 * 16, "router-tuning": 3 * 8 * 32}
+    sizes |= {"prompt-tuning": 4 * 32, "prefix-tuning": 4 * 3 * 2 * 16}
+    assert {a.parameters for a in answers} == {sizes[strategy.name]}
     for answer, plain in zip(answers, base, strict=True):
         assert plain <= answer.cost.total < 1.5 * plain
         assert answer.seconds > 0 or not kept(bench)
