@@ -8,7 +8,6 @@ from pathlib import PurePath
 from typing import Any
 
 from .. import former
-from ..tasks.formats import as_format
 
 SAME = "same set"
 
@@ -57,7 +56,12 @@ def format_of(config: Mapping[str, Any], dataset: str) -> str:
 
 def _in_words(format: str | Mapping[str, Any]) -> str:
     with former.silently():
-        return as_format(format).words
+        given = former.renamed({"name": format} if isinstance(format, str) else format, former.FORMATS)
+    scored = given.get("normalize", "tokens")
+    name = "letters" if given["name"] == "letter" else f"cloze by {'sum' if scored == 'none' else scored}"
+    name += ", in a chat" if given.get("chat") else ""
+    token = given.get("token", "last")
+    return name if token == "last" else f"{name}, ω at the {token} token"
 
 
 def _named(dataset: Mapping[str, Any]) -> Sequence[str]:

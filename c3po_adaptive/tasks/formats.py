@@ -139,18 +139,6 @@ class Format(ABC):
         options, given = (tuple(space + text.strip() for text in texts) for texts in (own.options, own.given))
         return Rendered(prompt, options, special=False, given=given)
 
-    @property
-    def words(self) -> str:
-        """What it is called in tables."""
-        shots = f", shots: {len(self.shots)}" if self.shots else ""
-        at = f", ω at the {self.token} token" if self.token != "last" else ""
-        return self._called + shots + (", in a chat" if self.chat else "") + at
-
-    @property
-    @abstractmethod
-    def _called(self) -> str:
-        """The same of a question without shots, in no chat."""
-
     @abstractmethod
     def _alone(self, question: Question) -> Rendered:
         """The question without shots."""
@@ -185,10 +173,6 @@ class Cloze(Format):
             raise SettingError(f"Expected partial to be a list of tasks, got {self.partial!r}; [] is none.")
         object.__setattr__(self, "partial", tuple(self.partial))  # a list is what YAML gives
 
-    @property
-    def _called(self) -> str:
-        return f"cloze by {'sum' if self.normalize == 'none' else self.normalize}"
-
     def _alone(self, question: Question) -> Rendered:
         if question.task == "hellaswag":
             return Rendered(question.question, _continuations(question, ""))
@@ -210,10 +194,6 @@ class Letter(Format):
     chat: bool = False
     token: Token = "last"
     name: ClassVar[str] = "letter"
-
-    @property
-    def _called(self) -> str:
-        return "letters"
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         raise SettingError(

@@ -12,6 +12,7 @@ from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.config import DEMO, Dataset
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.tasks import Cloze
 
 WRITTEN = {
     "model": "OLMoE",
@@ -64,6 +65,14 @@ class TestSettings:
         assert set(config.arms) == set(ComparisonConfig().arms)
         assert config.arms["ngd"].optimizer == {"name": "ngd", "lr": 0.001}
         assert config.format == {"name": "cloze", "normalize": "characters"}
+
+    def test_a_data_set_may_have_a_format_of_its_own(self, file):
+        sets = "datasets=[{name: d, questions: mmlu}, {name: e, questions: piqa, format: {normalize: none}}]"
+        config = load_config(file, ["format=letter", sets])
+        assert [config.format_of(name).name for name in ("d", "e")] == ["letter", "cloze"]
+        assert config.format_of("e") == Cloze("none")
+        with pytest.raises(UnknownNameError, match="one of cloze, letter; got 'essay'"):
+            load_config(file, ["datasets.0.format=essay"])
 
     def test_an_unknown_format(self, file):
         with pytest.raises(UnknownNameError, match="one of cloze, letter; got 'essay'"):

@@ -108,13 +108,6 @@ class TestLetter:
         assert Letter().prompt(BOAT, tiny()).lengths == (1.0, 1.0)
 
 
-def test_what_formats_are_called_in_tables():
-    formats = [Cloze(), Cloze("none"), Cloze("characters", chat=True), Letter(shots=(BOAT,))]
-    assert [f.words for f in formats] == [
-        *("cloze by tokens", "cloze by sum", "cloze by characters, in a chat", "letters, shots: 1"),
-    ]
-
-
 @pytest.mark.parametrize("format", [Cloze, Letter])
 @pytest.mark.parametrize(("token", "after"), [("last", 0), ("middle", 20), ("first", 39)])
 def test_the_token_where_a_pathway_acts(format, token, after):
