@@ -7,16 +7,20 @@ from pathlib import Path
 import pytest
 from study.configs import load_config
 
+from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.groups import grouped
 from c3po_adaptive.storage.parquet_records import read_parquet
+from c3po_adaptive.study.board import board_summary, read_board, stale_pages
 from c3po_adaptive.study.data import questions_of, references_of
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
+BOARD = STUDIES / "leaderboard" / "board.yaml"
 
 
 def datasets():
     """Every data set of every study that answers questions, with its configuration's place."""
-    for path in sorted(STUDIES.glob("*/*.yaml")):
+    for path in (path for path in sorted(STUDIES.glob("*/*.yaml")) if path != BOARD):
         yield from ((path.relative_to(STUDIES), d) for d in getattr(load_config(path), "datasets", ()))
 
 
@@ -103,6 +107,56 @@ def test_intervals_that_are_quoted_are_those_of_the_results(place):
     for quote, (value, low, high), decimals in found:
         near = [x for x in known if round(x["ci_low"], decimals) == low and round(x["ci_high"], decimals) == high]
         assert any(round(y, decimals) == value for x in near for y in x.values() if isinstance(y, float)), quote
+
+
+def same(one, other):
+    """As far as another version of a library may round."""
+    if isinstance(one, float):
+        return one == pytest.approx(other, rel=1e-6, abs=1e-9)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_the_board_and_pages_that_quote_it_are_what_the_records_say():
+    """Every number of the leader board, and of README's results, from the committed records."""
+    board = read_board(BOARD)
+    kept = json.loads((BOARD.parent / board.results / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(json.dumps(board_summary(board, BOARD.parent)))
+    for part in ("rows", "comparisons", "matrix", "draws", "sources"):
+        assert len(kept[part]) == len(summary[part])
+        for one, other in zip(summary[part], kept[part], strict=True):
+            assert same(one, other), (part, one, other)
+    assert stale_pages(board, BOARD.parent, kept) == []
+    assert {(BOARD.parent / page).resolve() for page in board.pages} >= {
+        (STUDIES.parent / "README.md").resolve(),
+        (STUDIES / "leaderboard" / "README.md").resolve(),
+    }
+
+
+@pytest.mark.parametrize("name", ["summary", "labels", "ngd", "abstention"])
+def test_summaries_are_what_the_records_say(name):
+    folder = STUDIES / "fixed_vs_adaptive" / "results"
+    rows = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    arms = grouped(read_parquet(folder / f"{'records' if name == 'summary' else name}.parquet"), unfinished=False)
+    assert {(row["dataset"], row["arm"]) for row in rows} == {(d, arm) for d, group in arms.items() for arm in group}
+    for row in rows:
+        own, base = arms[row["dataset"]][row["arm"]], arms[row["dataset"]]["base"]
+        assert row["accuracy"] == pytest.approx(100 * stats.mean(own, stats.is_correct))
+        assert row["gain"] == pytest.approx(row["accuracy"] - 100 * stats.mean(base, stats.is_correct))
+        assert row["nll"] == pytest.approx(stats.mean(own, stats.gold_nll))
+        assert row["calibration_error"] == pytest.approx(stats.calibration_error(own))
+        assert row["cost"]["total"] == pytest.approx(stats.mean(own, stats.total_cost))
+
+
+def test_binary_files_are_few():
+    """What git keeps of them, for good, with every version that is committed."""
+    files = [p for ext in ("parquet", "xz", "safetensors") for p in STUDIES.parent.rglob(f"*.{ext}")]
+    tracked = [p for p in files if p.parts[len(STUDIES.parent.parts)] in ("c3po_adaptive", "studies")]
+    assert 5 < len(tracked) < 40
+    assert sum(p.stat().st_size for p in tracked) < 10_000_000
 
 
 def test_how_threads_wait_is_told_as_it_was_measured():

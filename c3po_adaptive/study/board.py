@@ -142,7 +142,7 @@ def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path,
     """
     found = {}
     for name in board.pages:
-        path = folder / name
+        path = Path(os.path.normpath(folder / name))
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
