@@ -16,7 +16,7 @@ Ids = tuple[int, ...]
 
 
 class Context(str):
-    """A context that knows which document it is of, and the text that neighbours are found by."""
+    """A context that knows which document it is of, and the text that neighbours are found by; "": there is none."""
 
     doc: tuple[Any, ...]
     query: str
@@ -39,7 +39,10 @@ def with_contexts(requests: Sequence[Instance], query: str | None) -> list[Insta
 def _context(request: Instance, query: str | None) -> Context:
     made = Context(request.args[0])
     made.doc = (request.task_name, request.doc_id)
-    made.query = made.rstrip().rpartition("\n\n")[2] if query is None else _field(request, query)
+    if query is None or not made.strip():
+        made.query = made.rstrip().rpartition("\n\n")[2]
+    else:
+        made.query = _field(request, query)
     return made
 
 

@@ -288,7 +288,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
 
 
 def _there(device: str | None) -> str | None:
-    """The harness asks for ``cuda:0`` where its user names nothing; without one, the CPU is meant, as by their ``hf``."""
+    """The harness asks for ``cuda:0`` where its user names nothing: the CPU, if there is none, as by their ``hf``."""
     if device is None or device.startswith("cuda"):
         if torch.cuda.is_available():
             return device or "cuda"

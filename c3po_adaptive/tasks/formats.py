@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
 
+HARNESS = "lm_eval:"
+"""What tasks of lm-evaluation-harness are called by; their questions say themselves how they are put."""
+
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
 _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
@@ -67,6 +70,14 @@ class Format(ABC):
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
+    def rendered(self, question: Question, tokenizer: PreTrainedTokenizerBase | None = None) -> Rendered:
+        """The question as the model is given it: in a chat's turns, if it is asked in one.
+
+        Raises:
+            ModelError: a chat is asked for, and there is no tokenizer with a template for it.
+        """
+        return self._in_turns(question, tokenizer) if self.chat else self.render(question)
+
     def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The question as tokens.
 
@@ -74,7 +85,7 @@ class Format(ABC):
             ModelError: a chat is asked for, and the tokenizer has no template for it.
             DataError: longer than the context, or an option without tokens.
         """
-        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        rendered = self.rendered(question, tokenizer)
         try:
             return encode(rendered, tokenizer, self.normalize, max_length=max_length)
         except DataError as error:  # among thousands, which one
@@ -82,13 +93,12 @@ class Format(ABC):
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The tokens of a question without choices, after the shots."""
-        question = Question("", text, ("",))
-        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        rendered = self.rendered(Question("", text, ("",)), tokenizer)
         return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
 
-    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase | None) -> Rendered:
         """The question as the last user's turn of a chat, after the shots as turns of both."""
-        if tokenizer.chat_template is None:
+        if tokenizer is None or tokenizer.chat_template is None:
             raise ModelError(
                 "Expected a tokenizer with a chat template for chat=True, got one without; leave chat out, or load an "
                 "-Instruct or -chat model."
@@ -119,7 +129,8 @@ class Cloze(Format):
     """Each choice is scored as the text that follows the question; the choices do not see each other.
 
     A sentence with one blank to be filled is cut there: each option is its choice and the rest of the sentence, so that
-    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands.
+    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands, and so are those of
+    lm-evaluation-harness, whose choices bring their own delimiter.
     """
 
     normalize: Normalize = "tokens"
@@ -128,6 +139,8 @@ class Cloze(Format):
     name: ClassVar[str] = "cloze"
 
     def _alone(self, question: Question) -> Rendered:
+        if question.task.startswith(HARNESS):
+            return Rendered(question.question, question.choices)
         if question.task == "hellaswag":
             return Rendered(question.question, _continuations(question, ""))
         blanks = [*_BLANK.finditer(question.question)]
@@ -154,6 +167,10 @@ class Letter(Format):
 
     def _alone(self, question: Question) -> Rendered:
         count = len(question.choices)
+        if question.task.startswith(HARNESS):
+            raise SettingError(
+                f"Expected the cloze format for {question.task}, whose questions say how they are put, got letter."
+            )
         if count > len(ascii_uppercase):
             raise DataError(
                 f"Expected at most 26 choices for letters, got {count} in {question.id!r}; use the cloze format."
