@@ -39,7 +39,7 @@ def load_harness_questions(
             with one right choice.
         ArtifactError: the harness is not installed.
     """
-    tasks = _tasks(name)
+    group, tasks = _tasks(name)
     for task in tasks.values():
         if task.OUTPUT_TYPE != "multiple_choice":
             raise DataError(
@@ -47,13 +47,12 @@ def load_harness_questions(
                 f"{task.config.task!r} of the kind {task.OUTPUT_TYPE}; run that one by python -m c3po_adaptive.lm_eval "
                 "--model c3po."
             )
-    group = name if len(tasks) > 1 else None
     placed = [pair for task in tasks.values() for pair in _questions(task, group, split, usual)]
     return first(unique(placed, HARNESS + name), limit)
 
 
-def _tasks(name: str) -> dict[str, Any]:
-    """The task, or those of a group."""
+def _tasks(name: str) -> tuple[str | None, dict[str, Any]]:
+    """The task, or those of a group or tag, and what these are called together."""
     try:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
@@ -61,20 +60,22 @@ def _tasks(name: str) -> dict[str, Any]:
             f"Expected lm-evaluation-harness, for {HARNESS}{name}, but it is not installed; run pip install "
             "'c3po_adaptive[eval]', or give a JSONL file."
         ) from error
-    alone = Path(name).suffix in (".yaml", ".yml")
-    manager = TaskManager(include_defaults=not alone)
-    if (alone and not Path(name).is_file()) or (not alone and name not in manager.task_index):
-        hint = suggestion(
-            name, manager.all_tasks, "lm-eval ls tasks lists them; a task of your own is named by its YAML."
-        )
-        raise UnknownNameError(f"Expected a task of lm-evaluation-harness, or a YAML file, got {name!r}; {hint}")
+    file = Path(name)
+    written = file.suffix in (".yaml", ".yml")
+    manager = TaskManager(include_defaults=not written, include_path=str(file.parent) if written else None)
+    known = {str(entry.yaml_path) if written else key: key for key, entry in manager.task_index.items()}
+    if name not in known:
+        hint = suggestion(name, known, "lm-eval ls tasks lists them; a task of your own is named by its YAML file.")
+        raise UnknownNameError(f"Expected a task of lm-evaluation-harness, or a file of one, got {name!r}; {hint}")
     try:
-        return dict(manager.load([name])["tasks"])
+        loaded = manager.load([known[name]])
     except Exception as error:  # tasks run code of their own, and fetch their data
         raise DataError(
             f"{HARNESS}{name}: expected a task that loads, got {type(error).__name__}: {error}; try lm-eval validate "
             "--tasks, and see that its data can be had."
         ) from error
+    group = known[name] if len(loaded["tasks"]) > 1 else None
+    return group, dict(loaded["tasks"])
 
 
 def _questions(task: Any, group: str | None, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
