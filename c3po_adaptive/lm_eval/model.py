@@ -124,6 +124,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
             super().__init__(
                 self.routed.model,
                 backend="causal",
+                revision=revision,
                 tokenizer=self.routed.tokenizer,
                 batch_size=batch_size,
                 max_batch_size=max_batch_size,

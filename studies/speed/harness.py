@@ -3,7 +3,9 @@
     python studies/speed/harness.py --out studies/speed/results/harness.json
 
 Needs the extra ``eval``. Both answer the same requests of five local tasks, made from the demo's questions, on the same
-checkpoint, with the same batch size, in turns; what is timed is the call that the harness makes of a model.
+checkpoint, with the same batch size, in turns; what is timed is the call that the harness makes of a model, in
+processor time of one thread, so that other work on the machine does not count. Differences of log-likelihoods are told
+from ``hf`` as it is, and from ``hf`` with its softmax in float64.
 """
 
 from __future__ import annotations
@@ -67,21 +69,28 @@ def write_tasks(folder: Path, count: int) -> None:
 
 
 def timed(lm, requests):
-    """Seconds, and what the model answered."""
+    """Processor seconds, and what the model answered."""
     began = time.process_time()
     found = getattr(lm, requests[0].request_type)(requests, disable_tqdm=True)
     return time.process_time() - began, found
 
 
-def apart(ours, theirs) -> dict[str, float]:
-    """How far the answers to the same requests differ."""
-    if isinstance(ours[0], str):
-        return {"same": sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(ours)}
-    pairs = [(a, b) if isinstance(a, tuple) else ((a, True), (b, True)) for a, b in zip(ours, theirs, strict=True)]
-    return {
-        "difference": max(abs(a[0] - b[0]) for a, b in pairs),
-        "same": sum(a[1] == b[1] for a, b in pairs) / len(pairs),
-    }
+def apart(ours, theirs) -> float:
+    """How far log-likelihoods of the same requests are at most."""
+    return max(abs(first(a) - first(b)) for a, b in zip(ours, theirs, strict=True))
+
+
+def first(answer):
+    return answer[0] if isinstance(answer, tuple) else answer
+
+
+def parity(ours, exact, theirs) -> dict[str, float]:
+    """Share of texts, or of greedy flags, that are the same; and differences of log-likelihoods."""
+    if isinstance(ours[0], float):
+        return {"difference": apart(ours, theirs), "difference_float64": apart(ours, exact)}
+    same = [a == b if isinstance(a, str) else a[1] == b[1] for a, b in zip(ours, theirs, strict=True)]
+    told = {"same": sum(same) / len(same)}
+    return told if isinstance(ours[0], str) else parity([*map(first, ours)], [*map(first, exact)], theirs) | told
 
 
 def row(name: str, task, ours, theirs, repeats: int) -> dict:
@@ -98,6 +107,9 @@ def row(name: str, task, ours, theirs, repeats: int) -> dict:
             took, found[label] = timed(lm, task.instances)
             seconds[label].append(took)
         theirs_first = not theirs_first
+    theirs.softmax_dtype = torch.float64
+    exact = timed(theirs, task.instances)[1]
+    theirs.softmax_dtype = None
     questions = len(task.eval_docs)
     ratios = [b / a for a, b in zip(seconds["c3po"], seconds["hf"], strict=True)]
     return {
@@ -108,7 +120,7 @@ def row(name: str, task, ours, theirs, repeats: int) -> dict:
         "ratio": round(statistics.median(ratios), 2),
         "ratio_min": round(min(ratios), 2),
         "ratio_max": round(max(ratios), 2),
-        **apart(found["c3po"], found["hf"]),
+        **parity(found["c3po"], exact, found["hf"]),
     }
 
 
@@ -116,10 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
     parser.add_argument("--model", default="smollm2-moe")
-    parser.add_argument("--questions", type=int, default=32)
+    parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     ours = C3POLM(given.model, batch_size=given.batch)
     theirs = HFLM(source_of(given.model), batch_size=given.batch, device="cpu")
     with tempfile.TemporaryDirectory() as place:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -267,3 +268,11 @@ def test_settings_are_taken_as_model_args(olmoe, refset):
     assert lm.remixer.settings == RemixSettings(learn_from="all", seed=3)
     assert lm.max_length == 512
     assert torch.device(lm.device).type == "cpu"
+
+
+def test_plugins_come_from_files(olmoe, tasks):
+    file = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
+    lm = C3POLM(olmoe, optimizer="entropy-descent", selector=SMALL, plugin=str(file), batch_size=4)
+    plain, instances = C3POLM(olmoe, batch_size=4), requests(tasks, "options")
+    assert not alike(asked(lm, instances), asked(plain, instances))
+    assert lm.get_model_info()["c3po"]["optimizer"]["name"] == "entropy-descent"
