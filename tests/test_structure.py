@@ -32,10 +32,10 @@ ROOMS = [
     (REGISTRY, GROUND | LOW | {"models", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
     ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "report", *REGISTRY, *STRATEGIES}),
-    ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
+    ({"study", "lm_eval"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES}),
-    ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing"}),
+    ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing", "lm_eval"}),
 ]  # fmt: skip
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
 

@@ -171,3 +171,19 @@ def test_how_threads_wait_is_told_as_it_was_measured():
             if r["policy"] == policy
         ]
         assert f"| {name} | {' | '.join(cells)} |" in told
+
+
+def test_the_harness_beside_ours_is_told_as_it_was_measured():
+    found = json.loads((STUDIES / "speed" / "results" / "harness.json").read_text())
+    pages = [STUDIES / "speed" / "README.md", STUDIES.parent / "docs" / "howto" / "lm_eval.md"]
+    for row in found["rows"]:
+        apart = [f"{row[key]:.0e}" if key in row else "" for key in ("difference", "difference_float64")]
+        cells = [
+            row["task"],
+            *(f"{row[f'{name}_per_second']:.2f}" for name in ("c3po", "hf")),
+            f"{row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]",
+            *apart,
+            f"{100 * row['same']:.0f} %" if "same" in row else "",
+        ]
+        assert all(f"| {' | '.join(cells)} |" in page.read_text() for page in pages), row["task"]
+        assert row.get("difference_float64", 0) < 1e-3

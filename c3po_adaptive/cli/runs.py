@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..study.kind import Study, Table
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
+EXPORTS = ("lm-eval",)
 QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
 
 Only = Annotated[
@@ -53,6 +54,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(evaluate)
     app.command()(report)
+    app.command()(export)
 
 
 def demo(
@@ -119,10 +121,13 @@ def demo(
 
 
 def _called(source: str) -> str:
-    """What a source is called in results: a benchmark's name, or a file's without its ending."""
+    """What a source is called in results: a benchmark's or a task's name, or a file's without its ending."""
+    from ..tasks.formats import HARNESS
+
+    source = source.removeprefix(HARNESS)
     there = is_file(Path(source)) or is_folder(Path(source))
     path = Path(source if there else source.partition(":")[0])
-    return (path.stem if path.suffix in (".json", ".jsonl") else path.name) or source
+    return (path.stem if path.suffix in (".json", ".jsonl", ".yaml", ".yml") else path.name) or source
 
 
 def evaluate(
@@ -253,6 +258,27 @@ def report(
             print_json(read_json(run_dir / "summary.json", "run the study again"))
         else:
             typer.echo(f"Report: {run_dir / 'report.html'}")
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to; each arm has one of its own in it.")],
+    format: Annotated[
+        str,
+        typer.Option(help=f"{EXPORTS[0]}: samples_TASK_DATE.jsonl and results_DATE.json, as that harness logs them."),
+    ] = EXPORTS[0],
+    questions: Annotated[
+        list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
+    ] = None,
+) -> None:
+    """Write a run's records in another tool's format."""
+    with clear_errors():
+        if format not in EXPORTS:
+            raise SettingError(f"Expected --format among {', '.join(EXPORTS)}, got {format!r}.")
+        from ..lm_eval.export import export_samples
+
+        for folder in export_samples(run_dir, out, questions or []):
+            typer.echo(folder)
 
 
 def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, *, as_json: bool) -> None:

@@ -24,6 +24,9 @@ Normalize = Literal["tokens", "characters", "none"]
 Token = Literal["last", "middle", "first"]
 """The token of a prompt where a pathway acts: the last one (the paper), or for comparison another."""
 
+HARNESS = "lm_eval:"
+"""What tasks of lm-evaluation-harness are called by; their questions say themselves how they are put."""
+
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
 _BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
@@ -82,11 +85,11 @@ class Format(ABC):
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
-    def put(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
-        """The question as the model reads it: as ``render`` has it, or as turns of a chat.
+    def rendered(self, question: Question, tokenizer: PreTrainedTokenizerBase | None = None) -> Rendered:
+        """The question as the model is given it: as ``render`` has it, or in a chat's turns.
 
         Raises:
-            ModelError: a chat is asked for, and the tokenizer has no template for it.
+            ModelError: a chat is asked for, and there is no tokenizer with a template for it.
         """
         return self._in_turns(question, tokenizer) if self.chat else self.render(question)
 
@@ -97,7 +100,7 @@ class Format(ABC):
             ModelError: a chat is asked for, and the tokenizer has no template for it.
             DataError: longer than the context, or an option without tokens.
         """
-        rendered = self.put(question, tokenizer)
+        rendered = self.rendered(question, tokenizer)
         try:
             prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
             last = len(prompt.ids) - 1
@@ -116,12 +119,12 @@ class Format(ABC):
                 f"Expected token: last for a text without choices, got {self.token!r}: what follows comes after the "
                 "last one."
             )
-        rendered = self.put(Question("", text, ("",)), tokenizer)
+        rendered = self.rendered(Question("", text, ("",)), tokenizer)
         return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
 
-    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase | None) -> Rendered:
         """The question as the last user's turn of a chat, after the shots as turns of both."""
-        if tokenizer.chat_template is None:
+        if tokenizer is None or tokenizer.chat_template is None:
             raise ModelError(
                 "Expected a tokenizer with a chat template for chat=True, got one without; leave chat out, or load an "
                 "-Instruct or -chat model."
@@ -153,7 +156,8 @@ class Cloze(Format):
     """Each choice is scored as the text that follows the question; the choices do not see each other.
 
     A sentence with one blank to be filled is cut there: each option is its choice and the rest of the sentence, so that
-    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands.
+    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands, and so are those of
+    lm-evaluation-harness, whose choices bring their own delimiter.
 
     Attributes:
         partial: tasks whose choices fill a blank, and are then given: the rest of the sentence alone is scored, if
@@ -174,6 +178,8 @@ class Cloze(Format):
         object.__setattr__(self, "partial", tuple(self.partial))  # a list is what YAML gives
 
     def _alone(self, question: Question) -> Rendered:
+        if question.task.startswith(HARNESS):
+            return Rendered(question.question, question.choices)
         if question.task == "hellaswag":
             return Rendered(question.question, _continuations(question, ""))
         blanks = [*_BLANK.finditer(question.question)]
@@ -203,6 +209,10 @@ class Letter(Format):
 
     def _alone(self, question: Question) -> Rendered:
         count = len(question.choices)
+        if question.task.startswith(HARNESS):
+            raise SettingError(
+                f"Expected the cloze format for {question.task}, whose questions say how they are put, got letter."
+            )
         if count > len(ascii_uppercase):
             raise DataError(
                 f"Expected at most 26 choices for letters, got {count} in {question.id!r}; use the cloze format."
