@@ -34,8 +34,9 @@ def asked(monkeypatch):
     test, references, seen = {}, {}, {}
     for path, dataset in datasets():
         key = f"{path}: {dataset.name}"
-        questions, beside = ({tuple(wording(q)) for q in f(dataset)} for f in (questions_of, references_of))
-        if dataset.split == "test":
+        asked = questions_of(dataset)
+        questions, beside = ({tuple(wording(q)) for q in part} for part in (asked, references_of(dataset)))
+        if {q.split for q in asked} == {"test"}:
             test[key], references[key] = questions, beside
         else:
             seen[key] = questions | beside
@@ -91,7 +92,7 @@ def quotes(text):
         yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
 
 
-@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "docs"])
+@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "docs"])
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
     studies = [place] if place != "docs" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy"]
     files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +23,7 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
         seed: of the bootstrap.
 
     Returns:
-        ``rows`` of ``dataset, arm, n, accuracy_a, accuracy_b, difference, ci_low, ci_high, p, p_holm, flips_up,
+        ``rows`` of ``dataset, arm, n, chance, accuracy_a, accuracy_b, difference, ci_low, ci_high, p, p_holm, flips_up,
         flips_down, cost_ratio``: paired differences of accuracy in points on the ``n`` questions that both runs
         answered, p by the exact McNemar test (on ``all``, the mean over data sets, by sign flips), and by Holm for the
         arms on one data set; cost of ``b`` divided by that of ``a``. ``only_a``, ``only_b``: arms of one run alone.
@@ -51,24 +51,31 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Fields that two configurations have different values of, by their dotted names; None: it has no such field."""
-    one, other = dict(_flat(a)), dict(_flat(b))
-    names = [*one, *(name for name in other if name not in one)]
-    found = [{"field": name, "a": one.get(name), "b": other.get(name)} for name in names]
-    return [field for field in found if field["a"] != field["b"]]
+def differing(a: Mapping[str, Any], b: Mapping[str, Any], at: str = "") -> list[dict[str, Any]]:
+    """Fields that two configurations have different values of, by their dotted names; None: it has no such field.
+
+    What one has as a whole (an arm, say) is one field; so are lists of anything but mappings.
+
+    Args:
+        a: plain values of one.
+        b: those of another.
+        at: the name that these are the parts of.
+    """
+    found: list[dict[str, Any]] = []
+    for key in [*a, *(key for key in b if key not in a)]:
+        name, one, other = f"{at}.{key}" if at else str(key), a.get(key), b.get(key)
+        if (mine := _parts(one)) and (theirs := _parts(other)):
+            found += differing(mine, theirs, name)
+        elif one != other:
+            found.append({"field": name, "a": one, "b": other})
+    return found
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves, by their places; lists of anything but mappings are leaves."""
-    if isinstance(value, Mapping) and value:
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        for index, part in enumerate(value):
-            yield from _flat(part, f"{name}.{index}")
-    else:
-        yield name, value
+def _parts(value: Any) -> Mapping[str, Any]:
+    """What can be named within a value."""
+    if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
+        return {str(place): part for place, part in enumerate(value)}
+    return value if isinstance(value, Mapping) else {}
 
 
 def _by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -116,9 +123,10 @@ def _on(dataset: str, pair: tuple[list[Record], list[Record]]) -> tuple[list[Rec
 
 def _row(dataset: str, arm: str, a: list[Record], b: list[Record], seed: int) -> dict[str, Any]:
     found = asdict(stats.compare(b, a, seed=seed))
-    kept = ("n", "difference", "ci_low", "ci_high", "p", "flips_up", "flips_down", "cost_ratio")
+    kept = ("difference", "ci_low", "ci_high", "p", "flips_up", "flips_down", "cost_ratio")
     accuracy = {f"accuracy_{k}": 100 * stats.mean(own, stats.is_correct) for k, own in (("a", a), ("b", b))}
-    return {"dataset": dataset, "arm": arm, **accuracy, **{key: found[key] for key in kept}}
+    head = {"dataset": dataset, "arm": arm, "n": found["n"], "chance": 100 * stats.mean(a, stats.chance)}
+    return {**head, **accuracy, **{key: found[key] for key in kept}}
 
 
 def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

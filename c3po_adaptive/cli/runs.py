@@ -42,6 +42,10 @@ DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 EXPORTS = ("lm-eval",)
 QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
 
+Only = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
+]
+
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
 
@@ -72,6 +76,7 @@ def demo(
         list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
+    set: SetOption = None,
     minutes: Minutes = None,
     model: Model = "smollm2-moe",
     revision: Revision = None,
@@ -112,7 +117,7 @@ def demo(
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry, minutes, unchecked, overwrite, as_json)
+        _run(STUDY, STUDY.parse(config, set or []), out, registry, minutes, unchecked, overwrite, as_json)
 
 
 def _called(source: str) -> str:
@@ -129,6 +134,7 @@ def evaluate(
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
     set: SetOption = None,
+    dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
@@ -136,7 +142,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, plugin, minutes, unchecked, overwrite, as_json)
+    study_run(config, out, set, dataset, plugin, minutes, unchecked, overwrite, as_json)
 
 
 @study.command("run")
@@ -144,6 +150,7 @@ def study_run(
     config: Path,
     out: Out,
     set: SetOption = None,
+    dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
@@ -154,17 +161,19 @@ def study_run(
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [])
+        kind, parsed = read_study(config, set or [], dataset or [])
         _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json)
 
 
 @study.command("plan")
-def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None, as_json: AsJson = False) -> None:
+def study_plan(
+    config: Path, set: SetOption = None, dataset: Only = None, plugin: Plugins = None, as_json: AsJson = False
+) -> None:
     """Check what a study would run, and say what it takes as far as that can be foreseen, without running it."""
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [])
+        kind, parsed = read_study(config, set or [], dataset or [])
         plan = kind.plan(parsed, registry_with(plugin))
         if as_json:
             print_json(plan.values)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import DataError, SettingError, ShapeError
+from ..ledger import Entry
 from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
@@ -29,7 +30,7 @@ from ..routing.likelihoods import (
     likelihoods_of,
     rule_of,
 )
-from ..routing.packing import Layout, layout_for
+from ..routing.packing import Layout, layout_for, pack
 from ..routing.prefill import prefill, prefill_finals
 from ..routing.ruled import Ruled, ruled, ruled_tails
 from ..routing.scores import TailScores
@@ -177,6 +178,10 @@ class RoutedModel:
             if keep and known[prompt].nbytes <= self.cache_bytes:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
+
+    def plain_work(self, prompt: Prompt) -> Entry:
+        """What a prompt's plain answer takes, told without running it."""
+        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt)))
 
     def _batches(
         self,
@@ -438,7 +443,7 @@ class RoutedModel:
     def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
         hidden = tail_hidden(self.model, self.sites, batch, first_changed(pathway.changed()))
-        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.last][:, None])
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
         """One batched pathway ``[n, L, E]`` from what a user may pass."""

@@ -6,12 +6,12 @@ What comes before the tails is run in batches of about the same length, the tail
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ShapeError
@@ -25,7 +25,7 @@ from .intercept import recorded
 from .packing import Layout, Packed, pack
 from .sites import Site, decoder_layers, decoder_of
 from .states import State, laid_out
-from .tail import cache_argument, context, first_layer
+from .tail import cache_argument, context, entering, first_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,17 +145,16 @@ def _run_tails(
     layers = decoder_layers(model)
     index, call = _call(model, parts)
     owner = torch.tensor(group)[index["owner"]]
-    with (
-        along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
-        recorded(sites) as recording,
-        _entries([layers[s.layer] for s in sites]) as entries,
-    ):
-        last = decoder_of(model)(**call).last_hidden_state
     sizes = torch.tensor([len(p.tokens) for p in packed])
     first = sizes.cumsum(0) - sizes
-    acting = first * last.shape[1] + torch.tensor([p.acting for p in packed])
-    own, router = (t[acting] for t in recording.stacked())
-    read = torch.stack([recording.inputs[i][acting].float().cpu() for i in range(len(sites))], 1)
+    acting = first * index["tokens"].shape[1] + torch.tensor([p.acting for p in packed])
+    with (
+        along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
+        recorded(sites, acting) as recording,
+        entering([layers[s.layer] for s in sites]) as entries,
+    ):
+        last = decoder_of(model)(**call).last_hidden_state
+    own, router, read = recording.stacked()
     finals = _finals(last, index, packed)
     logits = head(model, torch.cat(finals)[None])[0]
     scores = likelihoods(logits, index["at"], index["scored"]).split([len(p.row) for p in packed])
@@ -204,17 +203,3 @@ def _cache(
     parts = zip(*(p.cache for p in prefixes), strict=True)
     cache.layers = [layer_of(joined(kept, owner), width) for kept in parts]
     return cache
-
-
-@contextmanager
-def _entries(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect the hidden states that enter each of the given decoder layers."""
-    taken: list[Tensor] = []
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        taken.append(args[0] if args else kwargs["hidden_states"])
-
-    with ExitStack() as stack:
-        for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield taken
