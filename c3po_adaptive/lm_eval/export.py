@@ -28,7 +28,7 @@ from ..study.comparison import STUDY
 from ..study.comparison.config import ComparisonConfig
 from ..study.data import questions_of
 from ..study.kind import study_in
-from ..tasks.formats import Rendered, as_format
+from ..tasks.formats import Rendered
 from ..tasks.sources import questions as read_questions
 from ..types import Question
 
@@ -90,9 +90,12 @@ def _texts(config: ComparisonConfig, records: Sequence[Record], sources: Sequenc
 
 
 def _put(config: ComparisonConfig, texts: Mapping[Key, Question]) -> dict[Key, Rendered]:
-    format = as_format(config.format)
-    tokenizer = load_tokenizer(config.model, config.revision) if format.chat else None
-    return {key: format.rendered(question, tokenizer) for key, question in texts.items()}
+    """As the model was given them, each in its data set's format."""
+    formats = {d.name: config.format_of(d.name) for d in config.datasets}
+    if not any(format.chat for format in formats.values()):
+        return {key: formats[key[0]].render(question) for key, question in texts.items()}
+    tokenizer = load_tokenizer(config.model, config.revision)
+    return {key: formats[key[0]].put(question, tokenizer) for key, question in texts.items()}
 
 
 def _samples(
@@ -162,7 +165,8 @@ def _results(
     records: Sequence[Record],
 ) -> dict[str, Any]:
     """What their tables are made from."""
-    shots = len(as_format(config.format).shots)
+    formats = {d.name: config.format_of(d.name) for d in config.datasets}
+    shots = {dataset: len(formats[dataset].shots) for dataset in samples}
     return {
         "results": {dataset: _accuracy(dataset, [s["acc"] for s in some]) for dataset, some in samples.items()},
         "group_subtasks": {},
@@ -176,7 +180,7 @@ def _results(
             for d in config.datasets
         },
         "versions": dict.fromkeys(samples, SCHEMA),
-        "n-shot": dict.fromkeys(samples, shots),
+        "n-shot": shots,
         "higher_is_better": {dataset: {"acc": True} for dataset in samples},
         "n-samples": {dataset: {"original": len(some), "effective": len(some)} for dataset, some in samples.items()},
         "config": {
@@ -184,7 +188,11 @@ def _results(
             "model_args": {"pretrained": config.model, "revision": config.revision, "dtype": config.dtype},
             "batch_size": config.batch_size,
             "random_seed": config.seed,
-            "c3po": {"arm": records[0]["arm"], "format": config.format, **records[0]["setting"]},
+            "c3po": {
+                "arm": records[0]["arm"],
+                "formats": {name: formats[name].words for name in samples},
+                **records[0]["setting"],
+            },
         },
         "task_hashes": {
             dataset: _hash("".join(s["doc_hash"] + s["prompt_hash"] + s["target_hash"] for s in some))

@@ -443,7 +443,7 @@ class RoutedModel:
     def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
         hidden = tail_hidden(self.model, self.sites, batch, first_changed(pathway.changed()))
-        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.last][:, None])
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
         """One batched pathway ``[n, L, E]`` from what a user may pass."""

@@ -28,8 +28,8 @@ class Likelihoods:
     """Of the C options of one prompt.
 
     Attributes:
-        total: ``[C]`` the sum of each option's log-likelihoods, in float64.
-        greedy: ``[C]`` bool, whether each of its tokens is the likeliest where it stands.
+        total: ``[C]`` the sum of each option's log-likelihoods, without tokens that are given, in float64.
+        greedy: ``[C]`` bool, whether each of these tokens is the likeliest where it stands.
     """
 
     total: Tensor
@@ -57,12 +57,17 @@ def likelihoods_of(model: PreTrainedModel, prompts: Sequence[Prompt], scored: Se
         greedy[here] = logits.argmax(-1).cpu()[rows] == token[here]
     sizes = [len(p.row) for p in packed]
     return [
-        Likelihoods(
-            torch.zeros(len(prompt.options), dtype=torch.float64).index_add(0, p.option, own),
-            torch.ones(len(prompt.options), dtype=torch.bool).index_put((p.option[~best],), torch.tensor(False)),
-        )
+        _of_options(len(prompt.options), p.option, own, best)
         for prompt, p, own, best in zip(prompts, packed, score.split(sizes), greedy.split(sizes), strict=True)
     ]
+
+
+def _of_options(count: int, option: Tensor, score: Tensor, greedy: Tensor) -> Likelihoods:
+    """Of one prompt; a token of option -1 is given, and counts for none."""
+    counts = option >= 0
+    total = torch.zeros(count, dtype=torch.float64).index_add(0, option[counts], score[counts])
+    missed = torch.zeros(count, dtype=torch.bool).index_fill(0, option[counts & ~greedy], True)
+    return Likelihoods(total, ~missed)
 
 
 @torch.no_grad()

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
 
-Token = Literal["last", "middle", "first"]
-"""The token of a prompt where a pathway acts: the last one (the paper), or for comparison another."""
-
 HARNESS = "lm_eval:"
 """What tasks of lm-evaluation-harness are called by; their questions say themselves how they are put."""
 
+Token = Literal["last", "middle", "first"]
+"""The token of a prompt where a pathway acts: the last one (the paper), or for comparison another."""
+
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
-_BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
+BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Format(ABC):
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
-    def rendered(self, question: Question, tokenizer: PreTrainedTokenizerBase | None = None) -> Rendered:
-        """The question as the model is given it: as ``render`` has it, or in a chat's turns.
+    def put(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+        """The question as the model reads it: as ``render`` has it, or as turns of a chat.
 
         Raises:
-            ModelError: a chat is asked for, and there is no tokenizer with a template for it.
+            ModelError: a chat is asked for, and the tokenizer has no template for it.
         """
         return self._in_turns(question, tokenizer) if self.chat else self.render(question)
 
@@ -100,7 +100,7 @@ class Format(ABC):
             ModelError: a chat is asked for, and the tokenizer has no template for it.
             DataError: longer than the context, or an option without tokens.
         """
-        rendered = self.rendered(question, tokenizer)
+        rendered = self.put(question, tokenizer)
         try:
             prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
             last = len(prompt.ids) - 1
@@ -119,12 +119,12 @@ class Format(ABC):
                 f"Expected token: last for a text without choices, got {self.token!r}: what follows comes after the "
                 "last one."
             )
-        rendered = self.rendered(Question("", text, ("",)), tokenizer)
+        rendered = self.put(Question("", text, ("",)), tokenizer)
         return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
 
-    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase | None) -> Rendered:
+    def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
         """The question as the last user's turn of a chat, after the shots as turns of both."""
-        if tokenizer is None or tokenizer.chat_template is None:
+        if tokenizer.chat_template is None:
             raise ModelError(
                 "Expected a tokenizer with a chat template for chat=True, got one without; leave chat out, or load an "
                 "-Instruct or -chat model."
@@ -182,7 +182,7 @@ class Cloze(Format):
             return Rendered(question.question, question.choices)
         if question.task == "hellaswag":
             return Rendered(question.question, _continuations(question, ""))
-        blanks = [*_BLANK.finditer(question.question)]
+        blanks = [*BLANK.finditer(question.question)]
         before = question.question[: blanks[0].start()].rstrip() if len(blanks) == 1 else ""
         if before:
             rest = question.question[blanks[0].end() :]

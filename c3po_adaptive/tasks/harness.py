@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ArtifactError, DataError, UnknownNameError, suggestion
 from ..types import Question
 from .files import Placed, first, read_question, unique
-from .formats import HARNESS
+from .formats import BLANK, HARNESS
 
 SPLITS = {"test": "test", "validation": "validation", "train": "training"}
 """Ours, and what a task's methods call them."""
@@ -23,9 +23,9 @@ def load_harness_questions(
     """Questions of a task, without solved examples: each is the context that the harness gives a model, and choices are
     what it scores behind it, delimiter and all. Formats put them as they stand.
 
-    Where each option has a context of its own, with one text scored behind all of them (WinoGrande), the question is
-    what these contexts share, up to a whole word, and each choice is the rest of its own with that text: the
-    likelihood of the option counts, too, as where our own formats fill a blank.
+    Where each option has a context of its own, and one text is scored behind all of them (WinoGrande), the question is
+    a sentence with a blank: what these contexts share, up to a whole word, a blank, and the text. Named in ``partial``
+    of the cloze format, as ``winogrande`` is, such a task gives the options and scores the text alone, as there.
 
     Args:
         name: of a task, a tag or a group of the harness; or the path of a task's YAML file.
@@ -93,7 +93,7 @@ def _questions(task: Any, group: str | None, split: str | None, usual: Sequence[
             "question": asked,
             "choices": choices,
             "answer": _right(task, doc, where),
-            "task": HARNESS + (group or called),
+            "task": called if task.multiple_input else HARNESS + (group or called),
             "subject": called if group else "",
             "split": wanted,
         }
@@ -101,23 +101,27 @@ def _questions(task: Any, group: str | None, split: str | None, usual: Sequence[
 
 
 def _scored(task: Any, doc: Mapping[str, Any], where: str) -> tuple[str, list[str]]:
-    """What is asked, and what may follow it: blanks at the end of a context go with what follows, as they do there."""
+    """What is asked, and its choices: blanks at the end of a context go with what follows it, as they do there."""
     context = task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc))
     requests = task.construct_requests(doc, context)[: len(task.doc_to_choice(doc))]  # behind them: without contexts
-    contexts, texts = zip(*(request.args[:2] for request in requests), strict=True)
-    asked = contexts[0].rstrip() if len({*contexts}) == 1 else _shared(contexts)
+    contexts = [request.args[0].rstrip() for request in requests]
+    texts = [request.args[0][len(c) :] + request.args[1] for request, c in zip(requests, contexts, strict=True)]
+    asked, choices = _with_blank(contexts, texts) if task.multiple_input else (contexts[0], texts)
     if not asked.strip():
         raise DataError(
-            f"{where}: expected a context that its options follow, got none; nothing is asked there that neighbours "
-            "could be found by."
+            f"{where}: expected a context that its options follow, or a sentence with one blank for them, got neither; "
+            "choose another task."
         )
-    return asked, [(context + text)[len(asked) :] for context, text in zip(contexts, texts, strict=True)]
+    return asked, choices
 
 
-def _shared(contexts: Sequence[str]) -> str:
-    """What all of several contexts begin with, up to a whole word."""
+def _with_blank(contexts: Sequence[str], texts: Sequence[str]) -> tuple[str, list[str]]:
+    """A sentence with a blank, and what fills it; "" where there is no such sentence."""
     alike = takewhile(lambda letters: len({*letters}) == 1, zip(*contexts, strict=False))
-    return re.sub(r"\s*\S*$", "", "".join(letters[0] for letters in alike))
+    shared = re.sub(r"\s*\S*$", "", "".join(letters[0] for letters in alike))
+    sentence = f"{shared} _{texts[0]}"
+    whole = shared and len({*texts}) == 1 and len(BLANK.findall(sentence)) == 1
+    return sentence if whole else "", [context[len(shared) :].strip() for context in contexts]
 
 
 def _right(task: Any, doc: Mapping[str, Any], where: str) -> int:

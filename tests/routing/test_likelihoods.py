@@ -1,5 +1,7 @@
 """Log-likelihoods of whole options and whether they are greedy, against naive full forwards of each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_model
@@ -13,10 +15,11 @@ from c3po_adaptive.types import Pathway, Prompt
 def naive(model, prompt, edit=None):
     """Total and greediness of each option, from one forward of its whole sequence."""
     found = []
-    for option in prompt.options:
-        predicted = logits(model.model, prompt.ids + option, edit)[len(prompt.ids) - 1 : -1].log_softmax(-1)
-        tokens = torch.tensor(option)
-        found.append((predicted[range(len(option)), tokens].sum().item(), bool((predicted.argmax(-1) == tokens).all())))
+    for option, given in zip(prompt.options, prompt.given or (0,) * len(prompt.options), strict=True):
+        predicted = logits(model.model, prompt.ids + option, edit)[len(prompt.ids) - 1 + given : -1].log_softmax(-1)
+        tokens = torch.tensor(option[given:])
+        scores = predicted[range(len(tokens)), tokens]
+        found.append((scores.sum().item(), bool((predicted.argmax(-1) == tokens).all())))
     return found
 
 
@@ -25,8 +28,10 @@ def told(found):
 
 
 def prompts_of(model, count=6):
-    """Of questions, one with options of a token each, one with one option, one that is a text behind one token."""
+    """Of questions, one of them with tokens that are given; and with options of a token each, with one option, with a
+    text behind one token."""
     made = [model.encode(q) for q in questions(count)]
+    made[2] = replace(made[2], given=(2,) * len(made[2].options))
     letters = Prompt(made[0].ids, ((40,), (41,), (42,)), (1.0,) * 3)
     likeliest = logits(model.model, made[1].ids)[-1].argmax().item()
     return [*made, letters, Prompt(made[1].ids, ((likeliest,),), (1.0,)), Prompt((5,), (made[2].ids,), (1.0,))]

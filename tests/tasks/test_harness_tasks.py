@@ -64,14 +64,22 @@ def test_options_score_as_they_do_in_the_harness(folder, model, name):
     assert [s for one in scores for s in one.tolist()] == pytest.approx(theirs, abs=1e-4)
 
 
-def test_contexts_of_their_own_are_cut_where_they_part(folder):
+def test_contexts_of_their_own_are_a_sentence_with_a_blank(folder):
     """As WinoGrande has them: the option stands in the sentence, and what is scored behind it."""
     found = questions(source(folder, "own_contexts", "test"))
-    assert found[0].question == "which of them floats? the answer a", "a word that they share"
-    assert found[0].choices == (" stone is right.", " boat is right.")
-    assert found[3].question == "what is hot? the answer"
-    assert found[3].choices == (" fire is right.", " ice is right.")
+    assert found[0].question == "which of them floats? the answer a _ is right.", "a word that they share"
+    assert found[0].choices == ("stone", "boat")
+    assert found[3].question == "what is hot? the answer _ is right."
+    assert found[3].choices == ("fire", "ice")
     assert [q.answer for q in found] == [d["answer"] for d in DOCS]
+    assert {q.task for q in found} == {"own_contexts"}
+
+
+def test_their_options_may_be_given_as_they_are_there(folder, model):
+    partial = PLAIN | {"partial": ["own_contexts"]}
+    scores = model.score_choices(questions(source(folder, "own_contexts", "test")), format=partial)
+    theirs = [total for total, _ in asked(C3POLM(model, batch_size=4), requests(folder, "own_contexts"))]
+    assert [s for one in scores for s in one.tolist()] == pytest.approx(theirs, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,7 @@ def test_contexts_of_their_own_are_cut_where_they_part(folder):
         ("generation", "expected tasks that score options .*, got 'generation' of the kind generate_until"),
         ("texts", "of the kind loglikelihood_rolling; run that one by python -m c3po_adaptive.lm_eval"),
         ("one", "of the kind loglikelihood;"),
-        ("no_context", "no_context .test., document 0: expected a context that its options follow, got none"),
+        ("no_context", "no_context .test., document 0: expected a context that its options follow, or"),
         ("several_right", r"document 0: expected one right choice among 3, got \[0, 1\]; choose a split with labels"),
     ],
 )
