@@ -68,7 +68,7 @@ class _AgainstPrior:
 
     def _prompts(self, question: Question) -> list[Prompt]:
         model, format = self.bench.model, self.bench.format
-        options = format.rendered(question, model.tokenizer).options
+        options = format.put(question, model.tokenizer).options
         return [
             encode(replace(rendered, options=options), model.tokenizer, format.normalize, max_length=model.max_length)
             for rendered in self.strategy.instead(question, self.bench)

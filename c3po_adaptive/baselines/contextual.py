@@ -39,7 +39,7 @@ class Contextual(PriorCalibration):
 
     def instead(self, question: Question, bench: Bench) -> list[Rendered]:
         rendered = [
-            bench.format.rendered(replace(question, question=text), bench.model.tokenizer) for text in self.texts
+            bench.format.put(replace(question, question=text), bench.model.tokenizer) for text in self.texts
         ]
         return [one for one in rendered if one.prompt.strip()] or rendered
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import former
+from ..analysis.asked_with import format_of
 from ..analysis.kept import whole_records
 from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
@@ -165,6 +166,7 @@ def _results(
     records: Sequence[Record],
 ) -> dict[str, Any]:
     """What their tables are made from."""
+    plain = config.model_dump(mode="json")
     formats = {d.name: config.format_of(d.name) for d in config.datasets}
     shots = {dataset: len(formats[dataset].shots) for dataset in samples}
     return {
@@ -190,7 +192,7 @@ def _results(
             "random_seed": config.seed,
             "c3po": {
                 "arm": records[0]["arm"],
-                "formats": {name: formats[name].words for name in samples},
+                "formats": {name: format_of(plain, name) for name in samples},
                 **records[0]["setting"],
             },
         },

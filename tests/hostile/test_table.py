@@ -512,14 +512,19 @@ SUMMARIES = {
     "empty": b"",
     "a number": b"1",
     "a list": b"[]",
-    "an object": b"{}",
     "null": b"null",
     "deep": DEEP.encode(),
     "a long number": DIGITS.encode(),
     "no UTF-8": b"\xff",
+    "rows empty": b'{"schema_version": 2, "rows": [], "comparisons": [], "baseline": "base", "control": "x"}',
+    "rows of numbers": b'{"schema_version": 2, "rows": [1]}',
+}
+EARLIER = {
+    "an object": b"{}",
     "rows empty": b'{"rows": [], "comparisons": [], "calibration": [], "baseline": "base", "control": "x"}',
     "rows of numbers": b'{"rows": [1]}',
 }
+"""Summaries that name no version, as the first ones did: they are made anew, from the records."""
 
 RUN_FILES = ("records.jsonl", "config.json", "summary.json", "report.html", "records.parquet")
 
@@ -618,6 +623,13 @@ class TestRunFolders:
         (run / "summary.json").write_bytes(content)
         with untouched(run):
             assert command("report", run) == 1
+
+    @pytest.mark.parametrize("content", EARLIER.values(), ids=EARLIER)
+    def test_summaries_of_before(self, run, content):
+        made = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_bytes(content)
+        assert command("report", run) == 0
+        assert json.loads((run / "summary.json").read_text())["rows"] == made["rows"]
 
     @pytest.mark.parametrize("key", ["rows", "comparisons", "calibration", "risk", "versions", "hashes", "config"])
     def test_summaries_of_other_kinds(self, run, key, monkeypatch):
