@@ -55,6 +55,7 @@ def verdict(
     found = claimed(gain)
     if not found or gain["p_holm"] >= SIGNIFICANT:
         least = f"a gain of {gain['detectable']:.1f} points would have been found with power 0.8"
+        least = least if gain["detectable"] < 100 else "so few questions show none"
         open_ = "the interval holds zero" if not found else "not after Holm's correction"
         return Verdict(NONE, f"{open_}; {least}")
     if found < 0:

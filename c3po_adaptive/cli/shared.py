@@ -170,7 +170,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*columns)
+    table = Table(*map(escape, columns))
     for row in rows:
         table.add_row(*map(escape, row))  # [B, L] is a shape, no style
     # In a pipe rich assumes 80 columns, and cuts names off.
