@@ -65,14 +65,18 @@ class Prompt:
     """What the model is really given: token ids of the prompt, and of each option that may follow it.
 
     Attributes:
-        ids: the prompt's tokens; its last one is where a pathway acts.
+        ids: the prompt's tokens.
         options: continuation tokens of each choice; empty for raw text.
         lengths: what each option's log-likelihood is divided by.
+        given: how many of each option's first tokens are given, and count for nothing; (): none.
+        after: how many of the prompt's tokens come after the one where a pathway acts; 0: that is the last one.
     """
 
     ids: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
     lengths: tuple[float, ...] = ()
+    given: tuple[int, ...] = ()
+    after: int = 0
 
     @property
     def lettered(self) -> bool:
@@ -266,6 +270,9 @@ class Answer:
         neighbours: the references that it learned from: id, cosine similarity, kernel weight.
         layer_scores: what the selector gave each layer, if it scores them.
         strength: what spoke for re-mixing it at all, if the selector weighed that.
+        once: FLOPs that its answerer took before the first question, whatever is asked: references run, gradients kept,
+            parameters trained. The same in each of its answers.
+        parameters: how many parameters, the model's or beside it, were trained before it or for it.
     """
 
     choice: int
@@ -280,6 +287,8 @@ class Answer:
     neighbours: tuple[tuple[str, float, float], ...] = ()
     layer_scores: tuple[float, ...] = ()
     strength: float | None = None
+    once: float = 0.0
+    parameters: int = 0
 
     @property
     def cost(self) -> Cost:

@@ -106,9 +106,10 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
     selectors = ["abstain", "amortized", "attribution", "causal", "disagreement", "fixed", "gradient", "learned"]
     assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
-    optimizers = ["amortized-ngd", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
-    assert registry.names("optimizer") == optimizers
-    assert registry.names("answerer") == ["remix"]
+    optimizers = ["amortized-ngd", "constant", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
+    assert registry.names("optimizer") == [*optimizers, "random-change"]
+    answerers = ["contextual", "in-context", "knn-label", "length-exponent", "pmi", "remix", "surface-logit"]
+    assert registry.names("answerer") == answerers
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 

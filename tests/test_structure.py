@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "c3po_adaptive"
 
 STRATEGIES = ("kernels", "retrievers", "optimizers", "selectors")
-REGISTRY = {"answerers", "hookspecs", "builtin", "registry"}
+REGISTRY = {"answerers", "baselines", "hookspecs", "builtin", "registry"}
 GROUND = {"errors", "former", "types", "checks", "settings", "ledger", "progress", "storage"}
 LOW = {"routing", "tasks", "problem", "losses"}
 # Which room may enter which, from the bottom up. A room is a folder, or some files at the top of the package.
@@ -30,7 +30,7 @@ ROOMS = [
     ({"references"}, GROUND | LOW | {"models", "retrievers"}),
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "references", "remixing", *REGISTRY, *STRATEGIES}),
-    ({"analysis", "report"}, GROUND | {"storage", "models", "references", "remixing", "analysis"}),
+    ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
     ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "report", *REGISTRY, *STRATEGIES}),
     ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", *STRATEGIES}),

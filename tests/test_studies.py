@@ -34,8 +34,9 @@ def asked(monkeypatch):
     test, references, seen = {}, {}, {}
     for path, dataset in datasets():
         key = f"{path}: {dataset.name}"
-        questions, beside = ({tuple(wording(q)) for q in f(dataset)} for f in (questions_of, references_of))
-        if dataset.split == "test":
+        asked = questions_of(dataset)
+        questions, beside = ({tuple(wording(q)) for q in part} for part in (asked, references_of(dataset)))
+        if {q.split for q in asked} == {"test"}:
             test[key], references[key] = questions, beside
         else:
             seen[key] = questions | beside

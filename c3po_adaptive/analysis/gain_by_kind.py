@@ -12,27 +12,23 @@ from .statistics import Record
 def gain_by_kind(records: Sequence[Record], arm: str, baseline: str, *, seed: int) -> list[dict[str, Any]]:
     """A row for each data set (``kind`` is None), followed by one for each of its kinds, if it has several.
 
-    ``accuracy`` and ``base`` are percent, ``gain`` and its 95 % interval points, not corrected for how many rows there
-    are. Questions that only one of the two answered are left out.
+    ``accuracy``, ``base`` and ``chance`` are percent, ``gain`` and its 95 % interval points, not corrected for how many
+    rows there are. Questions that only one of the two answered are left out.
     """
-    own, base = ({_key(r): r for r in records if r["arm"] == name} for name in (arm, baseline))
-    pairs = [(own[key], base[key]) for key in own if key in base]
+    sides = stats.on_common_questions(*([r for r in records if r["arm"] == name] for name in (arm, baseline)))
     rows = []
-    for dataset in dict.fromkeys(a["dataset"] for a, _ in pairs):
-        here = [pair for pair in pairs if pair[0]["dataset"] == dataset]
-        kinds = sorted({a["subject"] for a, _ in here})
+    for dataset in dict.fromkeys(r["dataset"] for r in sides[0]):
+        here = [[r for r in side if r["dataset"] == dataset] for side in sides]
+        kinds = sorted({r["subject"] for r in here[0]})
         rows.append(_row(dataset, None, here, seed))
         if len(kinds) > 1:
-            rows += [_row(dataset, kind, [p for p in here if p[0]["subject"] == kind], seed) for kind in kinds]
+            of_kinds = ([[r for r in side if r["subject"] == kind] for side in here] for kind in kinds)
+            rows += [_row(dataset, kind, each, seed) for kind, each in zip(kinds, of_kinds, strict=True)]
     return rows
 
 
-def _key(record: Record) -> tuple[str, str, int]:
-    return record["dataset"], record["id"], record["seed"]
-
-
-def _row(dataset: str, kind: str | None, pairs: Sequence[tuple[Record, Record]], seed: int) -> dict[str, Any]:
-    own, base = ([pair[i] for pair in pairs] for i in (0, 1))
+def _row(dataset: str, kind: str | None, sides: Sequence[Sequence[Record]], seed: int) -> dict[str, Any]:
+    own, base = sides
     found = stats.compare(own, base, seed=seed)
     return {
         "dataset": dataset,
@@ -41,6 +37,7 @@ def _row(dataset: str, kind: str | None, pairs: Sequence[tuple[Record, Record]],
         "n": found.n,
         "accuracy": 100 * stats.mean(own, stats.is_correct),
         "base": 100 * stats.mean(base, stats.is_correct),
+        "chance": 100 * stats.mean(own, stats.chance),
         "gain": found.difference,
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from ..errors import DataError
-from ..storage.json_files import Ours, checked, read_json
+from ..storage.json_files import SCHEMA, Ours, checked, read_json
 from ..storage.run_folder import RECORDS, read_records
 from .unfinished import beside_base
 
@@ -61,6 +61,11 @@ class Record(Ours):
     layer_scores: dict[_Layer, Real]
     pathway: dict[str, dict[str, dict[str, float]]]
     neighbours: list[dict[str, Any]]
+    neighbours_used: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
+    moved: Real | None = None
+    once: Real | None = None
+    labels: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
+    parameters: Whole | None = None
     cost: _Cost
     seconds: Real
 
@@ -79,16 +84,30 @@ class _Arm(Ours):
     arm: str
     needs_label: bool
     setting: dict[str, Any]
+    references: str
+    format: str = "not recorded"
     n: int
+    draws: int
+    chance: float
+    base_accuracy: float
     accuracy: float
     gain: float
     ci_low: float
     ci_high: float
+    detectable: float | None
     nll: float
+    nll_difference: float
+    nll_ci_low: float
+    nll_ci_high: float
+    calibration_error: float
     flips_up: int
     flips_down: int
     layers: float
-    cost: dict[str, float]
+    cost: dict[str, float | None]
+    controls: list[str]
+    p_beyond: float | None
+    verdict: str | None
+    because: str
 
 
 class _Comparison(Ours):
@@ -100,12 +119,8 @@ class _Comparison(Ours):
     ci_low: float
     ci_high: float
     p_holm: float
+    detectable: float
     cost_ratio: float
-
-
-class _Calibration(Ours):
-    dataset: str
-    arm: str
 
 
 class Summary(Ours):
@@ -116,7 +131,6 @@ class Summary(Ours):
     control: str
     rows: list[_Arm]
     comparisons: list[_Comparison]
-    calibration: list[_Calibration]
     compare: list[tuple[str, str]] = Field(default=[])
     risk: list[dict[str, Any]] = Field(default=[])
     draws: list[dict[str, Any]] = Field(default=[])
@@ -124,6 +138,38 @@ class Summary(Ours):
     versions: dict[str, str]
     config: dict[str, Any]
     hashes: dict[str, Any]
+
+
+class _Failures(Ours):
+    """the summary of a comparison"""
+
+    failed: dict[str, str] = Field(default={})
+
+
+def failures(folder: Path | str) -> dict[str, str]:
+    """The arms of a comparison that failed, and why, whichever version summed it up; none if there is no summary.
+
+    Raises:
+        DataError: the summary is none of ours.
+    """
+    path = Path(folder) / SUMMARY
+    if not path.is_file():
+        return {}
+    return checked(_Failures, read_json(path, _AGAIN), str(path), _AGAIN).failed
+
+
+def is_current(folder: Path | str) -> bool:
+    """Whether there is a summary, and this version made it; what an earlier one left out is in the records.
+
+    Raises:
+        DataError: the summary is no JSON.
+    """
+    path = Path(folder) / SUMMARY
+    if not path.is_file():
+        return False
+    found = read_json(path, _AGAIN)
+    version = found.get("schema_version", 1) if isinstance(found, Mapping) else SCHEMA
+    return not isinstance(version, int) or version >= SCHEMA  # what is none of ours is refused by whoever reads it
 
 
 def kept_records(folder: Path | str) -> list[dict[str, Any]]:
@@ -152,11 +198,10 @@ def kept_summary(folder: Path | str) -> dict[str, Any]:
     summary: dict[str, Any] = read_json(path, _AGAIN)
     checked(Summary, summary, str(path), _AGAIN)
     arms = {(row["dataset"], row["arm"]) for row in summary["rows"]}
-    calibrated = {(row["dataset"], row["arm"]) for row in summary["calibration"]}
     compared = {(c["dataset"], c["a"]) for c in summary["comparisons"] if c["b"] == summary["baseline"]}
-    lacking = arms - calibrated | {arm for arm in arms - compared if arm[1] != summary["baseline"]}
+    lacking = {arm for arm in arms - compared if arm[1] != summary["baseline"]}
     if lacking or not arms:
-        wanted = "each arm with its calibration and its comparison with the baseline"
+        wanted = "each arm with its comparison with the baseline"
         raise DataError(f"{path}: expected {wanted}, got no arm, or none of them for {sorted(lacking)[:3]}; {_AGAIN}.")
     return summary
 
@@ -165,15 +210,10 @@ def whole_records(folder: Path | str) -> list[dict[str, Any]]:
     """Records of a run, finished or not, without those of arms that failed: their answers before are no result.
 
     Raises:
-        DataError: as for ``kept_records`` and ``kept_summary``.
+        DataError: as for ``kept_records`` and ``failures``.
     """
-    there = (Path(folder) / SUMMARY).is_file()
-    return _of_whole_arms(kept_records(folder), kept_summary(folder) if there else {})
-
-
-def _of_whole_arms(records: list[dict[str, Any]], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    failed = summary.get("failed", {})
-    return [record for record in records if record["arm"] not in failed]
+    failed = failures(folder)
+    return [record for record in kept_records(folder) if record["arm"] not in failed]
 
 
 def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -182,8 +222,7 @@ def kept(folder: Path | str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
         DataError: as above, or records of an arm that the summary does not know.
     """
-    summary = kept_summary(folder)
-    records = _of_whole_arms(kept_records(folder), summary)
+    summary, records = kept_summary(folder), whole_records(folder)
     if summary.get("missing"):
         records = beside_base(records, summary["baseline"])
     known = {(row["dataset"], row["arm"]) for row in summary["rows"]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .statistics import Record, by_question, is_correct, probabilities
+from .statistics import Record, by_question, confidence, is_correct
 
 BINS = 10
 
@@ -38,16 +38,16 @@ def reliability(records: Sequence[Record], bins: int = BINS) -> list[Bin]:
     """
     from scipy.stats import binomtest
 
-    confidence, right = (
+    sure, right = (
         np.array([value for each in by_question(records, of).values() for value in each.values()])
-        for of in (lambda r: float(probabilities(r["scores"]).max()), is_correct)
+        for of in (confidence, is_correct)
     )
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
     found = []
     for k in range(bins):
         inside = place == k
         if n := int(inside.sum()):
             interval = binomtest(round(right[inside].sum()), n).proportion_ci(method="wilson")
             share = float(right[inside].mean())
-            found.append(Bin(n, float(confidence[inside].mean()), share, float(interval.low), float(interval.high)))
+            found.append(Bin(n, float(sure[inside].mean()), share, float(interval.low), float(interval.high)))
     return found

@@ -2,57 +2,51 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-Row = Mapping[str, Any]
+from . import statistics as stats
+from .statistics import Record
+
+FEWEST = 99
+"""Draws that a p takes: among fewer the least that there can be is above 0.02."""
 TIE = 1e-9  # points: equal gains are summed from other data sets' parts, and so rounded otherwise
 
 
-def among_draws(rows: Sequence[Row], headline: str | None) -> list[dict[str, Any]]:
-    """The headline's gain among those of each control of which there are several draws: arms alike in all but ``seed``.
+def among_draws(own: Sequence[Record], control: Sequence[Record], base: Sequence[Record]) -> dict[str, Any] | None:
+    """An arm's gain among those of a control's draws, all on the same questions.
 
     All questions of a data set learn from the same references, so that one draw of these moves every answer together,
-    and an interval over questions says nothing of the next draw. ``p`` is the share of draws, the headline counted as
-    one, that gain at least as much: no smaller than one over their number and one (Phipson and Smyth 2010, Stat. Appl.
-    Genet. Mol. Biol. 9:39).
+    and an interval over questions says nothing of the next draw. ``p`` is two-sided: twice the share of draws, the arm
+    counted as one, that gain at least as much, or at most as much if these are fewer (Phipson and Smyth 2010, Stat.
+    Appl. Genet. Mol. Biol. 9:39). Fewer than 99 draws have none.
 
     Args:
-        rows: of a summary: each arm on each data set.
-        headline: the arm that the run is about; None: nothing is compared.
+        own: records of the arm on a data set, or on several.
+        control: of the control, in several draws.
+        base: of the arm that gains are measured against.
 
     Returns:
-        A row for each control on each data set; gains in points.
+        Gains in points; None for a control that was drawn once.
+
+    Raises:
+        DataError: the arms did not answer the same questions.
     """
-    found = []
-    for own in (row for row in rows if row["arm"] == headline):
-        groups: dict[str, list[Row]] = {}
-        for row in (row for row in rows if row["dataset"] == own["dataset"]):
-            groups.setdefault(_but_for_the_seed(row), []).append(row)
-        for draws in groups.values():
-            if own in draws or len({row["setting"].get("seed") for row in draws}) < 2:
-                continue
-            gains = np.array([row["gain"] for row in draws])
-            found.append(
-                {
-                    "dataset": own["dataset"],
-                    "arm": own["arm"],
-                    "control": draws[0]["arm"],
-                    "draws": len(draws),
-                    "gain": own["gain"],
-                    "mean": float(gains.mean()),
-                    "sd": float(gains.std(ddof=1)),
-                    "lowest": float(gains.min()),
-                    "highest": float(gains.max()),
-                    "p": (1 + int((gains > own["gain"] - TIE).sum())) / (1 + len(gains)),
-                }
-            )
-    return found
-
-
-def _but_for_the_seed(row: Row) -> str:
-    setting = {name: value for name, value in row["setting"].items() if name != "seed"}
-    return json.dumps([row["optimizer"], row["selector"], setting], sort_keys=True)
+    gains = np.array(stats.gains_of_draws(control, base))
+    if len(gains) < 2:
+        return None
+    gain = float(np.mean(stats.gains_of_draws(own, base)))
+    beyond = min(int((gains > gain - TIE).sum()), int((gains < gain + TIE).sum()))
+    return {
+        "arm": own[0]["arm"],
+        "control": control[0]["arm"],
+        "draws": len(gains),
+        "gain": gain,
+        "mean": float(gains.mean()),
+        "sd": float(gains.std(ddof=1)),
+        "lowest": float(gains.min()),
+        "highest": float(gains.max()),
+        "p": min(1.0, 2 * (1 + beyond) / (1 + len(gains))) if len(gains) >= FEWEST else None,
+    }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .statistics import Record, accuracy_interval
+from .statistics import Record, accuracy_interval, first_draw
 
 COVERAGES = tuple(k / 10 for k in range(1, 11))
 
@@ -17,7 +17,9 @@ def risk_by_coverage(dataset: str, records: Sequence[Record], *, seed: int) -> l
 
     ``gain`` in points over all questions, as the mean over data sets, with its interval; ``harm``: percent that go
     from right to wrong. Questions that the arm left alone count as such: the curve is whole for one that leaves none.
+    Of an arm in several draws it is that of the first.
     """
+    records = first_draw(records)
     if not records or any(r.get("strength") is None or r["base_choice"] is None for r in records):
         return []
     names = dict.fromkeys(r["dataset"] for r in records)

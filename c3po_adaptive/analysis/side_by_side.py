@@ -23,7 +23,7 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
         seed: of the bootstrap.
 
     Returns:
-        ``rows`` of ``dataset, arm, n, accuracy_a, accuracy_b, difference, ci_low, ci_high, p, p_holm, flips_up,
+        ``rows`` of ``dataset, arm, n, chance, accuracy_a, accuracy_b, difference, ci_low, ci_high, p, p_holm, flips_up,
         flips_down, cost_ratio``: paired differences of accuracy in points on the ``n`` questions that both runs
         answered, p by the exact McNemar test (on ``all``, the mean over data sets, by sign flips), and by Holm for the
         arms on one data set; cost of ``b`` divided by that of ``a``. ``only_a``, ``only_b``: arms of one run alone.
@@ -123,9 +123,10 @@ def _on(dataset: str, pair: tuple[list[Record], list[Record]]) -> tuple[list[Rec
 
 def _row(dataset: str, arm: str, a: list[Record], b: list[Record], seed: int) -> dict[str, Any]:
     found = asdict(stats.compare(b, a, seed=seed))
-    kept = ("n", "difference", "ci_low", "ci_high", "p", "flips_up", "flips_down", "cost_ratio")
+    kept = ("difference", "ci_low", "ci_high", "p", "flips_up", "flips_down", "cost_ratio")
     accuracy = {f"accuracy_{k}": 100 * stats.mean(own, stats.is_correct) for k, own in (("a", a), ("b", b))}
-    return {"dataset": dataset, "arm": arm, **accuracy, **{key: found[key] for key in kept}}
+    head = {"dataset": dataset, "arm": arm, "n": found["n"], "chance": 100 * stats.mean(a, stats.chance)}
+    return {**head, **accuracy, **{key: found[key] for key in kept}}
 
 
 def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

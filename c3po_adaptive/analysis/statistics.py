@@ -1,18 +1,25 @@
 """Paired statistics of arms that answered the same questions.
 
-Accuracies, gains and their intervals are in points: 0 to 100. A question asked with several seeds counts once, with the
-mean over its seeds; records of several data sets give the mean over data sets, so that a large one drowns no other.
+Accuracies, gains and their intervals are in points: 0 to 100. A question answered in several draws (seeds, or runs that
+are looked at together) counts once, with the mean over them, and intervals are then over draws, too; records of several
+data sets give the mean over data sets, so that a large one drowns no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import exp, fsum, log
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from . import paired
+from .crossed import crossed
+from .power import detectable
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[Any]
@@ -23,7 +30,10 @@ Value = Callable[[Record], float]
 FEW_FLIPS = 25
 """Below this many flips (McNemar's usual threshold) the bootstrap is too narrow, and the exact interval is used too."""
 
-RESAMPLES = 9999
+RESAMPLES, BATCH = 9999, 500
+PERMUTATIONS, FEW_SIGNS = 99_999, 12
+FEW_VALUES = 8
+"""Among so few, such as right, wrong and unchanged, it is counted how often each is drawn: the same, in no time."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,11 @@ class Comparison:
         ci_low: lower end of its 95 % interval.
         ci_high: upper end.
         p: two-sided, not adjusted: the exact McNemar test on one data set; on several, where flips of large and small
-            ones cannot be pooled, a sign-flip permutation test of the mean over data sets.
+            ones cannot be pooled, a sign-flip permutation test of the mean over data sets. With several draws that of
+            ``crossed``, if it is larger than one over questions alone.
+        error: standard error of the difference, in points.
+        detectable: the smallest difference that would have been found with power 0.8, in points: see ``power``.
+        draws: that both arms were answered in.
         cost_ratio: cost of ``a`` divided by that of ``b``, by FLOPs.
         flips_up: questions that ``a`` gets right (more often) where ``b`` does not.
         flips_down: the reverse.
@@ -49,6 +63,9 @@ class Comparison:
     ci_low: float
     ci_high: float
     p: float
+    error: float
+    detectable: float
+    draws: int
     cost_ratio: float
     flips_up: int
     flips_down: int
@@ -76,24 +93,43 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float
         DataError: nothing to compare, different questions, or a cost of zero to divide by.
     """
     a, b = list(a), list(b)
-    strata = differences(a, b, is_correct)
-    up, down = (sum(int((sign * d > 0).sum()) for d in strata.values()) for sign in (1, -1))
-    low, high = accuracy_interval(list(strata.values()), up + down, seed, level)
+    by_draw = differences(a, b, is_correct)
+    strata = [d.mean(1) for d in by_draw.values()]
+    up, down = (sum(int((sign * d > 0).sum()) for d in strata) for sign in (1, -1))
+    low, high = accuracy_interval(strata, up + down, seed, level)
+    error = standard_error(strata)
+    draws = next(iter(by_draw.values())).shape[1]
+    if draws > 1:
+        p = sign_flip_p(strata, seed=seed)
+        both = crossed(list(by_draw.values()), level=level)
+        low, high, p, error = min(low, both.low), max(high, both.high), max(p, both.p), max(error, both.error)
+    else:
+        p = mcnemar_p(up, down) if len(strata) == 1 else sign_flip_p(strata, seed=seed)
     if not (divisor := mean(b, total_cost)):
         raise DataError(f"Expected a cost above zero for arm {_arm(b)!r}, got 0; its records hold no cost.total.")
+    n = sum(map(len, strata))
     return Comparison(
-        dataset=next(iter(strata)) if len(strata) == 1 else "all",
+        dataset=next(iter(by_draw)) if len(strata) == 1 else "all",
         a=_arm(a),
         b=_arm(b),
-        n=sum(map(len, strata.values())),
-        difference=100 * _mean_of_means(*strata.values()),
+        n=n,
+        difference=100 * _mean_of_means(*strata),
         ci_low=100 * low,
         ci_high=100 * high,
-        p=mcnemar_p(up, down) if len(strata) == 1 else sign_flip_p(list(strata.values()), seed=seed),
+        p=p,
+        error=100 * error,
+        detectable=100 * detectable(error, n),
+        draws=draws,
         cost_ratio=mean(a, total_cost) / divisor,
         flips_up=up,
         flips_down=down,
     )
+
+
+def gains_of_draws(a: Iterable[Record], b: Iterable[Record]) -> list[float]:
+    """Difference of accuracy in each draw, in points: the mean over data sets."""
+    strata = differences(a, b, is_correct).values()
+    return [100 * sum(float(s[:, r].mean()) for s in strata) / len(strata) for r in range(next(iter(strata)).shape[1])]
 
 
 def on_common_questions(a: Iterable[Record], b: Iterable[Record]) -> tuple[list[Record], list[Record]]:
@@ -104,63 +140,80 @@ def on_common_questions(a: Iterable[Record], b: Iterable[Record]) -> tuple[list[
     return one, two
 
 
+def of_common_runs(a: Iterable[Record], b: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """Of two arms the records of those runs that both are in: each run has references, or a model, of its own."""
+    a, b = list(a), list(b)
+    runs = {run_of(r) for r in a} & {run_of(r) for r in b}
+    return [r for r in a if run_of(r) in runs], [r for r in b if run_of(r) in runs]
+
+
+def run_of(record: Record) -> int:
+    """Which of several runs that are looked at together it is of."""
+    return int(record.get("run", 0))
+
+
+def first_draw(records: Iterable[Record]) -> list[Record]:
+    """Of each arm on each data set the records of its first draw."""
+    first: dict[tuple[str, str], paired.Draw] = {}
+    records = list(records)
+    for r in records:
+        first.setdefault((r["dataset"], r["arm"]), (run_of(r), r["seed"]))
+    return [r for r in records if first[r["dataset"], r["arm"]] == (run_of(r), r["seed"])]
+
+
 def paired_mean(a: Iterable[Record], b: Iterable[Record], value: Value, *, seed: int, level: float = 0.95) -> Estimate:
     """Mean of ``value(a) - value(b)`` with its paired bootstrap interval; for instance of ``gold_nll``.
 
     Values that differ by the same amount on every question leave nothing to resample: the interval is that one number.
     """
-    strata = list(differences(a, b, value).values())
-    return Estimate(_mean_of_means(*strata), *bootstrap_interval(strata, seed=seed, level=level))
+    by_draw = list(differences(a, b, value).values())
+    strata = [d.mean(1) for d in by_draw]
+    low, high = bootstrap_interval(strata, seed=seed, level=level)
+    if by_draw[0].shape[1] > 1:
+        both = crossed(by_draw, level=level)
+        low, high = min(low, both.low), max(high, both.high)
+    return Estimate(_mean_of_means(*strata), low, high)
 
 
 def mean(records: Iterable[Record], value: Value) -> float:
-    """Mean over seeds, then questions, then data sets."""
+    """Mean over draws, then questions, then data sets."""
     import numpy as np
 
     return float(np.mean([np.mean(list(questions.values())) for questions in by_question(records, value).values()]))
 
 
 def by_question(records: Iterable[Record], value: Value) -> dict[str, dict[str, float]]:
-    """``{dataset: {id: value}}``, averaged over seeds, in order of appearance.
+    """``{dataset: {id: value}}``, averaged over draws, in order of appearance; errors as for ``values``."""
+    return {
+        name: {id_: sum(draws.values()) / len(draws) for id_, draws in ids.items()}
+        for name, ids in values(records, value).items()
+    }
+
+
+def values(records: Iterable[Record], value: Value) -> dict[str, dict[str, dict[paired.Draw, float]]]:
+    """``{dataset: {id: {draw: value}}}`` of an arm, in order of appearance.
 
     Raises:
-        DataError: no records, or one sample of an arm twice with the same seed.
+        DataError: no records, or one question of an arm twice in a draw.
     """
-    seen: dict[str, dict[str, dict[int, float]]] = {}
+    seen: dict[str, dict[str, dict[paired.Draw, float]]] = {}
     for record in records:
-        seeds = seen.setdefault(record["dataset"], {}).setdefault(record["id"], {})
-        if record["seed"] in seeds:
+        draws = seen.setdefault(record["dataset"], {}).setdefault(record["id"], {})
+        draw = run_of(record), record["seed"]
+        if draw in draws:
             raise DataError(
                 f"Expected one record per sample, arm and seed, got two of {record['id']!r} in arm {record['arm']!r}; "
                 "pass the records of one arm, and drop repeated rows."
             )
-        seeds[record["seed"]] = value(record)
+        draws[draw] = value(record)
     if not seen:
         raise DataError("Expected records, got none; run the arm first, or check the name of the arm and data set.")
-    return {name: {id_: sum(seeds.values()) / len(seeds) for id_, seeds in ids.items()} for name, ids in seen.items()}
+    return seen
 
 
 def differences(a: Iterable[Record], b: Iterable[Record], value: Value) -> dict[str, Floats]:
-    """``value(a) - value(b)`` of each question, one array per data set.
-
-    Raises:
-        DataError: the arms did not answer the same questions.
-    """
-    import numpy as np
-
-    left, right = by_question(a, value), by_question(b, value)
-    unpaired = _keys(left) ^ _keys(right)
-    if unpaired:
-        example = min(unpaired)
-        raise DataError(
-            f"Expected both arms to answer the same questions, got {len(unpaired)} ids that only one of them answered "
-            f"(such as {example[1]!r} of {example[0]!r}); finish the interrupted run, or compare what both have."
-        )
-    return {name: np.array([v - right[name][id_] for id_, v in questions.items()]) for name, questions in left.items()}
-
-
-def _keys(values: dict[str, dict[str, float]]) -> set[tuple[str, str]]:
-    return {(name, id_) for name, ids in values.items() for id_ in ids}
+    """``value(a) - value(b)`` of each data set, ``[N, R]`` by question and draw; see ``paired.differences``."""
+    return paired.differences(values(a, value), values(b, value))
 
 
 def _arm(records: Sequence[Record]) -> str:
@@ -170,6 +223,11 @@ def _arm(records: Sequence[Record]) -> str:
 def is_correct(record: Record) -> float:
     """1 if the arm's choice is the gold one."""
     return float(record["correct"])
+
+
+def chance(record: Record) -> float:
+    """Of being right by guessing: one over the number of choices."""
+    return 1 / len(record["scores"])
 
 
 def total_cost(record: Record) -> float:
@@ -187,9 +245,19 @@ def probabilities(scores: Sequence[float]) -> Floats:
 
 def gold_nll(record: Record) -> float:
     """Negative log-probability of the gold choice among the choices."""
-    from scipy.special import log_softmax
+    scores = record["scores"]
+    return _log_of_sum(scores) - float(scores[record["answer"]])
 
-    return float(-log_softmax(record["scores"])[record["answer"]])
+
+def confidence(record: Record) -> float:
+    """Probability of the likeliest choice among the choices."""
+    return exp(max(record["scores"]) - _log_of_sum(record["scores"]))
+
+
+def _log_of_sum(scores: Sequence[float]) -> float:
+    """Of their exponentials; a hundred times as fast as SciPy's on a few numbers, and records are many."""
+    most = max(scores)
+    return float(most) + log(fsum(exp(score - most) for score in scores))
 
 
 def calibration_error(records: Iterable[Record], bins: int = 10) -> float:
@@ -197,11 +265,8 @@ def calibration_error(records: Iterable[Record], bins: int = 10) -> float:
     import numpy as np
 
     records = list(records)
-    confidence = by_question(records, lambda r: float(probabilities(r["scores"]).max()))
-    right = by_question(records, is_correct)
-    errors = [
-        expected_calibration_error(list(confidence[name].values()), list(right[name].values()), bins) for name in right
-    ]
+    sure, right = by_question(records, confidence), by_question(records, is_correct)
+    errors = [expected_calibration_error(list(sure[name].values()), list(right[name].values()), bins) for name in right]
     return 100 * float(np.mean(errors))
 
 
@@ -223,24 +288,26 @@ def mcnemar_p(up: int, down: int) -> float:
 
 
 def sign_flip_p(strata: Sequence[Floats], *, seed: int) -> float:
-    """Two-sided permutation p of the mean over strata of their means: each difference may change its sign."""
+    """Two-sided permutation p of the mean over strata of their means: each difference may change its sign.
+
+    Of few differences all signs are tried; of more, ``PERMUTATIONS`` are drawn, by how many of each size turn.
+    """
     import numpy as np
-    from scipy.stats import permutation_test
 
     each = np.concatenate([s / len(s) / len(strata) for s in strata])
-    moved = each[each != 0]  # the rest adds nothing, whatever its sign
-    if len(moved) < 2:  # one sign, or the other
+    sizes, counts = np.unique(np.abs(each[each != 0]).round(15), return_counts=True)  # a zero adds none, turned or not
+    if counts.sum() < 2:  # one sign, or the other
         return 1.0
-    test = permutation_test(
-        (moved,),
-        lambda x, axis: x.sum(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=500,
-        rng=np.random.default_rng(seed),
-    )
-    return float(test.pvalue)
+    if counts.sum() <= FEW_SIGNS:
+        signs = np.array(list(product((-1, 1), repeat=int(counts.sum()))))
+        sums = signs @ np.repeat(sizes, counts)
+        extra = 0
+    else:
+        turned = np.random.default_rng(seed).binomial(counts, 0.5, (PERMUTATIONS, len(counts)))
+        sums = (counts - 2 * turned) @ sizes
+        extra = 1  # what was seen is one of them
+    as_much = int((np.abs(sums) >= abs(each.sum()) - 1e-12).sum())
+    return (as_much + extra) / (len(sums) + extra)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -255,29 +322,36 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def standard_error(strata: Sequence[Floats]) -> float:
+    """Of the mean over strata of their means; a single question says nothing of others, and adds nothing."""
+    variance = sum(float(s.var(ddof=1)) / len(s) for s in strata if len(s) > 1)
+    return float(variance**0.5) / len(strata)
+
+
 def bootstrap_interval(strata: Sequence[Floats], *, seed: int, level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap of the mean over strata of their means; questions are resampled within each stratum.
 
     Percentile rather than BCa: for means of bounded differences the two agree, and BCa is undefined on constant data.
     """
     import numpy as np
-    from scipy.stats import bootstrap
 
-    # One question cannot be resampled by scipy, and carries no spread: it enters as its constant.
-    several = [s for s in strata if len(s) > 1]
-    fixed = sum(float(s[0]) for s in strata if len(s) == 1)
-    if not several:
-        return fixed / len(strata), fixed / len(strata)
-    interval = bootstrap(
-        several,
-        lambda *samples, axis: (sum(s.mean(axis) for s in samples) + fixed) / len(strata),
-        n_resamples=RESAMPLES,
-        batch=500,  # keeps memory small on large test sets
-        method="percentile",
-        confidence_level=level,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    rng = np.random.default_rng(seed)
+    means = sum(_resampled_means(s, rng) for s in strata) / len(strata)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled_means(stratum: Floats, rng: np.random.Generator) -> Floats:
+    """``[RESAMPLES]`` means of as many values, drawn with replacement."""
+    import numpy as np
+
+    n = len(stratum)
+    values, counts = np.unique(stratum, return_counts=True)
+    if len(values) <= FEW_VALUES:
+        means: Floats = rng.multinomial(n, counts / n, RESAMPLES) @ values / n
+        return means
+    sizes = [min(BATCH, RESAMPLES - done) for done in range(0, RESAMPLES, BATCH)]  # keeps memory small
+    return np.concatenate([stratum[rng.integers(n, size=(size, n))].mean(1) for size in sizes])
 
 
 def accuracy_interval(strata: list[Floats], flips: int, seed: int, level: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ def beside_base(records: Iterable[Record], baseline: str) -> list[dict[str, Any]
     Raises:
         DataError: it answered none.
     """
-    records = list(records)
+    records = _whole_draws(list(records))
     answered = {_question(r) for r in records if r["arm"] == baseline}
     if not answered:
         raise DataError(
@@ -26,28 +26,42 @@ def beside_base(records: Iterable[Record], baseline: str) -> list[dict[str, Any]
     return [dict(r) for r in records if _question(r) in answered]
 
 
-def _question(record: Record) -> tuple[str, str, int]:
-    return record["dataset"], record["id"], record["seed"]
+def _whole_draws(records: Sequence[Record]) -> list[Record]:
+    """Of an arm that is drawn several times, the draws that went as far as its first."""
+    count = Counter((r["dataset"], r["arm"], r["seed"]) for r in records)
+    first: dict[tuple[str, str], int] = {}
+    for dataset, arm, seed in count:
+        first.setdefault((dataset, arm), seed)
+    whole = {key for key, n in count.items() if n == count[*key[:2], first[key[:2]]]}
+    return [r for r in records if (r["dataset"], r["arm"], r["seed"]) in whole]
 
 
-def missing(records: Iterable[Record], arms: Sequence[str], asked: Mapping[str, int | None]) -> list[str]:
+def _question(record: Record) -> tuple[str, str]:
+    return record["dataset"], record["id"]
+
+
+def missing(records: Iterable[Record], arms: Mapping[str, int], asked: Mapping[str, int | None]) -> list[str]:
     """What a run has not answered, in words: a line for each data set that lacks something.
 
     Args:
         records: that there are.
-        arms: that should have answered.
+        arms: that should have answered, and in how many draws.
         asked: how many questions each data set has; None: not known here.
     """
     count = Counter((r["dataset"], r["arm"]) for r in records)
-    lines = [_lacking(name, total, {arm: count[name, arm] for arm in arms}) for name, total in asked.items()]
+    lines = [_lacking(name, total, {arm: count[name, arm] for arm in arms}, arms) for name, total in asked.items()]
     return [line for line in lines if line]
 
 
-def _lacking(dataset: str, total: int | None, count: Mapping[str, int]) -> str:
+def _lacking(dataset: str, total: int | None, count: Mapping[str, int], draws: Mapping[str, int]) -> str:
     if not any(count.values()):
         return f"{dataset} was not begun"
-    most = max(count.values()) if total is None else total
-    fewer = [f"{arm} answered {n or 'none'}" for arm, n in count.items() if n < most]
+    most = max(-(-n // draws[arm]) for arm, n in count.items()) if total is None else total
+    fewer = [
+        f"{arm} answered {n or 'none'}{f' in {draws[arm]} draws' if draws[arm] > 1 else ''}"
+        for arm, n in count.items()
+        if n < most * draws[arm]
+    ]
     told = [f"of {most} questions of {dataset}, {', '.join(fewer)}"] if fewer else []
     if total is None:
         told.append(f"{dataset} may have more than {most} questions, for its source is not at hand")

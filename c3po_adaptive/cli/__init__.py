@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from . import explain, models, plugins, refset, runs
+from . import board, explain, models, plugins, refset, runs
 from .shared import Commands
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def c3po(
         logging.getLogger("c3po_adaptive").setLevel(logging.DEBUG)
 
 
-for group in (runs, explain, models):
+for group in (runs, board, explain, models):
     group.add_to(app)
 app.add_typer(runs.study, name="study")
 app.add_typer(refset.app, name="refset")

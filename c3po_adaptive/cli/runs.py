@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
 
+Only = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
+]
+
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
 
@@ -125,6 +129,7 @@ def evaluate(
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
     set: SetOption = None,
+    dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
@@ -132,7 +137,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, plugin, minutes, unchecked, overwrite, as_json)
+    study_run(config, out, set, dataset, plugin, minutes, unchecked, overwrite, as_json)
 
 
 @study.command("run")
@@ -140,6 +145,7 @@ def study_run(
     config: Path,
     out: Out,
     set: SetOption = None,
+    dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
@@ -150,17 +156,19 @@ def study_run(
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [])
+        kind, parsed = read_study(config, set or [], dataset or [])
         _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json)
 
 
 @study.command("plan")
-def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None, as_json: AsJson = False) -> None:
+def study_plan(
+    config: Path, set: SetOption = None, dataset: Only = None, plugin: Plugins = None, as_json: AsJson = False
+) -> None:
     """Check what a study would run, and say what it takes as far as that can be foreseen, without running it."""
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [])
+        kind, parsed = read_study(config, set or [], dataset or [])
         plan = kind.plan(parsed, registry_with(plugin))
         if as_json:
             print_json(plan.values)

@@ -15,13 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import DataError, SettingError, ShapeError
+from ..ledger import Entry
 from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, decoded_rows
 from ..routing.head import can_choose, check_head, head
 from ..routing.intercept import intercepted
-from ..routing.packing import Layout, layout_for
+from ..routing.packing import Layout, layout_for, pack
 from ..routing.prefill import prefill
 from ..routing.ruled import Ruled, ruled, ruled_tails
 from ..routing.rules import PathwayRule
@@ -170,6 +171,10 @@ class RoutedModel:
             if keep and known[prompt].nbytes <= self.cache_bytes:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
+
+    def plain_work(self, prompt: Prompt) -> Entry:
+        """What a prompt's plain answer takes, told without running it."""
+        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt)))
 
     def _batches(self, prompts: Sequence[Prompt], size: int) -> Iterator[tuple[Layout, list[int]]]:
         """Numbers of prompts that are laid out alike, so many at a time, of about the same length: little padding."""
@@ -390,7 +395,7 @@ class RoutedModel:
     def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
         hidden = tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))
-        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.last][:, None])
 
     @contextmanager
     def _decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from ..ledger import Entry, summed
 from ..losses import right_answer_loss
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
@@ -23,6 +25,7 @@ from ..storage.tensor_store import TensorStore
 from ..types import Head, Prompt
 
 BATCH = 16
+SAMPLE = 16  # references that what an artifact takes is measured on
 States = Callable[[Sequence[Prompt]], Sequence[State]]
 _STORES: WeakKeyDictionary[RoutedModel, dict[Hashable, TensorStore]] = WeakKeyDictionary()
 
@@ -53,22 +56,47 @@ def of_references(
         folder: of the reference set.
         progress: shows how many are still to be computed.
     """
-    store = _store(artifact, model, settings, folder)
+    store, counted = (_store(a, model, settings, folder) for a in (artifact, _flops_of(artifact)))
     asked = list(zip(prompts, answers, strict=True))
     keys = [key_of(prompt, answer) for prompt, answer in asked]
-    new = list({key: pair for key, pair in zip(keys, asked, strict=True) if key not in store}.items())
+    new = list({k: pair for k, pair in zip(keys, asked, strict=True) if k not in store or k not in counted}.items())
     parts = [new[i : i + BATCH] for i in range(0, len(new), BATCH)]
     for part in progress(parts, f"references: {artifact.name}") if parts else ():
         found = states([prompt for _, (prompt, _) in part])
-        batch = _batch(model, found, torch.tensor([answer for _, (_, answer) in part]), settings)
-        store.add([key for key, _ in part], artifact.compute(batch).detach())
+        batch, spent = _batch(model, found, torch.tensor([answer for _, (_, answer) in part]), settings)
+        names = [key for key, _ in part]
+        store.add(names, artifact.compute(batch).detach())
+        counted.add(names, torch.tensor([entry.flops for entry in spent()], dtype=torch.float64))
     store.write()
+    counted.write()
     return torch.stack([store[key] for key in keys])
+
+
+def mean_flops(
+    artifact: ReferenceArtifact,
+    model: RoutedModel,
+    prompts: Sequence[Prompt],
+    answers: Sequence[int],
+    states: States,
+    settings: RemixSettings,
+    *,
+    folder: Path | None = None,
+) -> float:
+    """What an artifact takes a reference beyond its prompt; arguments as above."""
+    of_references(artifact, model, prompts, answers, states, settings, folder=folder)
+    counted = _store(_flops_of(artifact), model, settings, folder)
+    return sum(counted[key_of(*pair)].item() for pair in zip(prompts, answers, strict=True)) / len(prompts)
+
+
+def _flops_of(artifact: ReferenceArtifact) -> ReferenceArtifact:
+    """Kept beside it, under a name of its own."""
+    return replace(artifact, name=f"{artifact.name}, FLOPs")
 
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
     """Of a labeled prompt."""
-    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer]))[:16]
+    special = [prompt.given, prompt.after] if any(prompt.given) or prompt.after else []
+    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer, *special]))[:16]
 
 
 def _store(
@@ -97,32 +125,38 @@ def _code(artifact: ReferenceArtifact) -> str | None:
     return None if file is None or not Path(file).is_file() else digest_of_file(Path(file))
 
 
-def _batch(model: RoutedModel, states: Sequence[State], answers: Tensor, settings: RemixSettings) -> ReferenceBatch:
-    """References with tails that every expert of every layer acts on."""
+def _batch(
+    model: RoutedModel, states: Sequence[State], answers: Tensor, settings: RemixSettings
+) -> tuple[ReferenceBatch, Callable[[], list[Entry]]]:
+    """References with tails that every expert of every layer acts on; and what each took so far."""
+    made: list[TailScores] = []
     own = torch.stack([s.own for s in states])
     movable = torch.ones_like(own, dtype=torch.bool)
     movable[..., model.sites[0].mixable :] = False
 
     def tails(head: Head) -> TailScores:
-        return TailScores(
-            model.model,
-            model.sites,
-            model.flops,
-            states,
-            torch.arange(len(states)),
-            own,
-            movable.any(-1),
-            movable,
-            settings.scope,
-            head=head,
-            relative=model.letters_alone and settings.loss != "likelihood",
+        made.append(
+            TailScores(
+                model.model,
+                model.sites,
+                model.flops,
+                states,
+                torch.arange(len(states)),
+                own,
+                movable.any(-1),
+                movable,
+                settings.scope,
+                head=head,
+                relative=model.letters_alone and settings.loss != "likelihood",
+            )
         )
+        return made[-1]
 
     def loss(head: Head) -> Loss:
         run = tails(head)
         return lambda weights, running=None: right_answer_loss(run(weights, running), answers, settings.loss)
 
-    return ReferenceBatch(
+    batch = ReferenceBatch(
         own=own,
         router=torch.stack([s.router for s in states]),
         router_input=torch.stack([s.router_input for s in states]),
@@ -133,3 +167,4 @@ def _batch(model: RoutedModel, states: Sequence[State], answers: Tensor, setting
         loss=loss("full"),
         cheap_loss=loss(model.head_for(settings.head)),
     )
+    return batch, lambda: [summed(tails.spent[i] for tails in made) for i in range(len(states))]

@@ -147,7 +147,7 @@ def labeled_questions(source: str | Path, *, split: str | None = None, limit: in
 
     Args:
         source: see there.
-        split: which split; None: ``references``, or else ``train``, where the source has it.
+        split: which split; None: the first of ``references``, ``train`` and ``validation`` that the source has.
         limit: see there.
 
     Raises:

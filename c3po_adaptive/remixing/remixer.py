@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..errors import C3POError, PluginError, SettingError, place_of
 from ..ledger import Ledger
 from ..models.routed import RoutedModel
 from ..optimizers.base import PathwayOptimizer
-from ..problem import LabeledProblem, Problem
+from ..problem import Problem, ReferenceArtifact
 from ..references.prefill_store import PrefillStore, open_store
 from ..references.reference_set import ReferenceSet
 from ..retrievers.base import Index
@@ -73,13 +74,16 @@ class Remixer:
     _store: PrefillStore | None = field(default=None, init=False)
     _index: Index | None = field(default=None, init=False)
     _rows: dict[str, int] = field(default_factory=dict, init=False)
+    _learned_from: dict[ReferenceArtifact, float] = field(default_factory=dict, init=False)
+    _spent: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.settings = RemixSettings.of(self.settings)
         with self.model.lock:
             if self.strategies.needs_references:
                 self._open()
-            optimizer = self._prepared("optimizer", PathwayOptimizer, replace(self.training, taken=0))
+            first = replace(self.training, taken=0, left=self.strategies.selector.references_needed)
+            optimizer = self._prepared("optimizer", PathwayOptimizer, first)
             self.strategies = replace(self.strategies, optimizer=optimizer)
             selector = self._prepared("selector", LayerSelector, self.training)
             self.strategies = replace(self.strategies, selector=selector)
@@ -143,9 +147,23 @@ class Remixer:
             self.settings,
             self.held_out,
             self.batch_size,
-            lambda questions: cast(LabeledProblem, self._training_batch(questions).problem(labeled=True)),
+            self._training_batch,
             self.strategies.optimizer.references_needed,
+            self._spent,
         )
+
+    @property
+    def once(self) -> float:
+        """FLOPs that were spent whatever is asked: on references' prompts, what is kept of each, and learning."""
+        if self.references is None or not self.strategies.needs_references:
+            return 0.0
+        return self._references_work + sum(self._learned_from.values()) + sum(self._spent)
+
+    @cached_property
+    def _references_work(self) -> float:
+        assert self.references is not None
+        asked = (self.model.encode(question, self.format) for question in self.references.questions)
+        return sum(self.model.plain_work(prompt).flops for prompt in asked)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions. Labels are looked at only by upper bounds that ask for them."""
@@ -197,7 +215,8 @@ class Remixer:
             )
             for ledger, spent in zip(run.ledgers, tails.spent, strict=True)
         ]
-        return [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], shown) for b in range(len(questions))]
+        answers = [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], shown) for b in range(len(questions))]
+        return [replace(answer, once=self.once) for answer in answers]
 
     def remix(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
@@ -265,6 +284,7 @@ class Remixer:
             questions if labeled else None,
             self._store,
             clock,
+            self._learned_from,
         )
 
     @property

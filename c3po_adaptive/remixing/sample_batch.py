@@ -18,7 +18,7 @@ from ..losses import right_answer_loss
 from ..models.routed import RoutedModel
 from ..problem import LabeledProblem, Problem, ReferenceArtifact
 from ..progress import bar
-from ..references.artifacts import of_references
+from ..references.artifacts import SAMPLE, mean_flops, of_references
 from ..references.prefill_store import PrefillStore
 from ..references.reference_set import ReferenceSet
 from ..routing.scores import TailScores
@@ -47,6 +47,7 @@ class SampleBatch:
             is not here no strategy can look at.
         store: the references' states on disk.
         clock: of the phases.
+        learned_from: what all candidates take, in FLOPs, of each artifact that was asked for; shared between batches.
     """
 
     model: RoutedModel
@@ -59,6 +60,7 @@ class SampleBatch:
     questions: Sequence[Question] | None
     store: PrefillStore | None
     clock: Clock
+    learned_from: dict[ReferenceArtifact, float] = field(default_factory=dict)
     _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
 
     @cached_property
@@ -160,21 +162,23 @@ class SampleBatch:
                 f"Expected neighbours that {artifact.name} is of, got a selector and an optimizer that need none; set "
                 "needs_neighbours to True where it is asked for."
             )
+        states = self.model.prefill if self.store is None else self.store.states
+        where = (states, self.settings)
         # where there is no neighbour at all, one reference tells the shape
-        asked = [self.candidates.questions[row] for row in rows.tolist() or [0]]
-        each = of_references(
-            artifact,
-            self.model,
-            [self._prompt(q) for q in asked],
-            [cast(int, q.answer) for q in asked],
-            self.model.prefill if self.store is None else self.store.states,
-            self.settings,
-            folder=self.candidates.folder,
-            progress=bar,
-        )
+        asked = self._labeled(self.candidates, rows.tolist() or [0])
+        each = of_references(artifact, self.model, *asked, *where, folder=self.candidates.folder, progress=bar)
+        if artifact not in self.learned_from:
+            some = self._labeled(self.candidates, range(min(SAMPLE, len(self.candidates))))
+            mean = mean_flops(artifact, self.model, *some, *where, folder=self.candidates.folder)
+            self.learned_from[artifact] = mean * len(self.candidates)
         found = each.new_zeros(*near.shape, *each.shape[1:])
         found[near] = each[place]
         return found
+
+    def _labeled(self, candidates: ReferenceSet, rows: Sequence[int]) -> tuple[list[Prompt], list[int]]:
+        """Prompts and right choices of some of them."""
+        asked = [candidates.questions[row] for row in rows]
+        return [self._prompt(q) for q in asked], [cast(int, q.answer) for q in asked]
 
     def _prompt(self, question: Question) -> Prompt:
         return self.model.encode(question, self.format)
@@ -199,6 +203,12 @@ class SampleBatch:
     def spent(self, phase: str) -> list[Entry]:
         """What the losses of a phase took so far, of each sample."""
         return _totals([losses.spent for losses in self._opened[phase]], len(self.states))
+
+    @property
+    def flops(self) -> float:
+        """What all losses took so far, together; the samples' and the neighbours' own prompts not counted."""
+        opened = [entry for phase in self._opened for entry in self.spent(phase)]
+        return summed([*opened, *self._prepared]).flops
 
     @property
     def _prefilled(self) -> list[Entry]:

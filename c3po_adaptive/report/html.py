@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..analysis.asked_with import benchmark_of
 from ..analysis.expert_use import expert_use
 from ..analysis.gain_by_kind import gain_by_kind
 from ..analysis.kept import kept
 from ..analysis.reliability import reliability
-from ..analysis.statistics import Record
+from ..analysis.statistics import Record, first_draw
 from ..analysis.unfinished import beside_base
+from ..analysis.verdict import claimed
 from ..storage.files import write_text
 from ..storage.run_folder import made_by
 from ..types import Question
-from . import plots
+from . import plots, published
 from .page import draw
 from .questions import Key, payload
-from .sentences import claimed, find, role, sentences, shown_dataset
+from .sentences import find, role, sentences, shown_dataset
 
 REPORT = "report.html"
 
@@ -45,7 +47,9 @@ def render(
         records = beside_base([r for r in records if r["arm"] in arms], summary["baseline"])
     rows = _rows(summary, shown_dataset(summary))
     arm = _shown_arm(rows)
-    kinds, uses = _by_kind(summary, records, arm), _uses(records)
+    kinds = _by_kind(summary, records, arm)
+    single = first_draw(records)  # what a page shows answer by answer
+    uses = _uses(single)
     html = draw(
         __package__,
         "template.html.j2",
@@ -57,13 +61,13 @@ def render(
         sentences=sentences(summary),
         tables=_tables(summary),
         roles=list(dict.fromkeys(row["role"] for row in rows)),
-        controlled=any(c["b"] == summary["control"] for c in summary["comparisons"]),
+        controlled=any(row["controls"] for row in summary["rows"]),
         kinds=_beside(kinds),
         by_kind=plots.gains_by_kind(kinds) if kinds else "",
-        figures=_figures(summary, records),
+        figures=_figures(summary, single),
         settings=_settings(summary),
         uses=bool(uses),
-        data=payload(records, arms, summary["baseline"], questions or {}, references or {})
+        data=payload(single, arms, summary["baseline"], questions or {}, references or {})
         | {"uses": uses, "shown": arm},
     )
     write_text(folder / REPORT, html)
@@ -91,18 +95,21 @@ def _datasets(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _tables(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One table per data set: each row with its comparisons and its calibration."""
-    calibration = {(c["dataset"], c["arm"]): c for c in summary["calibration"]}
+    """One table per data set: each row with its comparison with the base, and those with its controls."""
     tables = []
     for dataset in _datasets(summary):
         rows = _rows(summary, dataset)
         for row in rows:
-            row["calibration"] = calibration[dataset, row["arm"]]
-            for name in ("baseline", "control"):
-                c = find(summary, dataset, row["arm"], summary[name])
-                row[f"beside_{name}"] = c and {**c, "claimed": claimed(c)}
-        tables.append({"dataset": dataset, "rows": rows})
+            row["beside_baseline"] = _told(find(summary, dataset, row["arm"], summary["baseline"]))
+            beside = [_told(find(summary, dataset, row["arm"], control)) for control in row["controls"]]
+            row["beside_controls"] = [c for c in beside if c]
+        gains = {row["arm"]: row["beside_baseline"] for row in rows}
+        tables.append({"dataset": dataset, "rows": rows, "gains": gains})
     return tables
+
+
+def _told(c: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {**c, "claimed": claimed(c)} if c else None
 
 
 def _by_kind(summary: Mapping[str, Any], records: Sequence[Record], arm: str | None) -> list[dict[str, Any]]:
@@ -139,6 +146,12 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
             "Dashed: the best for its cost, upper bounds left out.",
             plots.costs(rows),
         ),
+        (
+            "Cost by the number of questions",
+            "What was spent once (references run, gradients kept, parameters trained) is shared by all that are asked. "
+            "Dashed: controls.",
+            plots.costs_over(rows),
+        ),
         _reliability(summary, records, rows),
         (
             "Layers chosen",
@@ -149,22 +162,43 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
     figures += _of_headline(summary, records)
     for dataset in _datasets(summary)[1:]:
         figures.append((f"Gain over base: {dataset}", "With 95 % intervals.", plots.gains(_rows(summary, dataset))))
+    figures += _beside_published(summary)
     return [{"title": title, "caption": caption, "svg": svg} for title, caption, svg in figures if svg]
+
+
+def _beside_published(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Of each data set that the paper reports, if the configuration names the model to stand beside."""
+    if not (model := summary["config"].get("published")):
+        return
+    label = f"published, {published.called(model)}"
+    for dataset in _datasets(summary):
+        rows = _rows(summary, dataset)
+        known = published.accuracy(model, benchmark_of(summary["config"], dataset))
+        there = {r["arm"]: known[r["optimizer"]] for r in rows if _as_published(r) and r["optimizer"] in known}
+        if there:
+            caption = (
+                f"Dashed: {label}, of the arm's method ({published.source()}). Prompts, references and questions are "
+                "others: to be looked at beside this run, and no results of it."
+            )
+            yield f"Beside published figures: {dataset}", caption, plots.beside_published(rows, there, label)
+
+
+def _as_published(row: Mapping[str, Any]) -> bool:
+    """Whether an arm stands for a method of the paper: no control, and no optimizer without steps but the base."""
+    return bool(row["role"] != "control" and (row["optimizer"] == "none") == (row["role"] == "base"))
 
 
 def _reliability(
     summary: Mapping[str, Any], records: Sequence[Record], rows: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str, str]:
     """Confidence against accuracy, the shown arm beside the base."""
-    errors = {
-        c["arm"]: c.get("calibration_error") for c in summary["calibration"] if c["dataset"] == rows[0]["dataset"]
-    }
+    errors = {row["arm"]: row["calibration_error"] for row in rows}
     names = [name for name in dict.fromkeys((summary["baseline"], _shown_arm(rows))) if name is not None]
     bins = {name: reliability([r for r in records if r["arm"] == name]) for name in names}
-    said = [f"{name} {errors[name]:.1f}" for name in names if isinstance(errors.get(name), float | int)]
+    said = [f"{name} {errors[name]:.1f}" for name in names]
     caption = (
         "Accuracy of answers of about one confidence (the probability of the chosen option), with 95 % intervals; on "
-        f"the diagonal they would agree. Expected calibration error, in points: {', '.join(said) or 'not known'}."
+        f"the diagonal they would agree. Expected calibration error, in points: {', '.join(said)}."
     )
     roles = {row["arm"]: row["role"] for row in rows}
     return "Reliability", caption, plots.reliability({name: (roles[name], found) for name, found in bins.items()})

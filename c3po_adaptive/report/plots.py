@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from ..analysis.costs import QUESTIONS, cost_over
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -82,6 +84,27 @@ def gains(rows: Sequence[Row]) -> str:
                 size=8,
             )
         return _svg(figure, "Gain of each arm over base, in points, with 95 % interval")
+
+
+def beside_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
+    """Each arm's accuracy, and dashed what others report of its method.
+
+    Args:
+        rows: of one data set.
+        published: percent by the arm's name.
+        label: whose figures these are.
+    """
+    with _style():
+        figure, axes = _by_arm(rows, "accuracy, %")
+        axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
+        for y, row in enumerate(rows):
+            axes.plot(row["accuracy"], y, "o", color=COLORS[row["role"]], markersize=6)
+        at = [(y, published[row["arm"]]) for y, row in enumerate(rows) if row["arm"] in published]
+        places, accuracies = zip(*at, strict=True)
+        low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
+        axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+        return _svg(figure, "Accuracy of each arm, beside published figures of its method")
 
 
 def gains_by_kind(rows: Sequence[Row]) -> str:
@@ -202,25 +225,32 @@ def costs(rows: Sequence[Row]) -> str:
         axes.set_ylabel("accuracy, %")
         axes.grid(True)
         axes.margins(0.08)
-        low, high = axes.get_ylim()
-        places = _apart([(v - low) / (high - low) for v in y], min(0.1, 1 / len(rows)))
-        for i, place in enumerate(places):
-            axes.annotate(
-                rows[i]["arm"],
-                (x[i], y[i]),
-                (1.05, place),
-                textcoords="axes fraction",
-                va="center",
-                size=8,
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": COLORS["base"],
-                    "linewidth": 0.5,
-                    "shrinkB": 4,
-                    "relpos": (0, 0.5),
-                },
-            )
+        _name_at_the_right(axes, [row["arm"] for row in rows], x, y)
         return _svg(figure, "Accuracy of each arm against its cost in base forwards")
+
+
+def costs_over(rows: Sequence[Row]) -> str:
+    """Cost of an answer by how many questions are asked, what was spent once included, a line for each arm; empty if
+    nothing was spent once, or records do not say.
+    """
+    drawn = [row for row in rows if row["cost"].get("once") is not None]
+    if not any(row["cost"]["once"] for row in drawn):
+        return ""
+    lines = {row["arm"]: [cost_over(row, n) for n in QUESTIONS] for row in drawn}
+    with _style():
+        figure, (axes,) = _figure(max(2.8, LINE * len(drawn) + 0.8))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for row in drawn:
+            dashes = "--" if row["role"] == "control" else "-"
+            axes.plot(QUESTIONS, lines[row["arm"]], dashes, color=COLORS[row["role"]], linewidth=1.2)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("questions asked")
+        axes.set_ylabel("base forwards a question")
+        axes.grid(True)
+        last = [lines[row["arm"]][-1] for row in drawn]
+        _name_at_the_right(axes, [row["arm"] for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
+        return _svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -422,6 +452,16 @@ def standalone(svg: str) -> str:
     light, dark = (";".join(f"--{name}:{color}" for name, color in part.items()) for part in (LIGHT, DARK))
     style = f"<style>:root{{{light};--sans:sans-serif}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
     return re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", svg, count=1) + "\n"
+
+
+def _name_at_the_right(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
+    """In a column, each with a line to its point, so that near points keep theirs readable."""
+    axes.get_xlim(), axes.get_ylim()  # so that limits are settled
+    inside = axes.transAxes.inverted().transform(axes.transData.transform(list(zip(x, y, strict=True))))
+    line = {"arrowstyle": "-", "color": COLORS["base"], "linewidth": 0.5, "shrinkB": 4, "relpos": (0, 0.5)}
+    places = _apart(inside[:, 1].tolist(), min(0.1, 1 / len(names)))
+    for name, place, at in zip(names, places, zip(x, y, strict=True), strict=True):
+        axes.annotate(name, at, (1.05, place), textcoords="axes fraction", va="center", size=8, arrowprops=line)
 
 
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from ..analysis.controls import left_to_chance, only_a_control
+from ..analysis.verdict import SIGNIFICANT, claimed
+
 Role = Literal["base", "control", "oracle", "method"]
-SIGNIFICANT = 0.05
 
 
 def shown_dataset(summary: Mapping[str, Any]) -> str:
@@ -19,21 +21,9 @@ def role(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Role:
     """What an arm is there for."""
     if row["arm"] == summary["baseline"]:
         return "base"
-    if row["arm"] == summary["control"] or drawn(row):
+    if row["arm"] == summary["control"] or only_a_control(row["setting"]):
         return "control"
     return "oracle" if row["needs_label"] else "method"
-
-
-def drawn(row: Mapping[str, Any]) -> str:
-    """What an arm leaves to chance, in words: it is a control for that; empty if nothing."""
-    setting, said = row["setting"], []
-    for key, words in (("retriever", "random neighbours"), ("selector", "random layers")):
-        strategy = setting.get(key)
-        if isinstance(strategy, Mapping) and strategy.get("name") == "random":
-            said.append(words)
-    if setting.get("labels") == "shuffled":
-        said.append("labels drawn at random")
-    return " and ".join(said)
 
 
 def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, Any] | None:
@@ -44,8 +34,9 @@ def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished.
 
-    A gain (or loss) is claimed only if the interval excludes zero and McNemar's p is below 0.05; that neighbours
-    matter, only if the same holds against the control with random neighbours. The oracle is an upper bound.
+    Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
+    gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
+    of the comparison with random ones.
     """
     dataset = shown_dataset(summary)
     rows = [row for row in summary["rows"] if row["dataset"] == dataset]
@@ -62,11 +53,14 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
 def _among_draws(d: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     gain = find(summary, d["dataset"], d["arm"], summary["baseline"])
     with_interval = f"{d['gain']:+.1f} {_interval(gain)}" if gain else f"{d['gain']:+.1f}"
-    claim = "better than its draws" if d["p"] <= SIGNIFICANT else "it cannot be told from its draws"
+    if d["p"] is None:
+        claim = "no p, which takes 99 draws"
+    elif d["p"] >= SIGNIFICANT:
+        claim = f"p = {d['p']:.2f}, it cannot be told from its draws"
+    else:
+        claim = f"p = {d['p']:.2f}, {'better' if d['gain'] > d['mean'] else 'worse'} than its draws"
     span = f"{d['mean']:+.1f} points on average, {d['lowest']:+.1f} to {d['highest']:+.1f}"
-    return (
-        f"{d['arm']} ({with_interval}) among {d['draws']} draws of {d['control']} ({span}): p = {d['p']:.2f}, {claim}."
-    )
+    return f"{d['arm']} ({with_interval}) among {d['draws']} draws of {d['control']} ({span}): {claim}."
 
 
 def _asked_for(c: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
@@ -90,19 +84,42 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     head = f"{head}, {gain['difference']:+.1f} points over {summary['baseline']} {_interval(gain)}"
     if kind == "oracle":
         return f"{head}: an upper bound that uses the labels, not a method."
-    head = f"{head}: {_verdict(gain)}"
+    head = f"{head}: {_claim(gain) if kind == 'control' else _verdict(row)}"
     if row.get("layers") == 0 and "selector" in row.get("setting", {}):
         head = f"{head} (it re-mixed no layer of any question)"
+    head += _fewer(row)
     if kind == "control":
         which = "the" if arm == summary["control"] else "a"
-        return f"{head}. It is {which} control, with {drawn(row) or 'random neighbours'}."
+        return f"{head}. It is {which} control, with {_chance(row)}."
     beside = find(summary, dataset, arm, summary["control"])
     if beside is None:
         return f"{head}."
     return f"{head}; {_neighbours(beside)}."
 
 
-def _verdict(c: Mapping[str, Any]) -> str:
+def _fewer(row: Mapping[str, Any]) -> str:
+    """Whether an answerer of its own used fewer neighbours than it was to use."""
+    if "answerer" not in row["setting"] or row.get("neighbours_used") is None:
+        return ""
+    used, asked = row["neighbours_used"], row["setting"].get("retriever", {}).get("k")
+    if asked is None or used > asked - 0.05:
+        return ""
+    return f" (it used {used:.1f} of {asked} neighbours on average: no more were found, or fit into the context)"
+
+
+def _chance(row: Mapping[str, Any]) -> str:
+    """What a control has in place of what is claimed."""
+    drawn = left_to_chance(row["setting"])
+    if not drawn:
+        return "the core mixed and no step" if only_a_control(row["setting"]) else "random neighbours"
+    return " and ".join(drawn)
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    return f"{row['verdict'] or 'no verdict'} ({row['because']})"
+
+
+def _claim(c: Mapping[str, Any]) -> str:
     claim = {1: "a gain", -1: "a loss", 0: "no gain can be claimed"}[claimed(c)]
     return claim + _caveat(c)
 
@@ -123,13 +140,6 @@ def _neighbours(c: Mapping[str, Any]) -> str:
     if abs(c["difference"]) < 0.05:
         return f"its control, random neighbours, reaches the same {by}"
     return f"it cannot be told from its control, random neighbours {by}"
-
-
-def claimed(c: Mapping[str, Any]) -> int:
-    """1 if a comparison allows to claim that ``a`` is better, -1 that it is worse, else 0."""
-    if c["p"] >= SIGNIFICANT:
-        return 0
-    return int(c["ci_low"] > 0) - int(c["ci_high"] < 0)
 
 
 def _interval(c: Mapping[str, Any]) -> str:

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import DataError
 
-SCHEMA = 1
-"""Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1."""
+SCHEMA = 2
+"""Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1.
+Summaries of 2 hold calibration, what could have been found, controls and a verdict in every row.
+"""
 
 
 class Ours(BaseModel):

@@ -1,11 +1,16 @@
 """Records without pathways and neighbours as one small Parquet file, from which every statistic of answers and costs
-can be made again.
+can be made again: some eight bytes an answer.
+
+Nothing that a statistic asks for needs the level of an answer's scores, only how far they are apart, so that the right
+choice's stand for zero and are left out. Numbers are whole thousandths, plane by plane of their bytes; what is the same
+for all answers of an arm on a data set is one long word, which a dictionary keeps once.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +28,19 @@ KEPT = (
     "answer",
     "choice",
     "base_choice",
-    "scores",
     "layers",
     "strength",
+    "neighbours_used",
 )
-BY_ARM = ("optimizer", "selector", "needs_label", "setting")
-UNIT = 1e-5  # of scores, in nats: what records are rounded to; whole numbers take less room
-COSTS = ("embedding", "references", "attribution", "optimisation", "answer", "total")
+BY_ARM = ("optimizer", "selector", "needs_label", "setting", "once", "labels", "parameters")
+PHASES = ("prefill", "embedding", "retrieval", "references", "attribution", "optimisation", "answer")
+SCORE = COST = 1e-3
+MOVED = 1e-4
+"""What is counted in whole numbers: nats, base forwards, and shares of a layer's weight."""
 
 
 def write_parquet(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the file, whole or not at all. What all records of an arm on a data set share stands once, beside the rows.
+    """Write the file, whole or not at all.
 
     Raises:
         DataError: the disk refuses it.
@@ -41,77 +48,97 @@ def write_parquet(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [
-        {key: record.get(key) for key in KEPT}
-        | {"scores": [round(score / UNIT) for score in record["scores"]]}
-        | {f"cost_{phase}": record["cost"].get(phase) for phase in COSTS}
-        | {"neighbours": len(record["neighbours"])}
-        for record in records
-    ]
-    shared: dict[str, dict[str, Any]] = {}
-    for r in records:
-        shared.setdefault(r["dataset"], {})[r["arm"]] = {key: r[key] for key in BY_ARM}
-    table = pa.Table.from_pylist(rows)
-    for i, field in enumerate(table.schema):
-        small = _small(field.type)
-        table = table.set_column(i, field.name, table.column(i).cast(small))
-    table = table.replace_schema_metadata({"shared": json.dumps(shared)})
-    numbers = [name for name in _leaves(table) if name.startswith(("scores", "cost"))]
+    columns = _columns()
+    rows = [_row(record) for record in records]
+    schema = pa.schema([(name, kind) for name, (kind, _) in columns.items()])
+    leaves = {name: f"{name}.list.element" if pa.types.is_list(kind) else name for name, (kind, _) in columns.items()}
     try:
         with whole(path) as writing:
             pq.write_table(
-                table,
+                pa.Table.from_pylist(rows, schema),
                 writing,
                 compression="zstd",
                 compression_level=19,
-                use_dictionary=[name for name in _leaves(table) if name not in numbers],
-                use_byte_stream_split=numbers,
+                use_dictionary=[leaves[name] for name, (_, coded) in columns.items() if coded == "words"],
+                use_byte_stream_split=[leaves[name] for name, (_, coded) in columns.items() if coded == "planes"],
+                store_schema=False,
+                write_statistics=False,
             )
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {error}; free the disk, and run again.") from error
 
 
 def read_parquet(path: Path | str) -> list[dict[str, Any]]:
-    """Records as ``summarize`` takes them; their neighbours are counted, not named.
+    """Records as ``summarize`` takes them: neighbours are counted, not named, and the right choice has the score zero.
 
     Raises:
-        DataError: no such file, or of something else.
+        DataError: no such file, or one of something else, or of an earlier version.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(path)
-        shared = json.loads(table.schema.metadata[b"shared"])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"Expected the Parquet records of a run at {path}, got: {error!r}.") from error
-    return [_record(row, shared) for row in table.to_pylist()]
+    if {*table.column_names} != {*_columns()}:
+        raise DataError(
+            f"Expected the Parquet records of a run at {path}, got the columns {', '.join(table.column_names)}; if an "
+            "earlier version wrote it, draw the run's report again, which writes it anew."
+        )
+    return [_record(row) for row in table.to_pylist()]
 
 
-def _record(row: dict[str, Any], shared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    cost = {phase: row.pop(f"cost_{phase}") for phase in COSTS}
-    row |= shared[row["dataset"]][row["arm"]]
-    row["scores"] = [round(score * UNIT, 5) for score in row["scores"]]
+def _columns() -> dict[str, tuple[Any, str]]:
+    """Arrow's type of each column, and how it is coded: words, planes of bytes, or plainly."""
+    import pyarrow as pa
+
+    word, small, whole_ = (pa.string(), "words"), (pa.int32(), "plain"), (pa.int32(), "planes")
+    return {
+        "id": (pa.string(), "plain"),
+        **dict.fromkeys(("dataset", "split", "subject", "arm", "of_arm"), word),
+        "seed": (pa.int64(), "words"),
+        **dict.fromkeys(("answer", "choice", "base_choice"), small),
+        "scores": (pa.list_(pa.int32()), "planes"),
+        "layers": (pa.list_(pa.int32()), "words"),
+        "strength": (pa.float32(), "planes"),
+        "neighbours_used": (pa.int32(), "words"),
+        "moved": whole_,
+        **{f"cost_{phase}": whole_ for phase in PHASES},
+    }
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    scores, right = record["scores"], record["answer"]
+    moved = record.get("moved")
+    return {
+        **{key: record.get(key) for key in KEPT},
+        "of_arm": json.dumps({key: record.get(key) for key in BY_ARM}, sort_keys=True),
+        "scores": [round((score - scores[right]) / SCORE) for i, score in enumerate(scores) if i != right],
+        "moved": None if moved is None else round(moved / MOVED),
+        **{f"cost_{phase}": round(record["cost"].get(phase, 0.0) / COST) for phase in PHASES},
+    }
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    cost = {phase: round(row.pop(f"cost_{phase}") * COST, 3) for phase in PHASES}
+    scores = [round(score * SCORE, 3) for score in row["scores"]]
+    scores.insert(row["answer"], 0.0)
     before = None if row["base_choice"] is None else row["base_choice"] == row["answer"]
-    right = {"correct": row["choice"] == row["answer"], "base_correct": before}
-    return row | right | {"cost": cost, "neighbours": [{}] * row["neighbours"], "pathway": {}}
+    return row | {
+        **_of_arm(row.pop("of_arm")),
+        "scores": scores,
+        "moved": None if row["moved"] is None else round(row["moved"] * MOVED, 4),
+        "correct": row["choice"] == row["answer"],
+        "base_correct": before,
+        "cost": cost | {"total": round(sum(cost.values()), 3)},
+        "neighbours": [],
+        "pathway": {},
+    }
 
 
-def _leaves(table: Any) -> list[str]:
-    """Columns as Parquet names them."""
-    import pyarrow as pa
-
-    return [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in table.schema]
-
-
-def _small(kind: Any) -> Any:
-    """Half the width: costs are rounded when they are recorded."""
-    import pyarrow as pa
-
-    if pa.types.is_list(kind):
-        return pa.list_(_small(kind.value_type))
-    if pa.types.is_float64(kind):
-        return pa.float32()
-    if pa.types.is_int64(kind):
-        return pa.int32()
-    return pa.int32() if pa.types.is_null(kind) else kind
+@cache
+def _of_arm(text: str) -> dict[str, Any]:
+    """One object for all records of an arm."""
+    found: dict[str, Any] = json.loads(text)
+    return found

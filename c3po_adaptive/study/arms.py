@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import former
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..settings import RemixSettings
 from .config import Spec, with_settings
+
+ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 
 
 class Arm(RemixSettings):
@@ -25,6 +27,8 @@ class Arm(RemixSettings):
         kernel: how neighbours are weighed.
         retriever: which references are neighbours.
         selector: which layers and experts are re-mixed.
+        draws: how often it answers each question, each time by the next seed: a control that is drawn at random says
+            more in many draws, and by 99 of them an arm gets a p among them.
     """
 
     called: ClassVar[str] = "settings of an arm"
@@ -34,13 +38,14 @@ class Arm(RemixSettings):
     kernel: Spec = "gaussian"
     retriever: Spec = "faiss-knn"
     selector: Spec = "fixed"
+    draws: int = Field(default=1, ge=1)
 
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, given: Any) -> Any:
         return former.renamed(given, former.SETTINGS) if isinstance(given, Mapping) else given
 
-    @field_validator("answerer", "optimizer", "kernel", "retriever", "selector", mode="before")
+    @field_validator(*ROLES, mode="before")
     @classmethod
     def _named(cls, value: Any, info: ValidationInfo) -> Any:
         """Parameters alone belong to the default strategy: ``optimizer: {steps: 5}``."""
@@ -50,7 +55,7 @@ class Arm(RemixSettings):
     @property
     def specs(self) -> dict[str, Spec]:
         """What each role is played by."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name not in RemixSettings.model_fields}
+        return {name: getattr(self, name) for name in ROLES}
 
     def name_of(self, role: str) -> str:
         """Of what plays a role."""

@@ -23,11 +23,13 @@ class Piece:
         arm: name of the arm; "" where a piece is about all of them.
         batch: number of the batch: questions ``batch * size`` to ``(batch + 1) * size`` of the whole list, so that a
             resumed run computes the same batches.
+        draw: of an arm that is drawn several times, which: by the arm's seed and as much.
     """
 
     dataset: str
     arm: str
     batch: int
+    draw: int = 0
 
 
 Compute = Callable[[Piece], tuple[Row, ...]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,16 +30,19 @@ class Benchmark:
 
     Attributes:
         path: hub id.
-        config: its configuration.
-        revision: used when the caller names none.
-        splits: those with labels.
+        splits: those with labels; one alone is taken where none is named.
         fields: a row of the hub -> fields of our schema (or with an ``answerKey``); id, task and split are filled in.
+            None: the row's answer is none of its choices, and it is left out.
+        config: its configuration.
+        subjects: configurations of which each holds one kind of question, instead of ``config``.
+        revision: used when the caller names none.
     """
 
     path: str
     splits: tuple[str, ...]
-    fields: Callable[[Row], Fields]
+    fields: Callable[[Row], Fields | None]
     config: str | None = None
+    subjects: tuple[str, ...] = ()
     revision: str | None = None
 
 
@@ -91,7 +94,33 @@ def boolq(row: Row) -> Fields:
     return {"question": row["question"] + "?", "choices": ["true", "false"], "answer": 0 if row["answer"] else 1}
 
 
-# KnowRef is not here: the hub has only its successor KnowRef-60K, other sentences in another form.
+def bbh(row: Row) -> Fields | None:
+    """BIG-Bench Hard: the options stand in the text, ``(A) …`` a line, and the target is a letter.
+
+    A few rows of ``movie_recommendation`` and ``ruin_names`` have another target: they are left out.
+    """
+    question, _, listed = row["input"].partition("\nOptions:\n")
+    options = dict(re.findall(r"^\(([A-Z])\) (.+)$", listed, re.MULTILINE))
+    letter = row["target"].strip("()")
+    if letter not in options:
+        return None
+    return {
+        "question": question,
+        "choices": [*options.values()],
+        "answer": [*options].index(letter),
+        "subject": row["subject"],
+    }
+
+
+LETTERED_BBH = (
+    *("date_understanding", "disambiguation_qa", "geometric_shapes", "hyperbaton", "logical_deduction_five_objects"),
+    *("logical_deduction_seven_objects", "logical_deduction_three_objects", "movie_recommendation"),
+    *("penguins_in_a_table", "reasoning_about_colored_objects", "ruin_names", "salient_translation_error_detection"),
+    *("snarks", "temporal_sequences", "tracking_shuffled_objects_five_objects"),
+    *("tracking_shuffled_objects_seven_objects", "tracking_shuffled_objects_three_objects"),
+)
+"""The tasks of BIG-Bench Hard (Suzgun et al. 2022) whose options are listed."""
+
 BENCHMARKS: dict[str, Benchmark] = {
     "arc_easy": Benchmark("allenai/ai2_arc", ("train", "validation", "test"), lettered, "ARC-Easy"),
     "arc_challenge": Benchmark("allenai/ai2_arc", ("train", "validation", "test"), lettered, "ARC-Challenge"),
@@ -104,7 +133,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "winogrande": Benchmark("allenai/winogrande", ("train", "validation"), winogrande, "winogrande_xl"),
     "mmlu": Benchmark("cais/mmlu", ("dev", "validation", "test"), mmlu, "all"),
     "boolq": Benchmark("google/boolq", ("train", "validation"), boolq),
+    "bbh": Benchmark(
+        "SaylorTwift/bbh", ("test",), bbh, subjects=LETTERED_BBH, revision="b5306be6f827cfafbb545ff5a51f96916029b0fd"
+    ),
 }
+
+FILES_ONLY = {
+    "knowref": "the Hub has only its successor KnowRef-60K, other sentences in another form; its authors publish it at "
+    "https://github.com/aemami1/KnowRef",
+}
+"""Benchmarks that are not on the hub, and why."""
 
 
 def load_dataset_questions(
@@ -135,9 +173,16 @@ def load_dataset_questions(
     benchmark = BENCHMARKS.get(str(name))
     if benchmark is None and is_folder(Path(name)):
         return first(_folder_questions(Path(name), split, usual), limit)
+    if str(name) in FILES_ONLY:
+        raise DataError(
+            f"Expected a file {name}.SPLIT.jsonl in the folder that $C3PO_DATA names, got none: {FILES_ONLY[str(name)]}"
+            "; put it there in our schema, with the pronoun as a blank (_) and the candidates as choices."
+        )
     if benchmark is None:
         benchmark = Benchmark(_hub_id(name, known), (), dict)
-    if split is None and usual:
+    if split is None and len(benchmark.splits) == 1:
+        (split,) = benchmark.splits
+    elif split is None and usual:
         there = benchmark.splits or _splits_of(str(name), revision)
         split = next((one for one in usual if one in there), None)
     if split is None or (benchmark.splits and split not in benchmark.splits):
@@ -153,25 +198,32 @@ def _hub_id(name: str | Path, known: Iterable[str]) -> str:
     beside = path.parent if path.name != str(name) and is_folder(path.parent) else None
     if beside is None and re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         return str(name)
-    names = (
-        {"demo", *known, *BENCHMARKS} if beside is None else {str(beside / entry.name) for entry in beside.iterdir()}
-    )
+    names = {"demo", *known, *BENCHMARKS, *FILES_ONLY}
+    if beside is not None:
+        names = {str(beside / entry.name) for entry in beside.iterdir()}
     hint = suggestion(str(name), sorted(names), f"the benchmarks are {', '.join(BENCHMARKS)}.")
     raise UnknownNameError(
         f"Expected a benchmark, an existing file or folder or a hub id owner/name; got {name!r}; {hint}"
     )
 
 
-def _from_hub(benchmark: Benchmark, split: str, revision: str | None) -> Iterable[Row]:
+def _from_hub(benchmark: Benchmark, split: str, revision: str | None) -> Iterator[Row]:
+    for subject in benchmark.subjects:
+        rows = _table(benchmark.path, subject, split, revision or benchmark.revision)
+        yield from ({**row, "subject": subject} for row in rows)
+    if not benchmark.subjects:
+        yield from _table(benchmark.path, benchmark.config, split, revision or benchmark.revision)
+
+
+def _table(path: str, config: str | None, split: str, revision: str | None) -> Iterable[Row]:
     library = _library()
     try:
-        rows: Iterable[Row] = library.load_dataset(
-            benchmark.path, benchmark.config, split=split, revision=revision or benchmark.revision
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        rows: Iterable[Row] = library.load_dataset(path, config, split=split, revision=revision)
+    except (OSError, ValueError, LookupError, RuntimeError, library.exceptions.DatasetsError) as error:
+        what = f"the split {split!r} of {path!r}" + (f" ({config})" if config else "")
         raise DataError(
-            f"Expected the split {split!r} of {benchmark.path!r} from the Hugging Face hub, but loading it failed: "
-            f"{error}; check the name and the network, or give a local JSONL file."
+            f"Expected {what} from the Hugging Face hub, but loading it failed: {error}; check the name and the "
+            "network, or give a local JSONL file."
         ) from error
     return rows
 
@@ -228,27 +280,39 @@ def _library() -> Any:
     return datasets
 
 
-def _questions(rows: Iterable[Row], name: str, split: str, fields: Callable[[Row], Fields]) -> list[Placed]:
+def _questions(rows: Iterable[Row], name: str, split: str, fields: Callable[[Row], Fields | None]) -> list[Placed]:
     """Checked questions with their places; a row's own id and split win over ``<name>.<split>.<index>``, ``split``."""
     task = Path(name).name
     stem = f"{task}.{split}" if split else task
     placed = []
     for index, row in enumerate(rows):
         where = f"{name} ({split}), row {index}" if split else f"{name}, row {index}"
-        own = {key: value for key, value in _converted(fields, row, where).items() if value is not None}
-        filled = {"id": f"{stem}.{index:05d}", "task": task, "split": split} | own
-        placed.append((where, read_question(filled, where)))
+        if (found := _converted(fields, row, where)) is not None:
+            own = {key: value for key, value in found.items() if value is not None}
+            filled = {"id": f"{stem}.{index:05d}", "task": task, "split": split} | own
+            placed.append((where, read_question(filled, where)))
     return placed
 
 
-def _converted(fields: Callable[[Row], Fields], row: Row, where: str) -> Fields:
+def _converted(fields: Callable[[Row], Fields | None], row: Row, where: str) -> Fields | None:
     try:
         return fields(row)
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise DataError(
-            f"{where}: expected a labeled row of this benchmark, got the columns {', '.join(row)} ({error!r}); "
-            "pin a revision whose rows have the expected columns, or choose a split with labels."
+            f"{where}: expected the column {error}, got {', '.join(map(repr, row))}: the data set is published "
+            "otherwise now; pin a revision that has it, or put a file NAME.SPLIT.jsonl into the folder that $C3PO_DATA "
+            "names."
         ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{where}: expected a labeled row of this benchmark, got {_short(row)} ({error}); choose a split with "
+            "labels, or pin a revision whose rows have the expected form."
+        ) from error
+
+
+def _short(row: Row) -> str:
+    text = str(dict(row))
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _unmarked(text: str) -> str:

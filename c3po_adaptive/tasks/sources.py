@@ -17,7 +17,7 @@ DATA = "C3PO_DATA"
 """Environment variable with a folder of benchmarks as files, ``NAME.SPLIT.jsonl``: looked into before the hub."""
 ASKED = ("test", "validation")
 """Usual splits of what is asked."""
-LEARNED_FROM = ("references", "train")
+LEARNED_FROM = ("references", "train", "validation")
 """Usual splits of references."""
 
 

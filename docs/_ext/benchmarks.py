@@ -5,7 +5,7 @@ from __future__ import annotations
 from sphinx.application import Sphinx
 from written import Written, table
 
-from c3po_adaptive.tasks.benchmarks import BENCHMARKS
+from c3po_adaptive.tasks.benchmarks import BENCHMARKS, FILES_ONLY, Benchmark
 
 
 class Benchmarks(Written):
@@ -13,11 +13,15 @@ class Benchmarks(Written):
 
     def text(self) -> str:
         """Its name, where it is, and splits with labels."""
-        rows = [
-            [f"`{name}`", " ".join(filter(None, [f"`{one.path}`", one.config])), ", ".join(one.splits)]
-            for name, one in BENCHMARKS.items()
-        ]
+        rows = [[f"`{name}`", where(one), ", ".join(one.splits)] for name, one in BENCHMARKS.items()]
+        rows += [[f"`{name}`", f"not there: {why}", "as in its files"] for name, why in FILES_ONLY.items()]
         return table(("name", "on the Hub", "splits with labels"), rows)
+
+
+def where(one: Benchmark) -> str:
+    """Hub id and configuration."""
+    config = f"{len(one.subjects)} tasks" if one.subjects else one.config
+    return " ".join(filter(None, [f"`{one.path}`", config]))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

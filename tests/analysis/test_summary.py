@@ -4,15 +4,16 @@ import math
 
 import pytest
 
-from c3po_adaptive.analysis.repeated_controls import among_draws
 from c3po_adaptive.analysis.risk_by_coverage import risk_by_coverage
 from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.analysis.verdict import claimed, judge
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.report.sentences import claimed, sentences
+from c3po_adaptive.report.sentences import sentences
 
-ROW = "dataset split arm optimizer selector needs_label setting n accuracy gain ci_low ci_high nll flips_up"
-ROW += " flips_down layers cost headline"
-COMPARISON = "dataset a b n difference ci_low ci_high p cost_ratio p_holm headline"
+ROW = "dataset split arm optimizer selector needs_label setting references format n draws chance base_accuracy accuracy"
+ROW += " gain ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error flips_up flips_down"
+ROW += " layers moved neighbours_used labels parameters cost controls p_beyond verdict because headline"
+COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"
 
 
@@ -44,6 +45,7 @@ def made_up(gain, control=None, **row):
     """A summary of one arm whose comparisons are given as ``(difference, low, high, p)``."""
     names = ("difference", "ci_low", "ci_high", "p")
     head = {"dataset": "demo", "n": 100, "optimizer": "ngd", "needs_label": False, "setting": {"retriever": "near"}}
+    head |= {"controls": []}
     rows = [{**head, "arm": "base", "accuracy": 50.0}, {**head, "arm": "ngd", "accuracy": 50 + gain[0], **row}]
     made = [{"dataset": "demo", "a": "ngd", "b": "base", "p_holm": gain[3], **dict(zip(names, gain, strict=True))}]
     if control:
@@ -60,7 +62,10 @@ def made_up(gain, control=None, **row):
         made.append(
             {"dataset": "demo", "a": "ngd", "b": CONTROL, "p_holm": 1.0, **dict(zip(names, control, strict=True))}
         )
-    return {"baseline": "base", "control": CONTROL, "rows": rows, "comparisons": made}
+        rows[1]["controls"] = [CONTROL]
+    made = [{"detectable": 4.0} | c for c in made]
+    gains, beside = ([c for c in made if (c["b"] == "base") == is_gain] for is_gain in (True, False))
+    return {"baseline": "base", "control": CONTROL, "rows": judge(rows, gains, beside), "comparisons": made}
 
 
 def test_rows_by_hand():
@@ -71,8 +76,28 @@ def test_rows_by_hand():
     assert row["ci_low"] < 0 < 25 < row["ci_high"]
     assert row["nll"] == pytest.approx(-(3 * math.log(0.75) + math.log(0.25)) / 4)
     assert row["layers"] == 2
-    assert row["cost"] == {"embedding": 0.5, "attribution": 0.25, "optimisation": 4.25, "total": 6}
+    cost = {"prefill": 0, "embedding": 0.5, "attribution": 0.25, "optimisation": 4.25, "total": 6, "once": None}
+    assert row["cost"] == cost
     assert row["setting"] == {"steps": 10}
+
+
+def test_chance_and_base_stand_in_every_row():
+    """Chance is the mean over questions of one over their choices; of several sets, the mean over them."""
+    scored = {"scores": [0.0, 0.0, 0.0, 0.0]}
+    arms = base([1, 1, 0, 0], dataset="a") + base([1, 0], dataset="b")
+    arms += answers("ngd", [1, 1, 1, 0], dataset="a") + answers("ngd", [1, 1], dataset="b")
+    arms = [r | scored if r["dataset"] == "a" and r["id"] in "01" else r for r in arms]
+    found = {(r["dataset"], r["arm"]): (r["chance"], r["base_accuracy"], r["accuracy"]) for r in run(arms)["rows"]}
+    assert found["a", "base"] == (37.5, 50, 50)
+    assert found["a", "ngd"] == (37.5, 50, 75)
+    assert found["b", "ngd"] == (50, 50, 100)
+    assert found["all", "ngd"] == (43.75, 50, 87.5)
+
+
+def test_references_stand_in_every_row():
+    config = {"datasets": [{"name": "demo", "questions": "arc_easy", "references": ["openbookqa", "sciq:test"]}]}
+    rows = summarize(base([1, 0]) + answers("ngd", [1, 1]), config=config, seed=0)["rows"]
+    assert [r["references"] for r in rows] == ["openbookqa + sciq"] * 2
 
 
 def test_base_gains_nothing_by_definition():
@@ -108,11 +133,22 @@ def test_all_is_added_to_several_data_sets_only():
     assert sentences(summary)[0].startswith("base: 62.5 % as the mean over data sets")
 
 
-def test_calibration_stands_beside_the_rows():
-    summary = run(base([1, 1, 0, 0]) + answers("ngd", [1, 1, 1, 1]))
-    ngd = next(c for c in summary["calibration"] if c["arm"] == "ngd")
+def test_calibration_stands_in_the_rows():
+    base_, ngd = run(base([1, 1, 0, 0]) + answers("ngd", [1, 1, 1, 1]))["rows"]
     assert ngd["calibration_error"] == pytest.approx(25)
     assert ngd["nll_difference"] == pytest.approx(-math.log(3) / 2)
+    assert ngd["nll_ci_low"] < ngd["nll_difference"] < ngd["nll_ci_high"] <= 0
+    assert (base_["nll_difference"], base_["nll_ci_low"], base_["nll_ci_high"]) == (0, 0, 0)
+
+
+def test_what_was_measured_stands_in_the_rows():
+    measured = {"moved": 0.25, "neighbours_used": 3, "once": 40.0, "labels": 300, "parameters": 7}
+    records = [r | measured for r in answers("ngd", [1, 0])]
+    records[1] |= {"moved": 0.75}
+    base_, ngd = run(base([1, 0]) + records)["rows"]
+    assert [ngd[k] for k in ("moved", "neighbours_used", "labels", "parameters")] == [0.5, 3, 300, 7]
+    assert ngd["cost"]["once"] == 40
+    assert base_["moved"] is None, "records of earlier versions do not say"
 
 
 def test_how_it_was_made():
@@ -144,37 +180,6 @@ def test_needs_records_and_a_baseline():
         run(answers("ngd", [1, 0]))
 
 
-def test_among_draws():
-    """Of four draws of a control one reaches the headline: by chance two of five would."""
-    own = answers("own", [1, 1, 1, 0], labels="own")
-    draws = [
-        answers(f"draw {i}", correct, labels="shuffled", seed=i)
-        for i, correct in enumerate(([1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]))
-    ]
-    alone = answers("alone", [0, 0, 0, 0], labels="none", seed=7)
-    records = [*base([1, 0, 0, 0]), *own, *alone, *(r for rows in draws for r in rows)]
-    summary = summarize(records, config={}, seed=0, headline="own")
-    (found,) = summary["draws"]
-    assert (found["control"], found["draws"], found["gain"], found["p"]) == ("draw 0", 4, 50, pytest.approx(2 / 5))
-    assert [found[k] for k in ("mean", "lowest", "highest")] == [12.5, -25, 50]
-    assert found["sd"] == pytest.approx(32.27, abs=0.01)
-    said = "own (+50.0 [-43.8, 100.0]) among 4 draws of draw 0 (+12.5 points on average, -25.0 to +50.0): p = 0.40, it"
-    assert sentences(summary)[-1].startswith(said)
-    assert summarize(records, config={}, seed=0)["draws"] == []
-
-
-def test_equal_draws_count_however_they_are_rounded():
-    """4.666666666666667 and 4.666666666666666 are the same mean of six data sets, summed in another order."""
-    one = {"dataset": "all", "optimizer": "x", "selector": "y"}
-    own = one | {"arm": "own", "gain": 4.666666666666667, "setting": {"labels": "own"}}
-    draws = [
-        one | {"arm": f"draw {i}", "gain": 4.666666666666666, "setting": {"labels": "shuffled", "seed": i}}
-        for i in range(19)
-    ]
-    (found,) = among_draws([own, *draws], "own")
-    assert found["p"] == 1
-
-
 def test_one_split_at_a_time():
     with pytest.raises(DataError, match="'test' and 'validation'"):
         run(base([1, 0]) + answers("ngd", [1, 0], split="validation"))
@@ -203,30 +208,34 @@ def test_a_claim_needs_interval_and_test(difference, low, high, p, claim):
 def test_sentence_without_a_gain():
     line = sentences(made_up((1.2, -0.8, 3.1, 0.3), (0.0, -1.5, 1.5, 1.0)))[1]
     assert line == (
-        "ngd: 51.2 %, +1.2 points over base [-0.8, 3.1]: no gain can be claimed; "
-        "its control, random neighbours, reaches the same (+0.0 points [-1.5, 1.5])."
+        "ngd: 51.2 %, +1.2 points over base [-0.8, 3.1]: no evidence (the interval holds zero; a gain of 4.0 points "
+        "would have been found with power 0.8); its control, random neighbours, reaches the same (+0.0 points "
+        "[-1.5, 1.5])."
     )
 
 
 def test_sentence_with_a_gain_that_neighbours_explain():
     line = sentences(made_up((6.0, 3.0, 9.0, 0.001), (5.0, 2.0, 8.0, 0.01)))[1]
-    assert "[3.0, 9.0]: a gain; its neighbours matter" in line
+    assert "[3.0, 9.0]: helps beyond its controls (better than each of 1, of which the nearest is " in line
+    assert "; its neighbours matter" in line
 
 
 def test_sentence_with_a_gain_that_neighbours_do_not_explain():
     line = sentences(made_up((6.0, 3.0, 9.0, 0.001), (1.0, -2.0, 4.0, 0.6)))[1]
-    assert ": a gain; it cannot be told from its control" in line
+    assert f": no evidence (it gains, but is not told from {CONTROL} (+1.0 [-2.0, 4.0])" in line
+    assert "; it cannot be told from its control" in line
 
 
 def test_sentence_with_a_loss():
     line = sentences(made_up((-6.0, -9.0, -3.0, 0.001), (-5.0, -8.0, -2.0, 0.01)))[1]
-    assert ": a loss; its neighbours mislead" in line
+    assert ": harms (-6.0 [-9.0, -3.0] after Holm's correction); its neighbours mislead" in line
 
 
 def test_sentence_tells_when_holm_disagrees():
     summary = made_up((6.0, 0.1, 9.0, 0.04))
     summary["comparisons"][0]["p_holm"] = 0.2
-    assert "a gain, though not after Holm's correction" in sentences(summary)[1]
+    summary["rows"] = judge(summary["rows"], summary["comparisons"], [])
+    assert "no evidence (not after Holm's correction; a gain of 4.0 points would" in sentences(summary)[1]
 
 
 def test_oracle_is_an_upper_bound():

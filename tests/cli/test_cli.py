@@ -22,6 +22,7 @@ SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ROW = {
     *("dataset", "split", "arm", "optimizer", "selector", "setting", "n", "accuracy", "gain", "ci_low", "ci_high"),
     *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost"),
+    *("references", "format", "chance", "base_accuracy"),
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}
 
@@ -137,12 +138,22 @@ class TestDemo:
     def test_ends_with_one_sentence_an_arm_and_comparison(self, demo):
         compared = [f"{a} beside {b}" for a, b in DEMO_COMPARED]
         last = demo[0].rstrip("\n").split("\n")[-len(DEMO_ARMS) - len(compared) :]
-        assert [line.partition(":")[0] for line in last] == [*DEMO_ARMS, *compared]
+        told = [line.partition(":")[0] for line in last]
+        assert told[: len(DEMO_ARMS)] == list(DEMO_ARMS)
+        assert sorted(told[len(DEMO_ARMS) :]) == sorted(compared)
         assert all(line.endswith(".") for line in last)
 
     def test_table_shows_whole_names_in_a_pipe(self, demo):
         table = demo[0].partition("Report:")[0]
         assert all(arm in table for arm in DEMO_ARMS)
+
+    def test_table_begins_with_references_and_chance(self, demo):
+        (row,) = [r for r in summary(demo[1])["rows"] if r["arm"] == "base"]
+        line = next(line for line in demo[0].split("\n") if "(chance)" in line)
+        assert [cell.strip() for cell in line.split("│")[1:5]] == [
+            *("demo ← references", "(chance)", "8", f"{row['chance']:.1f}"),
+        ]
+        assert row["base_accuracy"] == row["accuracy"]
 
     def test_report_is_named_and_shows_arms_and_question_texts(self, demo):
         printed, folder = demo
@@ -157,9 +168,9 @@ class TestDemo:
     def test_summary_has_the_keys_others_rely_on(self, demo):
         content = json.loads((demo[1] / "summary.json").read_text())
         assert {"rows", "comparisons", "versions", "seed", "config", "hashes"} <= content.keys()
-        assert all(set(row) == ROW | {"headline"} for row in content["rows"])
-        assert all(set(row["cost"]) == {"embedding", "attribution", "optimisation", "total"} for row in content["rows"])
-        assert all(set(c) == COMPARISON | {"p_holm", "headline"} for c in content["comparisons"])
+        assert all(set(row) >= ROW | {"headline", "verdict"} for row in content["rows"])
+        assert all(set(row["cost"]) >= {"embedding", "attribution", "optimisation", "total", "once"} for row in content["rows"])
+        assert all(set(c) >= COMPARISON | {"p_holm", "headline"} for c in content["comparisons"])
         assert {c["a"] for c in content["comparisons"] if c["b"] == "base"} == DEMO_ARMS.keys() - {"base"}
         assert {"torch", "transformers", "captum", "c3po_adaptive"} <= content["versions"].keys()
         assert {"config", "model", "records"} <= content["hashes"].keys()
@@ -167,7 +178,8 @@ class TestDemo:
     def test_base_changes_nothing_and_costs_one_forward(self, demo):
         (base,) = [r for r in summary(demo[1])["rows"] if r["arm"] == "base"]
         assert (base["gain"], base["flips_up"], base["flips_down"], base["layers"]) == (0, 0, 0, 0)
-        assert base["cost"] == {"embedding": 0, "attribution": 0, "optimisation": 0, "total": 1}
+        free = {"embedding": 0, "attribution": 0, "optimisation": 0, "once": 0}
+        assert base["cost"] == free | {"prefill": 1, "total": 1}
 
     @pytest.mark.parametrize("kept", [0.62])
     def test_resumed_run_ends_like_one_never_interrupted(self, demo, place, tmp_path, kept):

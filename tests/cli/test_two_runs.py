@@ -62,6 +62,7 @@ def test_printed_and_as_a_page(runs, tmp_path):
     assert "  format: cloze → letter" in told
     assert "In A alone: mode-finding" in told
     assert "arms." not in told, "it is named once"
+    assert "References of demo: references\n" in told
     page = (tmp_path / "both" / "report.html").read_text()
     assert "kernel-regression" in page
     assert "<td>format</td><td>cloze</td><td>letter</td>" in page

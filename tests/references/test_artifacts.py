@@ -12,7 +12,7 @@ from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.oracle import Oracle
-from c3po_adaptive.references.artifacts import key_of, of_references
+from c3po_adaptive.references.artifacts import key_of, mean_flops, of_references
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.tensor_store import TensorStore
@@ -115,7 +115,7 @@ class TestKept:
         again, run = self.gradients(model_of("olmoe"), tmp_path, 4)
         assert run == 1, "only the new one"
         assert torch.equal(again[:3], first)
-        assert len(list(tmp_path.glob("artifacts/*/*.safetensors"))) == 2
+        assert len(list(tmp_path.glob("artifacts/*/*.safetensors"))) == 4, "values, and what they took"
 
     def test_not_for_another_model_or_label(self, tmp_path):
         self.gradients(model_of("olmoe"), tmp_path)
@@ -128,7 +128,7 @@ class TestKept:
 
     def test_a_broken_file_is_named(self, tmp_path):
         self.gradients(model_of("olmoe"), tmp_path)
-        (file,) = tmp_path.glob("artifacts/*/*.safetensors")
+        file, _ = tmp_path.glob("artifacts/*/*.safetensors")
         file.write_bytes(file.read_bytes()[:-5])
         with pytest.raises(DataError, match=f"{file.name} is cut short or altered.*delete it"):
             self.gradients(model_of("olmoe"), tmp_path)
@@ -138,3 +138,18 @@ class TestKept:
         with pytest.warns(UserWarning, match="Could not keep .*computed again next time"):
             found, _ = self.gradients(model_of("olmoe"), tmp_path)
         assert found.shape[0] == 3
+
+
+def test_what_they_take_is_counted_once():
+    """A gradient is at least the tail's forward pass, and less than three of the whole question's."""
+    model, asked = shared_model("olmoe"), questions(4)
+    prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
+    settings = RemixSettings()
+    each = [
+        mean_flops(GRADIENT, model, [p], [a], model.prefill, settings) for p, a in zip(prompts, answers, strict=True)
+    ]
+    assert mean_flops(GRADIENT, model, prompts, answers, model.prefill, settings) == pytest.approx(sum(each) / 4)
+    for prompt, flops in zip(prompts, each, strict=True):
+        whole = model.plain_work(prompt)
+        assert whole == model.prefill([prompt])[0].work
+        assert 0.2 * whole.flops < flops < 3 * whole.flops

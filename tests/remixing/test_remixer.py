@@ -15,6 +15,7 @@ from c3po_adaptive.attribution import METHODS, attribute
 from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.losses import entropy, right_answer_loss
+from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
@@ -658,3 +659,15 @@ class TestOptimizersThatLearn:
 
         with pytest.raises(PluginError, match="optimizer 'wrong' to prepare an optimizer, got NoneType"):
             remixer(optimizer=Wrong())
+
+
+def test_what_is_spent_whatever_is_asked_is_told_in_each_answer():
+    """References' prompts, and what is kept of each, for one question as for many; nothing where none is needed."""
+    plain = remixer(optimizer=NoStep())
+    assert plain.answer(TEST[:1])[0].once == 0
+    near = remixer(optimizer=AmortizedNGD(steps=1), selector=Fixed(n=2, experts=6))
+    one, all_of_them = near.answer(TEST[:1])[0].once, {answer.once for answer in near.answer(TEST)}
+    assert all_of_them == {one}
+    prompts = sum(near.model.plain_work(near.model.encode(q)).flops for q in near.references.questions)
+    assert one > 1.2 * prompts
+    assert remixer(optimizer=NGD(steps=1)).answer(TEST[:1])[0].once == pytest.approx(prompts)

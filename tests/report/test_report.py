@@ -5,15 +5,19 @@ import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from c3po_adaptive.analysis.controls import left_to_chance
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
-from c3po_adaptive.errors import DataError
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.report import published
 from c3po_adaptive.report.html import render
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import COMMAND, Records, claim
+from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.types import Question
 
 ARMS = {
@@ -74,7 +78,8 @@ def _record(dataset, id_, subject, arm, base, gold, own, random_) -> dict:
         "needs_label": arm == "oracle", "pathway": pathway,
         "neighbours": near if arm not in ("base", "oracle") else [],
         "cost": {"embedding": 0.01, "references": 0.0, "attribution": 1.5 * (arm == "ngd-attribution"),
-                 "optimisation": total - 1.01, "answer": 0.0, "prefill": 1.0, "total": total},
+                 "optimisation": total - 1.01 - 1.5 * (arm == "ngd-attribution"), "answer": 0.0,
+                 "prefill": 1.0, "total": total},
         "flops": {}, "seconds": 0.12,
     }  # fmt: skip
 
@@ -141,6 +146,62 @@ def test_shows_each_arm_sentence_and_figure(folder):
     assert html.count("<svg") == 6
     assert Page(html).data["arms"] == list(ARMS)
     assert "an upper bound that uses the labels" in html
+
+
+def test_chance_base_and_references_head_each_table(tmp_path):
+    records = synthetic(6, ("arc", "piqa"), ("base", "ngd"))
+    datasets = [
+        {"name": "arc", "questions": "arc", "references": ["sciq"]},
+        {"name": "piqa", "questions": "piqa", "references": ["piqa"]},
+    ]
+    folder = run(tmp_path, records)
+    summary = summarize(records, config={"datasets": datasets}, seed=0)
+    write_text(folder / "summary.json", json.dumps(summary))
+    base = {row["dataset"]: row["accuracy"] for row in summary["rows"] if row["arm"] == "base"}
+    found = re.findall(r"<caption>(.*?)</caption>", render(folder).read_text())
+    references = {"all": "other sets and same set", "arc": "sciq", "piqa": "piqa (same set)"}
+    for caption, (name, said) in zip(found, references.items(), strict=True):
+        told = f"Chance 25.0 %, base {base[name]:.1f} %. References: {said}. Asked as cloze by tokens."
+        assert caption == told
+
+
+class TestPublished:
+    """Figures of the paper beside a run's own: only where they are asked for, and named as what they are."""
+
+    CONFIG: ClassVar = {
+        "published": "OLMoE",
+        "datasets": [{"name": "easy", "questions": "arc_easy:test"}, {"name": "mine", "questions": "facts.jsonl"}],
+    }
+
+    def drawn(self, tmp_path, config):
+        records = synthetic(6, ("easy", "mine"), ("base", "ngd", "ngd-random-neighbours"))
+        folder = run(tmp_path, records)
+        write_text(folder / "summary.json", json.dumps(summarize(records, config=config, seed=0)))
+        return render(folder).read_text()
+
+    def test_of_benchmarks_that_the_paper_reports(self, tmp_path):
+        html = self.drawn(tmp_path, self.CONFIG)
+        assert html.count("<h3>Beside published figures: easy</h3>") == 1
+        assert "Beside published figures: mine" not in html
+        assert "published, OLMoE 7B" in html
+        assert "arXiv 2504.07964" in html
+
+    def test_not_unless_asked_for(self, tmp_path):
+        assert "published" not in self.drawn(tmp_path, {k: v for k, v in self.CONFIG.items() if k != "published"})
+
+    def test_are_those_of_the_paper(self):
+        assert published.accuracy("OLMoE", "arc_easy")["ngd"] == 87.4
+        assert published.accuracy("DeepSeekMoE", "winogrande")["none"] == 70.1
+        assert published.accuracy("OLMoE", "openbookqa") == {}
+        for model, means in {"OLMoE": (69.9, 79.2), "DeepSeekMoE": (66.4, 74.4)}.items():
+            rows = [published.accuracy(model, b) for b in ("mmlu", "hellaswag", "arc_challenge", "arc_easy", "piqa")]
+            rows.append(published.accuracy(model, "winogrande"))
+            for method, mean in zip(("none", "ngd"), means, strict=True):
+                assert sum(row[method] for row in rows) / 6 == pytest.approx(mean, abs=0.06), "as it says itself"
+
+    def test_a_model_that_the_paper_does_not_report(self):
+        with pytest.raises(SettingError, match=r"published: expected a model .* OLMoE or DeepSeekMoE, got 'OLMo'"):
+            ComparisonConfig(published="OLMo")
 
 
 def test_a_question_cannot_leave_its_script(folder):
@@ -320,6 +381,11 @@ def test_what_is_drawn_at_random_is_named_a_control(tmp_path):
     assert "It is a control, with random layers and labels drawn at random." in html
     assert 'class="dot control"></span>mode-finding <small>control<' in html
     assert "Of ngd, beside the control mode-finding" in html
+
+
+def test_a_change_in_a_random_direction_is_a_control():
+    assert left_to_chance({"optimizer": {"name": "random-change"}}) == ["changes in random directions"]
+    assert left_to_chance({"optimizer": {"name": "ngd"}}) == []
 
 
 def test_no_gain_without_its_interval(folder):

@@ -1,7 +1,10 @@
 """Compact records: small, and enough for every statistic."""
 
 import json
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report.test_report import synthetic
 
@@ -13,20 +16,27 @@ from c3po_adaptive.storage.parquet_records import read_parquet, write_parquet
 def test_the_same_summary(tmp_path):
     records = synthetic(40, datasets=("one", "two"))
     for record in records:
-        record["strength"] = None if record["arm"] != "ngd" else record["scores"][0]
+        strength = None if record["arm"] != "ngd" else record["scores"][0]
+        record |= {"strength": strength, "moved": record["cost"]["total"] / 9}
     path = tmp_path / "records.parquet"
     write_parquet(records, path)
-    assert path.stat().st_size < 60 * len(records)
+    assert path.stat().st_size < 40 * len(records)
     again = read_parquet(path)
     assert [r["id"] for r in again] == [r["id"] for r in records]
-    assert [r["scores"] for r in again] == [[round(s, 5) for s in r["scores"]] for r in records]
+    for one, other in zip(again, records, strict=True):
+        assert one["scores"] == pytest.approx([s - other["scores"][other["answer"]] for s in other["scores"]], abs=6e-4)
+        assert (one["choice"], one["layers"]) == (other["choice"], other["layers"])
+        assert one["moved"] == pytest.approx(other["moved"], abs=6e-5)
+        assert one["cost"]["total"] == pytest.approx(other["cost"]["total"], abs=2e-3)
     whole, small = (summarize(r, config={}, seed=0) for r in (records, again))
     for name in ("rows", "comparisons", "risk"):
         assert len(small[name]) == len(whole[name]) > 0
         for one, other in zip(small[name], whole[name], strict=True):
             for key, value in other.items():
-                if isinstance(value, float):
-                    assert one[key] == pytest.approx(value, abs=1e-4), (name, key)
+                if key == "calibration_error":  # a question near the edge of a bin may change it
+                    assert one[key] == pytest.approx(value, abs=2)
+                elif isinstance(value, float):
+                    assert one[key] == pytest.approx(value, abs=1e-3), (name, key)
                 elif key != "cost":
                     assert json.loads(json.dumps(one[key])) == json.loads(json.dumps(value)), (name, key)
 
@@ -37,3 +47,16 @@ def test_what_is_no_such_file(tmp_path):
             (tmp_path / "x.parquet").write_text(text)
         with pytest.raises(DataError, match="Expected the Parquet records of a run"):
             read_parquet(tmp_path / "x.parquet")
+
+
+def test_a_file_of_another_layout_is_refused_with_what_to_do(tmp_path):
+    pq.write_table(pa.table({"id": ["a"], "score": [1.0]}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="got the columns id, score; if an earlier version"):
+        read_parquet(tmp_path / "x.parquet")
+
+
+def test_committed_records_take_few_bytes():
+    files = list((Path(__file__).parents[2] / "studies").glob("*/results/*.parquet"))
+    assert len(files) >= 4
+    for file in files:
+        assert file.stat().st_size < 10 * pq.ParquetFile(file).metadata.num_rows, file

@@ -1,5 +1,6 @@
 """Benchmarks through ``datasets``: row functions on invented rows of the hub's form, local data sets end to end."""
 
+import json
 import sys
 
 import datasets
@@ -55,6 +56,7 @@ HUB_ROWS = {
     "winogrande": {"sentence": "The key sank, the _ did not.", "option1": "key", "option2": "cork", "answer": "2"},
     "mmlu": {"question": "What floats?", "subject": "physics", "choices": ["lead", "cork", "tin", "iron"], "answer": 1},
     "boolq": {"question": "does cork float", "answer": True, "passage": "Cork is light."},
+    "bbh": {"input": "Here: (A) sank.\nWhat floats?\nOptions:\n(A) a brick (or two)\n(B) a cork", "target": "(B)"},
 }
 
 EXPECTED = {
@@ -69,6 +71,7 @@ EXPECTED = {
     "winogrande": ("The key sank, the _ did not.", "cork"),
     "mmlu": ("What floats?", "cork"),
     "boolq": ("does cork float?", "true"),
+    "bbh": ("Here: (A) sank.\nWhat floats?", "a cork"),
 }
 
 OURS = {"task": "toy", "question": "What floats?", "choices": ["a key", "a cork"], "answer": 1}
@@ -101,17 +104,21 @@ class TestBenchmarks:
     def test_each_row_becomes_a_question(self, asked, name):
         asked.rows = [HUB_ROWS[name]]
         split = BENCHMARKS[name].splits[-1]
-        (question,) = load_dataset_questions(name, split=split)
+        question, *others = load_dataset_questions(name, split=split)
+        subjects = BENCHMARKS[name].subjects
+        assert [q.subject for q in (question, *others)] == [*subjects] or not (subjects or others)
         assert (question.question, question.choices[question.answer]) == EXPECTED[name]
         assert (question.task, question.split) == (name, split)
         assert question.id == HUB_ROWS[name].get("id", f"{name}.{split}.00000")
-        assert asked.call == (BENCHMARKS[name].path, BENCHMARKS[name].config, split, BENCHMARKS[name].revision)
+        config = subjects[-1] if subjects else BENCHMARKS[name].config
+        assert asked.call == (BENCHMARKS[name].path, config, split, BENCHMARKS[name].revision)
 
     def test_every_benchmark_has_a_row_here(self):
         assert set(BENCHMARKS) == set(HUB_ROWS) == set(EXPECTED)
 
     def test_row_functions_are_pure(self):
         for name, row in HUB_ROWS.items():
+            row = {"subject": "of the configuration"} | row
             before = repr(row)
             assert BENCHMARKS[name].fields(row) == BENCHMARKS[name].fields(row)
             assert repr(row) == before
@@ -130,6 +137,15 @@ class TestBenchmarks:
         loaded = load_dataset_questions("mmlu", split="test", limit=2)
         assert {q.subject for q in loaded} == {"physics"}
         assert len(loaded) == 2
+
+    def test_of_big_bench_hard_a_row_whose_target_is_no_option_is_left_out(self, asked):
+        row = HUB_ROWS["bbh"]
+        asked.rows = [row, row | {"target": "a cork"}, row | {"target": "(C)"}]
+        assert len(load_dataset_questions("bbh", split="test")) == len(BENCHMARKS["bbh"].subjects) == 17
+
+    def test_one_split_alone_need_not_be_named(self, asked):
+        asked.rows = [HUB_ROWS["bbh"]]
+        assert {q.split for q in questions("bbh")} == {"test"} == {q.split for q in questions("bbh", usual=("train",))}
 
     def test_the_callers_revision_wins(self, asked):
         asked.rows = [HUB_ROWS["piqa"]]
@@ -161,12 +177,62 @@ class TestRefusals:
 
     def test_other_columns_than_expected(self, asked):
         asked.rows = [{"prompt": "x", "target": "y"}]
-        with pytest.raises(
-            DataError, match=r"piqa \(train\), row 0: .*got the columns prompt, target \(KeyError\('goal'"
-        ):
+        with pytest.raises(DataError, match=r"piqa \(train\), row 0: expected the column 'goal', got 'prompt', 'tar"):
             load_dataset_questions("piqa", split="train")
         with pytest.raises(DataError, match=r"expected the field 'question', got only .*'prompt', 'target'"):
             load_dataset_questions("some/thing", split="train")
+
+    @pytest.mark.parametrize(
+        ("name", "column"),
+        [
+            *(("arc_easy", c) for c in ("question", "choices", "answerKey")),
+            *(("openbookqa", c) for c in ("question_stem", "answerKey")),
+            *(("sciq", c) for c in ("correct_answer", "distractor3")),
+            *(("piqa", c) for c in ("sol2", "label")),
+            *(("hellaswag", c) for c in ("activity_label", "ctx", "endings", "label")),
+            *(("commonsense_qa", c) for c in ("question", "choices", "answerKey")),
+            *(("social_iqa", c) for c in ("context", "answerC", "label")),
+            *(("winogrande", c) for c in ("sentence", "option2", "answer")),
+            *(("mmlu", c) for c in ("question", "choices", "answer", "subject")),
+            *(("boolq", c) for c in ("question", "answer")),
+            *(("bbh", c) for c in ("input", "target")),
+        ],
+    )
+    def test_a_column_that_is_missing_is_named_with_those_that_there_are(self, tmp_path, monkeypatch, name, column):
+        """Of a table that the library writes and reads, as the hub's."""
+        split, there = BENCHMARKS[name].splits[-1], {k: v for k, v in HUB_ROWS[name].items() if k != column}
+        datasets.Dataset.from_list([there]).to_parquet(tmp_path / f"{split}.parquet")
+        load, known = datasets.load_dataset, ".*".join(map(repr, there))
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, split, **__: load(str(tmp_path), split=split))
+        said = rf"{name} \({split}\), row 0: expected the column '{column}', got .*{known}"
+        with pytest.raises(DataError, match=said):
+            load_dataset_questions(name, split=split)
+
+    def test_columns_of_another_kind(self, asked):
+        asked.rows = [HUB_ROWS["boolq"] | {"question": None}]
+        with pytest.raises(DataError, match=r"boolq \(train\), row 0: expected a labeled row .* got .*None"):
+            load_dataset_questions("boolq", split="train")
+
+    def test_knowref_is_had_from_files_alone(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("C3PO_DATA", str(tmp_path))
+        said = r"a file knowref\.SPLIT\.jsonl in the folder that \$C3PO_DATA names, got none: .*KnowRef-60K"
+        with pytest.raises(DataError, match=said):
+            questions("knowref", usual=("train",))
+        (tmp_path / "knowref.test.jsonl").write_text(json.dumps(OURS | {"id": "k", "question": "The _ sank."}))
+        assert [q.id for q in questions("knowref", usual=("train",))] == ["k"]
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (datasets.exceptions.DatasetNotFoundError("'google/boolq' doesn't exist on the Hub"), "doesn't exist"),
+            (ValueError("BuilderConfig 'x' not found. Available: ['y']"), r"Available: \['y'\]"),
+            (datasets.exceptions.DatasetGenerationError("of other columns"), "of other columns"),
+        ],
+    )
+    def test_a_data_set_that_is_missing_or_renamed(self, monkeypatch, error, said):
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: (_ for _ in ()).throw(error))
+        with pytest.raises(DataError, match=rf"'train' of 'google/boolq' .* failed: .*{said}"):
+            load_dataset_questions("boolq", split="train")
 
     @pytest.mark.parametrize(
         "error", [ConnectionError("no network"), ValueError("Unknown split"), FileNotFoundError("?")]

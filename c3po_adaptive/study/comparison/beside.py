@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...analysis.asked_with import references_of
 from ...analysis.kept import whole_records
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
@@ -15,12 +16,13 @@ from ...storage.files import write_text
 from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
 from ..kind import Table
 
-COLUMNS = ("data set", "arm", "n", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
+COLUMNS = ("data set", "arm", "n", "chance", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
 SHOWN = 60  # characters of a value
 
 
 def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
-    """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ.
+    """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ, ``references``
+    those of each data set in either.
 
     Args:
         a: the folder of one.
@@ -35,6 +37,8 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
     one, other = (claimed_config(folder) for folder in (a, b))
     found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
     found["fields"] = differing(one, other)
+    names = dict.fromkeys(row["dataset"] for row in found["rows"])
+    found["references"] = {name: [references_of(config, name) for config in (one, other)] for name in names}
     if out is not None:
         write_text(out / "summary.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
@@ -49,7 +53,8 @@ def table_beside(found: Mapping[str, Any]) -> Table:
 
 def _shown(r: Mapping[str, Any]) -> list[str]:
     return [
-        *(r["dataset"], r["arm"], str(r["n"]), f"{r['accuracy_a']:.1f}", f"{r['accuracy_b']:.1f}"),
+        *(r["dataset"], r["arm"], str(r["n"])),
+        *(f"{r[key]:.1f}" for key in ("chance", "accuracy_a", "accuracy_b")),
         f"{r['difference']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]",
         *(f"{r['p_holm']:.3f}", f"{r['flips_up']}/{r['flips_down']}", f"{r['cost_ratio']:.2f}"),
     ]
@@ -60,6 +65,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     for key, name in (("only_a", "A"), ("only_b", "B")):
         if found[key]:
             lines.append(f"In {name} alone: {', '.join(found[key])}")
+    lines += _references(found)
     fields = _fields(found)
     if not fields:
         return [*lines, f"No {'other ' if found['fields'] else ''}field of their configurations differs."]
@@ -71,6 +77,11 @@ def _fields(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     alone = {f"arms.{arm}" for arm in (*found["only_a"], *found["only_b"])}
     told = [f for f in found["fields"] if f["field"] not in alone or None not in (f["a"], f["b"])]
     return [(f["field"], _short(f["a"]), _short(f["b"])) for f in told]
+
+
+def _references(found: Mapping[str, Any]) -> list[str]:
+    pairs = {name: dict.fromkeys(both) for name, both in found["references"].items()}
+    return [f"References of {name}: {' in A, in B '.join(both)}" for name, both in pairs.items()]
 
 
 def _short(value: Any) -> str:
@@ -88,5 +99,6 @@ def _page(found: Mapping[str, Any], made: Mapping[str, str | None]) -> str:
         difference=COLUMNS.index("B − A [95 %]"),
         flips=COLUMNS.index("up/down"),
         rows=[(row, _shown(row)) for row in found["rows"]],
+        references=_references(found),
         fields=_fields(found),
     )

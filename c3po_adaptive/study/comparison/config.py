@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from ...errors import SettingError, suggestion
+from ...report.published import models
 from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..config import OnQuestions
 
@@ -20,8 +21,10 @@ class ComparisonConfig(OnQuestions):
         arms: what is compared, by name; one of them leaves the model alone.
         standard: the arm that others are to come near to.
         headline: the arm that the run is about.
-        compare: pairs of arms that are compared, beside those with the base and the control.
+        compare: pairs of arms that are compared, beside those with the base and with controls.
+        controls: of arms, by name: what their gains have to be told from, beside what settings show to be a control.
         pathways: records hold what changed expert by expert; long runs do without.
+        published: the model of the paper whose published figures are drawn beside a run's own, dashed.
     """
 
     called: ClassVar[str] = "a run configuration"
@@ -31,7 +34,19 @@ class ComparisonConfig(OnQuestions):
     standard: str | None = None
     headline: str | None = None
     compare: tuple[tuple[str, str], ...] = ()
+    controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     pathways: bool = True
+    published: str | None = None
+
+    @field_validator("published")
+    @classmethod
+    def _reported(cls, value: str | None) -> str | None:
+        if value is not None and value not in models():
+            raise ValueError(
+                f"expected a model that the paper reports, {' or '.join(models())}, got {value!r}; "
+                f"{suggestion(value, models(), 'leave it out')}"
+            )
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -44,9 +59,10 @@ class ComparisonConfig(OnQuestions):
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
         named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
+        named |= {name for arm, controls in self.controls.items() for name in (arm, *controls)}
         if unknown := named - self.arms.keys():
             raise ValueError(
-                f"expected standard, headline and compare to name arms among {', '.join(self.arms)}, got "
+                f"expected standard, headline, compare and controls to name arms among {', '.join(self.arms)}, got "
                 f"{', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these')}"
             )
         if self.standard and not self.pathways:

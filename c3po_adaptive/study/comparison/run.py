@@ -112,11 +112,11 @@ def _waiting(config: ComparisonConfig, data: Data, records: Records) -> Iterator
     """Pieces that some question's row is missing of."""
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():
-        for arm in config.arms:
+        for name, draw in ((name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)):
             for first in range(0, len(asked.questions), size):
                 batch = asked.questions[first : first + size]
-                if any((arm, dataset, q.id, config.seed) not in done for q in batch):
-                    yield Piece(dataset, arm, first // size)
+                if any((name, dataset, q.id, config.seed + draw) not in done for q in batch):
+                    yield Piece(dataset, name, first // size, draw)
 
 
 def _label(done: Done) -> str:
@@ -144,7 +144,7 @@ def conclude(
     Raises:
         DataError: there are no records, or none of ours, or none of the base.
     """
-    going = [arm for arm in config.arms if arm not in failed]
+    going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
     records = [record for record in kept_records(out) if record["arm"] not in failed]
     summary = summarize(
         records,
@@ -155,6 +155,7 @@ def conclude(
         standard=None if config.standard in failed else config.standard,
         headline=None if config.headline in failed else config.headline,
         compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
+        controls=config.controls,
         inputs=inputs,
         missing=[f"{arm} failed" for arm in failed]
         + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ... import former
-from ...analysis.kept import SUMMARY, kept_records, kept_summary
+from ...analysis.kept import failures, is_current, kept_summary, whole_records
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...progress import Progress, silent
 from ...registry import Registry
@@ -26,6 +26,11 @@ from .draw import draw_report
 from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
 from .worker import ComparisonWorker
 
+COLUMNS = (
+    *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]", "ECE", "layers", "cost"),
+    *("once", "verdict"),
+)
+
 
 class Comparison(Study[ComparisonConfig]):
     """Arms on the same questions."""
@@ -43,7 +48,7 @@ class Comparison(Study[ComparisonConfig]):
     def plan(self, config: ComparisonConfig, registry: Registry) -> Plan:
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
-        foreseen = forecast(config, worker.data, answers=len(config.arms))
+        foreseen = forecast(config, worker.data, answers=sum(arm.draws for arm in config.arms.values()))
         check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
@@ -77,29 +82,41 @@ class Comparison(Study[ComparisonConfig]):
                 data = read_data(config)
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        there: dict[str, Any] = kept_summary(out) if (out / SUMMARY).is_file() else {"missing": True}
-        if not there.get("missing"):
+        if is_current(out) and not kept_summary(out).get("missing"):
             draw_report(out, data)
+            write_parquet(whole_records(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
-                summary = conclude(out, config, inputs, data, asked, there.get("failed", {}))
+                summary = conclude(out, config, inputs, data, asked, failures(out))
             yield from (f"not finished: {what}" for what in summary.get("missing", ()))
-        if not (out / PARQUET).exists():
-            write_parquet(kept_records(out), out / PARQUET)
 
     def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[dict[str, Any], Table]:
         found = beside(a, b, out)
         return found, table_beside(found)
 
     def table(self, summary: Mapping[str, Any]) -> Table:
-        columns = ("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL", "layers", "cost")
-        return Table(columns, [_shown(row, summary["baseline"]) for row in summary["rows"]], sentences(summary))
+        return Table(COLUMNS, [*_rows(summary)], sentences(summary))
+
+
+def _rows(summary: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The arms on each data set, after what its references are and what guessing would reach."""
+    told = set()
+    for row in summary["rows"]:
+        if row["dataset"] not in told:
+            told.add(row["dataset"])
+            beside = [f"{row['dataset']} ← {row['references']}", "(chance)", str(row["n"]), f"{row['chance']:.1f}"]
+            yield beside + [""] * (len(COLUMNS) - len(beside))
+        yield _shown(row, summary["baseline"])
 
 
 def _shown(r: Mapping[str, Any], baseline: str) -> list[str]:
-    gain = "" if r["arm"] == baseline else f"{r['gain']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]"
+    itself = r["arm"] == baseline
+    gain = "" if itself else f"{r['gain']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]"
+    nll = "" if itself else f" {r['nll_difference']:+.3f} [{r['nll_ci_low']:+.3f}, {r['nll_ci_high']:+.3f}]"
+    once = r["cost"]["once"]
     return [
         *(r["dataset"], r["arm"], str(r["n"]), f"{r['accuracy']:.1f}", gain, f"{r['flips_up']}/{r['flips_down']}"),
-        *(f"{r['nll']:.3f}", f"{r['layers']:.1f}", f"{r['cost']['total']:.1f}"),
+        *(f"{r['nll']:.3f}{nll}", f"{r['calibration_error']:.1f}", f"{r['layers']:.1f}", f"{r['cost']['total']:.1f}"),
+        *("" if once is None else f"{once:.0f}", r["verdict"] or ""),
     ]

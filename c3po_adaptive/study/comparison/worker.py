@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
-from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...storage.json_files import SCHEMA
-from ...tasks.formats import as_format
 from ...types import Answer, Question
 from ..executor import Piece, Row
 from ..worker import Worker
@@ -27,11 +26,12 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     """Prepares a data set's references, and an arm's answerer, when its first piece comes; the last ones are kept."""
 
     def rows(self, piece: Piece) -> tuple[Row, ...]:
-        answerer, setting = self._answerer(piece)
+        answerer, setting, bench = self._answerer(piece)
         asked = self.batch(piece)
         answers = _answered(piece.arm, answerer, asked)
+        told = {"needs_label": answerer.needs_label, "labels": bench.labels_used}
         return tuple(
-            self._record(piece, question, answer, setting, answerer.needs_label)
+            self._record(piece, question, answer, setting) | told
             for question, answer in zip(asked, answers, strict=True)
         )
 
@@ -40,19 +40,19 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         made: AnswererStrategy = self.registry.create("answerer", self.config.arms[arm].answerer)
         return made
 
-    def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any]]:
-        """The piece's answerer, and what identifies it in results."""
-        key = (piece.dataset, piece.arm)
+    def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any], Bench]:
+        """The piece's answerer, what identifies it in results, and what it was made from."""
+        key = (piece.dataset, piece.arm, piece.draw)
         if key not in self._ready:
             self._ready.clear()  # two at once might not fit
             bench, strategy = self._bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
                 answerer = strategy.prepare(bench)
-            self._ready[key] = answerer, self._setting(piece.arm, strategy, bench)
+            self._ready[key] = answerer, self._setting(piece.arm, strategy, bench), bench
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, str], tuple[Answerer, dict[str, Any]]]:
+    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, dict[str, Any], Bench]]:
         return {}
 
     def _bench(self, piece: Piece) -> Bench:
@@ -60,9 +60,9 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return Bench(
             self.model,
             self.registry.strategies(arm.specs),
-            default_embedder(),
-            as_format(self.config.format),
-            arm.remixing,
+            self.embedder,
+            self.config.format_of(piece.dataset),
+            arm.remixing.model_copy(update={"seed": arm.seed + piece.draw}),
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
             lambda: self._reference_set(piece.dataset),
@@ -89,9 +89,19 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         settings = arm.apart_from(self.config) | {"head": self.model.head_for(arm.head)}
         return setting | {key: value for key, value in settings.items() if key in used}
 
-    def _record(
-        self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any], needs_label: bool
-    ) -> dict[str, Any]:
+    def _plain_flops(self, dataset: str) -> float:
+        """What a plain answer takes, on average over the data set's questions: what one-time costs are told in."""
+        if dataset not in self._plain:
+            format = self.config.format_of(dataset)
+            asked = (self.model.encode(q, format) for q in self.data[dataset].questions)
+            self._plain[dataset] = fmean(self.model.plain_work(prompt).flops for prompt in asked)
+        return self._plain[dataset]
+
+    @cached_property
+    def _plain(self) -> dict[str, float]:
+        return {}
+
+    def _record(self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any]) -> dict[str, Any]:
         """One row, every figure rounded to what it is good for."""
         flops = asdict(answer.cost) | {"total": answer.cost.total}
         by = setting.get("answerer") or setting["optimizer"]
@@ -105,7 +115,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "optimizer": by["name"],
             "selector": setting.get("selector", {}).get("name", ""),
             "setting": setting,
-            "seed": self.config.seed,
+            "seed": self.config.seed + piece.draw,
             "answer": question.answer,
             "choice": answer.choice,
             "correct": answer.choice == question.answer,
@@ -122,10 +132,13 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             "neighbours": [
                 {"id": i, "similarity": round(s, 4), "weight": round(w, 4)} for i, s, w in answer.neighbours[:SHOWN]
             ],
+            "neighbours_used": sum(w > 0 for _, _, w in answer.neighbours),
+            "moved": _moved(answer),
+            "once": round(answer.once / self._plain_flops(piece.dataset), 2),
             "cost": {k: round(v / answer.base_flops, 4) for k, v in flops.items()},
             "flops": {k: round(v) for k, v in flops.items()},
             "seconds": round(answer.seconds, 4),
-            "needs_label": needs_label,
+            "parameters": answer.parameters,
         }
 
 
@@ -136,6 +149,16 @@ def _raised(answer: Answer) -> dict[str, list[int]]:
         return {}
     rose = {layer: (p.weights[i] > p.own[i]).nonzero().squeeze(1).tolist() for i, layer in enumerate(p.layers)}
     return {str(layer): rose[layer] for layer in answer.layers}
+
+
+def _moved(answer: Answer) -> float:
+    """The share of its layers' weight that lies on other experts than before, over the layers that were re-mixed."""
+    p = answer.pathway
+    if p is None or not answer.layers:
+        return 0.0
+    rows = [p.layers.index(layer) for layer in answer.layers]
+    share = (p.weights[rows] - p.own[rows]).abs().sum(-1) / (2 * p.own[rows].sum(-1))
+    return round(float(share.mean()), 5)
 
 
 def _changes(answer: Answer) -> dict[str, dict[str, dict[str, float]]]:

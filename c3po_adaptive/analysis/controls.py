@@ -1,0 +1,96 @@
+"""Which arms are controls of which, as their settings say: the same arm with one thing left to chance or left out, and
+what the same labels or no steps at all would do, which every arm stands beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Setting = Mapping[str, Any]
+
+CALIBRATED = ("length-exponent", "surface-logit", "pmi", "contextual")
+"""Answerers that correct scores, and change nothing in the model."""
+_CHANCE = {
+    "retriever": ("random", "random neighbours"),
+    "selector": ("random", "random layers"),
+    "optimizer": ("random-change", "changes in random directions"),
+}
+
+
+def left_to_chance(setting: Setting) -> list[str]:
+    """What an arm draws at random that others choose, in words."""
+    said = [words for role, (name, words) in _CHANCE.items() if _name(setting, role) == name]
+    return said + ["labels drawn at random"] * (setting.get("labels") == "shuffled")
+
+
+def only_a_control(setting: Setting) -> bool:
+    """Whether an arm leaves something to chance, or takes no step: nobody would answer questions by it."""
+    return bool(left_to_chance(setting)) or _no_step(setting)
+
+
+def controls_of(arm: str, settings: Mapping[str, Setting], named: Iterable[str] = ()) -> list[str]:
+    """The arms that an arm's gain has to be told from.
+
+    Its own are alike in all but one thing that they draw at random: the retriever, the selector (of as many layers),
+    the labels, or the direction of the change. All arms share the core mixed without a step, one change for all
+    questions (``constant``), and the base with its scores corrected (``CALIBRATED``); but the last has none of the
+    three, and the one before it the other two.
+
+    Args:
+        arm: its name.
+        settings: of all arms that answered the same questions.
+        named: others, as a configuration names them; those that did not answer are left out.
+    """
+    own = settings[arm]
+    if only_a_control(own) or _plain(own):
+        return []
+    others = {name: setting for name, setting in settings.items() if name != arm}
+    found = [name for name, setting in others.items() if _twin(own, setting) or _shared(own, setting)]
+    return list(dict.fromkeys([*found, *(name for name in named if name in others)]))
+
+
+def _twin(own: Setting, other: Setting) -> bool:
+    """Whether the other draws one thing, and is the same in all else."""
+    differing = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)} - {"seed"}
+    if len(differing) != 1 or len(left_to_chance(other)) != 1:
+        return False
+    (key,) = differing
+    if key == "selector":
+        return bool(_part(own, key, "n") == _part(other, key, "n"))
+    if key == "optimizer":
+        return bool(_part(other, key, "of") == own.get(key))
+    return key in ("retriever", "labels")
+
+
+def _shared(own: Setting, other: Setting) -> bool:
+    if left_to_chance(other) or _calibrated_base(own):
+        return False
+    return _no_step(other) or _calibrated_base(other) or (_constant(other) and not _constant(own))
+
+
+def _constant(setting: Setting) -> bool:
+    return "answerer" not in setting and _name(setting, "optimizer") == "constant"
+
+
+def _calibrated_base(setting: Setting) -> bool:
+    return _name(setting, "answerer") in CALIBRATED and _name(setting, "optimizer") in (None, "none")
+
+
+def _no_step(setting: Setting) -> bool:
+    return _plain(setting) and _part(setting, "optimizer", "start") == "core"
+
+
+def _plain(setting: Setting) -> bool:
+    return "answerer" not in setting and _name(setting, "optimizer") == "none"
+
+
+def _name(setting: Setting, role: str) -> str | None:
+    spec = setting.get(role)
+    name = spec.get("name") if isinstance(spec, Mapping) else spec
+    return None if name is None else str(name)
+
+
+def _part(setting: Setting, role: str, key: str) -> Any:
+    spec = setting.get(role)
+    return spec.get(key) if isinstance(spec, Mapping) else None

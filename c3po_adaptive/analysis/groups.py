@@ -1,0 +1,59 @@
+"""Records by data set and arm, and over all data sets together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import DataError
+from . import statistics as stats
+from .statistics import Record
+
+Arms = Mapping[str, list[Record]]
+"""Records by arm."""
+
+
+def grouped(records: Iterable[Record], *, unfinished: bool) -> dict[str, dict[str, list[Record]]]:
+    """``{dataset: {arm: records}}``, with "all" last if there are several data sets.
+
+    "all" has the arms that answered every data set, each in the runs that it has of all; an unfinished run in which an
+    arm lacks a data set has none.
+
+    Raises:
+        DataError: no records, two splits of a data set, or one that is called "all".
+    """
+    groups: dict[str, dict[str, list[Record]]] = {}
+    splits: dict[str, str] = {}
+    for record in records:
+        dataset, split = record["dataset"], record["split"]
+        if splits.setdefault(dataset, split) != split:
+            raise DataError(
+                f"Expected one split of {dataset!r}, got {splits[dataset]!r} and {split!r}; summarize each split alone."
+            )
+        groups.setdefault(dataset, {}).setdefault(record["arm"], []).append(record)
+    if not groups:
+        raise DataError("Expected records, got none; run at least the baseline arm first.")
+    if "all" in groups:
+        raise DataError('Expected data sets not named "all" (their mean is), got one; rename it.')
+    everywhere = _everywhere(groups)
+    if len(groups) == 1 or (unfinished and any(arms.keys() != everywhere.keys() for arms in groups.values())):
+        return groups  # a mean over fewer data sets would be another figure
+    return {**groups, "all": everywhere} if everywhere else groups
+
+
+def _everywhere(groups: Mapping[str, Arms]) -> dict[str, list[Record]]:
+    """By arm of every data set, in the order of the first, its records of the runs that it has of all."""
+    first, *others = groups.values()
+    found = {}
+    for arm in (arm for arm in first if all(arm in arms for arms in others)):
+        parts = [arms[arm] for arms in groups.values()]
+        runs = set.intersection(*({stats.run_of(r) for r in part} for part in parts))
+        if runs:
+            found[arm] = [r for part in parts for r in part if stats.run_of(r) in runs]
+    return found
+
+
+def common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The parameters that all records share; what varies (such as a format per data set) names none of them."""
+    first, rest = settings[0], settings[1:]
+    return {k: v for k, v in first.items() if all(k in other and other[k] == v for other in rest)}

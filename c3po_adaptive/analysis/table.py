@@ -1,0 +1,125 @@
+"""Arms on data sets, and what is compared among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from ..errors import DataError
+from . import statistics as stats
+from .asked_with import format_of, references_of
+from .controls import controls_of
+from .groups import Arms
+from .pathway_similarity import similarity_of_pathways
+from .repeated_controls import among_draws
+from .risk_by_coverage import risk_by_coverage
+from .rows import row, settings_of
+from .statistics import Comparison, Record
+
+
+class Table:
+    """What a summary's rows and comparisons are made from.
+
+    Args:
+        groups: records by data set and arm.
+        baseline: the arm that gains are measured against.
+        named: controls of arms, by name, beside those that ``controls_of`` finds.
+        seed: of the bootstrap.
+        unfinished: two arms are compared on the questions that both answered; else others are an error.
+
+    Raises:
+        DataError: the baseline did not answer some data set.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, Arms],
+        baseline: str,
+        named: Mapping[str, Sequence[str]],
+        seed: int,
+        *,
+        unfinished: bool,
+    ) -> None:
+        self.groups, self.baseline, self.named = groups, baseline, named
+        self.seed, self.unfinished = seed, unfinished
+        for dataset, arms in groups.items():
+            if baseline not in arms:
+                raise DataError(
+                    f"Expected records of the arm {baseline!r} on {dataset!r}, got {sorted(arms)}; "
+                    "run it as well, gains need it."
+                )
+
+    @cached_property
+    def controls(self) -> dict[tuple[str, str], list[str]]:
+        """Of each arm on each data set; of the base and of upper bounds none."""
+        found = {}
+        for dataset, arms in self.groups.items():
+            settings = settings_of(arms)
+            for arm, own in arms.items():
+                bare = arm == self.baseline or own[0]["needs_label"]
+                found[dataset, arm] = [] if bare else controls_of(arm, settings, self.named.get(arm, ()))
+        return found
+
+    @cached_property
+    def gains(self) -> dict[tuple[str, str], Comparison]:
+        """Every arm minus the base, by data set and arm."""
+        return {
+            (dataset, arm): stats.compare(*self._pair(dataset, arm, self.baseline), seed=self.seed)
+            for dataset, arms in self.groups.items()
+            for arm in arms
+        }
+
+    def rows(self, config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Of every arm, the base included; without a verdict, which takes all comparisons."""
+        for (dataset, arm), gain in self.gains.items():
+            own, base = self._pair(dataset, arm, self.baseline)
+            asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
+            controls = {"controls": self.controls[dataset, arm]}
+            yield row(dataset, asked_with, own, base, gain, self.seed) | controls
+
+    def beside(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
+        """Every arm minus its controls, and pairs that are asked for; each pair once, and none with the base."""
+        found = []
+        for dataset, arms in self.groups.items():
+            wanted = [(arm, control) for arm in arms for control in self.controls[dataset, arm]] + [*compare]
+            made = [{arm, self.baseline} for arm in arms]
+            for a, b in wanted:
+                if {a, b} not in made and {a, b} <= arms.keys():
+                    made.append({a, b})
+                    one, two = self._pair(dataset, a, b)
+                    found += [stats.compare(one, two, seed=self.seed)] if one and two else []
+        return found
+
+    def draws(self) -> list[dict[str, Any]]:
+        """Where each arm stands among the draws of each of its controls that was drawn several times in a run."""
+        found = []
+        for (dataset, arm), names in self.controls.items():
+            for control in names:
+                run = min(map(stats.run_of, self.groups[dataset][control]))
+                own, drawn, base = (
+                    [r for r in self.groups[dataset][name] if stats.run_of(r) == run]
+                    for name in (arm, control, self.baseline)
+                )
+                place = among_draws(own, drawn, base) if own and not self.unfinished else None
+                found += [{"dataset": dataset} | place] if place else []
+        return found
+
+    def risk(self) -> list[dict[str, Any]]:
+        """Risk against coverage of every arm that weighs a signal."""
+        every = [(dataset, own) for dataset, arms in self.groups.items() for own in arms.values()]
+        return [point for dataset, own in every for point in risk_by_coverage(dataset, own, seed=self.seed)]
+
+    def near(self, standard: str) -> list[dict[str, Any]]:
+        """How near each arm comes to a standard, on each data set."""
+        found = []
+        for dataset, arms in self.groups.items():
+            if dataset != "all" and (standard in arms or not self.unfinished):
+                own = {arm: self._pair(dataset, arm, standard)[0] if standard in arms else arms[arm] for arm in arms}
+                found += similarity_of_pathways(own, standard, seed=self.seed)
+        return found
+
+    def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Record], list[Record]]:
+        """What of two arms can be compared: the runs that both are in."""
+        one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
+        return stats.on_common_questions(one, two) if self.unfinished else (one, two)

@@ -1,0 +1,119 @@
+"""What a gain allows to say, by a rule that knows nothing of what was hoped for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .controls import only_a_control
+from .statistics import holm
+
+Comparison = Mapping[str, Any]
+"""As of a summary: ``b, difference, ci_low, ci_high, p, p_holm, detectable``."""
+
+SIGNIFICANT = 0.05
+BEYOND = "helps beyond its controls"
+ALSO = "helps, but so does "
+NONE = "no evidence"
+HARMS = "harms"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of four, or none.
+
+    Attributes:
+        name: *helps beyond its controls*, *helps, but so does X*, *no evidence*, *harms*; None: it gains, and there is
+            no control to tell why.
+        because: what that rests on, in words.
+    """
+
+    name: str | None
+    because: str
+
+
+def verdict(
+    gain: Comparison, beside: Sequence[Comparison], gains: Mapping[str, Comparison], p_beyond: float
+) -> Verdict:
+    """An arm's, on one data set or over all.
+
+    A gain or a loss over the base is one if it may be claimed (``claimed``) and stays so after Holm's correction over
+    all gains of the table. It goes beyond the controls if the arm may be claimed to be better than *each* of them. As
+    all have to be beaten, the test's p is the largest of theirs, whatever their number (an intersection-union test:
+    Berger 1982, Technometrics 24:295), and that, too, has to stay below 0.05 after Holm's correction, over all arms and
+    data sets of the table (``beyond``). Of controls that are not beaten, those that gain themselves (interval above
+    zero, before any correction) help, too; the one that gains most is named. If none of them gains, the arm's gain is
+    there, but not told from chance's: no evidence.
+
+    Args:
+        gain: the arm minus the base.
+        beside: the arm minus each of its controls.
+        gains: each control minus the base, by its name.
+        p_beyond: the largest p of ``beside``, after Holm's correction.
+    """
+    found = claimed(gain)
+    if not found or gain["p_holm"] >= SIGNIFICANT:
+        least = f"a gain of {gain['detectable']:.1f} points would have been found with power 0.8"
+        open_ = "the interval holds zero" if not found else "not after Holm's correction"
+        return Verdict(NONE, f"{open_}; {least}")
+    if found < 0:
+        return Verdict(HARMS, f"{_points(gain)} after Holm's correction")
+    if not beside:
+        return Verdict(None, "it gains, and no control of it was run")
+    nearest = max(beside, key=lambda c: (c["p"], -c["difference"]))
+    unbeaten = [c for c in beside if claimed(c) <= 0]
+    if not unbeaten and p_beyond < SIGNIFICANT:
+        return Verdict(BEYOND, f"better than each of {len(beside)}, of which the nearest is {_named(nearest)}")
+    unbeaten = unbeaten or [nearest]  # the claim that Holm takes back
+    gaining = [c for c in unbeaten if gains[c["b"]]["ci_low"] > 0]
+    if gaining:
+        rival = max(gaining, key=lambda c: gains[c["b"]]["difference"])
+        own = _points(gains[rival["b"]])
+        beaten = "not beaten" if claimed(rival) <= 0 else "not beaten after Holm's correction"
+        return Verdict(f"{ALSO}{rival['b']}", f"that gains {own}, and is {beaten}: {_points(rival)}")
+    most = max(unbeaten, key=lambda c: gains[c["b"]]["difference"])
+    return Verdict(NONE, f"it gains, but is not told from {_named(most)}, which is not shown to gain")
+
+
+def judge(
+    rows: Sequence[Mapping[str, Any]], gains: Sequence[Comparison], beside: Sequence[Comparison]
+) -> list[dict[str, Any]]:
+    """Rows with ``verdict``, ``because`` and ``p_beyond``; of the base, of an upper bound, and of what is a control and
+    no more, there is none.
+
+    Args:
+        rows: of a summary, each with its ``controls``.
+        gains: of every arm on every data set.
+        beside: every arm minus each of its controls, likewise.
+    """
+    of = {(c["dataset"], c["a"]): c for c in gains}
+    against = {(c["dataset"], c["a"], c["b"]): c for c in beside}
+    own = [[c for x in row["controls"] if (c := against.get((row["dataset"], row["arm"], x)))] for row in rows]
+    largest = iter(holm([max(c["p"] for c in each) for each in own if each]))
+    return [_judged(row, of, each, next(largest) if each else None) for row, each in zip(rows, own, strict=True)]
+
+
+def _judged(
+    row: Mapping[str, Any], of: Mapping[tuple[str, str], Comparison], beside: Sequence[Comparison], p: float | None
+) -> dict[str, Any]:
+    gain, found = of.get((row["dataset"], row["arm"])), Verdict(None, "")
+    if gain is not None and not row["needs_label"] and not only_a_control(row["setting"]):
+        gains = {name: c for (dataset, name), c in of.items() if dataset == row["dataset"]}
+        found = verdict(gain, beside, gains, 1.0 if p is None else p)
+    return {**row, "p_beyond": p, "verdict": found.name, "because": found.because}
+
+
+def claimed(c: Comparison) -> int:
+    """1 if a comparison allows to claim that ``a`` is better, -1 that it is worse, else 0: p and interval agree."""
+    if c["p"] >= SIGNIFICANT:
+        return 0
+    return int(c["ci_low"] > 0) - int(c["ci_high"] < 0)
+
+
+def _named(c: Comparison) -> str:
+    return f"{c['b']} ({_points(c)})"
+
+
+def _points(c: Comparison) -> str:
+    return f"{c['difference']:+.1f} [{c['ci_low']:.1f}, {c['ci_high']:.1f}]"

@@ -1,0 +1,39 @@
+"""The command that makes a leader board from the records of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared import AsJson, clear_errors, print_json
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(board)
+
+
+def board(
+    config: Annotated[Path, typer.Argument(help="YAML: title, runs, pages.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; status 1 if a page is not what the records say.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Join runs to a leader board: summary, page, picture, and the marked blocks of Markdown pages."""
+    with clear_errors():
+        from ..study.board import board_summary, read_board, stale_pages, write_board
+
+        parsed, folder = read_board(config), config.parent
+        summary = board_summary(parsed, folder)
+        if as_json:
+            print_json(summary)
+        if check:
+            stale = stale_pages(parsed, folder, summary)
+            for path in stale:
+                typer.echo(f"not what the records say: {path}", err=True)
+            raise typer.Exit(bool(stale))
+        for path in write_board(parsed, folder, summary):
+            typer.echo(f"Written: {path}", err=as_json)

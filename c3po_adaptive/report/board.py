@@ -1,0 +1,205 @@
+"""A leader board to read: tables in Markdown, a page, and a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from posixpath import normpath
+from typing import Any
+
+from ..analysis.verdict import ALSO, BEYOND, HARMS, NONE
+from ..errors import SettingError
+from . import plots
+from .page import draw
+from .sentences import find, role, shown_dataset
+
+Row = Mapping[str, Any]
+
+MARKS = {BEYOND: "●", ALSO: "◐", HARMS: "▼", NONE: ""}
+LEGEND = "● helps beyond its controls · ◐ helps, but so does a control · ▼ harms · no mark: no evidence, or no verdict"
+_BLOCK = re.compile(r"(<!-- board (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- /board -->)", re.DOTALL)
+
+
+def filled(text: str, known: Mapping[str, Any], where: str) -> str:
+    """A Markdown page with its marked blocks written anew.
+
+    A block stands between ``<!-- board NAME -->``, or ``<!-- board NAME: one arm; another arm -->``, and
+    ``<!-- /board -->``.
+
+    Args:
+        text: of the page.
+        known: of each name, a function from arms (none: all) to Markdown.
+        where: it is, for messages.
+
+    Raises:
+        SettingError: no block, or an unknown name.
+    """
+
+    def write(match: re.Match[str]) -> str:
+        begin, name, arms, end = match.groups()
+        if name not in known:
+            raise SettingError(f"{where}: expected a block among {', '.join(known)}, got {name!r}; name one of these.")
+        return f"{begin}{known[name]([arm.strip() for arm in (arms or '').split(';') if arm.strip()])}{end}"
+
+    made, count = _BLOCK.subn(write, text)
+    if not count:
+        raise SettingError(f"{where}: expected <!-- board overall --> and <!-- /board -->, got none; add some.")
+    return made
+
+
+def blocks(summary: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """What a page may quote, by name: each a function from the arms that are wanted to Markdown.
+
+    Args:
+        summary: of a board.
+        folder: the board's, seen from the page.
+    """
+    return {
+        "overall": lambda arms: overall(summary, arms),
+        "gains": lambda arms: gains(summary, arms, folder),
+        "controls": lambda arms: controls(summary, arms),
+        "matrix": lambda arms: matrix(summary, arms),
+    }
+
+
+def overall(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
+    """Arms over all data sets: accuracy, gain, likelihood, calibration, cost and verdict."""
+    columns = (
+        *("arm", "accuracy, %", "gain in points [95 %]", "NLL, and its change [95 %]", "ECE", "cost", "once"),
+        "verdict",
+    )
+    return _table(columns, "lrrrrrrl", [_overall(r, summary) for r in _wanted(summary, arms, shown_dataset(summary))])
+
+
+def _overall(row: Row, summary: Mapping[str, Any]) -> list[str]:
+    itself = row["arm"] == summary["baseline"]
+    change = f", {row['nll_difference']:+.3f} [{row['nll_ci_low']:+.3f}, {row['nll_ci_high']:+.3f}]"
+    return [
+        *(f"`{row['arm']}`", f"{row['accuracy']:.1f}", "" if itself else _gain(row)),
+        *(f"{row['nll']:.3f}{'' if itself else change}", f"{row['calibration_error']:.1f}"),
+        *(f"{row['cost']['total']:.2f}", _count(row["cost"]["once"]), _verdict(row, summary)),
+    ]
+
+
+def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
+    """Arm by data set: the gain, its interval and a mark for its verdict; each data set with where it is from."""
+    datasets = [name for name in dict.fromkeys(row["dataset"] for row in summary["rows"]) if name != "all"]
+    over = [*datasets, "all"] if len(datasets) > 1 else datasets
+    cells = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
+    names = dict.fromkeys(row["arm"] for name in over for row in _wanted(summary, arms, name))
+    heads = [f"{name}<br>{_sources(summary, name, folder)}" if name != "all" else name for name in over]
+    rows = [[f"`{arm}`", *(_cell(cells.get((name, arm)), summary) for name in over)] for arm in names]
+    return _table(("arm", *heads), "l" + "r" * len(over), rows) + f"\n{LEGEND}\n"
+
+
+def _cell(row: Row | None, summary: Mapping[str, Any]) -> str:
+    if row is None:
+        return ""
+    if row["arm"] == summary["baseline"]:
+        return f"{row['accuracy']:.1f} % of {row['n']:,}"
+    return f"{_gain(row)} {mark(row)}".strip()
+
+
+def mark(row: Row) -> str:
+    """Of a verdict."""
+    return next((sign for name, sign in MARKS.items() if (row["verdict"] or "").startswith(name)), "")
+
+
+def _sources(summary: Mapping[str, Any], dataset: str, folder: str) -> str:
+    """Links to configurations and records."""
+    own = [source for source in summary["sources"] if source["dataset"] == dataset]
+    paths = dict.fromkeys((kind, source[kind]) for kind in ("config", "records") for source in own)
+    return ", ".join(f"[{kind}]({normpath(f'{folder}/{path}')})" for kind, path in paths)
+
+
+def controls(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
+    """Each arm minus each of its controls, over all data sets, and what the control gains itself."""
+    dataset, rows = shown_dataset(summary), []
+    for row in _wanted(summary, arms, shown_dataset(summary)):
+        for control in row["controls"]:
+            c, own = (find(summary, dataset, a, b) for a, b in ((row["arm"], control), (control, summary["baseline"])))
+            if c and own:
+                values = [f"{x['difference']:+.1f} [{x['ci_low']:+.1f}, {x['ci_high']:+.1f}]" for x in (c, own)]
+                rows.append([f"`{row['arm']}`", f"`{control}`", *values, f"{c['p_holm']:.3f}", str(c["draws"])])
+    columns = ("arm", "control", "arm minus control [95 %]", "gain of the control [95 %]", "p, Holm", "draws")
+    return _table(columns, "llrrrr", rows)
+
+
+def matrix(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
+    """What each arm asks for: parameters, input, labels, and the right task."""
+    columns = ("arm", "parameters updated", "input, times", "labels needed", "gains over data sets", "SD beyond noise")
+    rows = [row for row in summary["matrix"] if not arms or row["arm"] in arms]
+    return _table(columns, "lrrrrr", [_asked_for(row, itself=row["arm"] == summary["baseline"]) for row in rows])
+
+
+def _asked_for(row: Row, *, itself: bool) -> list[str]:
+    span = "" if itself or row["sd"] is None else f"{row['lowest']:+.1f} to {row['highest']:+.1f}"
+    labels = "the answer itself" if row["needs_label"] else _count(row["labels"])
+    prompt = "" if row["prompt"] is None else f"{row['prompt']:.2f}"
+    noise = "" if itself or row["beyond_noise"] is None else f"{row['beyond_noise']:.1f}"
+    return [f"`{row['arm']}`", _count(row["parameters"]), prompt, labels, span, noise]
+
+
+def page(summary: Mapping[str, Any], results: str) -> str:
+    """The board as HTML, self-contained but for links to configurations and records.
+
+    Args:
+        summary: of a board.
+        results: the folder that the page stands in, seen from the board's.
+    """
+    up = "/".join([".."] * len([part for part in results.split("/") if part not in ("", ".")])) or "."
+    rows = [{**row, "role": role(row, summary), "mark": mark(row)} for row in summary["rows"]]
+    sources = {
+        (s["dataset"], s["arm"]): {k: normpath(f"{up}/{s[k]}") for k in ("config", "records")}
+        for s in summary["sources"]
+    }
+    shown = [row for row in rows if row["dataset"] == shown_dataset(summary)]
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    return draw(
+        __package__,
+        "board.html.j2",
+        made=None,
+        model=summary["config"]["model"],
+        summary=summary,
+        shown=shown,
+        datasets=datasets,
+        arms=list(dict.fromkeys(row["arm"] for row in rows)),
+        cells={(row["dataset"], row["arm"]): row for row in rows},
+        sources=sources,
+        legend=LEGEND,
+        figures=[
+            ("Accuracy and cost", plots.costs(shown)),
+            ("Cost by the number of questions", plots.costs_over(shown)),
+            ("Gain over base", plots.gains(shown)),
+        ],
+    )
+
+
+def picture(summary: Mapping[str, Any]) -> str:
+    """Accuracy against FLOPs as an SVG file."""
+    rows = [{**row, "role": role(row, summary)} for row in summary["rows"] if row["dataset"] == shown_dataset(summary)]
+    return plots.standalone(plots.costs(rows))
+
+
+def _wanted(summary: Mapping[str, Any], arms: Sequence[str], dataset: str) -> list[Row]:
+    rows = [row for row in summary["rows"] if row["dataset"] == dataset]
+    return [row for row in rows if not arms or row["arm"] in arms]
+
+
+def _gain(row: Row) -> str:
+    return f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]"
+
+
+def _verdict(row: Row, summary: Mapping[str, Any]) -> str:
+    what = {"control": "a control", "oracle": "an upper bound", "base": ""}.get(role(row, summary))
+    return (row["verdict"] or "no verdict: no control") if what is None else what
+
+
+def _count(value: float | None) -> str:
+    return "not recorded" if value is None else f"{value:,.0f}"
+
+
+def _table(columns: Sequence[str], sides: str, rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown; each column is set to the left (l) or to the right (r)."""
+    lines = [columns, ["---:" if side == "r" else "---" for side in sides], *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)

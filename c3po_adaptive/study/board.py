@@ -1,0 +1,176 @@
+"""A leader board: the records of several runs as one table, page and picture, and the blocks of Markdown pages that
+quote it, all generated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from glob import glob
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ..analysis.board import joined, matrix
+from ..analysis.summary import summarize
+from ..errors import DataError, SettingError
+from ..report.board import blocks, filled, page, picture
+from ..settings import Settings
+from ..storage.files import write_text
+from ..storage.parquet_records import read_parquet
+from .config import OnQuestions, read_yaml
+from .kind import read_study
+
+SUMMARY, PAGE, PICTURE = "summary.json", "board.html", "accuracy_by_cost.svg"
+
+
+class RunOnBoard(Settings):
+    """A run, or several of one configuration.
+
+    Attributes:
+        config: its configuration file.
+        records: its Parquet files; paths are from the board's folder, and may be patterns (``results/*.parquet``).
+        draw: runs of one draw stand beside each other. Another draw, such as ``references 1`` or ``carving 2``, answers
+            the same questions with other references or another carving of the model.
+    """
+
+    called: ClassVar[str] = "a run on a board"
+
+    config: str
+    records: tuple[str, ...] = Field(min_length=1)
+    draw: str = ""
+
+
+class Board(Settings):
+    """What stands on a leader board.
+
+    Attributes:
+        title: of the page.
+        runs: whose records it is made from; the draw of the first is the one that others are draws beside.
+        baseline: the arm that gains are measured against.
+        arms: which stand there, in this order; default: all.
+        compare: pairs of arms that are compared as well.
+        controls: of arms, by name, beside those that settings show to be controls.
+        seed: of the bootstrap.
+        results: folder for summary, page and picture.
+        pages: Markdown files with marked blocks, which are written anew.
+    """
+
+    called: ClassVar[str] = "a board"
+
+    title: str
+    runs: tuple[RunOnBoard, ...] = Field(min_length=1)
+    baseline: str = "base"
+    arms: tuple[str, ...] = ()
+    compare: tuple[tuple[str, str], ...] = ()
+    controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    seed: int = 0
+    results: str = "results"
+    pages: tuple[str, ...] = ()
+
+
+def read_board(path: Path) -> Board:
+    """A board's YAML.
+
+    Raises:
+        SettingError: no such file, an unknown key, or a value of the wrong kind.
+    """
+    return Board(**read_yaml(path))
+
+
+def board_summary(board: Board, folder: Path) -> dict[str, Any]:
+    """The summary of all its records, with ``matrix``, and ``sources``: where each arm on each data set is from.
+
+    Args:
+        board: what stands on it.
+        folder: that its paths are from.
+
+    Raises:
+        DataError: records are missing, or do not belong together.
+        SettingError: a configuration that is none of a comparison.
+    """
+    read = [(run, path, read_parquet(folder / path)) for run in board.runs for path in _paths(run, folder)]
+    wanted = {*board.arms}
+    kept = [(path, run.draw, [r for r in rows if not wanted or r["arm"] in wanted]) for run, path, rows in read]
+    records = joined(kept)
+    if board.arms:
+        records.sort(key=lambda r: board.arms.index(r["arm"]))
+    summary = summarize(
+        records,
+        config={"board": board.model_dump(mode="json"), **_asked(board, folder)},
+        seed=board.seed,
+        baseline=board.baseline,
+        compare=board.compare,
+        controls=board.controls,
+    )
+    sources: dict[tuple[str, str], dict[str, str]] = {}
+    for (run, path, _), (_, _, own) in zip(read, kept, strict=True):
+        for dataset, arm in dict.fromkeys((r["dataset"], r["arm"]) for r in own):
+            source = {"dataset": dataset, "arm": arm, "config": run.config, "records": path}
+            sources.setdefault((dataset, arm), source)
+    return summary | {"title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
+
+
+def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Iterator[Path]:
+    """Write summary, page, picture and the marked blocks of pages; what was written."""
+    out = folder / board.results
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        out / SUMMARY: json.dumps(summary, indent=1, ensure_ascii=False) + "\n",
+        out / PAGE: page(summary, board.results),
+        out / PICTURE: picture(summary),
+        **_pages(board, folder, summary),
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+        yield path
+
+
+def stale_pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> list[Path]:
+    """Markdown pages whose marked blocks are not what the records say."""
+    wanted = _pages(board, folder, summary)
+    return [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
+
+
+def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path, str]:
+    """Their whole texts, as they should be.
+
+    Raises:
+        SettingError: no such page, one without a marked block, or a block that there is not.
+    """
+    found = {}
+    for name in board.pages:
+        path = folder / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(f"Expected a page of the board at {path}, got: {error}; leave it out.") from None
+        found[path] = filled(text, blocks(summary, os.path.relpath(folder, path.parent)), str(path))
+    return found
+
+
+def _paths(run: RunOnBoard, folder: Path) -> list[str]:
+    """Files, from the folder, in the order of their names where a pattern finds several."""
+    found: list[str] = []
+    for pattern in run.records:
+        names = sorted(glob(pattern, root_dir=folder))
+        if not names:
+            raise DataError(f"Expected records at {folder / pattern}, got none; run {run.config}, or leave it out.")
+        found += [Path(name).as_posix() for name in names]
+    return found
+
+
+def _asked(board: Board, folder: Path) -> dict[str, Any]:
+    """The models and data sets of the configurations; of data sets of one name the first."""
+    models: dict[str, None] = {}
+    datasets: dict[str, dict[str, Any]] = {}
+    for run in board.runs:
+        _, config = read_study(folder / run.config)
+        if not isinstance(config, OnQuestions):
+            raise SettingError(f"Expected the configuration of a comparison, got {run.config}; leave it out.")
+        models[config.model] = None
+        for dataset in config.datasets:
+            datasets.setdefault(dataset.name, dataset.model_dump(mode="json"))
+    return {"model": ", ".join(models), "datasets": list(datasets.values())}

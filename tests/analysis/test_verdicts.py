@@ -1,0 +1,208 @@
+"""Verdicts on planted truths: a gain by question, a leak, a bias of lengths, harm, and nothing at all."""
+
+import numpy as np
+import pytest
+
+from c3po_adaptive.analysis.controls import controls_of
+from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.analysis.verdict import verdict
+
+NGD = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "n": 5}, "retriever": {"name": "near"}}
+NGD |= {"labels": "own"}
+SETTINGS = {
+    "base": {"optimizer": {"name": "none", "start": "own"}},
+    "ngd": NGD,
+    "random neighbours": NGD | {"retriever": {"name": "random"}},
+    "shuffled labels": NGD | {"labels": "shuffled"},
+    "random change": NGD | {"optimizer": {"name": "random-change", "of": {"name": "ngd"}}},
+    "constant": NGD | {"optimizer": {"name": "constant"}},
+    "calibrated": {"answerer": {"name": "length-exponent"}, "optimizer": {"name": "none"}},
+    "no step": {"optimizer": {"name": "none", "start": "core"}},
+}
+CONTROLS = [name for name in SETTINGS if name not in ("base", "ngd")]
+
+
+def table(moved, *, n=600, datasets=("one",), seed=0, arms=tuple(SETTINGS)):
+    """Records: the base is right on half of the questions; each arm turns ``(up, down)`` of all, by chance which."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for dataset in datasets:
+        base = rng.random(n) < 0.5
+        for arm in arms:
+            up, down = moved.get(arm, (0.03, 0.03)) if arm != "base" else (0, 0)
+            draw = rng.random(n)
+            right = np.where(base, draw >= 2 * down, draw < 2 * up)
+            found += [
+                {"id": str(i), "dataset": dataset, "split": "test", "arm": arm, "seed": 0, "answer": 0,
+                 "choice": int(not c), "correct": bool(c), "scores": [float(c), 0.0], "layers": [], "optimizer": arm,
+                 "selector": "", "needs_label": False, "setting": SETTINGS[arm], "cost": {"total": 1.0}}
+                for i, c in enumerate(right)
+            ]  # fmt: skip
+    return found
+
+
+def judge(moved, **how):
+    """Verdicts of the arm that is looked at, by data set."""
+    summary = summarize(table(moved, **how), config={}, seed=0)
+    return {row["dataset"]: row for row in summary["rows"] if row["arm"] == "ngd"}
+
+
+class TestPlanted:
+    def test_a_gain_by_question(self):
+        row = judge({"ngd": (0.12, 0.02)})["one"]
+        assert row["verdict"] == "helps beyond its controls"
+        assert row["because"].startswith("better than each of 6, of which the nearest is ")
+        assert row["controls"] == CONTROLS
+
+    def test_a_leak_that_random_neighbours_share(self):
+        """What is learned does not come from near questions, as far ones do as well."""
+        row = judge({"ngd": (0.12, 0.02), "random neighbours": (0.12, 0.02)})["one"]
+        assert row["verdict"] == "helps, but so does random neighbours"
+        assert row["because"].startswith("that gains +")
+
+    def test_a_bias_of_lengths_that_correcting_scores_mends(self):
+        row = judge({"ngd": (0.12, 0.02), "calibrated": (0.13, 0.02), "constant": (0.05, 0.02)})["one"]
+        assert row["verdict"] == "helps, but so does calibrated"
+
+    @pytest.mark.parametrize("control", CONTROLS)
+    def test_each_control_can_fail(self, control):
+        assert judge({"ngd": (0.12, 0.02), control: (0.12, 0.02)})["one"]["verdict"] == f"helps, but so does {control}"
+
+    def test_nothing(self):
+        row = judge({})["one"]
+        assert row["verdict"] == "no evidence"
+        assert "a gain of " in row["because"]
+        assert row["ci_low"] < 0 < row["ci_high"]
+
+    def test_harm(self):
+        assert judge({"ngd": (0.02, 0.12)})["one"]["verdict"] == "harms"
+
+    def test_each_data_set_has_its_own_and_all_of_them_one(self):
+        found = judge({"ngd": (0.1, 0.02)}, datasets=("one", "two"))
+        assert {name: row["verdict"] for name, row in found.items()} == dict.fromkeys(
+            ("one", "two", "all"), "helps beyond its controls"
+        )
+
+    def test_nothing_planted_is_rarely_called_a_gain(self):
+        """Holm holds the share of tables with any false claim below one in twenty."""
+        how = {"n": 300, "arms": ("base", "ngd", "constant")}
+        said = [judge({}, seed=seed, **how)["one"]["verdict"] for seed in range(40)]
+        assert said.count("no evidence") >= 37
+
+    def test_an_equal_control_is_rarely_called_beaten(self):
+        moved, how = {"ngd": (0.2, 0.02), "constant": (0.2, 0.02)}, {"n": 300, "arms": ("base", "ngd", "constant")}
+        said = [judge(moved, seed=seed, **how)["one"]["verdict"] for seed in range(30)]
+        assert said.count("helps beyond its controls") <= 3
+        assert said.count("helps, but so does constant") >= 26
+
+
+def c(b, difference, half, p=None, p_holm=None):
+    p = (0.001 if abs(difference) > half else 0.5) if p is None else p
+    ends = {"ci_low": difference - half, "ci_high": difference + half}
+    adjusted = {"p": p, "p_holm": p if p_holm is None else p_holm}
+    return {"b": b, "difference": difference, **ends, **adjusted, "detectable": 4}
+
+
+def said(gain, beside=(), gains=None, p_beyond=0.001):
+    return verdict(gain, list(beside), gains or {}, p_beyond)
+
+
+class TestRule:
+    def test_a_gain_without_any_control_has_no_verdict(self):
+        found = said(c("base", 5, 2))
+        assert found.name is None
+        assert found.because == "it gains, and no control of it was run"
+        assert said(c("base", -5, 2)).name == "harms", "that takes none"
+        assert said(c("base", 1, 2)).name == "no evidence"
+
+    def test_a_gain_that_holm_takes_back_is_none(self):
+        found = said(c("base", 3, 2, p=0.01, p_holm=0.2), [c("x", 3, 2)], {"x": c("base", 0, 2)})
+        assert (found.name, found.because.partition(";")[0]) == ("no evidence", "not after Holm's correction")
+
+    def test_what_is_not_told_from_a_control_that_gains_nothing_is_no_evidence(self):
+        found = said(c("base", 3, 2), [c("x", 2, 3)], {"x": c("base", 1, 2)})
+        assert found.name == "no evidence"
+        assert "not told from x (+2.0 [-1.0, 5.0]), which is not shown to gain" in found.because
+
+    def test_beating_every_control_counts_after_holm_alone(self):
+        beside = [c("x", 3, 2, p=0.02), c("y", 4, 2, p=0.001)]
+        gains = {"x": c("base", 2, 1), "y": c("base", 1, 2)}
+        assert said(c("base", 5, 2), beside, gains, p_beyond=0.04).name == "helps beyond its controls"
+        found = said(c("base", 5, 2), beside, gains, p_beyond=0.06)
+        assert found.name == "helps, but so does x"
+        assert "and is not beaten after Holm's correction: +3.0 [1.0, 5.0]" in found.because
+        lost = said(c("base", 5, 2), beside, gains | {"x": c("base", 1, 2)}, p_beyond=0.06)
+        assert lost.name == "no evidence"
+
+    def test_of_several_that_gain_the_best_is_named(self):
+        beside = [c("x", 1, 3), c("y", 0, 3), c("z", 4, 3)]
+        gains = {"x": c("base", 4, 2), "y": c("base", 5, 2), "z": c("base", 9, 2)}
+        assert said(c("base", 5, 2), beside, gains).name == "helps, but so does y"
+
+    def test_a_control_that_does_better_is_not_beaten(self):
+        assert said(c("base", 5, 2), [c("x", -4, 2)], {"x": c("base", 9, 2)}).name == "helps, but so does x"
+
+
+class TestControls:
+    @pytest.mark.parametrize(
+        ("arm", "found"),
+        [
+            ("ngd", CONTROLS),
+            ("constant", ["calibrated", "no step"]),
+            *((name, []) for name in ("base", "calibrated", "no step", "random neighbours", "shuffled labels")),
+        ],
+    )
+    def test_by_settings(self, arm, found):
+        assert controls_of(arm, SETTINGS) == found
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            NGD | {"retriever": {"name": "random"}, "labels": "shuffled"},  # two things at once
+            NGD | {"retriever": {"name": "far"}},
+            NGD | {"selector": {"name": "random", "n": 8}},  # more layers
+            NGD | {"optimizer": {"name": "random-change", "of": {"name": "oracle"}}},
+            NGD | {"retriever": {"name": "random"}, "loss": "lead"},
+        ],
+    )
+    def test_no_twin_in_all_but_chance(self, other):
+        assert controls_of("ngd", {"ngd": NGD, "other": other}) == []
+
+    def test_another_seed_is_no_other_thing(self):
+        assert controls_of("ngd", {"ngd": NGD, "x": NGD | {"labels": "shuffled", "seed": 3}}) == ["x"]
+
+    def test_random_layers_are_as_many(self):
+        assert controls_of("ngd", {"ngd": NGD, "x": NGD | {"selector": {"name": "random", "n": 5}}}) == ["x"]
+
+    def test_named_ones_are_added_where_they_answered(self):
+        settings = {"ngd": NGD, "x": NGD | {"loss": "lead"}}
+        assert controls_of("ngd", settings, ["x", "y", "ngd"]) == ["x"]
+
+    def test_an_answerer_has_those_of_its_own_too(self):
+        vote = {"answerer": {"name": "neighbour-vote"}, "retriever": {"name": "near"}, "labels": "own"}
+        settings = SETTINGS | {"vote": vote, "far": vote | {"retriever": {"name": "random"}}}
+        assert controls_of("vote", settings) == ["constant", "calibrated", "no step", "far"]
+
+
+def test_holm_is_over_the_whole_table():
+    """Gains of all arms on all data sets are one family, comparisons with controls another; and of the verdicts' third,
+    one for each arm that has controls on a data set, each has the largest p of these.
+    """
+    summary = summarize(table({"ngd": (0.05, 0.02)}, datasets=("one", "two")), config={}, seed=0)
+    for is_gain in (True, False):
+        family = [x for x in summary["comparisons"] if (x["b"] == "base") == is_gain]
+        least = min(family, key=lambda x: x["p"])
+        assert {x["dataset"] for x in family} == {"one", "two", "all"}
+        assert least["p_holm"] == pytest.approx(min(1, least["p"] * len(family)))
+    judged = [row for row in summary["rows"] if row["controls"]]
+    largest = {
+        (row["dataset"], row["arm"]): max(
+            x["p"]
+            for x in summary["comparisons"]
+            if (x["dataset"], x["a"]) == (row["dataset"], row["arm"]) and x["b"] in row["controls"]
+        )
+        for row in judged
+    }
+    assert len(largest) == 6
+    assert min(row["p_beyond"] for row in judged) == pytest.approx(min(1, 6 * min(largest.values())))
+    assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])

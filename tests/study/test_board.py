@@ -1,0 +1,181 @@
+"""A leader board from the records of planted runs: what is joined, what is refused, and what is written."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from c3po_adaptive.analysis.board import joined, matrix
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.report.board import filled
+from c3po_adaptive.storage.parquet_records import write_parquet
+from c3po_adaptive.study.board import board_summary, read_board, stale_pages, write_board
+
+ARMS = {
+    "base": {"optimizer": {"name": "none", "start": "own"}},
+    "method": {"optimizer": {"name": "ngd"}, "labels": "own"},
+    "shuffled, labels": {"optimizer": {"name": "ngd"}, "labels": "shuffled"},
+}
+CONFIG = """
+datasets:
+  - {name: one, questions: demo, references: [sciq]}
+  - {name: two, questions: demo}
+arms: {base: {optimizer: none}}
+"""
+BOARD = """
+title: Planted
+runs:
+  - {config: run.yaml, records: ["one.parquet", "tw*.parquet"]}
+pages: [README.md]
+"""
+PAGE = "Before.\n<!-- board overall: base; method -->\nold\n<!-- /board -->\n"
+PAGE += "<!-- board gains -->\n<!-- /board -->\nAfter.\n"
+
+
+def records(dataset, up, seed=0, n=400):
+    """The base is right on half; the method turns ``up`` of all, and its control nothing but a little both ways."""
+    rng = np.random.default_rng(seed)
+    base = np.arange(n) % 2 == 0
+    right = {
+        "base": base,
+        "method": base | (rng.random(n) < 2 * up),
+        "shuffled, labels": base ^ (rng.random(n) < 0.04),
+    }
+    return [
+        {"id": f"{dataset}-{i}", "dataset": dataset, "split": "test", "subject": "", "arm": arm, "seed": 0, "answer": 1,
+         "choice": int(c), "base_choice": int(b), "scores": [0.0, 0.7 if c else -0.7], "layers": [3], "strength": None,
+         "optimizer": arm, "selector": "", "needs_label": False, "setting": ARMS[arm], "neighbours_used": 0,
+         "moved": 0.1, "once": 0.0 if arm == "base" else 50.0, "labels": 0 if arm == "base" else 300, "parameters": 0,
+         "cost": {"prefill": 1.0, "optimisation": 0.0 if arm == "base" else 0.5}}
+        for arm, values in right.items()
+        for i, (b, c) in enumerate(zip(base, values, strict=True))
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run.yaml").write_text(CONFIG)
+    (tmp_path / "board.yaml").write_text(BOARD)
+    (tmp_path / "README.md").write_text(PAGE)
+    for name, up in (("one", 0.15), ("two", 0.05)):
+        write_parquet(records(name, up), tmp_path / f"{name}.parquet")
+    return tmp_path
+
+
+def made(folder):
+    return board_summary(read_board(folder / "board.yaml"), folder)
+
+
+def test_runs_stand_in_one_table(folder):
+    summary = made(folder)
+    rows = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
+    assert {name for name, _ in rows} == {"one", "two", "all"}
+    assert rows["one", "method"]["verdict"] == "helps beyond its controls"
+    assert rows["one", "method"]["references"] == "sciq"
+    gains = [rows[name, "method"]["gain"] for name in ("one", "two", "all")]
+    assert gains[2] == pytest.approx(sum(gains[:2]) / 2)
+    assert rows["all", "method"]["cost"]["once"] == 50
+    assert {"dataset": "two", "arm": "method", "config": "run.yaml", "records": "two.parquet"} in summary["sources"]
+    assert summary["config"]["model"] == "smollm2-moe"
+
+
+def test_what_each_asks_for(folder):
+    found = {row["arm"]: row for row in matrix(made(folder))}
+    assert [found["method"][key] for key in ("parameters", "prompt", "labels")] == [0, 1, 300]
+    one, two = (row["gain"] for row in made(folder)["rows"] if row["arm"] == "method" and row["dataset"] != "all")
+    assert (found["method"]["lowest"], found["method"]["highest"]) == (min(one, two), max(one, two))
+    assert 0 < found["method"]["beyond_noise"] < found["method"]["sd"] == pytest.approx(abs(one - two) / 2**0.5)
+    assert found["shuffled, labels"]["beyond_noise"] < 2, "what differs by chance alone does not depend on the task"
+
+
+def test_another_draw_widens_the_interval(folder):
+    narrow = made(folder)
+    for k, up in enumerate((0.05, 0.25)):
+        both = [r for name in ("one", "two") for r in records(name, up, seed=k + 1)]
+        write_parquet(both, folder / f"draw{k}.parquet")
+        entry = f"  - {{config: run.yaml, records: [draw{k}.parquet], draw: carving {k}}}\n"
+        (folder / "board.yaml").write_text((folder / "board.yaml").read_text().replace("pages:", f"{entry}pages:"))
+    wide = made(folder)
+    a, b = (next(r for r in s["rows"] if (r["dataset"], r["arm"]) == ("all", "method")) for s in (narrow, wide))
+    assert (a["draws"], b["draws"], b["n"]) == (1, 3, 800)
+    assert b["ci_high"] - b["ci_low"] > 2 * (a["ci_high"] - a["ci_low"])
+    assert [s["records"] for s in wide["sources"]] == [s["records"] for s in narrow["sources"]], "the first draw's"
+
+
+def test_chosen_arms_in_their_order(folder):
+    with (folder / "board.yaml").open("a") as file:
+        file.write("arms: [method, base]\n")
+    assert [row["arm"] for row in made(folder)["rows"]] == ["method", "base"] * 3
+
+
+class TestRefused:
+    def test_one_answer_twice(self):
+        rows = records("one", 0.1, n=4)
+        with pytest.raises(DataError, match=r"'one-0' of 'one' by 'base' in a\.parquet and in b"):
+            joined([("a.parquet", "", rows), ("b.parquet", "", rows)])
+        assert {r["run"] for r in joined([("a", "", rows), ("b", "more", rows)])} == {0, 1}
+
+    def test_records_that_are_not_there(self, folder):
+        (folder / "one.parquet").unlink()
+        with pytest.raises(DataError, match=r"Expected records at .*one\.parquet, got none"):
+            made(folder)
+
+    def test_a_configuration_without_questions(self, folder):
+        (folder / "run.yaml").write_text("kind: speed\n")
+        with pytest.raises(SettingError, match=r"the configuration of a comparison, got run\.yaml"):
+            made(folder)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [("nothing", "got none; add some"), ("<!-- board x -->\n<!-- /board -->", "a block among overall, got 'x'")],
+    )
+    def test_pages(self, text, said):
+        with pytest.raises(SettingError, match=said):
+            filled(text, {"overall": lambda arms: ""}, "README.md")
+
+
+def test_written_whole_and_found_stale(folder):
+    run = CliRunner()
+    assert run.invoke(app, ["board", str(folder / "board.yaml"), "--check"]).exit_code == 1
+    assert (folder / "README.md").read_text() == PAGE, "a check writes nothing"
+    assert run.invoke(app, ["board", str(folder / "board.yaml")]).exit_code == 0
+    page = (folder / "README.md").read_text()
+    assert page.startswith("Before.\n<!-- board overall: base; method -->\n| arm |")
+    assert page.endswith("<!-- /board -->\nAfter.\n")
+    overall, gains = re.findall(r"<!-- board.*?-->\n(.*?)<!-- /board -->", page, re.S)
+    assert re.findall(r"^\| (`.*?`) \|", overall, re.M) == ["`base`", "`method`"]
+    assert "[config](run.yaml), [records](one.parquet)" in gains
+    assert " ● |" in gains
+    summary = json.loads((folder / "results" / "summary.json").read_text())
+    (row,) = (row for row in summary["rows"] if (row["dataset"], row["arm"]) == ("all", "method"))
+    assert f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]" in overall
+    assert (folder / "results" / "accuracy_by_cost.svg").read_text().startswith("<svg xmlns=")
+    html = (folder / "results" / "board.html").read_text()
+    assert 'href="../run.yaml"' in html
+    assert 'href="../one.parquet"' in html
+    assert html.count("<svg") == 3
+    assert run.invoke(app, ["board", str(folder / "board.yaml"), "--check"]).exit_code == 0
+    (folder / "README.md").write_text(page.replace(" ● |", " |", 1))
+    result = run.invoke(app, ["board", str(folder / "board.yaml"), "--check"])
+    assert (result.exit_code, "not what the records say" in result.stderr) == (1, True)
+    board = read_board(folder / "board.yaml")
+    assert stale_pages(board, folder, summary) == [folder / "README.md"]
+    assert folder / "README.md" in list(write_board(board, folder, summary))
+    assert (folder / "README.md").read_text() == page
+
+
+def test_links_are_from_the_page(folder):
+    inner = folder / "docs"
+    inner.mkdir()
+    (folder / "README.md").rename(inner / "board.md")
+    (folder / "board.yaml").write_text(BOARD.replace("README.md", "docs/board.md"))
+    summary = made(folder)
+    list(write_board(read_board(folder / "board.yaml"), folder, summary))
+    links = re.findall(r"\]\((.*?)\)", (inner / "board.md").read_text())
+    assert links
+    assert all((inner / link).is_file() for link in links), links
+    assert Path("..") in Path(links[0]).parents
