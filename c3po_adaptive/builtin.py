@@ -57,6 +57,12 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
 def register_answerers() -> list[type[AnswererStrategy]]:
     return [
         Remix,
+        baselines.PromptTuning,
+        baselines.PrefixTuning,
+        baselines.LoRA,
+        baselines.RouterTuning,
+        baselines.Tent,
+        baselines.Dense,
         baselines.InContext,
         baselines.KnnLabel,
         baselines.LengthExponent,

@@ -108,8 +108,10 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
     optimizers = ["amortized-ngd", "constant", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
     assert registry.names("optimizer") == [*optimizers, "random-change"]
-    answerers = ["contextual", "in-context", "knn-label", "length-exponent", "pmi", "remix", "surface-logit"]
-    assert registry.names("answerer") == answerers
+    trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
+    calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
+    others = ["dense", "in-context", "knn-label", "remix", "tent"]
+    assert registry.names("answerer") == sorted([*trained, *calibrated, *others])
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 

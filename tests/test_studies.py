@@ -92,7 +92,7 @@ def quotes(text):
         yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
 
 
-@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "docs"])
+@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "docs"])
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
     studies = [place] if place != "docs" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy"]
     files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]

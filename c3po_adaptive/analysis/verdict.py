@@ -65,15 +65,15 @@ def verdict(
     unbeaten = [c for c in beside if claimed(c) <= 0]
     if not unbeaten and p_beyond < SIGNIFICANT:
         return Verdict(BEYOND, f"better than each of {len(beside)}, of which the nearest is {_named(nearest)}")
+    after = "" if unbeaten else " after Holm's correction"
     unbeaten = unbeaten or [nearest]  # the claim that Holm takes back
     gaining = [c for c in unbeaten if gains[c["b"]]["ci_low"] > 0]
     if gaining:
         rival = max(gaining, key=lambda c: gains[c["b"]]["difference"])
         own = _points(gains[rival["b"]])
-        beaten = "not beaten" if claimed(rival) <= 0 else "not beaten after Holm's correction"
-        return Verdict(f"{ALSO}{rival['b']}", f"that gains {own}, and is {beaten}: {_points(rival)}")
+        return Verdict(f"{ALSO}{rival['b']}", f"that gains {own}, and is not beaten{after}: {_points(rival)}")
     most = max(unbeaten, key=lambda c: gains[c["b"]]["difference"])
-    return Verdict(NONE, f"it gains, but is not told from {_named(most)}, which is not shown to gain")
+    return Verdict(NONE, f"it gains, but is not told{after} from {_named(most)}, which is not shown to gain")
 
 
 def judge(

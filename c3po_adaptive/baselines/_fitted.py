@@ -13,19 +13,17 @@ from numpy.typing import NDArray
 
 from ..answerers.base import Answerer, Bench
 from ..answerers.remix import Remix
-from ..errors import SettingError
 from ..ledger import Entry
 from ..progress import bar
 from ..types import Answer, Question
 from ._calibration import Calibration, Scored, calibrated
-from ._references import references_of
+from ._references import check_count, references_of
 
 if TYPE_CHECKING:
     from ..references.reference_set import ReferenceSet
     from ..remixing.strategies import Strategies
 
 FOLDS = 5
-FEWEST = 10  # references that a fit makes sense with
 
 Correction = Callable[[Scored], NDArray[np.float64]]
 """From an arm's scores ``[C]`` to corrected ones, whose softmax is the distribution over the choices."""
@@ -49,7 +47,7 @@ class FittedCalibration(Calibration):
 
     def prepare(self, bench: Bench) -> Answerer:
         known, inner = _without_asked(references_of(bench, self.name), bench.held_out), self.of.prepare(bench)
-        self._check(len(known))
+        check_count(self.name, len(known))
         labeled = known.labeled_by(bench.settings).questions
         if isinstance(self.of, Remix) and not bench.strategies.re_mixes:
             scores: Sequence[Sequence[float]] = known.scores
@@ -63,7 +61,7 @@ class FittedCalibration(Calibration):
         return _Fitted(self.fit([Scored(*one) for one in asked], right), inner, bench, once)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
-        self._check(references)
+        check_count(self.name, references)
         learned = references - math.ceil(references / FOLDS) if self.of.learns(strategies) else references
         self.of.fits(strategies, layers, experts, learned)
 
@@ -72,13 +70,6 @@ class FittedCalibration(Calibration):
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.of.used(strategies), "labels")))
-
-    def _check(self, references: int) -> None:
-        if references < FEWEST:
-            raise SettingError(
-                f"{self.name} expected at least {FEWEST} references that are not asked themselves, got {references}; "
-                "name more in the data set."
-            )
 
     def _answers(self, bench: Bench, labeled: Sequence[Question]) -> tuple[list[Answer], float]:
         """The arm's answers to references, and the FLOPs of learning once more in each fold, if it learns at all."""

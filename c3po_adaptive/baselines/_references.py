@@ -10,6 +10,8 @@ from ..errors import SettingError
 if TYPE_CHECKING:
     from ..references.reference_set import ReferenceSet
 
+FEWEST = 10  # references that it makes sense to learn from
+
 
 def references_of(bench: Bench, name: str) -> ReferenceSet:
     """The bench's references, for the answerer of that name.
@@ -22,6 +24,19 @@ def references_of(bench: Bench, name: str) -> ReferenceSet:
         raise SettingError(f"{name} expected references, got none; name some in the data set.")
     bench.references.check(bench.model, bench.format, bench.embedder)
     return bench.references
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse to fit or train on fewer than ``FEWEST`` references.
+
+    Raises:
+        SettingError: there are fewer.
+    """
+    if count < FEWEST:
+        raise SettingError(
+            f"{name} expected at least {FEWEST} references that are not asked themselves, got {count}; name more in "
+            "the data set."
+        )
 
 
 def finding_successes(bench: Bench, references: ReferenceSet) -> float:

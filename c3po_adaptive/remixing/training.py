@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,10 +15,10 @@ from ..models.routed import RoutedModel
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
+from ..references.learned import NoSource, code_of, learned_once
 from ..references.reference_set import ReferenceSet
 from ..settings import RemixSettings
-from ..storage.identity import digest, digest_of_file, routing_versions
-from ..storage.tensors import load_tensors, save_tensors
+from ..storage.identity import routing_versions
 from ..tasks.formats import Format, format_key
 from ..types import Question
 from .strategies import Strategies
@@ -103,19 +99,12 @@ class ReferenceTraining:
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         references = self._references()
         try:
-            key = digest(self._identity(learner))[:20]
-        except _NoSource:
+            identity = self._identity(learner)
+        except NoSource:
             return learn()
-        known, folder = references.learned, references.folder
-        if key not in known:
-            path = None if folder is None else folder / "learned" / f"{key}.safetensors"
-            kept = path is not None and path.is_file()
-            again = "delete it, and it is learned again"
-            known[key] = load_tensors(path, again) if kept and path else self._counted(learn)
-            if path is not None and not kept:
-                _keep(known[key], path)
-        self.spent.append(known[key][FLOPS].item())
-        return {name: tensor for name, tensor in known[key].items() if name != FLOPS}
+        known = learned_once(references, identity, fingerprint(self.model), lambda: self._counted(learn))
+        self.spent.append(known[FLOPS].item())
+        return {name: tensor for name, tensor in known.items() if name != FLOPS}
 
     def _counted(self, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What is learned, and what asking the references for it took."""
@@ -140,7 +129,7 @@ class ReferenceTraining:
         asked = sorted(self.held_out & {q.id for q in references.questions})
         source = references.card.get("source")
         return [
-            *(list(map(repr, strategies)), list(map(_code, strategies))),
+            *(list(map(repr, strategies)), list(map(code_of, strategies))),
             *(format_key(self.format), settings, asked, source, model, FLOPS),
         ]
 
@@ -156,28 +145,3 @@ def check_enough(wanted: int, known: int) -> None:
             f"Expected at least {wanted} references to train on, got {known} (without those that are asked "
             "themselves); give more, or set training to fewer."
         )
-
-
-class _NoSource(Exception):
-    """A class of a notebook's cell has no file to tell its code by."""
-
-
-def _code(strategy: Any) -> list[Any]:
-    """Hashes of the files that a strategy's class and its bases stand in, and those of the strategies that it wraps: a
-    plugin may be edited.
-    """
-    try:
-        files = {inspect.getsourcefile(kind) for kind in type(strategy).__mro__ if kind not in (object, ABC)}
-    except (OSError, TypeError) as error:
-        raise _NoSource from error
-    own = [digest_of_file(Path(file))[:16] for file in sorted(filter(None, files))]
-    parts = [getattr(strategy, f.name) for f in fields(strategy)] if is_dataclass(strategy) else []
-    return own + [_code(part) for part in parts if is_dataclass(part)]
-
-
-def _keep(learned: dict[str, Tensor], path: Path) -> None:
-    """With a warning, in memory alone, where it cannot be written."""
-    try:
-        save_tensors(learned, path)
-    except OSError as error:
-        warnings.warn(f"Could not keep {path}: {error}; it is learned again next time.", stacklevel=3)

@@ -100,13 +100,21 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {"": window or None}
 
 
-def pack(prompt: Prompt, layout: Layout) -> Packed:
-    """Lay out a prompt's tail; the last token of an option predicts nothing and is left out."""
-    return _tree(prompt) if layout == "tree" else _sequences(prompt, whole=layout == "whole")
+def pack(prompt: Prompt, layout: Layout, *, whole: bool = False) -> Packed:
+    """Lay out a prompt's tail; the last token of an option predicts nothing and is left out.
+
+    Args:
+        prompt: with its options.
+        layout: see above.
+        whole: put all of the prompt in front of each sequence's tail, whatever the layout.
+    """
+    return _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
 
 
-def _tree(prompt: Prompt) -> Packed:
-    last, past = prompt.after, len(prompt.ids) - 1 - prompt.after
+def _tree(prompt: Prompt, *, whole: bool) -> Packed:
+    acts = len(prompt.ids) - 1 - prompt.after
+    past = 0 if whole else acts
+    last = len(prompt.ids) - 1 - past
     tokens, positions = list(prompt.ids[past:]), list(range(past, len(prompt.ids)))
     parents = list(range(-1, last))
     option, row, scored = [], [], []
@@ -126,7 +134,7 @@ def _tree(prompt: Prompt) -> Packed:
         visible[child] |= visible[parent]
     return Packed(
         past=past,
-        acting=0,
+        acting=acts - past,
         last=last,
         tokens=torch.tensor(tokens)[None],
         positions=torch.tensor(positions)[None],

@@ -5,13 +5,12 @@ What comes before the tails is run in batches of about the same length, the tail
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ShapeError
@@ -25,7 +24,7 @@ from .intercept import recorded
 from .packing import Layout, Packed, pack
 from .sites import Site, decoder_layers, decoder_of
 from .states import State, laid_out
-from .tail import cache_argument, context, first_layer
+from .tail import cache_argument, context, entering, first_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +115,7 @@ def _run_tails(
     with (
         along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
         recorded(sites, acting) as recording,
-        _entries([layers[s.layer] for s in sites]) as entries,
+        entering([layers[s.layer] for s in sites]) as entries,
     ):
         decoded = decoder_of(model)(input_ids=index["tokens"].to(model.device), **context(model, packed, index, cache))
     last = decoded.last_hidden_state
@@ -155,17 +154,3 @@ def _cache(
     parts = zip(*(p.cache for p in prefixes), strict=True)
     cache.layers = [layer_of(joined(kept, owner), width) for kept in parts]
     return cache
-
-
-@contextmanager
-def _entries(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect the hidden states that enter each of the given decoder layers."""
-    taken: list[Tensor] = []
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        taken.append(args[0] if args else kwargs["hidden_states"])
-
-    with ExitStack() as stack:
-        for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield taken

@@ -100,12 +100,11 @@ def by_option(tokens: Tensor, option: Tensor, lengths: Sequence[float]) -> Tenso
     return tokens.new_zeros(len(lengths)).index_add(0, option[of_one], tokens[of_one]) / torch.tensor(lengths)
 
 
-@dataclass(frozen=True, eq=False)
-class TailBatch:
-    """Tails side by side: ``N`` sequences of B samples, prompts padded on the left, tails on the right.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TokenBatch:
+    """Sequences side by side: ``N`` of them, of B prompts, padded on the right.
 
     Attributes:
-        states: the samples.
         owner: ``[N]`` whose sequence it is.
         acting: ``[N]`` place of the token where ω acts.
         last: ``[N]`` place of the prompt's last token.
@@ -122,7 +121,6 @@ class TailBatch:
     All of it is on the CPU; what enters the model goes to its device there.
     """
 
-    states: tuple[State, ...]
     owner: Tensor
     acting: Tensor
     last: Tensor
@@ -135,6 +133,21 @@ class TailBatch:
     sample: Tensor
     option: Tensor
     lengths: Tensor
+
+    def choice_scores(self, token_scores: Tensor) -> Tensor:
+        """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
+        n, c = self.lengths.shape
+        of_one = self.option >= 0
+        place = (self.sample * c + self.option)[of_one]
+        sums = token_scores.new_zeros(n * c).index_add(0, place, token_scores[of_one]).view(n, c)
+        return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TailBatch(TokenBatch):
+    """The tails of ``states`` side by side, behind their prompts, which are padded on the left."""
+
+    states: tuple[State, ...]
     _entries: dict[int, Tensor] = field(default_factory=dict)
     _tangents: list[Tangent] = field(default_factory=list)
 
@@ -148,11 +161,8 @@ class TailBatch:
 
     def entry(self, site: int) -> Tensor:
         """``[N, S, H]`` hidden states that enter MoE layer number ``site``."""
-        width = self.positions.shape[1]
         if site not in self._entries:
-            self._entries[site] = torch.cat(
-                [pad(s.entry[site], (0, 0, 0, width - s.entry.shape[2])) for s in self.states]
-            )
+            self._entries[site] = widened([s.entry[site] for s in self.states], self.positions.shape[1])
         return self._entries[site]
 
     def tangent(self, model: PreTrainedModel) -> Tangent:
@@ -166,13 +176,10 @@ class TailBatch:
         """The samples' caches side by side, one per entry of ``State.cache``; empty if nothing was kept."""
         return [joined(parts, self.owner) for parts in zip(*(s.cache for s in self.states), strict=True)]
 
-    def choice_scores(self, token_scores: Tensor) -> Tensor:
-        """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
-        n, c = self.lengths.shape
-        of_one = self.option >= 0
-        place = (self.sample * c + self.option)[of_one]
-        sums = token_scores.new_zeros(n * c).index_add(0, place, token_scores[of_one]).view(n, c)
-        return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)
+
+def widened(parts: Sequence[Tensor], width: int) -> Tensor:
+    """``[N, S, H]`` of each sample's sequences ``[Q, s, H]``, padded on the right to ``width``."""
+    return torch.cat([pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])
 
 
 def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> dict[str, Tensor]:
@@ -208,4 +215,4 @@ def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> di
 def collate(states: Sequence[State]) -> TailBatch:
     """Lay states side by side."""
     index: dict[str, Any] = dict(laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))
-    return TailBatch(tuple(states), **index)
+    return TailBatch(states=tuple(states), **index)

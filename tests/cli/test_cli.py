@@ -169,8 +169,8 @@ class TestDemo:
         content = json.loads((demo[1] / "summary.json").read_text())
         assert {"rows", "comparisons", "versions", "seed", "config", "hashes"} <= content.keys()
         assert all(set(row) >= ROW | {"headline", "verdict"} for row in content["rows"])
-        costs = {"embedding", "attribution", "optimisation", "total", "once"}
-        assert all(set(row["cost"]) >= costs for row in content["rows"])
+        phases = {"embedding", "attribution", "optimisation", "total", "once"}
+        assert all(set(row["cost"]) >= phases for row in content["rows"])
         assert all(set(c) >= COMPARISON | {"p_holm", "headline"} for c in content["comparisons"])
         assert {c["a"] for c in content["comparisons"] if c["b"] == "base"} == DEMO_ARMS.keys() - {"base"}
         assert {"torch", "transformers", "captum", "c3po_adaptive"} <= content["versions"].keys()

@@ -29,6 +29,8 @@ SPLITS = {
     "boolq": ("validation", "test"),
     **dict.fromkeys(("sciq", "knowref", "bbh"), ("test",)),
 }
+QUICK = {("config", "olmoe"), ("experts", "deepseek")}
+"""Ablations that every run of the tests runs; the others take five seconds each."""
 WORDS = ("boat", "stone", "cork", "iron", "leaf", "glass")
 
 
@@ -68,8 +70,14 @@ def small(place, family, *settings):
     ]
 
 
-@pytest.mark.parametrize("family", MODELS)
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        pytest.param(name, family, marks=() if (name, family) in QUICK else pytest.mark.slow)
+        for name in ABLATIONS
+        for family in MODELS
+    ],
+)
 def test_runs(place, tmp_path, name, family):
     config = load_config(PAPER / f"{name}.yaml", small(place, family))
     summary = evaluate(config, tmp_path)

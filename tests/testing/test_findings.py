@@ -421,6 +421,8 @@ def test_a_selector_that_cannot_learn():
 
 @pytest.mark.parametrize("entry", new_registry().table(), ids=lambda entry: f"{entry.role} {entry.name}")
 def test_all_that_ship_keep_their_contract(entry):
+    if entry.name == "dense":
+        pytest.skip("it needs a dense model with the toy's tokenizer, which its own tests make")
     assert failing(entry.role, entry.cls()) == []
 
 

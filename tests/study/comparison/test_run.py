@@ -311,7 +311,60 @@ class TestArms:
             assert sum(layer["new"].values()) == pytest.approx(sum(layer["own"].values()), abs=1e-3)
 
 
+def far(draws):
+    """Arms of which one is drawn."""
+    drawn = {"optimizer": "kernel-regression", "retriever": "random", "selector": SMALL, "draws": draws}
+    return {"base": ARMS["base"], "far": drawn}
+
+
+@pytest.fixture(scope="module")
+def drawn(place):
+    """The records and the summary of a run with three draws."""
+    summary = evaluate(config(arms=far(3)), place / "drawn")
+    return rows(place / "drawn"), summary
+
+
+class TestDraws:
+    """An arm that is drawn several times: by the next seed each time, in one row of the summary."""
+
+    def test_each_is_the_run_of_its_seed(self, place, drawn, tmp_path):
+        found = of(drawn[0], "far")
+        assert [(r["seed"], r["id"]) for r in found] == [(s, f"first-{i}") for s in range(3) for i in range(7)]
+        assert {r["seed"] for r in of(drawn[0], "base")} == {0}
+        evaluate(config(arms=far(1), seed=2), tmp_path / "run")
+        alone = of(rows(tmp_path / "run"), "far")
+        assert [r["scores"] for r in alone] == close([r["scores"] for r in found if r["seed"] == 2])
+        assert len({json.dumps(r["neighbours"]) for r in found if r["id"] == "first-1"}) > 1
+
+    def test_they_are_one_row(self, drawn):
+        base, row = drawn[1]["rows"]
+        assert (base["draws"], row["draws"], row["n"]) == (1, 3, 7)
+        right = [r["correct"] for r in of(drawn[0], "far")]
+        assert row["accuracy"] == pytest.approx(100 * sum(right) / 21)
+        assert len(drawn[1]["comparisons"]) == 1
+
+    def test_an_interrupted_run_goes_on(self, place, drawn, tmp_path):
+        out = shutil.copytree(place / "drawn", tmp_path / "run")
+        lines = (out / "records.jsonl").read_text().splitlines(keepends=True)
+        (out / "records.jsonl").write_text("".join(lines[:17]))
+        for name in ("summary.json", "report.html", "records.parquet"):
+            (out / name).unlink()
+        assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
+        found = json.loads((out / "summary.json").read_text())
+        assert found["missing"] == ["of 7 questions of first, far answered 10 in 3 draws"]
+        assert [row["draws"] for row in found["rows"]] == [1, 1], "draws that are not whole are none"
+        summary = evaluate(config(arms=far(3)), out)
+        assert rows(out) == close(drawn[0])
+        assert summary["rows"] == close(drawn[1]["rows"])
+
+
 class TestRecords:
+    def test_labels_and_parameters(self, whole):
+        """What an arm learned from, as it was asked for; nothing here trains parameters."""
+        assert {r["labels"] for r in of(whole[0], "base")} == {0}
+        assert {r["labels"] for r in of(whole[0], "ngd")} == {14}
+        assert {r["parameters"] for r in whole[0]} == {0}
+
     def test_one_row_a_question_and_arm(self, whole):
         assert len({(r["arm"], r["id"]) for r in whole[0]}) == len(whole[0]) == 7 * len(ARMS)
 
@@ -399,8 +452,9 @@ class TestLongRuns:
         assert all(again[r["arm"], r["id"]]["choice"] == r["choice"] for r in rows)
 
     def test_arms_that_are_named_must_be_there(self):
-        for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}):
-            with pytest.raises(SettingError, match=r"standard, headline and compare to name arms among base, .*got"):
+        absent = {"controls": {"ngd": ["absent"]}}
+        for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}, absent):
+            with pytest.raises(SettingError, match=r"compare and controls to name arms among base, .*got"):
                 parse_config({"model": "model", "arms": ARMS, **setting})
 
 
