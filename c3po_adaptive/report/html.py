@@ -229,9 +229,8 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
             kinds.setdefault(name.strip() or record["dataset"], []).append(record["layers"])
     layers = sorted({n for record in records for n in record["layers"]})
     if kinds and layers:
-        found.append(
-            (f"Layers that {arm} chose", "By kind of question; the darkest: always.", plots.by_kind(kinds, layers))
-        )
+        drawn = plots.by_kind(kinds, layers)
+        found.append((f"Layers that {arm} chose", "By kind of question; the strongest color: always.", drawn))
     return found
 
 

@@ -13,7 +13,7 @@ from c3po_adaptive.analysis.controls import left_to_chance
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.report import published
+from c3po_adaptive.report import plots, published
 from c3po_adaptive.report.html import render
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import COMMAND, Records, claim
@@ -130,6 +130,20 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return run(tmp_path_factory.mktemp("run"), synthetic(12))
+
+
+def test_axes_have_whole_questions_possible_accuracies_and_no_tex():
+    few = {"accuracy": 50.0, "gain": 0.0, "ci_low": -90.0, "ci_high": 90.0, "flips_up": 0, "flips_down": 0}
+    rows = [
+        few | {"arm": arm, "role": role, "needs_label": False, "cost": {"total": total, "once": once}}
+        for arm, role, total, once in (("base", "base", 1.0, 0.0), ("ngd", "method", 30.0, 400.0))
+    ]
+    drawn = {draw: draw(rows) for draw in (plots.flips, plots.costs, plots.costs_over)}
+    texts = {draw: re.findall(r"<text[^>]*>([^<]*)</text>", svg) for draw, svg in drawn.items()}
+    assert {text for text in texts[plots.flips] if text.isdigit()} == {"0", "1"}
+    assert {float(text) for text in texts[plots.costs] if text.isdigit()} <= set(range(101))
+    assert "1,000,000" in texts[plots.costs_over]
+    assert not [text for each in texts.values() for text in each if "$" in text or re.match(r"[-−]\d|\d\.\d", text)]
 
 
 def test_asks_for_nothing_outside_itself(folder):
