@@ -38,9 +38,7 @@ class Contextual(PriorCalibration):
             raise SettingError(f"Expected contextual.texts to be texts, one at least, got {self.texts!r}.")
 
     def instead(self, question: Question, bench: Bench) -> list[Rendered]:
-        rendered = [
-            bench.format.put(replace(question, question=text), bench.model.tokenizer) for text in self.texts
-        ]
+        rendered = [bench.format.put(replace(question, question=text), bench.model.tokenizer) for text in self.texts]
         return [one for one in rendered if one.prompt.strip()] or rendered
 
     def against(self, asked: Scored, prior: Sequence[Scored]) -> NDArray[np.float64]:
