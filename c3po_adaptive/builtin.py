@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import kernels, optimizers, retrievers, selectors
+from . import baselines, kernels, optimizers, retrievers, selectors
 from .answerers import AnswererStrategy, Remix
 from .hookspecs import hookimpl
 
@@ -12,10 +12,12 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
     return [
         optimizers.NGD,
         optimizers.AmortizedNGD,
+        optimizers.Constant,
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,
         optimizers.NoStep,
+        optimizers.RandomChange,
     ]
 
 
@@ -53,4 +55,18 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
 
 @hookimpl
 def register_answerers() -> list[type[AnswererStrategy]]:
-    return [Remix]
+    return [
+        Remix,
+        baselines.PromptTuning,
+        baselines.PrefixTuning,
+        baselines.LoRA,
+        baselines.RouterTuning,
+        baselines.Tent,
+        baselines.Dense,
+        baselines.InContext,
+        baselines.KnnLabel,
+        baselines.LengthExponent,
+        baselines.SurfaceLogit,
+        baselines.PMI,
+        baselines.Contextual,
+    ]

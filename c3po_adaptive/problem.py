@@ -190,5 +190,13 @@ class TrainingReferences(Protocol):
             SettingError: there are fewer.
         """
 
+    def of_references(self, artifact: ReferenceArtifact) -> Tensor:
+        """``[M, …]`` what each reference that may be a neighbour teaches by itself, as ``Problem.of_neighbours`` gives
+        it; not those that are asked in the run, nor those that the other role draws to learn from.
+
+        Raises:
+            SettingError: none is left.
+        """
+
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What ``learn`` finds, kept beside the set for the next time that the same ``learner`` asks."""

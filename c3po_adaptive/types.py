@@ -65,14 +65,18 @@ class Prompt:
     """What the model is really given: token ids of the prompt, and of each option that may follow it.
 
     Attributes:
-        ids: the prompt's tokens; its last one is where a pathway acts.
+        ids: the prompt's tokens.
         options: continuation tokens of each choice; empty for raw text.
         lengths: what each option's log-likelihood is divided by.
+        given: how many of each option's first tokens are given, and count for nothing; (): none.
+        after: how many of the prompt's tokens come after the one where a pathway acts; 0: that is the last one.
     """
 
     ids: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
     lengths: tuple[float, ...] = ()
+    given: tuple[int, ...] = ()
+    after: int = 0
 
     @property
     def lettered(self) -> bool:

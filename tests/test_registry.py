@@ -106,9 +106,12 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
     selectors = ["abstain", "amortized", "attribution", "causal", "disagreement", "fixed", "gradient", "learned"]
     assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
-    optimizers = ["amortized-ngd", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
-    assert registry.names("optimizer") == optimizers
-    assert registry.names("answerer") == ["remix"]
+    optimizers = ["amortized-ngd", "constant", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
+    assert registry.names("optimizer") == [*optimizers, "random-change"]
+    trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
+    calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
+    others = ["dense", "in-context", "knn-label", "remix", "tent"]
+    assert registry.names("answerer") == sorted([*trained, *calibrated, *others])
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 
@@ -448,7 +451,8 @@ def test_listing_loads_no_heavy_library():
         "from c3po_adaptive.registry import default_registry\n"
         "registry = default_registry(); registry.table()\n"
         "[registry.create('kernel', name) for name in registry.names('kernel')]\n"
-        "print(*{'faiss', 'sklearn', 'scipy', 'captum', 'transformers'} & set(sys.modules))"
+        "heavy = {'faiss', 'sklearn', 'scipy', 'captum', 'transformers', 'sentence_transformers', 'matplotlib'}\n"
+        "print(*heavy & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""

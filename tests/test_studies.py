@@ -38,8 +38,9 @@ def asked(monkeypatch):
     test, references, seen = {}, {}, {}
     for path, dataset in datasets():
         key = f"{path}: {dataset.name}"
-        questions, beside = ({tuple(wording(q)) for q in f(dataset)} for f in (questions_of, references_of))
-        if dataset.split == "test":
+        asked = questions_of(dataset)
+        questions, beside = ({tuple(wording(q)) for q in part} for part in (asked, references_of(dataset)))
+        if {q.split for q in asked} == {"test"}:
             test[key], references[key] = questions, beside
         else:
             seen[key] = questions | beside
@@ -95,7 +96,7 @@ def quotes(text):
         yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
 
 
-@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "docs"])
+@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "docs"])
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
     studies = [place] if place != "docs" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy"]
     files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]
@@ -170,3 +171,19 @@ def test_how_threads_wait_is_told_as_it_was_measured():
             if r["policy"] == policy
         ]
         assert f"| {name} | {' | '.join(cells)} |" in told
+
+
+def test_the_harness_beside_ours_is_told_as_it_was_measured():
+    found = json.loads((STUDIES / "speed" / "results" / "harness.json").read_text())
+    pages = [STUDIES / "speed" / "README.md", STUDIES.parent / "docs" / "howto" / "lm_eval.md"]
+    for row in found["rows"]:
+        apart = [f"{row[key]:.0e}" if key in row else "" for key in ("difference", "difference_float64")]
+        cells = [
+            row["task"],
+            *(f"{row[f'{name}_per_second']:.2f}" for name in ("c3po", "hf")),
+            f"{row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]",
+            *apart,
+            f"{100 * row['same']:.0f} %" if "same" in row else "",
+        ]
+        assert all(f"| {' | '.join(cells)} |" in page.read_text() for page in pages), row["task"]
+        assert row.get("difference_float64", 0) < 1e-3

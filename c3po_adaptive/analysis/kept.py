@@ -85,6 +85,7 @@ class _Arm(Ours):
     needs_label: bool
     setting: dict[str, Any]
     references: str
+    format: str = "not recorded"
     n: int
     draws: int
     chance: float

@@ -13,13 +13,18 @@ PHASES = ("prefill", "embedding", "attribution", "optimisation", "total")
 
 
 def row(
-    dataset: str, references: str, own: Sequence[Record], base: Sequence[Record], gain: Comparison, seed: int
+    dataset: str,
+    asked_with: Mapping[str, str],
+    own: Sequence[Record],
+    base: Sequence[Record],
+    gain: Comparison,
+    seed: int,
 ) -> dict[str, Any]:
     """Without its verdict, which takes the whole table.
 
     Args:
         dataset: its name, or "all".
-        references: where its references come from, in words.
+        asked_with: ``references`` and ``format``, in words.
         own: records of the arm.
         base: of the arm that gains are measured against, on the same questions.
         gain: the one minus the other.
@@ -35,7 +40,7 @@ def row(
         "selector": own[0]["selector"],
         "needs_label": own[0]["needs_label"],
         "setting": common([r["setting"] for r in own]),
-        "references": references,
+        **asked_with,
         "n": gain.n,
         "draws": gain.draws,
         "chance": 100 * stats.mean(own, stats.chance),

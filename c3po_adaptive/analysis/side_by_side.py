@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -51,24 +51,31 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Fields that two configurations have different values of, by their dotted names; None: it has no such field."""
-    one, other = dict(_flat(a)), dict(_flat(b))
-    names = [*one, *(name for name in other if name not in one)]
-    found = [{"field": name, "a": one.get(name), "b": other.get(name)} for name in names]
-    return [field for field in found if field["a"] != field["b"]]
+def differing(a: Mapping[str, Any], b: Mapping[str, Any], at: str = "") -> list[dict[str, Any]]:
+    """Fields that two configurations have different values of, by their dotted names; None: it has no such field.
+
+    What one has as a whole (an arm, say) is one field; so are lists of anything but mappings.
+
+    Args:
+        a: plain values of one.
+        b: those of another.
+        at: the name that these are the parts of.
+    """
+    found: list[dict[str, Any]] = []
+    for key in [*a, *(key for key in b if key not in a)]:
+        name, one, other = f"{at}.{key}" if at else str(key), a.get(key), b.get(key)
+        if (mine := _parts(one)) and (theirs := _parts(other)):
+            found += differing(mine, theirs, name)
+        elif one != other:
+            found.append({"field": name, "a": one, "b": other})
+    return found
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves, by their places; lists of anything but mappings are leaves."""
-    if isinstance(value, Mapping) and value:
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        for index, part in enumerate(value):
-            yield from _flat(part, f"{name}.{index}")
-    else:
-        yield name, value
+def _parts(value: Any) -> Mapping[str, Any]:
+    """What can be named within a value."""
+    if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
+        return {str(place): part for place, part in enumerate(value)}
+    return value if isinstance(value, Mapping) else {}
 
 
 def _by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:

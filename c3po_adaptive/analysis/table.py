@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import DataError
 from . import statistics as stats
+from .asked_with import format_of, references_of
 from .controls import controls_of
 from .groups import Arms
-from .pairing import references_of
 from .pathway_similarity import similarity_of_pathways
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
@@ -74,8 +74,9 @@ class Table:
         """Of every arm, the base included; without a verdict, which takes all comparisons."""
         for (dataset, arm), gain in self.gains.items():
             own, base = self._pair(dataset, arm, self.baseline)
+            asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
             controls = {"controls": self.controls[dataset, arm]}
-            yield row(dataset, references_of(config, dataset), own, base, gain, self.seed) | controls
+            yield row(dataset, asked_with, own, base, gain, self.seed) | controls
 
     def beside(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Every arm minus its controls, and pairs that are asked for; each pair once, and none with the base."""

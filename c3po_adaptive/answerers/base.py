@@ -125,9 +125,15 @@ class Bench:
 
 
 class AnswererStrategy(ABC):
-    """Makes an answerer; subclasses are frozen dataclasses with a ``name``."""
+    """Makes an answerer; subclasses are frozen dataclasses with a ``name``.
+
+    Attributes:
+        likelihoods: whether its scores are log-likelihoods of the options, divided as the format says. Calibrations
+            need that which go by an option's length, or compare with the model's other scores.
+    """
 
     name: ClassVar[str]
+    likelihoods: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, bench: Bench) -> Answerer:
@@ -149,6 +155,14 @@ class AnswererStrategy(ABC):
         Raises:
             SettingError: with what is lacking.
         """
+
+    def learns(self, strategies: Strategies) -> bool:
+        """Whether its answers to references are flattered, because it learned from them.
+
+        What calibrates it then asks each reference of one that learned from others. Not so of an answerer that learns
+        nothing, or that leaves a reference out where that is asked itself, as retrieval does.
+        """
+        return True
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         """The roles among the arm's strategies, and the settings, that have a part in answers.

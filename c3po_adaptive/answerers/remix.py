@@ -18,6 +18,7 @@ class Remix(AnswererStrategy):
     """The arm's optimizer re-mixes what its selector chooses, by the neighbours of its retriever and kernel."""
 
     name: ClassVar[str] = "remix"
+    likelihoods: ClassVar[bool] = True
 
     def prepare(self, bench: Bench) -> Answerer:
         from ..remixing.remixer import Remixer
@@ -42,6 +43,9 @@ class Remix(AnswererStrategy):
         if strategies.re_mixes:
             strategies.selector.fits(layers, experts)
             check_enough(strategies.references_needed, references)
+
+    def learns(self, strategies: Strategies) -> bool:
+        return strategies.re_mixes and strategies.references_needed > 0
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         selector = ("selector",) if strategies.re_mixes else ()

@@ -54,7 +54,8 @@ class Method:
         run: gives ``[B, L, E]``.
         captum: the name of Captum's class.
         passes: tail passes per sample, a backward pass counting two, with so many groups, steps and draws.
-        complete: its attributions sum to f(Ω) − f(baseline).
+        complete: its attributions sum to f(Ω) − f(baseline): whatever is drawn, for orders of groups; as well as steps
+            integrate, for integrated gradients; as well as a fit says it, for KernelShap.
         by_group: it attributes to groups, not to each weight.
         baseline: it compares with one.
         unused: it takes the gradient of experts without weight, too, which then have to be run.
@@ -131,7 +132,12 @@ def _coalitions(groups: int, steps: int, draws: int) -> int:
 
 
 def _kernel_shap(task: Task) -> Tensor:
-    """Sample by sample, as Captum fits a linear model to each; with the same coalitions."""
+    """Sample by sample, as Captum fits a linear model to each; with the same coalitions.
+
+    Approximately complete: all groups and none are in the fit with a weight of 10⁶ where others have 1, and not
+    infinite, as the kernel of Shapley values has it (Lundberg and Lee 2017, theorem 2). The sum of the values is off
+    f(Ω) − f(baseline) by some 10⁻⁶ of what the linear model misses at other coalitions.
+    """
     from captum.attr import KernelShap
 
     if task.features < 2:

@@ -128,6 +128,7 @@ def _print(entry: Registration, found: list[Finding]) -> None:
     failing = [f for f in found if f.outcome == "fails"]
     said = f"{len(failing)} of {len(found)} tests fail" if failing else "keeps the contract of its role"
     typer.echo(f"{entry.role} {entry.name} ({entry.plugin}): {said}")
-    columns = ("", "contract", "found, where, and how to mend") if failing else ("", "contract")
-    told = ["\n".join((f.what, f.where, f.remedy)) if f in failing else f.what for f in found]
+    telling = any(f.outcome in ("fails", "remark") for f in found)
+    columns = ("", "contract", "found, where, and how to mend") if telling else ("", "contract")
+    told = ["\n".join(filter(None, (f.what, f.where, f.remedy))) for f in found]
     print_table(columns, [[f.outcome, f.wanted, what][: len(columns)] for f, what in zip(found, told, strict=True)])

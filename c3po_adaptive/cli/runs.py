@@ -39,7 +39,12 @@ if TYPE_CHECKING:
     from ..study.kind import Study, Table
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
+EXPORTS = ("lm-eval",)
 QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
+
+Only = Annotated[
+    list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
+]
 
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
@@ -49,6 +54,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(evaluate)
     app.command()(report)
+    app.command()(export)
 
 
 def demo(
@@ -70,6 +76,7 @@ def demo(
         list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
+    set: SetOption = None,
     minutes: Minutes = None,
     model: Model = "smollm2-moe",
     revision: Revision = None,
@@ -110,20 +117,24 @@ def demo(
             "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
             "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config), out, registry, minutes, unchecked, overwrite, as_json)
+        _run(STUDY, STUDY.parse(config, set or []), out, registry, minutes, unchecked, overwrite, as_json)
 
 
 def _called(source: str) -> str:
-    """What a source is called in results: a benchmark's name, or a file's without its ending."""
+    """What a source is called in results: a benchmark's or a task's name, or a file's without its ending."""
+    from ..tasks.formats import HARNESS
+
+    source = source.removeprefix(HARNESS)
     there = is_file(Path(source)) or is_folder(Path(source))
     path = Path(source if there else source.partition(":")[0])
-    return (path.stem if path.suffix in (".json", ".jsonl") else path.name) or source
+    return (path.stem if path.suffix in (".json", ".jsonl", ".yaml", ".yml") else path.name) or source
 
 
 def evaluate(
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
     set: SetOption = None,
+    dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
@@ -131,7 +142,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, plugin, minutes, unchecked, overwrite, as_json)
+    study_run(config, out, set, dataset, plugin, minutes, unchecked, overwrite, as_json)
 
 
 @study.command("run")
@@ -139,6 +150,7 @@ def study_run(
     config: Path,
     out: Out,
     set: SetOption = None,
+    dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
     unchecked: Unchecked = False,
@@ -149,17 +161,19 @@ def study_run(
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [])
+        kind, parsed = read_study(config, set or [], dataset or [])
         _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json)
 
 
 @study.command("plan")
-def study_plan(config: Path, set: SetOption = None, plugin: Plugins = None, as_json: AsJson = False) -> None:
+def study_plan(
+    config: Path, set: SetOption = None, dataset: Only = None, plugin: Plugins = None, as_json: AsJson = False
+) -> None:
     """Check what a study would run, and say what it takes as far as that can be foreseen, without running it."""
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [])
+        kind, parsed = read_study(config, set or [], dataset or [])
         plan = kind.plan(parsed, registry_with(plugin))
         if as_json:
             print_json(plan.values)
@@ -244,6 +258,27 @@ def report(
             print_json(read_json(run_dir / "summary.json", "run the study again"))
         else:
             typer.echo(f"Report: {run_dir / 'report.html'}")
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to; each arm has one of its own in it.")],
+    format: Annotated[
+        str,
+        typer.Option(help=f"{EXPORTS[0]}: samples_TASK_DATE.jsonl and results_DATE.json, as that harness logs them."),
+    ] = EXPORTS[0],
+    questions: Annotated[
+        list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
+    ] = None,
+) -> None:
+    """Write a run's records in another tool's format."""
+    with clear_errors():
+        if format not in EXPORTS:
+            raise SettingError(f"Expected --format among {', '.join(EXPORTS)}, got {format!r}.")
+        from ..lm_eval.export import export_samples
+
+        for folder in export_samples(run_dir, out, questions or []):
+            typer.echo(folder)
 
 
 def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, *, as_json: bool) -> None:

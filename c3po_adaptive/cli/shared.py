@@ -34,7 +34,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or aut
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, over the configuration; repeatable.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value or @FILE, over the file; repeatable.")]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in --out; asks on a terminal.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]

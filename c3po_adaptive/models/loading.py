@@ -76,14 +76,14 @@ def load_moe_model(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer("a")["input_ids"]:
             raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
-        model = _weights(source, config, dtype, placed, _quantization(quantize, dtype), options)
+        model = weights(source, config, dtype, placed, _quantization(quantize, dtype), options)
     except C3POError:
         raise
     except Exception as error:  # transformers checks little: a broken configuration may fail anywhere, and in any way
         if name == EMBEDDED:
             raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
         raise ModelError(
-            f"Could not load {source!r}: {_briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
+            f"Could not load {source!r}: {briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
             "id you may access, or a folder written by save_pretrained."
         ) from error
     known = getattr(model.config, "_commit_hash", None)  # transformers 5.24 no longer says it
@@ -101,7 +101,7 @@ def _commit(source: str, revision: str | None) -> str | None:
     return Path(found).parent.name if isinstance(found, str) else None
 
 
-def _briefly(error: Exception) -> str:
+def briefly(error: Exception) -> str:
     """What a library says, without the page that torch and pickle add to it."""
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are pickled, and run code where they are not plain tensors; convert them to safetensors."
@@ -159,7 +159,7 @@ def _quantization(quantize: str | None, dtype: str | torch.dtype) -> BitsAndByte
     )
 
 
-def _weights(
+def weights(
     source: str,
     config: PreTrainedConfig,
     dtype: str | torch.dtype,
@@ -219,7 +219,7 @@ def model_footprint(
     except C3POError:
         raise
     except Exception as error:  # as above
-        raise ModelError(f"Could not read the configuration of {source!r}: {_briefly(error)}") from error
+        raise ModelError(f"Could not read the configuration of {source!r}: {briefly(error)}") from error
 
 
 def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -232,4 +232,4 @@ def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrained
     try:
         return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source, revision=revision))
     except Exception as error:  # as above
-        raise ModelError(f"Could not read the tokenizer of {source!r}: {_briefly(error)}") from error
+        raise ModelError(f"Could not read the tokenizer of {source!r}: {briefly(error)}") from error

@@ -22,11 +22,18 @@ from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, decoded_rows
 from ..routing.head import can_choose, check_head, head
 from ..routing.intercept import intercepted
+from ..routing.likelihoods import (
+    Likelihoods,
+    finals_along,
+    first_changed,
+    layout_to_score,
+    likelihoods_of,
+    rule_of,
+)
 from ..routing.packing import Layout, layout_for, pack
-from ..routing.prefill import prefill
+from ..routing.prefill import prefill, prefill_finals
 from ..routing.ruled import Ruled, ruled, ruled_tails
-from ..routing.rules import PathwayRule
-from ..routing.scores import TailScores, acting_rows
+from ..routing.scores import TailScores
 from ..routing.sites import Site, find_sites
 from ..routing.states import State, TailBatch, collate, normalized
 from ..routing.tail import tail_hidden
@@ -176,11 +183,16 @@ class RoutedModel:
         """What a prompt's plain answer takes, told without running it."""
         return self.flops.prefill(pack(prompt, layout_for(self.model, prompt)))
 
-    def _batches(self, prompts: Sequence[Prompt], size: int) -> Iterator[tuple[Layout, list[int]]]:
+    def _batches(
+        self,
+        prompts: Sequence[Prompt],
+        size: int,
+        layout_of: Callable[[PreTrainedModel, Prompt], Layout] = layout_for,
+    ) -> Iterator[tuple[Layout, list[int]]]:
         """Numbers of prompts that are laid out alike, so many at a time, of about the same length: little padding."""
         found: dict[Layout, list[int]] = {}
         for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids)):
-            found.setdefault(layout_for(self.model, prompts[i]), []).append(i)
+            found.setdefault(layout_of(self.model, prompts[i]), []).append(i)
         for layout, alike in found.items():
             yield from ((layout, alike[i : i + size]) for i in range(0, len(alike), size))
 
@@ -279,11 +291,30 @@ class RoutedModel:
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
-        with self._decoding(pathway, inputs["attention_mask"]):
+        with self.decoding(pathway, inputs["attention_mask"]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return decoded[0] if isinstance(text, str) else decoded
+
+    @contextmanager
+    def decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:
+        """Inside the block transformers' own ``generate`` follows a routing; hold ``lock`` around it.
+
+        Args:
+            routing: ``[B, L, E]`` of B prompts, or a rule at every token; None: the model's own.
+            seen: ``[B, T]`` the prompts' attention mask, padding on the left.
+        """
+        if routing is None or (isinstance(routing, Pathway) and not routing.changed().any()):
+            yield
+        elif isinstance(routing, Pathway):
+            self.check(routing)
+            with intercepted(self.sites, DecodingRule(routing, seen.shape[1])):
+                yield
+        else:
+            along = Along(self.sites, routing, torch.arange(len(seen)))
+            with along.routed(decoded_rows(seen.cpu().bool())):
+                yield
 
     @_alone
     def score_choices(
@@ -379,9 +410,26 @@ class RoutedModel:
         found = []
         for i, state in enumerate(states):
             batch = collate([state])
-            with intercepted(self.sites, _rule(batch, pathway[[i]])):
+            with intercepted(self.sites, rule_of(batch, pathway[[i]])):
                 found.append(self._tail(batch, pathway[[i]])[0, 0])
         return torch.stack(found)
+
+    @_alone
+    def likelihoods(self, prompts: Sequence[Prompt], *, batch_size: int = 32) -> list[Likelihoods]:
+        """Log-likelihood of each option as a whole along the model's own pathway, from one pass that keeps nothing."""
+        found: dict[int, Likelihoods] = {}
+        for layout, numbers in self._batches(prompts, batch_size, layout_to_score):
+            part = [prompts[i] for i in numbers]
+            scored = prefill_finals(self.model, part, layout)
+            found.update(zip(numbers, likelihoods_of(self.model, part, scored), strict=True))
+        return [found[i] for i in range(len(prompts))]
+
+    @_alone
+    def likelihoods_along(self, states: Sequence[State], pathway: Pathway) -> list[Likelihoods]:
+        """The same of prefilled prompts along their pathways ``[B, L, E]``."""
+        self.check(pathway)
+        prompts = [state.prompt for state in states]
+        return likelihoods_of(self.model, prompts, finals_along(self.model, self.sites, states, pathway))
 
     def tail_scores(self, states: Sequence[State], pathway: Pathway) -> TailScores:
         """What scores each state's choices along its pathway, and counts what that takes."""
@@ -394,21 +442,8 @@ class RoutedModel:
 
     def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
         """Logits ``[B, 1, V]`` after the prompts' last tokens."""
-        hidden = tail_hidden(self.model, self.sites, batch, _first(pathway.changed()))
-        return head(self.model, hidden[torch.arange(len(hidden)), batch.acting][:, None])
-
-    @contextmanager
-    def _decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:
-        """``seen [B, T]``: not 0 where the prompts are no padding."""
-        if callable(routing):
-            along = Along(self.sites, routing, torch.arange(len(seen)))
-            with along.routed(decoded_rows(seen.cpu().bool())):
-                yield
-        elif routing is None or not routing.changed().any():
-            yield
-        else:
-            with intercepted(self.sites, DecodingRule(routing, seen.shape[1])):
-                yield
+        hidden = tail_hidden(self.model, self.sites, batch, first_changed(pathway.changed()))
+        return head(self.model, hidden[torch.arange(len(hidden)), batch.last][:, None])
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
         """One batched pathway ``[n, L, E]`` from what a user may pass."""
@@ -477,17 +512,6 @@ def as_questions(
         )
         for i, (q, c) in enumerate(zip(questions, choices, strict=True))
     ]
-
-
-def _rule(batch: TailBatch, pathway: Pathway) -> PathwayRule:
-    replaced, shifted = acting_rows(batch, torch.arange(len(batch)), pathway.scope)
-    return PathwayRule(pathway.weights, pathway.own, replaced, shifted, pathway.changed(), top_k=pathway.top_k)
-
-
-def _first(changed: Tensor) -> int:
-    """The first MoE layer that any sample changes, of ``[B, L]``; the last one if none does."""
-    rows = changed.any(0).nonzero()
-    return int(rows[0]) if len(rows) else changed.shape[1] - 1
 
 
 def _ropes(config: Any) -> list[dict[str, Any]]:

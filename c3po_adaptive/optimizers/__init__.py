@@ -2,22 +2,26 @@
 
 from .amortized import AmortizedNGD
 from .base import PathwayOptimizer
+from .constant import Constant
 from .descent import Descent
 from .kernel_regression import KernelRegression
 from .mode_finding import ModeFinding
 from .ngd import NGD
 from .none import NoStep
 from .oracle import Oracle
+from .random_change import RandomChange
 from .toward_mean import TowardMean
 
 __all__ = [
     "NGD",
     "AmortizedNGD",
+    "Constant",
     "Descent",
     "KernelRegression",
     "ModeFinding",
     "NoStep",
     "Oracle",
     "PathwayOptimizer",
+    "RandomChange",
     "TowardMean",
 ]

@@ -95,7 +95,8 @@ def _flops_of(artifact: ReferenceArtifact) -> ReferenceArtifact:
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
     """Of a labeled prompt."""
-    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer]))[:16]
+    special = [prompt.given, prompt.after] if any(prompt.given) or prompt.after else []
+    return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer, *special]))[:16]
 
 
 def _store(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -64,14 +64,10 @@ def build_reference_set(
         )
     card = {
         "source": digest([asdict(q) for q in questions]),
-        "model_name": public_name(model.name),
-        "model": fingerprint(model),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
-        "layers": list(model.layers),
-        "dtype": str(model.model.dtype).removeprefix("torch."),
-        "revision": getattr(model.model.config, "_commit_hash", None),
         "versions": routing_versions(),
+        **_card_of(model),
     }
     store = None if scratch is None else _writable(Path(scratch) / digest(card)[:16])
     parts = [
@@ -91,6 +87,17 @@ def build_reference_set(
         card
         | {"questions": len(questions), "successes": int(correct.sum()), "success_rate": float(correct.float().mean())},
     )
+
+
+def _card_of(model: RoutedModel) -> dict[str, Any]:
+    """What a card says of the model."""
+    return {
+        "model_name": public_name(model.name),
+        "model": fingerprint(model),
+        "layers": list(model.layers),
+        "dtype": str(model.model.dtype).removeprefix("torch."),
+        "revision": getattr(model.model.config, "_commit_hash", None),
+    }
 
 
 def _shard(
@@ -140,7 +147,7 @@ def labeled_questions(source: str | Path, *, split: str | None = None, limit: in
 
     Args:
         source: see there.
-        split: which split; None: ``references``, or else ``train``, where the source has it.
+        split: which split; None: the first of ``references``, ``train`` and ``validation`` that the source has.
         limit: see there.
 
     Raises:
@@ -159,10 +166,16 @@ def reference_set_of(
     built_from = [asdict(q) for q in questions], fingerprint(model), embedder.name, embedder.revision
     folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
-        return ReferenceSet.load(folder)
+        return _kept(folder, model)
     built = build_reference_set(
         model, questions, embedder, format=format, scratch=folder.parent / "building", progress=bar
     )
     with suppress(DataError):  # another process may have built the same, and keep things beside it already
-        return ReferenceSet.load(folder)
+        return _kept(folder, model)
     return replace(built, folder=built.save(folder))
+
+
+def _kept(folder: Path, model: RoutedModel) -> ReferenceSet:
+    """A set of this very model, dtype included; one that an older release built has a card that says less."""
+    kept = ReferenceSet.load(folder)
+    return replace(kept, card=_card_of(model) | kept.card)

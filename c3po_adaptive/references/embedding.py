@@ -147,9 +147,14 @@ class Embedder:
 
 
 @cache
+def embedder_named(name: str) -> Embedder:
+    """The process's one of that name, so that its cache is shared."""
+    return Embedder(name)
+
+
 def default_embedder() -> Embedder:
-    """The process's one all-MiniLM-L6-v2, so that its cache is shared."""
-    return Embedder()
+    """The process's one all-MiniLM-L6-v2."""
+    return embedder_named(NAME)
 
 
 def _package_folder() -> Path:

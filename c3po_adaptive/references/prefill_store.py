@@ -213,7 +213,7 @@ class PrefillStore:
         for prompt in self.prompts:
             layout = layout_for(self.model.model, prompt)
             if layout not in found or (pack(prompt, layout).past and not found[layout].cache):
-                found[layout] = self.model.prefill([replace(prompt, ids=prompt.ids[-2:])], keep=False)[0]
+                found[layout] = self.model.prefill([replace(prompt, ids=prompt.ids[-2:], after=0)], keep=False)[0]
         return found
 
 

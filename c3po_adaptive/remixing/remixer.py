@@ -82,7 +82,8 @@ class Remixer:
         with self.model.lock:
             if self.strategies.needs_references:
                 self._open()
-            optimizer = self._prepared("optimizer", PathwayOptimizer, replace(self.training, taken=0))
+            first = replace(self.training, taken=0, left=self.strategies.selector.references_needed)
+            optimizer = self._prepared("optimizer", PathwayOptimizer, first)
             self.strategies = replace(self.strategies, optimizer=optimizer)
             selector = self._prepared("selector", LayerSelector, self.training)
             self.strategies = replace(self.strategies, selector=selector)

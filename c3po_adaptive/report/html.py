@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..analysis.asked_with import benchmark_of
 from ..analysis.expert_use import expert_use
 from ..analysis.gain_by_kind import gain_by_kind
 from ..analysis.kept import kept
@@ -16,7 +17,7 @@ from ..analysis.verdict import claimed
 from ..storage.files import write_text
 from ..storage.run_folder import made_by
 from ..types import Question
-from . import plots
+from . import plots, published
 from .page import draw
 from .questions import Key, payload
 from .sentences import find, role, sentences, shown_dataset
@@ -161,7 +162,30 @@ def _figures(summary: Mapping[str, Any], records: Sequence[Record]) -> list[dict
     figures += _of_headline(summary, records)
     for dataset in _datasets(summary)[1:]:
         figures.append((f"Gain over base: {dataset}", "With 95 % intervals.", plots.gains(_rows(summary, dataset))))
+    figures += _beside_published(summary)
     return [{"title": title, "caption": caption, "svg": svg} for title, caption, svg in figures if svg]
+
+
+def _beside_published(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Of each data set that the paper reports, if the configuration names the model to stand beside."""
+    if not (model := summary["config"].get("published")):
+        return
+    label = f"published, {published.called(model)}"
+    for dataset in _datasets(summary):
+        rows = _rows(summary, dataset)
+        known = published.accuracy(model, benchmark_of(summary["config"], dataset))
+        there = {r["arm"]: known[r["optimizer"]] for r in rows if _as_published(r) and r["optimizer"] in known}
+        if there:
+            caption = (
+                f"Dashed: {label}, of the arm's method ({published.source()}). Prompts, references and questions are "
+                "others: to be looked at beside this run, and no results of it."
+            )
+            yield f"Beside published figures: {dataset}", caption, plots.beside_published(rows, there, label)
+
+
+def _as_published(row: Mapping[str, Any]) -> bool:
+    """Whether an arm stands for a method of the paper: no control, and no optimizer without steps but the base."""
+    return bool(row["role"] != "control" and (row["optimizer"] == "none") == (row["role"] == "base"))
 
 
 def _reliability(
@@ -205,9 +229,8 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
             kinds.setdefault(name.strip() or record["dataset"], []).append(record["layers"])
     layers = sorted({n for record in records for n in record["layers"]})
     if kinds and layers:
-        found.append(
-            (f"Layers that {arm} chose", "By kind of question; the darkest: always.", plots.by_kind(kinds, layers))
-        )
+        drawn = plots.by_kind(kinds, layers)
+        found.append((f"Layers that {arm} chose", "By kind of question; the strongest color: always.", drawn))
     return found
 
 

@@ -88,6 +88,27 @@ def gains(rows: Sequence[Row]) -> str:
         return _svg(figure, "Gain of each arm over base, in points, with 95 % interval")
 
 
+def beside_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
+    """Each arm's accuracy, and dashed what others report of its method.
+
+    Args:
+        rows: of one data set.
+        published: percent by the arm's name.
+        label: whose figures these are.
+    """
+    with _style():
+        figure, axes = _by_arm(rows, "accuracy, %")
+        axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
+        for y, row in enumerate(rows):
+            axes.plot(row["accuracy"], y, "o", color=COLORS[row["role"]], markersize=6)
+        at = [(y, published[row["arm"]]) for y, row in enumerate(rows) if row["arm"] in published]
+        places, accuracies = zip(*at, strict=True)
+        low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
+        axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+        return _svg(figure, "Accuracy of each arm, beside published figures of its method")
+
+
 def gains_by_kind(rows: Sequence[Row]) -> str:
     """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
     below the other's.
@@ -154,6 +175,8 @@ def flips(rows: Sequence[Row]) -> str:
             axes.bar_label(bar, [str(c) if c else "" for c in counts], padding=3, size=8)
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         axes.margins(x=0.12)
+        if not any(up + down):
+            axes.set_xlim(-1, 1)
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
         _whole_numbers(axes.xaxis)
         return _svg(figure, "Number of questions that each arm flipped to right and to wrong")
@@ -206,6 +229,8 @@ def costs(rows: Sequence[Row]) -> str:
         axes.set_ylabel("accuracy, %")
         axes.grid(True)
         axes.margins(0.08)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -3), min(high, 103))  # intervals of few questions leave what accuracy can be
         _name_at_the_right(axes, [row["arm"] for row in rows], x, y)
         return _svg(figure, "Accuracy of each arm against its cost in base forwards")
 
@@ -226,7 +251,7 @@ def costs_over(rows: Sequence[Row]) -> str:
             dashes = "--" if row["role"] == "control" else "-"
             axes.plot(QUESTIONS, lines[row["arm"]], dashes, color=COLORS[row["role"]], linewidth=1.2)
         axes.set_xticks([1, 100, 10_000, 1_000_000])
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_formatter("{x:,.0f}")  # the usual one writes TeX, which is no SVG text
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("questions asked")
         axes.set_ylabel("base forwards a question")
@@ -381,7 +406,7 @@ def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
                     axes.plot(x, y, ".", color=COLORS["text"], markersize=3)
         names = [row["dataset"] if row["kind"] in ("", row["dataset"]) else row["kind"] for row in rows]
         _cells(axes, [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)], layers)
-        axes.set_xlabel(f"decoder layer; the darkest is {most:.3f} nats", size=9)
+        axes.set_xlabel(f"decoder layer; the strongest color is {most:.3f} nats", size=9)
         return _svg(figure, "Single-layer effects of re-mixing, by kind of question")
 
 
@@ -410,7 +435,7 @@ def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
         axes.set_xlim(-0.5, len(next(iter(changes.values()))) - 0.5)
         axes.set_ylim(len(changes) - 0.5, -0.5)
         axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
-        axes.set_xlabel(f"expert; the darkest changed by {most:.3f}")
+        axes.set_xlabel(f"expert; the strongest color is a change of {most:.3f}")
         return _svg(figure, "Change of routing weights by layer and expert")
 
 

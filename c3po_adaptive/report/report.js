@@ -196,7 +196,7 @@ function drawUse() {
   const use = data.uses[byId("use").value], most = Math.max(1, ...use.changed.flat());
   byId("heats").replaceChildren(heat("Re-mixed: the weight changed", "method", use, use.changed, most),
     ...(use.raised ? [heat("Raised", "up", use, use.raised, most), heat("Lowered", "down", use, use.lowered, most)] : []));
-  byId("usesaid").replaceChildren(`In how many of ${use.n} answers the routing weight of each expert (across) in each decoder layer (down) changed, rose and fell; none `, node("span", { class: "ramp" }), `${percent(most / use.n)} at most, in all pictures alike.`
+  byId("usesaid").replaceChildren(`In how many of ${use.n} answers the routing weight of each expert (across) in each decoder layer (down) changed, rose and fell; `, node("span", { class: "whole" }, "none ", node("span", { class: "ramp" }), `${percent(most / use.n)} at most`), ", in all pictures alike."
     + (use.raised ? "" : " Which rose and which fell is not drawn: the records were made by a version that did not keep it."));
   byId("usecsv").onclick = () => save("experts-" + byId("use").value, [["layer", "expert", "answers", "changed", "raised", "lowered"],
     ...use.changed.flatMap((row, y) => row.map((count, x) => [use.layers[y], x, use.n, count, use.raised ? use.raised[y][x] : "", use.raised ? use.lowered[y][x] : ""].map(String)))]);

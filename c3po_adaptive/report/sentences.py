@@ -87,6 +87,7 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     head = f"{head}: {_claim(gain) if kind == 'control' else _verdict(row)}"
     if row.get("layers") == 0 and "selector" in row.get("setting", {}):
         head = f"{head} (it re-mixed no layer of any question)"
+    head += _fewer(row)
     if kind == "control":
         which = "the" if arm == summary["control"] else "a"
         return f"{head}. It is {which} control, with {_chance(row)}."
@@ -94,6 +95,16 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if beside is None:
         return f"{head}."
     return f"{head}; {_neighbours(beside)}."
+
+
+def _fewer(row: Mapping[str, Any]) -> str:
+    """Whether an answerer of its own used fewer neighbours than it was to use."""
+    if "answerer" not in row["setting"] or row.get("neighbours_used") is None:
+        return ""
+    used, asked = row["neighbours_used"], row["setting"].get("retriever", {}).get("k")
+    if asked is None or used > asked - 0.05:
+        return ""
+    return f" (it used {used:.1f} of {asked} neighbours on average: no more were found, or fit into the context)"
 
 
 def _chance(row: Mapping[str, Any]) -> str:

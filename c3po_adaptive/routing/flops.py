@@ -60,6 +60,11 @@ class Flops:
     def _keys(packed: Packed) -> int:
         return packed.past + packed.tokens.shape[1]
 
+    def _mean_keys(self, packed: Packed) -> float:
+        """What the tokens of a whole prompt see, on average: in a tree those before the acting one see no option."""
+        alone = 0 if packed.visible is None else packed.acting
+        return (alone * (packed.past + alone) + (packed.rows - alone) * self._keys(packed)) / packed.rows
+
     def _head(self, packed: Packed, entries: int | None) -> Work:
         """The head on the rows that predict, for so many vocabulary entries, or all."""
         number = self.vocabulary if entries is None else entries
@@ -94,20 +99,50 @@ class Flops:
         above = self._layers(rows, 2 * keys, start + 1, pairs)
         return Entry(rows * (2 * layers - 1), there, above + head)
 
-    def _layers(self, tokens: float, keys: float, start: int = 0, pairs: Mapping[int, float] | None = None) -> Work:
+    def whole(self, packed: Packed, start: int = 0, trained: int | None = None) -> Entry:
+        """A whole prompt with its options, from decoder layer ``start`` on.
+
+        The backward pass multiplies by each weight once more, by each attention product twice, and makes the gradients
+        of the weights that are trained: a further product with each of them.
+
+        Args:
+            packed: all of it, without padding.
+            start: the decoder layer that it begins with, what enters there being known.
+            trained: with the backward pass, and so many weights that are trained of those that every token meets.
+        """
+        rows, keys, head = packed.rows, self._mean_keys(packed), self._head(packed, None)
+        layers = len(self.linear) - start
+        forward = self._layers(rows, keys, start) + head
+        if trained is None:
+            return Entry(rows * layers, forward)
+        own = Work(linear=2.0 * rows * trained)
+        return Entry(2 * rows * layers, forward, self._layers(rows, 2 * keys, start) + head + own)
+
+    def before(self, packed: Packed, layer: int) -> Entry:
+        """A whole prompt with its options, until it enters a decoder layer."""
+        return Entry(packed.rows * layer, self._layers(packed.rows, self._mean_keys(packed), end=layer))
+
+    def _layers(
+        self,
+        tokens: float,
+        keys: float,
+        start: int = 0,
+        pairs: Mapping[int, float] | None = None,
+        end: int | None = None,
+    ) -> Work:
         """Decoder layers from ``start`` on, for tokens that see ``keys`` keys, with ``top_k`` experts or ``pairs``."""
-        number = range(start, len(self.linear))
+        number = range(len(self.linear))[start:end]
         mixed = {i: tokens * self.top_k if pairs is None else pairs.get(i, 0) for i in number}
         return Work(
             attention=4 * tokens * keys * self.attention * len(number),
-            linear=2 * tokens * sum(self.linear[start:]),
-            router=2 * tokens * sum(self.router[start:]),
+            linear=2 * tokens * sum(self.linear[start:end]),
+            router=2 * tokens * sum(self.router[start:end]),
             experts=2 * sum(mixed[i] * self.expert[i] for i in number),
         )
 
 
 def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
-    """Read the sizes off a model."""
+    """Read the sizes off a model; one without ``sites`` is dense."""
     layers = decoder_layers(model)
     experts = {id(p) for s in sites for p in s.experts.parameters()}
     routers = {s.layer: sum(p.numel() for p in s.router.parameters() if p.ndim == 2) for s in sites}
@@ -121,7 +156,7 @@ def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
         _attention_width(model, layers),
         head.in_features,
         head.out_features,
-        sites[0].top_k,
+        sites[0].top_k if sites else 0,
         tuple(s.layer for s in sites),
     )
 

@@ -66,40 +66,51 @@ def intercepted(sites: Sequence[Site], rule: Rule) -> Iterator[None]:
 
 @dataclass(eq=False)
 class Recording:
-    """What the routers chose during a ``recorded`` block, one entry per call and layer.
+    """What the routers chose during a ``recorded`` block, one entry a layer: that of the last call.
 
     Attributes:
         weights: per layer ``[R, E]`` the mixing weights really used.
         probabilities: per layer ``[R, E]`` how much the router makes of each expert.
-        inputs: per layer ``[R, H]`` the hidden states that the router reads, where the model has them.
+        inputs: per layer ``[R, H]`` the hidden states that the router reads, in float32.
     """
 
     weights: dict[int, Tensor] = field(default_factory=dict)
     probabilities: dict[int, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
 
-    def stacked(self) -> tuple[Tensor, Tensor]:
-        """Weights and probabilities ``[R, L, E]`` of the last call."""
-        order = sorted(self.weights)
-        return torch.stack([self.weights[i] for i in order], 1), torch.stack([self.probabilities[i] for i in order], 1)
+    def stacked(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights and probabilities ``[R, L, E]``, and inputs ``[R, L, H]``."""
+        weights, probabilities, inputs = (
+            torch.stack([found[i] for i in sorted(found)], 1)
+            for found in (self.weights, self.probabilities, self.inputs)
+        )
+        return weights, probabilities, inputs
 
 
 @contextmanager
-def recorded(sites: Sequence[Site]) -> Iterator[Recording]:
-    """Read the routing of every token that passes inside the block."""
+def recorded(sites: Sequence[Site], rows: Tensor | None = None) -> Iterator[Recording]:
+    """Read the routing of tokens that pass inside the block.
+
+    Args:
+        sites: the model's MoE layers.
+        rows: ``[R]`` which of a call's tokens are read, so that no others are kept; None: every one.
+    """
     recording = Recording()
+
+    def of(tokens: Tensor) -> Tensor:
+        return tokens if rows is None else tokens[rows.to(tokens.device)]
 
     def reading(position: int, site: Site) -> Decide:
         def read(index: Tensor, weights: Tensor) -> None:
-            recording.weights[position] = dense(index, weights, site.n_experts).cpu()
+            recording.weights[position] = dense(of(index), of(weights), site.n_experts).cpu()
 
         return read
 
     def scoring(position: int, site: Site) -> Any:
         def score(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            recording.probabilities[position] = site.probabilities(output).cpu()
+            recording.probabilities[position] = of(site.probabilities(output)).cpu()
             read = args[0] if args else next(iter(kwargs.values()))
-            recording.inputs[position] = read.reshape(-1, read.shape[-1])
+            recording.inputs[position] = of(read.reshape(-1, read.shape[-1])).float().cpu()
 
         return score
 

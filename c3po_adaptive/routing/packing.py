@@ -7,6 +7,8 @@ Three layouts, from the cheapest to the one that asks least of a model:
 - ``rows``: a sequence for each option (one for all that are single tokens), the last token in front of each. For models
   whose layers carry a state along the sequence, or make their own masks.
 - ``whole``: the same, with the whole prompt in each sequence and nothing kept in a cache.
+
+Where a pathway acts on an earlier token of the prompt, the tail begins there.
 """
 
 from __future__ import annotations
@@ -42,18 +44,20 @@ class Packed:
 
     Attributes:
         past: how many of the prompt's tokens come before the tail.
-        acting: place in every sequence of the prompt's last token, where ω acts.
+        acting: place in every sequence of the token where ω acts.
+        last: that of the prompt's last token: the same one, most often.
         tokens: ``[Q, S]``.
         positions: ``[Q, S]``.
         real: ``[Q, S]`` bool, no padding (which stands on the right).
         visible: ``[S, S]`` bool, who attends to whom inside a tree; None: all that came before.
-        option: ``[M]`` the option of each scored token.
+        option: ``[M]`` the option of each scored token; -1: one that is given, and counts for none.
         row: ``[M]`` the place ``q * S + s`` that predicts it.
         scored: ``[M]`` the token itself.
     """
 
     past: int
     acting: int
+    last: int
     tokens: Tensor
     positions: Tensor
     real: Tensor
@@ -80,7 +84,7 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
     plain = all(type(layer) in PLAIN for layer in DynamicCache(config=model.config).layers)
     if plain and config._attn_implementation in READY_MASKS:
         return "tree"
-    return "rows" if all(len(option) == 1 for option in prompt.options) else "whole"
+    return "rows" if not prompt.after and all(len(option) == 1 for option in prompt.options) else "whole"
 
 
 def windows(model: PreTrainedModel) -> dict[str, int | None]:
@@ -96,32 +100,42 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {"": window or None}
 
 
-def pack(prompt: Prompt, layout: Layout) -> Packed:
-    """Lay out a prompt's tail; the last token of an option predicts nothing and is left out."""
-    return _tree(prompt) if layout == "tree" else _sequences(prompt, whole=layout == "whole")
+def pack(prompt: Prompt, layout: Layout, *, whole: bool = False) -> Packed:
+    """Lay out a prompt's tail; the last token of an option predicts nothing and is left out.
+
+    Args:
+        prompt: with its options.
+        layout: see above.
+        whole: put all of the prompt in front of each sequence's tail, whatever the layout.
+    """
+    return _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
 
 
-def _tree(prompt: Prompt) -> Packed:
-    past = len(prompt.ids) - 1
-    tokens, positions, parents = [prompt.ids[-1]], [past], [-1]
+def _tree(prompt: Prompt, *, whole: bool) -> Packed:
+    acts = len(prompt.ids) - 1 - prompt.after
+    past = 0 if whole else acts
+    last = len(prompt.ids) - 1 - past
+    tokens, positions = list(prompt.ids[past:]), list(range(past, len(prompt.ids)))
+    parents = list(range(-1, last))
     option, row, scored = [], [], []
-    for c, continuation in enumerate(prompt.options):
-        here = 0
+    for c, (continuation, given) in enumerate(_options(prompt)):
+        here = last
         for depth, token in enumerate(continuation):
-            option.append(c)
+            option.append(c if depth >= given else -1)
             row.append(here)
             scored.append(token)
             if depth < len(continuation) - 1:
                 parents.append(here)
                 here = len(tokens)
                 tokens.append(token)
-                positions.append(past + depth + 1)
+                positions.append(past + last + depth + 1)
     visible = torch.eye(len(tokens), dtype=torch.bool)
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]
     return Packed(
         past=past,
-        acting=0,
+        acting=acts - past,
+        last=last,
         tokens=torch.tensor(tokens)[None],
         positions=torch.tensor(positions)[None],
         real=torch.ones(1, len(tokens), dtype=torch.bool),
@@ -131,28 +145,35 @@ def _tree(prompt: Prompt) -> Packed:
 
 
 def _sequences(prompt: Prompt, *, whole: bool) -> Packed:
-    past = 0 if whole else len(prompt.ids) - 1
-    acting = len(prompt.ids) - 1 - past
+    acts = len(prompt.ids) - 1 - prompt.after
+    past = 0 if whole else acts
+    last = len(prompt.ids) - 1 - past
     wanted = [prompt.ids[past:] + option[:-1] for option in prompt.options] or [prompt.ids[past:]]
     sequences = list(dict.fromkeys(wanted))  # options of one token share the sequence that predicts them
     tokens = pad_sequence([torch.tensor(s) for s in sequences], batch_first=True)
     real = pad_sequence([torch.ones(len(s), dtype=torch.bool) for s in sequences], batch_first=True)
     option, row, scored = [], [], []
-    for c, continuation in enumerate(prompt.options):
+    for c, (continuation, given) in enumerate(_options(prompt)):
         q = sequences.index(wanted[c])
         for depth, token in enumerate(continuation):
-            option.append(c)
-            row.append(q * tokens.shape[1] + acting + depth)
+            option.append(c if depth >= given else -1)
+            row.append(q * tokens.shape[1] + last + depth)
             scored.append(token)
     return Packed(
         past=past,
-        acting=acting,
+        acting=acts - past,
+        last=last,
         tokens=tokens,
         positions=(past + torch.arange(tokens.shape[1])).expand_as(tokens),
         real=real,
         visible=None,
         **_scored_tokens(option, row, scored),
     )
+
+
+def _options(prompt: Prompt) -> list[tuple[tuple[int, ...], int]]:
+    """Each option's tokens, and how many of them are given."""
+    return list(zip(prompt.options, prompt.given or (0,) * len(prompt.options), strict=True))
 
 
 def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Tensor]:

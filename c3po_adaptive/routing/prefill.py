@@ -6,12 +6,12 @@ What comes before the tails is run in batches of about the same length, the tail
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ShapeError
@@ -25,7 +25,7 @@ from .intercept import recorded
 from .packing import Layout, Packed, pack
 from .sites import Site, decoder_layers, decoder_of
 from .states import State, laid_out
-from .tail import cache_argument, context, first_layer
+from .tail import cache_argument, context, entering, first_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,17 @@ class _Prefix:
 
     cache: tuple[Kept, ...]
     hidden: Tensor
+
+
+_Part = tuple[Prompt, _Prefix, Packed]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A prompt's tail, and the final hidden states ``[U, H]`` of its tokens that predict a scored one."""
+
+    packed: Packed
+    final: Tensor
 
 
 @torch.no_grad()
@@ -50,15 +61,40 @@ def prefill(
     Raises:
         ShapeError: a prompt without tokens.
     """
+    states: dict[int, State] = {}
+    for group, parts in _side_by_side(model, prompts, layout, along):
+        states.update(zip(group, _run_tails(model, sites, parts, flops, group, along), strict=True))
+    return [states[i] for i in range(len(prompts))]
+
+
+@torch.no_grad()
+def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout) -> list[Scored]:
+    """What predicts the scored tokens of prompts that are laid out alike, along the model's own routing.
+
+    A prefill of which nothing is kept that tails could start from.
+
+    Raises:
+        ShapeError: a prompt without tokens.
+    """
+    found: dict[int, Scored] = {}
+    for group, parts in _side_by_side(model, prompts, layout, None):
+        packed = [p for _, _, p in parts]
+        index, call = _call(model, parts)
+        last = decoder_of(model)(**call).last_hidden_state
+        found.update(zip(group, map(Scored, packed, _finals(last, index, packed)), strict=True))
+    return [found[i] for i in range(len(prompts))]
+
+
+def _side_by_side(
+    model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout, along: Along | None
+) -> Iterator[tuple[list[int], list[_Part]]]:
+    """Prompts whose tails are run together: their numbers, and each with its prefix, which was run."""
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
     packed = [pack(p, layout) for p in prompts]
     prefixes = _prefixes(model, prompts, [p.past for p in packed], along)
-    states: dict[int, State] = {}
     for group in grouped([Tail(i, p.past == 0, p.tokens.shape[1], len(p.tokens)) for i, p in enumerate(packed)]):
-        parts = [(prompts[i], prefixes[i], packed[i]) for i in group]
-        states.update(zip(group, _run_tails(model, sites, parts, flops, group, along), strict=True))
-    return [states[i] for i in range(len(prompts))]
+        yield group, [(prompts[i], prefixes[i], packed[i]) for i in group]
 
 
 def _prefixes(
@@ -99,32 +135,29 @@ def _run_prefixes(
 def _run_tails(
     model: PreTrainedModel,
     sites: Sequence[Site],
-    parts: Sequence[tuple[Prompt, _Prefix, Packed]],
+    parts: Sequence[_Part],
     flops: Flops,
     group: Sequence[int],
     along: Along | None,
 ) -> list[State]:
-    """One batch of tails behind their prefixes, padded on the right."""
+    """One batch of tails."""
     packed = [p for _, _, p in parts]
     layers = decoder_layers(model)
-    index = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
-    cache = _cache(model, [before for _, before, _ in parts], packed, index["owner"])
+    index, call = _call(model, parts)
     owner = torch.tensor(group)[index["owner"]]
-    with (
-        along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
-        recorded(sites) as recording,
-        _entries([layers[s.layer] for s in sites]) as entries,
-    ):
-        decoded = decoder_of(model)(input_ids=index["tokens"].to(model.device), **context(model, packed, index, cache))
-    last = decoded.last_hidden_state
     sizes = torch.tensor([len(p.tokens) for p in packed])
     first = sizes.cumsum(0) - sizes
-    acting = first * last.shape[1] + torch.tensor([p.acting for p in packed])
-    own, router = (t[acting] for t in recording.stacked())
-    read = torch.stack([recording.inputs[i][acting].float().cpu() for i in range(len(sites))], 1)
-    final = last.flatten(0, 1)[index["predicting"].to(last.device)]
-    scores = likelihoods(head(model, final[None])[0], index["at"], index["scored"]).split([len(p.row) for p in packed])
-    finals = final.split([len(p.row.unique()) for p in packed])
+    acting = first * index["tokens"].shape[1] + torch.tensor([p.acting for p in packed])
+    with (
+        along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
+        recorded(sites, acting) as recording,
+        entering([layers[s.layer] for s in sites]) as entries,
+    ):
+        last = decoder_of(model)(**call).last_hidden_state
+    own, router, read = recording.stacked()
+    finals = _finals(last, index, packed)
+    logits = head(model, torch.cat(finals)[None])[0]
+    scores = likelihoods(logits, index["at"], index["scored"]).split([len(p.row) for p in packed])
     states = []
     for b, (prompt, before, p) in enumerate(parts):
         mine, width = slice(int(first[b]), int(first[b]) + len(p.tokens)), p.tokens.shape[1]
@@ -146,6 +179,20 @@ def _run_tails(
     return states
 
 
+def _call(model: PreTrainedModel, parts: Sequence[_Part]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A batch of tails behind their prefixes, padded on the right: how they lie, and what the decoder is given."""
+    packed = [p for _, _, p in parts]
+    index = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
+    cache = _cache(model, [before for _, before, _ in parts], packed, index["owner"])
+    return index, {"input_ids": index["tokens"].to(model.device), **context(model, packed, index, cache)}
+
+
+def _finals(last: Tensor, index: dict[str, Tensor], packed: Sequence[Packed]) -> list[Tensor]:
+    """``[U, H]`` of each tail: the states that predict a scored token."""
+    final = last.flatten(0, 1)[index["predicting"].to(last.device)]
+    return list(final.split([len(p.row.unique()) for p in packed]))
+
+
 def _cache(
     model: PreTrainedModel, prefixes: Sequence[_Prefix], packed: Sequence[Packed], owner: Tensor
 ) -> DynamicCache | None:
@@ -156,17 +203,3 @@ def _cache(
     parts = zip(*(p.cache for p in prefixes), strict=True)
     cache.layers = [layer_of(joined(kept, owner), width) for kept in parts]
     return cache
-
-
-@contextmanager
-def _entries(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect the hidden states that enter each of the given decoder layers."""
-    taken: list[Tensor] = []
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        taken.append(args[0] if args else kwargs["hidden_states"])
-
-    with ExitStack() as stack:
-        for layer in layers:
-            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield taken

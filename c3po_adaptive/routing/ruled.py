@@ -26,7 +26,7 @@ class Ruled:
 
     Attributes:
         prompt: its tokens.
-        option: ``[M]`` the option of each scored token.
+        option: ``[M]`` the option of each scored token; -1: of none.
         scored: ``[M]`` the token itself.
         token_scores: ``[M]`` its log-likelihood.
         final: ``[U, H]`` final hidden states that predict a scored token.

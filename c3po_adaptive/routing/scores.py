@@ -203,12 +203,12 @@ def acting_rows(
         batch: the tails.
         sample: ``[B]`` whose ω acts on each sample of the batch.
         scope: whether ω acts on answer tokens too, see ``Scope``.
-        transfer: how ω enters the prompt's last token, see ``Transfer``.
+        transfer: how ω enters the token where it acts, see ``Transfer``.
     """
     place = torch.arange(batch.real.shape[1])
-    last, after = place == batch.acting[:, None], place > batch.acting[:, None]
-    owner = sample[batch.owner][:, None].expand_as(last)
+    acting, after = place == batch.acting[:, None], place > batch.last[:, None]
+    owner = sample[batch.owner][:, None].expand_as(acting)
     nobody = torch.full_like(owner, -1)
-    replaced = torch.where(last & (transfer == "replace"), owner, nobody)
-    moved = (last | (after & (scope == "answer"))) & (replaced < 0)
+    replaced = torch.where(acting & (transfer == "replace"), owner, nobody)
+    moved = (acting | (after & (scope == "answer"))) & (replaced < 0)
     return replaced.flatten(), torch.where(moved, owner, nobody).flatten()

@@ -28,7 +28,7 @@ class State:
         packed: how its tail is laid out.
         cache: per decoder layer from the first MoE layer on, what the prompt before the tail left; () if nothing did.
         entry: ``[L, Q, S, H]`` hidden states of the tail where they enter each MoE layer's decoder layer.
-        own: ω0 ``[L, E]`` at the prompt's last token.
+        own: ω0 ``[L, E]`` at the token where a pathway acts: the prompt's last one, most often.
         router: ``[L, E]`` the router's probabilities there.
         router_input: ``[L, H]`` the hidden states that the routers read there.
         token_scores: ``[M]`` log-likelihoods of the scored tokens along the model's own pathway.
@@ -65,7 +65,7 @@ class State:
         """``[H]`` final hidden state at the prompt's last token."""
         if self.hidden is not None:
             return self.hidden[-1]
-        return self.final[(self.packed.row.unique() == self.packed.acting).nonzero()[0, 0]]
+        return self.final[(self.packed.row.unique() == self.packed.last).nonzero()[0, 0]]
 
     @property
     def nbytes(self) -> int:
@@ -95,18 +95,19 @@ def normalized(state: State, tokens: Tensor) -> Tensor:
 
 
 def by_option(tokens: Tensor, option: Tensor, lengths: Sequence[float]) -> Tensor:
-    """``[C]`` the sum of each option's ``tokens [M]``, told apart by ``option [M]``, over its length."""
-    return tokens.new_zeros(len(lengths)).index_add(0, option, tokens) / torch.tensor(lengths)
+    """``[C]`` the sum of each option's ``tokens [M]``, told apart by ``option [M]`` (-1: of none), over its length."""
+    of_one = option >= 0
+    return tokens.new_zeros(len(lengths)).index_add(0, option[of_one], tokens[of_one]) / torch.tensor(lengths)
 
 
-@dataclass(frozen=True, eq=False)
-class TailBatch:
-    """Tails side by side: ``N`` sequences of B samples, prompts padded on the left, tails on the right.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TokenBatch:
+    """Sequences side by side: ``N`` of them, of B prompts, padded on the right.
 
     Attributes:
-        states: the samples.
         owner: ``[N]`` whose sequence it is.
-        acting: ``[N]`` place of the prompt's last token.
+        acting: ``[N]`` place of the token where ω acts.
+        last: ``[N]`` place of the prompt's last token.
         tokens: ``[N, S]``.
         positions: ``[N, S]``.
         real: ``[N, S]`` bool, no padding.
@@ -114,15 +115,15 @@ class TailBatch:
         at: ``[M]`` for each scored token, which of U predicts it.
         scored: ``[M]`` the token itself.
         sample: ``[M]`` the sample that it belongs to.
-        option: ``[M]`` the option that it belongs to.
+        option: ``[M]`` the option that it belongs to; -1: to none.
         lengths: ``[B, C]`` what log-likelihoods are divided by; inf where a sample has fewer options.
 
     All of it is on the CPU; what enters the model goes to its device there.
     """
 
-    states: tuple[State, ...]
     owner: Tensor
     acting: Tensor
+    last: Tensor
     tokens: Tensor
     positions: Tensor
     real: Tensor
@@ -132,6 +133,21 @@ class TailBatch:
     sample: Tensor
     option: Tensor
     lengths: Tensor
+
+    def choice_scores(self, token_scores: Tensor) -> Tensor:
+        """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
+        n, c = self.lengths.shape
+        of_one = self.option >= 0
+        place = (self.sample * c + self.option)[of_one]
+        sums = token_scores.new_zeros(n * c).index_add(0, place, token_scores[of_one]).view(n, c)
+        return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TailBatch(TokenBatch):
+    """The tails of ``states`` side by side, behind their prompts, which are padded on the left."""
+
+    states: tuple[State, ...]
     _entries: dict[int, Tensor] = field(default_factory=dict)
     _tangents: list[Tangent] = field(default_factory=list)
 
@@ -145,11 +161,8 @@ class TailBatch:
 
     def entry(self, site: int) -> Tensor:
         """``[N, S, H]`` hidden states that enter MoE layer number ``site``."""
-        width = self.positions.shape[1]
         if site not in self._entries:
-            self._entries[site] = torch.cat(
-                [pad(s.entry[site], (0, 0, 0, width - s.entry.shape[2])) for s in self.states]
-            )
+            self._entries[site] = widened([s.entry[site] for s in self.states], self.positions.shape[1])
         return self._entries[site]
 
     def tangent(self, model: PreTrainedModel) -> Tangent:
@@ -163,11 +176,10 @@ class TailBatch:
         """The samples' caches side by side, one per entry of ``State.cache``; empty if nothing was kept."""
         return [joined(parts, self.owner) for parts in zip(*(s.cache for s in self.states), strict=True)]
 
-    def choice_scores(self, token_scores: Tensor) -> Tensor:
-        """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
-        n, c = self.lengths.shape
-        sums = token_scores.new_zeros(n * c).index_add(0, self.sample * c + self.option, token_scores).view(n, c)
-        return (sums / self.lengths).masked_fill(self.lengths.isinf(), -torch.inf)
+
+def widened(parts: Sequence[Tensor], width: int) -> Tensor:
+    """``[N, S, H]`` of each sample's sequences ``[Q, s, H]``, padded on the right to ``width``."""
+    return torch.cat([pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])
 
 
 def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> dict[str, Tensor]:
@@ -183,7 +195,10 @@ def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> di
     predicting, at = place.unique(return_inverse=True)
     return {
         "owner": torch.cat([torch.full((len(p.tokens),), b) for b, p in enumerate(packed)]),
-        "acting": torch.cat([torch.full((len(p.tokens),), p.acting) for p in packed]),
+        **{
+            name: torch.cat([torch.full((len(p.tokens),), getattr(p, name)) for p in packed])
+            for name in ("acting", "last")
+        },
         **{
             name: torch.cat([pad(getattr(p, name), (0, width - p.tokens.shape[1])) for p in packed])
             for name in ("tokens", "positions", "real")
@@ -200,4 +215,4 @@ def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> di
 def collate(states: Sequence[State]) -> TailBatch:
     """Lay states side by side."""
     index: dict[str, Any] = dict(laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))
-    return TailBatch(tuple(states), **index)
+    return TailBatch(states=tuple(states), **index)

@@ -8,7 +8,7 @@ values. Masks, rotary positions, the final norm and the head stay the model's ow
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -47,22 +47,47 @@ def context(
 
 
 @contextmanager
-def _from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[None]:
+def from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[None]:
     """Skip the decoder layers below ``start`` and let ``hidden`` enter there."""
-
-    def skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return hidden_states
 
     def inject(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
 
+    with skipped(layers[:start]):
+        handle = layers[start].register_forward_pre_hook(inject, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@contextmanager
+def skipped(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Let these decoder layers hand on the hidden states that enter them."""
+
+    def skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return hidden_states
+
     with ExitStack() as stack:
-        for layer in layers[:start]:
+        for layer in layers:
             stack.enter_context(forward_as(layer, skip))
-        stack.callback(layers[start].register_forward_pre_hook(inject, with_kwargs=True).remove)
         yield
+
+
+@contextmanager
+def entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect the hidden states that enter each of the given decoder layers."""
+    taken: list[Tensor] = []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        taken.append(args[0] if args else kwargs["hidden_states"])
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield taken
 
 
 def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch, start: int) -> Tensor:
@@ -75,8 +100,7 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch,
         at = first_layer(sites, start)
         inputs: dict[str, Tensor] = {"input_ids": batch.tokens.to(model.device)}
         if at > 0:
-            entering = batch.entry(start)
-            stack.enter_context(_from_layer(decoder_layers(model), at, entering))
+            stack.enter_context(from_layer(decoder_layers(model), at, batch.entry(start)))
             inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
         cache = _cache(model, batch, at, first_layer(sites, 0))
         stack.enter_context(overwritten(() if cache is None else cache.layers))

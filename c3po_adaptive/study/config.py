@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,8 +12,9 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import SettingError
+from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
-from ..tasks.formats import as_format
+from ..tasks.formats import Format, as_format
 
 Spec = str | dict[str, Any]
 """A strategy by its name, or by a mapping of its name and parameters."""
@@ -49,6 +51,26 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _ascending(share: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= share[0] < share[1] <= 1:
+        raise ValueError(f"expected a share [a, b) with 0 <= a < b <= 1, got {list(share)}")
+    return share
+
+
+Share = Annotated[tuple[float, float], AfterValidator(_ascending)]
+"""A part of a source, by a hash of the questions' ids."""
+
+
+def _known(format: Spec) -> Spec:
+    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
+    as_format(spec)
+    return spec
+
+
+Put = Annotated[Spec, AfterValidator(_known)]
+"""How questions are put: a format."""
+
+
 class Dataset(Settings):
     """Test questions and the references beside them.
 
@@ -57,10 +79,14 @@ class Dataset(Settings):
         questions: ``demo``, a JSON(L) file, a folder, or a benchmark's name; see ``c3po_adaptive.tasks.questions``.
         split: which split of them; by default ``test``, or else ``validation``, where the source has splits.
         limit: how many of them, spread over the source.
+        share: only questions whose id's hash (SHA-256, as a number from 0 to 1) lies in [a, b).
         references: sources of labeled questions, likewise, or the folder of a built set; ``name:split`` names a split
             of its own.
-        references_split: which split of those; by default ``references``, or else ``train``, where a source has it.
+        references_split: which split of those; by default the first of ``references``, ``train`` and ``validation``
+            that a source has.
         references_limit: how many of each source.
+        references_share: likewise.
+        format: how these questions are put, where that is not the study's.
         references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
             none in common while the source lasts, and go on from its beginning where it ends.
     """
@@ -69,9 +95,12 @@ class Dataset(Settings):
     questions: str
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    share: Share | None = None
     references: tuple[str, ...] = ()
     references_split: str | None = None
     references_limit: int | None = Field(default=None, ge=1)
+    references_share: Share | None = None
+    format: Put | None = None
     references_draw: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -91,15 +120,7 @@ def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
     return datasets
 
 
-def _known(format: Spec) -> Spec:
-    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
-    as_format(spec)
-    return spec
-
-
 Datasets = Annotated[tuple[Dataset, ...], AfterValidator(_told_apart)]
-Put = Annotated[Spec, AfterValidator(_known)]
-"""How questions are put: a format."""
 
 
 class OnQuestions(RemixSettings):
@@ -115,6 +136,7 @@ class OnQuestions(RemixSettings):
         quantize: ``4bit`` or ``8bit``.
         datasets: what is asked, and what may be learned from.
         format: how questions are put.
+        embedder: of retrieval: a sentence-transformers model, by its Hub id or folder.
         batch_size: questions that are answered together.
     """
 
@@ -125,7 +147,13 @@ class OnQuestions(RemixSettings):
     quantize: str | None = None
     datasets: Datasets = (DEMO,)
     format: Put = "cloze"
+    embedder: str = NAME
     batch_size: int = Field(default=32, ge=1)
+
+    def format_of(self, dataset: str) -> Format:
+        """How the questions of a data set are put: in its own format, or the study's."""
+        (own,) = (d.format for d in self.datasets if d.name == dataset)
+        return as_format(self.format if own is None else own)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -146,11 +174,12 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 
 def with_settings(raw: dict[str, Any], settings: Sequence[str], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Plain values with ``key.key=value`` settings on top.
+    """Plain values with settings on top.
 
     Args:
         raw: what was written.
-        settings: what comes over it.
+        settings: what comes over it: ``key.key=value``, where a key ``*`` is every part of a list or a mapping; or
+            ``@FILE``, the keys of another configuration.
         defaults: of keys that ``raw`` leaves out: a setting of a part of one changes that part, and leaves the rest.
 
     Raises:
@@ -158,6 +187,9 @@ def with_settings(raw: dict[str, Any], settings: Sequence[str], defaults: dict[s
     """
     raw = dict(raw)
     for setting in settings:
+        if setting.startswith("@"):
+            raw |= read_yaml(setting[1:])
+            continue
         key = setting.partition("=")[0].partition(".")[0]
         if "." in setting.partition("=")[0] and key in defaults:
             raw.setdefault(key, defaults[key])
@@ -169,17 +201,30 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     key, equals, value = setting.partition("=")
     if not equals:
         raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
-    *parents, last = key.split(".")
-    place: Any = raw
     try:
-        for parent in parents:
-            step = int(parent) if isinstance(place, list) else parent
-            if isinstance(place, dict) and isinstance(place.get(step), str):
-                place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
-            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
-        place[int(last) if isinstance(place, list) else last] = yaml.load(value, _Loader)
+        _put(raw, key.split("."), yaml.load(value, _Loader))
     except (ValueError, LookupError, TypeError, RecursionError, AttributeError, yaml.YAMLError) as error:
         raise SettingError(
             f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "
-            "name a list's parts by number, as in datasets.0.limit=5."
+            "name a list's parts by number, as in datasets.0.limit=5, or all of them by *."
         ) from error
+
+
+def _put(place: Any, keys: Sequence[str], value: Any) -> None:
+    """Set a value below ``place``, and make the mappings that lead to it where there are none."""
+    first, *deeper = keys
+    if first == "*":
+        parts = range(len(place)) if isinstance(place, list) else list(place)
+        for part in parts:
+            _put(place, [str(part), *deeper], value)
+        return
+    step = int(first) if isinstance(place, list) else first
+    if not deeper:
+        place[step] = value
+        return
+    if isinstance(place, dict):
+        if isinstance(place.get(step), str):
+            place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
+        place.setdefault(step, {})
+    place[step] = copy(place[step])  # an alias stands in several places
+    _put(place[step], deeper, value)

@@ -14,7 +14,7 @@ from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, versions
-from ..tasks.files import unique
+from ..tasks.files import first_of, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -97,7 +97,8 @@ def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, A
 
 def questions_of(dataset: Dataset) -> list[Question]:
     """Those that are asked."""
-    questions = read_questions(dataset.questions, split=dataset.split, limit=dataset.limit, usual=ASKED)
+    read = read_questions(dataset.questions, split=dataset.split, usual=ASKED)
+    questions = first_of(_in_share(read, dataset.share, dataset.name), dataset.limit)
     splits = sorted({q.split for q in questions})
     if len(splits) > 1:
         raise DataError(f"Expected one split of {dataset.name!r}, got {', '.join(splits)}; name one with split: ….")
@@ -106,16 +107,30 @@ def questions_of(dataset: Dataset) -> list[Question]:
 
 def references_of(dataset: Dataset) -> list[Question]:
     """Those that stand beside them."""
-    placed = [(s, q) for s in dataset.references for q in _drawn(s, dataset)]
+    placed = [(source, q) for source in dataset.references for q in _drawn(source, dataset)]
     # By its id a question finds itself among the references, to leave itself out.
     return [q for _, q in unique(placed, dataset.name)] if placed else []
 
 
 def _drawn(source: str, dataset: Dataset) -> list[Question]:
-    """Those of one source: all, or the draw that is asked for."""
-    split, limit, draw = dataset.references_split, dataset.references_limit, dataset.references_draw
-    known = labeled_questions(source, split=split, limit=None if limit is None else (draw + 1) * limit)
+    """Those of one source: all of the share, or the draw that is asked for."""
+    limit, draw = dataset.references_limit, dataset.references_draw
+    read = labeled_questions(source, split=dataset.references_split)
+    shared = _in_share(read, dataset.references_share, source)
     if limit is None:
-        return known
-    begin = draw * limit
+        return list(shared)
+    known, begin = first_of(shared, (draw + 1) * limit), draw * limit
     return [known[i % len(known)] for i in range(begin, begin + min(limit, len(known)))]
+
+
+def _in_share(questions: Sequence[Question], share: tuple[float, float] | None, name: str) -> Sequence[Question]:
+    """Those of a share; all of them without one.
+
+    Raises:
+        DataError: there are none.
+    """
+    if share is None:
+        return questions
+    if kept := within(questions, share):
+        return kept
+    raise DataError(f"{name}: expected questions in the share {list(share)}, got none of {len(questions)}; widen it.")

@@ -11,7 +11,6 @@ import torch
 
 from ..models.footprint import GIB, Footprint, as_dtype, available
 from ..models.loading import load_tokenizer, model_footprint
-from ..tasks.formats import as_format
 from ..types import Question
 from .config import OnQuestions
 from .data import Data
@@ -76,12 +75,11 @@ def forecast(config: OnQuestions, data: Data, answers: int) -> Forecast:
     """
     weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
     tokenizer = load_tokenizer(config.model, config.revision)
-    format = as_format(config.format)
 
-    def tokens(questions: Sequence[Question]) -> float:
+    def tokens(questions: Sequence[Question], dataset: str) -> float:
         """Of all prompts with their options, told from some."""
         some = questions[:: max(1, len(questions) // SAMPLE)]
-        prompts = [format.prompt(question, tokenizer, UNLIMITED) for question in some]
+        prompts = [config.format_of(dataset).prompt(question, tokenizer, UNLIMITED) for question in some]
         return len(questions) * sum(len(p.ids) + sum(map(len, p.options)) for p in prompts) / max(1, len(some))
 
     device = "cpu" if config.device in (None, "auto") else str(config.device)
@@ -89,8 +87,8 @@ def forecast(config: OnQuestions, data: Data, answers: int) -> Forecast:
     return Forecast(
         weights,
         available(None if device == "cpu" else device) if here else None,
-        answers * weights.flops_per_token * sum(tokens(part.questions) for part in data.values()),
-        weights.flops_per_token * sum(tokens(part.references) for part in data.values()),
+        answers * weights.flops_per_token * sum(tokens(part.questions, name) for name, part in data.items()),
+        weights.flops_per_token * sum(tokens(part.references, name) for name, part in data.items()),
         _speed(device, torch.float32 if config.dtype == "auto" else as_dtype(config.dtype)) if here else None,
     )
 

@@ -154,11 +154,31 @@ def kind_of(raw: Mapping[str, Any]) -> Study[Any]:
     return kinds()[name]
 
 
-def read_study(path: Path | str, settings: Sequence[str] = ()) -> tuple[Study[Any], Any]:
-    """The kind and the configuration of a YAML file; errors as for ``read_yaml`` and ``Study.parse``."""
+def read_study(path: Path | str, settings: Sequence[str] = (), datasets: Sequence[str] = ()) -> tuple[Study[Any], Any]:
+    """The kind and the configuration of a YAML file.
+
+    Args:
+        path: of the file.
+        settings: ``key.key=value``, on top.
+        datasets: names of those that are run; none: all.
+
+    Raises:
+        SettingError: as for ``read_yaml`` and ``Study.parse``.
+        UnknownNameError: a data set that it does not have.
+    """
     raw = read_yaml(path)
     study = kind_of(raw)
-    return study, study.parse(raw, settings)
+    config = study.parse(raw, settings)
+    return study, _of_datasets(config, datasets) if datasets else config
+
+
+def _of_datasets(config: Any, names: Sequence[str]) -> Any:
+    known = {dataset.name: dataset for dataset in getattr(config, "datasets", ())}
+    for name in names:
+        if name not in known:
+            hint = suggestion(name, known, "name one of these.")
+            raise UnknownNameError(f"Expected a data set among {', '.join(known) or 'none'}, got {name!r}; {hint}")
+    return config.model_copy(update={"datasets": tuple(known[name] for name in dict.fromkeys(names))})
 
 
 def study_in(folder: Path) -> Study[Any]:

@@ -13,11 +13,10 @@ from ..errors import DataError
 from ..models.routed import RoutedModel
 from ..progress import Progress
 from ..references.build import reference_set_of
-from ..references.embedding import default_embedder
+from ..references.embedding import Embedder, embedder_named
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..storage.run_folder import Records, check_folder, claim
-from ..tasks.formats import as_format
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, inputs_of, load_model, read_data
@@ -71,6 +70,10 @@ class Worker(ABC, Generic[C]):
     def data(self) -> dict[str, Asked]:
         return read_data(self.config)
 
+    @property
+    def embedder(self) -> Embedder:
+        return embedder_named(self.config.embedder)
+
     def reference_set(self, dataset: str) -> ReferenceSet:
         """A data set's references: the built set that it names, or one from the cache.
 
@@ -83,7 +86,7 @@ class Worker(ABC, Generic[C]):
             built = ReferenceSet.load(named[0])
             if len(built) == len(labeled):  # no split or limit of it
                 return built
-        return reference_set_of(labeled, self.model, default_embedder(), as_format(self.config.format))
+        return reference_set_of(labeled, self.model, self.embedder, self.config.format_of(dataset))
 
     def batch(self, piece: Piece) -> Sequence[Question]:
         """The questions of a piece."""

@@ -6,7 +6,7 @@ Every row is read by ``read_question``, the hub's rows included, so a bad questi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import as_file, files
@@ -155,14 +155,29 @@ def of_split(placed: list[Placed], split: str | None, name: str, usual: Sequence
     return kept
 
 
-def first(placed: list[Placed], limit: int | None) -> list[Question]:
+def first(placed: Iterable[Placed], limit: int | None) -> list[Question]:
+    """Their questions, as ``first_of`` takes them."""
+    return first_of([question for _, question in placed], limit)
+
+
+def first_of(questions: Sequence[Question], limit: int | None) -> list[Question]:
     """The first ``limit`` questions in the order of a hash of their ids; without a limit all, in their own order."""
-    questions = [question for _, question in placed]
     if limit is None:
-        return questions
+        return list(questions)
     if limit < 1:
         raise SettingError(f"Expected limit to be at least 1, got {limit}; leave it out to take every question.")
-    return sorted(questions, key=lambda question: sha256(question.id.encode()).digest())[:limit]
+    return sorted(questions, key=_drawn)[:limit]
+
+
+def within(questions: Sequence[Question], share: tuple[float, float]) -> list[Question]:
+    """Those whose id's hash, as a number from 0 to 1, lies in [a, b): parts that do not overlap, on any machine."""
+    low, high = (round(end * 2**32) for end in share)
+    return [question for question in questions if low <= int.from_bytes(_drawn(question)[:4], "big") < high]
+
+
+def _drawn(question: Question) -> bytes:
+    """What puts questions into an order that depends on nothing but their ids."""
+    return sha256(question.id.encode()).digest()
 
 
 def _no_split(name: str, split: str, present: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
@@ -21,17 +21,31 @@ if TYPE_CHECKING:
 Normalize = Literal["tokens", "characters", "none"]
 """What an option's log-likelihood is divided by: its tokens, its characters (without the leading space), or one."""
 
+HARNESS = "lm_eval:"
+"""What tasks of lm-evaluation-harness are called by; their questions say themselves how they are put."""
+
+Token = Literal["last", "middle", "first"]
+"""The token of a prompt where a pathway acts: the last one (the paper), or for comparison another."""
+
 # A gap to be filled is a run of underscores, or a single one standing alone: not the subscript of Z_3, x_i or H_{2}O.
-_BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
+BLANK = re.compile(r"_{2,}|(?<![\w{}^\\])_(?![\w{])")
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A question as text: the prompt, and what each choice adds to it; ``special``: the tokenizer adds BOS and such."""
+    """A question as text: the prompt, and what each choice adds to it.
+
+    Attributes:
+        prompt: what is the same for every choice.
+        options: what each adds.
+        special: the tokenizer adds BOS and such.
+        given: the beginning of each option that is given, so that the rest alone is scored; (): all is scored.
+    """
 
     prompt: str
     options: tuple[str, ...]
     special: bool = True
+    given: tuple[str, ...] = ()
 
 
 class Format(ABC):
@@ -42,15 +56,19 @@ class Format(ABC):
         shots: solved examples in the same format, put in front (in-context learning).
         chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
             user's turn, and the options are the assistant's.
+        token: of the prompt, where a pathway acts, see ``Token``.
     """
 
     name: ClassVar[str]
     normalize: Normalize
     shots: tuple[Question, ...]
     chat: bool
+    token: Token
 
     def __post_init__(self) -> None:
         _length(self.normalize)  # refuses an unknown one
+        if self.token not in get_args(Token):
+            raise SettingError(f"Expected token to be one of {get_args(Token)}, got {self.token!r}.")
         for shot in self.shots:
             if not isinstance(shot, Question):
                 raise DataError(f"Expected solved examples (Question records) as shots, got {type(shot).__name__}.")
@@ -67,6 +85,14 @@ class Format(ABC):
         own = self._alone(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
+    def put(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+        """The question as the model reads it: as ``render`` has it, or as turns of a chat.
+
+        Raises:
+            ModelError: a chat is asked for, and the tokenizer has no template for it.
+        """
+        return self._in_turns(question, tokenizer) if self.chat else self.render(question)
+
     def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The question as tokens.
 
@@ -74,16 +100,26 @@ class Format(ABC):
             ModelError: a chat is asked for, and the tokenizer has no template for it.
             DataError: longer than the context, or an option without tokens.
         """
-        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        rendered = self.put(question, tokenizer)
         try:
-            return encode(rendered, tokenizer, self.normalize, max_length=max_length)
+            prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
+            last = len(prompt.ids) - 1
+            return replace(prompt, after={"last": 0, "middle": last - last // 2, "first": last}[self.token])
         except DataError as error:  # among thousands, which one
             raise DataError(f"Question {question.id!r}: {error}") from error
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
-        """The tokens of a question without choices, after the shots."""
-        question = Question("", text, ("",))
-        rendered = self._in_turns(question, tokenizer) if self.chat else self.render(question)
+        """The tokens of a question without choices, after the shots.
+
+        Raises:
+            SettingError: a pathway is to act on another token than the last, before which nothing is generated.
+        """
+        if self.token != "last":
+            raise SettingError(
+                f"Expected token: last for a text without choices, got {self.token!r}: what follows comes after the "
+                "last one."
+            )
+        rendered = self.put(Question("", text, ("",)), tokenizer)
         return encode(replace(rendered, options=()), tokenizer, max_length=max_length)
 
     def _in_turns(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
@@ -103,7 +139,8 @@ class Format(ABC):
         prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert isinstance(prompt, str)
         space = "" if prompt[-1:].isspace() else " "
-        return Rendered(prompt, tuple(space + option.strip() for option in own.options), special=False)
+        options, given = (tuple(space + text.strip() for text in texts) for texts in (own.options, own.given))
+        return Rendered(prompt, options, special=False, given=given)
 
     @abstractmethod
     def _alone(self, question: Question) -> Rendered:
@@ -119,21 +156,38 @@ class Cloze(Format):
     """Each choice is scored as the text that follows the question; the choices do not see each other.
 
     A sentence with one blank to be filled is cut there: each option is its choice and the rest of the sentence, so that
-    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands.
+    the likelihood of the whole continuation counts. HellaSwag's context is continued as it stands, and so are those of
+    lm-evaluation-harness, whose choices bring their own delimiter.
+
+    Attributes:
+        partial: tasks whose choices fill a blank, and are then given: the rest of the sentence alone is scored, if
+            there is any (Trinh and Le 2018, arXiv 1806.02847, *partial* evaluation; what WinoGrande is reported by).
     """
 
     normalize: Normalize = "tokens"
     shots: tuple[Question, ...] = ()
     chat: bool = False
+    partial: tuple[str, ...] = ("winogrande", "knowref")
+    token: Token = "last"
     name: ClassVar[str] = "cloze"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.partial, str) or not all(isinstance(task, str) for task in self.partial):
+            raise SettingError(f"Expected partial to be a list of tasks, got {self.partial!r}; [] is none.")
+        object.__setattr__(self, "partial", tuple(self.partial))  # a list is what YAML gives
+
     def _alone(self, question: Question) -> Rendered:
+        if question.task.startswith(HARNESS):
+            return Rendered(question.question, question.choices)
         if question.task == "hellaswag":
             return Rendered(question.question, _continuations(question, ""))
-        blanks = [*_BLANK.finditer(question.question)]
+        blanks = [*BLANK.finditer(question.question)]
         before = question.question[: blanks[0].start()].rstrip() if len(blanks) == 1 else ""
         if before:
-            return Rendered(before, _continuations(question, question.question[blanks[0].end() :]))
+            rest = question.question[blanks[0].end() :]
+            given = _continuations(question, "") if question.task in self.partial and rest.strip() else ()
+            return Rendered(before, _continuations(question, rest), given=given)
         return Rendered(f"Question: {question.question}\nAnswer:", _continuations(question, ""))
 
 
@@ -144,6 +198,7 @@ class Letter(Format):
     shots: tuple[Question, ...] = ()
     normalize: Normalize = field(default="none", init=False)
     chat: bool = False
+    token: Token = "last"
     name: ClassVar[str] = "letter"
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
@@ -154,6 +209,10 @@ class Letter(Format):
 
     def _alone(self, question: Question) -> Rendered:
         count = len(question.choices)
+        if question.task.startswith(HARNESS):
+            raise SettingError(
+                f"Expected the cloze format for {question.task}, whose questions say how they are put, got letter."
+            )
         if count > len(ascii_uppercase):
             raise DataError(
                 f"Expected at most 26 choices for letters, got {count} in {question.id!r}; use the cloze format."
@@ -229,7 +288,13 @@ def encode(
     ids = _ids(rendered.prompt, tokenizer, special=rendered.special)
     options = tuple(_continuation(ids, rendered, option, tokenizer) for option in rendered.options)
     _check_length(len(ids), max(map(len, options), default=0), tokenizer, max_length)
-    return Prompt(ids, options, tuple(map(_length(normalize), rendered.options, options)))
+    if not rendered.given:
+        return Prompt(ids, options, tuple(map(_length(normalize), rendered.options, options)))
+    begun = [_continuation(ids, rendered, text, tokenizer) for text in rendered.given]
+    given = tuple(map(_in_common, options, begun))
+    texts = [option.removeprefix(text) for option, text in zip(rendered.options, rendered.given, strict=True)]
+    tokens = [option[n:] for option, n in zip(options, given, strict=True)]
+    return Prompt(ids, options, tuple(map(_length(normalize), texts, tokens)), given)
 
 
 def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Prompt:
@@ -277,6 +342,12 @@ def _continuation(
             f"Expected an option with at least one token, got {option!r} after {rendered.prompt[-40:]!r}; fill it in."
         )
     return tokens
+
+
+def _in_common(option: Sequence[int], begun: Sequence[int]) -> int:
+    """How many tokens both begin with: one that reaches over the boundary is scored, and one is in any case."""
+    same = [a == b for a, b in zip(option[:-1], begun, strict=False)]
+    return [*same, False].index(False)
 
 
 def _tokenize(text: str, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[int, ...]:

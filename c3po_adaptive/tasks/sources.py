@@ -12,12 +12,14 @@ from ..storage.files import is_file, is_folder
 from ..types import Question
 from .benchmarks import BENCHMARKS, SAVED, load_dataset_questions
 from .files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
+from .formats import HARNESS
+from .harness import load_harness_questions
 
 DATA = "C3PO_DATA"
 """Environment variable with a folder of benchmarks as files, ``NAME.SPLIT.jsonl``: looked into before the hub."""
 ASKED = ("test", "validation")
 """Usual splits of what is asked."""
-LEARNED_FROM = ("references", "train")
+LEARNED_FROM = ("references", "train", "validation")
 """Usual splits of references."""
 
 
@@ -29,8 +31,8 @@ def questions(
     Args:
         source: ``"demo"``; a JSON or JSONL file; the name of a benchmark (``"mmlu"``): its files in the folder that
             ``$C3PO_DATA`` names, else the hub's by the ``datasets`` library; a folder of benchmarks as files
-            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library. ``name:split`` names a split
-            of its own.
+            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library; ``lm_eval:TASK``, a task of
+            lm-evaluation-harness that scores options. ``name:split`` names a split of its own.
         split: which split; what has splits and is no file or folder needs one, or usual ones.
         limit: at most that many, spread over the source (see ``load_questions``).
         usual: splits of which the first that the source has is taken where none is named; a source without splits is
@@ -39,8 +41,11 @@ def questions(
     Raises:
         DataError: the source is missing, broken, or has no such split.
         UnknownNameError: no file, folder, benchmark or hub id of that name.
-        ArtifactError: the ``datasets`` library is needed, and not installed.
+        ArtifactError: the ``datasets`` library or the harness is needed, and not installed.
     """
+    if str(source).startswith(HARNESS):
+        task, split = _with_split(str(source).removeprefix(HARNESS), split)
+        return load_harness_questions(task, split=split, limit=limit, usual=usual)
     name, split = _with_split(str(source), split)
     if not name or "\0" in name:
         raise DataError(f"Expected a source of questions, got {name!r}; name a file, a folder, a benchmark or demo.")

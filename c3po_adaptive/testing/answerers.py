@@ -7,24 +7,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..answerers.base import AnswererStrategy, Bench
-from ..models.routed import RoutedModel
-from ..models.tiny import tiny_moe, tiny_tokenizer
-from ..references.build import build_reference_set
-from ..references.embedding import Embedder
-from ..references.reference_set import ReferenceSet
 from ..registry import default_registry
 from ..settings import RemixSettings
 from ..tasks.formats import as_format
 from ..types import Answer, Question
 from .contract import Contract, check_identity, expect, not_for
 from .optimizers import UPPER_BOUND
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+    from ..references.embedding import Embedder
+    from ..references.reference_set import ReferenceSet
 
 _WORDS = ("boat", "stone", "wood", "iron", "cork", "leaf", "sand", "glass", "wool", "milk", "rope", "salt")
 
@@ -57,6 +57,9 @@ def toy_questions(count: int, name: str) -> list[Question]:
 
 @cache
 def _model() -> RoutedModel:
+    from ..models.routed import RoutedModel  # transformers, which checks of other roles do without
+    from ..models.tiny import tiny_moe, tiny_tokenizer
+
     return RoutedModel(tiny_moe("olmoe"), tiny_tokenizer(), name="tiny")
 
 
@@ -66,7 +69,9 @@ def _weights() -> dict[str, torch.Tensor]:
 
 @cache
 def _references() -> ReferenceSet:
-    return build_reference_set(_model(), toy_questions(20, "references"), cast(Embedder, ToyEmbedder()))
+    from ..references.build import build_reference_set
+
+    return build_reference_set(_model(), toy_questions(20, "references"), cast("Embedder", ToyEmbedder()))
 
 
 def toy_bench(**settings: Any) -> Bench:
@@ -75,7 +80,7 @@ def toy_bench(**settings: Any) -> Bench:
     return Bench(
         _model(),
         default_registry().strategies(specs | {"selector": {"name": "fixed", "n": 2, "experts": 5}}),
-        cast(Embedder, ToyEmbedder()),
+        cast("Embedder", ToyEmbedder()),
         as_format("cloze"),
         RemixSettings(**settings),
         batch_size=32,

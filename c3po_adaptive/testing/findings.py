@@ -30,7 +30,7 @@ CONTRACTS: dict[str, type[Contract]] = {
 TOY_SIZES = ((6, 24), (16, 64), (64, 256))
 """Layers and experts of toys that selectors are tested on: the first that has as many as they are set to take."""
 
-Outcome = Literal["holds", "fails", "does not apply"]
+Outcome = Literal["holds", "fails", "does not apply", "remark"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Finding:
 
     Attributes:
         test: what was tested, in words.
-        outcome: whether it holds.
+        outcome: whether it holds; a remark breaks no contract.
         wanted: what has to hold.
         what: what was found instead, or why it does not apply.
         where: file and line of the strategy.
@@ -55,7 +55,7 @@ class Finding:
 
 
 def findings(role: str, strategy: Any) -> Iterator[Finding]:
-    """What each test of the role's contract finds, in order; one that learns learns from toys before.
+    """What each test of the role's contract finds, in order, and remarks; one that learns learns from toys before.
 
     Args:
         role: one of ``CONTRACTS``.
@@ -72,8 +72,22 @@ def findings(role: str, strategy: Any) -> Iterator[Finding]:
             wanted, remedy = "It learns from references.", "``prepare`` is given references to learn from, once."
             yield Finding("prepare", "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
             return
-    for name in _tests(type(contract)):
-        yield _found(name, getattr(contract, name), strategy)
+    found = [_found(name, getattr(contract, name), strategy) for name in _tests(type(contract))]
+    yield from found
+    if isinstance(contract, SelectorContract) and all(one.outcome != "fails" for one in found):
+        yield from _idle(contract, strategy)
+
+
+def _idle(contract: SelectorContract, selector: LayerSelector) -> Iterator[Finding]:
+    """A remark on a selector that leaves every toy alone, which it may, but seldom means to."""
+    if not selector.select(contract.make_problem(selector)).mask.any():
+        yield Finding(
+            "re-mixes some layer",
+            "remark",
+            "It re-mixes some layer of some question.",
+            "It re-mixed no layer of any question.",
+            remedy="If that is not meant: `Scored` takes layers whose score is above `threshold`, 0 if not set.",
+        )
 
 
 def _tests(contract: type[Contract]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -166,25 +166,27 @@ def check_untouched(before: dict[str, Tensor], problem: Problem) -> None:
 
 def sealed(problem: Problem) -> LabeledProblem:
     """The same problem, with a label that raises when it is looked at."""
-
-    def label_loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
-        raise AssertionError("Expected a method that does not know the test label, got one that looked at it.")
-
-    return cast(
-        LabeledProblem,
-        altered(
-            LabeledProblem(
-                **vars(problem), label_loss=label_loss, answers=cast(Tensor, _Sealed()), answered=cast(Any, _Sealed())
-            )
-        ),
-    )
+    label = _Sealed("a method that does not know the test label, got one that looked at it")
+    known = {**vars(problem), "label_loss": label, "answers": label, "answered": label}
+    return cast(LabeledProblem, altered(LabeledProblem(**known)))
 
 
+def without_neighbours(problem: Problem) -> Problem:
+    """The same problem, with neighbours that raise when they are looked at."""
+    none = _Sealed("needs_neighbours = True of a selector that looks at neighbours, got False")
+    return altered(problem, **dict.fromkeys(("neighbours", "neighbour_pathways", "loss", "of_neighbours"), none))
+
+
+@dataclass(frozen=True)
 class _Sealed:
-    """Labels that raise when they are looked at."""
+    """Raises when it is looked at."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError("Expected a method that does not know the test label, got one that looked at it.")
+    wanted: str
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError(f"Expected {self.wanted}.")
+
+    __getattr__ = __getitem__ = __call__ = _refuse
 
 
 def _selection(problem: Problem) -> Selection:

@@ -13,7 +13,7 @@ from ..problem import Problem
 from ..selectors.base import LayerSelector
 from ..types import Selection
 from .contract import Contract, check_identity, expect, not_for
-from .optimizers import UPPER_BOUND, check_untouched, sealed
+from .optimizers import UPPER_BOUND, check_untouched, sealed, without_neighbours
 from .toy import tensors, toy_problem
 
 
@@ -111,3 +111,13 @@ class SelectorContract(Contract):
         found = selector.select(sealed(self.make_problem(selector))).mask
         same = torch.equal(found, selector.select(self.make_problem(selector)).mask)
         expect(same, "the same mask whether a label is known or not", "another")
+
+    def test_asks_for_the_neighbours_that_it_looks_at(self, selector: LayerSelector) -> None:
+        """With ``needs_neighbours = False`` it never looks at neighbours, nor at their loss: it may be given none.
+
+        Say ``needs_neighbours: ClassVar[bool] = True``, or use ``problem.entropy`` and ``problem.margin``.
+        """
+        not_for(not selector.needs_neighbours, "asks for neighbours")
+        found = selector.select(without_neighbours(self.make_problem(selector))).mask
+        same = torch.equal(found, selector.select(self.make_problem(selector)).mask)
+        expect(same, "the same mask whether there are neighbours or not", "another")

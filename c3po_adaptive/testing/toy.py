@@ -175,6 +175,9 @@ class ToyTraining:
             toy = toy_problem(B, L, E, seed=100 + i, selected=None, labeled=True)
             yield self.made(cast(LabeledProblem, toy))
 
+    def of_references(self, artifact: ReferenceArtifact) -> Tensor:
+        return toy_problem(1, *self.size, K=10, references=10, seed=100).of_neighbours(artifact)[0]
+
     def once(self, learner: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         if repr(learner) not in self.kept:
             self.kept[repr(learner)] = learn()

@@ -10,8 +10,8 @@ from c3po_adaptive.analysis.verdict import claimed, judge
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import sentences
 
-ROW = "dataset split arm optimizer selector needs_label setting references n draws chance base_accuracy accuracy gain"
-ROW += " ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error flips_up flips_down"
+ROW = "dataset split arm optimizer selector needs_label setting references format n draws chance base_accuracy accuracy"
+ROW += " gain ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error flips_up flips_down"
 ROW += " layers moved neighbours_used labels parameters cost controls p_beyond verdict because headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"

@@ -3,11 +3,13 @@
 import json
 
 import pytest
-from cli.test_cli import call, demo, demo_options, place, rows, start, summary  # noqa: F401 (fixtures)
+from cli.test_cli import call, place  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.registry import ROLES, new_registry
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def values(*args):
@@ -24,15 +26,6 @@ def run(place):  # noqa: F811
 class TestRuns:
     def test_a_run_is_its_summary(self, run):
         assert run[0] == json.loads((run[1] / "summary.json").read_text())
-
-    def test_a_process_of_its_own_prints_nothing_else(self, place):  # noqa: F811
-        """In a pipe: progress on standard error as lines of ours, and no bars of other libraries."""
-        done = start("demo", "--arm", "base", "--model", "model", "--limit", 3, "--json", "--out", "piped", cwd=place)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["rows"][0]["n"] == 3
-        assert "demo: base (1 of 1)" in done.stderr
-        assert "it/s" not in done.stderr
-        assert "%|" not in done.stderr
 
     def test_a_study(self, place, run):  # noqa: F811
         found = values("study", "plan", "run.yaml", "--set", "arms.entropy.optimizer=none")

@@ -11,6 +11,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.study.kind import read_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 BARE = ("question", "choices", "answer")
 ARMS = {"base": {"optimizer": "none"}, "ngd": {"optimizer": {"name": "ngd", "steps": 1}, "selector": SMALL}}
 
@@ -125,6 +126,17 @@ class TestDemo:
         assert (seen[0].revision, seen[0].seed, seen[0].datasets[0].split) == ("abc", 3, "test")
         assert all(arm.seed == 3 for arm in seen[0].arms.values()), "of all arms"
 
+    def test_settings_come_over_all_that_it_would_run(self, monkeypatch, tmp_path):
+        seen = []
+        monkeypatch.setattr("c3po_adaptive.cli.runs._run", lambda kind, config, *rest, **more: seen.append(config))
+        settings = ("arms.ngd.optimizer.steps=3", "arms.ngd.retriever=random", "batch_size=2", "datasets.0.limit=5")
+        given = [word for setting in settings for word in ("--set", setting)]
+        call("demo", "--arm", "ngd", "--arm", "oracle", "--limit", 9, *given, "--out", tmp_path / "run")
+        (config,) = seen
+        assert config.arms["ngd"].optimizer == {"name": "ngd", "steps": 3}
+        assert config.arms["ngd"].retriever == "random"
+        assert (config.batch_size, config.datasets[0].limit) == (2, 5)
+
     def test_a_split_of_the_demos(self, monkeypatch, tmp_path):
         seen = []
         monkeypatch.setattr("c3po_adaptive.cli.runs._run", lambda kind, config, *rest, **more: seen.append(config))
@@ -172,6 +184,7 @@ MISSPELT = {
     "strategy": (("study", "plan", "RUN", "--set", "arms.ngd.selector.name=attributon"), "'attribution'"),
     "strategy shown": (("plugins", "show", "kernel-regresion"), "'kernel-regression'"),
     "parameter": (("study", "plan", "RUN", "--set", "arms.ngd.optimizer.stps=2"), "'steps'"),
+    "parameter of a demo": (("demo", "--arm", "ngd", "--set", "arms.ngd.optimizer.stps=2"), "'steps'"),
     "setting": (("study", "plan", "RUN", "--set", "batch_sise=2"), "'batch_size'"),
     "setting of an arm": (("explain", "x", "--set", "lern_from=all"), "'learn_from'"),
     "setting of a data set": (("study", "plan", "RUN", "--set", "datasets.0.limt=2"), "'limit'"),

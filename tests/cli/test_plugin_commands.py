@@ -2,7 +2,9 @@
 
 import ast
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -48,14 +50,20 @@ def broken(tmp_path):
 
 
 class TestNew:
-    @pytest.fixture(scope="class", params=list(ROLES))
+    @pytest.fixture(scope="class")
     @classmethod
-    def made(cls, request, tmp_path_factory):
-        """A new plugin of each role: its role, its folder, what was said."""
-        folder = tmp_path_factory.mktemp("new") / f"c3po-my-{request.param}"
-        result = call("plugins", "new", f"my-{request.param}", "--role", request.param, "--out", folder)
-        assert result.exit_code == 0, result.output
-        return request.param, folder, result.stdout
+    def every(cls, tmp_path_factory):
+        """A new plugin of each role: its folder, and what was said."""
+        out, found = tmp_path_factory.mktemp("new"), {}
+        for role in ROLES:
+            result = call("plugins", "new", f"my-{role}", "--role", role, "--out", out / f"c3po-my-{role}")
+            assert result.exit_code == 0, result.output
+            found[role] = out / f"c3po-my-{role}", result.stdout
+        return found
+
+    @pytest.fixture(params=list(ROLES))
+    def made(self, request, every):
+        return request.param, *every[request.param]
 
     def test_writes_source_contract_entry_point_and_ci(self, made):
         role, folder, said = made
@@ -74,13 +82,14 @@ class TestNew:
         assert f"{role} my-{role}" in result.stdout
         assert "keeps the contract" in result.stdout
 
-    def test_its_own_tests_pass(self, made):
-        _, folder, _ = made
-        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
-        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    def test_their_own_tests_pass(self, every):
+        """Of all of them in one process, as imports take most of the time."""
+        folders = [folder for folder, _ in every.values()]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-W", "error", "-p", "no:cacheprovider", *folders]
+        run = subprocess.run(command, cwd=folders[0].parent, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout
-        assert " passed" in run.stdout
+        assert all(re.search(rf"^PASSED .*test_my_{role}\.py", run.stdout, re.MULTILINE) for role in ROLES)
 
     def test_uses_public_names_alone(self, made):
         role, folder, _ = made
@@ -188,14 +197,21 @@ def test_the_check_takes_seconds():
     assert time.perf_counter() - start < 60, "a hang, not a slow machine"
 
 
-def test_debug_shows_where_an_error_came_from(tmp_path):
+def test_debug_shows_where_an_error_came_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's: the command finds none, as in a shell
+    ours = logging.getLogger("c3po_adaptive")
+    monkeypatch.setattr(ours, "level", ours.level)
     (tmp_path / "spoilt.py").write_text("MASS = 1 / 0\n")
-    command = [sys.executable, "-m", "c3po_adaptive", "--debug", "plugins", "check", "spoilt.py"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert "Traceback" in run.stderr
-    assert 'spoilt.py", line 1' in run.stderr
-    assert "error: Expected plugin" in run.stderr.splitlines()[-1]
+    result = call("--debug", "plugins", "check", tmp_path / "spoilt.py")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert 'spoilt.py", line 1' in result.stderr
+    assert "error: Expected plugin" in result.stderr.splitlines()[-1]
+
+
+def test_python_runs_the_package():
+    command = [sys.executable, "-m", "c3po_adaptive", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("c3po_adaptive ")
 
 
 class TestInstalled:

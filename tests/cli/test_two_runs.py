@@ -13,6 +13,7 @@ from c3po_adaptive.analysis.statistics import compare
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8")
 
 
@@ -40,7 +41,8 @@ def test_arms_of_the_same_name_are_paired(runs):
     assert found["only_a"] == ["mode-finding"]
     assert found["only_b"] == []
     assert {"field": "format", "a": "cloze", "b": "letter"} in found["fields"]
-    assert "arms.mode-finding.optimizer" in {f["field"] for f in found["fields"]}
+    (alone,) = [f for f in found["fields"] if f["field"] == "arms.mode-finding"]
+    assert (alone["a"]["optimizer"], alone["b"]) == ("mode-finding", None), "as a whole"
     assert "datasets.0.limit" not in {f["field"] for f in found["fields"]}
 
 
@@ -59,6 +61,7 @@ def test_printed_and_as_a_page(runs, tmp_path):
     assert "They differ in:" in told
     assert "  format: cloze → letter" in told
     assert "In A alone: mode-finding" in told
+    assert "arms." not in told, "it is named once"
     assert "References of demo: references\n" in told
     page = (tmp_path / "both" / "report.html").read_text()
     assert "kernel-regression" in page
@@ -118,10 +121,12 @@ def test_several_data_sets_and_their_mean():
 
 
 def test_fields_that_differ():
-    a = {"seed": 0, "arms": {"x": {"lr": 1}}, "datasets": [{"name": "d", "limit": 3}], "points": [1, 2]}
-    b = {"seed": 1, "arms": {"x": {"lr": 1}}, "datasets": [{"name": "d"}], "points": [1, 3], "new": None}
-    assert differing(a, b) == [
+    a = {"seed": 0, "arms": {"x": {"lr": 1, "by": {"n": 1}}, "y": {"lr": 2}}, "datasets": [{"name": "d", "limit": 3}]}
+    b = {"seed": 1, "arms": {"x": {"lr": 1, "by": "n"}}, "datasets": [{"name": "d"}], "points": [1, 3], "new": None}
+    assert differing(a | {"points": [1, 2]}, b) == [
         {"field": "seed", "a": 0, "b": 1},
+        {"field": "arms.x.by", "a": {"n": 1}, "b": "n"},
+        {"field": "arms.y", "a": {"lr": 2}, "b": None},
         {"field": "datasets.0.limit", "a": 3, "b": None},
         {"field": "points", "a": [1, 2], "b": [1, 3]},
     ]

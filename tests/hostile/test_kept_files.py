@@ -31,6 +31,7 @@ def draws(folder, summary):
     return passed(lambda: draw_report(folder))
 
 
+@pytest.mark.usefixtures("undrawn")  # what pictures are made of is spoilt below
 @pytest.mark.parametrize("key", FAITHFULNESS)
 def test_summaries_of_faithfulness(tmp_path, key):
     for value in WRONG:

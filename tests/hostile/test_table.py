@@ -520,6 +520,11 @@ SUMMARIES = {
     "rows empty": b'{"rows": [], "comparisons": [], "baseline": "base", "control": "x"}',
     "rows of numbers": b'{"rows": [1]}',
 }
+EARLIER = {
+    "no version": b'{"rows": [], "comparisons": [], "calibration": [], "baseline": "base", "control": "x"}',
+    "the first": b'{"schema_version": 1, "rows": [1], "calibration": []}',
+}
+"""Summaries as earlier versions wrote them: they are made anew, from the records."""
 
 RUN_FILES = ("records.jsonl", "config.json", "summary.json", "report.html", "records.parquet")
 
@@ -618,6 +623,13 @@ class TestRunFolders:
         (run / "summary.json").write_bytes(content)
         with untouched(run):
             assert command("report", run) == 1
+
+    @pytest.mark.parametrize("content", EARLIER.values(), ids=EARLIER)
+    def test_summaries_of_before(self, run, content):
+        made = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_bytes(content)
+        assert command("report", run) == 0
+        assert json.loads((run / "summary.json").read_text())["rows"] == made["rows"]
 
     @pytest.mark.parametrize("key", ["rows", "comparisons", "draws", "risk", "versions", "hashes", "config"])
     def test_summaries_of_other_kinds(self, run, key, monkeypatch):

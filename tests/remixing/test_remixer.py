@@ -276,6 +276,18 @@ class TestLosses:
                 slope = (problem.loss(weights + step) - problem.loss(weights - step)).sum() / 6e-4
             assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=0.03)
 
+    def test_gradient_at_the_models_own_pathway_is_that_of_raising_weights(self, family):
+        """On answer tokens Δω is clipped at zero, where most experts are: a kink."""
+        problem = problem_of(family, selector=Fixed(n=1, experts=8), scope="answer")  # no router comes behind
+        own = problem.own.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(problem.loss(own).sum(), own)
+        more = torch.rand(own.shape, generator=torch.Generator().manual_seed(0)) * problem.selection.mask
+        slope = (gradient * more).sum().item()
+        with torch.no_grad():
+            up, here, down = (problem.loss(problem.own + step * more).sum().item() for step in (1e-3, 0, -1e-3))
+        assert slope == pytest.approx((up - here) / 1e-3, rel=0.02)
+        assert slope != pytest.approx((here - down) / 1e-3, rel=0.5)
+
     def test_descent_lowers_it(self, family):
         problem = problem_of(family)
         omega = NGD(steps=8, lr=0.05).optimize(problem)

@@ -123,6 +123,13 @@ def test_pages_stand_alone_fit_and_are_accessible(browser, pages, kind, viewport
         assert opened.page.locator("main").count() == 1
 
 
+def test_tables_need_no_scrolling_where_there_is_room(browser, report):
+    wider = ".filter((table) => table.scrollWidth > table.clientWidth).map((table) => table.ariaLabel)"
+    with Opened(browser, report) as opened:
+        assert "would have been found" in opened.page.locator(".results").first.inner_text(), "long cells are there"
+        assert opened.page.evaluate(f"[...document.querySelectorAll('.wide')]{wider}") == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pages_are_dark_where_that_is_wanted_and_light_on_paper(browser, pages, kind):
     ground, ink = "getComputedStyle(document.body).backgroundColor", "svg text"

@@ -5,16 +5,20 @@ import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from c3po_adaptive.analysis.controls import left_to_chance
 from c3po_adaptive.analysis.costs import cost_over
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.summary import summarize
-from c3po_adaptive.errors import DataError
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.report import plots, published
 from c3po_adaptive.report.html import render
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import COMMAND, Records, claim
+from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.types import Question
 
 ARMS = {
@@ -130,6 +134,20 @@ def folder(tmp_path_factory) -> Path:
     return run(tmp_path_factory.mktemp("run"), synthetic(12))
 
 
+def test_axes_have_whole_questions_possible_accuracies_and_no_tex():
+    few = {"accuracy": 50.0, "gain": 0.0, "ci_low": -90.0, "ci_high": 90.0, "flips_up": 0, "flips_down": 0}
+    rows = [
+        few | {"arm": arm, "role": role, "needs_label": False, "cost": {"total": total, "once": once}}
+        for arm, role, total, once in (("base", "base", 1.0, 0.0), ("ngd", "method", 30.0, 400.0))
+    ]
+    drawn = {draw: draw(rows) for draw in (plots.flips, plots.costs, plots.costs_over)}
+    texts = {draw: re.findall(r"<text[^>]*>([^<]*)</text>", svg) for draw, svg in drawn.items()}
+    assert {text for text in texts[plots.flips] if text.isdigit()} == {"0", "1"}
+    assert {float(text) for text in texts[plots.costs] if text.isdigit()} <= set(range(101))
+    assert "1,000,000" in texts[plots.costs_over]
+    assert not [text for each in texts.values() for text in each if "$" in text or re.match(r"[-−]\d|\d\.\d", text)]
+
+
 def test_asks_for_nothing_outside_itself(folder):
     html = render(folder).read_text()
     assert all(address.startswith("#") for address in Page(html).addresses)
@@ -184,9 +202,48 @@ def test_chance_base_and_references_head_each_table(tmp_path):
     base = {row["dataset"]: row["accuracy"] for row in summary["rows"] if row["arm"] == "base"}
     found = re.findall(r"<caption>(.*?)</caption>", render(folder).read_text())
     references = {"all": "other sets and same set", "arc": "sciq", "piqa": "piqa (same set)"}
-    assert found == [
-        f"Chance 25.0 %, base {base[name]:.1f} %. References: {said}." for name, said in references.items()
-    ]
+    for caption, (name, said) in zip(found, references.items(), strict=True):
+        told = f"Chance 25.0 %, base {base[name]:.1f} %. References: {said}. Asked as cloze by tokens."
+        assert caption == told
+
+
+class TestPublished:
+    """Figures of the paper beside a run's own: only where they are asked for, and named as what they are."""
+
+    CONFIG: ClassVar = {
+        "published": "OLMoE",
+        "datasets": [{"name": "easy", "questions": "arc_easy:test"}, {"name": "mine", "questions": "facts.jsonl"}],
+    }
+
+    def drawn(self, tmp_path, config):
+        records = synthetic(6, ("easy", "mine"), ("base", "ngd", "ngd-random-neighbours"))
+        folder = run(tmp_path, records)
+        write_text(folder / "summary.json", json.dumps(summarize(records, config=config, seed=0)))
+        return render(folder).read_text()
+
+    def test_of_benchmarks_that_the_paper_reports(self, tmp_path):
+        html = self.drawn(tmp_path, self.CONFIG)
+        assert html.count("<h3>Beside published figures: easy</h3>") == 1
+        assert "Beside published figures: mine" not in html
+        assert "published, OLMoE 7B" in html
+        assert "arXiv 2504.07964" in html
+
+    def test_not_unless_asked_for(self, tmp_path):
+        assert "published" not in self.drawn(tmp_path, {k: v for k, v in self.CONFIG.items() if k != "published"})
+
+    def test_are_those_of_the_paper(self):
+        assert published.accuracy("OLMoE", "arc_easy")["ngd"] == 87.4
+        assert published.accuracy("DeepSeekMoE", "winogrande")["none"] == 70.1
+        assert published.accuracy("OLMoE", "openbookqa") == {}
+        for model, means in {"OLMoE": (69.9, 79.2), "DeepSeekMoE": (66.4, 74.4)}.items():
+            rows = [published.accuracy(model, b) for b in ("mmlu", "hellaswag", "arc_challenge", "arc_easy", "piqa")]
+            rows.append(published.accuracy(model, "winogrande"))
+            for method, mean in zip(("none", "ngd"), means, strict=True):
+                assert sum(row[method] for row in rows) / 6 == pytest.approx(mean, abs=0.06), "as it says itself"
+
+    def test_a_model_that_the_paper_does_not_report(self):
+        with pytest.raises(SettingError, match=r"published: expected a model .* OLMoE or DeepSeekMoE, got 'OLMo'"):
+            ComparisonConfig(published="OLMo")
 
 
 def test_a_question_cannot_leave_its_script(folder):
@@ -366,6 +423,11 @@ def test_what_is_drawn_at_random_is_named_a_control(tmp_path):
     assert "It is a control, with random layers and labels drawn at random." in html
     assert 'class="dot control"></span>mode-finding <small>control<' in html
     assert "Of ngd, beside the control mode-finding" in html
+
+
+def test_a_change_in_a_random_direction_is_a_control():
+    assert left_to_chance({"optimizer": {"name": "random-change"}}) == ["changes in random directions"]
+    assert left_to_chance({"optimizer": {"name": "ngd"}}) == []
 
 
 def test_no_gain_without_its_interval(folder):

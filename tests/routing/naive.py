@@ -76,8 +76,9 @@ def logits(model, ids, edit: Edit | None = None) -> torch.Tensor:
         return model(tokens, use_cache=False).logits[0]
 
 
-def along(weights, own, last: int, *, scope="answer", transfer="replace") -> Edit:
-    """ω ``[L, E]`` at token ``last``, and its change clipped at zero, with the mass kept, at every later one.
+def along(weights, own, acting: int, *, scope="answer", transfer="replace", last: int | None = None) -> Edit:
+    """ω ``[L, E]`` at token ``acting``, and its change clipped at zero, with the mass kept, at every one after ``last``
+    (None: the same).
 
     A layer where ω is ω0 routes by itself, also behind a layer that changed its input.
     """
@@ -87,9 +88,10 @@ def along(weights, own, last: int, *, scope="answer", transfer="replace") -> Edi
             return routing
         shifted = (routing + weights[layer] - own[layer]).clamp(min=0)
         shifted = shifted * (routing.sum(-1, keepdim=True) / shifted.sum(-1, keepdim=True))
-        here = weights[layer][None] if transfer == "replace" else shifted[last : last + 1]
-        after = shifted[last + 1 :] if scope == "answer" else routing[last + 1 :]
-        return torch.cat([routing[:last], here, after])
+        here = weights[layer][None] if transfer == "replace" else shifted[acting : acting + 1]
+        begin = acting if last is None else last
+        after = shifted[begin + 1 :] if scope == "answer" else routing[begin + 1 :]
+        return torch.cat([routing[:acting], here, routing[acting + 1 : begin + 1], after])
 
     return edit
 
@@ -97,9 +99,11 @@ def along(weights, own, last: int, *, scope="answer", transfer="replace") -> Edi
 def choice_scores(model, prompt, edit: Edit | None = None) -> torch.Tensor:
     """Normalized log-likelihood of each option ``[C]``, one full forward an option."""
     start, scores = len(prompt.ids), []
-    for option, length in zip(prompt.options, prompt.lengths, strict=True):
+    for option, length, given in zip(
+        prompt.options, prompt.lengths, prompt.given or [0] * len(prompt.options), strict=True
+    ):
         logs = logits(model, prompt.ids + option, edit)[start - 1 : -1].log_softmax(-1)
-        scores.append(logs[range(len(option)), list(option)].sum() / length)
+        scores.append(logs[range(len(option)), list(option)][given:].sum() / length)
     return torch.stack(scores)
 
 

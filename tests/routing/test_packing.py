@@ -59,6 +59,31 @@ class TestSequences:
         assert len(packed.option) == 0
 
 
+@pytest.mark.parametrize("layout", ["tree", "rows", "whole"])
+def test_tokens_that_are_given_are_no_options(layout):
+    given = Prompt((4, 5, 6), PROMPT.options, (2.0, 1.0, 1.0), given=(1, 0, 1))
+    packed, whole = pack(given, layout), pack(PROMPT, layout)
+    assert packed.option.tolist() == [-1, 0, 0, 1, -1, 2]
+    assert (packed.row.tolist(), packed.scored.tolist()) == (whole.row.tolist(), whole.scored.tolist())
+
+
+def test_the_tail_begins_where_the_pathway_acts():
+    prompt = Prompt((4, 5, 6), options=((7, 8), (1,)), lengths=(2.0, 1.0), after=1)
+    packed = pack(prompt, "tree")
+    assert (packed.past, packed.acting, packed.last) == (1, 0, 1)
+    assert packed.tokens.tolist() == [[5, 6, 7]]
+    assert packed.positions.tolist() == [[1, 2, 3]]
+    assert packed.visible.int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert (packed.row.tolist(), packed.scored.tolist()) == ([1, 2, 1], [7, 8, 1])
+    packed = pack(prompt, "rows")
+    assert (packed.past, packed.acting, packed.last) == (1, 0, 1)
+    assert packed.tokens.tolist() == [[5, 6, 7], [5, 6, 0]]
+    assert packed.row.tolist() == [1, 2, 4]
+    packed = pack(prompt, "whole")
+    assert (packed.past, packed.acting, packed.last) == (0, 1, 2)
+    assert packed.row.tolist() == [2, 3, 6]
+
+
 class TestLayout:
     LETTERS = Prompt((4, 5), options=((7,), (8,)), lengths=(1.0, 1.0))
 

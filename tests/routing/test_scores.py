@@ -2,11 +2,23 @@
 
 import pytest
 import torch
-from routing.naive import FAMILIES, along, choice_scores, moved, shared_model, tail_scores_of
+from routing.naive import FAMILIES, along, choice_scores, moved, own_routing, shared_model, tail_scores_of
 from routing.toys import questions
 
 from c3po_adaptive.ledger import Entry
 from c3po_adaptive.types import Pathway, Prompt
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "deepseek", "jamba"])
+def test_scores_along_the_own_pathway_do_not_depend_on_where_another_would_act(family):
+    """Of windows, a dense layer first, and states that are carried along."""
+    model = shared_model(family)
+    for options in (((40, 41), (42,)), ((40,), (42,))):
+        prompts = [Prompt(tuple(range(5, 25)), options, (2.0, 1.0), after=after) for after in (0, 7, 19)]
+        states = model.prefill(prompts)
+        for state in states[1:]:
+            torch.testing.assert_close(state.token_scores, states[0].token_scores, atol=1e-4, rtol=1e-4)
+            assert not torch.equal(state.own, states[0].own)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -85,6 +97,50 @@ class TestTailScores:
             for i, row in enumerate(tail(pathway.weights)):
                 (alone,) = model.choice_scores([states[i]], pathway[[i]])
                 torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=0)
+
+    def test_tokens_that_are_given_count_for_nothing(self, family):
+        """Of prompts with and without them side by side; along the model's own pathway, and along another."""
+        model = shared_model(family)
+        prompts = [
+            Prompt((5, 6, 7, 8), ((40, 41, 50, 51), (42, 50, 51)), (2.0, 2.0), given=(2, 1)),
+            Prompt((9, 6, 7), ((40, 41), (42, 50, 51)), (2.0, 3.0)),
+        ]
+        states = model.prefill(prompts)
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers))
+        with torch.no_grad():
+            found = tail_scores_of(model, states, torch.arange(2), own, pathway.changed())(pathway.weights)
+        for i, prompt in enumerate(prompts):
+            edit = along(pathway.weights[i], own[i], len(prompt.ids) - 1)
+            for scores, expected in (
+                (model.choice_scores([states[i]])[0], choice_scores(model.model, prompt)),
+                (found[i], choice_scores(model.model, prompt, edit)),
+            ):
+                torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
+
+    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("transfer", ["replace", "shift"])
+    def test_a_pathway_may_act_on_an_earlier_token(self, family, scope, transfer):
+        model = shared_model(family)
+        options = ((40, 41), (42,)), (2.0, 1.0)
+        prompts = [Prompt(tuple(range(5, 12)), *options, after=after) for after in (0, 2, 6)]
+        states = model.prefill(prompts)
+        own = torch.stack([s.own for s in states])
+        pathway = moved(Pathway(own, own, model.layers))
+        with torch.no_grad():
+            tails = tail_scores_of(
+                model, states, torch.arange(3), own, pathway.changed(), scope=scope, transfer=transfer
+            )
+            found = tails(pathway.weights)
+        for i, prompt in enumerate(prompts):
+            acting = 6 - prompt.after
+            weights, _ = own_routing(model.model, prompt.ids)
+            torch.testing.assert_close(own[i], weights[acting])
+            edit = along(pathway.weights[i], own[i], acting, scope=scope, transfer=transfer, last=6)
+            expected = choice_scores(model.model, prompt, edit)
+            torch.testing.assert_close(found[i], expected, atol=1e-4, rtol=1e-4)
+            last = model.model.get_decoder()(torch.tensor([prompt.ids])).last_hidden_state[0, -1]
+            torch.testing.assert_close(states[i].last_hidden, last, atol=1e-4, rtol=1e-4)
 
     def test_letters_alone_are_the_likelihoods_up_to_a_number(self, family):
         """The head for the letters only: the same differences between choices, the same gradient, less work."""

@@ -16,14 +16,20 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 CLIENT = Path(__file__).with_name("hub_client.py")
 
 
-def client(what, address, home, **environment):
-    """What the client found, as JSON."""
+def started(what, address, home, **environment):
+    """A client at work."""
     outer = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
     inner = {"HF_ENDPOINT": address, "HF_HOME": str(home / "home"), "C3PO_CACHE": str(home / "cache")}
     inner |= {"HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run([sys.executable, CLIENT, what], env=outer | inner, capture_output=True, text=True, cwd=home)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, CLIENT, what], env=outer | inner, cwd=home, **pipes)
+
+
+def result(client):
+    """What it found, as JSON."""
+    out, err = client.communicate()
+    assert client.returncode == 0, err[-3000:]
+    return json.loads(out.splitlines()[-1])
 
 
 def tiny(folder, seed):
@@ -55,12 +61,22 @@ def hub(place):
 
 @pytest.fixture(scope="module")
 def found(hub, place):
-    return client("online", hub.address, place, HF_TOKEN="may-write")
+    return result(started("online", hub.address, place, HF_TOKEN="may-write"))
 
 
 @pytest.fixture(scope="module")
-def found_offline(found, hub, place):
-    return client("offline", hub.address, place, HF_HUB_OFFLINE="1")
+def without_a_hub(found, hub, place):
+    """What clients find that must not reach it, and that cannot: side by side, as they mostly wait."""
+    clients = {
+        "offline": started("offline", hub.address, place, HF_HUB_OFFLINE="1"),
+        "unreachable": started("unreachable", "http://127.0.0.1:9", place),  # nothing listens there
+    }
+    return {name: result(client) for name, client in clients.items()}
+
+
+@pytest.fixture
+def found_offline(without_a_hub):
+    return without_a_hub["offline"]
 
 
 def metadata(repository):
@@ -163,9 +179,9 @@ class TestOffline:
         assert re.match(message, str(found_offline[case]), re.DOTALL), found_offline[case]
 
 
-def test_a_hub_that_nobody_answers_for(found, place):
-    """Nothing listens there: the cache serves, and the rest is said."""
-    unreachable = client("unreachable", "http://127.0.0.1:9", place)
+def test_a_hub_that_nobody_answers_for(without_a_hub):
+    """The cache serves, and the rest is said."""
+    unreachable = without_a_hub["unreachable"]
     assert unreachable["kept"] == 6
     for case in ("not kept", "pushed"):
         assert unreachable[case].startswith("ArtifactError: Expected to reach the Hub for the dataset someone/"), (

@@ -6,11 +6,13 @@ import pytest
 import yaml
 from study.configs import load_config, parse_config
 
-from c3po_adaptive.errors import SettingError, UnknownNameError
+from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.registry import default_registry, new_registry
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.study.config import DEMO
+from c3po_adaptive.study.config import DEMO, Dataset
+from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.tasks import Cloze
 
 WRITTEN = {
     "model": "OLMoE",
@@ -64,6 +66,14 @@ class TestSettings:
         assert config.arms["ngd"].optimizer == {"name": "ngd", "lr": 0.001}
         assert config.format == {"name": "cloze", "normalize": "characters"}
 
+    def test_a_data_set_may_have_a_format_of_its_own(self, file):
+        sets = "datasets=[{name: d, questions: mmlu}, {name: e, questions: piqa, format: {normalize: none}}]"
+        config = load_config(file, ["format=letter", sets])
+        assert [config.format_of(name).name for name in ("d", "e")] == ["letter", "cloze"]
+        assert config.format_of("e") == Cloze("none")
+        with pytest.raises(UnknownNameError, match="one of cloze, letter; got 'essay'"):
+            load_config(file, ["datasets.0.format=essay"])
+
     def test_an_unknown_format(self, file):
         with pytest.raises(UnknownNameError, match="one of cloze, letter; got 'essay'"):
             load_config(file, ["format=essay"])
@@ -87,6 +97,28 @@ class TestSettings:
         assert not read(load_config(file, ["arms.new={}"]))
         assert read(load_config(file, ["arms.new={}", setting]))
 
+    def test_every_part_of_a_list_or_a_mapping(self, file):
+        written = {"a": {"questions": "mmlu", "limit": 3}, "b": {"questions": "piqa"}}
+        file.write_text(yaml.safe_dump(WRITTEN | {"datasets": [{"name": n, **d} for n, d in written.items()]}))
+        config = load_config(file, ["datasets.*.limit=7", "arms.*.mix=core", "arms.*.selector.n=2"])
+        assert [d.limit for d in config.datasets] == [7, 7]
+        assert {arm.mix for arm in config.arms.values()} == {"core"}
+        assert config.arms["x"].selector == {"name": "fixed", "n": 2}
+
+    def test_an_alias_is_changed_where_it_is_named_alone(self, file):
+        file.write_text("arms: {base: {optimizer: none}, a: {optimizer: &o {steps: 1}}, b: {optimizer: *o}}\n")
+        arms = load_config(file, ["arms.a.optimizer.steps=5"]).arms
+        assert [arms[name].optimizer["steps"] for name in "ab"] == [5, 1]
+
+    def test_keys_of_another_file(self, file, tmp_path):
+        other = tmp_path / "other.yaml"
+        other.write_text("seed: 5\ndatasets: [{name: e, questions: piqa}]\n")
+        config = load_config(file, ["seed=1", f"@{other}", "datasets.0.limit=2"])
+        assert (config.seed, config.model) == (5, "OLMoE")
+        assert [(d.name, d.limit) for d in config.datasets] == [("e", 2)]
+        with pytest.raises(SettingError, match=r"Expected a YAML configuration at .*none\.yaml"):
+            load_config(file, [f"@{tmp_path / 'none.yaml'}"])
+
     def test_later_ones_win(self, file):
         assert load_config(file, ["seed=1", "seed=2"]).seed == 2
 
@@ -97,6 +129,7 @@ class TestSettings:
             ("sed=1", r"got sed: an unknown key; did you mean 'seed'"),
             ("seed=many", "got seed: .*integer"),
             ("seed.x=1", "Expected --set with a key .*'seed.x=1'"),
+            ("seed.*=1", "Expected --set with a key .*'seed.*=1'"),
             ("model=[", "Expected --set with a key .* YAML value"),
             ("datasets.first.limit=1", "name a list's parts by number"),
             ("datasets.4.limit=1", "name a list's parts by number"),
@@ -131,3 +164,40 @@ def test_arms_by_name_keep_their_order():
     assert found == {"gradient": Arm(selector="gradient"), "amortized-ngd": Arm(optimizer="amortized-ngd")}
     with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
         arms_by_name(["base", "orakle"], registry)
+
+
+class TestShares:
+    """Parts of a source by a hash of ids: which question is in which does not depend on the rest."""
+
+    def read(self, limit=None, share=None):
+        place = {"split": "test", "limit": limit, "share": share}
+        return questions_of(Dataset(name="d", questions="demo", **place))
+
+    def test_cover_everything_once(self):
+        parts = [self.read(share=share) for share in ((0, 0.25), (0.25, 0.5), (0.5, 1))]
+        assert all(parts)
+        assert sorted(q.id for part in parts for q in part) == sorted(q.id for q in self.read())
+
+    def test_limit_is_of_the_share(self):
+        upper = self.read(share=(0.5, 1))
+        assert {q.id for q in self.read(5, (0.5, 1))} < {q.id for q in upper}
+        assert len(self.read(5, (0.5, 1))) == 5
+        assert self.read(5, (0, 0.5)) == self.read(5), "the order of a limit is that of the shares"
+
+    def test_of_references(self):
+        halves = [
+            references_of(Dataset(name="d", questions="demo", references=("demo",), references_share=share))
+            for share in ((0, 0.5), (0.5, 1))
+        ]
+        ids = [{q.id for q in half} for half in halves]
+        assert all(ids)
+        assert not ids[0] & ids[1]
+
+    @pytest.mark.parametrize("share", [[0.5, 0.5], [0.7, 0.2], [-0.1, 1], [0, 1.1]])
+    def test_that_are_none_are_refused(self, share):
+        with pytest.raises(SettingError, match="a share"):
+            parse_config(WRITTEN | {"datasets": [{"name": "d", "questions": "demo", "share": share}]})
+
+    def test_without_any_question(self):
+        with pytest.raises(DataError, match=r"share \[0.0, 1e-09\], got none of"):
+            self.read(share=(0, 1e-9))

@@ -15,6 +15,7 @@ from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
 ARMS = {
     "base": {"optimizer": "none"},

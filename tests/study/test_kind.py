@@ -40,3 +40,12 @@ def test_a_new_folder_is_a_new_kind(tmp_path, monkeypatch):
     monkeypatch.setattr(kind, "import_module", lambda name, package: __import__(name.lstrip(".")))
     monkeypatch.syspath_prepend(tmp_path)
     assert kind.kinds.__wrapped__() == {"greeting": "a study"}
+
+
+def test_some_data_sets_of_a_configuration(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("datasets: [{name: a, questions: demo}, {name: b, questions: demo}, {name: c, questions: demo}]")
+    assert [d.name for d in kind.read_study(file, (), ("c", "a"))[1].datasets] == ["c", "a"]
+    assert [d.name for d in kind.read_study(file)[1].datasets] == ["a", "b", "c"]
+    with pytest.raises(UnknownNameError, match="Expected a data set among a, b, c, got 'd'"):
+        kind.read_study(file, (), ("d",))

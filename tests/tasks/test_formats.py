@@ -67,6 +67,22 @@ class TestCloze:
     def test_otherwise_question_and_answer(self, sentence):
         assert Cloze().render(replace(BOAT, question=sentence)).prompt == f"Question: {sentence}\nAnswer:"
 
+    @pytest.mark.parametrize("task", ["winogrande", "knowref"])
+    def test_what_fills_the_blank_is_given_where_the_field_scores_the_rest_alone(self, task):
+        question = replace(BOAT, task=task, question="The cup broke since the _ was hard.")
+        rendered = Cloze().render(question)
+        assert rendered == Rendered(
+            "The cup broke since the", (" a stone was hard.", " a boat was hard."), given=(" a stone", " a boat")
+        )
+        assert Cloze(partial=()).render(question) == replace(rendered, given=())
+        at_the_end = replace(question, question="What floats is _")
+        assert Cloze().render(at_the_end).given == (), "nothing would be left to score"
+
+    def test_partial_is_a_list_of_tasks(self):
+        assert Cloze(partial=["toy"]) == Cloze(partial=("toy",))
+        with pytest.raises(SettingError, match="partial to be a list of tasks, got 'winogrande'"):
+            Cloze(partial="winogrande")
+
     def test_shots_stand_in_front_in_the_same_format(self):
         blank = Question("w", "The _ sank.", ("stone", "boat"), answer=0)
         prompt = Cloze(shots=(BOAT, blank)).render(replace(BOAT, question="Next?")).prompt
@@ -90,6 +106,21 @@ class TestLetter:
 
     def test_letters_are_not_normalized(self):
         assert Letter().prompt(BOAT, tiny()).lengths == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("format", [Cloze, Letter])
+@pytest.mark.parametrize(("token", "after"), [("last", 0), ("middle", 20), ("first", 39)])
+def test_the_token_where_a_pathway_acts(format, token, after):
+    question = replace(BOAT, question="x" * (40 - len(format().render(replace(BOAT, question="")).prompt)))
+    prompt = format(token=token).prompt(question, tiny())
+    assert (len(prompt.ids), prompt.after) == (40, after)
+
+
+def test_other_tokens_are_refused_for_open_texts_and_unknown_ones_at_all():
+    with pytest.raises(SettingError, match="token: last for a text without choices, got 'first'"):
+        Cloze(token="first").open_prompt("What floats?", tiny())
+    with pytest.raises(SettingError, match=r"one of \('last', 'middle', 'first'\), got 'fifth'"):
+        Letter(token="fifth")
 
 
 class TestSettings:
@@ -124,6 +155,35 @@ class TestSettings:
     def test_a_question_without_choices(self):
         with pytest.raises(DataError, match="a question with choices, got none in 'q'"):
             Letter().render(replace(BOAT, choices=()))
+
+
+class TestGiven:
+    """Options of which the beginning is given: its tokens are there, and count for nothing."""
+
+    RENDERED = Rendered("It is", (" a sun.", " on sun."), given=(" a", " on"))
+
+    def test_tokens_that_are_given(self):
+        prompt = encode(self.RENDERED, tiny())
+        assert prompt.given == (2, 3)
+        assert prompt.lengths == (5.0, 5.0), "of the rest"
+        assert encode(self.RENDERED, tiny(), "characters").lengths == (4.0, 4.0)
+        assert encode(self.RENDERED, tiny(), "none").lengths == (1.0, 1.0)
+
+    def test_a_token_over_the_boundary_is_scored(self):
+        tokenizer = tiny([("n", " ")])
+        prompt = encode(self.RENDERED, tokenizer)
+        assert text(tokenizer, prompt.options[1]) == [" ", "o", "n ", "s", "u", "n", "."]
+        assert prompt.given == (2, 2)
+
+    def test_one_token_at_least_is_scored(self):
+        assert encode(Rendered("It is", (" a", " b"), given=(" a", " b")), tiny()).given == (1, 1)
+
+    def test_in_a_chat(self):
+        tokenizer = tiny()
+        tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+        question = replace(BOAT, task="winogrande", question="So the _ sank.")
+        prompt = Cloze(chat=True).prompt(question, tokenizer)
+        assert prompt.given == (len(" a stone"), len(" a boat"))
 
 
 class TestEncode:

@@ -111,6 +111,8 @@ class TestUsualSplits:
             ("arc_easy", ASKED, "test"),
             ("commonsense_qa", ASKED, "validation"),
             ("commonsense_qa", LEARNED_FROM, "train"),
+            ("mmlu", LEARNED_FROM, "validation"),
+            ("bbh", LEARNED_FROM, "test"),
             ("some/thing", ASKED, "test"),
         ],
     )
@@ -124,7 +126,15 @@ class TestUsualSplits:
 
     def test_a_benchmark_without_any(self):
         with pytest.raises(DataError, match=r"mmlu: expected a labeled split, one of dev, validation, test; got None"):
-            questions("mmlu", usual=LEARNED_FROM)
+            questions("mmlu", usual=("train",))
+
+    def test_of_files(self, folder):
+        """What is asked is not learned from, where there is anything else."""
+        (folder / "piqa.validation.jsonl").write_text(rows("v1", split="validation") + rows("e1", "e2", split="test"))
+        assert ids("piqa", usual=ASKED) == ["e1", "e2"]
+        assert ids("piqa", usual=LEARNED_FROM) == ["v1"]
+        (folder / "sciq.test.jsonl").write_text(rows("only"))
+        assert ids("sciq", usual=LEARNED_FROM) == ["only"]
 
 
 @pytest.mark.parametrize("source", ["", "a\0b"])

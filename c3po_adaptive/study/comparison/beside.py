@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...analysis.asked_with import references_of
 from ...analysis.kept import whole_records
-from ...analysis.pairing import references_of
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
 from ...report.page import draw
@@ -34,11 +34,11 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
     """
     if out is not None and any((out / name).exists() for name in (RECORDS, CONFIG)):
         raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
-    configs = [claimed_config(folder) for folder in (a, b)]
+    one, other = (claimed_config(folder) for folder in (a, b))
     found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
-    found["fields"] = differing(*configs)
+    found["fields"] = differing(one, other)
     names = dict.fromkeys(row["dataset"] for row in found["rows"])
-    found["references"] = {name: [references_of(config, name) for config in configs] for name in names}
+    found["references"] = {name: [references_of(config, name) for config in (one, other)] for name in names}
     if out is not None:
         write_text(out / "summary.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
@@ -66,13 +66,17 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
         if found[key]:
             lines.append(f"In {name} alone: {', '.join(found[key])}")
     lines += _references(found)
-    if not found["fields"]:
-        return [*lines, "No field of their configurations differs."]
-    return [
-        *lines,
-        "They differ in:",
-        *(f"  {f['field']}: {_short(f['a'])} → {_short(f['b'])}" for f in found["fields"]),
-    ]
+    fields = _fields(found)
+    if not fields:
+        return [*lines, f"No {'other ' if found['fields'] else ''}field of their configurations differs."]
+    return [*lines, "They differ in:", *(f"  {name}: {one} → {other}" for name, one, other in fields)]
+
+
+def _fields(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Those that differ, and their values; not arms of one run alone, which are named as such."""
+    alone = {f"arms.{arm}" for arm in (*found["only_a"], *found["only_b"])}
+    told = [f for f in found["fields"] if f["field"] not in alone or None not in (f["a"], f["b"])]
+    return [(f["field"], _short(f["a"]), _short(f["b"])) for f in told]
 
 
 def _references(found: Mapping[str, Any]) -> list[str]:
@@ -96,5 +100,5 @@ def _page(found: Mapping[str, Any], made: Mapping[str, str | None]) -> str:
         flips=COLUMNS.index("up/down"),
         rows=[(row, _shown(row)) for row in found["rows"]],
         references=_references(found),
-        fields=[(f["field"], _short(f["a"]), _short(f["b"])) for f in found["fields"]],
+        fields=_fields(found),
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from ...errors import SettingError, suggestion
+from ...report.published import models
 from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..config import OnQuestions
 
@@ -23,6 +24,7 @@ class ComparisonConfig(OnQuestions):
         compare: pairs of arms that are compared, beside those with the base and with controls.
         controls: of arms, by name: what their gains have to be told from, beside what settings show to be a control.
         pathways: records hold what changed expert by expert; long runs do without.
+        published: the model of the paper whose published figures are drawn beside a run's own, dashed.
     """
 
     called: ClassVar[str] = "a run configuration"
@@ -34,6 +36,17 @@ class ComparisonConfig(OnQuestions):
     compare: tuple[tuple[str, str], ...] = ()
     controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     pathways: bool = True
+    published: str | None = None
+
+    @field_validator("published")
+    @classmethod
+    def _reported(cls, value: str | None) -> str | None:
+        if value is not None and value not in models():
+            raise ValueError(
+                f"expected a model that the paper reports, {' or '.join(models())}, got {value!r}; "
+                f"{suggestion(value, models(), 'leave it out')}"
+            )
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -12,10 +12,8 @@ from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
-from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...storage.json_files import SCHEMA
-from ...tasks.formats import as_format
 from ...types import Answer, Question
 from ..executor import Piece, Row
 from ..worker import Worker
@@ -62,8 +60,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return Bench(
             self.model,
             self.registry.strategies(arm.specs),
-            default_embedder(),
-            as_format(self.config.format),
+            self.embedder,
+            self.config.format_of(piece.dataset),
             arm.remixing.model_copy(update={"seed": arm.seed + piece.draw}),
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
@@ -94,7 +92,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _plain_flops(self, dataset: str) -> float:
         """What a plain answer takes, on average over the data set's questions: what one-time costs are told in."""
         if dataset not in self._plain:
-            asked = (self.model.encode(q, as_format(self.config.format)) for q in self.data[dataset].questions)
+            format = self.config.format_of(dataset)
+            asked = (self.model.encode(q, format) for q in self.data[dataset].questions)
             self._plain[dataset] = fmean(self.model.plain_work(prompt).flops for prompt in asked)
         return self._plain[dataset]
 

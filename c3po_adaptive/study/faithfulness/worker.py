@@ -13,14 +13,12 @@ from torch import Tensor
 from ...attribution import METHODS
 from ...errors import SettingError
 from ...problem import LabeledProblem
-from ...references.embedding import default_embedder
 from ...references.reference_set import ReferenceSet
 from ...registry import Registry
 from ...remixing.remixer import Remixer
 from ...remixing.strategies import Strategies
 from ...selectors import Attribution, Causal, Scored
 from ...storage.json_files import SCHEMA
-from ...tasks.formats import as_format
 from ...types import Question
 from ..data import Asked
 from ..executor import Piece, Row
@@ -167,8 +165,8 @@ class _DataSet:
             self.worker.model,
             references,
             self.worker.strategies,
-            default_embedder(),
-            as_format(self.config.format),
+            self.worker.embedder,
+            self.config.format_of(self.dataset),
             self.config.arm.remixing,
             self.config.batch_size,
             frozenset(q.id for q in self.asked.questions),

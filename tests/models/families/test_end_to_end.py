@@ -13,6 +13,7 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "jamba", "deepseek_v3")
 SMALL = {"n": 2, "experts": 5}
 FIXED, ATTRIBUTION = {"name": "fixed", **SMALL}, {"name": "attribution", **SMALL}

@@ -11,12 +11,16 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.references.embedding import default_embedder
+from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
 ARMS = {
     "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
@@ -104,6 +108,26 @@ def whole(place):
     """The records and the summary of a run that nothing disturbed."""
     summary = evaluate(config(), place / "whole")
     return rows(place / "whole"), summary
+
+
+def test_data_sets_are_asked_each_in_its_format(place, tmp_path):
+    """References, too: they are run alike."""
+    one = {"questions": "second.jsonl", "references": ["references.jsonl"]}
+    formats = {"letters": "letter", "sums": {"normalize": "none"}, "usual": None}
+    datasets = [one | {"name": name, "format": format} for name, format in formats.items()]
+    arms = {name: ARMS[name] for name in ("base", "kernel-regression")}
+    summary = evaluate(parse_config({"model": "model", "datasets": datasets, "arms": arms}), tmp_path)
+    found = rows_of(summary)
+    assert [found[name, "base"]["format"] for name in formats] == ["letters", "cloze by sum", "cloze by tokens"]
+    assert found["all", "base"]["format"] == "several"
+    kinds = {tuple(tuple(r["scores"]) for r in of(rows(tmp_path), "base") if r["dataset"] == name) for name in formats}
+    assert len(kinds) == 3
+
+
+def test_the_embedder_is_the_configurations(place):
+    named = parse_config({"model": "model", "arms": ARMS, "embedder": "some/folder"})
+    assert ComparisonWorker.here(named, default_registry()).embedder.name == "some/folder"
+    assert ComparisonWorker.here(config(), default_registry()).embedder is default_embedder()
 
 
 class TestInterruption:

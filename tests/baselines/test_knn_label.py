@@ -1,32 +1,26 @@
-"""An answerer outside the package: an arm like any other, without a word of it in the package."""
+"""The neighbours' answers, copied: an arm like any other."""
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from study.configs import parse_config
 
+from c3po_adaptive.baselines import KnnLabel
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.study.comparison import evaluate
-from c3po_adaptive.testing import AnswererContract, write_tiny_checkpoint
+from c3po_adaptive.testing import AnswererContract, toy_bench, write_tiny_checkpoint
+from c3po_adaptive.testing.answerers import toy_questions
 
-FILE = Path(__file__).parents[2] / "plugins" / "neighbour_vote.py"
+ASKED = toy_questions(4, "asked")
 COLORS = {"sky": "blue", "grass": "green", "blood": "red", "snow": "white", "coal": "black", "sun": "yellow"}
 
 
-@pytest.fixture
-def registry():
-    registry = new_registry()
-    registry.load_file(FILE)
-    return registry
-
-
-class TestNeighbourVote(AnswererContract):
+class TestKnnLabel(AnswererContract):
     @pytest.fixture
-    def answerer(self, registry):
-        return registry.create("answerer", "neighbour-vote")
+    def answerer(self):
+        return KnnLabel()
 
 
 @pytest.fixture
@@ -48,33 +42,53 @@ def place(tmp_path, monkeypatch):
 def config(**changes):
     arms = {
         "base": {"optimizer": "none"},
-        "vote": {"answerer": "neighbour-vote", "retriever": {"name": "faiss-knn", "k": 1}, "learn_from": "all"},
+        "vote": {"answerer": "knn-label", "retriever": {"name": "faiss-knn", "k": 1}, "learn_from": "all"},
     }
     data = {"name": "color", "questions": "test.jsonl", "split": None, "references": ["references.jsonl"]}
     return parse_config({"model": "model", "datasets": [data | changes], "arms": arms})
 
 
-def test_is_an_arm_like_any_other(place, registry):
-    summary = evaluate(config(), place / "run", registry=registry)
+def test_is_an_arm_like_any_other(place):
+    summary = evaluate(config(), place / "run")
     row = next(row for row in summary["rows"] if row["arm"] == "vote")
     assert row["accuracy"] == 100.0
-    assert row["optimizer"] == "neighbour-vote"
+    assert row["optimizer"] == "knn-label"
     assert row["layers"] == 0
-    assert row["setting"]["answerer"] == {"name": "neighbour-vote", "temperature": 0.1}
+    assert row["setting"]["answerer"] == {"name": "knn-label", "temperature": 0.1}
     assert row["setting"]["retriever"]["k"] == 1
     assert row["setting"].keys() == {"answerer", "retriever", "learn_from", "labels"}, "what has no part is not named"
+    assert all(r["once"] > 0 and r["seconds"] > 0 for r in read_records(place / "run") if r["arm"] == "vote")
     assert row["cost"]["total"] == row["cost"]["embedding"] > 0
     assert "vote" in (place / "run" / "report.html").read_text()
     base, vote = ([r for r in read_records(place / "run") if r["arm"] == arm] for arm in ("base", "vote"))
     assert [r["base_scores"] for r in vote] == [r["scores"] for r in base]
 
 
-def test_without_references_says_so(place, registry):
-    with pytest.raises(SettingError, match="neighbour-vote expected references, got none"):
-        evaluate(config(references=[]), place / "run", registry=registry)
+def test_without_references_says_so(place):
+    with pytest.raises(SettingError, match="knn-label expected references, got none"):
+        evaluate(config(references=[]), place / "run")
 
 
-def test_a_question_is_not_its_own_neighbour(place, registry):
-    evaluate(config(questions="references.jsonl"), place / "run", registry=registry)
+def test_a_question_is_not_its_own_neighbour(place):
+    evaluate(config(questions="references.jsonl"), place / "run")
     for row in read_records(place / "run"):
         assert row["id"] not in {n["id"] for n in row["neighbours"]}
+
+
+def test_the_same_text_counts_as_the_label():
+    """Where options are the same few texts in every question, it is a vote."""
+    bench = toy_bench(learn_from="all", max_similarity=1.0)
+    known = bench.references
+    asked = [replace(q, choices=("yes", "no"), answer=0) for q in known.questions]
+    labels = {q.id: i % 2 for i, q in enumerate(asked)}
+    voting = replace(known, questions=tuple(replace(q, answer=labels[q.id]) for q in asked))
+    bench = replace(bench, build_references=lambda: voting)
+    answers = KnnLabel().prepare(bench).answer([replace(q, choices=("yes", "no")) for q in ASKED])
+    for found, answer in zip(bench.nearest(ASKED), answers, strict=True):
+        shares = [sum(s for q, s in found if q.answer == c) for c in (0, 1)]
+        assert answer.choice == int(shares[1] > shares[0])
+
+
+def test_temperature_is_checked():
+    with pytest.raises(SettingError, match=r"knn-label\.temperature"):
+        KnnLabel(temperature=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from c3po_adaptive.analysis.pairing import references_of
+from c3po_adaptive.analysis.asked_with import format_of, references_of
 
 
 def config(**datasets):
@@ -40,3 +40,16 @@ def test_of_a_data_set(asked, beside, said):
 )
 def test_of_the_mean_over_data_sets(datasets, said):
     assert references_of(config(**datasets), "all") == said
+
+
+def test_how_questions_were_put():
+    letters = {"name": "letter", "chat": True}
+    datasets = [{"name": "a"}, {"name": "b", "format": letters}]
+    config = {"format": {"normalize": "none", "name": "cloze"}, "datasets": datasets}
+    assert [format_of(config, name) for name in ("a", "b", "all")] == ["cloze by sum", "letters, in a chat", "several"]
+    datasets[0]["format"] = letters
+    assert format_of(config, "all") == "letters, in a chat"
+    assert format_of({}, "demo") == "cloze by tokens"
+    assert format_of({"format": {"name": "cloze", "token": "first"}}, "d") == "cloze by tokens, ω at the first token"
+    of_before = {"name": "cloze", "normalise": "characters"}
+    assert format_of({"format": of_before}, "d") == "cloze by characters"

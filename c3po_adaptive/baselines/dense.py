@@ -1,0 +1,64 @@
+"""A dense model's answers: what the mixture of experts was made from, or any other with its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..answerers.base import Answerer, AnswererStrategy, Bench
+from ..errors import SettingError
+from ..models.names import EMBEDDED
+
+if TYPE_CHECKING:
+    from ..remixing.strategies import Strategies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(AnswererStrategy):
+    """Another model's answers to the same prompts, at its own price.
+
+    Attributes:
+        model: a causal language model by Hub id or folder, with the run's tokenizer; None: the dense model that the
+            embedded one is made from.
+    """
+
+    model: str | None = None
+    name: ClassVar[str] = "dense"
+    likelihoods: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.model is not None and not (isinstance(self.model, str) and self.model):
+            raise SettingError(f"Expected dense.model to be a Hub id, a folder or None, got {self.model!r}.")
+
+    def prepare(self, bench: Bench) -> Answerer:
+        from ..models.dense import load_dense_model, parent_of_embedded
+        from ._rescored import Other
+
+        if self.model is None and bench.model.name != EMBEDDED:
+            raise SettingError(
+                f"Expected dense.model, for only {EMBEDDED} has a dense model of its own, got none for "
+                f"{bench.model.name!r}; name one with the same tokenizer."
+            )
+        model, tokenizer = parent_of_embedded() if self.model is None else load_dense_model(self.model)
+        _check_tokenizer(bench.model.tokenizer, tokenizer, self.model or "the embedded model's parent")
+        return Other(bench, model)
+
+    def learns(self, strategies: Strategies) -> bool:
+        return False
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return ()
+
+
+def _check_tokenizer(ours: Any, theirs: Any, name: str) -> None:
+    """Refuse one that gives other tokens.
+
+    Raises:
+        SettingError: it does.
+    """
+    probe = "Which object can float on water?\nAnswer: a wooden boat (B), 12.5 %"
+    if ours.get_vocab() != theirs.get_vocab() or ours(probe)["input_ids"] != theirs(probe)["input_ids"]:
+        raise SettingError(
+            f"Expected dense.model to have the run's tokenizer, got {name} with another ({len(theirs)} tokens, the "
+            f"run's has {len(ours)}): the same prompts would be others; name a model with the same one."
+        )

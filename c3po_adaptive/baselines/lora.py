@@ -1,0 +1,108 @@
+"""LoRA: low-rank matrices beside the model's own, by PEFT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ..checks import check_number
+from ..errors import ModelError, SettingError
+from ._layers import Layers, check_layers, chosen
+from ._trained import Trained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..models.routed import RoutedModel
+    from ..routing.whole import Opening
+    from ..types import Prompt
+    from ._exchange import Place
+    from ._tuning import Tuning
+
+TARGETS = ("attention", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA(Trained):
+    """Low-rank updates of linear layers, trained on references (Hu et al. 2021, arXiv 2106.09685).
+
+    Attributes:
+        layers: decoder layers that are trained: all, the last five, or a list; those below are run once.
+        r: rank of an update.
+        alpha: an update is multiplied by alpha / r.
+        targets: the linear layers of the attention, or all but routers and routed experts.
+    """
+
+    layers: Layers = "all"
+    r: int = 8
+    alpha: float = 16.0
+    targets: Literal["attention", "linear"] = "attention"
+    name: ClassVar[str] = "lora"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_layers(self)
+        check_number(self, "r", at_least=1, whole=True)
+        check_number(self, "alpha", above=0)
+        if self.targets not in TARGETS:
+            raise SettingError(f"Expected lora.targets to be one of {', '.join(TARGETS)}, got {self.targets!r}.")
+
+    def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
+        from peft import LoraConfig, inject_adapter_in_model
+        from torch import nn
+
+        from ..routing.whole import BARE
+        from ._exchange import exchanged
+        from ._tuning import Tuning
+
+        wanted = self._wanted(model)
+        # In a list of their own: PEFT renames targets of MoE models, and would leave its traces in the model.
+        wrapped = nn.ModuleList(layer for _, layer in wanted.values())
+        names = [str(i) for i in range(len(wrapped))]
+        inject_adapter_in_model(LoraConfig(r=self.r, lora_alpha=self.alpha, target_modules=names), wrapped)  # type: ignore[arg-type]
+        parts: dict[Place, nn.Module] = {}
+        trained: dict[str, nn.Parameter] = {}
+        wrappers: Any = wrapped
+        for (place, (path, _)), module in zip(wanted.items(), wrappers, strict=True):
+            parts[place] = module
+            for matrices in (module.lora_A, module.lora_B):  # small steps would be lost in half precision
+                matrices.float()
+            trained |= {f"{path}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
+
+        @contextmanager
+        def placed() -> Iterator[Opening]:
+            with exchanged(parts):
+                yield BARE
+
+        return Tuning(trained, placed, self._layers(model)[0], sum(p.numel() for p in trained.values()))
+
+    def _layers(self, model: RoutedModel) -> tuple[int, ...]:
+        from ..routing.sites import decoder_layers
+
+        return chosen(self.layers, tuple(range(len(decoder_layers(model.model)))), "decoder layers")
+
+    def _wanted(self, model: RoutedModel) -> dict[Place, tuple[str, nn.Module]]:
+        """Where the linear layers that are adapted stand: their names, and themselves."""
+        from torch import nn
+
+        from ..routing.sites import decoder_layers
+
+        routed = {id(m) for site in model.sites for part in (site.experts, site.router) for m in part.modules()}
+        found: dict[Place, tuple[str, nn.Module]] = {}
+        for number in self._layers(model):
+            for path, module in decoder_layers(model.model)[number].named_modules():
+                for name, child in module.named_children():
+                    whole = f"{number}.{path}.{name}"
+                    mine = self.targets == "linear" or "attn" in whole or "attention" in whole
+                    if mine and isinstance(child, nn.Linear) and id(child) not in routed:
+                        found[module, name] = (whole, child)
+        if not found:
+            family = model.model.config.get_text_config().model_type
+            raise ModelError(
+                f"lora expected {type(model.model).__name__} of the family {family} to have linear layers (targets: "
+                f"{self.targets}) in decoder layers {self._layers(model)}, found none; use targets: linear, or "
+                "router-tuning."
+            )
+        return found

@@ -1,0 +1,346 @@
+"""``C3POLM``: a Mixture-of-Experts model, re-mixed or not, as a language model of lm-evaluation-harness.
+
+Requests are read, batched, stopped and logged as their ``hf`` does. What differs is how options are scored: those of
+one context stand behind a prompt that is run once, and, with an optimizer, re-mixed once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from tqdm import tqdm
+
+from ..api import Optimizer
+from ..errors import DataError, SettingError, suggestion
+from ..models.loading import load_moe_model
+from ..models.names import public_name
+from ..models.routed import RoutedModel
+from ..registry import Registry, new_registry
+from ..settings import RemixSettings
+from ..types import Prompt
+from .contexts import Context, Gathered, Ids, gathered, with_contexts
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+    from ..references.reference_set import ReferenceSet
+    from ..remixing.remixer import Remixer
+    from ..routing.likelihoods import Likelihoods
+    from ..tasks.formats import Format
+
+Spec = str | Mapping[str, Any]
+Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
+"""A request as their ``TemplateLM`` encodes it: its texts (None: a window of a longer one), context, continuation."""
+
+USUAL = {"kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
+THEIRS = ("max_length", "prefix_token_id", "truncation", "think_end_token", "enable_thinking", "chat_template_args")
+"""Arguments of their ``hf`` that mean the same here."""
+REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+
+
+class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
+    """Their ``hf`` with our model; without an optimizer it gives the same log-likelihoods and texts.
+
+    Neighbours are found by the part of the context that follows its last blank line, where their solved examples end:
+    an embedder reads the beginning of a long text only, which these would fill. ``query`` names the document's field
+    that holds the bare question instead, as references are found by theirs. A prompt without a context is left alone.
+
+    Args:
+        pretrained: an alias, a Hub id, a folder, or a ``RoutedModel``.
+        revision: of a Hub id.
+        dtype: of the weights; ``auto``: the checkpoint's.
+        device: where it goes, by default and for ``cuda…`` the CPU if there is no such device; ``auto`` spreads it.
+        quantize: ``4bit`` or ``8bit``.
+        trust_remote_code: run code that comes with the checkpoint.
+        batch_size: prompts that are run together, each with all of its options; ``auto``: as many as fit.
+        max_batch_size: what ``auto`` begins with.
+        optimizer: by name, or ``{"name": …, parameters}``; None: the model as it is.
+        refset: labeled questions, or a built set; see ``Optimizer``.
+        kernel: by name or mapping, likewise the next two.
+        retriever: of neighbours.
+        selector: of layers and experts.
+        format: how references are put.
+        query: field of the documents that neighbours are found by.
+        plugin: files of plugins.
+        more: settings of ``RemixSettings``, and ``max_length``, ``prefix_token_id``, ``truncation``,
+            ``think_end_token``, ``enable_thinking``, ``chat_template_args`` of their ``hf``.
+
+    Raises:
+        SettingError: an argument that does not exist, one that has no part without an optimizer, or a strategy that
+            looks at the right answer.
+        ModelError, DataError, UnknownNameError: as for ``load_moe_model`` and ``Optimizer``.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | Path | RoutedModel,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        quantize: str | None = None,
+        trust_remote_code: bool = False,
+        batch_size: int | str = 1,
+        max_batch_size: int = 64,
+        optimizer: Spec | None = None,
+        refset: str | Path | ReferenceSet | None = None,
+        kernel: Spec | None = None,
+        retriever: Spec | None = None,
+        selector: Spec | None = None,
+        format: str | Mapping[str, Any] | Format | None = None,
+        query: str | None = None,
+        plugin: str | Path | Sequence[str | Path] | None = None,
+        **more: Any,
+    ) -> None:
+        settings = {key: value for key, value in more.items() if key not in THEIRS}
+        roles = {"kernel": kernel, "retriever": retriever, "selector": selector}
+        _check_known(settings)
+        if optimizer is None:
+            _check_unused({"refset": refset, **roles, "format": format, "query": query, "plugin": plugin, **settings})
+        self.routed = pretrained if isinstance(pretrained, RoutedModel) else load_moe_model(
+            pretrained, dtype=dtype, device=_there(device), quantize=quantize, revision=revision,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        self.query = query
+        self.remixer = None
+        if optimizer is not None:
+            registry = new_registry()
+            for file in [plugin] if isinstance(plugin, str | Path) else plugin or ():
+                registry.load_file(file)
+            chosen: dict[str, Any] = {role: roles[role] or usual for role, usual in USUAL.items()}
+            chosen |= {"format": format, "settings": settings, "registry": registry}
+            self.remixer = _without_labels(Optimizer(self.routed, refset, optimizer=optimizer, **chosen).remixer)
+        with _quietly():
+            super().__init__(
+                self.routed.model,
+                backend="causal",
+                revision=revision,
+                tokenizer=self.routed.tokenizer,
+                batch_size=batch_size,
+                max_batch_size=max_batch_size,
+                **{key: value for key, value in more.items() if key in THEIRS},
+            )
+        self.pretrained = public_name(self.routed.name)
+        self._generating: Sequence[Context] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        """Tasks ask for what they need by name; one that asks for anything else learns what there is."""
+        raise AttributeError(
+            f"{type(self).__name__} has no {name!r}: expected a task that scores or generates, whose requests are "
+            f"among {', '.join(REQUESTS)}; choose such a task."
+        )
+
+    @property
+    def max_length(self) -> int:
+        """The longest context with its continuation: theirs, or where our tails end."""
+        return min(int(super().max_length), self.routed.max_length)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What was run, for their results: the model, and how it was re-mixed."""
+        model = self.routed.model
+        info = {
+            "model_num_parameters": model.num_parameters(),
+            "model_dtype": str(model.dtype),
+            "model_revision": self.revision,
+            "model_sha": getattr(model.config, "_commit_hash", None) or "",
+        }
+        if self.remixer is None:
+            return info | {"c3po": {"optimizer": None}}
+        made = self.remixer
+        strategies = {role: Registry.describe(strategy) for role, strategy in vars(made.strategies).items()}
+        source = None if made.references is None else made.references.card["source"]
+        told = {"references": source, "query": self.query}
+        return info | {"c3po": strategies | made.settings.model_dump(mode="json") | told}
+
+    # -- scoring ---------------------------------------------------------------------------------------------------
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of each continuation, and whether it is the greedy one."""
+        self._check_contexts(requests)
+        told = with_contexts(requests, self.query)
+        found: list[tuple[float, bool]] = super().loglikelihood(told, disable_tqdm=disable_tqdm)
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts, which nothing is asked in.
+
+        Raises:
+            SettingError: with an optimizer, which would have no part in them.
+        """
+        if self.remixer is not None:
+            raise _nothing_asked({str(r.task_name) for r in requests}, self.remixer)
+        found: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
+        return found
+
+    def _check_contexts(self, requests: Sequence[Instance]) -> None:
+        """Refuse tasks none of whose requests would be re-mixed."""
+        if self.remixer is not None:
+            asked = {r.task_name for r in requests if r.args[0].strip()}
+            if lacking := {str(r.task_name) for r in requests if r.task_name not in asked}:
+                raise _nothing_asked(lacking, self.remixer)
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Encoded], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Of tokens; each context is run once with all of its continuations."""
+        placed = gathered([(texts and texts[0], *self._fitted(*tokens)) for texts, *tokens in requests])
+        size = override_bs or (self.max_batch_size if self.batch_size == "auto" else self.batch_size)
+        found: dict[Gathered, dict[Ids, tuple[float, bool]]] = {}
+        contexts = list(dict.fromkeys(one for one, _ in placed))
+        with tqdm(total=len(contexts), disable=disable_tqdm, desc="Scoring contexts") as bar:
+            for part, scores in self._in_batches(contexts, int(size)):
+                for one, s in zip(part, scores, strict=True):
+                    found[one] = dict(
+                        zip(one.options, zip(s.total.tolist(), s.greedy.tolist(), strict=True), strict=True)
+                    )
+                bar.update(len(part))
+        answers = [found[one][option] for one, option in placed]
+        for (texts, _, _), answer in zip(requests, answers, strict=True):
+            if texts is not None:
+                self.cache_hook.add_partial("loglikelihood", texts, answer)
+        return answers
+
+    def _fitted(self, context: Sequence[int], continuation: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Both, the context cut on the left to what the model takes, as theirs is."""
+        if not 0 < len(continuation) <= self.max_length:
+            raise DataError(
+                f"Expected a continuation of 1 to {self.max_length} tokens, got {len(continuation)}; shorten it, or "
+                "leave that document out."
+            )
+        kept = tuple(context[-(self.max_length + 1 - len(continuation)) :])
+        if len(kept) < len(context):
+            logging.getLogger(__name__).warning(
+                "A context of %d tokens is cut on the left to %d, as the model takes %d with its continuation.",
+                *(len(context), len(kept), self.max_length),
+            )
+        return kept, tuple(continuation)
+
+    def _in_batches(
+        self, contexts: Sequence[Gathered], size: int
+    ) -> Iterator[tuple[Sequence[Gathered], Sequence[Likelihoods]]]:
+        """The longest first: what does not fit in memory is found out soon, and halves the batches that follow."""
+        waiting = sorted(contexts, key=lambda one: -one.length)
+        while waiting:
+            part = waiting[:size]
+            try:
+                found = self._scored(part)
+            except RuntimeError as error:
+                if size == 1 or not should_reduce_batch_size(error):
+                    raise
+                size //= 2
+                warnings.warn(f"{len(part)} contexts did not fit in memory; going on with {size}.", stacklevel=2)
+                clear_device_cache(garbage_collection=True)
+                continue
+            yield part, found
+            waiting = waiting[len(part) :]
+
+    def _scored(self, contexts: Sequence[Gathered]) -> list[Likelihoods]:
+        """Along their re-mixed pathways; one without a text to find neighbours by keeps the model's own."""
+        remixed = [one for one in contexts if self.remixer is not None and one.query.strip()]
+        plain = [one for one in contexts if one not in remixed]
+        found = dict(zip(remixed, self._scored_along(remixed), strict=True))
+        found |= zip(plain, self.routed.likelihoods([one.prompt for one in plain], batch_size=len(plain)), strict=True)
+        return [found[one] for one in contexts]
+
+    def _scored_along(self, contexts: Sequence[Gathered]) -> list[Likelihoods]:
+        if self.remixer is None or not contexts:
+            return []
+        with self.routed.lock:
+            states = self.routed.prefill([one.prompt for one in contexts], batch_size=len(contexts), keep=False)
+            run = self.remixer.remix(states, [one.query for one in contexts])
+            return self.routed.likelihoods_along(states, run.pathway)
+
+    # -- generating ------------------------------------------------------------------------------------------------
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The text that continues each context."""
+        self._check_contexts(requests)
+        told = with_contexts(requests, self.query)
+        found: list[str] = super().generate_until(told, disable_tqdm=disable_tqdm)
+        return found
+
+    def tok_batch_encode(self, strings: Sequence[Context], *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        """Tokens of contexts, which are kept until these are generated from: tokens do not tell the question."""
+        self._generating = strings
+        encoded: tuple[Tensor, Tensor] = super().tok_batch_encode([str(text) for text in strings], *args, **options)
+        return encoded
+
+    def _model_generate(self, context: Tensor, *args: Any, **options: Any) -> Tensor:
+        with self.routed.lock:
+            seen = options["attention_mask"]
+            pathway = None
+            if self.remixer is not None:
+                prompts = [Prompt(tuple(row[mask.bool()].tolist())) for row, mask in zip(context, seen, strict=True)]
+                states = self.routed.prefill(prompts, batch_size=len(prompts), keep=False)
+                pathway = self.remixer.remix(states, [text.query for text in self._generating]).pathway
+            with self.routed.decoding(pathway, seen):
+                generated: Tensor = super()._model_generate(context, *args, **options)
+        return generated
+
+
+def _there(device: str | None) -> str | None:
+    """The harness asks for ``cuda:0`` where its user names nothing: the CPU, if there is none, as by their ``hf``."""
+    if device is None or device.startswith("cuda"):
+        if torch.cuda.is_available():
+            return device or "cuda"
+        logging.getLogger(__name__).info("There is no CUDA device: the model is run on the CPU.")
+        return None
+    return device
+
+
+def _check_known(settings: Mapping[str, Any]) -> None:
+    """Refuse arguments that there are not, before a model is loaded for them."""
+    own = [name for name in inspect.signature(C3POLM.__init__).parameters if name not in ("self", "more")]
+    known = [*own, *THEIRS, *RemixSettings.model_fields]
+    for name in settings:
+        if name not in RemixSettings.model_fields:
+            hint = suggestion(name, known, "leave it out.")
+            raise SettingError(f"Expected model_args among {', '.join(known)}; got {name!r}; {hint}")
+    RemixSettings.of(settings)
+
+
+def _check_unused(given: Mapping[str, Any]) -> None:
+    if unused := [name for name, value in given.items() if value is not None]:
+        raise SettingError(
+            f"Expected an optimizer beside {', '.join(unused)}, got none: the model as it is has no use for them; add "
+            "optimizer=ngd, or leave them out."
+        )
+
+
+def _without_labels(remixer: Remixer) -> Remixer:
+    if remixer.needs_label:
+        names = f"{remixer.strategies.optimizer.name} with {remixer.strategies.selector.name}"
+        raise SettingError(
+            f"Expected strategies that do not look at the right answer, which requests do not tell, got {names}; upper "
+            "bounds are arms of c3po evaluate."
+        )
+    return remixer
+
+
+def _nothing_asked(tasks: Collection[str], remixer: Remixer) -> SettingError:
+    return SettingError(
+        f"Expected tasks that ask something, got {', '.join(sorted(tasks))}, whose requests have no context: "
+        f"{remixer.strategies.optimizer.name} would have no part in their results; run them without an optimizer."
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what ``hf`` says of models that it did not load: that arguments are ignored, which are not."""
+    log = logging.getLogger(HFLM.__module__)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

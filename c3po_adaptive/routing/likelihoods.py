@@ -1,0 +1,106 @@
+"""Log-likelihoods of options as a whole, along the model's own routing or a pathway, and what greedy decoding gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..types import Pathway, Prompt
+from .grouping import Tail, grouped
+from .head import head, likelihoods
+from .intercept import intercepted
+from .packing import Layout, layout_for
+from .prefill import Scored
+from .rules import PathwayRule
+from .scores import acting_rows
+from .sites import Site
+from .states import State, TailBatch, collate
+from .tail import tail_hidden
+from .tangent import ROWS
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihoods:
+    """Of the C options of one prompt.
+
+    Attributes:
+        total: ``[C]`` the sum of each option's log-likelihoods, without tokens that are given, in float64.
+        greedy: ``[C]`` bool, whether each of these tokens is the likeliest where it stands.
+    """
+
+    total: Tensor
+    greedy: Tensor
+
+
+def layout_to_score(model: PreTrainedModel, prompt: Prompt) -> Layout:
+    """The cheapest way to score options once: where they all follow from one sequence, one pass over all of it."""
+    return "whole" if len({option[:-1] for option in prompt.options}) == 1 else layout_for(model, prompt)
+
+
+@torch.no_grad()
+def likelihoods_of(model: PreTrainedModel, prompts: Sequence[Prompt], scored: Sequence[Scored]) -> list[Likelihoods]:
+    """What the final hidden states of some prompts say of their options; logits of a few tokens are held at a time."""
+    packed, final = [s.packed for s in scored], torch.cat([s.final for s in scored])
+    first = torch.tensor([len(s.final) for s in scored]).cumsum(0).roll(1)
+    first[0] = 0
+    at = torch.cat([p.row.unique(return_inverse=True)[1] + begin for p, begin in zip(packed, first, strict=True)])
+    token = torch.cat([p.scored for p in packed])
+    score, greedy = torch.empty(len(at), dtype=torch.float64), torch.empty(len(at), dtype=torch.bool)
+    for begin, part in zip(range(0, len(final), ROWS), final.split(ROWS), strict=True):
+        here = (at >= begin) & (at < begin + ROWS)
+        logits, rows = head(model, part[None])[0], at[here] - begin
+        score[here] = likelihoods(logits, rows, token[here]).double()
+        greedy[here] = logits.argmax(-1).cpu()[rows] == token[here]
+    sizes = [len(p.row) for p in packed]
+    return [
+        _of_options(len(prompt.options), p.option, own, best)
+        for prompt, p, own, best in zip(prompts, packed, score.split(sizes), greedy.split(sizes), strict=True)
+    ]
+
+
+def _of_options(count: int, option: Tensor, score: Tensor, greedy: Tensor) -> Likelihoods:
+    """Of one prompt; a token of option -1 is given, and counts for none."""
+    counts = option >= 0
+    total = torch.zeros(count, dtype=torch.float64).index_add(0, option[counts], score[counts])
+    missed = torch.zeros(count, dtype=torch.bool).index_fill(0, option[counts & ~greedy], True)
+    return Likelihoods(total, ~missed)
+
+
+@torch.no_grad()
+def finals_along(
+    model: PreTrainedModel, sites: Sequence[Site], states: Sequence[State], pathway: Pathway
+) -> list[Scored]:
+    """What predicts the scored tokens of prefilled prompts along their pathways ``[B, L, E]``.
+
+    A sample that its pathway leaves alone keeps what its prefill gave, bit for bit.
+    """
+    moved = pathway.changed().any(-1).tolist()
+    found = {i: state.final for i, state in enumerate(states) if not moved[i]}
+    for group in grouped([_waiting(i, state) for i, state in enumerate(states) if moved[i]]):
+        batch, part = collate([states[i] for i in group]), pathway[group]
+        with intercepted(sites, rule_of(batch, part)):
+            hidden = tail_hidden(model, sites, batch, first_changed(part.changed()))
+        final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
+        found.update(zip(group, final.split([len(s.final) for s in batch.states]), strict=True))
+    return [Scored(state.packed, found[i]) for i, state in enumerate(states)]
+
+
+def _waiting(i: int, state: State) -> Tail:
+    kind = (state.packed.visible is None, state.packed.past == 0)
+    return Tail(i, kind, state.packed.tokens.shape[1], len(state.packed.tokens))
+
+
+def rule_of(batch: TailBatch, pathway: Pathway) -> PathwayRule:
+    """What the pathways ``[B, L, E]`` of a batch's samples do to its tails."""
+    replaced, shifted = acting_rows(batch, torch.arange(len(batch)), pathway.scope)
+    return PathwayRule(pathway.weights, pathway.own, replaced, shifted, pathway.changed(), top_k=pathway.top_k)
+
+
+def first_changed(changed: Tensor) -> int:
+    """The first MoE layer that any sample changes, of ``[B, L]``; the last one if none does."""
+    rows = changed.any(0).nonzero()
+    return int(rows[0]) if len(rows) else changed.shape[1] - 1

@@ -1,0 +1,119 @@
+"""Score whole prompts in one piece, differentiable in whatever the model is made of.
+
+Tails (``tail.py``) serve what changes the routing of a prompt's last token; what changes the model itself changes every
+token. Options share their prompt all the same, where a model takes trees (``packing.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel
+
+from ..ledger import Entry
+from ..types import Prompt
+from .flops import Flops
+from .grouping import Tail, grouped
+from .head import head, likelihoods
+from .packing import Packed, layout_for, pack
+from .sites import decoder_layers, decoder_of
+from .states import TokenBatch, laid_out, widened
+from .tail import context, entering, from_layer, skipped
+
+
+class Opening(Protocol):
+    """What every prompt begins with."""
+
+    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
+        """Lay out a prompt with what it begins with."""
+
+    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
+        """What the decoder is called with for ``tokens [N, S]``, and the cache that it resumes from."""
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Prompts as they are, an ``Opening``."""
+
+    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
+        return pack(prompt, layout_for(model, prompt), whole=True)
+
+    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
+        return {"input_ids": tokens}, None
+
+
+BARE = Bare()
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """Runs whole prompts; hold the model's lock around it.
+
+    Attributes:
+        model: whose they are.
+        flops: its matrix sizes.
+        start: the decoder layer that runs begin with. What enters there is computed once a prompt, and kept: nothing
+            below may change while it is.
+    """
+
+    model: PreTrainedModel
+    flops: Flops
+    start: int = 0
+    _entering: dict[Prompt, Tensor] = field(default_factory=dict)
+
+    def scores(self, prompts: Sequence[Prompt], opening: Opening = BARE) -> Tensor:
+        """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer."""
+        packed = [opening.pack(self.model, prompt) for prompt in prompts]
+        width = max(len(prompt.options) for prompt in prompts)
+        found: dict[int, Tensor] = {}
+        for group in grouped([_waiting(i, part) for i, part in enumerate(packed)]):
+            parts = [packed[i] for i in group]
+            batch = TokenBatch(**laid_out(parts, [prompts[i].lengths for i in group]))
+            hidden = self._hidden([prompts[i] for i in group], parts, batch, opening)
+            final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
+            rows = batch.choice_scores(likelihoods(head(self.model, final[None])[0], batch.at, batch.scored))
+            found.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
+        return torch.stack([found[i] for i in range(len(prompts))])
+
+    def work(self, prompt: Prompt, opening: Opening = BARE, trained: int | None = None) -> Entry:
+        """What scoring a prompt takes, without what is computed once; ``trained`` as ``Flops.whole`` has it."""
+        return self.flops.whole(opening.pack(self.model, prompt), self.start, trained)
+
+    def work_once(self, prompt: Prompt) -> Entry:
+        """What is computed once a prompt."""
+        return self.flops.before(BARE.pack(self.model, prompt), self.start)
+
+    def _hidden(
+        self, prompts: Sequence[Prompt], packed: Sequence[Packed], batch: TokenBatch, opening: Opening
+    ) -> Tensor:
+        """Final hidden states ``[N, S, H]``."""
+        inputs, cache = opening.read(self.model, batch.tokens.to(self.model.device))
+        inputs |= context(self.model, packed, vars(batch), cache)
+        with ExitStack() as stack:
+            if self.start > 0:
+                known = self._entered(prompts, packed, inputs)
+                stack.enter_context(from_layer(decoder_layers(self.model), self.start, known))
+            hidden: Tensor = decoder_of(self.model)(**inputs).last_hidden_state
+        return hidden
+
+    @torch.no_grad()
+    def _entered(self, prompts: Sequence[Prompt], packed: Sequence[Packed], inputs: dict[str, Tensor]) -> Tensor:
+        """``[N, S, H]`` what enters decoder layer ``start``, kept from the first time on."""
+        if any(prompt not in self._entering for prompt in prompts):
+            layers = list(decoder_layers(self.model))
+            with skipped(layers[self.start :]), entering([layers[self.start]]) as entries:
+                decoder_of(self.model)(**inputs)
+            parts = entries[0].split([len(p.tokens) for p in packed])
+            for prompt, part, p in zip(prompts, parts, packed, strict=True):
+                self._entering[prompt] = part[:, : p.tokens.shape[1]].clone()
+        return widened([self._entering[prompt] for prompt in prompts], inputs["position_ids"].shape[1])
+
+
+def _waiting(i: int, packed: Packed) -> Tail:
+    return Tail(i, packed.visible is None, packed.tokens.shape[1], len(packed.tokens))

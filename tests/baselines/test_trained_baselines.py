@@ -1,0 +1,361 @@
+"""Baselines that are trained on references: they learn, say what it took, and leave the model as it was."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+from baselines.tuning import ASKED, Picture, bench_of, learned, scores
+
+from c3po_adaptive.baselines import LoRA, PrefixTuning, PromptTuning, RouterTuning
+from c3po_adaptive.baselines._training import FLOPS, LOSSES
+from c3po_adaptive.errors import DataError, ModelError, SettingError
+from c3po_adaptive.losses import right_answer_loss
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.routing.whole import Whole
+from c3po_adaptive.storage.tensors import load_tensors, save_tensors
+from c3po_adaptive.testing import AnswererContract, tiny_moe, tiny_tokenizer
+
+LORA = LoRA(epochs=2, r=2, lr=1e-2)
+ROUTERS = RouterTuning(epochs=2, lr=1e-2, layers="all")
+PROMPT = PromptTuning(epochs=2, tokens=4, lr=5e-2)
+PREFIX = PrefixTuning(epochs=2, tokens=4, lr=5e-2)
+EACH = pytest.mark.parametrize("strategy", [LORA, ROUTERS, PROMPT, PREFIX], ids=lambda s: s.name)
+IN_PLACE = pytest.mark.parametrize("strategy", [LORA, ROUTERS], ids=lambda s: s.name)
+
+
+class TestLoRA(AnswererContract):
+    @pytest.fixture
+    def answerer(self):
+        return LORA
+
+
+class TestLoRAOfAllLinearLayers(AnswererContract):
+    @pytest.fixture
+    def answerer(self):
+        return replace(LORA, targets="linear", layers=(1,))
+
+
+class TestRouterTuning(AnswererContract):
+    @pytest.fixture
+    def answerer(self):
+        return ROUTERS
+
+
+class TestPromptTuning(AnswererContract):
+    @pytest.fixture
+    def answerer(self):
+        return PROMPT
+
+
+class TestPrefixTuning(AnswererContract):
+    @pytest.fixture
+    def answerer(self):
+        return PREFIX
+
+
+def kept(bench):
+    return learned(bench).keys() > {FLOPS, LOSSES}
+
+
+@EACH
+@pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "deepseek", "mixtral"])
+def test_model_is_as_it_was_bit_for_bit(strategy, family):
+    bench = bench_of(family)
+    before = Picture(bench.model)
+    plain = scores(bench.plain(ASKED))
+    answerer = strategy.prepare(bench)
+    assert Picture(bench.model) == before
+    answers = answerer.answer(ASKED)
+    assert Picture(bench.model) == before
+    assert scores(bench.plain(ASKED)) == plain, "prompts that were kept, too"
+    assert [a.base_scores for a in answers] == plain
+    assert (scores(answers) != plain) == kept(bench)
+
+
+class Stopped(BaseException):
+    """Ctrl-C, say."""
+
+
+@EACH
+@pytest.mark.parametrize(("error", "call"), [(Stopped, 1), (ZeroDivisionError, 3)])
+def test_model_is_as_it_was_after_an_exception_in_the_middle(strategy, error, call, monkeypatch):
+    """While training, before a forward pass and after it."""
+    bench, calls, scored = bench_of(), [], Whole.scores
+    before = Picture(bench.model)
+
+    def failing(self, prompts, opening):
+        calls.append(prompts)
+        if len(calls) > call + 1:
+            raise error("in the middle")
+        found = scored(self, prompts, opening)
+        if len(calls) > call:
+            raise error("in the middle")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Whole, "scores", failing)
+        with pytest.raises((Stopped, ModelError), match="in the middle"):
+            strategy.prepare(bench)
+    assert Picture(bench.model) == before
+    assert not bench.references.learned
+    strategy.prepare(bench).answer(ASKED)
+
+
+@EACH
+def test_model_is_as_it_was_after_an_exception_in_an_answer(strategy, monkeypatch):
+    bench = bench_of(loss="likelihood")
+    before, answerer = Picture(bench.model), strategy.prepare(bench)
+    expected = scores(answerer.answer(ASKED))
+
+    def failing(*args):
+        raise Stopped("in the middle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("c3po_adaptive.routing.whole.head", failing)
+        with pytest.raises(Stopped):
+            answerer.answer(ASKED)
+    assert Picture(bench.model) == before
+    assert scores(answerer.answer(ASKED)) == expected
+
+
+@EACH
+@pytest.mark.parametrize("loss", ["choices", "likelihood", "lead"])
+def test_it_learns_what_the_settings_say(strategy, loss):
+    """The loss of what was held back falls, and in the model itself that of all references."""
+    bench = bench_of("qwen2_moe", loss=loss)
+    answerer = replace(strategy, epochs=3, patience=3, lr=2e-2).prepare(bench)
+    losses = learned(bench)[LOSSES]
+    assert kept(bench)
+    assert losses[1:].min() < losses[0]
+    if strategy in (PROMPT, PREFIX):
+        return
+    known = bench.references.questions
+    right = torch.tensor([q.answer for q in known])
+
+    def mean(rows):
+        padded = [torch.tensor(row + (-torch.inf,) * (4 - len(row))) for row in rows]
+        return right_answer_loss(torch.stack(padded), right, loss).mean()
+
+    assert mean(scores(answerer.answer(known))) < mean([a.base_scores for a in bench.plain(known)])
+
+
+@EACH
+def test_the_same_seed_learns_the_same_and_another_does_not(strategy):
+    found = []
+    for seed in (0, 0, 1):
+        bench = bench_of(seed=seed)
+        strategy.prepare(bench)
+        found.append(learned(bench))
+    one, again, other = found
+    assert one.keys() == again.keys()
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one[LOSSES], other[LOSSES])
+
+
+@EACH
+def test_labels_drawn_at_random_teach_something_else(strategy):
+    losses = []
+    for labels in ("own", "shuffled"):
+        bench = bench_of(labels=labels)
+        strategy.prepare(bench)
+        losses.append(learned(bench)[LOSSES])
+    assert not torch.equal(losses[0][:1], losses[1][:1]), "those held back have other labels, too"
+
+
+@IN_PLACE
+def test_questions_that_are_asked_teach_nothing(strategy):
+    """Neither in a step nor among those held back, whatever their labels are."""
+    whole = bench_of()
+    held_out = frozenset(q.id for q in whole.references.questions[:8])
+    found = []
+    for shift in (0, 1):
+        bench = bench_of()
+        changed = tuple(
+            replace(q, answer=(q.answer + shift) % len(q.choices)) if q.id in held_out else q
+            for q in bench.references.questions
+        )
+        references = replace(bench.references, questions=changed)
+        bench = replace(bench, held_out=held_out, build_references=lambda r=references: r)
+        strategy.prepare(bench)
+        found.append(learned(bench))
+    assert all(torch.equal(a, b) for a, b in zip(found[0].values(), found[1].values(), strict=True))
+
+
+def test_learning_that_is_no_better_keeps_the_start(monkeypatch):
+    bench = bench_of("qwen2_moe")
+    monkeypatch.setattr("c3po_adaptive.baselines._training._Training._held_back_loss", lambda self: 1e9)
+    answers = LORA.prepare(bench).answer(ASKED)
+    assert scores(answers) == scores(bench.plain(ASKED))
+    assert answers[0].cost.total == bench.plain(ASKED)[0].cost.total
+    assert answers[0].once > 0, "it was tried all the same"
+
+
+def test_it_stops_early_and_keeps_the_best_epoch():
+    bench = bench_of()
+    replace(LORA, epochs=40, patience=2, lr=3e-2).prepare(bench)
+    losses = learned(bench)[LOSSES]
+    assert len(losses) < 40
+    best = int(losses[1:].argmin())
+    assert best == len(losses) - 1 - 2 - 1, "two more epochs after the best one"
+
+
+@EACH
+def test_what_was_learned_is_kept_beside_the_references(strategy, tmp_path, monkeypatch):
+    folder = bench_of().references.save(tmp_path / "set")
+    bench = bench_of(folder=folder)
+    first = strategy.prepare(bench).answer(ASKED)
+    monkeypatch.setattr("c3po_adaptive.baselines._training._Training.run", None)  # would raise if it were called
+    again = bench_of(folder=folder)
+    answers = strategy.prepare(again).answer(ASKED)
+    assert scores(answers) == scores(first)
+    assert answers[0].once == first[0].once > 0
+
+
+@IN_PLACE
+def test_what_decides_what_is_learned_is_told_apart(strategy, tmp_path):
+    folder = bench_of().references.save(tmp_path / "set")
+    strategy = replace(strategy, epochs=1)
+    for settings in ({}, {"loss": "lead"}, {"labels": "shuffled"}, {"seed": 1}):
+        strategy.prepare(bench_of(folder=folder, **settings))
+    replace(strategy, lr=2e-2).prepare(bench_of(folder=folder))
+    strategy.prepare(replace(bench_of(folder=folder), held_out=frozenset({"references0"})))
+    assert len(list((folder / "learned").iterdir())) == 6
+    strategy.prepare(bench_of(folder=folder, learn_from="all"))
+    assert len(list((folder / "learned").iterdir())) == 6, "which has no part"
+
+
+@EACH
+def test_what_another_model_learned_is_refused(strategy, tmp_path):
+    folder = bench_of().references.save(tmp_path / "set")
+    strategy.prepare(bench_of(folder=folder))
+    (path,) = (folder / "learned").iterdir()
+    save_tensors(load_tensors(path, ""), path, {"model": "of somebody else"})
+    with pytest.raises(DataError, match="got one of of somebody else; delete it"):
+        strategy.prepare(bench_of(folder=folder))
+
+
+@EACH
+def test_what_it_took_is_told(strategy):
+    bench = bench_of()
+    answers = strategy.prepare(bench).answer(ASKED)
+    base = [a.base_flops for a in answers]
+    # a forward pass and about two backward for each reference, epoch after epoch
+    references = sum(bench.model.plain_work(p).flops for p in bench.prompts(bench.references.questions))
+    epochs = len(learned(bench)[LOSSES]) - 1
+    assert 1.4 * epochs * references < answers[0].once < 3.5 * epochs * references
+    assert {a.once for a in answers} == {answers[0].once}
+    sizes = {"lora": 3 * 4 * 2 * 64 - 2 * 3 * 2 * 16, "router-tuning": 3 * 8 * 32}
+    sizes |= {"prompt-tuning": 4 * 32, "prefix-tuning": 4 * 3 * 2 * 16}
+    assert {a.parameters for a in answers} == {sizes[strategy.name]}
+    for answer, plain in zip(answers, base, strict=True):
+        assert plain <= answer.cost.total < 1.5 * plain
+        assert answer.seconds > 0 or not kept(bench)
+
+
+def test_layers_below_are_run_once():
+    costs = {}
+    for layers in ("all", (2,)):
+        bench = bench_of()
+        costs[layers] = replace(ROUTERS, layers=layers).prepare(bench).answer(ASKED)[0].once
+        assert bench.references.learned
+    assert costs[2,] < 0.6 * costs["all"]
+
+
+def test_only_what_is_named_is_trained():
+    for strategy, layers in ((ROUTERS, (1,)), (LORA, (0, 2))):
+        bench = bench_of()
+        replace(strategy, layers=layers).prepare(bench)
+        names = learned(bench).keys() - {FLOPS, LOSSES}
+        assert names
+        assert all(any(f"{layer}." in name for layer in layers) for name in names)
+
+
+@EACH
+def test_in_bfloat16(strategy):
+    """What is trained is kept in float32, for small steps would be lost."""
+    model = RoutedModel(tiny_moe("qwen2_moe").to(torch.bfloat16), tiny_tokenizer(), name="half")
+    bench = bench_of(model=model)
+    before = Picture(model)
+    answers = replace(strategy, lr=1e-2).prepare(bench).answer(ASKED)
+    assert Picture(model) == before
+    assert all(t.dtype == torch.float32 for n, t in learned(bench).items() if n not in (FLOPS, LOSSES))
+    assert len(answers) == len(ASKED)
+
+
+class TestRefused:
+    @EACH
+    def test_without_references(self, strategy):
+        bench = replace(bench_of(), build_references=lambda: None)
+        with pytest.raises(SettingError, match=f"{strategy.name} expected references, got none"):
+            strategy.prepare(bench)
+        with pytest.raises(SettingError, match=f"{strategy.name} expected at least 10 references.* got 0"):
+            strategy.fits(bench.strategies, (0, 1, 2), 8, 0)
+
+    @EACH
+    def test_with_too_few(self, strategy):
+        bench = bench_of()
+        asked = replace(bench, held_out=frozenset(q.id for q in bench.references.questions[:11]))
+        with pytest.raises(SettingError, match="at least 10 references that are not asked themselves, got 9"):
+            strategy.prepare(asked)
+        with pytest.raises(SettingError, match="at least 10 references that are not asked themselves, got 9"):
+            strategy.fits(bench.strategies, (0, 1, 2), 8, 9)
+        strategy.fits(bench.strategies, (0, 1, 2), 8, 10)
+
+    @pytest.mark.parametrize("strategy", [LORA, PROMPT, PREFIX], ids=lambda s: s.name)
+    def test_without_peft(self, strategy, monkeypatch):
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            "c3po_adaptive.baselines._trained.find_spec", lambda name: None if name == "peft" else find(name)
+        )
+        bench = bench_of()
+        for call in (lambda: strategy.prepare(bench), lambda: strategy.fits(bench.strategies, (0, 1, 2), 8, 20)):
+            with pytest.raises(SettingError, match=r"pip install 'c3po_adaptive\[tuning\]'"):
+                call()
+        ROUTERS.fits(bench.strategies, (0, 1, 2), 8, 20)
+
+    def test_layers_that_are_not_there(self):
+        bench = bench_of()
+        with pytest.raises(SettingError, match=r"among the MoE layers \(0, 1, 2\), got \[7\]"):
+            replace(ROUTERS, layers=(1, 7)).fits(bench.strategies, (0, 1, 2), 8, 20)
+        with pytest.raises(SettingError, match=r"among the decoder layers \(0, 1, 2\), got \[3\]"):
+            replace(LORA, layers=[3]).prepare(bench)
+
+    @pytest.mark.parametrize(
+        ("make", "said"),
+        [
+            (lambda: LoRA(r=0), "lora.r to be a whole number >= 1"),
+            (lambda: LoRA(alpha=0), "lora.alpha to be a finite number > 0"),
+            (lambda: LoRA(lr=0.0), "lora.lr to be a finite number > 0"),
+            (lambda: LoRA(targets="experts"), "lora.targets to be one of attention, linear, got 'experts'"),
+            (lambda: LoRA(layers="last"), "lora.layers to be all, last-five or a list of layer numbers, got 'last'"),
+            (lambda: LoRA(layers=()), "a list of layer numbers"),
+            (lambda: RouterTuning(layers=(True,)), "a list of layer numbers"),
+            (lambda: RouterTuning(epochs=0), "router-tuning.epochs to be a whole number >= 1"),
+            (lambda: RouterTuning(batch=1.5), "router-tuning.batch to be a whole number"),
+            (lambda: RouterTuning(patience=0), "router-tuning.patience to be a whole number"),
+            (lambda: PromptTuning(tokens=0), "prompt-tuning.tokens to be a whole number >= 1"),
+            (lambda: PrefixTuning(tokens=None), "prefix-tuning.tokens to be a whole number"),
+        ],
+    )
+    def test_parameters_that_have_no_meaning(self, make, said):
+        with pytest.raises(SettingError, match=said):
+            make()
+
+    def test_a_loss_that_is_no_number(self):
+        with pytest.raises(ModelError, match="lora expected a finite loss while training, got nan; lower lr"):
+            replace(LORA, lr=1e30, epochs=5).prepare(bench_of())
+
+    def test_memory_that_is_not_there(self, monkeypatch):
+        def full(*args):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+        monkeypatch.setattr(Whole, "scores", full)
+        with pytest.raises(SettingError, match=r"router-tuning expected memory for 8 references at once.*Set batch"):
+            ROUTERS.prepare(bench_of())
+
+    def test_families_without_linear_attention(self):
+        model = RoutedModel(tiny_moe("nemotron_h"), tiny_tokenizer(), name="nemotron_h")
+        said = r"lora expected NemotronHForCausalLM of the family nemotron_h to have linear layers.*router-tuning"
+        with pytest.raises(ModelError, match=said):
+            LORA.prepare(bench_of(model=model))

@@ -1,0 +1,179 @@
+"""Records as the harness's sample logs: what its own code reads of them, and that they say what the records say."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="the extra eval is not installed")
+
+from harness.local_tasks import asked, manager, requests, write_tasks
+from lm_eval import utils
+from lm_eval.evaluator import evaluate
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.lm_eval import C3POLM
+from c3po_adaptive.storage.run_folder import read_records
+from c3po_adaptive.tasks import demo_questions
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+LIMIT = 6
+
+
+def call(*args):
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A run of two arms on the demo's questions, and what is exported of it."""
+    folder = tmp_path_factory.mktemp("export")
+    write_tiny_checkpoint(folder / "model", "olmoe", num_hidden_layers=5, num_experts=24)
+    (folder / "facts.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"is {i} odd?", "choices": ["yes", "no"], "answer": j}) + "\n"
+            for i in range(12)
+            for j in [1 - i % 2]
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        arms = ("--arm", "base", "--arm", "kernel-regression", "--references", "facts.jsonl")
+        call("demo", "--model", "model", "--limit", LIMIT, *arms, "--out", "run")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def exported(place):
+    printed = call("export", place / "run", "--out", place / "logs").split()
+    assert printed == [str(place / "logs" / f"model__{arm}") for arm in ("base", "kernel-regression")]
+    return {arm: place / "logs" / f"model__{arm}" for arm in ("base", "kernel-regression")}
+
+
+def samples_of(folder):
+    """By the names that the harness looks for."""
+    (file,) = utils.get_sample_results_filenames([str(path) for path in folder.iterdir()])
+    return [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+
+
+def test_names_are_those_that_the_harness_reads(exported):
+    for folder in exported.values():
+        files = [str(path) for path in folder.iterdir()]
+        (results,), (samples,) = utils.get_results_filenames(files), utils.get_sample_results_filenames(files)
+        assert utils.get_file_task_name(samples.rpartition("/")[2]) == "demo"
+        assert utils.get_file_datetime(results).removesuffix(".json") == utils.get_file_datetime(samples)
+        assert utils.get_latest_filename([samples]) == samples
+
+
+def test_tables_are_drawn_from_the_results(exported, place):
+    summary = json.loads((place / "run" / "summary.json").read_text())
+    for row in summary["rows"]:
+        folder = exported[row["arm"]]
+        results = json.loads(next(folder.glob("results_*.json")).read_text())
+        assert results["results"]["demo"]["acc,none"] * 100 == pytest.approx(row["accuracy"])
+        assert results["model_name_sanitized"] == folder.name == utils.sanitize_model_name(results["model_name"])
+        table = utils.make_table(results)
+        assert re.search(rf"\|demo .*\|acc .*\| *{round(row['accuracy'] / 100, 4):g}", table)
+        assert results["config"]["c3po"]["arm"] == row["arm"]
+
+
+def test_samples_say_what_the_records_say(exported, place):
+    texts = {q.id: q for q in demo_questions("test")}
+    for arm, folder in exported.items():
+        records = {r["id"]: r for r in read_records(place / "run") if r["arm"] == arm}
+        samples = samples_of(folder)
+        assert [s["doc_id"] for s in samples] == [*range(LIMIT)]
+        for sample in samples:
+            record, question = records[sample["doc"]["id"]], texts[sample["doc"]["id"]]
+            assert sample["doc"]["question"] == question.question
+            assert sample["acc"] == record["correct"]
+            assert sample["target"] == str(question.answer)
+            assert [float(r[0]) for r in sample["filtered_resps"]] == record["scores"]
+            given = [sample["arguments"][f"gen_args_{i}"] for i in range(len(question.choices))]
+            assert [g["arg_1"] for g in given] == [f" {choice}" for choice in question.choices]
+            assert {g["arg_0"] for g in given} == {f"Question: {question.question}\nAnswer:"}
+            assert sample["prompt_hash"] == utils.hash_string(given[0]["arg_0"])
+            assert sample["target_hash"] == utils.hash_string(sample["target"])
+            assert sample["doc_hash"] == utils.hash_string(json.dumps(sample["doc"], indent=2, ensure_ascii=False))
+    base, other = ({s["doc_id"]: s["doc_hash"] for s in samples_of(folder)} for folder in exported.values())
+    assert base == other, "arms are paired by document"
+
+
+def test_a_sample_has_all_that_theirs_has(exported, place, tmp_path):
+    """Theirs: of an evaluation of the same kind, written by their own tracker."""
+    from lm_eval.loggers import EvaluationTracker
+
+    tasks = write_tasks(tmp_path, ["options"])
+    found = evaluate(C3POLM(str(place / "model"), batch_size=4), manager(tasks).load(["options"]), bootstrap_iters=0)
+    tracker = EvaluationTracker(output_path=str(tmp_path / "out"))
+    tracker.general_config_tracker.log_experiment_args("c3po", {"pretrained": "model"}, None, None, False)
+    samples = found.pop("samples")
+    tracker.save_results_aggregated(found, samples)
+    tracker.save_results_samples("options", samples["options"])
+    (folder,) = (tmp_path / "out").iterdir()
+    theirs, ours = samples_of(folder)[0], samples_of(exported["base"])[0]
+    metrics = {"acc_norm"}  # our records hold one accuracy
+    assert theirs.keys() - metrics <= ours.keys()
+    for key in theirs.keys() - metrics:
+        assert type(ours[key]) is type(theirs[key]), key
+    assert [len(r) for r in ours["filtered_resps"]] == [2] * len(ours["filtered_resps"])
+    written = json.loads(next(folder.glob("results_*.json")).read_text())
+    read = json.loads(next(exported["base"].glob("results_*.json")).read_text())
+    computed = {"start_time", "end_time", "system_instruction", "system_instruction_sha", "chat_template"}
+    computed |= {"chat_template_sha", "fewshot_as_multiturn"}
+    assert written.keys() - computed <= read.keys()
+
+
+def test_the_datasets_library_reads_them(exported, tmp_path):
+    from datasets import load_dataset
+
+    files = [str(path) for path in exported["base"].glob("samples_*.jsonl")]
+    read = load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path))
+    assert read["acc"] == [sample["acc"] for sample in samples_of(exported["base"])]
+
+
+def test_questions_may_be_elsewhere(place, tmp_path):
+    config = place / "moved"
+    shutil.copytree(place / "run", config)
+    told = json.loads((config / "config.json").read_text())
+    told["config"]["datasets"][0]["questions"] = "gone.jsonl"
+    (config / "config.json").write_text(json.dumps(told))
+    refused = CliRunner().invoke(app, ["export", str(config), "--out", str(tmp_path)])
+    assert (refused.exit_code, refused.stderr.partition(",")[0]) == (1, "error: Expected a question file at gone.jsonl")
+    call("export", config, "--out", tmp_path, "--questions", "demo:test")
+    wrong = CliRunner().invoke(app, ["export", str(config), "--out", str(tmp_path), "--questions", "facts.jsonl"])
+    assert "Expected the text of every question, found none of 6" in wrong.stderr
+
+
+def test_what_cannot_be_exported(place, tmp_path):
+    other = CliRunner().invoke(app, ["export", str(place / "run"), "--out", str(tmp_path), "--format", "csv"])
+    assert "Expected --format among lm-eval, got 'csv'" in other.stderr
+    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "speed"}}))
+    speed = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path)])
+    assert "Expected the run of a comparison, whose records are answers, got one of speed" in speed.stderr
+
+
+def test_exported_scores_without_an_optimizer_are_theirs(exported, place, tmp_path):
+    """Of the base, up to the length that ours divide by: the harness scores the same words."""
+    questions = demo_questions("test")
+    texts = {q.id: q for q in questions}
+    samples = samples_of(exported["base"])
+    tasks = write_tasks(tmp_path, ["options"])
+    docs = [
+        {"question": texts[s["doc"]["id"]].question, "choices": list(texts[s["doc"]["id"]].choices), "answer": 0}
+        for s in samples
+    ]
+    (tasks / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    lm = C3POLM(str(place / "model"), batch_size=4)
+    instances = requests(tasks, "options")
+    found = iter(asked(lm, instances))
+    for sample in samples:
+        lengths = [len(lm.tok_encode(a["arg_1"], add_special_tokens=False)) for a in sample["arguments"].values()]
+        totals = [float(score) * n for (score, _), n in zip(sample["filtered_resps"], lengths, strict=True)]
+        assert totals == pytest.approx([next(found)[0] for _ in totals], abs=1e-2)

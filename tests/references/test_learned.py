@@ -1,0 +1,66 @@
+"""What is learned from references is kept beside them, and of one model only."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from routing.toys import reference_set
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.references.learned import learned_once
+from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.storage.tensors import load_tensors, save_tensors
+
+
+def found():
+    return {"weights": torch.tensor([1.0, 2.0])}
+
+
+def never():
+    raise AssertionError("it was kept")
+
+
+@pytest.fixture
+def references(tmp_path):
+    return ReferenceSet.load(reference_set("olmoe").save(tmp_path / "set"))
+
+
+def files(references):
+    return sorted((references.folder / "learned").iterdir())
+
+
+def test_it_is_learned_once_for_each_identity(references):
+    learned_once(references, ["one"], "model", found)
+    again = ReferenceSet.load(references.folder)
+    assert torch.equal(learned_once(again, ["one"], "model", never)["weights"], found()["weights"])
+    with pytest.raises(AssertionError, match="it was kept"):
+        learned_once(again, ["another"], "model", never)
+    assert len(files(references)) == 1
+
+
+def test_without_a_folder_it_is_kept_in_memory():
+    references = replace(reference_set("olmoe"), folder=None)
+    learned_once(references, ["one"], "model", found)
+    assert learned_once(references, ["one"], "model", never).keys() == found().keys()
+
+
+def test_what_another_model_learned_is_refused(references):
+    learned_once(references, ["one"], "model", found)
+    (path,) = files(references)
+    save_tensors(load_tensors(path, ""), path, {"model": "another"})
+    with pytest.raises(DataError, match=r"learned with this model \(model\), got one of another; delete it"):
+        learned_once(ReferenceSet.load(references.folder), ["one"], "model", never)
+
+
+def test_a_broken_file_is_refused(references):
+    learned_once(references, ["one"], "model", found)
+    files(references)[0].write_bytes(b"cut short")
+    with pytest.raises(DataError, match=r"cut short or altered.*delete it, and it is learned again"):
+        learned_once(ReferenceSet.load(references.folder), ["one"], "model", never)
+
+
+def test_a_disk_that_refuses_is_told_and_nothing_is_lost(references):
+    (references.folder / "learned").write_text("a file in the folder's place")
+    with pytest.warns(UserWarning, match="it is learned again next time"):
+        assert learned_once(references, ["one"], "model", found).keys() == found().keys()
+    assert learned_once(references, ["one"], "model", never).keys() == found().keys()

@@ -1,0 +1,96 @@
+"""Whole prompts in one piece, against naive full forwards: scores, gradients, and what they cost."""
+
+import pytest
+import torch
+from routing.naive import FAMILIES, assert_pristine, choice_scores, routed_model, shared_model
+from routing.test_flops import counted
+from routing.toys import questions
+
+from c3po_adaptive.routing.packing import pack
+from c3po_adaptive.routing.whole import Whole
+from c3po_adaptive.types import Prompt
+
+PROMPT = Prompt((4, 5, 6), options=((7, 8, 9), (7,), (1, 2)), lengths=(3.0, 1.0, 2.0))
+LAYOUTS = (*FAMILIES, "qwen3_next")  # the last one knows no trees
+
+
+def prompts_of(model, count=5):
+    return [model.encode(question) for question in questions(count)]
+
+
+def test_a_tree_with_all_of_its_prompt():
+    packed = pack(PROMPT, "tree", whole=True)
+    assert packed.tokens.tolist() == [[4, 5, 6, 7, 8, 1]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 4, 3]]
+    assert packed.visible.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 0, 0, 1],
+    ]
+    assert packed.row.tolist() == [2, 3, 4, 2, 2, 5]
+    assert (packed.past, packed.acting, packed.rows) == (0, 2, 6)
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+@pytest.mark.parametrize("start", [0, 1, 2])
+@torch.no_grad()
+def test_scores_are_those_of_full_forwards(family, start):
+    model = shared_model(family)
+    prompts = prompts_of(model)
+    whole = Whole(model.model, model.flops, start)
+    for _ in range(2):  # what enters layer ``start`` is kept from the first time on
+        scores = whole.scores(prompts)
+        for prompt, row in zip(prompts, scores, strict=True):
+            expected = choice_scores(model.model, prompt)
+            torch.testing.assert_close(row[: len(expected)], expected, atol=1e-5, rtol=0)
+            assert (row[len(expected) :] == -torch.inf).all()
+    torch.testing.assert_close(whole.scores(prompts[3:4])[0], scores[3, : len(prompts[3].options)], atol=1e-5, rtol=0)
+    assert_pristine(model.model)
+
+
+@pytest.mark.parametrize("start", [0, 2])
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_gradients_are_those_of_full_forwards(family, start):
+    """Of a router and of a norm in the last layer."""
+    model = routed_model(family)
+    prompts, layer = prompts_of(model, 2), model.model.get_decoder().layers[2]
+    trained = [layer.mlp.gate.weight.requires_grad_(), layer.input_layernorm.weight.requires_grad_()]
+    scores = Whole(model.model, model.flops, start).scores(prompts)
+    found = torch.autograd.grad(scores[scores.isfinite()].sum(), trained)
+    naive = sum(choice_scores(model.model, prompt).sum() for prompt in prompts)
+    for a, b in zip(found, torch.autograd.grad(naive, trained), strict=True):
+        assert b.abs().max() > 1e-4
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+class TestCost:
+    @pytest.fixture(params=FAMILIES)
+    def model(self, request):
+        model = routed_model(request.param, attn_implementation="eager", hidden_size=64, num_hidden_layers=6)
+        model.model.set_experts_implementation("eager")
+        return model
+
+    def test_a_pass_costs_what_a_plain_answer_costs(self, model):
+        for prompt in prompts_of(model):
+            whole = Whole(model.model, model.flops)
+            assert whole.work(prompt).flops == pytest.approx(model.plain_work(prompt).flops)
+            for start in (1, 2):
+                part = Whole(model.model, model.flops, start)
+                both = part.work_once(prompt).flops + part.work(prompt).flops
+                assert both == pytest.approx(whole.work(prompt).flops)
+
+    def test_a_step_costs_what_is_counted_as_it_runs(self, model):
+        """The first layer's own backward pass is partly spared, which is not counted out."""
+        (prompt,) = prompts_of(model, 1)
+        for start in (0, 2):
+            routers = [layer.mlp.gate.weight.requires_grad_() for layer in model.model.get_decoder().layers[start:]]
+            whole = Whole(model.model, model.flops, start)
+            with torch.no_grad():
+                whole.scores([prompt])
+            total, _ = counted(lambda w=whole, r=routers: torch.autograd.grad(w.scores([prompt]).sum(), r))
+            model.model.requires_grad_(False)
+            expected = whole.work(prompt, trained=sum(r.numel() for r in routers)).flops
+            assert total <= expected <= 1.25 * total
