@@ -74,7 +74,10 @@ def _constant(setting: Setting) -> bool:
 
 
 def _calibrated_base(setting: Setting) -> bool:
-    return _name(setting, "answerer") in CALIBRATED and _name(setting, "optimizer") in (None, "none")
+    of = _part(setting, "answerer", "of")
+    of = of.get("name") if isinstance(of, Mapping) else of
+    base = of in (None, "remix") and _name(setting, "optimizer") in (None, "none")
+    return base and _name(setting, "answerer") in CALIBRATED
 
 
 def _no_step(setting: Setting) -> bool:

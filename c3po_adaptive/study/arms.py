@@ -110,11 +110,20 @@ _AMORTIZED: dict[str, Any] = {
     "loss": "lead",
 }
 _CHOSEN: dict[str, Any] = {"name": "amortized", "n": 8, "experts": None}
-# The setting that validation chose in studies/fixed_vs_adaptive, and its controls: references with labels drawn at
-# random, and as many random layers.
-_ADAPTIVE = Arm(**_AMORTIZED, selector=_CHOSEN)
-_SHUFFLED_LABELS = Arm(**_AMORTIZED, selector=_CHOSEN, labels="shuffled")
-_RANDOM_LAYERS = Arm(**_AMORTIZED, selector={"name": "random", "n": 8, "experts": None})
+# The setting that validation chose in studies/fixed_vs_adaptive, and its controls: one thing drawn at random each, one
+# change for all questions by the same steps, the base's scores corrected by the same labels, and no step at all.
+_ADAPTIVE = _AMORTIZED | {"selector": _CHOSEN}
+_CONTROLS: Mapping[str, Arm] = {
+    "adaptive-shuffled-labels": Arm(**_ADAPTIVE, labels="shuffled"),
+    "adaptive-random-neighbours": Arm(**_ADAPTIVE | {"retriever": {"name": "random", "k": 300}}),
+    "adaptive-random-layers": Arm(**_ADAPTIVE | {"selector": {"name": "random", "n": 8, "experts": None}}),
+    "adaptive-random-change": Arm(
+        **_ADAPTIVE | {"optimizer": {"name": "random-change", "of": _AMORTIZED["optimizer"]}}
+    ),
+    "constant": Arm(**_ADAPTIVE | {"optimizer": {"name": "constant", "lr": 0.1}}),
+    "calibrated": Arm(answerer="surface-logit", optimizer="none"),
+    "core-mixed": Arm(optimizer={"name": "none", "start": "core"}, selector=_CHOSEN),
+}
 
 DEMO_ARMS: Mapping[str, Arm] = {
     "base": Arm(optimizer="none", selector={"name": "fixed", "n": 0}),
@@ -123,9 +132,8 @@ DEMO_ARMS: Mapping[str, Arm] = {
     "ngd": Arm(optimizer="ngd"),
     "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
     "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
-    "adaptive": _ADAPTIVE,
-    "adaptive-shuffled-labels": _SHUFFLED_LABELS,
-    "adaptive-random-layers": _RANDOM_LAYERS,
+    "adaptive": Arm(**_ADAPTIVE),
+    **_CONTROLS,
     "oracle": Arm(optimizer="oracle"),
 }
 

@@ -11,6 +11,7 @@ from ...errors import SettingError, suggestion
 from ...report.published import models
 from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..config import OnQuestions
+from ..controls import with_controls
 
 
 class ComparisonConfig(OnQuestions):
@@ -22,6 +23,7 @@ class ComparisonConfig(OnQuestions):
         standard: the arm that others are to come near to.
         headline: the arm that the run is about.
         compare: pairs of arms that are compared, beside those with the base and with controls.
+        controlled: arms that get their controls, random neighbours, shuffled labels and more, as arms beside them.
         controls: of arms, by name: what their gains have to be told from, beside what settings show to be a control.
         pathways: records hold what changed expert by expert; long runs do without.
         published: the model of the paper whose published figures are drawn beside a run's own, dashed.
@@ -34,6 +36,7 @@ class ComparisonConfig(OnQuestions):
     standard: str | None = None
     headline: str | None = None
     compare: tuple[tuple[str, str], ...] = ()
+    controlled: tuple[str, ...] = ()
     controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     pathways: bool = True
     published: str | None = None
@@ -54,16 +57,19 @@ class ComparisonConfig(OnQuestions):
         if not isinstance(given, Mapping):
             return given
         arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
-        return {**given, "arms": in_a_run(arms, given)}
+        arms, controlled = in_a_run(arms, given), given.get("controlled", ())
+        if isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
+            arms = with_controls(arms, tuple(map(str, controlled)))
+        return {**given, "arms": arms}
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
         named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
-        named |= {name for arm, controls in self.controls.items() for name in (arm, *controls)}
+        named |= {*self.controlled, *(name for arm, controls in self.controls.items() for name in (arm, *controls))}
         if unknown := named - self.arms.keys():
             raise ValueError(
-                f"expected standard, headline, compare and controls to name arms among {', '.join(self.arms)}, got "
-                f"{', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these')}"
+                f"expected standard, headline, compare, controlled and controls to name arms among "
+                f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these')}"
             )
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")

@@ -381,6 +381,36 @@ class TestDraws:
         assert summary["rows"] == close(drawn[1]["rows"])
 
 
+class TestControls:
+    """Arms that get their controls: they are run, and recognized as such by what their records say of settings."""
+
+    CONTROLS = ("shuffled labels", "random neighbours", "random change", "random layers")
+
+    def test_of_a_re_mixing_arm(self, place, tmp_path):
+        arms = {"base": ARMS["base"], "method": {"optimizer": {"name": "ngd", "steps": 2}, "selector": SMALL}}
+        given = config(arms=arms).model_dump(mode="json") | {"arms": arms, "controlled": ["method"]}
+        parsed = parse_config(given)
+        own, shared = [f"method, {control}" for control in self.CONTROLS], ["constant", "calibrated", "core mixed"]
+        assert [*parsed.arms] == ["base", "method", *own, *shared]
+        assert parse_config(parsed.model_dump(mode="json")) == parsed, "what is there already is not made again"
+        summary = evaluate(parsed, tmp_path / "run")
+        found = {row["arm"]: row for row in summary["rows"]}
+        assert sorted(found["method"]["controls"]) == sorted([*own, *shared])
+        assert found["constant"]["controls"] == ["calibrated", "core mixed"]
+        assert all(found[name]["controls"] == [] for name in ("base", *own, "calibrated", "core mixed"))
+        assert all(found[name]["verdict"] is None for name in ("base", *own, "core mixed"))
+        beside = {c["b"] for c in summary["comparisons"] if c["a"] == "method"}
+        assert beside == {"base", *own, *shared}
+
+    def test_of_other_answerers(self):
+        vote = {"answerer": "knn-label", "retriever": {"name": "random", "k": 5}}
+        arms = {"base": {"optimizer": "none"}, "vote": vote}
+        made = parse_config({"model": "model", "arms": arms, "controlled": ["vote"]}).arms
+        assert [*made] == ["base", "vote", "vote, shuffled labels", "constant", "calibrated", "core mixed"]
+        assert made["vote, shuffled labels"].answerer == "knn-label"
+        assert made["constant"].answerer == "remix"
+
+
 class TestRecords:
     def test_labels_and_parameters(self, whole):
         """What an arm learned from, as it was asked for; nothing here trains parameters."""
@@ -475,9 +505,9 @@ class TestLongRuns:
         assert all(again[r["arm"], r["id"]]["choice"] == r["choice"] for r in rows)
 
     def test_arms_that_are_named_must_be_there(self):
-        absent = {"controls": {"ngd": ["absent"]}}
-        for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}, absent):
-            with pytest.raises(SettingError, match=r"compare and controls to name arms among base, .*got"):
+        absent = ({"controls": {"ngd": ["absent"]}}, {"controlled": ["absent"]})
+        for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}, *absent):
+            with pytest.raises(SettingError, match=r"controlled and controls to name arms among base, .*got"):
                 parse_config({"model": "model", "arms": ARMS, **setting})
 
 
