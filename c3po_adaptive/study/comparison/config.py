@@ -67,9 +67,10 @@ class ComparisonConfig(OnQuestions):
         named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
         named |= {*self.controlled, *(name for arm, controls in self.controls.items() for name in (arm, *controls))}
         if unknown := named - self.arms.keys():
+            hint = suggestion(min(unknown), self.arms, "name one of these")
             raise ValueError(
-                f"expected standard, headline, compare, controlled and controls to name arms among "
-                f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these')}"
+                "expected standard, headline, compare, controlled and controls to name arms among "
+                f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {hint}"
             )
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
