@@ -174,6 +174,14 @@ class TestControls:
     def test_random_layers_are_as_many(self):
         assert controls_of("ngd", {"ngd": NGD, "x": NGD | {"selector": {"name": "random", "n": 5}}}) == ["x"]
 
+    def test_only_the_base_s_corrected_scores_are_shared(self):
+        """Those of another arm are a method of their own, with the base's as a control."""
+        tuned = {"answerer": {"name": "length-exponent", "of": {"name": "lora"}}}
+        of_ngd = NGD | {"answerer": {"name": "surface-logit", "of": {"name": "remix"}}}
+        settings = {"ngd": NGD, "calibrated": SETTINGS["calibrated"], "tuned": tuned, "ngd, calibrated": of_ngd}
+        assert controls_of("ngd", settings) == ["calibrated"]
+        assert controls_of("tuned", settings) == controls_of("ngd, calibrated", settings) == ["calibrated"]
+
     def test_named_ones_are_added_where_they_answered(self):
         settings = {"ngd": NGD, "x": NGD | {"loss": "lead"}}
         assert controls_of("ngd", settings, ["x", "y", "ngd"]) == ["x"]
