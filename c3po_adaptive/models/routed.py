@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -20,7 +20,7 @@ from ..routing.along import Along, RoutingRule
 from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, decoded_rows
-from ..routing.head import can_choose, check_head, head
+from ..routing.head import can_choose, check_head, head, read_in_one_piece
 from ..routing.intercept import intercepted
 from ..routing.likelihoods import (
     Likelihoods,
@@ -305,16 +305,15 @@ class RoutedModel:
             routing: ``[B, L, E]`` of B prompts, or a rule at every token; None: the model's own.
             seen: ``[B, T]`` the prompts' attention mask, padding on the left.
         """
-        if routing is None or (isinstance(routing, Pathway) and not routing.changed().any()):
+        with ExitStack() as stack:
+            stack.enter_context(read_in_one_piece(self.model))
+            if callable(routing):
+                along = Along(self.sites, routing, torch.arange(len(seen)))
+                stack.enter_context(along.routed(decoded_rows(seen.cpu().bool())))
+            elif routing is not None and routing.changed().any():
+                self.check(routing)
+                stack.enter_context(intercepted(self.sites, DecodingRule(routing, seen.shape[1])))
             yield
-        elif isinstance(routing, Pathway):
-            self.check(routing)
-            with intercepted(self.sites, DecodingRule(routing, seen.shape[1])):
-                yield
-        else:
-            along = Along(self.sites, routing, torch.arange(len(seen)))
-            with along.routed(decoded_rows(seen.cpu().bool())):
-                yield
 
     @_alone
     def score_choices(

@@ -29,6 +29,24 @@ def forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
             module.forward = shadow
 
 
+@contextmanager
+def read_in_one_piece(model: PreTrainedModel) -> Iterator[None]:
+    """Let the head read contiguous hidden states while the block lasts.
+
+    ``generate`` takes its prompts' last tokens as a strided slice, which torch (2.13) multiplies by a frozen weight
+    sequence by sequence: as much work for the head as ten new tokens.
+    """
+
+    def copied(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in args)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(copied)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class _Decoded(MoeModelOutputWithPast):
     """A decoder's output of which only the hidden states are known; a head needs no more."""
 
