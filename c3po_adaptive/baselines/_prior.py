@@ -68,8 +68,9 @@ class _AgainstPrior:
 
     def _prompts(self, question: Question) -> list[Prompt]:
         model, format = self.bench.model, self.bench.format
-        options = format.put(question, model.tokenizer).options
-        return [
-            encode(replace(rendered, options=options), model.tokenizer, format.normalize, max_length=model.max_length)
+        own = format.put(question, model.tokenizer)
+        instead = [
+            replace(rendered, options=own.options, given=own.given)
             for rendered in self.strategy.instead(question, self.bench)
         ]
+        return [encode(one, model.tokenizer, format.normalize, max_length=model.max_length) for one in instead]

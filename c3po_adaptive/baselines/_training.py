@@ -18,7 +18,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..answerers.base import Answerer, Bench
+from ..answerers.base import Bench
 from ..errors import C3POError, ModelError, SettingError
 from ..losses import right_answer_loss
 from ..models.identity import fingerprint
@@ -51,7 +51,7 @@ class Labeled:
     scores: tuple[float, ...]
 
 
-def tuned(strategy: Learner, bench: Bench) -> Answerer:
+def tuned(strategy: Learner, bench: Bench) -> Tuned:
     """The answerer of a strategy, once it has learned.
 
     Raises:
@@ -73,7 +73,8 @@ def tuned(strategy: Learner, bench: Bench) -> Answerer:
             found = learned_once(references, _identity(strategy, bench, references), owner, training.run)
         except NoSource:
             found = training.run()
-    return _Tuned(bench, _filled(tuning, found), float(found[FLOPS]), _count(tuning.parameters.values()))
+    once, losses = float(found[FLOPS]), tuple(found[LOSSES].tolist())
+    return Tuned(bench, _filled(tuning, found), once, _count(tuning.parameters.values()), losses)
 
 
 def _labeled(bench: Bench, references: ReferenceSet) -> list[Labeled]:
@@ -262,13 +263,22 @@ def _filled(tuning: Tuning, found: dict[str, Tensor]) -> Tuning | None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tuned:
-    """Answers with a tuning in the model, or plainly without one."""
+class Tuned:
+    """Answers with a tuning in the model, or plainly without one.
+
+    Attributes:
+        bench: that it was trained on.
+        tuning: what was trained; None where it is no better than the model as it was.
+        once: FLOPs of the training.
+        parameters: how many were trained.
+        losses: mean loss of the held-back references, as it was and after each epoch.
+    """
 
     bench: Bench
     tuning: Tuning | None
     once: float
     parameters: int
+    losses: tuple[float, ...]
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:

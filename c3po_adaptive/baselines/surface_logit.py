@@ -111,6 +111,7 @@ class _Options:
     def fit(self, penalty: float) -> NDArray[np.float64]:
         """``[1 + F]`` weights where mean loss and half the penalty times the features' squared weights are least."""
         from scipy.optimize import minimize
+        from threadpoolctl import threadpool_limits
 
         shrunk = np.full(self.x.shape[2], penalty)
         shrunk[0] = 0.0
@@ -125,7 +126,8 @@ class _Options:
         start[0] = 1.0
         bounds = [(LEAST, None), *[(None, None)] * (len(start) - 1)]
         options = {"ftol": 1e-12, "gtol": 1e-8, "maxiter": 1000}
-        found: NDArray[np.float64] = minimize(objective, start, jac=True, bounds=bounds, options=options).x
+        with threadpool_limits(1):  # threads take longer to meet than these products take
+            found: NDArray[np.float64] = minimize(objective, start, jac=True, bounds=bounds, options=options).x
         return found
 
     def _logs(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:

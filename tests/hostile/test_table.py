@@ -160,6 +160,10 @@ GOOD_FILES = {
 }
 
 
+def kind(value: object) -> str:
+    return type(value).__name__
+
+
 class TestQuestionFiles:
     @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
     def test_refused(self, place, tmp_path, content):
@@ -596,7 +600,7 @@ class TestRunFolders:
         with untouched(tmp_path):
             is_refused(lambda: records.append(row))
 
-    @pytest.mark.parametrize("value", [HALF, {1, 2}, b"x", float("nan"), object()], ids=repr)
+    @pytest.mark.parametrize("value", [HALF, {1, 2}, b"x", float("nan"), object()], ids=kind)
     def test_values_that_are_written(self, tmp_path, value):
         records = Records(tmp_path)
         row = {"arm": "a", "dataset": "t", "id": "a", "seed": 0}
@@ -613,7 +617,7 @@ class TestRunFolders:
             assert resumed(run) == 1
             assert command("report", run) == 1
 
-    @pytest.mark.parametrize("value", [HALF, {1, 2}, b"x", float("nan"), object()], ids=repr)
+    @pytest.mark.parametrize("value", [HALF, {1, 2}, b"x", float("nan"), object()], ids=kind)
     def test_claims_that_are_written(self, tmp_path, value):
         is_refused(lambda: claim(tmp_path / "run", {"a": value}))
         assert not (tmp_path / "run" / "config.json").exists()

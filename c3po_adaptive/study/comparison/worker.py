@@ -45,7 +45,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         key = (piece.dataset, piece.arm, piece.draw)
         if key not in self._ready:
             self._ready.clear()  # two at once might not fit
-            bench, strategy = self._bench(piece), self.strategy(piece.arm)
+            bench, strategy = self.bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
                 answerer = strategy.prepare(bench)
             self._ready[key] = answerer, self._setting(piece.arm, strategy, bench), bench
@@ -55,7 +55,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, dict[str, Any], Bench]]:
         return {}
 
-    def _bench(self, piece: Piece) -> Bench:
+    def bench(self, piece: Piece) -> Bench:
+        """What a piece's answerer is made from."""
         arm, asked = self.config.arms[piece.arm], self.data[piece.dataset]
         return Bench(
             self.model,
