@@ -272,6 +272,7 @@ class Answer:
         strength: what spoke for re-mixing it at all, if the selector weighed that.
         once: FLOPs that its answerer took before the first question, whatever is asked: references run, gradients kept,
             parameters trained. The same in each of its answers.
+        kept: of those, what is kept of each reference by itself: it is spent once, however many learn from the set.
         parameters: how many parameters, the model's or beside it, were trained before it or for it.
     """
 
@@ -288,6 +289,7 @@ class Answer:
     layer_scores: tuple[float, ...] = ()
     strength: float | None = None
     once: float = 0.0
+    kept: float = 0.0
     parameters: int = 0
 
     @property

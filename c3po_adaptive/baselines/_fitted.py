@@ -38,7 +38,8 @@ class FittedCalibration(Calibration):
     reference as it answers a question, without its label and without itself among its neighbours. Of an arm that learns
     something from references once, answers to these would be flattered: it is prepared once more for each of five
     folds, from the other four, and asked that fold (cross-fitting); what is asked later is answered by the one that
-    learned from all. What all this takes is counted once, in full: learning in each fold as well.
+    learned from all. What all this takes is counted once, learning in each fold as well; but what the set keeps of each
+    reference is not spent again.
     """
 
     @abstractmethod
@@ -55,7 +56,8 @@ class FittedCalibration(Calibration):
         else:
             answers, learning = self._answers(replace(bench, build_references=lambda: known), labeled)
             scores = [answer.scores for answer in answers]
-            once = learning + sum(answer.cost.total for answer in answers)
+            known_already = 0.0 if answers[0].kept == 0 else sum(answer.cost.prefill for answer in answers)
+            once = learning + sum(answer.cost.total for answer in answers) - known_already
         asked = zip(labeled, bench.prompts(labeled), map(np.array, scores), strict=True)
         right = np.array([q.answer for q in labeled], np.int64)
         return _Fitted(self.fit([Scored(*one) for one in asked], right), inner, bench, once)
@@ -81,7 +83,7 @@ class FittedCalibration(Calibration):
             asked = labeled[fold::FOLDS]
             held_out = bench.held_out | {q.id for q in asked}
             answers = self._asked(self.of.prepare(replace(bench, held_out=held_out)), bench, asked)
-            learning += answers[-1].once
+            learning += answers[-1].once - answers[-1].kept
             found |= {q.id: answer for q, answer in zip(asked, answers, strict=True)}
         return [found[q.id] for q in labeled], learning
 

@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from ..answerers.base import Bench
 from ..errors import C3POError, ModelError, SettingError
 from ..losses import right_answer_loss
-from ..models.identity import fingerprint
+from ..models.identity import computed, fingerprint
 from ..progress import bar
 from ..references.learned import NoSource, code_of, learned_once
 from ..references.reference_set import ReferenceSet
 from ..routing.flops import measure
-from ..routing.whole import Whole
+from ..routing.whole import BARE, Opening, Whole
 from ..storage.identity import digest_of_file, routing_versions
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
@@ -39,6 +38,12 @@ if TYPE_CHECKING:
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
+_PACKAGE = Path(__file__).parents[1]
+_DECIDING = [
+    _PACKAGE / "losses.py",
+    *sorted(p for part in ("baselines", "routing") for p in (_PACKAGE / part).glob("[_a-z]*.py")),
+]
+"""Code that decides what is learned: what was kept by other code is learned anew."""
 FLOPS, LOSSES = "flops", "held-back losses"  # kept beside what was learned
 
 
@@ -106,20 +111,22 @@ def _identity(strategy: Learner, bench: Bench, references: ReferenceSet) -> list
     asked = sorted(bench.held_out & {q.id for q in references.questions})
     model = [fingerprint(bench.model), str(bench.model.model.dtype), routing_versions()]
     peft = version("peft") if strategy.uses_peft else None
-    code = [code_of(strategy), digest_of_file(Path(__file__))]
+    code = [code_of(strategy), *(digest_of_file(path) for path in _DECIDING)]
     return [repr(strategy), code, format_key(bench.format), settings, asked, references.card.get("source"), model, peft]
 
 
 @contextmanager
 def _unchanged(model: RoutedModel) -> Iterator[str]:
-    """Hands on the model's fingerprint, which has to be the same afterwards."""
+    """Hands on the model's fingerprint, which has to be the same afterwards, whatever happens: every weight is read."""
     before = fingerprint(model)
-    yield before
-    if fingerprint(model) != before:
-        raise ModelError(
-            f"Expected {type(model.model).__name__} to be as it was after training, bit for bit, got other weights; "
-            "load the model anew, and report this."
-        )
+    try:
+        yield before
+    finally:
+        if computed(model) != before:
+            raise ModelError(
+                f"Expected {type(model.model).__name__} to be as it was after training, bit for bit, got other "
+                "weights; load the model anew, and report this."
+            )
 
 
 @contextmanager
@@ -169,11 +176,10 @@ class _Training:
             return self._run()
 
     def _run(self) -> dict[str, Tensor]:
-        start = self._loss_of(_padded([one.scores for one in self.held_back]), self.held_back).mean().item()
-        losses, best, left = [start], float("inf"), self.strategy.patience
+        losses, best, left = [self._held_back_loss(BARE)], float("inf"), self.strategy.patience
         found: dict[str, Tensor] = {}
         known = [*self.learned_from, *self.held_back]
-        work = sum(self.whole.work_once(one.prompt).flops for one in known)
+        work = sum(self.whole.work_once(one.prompt).flops for one in known) + self._work(self.held_back)
         parameters = list(self.tuning.parameters.values())
         optimizer = torch.optim.AdamW(parameters, lr=self.strategy.lr, weight_decay=0.0)
         for part, ends in self._batches():
@@ -192,7 +198,7 @@ class _Training:
                 found = {name: p.detach().clone() for name, p in self.tuning.parameters.items()}
             if left == 0:
                 break
-        kept = found if best < start else {}
+        kept = found if best < losses[0] else {}
         return kept | {FLOPS: torch.tensor(work, dtype=torch.float64), LOSSES: torch.tensor(losses)}
 
     def _batches(self) -> Iterator[tuple[list[Labeled], bool]]:
@@ -205,10 +211,16 @@ class _Training:
         ]
         yield from bar(parts, f"{self.strategy.name}: learning from {count} references")
 
-    def _loss(self, examples: Sequence[Labeled]) -> Tensor:
-        with self.tuning.placed() as opening:
-            scores = self.whole.scores([one.prompt for one in examples], opening)
-        loss = self._loss_of(scores, examples).mean()
+    def _loss(self, examples: Sequence[Labeled], opening: Opening | None = None) -> Tensor:
+        """Along the model as it is where an opening is given, else with the tuning in it."""
+        prompts = [one.prompt for one in examples]
+        if opening is not None:
+            scores = self.whole.scores(prompts, opening)
+        else:
+            with self.tuning.placed() as own:
+                scores = self.whole.scores(prompts, own)
+        answers = torch.tensor([one.answer for one in examples])
+        loss = right_answer_loss(scores, answers, self.bench.settings.loss).mean()
         if not loss.isfinite():
             raise ModelError(
                 f"{self.strategy.name} expected a finite loss while training, got {loss.item()}; lower lr, or load the "
@@ -216,14 +228,11 @@ class _Training:
             )
         return loss
 
-    def _loss_of(self, scores: Tensor, examples: Sequence[Labeled]) -> Tensor:
-        return right_answer_loss(scores, torch.tensor([one.answer for one in examples]), self.bench.settings.loss)
-
     @torch.no_grad()
-    def _held_back_loss(self) -> float:
+    def _held_back_loss(self, opening: Opening | None = None) -> float:
         size = self.bench.batch_size
         parts = [self.held_back[i : i + size] for i in range(0, len(self.held_back), size)]
-        return sum(self._loss(part).item() * len(part) for part in parts) / len(self.held_back)
+        return sum(self._loss(part, opening).item() * len(part) for part in parts) / len(self.held_back)
 
     def _work(self, examples: Sequence[Labeled], trained: int | None = None) -> float:
         with self.tuning.placed() as opening:
@@ -246,10 +255,6 @@ def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> Whole:
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(p.numel() for p in parameters)
-
-
-def _padded(scores: Sequence[tuple[float, ...]]) -> Tensor:
-    return pad_sequence([torch.tensor(row) for row in scores], batch_first=True, padding_value=-torch.inf)
 
 
 @torch.no_grad()

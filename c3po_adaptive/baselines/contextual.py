@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..answerers.base import Bench
 from ..errors import SettingError
-from ..tasks.formats import Rendered
+from ..tasks.formats import BLANK, Rendered
 from ..types import Question
 from ._calibration import Scored
 from ._prior import PriorCalibration
@@ -23,7 +23,8 @@ class Contextual(PriorCalibration):
 
     "Calibrate Before Use" (Zhao et al. 2021, arXiv 2102.09690, section 5): W = diag(p_cf)⁻¹, b = 0, where p_cf is the
     mean over content-free texts in the question's place, in the same format and with the same choices. The paper takes
-    the softmax of W p, which chooses alike. No label is used, and nothing is fitted.
+    the softmax of W p, which chooses alike. No label is used, and nothing is fitted. Of a sentence with a gap, the text
+    stands in the place of what comes before it.
 
     Attributes:
         texts: the content-free ones. One that would leave the prompt blank is left out.
@@ -38,7 +39,9 @@ class Contextual(PriorCalibration):
             raise SettingError(f"Expected contextual.texts to be texts, one at least, got {self.texts!r}.")
 
     def instead(self, question: Question, bench: Bench) -> list[Rendered]:
-        rendered = [bench.format.put(replace(question, question=text), bench.model.tokenizer) for text in self.texts]
+        gap = BLANK.search(question.question) is not None
+        texts = [f"{text} _" if gap and text.strip() else text for text in self.texts]
+        rendered = [bench.format.put(replace(question, question=text), bench.model.tokenizer) for text in texts]
         return [one for one in rendered if one.prompt.strip()] or rendered
 
     def against(self, asked: Scored, prior: Sequence[Scored]) -> NDArray[np.float64]:

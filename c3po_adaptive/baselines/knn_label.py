@@ -72,7 +72,12 @@ class _Voter:
             flops = sum(map(self.bench.embedder.flops, [description(question), *question.choices]))
             ledger = Ledger(embedding=Entry(forward=Work(linear=flops)))
             voted = tuple((q.id, similarity, 1 / len(neighbours)) for q, similarity in neighbours)
-            answer = replace(plain, choice=int(scores.argmax()), scores=tuple(scores.tolist()), ledger=ledger)
+            answer = replace(
+                plain,
+                choice=int(scores.argmax()) if neighbours else plain.choice,
+                scores=tuple(scores.tolist()),
+                ledger=ledger,
+            )
             found.append(replace(answer, neighbours=voted, once=self.once))
         return [replace(answer, ledger=_timed(answer.ledger, clock)) for answer in found]
 

@@ -32,7 +32,7 @@ def fingerprint(model: _Wraps) -> str:
     state = [(name, key, id(t), t.data_ptr(), t.dtype, t._version) for name, key, t in _tensors(whole)]
     known = _KNOWN.get(whole)
     if known is None or known[0] != state:
-        known = _KNOWN[whole] = state, _computed(whole)
+        known = _KNOWN[whole] = state, computed(model)
     return known[1]
 
 
@@ -41,17 +41,18 @@ def is_of_before(identity: object) -> bool:
     return isinstance(identity, str) and len(identity) < LENGTH
 
 
-def _computed(model: nn.Module) -> str:
+def computed(model: _Wraps) -> str:
+    """The fingerprint, read from every weight again."""
     from accelerate.utils import align_module_device
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock
-        for name, module in model.named_modules():
+        for name, module in model.model.named_modules():
             with align_module_device(module):  # brings what is offloaded
                 own = list(_own(module))
                 for (key, tensor), digest in zip(own, pool.map(_hashed, [t for _, t in own]), strict=True):
                     whole.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)} {digest}\n".encode())
-    quantized = getattr(model.config, "quantization_config", None)
+    quantized = getattr(model.model.config, "quantization_config", None)
     if quantized is not None:
         whole.update(str(quantized.to_dict() if hasattr(quantized, "to_dict") else quantized).encode())
     return whole.hexdigest()[:LENGTH]

@@ -150,6 +150,7 @@ class Remixer:
             self._training_batch,
             self.strategies.optimizer.references_needed,
             self._spent,
+            self._learned_from,
         )
 
     @property
@@ -157,7 +158,14 @@ class Remixer:
         """FLOPs that were spent whatever is asked: on references' prompts, what is kept of each, and learning."""
         if self.references is None or not self.strategies.needs_references:
             return 0.0
-        return self._references_work + sum(self._learned_from.values()) + sum(self._spent)
+        return self.kept + sum(self._spent)
+
+    @property
+    def kept(self) -> float:
+        """FLOPs of what the set keeps of each reference: they are spent once, whoever asks for it."""
+        if self.references is None or not self.strategies.needs_references:
+            return 0.0
+        return self._references_work + sum(self._learned_from.values())
 
     @cached_property
     def _references_work(self) -> float:
@@ -216,7 +224,7 @@ class Remixer:
             for ledger, spent in zip(run.ledgers, tails.spent, strict=True)
         ]
         answers = [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], shown) for b in range(len(questions))]
-        return [replace(answer, once=self.once) for answer in answers]
+        return [replace(answer, once=self.once, kept=self.kept) for answer in answers]
 
     def remix(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None

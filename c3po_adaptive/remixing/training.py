@@ -45,6 +45,7 @@ class ReferenceTraining:
         ask: from references to the batch that they are.
         taken: how many of them something else learned from; they are skipped.
         spent: FLOPs that asking them took so far, beyond what the set knows of them.
+        kept: FLOPs of each artifact that was asked for, of all candidates: computed once, whoever asks.
         left: how many of them something else will learn from: those that are drawn next.
     """
 
@@ -58,6 +59,7 @@ class ReferenceTraining:
     ask: Callable[[Sequence[Question]], SampleBatch]
     taken: int = 0
     spent: list[float] = field(default_factory=list)
+    kept: dict[ReferenceArtifact, float] = field(default_factory=dict)
     left: int = 0
 
     @property
@@ -86,7 +88,8 @@ class ReferenceTraining:
         prompts = [self.model.encode(q, self.format) for q in asked]
         labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], self.model.prefill)
         found = of_references(*labeled, self.settings, folder=candidates.folder, progress=bar)
-        self.spent.append(len(asked) * mean_flops(*labeled, self.settings, folder=candidates.folder))
+        if artifact not in self.kept:
+            self.kept[artifact] = len(candidates) * mean_flops(*labeled, self.settings, folder=candidates.folder)
         return found
 
     @property

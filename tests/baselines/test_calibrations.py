@@ -14,6 +14,7 @@ from scipy.special import log_softmax, softmax
 from c3po_adaptive.answerers import AnswererStrategy, Remix
 from c3po_adaptive.baselines import PMI, Contextual, InContext, KnnLabel, LengthExponent, SurfaceLogit
 from c3po_adaptive.baselines._calibration import Scored
+from c3po_adaptive.baselines._prior import _AgainstPrior
 from c3po_adaptive.baselines._surface import FEATURES
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.registry import default_registry
@@ -246,7 +247,10 @@ class TestAsksTheArm:
         assert Remix().learns(bench.strategies)
         answer = SurfaceLogit().prepare(bench).answer(ASKED)[0]
         assert answer.layers
-        assert answer.once > 5 * Remix().prepare(bench).answer(ASKED)[0].once
+        alone = Remix().prepare(bench).answer(ASKED)[0]
+        assert alone.kept == alone.once, "gradients are kept of each reference, and a constant is their mean"
+        tails = 20 * (alone.cost.total - alone.cost.prefill)
+        assert answer.once == pytest.approx(alone.once + tails, rel=0.2), "what is kept is not spent again in each fold"
         assert not Remix().learns(bench_of(known, NGD).strategies), "retrieval leaves a reference out by itself"
 
     def test_not_at_all_if_it_is_the_base(self):
@@ -259,6 +263,17 @@ class TestAsksTheArm:
 
 
 class TestPrior:
+    @pytest.mark.parametrize("strategy", [PMI(), Contextual()], ids=lambda strategy: strategy.name)
+    def test_what_is_given_is_given_where_nothing_is_asked(self, strategy):
+        """Of a sentence with a gap, the rest is scored given the choice: the prior is that of the same tokens."""
+        (gap,) = (replace(q, question="The boat sank as the _ was full.", task="winogrande") for q in toy_questions(1, "gap"))
+        bench = bench_of(None)
+        own = bench.model.encode(gap, bench.format)
+        assert any(own.given)
+        for other in _AgainstPrior(strategy, Remix().prepare(bench), bench)._prompts(gap):
+            assert (other.options, other.given, other.lengths) == (own.options, own.given, own.lengths)
+            assert len(other.ids) < len(own.ids), "the format is the sentence's"
+
     def test_pmi_is_by_how_much_the_question_helps(self):
         """Against full forward passes."""
         bench, asked = bench_of(None), toy_questions(4, "asked")
