@@ -19,7 +19,7 @@ def test_its_blocks_are_the_two_commands_and_the_snippet():
     """CI runs the second one; the snippet is run below."""
     assert re.findall(r"^```(\w+)\n(.*?)```", README, re.S | re.M) == [
         ("bash", "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/c3po demo\n"),
-        ("bash", 'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" && .venv/bin/python -m pytest\n'),
+        ("bash", 'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" && .venv/bin/python -m pytest -n 2\n'),
         ("python", SNIPPET),
     ]
 

@@ -224,12 +224,15 @@ class TestQuestions:
                 assert -1 <= box["y"] < 400, "it is scrolled to"
 
     def test_the_sign_beside_a_question_is_its_address(self, browser, report):
+        from playwright.sync_api import expect
+
         with Opened(browser, report) as opened:
             page = opened.page
             page.get_by_label("Search").fill("analogy-003")
             page.locator(".permalink").first.click()
             assert page.url.endswith("#q-analogy-003")
-            assert "analogy-003 · arc" in page.locator("details.question[open]").inner_text()
+            opened_now = page.locator("details.question[open]")
+            expect(opened_now).to_contain_text("analogy-003 · arc", use_inner_text=True)
             page.evaluate("location.hash = '#q-analogy-009'")
             page.wait_for_function("document.querySelector('#q-analogy-009 details')?.open")
             assert page.get_by_label("Search").input_value() == "", "filters that hide it are taken back"
