@@ -266,7 +266,9 @@ class TestPrior:
     @pytest.mark.parametrize("strategy", [PMI(), Contextual()], ids=lambda strategy: strategy.name)
     def test_what_is_given_is_given_where_nothing_is_asked(self, strategy):
         """Of a sentence with a gap, the rest is scored given the choice: the prior is that of the same tokens."""
-        (gap,) = (replace(q, question="The boat sank as the _ was full.", task="winogrande") for q in toy_questions(1, "gap"))
+        (gap,) = (
+            replace(q, question="The boat sank as the _ was full.", task="winogrande") for q in toy_questions(1, "gap")
+        )
         bench = bench_of(None)
         own = bench.model.encode(gap, bench.format)
         assert any(own.given)
