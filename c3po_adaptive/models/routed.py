@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from cachetools import LRUCache
+from cachetools import RRCache
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
@@ -42,6 +43,7 @@ from ..storage.pathway_file import Origin
 from ..tasks.formats import Format, as_format, raw_text
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
+from .footprint import available
 from .identity import fingerprint
 from .names import base_model, public_name
 
@@ -77,13 +79,15 @@ class RoutedModel:
         sites: its MoE layers.
         flops: its matrix sizes.
         letters_alone: its head can be run for some entries only.
-        cache_bytes: budget for prefilled prompts that are kept, least recently used first out.
+        cache_bytes: budget for prefilled prompts that are kept: by default a quarter of the memory that is free now,
+            or on other devices than the CPU a GiB. Beyond it any may go, by chance: of what is asked for in turns, as
+            by the arms of a study, as many are found again as there is room for.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str = ""
-    cache_bytes: int = 2**30
+    cache_bytes: int | None = None
     sites: tuple[Site, ...] = field(init=False)
     flops: Flops = field(init=False)
     letters_alone: bool = field(init=False)
@@ -97,7 +101,9 @@ class RoutedModel:
         check_head(self.model)
         self.letters_alone = can_choose(self.model)
         self.flops = measure(self.model, self.sites)
-        self._states: LRUCache[Prompt, State] = LRUCache(self.cache_bytes, getsizeof=lambda s: s.nbytes)
+        if self.cache_bytes is None:
+            self.cache_bytes = available(None) // 4 if self.model.device.type == "cpu" else 2**30
+        self._states: RRCache[Prompt, State] = RRCache(self.cache_bytes, Random(0).choice, lambda s: s.nbytes)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
@@ -175,7 +181,7 @@ class RoutedModel:
             part = [new[i] for i in numbers]
             known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
         for prompt in new:
-            if keep and known[prompt].nbytes <= self.cache_bytes:
+            if keep and known[prompt].nbytes <= self._states.maxsize:
                 self._states[prompt] = known[prompt]
         return [known[p] for p in prompts]
 
