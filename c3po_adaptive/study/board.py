@@ -31,6 +31,7 @@ class RunOnBoard(Settings):
 
     Attributes:
         config: its configuration file.
+        set: what came over it (``--set``): ``key=value``, or ``@FILE``, whose path is from the board's folder.
         records: its Parquet files; paths are from the board's folder, and may be patterns (``results/*.parquet``).
         draw: runs of one draw stand beside each other. Another draw, such as ``references 1`` or ``carving 2``, answers
             the same questions with other references or another carving of the model.
@@ -39,6 +40,7 @@ class RunOnBoard(Settings):
     called: ClassVar[str] = "a run on a board"
 
     config: str
+    set: tuple[str, ...] = ()
     records: tuple[str, ...] = Field(min_length=1)
     draw: str = ""
 
@@ -162,12 +164,16 @@ def _paths(run: RunOnBoard, folder: Path) -> list[str]:
     return found
 
 
+def _from(folder: Path, setting: str) -> str:
+    return f"@{folder / setting[1:]}" if setting.startswith("@") else setting
+
+
 def _asked(board: Board, folder: Path) -> dict[str, Any]:
     """The models and data sets of the configurations; of data sets of one name the first."""
     models: dict[str, None] = {}
     datasets: dict[str, dict[str, Any]] = {}
     for run in board.runs:
-        _, config = read_study(folder / run.config)
+        _, config = read_study(folder / run.config, [_from(folder, setting) for setting in run.set])
         if not isinstance(config, OnQuestions):
             raise SettingError(f"Expected the configuration of a comparison, got {run.config}; leave it out.")
         models[config.model] = None

@@ -106,6 +106,17 @@ def test_another_draw_widens_the_interval(folder):
     assert [s["records"] for s in wide["sources"]] == [s["records"] for s in narrow["sources"]], "the first draw's"
 
 
+def test_what_came_over_a_configuration(folder):
+    """The data sets of a run whose configuration does not name them: from another file, as --set has it."""
+    (folder / "run.yaml").write_text("arms: {base: {optimizer: none}}\n")
+    (folder / "asked.yaml").write_text("datasets: [{name: one, questions: demo, references: [sciq]}]\n")
+    (folder / "board.yaml").write_text(
+        'title: Planted\nruns:\n  - {config: run.yaml, set: ["@asked.yaml"], records: [one.parquet]}\n'
+    )
+    summary = board_summary(read_board(folder / "board.yaml"), folder)
+    assert [d["references"] for d in summary["config"]["datasets"]] == [["sciq"]]
+
+
 def test_chosen_arms_in_their_order(folder):
     with (folder / "board.yaml").open("a") as file:
         file.write("arms: [method, base]\n")
