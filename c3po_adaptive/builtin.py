@@ -12,6 +12,7 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
     return [
         optimizers.NGD,
         optimizers.AmortizedNGD,
+        optimizers.Shrunken,
         optimizers.Constant,
         optimizers.KernelRegression,
         optimizers.ModeFinding,
@@ -44,6 +45,7 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.Attribution,
         selectors.Gradient,
         selectors.Amortized,
+        selectors.CrossFitted,
         selectors.Disagreement,
         selectors.Learned,
         selectors.Abstain,

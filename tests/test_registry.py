@@ -104,10 +104,11 @@ def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
-    selectors = ["abstain", "amortized", "attribution", "causal", "disagreement", "fixed", "gradient", "learned"]
-    assert registry.names("selector") == [*selectors, "oracle-layers", "random"]
+    scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
+    others = ["abstain", "fixed", "learned", "oracle-layers", "random"]
+    assert registry.names("selector") == sorted([*scored, *others])
     optimizers = ["amortized-ngd", "constant", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
-    assert registry.names("optimizer") == [*optimizers, "random-change"]
+    assert registry.names("optimizer") == [*optimizers, "random-change", "shrunken"]
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
     others = ["dense", "in-context", "knn-label", "remix", "tent"]

@@ -10,6 +10,7 @@ from .ngd import NGD
 from .none import NoStep
 from .oracle import Oracle
 from .random_change import RandomChange
+from .shrunken import Shrunken
 from .toward_mean import TowardMean
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Oracle",
     "PathwayOptimizer",
     "RandomChange",
+    "Shrunken",
     "TowardMean",
 ]

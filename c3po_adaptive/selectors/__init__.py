@@ -5,6 +5,7 @@ from .amortized import Amortized
 from .attribution import Attribution
 from .base import LayerSelector
 from .causal import Causal
+from .cross_fitted import CrossFitted
 from .disagreement import Disagreement
 from .fixed import Fixed
 from .gradient import Gradient
@@ -18,6 +19,7 @@ __all__ = [
     "Amortized",
     "Attribution",
     "Causal",
+    "CrossFitted",
     "Disagreement",
     "Fixed",
     "Gradient",

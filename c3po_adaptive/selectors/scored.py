@@ -23,7 +23,7 @@ class Scored(LayerSelector):
     """Layers with the highest scores, and in each its best experts; a subclass says what the scores are.
 
     Attributes:
-        n: layers at most.
+        n: layers at most; None: as many as score above the threshold.
         share: of these the fewest best whose scores make up that share of the total of all layers (1: all n).
         threshold: only layers whose score is above.
         experts: per layer at most. Most scores are of the router's top ``experts`` only, so that rank ``score`` leaves
@@ -33,7 +33,7 @@ class Scored(LayerSelector):
         rank: what orders experts: the router, or their scores.
     """
 
-    n: int = 5
+    n: int | None = 5
     share: float = 1.0
     threshold: float = 0.0
     experts: int | None = 20
@@ -42,7 +42,8 @@ class Scored(LayerSelector):
     rank: Literal["router", "score"] = "router"
 
     def __post_init__(self) -> None:
-        check_number(self, "n", at_least=0, whole=True)
+        if self.n is not None:
+            check_number(self, "n", at_least=0, whole=True)
         check_core(self)
         for field in ("share", "expert_share"):
             check_number(self, field, at_least=0, at_most=1)
@@ -57,7 +58,7 @@ class Scored(LayerSelector):
             )
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
-        check_layers(self.n, layers)
+        self._count(layers)
         check_experts(self.experts, experts)
 
     def core_size(self, problem: Problem) -> int:
@@ -68,12 +69,15 @@ class Scored(LayerSelector):
         """
         return check_experts(self.experts, problem.own.shape[-1])
 
+    def _count(self, layers: tuple[int, ...]) -> int:
+        return len(layers) if self.n is None else check_layers(self.n, layers)
+
     @abstractmethod
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         """Scores of layers ``[B, L]``, and of their experts ``[B, L, E]`` (>= 0) or None if there are none."""
 
     def select(self, problem: Problem) -> Selection:
-        count, experts = check_layers(self.n, problem.layers), self.core_size(problem)
+        count, experts = self._count(problem.layers), self.core_size(problem)
         scores, each = self.score(problem)
         if scores.shape != problem.own.shape[:2]:
             raise ShapeError(

@@ -55,7 +55,13 @@ class TestOthers:
         (found,) = values("plugins", "show", "attribution")
         told = {p["name"]: p for p in found["parameters"]}
         shown = {key: value for key, value in told["n"].items() if key != "meaning"}
-        assert shown == {"name": "n", "type": "int", "allowed": "a whole number >= 0", "required": False, "default": 5}
+        assert shown == {
+            "name": "n",
+            "type": "int | None",
+            "allowed": "a whole number >= 0",
+            "required": False,
+            "default": 5,
+        }
         assert told["of"]["allowed"] == "'neighbours', 'entropy', 'margin'"
         assert "input-x-gradient" in told["method"]["allowed"]
         assert told["share"]["meaning"], "of the class above"
