@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ._agreement import TINY, Agreement
 from ..checks import check_number
 from ..problem import Problem
 from ..routing.mixing import mass
+from ._agreement import TINY, Agreement
 from ._reference_artifacts import GRADIENT
 from ._simplex import allowed_experts, project
 from .base import PathwayOptimizer

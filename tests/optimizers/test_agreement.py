@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from c3po_adaptive.optimizers._agreement import Agreement, noise_level
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.optimizers._agreement import Agreement, noise_level
 from c3po_adaptive.optimizers.shrunken import Shrunken
 from c3po_adaptive.routing.mixing import mass
 from c3po_adaptive.selectors.cross_fitted import CrossFitted
