@@ -14,6 +14,7 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
         optimizers.AmortizedNGD,
         optimizers.Shrunken,
         optimizers.Constant,
+        optimizers.LearnedPathway,
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,

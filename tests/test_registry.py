@@ -107,8 +107,9 @@ def test_built_ins_come_through_the_same_door():
     scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
     others = ["abstain", "fixed", "learned", "oracle-layers", "random"]
     assert registry.names("selector") == sorted([*scored, *others])
-    optimizers = ["amortized-ngd", "constant", "kernel-regression", "mode-finding", "ngd", "none", "oracle"]
-    assert registry.names("optimizer") == [*optimizers, "random-change", "shrunken"]
+    papers = ["kernel-regression", "mode-finding", "ngd"]
+    ours = ["amortized-ngd", "constant", "learned-pathway", "none", "oracle", "random-change", "shrunken"]
+    assert registry.names("optimizer") == sorted([*papers, *ours])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
     others = ["dense", "in-context", "knn-label", "remix", "tent"]

@@ -5,6 +5,7 @@ from .base import PathwayOptimizer
 from .constant import Constant
 from .descent import Descent
 from .kernel_regression import KernelRegression
+from .learned_pathway import LearnedPathway
 from .mode_finding import ModeFinding
 from .ngd import NGD
 from .none import NoStep
@@ -19,6 +20,7 @@ __all__ = [
     "Constant",
     "Descent",
     "KernelRegression",
+    "LearnedPathway",
     "ModeFinding",
     "NoStep",
     "Oracle",

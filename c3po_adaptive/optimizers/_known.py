@@ -1,0 +1,53 @@
+"""What the model knows of a question before it answers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..problem import Problem, ReferenceArtifact, ReferenceBatch
+
+FORM = 5  # the last of what is known
+
+
+def known(own: Tensor, router_input: Tensor, scores: Tensor) -> Tensor:
+    """``[N, H + L·E + 5]``, from ``own [N, L, E]``, ``router_input [N, L, H]`` and ``scores [N, C]`` along ω0.
+
+    The hidden state that the first adapted layer's router reads, which no Δω has touched; the own pathway; and of the
+    choices how many they are, how sure the model is (entropy over that of as many even ones, lead of the best over the
+    mean) and how likely the best and the mean choice are.
+    """
+    real = scores.isfinite()
+    count = real.sum(-1).clamp_min(1)
+    mean, best = scores.where(real, 0.0).sum(-1) / count, scores.amax(-1)
+    logs = scores.log_softmax(-1)
+    entropy = -(logs.exp() * logs.where(real, 0.0)).sum(-1) / count.clamp_min(2).log()
+    form = torch.stack([count.log(), entropy, best - mean, best, mean], -1)
+    return torch.cat([router_input[:, 0], own.flatten(1), form.to(own)], -1)
+
+
+def known_of(problem: Problem) -> Tensor:
+    """``[B, F]`` of a problem's questions."""
+    return known(problem.own, problem.router_input, problem.own_scores)
+
+
+@torch.no_grad()
+def _known(references: ReferenceBatch) -> Tensor:
+    return known(references.own, references.router_input, references.scores(references.own))
+
+
+KNOWN = ReferenceArtifact("known", _known)
+"""``[N, F]`` of each reference."""
+
+
+@torch.no_grad()
+def _loss(references: ReferenceBatch) -> Tensor:
+    return references.loss(references.own)
+
+
+LOSS = ReferenceArtifact("loss", _loss)
+"""``[N]`` each reference's loss at its own pathway."""
+
+
+OWN = ReferenceArtifact("own", lambda references: references.own)
+"""``[N, L, E]`` each reference's own pathway."""

@@ -1,0 +1,155 @@
+"""A change of the pathway that is a function of the question, learned from references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..problem import Problem, TrainingReferences
+from ..routing.mixing import mass
+from ._known import FORM, KNOWN, LOSS, OWN, known_of
+from ._reference_artifacts import GRADIENT
+from ._simplex import allowed_experts, project
+from .base import PathwayOptimizer
+
+HELD = 0.2  # share of references that is held back
+BATCH = 256
+EVERY = 10  # steps between looks at those held back
+CLIP = 4.0  # standard deviations: a question unlike all references is taken for the farthest like them
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedPathway(PathwayOptimizer):
+    """Δω = Σ_k a_k(x) V_k: a few changes V of the pathway, mixed by gates a = softmax(W x + b) of the question.
+
+    x is what the model knows of the question before it answers: the hidden state that the first adapted layer's router
+    reads and the own pathway, reduced to their principal components over the references, and beside them how many
+    choices there are and how sure it is of them.
+
+    V, W and b are trained on softplus(ℓ_i + ⟨g_i, Δω_i⟩), ℓ_i and g_i being the kept loss and gradient of each
+    reference: on its tail as a plane around its own pathway, with Δω_i as far as its ω_i allows. Learning takes no pass
+    beyond what is kept, answering none. A fifth of the references is held back: training stops where their loss is
+    lowest, and what does not lower it leaves every question alone.
+
+    References that are asked in the same run teach nothing.
+
+    Attributes:
+        factors: how many changes; with one it is a constant.
+        dimensions: principal components of state and pathway.
+        steps: of Adam, over batches of 256 references.
+        lr: its learning rate.
+        decay: weight of ‖V‖² in the loss.
+        seed: of batches, what is held back, and where training starts.
+    """
+
+    factors: int = 4
+    dimensions: int = 32
+    steps: int = 200
+    lr: float = 0.03
+    decay: float = 0.003
+    seed: int = 0
+    learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    name: ClassVar[str] = "learned-pathway"
+    needs_neighbours: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for count in ("factors", "dimensions"):
+            check_number(self, count, at_least=1, whole=True)
+        for count in ("steps", "seed"):
+            check_number(self, count, at_least=0, whole=True)
+        check_number(self, "lr", above=0)
+        check_number(self, "decay", at_least=0)
+
+    @property
+    def references_needed(self) -> int:
+        return 1  # at least; it takes all there are
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        return replace(self, learned=training.once(self, lambda: self._fit(training)))
+
+    def optimize(self, problem: Problem) -> Tensor:
+        if self.steps == 0:
+            return problem.own
+        if self.learned is None:
+            raise SettingError(f"{self.name} expected references to learn from; use it through Optimizer or a run.")
+        change = _change(self.learned, _reduced(self.learned, known_of(problem)))
+        allowed = allowed_experts(problem)
+        moved = project(problem.own + change, allowed, mass(problem.own))
+        return torch.where(allowed.any(-1, keepdim=True) & change.any(-1, keepdim=True), moved, problem.own)
+
+    def _fit(self, training: TrainingReferences) -> dict[str, Tensor]:
+        raw, slope, loss, own = (training.of_references(artifact) for artifact in (KNOWN, GRADIENT, LOSS, OWN))
+        drawn = torch.Generator().manual_seed(self.seed)
+        scaling = _principal(raw, self.dimensions)
+        x = _reduced(scaling, raw)
+        order = torch.randperm(len(x), generator=drawn)
+        held, taught = order.tensor_split([max(1, round(HELD * len(x)))])
+
+        def lost(parts: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+            change = project(own[rows] + _change(parts, x[rows]), torch.ones_like(own[rows]) > 0, mass(own[rows]))
+            return F.softplus(loss[rows] + (slope[rows] * (change - own[rows])).sum((1, 2))).mean()
+
+        parts = self._start(x.shape[1], slope.shape[1:], drawn)
+        kept, best = _none(parts), F.softplus(loss[held]).mean()
+        optimizer = torch.optim.Adam(parts.values(), lr=self.lr)
+        for step in range(1, self.steps + 1):
+            rows = taught[torch.randint(len(taught), (min(BATCH, len(taught)),), generator=drawn)]
+            optimizer.zero_grad()
+            with torch.enable_grad():
+                (lost(parts, rows) + self.decay * parts["changes"].square().sum()).backward()
+            optimizer.step()
+            if step % EVERY == 0 or step == self.steps:
+                with torch.no_grad():
+                    now = lost(parts, held)
+                if now < best:
+                    kept, best = {name: part.detach().clone() for name, part in parts.items()}, now
+        return scaling | kept
+
+    def _start(self, dimensions: int, size: tuple[int, ...], drawn: torch.Generator) -> dict[str, Tensor]:
+        """Small changes, so that factors part from each other, and gates that hardly prefer one."""
+        changes = 0.01 * torch.randn(self.factors, *size, generator=drawn)
+        gates = 0.5 * torch.randn(dimensions, self.factors, generator=drawn) / dimensions**0.5
+        start = {"changes": changes, "gates": gates, "offset": torch.zeros(self.factors)}
+        return {name: part.requires_grad_() for name, part in start.items()}
+
+
+def gates(learned: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """``[N, K]`` how much of each factor questions take, from ``x [N, D]``, rows summing to one."""
+    return (x @ learned["gates"] + learned["offset"]).softmax(-1)
+
+
+def _change(learned: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """``[N, L, E]`` on the tangent: what is common to all experts of a layer would be projected off."""
+    change = torch.einsum("nk,kle->nle", gates(learned, x), learned["changes"])
+    return change - change.mean(-1, keepdim=True)
+
+
+def _none(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """No change at all."""
+    return {name: torch.zeros_like(part) for name, part in parts.items()}
+
+
+def _principal(raw: Tensor, dimensions: int) -> dict[str, Tensor]:
+    """What reduces state and pathway in ``raw [N, F]`` to so many components of variance one, the form beside them."""
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(raw.double().numpy())
+    scaled = scaler.transform(raw.double().numpy())[:, :-FORM]
+    found = PCA(min(dimensions, *scaled.shape), svd_solver="full").fit(scaled)
+    spread = (found.explained_variance_**0.5).clip(min=1e-6)
+    values = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": found.components_.T / spread}
+    return {name: torch.from_numpy(value).float() for name, value in values.items()}
+
+
+def _reduced(scaling: Mapping[str, Tensor], raw: Tensor) -> Tensor:
+    """``[N, D]``."""
+    scaled = (raw - scaling["mean"]) / scaling["scale"]
+    return torch.cat([scaled[:, :-FORM] @ scaling["axes"], scaled[:, -FORM:]], -1).clamp(-CLIP, CLIP)
