@@ -49,6 +49,8 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.CrossFitted,
         selectors.Disagreement,
         selectors.Learned,
+        selectors.RLLayers,
+        selectors.RLExperts,
         selectors.Abstain,
         selectors.RandomLayers,
         selectors.Causal,

@@ -105,7 +105,7 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
     scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
-    others = ["abstain", "fixed", "learned", "oracle-layers", "random"]
+    others = ["abstain", "fixed", "learned", "oracle-layers", "random", "rl-experts", "rl-layers"]
     assert registry.names("selector") == sorted([*scored, *others])
     papers = ["kernel-regression", "mode-finding", "ngd"]
     ours = ["amortized-ngd", "constant", "learned-pathway", "none", "oracle", "random-change", "shrunken"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from ..errors import SettingError
 from ..problem import Problem, ReferenceArtifact, ReferenceBatch
 
 FORM = 5  # the last of what is known
+CLIP = 4.0  # standard deviations: a question unlike all references is taken for the farthest like them
 
 
 def known(own: Tensor, router_input: Tensor, scores: Tensor) -> Tensor:
@@ -51,3 +55,31 @@ LOSS = ReferenceArtifact("loss", _loss)
 
 OWN = ReferenceArtifact("own", lambda references: references.own)
 """``[N, L, E]`` each reference's own pathway."""
+
+
+def principal(raw: Tensor, dimensions: int) -> dict[str, Tensor]:
+    """What reduces state and pathway in ``raw [N, F]`` to so many components of variance one, the form beside them."""
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(raw.double().numpy())
+    scaled = scaler.transform(raw.double().numpy())[:, :-FORM]
+    found = PCA(min(dimensions, *scaled.shape), svd_solver="full").fit(scaled)
+    spread = (found.explained_variance_**0.5).clip(min=1e-6)
+    values = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": found.components_.T / spread}
+    return {name: torch.from_numpy(value).float() for name, value in values.items()}
+
+
+def reduced(scaling: Mapping[str, Tensor], raw: Tensor) -> Tensor:
+    """What is known, ``raw [N, F]``, as ``[N, D]``: components of state and pathway, and the form.
+
+    Raises:
+        SettingError: the scaling is of another model.
+    """
+    if raw.shape[1] != len(scaling["mean"]):
+        raise SettingError(
+            f"Expected questions of the model that was learned on, of whose state and pathway {len(scaling['mean'])} "
+            f"numbers are known, got {raw.shape[1]}; learn again."
+        )
+    scaled = (raw - scaling["mean"]) / scaling["scale"]
+    return torch.cat([scaled[:, :-FORM] @ scaling["axes"], scaled[:, -FORM:]], -1).clamp(-CLIP, CLIP)

@@ -14,7 +14,7 @@ from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem, TrainingReferences
 from ..routing.mixing import mass
-from ._known import FORM, KNOWN, LOSS, OWN, known_of
+from ._known import KNOWN, LOSS, OWN, known_of, principal, reduced
 from ._reference_artifacts import GRADIENT
 from ._simplex import allowed_experts, project
 from .base import PathwayOptimizer
@@ -22,7 +22,6 @@ from .base import PathwayOptimizer
 HELD = 0.2  # share of references that is held back
 BATCH = 256
 EVERY = 10  # steps between looks at those held back
-CLIP = 4.0  # standard deviations: a question unlike all references is taken for the farthest like them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ class LearnedPathway(PathwayOptimizer):
             return problem.own
         if self.learned is None:
             raise SettingError(f"{self.name} expected references to learn from; use it through Optimizer or a run.")
-        change = _change(self.learned, _reduced(self.learned, known_of(problem)))
+        change = _change(self.learned, reduced(self.learned, known_of(problem)))
         allowed = allowed_experts(problem)
         moved = project(problem.own + change, allowed, mass(problem.own))
         return torch.where(allowed.any(-1, keepdim=True) & change.any(-1, keepdim=True), moved, problem.own)
@@ -87,8 +86,8 @@ class LearnedPathway(PathwayOptimizer):
     def _fit(self, training: TrainingReferences) -> dict[str, Tensor]:
         raw, slope, loss, own = (training.of_references(artifact) for artifact in (KNOWN, GRADIENT, LOSS, OWN))
         drawn = torch.Generator().manual_seed(self.seed)
-        scaling = _principal(raw, self.dimensions)
-        x = _reduced(scaling, raw)
+        scaling = principal(raw, self.dimensions)
+        x = reduced(scaling, raw)
         order = torch.randperm(len(x), generator=drawn)
         held, taught = order.tensor_split([max(1, round(HELD * len(x)))])
 
@@ -134,22 +133,3 @@ def _change(learned: Mapping[str, Tensor], x: Tensor) -> Tensor:
 def _none(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """No change at all."""
     return {name: torch.zeros_like(part) for name, part in parts.items()}
-
-
-def _principal(raw: Tensor, dimensions: int) -> dict[str, Tensor]:
-    """What reduces state and pathway in ``raw [N, F]`` to so many components of variance one, the form beside them."""
-    from sklearn.decomposition import PCA
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(raw.double().numpy())
-    scaled = scaler.transform(raw.double().numpy())[:, :-FORM]
-    found = PCA(min(dimensions, *scaled.shape), svd_solver="full").fit(scaled)
-    spread = (found.explained_variance_**0.5).clip(min=1e-6)
-    values = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": found.components_.T / spread}
-    return {name: torch.from_numpy(value).float() for name, value in values.items()}
-
-
-def _reduced(scaling: Mapping[str, Tensor], raw: Tensor) -> Tensor:
-    """``[N, D]``."""
-    scaled = (raw - scaling["mean"]) / scaling["scale"]
-    return torch.cat([scaled[:, :-FORM] @ scaling["axes"], scaled[:, -FORM:]], -1).clamp(-CLIP, CLIP)

@@ -12,6 +12,9 @@ from .gradient import Gradient
 from .learned import Learned
 from .oracle_layers import OracleLayers
 from .random import RandomLayers
+from .reinforced import Reinforced
+from .rl_experts import RLExperts
+from .rl_layers import RLLayers
 from .scored import Scored
 
 __all__ = [
@@ -26,6 +29,9 @@ __all__ = [
     "LayerSelector",
     "Learned",
     "OracleLayers",
+    "RLExperts",
+    "RLLayers",
     "RandomLayers",
+    "Reinforced",
     "Scored",
 ]

@@ -7,7 +7,7 @@ import torch
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import LearnedPathway
-from c3po_adaptive.optimizers._known import FORM, known
+from c3po_adaptive.optimizers._known import known, reduced
 from c3po_adaptive.optimizers.learned_pathway import gates
 from c3po_adaptive.routing.mixing import mass
 from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
@@ -75,8 +75,7 @@ def test_it_moves_each_kind_its_own_way():
 def test_its_factors_show_which_kind_takes_which():
     learned = LearnedPathway(factors=2, steps=300).prepare(Planted()).learned
     known_ = Planted().of_references(type("Known", (), {"name": "known"}))
-    scaled = (known_ - learned["mean"]) / learned["scale"]
-    shares = gates(learned, torch.cat([scaled[:, :-FORM] @ learned["axes"], scaled[:, -FORM:]], -1))
+    shares = gates(learned, reduced(learned, known_))
     kind = known_[:, 0].sign()
     assert abs(torch.corrcoef(torch.stack([shares[:, 0], kind]))[0, 1]) > 0.9
 

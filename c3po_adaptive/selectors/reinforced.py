@@ -1,0 +1,163 @@
+"""Selection as a policy that is learned by trial: what it re-mixed, and what came of it."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..optimizers._known import known_of, principal, reduced
+from ..problem import LabeledProblem, Problem, TrainingReferences
+from ..types import Selection
+from ._single_layer import remixed
+from .base import LayerSelector
+
+Reward = Literal["lead", "answer", "random"]
+"""How far the right choice is ahead, by the run's loss; one for a right answer; or (a control) drawn at random."""
+
+START = 1.0  # logit that parts are taken with before anything is learned: more often than not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinforced(LayerSelector):
+    """A stochastic policy over what is re-mixed, learned on references by policy gradient; a subclass names the parts.
+
+    Each part (a layer, or a group of experts) is taken with a probability, logistic in what the model knows of the
+    question. For each reference several selections are drawn, the run's optimizer re-mixes each, and its reward is what
+    came of it on the reference's own tail, less the price of what had to be run. Selections that beat the mean of their
+    group become likelier (REINFORCE, Williams 1992, with the group's mean as baseline and its spread as scale: GRPO,
+    arXiv 2402.03300, without a critic). A bandit: there is one step, so no environment is needed.
+
+    A question gets the parts whose probability is above one half; perhaps none. Learning curves are kept:
+    ``learned["reward"]`` and ``learned["entropy"]``, a number an epoch.
+
+    Attributes:
+        training: references that it tries on.
+        group: selections drawn for each of them in each epoch.
+        epochs: times that all are tried.
+        lr: of Adam.
+        reward: what is rewarded.
+        price: of running all layers' tails once, in units of the reward: more of it traces a cheaper policy.
+        spread: weight of the policy's entropy, which keeps it trying.
+        dimensions: principal components of state and pathway that it reads.
+        seed: of what is drawn.
+    """
+
+    training: int = 64
+    group: int = 8
+    epochs: int = 4
+    lr: float = 0.05
+    reward: Reward = "lead"
+    price: float = 0.0
+    spread: float = 0.01
+    dimensions: int = 8
+    seed: int = 0
+    learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+    needs_neighbours: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_number(self, "training", at_least=8, whole=True)
+        check_number(self, "group", at_least=2, whole=True, hint="a group's mean is what each is held against")
+        for count in ("epochs", "dimensions"):
+            check_number(self, count, at_least=1, whole=True)
+        check_number(self, "seed", at_least=0, whole=True)
+        check_number(self, "lr", above=0)
+        for number in ("price", "spread"):
+            check_number(self, number, at_least=0)
+        if self.reward not in get_args(Reward):
+            raise SettingError(f"Expected reward among {', '.join(get_args(Reward))}, got {self.reward!r}.")
+
+    @property
+    def references_needed(self) -> int:
+        return self.training
+
+    @abstractmethod
+    def parts(self, problem: Problem) -> int:
+        """P, how many parts there are to take."""
+
+    @abstractmethod
+    def mask(self, problem: Problem, taken: Tensor) -> Tensor:
+        """``[B, L, E]`` of the parts ``taken [B, P]`` (bool)."""
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        learned = training.once(self, lambda: self._learn(training))
+        if learned["taken"] == 0:
+            warnings.warn(
+                f"{self.name} learned to re-mix none of {self.training} references; lower its price, or take another "
+                "optimizer, if that is not what the references say.",
+                stacklevel=2,
+            )
+        return replace(self, learned=learned)
+
+    def select(self, problem: Problem) -> Selection:
+        if self.learned is None:
+            raise SettingError(f"{self.name} expected references to learn from; use it through Optimizer or a run.")
+        taken = _logits(self.learned, reduced(self.learned, known_of(problem))) > 0
+        return Selection(self.mask(problem, taken))
+
+    def _learn(self, training: TrainingReferences) -> dict[str, Tensor]:
+        drawn = torch.Generator().manual_seed(self.seed)
+        seen = [(known_of(p), self.parts(p)) for p in training.problems(self.training)]
+        raw = torch.cat([known for known, _ in seen])
+        scaling, parts = principal(raw, self.dimensions), seen[0][1]
+        x = reduced(scaling, raw)
+        policy = {"weight": torch.zeros(x.shape[1], parts), "offset": torch.full((parts,), START)}
+        policy = {name: tensor.requires_grad_() for name, tensor in policy.items()}
+        optimizer = torch.optim.Adam(policy.values(), lr=self.lr)
+        curves: dict[str, list[float]] = {"reward": [], "entropy": []}
+        for _ in range(self.epochs):
+            rewards, entropies = [], []
+            for problem in training.problems(self.training):
+                logits = _logits(policy, reduced(scaling, known_of(problem)))
+                chance = torch.distributions.Bernoulli(logits=logits)
+                taken = torch.rand(self.group, *logits.shape, generator=drawn) < chance.probs.detach()
+                reward = torch.stack([self._rewarded(problem, one, training, drawn) for one in taken])
+                ahead = (reward - reward.mean(0)) / reward.std(0).clamp_min(1e-6)
+                entropy = chance.entropy().sum(-1)
+                gain = (ahead * chance.log_prob(taken.to(logits.dtype)).sum(-1)).mean() + self.spread * entropy.mean()
+                optimizer.zero_grad()
+                (-gain).backward()
+                optimizer.step()
+                rewards.append(reward.mean(0))
+                entropies.append(entropy.detach())
+            curves["reward"].append(torch.cat(rewards).mean().item())
+            curves["entropy"].append(torch.cat(entropies).mean().item())
+        found = {name: tensor.detach() for name, tensor in policy.items()}
+        taken = (_logits(found, x) > 0).any(-1).float().mean()
+        return scaling | found | {"taken": taken} | {name: torch.tensor(curve) for name, curve in curves.items()}
+
+    @torch.no_grad()
+    def _rewarded(
+        self, problem: LabeledProblem, taken: Tensor, training: TrainingReferences, drawn: torch.Generator
+    ) -> Tensor:
+        """``[B]`` what comes of re-mixing the parts ``taken [B, P]``."""
+        selection = Selection(self.mask(problem, taken))
+        if self.reward == "random":
+            return torch.randn(len(taken), generator=drawn) - self.price * run_again(selection)
+        with torch.enable_grad():
+            weights = remixed(training.optimizer, problem.within(selection))
+        if self.reward == "answer":
+            came = (problem.answered(weights) == problem.answers).to(weights.dtype)
+        else:
+            came = -problem.label_loss(weights)
+        return came - self.price * run_again(selection)
+
+
+def run_again(selection: Selection) -> Tensor:
+    """``[B]`` the share of adapted layers that have to be run: from the first one that is re-mixed on."""
+    layers = selection.layers
+    first = layers.to(torch.uint8).argmax(-1)
+    share = (layers.shape[1] - first) / layers.shape[1]
+    return torch.where(layers.any(-1), share, 0.0)
+
+
+def _logits(policy: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """``[N, P]``."""
+    return x @ policy["weight"] + policy["offset"]
