@@ -25,7 +25,7 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
 
 @hookimpl
 def register_kernels() -> list[type[kernels.Kernel]]:
-    return [kernels.Gaussian, kernels.Matern, kernels.Polynomial, kernels.Linear]
+    return [kernels.Gaussian, kernels.Matern, kernels.Polynomial, kernels.Linear, kernels.Transfer]
 
 
 @hookimpl
@@ -36,6 +36,7 @@ def register_retrievers() -> list[type[retrievers.Retriever]]:
         retrievers.FaissIVF,
         retrievers.FaissHNSW,
         retrievers.RandomNeighbours,
+        retrievers.TransferNeighbours,
     ]
 
 

@@ -102,8 +102,8 @@ def test_every_hook_is_documented_and_has_a_role():
 
 def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
-    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
-    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
+    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial", "transfer"]
+    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random", "transfer"]
     scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
     others = ["abstain", "fixed", "learned", "oracle-layers", "random", "rl-experts", "rl-layers"]
     assert registry.names("selector") == sorted([*scored, *others])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,10 +13,42 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Questions as a kernel or a retriever may see them.
+
+    Attributes:
+        text: ``[N, D]`` their embeddings.
+        known: what the model knows of them before it answers, by part: ``state [N, H]``, ``pathway [N, L·E]`` and
+            ``form [N, 5]``; empty where nothing asks for it.
+    """
+
+    text: Array
+    known: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """References to learn from what helps what.
+
+    Attributes:
+        known: of each, as in ``Seen``.
+        gradients: ``[N, L, E]`` of each reference's own loss at its own pathway, on the tangent of the simplex.
+    """
+
+    known: Mapping[str, Array]
+    gradients: Array
+
+
 class Kernel(ABC):
-    """A positive semi-definite similarity of vectors; subclasses are frozen dataclasses with a ``name``."""
+    """A positive semi-definite similarity of vectors; subclasses are frozen dataclasses with a ``name``.
+
+    Attributes:
+        learns: True for one that is learned from references, and may look at more than the texts' embeddings.
+    """
 
     name: ClassVar[str]
+    learns: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, x: Array, y: Array) -> Array:
@@ -24,6 +57,14 @@ class Kernel(ABC):
     def prepare(self, references: Array) -> Self:
         """A kernel whose data-dependent parameters are settled on the references ``[N, D]``; the same by default."""
         return self
+
+    def learn(self, lessons: Lessons) -> Self:
+        """A kernel that learned which references help which; the same by default."""
+        return self
+
+    def between(self, x: Seen, y: Seen) -> Array:
+        """``[n, m]`` values of questions, all that may be seen of them; by default those of their embeddings."""
+        return self(x.text, y.text)
 
     def __add__(self, other: Kernel) -> Kernel:
         return Sum(self, other)
@@ -46,6 +87,16 @@ class Sum(Kernel):
     def prepare(self, references: Array) -> Kernel:  # type: ignore[override]
         return Sum(self.left.prepare(references), self.right.prepare(references))
 
+    @property
+    def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels
+        return self.left.learns or self.right.learns
+
+    def learn(self, lessons: Lessons) -> Kernel:  # type: ignore[override]
+        return Sum(self.left.learn(lessons), self.right.learn(lessons))
+
+    def between(self, x: Seen, y: Seen) -> Array:
+        return self.left.between(x, y) + self.right.between(x, y)
+
 
 @dataclass(frozen=True)
 class Product(Kernel):
@@ -60,3 +111,13 @@ class Product(Kernel):
 
     def prepare(self, references: Array) -> Kernel:  # type: ignore[override]
         return Product(self.left.prepare(references), self.right.prepare(references))
+
+    @property
+    def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels
+        return self.left.learns or self.right.learns
+
+    def learn(self, lessons: Lessons) -> Kernel:  # type: ignore[override]
+        return Product(self.left.learn(lessons), self.right.learn(lessons))
+
+    def between(self, x: Seen, y: Seen) -> Array:
+        return self.left.between(x, y) * self.right.between(x, y)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import SettingError
@@ -33,6 +35,12 @@ def known(own: Tensor, router_input: Tensor, scores: Tensor) -> Tensor:
 def known_of(problem: Problem) -> Tensor:
     """``[B, F]`` of a problem's questions."""
     return known(problem.own, problem.router_input, problem.own_scores)
+
+
+def parts(raw: Tensor, state: int) -> dict[str, NDArray[np.floating]]:
+    """What is known, ``raw [N, F]``, by part: ``state`` numbers of the hidden state, the pathway, and the form."""
+    values = raw.detach().cpu().numpy()
+    return {"state": values[:, :state], "pathway": values[:, state:-FORM], "form": values[:, -FORM:]}
 
 
 @torch.no_grad()

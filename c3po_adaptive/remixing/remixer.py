@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,31 +13,31 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from ..errors import C3POError, PluginError, SettingError, place_of
+from ..errors import PluginError, SettingError
+from ..kernels.base import Seen
 from ..ledger import Ledger
 from ..models.routed import RoutedModel
+from ..optimizers._known import known, parts
 from ..optimizers.base import PathwayOptimizer
 from ..problem import Problem, ReferenceArtifact
 from ..references.prefill_store import PrefillStore, open_store
 from ..references.reference_set import ReferenceSet
-from ..retrievers.base import Index
-from ..routing.mixing import mass
 from ..routing.states import State
 from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
 from ..tasks.formats import Format, description
-from ..types import Answer, Neighbours, Pathway, Question, Selection, draw_key
+from ..types import Answer, Neighbours, Pathway, Question, Selection
 from .clock import Clock
+from .given import blamed, check_selection, weights_of
+from .neighbourhood import Found, Neighbourhood
 from .sample_batch import SampleBatch
 from .strategies import Strategies
 from .training import ReferenceTraining
 
 if TYPE_CHECKING:
     from ..references.embedding import Embedder
-
-
-MASS_TOLERANCE = 1e-4
 
 
 @dataclass(eq=False)
@@ -72,8 +71,7 @@ class Remixer:
     store_bytes: int = 2**30
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
-    _index: Index | None = field(default=None, init=False)
-    _rows: dict[str, int] = field(default_factory=dict, init=False)
+    _neighbourhood: Neighbourhood | None = field(default=None, init=False)
     _learned_from: dict[ReferenceArtifact, float] = field(default_factory=dict, init=False)
     _spent: list[float] = field(default_factory=list, init=False)
 
@@ -91,7 +89,7 @@ class Remixer:
     def _prepared(self, role: str, base: type, training: ReferenceTraining) -> Any:
         """The strategy of a role after it learned what it has to."""
         strategy = getattr(self.strategies, role)
-        with _blamed(role, strategy, "prepare"):
+        with blamed(role, strategy, "prepare"):
             prepared = strategy.prepare(training)
             if not isinstance(prepared, base):
                 raise PluginError(
@@ -120,16 +118,13 @@ class Remixer:
         if references.folder is not None:
             folder = references.folder / "warm"
             self._store = open_store(references, self.model, folder, self.format, self.store_bytes)
-        self._rows = {q.id: i for i, q in enumerate(candidates.questions)}
-        with _blamed("retriever", s.retriever, "fit"):
-            self._index = candidates.index(s.retriever)
-            if not isinstance(self._index, Index):
-                raise PluginError(
-                    f"Expected retriever {s.retriever.name!r} to give an Index, got {type(self._index).__name__}; "
-                    "return one from fit."
-                )
-        with _blamed("kernel", s.kernel, "prepare"):
-            self.strategies = replace(s, kernel=s.kernel.prepare(candidates.vectors))
+        seen = Seen(candidates.vectors)
+        if s.kernel.learns or s.retriever.learns:
+            lessons = replace(self.training, taken=0, left=s.references_needed).lessons()
+            s = replace(s, kernel=s.kernel.learn(lessons), retriever=s.retriever.learn(lessons))
+            seen = Seen(candidates.vectors, self.training.known_of_candidates())
+        self._neighbourhood = Neighbourhood.open(candidates, seen, s, self.embedder, self.settings)
+        self.strategies = replace(s, kernel=self._neighbourhood.kernel)
 
     @property
     def needs_label(self) -> bool:
@@ -236,13 +231,13 @@ class Remixer:
     def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
         batch = self._batch(states, texts, questions, labeled=self.needs_label)
         clock, selector, optimizer = batch.clock, self.strategies.selector, self.strategies.optimizer
-        with clock("attribution"), _blamed("selector", selector, "select"):
+        with clock("attribution"), blamed("selector", selector, "select"):
             choosing = batch.problem(labeled=selector.needs_label)
             selection = selector.select(choosing)
-            _check_selection(selection, choosing, selector)
-        with clock("optimisation"), _blamed("optimizer", optimizer, "optimize"):
+            check_selection(selection, choosing, selector)
+        with clock("optimisation"), blamed("optimizer", optimizer, "optimize"):
             problem = batch.problem(labeled=optimizer.needs_label, selection=selection)
-            weights = _weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
+            weights = weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
         embedded = [self.embedder.flops(t) if self.strategies.needs_neighbours else 0.0 for t in texts]
         return Remixed(states, pathway, selection, batch.neighbours, batch.ledgers(embedded))
@@ -277,64 +272,38 @@ class Remixer:
     ) -> SampleBatch:
         """The samples with their neighbours; with ``questions`` to know them by, whose labels may be known or not."""
         clock = Clock(len(states))
-        with clock("embedding"):
-            vectors = self.embedder.encode(list(texts)) if self._index is not None else None
-        with clock("retrieval"):
-            neighbours, excluded = self._retrieve(vectors, texts, questions, unseen)
+        near = self._neighbourhood
+        if near is None:
+            nothing = torch.zeros(len(texts), 0)
+            found = Found(Neighbours(nothing.long(), nothing, nothing), ())
+        else:
+            with clock("embedding"):
+                vectors = self.embedder.encode(list(texts))
+            with clock("retrieval"):
+                seen = Seen(vectors, self._known_of(states) if near.learns else {})
+                found = near.of(seen, texts, questions, unseen)
         return SampleBatch(
             self.model,
             self.format,
             self.settings,
             self.candidates,
             states,
-            neighbours,
-            excluded,
+            found.neighbours,
+            found.excluded,
             questions if labeled else None,
             self._store,
             clock,
             self._learned_from,
         )
 
+    def _known_of(self, states: Sequence[State]) -> dict[str, NDArray[np.floating]]:
+        scores = pad_sequence(self.model.choice_scores(states), True, -torch.inf)
+        own, read = (torch.stack([getattr(s, name) for s in states]) for name in ("own", "router_input"))
+        return parts(known(own, read, scores), read.shape[-1])
+
     @property
     def _top_k(self) -> int | None:
         return self.model.sites[0].top_k if self.settings.mix == "top-k" else None
-
-    def _retrieve(
-        self,
-        vectors: NDArray[np.float32] | None,
-        texts: Sequence[str],
-        questions: Sequence[Question] | None,
-        unseen: frozenset[str],
-    ) -> tuple[Neighbours, tuple[frozenset[int], ...] | None]:
-        """Neighbours with kernel weights, and the reference rows that a sample must not see in pathway space either."""
-        if self.candidates is None or self._index is None or vectors is None:
-            nothing = torch.zeros(len(texts), 0)
-            return Neighbours(nothing.long(), nothing, nothing), ()
-        ids = self._rows
-        away = {ids[id_] for id_ in unseen if id_ in ids}
-        itself = [away | ({ids[q.id]} if q.id in ids else set()) for q in questions or ()] or [away for _ in texts]
-        with _blamed("retriever", self.strategies.retriever, "search"):
-            keys = [draw_key(self.settings.seed, text) for text in texts]
-            hits = self._index.search(vectors, exclude=itself, max_similarity=self.settings.max_similarity, keys=keys)
-            _check_hits(hits, len(vectors), len(self.candidates), self.strategies.retriever)
-        weights, kernel = np.zeros(hits.index.shape), self.strategies.kernel
-        embeddings = self.candidates.vectors
-        for b, row in enumerate(hits.index):
-            near = row[row >= 0]
-            if len(near):
-                with _blamed("kernel", kernel, "__call__"):
-                    values = kernel(vectors[b : b + 1], embeddings[near])
-                    _check_values(values, len(near), kernel)
-                values = values[0].clip(0)
-                weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
-        excluded = None  # where nobody looks: among a million it would take longer than the rest
-        if self.strategies.optimizer.searches_pathways:
-            similar = vectors @ embeddings.T > self.settings.max_similarity
-            excluded = tuple(
-                frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(similar, itself, strict=True)
-            )
-        index = torch.from_numpy(hits.index.astype(np.int64))
-        return Neighbours(index, torch.from_numpy(hits.similarity).float(), torch.from_numpy(weights).float()), excluded
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,99 +343,3 @@ class Remixed:
             layer_scores=() if self.selection.scores is None else tuple(self.selection.scores[b].tolist()),
             strength=None if self.selection.strength is None else self.selection.strength[b].item(),
         )
-
-
-@contextmanager
-def _blamed(role: str, strategy: Any, method: str) -> Iterator[None]:
-    """An unforeseen error in a strategy is that strategy's, by name, method, file and line."""
-    try:
-        yield
-    except C3POError:
-        raise
-    except Exception as error:
-        if should_reduce_batch_size(error):  # no fault of the strategy
-            raise
-        raise PluginError(
-            f"Expected {role} {strategy.name!r} to work, got {type(error).__name__} in {method} at "
-            f"{place_of(error, type(strategy))}: {error}; correct it, or choose another {role}."
-        ) from error
-
-
-def _weights_of(returned: Any, own: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> Tensor:
-    """What an optimizer returned, if it is a pathway that it may return."""
-    if not isinstance(returned, Tensor):
-        raise PluginError(
-            f"Expected optimizer {optimizer.name!r} to return weights (B, L, E) = {tuple(own.shape)}, got "
-            f"{type(returned).__name__}; return a tensor."
-        )
-    weights = returned.detach()
-    _check_weights(weights, own, selection, optimizer)
-    return weights
-
-
-def _check_weights(weights: Tensor, own: Tensor, selection: Selection, optimizer: PathwayOptimizer) -> None:
-    shape = tuple(own.shape)
-    if tuple(weights.shape) != shape or not weights.isfinite().all() or (weights < 0).any():
-        got = f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
-        wanted = f"finite weights >= 0 of shape (B, L, E) = {shape}"
-    elif (drift := (mass(weights) - mass(own)).abs().max().item()) > MASS_TOLERANCE:
-        wanted, got = "weights that keep the mass of each layer", f"a sum that differs by {drift:g}"
-    elif ((weights != own) & ~selection.layers.unsqueeze(-1)).any():
-        wanted, got = "the model's own weights in layers that are not selected", "others"
-    elif ((weights > 0) & ~(selection.mask | (own > 0))).any():
-        wanted, got = "no weight on experts that are neither selected nor the model's own", "some"
-    else:
-        return
-    raise PluginError(
-        f"Expected optimizer {optimizer.name!r} to return {wanted}, got {got}; correct it, or choose another optimizer."
-    )
-
-
-def _check_hits(hits: Any, samples: int, references: int, retriever: Any) -> None:
-    arrays = [getattr(hits, name, None) for name in ("index", "similarity")]
-    shapes = [getattr(array, "shape", None) for array in arrays]
-    kinds = [array.dtype.kind if isinstance(array, np.ndarray) else "no array" for array in arrays]
-    if kinds[0] not in "iu" or kinds[1] not in "fiu":
-        wanted, got = "NumPy arrays of whole numbers (index) and real ones (similarity)", " and ".join(kinds)
-    elif shapes[0] is None or shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != samples:
-        wanted, got = f"hits with index and similarity of shape (B, K), B = {samples}", f"{shapes[0]} and {shapes[1]}"
-    elif ((hits.index < -1) | (hits.index >= references)).any():
-        wanted, got = f"rows from 0 to {references - 1}, or -1", f"{hits.index.min()} to {hits.index.max()}"
-    elif not np.isfinite(hits.similarity[hits.index >= 0]).all():
-        wanted, got = "finite similarities", "NaN or infinity among them"
-    else:
-        return
-    raise PluginError(
-        f"Expected retriever {retriever.name!r} to return {wanted}, got {got}; correct it, or choose another retriever."
-    )
-
-
-def _check_values(values: Any, count: int, kernel: Any) -> None:
-    real = isinstance(values, np.ndarray) and values.dtype.kind in "fiu"
-    if not (real and values.shape == (1, count) and np.isfinite(values).all()):
-        got = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise PluginError(
-            f"Expected kernel {kernel.name!r} to return finite real values of shape (1, {count}), got {got}; "
-            "correct it, or choose another kernel."
-        )
-
-
-def _check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:
-    if not isinstance(selection, Selection):
-        raise SettingError(
-            f"Expected selector {selector.name!r} to return a Selection, got {type(selection).__name__}."
-        )
-    if selection.mask.shape != problem.own.shape or selection.mask.dtype != torch.bool:
-        raise SettingError(
-            f"Expected selector {selector.name!r} to return a bool mask (B, L, E) = {tuple(problem.own.shape)}, got "
-            f"{selection.mask.dtype} {tuple(selection.mask.shape)}."
-        )
-    shape = tuple(problem.own.shape[:2])
-    for what, values, wanted in (
-        ("scores (B, L)", selection.scores, shape),
-        ("strength (B)", selection.strength, shape[:1]),
-    ):
-        if values is None or (tuple(values.shape) == wanted and values.isfinite().all()):
-            continue
-        got = "NaN or infinity among them" if tuple(values.shape) == wanted else f"{tuple(values.shape)}"
-        raise SettingError(f"Expected selector {selector.name!r} to return finite {what} = {wanted}, got {got}.")

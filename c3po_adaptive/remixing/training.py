@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import SettingError
+from ..kernels.base import Lessons
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
+from ..optimizers._known import FORM, KNOWN, parts
+from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
@@ -91,6 +96,21 @@ class ReferenceTraining:
         if artifact not in self.kept:
             self.kept[artifact] = len(candidates) * mean_flops(*labeled, self.settings, folder=candidates.folder)
         return found
+
+    def lessons(self) -> Lessons:
+        """What kernels and retrievers learn from: the references that ``of_references`` gives."""
+        slope = self.of_references(GRADIENT)
+        slope = slope - slope.mean(-1, keepdim=True)
+        return Lessons(self._parts(self.of_references(KNOWN)), slope.cpu().numpy())
+
+    def known_of_candidates(self) -> dict[str, NDArray[np.floating]]:
+        """What the model knows of every candidate, also of those that nothing is learned from."""
+        everyone = replace(self, held_out=frozenset(), taken=0, left=0)
+        return self._parts(everyone.of_references(KNOWN))
+
+    def _parts(self, raw: Tensor) -> dict[str, NDArray[np.floating]]:
+        form_and_pathway = FORM + len(self.model.layers) * self.model.n_experts
+        return parts(raw, raw.shape[1] - form_and_pathway)
 
     @property
     def _shuffled(self) -> list[Question]:

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.base import Array
+from ..kernels.base import Array, Lessons, Seen
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,22 @@ class Index(ABC):
 
 
 class Retriever(ABC):
-    """Finds neighbours; subclasses are frozen dataclasses with a ``name`` and how many (or how near) as a field."""
+    """Finds neighbours; subclasses are frozen dataclasses with a ``name`` and how many (or how near) as a field.
+
+    Attributes:
+        learns: True for one that is learned from references, and may look at more than the texts' embeddings.
+    """
 
     name: ClassVar[str]
+    learns: ClassVar[bool] = False
+
+    def learn(self, lessons: Lessons) -> Self:
+        """A retriever that learned which references help which; the same by default."""
+        return self
+
+    def sees(self, questions: Seen) -> Array:
+        """``[N, D]`` what it is fitted to and searched by; by default the embeddings."""
+        return questions.text
 
     @abstractmethod
     def fit(self, vectors: Array) -> Index:

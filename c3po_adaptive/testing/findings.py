@@ -10,8 +10,10 @@ from typing import Any, Literal
 from unittest import SkipTest
 
 from ..errors import PluginError, SettingError, place_of
+from ..kernels.base import Kernel
 from ..optimizers.base import PathwayOptimizer
 from ..registry import ROLES
+from ..retrievers.base import Retriever
 from ..selectors.base import LayerSelector
 from .answerers import AnswererContract
 from .contract import Contract
@@ -19,7 +21,7 @@ from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract
-from .toy import ToyTraining
+from .toy import ToyTraining, toy_lessons
 
 CONTRACTS: dict[str, type[Contract]] = {
     contract.role: contract
@@ -64,18 +66,27 @@ def findings(role: str, strategy: Any) -> Iterator[Finding]:
     contract = CONTRACTS[role]()
     if isinstance(contract, SelectorContract):
         contract.size = _size_for(strategy)
-    if isinstance(strategy, LayerSelector | PathwayOptimizer):
-        size = contract.size if isinstance(contract, SelectorContract) else TOY_SIZES[0]
-        try:
-            strategy = strategy.prepare(ToyTraining(size=size))
-        except Exception as error:
-            wanted, remedy = "It learns from references.", "``prepare`` is given references to learn from, once."
-            yield Finding("prepare", "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
-            return
+    try:
+        strategy = _taught(strategy, contract)
+    except Exception as error:
+        door = "learn" if isinstance(strategy, Kernel | Retriever) else "prepare"
+        wanted, remedy = "It learns from references.", f"``{door}`` is given references to learn from, once."
+        yield Finding(door, "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
+        return
     found = [_found(name, getattr(contract, name), strategy) for name in _tests(type(contract))]
     yield from found
     if isinstance(contract, SelectorContract) and all(one.outcome != "fails" for one in found):
         yield from _idle(contract, strategy)
+
+
+def _taught(strategy: Any, contract: Contract) -> Any:
+    """The same after it learned from toys, if it learns."""
+    if isinstance(strategy, LayerSelector | PathwayOptimizer):
+        size = contract.size if isinstance(contract, SelectorContract) else TOY_SIZES[0]
+        return strategy.prepare(ToyTraining(size=size))
+    if isinstance(strategy, Kernel | Retriever):
+        return strategy.learn(toy_lessons(contract.vectors()[0].shape[1]))  # type: ignore[attr-defined]
+    return strategy
 
 
 def _idle(contract: SelectorContract, selector: LayerSelector) -> Iterator[Finding]:

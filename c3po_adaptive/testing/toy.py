@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
+from ..kernels.base import Lessons
 from ..optimizers.base import PathwayOptimizer
 from ..optimizers.ngd import NGD
 from ..problem import LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
@@ -182,6 +184,25 @@ class ToyTraining:
         if repr(learner) not in self.kept:
             self.kept[repr(learner)] = learn()
         return self.kept[repr(learner)]
+
+
+def toy_lessons(width: int, n: int = 60, seed: int = 0, *, told: bool = True) -> Lessons:
+    """References of two kinds that want opposite changes, for kernels and retrievers that learn.
+
+    Args:
+        width: numbers known of each: one of the pathway, one of the form, all others of the state.
+        n: how many references.
+        seed: settles every number.
+        told: whether the state's first number tells the kind.
+    """
+    drawn = np.random.default_rng(seed)
+    kind = drawn.choice([-1.0, 1.0], n)
+    known = 0.3 * drawn.normal(size=(n, width))
+    known[:, 0] += kind if told else drawn.choice([-1.0, 1.0], n)
+    gradients = drawn.normal(size=(n, 2, 6))
+    gradients[:, 0] += kind[:, None] * np.linspace(-3, 3, 6)
+    parts = {"state": known[:, : width - 2], "pathway": known[:, width - 2 : width - 1], "form": known[:, width - 1 :]}
+    return Lessons(parts, gradients - gradients.mean(-1, keepdims=True))
 
 
 def tensors(problem: Problem) -> dict[str, Tensor]:

@@ -1,0 +1,127 @@
+"""The neighbourhood of a question: which references are near, and how much each counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import PluginError
+from ..kernels.base import Kernel, Seen
+from ..references.reference_set import ReferenceSet
+from ..retrievers.base import Index, Retriever
+from ..settings import RemixSettings
+from ..types import Neighbours, Question, draw_key
+from .given import blamed, check_hits, check_values
+from .strategies import Strategies
+
+if TYPE_CHECKING:
+    from ..references.embedding import Embedder
+
+
+class Found(NamedTuple):
+    """Neighbours with kernel weights, and of each sample the reference rows that it must not see in pathway space,
+    either; None where nobody looks there.
+    """
+
+    neighbours: Neighbours
+    excluded: tuple[frozenset[int], ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """Finds and weighs neighbours.
+
+    Attributes:
+        candidates: the references that may be neighbours.
+        seen: what retriever and kernel may see of them.
+        retriever: after it learned what it has to.
+        kernel: likewise, and settled on the candidates.
+        index: the retriever fitted to them.
+        settings: of the run.
+        in_pathway_space: whether the optimizer searches there, too.
+    """
+
+    candidates: ReferenceSet
+    seen: Seen
+    retriever: Retriever
+    kernel: Kernel
+    index: Index
+    settings: RemixSettings
+    in_pathway_space: bool
+
+    @classmethod
+    def open(
+        cls, candidates: ReferenceSet, seen: Seen, strategies: Strategies, embedder: Embedder, settings: RemixSettings
+    ) -> Neighbourhood:
+        """Fit the retriever to what is seen of the candidates, and settle the kernel on their embeddings."""
+        retriever, kernel = strategies.retriever, strategies.kernel
+        with blamed("retriever", retriever, "fit"):
+            index = retriever.fit(retriever.sees(seen)) if retriever.learns else candidates.index(retriever)
+            if not isinstance(index, Index):
+                raise PluginError(
+                    f"Expected retriever {retriever.name!r} to give an Index, got {type(index).__name__}; "
+                    "return one from fit."
+                )
+        with blamed("kernel", kernel, "prepare"):
+            prepared = kernel.prepare(candidates.vectors)
+        searched = strategies.optimizer.searches_pathways
+        return cls(candidates, seen, retriever, prepared, index, settings, searched)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        """By the question's id."""
+        return {q.id: row for row, q in enumerate(self.candidates.questions)}
+
+    @property
+    def learns(self) -> bool:
+        """Whether more than embeddings is looked at."""
+        return self.retriever.learns or self.kernel.learns
+
+    def of(
+        self, seen: Seen, texts: Sequence[str], questions: Sequence[Question] | None, unseen: frozenset[str]
+    ) -> Found:
+        """The neighbours of questions.
+
+        Args:
+            seen: what may be seen of them.
+            texts: that they were embedded by.
+            questions: to leave each out of its own neighbours; None: none of them is a reference.
+            unseen: ids of references that must be nobody's neighbour.
+        """
+        rows = self._row_of
+        away = {rows[id_] for id_ in unseen if id_ in rows}
+        itself = [away | ({rows[q.id]} if q.id in rows else set()) for q in questions or ()] or [away for _ in texts]
+        limit, similar = self.settings.max_similarity, None
+        if self.in_pathway_space or self.retriever.learns:  # among a million it would take longer than the rest
+            close = seen.text @ self.seen.text.T > limit
+            similar = [frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(close, itself, strict=True)]
+        with blamed("retriever", self.retriever, "search"):
+            keys = [draw_key(self.settings.seed, text) for text in texts]
+            if self.retriever.learns and similar is not None:  # near in another space: near texts are left out by name
+                hits = self.index.search(self.retriever.sees(seen), exclude=similar, keys=keys)
+            else:
+                hits = self.index.search(seen.text, exclude=itself, max_similarity=limit, keys=keys)
+            check_hits(hits, len(texts), len(self.candidates), self.retriever)
+        weights = np.zeros(hits.index.shape)
+        for b, row in enumerate(hits.index):
+            near = row[row >= 0]
+            if len(near):
+                with blamed("kernel", self.kernel, "__call__"):
+                    values = self.kernel.between(_rows(seen, slice(b, b + 1)), _rows(self.seen, near))
+                    check_values(values, len(near), self.kernel)
+                values = values[0].clip(0)
+                weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
+        index = torch.from_numpy(hits.index.astype(np.int64))
+        similarity = torch.from_numpy(hits.similarity).float()
+        excluded = tuple(similar) if self.in_pathway_space and similar is not None else None
+        return Found(Neighbours(index, similarity, torch.from_numpy(weights).float()), excluded)
+
+
+def _rows(seen: Seen, rows: Any) -> Seen:
+    """Some of the questions."""
+    return Seen(seen.text[rows], {part: values[rows] for part, values in seen.known.items()})
