@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import baselines, kernels, optimizers, retrievers, selectors
-from .answerers import AnswererStrategy, Remix
+from .answerers import AnswererStrategy, Informed, Remix
 from .hookspecs import hookimpl
 
 
@@ -63,6 +63,7 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
 def register_answerers() -> list[type[AnswererStrategy]]:
     return [
         Remix,
+        Informed,
         baselines.PromptTuning,
         baselines.PrefixTuning,
         baselines.LoRA,

@@ -112,7 +112,7 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("optimizer") == sorted([*papers, *ours])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
-    others = ["dense", "in-context", "knn-label", "remix", "tent"]
+    others = ["dense", "in-context", "informed", "knn-label", "remix", "tent"]
     assert registry.names("answerer") == sorted([*trained, *calibrated, *others])
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"

@@ -130,10 +130,12 @@ class AnswererStrategy(ABC):
     Attributes:
         likelihoods: whether its scores are log-likelihoods of the options, divided as the format says. Calibrations
             need that which go by an option's length, or compare with the model's other scores.
+        files: that its answers depend on, by path: a run is not gone on with after one of them changed.
     """
 
     name: ClassVar[str]
     likelihoods: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def prepare(self, bench: Bench) -> Answerer:

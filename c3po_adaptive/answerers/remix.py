@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +11,9 @@ from ..settings import RemixSettings
 from .base import Answerer, AnswererStrategy, Bench
 
 if TYPE_CHECKING:
+    from ..remixing.remixer import Remixer
     from ..remixing.strategies import Strategies
+    from ..types import Prompt, Question
 
 
 @dataclass(frozen=True)
@@ -21,21 +24,7 @@ class Remix(AnswererStrategy):
     likelihoods: ClassVar[bool] = True
 
     def prepare(self, bench: Bench) -> Answerer:
-        from ..remixing.remixer import Remixer
-
-        strategies = bench.strategies
-        if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
-            strategies = replace(strategies, selector=Fixed(n=0))
-        return Remixer(
-            bench.model,
-            bench.references if strategies.needs_references else None,
-            strategies,
-            bench.embedder,
-            bench.format,
-            bench.settings,
-            bench.batch_size,
-            bench.held_out,
-        )
+        return remixer_of(bench)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         from ..remixing.training import check_enough
@@ -51,3 +40,23 @@ class Remix(AnswererStrategy):
         selector = ("selector",) if strategies.re_mixes else ()
         neighbours = ("kernel", "retriever") if strategies.shows_neighbours else ()
         return ("optimizer", *selector, *neighbours, *RemixSettings.model_fields)
+
+
+def remixer_of(bench: Bench, put: Callable[[Question], Prompt] | None = None) -> Remixer:
+    """The remixer of an arm; ``put`` where questions are not put by the format alone."""
+    from ..remixing.remixer import Remixer
+
+    strategies = bench.strategies
+    if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
+        strategies = replace(strategies, selector=Fixed(n=0))
+    return Remixer(
+        bench.model,
+        bench.references if strategies.needs_references else None,
+        strategies,
+        bench.embedder,
+        bench.format,
+        bench.settings,
+        bench.batch_size,
+        bench.held_out,
+        put,
+    )

@@ -23,13 +23,19 @@ def known(own: Tensor, router_input: Tensor, scores: Tensor) -> Tensor:
     choices how many they are, how sure the model is (entropy over that of as many even ones, lead of the best over the
     mean) and how likely the best and the mean choice are.
     """
+    return torch.cat([router_input[:, 0], own.flatten(1), form_of(scores).to(own)], -1)
+
+
+def form_of(scores: Tensor) -> Tensor:
+    """``[N, 5]`` of ``scores [N, C]``: the log of how many choices there are, the entropy over that of as many even
+    ones, the lead of the best over the mean, the best, and the mean.
+    """
     real = scores.isfinite()
     count = real.sum(-1).clamp_min(1)
     mean, best = scores.where(real, 0.0).sum(-1) / count, scores.amax(-1)
     logs = scores.log_softmax(-1)
     entropy = -(logs.exp() * logs.where(real, 0.0)).sum(-1) / count.clamp_min(2).log()
-    form = torch.stack([count.log(), entropy, best - mean, best, mean], -1)
-    return torch.cat([router_input[:, 0], own.flatten(1), form.to(own)], -1)
+    return torch.stack([count.log(), entropy, best - mean, best, mean], -1)
 
 
 def known_of(problem: Problem) -> Tensor:

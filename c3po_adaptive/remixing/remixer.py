@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from ..routing.states import State
 from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
 from ..tasks.formats import Format, description
-from ..types import Answer, Neighbours, Pathway, Question, Selection
+from ..types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 from .clock import Clock
 from .given import blamed, check_selection, weights_of
 from .neighbourhood import Found, Neighbourhood
@@ -53,6 +53,7 @@ class Remixer:
         settings: how pathways act and what is learned from: a ``RemixSettings``, or a mapping of its values.
         batch_size: questions that are re-mixed together; half as many after running out of memory.
         held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
+        put: the tokens of a question that is asked, where they are not the format's alone.
         store_bytes: memory for states that are read from a prefill store.
         candidates: the references that may be neighbours; None where nothing looks at any.
 
@@ -68,6 +69,7 @@ class Remixer:
     settings: RemixSettings = DEFAULTS
     batch_size: int = 32
     held_out: frozenset[str] = frozenset()
+    put: Callable[[Question], Prompt] | None = None
     store_bytes: int = 2**30
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
@@ -203,7 +205,7 @@ class Remixer:
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = Clock(len(questions))
         with clock("prefill"):
-            states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+            states = self.model.prefill([self._prompt(q) for q in questions])
         run = self.remix(states, [description(q) for q in questions], questions)
         tails = self.model.tail_scores(states, run.pathway)
         with clock("answer"), torch.no_grad():
@@ -220,6 +222,9 @@ class Remixer:
         ]
         answers = [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], shown) for b in range(len(questions))]
         return [replace(answer, once=self.once, kept=self.kept) for answer in answers]
+
+    def _prompt(self, question: Question) -> Prompt:
+        return self.model.encode(question, self.format) if self.put is None else self.put(question)
 
     def remix(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
@@ -13,7 +14,7 @@ from ..models.routed import RoutedModel
 from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
-from ..storage.identity import digest, versions
+from ..storage.identity import digest, digest_of_file, versions
 from ..tasks.files import first_of, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
@@ -84,15 +85,32 @@ def load_model(config: OnQuestions) -> RoutedModel:
         )
 
 
-def inputs_of(model: RoutedModel, data: Data, registry: Registry) -> dict[str, Any]:
-    """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one."""
-    return {
+def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Sequence[str] = ()) -> dict[str, Any]:
+    """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
+
+    Raises:
+        DataError: one of ``files``, which strategies read, is not there.
+    """
+    read = {"files": {name: file_digest(name) for name in sorted(set(files))}} if files else {}
+    return read | {
         "model": fingerprint(model),
         "questions": {name: digest([asdict(q) for q in asked.questions]) for name, asked in data.items()},
         "references": {name: digest([asdict(q) for q in asked.references]) for name, asked in data.items()},
         "plugins": registry.files,
         "versions": versions(),
     }
+
+
+def file_digest(path: str) -> str:
+    """Of what a file holds.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return digest_of_file(Path(path))
+    except OSError as error:
+        raise DataError(f"Expected a file at {path}, got: {error.strerror or error}; check the path.") from None
 
 
 def questions_of(dataset: Dataset) -> list[Question]:

@@ -106,6 +106,11 @@ class Worker(ABC, Generic[C]):
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         """The same, of this process's inputs."""
 
+    @property
+    def files(self) -> Sequence[str]:
+        """That its strategies read, beside questions and plugins."""
+        return ()
+
     def check_folder(self, out: Path | str) -> None:
         """Refuse a folder that cannot be written or holds another run, before the model is loaded.
 
@@ -120,7 +125,7 @@ class Worker(ABC, Generic[C]):
         Raises:
             DataError: the folder cannot be written, or holds another run.
         """
-        self.inputs = inputs_of(self.model, self.data, self.registry)
+        self.inputs = inputs_of(self.model, self.data, self.registry, self.files)
         self.__dict__["_same"] = True
         claim(out, self.config.model_dump(mode="json") | {"inputs": self.inputs}, self.model.name)
         return self.inputs
@@ -129,7 +134,7 @@ class Worker(ABC, Generic[C]):
     def _same(self) -> bool:
         if self.inputs is None:
             return True
-        mine = inputs_of(self.model, self.data, self.registry)
+        mine = inputs_of(self.model, self.data, self.registry, self.files)
         if differing := [name for name, value in self.inputs.items() if mine[name] != value]:
             raise DataError(
                 f"Expected a worker with the run's own inputs, got another {', '.join(differing)} in this process; "

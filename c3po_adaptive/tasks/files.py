@@ -52,7 +52,7 @@ def load_questions(
             row has the split.
     """
     path = _existing(Path(source))
-    rows = enumerate(_rows(path))
+    rows = enumerate(read_rows(path))
     task = path.name.split(".")[0]
     placed = [(where, read_question(row, where, f"{path.stem}.{index}", task)) for index, (where, row) in rows]
     return first(of_split(unique(placed, str(path)), split, str(path), usual), limit)
@@ -82,7 +82,7 @@ def load_benchmark_files(
     placed = []
     for file in files:
         task, own = split_of_file(file)
-        rows = enumerate(_rows(file))
+        rows = enumerate(read_rows(file))
         read = [(where, read_question(row, where, f"{file.stem}.{index}", task)) for index, (where, row) in rows]
         placed += [(where, question if question.split else replace(question, split=own)) for where, question in read]
     return first(unique(of_split(placed, split, name, usual), name), limit)
@@ -197,10 +197,14 @@ def _existing(path: Path) -> Path:
     raise DataError(f"Expected a question file at {path}, but there is none; {hint}")
 
 
-def _rows(path: Path) -> list[tuple[str, Any]]:
-    """Each row with its place."""
+def read_rows(path: Path) -> list[tuple[str, Any]]:
+    """Each row of a JSON or JSON lines file with its place.
+
+    Raises:
+        DataError: no such file, or none of that kind.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _existing(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected UTF-8 text, got other bytes ({error}); save it as UTF-8.") from error
     return _array(text, path) if text.lstrip().startswith("[") else _lines(text, path)

@@ -53,7 +53,7 @@ class Format(ABC):
 
     Attributes:
         normalize: see ``Normalize``.
-        shots: solved examples in the same format, put in front (in-context learning).
+        shots: solved examples in the same format, put in front (in-context learning), or texts, put there as they are.
         chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
             user's turn, and the options are the assistant's.
         token: of the prompt, where a pathway acts, see ``Token``.
@@ -61,7 +61,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     normalize: Normalize
-    shots: tuple[Question, ...]
+    shots: tuple[Question | str, ...]
     chat: bool
     token: Token
 
@@ -70,8 +70,13 @@ class Format(ABC):
         if self.token not in get_args(Token):
             raise SettingError(f"Expected token to be one of {get_args(Token)}, got {self.token!r}.")
         for shot in self.shots:
+            if isinstance(shot, str):
+                check_text(shot, "A shot")
+                continue
             if not isinstance(shot, Question):
-                raise DataError(f"Expected solved examples (Question records) as shots, got {type(shot).__name__}.")
+                raise DataError(
+                    f"Expected solved examples (Question records) or texts as shots, got {type(shot).__name__}."
+                )
             if shot.answer is None or not 0 <= shot.answer < len(shot.choices):
                 raise DataError(f"Expected solved examples as shots, got {shot.id!r} with the answer {shot.answer!r}.")
 
@@ -129,13 +134,16 @@ class Format(ABC):
                 "Expected a tokenizer with a chat template for chat=True, got one without; leave chat out, or load an "
                 "-Instruct or -chat model."
             )
-        turns = []
+        turns, told = [], ""
         for shot in self.shots:
+            if isinstance(shot, str):
+                told += f"{shot}\n\n"
+                continue
             asked = self._alone(shot)
             turns += [("user", asked.prompt), ("assistant", asked.options[shot.answer or 0].strip())]
         _check_texts(question)
         own = self._alone(question)
-        messages = [{"role": role, "content": text} for role, text in [*turns, ("user", own.prompt)]]
+        messages = [{"role": role, "content": text} for role, text in [*turns, ("user", told + own.prompt)]]
         prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert isinstance(prompt, str)
         space = "" if prompt[-1:].isspace() else " "
@@ -146,7 +154,9 @@ class Format(ABC):
     def _alone(self, question: Question) -> Rendered:
         """The question without shots."""
 
-    def _solved(self, shot: Question) -> str:
+    def _solved(self, shot: Question | str) -> str:
+        if isinstance(shot, str):
+            return shot
         rendered = self._alone(shot)
         return rendered.prompt + rendered.options[shot.answer or 0]
 
@@ -165,7 +175,7 @@ class Cloze(Format):
     """
 
     normalize: Normalize = "tokens"
-    shots: tuple[Question, ...] = ()
+    shots: tuple[Question | str, ...] = ()
     chat: bool = False
     partial: tuple[str, ...] = ("winogrande", "knowref")
     token: Token = "last"
@@ -195,7 +205,7 @@ class Cloze(Format):
 class Letter(Format):
     """The choices are listed with letters, and the letters are scored."""
 
-    shots: tuple[Question, ...] = ()
+    shots: tuple[Question | str, ...] = ()
     normalize: Normalize = field(default="none", init=False)
     chat: bool = False
     token: Token = "last"

@@ -40,6 +40,10 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         made: AnswererStrategy = self.registry.create("answerer", self.config.arms[arm].answerer)
         return made
 
+    @property
+    def files(self) -> Sequence[str]:
+        return [file for arm in self.config.arms for file in self.strategy(arm).files]
+
     def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any], Bench]:
         """The piece's answerer, what identifies it in results, and what it was made from."""
         key = (piece.dataset, piece.arm, piece.draw)

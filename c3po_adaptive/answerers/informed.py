@@ -1,0 +1,261 @@
+"""Knowledge and pathway together: passages before the question, re-mixed or not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..ledger import Entry, Work, summed
+from ..optimizers._known import form_of
+from ..optimizers.none import NoStep
+from ..tasks.formats import description
+from ..tasks.passages import Passage, read_passages
+from ..types import Answer, Prompt, Question
+from .base import Answerer, AnswererStrategy, Bench
+from .remix import Remix, remixer_of
+
+if TYPE_CHECKING:
+    from ..remixing.strategies import Strategies
+
+WAYS = ("neither", "text", "pathway", "both")
+PENALTIES = np.logspace(-1, 4, 11)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Informed(AnswererStrategy):
+    """The passages of a file that are nearest to the question stand before it, and the arm's optimizer re-mixes what
+    the model makes of that; with the optimizer ``none`` they are all there is.
+
+    As many passages are used as fit the model's context, the nearest ones, the nearest last; the answer's neighbours
+    name them. A passage more similar to the question than ``max_similarity`` is not used. The cost counts the longer
+    prompt.
+
+    With ``choose`` each question gets neither, the text, the pathway, or both: what is predicted to gain most beyond
+    its price. The gain is by how far the right choice is ahead of the mean. It is predicted (ridge regression, penalty
+    by cross-validation) from how many choices there are, how sure the model is of them by itself, and how near the
+    nearest passage is, after each way was tried on ``training`` references that the others did not learn from.
+
+    Attributes:
+        passages: the file: JSON lines with a ``text`` each, solved examples, or plain text with blank lines between.
+        k: how many passages.
+        choose: whether to choose question by question.
+        training: references that the choice is learned from.
+        price: of a base forward, in nats of that lead.
+    """
+
+    passages: str
+    k: int = 1
+    choose: bool = False
+    training: int = 64
+    price: float = 0.0
+    name: ClassVar[str] = "informed"
+    likelihoods: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.passages, str) or not self.passages:
+            raise SettingError(f"Expected {self.name}.passages to be a file's path, got {self.passages!r}; name one.")
+        check_number(self, "k", at_least=1, whole=True)
+        check_number(self, "training", at_least=16, whole=True)
+        check_number(self, "price", at_least=0)
+
+    @property
+    def files(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant of most answerers
+        return (self.passages,)
+
+    def prepare(self, bench: Bench) -> Answerer:
+        shelf = Shelf(read_passages(self.passages), self.k, bench)
+        return _chosen(self, shelf, bench) if self.choose else Told(bench, shelf)
+
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        Remix().fits(strategies, layers, experts, references - self.training * self.choose)
+
+    def learns(self, strategies: Strategies) -> bool:
+        return self.choose or Remix().learns(strategies)
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return Remix().used(strategies)
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """Passages, and which of them are near.
+
+    Attributes:
+        passages: of the file.
+        k: how many stand before a question.
+        bench: whose model, format and embedder are used.
+    """
+
+    passages: Sequence[Passage]
+    k: int
+    bench: Bench
+
+    @cached_property
+    def _vectors(self) -> NDArray[np.float32]:
+        return self.bench.embedder.encode([passage.text for passage in self.passages])
+
+    def near(self, question: Question) -> list[tuple[Passage, float]]:
+        """The k nearest that may be used, with their cosine, nearest first."""
+        similarity = self._vectors @ self.bench.embedder.encode([description(question)])[0]
+        order = [row for row in np.argsort(-similarity, kind="stable") if similarity[row] <= self._limit]
+        return [(self.passages[row], float(similarity[row])) for row in order[: self.k]]
+
+    @property
+    def _limit(self) -> float:
+        return self.bench.settings.max_similarity
+
+    def put(self, question: Question) -> Prompt:
+        """The question after as many of them as the context holds."""
+        return self.placed(question)[0]
+
+    def placed(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
+        """The same, and which these are."""
+        model, format, near = self.bench.model, self.bench.format, self.near(question)
+        for count in range(len(near), 0, -1):
+            told = tuple(passage.text for passage, _ in reversed(near[:count]))
+            longer = replace(format, shots=told + format.shots)  # type: ignore[type-var]  # all are dataclasses
+            prompt: Prompt = longer.prompt(question, model.tokenizer, sys.maxsize)
+            if len(prompt.ids) + max(map(len, prompt.options)) <= model.max_length:
+                return prompt, near[:count]
+        return model.encode(question, format), []
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """Answers with passages before each question."""
+
+    bench: Bench
+    shelf: Shelf
+
+    @cached_property
+    def _remixer(self) -> Answerer:
+        return remixer_of(self.bench, self.shelf.put)
+
+    @property
+    def needs_label(self) -> bool:
+        return self._remixer.needs_label
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """An answer to each question, held against the plain one, at the price of its longer prompt."""
+        found = []
+        for question, answer, plain in zip(
+            questions, self._remixer.answer(questions), self.bench.plain(questions), strict=True
+        ):
+            searched = Entry(forward=Work(linear=self.bench.embedder.flops(description(question))))
+            ledger = replace(answer.ledger, embedding=summed([answer.ledger.embedding, searched]))
+            used = self.shelf.placed(question)[1]
+            told = tuple((passage.id, similarity, 1 / len(used)) for passage, similarity in used)
+            base = {name: getattr(plain, name) for name in ("base_flops", "base_choice", "base_scores")}
+            found.append(replace(answer, ledger=ledger, neighbours=(*told, *answer.neighbours), **base))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Answers each question the way that is predicted to gain most beyond its price.
+
+    Attributes:
+        bench: whose plain answers are what is known before.
+        shelf: the passages.
+        ways: who answers in each way but ``neither``.
+        model: predicts the gain of each of these.
+        prices: of each of these, in nats.
+        once: FLOPs that learning took.
+    """
+
+    bench: Bench
+    shelf: Shelf
+    ways: dict[str, Answerer]
+    model: Any = field(repr=False)
+    prices: NDArray[np.floating] = field(repr=False)
+    once: float = 0.0
+
+    @property
+    def needs_label(self) -> bool:
+        return any(way.needs_label for way in self.ways.values())
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        plain = self.bench.plain(questions)
+        gain = self.model.predict(_features(self.shelf, questions, plain))
+        worth = np.concatenate([np.zeros((len(plain), 1)), gain - self.prices], 1)
+        chosen = [WAYS[way] for way in worth.argmax(1)]
+        found = list(plain)
+        for way, answerer in self.ways.items():
+            rows = [b for b, name in enumerate(chosen) if name == way]
+            for b, answer in zip(rows, answerer.answer([questions[b] for b in rows]), strict=True):
+                found[b] = _after(plain[b], answer, longer=way != "pathway")
+        best = gain.max(1)
+        return [
+            replace(answer, strength=float(strength), once=answer.once + self.once)
+            for answer, strength in zip(found, best, strict=True)
+        ]
+
+
+def _after(plain: Answer, answer: Answer, *, longer: bool) -> Answer:
+    """An answer that was chosen after the plain one was known: if its prompt is another, both were read."""
+    read = [plain.ledger.prefill, answer.ledger.prefill] if longer else [answer.ledger.prefill]
+    return replace(answer, ledger=replace(answer.ledger, prefill=summed(read)))
+
+
+def _chosen(strategy: Informed, shelf: Shelf, bench: Bench) -> Chosen:
+    """After every way was tried on references that nothing else learned from."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if bench.references is None:
+        raise SettingError(f"{strategy.name} expected references to learn the choice from, got none; name some.")
+    known = [q for q in bench.references.labeled_by(bench.settings).questions if q.id not in bench.held_out]
+    if len(known) < strategy.training:
+        raise SettingError(
+            f"{strategy.name} expected {strategy.training} references to learn the choice from, got {len(known)}; "
+            "give more, or set training to fewer."
+        )
+    drawn = np.random.default_rng(bench.settings.seed).permutation(len(known))[: strategy.training]
+    tried = [known[row] for row in drawn]
+    apart = replace(bench, held_out=bench.held_out | {q.id for q in tried})
+    plain = apart.plain(tried)
+    answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, replace(shelf, bench=apart)).items()}
+    before = np.array([_ahead(a, q) for a, q in zip(plain, tried, strict=True)])
+    gain = np.stack([[_ahead(a, q) for a, q in zip(found, tried, strict=True)] for found in answers.values()], 1)
+    costs = [[_flops(a) / a.base_flops for a in found] for found in answers.values()]
+    model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
+    model.fit(_features(shelf, tried, plain), gain - before[:, None])
+    spent = sum(_flops(a) for found in (plain, *answers.values()) for a in found)
+    prices = strategy.price * (np.mean(costs, 1) - 1)
+    return Chosen(bench, shelf, _ways(bench, shelf), model, prices, spent)
+
+
+def _ways(bench: Bench, shelf: Shelf) -> dict[str, Answerer]:
+    silent = replace(bench, strategies=replace(bench.strategies, optimizer=NoStep()))
+    return {
+        "text": Told(silent, replace(shelf, bench=silent)),
+        "pathway": remixer_of(bench),
+        "both": Told(bench, shelf),
+    }
+
+
+def _features(shelf: Shelf, questions: Sequence[Question], plain: Sequence[Answer]) -> NDArray[np.floating]:
+    """``[N, 6]`` what is known of questions before a way is chosen."""
+    form = [form_of(torch.tensor([answer.scores]))[0].tolist() for answer in plain]
+    nearest = [max((s for _, s in shelf.near(question)), default=0.0) for question in questions]
+    return np.concatenate([np.array(form), np.array(nearest)[:, None]], 1)
+
+
+def _ahead(answer: Answer, question: Question) -> float:
+    """By how much the right choice leads the mean of all."""
+    assert question.answer is not None
+    return answer.scores[question.answer] - sum(answer.scores) / len(answer.scores)
+
+
+def _flops(answer: Answer) -> float:
+    return answer.cost.total

@@ -1,0 +1,63 @@
+"""Passages of a user's file: what may stand before a question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .files import read_question, read_rows
+from .texts import check_text
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text to be told, or a solved example."""
+
+    id: str
+    text: str
+
+
+def read_passages(path: Path | str) -> list[Passage]:
+    """The passages of a file, in order: JSON lines with a ``text`` each, or solved examples (``question``, ``choices``
+    and ``answer``); any other file is plain text, with blank lines between passages.
+
+    Raises:
+        DataError: no such file, no passage in it, or a line that is none.
+    """
+    path = Path(path)
+    if path.suffix in (".jsonl", ".json"):
+        found = [_passage(row, where, f"{path.stem}.{i}") for i, (where, row) in enumerate(read_rows(path))]
+    else:
+        found = [Passage(f"{path.stem}.{i}", text) for i, text in enumerate(_paragraphs(path))]
+    if not found:
+        raise DataError(f"{path}: expected at least one passage, got none; write some, or leave the file out.")
+    return found
+
+
+def _paragraphs(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Expected passages at {path}, got: {error}; give a UTF-8 file.") from None
+    return [" ".join(part.split()) for part in text.replace("\r\n", "\n").split("\n\n") if part.strip()]
+
+
+def _passage(row: Any, where: str, name: str) -> Passage:
+    if isinstance(row, dict) and isinstance(row.get("text"), str) and row["text"].strip():
+        text = row["text"]
+    elif isinstance(row, dict) and {"question", "choices", "answer"} <= row.keys():
+        text = _solved(row, where)
+    else:
+        raise DataError(f"{where}: expected a text, or question, choices and answer, got others; give one of the two.")
+    check_text(text, where)
+    return Passage(str(row.get("id", name)), text)
+
+
+def _solved(row: dict[str, Any], where: str) -> str:
+    """A solved example as one text."""
+    question = read_question(row, where, "example")
+    if question.answer is None:
+        raise DataError(f"{where}: expected an example with its answer, got none; give it, or leave the line out.")
+    return f"{question.question} {question.choices[question.answer]}"

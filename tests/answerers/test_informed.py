@@ -1,0 +1,149 @@
+"""Knowledge and pathway together: what is told, what it costs, and which way is chosen."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from study.configs import parse_config
+
+from c3po_adaptive.answerers import Informed
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.optimizers import NoStep
+from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.tasks.formats import Cloze
+from c3po_adaptive.tasks.passages import read_passages
+from c3po_adaptive.testing import AnswererContract, toy_bench, write_tiny_checkpoint
+from c3po_adaptive.testing.answerers import toy_questions
+
+ASKED = toy_questions(5, "asked")
+FACTS = ["Wood floats on water.", "Stones sink.", "The sun is a star.", "Cows eat grass."]
+
+
+@pytest.fixture
+def facts(tmp_path):
+    file = tmp_path / "facts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in FACTS), encoding="utf-8")
+    return str(file)
+
+
+class TestInformed(AnswererContract):
+    @pytest.fixture(params=[{}, {"k": 3}, {"choose": True, "training": 16, "price": 0.1}], ids=str)
+    def answerer(self, request, facts):
+        return Informed(passages=facts, **request.param)
+
+
+def bench(optimizer=None, **settings):
+    made = toy_bench(**{"learn_from": "all", "max_similarity": 1.0} | settings)
+    return made if optimizer is None else replace(made, strategies=replace(made.strategies, optimizer=optimizer))
+
+
+def test_the_nearest_passages_stand_before_the_question(facts):
+    made = bench(NoStep())
+    for question, answer in zip(ASKED, Informed(passages=facts, k=2).prepare(made).answer(ASKED), strict=True):
+        by_id = {p.id: p.text for p in read_passages(facts)}
+        told = tuple(by_id[id_] for id_, _, _ in reversed(answer.neighbours))
+        assert len(told) == 2
+        longer = Cloze(shots=told)
+        assert answer.scores == pytest.approx(made.model.score_choices(question, format=longer).tolist(), abs=1e-4)
+        assert answer.base_scores == pytest.approx(made.model.score_choices(question).tolist(), abs=1e-4)
+        assert answer.cost.prefill == made.model.plain_work(made.model.encode(question, longer)).flops
+        assert answer.base_flops == made.model.plain_work(made.model.encode(question)).flops < answer.cost.prefill
+
+
+def test_the_optimizer_re_mixes_what_was_told(facts):
+    silent, both = (Informed(passages=facts).prepare(made).answer(ASKED) for made in (bench(NoStep()), bench()))
+    assert any(a.scores != b.scores for a, b in zip(silent, both, strict=True))
+    assert all(b.layers and len(b.neighbours) == 4 for b in both), "a passage and three references"
+
+
+def test_what_does_not_fit_is_left_out_by_whole_passages(tmp_path):
+    file = tmp_path / "facts.txt"
+    file.write_text("wood " * 5000 + "\n\nStones sink.\n\n" + "grass " * 5000, encoding="utf-8")
+    answers = Informed(passages=str(file), k=3).prepare(bench(NoStep())).answer(ASKED)
+    assert {len(a.neighbours) for a in answers} <= {0, 1, 2}
+    assert all(id_ == "facts.1" for a in answers for id_, _, _ in a.neighbours)
+
+
+def test_near_duplicates_of_the_question_are_not_told(tmp_path):
+    file = tmp_path / "facts.jsonl"
+    lines = [{"text": ASKED[0].question}, {"text": "Stones sink."}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (answer,) = Informed(passages=str(file), k=2).prepare(bench(NoStep(), max_similarity=0.95)).answer(ASKED[:1])
+    assert [id_ for id_, _, _ in answer.neighbours] == ["facts.1"]
+
+
+def test_the_way_is_chosen_by_what_it_is_predicted_to_gain(facts):
+    """With a price that nothing is worth, all are answered plainly, at the plain cost."""
+    free, dear = (
+        Informed(passages=facts, choose=True, training=16, price=price).prepare(bench()).answer(ASKED)
+        for price in (0.0, 1e6)
+    )
+    assert all(a.scores == pytest.approx(a.base_scores, abs=1e-6) and a.cost.total == a.base_flops for a in dear)
+    assert all(a.strength is not None for a in free)
+    assert dear[0].once > 0, "trying each way on references is paid for"
+    for a in free:
+        assert a.strength <= 0 or a.scores != a.base_scores
+
+
+def test_solved_examples_and_plain_text_are_passages_too(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"question": "Is wood hard?", "choices": ["yes", "no"], "answer": 0}\n')
+    (tmp_path / "b.txt").write_text("One\nfact.\n\n\nAnother.\n")
+    assert [p.text for p in read_passages(tmp_path / "a.jsonl")] == ["Is wood hard? yes"]
+    assert [p.text for p in read_passages(tmp_path / "b.txt")] == ["One fact.", "Another."]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.jsonl", "", "at least one"),
+        ("a.jsonl", '{"passage": "x"}\n', "line 1.*text, or question"),
+        ("a.jsonl", "{\n", "line 1"),
+        ("a.txt", "\n\n", "at least one"),
+        ("a.jsonl", '{"question": "a?", "choices": ["b", "c"], "answer": null}\n', "answer"),
+    ],
+)
+def test_a_file_without_passages_is_refused(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_passages(tmp_path / name)
+
+
+def test_no_file_is_refused(tmp_path):
+    for name in ("a.jsonl", "a.txt"):
+        with pytest.raises(DataError, match=name):
+            read_passages(tmp_path / name)
+
+
+@pytest.mark.parametrize("wrong", [{"passages": ""}, {"k": 0}, {"training": 2}, {"price": -1}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(SettingError, match=next(iter(wrong))):
+        Informed(**{"passages": "facts.jsonl"} | wrong)
+
+
+def test_too_few_references_to_choose_by_are_refused(facts):
+    with pytest.raises(SettingError, match="64 references"):
+        Informed(passages=facts, choose=True).prepare(bench())
+
+
+def test_a_run_is_not_gone_on_with_after_the_file_changed(facts, tmp_path, monkeypatch):
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+    write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    asked = tmp_path / "asked.jsonl"
+    rows = [{"id": q.id, "question": q.question, "choices": q.choices, "answer": q.answer} for q in ASKED]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = parse_config(
+        {
+            "model": str(tmp_path / "model"),
+            "datasets": [{"name": "toy", "questions": str(asked)}],
+            "arms": {
+                "base": {"optimizer": "none"},
+                "text": {"optimizer": "none", "answerer": {"name": "informed", "passages": facts}},
+            },
+        }
+    )
+    evaluate(config, tmp_path / "run")
+    evaluate(config, tmp_path / "run")
+    with open(facts, "a", encoding="utf-8") as file:
+        file.write('{"text": "Fire is hot."}\n')
+    with pytest.raises(DataError, match="files"):
+        evaluate(config, tmp_path / "run")
