@@ -12,6 +12,7 @@ from routing.toys import HashEmbedder, questions
 from c3po_adaptive.errors import PluginError
 from c3po_adaptive.optimizers import NGD, KernelRegression, PathwayOptimizer
 from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.retrievers import Retriever
 from c3po_adaptive.selectors import Fixed, LayerSelector
 
 ASKED = questions(5, "t")
@@ -53,7 +54,7 @@ class WritingSelector(LayerSelector):
 
 
 @dataclass(frozen=True)
-class WritingRetriever:
+class WritingRetriever(Retriever):
     """Writes into what it is fitted to."""
 
     name: ClassVar[str] = "writing"
