@@ -58,6 +58,14 @@ class Agreement:
         return self.mean.square().sum(-1) - self.noise.sum(-1)
 
     @property
+    def benefit(self) -> Tensor:
+        """``[B, L]`` by how much a step of length one along what the others agree on is predicted to lower a
+        neighbour's loss; negative where they contradict each other.
+        """
+        length: Tensor = self.mean.norm(dim=-1)
+        return self.common / length.clamp_min(TINY)
+
+    @property
     def error(self) -> Tensor:
         """``[B, L]`` standard error of ``common`` where neighbours agree on nothing: the root of
         2 Σ_{i≠j} (w_i w_j ⟨g_i, g_j⟩)².
@@ -101,6 +109,6 @@ def noise_level(agreement: Agreement, level: float, flips: int) -> Tensor:
     signs = 2.0 * torch.randint(2, (flips, agreement.terms.shape[1]), generator=drawn) - 1
     best = agreement.under_noise(signs).amax(-1)
     rank = int(level * (flips + 1))  # as many of flips and the sample itself may reach it
-    if rank < 1:
-        return torch.full_like(best[0], torch.inf)
+    if not 1 <= rank <= flips:
+        return torch.full_like(best[0], torch.inf if rank < 1 else -torch.inf)
     return best.sort(0, descending=True).values[rank - 1]

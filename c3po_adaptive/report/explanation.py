@@ -146,6 +146,8 @@ class Explanation:
             )
         likeliest = max(range(len(self.options)), key=lambda i: self.after[i])
         yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
+        if self.layers and self.strength is not None:
+            yield "  what speaks for it: {:.3g}, above {:.3g}".format(*self.strength)
         for layer in self.layers:
             moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
             yield f"  layer {layer}, {len(self.experts[layer])} experts selected; most changed: {moved or 'none'}"

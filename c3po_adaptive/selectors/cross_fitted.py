@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from ..checks import check_number
 from ..optimizers._agreement import Agreement, noise_level
 from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import Problem
+from ..types import Selection
 from .gradient import eligible_experts
 from .scored import Scored
 
@@ -23,7 +24,9 @@ class CrossFitted(Scored):
     standard error (see ``Agreement``). Its score is by how much z exceeds what noise reaches in the best of all layers
     with probability ``level``; so a sample whose neighbours agree on nothing is left alone but for that share.
 
-    Experts' scores are likewise: of each, by how many standard errors the neighbours agree on it.
+    Experts' scores are likewise: of each, by how many standard errors the neighbours agree on it. What speaks for
+    re-mixing a sample (``Selection.strength``) is the benefit that is predicted of it: by how much a step of length one
+    in each chosen layer, learned from the other neighbours, would lower a neighbour's loss on average, in its units.
 
     Attributes:
         level: probability that any layer is taken where neighbours agree on nothing.
@@ -42,6 +45,13 @@ class CrossFitted(Scored):
         check_number(self, "flips", at_least=19, whole=True, hint="an error level of 0.05 needs 19 at least")
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
-        able = eligible_experts(problem, None, self.core_size(problem)) | (problem.own > 0)
-        agreement = Agreement.of(problem.of_neighbours(GRADIENT), problem.neighbours.weight, able)
+        agreement = self._agreement(problem)
         return agreement.z - noise_level(agreement, self.level, self.flips)[:, None], agreement.each.clamp_min(0)
+
+    def select(self, problem: Problem) -> Selection:
+        selection = super().select(problem)
+        return replace(selection, strength=(self._agreement(problem).benefit * selection.layers).sum(-1), threshold=0.0)
+
+    def _agreement(self, problem: Problem) -> Agreement:
+        able = eligible_experts(problem, None, self.core_size(problem)) | (problem.own > 0)
+        return Agreement.of(problem.of_neighbours(GRADIENT), problem.neighbours.weight, able)

@@ -113,6 +113,18 @@ def test_planted_layers_are_found_and_others_left():
     assert (chosen[..., 4:].mean() > 0.9) and (chosen[..., :4].mean() < 0.05)
 
 
+def test_the_predicted_benefit_is_what_a_step_brings_to_neighbours_that_were_left_out():
+    """Each of 40 neighbours left out in turn: the first-order fall of its loss along a unit step of the others."""
+    problem = planted(0, 2.0)
+    gradients = problem.of_neighbours(None)
+    gradients = gradients - gradients.mean(-1, keepdim=True)
+    selection = CrossFitted(level=1.0, threshold=-1e9).select(problem)
+    steps = -(gradients.sum(1, keepdim=True) - gradients)
+    steps = steps / steps.norm(dim=-1, keepdim=True)
+    fall = -(gradients * steps).sum(-1).mean(1).sum(-1)
+    torch.testing.assert_close(selection.strength, fall, rtol=0.1, atol=0.05)
+
+
 def test_without_anything_planted_samples_are_left_alone():
     chosen = torch.stack([CrossFitted().select(planted(seed, 0.0)).layers.any(-1) for seed in range(100)]).float()
     assert chosen.mean() < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
