@@ -168,7 +168,8 @@ class SampleBatch:
         asked = self._labeled(self.candidates, rows.tolist() or [0])
         each = of_references(artifact, self.model, *asked, *where, folder=self.candidates.folder, progress=bar)
         if artifact not in self.learned_from:
-            some = self._labeled(self.candidates, range(min(SAMPLE, len(self.candidates))))
+            spread = range(0, len(self.candidates), -(-len(self.candidates) // SAMPLE))  # a pool has parts
+            some = self._labeled(self.candidates, spread)
             mean = mean_flops(artifact, self.model, *some, *where, folder=self.candidates.folder)
             self.learned_from[artifact] = mean * len(self.candidates)
         found = each.new_zeros(*near.shape, *each.shape[1:])
