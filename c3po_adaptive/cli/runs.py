@@ -12,9 +12,11 @@ from ..errors import SettingError
 from ..storage.files import is_file, is_folder
 from ..storage.json_files import read_json
 from .shared import (
+    Address,
     AsJson,
     Device,
     Dtype,
+    Engine,
     Format,
     Minutes,
     Model,
@@ -25,8 +27,10 @@ from .shared import (
     Revision,
     SetOption,
     Unchecked,
+    Workers,
     check_plugins,
     clear_errors,
+    executor_for,
     print_json,
     print_table,
     progress_for,
@@ -36,6 +40,7 @@ from .shared import (
 
 if TYPE_CHECKING:
     from ..registry import Registry
+    from ..study.executor import Executor
     from ..study.kind import Study, Table
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
@@ -137,12 +142,15 @@ def evaluate(
     dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
     unchecked: Unchecked = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, dataset, plugin, minutes, unchecked, overwrite, as_json)
+    study_run(config, out, set, dataset, plugin, minutes, engine, address, workers, unchecked, overwrite, as_json)
 
 
 @study.command("run")
@@ -153,6 +161,9 @@ def study_run(
     dataset: Only = None,
     plugin: Plugins = None,
     minutes: Minutes = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
     unchecked: Unchecked = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -162,7 +173,8 @@ def study_run(
         from ..study.kind import read_study
 
         kind, parsed = read_study(config, set or [], dataset or [])
-        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json)
+        executor = executor_for(engine, address, workers)
+        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json, executor)
 
 
 @study.command("plan")
@@ -205,12 +217,16 @@ def _run(
     unchecked: bool,
     overwrite: bool,
     as_json: bool,
+    executor: Executor | None = None,
 ) -> None:
+    """Run it, here or where the executor computes, and show what came out."""
+    from ..study.executor import HERE
+
     used = kind.strategies(config, registry)
     if not unchecked:
         check_plugins(used, registry)
     with room_in(out, overwrite):
-        summary = kind.run(config, out, registry, progress=progress_for(minutes))
+        summary = kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(minutes))
     if as_json:
         print_json(summary)
     else:

@@ -11,18 +11,19 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from ..errors import C3POError
+from ..errors import C3POError, SettingError
 from ..progress import Paused, Progress, bar, limited, working
 from ..storage.run_folder import COMMAND
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..registry import Registry
+    from ..study.executor import Executor
 
 PAUSED = 3  # exit status of a study that has more to do
 INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal
@@ -36,6 +37,13 @@ Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers,
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value or @FILE, over the file; repeatable.")]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="Where it is computed: here, or on a Ray cluster.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else one is started here.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Of Ray; else one a GPU of the cluster, or a CPU core where there is none.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in --out; asks on a terminal.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
@@ -175,3 +183,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*map(escape, row))  # [B, L] is a shape, no style
     # In a pipe rich assumes 80 columns, and cuts names off.
     Console(width=max(80, Console().width) if sys.stdout.isatty() else 220).print(table)
+
+
+def executor_for(engine: str, address: str | None, workers: int | None) -> Executor:
+    """What computes a study's pieces.
+
+    Raises:
+        SettingError: an address or a number of workers, and no Ray.
+    """
+    if engine == "ray":
+        from ..study.ray_engine import RayExecutor
+
+        return RayExecutor(address, workers)
+    if address is not None or workers is not None:
+        raise SettingError("Expected --engine ray beside --address or --workers, got the local engine; add it.")
+    from ..study.executor import HERE
+
+    return HERE

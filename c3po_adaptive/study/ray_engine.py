@@ -1,0 +1,214 @@
+"""Pieces of a study computed on many machines, by Ray."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import C3POError, DataError, SettingError
+from ..references.reference_set import is_reference_set
+from ..storage.files import is_folder
+from .data import Asked
+from .executor import Compute, Done, Piece, done
+from .worker import Worker
+
+AHEAD = 2  # pieces that a worker has: one that it computes, and one that waits for it
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """All that a process elsewhere needs of a study: contents, no paths of this machine but that of the model.
+
+    Attributes:
+        worker: its plain fields.
+        data: every data set, read here.
+        files: contents by path: plugins, files that strategies read, built reference sets.
+        plugins: which of them are plugins.
+    """
+
+    worker: Worker[Any]
+    data: Mapping[str, Asked]
+    files: Mapping[str, bytes]
+    plugins: tuple[str, ...]
+
+    @classmethod
+    def of(cls, worker: Worker[Any]) -> Parcel:
+        """Read everything that is named by a path."""
+        sets = [name for d in worker.config.datasets for name in d.references if is_reference_set(name)]
+        files = {name: Path(name).read_bytes() for name in (*worker.plugins, *worker.files)}
+        for folder in dict.fromkeys(sets):
+            files |= {f"{folder}/{p.name}": p.read_bytes() for p in sorted(Path(folder).iterdir()) if p.is_file()}
+        return cls(worker, worker.data, files, worker.plugins)
+
+    def unpack(self) -> Worker[Any]:
+        """The worker, in a folder of its own where relative paths lead to what they led to before."""
+        folder = Path(tempfile.mkdtemp(prefix="c3po-"))
+        os.chdir(folder)
+        plugins = []
+        for number, (name, content) in enumerate(self.files.items()):
+            plugin = name in self.plugins
+            path = folder / f"plugin-{number}" / Path(name).name if plugin else Path(name)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            plugins += [str(path)] if plugin else []
+        worker = type(self.worker)(self.worker.config, tuple(plugins), self.worker.inputs)
+        worker.__dict__["data"] = dict(self.data)
+        return worker
+
+
+class Seat:
+    """Where a worker sits: unpacked when the first piece comes, also after it died and was started again."""
+
+    worker: Worker[Any] | None = None
+
+    def compute(self, parcel: list[Any], piece: Piece) -> Done:
+        """A piece with its rows; the parcel comes as a reference in a list, so that it is fetched only when needed."""
+        if self.worker is None:
+            self.worker = _ray().get(parcel[0]).unpack()
+        return done(self.worker, piece)
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """Computes pieces on a Ray cluster; each worker loads the model once.
+
+    A worker that dies is started again, elsewhere if its machine is gone, and its piece is computed again. Pieces of
+    one arm on one data set go to one worker as long as there are others to do, so that what they share is prepared
+    once. Rows come back here, to the one writer: a driver that died goes on from what was written.
+
+    Attributes:
+        address: of the cluster, such as ``auto`` or ``ray://host:10001``; None: one that is started on this machine.
+        workers: how many; None: one for each GPU of the cluster, or for each CPU core where there is none.
+
+    Raises:
+        SettingError: Ray is not installed, or a number of workers below one.
+        DataError: no cluster answers at the address, or it has nothing to compute on.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise SettingError(f"Expected at least one worker, got {self.workers}; leave it out for all that fit.")
+        _ray()
+
+    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
+        if not isinstance(compute, Worker):
+            raise SettingError(f"Expected a study on questions for Ray, got {type(compute).__name__}; run it here.")
+        ray = _ray()
+        self._connect()
+        try:
+            yield from self._computed(ray, _absolute(compute), Groups(pieces))
+        finally:
+            if self.address is None:
+                ray.shutdown()
+
+    def _connect(self) -> None:
+        ray = _ray()
+        if ray.is_initialized():
+            return
+        try:
+            ray.init(address=self.address, log_to_driver=False, include_dashboard=False if not self.address else None)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"Expected a Ray cluster at {self.address or 'this machine'}, got: {error}; start one (`ray start "
+                "--head`), or check the address."
+            ) from None
+
+    def _computed(self, ray: Any, worker: Worker[Any], groups: Groups) -> Iterator[Done]:
+        count, each = self._seats(ray)
+        parcel = ray.put(Parcel.of(worker))
+        kind = ray.remote(max_restarts=-1, max_task_retries=-1, **each)(Seat)
+        seats = [kind.remote() for _ in range(count)]
+        waiting: dict[Any, int] = {}
+
+        def send(number: int) -> None:
+            """Give a worker its next piece, if there is one."""
+            if (piece := groups.next_for(number)) is not None:
+                waiting[seats[number].compute.remote([parcel], piece)] = number
+
+        for _ in range(AHEAD):
+            for number in range(count):
+                send(number)
+        while waiting:
+            (ready,), _ = ray.wait(list(waiting), num_returns=1)
+            number = waiting.pop(ready)
+            try:
+                found: Done = ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, C3POError) else error) from None
+            except ray.exceptions.RayActorError as error:
+                raise DataError(
+                    f"Expected workers that can begin, got: {error}; do they have the model, the same packages and "
+                    "the memory for it?"
+                ) from None
+            send(number)
+            yield found
+
+    def _seats(self, ray: Any) -> tuple[int, dict[str, float]]:
+        """How many workers, and what each asks for."""
+        has = ray.cluster_resources()
+        cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
+        count = self.workers or gpus or cpus
+        if cpus < 1:
+            raise DataError("Expected a cluster with CPU cores, got none; start its nodes with --num-cpus.")
+        each: dict[str, float] = {"num_cpus": max(1, cpus // count) if count <= cpus else cpus / count}
+        if gpus:
+            each["num_gpus"] = min(1.0, gpus / count)
+        return count, each
+
+
+class Groups:
+    """Pieces that wait, by data set and arm."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._left: dict[tuple[str, str, int], deque[Piece]] = {}
+        for piece in pieces:
+            self._left.setdefault((piece.dataset, piece.arm, piece.draw), deque()).append(piece)
+        self._at: dict[int, tuple[str, str, int]] = {}
+
+    def next_for(self, worker: int) -> Piece | None:
+        """The next piece of a worker's group; of another that nobody is at; or of the longest of all."""
+        group = self._at.get(worker)
+        if group not in self._left:
+            taken = set(self._at.values())
+            free = [key for key in self._left if key not in taken]
+            group = free[0] if free else max(self._left, key=lambda key: len(self._left[key]), default=None)
+        if group is None:
+            return None
+        self._at[worker] = group
+        piece = self._left[group].popleft()
+        if not self._left[group]:
+            del self._left[group]
+        return piece
+
+
+def _absolute(worker: Worker[Any]) -> Worker[Any]:
+    """The same, with the model's folder by its whole path: workers sit in folders of their own."""
+    config = worker.config
+    if not is_folder(Path(config.model)):
+        return worker
+    moved = type(worker)(config.model_copy(update={"model": str(Path(config.model).resolve())}), worker.plugins)
+    moved.inputs = worker.inputs
+    moved.__dict__["data"] = worker.data
+    return moved
+
+
+def _ray() -> Any:
+    """Ray.
+
+    Raises:
+        SettingError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise SettingError("Expected Ray for this engine, got none; pip install 'c3po_adaptive[ray]'.") from None
+    return ray

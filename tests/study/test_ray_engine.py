@@ -1,0 +1,227 @@
+"""Pieces on a Ray cluster: the same results, whatever dies; and what workers are sent."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+from routing.toys import questions
+from study.configs import parse_config
+
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.executor import Piece
+from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+ray = pytest.importorskip("ray")
+FIXED = {"name": "fixed", "n": 2, "experts": 5}
+PLUGIN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from c3po_adaptive import hookimpl
+from c3po_adaptive.optimizers import NoStep
+
+@dataclass(frozen=True)
+class Still(NoStep):
+    '''Stays where it is.'''
+    name: ClassVar[str] = "still"
+
+@hookimpl
+def register_optimizers():
+    return [Still]
+"""
+
+
+def written(file, asked):
+    file.write_text("".join(json.dumps(asdict(q)) + "\n" for q in asked), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    (tmp_path / "facts.txt").write_text("Wood floats.\n\nStones sink.\n")
+    return parse_config(
+        {
+            "model": str(tmp_path / "model"),
+            "datasets": [
+                {
+                    "name": "toy",
+                    "questions": written(tmp_path / "test.jsonl", questions(12, "t")),
+                    "split": None,
+                    "references": [written(tmp_path / "references.jsonl", questions(20))],
+                }
+            ],
+            "arms": {
+                "base": {"optimizer": "none"},
+                "ngd": {"optimizer": {"name": "ngd", "steps": 2}, "selector": FIXED},
+                "told": {
+                    "optimizer": "none",
+                    "answerer": {"name": "informed", "passages": str(tmp_path / "facts.txt")},
+                },
+            },
+            "batch_size": 3,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray's own test cluster: two nodes of one core each on this machine."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made.address
+    ray.shutdown()
+    made.shutdown()
+
+
+def rows(out):
+    lines = (out / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {(r["arm"], r["id"]): r for r in map(json.loads, lines)}
+    assert len(found) == len(lines), "no row twice"
+    return found
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for key, row in one.items():
+        assert row["choice"] == other[key]["choice"]
+        assert row["scores"] == pytest.approx(other[key]["scores"], abs=1e-5)
+
+
+def seats():
+    """Processes of this machine in which a worker sits."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any("Seat" in part for part in process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def killing(stop, count, killed):
+    """Kill one worker after another by -9."""
+    drawn = random.Random(count)
+    while len(killed) < count and not stop.wait(drawn.uniform(0.1, 1.0)):
+        if alive := seats():
+            victim = drawn.choice(alive)
+            victim.send_signal(signal.SIGKILL)
+            killed.append(victim.pid)
+
+
+def run_with_kills(config, out, address, kills):
+    stop, killed = threading.Event(), []
+    killer = threading.Thread(target=killing, args=(stop, kills, killed))
+    killer.start()
+    try:
+        evaluate(config, out, executor=RayExecutor(address))
+    finally:
+        stop.set()
+        killer.join()
+    assert killed, "some worker was killed"
+
+
+def test_two_nodes_give_what_one_process_gives_though_workers_are_killed(config, tmp_path, cluster):
+    evaluate(config, tmp_path / "here")
+    run_with_kills(config, tmp_path / "ray", cluster, kills=2)
+    same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
+
+
+@pytest.mark.slow
+def test_twenty_of_twenty(config, tmp_path, cluster):
+    evaluate(config, tmp_path / "here")
+    for number in range(20):
+        run_with_kills(config, tmp_path / f"ray{number}", cluster, kills=1)
+        same(rows(tmp_path / "here"), rows(tmp_path / f"ray{number}"))
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on(config, tmp_path):
+    """The command line, on a cluster of its own, killed by -9 and given again."""
+    evaluate(config, tmp_path / "here")
+    (tmp_path / "config.yaml").write_text(json.dumps(config.model_dump(mode="json")))
+    command = [sys.executable, "-m", "c3po_adaptive", "study", "run", str(tmp_path / "config.yaml")]
+    command += ["--out", str(tmp_path / "ray"), "--engine", "ray", "--workers", "2"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    records = tmp_path / "ray" / "records.jsonl"
+    for _ in range(600):
+        if records.is_file() and records.read_text().count("\n") >= 3:
+            break
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
+
+
+def test_workers_are_sent_contents(config, tmp_path, monkeypatch):
+    """Files that are gone where the worker sits are there for it all the same."""
+    plugin = tmp_path / "still.py"
+    plugin.write_text(PLUGIN)
+    registry = new_registry()
+    registry.load_file(plugin)
+    raw = config.model_dump(mode="json")
+    raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
+    monkeypatch.chdir(tmp_path)
+    raw["arms"]["told"]["answerer"]["passages"] = "facts.txt"  # by a relative path
+    worker = ComparisonWorker.here(parse_config(raw), registry)
+    parcel = Parcel.of(worker)
+    for name in ("still.py", "facts.txt", "test.jsonl", "references.jsonl"):
+        (tmp_path / name).unlink()
+    there = parcel.unpack()
+    assert Path.cwd() != tmp_path
+    assert there.registry.names("optimizer") == registry.names("optimizer")
+    assert Path("facts.txt").read_text().startswith("Wood")
+    assert there.data.keys() == worker.data.keys()
+    for arm in ("still", "told"):
+        assert len(there.rows(Piece("toy", arm, 0))) == 3
+
+
+def test_pieces_of_an_arm_stay_together():
+    pieces = [Piece("toy", arm, batch) for arm in ("a", "b", "c") for batch in range(3)]
+    groups = Groups(pieces)
+    first = [groups.next_for(0), groups.next_for(1)]
+    assert [p.arm for p in first] == ["a", "b"]
+    order = [groups.next_for(worker) for worker in (0, 0, 1, 0, 0, 0, 1)]
+    assert [p.arm for p in order] == ["a", "a", "b", "c", "c", "c", "b"]
+    assert groups.next_for(0) is None
+    assert {*first, *order} == {*pieces}
+
+
+def test_the_last_group_is_shared():
+    groups = Groups([Piece("toy", "a", batch) for batch in range(4)])
+    assert [groups.next_for(worker).batch for worker in (0, 1, 0, 1)] == [0, 1, 2, 3]
+
+
+def test_other_inputs_are_refused_in_the_errors_own_words(config, tmp_path, cluster):
+    worker = ComparisonWorker.here(config, new_registry())
+    worker.inputs = {"model": "another"}
+    with pytest.raises(DataError, match="another model"):
+        list(RayExecutor(cluster).map(worker, [Piece("toy", "base", 0)]))
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingError, match=r"c3po_adaptive\[ray\]"):
+        RayExecutor()
+
+
+def test_no_workers_are_refused():
+    with pytest.raises(SettingError, match="at least one worker"):
+        RayExecutor(workers=0)
