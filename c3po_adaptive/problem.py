@@ -50,6 +50,7 @@ class ReferenceBatch:
         movable: ``[N, L, E]`` bool, experts that weight can be put on: all but what a router chooses to skip a layer.
         hidden: ``[N, H]`` final hidden state at the prompt's last token.
         answers: ``[N]`` the right choices.
+        own_scores: ``[N, C]`` of each reference's choices along ω0, as a question's are; -inf where it has fewer.
         scores: of each reference's choices, along the pathway that is put into it.
         loss: of each reference's right choice, exactly.
         cheap_loss: the same as questions descend it, with the head that the settings say.
@@ -61,6 +62,7 @@ class ReferenceBatch:
     movable: Tensor
     hidden: Tensor
     answers: Tensor
+    own_scores: Tensor
     scores: Scores
     loss: Loss
     cheap_loss: Loss

@@ -85,6 +85,11 @@ class Bench:
         Raises:
             SettingError: there are no references.
         """
+        if self.strategies.retriever.learns:
+            raise SettingError(
+                f"Expected a retriever that goes by texts, got {self.strategies.retriever.name}, which is taught by "
+                "re-mixing; choose faiss-knn, say."
+            )
         if self.candidates is None:
             raise SettingError("Expected references to find neighbours among, got none; name some in the data set.")
         known, texts = self.candidates.questions, [description(q) for q in questions]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,9 +36,9 @@ class Informed(AnswererStrategy):
     """The passages of a file that are nearest to the question stand before it, and the arm's optimizer re-mixes what
     the model makes of that; with the optimizer ``none`` they are all there is.
 
-    As many passages are used as fit the model's context, the nearest ones, the nearest last; the answer's neighbours
-    name them. A passage more similar to the question than ``max_similarity`` is not used. The cost counts the longer
-    prompt.
+    As many of them are used as fit the model's context together, the nearest last, with a warning where some do not;
+    the answer's neighbours name them. A passage more similar to the question than ``max_similarity``, or of its id, is
+    not used: it may be the question. The cost counts the longer prompt.
 
     With ``choose`` each question gets neither, the text, the pathway, or both: what is predicted to gain most beyond
     its price. The gain is by how far the right choice is ahead of the mean. It is predicted (ridge regression, penalty
@@ -76,6 +77,8 @@ class Informed(AnswererStrategy):
         return _chosen(self, shelf, bench) if self.choose else Told(bench, shelf)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        if self.choose:
+            _check_count(self, references)
         Remix().fits(strategies, layers, experts, references - self.training * self.choose)
 
     def learns(self, strategies: Strategies) -> bool:
@@ -101,32 +104,47 @@ class Shelf:
 
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
-        return self.bench.embedder.encode([passage.text for passage in self.passages])
+        return self.bench.embedder.encode([passage.about for passage in self.passages])
+
+    @cached_property
+    def once(self) -> float:
+        """FLOPs of embedding the passages."""
+        return sum(self.bench.embedder.flops(passage.about) for passage in self.passages)
+
+    def searched(self, question: Question) -> Entry:
+        """What looking for a question's passages takes."""
+        return Entry(forward=Work(linear=self.bench.embedder.flops(description(question))))
 
     def near(self, question: Question) -> list[tuple[Passage, float]]:
         """The k nearest that may be used, with their cosine, nearest first."""
-        similarity = self._vectors @ self.bench.embedder.encode([description(question)])[0]
-        order = [row for row in np.argsort(-similarity, kind="stable") if similarity[row] <= self._limit]
-        return [(self.passages[row], float(similarity[row])) for row in order[: self.k]]
-
-    @property
-    def _limit(self) -> float:
-        return self.bench.settings.max_similarity
+        similarity = (self._vectors @ self.bench.embedder.encode([description(question)])[0]).clip(-1, 1)
+        allowed = similarity <= self.bench.settings.max_similarity
+        rows = [row for row in np.argsort(-similarity, kind="stable") if allowed[row]]
+        found = [(self.passages[row], float(similarity[row])) for row in rows if self.passages[row].id != question.id]
+        return found[: self.k]
 
     def put(self, question: Question) -> Prompt:
         """The question after as many of them as the context holds."""
         return self.placed(question)[0]
 
     def placed(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        """The same, and which these are."""
+        """The same, and which these are: from the nearest on, each that still fits."""
         model, format, near = self.bench.model, self.bench.format, self.near(question)
-        for count in range(len(near), 0, -1):
-            told = tuple(passage.text for passage, _ in reversed(near[:count]))
+        prompt = model.encode(question, format)
+        used: list[tuple[Passage, float]] = []
+        for one in near:
+            told = tuple(passage.text for passage, _ in reversed([*used, one]))
             longer = replace(format, shots=told + format.shots)  # type: ignore[type-var]  # all are dataclasses
-            prompt: Prompt = longer.prompt(question, model.tokenizer, sys.maxsize)
-            if len(prompt.ids) + max(map(len, prompt.options)) <= model.max_length:
-                return prompt, near[:count]
-        return model.encode(question, format), []
+            tried: Prompt = longer.prompt(question, model.tokenizer, sys.maxsize)
+            if len(tried.ids) + max(map(len, tried.options)) <= model.max_length:
+                prompt, used = tried, [*used, one]
+        if len(used) < len(near):
+            warnings.warn(
+                f"{len(near) - len(used)} of {len(near)} passages do not fit before {question.id!r}, and are left out; "
+                "cut them into shorter ones.",
+                stacklevel=2,
+            )
+        return prompt, used
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,12 +168,13 @@ class Told:
         for question, answer, plain in zip(
             questions, self._remixer.answer(questions), self.bench.plain(questions), strict=True
         ):
-            searched = Entry(forward=Work(linear=self.bench.embedder.flops(description(question))))
-            ledger = replace(answer.ledger, embedding=summed([answer.ledger.embedding, searched]))
+            searched = [answer.ledger.embedding, self.shelf.searched(question)]
+            ledger = replace(answer.ledger, embedding=summed(searched))
             used = self.shelf.placed(question)[1]
             told = tuple((passage.id, similarity, 1 / len(used)) for passage, similarity in used)
             base = {name: getattr(plain, name) for name in ("base_flops", "base_choice", "base_scores")}
-            found.append(replace(answer, ledger=ledger, neighbours=(*told, *answer.neighbours), **base))
+            once = answer.once + self.shelf.once
+            found.append(replace(answer, ledger=ledger, neighbours=(*told, *answer.neighbours), once=once, **base))
         return found
 
 
@@ -169,7 +188,8 @@ class Chosen:
         ways: who answers in each way but ``neither``.
         model: predicts the gain of each of these.
         prices: of each of these, in nats.
-        once: FLOPs that learning took.
+        once: FLOPs that was spent before the first question, but for the passages' embeddings.
+        kept: of those, what is kept of each reference.
     """
 
     bench: Bench
@@ -178,6 +198,7 @@ class Chosen:
     model: Any = field(repr=False)
     prices: NDArray[np.floating] = field(repr=False)
     once: float = 0.0
+    kept: float = 0.0
 
     @property
     def needs_label(self) -> bool:
@@ -193,11 +214,18 @@ class Chosen:
             rows = [b for b, name in enumerate(chosen) if name == way]
             for b, answer in zip(rows, answerer.answer([questions[b] for b in rows]), strict=True):
                 found[b] = _after(plain[b], answer, longer=way != "pathway")
-        best = gain.max(1)
+        whole = self.once + self.shelf.once
         return [
-            replace(answer, strength=float(strength), once=answer.once + self.once)
-            for answer, strength in zip(found, best, strict=True)
+            self._weighed(question, answer, way, strength, whole)
+            for question, answer, way, strength in zip(questions, found, chosen, gain.max(1), strict=True)
         ]
+
+    def _weighed(self, question: Question, answer: Answer, way: str, gain: float, once: float) -> Answer:
+        """With what choosing took: passages were looked for, whatever was chosen."""
+        ledger = answer.ledger
+        if way in ("neither", "pathway"):
+            ledger = replace(ledger, embedding=summed([ledger.embedding, self.shelf.searched(question)]))
+        return replace(answer, ledger=ledger, strength=float(gain), once=once, kept=self.kept)
 
 
 def _after(plain: Answer, answer: Answer, *, longer: bool) -> Answer:
@@ -215,11 +243,7 @@ def _chosen(strategy: Informed, shelf: Shelf, bench: Bench) -> Chosen:
     if bench.references is None:
         raise SettingError(f"{strategy.name} expected references to learn the choice from, got none; name some.")
     known = [q for q in bench.references.labeled_by(bench.settings).questions if q.id not in bench.held_out]
-    if len(known) < strategy.training:
-        raise SettingError(
-            f"{strategy.name} expected {strategy.training} references to learn the choice from, got {len(known)}; "
-            "give more, or set training to fewer."
-        )
+    _check_count(strategy, len(known))
     drawn = np.random.default_rng(bench.settings.seed).permutation(len(known))[: strategy.training]
     tried = [known[row] for row in drawn]
     apart = replace(bench, held_out=bench.held_out | {q.id for q in tried})
@@ -227,12 +251,24 @@ def _chosen(strategy: Informed, shelf: Shelf, bench: Bench) -> Chosen:
     answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, replace(shelf, bench=apart)).items()}
     before = np.array([_ahead(a, q) for a, q in zip(plain, tried, strict=True)])
     gain = np.stack([[_ahead(a, q) for a, q in zip(found, tried, strict=True)] for found in answers.values()], 1)
-    costs = [[_flops(a) / a.base_flops for a in found] for found in answers.values()]
+    costs = [[a.cost.total / a.base_flops for a in found] for found in answers.values()]
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
     model.fit(_features(shelf, tried, plain), gain - before[:, None])
-    spent = sum(_flops(a) for found in (plain, *answers.values()) for a in found)
-    prices = strategy.price * (np.mean(costs, 1) - 1)
-    return Chosen(bench, shelf, _ways(bench, shelf), model, prices, spent)
+    tries = sum(a.cost.total for found in (plain, *answers.values()) for a in found)
+    spent, kept = (max(getattr(a, what) for a in answers["pathway"]) for what in ("once", "kept"))
+    longer = np.array([way != "pathway" for way in answers])  # the plain prompt is read before a way is chosen
+    prices = strategy.price * (np.mean(costs, 1) - 1 + longer)
+    # what is learned is learned twice: without the references that ways are tried on, then for the questions
+    once = tries + 2 * (spent - kept) + kept
+    return Chosen(bench, shelf, _ways(bench, shelf), model, prices, once, kept)
+
+
+def _check_count(strategy: Informed, known: int) -> None:
+    if known < strategy.training:
+        raise SettingError(
+            f"{strategy.name} expected {strategy.training} references to learn the choice from, got {known}; give "
+            "more, or set training to fewer."
+        )
 
 
 def _ways(bench: Bench, shelf: Shelf) -> dict[str, Answerer]:
@@ -255,7 +291,3 @@ def _ahead(answer: Answer, question: Question) -> float:
     """By how much the right choice leads the mean of all."""
     assert question.answer is not None
     return answer.scores[question.answer] - sum(answer.scores) / len(answer.scores)
-
-
-def _flops(answer: Answer) -> float:
-    return answer.cost.total

@@ -34,7 +34,10 @@ class Remix(AnswererStrategy):
             check_enough(strategies.references_needed, references)
 
     def learns(self, strategies: Strategies) -> bool:
-        return strategies.re_mixes and strategies.references_needed > 0
+        learn = strategies.references_needed > 0 or (
+            strategies.needs_neighbours and (strategies.kernel.learns or strategies.retriever.learns)
+        )
+        return strategies.re_mixes and learn
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         selector = ("selector",) if strategies.re_mixes else ()

@@ -17,6 +17,7 @@ Part = Literal["state", "pathway", "form"]
 
 FOLDS = 5
 SURE = 2.0  # standard errors over folds by which predictions have to correlate
+TAUGHT = 4000  # references at most that it is learned from, drawn at random
 FEWEST = 20  # references that it can be learned from
 
 
@@ -59,6 +60,8 @@ class Transfer(Kernel):
         if len(x) < FEWEST:
             raise SettingError(f"transfer expected {FEWEST} references to learn from, got {len(x)}; give more.")
         drawn = np.random.default_rng(0)
+        rows = drawn.permutation(len(x))[:TAUGHT]
+        x, gradients = x[rows], gradients[rows]
         if self.shuffled:
             gradients = drawn.permutation(gradients)
         fold = drawn.permutation(len(x)) % FOLDS

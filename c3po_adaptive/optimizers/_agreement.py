@@ -59,11 +59,14 @@ class Agreement:
 
     @property
     def benefit(self) -> Tensor:
-        """``[B, L]`` by how much a step of length one along what the others agree on is predicted to lower a
-        neighbour's loss; negative where they contradict each other.
+        """``[B, L]`` by how much a step of length one, learned from the others, lowers a neighbour's loss to first
+        order, on weighted average; negative where they contradict each other.
         """
-        length: Tensor = self.mean.norm(dim=-1)
-        return self.common / length.clamp_min(TINY)
+        mean, own = self.mean[:, None], self.terms.square().sum(-1)
+        along = (self.terms * mean).sum(-1)
+        length = (mean.square().sum(-1) - 2 * along + own).clamp_min(0).sqrt()  # of the mean of the others
+        found: Tensor = ((along - own) / length.clamp_min(TINY)).sum(1)
+        return found
 
     @property
     def error(self) -> Tensor:
@@ -83,9 +86,10 @@ class Agreement:
     @property
     def each(self) -> Tensor:
         """``[B, L, E]`` likewise of each expert alone: what neighbours agree on of it, in its standard errors."""
-        fourth = self.terms.square().square().sum(1)
-        error = (2 * (self.noise.square() - fourth).clamp_min(0)).sqrt()
-        return (self.mean.square() - self.noise) / error.clamp_min(TINY)
+        squares = self.terms.double().square()
+        noise, common = squares.sum(1), self.terms.double().sum(1).square()
+        error = (2 * (noise.square() - squares.square().sum(1)).clamp_min(0)).sqrt()
+        return ((common - noise) / error.clamp_min(TINY)).to(self.terms.dtype)
 
     def under_noise(self, signs: Tensor) -> Tensor:
         """``[F, B, L]`` the same z with the neighbours' gradients turned round by ``signs [F, K]`` (±1).
@@ -108,7 +112,5 @@ def noise_level(agreement: Agreement, level: float, flips: int) -> Tensor:
     drawn = torch.Generator().manual_seed(flips)
     signs = 2.0 * torch.randint(2, (flips, agreement.terms.shape[1]), generator=drawn) - 1
     best = agreement.under_noise(signs).amax(-1)
-    rank = int(level * (flips + 1))  # as many of flips and the sample itself may reach it
-    if not 1 <= rank <= flips:
-        return torch.full_like(best[0], torch.inf if rank < 1 else -torch.inf)
+    rank = max(1, int(level * (flips + 1)))  # as many of flips and the sample itself may reach it
     return best.sort(0, descending=True).values[rank - 1]

@@ -13,6 +13,7 @@ from ..errors import SettingError
 from ..problem import Problem, ReferenceArtifact, ReferenceBatch
 
 FORM = 5  # the last of what is known
+TAUGHT = 4000  # references that components are found from
 CLIP = 4.0  # standard deviations: a question unlike all references is taken for the farthest like them
 
 
@@ -29,7 +30,12 @@ def known(own: Tensor, router_input: Tensor, scores: Tensor) -> Tensor:
 def form_of(scores: Tensor) -> Tensor:
     """``[N, 5]`` of ``scores [N, C]``: the log of how many choices there are, the entropy over that of as many even
     ones, the lead of the best over the mean, the best, and the mean.
+
+    Raises:
+        SettingError: the samples are raw texts.
     """
+    if scores.shape[1] == 0:
+        raise SettingError("Expected questions with choices to tell what is known of them, got raw text; give choices.")
     real = scores.isfinite()
     count = real.sum(-1).clamp_min(1)
     mean, best = scores.where(real, 0.0).sum(-1) / count, scores.amax(-1)
@@ -49,9 +55,8 @@ def parts(raw: Tensor, state: int) -> dict[str, NDArray[np.floating]]:
     return {"state": values[:, :state], "pathway": values[:, state:-FORM], "form": values[:, -FORM:]}
 
 
-@torch.no_grad()
 def _known(references: ReferenceBatch) -> Tensor:
-    return known(references.own, references.router_input, references.scores(references.own))
+    return known(references.own, references.router_input, references.own_scores)
 
 
 KNOWN = ReferenceArtifact("known", _known)
@@ -78,8 +83,10 @@ def principal(raw: Tensor, dimensions: int) -> dict[str, Tensor]:
 
     scaler = StandardScaler().fit(raw.double().numpy())
     scaled = scaler.transform(raw.double().numpy())[:, :-FORM]
-    found = PCA(min(dimensions, *scaled.shape), svd_solver="full").fit(scaled)
-    spread = (found.explained_variance_**0.5).clip(min=1e-6)
+    drawn = np.random.default_rng(0).permutation(len(scaled))[:TAUGHT]
+    found = PCA(min(dimensions, len(drawn) - 1, scaled.shape[1]), svd_solver="full").fit(scaled[drawn])
+    spread = found.explained_variance_**0.5
+    spread = spread.clip(min=max(1e-3 * spread.max(initial=0.0), 1e-6))
     values = {"mean": scaler.mean_, "scale": scaler.scale_, "axes": found.components_.T / spread}
     return {name: torch.from_numpy(value).float() for name, value in values.items()}
 

@@ -19,6 +19,8 @@ from ._reference_artifacts import GRADIENT
 from ._simplex import allowed_experts, project
 from .base import PathwayOptimizer
 
+FEWEST = 10
+SURE = 1.64  # standard errors by which the loss of those held back has to fall
 HELD = 0.2  # share of references that is held back
 BATCH = 256
 EVERY = 10  # steps between looks at those held back
@@ -35,7 +37,8 @@ class LearnedPathway(PathwayOptimizer):
     V, W and b are trained on softplus(ℓ_i + ⟨g_i, Δω_i⟩), ℓ_i and g_i being the kept loss and gradient of each
     reference: on its tail as a plane around its own pathway, with Δω_i as far as its ω_i allows. Learning takes no pass
     beyond what is kept, answering none. A fifth of the references is held back: training stops where their loss is
-    lowest, and what does not lower it leaves every question alone.
+    lowest, and what does not lower it, by 1.64 standard errors, leaves every question alone. All layers and experts are
+    learned for; what a selector leaves out is cut from that.
 
     References that are asked in the same run teach nothing.
 
@@ -68,7 +71,7 @@ class LearnedPathway(PathwayOptimizer):
 
     @property
     def references_needed(self) -> int:
-        return 1  # at least; it takes all there are
+        return FEWEST  # at least; it takes all there are
 
     def prepare(self, training: TrainingReferences) -> Self:
         return replace(self, learned=training.once(self, lambda: self._fit(training)))
@@ -91,25 +94,31 @@ class LearnedPathway(PathwayOptimizer):
         order = torch.randperm(len(x), generator=drawn)
         held, taught = order.tensor_split([max(1, round(HELD * len(x)))])
 
+        if len(x) < FEWEST:
+            raise SettingError(f"{self.name} expected {FEWEST} references to learn from, got {len(x)}; give more.")
+
         def lost(parts: Mapping[str, Tensor], rows: Tensor) -> Tensor:
             change = project(own[rows] + _change(parts, x[rows]), torch.ones_like(own[rows]) > 0, mass(own[rows]))
-            return F.softplus(loss[rows] + (slope[rows] * (change - own[rows])).sum((1, 2))).mean()
+            return F.softplus(loss[rows] + (slope[rows] * (change - own[rows])).sum((1, 2)))
 
         parts = self._start(x.shape[1], slope.shape[1:], drawn)
-        kept, best = _none(parts), F.softplus(loss[held]).mean()
+        before = F.softplus(loss[held])
+        kept, best = _none(parts), before
         optimizer = torch.optim.Adam(parts.values(), lr=self.lr)
         for step in range(1, self.steps + 1):
             rows = taught[torch.randint(len(taught), (min(BATCH, len(taught)),), generator=drawn)]
             optimizer.zero_grad()
             with torch.enable_grad():
-                (lost(parts, rows) + self.decay * parts["changes"].square().sum()).backward()
+                (lost(parts, rows).mean() + self.decay * parts["changes"].square().sum()).backward()
             optimizer.step()
             if step % EVERY == 0 or step == self.steps:
                 with torch.no_grad():
                     now = lost(parts, held)
-                if now < best:
+                if now.mean() < best.mean():
                     kept, best = {name: part.detach().clone() for name, part in parts.items()}, now
-        return scaling | kept
+        fall = before - best
+        sure = fall.mean() > SURE * fall.std() / len(fall) ** 0.5
+        return scaling | (kept if sure else _none(parts))
 
     def _start(self, dimensions: int, size: tuple[int, ...], drawn: torch.Generator) -> dict[str, Tensor]:
         """Small changes, so that factors part from each other, and gates that hardly prefer one."""

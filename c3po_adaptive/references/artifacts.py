@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..ledger import Entry, summed
 from ..losses import right_answer_loss
@@ -18,7 +19,7 @@ from ..models.routed import RoutedModel
 from ..problem import Loss, ReferenceArtifact, ReferenceBatch
 from ..progress import Progress, silent
 from ..routing.scores import TailScores
-from ..routing.states import State
+from ..routing.states import State, normalized
 from ..settings import RemixSettings
 from ..storage.identity import digest, digest_of_file, routing_versions
 from ..storage.tensor_store import TensorStore
@@ -163,6 +164,7 @@ def _batch(
         movable=movable,
         hidden=torch.stack([s.last_hidden for s in states]),
         answers=answers,
+        own_scores=pad_sequence([normalized(s, s.token_scores) for s in states], True, -torch.inf),
         scores=tails("full"),
         loss=loss("full"),
         cheap_loss=loss(model.head_for(settings.head)),

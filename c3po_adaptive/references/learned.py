@@ -7,6 +7,7 @@ import warnings
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def code_of(strategy: Any) -> list[Any]:
     own = [digest_of_file(Path(file))[:16] for file in sorted(filter(None, files))]
     parts = [getattr(strategy, f.name) for f in fields(strategy)] if is_dataclass(strategy) else []
     return own + [code_of(part) for part in parts if is_dataclass(part)]
+
+
+@cache
+def shared_code() -> list[str]:
+    """Hashes of the files that the package's own strategies share: those of their rooms whose names begin with _."""
+    rooms = [Path(__file__).parents[1] / room for room in ("optimizers", "selectors")]
+    return [digest_of_file(file)[:16] for room in rooms for file in sorted(room.glob("_[!_]*.py"))]
 
 
 def _read(path: Path, model: str) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ class Neighbourhood:
         itself = [away | ({rows[q.id]} if q.id in rows else set()) for q in questions or ()] or [away for _ in texts]
         limit, similar = self.settings.max_similarity, None
         if self.in_pathway_space or self.retriever.learns:  # among a million it would take longer than the rest
-            close = seen.text @ self.seen.text.T > limit
+            close = (seen.text @ self.seen.text.T).clip(-1, 1) > limit
             similar = [frozenset(np.flatnonzero(s).tolist()) | frozenset(i) for s, i in zip(close, itself, strict=True)]
         with blamed("retriever", self.retriever, "search"):
             keys = [draw_key(self.settings.seed, text) for text in texts]

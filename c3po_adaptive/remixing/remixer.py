@@ -21,7 +21,7 @@ from ..ledger import Ledger
 from ..models.routed import RoutedModel
 from ..optimizers._known import known, parts
 from ..optimizers.base import PathwayOptimizer
-from ..problem import Problem, ReferenceArtifact
+from ..problem import Problem
 from ..references.prefill_store import PrefillStore, open_store
 from ..references.reference_set import ReferenceSet
 from ..routing.states import State
@@ -74,7 +74,7 @@ class Remixer:
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
     _neighbourhood: Neighbourhood | None = field(default=None, init=False)
-    _learned_from: dict[ReferenceArtifact, float] = field(default_factory=dict, init=False)
+    _learned_from: dict[str, float] = field(default_factory=dict, init=False)
     _spent: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -122,8 +122,11 @@ class Remixer:
             self._store = open_store(references, self.model, folder, self.format, self.store_bytes)
         seen = Seen(candidates.vectors)
         if s.kernel.learns or s.retriever.learns:
-            lessons = replace(self.training, taken=0, left=s.references_needed).lessons()
-            s = replace(s, kernel=s.kernel.learn(lessons), retriever=s.retriever.learn(lessons))
+            lessons = replace(self.training, taken=s.references_needed, left=0).lessons()
+            with blamed("kernel", s.kernel, "learn"):
+                s = replace(s, kernel=s.kernel.learn(lessons))
+            with blamed("retriever", s.retriever, "learn"):
+                s = replace(s, retriever=s.retriever.learn(lessons))
             seen = Seen(candidates.vectors, self.training.known_of_candidates())
         self._neighbourhood = Neighbourhood.open(candidates, seen, s, self.embedder, self.settings)
         self.strategies = replace(s, kernel=self._neighbourhood.kernel)

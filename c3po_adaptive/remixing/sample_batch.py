@@ -60,7 +60,8 @@ class SampleBatch:
     questions: Sequence[Question] | None
     store: PrefillStore | None
     clock: Clock
-    learned_from: dict[ReferenceArtifact, float] = field(default_factory=dict)
+    learned_from: dict[str, float] = field(default_factory=dict)
+    _answering: list[Entry] = field(init=False, default_factory=list)
     _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
 
     @cached_property
@@ -113,7 +114,10 @@ class SampleBatch:
     def _answered(self, weights: Tensor) -> Tensor:
         top_k = self.model.sites[0].top_k if self.settings.mix == "top-k" else None
         pathway = Pathway(weights, self.own, self.model.layers, self.settings.scope, top_k)
-        return self.model.tail_scores(self.states, pathway)(weights).argmax(-1)
+        tails = self.model.tail_scores(self.states, pathway)
+        chosen = tails(weights).argmax(-1)
+        self._answering.extend(tails.spent)
+        return chosen
 
     def _answers(self) -> list[int]:
         answers = [None] if self.questions is None else [q.answer for q in self.questions]
@@ -167,11 +171,11 @@ class SampleBatch:
         # where there is no neighbour at all, one reference tells the shape
         asked = self._labeled(self.candidates, rows.tolist() or [0])
         each = of_references(artifact, self.model, *asked, *where, folder=self.candidates.folder, progress=bar)
-        if artifact not in self.learned_from:
+        if artifact.name not in self.learned_from:
             spread = range(0, len(self.candidates), -(-len(self.candidates) // SAMPLE))  # a pool has parts
             some = self._labeled(self.candidates, spread)
             mean = mean_flops(artifact, self.model, *some, *where, folder=self.candidates.folder)
-            self.learned_from[artifact] = mean * len(self.candidates)
+            self.learned_from[artifact.name] = mean * len(self.candidates)
         found = each.new_zeros(*near.shape, *each.shape[1:])
         found[near] = each[place]
         return found
@@ -209,7 +213,7 @@ class SampleBatch:
     def flops(self) -> float:
         """What all losses took so far, together; the samples' and the neighbours' own prompts not counted."""
         opened = [entry for phase in self._opened for entry in self.spent(phase)]
-        return summed([*opened, *self._prepared]).flops
+        return summed([*opened, *self._prepared, *self._answering]).flops
 
     @property
     def _prefilled(self) -> list[Entry]:

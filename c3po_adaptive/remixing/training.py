@@ -20,7 +20,7 @@ from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
-from ..references.learned import NoSource, code_of, learned_once
+from ..references.learned import NoSource, code_of, learned_once, shared_code
 from ..references.reference_set import ReferenceSet
 from ..settings import RemixSettings
 from ..storage.identity import routing_versions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .sample_batch import SampleBatch
 
 
-FLOPS = "flops"  # kept beside what was learned
+FLOPS, KEPT = "flops", "kept "  # beside what was learned: what it took, and each artifact that it looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class ReferenceTraining:
     ask: Callable[[Sequence[Question]], SampleBatch]
     taken: int = 0
     spent: list[float] = field(default_factory=list)
-    kept: dict[ReferenceArtifact, float] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
     left: int = 0
 
     @property
@@ -93,8 +93,8 @@ class ReferenceTraining:
         prompts = [self.model.encode(q, self.format) for q in asked]
         labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], self.model.prefill)
         found = of_references(*labeled, self.settings, folder=candidates.folder, progress=bar)
-        if artifact not in self.kept:
-            self.kept[artifact] = len(candidates) * mean_flops(*labeled, self.settings, folder=candidates.folder)
+        if artifact.name not in self.kept:
+            self.kept[artifact.name] = len(candidates) * mean_flops(*labeled, self.settings, folder=candidates.folder)
         return found
 
     def lessons(self) -> Lessons:
@@ -127,15 +127,20 @@ class ReferenceTraining:
             return learn()
         known = learned_once(references, identity, fingerprint(self.model), lambda: self._counted(learn))
         self.spent.append(known[FLOPS].item())
-        return {name: tensor for name, tensor in known.items() if name != FLOPS}
+        kept = {name.removeprefix(KEPT): tensor.item() for name, tensor in known.items() if name.startswith(KEPT)}
+        self.kept.update(kept | self.kept)
+        return {name: tensor for name, tensor in known.items() if name != FLOPS and not name.startswith(KEPT)}
 
     def _counted(self, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What is learned, and what asking the references for it took."""
-        before = len(self.spent)
+        before, there = len(self.spent), dict(self.kept)
+        self.kept.clear()  # to see what this asks for
         learned = learn()
+        kept = {f"{KEPT}{name}": torch.tensor(flops, dtype=torch.float64) for name, flops in self.kept.items()}
+        self.kept.update(there)
         flops = torch.tensor(sum(self.spent[before:]), dtype=torch.float64)
         del self.spent[before:]
-        return learned | {FLOPS: flops}
+        return learned | kept | {FLOPS: flops}
 
     def _references(self) -> ReferenceSet:
         if self.references is None:
@@ -146,13 +151,13 @@ class ReferenceTraining:
         """What decides what is learned."""
         references = self._references()
         s = self.strategies
-        strategies = [learner, s.optimizer, s.kernel, s.retriever]
+        strategies = [learner, s.optimizer, s.kernel, s.retriever, s.selector]
         model = [fingerprint(self.model), str(self.model.model.dtype), routing_versions()]
         settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
-        asked = sorted(self.held_out & {q.id for q in references.questions})
+        asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]
         source = references.card.get("source")
         return [
-            *(list(map(repr, strategies)), list(map(code_of, strategies))),
+            *(list(map(repr, strategies)), list(map(code_of, strategies)), shared_code()),
             *(format_key(self.format), settings, asked, source, model, FLOPS),
         ]
 

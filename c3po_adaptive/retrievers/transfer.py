@@ -11,6 +11,8 @@ from ..kernels.base import Array, Lessons, Seen
 from ..kernels.transfer import Part, Transfer
 from ._exact import ExactIndex
 from .base import Hits, Index, Retriever
+from .cosine import CosineIndex
+from .random import RandomIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,7 @@ class TransferIndex(Index):
     """References, placed where products are expected transfer."""
 
     kernel: Transfer
-    placed: ExactIndex
+    placed: CosineIndex
 
     def search(
         self,
@@ -28,13 +30,14 @@ class TransferIndex(Index):
         max_similarity: float = 1.0,
         keys: Sequence[int] | None = None,
     ) -> Hits:
-        return self.placed.search(self.kernel.placed(queries), exclude=exclude, max_similarity=max_similarity)
+        placed = self.kernel.placed(queries)
+        return self.placed.search(placed, exclude=exclude, max_similarity=max_similarity, keys=keys)
 
 
 @dataclass(frozen=True)
 class TransferNeighbours(Retriever):
     """The ``k`` references whose predicted gradient points most nearly where the question's does (see the kernel
-    ``transfer``); similarity is the cosine of the two.
+    ``transfer``); similarity is the cosine of the two. Where nothing can be predicted, ``k`` at random.
 
     Attributes:
         k: how many.
@@ -66,4 +69,7 @@ class TransferNeighbours(Retriever):
 
     def fit(self, vectors: Array) -> TransferIndex:
         kernel = self._kernel()
-        return TransferIndex(kernel, ExactIndex.build(kernel.placed(vectors), self.k))
+        placed = kernel.placed(vectors)
+        if placed.shape[1] > 1:
+            return TransferIndex(kernel, ExactIndex.build(placed, self.k))
+        return TransferIndex(kernel, RandomIndex(RandomIndex.scaled(placed), self.k, 0))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from ..checks import check_number
+from ..errors import SettingError
 from ..optimizers._agreement import Agreement, noise_level
 from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import Problem
@@ -27,6 +29,11 @@ class CrossFitted(Scored):
     Experts' scores are likewise: of each, by how many standard errors the neighbours agree on it. What speaks for
     re-mixing a sample (``Selection.strength``) is the benefit that is predicted of it: by how much a step of length one
     in each chosen layer, learned from the other neighbours, would lower a neighbour's loss on average, in its units.
+    Of chosen layers it is flattering, as they were chosen by it; and it counts steps that would take weight from
+    experts that have none.
+
+    Five neighbours can agree by chance in more than one of twenty cases, whatever their gradients: with fewer than six
+    (at level 0.05) every sample is left alone. Take thirty, or a hundred.
 
     Attributes:
         level: probability that any layer is taken where neighbours agree on nothing.
@@ -41,8 +48,13 @@ class CrossFitted(Scored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "level", above=0, at_most=1)
-        check_number(self, "flips", at_least=19, whole=True, hint="an error level of 0.05 needs 19 at least")
+        check_number(self, "level", above=0, at_most=0.5)
+        check_number(self, "flips", at_least=19, whole=True)
+        if self.level * (self.flips + 1) < 1:
+            raise SettingError(
+                f"Expected flips of at least {math.ceil(1 / self.level) - 1} for level={self.level:g}, got "
+                f"{self.flips}; draw more, or allow more error."
+            )
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         agreement = self._agreement(problem)

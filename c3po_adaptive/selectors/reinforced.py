@@ -32,8 +32,9 @@ class Reinforced(LayerSelector):
     Each part (a layer, or a group of experts) is taken with a probability, logistic in what the model knows of the
     question. For each reference several selections are drawn, the run's optimizer re-mixes each, and its reward is what
     came of it on the reference's own tail, less the price of what had to be run. Selections that beat the mean of their
-    group become likelier (REINFORCE, Williams 1992, with the group's mean as baseline and its spread as scale: GRPO,
-    arXiv 2402.03300, without a critic). A bandit: there is one step, so no environment is needed.
+    group become likelier (REINFORCE, Williams 1992, with the group's mean as baseline, as in GRPO, arXiv 2402.03300;
+    scaled by the spread over all groups, so that what is maximized stays reward less price). An epoch is one step. A
+    bandit: there is one decision, so no environment is needed.
 
     A question gets the parts whose probability is above one half; perhaps none. Learning curves are kept:
     ``learned["reward"]`` and ``learned["entropy"]``, a number an epoch.
@@ -51,9 +52,9 @@ class Reinforced(LayerSelector):
     """
 
     training: int = 64
-    group: int = 8
-    epochs: int = 4
-    lr: float = 0.05
+    group: int = 4
+    epochs: int = 20
+    lr: float = 0.3
     reward: Reward = "lead"
     price: float = 0.0
     spread: float = 0.01
@@ -105,33 +106,37 @@ class Reinforced(LayerSelector):
     def _learn(self, training: TrainingReferences) -> dict[str, Tensor]:
         drawn = torch.Generator().manual_seed(self.seed)
         seen = [(known_of(p), self.parts(p)) for p in training.problems(self.training)]
-        raw = torch.cat([known for known, _ in seen])
-        scaling, parts = principal(raw, self.dimensions), seen[0][1]
+        raw, parts = torch.cat([known for known, _ in seen]), seen[0][1]
+        scaling = principal(raw, self.dimensions)
         x = reduced(scaling, raw)
         policy = {"weight": torch.zeros(x.shape[1], parts), "offset": torch.full((parts,), START)}
         policy = {name: tensor.requires_grad_() for name, tensor in policy.items()}
         optimizer = torch.optim.Adam(policy.values(), lr=self.lr)
         curves: dict[str, list[float]] = {"reward": [], "entropy": []}
         for _ in range(self.epochs):
-            rewards, entropies = [], []
-            for problem in training.problems(self.training):
-                logits = _logits(policy, reduced(scaling, known_of(problem)))
-                chance = torch.distributions.Bernoulli(logits=logits)
-                taken = torch.rand(self.group, *logits.shape, generator=drawn) < chance.probs.detach()
-                reward = torch.stack([self._rewarded(problem, one, training, drawn) for one in taken])
-                ahead = (reward - reward.mean(0)) / reward.std(0).clamp_min(1e-6)
-                entropy = chance.entropy().sum(-1)
-                gain = (ahead * chance.log_prob(taken.to(logits.dtype)).sum(-1)).mean() + self.spread * entropy.mean()
-                optimizer.zero_grad()
-                (-gain).backward()
-                optimizer.step()
-                rewards.append(reward.mean(0))
-                entropies.append(entropy.detach())
-            curves["reward"].append(torch.cat(rewards).mean().item())
-            curves["entropy"].append(torch.cat(entropies).mean().item())
+            chance = torch.distributions.Bernoulli(logits=_logits(policy, x))
+            taken = torch.rand(self.group, *chance.probs.shape, generator=drawn) < chance.probs.detach()
+            reward = self._rewards(taken, training, drawn)
+            ahead = reward - reward.mean(0)
+            ahead = ahead / ahead.std().clamp_min(1e-6)  # of all: each question counts by what it has to gain
+            entropy = chance.entropy().sum(-1).mean()
+            gain = (ahead * chance.log_prob(taken.to(x.dtype)).sum(-1)).mean() + self.spread * entropy
+            optimizer.zero_grad()
+            (-gain).backward()
+            optimizer.step()
+            curves["reward"].append(reward.mean().item())
+            curves["entropy"].append(entropy.item())
         found = {name: tensor.detach() for name, tensor in policy.items()}
-        taken = (_logits(found, x) > 0).any(-1).float().mean()
-        return scaling | found | {"taken": taken} | {name: torch.tensor(curve) for name, curve in curves.items()}
+        share = (_logits(found, x) > 0).any(-1).float().mean()
+        return scaling | found | {"taken": share} | {name: torch.tensor(curve) for name, curve in curves.items()}
+
+    def _rewards(self, taken: Tensor, training: TrainingReferences, drawn: torch.Generator) -> Tensor:
+        """``[G, N]`` of selections ``taken [G, N, P]`` of all references, asked batch by batch."""
+        found, at = [], 0
+        for problem in training.problems(self.training):
+            mine = taken[:, at : (at := at + len(problem.own))]
+            found.append(torch.stack([self._rewarded(problem, one, training, drawn) for one in mine]))
+        return torch.cat(found, 1)
 
     @torch.no_grad()
     def _rewarded(

@@ -8,15 +8,23 @@ from typing import Any
 
 from ..errors import DataError
 from .files import read_question, read_rows
+from .formats import description
 from .texts import check_text
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text to be told, or a solved example."""
+    """A text to be told, or a solved example.
+
+    Attributes:
+        id: of the line.
+        text: what is told.
+        about: what it is found by: the text, or the example's question without its answer, as questions are.
+    """
 
     id: str
     text: str
+    about: str
 
 
 def read_passages(path: Path | str) -> list[Passage]:
@@ -30,7 +38,7 @@ def read_passages(path: Path | str) -> list[Passage]:
     if path.suffix in (".jsonl", ".json"):
         found = [_passage(row, where, f"{path.stem}.{i}") for i, (where, row) in enumerate(read_rows(path))]
     else:
-        found = [Passage(f"{path.stem}.{i}", text) for i, text in enumerate(_paragraphs(path))]
+        found = [Passage(f"{path.stem}.{i}", text, text) for i, text in enumerate(_paragraphs(path))]
     if not found:
         raise DataError(f"{path}: expected at least one passage, got none; write some, or leave the file out.")
     return found
@@ -46,18 +54,11 @@ def _paragraphs(path: Path) -> list[str]:
 
 def _passage(row: Any, where: str, name: str) -> Passage:
     if isinstance(row, dict) and isinstance(row.get("text"), str) and row["text"].strip():
-        text = row["text"]
-    elif isinstance(row, dict) and {"question", "choices", "answer"} <= row.keys():
-        text = _solved(row, where)
-    else:
+        check_text(row["text"], where)
+        return Passage(str(row.get("id", name)), row["text"], row["text"])
+    if not (isinstance(row, dict) and {"question", "choices", "answer"} <= row.keys()):
         raise DataError(f"{where}: expected a text, or question, choices and answer, got others; give one of the two.")
-    check_text(text, where)
-    return Passage(str(row.get("id", name)), text)
-
-
-def _solved(row: dict[str, Any], where: str) -> str:
-    """A solved example as one text."""
-    question = read_question(row, where, "example")
+    question = read_question(row, where, name)
     if question.answer is None:
         raise DataError(f"{where}: expected an example with its answer, got none; give it, or leave the line out.")
-    return f"{question.question} {question.choices[question.answer]}"
+    return Passage(question.id, f"{question.question} {question.choices[question.answer]}", description(question))

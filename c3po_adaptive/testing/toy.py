@@ -109,6 +109,7 @@ def toy_problem(
                 movable=torch.ones_like(known, dtype=torch.bool),
                 hidden=hidden_state,
                 answers=torch.zeros(references, dtype=torch.long),
+                own_scores=-distance_to_each(middle),
                 scores=lambda weights, running=None: -distance_to_each(weights, running),
                 loss=lambda weights, running=None: distance_to_each(weights, running)[:, 0],
                 cheap_loss=lambda weights, running=None: distance_to_each(weights, running)[:, 0],

@@ -114,6 +114,28 @@ def test_a_reference_is_not_its_own_neighbour_and_near_texts_are_left_out():
     assert near.isdisjoint(id_ for id_, _, _ in answer.neighbours)
 
 
+def test_where_nothing_can_be_predicted_neighbours_are_drawn():
+    retriever = TransferNeighbours(k=3, rank=0).learn(toy_lessons(5))
+    index = retriever.fit(retriever.sees(kinds(np.linspace(-1, 1, 30))))
+    queries = retriever.sees(kinds([1.0, -1.0, 0.5]))
+    hits = index.search(queries, keys=[1, 2, 3]).index.tolist()
+    assert len({tuple(sorted(row)) for row in hits}) == 3
+    assert hits == index.search(queries, keys=[1, 2, 3]).index.tolist()
+
+
+def test_baselines_that_go_by_texts_refuse_it():
+    bench = toy_bench(learn_from="all")
+    bench = replace(bench, strategies=replace(bench.strategies, retriever=TransferNeighbours()))
+    with pytest.raises(SettingError, match="goes by texts"):
+        bench.nearest(ASKED)
+
+
+def test_its_answers_to_references_are_flattered():
+    strategies = toy_bench().strategies
+    assert not Remix().learns(strategies)
+    assert Remix().learns(replace(strategies, kernel=Transfer()))
+
+
 def test_it_says_when_it_has_not_learned():
     with pytest.raises(SettingError, match="references to learn from"):
         Transfer()(np.zeros((1, 3)), np.zeros((1, 3)))

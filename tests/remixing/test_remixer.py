@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from c3po_adaptive.losses import entropy, right_answer_loss
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
+from c3po_adaptive.optimizers.learned_pathway import LearnedPathway
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
@@ -32,6 +34,7 @@ from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.selectors.rl_layers import RLLayers
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.tasks.formats import Letter
 from c3po_adaptive.types import Pathway, Question
@@ -637,6 +640,17 @@ class TestOptimizersThatLearn:
         (others,) = run.training.problems(8)
         mine = run.strategies.optimizer.learned
         assert not any(torch.equal(a, b) for a in others.own for b in mine)
+
+    def test_what_others_learn_from_decides_what_is_learned(self):
+        """A selector that learns takes references away, so what was learned with all of them is not used again."""
+        known = build_reference_set(shared_model("olmoe"), questions(60), HashEmbedder())
+        made = partial(remixer, references=known, learn_from="all", optimizer=LearnedPathway(factors=1, steps=20))
+        first, again = (made(selector=Fixed(n=2, experts=6)) for _ in range(2))
+        other = made(selector=RLLayers(training=8, group=2, epochs=1, experts=6))
+        learned = [run.strategies.optimizer.learned["mean"] for run in (first, again, other)]
+        assert learned[0] is learned[1] or torch.equal(learned[0], learned[1])
+        assert not torch.equal(learned[0], learned[2])
+        assert first.once == again.once, "what was learned before costs what it cost"
 
     def test_are_known_by_their_parameters_alone(self):
         run = remixer(optimizer=Trained(), selector=Fixed(n=2, experts=6))

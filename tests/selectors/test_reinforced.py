@@ -10,7 +10,7 @@ from c3po_adaptive.selectors.reinforced import run_again
 from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
 from c3po_adaptive.types import Selection
 
-QUICK = {"training": 20, "group": 8, "epochs": 40, "lr": 0.2, "spread": 0.0, "dimensions": 2}
+QUICK = {"training": 20, "group": 8, "epochs": 80, "lr": 0.2, "spread": 0.0, "dimensions": 2}
 HELPS = 2
 
 
@@ -27,10 +27,9 @@ def layer_two_helps(problem):
 
 
 def state_tells(problem):
-    """Layer 2 helps where the state's first number is positive, and harms where it is not."""
+    """Layer 2 helps where the state is positive, and harms where it is not."""
     state = problem.router_input.clone()
-    state[:, 0] = 0.0
-    state[:, 0, 0] = torch.arange(len(state)) % 2 * 4.0 - 2.0
+    state[:, 0] = (torch.arange(len(state)) % 2 * 4.0 - 2.0)[:, None]
     problem = altered(problem, router_input=state)
     sign = -state[:, 0, 0].sign()
     return altered(problem, label_loss=lambda weights: moved(problem, weights)[:, HELPS].any(-1) * sign)
@@ -68,6 +67,23 @@ def test_it_finds_the_layer_that_helps():
     assert chosen[:, HELPS].all() and chosen.sum() == len(chosen)
 
 
+def test_it_finds_it_as_it_is_set_by_default():
+    learned = RLLayers(experts=None).prepare(training(layer_two_helps)).learned["offset"]
+    assert learned[HELPS] > 1.5 and (learned[[0, 1, 3, 4, 5]] < 0).all()
+
+
+def rarely_helps_much(problem):
+    """Re-mixing layer 2 gains two for every fifth question, and costs the others little: it pays."""
+    worth = torch.where(torch.arange(len(problem.own)) % 5 == 0, -2.0, 0.05)
+    return altered(problem, label_loss=lambda weights: moved(problem, weights)[:, HELPS].any(-1) * worth)
+
+
+def test_it_goes_by_the_mean_reward_not_by_how_often():
+    """Never taken it would be 0, always 0.36."""
+    learned = RLLayers(experts=None, **QUICK).prepare(training(rarely_helps_much)).learned
+    assert learned["reward"][-10:].mean() > 0.33
+
+
 def test_random_rewards_do_not_find_it():
     chosen = RLLayers(experts=None, reward="random", **QUICK).prepare(training(layer_two_helps)).select(asked()).layers
     assert not (chosen[:, HELPS].all() and chosen.sum() == len(chosen))
@@ -88,7 +104,7 @@ def test_it_finds_the_experts_that_help():
 def test_a_price_buys_less_and_a_policy_of_none_says_so():
     free = RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps))
     with pytest.warns(UserWarning, match="re-mix none of 20"):
-        dear = RLLayers(experts=None, price=5.0, **QUICK | {"epochs": 120}).prepare(training(layer_two_helps))
+        dear = RLLayers(experts=None, price=5.0, **QUICK | {"epochs": 240}).prepare(training(layer_two_helps))
     costs = [run_again(policy.select(asked())).mean() for policy in (free, dear)]
     assert costs[0] > costs[1] == 0
 
