@@ -151,7 +151,7 @@ class ReferenceTraining:
         """What decides what is learned."""
         references = self._references()
         s = self.strategies
-        strategies = [learner, s.optimizer, s.kernel, s.retriever, s.selector]
+        strategies = [learner, s.optimizer, s.kernel, s.retriever]
         model = [fingerprint(self.model), str(self.model.model.dtype), routing_versions()]
         settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
         asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]

@@ -420,10 +420,12 @@ def test_a_selector_that_cannot_learn():
 
 
 @pytest.mark.parametrize("entry", new_registry().table(), ids=lambda entry: f"{entry.role} {entry.name}")
-def test_all_that_ship_keep_their_contract(entry):
+def test_all_that_ship_keep_their_contract(entry, tmp_path):
     if entry.name == "dense":
         pytest.skip("it needs a dense model with the toy's tokenizer, which its own tests make")
-    assert failing(entry.role, entry.cls()) == []
+    (tmp_path / "facts.txt").write_text("Wood floats on water.\n\nStones sink.\n")
+    needed = {"informed": {"passages": str(tmp_path / "facts.txt")}}.get(entry.name, {})
+    assert failing(entry.role, entry.cls(**needed)) == []
 
 
 def test_a_selector_that_takes_more_is_tested_on_a_larger_toy():
