@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,13 @@ def wording(question):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch, tmp_path):
     """Wordings of test questions, of their references, and of all that was seen where settings were chosen."""
     if not BENCHMARKS.exists():
         pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
     monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(STUDIES / "mixture" / "pool.py"))["main"]("runs/pool.jsonl")
     test, references, seen = {}, {}, {}
     for path, dataset in datasets():
         key = f"{path}: {dataset.name}"

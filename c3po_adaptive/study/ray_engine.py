@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from .data import Asked
 from .executor import Compute, Done, Piece, done
 from .worker import Worker
 
+LOSSES = 3  # times that a piece is given to another worker
 AHEAD = 2  # pieces that a worker has: one that it computes, and one that waits for it
 
 
@@ -127,29 +128,35 @@ class RayExecutor:
         parcel = ray.put(Parcel.of(worker))
         kind = ray.remote(max_restarts=-1, max_task_retries=-1, **each)(Seat)
         seats = [kind.remote() for _ in range(count)]
-        waiting: dict[Any, int] = {}
+        waiting: dict[Any, tuple[int, Piece]] = {}
+        lost: Counter[Piece] = Counter()
 
-        def send(number: int) -> None:
-            """Give a worker its next piece, if there is one."""
-            if (piece := groups.next_for(number)) is not None:
-                waiting[seats[number].compute.remote([parcel], piece)] = number
+        def send(number: int, piece: Piece | None) -> None:
+            """Give a worker a piece, if there is one."""
+            if piece is not None:
+                waiting[seats[number].compute.remote([parcel], piece)] = number, piece
 
         for _ in range(AHEAD):
             for number in range(count):
-                send(number)
+                send(number, groups.next_for(number))
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
-            number = waiting.pop(ready)
+            number, piece = waiting.pop(ready)
             try:
                 found: Done = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, C3POError) else error) from None
-            except ray.exceptions.RayActorError as error:
-                raise DataError(
-                    f"Expected workers that can begin, got: {error}; do they have the model, the same packages and "
-                    "the memory for it?"
-                ) from None
-            send(number)
+            except ray.exceptions.RayActorError as error:  # Ray itself gave up on it, with its node perhaps
+                lost[piece] += 1
+                if lost[piece] > LOSSES:
+                    raise DataError(
+                        f"Expected workers that can begin, got: {error}; do they have the model, the same packages and "
+                        "the memory for it?"
+                    ) from None
+                seats[number] = kind.remote()
+                send(number, piece)
+                continue
+            send(number, groups.next_for(number))
             yield found
 
     def _seats(self, ray: Any) -> tuple[int, dict[str, float]]:

@@ -21,6 +21,7 @@ DEMO = {"name": "demo", "questions": "demo", "references": ["demo:references"], 
 def main(out: str) -> None:
     """Each reference's ``task`` tells where it is from; no arm reads it."""
     found = [q for raw in [*read_yaml(SAME)["datasets"], DEMO] for q in references_of(Dataset(**raw))]
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(out), "".join(json.dumps(asdict(q) | {"split": ""}, ensure_ascii=False) + "\n" for q in found))
     print(f"Written: {out}, {len(found)} references")
 

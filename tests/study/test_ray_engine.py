@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.executor import Piece
+from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -137,6 +139,7 @@ def run_with_kills(config, out, address, kills):
     assert killed, "some worker was killed"
 
 
+@pytest.mark.slow  # where machines are busy, Ray may take a node for dead
 def test_two_nodes_give_what_one_process_gives_though_workers_are_killed(config, tmp_path, cluster):
     evaluate(config, tmp_path / "here")
     run_with_kills(config, tmp_path / "ray", cluster, kills=2)
@@ -204,11 +207,66 @@ def test_pieces_of_an_arm_stay_together():
     assert {*first, *order} == {*pieces}
 
 
+def test_a_worker_that_ray_gave_up_on_is_replaced(config, monkeypatch):
+    """Three times for one piece, and no more."""
+    worker = ComparisonWorker.here(config, new_registry())
+    pieces = [Piece("toy", "base", 0), Piece("toy", "base", 1)]
+    for deaths, ends in ((3, True), (4, False)):
+        executor = RayExecutor(workers=1)
+        dying = Dying(deaths)
+        found = executor._computed(dying, worker, Groups(pieces))
+        if ends:
+            assert [done.piece for done in found] == pieces
+            assert dying.made == 1 + deaths
+        else:
+            with pytest.raises(DataError, match="workers that can begin"):
+                list(found)
+
+
+class Dying:
+    """Ray, as far as it is used, with a worker that dies so often while it has the first piece."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, deaths):
+        self.deaths, self.made = deaths, 0
+
+    def cluster_resources(self):
+        return {"CPU": 1.0}
+
+    def put(self, value):
+        return value
+
+    def remote(self, **options):
+        def class_(kind):
+            def begin():
+                self.made += 1
+                seat = kind()
+                return SimpleNamespace(
+                    compute=SimpleNamespace(remote=lambda parcel, piece: partial(seat.compute, parcel, piece))
+                )
+
+            return SimpleNamespace(remote=begin)
+
+        return class_
+
+    def wait(self, waiting, num_returns):
+        return waiting[:1], waiting[1:]
+
+    def get(self, called):
+        piece = called.args[1]
+        if piece.batch == 0 and self.deaths > 0:
+            self.deaths -= 1
+            raise ray.exceptions.RayActorError()
+        return Done(piece, ())
+
+
 def test_the_last_group_is_shared():
     groups = Groups([Piece("toy", "a", batch) for batch in range(4)])
     assert [groups.next_for(worker).batch for worker in (0, 1, 0, 1)] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_other_inputs_are_refused_in_the_errors_own_words(config, tmp_path, cluster):
     worker = ComparisonWorker.here(config, new_registry())
     worker.inputs = {"model": "another"}
