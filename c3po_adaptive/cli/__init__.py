@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from . import board, explain, models, plugins, refset, runs
+from . import board, explain, models, plugins, refset, runs, trace
 from .shared import Commands
 
 app = typer.Typer(
@@ -53,3 +53,4 @@ for group in (runs, board, explain, models):
 app.add_typer(runs.study, name="study")
 app.add_typer(refset.app, name="refset")
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(trace.app, name="trace")

@@ -1,0 +1,110 @@
+"""Commands on routing traces: record, show, replay, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .shared import AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json
+
+app = typer.Typer(
+    help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
+)
+
+File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")]
+
+
+@app.command()
+def record(
+    text: Annotated[str, typer.Argument(help="Any text of two tokens or more.")],
+    out: Annotated[Path, typer.Option("--out", help="The file.")],
+    model: Model = "smollm2-moe",
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a text, and write down the experts that each token used in each layer."""
+    with clear_errors():
+        from ..models import traced
+        from ..routing.trace_file import write_trace
+
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        trace = traced.record(loaded, text)
+        write_trace(trace, out)
+        _say(_shown(trace) | {"file": str(out)}, as_json)
+
+
+@app.command()
+def show(file: File, as_json: AsJson = False) -> None:
+    """What a trace holds."""
+    with clear_errors():
+        from ..routing.trace_file import read_trace
+
+        _say(_shown(read_trace(file)), as_json)
+
+
+@app.command()
+def replay(
+    file: File,
+    foreign: Annotated[bool, typer.Option("--foreign", help="It may be of a model with other weights.")] = False,
+    model: Model = "smollm2-moe",
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Force a trace, and say what its tokens' log-likelihood becomes."""
+    with clear_errors():
+        from ..models import traced
+        from ..routing.trace_file import read_trace
+
+        trace = read_trace(file)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        forced = traced.replay(loaded, trace, foreign=foreign).detach()
+        own = traced.likelihoods(loaded, trace)
+        found = {"tokens": len(forced), "own": own.mean().item(), "replayed": forced.mean().item()}
+        _say(found | {"largest_difference": (forced - own).abs().max().item()}, as_json)
+
+
+@app.command()
+def diff(one: File, other: File, as_json: AsJson = False) -> None:
+    """Where two traces of the same tokens part."""
+    with clear_errors():
+        from ..routing.trace import parted
+        from ..routing.trace_file import read_trace
+
+        a, b = read_trace(one), read_trace(other)
+        where = parted(a, b)
+        places = where.nonzero().tolist()
+        by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
+        found = {"places": int(where.numel()), "parted": len(places), "by_layer": by_layer}
+        first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
+        _say(found | {"first": first}, as_json)
+
+
+def _shown(trace: Any) -> dict[str, Any]:
+    """A trace in plain values."""
+    used = trace.experts[trace.experts >= 0]
+    return {
+        "model": trace.name,
+        "tokens": len(trace.tokens),
+        "layers": list(trace.layers),
+        "experts": trace.n_experts,
+        "top_k": trace.experts.shape[-1],
+        "weights": trace.weights is not None,
+        "recorded": round(trace.recorded.float().mean().item(), 4),
+        "experts_used": len(used.unique()),
+    }
+
+
+def _say(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(values)
+        return
+    for name, value in values.items():
+        typer.echo(f"{name}: {value}")

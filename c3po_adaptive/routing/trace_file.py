@@ -1,0 +1,82 @@
+"""Traces on disk: Parquet, a row a token and layer, with a card in the file's metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..errors import DataError, ShapeError
+from ..storage.files import whole
+from .trace import Trace
+
+SCHEMA_VERSION = 1
+KEY = b"c3po_trace"
+COLUMNS = ("position", "token", "layer", "experts", "weights")
+
+
+def write_trace(trace: Trace, path: Path | str) -> Path:
+    """Write a trace, whole or not at all.
+
+    Raises:
+        DataError: the disk refuses it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    T, L, k = trace.experts.shape
+    card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
+    card |= {"layers": trace.layers, "tokens": T, "top_k": k}
+    weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
+    columns = {
+        "position": pa.array(torch.arange(T).repeat_interleave(L).tolist(), pa.int32()),
+        "token": pa.array(trace.tokens.repeat_interleave(L).tolist(), pa.int32()),
+        "layer": pa.array(list(trace.layers) * T, pa.int16()),
+        "experts": pa.array(trace.experts.reshape(T * L, k).tolist(), pa.list_(pa.int16())),
+        "weights": pa.array([None] * (T * L) if weights is None else weights, pa.list_(pa.float32())),
+    }
+    table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(card).encode()})
+    try:
+        with whole(path) as writing:
+            pq.write_table(table, writing, compression="zstd")
+    except OSError as error:
+        raise DataError(f"Expected to write {path}, got: {error}; free the disk, and record again.") from error
+    return Path(path)
+
+
+def read_trace(path: Path | str) -> Trace:
+    """Read what ``write_trace`` wrote.
+
+    Raises:
+        DataError: no such file, no trace, a newer one, or a damaged one.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        card = json.loads((table.schema.metadata or {})[KEY])
+        version, T, layers, k = (card[name] for name in ("schema_version", "tokens", "layers", "top_k"))
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise DataError(f"Expected a routing trace at {path}, got: {error!r}; record one: c3po trace record.") from None
+    if version > SCHEMA_VERSION:
+        raise DataError(f"{path}: expected a trace of schema {SCHEMA_VERSION} at most, got {version}; update.")
+    if table.num_rows != T * len(layers) or {*COLUMNS} - {*table.column_names}:
+        raise DataError(
+            f"{path}: expected {T} tokens in {len(layers)} layers, got {table.num_rows} rows; record again."
+        )
+    try:
+        weights = table["weights"].to_pylist()
+        size = (T, len(layers), k)
+        return Trace(
+            torch.tensor(table["token"].to_pylist()[:: len(layers)]),
+            tuple(layers),
+            torch.tensor(table["experts"].to_pylist(), dtype=torch.long).view(size),
+            None if weights and weights[0] is None else torch.tensor(weights).view(size),
+            card["n_experts"],
+            card["model"],
+            card["name"],
+        )
+    except (ShapeError, ValueError, RuntimeError, TypeError) as error:
+        raise DataError(f"{path}: {error}") from error

@@ -1,0 +1,145 @@
+"""Traces: recorded as the model routes, replayed to the same likelihoods, refused where they do not fit."""
+
+import json
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from routing.naive import shared_model
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError, SettingError, ShapeError
+from c3po_adaptive.models.traced import likelihoods, record, replay
+from c3po_adaptive.routing.trace import NONE, Trace, parted
+from c3po_adaptive.routing.trace_file import read_trace, write_trace
+from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.types import Prompt
+
+TEXT = "the boat floats on the water and the stone sinks"
+FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "deepseek_v3")
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    return shared_model(request.param)
+
+
+def test_a_trace_is_what_the_model_did(model):
+    trace = record(model, TEXT)
+    assert trace.experts.shape[:2] == (len(trace.tokens), len(model.layers))
+    assert trace.recorded[:-1].all() and not trace.recorded[-1].any(), "nothing is predicted after the last"
+    (state,) = model.prefill([Prompt(tuple(trace.tokens[:-1].tolist()))], keep=False)
+    mixed = torch.zeros_like(state.own).scatter_add(-1, trace.experts[-2], trace.weights[-2])
+    torch.testing.assert_close(mixed, state.own, atol=1e-5, rtol=0)
+
+
+def test_replayed_it_gives_the_same_likelihoods(model):
+    trace = record(model, TEXT)
+    torch.testing.assert_close(replay(model, trace), likelihoods(model, trace), atol=1e-4, rtol=0)
+
+
+def test_other_experts_give_other_likelihoods(model):
+    trace = record(model, TEXT)
+    other = replace(trace, experts=torch.where(trace.experts >= 0, (trace.experts + 1) % model.n_experts, NONE))
+    assert (replay(model, other) - likelihoods(model, trace)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek", "qwen3_moe"])
+def test_ids_alone_are_weighed_by_the_router(family):
+    model = shared_model(family)
+    trace = record(model, TEXT)
+    alone = replay(model, replace(trace, weights=None))
+    torch.testing.assert_close(alone, likelihoods(model, trace), atol=1e-3, rtol=0)
+
+
+def test_weights_have_gradients():
+    model = shared_model("olmoe")
+    trace = record(model, TEXT)
+    weights = trace.weights.clone().requires_grad_()
+    replay(model, replace(trace, weights=weights)).sum().backward()
+    assert weights.grad[:-1].abs().sum() > 0
+
+
+def test_where_two_traces_part():
+    trace = record(shared_model("olmoe"), TEXT)
+    assert not parted(trace, trace).any()
+    turned = replace(trace, experts=trace.experts.flip(-1), weights=trace.weights.flip(-1))
+    assert not parted(trace, turned).any(), "the order of experts is no difference"
+    experts = trace.experts.clone()
+    free = next(e for e in range(trace.n_experts) if e not in experts[2, 1])
+    experts[2, 1, 0] = free
+    assert parted(trace, replace(trace, experts=experts)).nonzero().tolist() == [[2, 1]]
+    with pytest.raises(SettingError, match="same tokens"):
+        parted(trace, replace(trace, tokens=trace.tokens + 1))
+
+
+def test_another_models_trace_is_refused_unless_it_is_meant():
+    model, other = shared_model("olmoe"), shared_model("qwen3_moe")
+    trace = record(model, TEXT)
+    with pytest.raises(SettingError, match="other weights"):
+        replay(model, replace(trace, model="00"))
+    replay(model, replace(trace, model="00"), foreign=True)
+    if other.layers != model.layers or other.n_experts != model.n_experts:
+        with pytest.raises(SettingError, match="MoE layers"):
+            replay(other, trace, foreign=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"experts": torch.zeros(3, 2, 2, dtype=torch.long)}, "zeros alone"),
+        ({"experts": torch.full((3, 2, 2), 9)}, "from 0 to 7"),
+        ({"experts": torch.ones(2, 2, 2, dtype=torch.long)}, r"\(T, L\) = \(3, 2\)"),
+        ({"weights": torch.ones(3, 2, 1)}, "experts' shape"),
+        ({"weights": torch.full((3, 2, 2), float("nan"))}, "finite"),
+    ],
+)
+def test_what_is_no_trace_is_refused(changes, said):
+    parts = {"experts": torch.ones(3, 2, 2, dtype=torch.long), "weights": torch.ones(3, 2, 2)}
+    with pytest.raises(ShapeError, match=said):
+        Trace(torch.arange(3), (0, 1), **parts | changes, n_experts=8)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_file_holds_it(weights, tmp_path):
+    trace = record(shared_model("olmoe"), TEXT)
+    trace = trace if weights else replace(trace, weights=None)
+    read = read_trace(write_trace(trace, tmp_path / "a.parquet"))
+    assert torch.equal(read.tokens, trace.tokens) and torch.equal(read.experts, trace.experts)
+    assert (read.layers, read.n_experts, read.model, read.name) == (trace.layers, 8, trace.model, trace.name)
+    assert torch.equal(read.weights, trace.weights) if weights else read.weights is None
+
+
+def test_another_file_is_refused(tmp_path):
+    (tmp_path / "a.parquet").write_text("no")
+    for name in ("a.parquet", "none.parquet"):
+        with pytest.raises(DataError, match=f"trace at .*{name}"):
+            read_trace(tmp_path / name)
+    trace = record(shared_model("olmoe"), TEXT)
+    table = pq.read_table(write_trace(trace, tmp_path / "b.parquet"))
+    pq.write_table(table.slice(0, 5), tmp_path / "c.parquet")
+    with pytest.raises(DataError, match="got 5 rows"):
+        read_trace(tmp_path / "c.parquet")
+
+
+def test_the_command_line_records_shows_replays_and_compares(tmp_path):
+    model = write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    call = CliRunner().invoke
+    for name in ("a", "b"):
+        command = ["trace", "record", TEXT, "--out", str(tmp_path / f"{name}.parquet"), "--model", str(model)]
+        assert call(app, command).exit_code == 0
+    shown = json.loads(call(app, ["trace", "show", str(tmp_path / "a.parquet"), "--json"]).stdout)
+    assert shown["weights"] and shown["experts"] == 8
+    again = call(app, ["trace", "replay", str(tmp_path / "a.parquet"), "--model", str(model), "--json"])
+    assert json.loads(again.stdout)["largest_difference"] < 1e-4
+    found = call(app, ["trace", "diff", str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet"), "--json"])
+    assert json.loads(found.stdout)["parted"] == 0
+    missing = call(app, ["trace", "show", str(tmp_path / "none.parquet")])
+    assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def test_one_token_is_no_text():
+    with pytest.raises(DataError, match="two tokens"):
+        record(shared_model("olmoe"), "b")
