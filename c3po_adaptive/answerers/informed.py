@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..remixing.strategies import Strategies
 
 WAYS = ("neither", "text", "pathway", "both")
+LATELY = 256  # questions whose passages are kept, so that a batch is placed once
 PENALTIES = np.logspace(-1, 4, 11)
 
 
@@ -128,7 +129,14 @@ class Shelf:
         return self.placed(question)[0]
 
     def placed(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        """The same, and which these are: from the nearest on, each that still fits."""
+        """The same, and which these are: from the nearest on, each that still fits. The last ones are kept."""
+        return self._last(question)
+
+    @cached_property
+    def _last(self) -> Callable[[Question], tuple[Prompt, list[tuple[Passage, float]]]]:
+        return lru_cache(maxsize=LATELY)(self._place)
+
+    def _place(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
         model, format, near = self.bench.model, self.bench.format, self.near(question)
         prompt = model.encode(question, format)
         used: list[tuple[Passage, float]] = []

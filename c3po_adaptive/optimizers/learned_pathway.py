@@ -88,14 +88,13 @@ class LearnedPathway(PathwayOptimizer):
 
     def _fit(self, training: TrainingReferences) -> dict[str, Tensor]:
         raw, slope, loss, own = (training.of_references(artifact) for artifact in (KNOWN, GRADIENT, LOSS, OWN))
+        if len(raw) < FEWEST:
+            raise SettingError(f"{self.name} expected {FEWEST} references to learn from, got {len(raw)}; give more.")
         drawn = torch.Generator().manual_seed(self.seed)
         scaling = principal(raw, self.dimensions)
         x = reduced(scaling, raw)
         order = torch.randperm(len(x), generator=drawn)
         held, taught = order.tensor_split([max(1, round(HELD * len(x)))])
-
-        if len(x) < FEWEST:
-            raise SettingError(f"{self.name} expected {FEWEST} references to learn from, got {len(x)}; give more.")
 
         def lost(parts: Mapping[str, Tensor], rows: Tensor) -> Tensor:
             change = project(own[rows] + _change(parts, x[rows]), torch.ones_like(own[rows]) > 0, mass(own[rows]))

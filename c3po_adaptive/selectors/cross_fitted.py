@@ -57,12 +57,16 @@ class CrossFitted(Scored):
             )
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
-        agreement = self._agreement(problem)
-        return agreement.z - noise_level(agreement, self.level, self.flips)[:, None], agreement.each.clamp_min(0)
+        return self._scores(self._agreement(problem))
 
     def select(self, problem: Problem) -> Selection:
-        selection = super().select(problem)
-        return replace(selection, strength=(self._agreement(problem).benefit * selection.layers).sum(-1), threshold=0.0)
+        agreement = self._agreement(problem)
+        selection = self.selected(problem, *self._scores(agreement))
+        return replace(selection, strength=(agreement.benefit * selection.layers).sum(-1), threshold=0.0)
+
+    def _scores(self, agreement: Agreement) -> tuple[Tensor, Tensor]:
+        beyond_noise = agreement.z - noise_level(agreement, self.level, self.flips)[:, None]
+        return beyond_noise, agreement.each.clamp_min(0)
 
     def _agreement(self, problem: Problem) -> Agreement:
         able = eligible_experts(problem, None, self.core_size(problem)) | (problem.own > 0)

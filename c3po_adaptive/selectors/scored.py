@@ -77,8 +77,11 @@ class Scored(LayerSelector):
         """Scores of layers ``[B, L]``, and of their experts ``[B, L, E]`` (>= 0) or None if there are none."""
 
     def select(self, problem: Problem) -> Selection:
+        return self.selected(problem, *self.score(problem))
+
+    def selected(self, problem: Problem, scores: Tensor, each: Tensor | None) -> Selection:
+        """The selection by scores of layers ``[B, L]`` and of their experts ``[B, L, E]``."""
         count, experts = self._count(problem.layers), self.core_size(problem)
-        scores, each = self.score(problem)
         if scores.shape != problem.own.shape[:2]:
             raise ShapeError(
                 f"Expected {self.name} to score layers, (B, L) = {tuple(problem.own.shape[:2])}, got "

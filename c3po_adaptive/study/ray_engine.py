@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +51,7 @@ class Parcel:
     def unpack(self) -> Worker[Any]:
         """The worker, in a folder of its own where relative paths lead to what they led to before."""
         folder = Path(tempfile.mkdtemp(prefix="c3po-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.chdir(folder)
         plugins = []
         for number, (name, content) in enumerate(self.files.items()):
