@@ -89,7 +89,8 @@ class Optimizer:
         Args:
             choices: then the text is asked as a question with these, two at least; without, it is taken as ``optimize``
                 takes it, and the likeliest next tokens stand in their place.
-            answer: the right choice, counted from 0: for upper bounds, which look at it; no other strategy does.
+            answer: the right choice, counted from 0: for upper bounds, which look at it; no other strategy does. The
+                explanation says how far it is ahead, before and after.
 
         Raises:
             SettingError: fewer than two choices, or an answer that is none of them.
@@ -104,7 +105,7 @@ class Optimizer:
         question = Question("question", text, tuple(choices), answer)
         states = self.model.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)], [question])
-        return explain(text, self._how, run, self.model, self._shown, question.choices)
+        return explain(text, self._how, run, self.model, self._shown, question.choices, answer)
 
     @property
     def _how(self) -> str:

@@ -133,6 +133,7 @@ class Summary(Ours):
     comparisons: list[_Comparison]
     compare: list[tuple[str, str]] = Field(default=[])
     risk: list[dict[str, Any]] = Field(default=[])
+    predicted: list[dict[str, Any]] = Field(default=[])
     draws: list[dict[str, Any]] = Field(default=[])
     failed: dict[str, str] = Field(default={})
     versions: dict[str, str]

@@ -71,6 +71,7 @@ def summarize(
         "compare": [list(pair) for pair in compare],
         "rows": rows,
         "risk": table.risk(),
+        "predicted": table.predicted(),
         "agreement": [] if standard is None else table.near(standard),
         "comparisons": comparisons,
         "draws": table.draws(),

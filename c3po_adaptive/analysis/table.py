@@ -12,6 +12,7 @@ from .asked_with import format_of, references_of
 from .controls import controls_of
 from .groups import Arms
 from .pathway_similarity import similarity_of_pathways
+from .predicted_benefit import predicted_benefit
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
 from .rows import row, settings_of
@@ -109,6 +110,15 @@ class Table:
         """Risk against coverage of every arm that weighs a signal."""
         every = [(dataset, own) for dataset, arms in self.groups.items() for own in arms.values()]
         return [point for dataset, own in every for point in risk_by_coverage(dataset, own, seed=self.seed)]
+
+    def predicted(self) -> list[dict[str, Any]]:
+        """Predicted beside realised benefit of every arm that weighs a signal."""
+        return [
+            row
+            for dataset, arms in self.groups.items()
+            for own in arms.values()
+            for row in predicted_benefit(dataset, own, arms[self.baseline], seed=self.seed)
+        ]
 
     def near(self, standard: str) -> list[dict[str, Any]]:
         """How near each arm comes to a standard, on each data set."""

@@ -25,6 +25,7 @@ SHOWN = 5  # next tokens, where there are no choices
 MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
+TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Explanation:
         after: those along ω.
         undone: those with one selected layer put back to ω0, by decoder layer.
         cost: of each phase, in base forwards; what is kept with the references costs nothing here.
+        answer: the right option, counted from 0, where it is known.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Explanation:
     after: tuple[float, ...]
     undone: dict[int, tuple[float, ...]]
     cost: dict[str, float]
+    answer: int | None = None
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -104,6 +107,7 @@ class Explanation:
                 for option, before, after in zip(self.options, self.before, self.after, strict=True)
             ],
             "tokens": self.tokens,
+            "lead": self.lead,
             "cost": self.cost,
         }
 
@@ -118,6 +122,16 @@ class Explanation:
         order = change.abs().argsort(descending=True)[:most].tolist()
         own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
         return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
+
+    @property
+    def lead(self) -> tuple[float, float] | None:
+        """How far the right option is ahead of the mean of all, before and after, in nats: what re-mixing brought, to
+        be held against what spoke for it; None where the right one is not known."""
+        if self.answer is None:
+            return None
+        logs = [[math.log(max(p, TINY)) for p in probabilities] for probabilities in (self.before, self.after)]
+        before, after = (own[self.answer] - sum(own) / len(own) for own in logs)
+        return before, after
 
     @property
     def left_alone(self) -> str:
@@ -156,6 +170,9 @@ class Explanation:
         yield f"{'next tokens' if self.tokens else 'options'}, before → after:"
         for option, before, after in zip(self.options, self.before, self.after, strict=True):
             yield f"  {100 * before:5.1f} % → {100 * after:5.1f} %  {option}"
+        if self.answer is not None and self.lead is not None:
+            before, after = self.lead
+            yield f"lead of the right one, {self.options[self.answer]}: {before:.3g} → {after:.3g} nats"
         yield "cost in base forwards: " + ", ".join(f"{phase} {value:.2f}" for phase, value in self.cost.items())
 
 
@@ -166,6 +183,7 @@ def explain(
     model: RoutedModel,
     candidates: ReferenceSet | None,
     choices: tuple[str, ...] = (),
+    answer: int | None = None,
 ) -> Explanation:
     """The explanation of the only sample of a batch."""
     pathway, selection, near = run.pathway[0], run.selection, run.neighbours
@@ -195,6 +213,7 @@ def explain(
         each[1],
         {pathway.layers[row]: each[2 + i] for i, row in enumerate(chosen)},
         _cost(run, model, scored=bool(choices)),
+        answer,
     )
 
 

@@ -208,6 +208,7 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
     """What a study of selection asks: does it pay to take more layers, or fewer questions; which layers, where."""
     rows = _rows(summary, shown_dataset(summary))
     risk = [row for row in summary["risk"] if row["dataset"] == shown_dataset(summary)]
+    predicted = [row for row in summary.get("predicted", []) if row["dataset"] == shown_dataset(summary)]
     found = [
         (
             "Number of layers",
@@ -219,6 +220,7 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
             "Those with the strongest signal first; vertical lines are 95 % intervals of the gain.",
             plots.coverage(risk),
         ),
+        ("Predicted and realised", _in_ranks(predicted), plots.predicted(predicted)),
     ]
     arm = next((row["arm"] for row in rows if row.get("headline")), None)
     names = {record["dataset"] for record in records}
@@ -232,6 +234,18 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
         drawn = plots.by_kind(kinds, layers)
         found.append((f"Layers that {arm} chose", "By kind of question; the strongest color: always.", drawn))
     return found
+
+
+def _in_ranks(predicted: Sequence[Mapping[str, Any]]) -> str:
+    """How far signals order questions by what re-mixing does to them."""
+    said = [
+        "{arm} {rank_correlation:.2f} [{rank_correlation_low:.2f}, {rank_correlation_high:.2f}]".format(**row)
+        for row in predicted
+    ]
+    return (
+        "Whether the signal says what re-mixing does to a question, with 95 % intervals; a signal that says nothing is "
+        f"flat. Rank correlation over questions: {', '.join(said)}."
+    )
 
 
 def _uses(records: Sequence[Record]) -> dict[str, Any]:

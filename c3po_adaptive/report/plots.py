@@ -320,6 +320,30 @@ def coverage(rows: Sequence[Row]) -> str:
         return _svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
 
 
+def predicted(rows: Sequence[Row]) -> str:
+    """Change of the right choice's lead by what was predicted of it, fifths of the questions; one line per arm.
+
+    Signals have scales of their own, so that an arm's fifths stand side by side.
+    """
+    if not rows:
+        return ""
+    with _style():
+        figure, (axes,) = _figure(2.8)
+        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+        for i, (row, mark) in enumerate(zip(rows, cycle("osD^v<>"), strict=False)):
+            aside = 0.3 * ((i + 0.5) / len(rows) - 0.5)  # so that intervals do not cover each other
+            x = [k + 1 + aside for k in range(len(row["bins"]))]
+            axes.plot(x, [b["realised"] for b in row["bins"]], f"{mark}-", color=COLORS["method"], markersize=4,
+                      label=row["arm"])  # fmt: skip
+            axes.vlines(x, [b["ci_low"] for b in row["bins"]], [b["ci_high"] for b in row["bins"]], linewidth=0.8,
+                        alpha=0.5, color=COLORS["method"])  # fmt: skip
+        _whole_numbers(axes.xaxis)
+        axes.set_xlabel("fifth of the questions, least promising first")
+        axes.set_ylabel("change of the right choice's lead, nats")
+        axes.legend(frameon=False, fontsize=8)
+        return _svg(figure, "Realised change of the right choice's lead by the benefit that was predicted")
+
+
 def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> str:
     """How often each decoder layer was re-mixed, by kind of question.
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from c3po_adaptive.analysis.predicted_benefit import predicted_benefit
 from c3po_adaptive.analysis.risk_by_coverage import risk_by_coverage
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.analysis.verdict import claimed, judge
@@ -318,3 +319,42 @@ class TestRisk:
     def test_only_of_arms_that_weigh(self):
         assert risk_by_coverage("demo", answers("a", [1, 0]), seed=0) == []
         assert run([*base([1, 0, 1, 1]), *answers("ngd", [1, 0, 1, 1])])["risk"] == []
+
+
+class TestPredicted:
+    """Planted: the signal is what happens to the lead, its opposite, or nothing to do with it."""
+
+    def planted(self, signal, dataset="demo", shift=0.0):
+        before, after = base([1, 0] * 20, dataset=dataset), answers("a", [1, 0] * 20, dataset=dataset)
+        for i, (old, new) in enumerate(zip(before, after, strict=True)):
+            change = 0.01 * (i - 20) + shift
+            new["scores"] = [s + change * (k == old["answer"]) for k, s in enumerate(old["scores"])]
+            new["strength"] = signal(i, change)
+        return predicted_benefit("all", after, before, seed=0), after, before
+
+    def test_a_signal_that_says_it(self):
+        (row,), *_ = self.planted(lambda i, change: change)
+        assert row["rank_correlation"] == pytest.approx(1)
+        assert row["within"] == pytest.approx(1)
+        assert [b["n"] for b in row["bins"]] == [8] * 5
+        count = 2  # choices: what is added to the right one moves the mean by its share
+        wanted = [0.01 * (8 * k + 3.5 - 20) * (count - 1) / count for k in range(5)]
+        assert [b["realised"] for b in row["bins"]] == pytest.approx(wanted)
+        assert all(b["ci_low"] < b["realised"] < b["ci_high"] for b in row["bins"])
+
+    def test_one_that_says_the_opposite_and_one_that_says_nothing(self):
+        assert self.planted(lambda i, change: -change)[0][0]["rank_correlation"] == pytest.approx(-1)
+        row = self.planted(lambda i, change: (7 * i) % 40)[0][0]
+        assert row["rank_correlation_low"] < 0 < row["rank_correlation_high"]
+
+    def test_telling_data_sets_apart_is_nothing_within_them(self):
+        _, one, before = self.planted(lambda i, change: 0.0 + (7 * i) % 40 / 1000, "one")
+        _, two, earlier = self.planted(lambda i, change: 1.0 + (7 * i) % 40 / 1000, "two", shift=1.0)
+        (row,) = predicted_benefit("all", [*one, *two], [*before, *earlier], seed=0)
+        assert row["rank_correlation_low"] > 0.5
+        assert row["within_low"] < 0 < row["within_high"]
+
+    def test_only_of_arms_that_weigh(self):
+        assert self.planted(lambda i, change: None)[0] == []
+        assert self.planted(lambda i, change: 1.0)[0] == [], "the same for all orders nothing"
+        assert run([*base([1, 0, 1, 1]), *answers("ngd", [1, 0, 1, 1])])["predicted"] == []

@@ -1,5 +1,6 @@
 """Explanations say what really happened: probabilities, changes, and what undoing a layer does."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -104,6 +105,13 @@ class TestWords:
         found = [c3po.explain(TEXTS[0], CHOICES[0], answer) for answer in range(2)]
         for answer in range(2):
             assert found[answer].after[answer] > found[answer].before[answer]
+            before, after = found[answer].lead
+            logs = [math.log(p) for p in found[answer].after]
+            assert after == pytest.approx(logs[answer] - sum(logs) / len(logs))
+            assert after > before
+            assert f"right one, {CHOICES[0][answer]}: {before:.3g} → {after:.3g} nats" in str(found[answer])
+            assert f"<strong>{CHOICES[0][answer]}</strong>" in found[answer].html()
+        assert optimizer().explain(TEXTS[0], CHOICES[0]).lead is None
         with pytest.raises(DataError, match="expected the answer of every question"):
             c3po.explain(TEXTS[0], CHOICES[0])
 
