@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ..answerers.base import Answerer, Bench
 from ..answerers.remix import Remix
+from ..checks import check_number
 from ..ledger import Entry
 from ..progress import bar
 from ..types import Answer, Question
 from ._calibration import Calibration, Scored, calibrated
-from ._references import check_count, references_of
+from ._references import FEWEST, check_count, references_of
 
 if TYPE_CHECKING:
     from ..references.reference_set import ReferenceSet
@@ -40,7 +41,18 @@ class FittedCalibration(Calibration):
     folds, from the other four, and asked that fold (cross-fitting); what is asked later is answered by the one that
     learned from all. What all this takes is counted once, learning in each fold as well; but what the set keeps of each
     reference is not spent again.
+
+    Attributes:
+        sample: how many references it is fitted to, drawn by the run's seed; None: all. The arm learns from all of them
+            whatever it says: of thousands, some hundreds say how scores err, and each takes an answer.
     """
+
+    sample: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample is not None:
+            check_number(self, "sample", at_least=FEWEST, whole=True)
 
     @abstractmethod
     def fit(self, references: Sequence[Scored], answers: NDArray[np.int64]) -> Correction:
@@ -49,9 +61,10 @@ class FittedCalibration(Calibration):
     def prepare(self, bench: Bench) -> Answerer:
         known, inner = _without_asked(references_of(bench, self.name), bench.held_out), self.of.prepare(bench)
         check_count(self.name, len(known))
-        labeled = known.labeled_by(bench.settings).questions
+        fitted = self._sampled(known.labeled_by(bench.settings), bench.settings.seed)
+        labeled = fitted.questions
         if isinstance(self.of, Remix) and not bench.strategies.re_mixes:
-            scores: Sequence[Sequence[float]] = known.scores
+            scores: Sequence[Sequence[float]] = fitted.scores
             once = sum(bench.model.plain_work(prompt).flops for prompt in bench.prompts(labeled))
         else:
             answers, learning = self._answers(replace(bench, build_references=lambda: known), labeled)
@@ -72,6 +85,15 @@ class FittedCalibration(Calibration):
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.of.used(strategies), "labels")))
+
+    def _sampled(self, references: ReferenceSet, seed: int) -> ReferenceSet:
+        """Those that it is fitted to."""
+        import torch
+
+        if self.sample is None or self.sample >= len(references):
+            return references
+        drawn = torch.randperm(len(references), generator=torch.Generator().manual_seed(seed))
+        return references.subset(drawn[: self.sample].sort().values)
 
     def _answers(self, bench: Bench, labeled: Sequence[Question]) -> tuple[list[Answer], float]:
         """The arm's answers to references, and the FLOPs of learning once more in each fold, if it learns at all."""

@@ -226,6 +226,24 @@ class TestAsksTheArm:
         answer = made.answer([replace(q, answer=None) for q in ASKED])[0]
         assert answer.once == pytest.approx(6 * 1000 + sum(a.cost.total for a in plain))
 
+    def test_or_some_of_them_alone(self):
+        known, learner = references(longest), Learner()
+        made = LengthExponent(learner, sample=20).prepare(bench_of(known))
+        asked = [id_ for id_, _ in learner.seen]
+        assert len({*asked}) == len(asked) == 20
+        assert all(len(others) == 4 for _, others in learner.seen), "it still learns from all but a fold of these"
+        answer = made.answer([replace(q, answer=None) for q in ASKED])[0]
+        costs = {
+            q.id: a.cost.total for q, a in zip(known.questions, bench_of(known).plain(known.questions), strict=True)
+        }
+        assert answer.once == pytest.approx(6 * 1000 + sum(costs[id_] for id_ in asked))
+        other = Learner()
+        LengthExponent(other, sample=20).prepare(bench_of(known, settings={"seed": 1}))
+        assert {*asked} != {id_ for id_, _ in other.seen}, "drawn by the seed"
+        alone, few = (SurfaceLogit(sample=sample).prepare(bench_of(known)) for sample in (None, 20))
+        assert alone.correction != few.correction
+        assert SurfaceLogit(sample=60).prepare(bench_of(known)).correction == alone.correction
+
     def test_once_if_it_learns_nothing(self):
         learner = Learner(flattered=False)
         LengthExponent(learner).prepare(bench_of(references(longest)))
@@ -340,6 +358,11 @@ def log_likelihoods(bench, prompt):
 
 
 class TestRefuses:
+    @pytest.mark.parametrize("sample", [9, 0, 2.5, True, "20"])
+    def test_samples_that_are_none(self, sample):
+        with pytest.raises(SettingError, match=r"sample"):
+            LengthExponent(sample=sample)
+
     @pytest.mark.parametrize("name", ["length-exponent", "pmi", "contextual"])
     @pytest.mark.parametrize("of", ["knn-label", "surface-logit"])
     def test_scores_that_are_no_log_likelihoods(self, name, of):
