@@ -70,6 +70,13 @@ class ReferenceSet(OnHub):
     def __len__(self) -> int:
         return len(self.questions)
 
+    @property
+    def artifacts_folder(self) -> Path | None:
+        """Where what each reference teaches by itself is kept: beside the set, or, of all sets in the cache, in one
+        place, as many of them share references."""
+        shared = cache_folder() / "refsets"
+        return shared if self.folder is not None and self.folder.parent == shared else self.folder
+
     @cached_property
     def successes(self) -> ReferenceSet:
         """Those answered right alone, C3PO's reference set, with what is kept beside the whole one."""

@@ -167,14 +167,14 @@ class SampleBatch:
                 "needs_neighbours to True where it is asked for."
             )
         states = self.model.prefill if self.store is None else self.store.states
-        where = (states, self.settings)
+        where, folder = (states, self.settings), self.candidates.artifacts_folder
         # where there is no neighbour at all, one reference tells the shape
         asked = self._labeled(self.candidates, rows.tolist() or [0])
-        each = of_references(artifact, self.model, *asked, *where, folder=self.candidates.folder, progress=bar)
+        each = of_references(artifact, self.model, *asked, *where, folder=folder, progress=bar)
         if artifact.name not in self.learned_from:
             spread = range(0, len(self.candidates), -(-len(self.candidates) // SAMPLE))  # a pool has parts
             some = self._labeled(self.candidates, spread)
-            mean = mean_flops(artifact, self.model, *some, *where, folder=self.candidates.folder)
+            mean = mean_flops(artifact, self.model, *some, *where, folder=folder)
             self.learned_from[artifact.name] = mean * len(self.candidates)
         found = each.new_zeros(*near.shape, *each.shape[1:])
         found[near] = each[place]

@@ -92,9 +92,10 @@ class ReferenceTraining:
             )
         prompts = [self.model.encode(q, self.format) for q in asked]
         labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], self.model.prefill)
-        found = of_references(*labeled, self.settings, folder=candidates.folder, progress=bar)
+        folder = candidates.artifacts_folder
+        found = of_references(*labeled, self.settings, folder=folder, progress=bar)
         if artifact.name not in self.kept:
-            self.kept[artifact.name] = len(candidates) * mean_flops(*labeled, self.settings, folder=candidates.folder)
+            self.kept[artifact.name] = len(candidates) * mean_flops(*labeled, self.settings, folder=folder)
         return found
 
     def lessons(self) -> Lessons:

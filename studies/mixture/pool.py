@@ -1,6 +1,7 @@
-"""Writes the pool: 300 labeled references of each data set, as the leader board takes them, and the demo's.
+"""Writes the pool: 300 labeled references of each data set, as the leader board takes them, and the demo's; beside it a
+file of each set's own, for the arm that is told which set a question is from.
 
-C3PO_DATA=FOLDER python studies/mixture/pool.py runs/pool.jsonl
+C3PO_DATA=FOLDER python studies/mixture/pool.py runs/pool
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ DEMO = {"name": "demo", "questions": "demo", "references": ["demo:references"], 
 
 
 def main(out: str) -> None:
-    """Each reference's ``task`` tells where it is from; no arm reads it."""
-    found = [q for raw in [*read_yaml(SAME)["datasets"], DEMO] for q in references_of(Dataset(**raw))]
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    write_text(Path(out), "".join(json.dumps(asdict(q) | {"split": ""}, ensure_ascii=False) + "\n" for q in found))
-    print(f"Written: {out}, {len(found)} references")
+    """``out``/all.jsonl, and ``out``/NAME.jsonl of each set; each reference's ``task`` tells where it is from, and no arm
+    reads it."""
+    parts = {raw["name"]: references_of(Dataset(**raw)) for raw in [*read_yaml(SAME)["datasets"], DEMO]}
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for name, found in [*parts.items(), ("all", [q for part in parts.values() for q in part])]:
+        lines = (json.dumps(asdict(q) | {"split": ""}, ensure_ascii=False) + "\n" for q in found)
+        write_text(Path(out) / f"{name}.jsonl", "".join(lines))
+        print(f"{name}: {len(found)} references")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What references teach by themselves: that of full forward passes, computed once."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from models.families.checks import model_of
 from remixing.test_remixer import remixer
 from routing.naive import along, choice_scores, shared_model
-from routing.toys import questions
+from routing.toys import HashEmbedder, questions
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.losses import right_answer_loss
@@ -13,6 +15,7 @@ from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.references.artifacts import key_of, mean_flops, of_references
+from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.tensor_store import TensorStore
@@ -116,6 +119,19 @@ class TestKept:
         assert run == 1, "only the new one"
         assert torch.equal(again[:3], first)
         assert len(list(tmp_path.glob("artifacts/*/*.safetensors"))) == 4, "values, and what they took"
+
+    def test_once_for_all_sets_in_the_cache_that_share_references(self, tmp_path, monkeypatch):
+        """A pool that grows, or another draw from the same source, computes what is new alone."""
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
+        ran = []
+        for asked in (questions(4), questions(6)):
+            model = model_of("olmoe")
+            known = reference_set_of(asked, model, HashEmbedder(), "cloze")
+            ran.append(self.gradients(model, known.artifacts_folder, len(known))[1])
+        assert ran == [4, 2]
+        beside = replace(known, folder=known.save(tmp_path / "mine"))
+        assert beside.artifacts_folder == tmp_path / "mine", "a set of one's own keeps its own"
+        assert beside.subset(torch.tensor([0])).artifacts_folder is None
 
     def test_not_for_another_model_or_label(self, tmp_path):
         self.gradients(model_of("olmoe"), tmp_path)
