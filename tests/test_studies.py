@@ -37,7 +37,7 @@ def asked(monkeypatch, tmp_path):
         pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
     monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))
     monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(STUDIES / "mixture" / "pool.py"))["main"]("runs/pool.jsonl")
+    runpy.run_path(str(STUDIES / "mixture" / "pool.py"))["main"]("runs/pool")
     test, references, seen = {}, {}, {}
     for path, dataset in datasets():
         key = f"{path}: {dataset.name}"
