@@ -62,4 +62,5 @@ def remixer_of(bench: Bench, put: Callable[[Question], Prompt] | None = None) ->
         bench.batch_size,
         bench.held_out,
         put,
+        bench.shared,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -129,6 +130,11 @@ class ReferenceSet(OnHub):
     @cached_property
     def learned(self) -> dict[str, dict[str, Tensor]]:
         """What strategies learned from these references, by a hash of who learned it and how."""
+        return {}
+
+    @cached_property
+    def stores(self) -> dict[Hashable, Any]:
+        """Prefill stores that were opened, by model, format and budget."""
         return {}
 
     @cached_property

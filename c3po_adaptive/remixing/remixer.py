@@ -27,12 +27,13 @@ from ..references.reference_set import ReferenceSet
 from ..routing.states import State
 from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
-from ..tasks.formats import Format, description
+from ..tasks.formats import Format, description, format_key
 from ..types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 from .clock import Clock
 from .given import blamed, check_selection, weights_of
 from .neighbourhood import Found, Neighbourhood
 from .sample_batch import SampleBatch
+from .shared_prefill import SharedPrefill, prefilled
 from .strategies import Strategies
 from .training import ReferenceTraining
 
@@ -54,6 +55,7 @@ class Remixer:
         batch_size: questions that are re-mixed together; half as many after running out of memory.
         held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
         put: the tokens of a question that is asked, where they are not the format's alone.
+        shared: prefills for all who are asked the same questions; None: each for itself.
         store_bytes: memory for states that are read from a prefill store.
         candidates: the references that may be neighbours; None where nothing looks at any.
 
@@ -70,6 +72,7 @@ class Remixer:
     batch_size: int = 32
     held_out: frozenset[str] = frozenset()
     put: Callable[[Question], Prompt] | None = None
+    shared: SharedPrefill | None = None
     store_bytes: int = 2**30
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
@@ -118,8 +121,11 @@ class Remixer:
         """What finds neighbours, and what is kept of them."""
         s = self.strategies
         if references.folder is not None:
-            folder = references.folder / "warm"
-            self._store = open_store(references, self.model, folder, self.format, self.store_bytes)
+            key = (self.model, format_key(self.format), self.store_bytes)
+            if key not in references.stores:  # of many arms each would hold its own states
+                folder = references.folder / "warm"
+                references.stores[key] = open_store(references, self.model, folder, self.format, self.store_bytes)
+            self._store = references.stores[key]
         seen = Seen(candidates.vectors)
         if s.kernel.learns or s.retriever.learns:
             lessons = replace(self.training, taken=s.references_needed, left=0).lessons()
@@ -207,8 +213,8 @@ class Remixer:
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = Clock(len(questions))
-        with clock("prefill"):
-            states = self.model.prefill([self._prompt(q) for q in questions])
+        prompts = [self._prompt(q) for q in questions]
+        states = self.shared(prompts, clock) if self.shared is not None else prefilled(self.model, prompts, clock)
         run = self.remix(states, [description(q) for q in questions], questions)
         tails = self.model.tail_scores(states, run.pathway)
         with clock("answer"), torch.no_grad():

@@ -109,12 +109,12 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
 
 
 def _waiting(config: ComparisonConfig, data: Data, records: Records) -> Iterator[Piece]:
-    """Pieces that some question's row is missing of."""
+    """Pieces that some question's row is missing of: all arms on the same questions in turn, which they share."""
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():
-        for name, draw in ((name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)):
-            for first in range(0, len(asked.questions), size):
-                batch = asked.questions[first : first + size]
+        for first in range(0, len(asked.questions), size):
+            batch = asked.questions[first : first + size]
+            for name, draw in ((name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)):
                 if any((name, dataset, q.id, config.seed + draw) not in done for q in batch):
                     yield Piece(dataset, name, first // size, draw)
 

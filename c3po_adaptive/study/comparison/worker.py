@@ -13,7 +13,10 @@ from typing import Any
 from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
 from ...references.reference_set import ReferenceSet
+from ...remixing.shared_prefill import SharedPrefill
+from ...storage.identity import digest
 from ...storage.json_files import SCHEMA
+from ...tasks.formats import format_key
 from ...types import Answer, Question
 from ..executor import Piece, Row
 from ..worker import Worker
@@ -23,7 +26,9 @@ SHOWN = 16  # neighbours that a record names, nearest first
 
 
 class ComparisonWorker(Worker[ComparisonConfig]):
-    """Prepares a data set's references, and an arm's answerer, when its first piece comes; the last ones are kept."""
+    """Prepares references, and each arm's answerer, when its first piece comes; they are kept while data sets with the
+    same references are asked. Arms that are asked the same questions in turn share their prefill.
+    """
 
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         answerer, setting, bench = self._answerer(piece)
@@ -46,9 +51,11 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any], Bench]:
         """The piece's answerer, what identifies it in results, and what it was made from."""
-        key = (piece.dataset, piece.arm, piece.draw)
+        taught, key = self._taught(piece.dataset), (piece.arm, piece.draw)
+        if self._ready_for != taught:
+            self._ready.clear()  # those of two reference sets might not fit
+            self.__dict__["_ready_for"] = taught
         if key not in self._ready:
-            self._ready.clear()  # two at once might not fit
             bench, strategy = self.bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
                 answerer = strategy.prepare(bench)
@@ -56,7 +63,25 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, dict[str, Any], Bench]]:
+    def _ready(self) -> dict[tuple[str, int], tuple[Answerer, dict[str, Any], Bench]]:
+        return {}
+
+    @cached_property
+    def _ready_for(self) -> Any:
+        """Whose answerers those are."""
+        return None
+
+    def _taught(self, dataset: str) -> Any:
+        """All of a data set that its answerers are made from: data sets of one pool have them in common."""
+        if dataset not in self._teaching:
+            asked, format = self.data[dataset], format_key(self.config.format_of(dataset))
+            (named,) = (list(d.references) for d in self.config.datasets if d.name == dataset)
+            among = sorted({q.id for q in asked.questions} & {q.id for q in asked.references})
+            self._teaching[dataset] = digest([[asdict(q) for q in asked.references], named, among, format])
+        return self._teaching[dataset]
+
+    @cached_property
+    def _teaching(self) -> dict[str, str]:
         return {}
 
     def bench(self, piece: Piece) -> Bench:
@@ -71,13 +96,19 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
             lambda: self._reference_set(piece.dataset),
+            self._shared,
         )
 
+    @cached_property
+    def _shared(self) -> SharedPrefill:
+        return SharedPrefill(self.model)
+
     def _reference_set(self, dataset: str) -> ReferenceSet | None:
-        if dataset not in self._built:
+        taught = self._taught(dataset)
+        if taught not in self._built:
             self._built.clear()
-            self._built[dataset] = self.reference_set(dataset) if self.data[dataset].references else None
-        return self._built[dataset]
+            self._built[taught] = self.reference_set(dataset) if self.data[dataset].references else None
+        return self._built[taught]
 
     @cached_property
     def _built(self) -> dict[str, ReferenceSet | None]:

@@ -2,18 +2,23 @@
 
 import json
 import shutil
+import time
 
 import pytest
 from study.configs import parse_config
 from typer.testing import CliRunner
 
+from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
+from c3po_adaptive.remixing.clock import Clock
 from c3po_adaptive.remixing.remixer import Remixer
+from c3po_adaptive.remixing.shared_prefill import SharedPrefill, prefilled
 from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.comparison.run import evaluate
@@ -347,12 +352,75 @@ def drawn(place):
     return rows(place / "drawn"), summary
 
 
+class Slow:
+    """Prefills in two hundredths of a second."""
+
+    count = 0
+
+    def prefill(self, prompts):
+        self.count += 1
+        time.sleep(0.02)
+        return list(prompts)
+
+
+class TestShared:
+    def test_arms_read_the_same_questions_once(self, place, whole, tmp_path, monkeypatch):
+        """Whole batches, once each, with the same records as if each arm had read them itself."""
+        asked = {f"How much is {i} and 5?" for i in range(7)}
+        read, prefill = [], RoutedModel.prefill
+
+        def watched(model, prompts, **options):
+            texts = [model.tokenizer.decode(p.ids) for p in prompts]
+            read.extend(t for t in texts if any(a in t for a in asked))
+            return prefill(model, prompts, **options)
+
+        monkeypatch.setattr(RoutedModel, "prefill", watched)
+        evaluate(config(), tmp_path / "run")
+        assert sorted(read) == sorted({*read}), "each once"
+        assert len(read) == 7
+        assert rows(tmp_path / "run") == close(whole[0])
+        monkeypatch.setattr(
+            SharedPrefill, "__call__", lambda self, prompts, clock: prefilled(self.model, prompts, clock)
+        )
+        evaluate(config(), tmp_path / "alone")
+        assert len(read) == 7 + 7 * len(ARMS)
+        assert rows(tmp_path / "alone") == close(whole[0])
+
+    def test_seconds_are_those_that_it_took(self):
+        read, clocks = SharedPrefill(slow := Slow()), [Clock(2), Clock(2)]
+        one, other = (read(("a", "b"), clock) for clock in clocks)
+        assert one is other
+        assert slow.count == 1
+        assert clocks[1].seconds["prefill"] == clocks[0].seconds["prefill"] >= 0.01
+        read(("b",), Clock(1))
+        assert read(("a", "b"), Clock(2)) is not one, "the last ones alone are kept"
+
+    def test_one_pool_prepares_an_arm_once(self, place, tmp_path, monkeypatch):
+        made, prepare = [], Remix.prepare
+        monkeypatch.setattr(Remix, "prepare", lambda self, bench: made.append(bench) or prepare(self, bench))
+        pooled = config("first", "second", arms={k: ARMS[k] for k in ("base", "ngd")})
+        evaluate(pooled, tmp_path / "run")
+        assert len(made) == 2
+        monkeypatch.setattr(ComparisonWorker, "_taught", lambda self, dataset: dataset)
+        evaluate(pooled, tmp_path / "each")
+        assert len(made) == 2 + 4
+        assert rows(tmp_path / "each") == close(rows(tmp_path / "run"))
+
+    def test_not_if_questions_are_among_the_references_of_one(self, place, tmp_path, monkeypatch):
+        made, prepare = [], Remix.prepare
+        monkeypatch.setattr(Remix, "prepare", lambda self, bench: made.append(bench) or prepare(self, bench))
+        asked = config("first", "references", arms={k: ARMS[k] for k in ("base", "ngd")})
+        evaluate(asked, tmp_path / "run")
+        assert len(made) == 4
+
+
 class TestDraws:
     """An arm that is drawn several times: by the next seed each time, in one row of the summary."""
 
     def test_each_is_the_run_of_its_seed(self, place, drawn, tmp_path):
         found = of(drawn[0], "far")
-        assert [(r["seed"], r["id"]) for r in found] == [(s, f"first-{i}") for s in range(3) for i in range(7)]
+        assert {(r["seed"], r["id"]) for r in found} == {(s, f"first-{i}") for s in range(3) for i in range(7)}
+        assert len(found) == 21
         assert {r["seed"] for r in of(drawn[0], "base")} == {0}
         evaluate(config(arms=far(1), seed=2), tmp_path / "run")
         alone = of(rows(tmp_path / "run"), "far")
@@ -374,7 +442,7 @@ class TestDraws:
             (out / name).unlink()
         assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
         found = json.loads((out / "summary.json").read_text())
-        assert found["missing"] == ["of 7 questions of first, far answered 10 in 3 draws"]
+        assert found["missing"] == ["of 7 questions of first, base answered 6, far answered 11 in 3 draws"]
         assert [row["draws"] for row in found["rows"]] == [1, 1], "draws that are not whole are none"
         summary = evaluate(config(arms=far(3)), out)
         assert rows(out) == close(drawn[0])
