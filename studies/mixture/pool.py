@@ -20,7 +20,7 @@ DEMO = {"name": "demo", "questions": "demo", "references": ["demo:references"], 
 
 
 def main(out: str) -> None:
-    """``out``/all.jsonl, and ``out``/NAME.jsonl of each set; each reference's ``task`` tells where it is from, and no arm
+    """``out``/all.jsonl, and ``out``/NAME.jsonl of each set. A reference's ``task`` tells where it is from; no arm
     reads it."""
     parts = {raw["name"]: references_of(Dataset(**raw)) for raw in [*read_yaml(SAME)["datasets"], DEMO]}
     Path(out).mkdir(parents=True, exist_ok=True)
