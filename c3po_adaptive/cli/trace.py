@@ -20,6 +20,7 @@ File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")
 def record(
     text: Annotated[str, typer.Argument(help="Any text of two tokens or more.")],
     out: Annotated[Path, typer.Option("--out", help="The file.")],
+    generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
     model: Model = "smollm2-moe",
     revision: Revision = None,
     dtype: Dtype = "auto",
@@ -27,13 +28,13 @@ def record(
     quantize: Quantize = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a text, and write down the experts that each token used in each layer."""
+    """Run a text, and its answer if wanted, and write down the experts that each token used in each layer."""
     with clear_errors():
         from ..models import traced
         from ..routing.trace_file import write_trace
 
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
-        trace = traced.record(loaded, text)
+        trace = traced.record(loaded, text, generate=generate)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -12,25 +14,50 @@ from .identity import fingerprint
 from .routed import RoutedModel
 
 
-def record(model: RoutedModel, text: str) -> Trace:
+def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
     """The trace of a text along the model's own routing; the last token, after which nothing is predicted, has none.
 
+    Args:
+        model: that is run.
+        text: that is read.
+        generate: how many tokens the model may add, the likeliest at each step, until it ends its answer; their routing
+            is that of the steps which made them.
+
     Raises:
-        DataError: a text of fewer than two tokens.
+        DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = model.encode_text(text).ids
-    recorder = Recorder(len(ids), len(model.layers))
-    model.ruled([_whole(ids)], recorder)
-    assert recorder.experts is not None
+    recorder = Recorder(len(ids) + generate, len(model.layers))
+    if generate:
+        ids = _continued(model, ids, generate, recorder)
+    else:
+        model.ruled([_whole(ids)], recorder)
+    assert recorder.experts is not None and recorder.weights is not None
     return Trace(
         torch.tensor(ids),
         model.layers,
-        recorder.experts,
-        recorder.weights,
+        recorder.experts[: len(ids)],
+        recorder.weights[: len(ids)],
         model.n_experts,
         fingerprint(model),
         model.name,
     )
+
+
+def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
+    """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
+    if count < 1 or len(ids) + count > model.max_length:
+        raise DataError(
+            f"Expected to generate 1 to {model.max_length - len(ids)} tokens behind a text of {len(ids)}, got {count}; "
+            "generate fewer, or give a shorter text."
+        )
+    inputs = torch.tensor([ids], device=model.model.device)
+    seen = torch.ones_like(inputs)
+    options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
+    with model.lock, model.decoding(recorder, seen):
+        pad = model.tokenizer.pad_token_id
+        whole = cast(Any, model.model).generate(inputs, attention_mask=seen, pad_token_id=pad, **options)
+    return tuple(whole[0].tolist())
 
 
 def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 import torch
-from routing.naive import shared_model
+from routing.naive import routed_model, shared_model
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -38,6 +38,28 @@ def test_a_trace_is_what_the_model_did(model):
 def test_replayed_it_gives_the_same_likelihoods(model):
     trace = record(model, TEXT)
     torch.testing.assert_close(replay(model, trace), likelihoods(model, trace), atol=1e-4, rtol=0)
+
+
+def test_a_generation_is_recorded_and_replayed(model):
+    trace = record(model, TEXT, generate=6)
+    prompt = model.encode_text(TEXT).ids
+    assert tuple(trace.tokens[: len(prompt)].tolist()) == prompt and len(prompt) < len(trace.tokens) <= len(prompt) + 6
+    assert trace.recorded[:-1].all() and not trace.recorded[-1].any()
+    with torch.no_grad():
+        best = model.model(trace.tokens[None], use_cache=False).logits[0, len(prompt) - 1 : -1].argmax(-1)
+    assert torch.equal(best, trace.tokens[len(prompt) :])
+    torch.testing.assert_close(replay(model, trace), likelihoods(model, trace), atol=1e-4, rtol=0)
+
+
+def test_a_generation_ends_where_the_model_ends_it():
+    model = routed_model("olmoe")
+    first = int(record(model, TEXT, generate=3).tokens[-3])
+    model.model.generation_config.eos_token_id = first
+    trace = record(model, TEXT, generate=3)
+    assert int(trace.tokens[-1]) == first and len(trace.tokens) == len(trace.experts) == len(TEXT) + 1
+    for count in (-1, 10_000):
+        with pytest.raises(DataError, match="generate 1 to 464"):
+            record(model, TEXT, generate=count)
 
 
 def test_other_experts_give_other_likelihoods(model):
@@ -129,7 +151,7 @@ def test_the_command_line_records_shows_replays_and_compares(tmp_path):
     call = CliRunner().invoke
     for name in ("a", "b"):
         command = ["trace", "record", TEXT, "--out", str(tmp_path / f"{name}.parquet"), "--model", str(model)]
-        assert call(app, command).exit_code == 0
+        assert call(app, [*command, "--generate", "2"]).exit_code == 0
     shown = json.loads(call(app, ["trace", "show", str(tmp_path / "a.parquet"), "--json"]).stdout)
     assert shown["weights"] and shown["experts"] == 8
     again = call(app, ["trace", "replay", str(tmp_path / "a.parquet"), "--model", str(model), "--json"])
