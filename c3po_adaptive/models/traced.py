@@ -11,6 +11,7 @@ from ..errors import DataError, SettingError
 from ..routing.trace import Recorder, Replayed, Trace
 from ..types import Prompt
 from .identity import fingerprint
+from .names import public_name
 from .routed import RoutedModel
 
 
@@ -40,7 +41,8 @@ def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
         recorder.weights[: len(ids)],
         model.n_experts,
         fingerprint(model),
-        model.name,
+        public_name(model.name),
+        getattr(model.model.config, "_commit_hash", None) or "",
     )
 
 
@@ -70,27 +72,64 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
 
     Raises:
         SettingError: a trace of other layers or experts, or of another model where that is not said.
-        DataError: fewer than two tokens.
-        ModelError: ids alone, for a family whose router does not weigh experts by softmax.
+        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        ModelError: ids alone, for a family whose router weighs experts neither by softmax nor by sigmoid.
     """
     if trace.layers != model.layers or trace.n_experts != model.n_experts:
         raise SettingError(
             f"Expected a trace of MoE layers {model.layers[0]} to {model.layers[-1]} with {model.n_experts} experts, "
             f"got {len(trace.layers)} layers with {trace.n_experts}; record it with a model of this kind."
         )
+    check_tokens(model, trace.tokens)
     if not foreign and trace.model != fingerprint(model):
+        known = "with other weights" if trace.model else "with weights that nobody knows"
         raise SettingError(
-            f"Expected a trace of this model, got one of {trace.name or 'an unknown model'} with other weights; say "
-            "foreign=True if that is meant."
+            f"Expected a trace of this model, got one of {trace.name or 'an unknown model'} {known}; say foreign=True, "
+            "or --foreign, if that is meant."
         )
     (answered,) = model.ruled([_whole(trace.tokens.tolist())], Replayed(trace), start=0)
     return answered.token_scores
 
 
 def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:
-    """Log-likelihood ``[T - 1]`` of a trace's tokens along the model's own routing."""
+    """Log-likelihood ``[T - 1]`` of a trace's tokens along the model's own routing.
+
+    Raises:
+        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+    """
+    check_tokens(model, trace.tokens)
     (answered,) = model.ruled([_whole(trace.tokens.tolist())])
     return answered.token_scores
+
+
+def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tensor]:
+    """Log-likelihood ``[T - 1]`` of the same tokens along each of two traces, replayed on one model.
+
+    Raises:
+        SettingError: traces of other tokens, or of layers and experts that the model does not have.
+        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        ModelError: as ``replay``.
+    """
+    if not torch.equal(one.tokens, other.tokens):
+        raise SettingError("Expected two traces of the same tokens, got others; record one text with both.")
+    with torch.no_grad():
+        first, second = (replay(model, trace, foreign=True) for trace in (one, other))
+    return first, second
+
+
+def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
+    """Refuse token ids ``[T]`` that a model does not have: another tokenizer made them.
+
+    Raises:
+        DataError: there are such.
+    """
+    size = cast(Any, model.model.get_input_embeddings()).weight.shape[0]
+    if tokens.ndim != 1 or tokens.is_floating_point() or ((tokens < 0) | (tokens >= size)).any():
+        got = f"{int(tokens.min())} to {int(tokens.max())}" if tokens.numel() else "none"
+        raise DataError(
+            f"Expected a sequence of token ids from 0 to {size - 1}, got {got}, {tokens.ndim}-dimensional: another "
+            "tokenizer made them; take the model that they are of."
+        )
 
 
 def _whole(ids: list[int] | tuple[int, ...]) -> Prompt:

@@ -27,7 +27,7 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
 
     T, L, k = trace.experts.shape
     card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
-    card |= {"layers": trace.layers, "tokens": T, "top_k": k}
+    card |= {"revision": trace.revision, "layers": trace.layers, "tokens": T, "top_k": k}
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
         "position": pa.array(torch.arange(T).repeat_interleave(L).tolist(), pa.int32()),
@@ -77,6 +77,7 @@ def read_trace(path: Path | str) -> Trace:
             card["n_experts"],
             card["model"],
             card["name"],
+            card.get("revision", ""),
         )
     except (ShapeError, ValueError, RuntimeError, TypeError) as error:
         raise DataError(f"{path}: {error}") from error

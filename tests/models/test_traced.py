@@ -10,7 +10,7 @@ from routing.naive import routed_model, shared_model
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError, SettingError, ShapeError
+from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
 from c3po_adaptive.models.traced import likelihoods, record, replay
 from c3po_adaptive.routing.trace import NONE, Trace, parted
 from c3po_adaptive.routing.trace_file import read_trace, write_trace
@@ -68,12 +68,18 @@ def test_other_experts_give_other_likelihoods(model):
     assert (replay(model, other) - likelihoods(model, trace)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("family", ["olmoe", "deepseek", "qwen3_moe"])
+@pytest.mark.parametrize("family", [*FAMILIES, "llama4_text"])
 def test_ids_alone_are_weighed_by_the_router(family):
     model = shared_model(family)
     trace = record(model, TEXT)
     alone = replay(model, replace(trace, weights=None))
-    torch.testing.assert_close(alone, likelihoods(model, trace), atol=1e-3, rtol=0)
+    torch.testing.assert_close(alone, likelihoods(model, trace), atol=1e-4, rtol=0)
+
+
+def test_ids_alone_are_refused_where_weights_are_no_function_of_scores():
+    model = shared_model("phimoe")
+    with pytest.raises(ModelError, match="a trace with weights"):
+        replay(model, replace(record(model, TEXT), weights=None))
 
 
 def test_weights_have_gradients():
