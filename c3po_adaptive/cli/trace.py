@@ -19,6 +19,8 @@ app = typer.Typer(
     help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
 )
 
+SHOWN = 5  # next tokens, on a terminal
+
 File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")]
 
 
@@ -133,7 +135,7 @@ def diff(
         if model is not None:
             loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
             cost = _cost(loaded, a, b, where)
-        _say(found | {"first": first} | cost, as_json)
+        _say(found | {"first": first} | (cost if as_json else _in_short(cost)), as_json)
 
 
 def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[str, Any]:
@@ -141,14 +143,27 @@ def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[s
     from ..models.traced import compared
 
     first, second = compared(model, one, other)
-    differences = (second - first).tolist()
+    change, after = second - first, where[:-1].any(-1)
     tokens = [
-        {"position": t, "layers": [one.layers[row] for row in where[t].nonzero().flatten()], "difference": difference}
-        for t, difference in enumerate(differences)
-        if where[t].any()
+        {
+            "position": t,
+            "layers": [one.layers[row] for row in where[t].nonzero().flatten()],
+            "difference": float(change[t]),
+        }
+        for t in after.nonzero().flatten().tolist()
     ]
-    means = {"one": first.mean().item(), "other": second.mean().item(), "difference": (second - first).mean().item()}
+    means = {"one": first.mean().item(), "other": second.mean().item(), "difference": change.mean().item()}
+    means["where_parted"] = change[after].mean().item() if after.any() else None
     return {"log_likelihood": means, "next_token": tokens}
+
+
+def _in_short(cost: dict[str, Any]) -> dict[str, Any]:
+    """For people: the next tokens that change the most."""
+    if not cost.get("next_token"):
+        return cost
+    most = sorted(cost["next_token"], key=lambda token: -abs(token["difference"]))[:SHOWN]
+    lines = [f"{t['difference']:+.4f} after position {t['position']} (layers {t['layers']})" for t in most]
+    return cost | {"next_token": f"{len(cost['next_token'])}, of which most: " + ", ".join(lines)}
 
 
 def _shown(trace: Trace) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +13,8 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
-from c3po_adaptive.models.traced import likelihoods, record, replay
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.models.traced import compared, likelihoods, record, replay
 from c3po_adaptive.routing.trace import NONE, Trace, parted
 from c3po_adaptive.routing.trace_file import read_trace, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -166,6 +169,76 @@ def test_the_command_line_records_shows_replays_and_compares(tmp_path):
     assert json.loads(found.stdout)["parted"] == 0
     missing = call(app, ["trace", "show", str(tmp_path / "none.parquet")])
     assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def turned(trace, token=5, row=1):
+    """The trace with other experts in one place."""
+    experts = trace.experts.clone()
+    experts[token, row] = torch.tensor([e for e in range(8) if e not in experts[token, row]])[: experts.shape[-1]]
+    return replace(trace, experts=experts)
+
+
+def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    model = load_moe_model(folder)
+    one = record(model, TEXT)
+    other = turned(one)
+    files = [str(write_trace(t, tmp_path / f"{i}.parquet")) for i, t in enumerate((one, other))]
+    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder), "--json"]).stdout)
+    change = replay(model, other) - replay(model, one)
+    assert found["parted"] == 1 and abs(change[5]) > 1e-4 and not change[:5].any()
+    (token,) = found["next_token"]
+    assert (token["position"], token["layers"]) == (5, [1])
+    likelihood = found["log_likelihood"]
+    assert token["difference"] == pytest.approx(float(change[5]), abs=1e-5) == likelihood["where_parted"]
+    assert likelihood["one"] == pytest.approx(float(likelihoods(model, one).mean()), abs=1e-4)
+    assert likelihood["difference"] == pytest.approx(float(change.mean()), abs=1e-5)
+    shown = CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder)]).stdout
+    assert "next_token: 1, of which most: " in shown and "after position 5 (layers [1])" in shown
+    same = CliRunner().invoke(app, ["trace", "diff", files[0], files[0], "--model", str(folder), "--json"])
+    assert json.loads(same.stdout)["log_likelihood"]["where_parted"] is None
+    assert json.loads(same.stdout)["next_token"] == []
+
+
+def test_bfloat16_against_float32(tmp_path):
+    folder = str(write_tiny_checkpoint(tmp_path / "model", "qwen3_moe"))
+    files = [str(tmp_path / f"{dtype}.parquet") for dtype in ("float32", "bfloat16")]
+    for file in files:
+        command = ["trace", "record", TEXT, "--out", file, "--model", folder, "--dtype", Path(file).stem]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    plain = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--json"]).stdout)
+    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", folder, "--json"]).stdout)
+    assert "log_likelihood" not in plain and plain["parted"] == found["parted"]
+    likelihood = found["log_likelihood"]
+    assert likelihood["other"] != likelihood["one"], "weights of bfloat16 are rounded"
+    assert abs(likelihood["difference"]) < 0.2
+
+
+def test_traces_of_other_tokens_cannot_be_compared():
+    model = shared_model("olmoe")
+    with pytest.raises(SettingError, match="same tokens"):
+        compared(model, record(model, TEXT), record(model, TEXT + "s"))
+
+
+def test_a_trace_of_another_tokenizer_is_refused():
+    model = shared_model("olmoe")
+    trace = record(model, TEXT)
+    for token in (128, -1):
+        tokens = trace.tokens.clone()
+        tokens[3] = token
+        for run in (partial(replay, foreign=True), replay, likelihoods):
+            with pytest.raises(DataError, match=r"token ids from 0 to 127.*another tokenizer"):
+                run(model, replace(trace, tokens=tokens))
+
+
+def test_a_trace_says_the_revision_and_no_path(tmp_path):
+    model = load_moe_model(write_tiny_checkpoint(tmp_path / "model", "olmoe"))
+    trace = record(model, TEXT)
+    assert (trace.name, trace.revision) == ("model", "")
+    model.model.config._commit_hash = "abc"
+    trace = record(model, TEXT)
+    assert read_trace(write_trace(trace, tmp_path / "a.parquet")).revision == trace.revision == "abc"
+    assert str(tmp_path) not in str(pq.read_metadata(tmp_path / "a.parquet").metadata)
 
 
 def test_one_token_is_no_text():
