@@ -152,8 +152,8 @@ def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[s
         }
         for t in after.nonzero().flatten().tolist()
     ]
-    means = {"one": first.mean().item(), "other": second.mean().item(), "difference": change.mean().item()}
-    means["where_parted"] = change[after].mean().item() if after.any() else None
+    means: dict[str, Any] = {"one": first.mean().item(), "other": second.mean().item()}
+    means |= {"difference": change.mean().item(), "where_parted": change[after].mean().item() if after.any() else None}
     return {"log_likelihood": means, "next_token": tokens}
 
 
