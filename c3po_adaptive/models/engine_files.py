@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import pickle
+import tokenize
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from .routed import RoutedModel
 from .trace_import import from_sglang, from_transformers, from_vllm
 
 AGAIN = "save the engine's answer again; docs/howto/traces.md shows how"
+BROKEN = (SafetensorError, zipfile.BadZipFile, tokenize.TokenError, SyntaxError)  # of formats; numpy reads code
 FLAG = "the engine's flag --enable-return-routed-experts, and SGLang's request its return_routed_experts"
 
 
@@ -61,9 +63,13 @@ def read_tokens(path: Path) -> list[int]:
         DataError: something else.
     """
     held = read_json(path, AGAIN)
-    if not isinstance(held, list) or not all(type(token) is int for token in held):
+    if not _are_ids(held):
         raise DataError(f"{path}: expected a JSON list of token ids, got something else; write [1, 2, 3].")
-    return held
+    return list(held)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(token) is int and 0 <= token < 2**31 for token in value)
 
 
 def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
@@ -81,7 +87,7 @@ def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, star
 
 def _vllm(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
     if path.suffix == ".npy":
-        experts = _array(path, lambda: np.load(path, allow_pickle=False))
+        experts = _array(path, lambda: np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
         return from_vllm(model, _tokens(path, None, None, tokens), experts, start=start)
     answer = _answer(path)
     prompt = answer.get("prompt_routed_experts")
@@ -120,12 +126,12 @@ def _tensors(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
                 return {name: torch.from_numpy(held[name]) for name in held.files}
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, AttributeError, *BROKEN) as error:
         raise DataError(f"{path}: expected tensors, got: {_first_line(error)}; {AGAIN}.") from None
-    except (SafetensorError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
         raise DataError(f"{path}: expected tensors alone, got: {_first_line(error)}; {AGAIN}.") from None
     return found if isinstance(found, Mapping) else {"router_logits": found}
 
@@ -149,8 +155,8 @@ def _answer(path: Path) -> dict[str, Any]:
 
 def _tokens(path: Path, prompt: Any, answer: Any, given: list[int] | None) -> Tensor:
     """Ids ``[T]`` of prompt and answer: those of a file, or those given, which have to agree with what the file has."""
-    for part in (prompt, answer):
-        if part is not None and not (isinstance(part, list) and all(type(token) is int for token in part)):
+    for part in (prompt, answer, given):
+        if part is not None and not _are_ids(part):
             raise DataError(f"{path}: expected token ids as a list of whole numbers, got something else; {AGAIN}.")
     first, rest = (torch.tensor(part or [], dtype=torch.long) for part in (prompt, answer))
     if given is None:
@@ -179,5 +185,5 @@ def _array(path: Path, read: Callable[[], Any]) -> Tensor:
         if held.dtype.kind not in "iu":
             raise ValueError(f"values of {held.dtype}")
         return torch.from_numpy(held.astype(np.int64))
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, OverflowError, *BROKEN) as error:
         raise DataError(f"{path}: expected an array of expert ids, got: {_first_line(error)}; {AGAIN}.") from None

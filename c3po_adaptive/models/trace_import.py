@@ -40,16 +40,17 @@ def from_transformers(model: RoutedModel, tokens: Tensor, router_logits: Sequenc
     """
     check_tokens(model, tokens)
     wanted = (len(model.layers), len(tokens), model.n_experts)
-    logits = [part[0].float() if part.ndim == 3 and len(part) == 1 else part.float() for part in router_logits]
+    logits = [part[0] if part.ndim == 3 and len(part) == 1 else part for part in router_logits]
     got = {tuple(part.shape) for part in logits}
     if (len(logits), got) != (wanted[0], {wanted[1:]}):
         raise ShapeError(
             f"Expected router logits (T, E) = {wanted[1:]} of {wanted[0]} MoE layers, got {len(logits)} of "
             f"{' and '.join(map(str, sorted(got))) or 'no shape'}; give those of one sequence, by a model of this kind."
         )
-    if not all(part.isfinite().all() for part in logits):
+    if not all(part.is_floating_point() and part.float().isfinite().all() for part in router_logits):
         raise ShapeError("Expected finite router logits, got NaN or infinity; record again.")
-    experts, weights = routed_by(model.model, model.sites, tokens, logits)
+    with model.lock:
+        experts, weights = routed_by(model.model, model.sites, tokens, [part.float() for part in logits])
     return _of(model, "transformers", tokens, experts, weights)
 
 

@@ -118,10 +118,10 @@ def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tens
 
 
 def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
-    """Refuse token ids ``[T]`` that a model does not have: another tokenizer made them.
+    """Refuse token ids ``[T]`` that a model cannot read.
 
     Raises:
-        DataError: there are such.
+        DataError: ids that its vocabulary does not have, for another tokenizer made them; or more than it can read.
     """
     size = cast(Any, model.model.get_input_embeddings()).weight.shape[0]
     if tokens.ndim != 1 or tokens.is_floating_point() or ((tokens < 0) | (tokens >= size)).any():
@@ -129,6 +129,11 @@ def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
         raise DataError(
             f"Expected a sequence of token ids from 0 to {size - 1}, got {got}, {tokens.ndim}-dimensional: another "
             "tokenizer made them; take the model that they are of."
+        )
+    if len(tokens) > model.max_length:
+        raise DataError(
+            f"Expected at most {model.max_length} tokens, which is what this model can read, got {len(tokens)}; take "
+            "the model that they are of."
         )
 
 

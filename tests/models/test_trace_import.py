@@ -123,8 +123,9 @@ def test_logits_of_others_are_refused(changed):
 
 def test_logits_that_are_no_numbers_are_refused():
     model, tokens = shared_model("olmoe"), record(shared_model("olmoe"), TEXT).tokens
-    with pytest.raises(ShapeError, match="finite"):
-        from_transformers(model, tokens, [torch.full((48, 8), float("nan"))] * 3)
+    for part in (torch.full((48, 8), float("nan")), torch.ones(48, 8, dtype=torch.bool)):
+        with pytest.raises(ShapeError, match="finite"):
+            from_transformers(model, tokens, [part] * 3)
 
 
 def test_a_router_that_takes_no_logits_is_refused():
@@ -217,6 +218,9 @@ def test_an_array_of_vllm_needs_tokens(tmp_path):
     np.save(path, own.experts[:-1].numpy().astype(np.float32))
     with pytest.raises(DataError, match=r"routed\.npy: expected an array of expert ids, got: values of float32"):
         import_trace(model, "vllm", path, tokens=own.tokens.tolist())
+    path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape' ( "))
+    with pytest.raises(DataError, match=r"routed\.npy: expected an array of expert ids"):
+        import_trace(model, "vllm", path, tokens=own.tokens.tolist())
 
 
 @pytest.mark.parametrize(
@@ -258,6 +262,7 @@ def test_tokens_that_the_model_does_not_have_are_refused():
         ({"routed_experts": [[["a", "b"]]]}, "array of expert ids"),
         ({"token_ids": "abc"}, "whole numbers"),
         ({"token_ids": [1.5]}, "whole numbers"),
+        ({"token_ids": [10**30]}, "whole numbers"),
         ({"prompt_token_ids": None}, "of the prompt, got none"),
     ],
 )
@@ -328,8 +333,9 @@ def test_what_sglang_cannot_have_given_is_refused():
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.npz", "none.pt"])
-def test_files_that_hold_no_tensors_are_refused(name, tmp_path):
-    (tmp_path / name.replace("none", "a")).write_text("no")
+@pytest.mark.parametrize("content", [b"no", b"", b"PK\3\4 no archive"])
+def test_files_that_hold_no_tensors_are_refused(name, content, tmp_path):
+    (tmp_path / name.replace("none", "a")).write_bytes(content)
     with pytest.raises(DataError, match=name):
         import_trace(shared_model("olmoe"), "transformers", tmp_path / name)
 
@@ -366,6 +372,13 @@ def test_the_command_line_imports(tmp_path):
     again = CliRunner().invoke(app, ["trace", "replay", out, "--model", model, "--foreign", "--json"])
     found = json.loads(again.stdout)
     assert found["largest_difference"] < 1e-4 and found["weights"] == "the router's, for ids alone"
+    own = str(tmp_path / "own.parquet")
+    assert (
+        CliRunner().invoke(app, ["trace", "record", TEXT, "--generate", "6", "--out", own, "--model", model]).exit_code
+        == 0
+    )
+    held = json.loads(CliRunner().invoke(app, ["trace", "diff", own, out, "--model", model, "--json"]).stdout)
+    assert held["parted"] == 0 and abs(held["log_likelihood"]["difference"]) < 1e-4, "the same answer, the same experts"
     written(tokens, ["a"])
     for extra in ([], ["--tokens", str(tokens)]):
         refused = CliRunner().invoke(app, [*command, *extra])

@@ -16,7 +16,7 @@ from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.traced import compared, likelihoods, record, replay
 from c3po_adaptive.routing.trace import NONE, Trace, parted
-from c3po_adaptive.routing.trace_file import read_trace, write_trace
+from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
 
@@ -133,6 +133,34 @@ def test_what_is_no_trace_is_refused(changes, said):
         Trace(torch.arange(3), (0, 1), **parts | changes, n_experts=8)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layers": None}, "layers: Input should be a valid list"),
+        ({"n_experts": 10**30}, "n_experts"),
+        ({"tokens": "a"}, "tokens"),
+        ({"schema_version": 2}, "schema_version 1 at most, got 2"),
+        ({"schema_version": None}, "schema_version"),
+        ({"top_k": 3}, "invalid for input of size"),
+    ],
+)
+def test_a_card_of_something_else_is_refused(changes, said, tmp_path):
+    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
+    card = json.loads(table.schema.metadata[KEY]) | changes
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(card)}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=rf"b\.parquet: .*{said}"):
+        read_trace(tmp_path / "b.parquet")
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet")
+    whole, column = path.read_bytes(), pq.read_metadata(path).row_group(0).column(4)
+    place = column.data_page_offset + column.total_compressed_size // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+    with pytest.raises(DataError, match="Expected a routing trace"):
+        read_trace(path)
+
+
 @pytest.mark.parametrize("weights", [True, False])
 def test_a_file_holds_it(weights, tmp_path):
     trace = record(shared_model("olmoe"), TEXT)
@@ -229,6 +257,9 @@ def test_a_trace_of_another_tokenizer_is_refused():
         for run in (partial(replay, foreign=True), replay, likelihoods):
             with pytest.raises(DataError, match=r"token ids from 0 to 127.*another tokenizer"):
                 run(model, replace(trace, tokens=tokens))
+    parts = {"tokens": trace.tokens[:1].expand(600), "experts": trace.experts[:1].expand(600, -1, -1)}
+    with pytest.raises(DataError, match="at most 512 tokens"):
+        replay(model, replace(trace, **parts, weights=None), foreign=True)
 
 
 def test_a_trace_says_the_revision_and_no_path(tmp_path):
