@@ -1,17 +1,25 @@
-"""Commands on routing traces: record, show, replay, diff."""
+"""Commands on routing traces: record, import, show, replay, diff."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .shared import AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.routed import RoutedModel
+    from ..routing.trace import Trace
+
 app = typer.Typer(
     help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
 )
+
+SHOWN = 5  # next tokens, on a terminal
 
 File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")]
 
@@ -20,6 +28,7 @@ File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")
 def record(
     text: Annotated[str, typer.Argument(help="Any text of two tokens or more.")],
     out: Annotated[Path, typer.Option("--out", help="The file.")],
+    generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
     model: Model = "smollm2-moe",
     revision: Revision = None,
     dtype: Dtype = "auto",
@@ -27,13 +36,41 @@ def record(
     quantize: Quantize = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a text, and write down the experts that each token used in each layer."""
+    """Run a text, and its answer if wanted, and write down the experts that each token used in each layer."""
     with clear_errors():
         from ..models import traced
         from ..routing.trace_file import write_trace
 
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
-        trace = traced.record(loaded, text)
+        trace = traced.record(loaded, text, generate=generate)
+        write_trace(trace, out)
+        _say(_shown(trace) | {"file": str(out)}, as_json)
+
+
+@app.command("import")
+def import_(
+    engine: Annotated[Literal["transformers", "vllm", "sglang"], typer.Argument(help="That wrote the file.")],
+    file: Annotated[Path, typer.Argument(help="Router logits of transformers, or an answer of vLLM or SGLang.")],
+    out: Annotated[Path, typer.Option("--out", help="The trace.")],
+    tokens: Annotated[
+        Path | None, typer.Option(help="JSON list of the token ids of prompt and answer, where FILE has not all.")
+    ] = None,
+    start: Annotated[int, typer.Option(min=0, help="First token whose experts vLLM or SGLang was asked for.")] = 0,
+    model: Model = "smollm2-moe",
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a trace of what another engine says of its routing; the model has to be the one that it ran."""
+    with clear_errors():
+        from ..models.engine_files import import_trace, read_tokens
+        from ..routing.trace_file import write_trace
+
+        ids = None if tokens is None else read_tokens(tokens)
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        trace = import_trace(loaded, engine, file, tokens=ids, start=start)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
@@ -68,12 +105,22 @@ def replay(
         forced = traced.replay(loaded, trace, foreign=foreign).detach()
         own = traced.likelihoods(loaded, trace)
         found = {"tokens": len(forced), "own": own.mean().item(), "replayed": forced.mean().item()}
-        _say(found | {"largest_difference": (forced - own).abs().max().item()}, as_json)
+        weights = "the router's, for ids alone" if trace.weights is None else "the trace's"
+        _say(found | {"largest_difference": (forced - own).abs().max().item(), "weights": weights}, as_json)
 
 
 @app.command()
-def diff(one: File, other: File, as_json: AsJson = False) -> None:
-    """Where two traces of the same tokens part."""
+def diff(
+    one: File,
+    other: File,
+    model: Annotated[str | None, typer.Option("--model", help="Say what it costs in this one's likelihood.")] = None,
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where two traces of the same tokens part, and with a model what that costs in log-likelihood."""
     with clear_errors():
         from ..routing.trace import parted
         from ..routing.trace_file import read_trace
@@ -84,14 +131,47 @@ def diff(one: File, other: File, as_json: AsJson = False) -> None:
         by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
         found = {"places": int(where.numel()), "parted": len(places), "by_layer": by_layer}
         first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
-        _say(found | {"first": first}, as_json)
+        cost: dict[str, Any] = {}
+        if model is not None:
+            loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+            cost = _cost(loaded, a, b, where)
+        _say(found | {"first": first} | (cost if as_json else _in_short(cost)), as_json)
 
 
-def _shown(trace: Any) -> dict[str, Any]:
+def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[str, Any]:
+    """What each of two traces makes of a model's log-likelihood, and of the token after each place where they part."""
+    from ..models.traced import compared
+
+    first, second = compared(model, one, other)
+    change, after = second - first, where[:-1].any(-1)
+    tokens = [
+        {
+            "position": t,
+            "layers": [one.layers[row] for row in where[t].nonzero().flatten()],
+            "difference": float(change[t]),
+        }
+        for t in after.nonzero().flatten().tolist()
+    ]
+    means: dict[str, Any] = {"one": first.mean().item(), "other": second.mean().item()}
+    means |= {"difference": change.mean().item(), "where_parted": change[after].mean().item() if after.any() else None}
+    return {"log_likelihood": means, "next_token": tokens}
+
+
+def _in_short(cost: dict[str, Any]) -> dict[str, Any]:
+    """For people: the next tokens that change the most."""
+    if not cost.get("next_token"):
+        return cost
+    most = sorted(cost["next_token"], key=lambda token: -abs(token["difference"]))[:SHOWN]
+    lines = [f"{t['difference']:+.4f} after position {t['position']} (layers {t['layers']})" for t in most]
+    return cost | {"next_token": f"{len(cost['next_token'])}, of which most: " + ", ".join(lines)}
+
+
+def _shown(trace: Trace) -> dict[str, Any]:
     """A trace in plain values."""
     used = trace.experts[trace.experts >= 0]
     return {
         "model": trace.name,
+        "revision": trace.revision or None,
         "tokens": len(trace.tokens),
         "layers": list(trace.layers),
         "experts": trace.n_experts,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -9,28 +11,55 @@ from ..errors import DataError, SettingError
 from ..routing.trace import Recorder, Replayed, Trace
 from ..types import Prompt
 from .identity import fingerprint
+from .names import public_name
 from .routed import RoutedModel
 
 
-def record(model: RoutedModel, text: str) -> Trace:
+def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
     """The trace of a text along the model's own routing; the last token, after which nothing is predicted, has none.
 
+    Args:
+        model: that is run.
+        text: that is read.
+        generate: how many tokens the model may add, the likeliest at each step, until it ends its answer; their routing
+            is that of the steps which made them.
+
     Raises:
-        DataError: a text of fewer than two tokens.
+        DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = model.encode_text(text).ids
-    recorder = Recorder(len(ids), len(model.layers))
-    model.ruled([_whole(ids)], recorder)
-    assert recorder.experts is not None
+    recorder = Recorder(len(ids) + generate, len(model.layers))
+    if generate:
+        ids = _continued(model, ids, generate, recorder)
+    else:
+        model.ruled([_whole(ids)], recorder)
+    assert recorder.experts is not None and recorder.weights is not None
     return Trace(
         torch.tensor(ids),
         model.layers,
-        recorder.experts,
-        recorder.weights,
+        recorder.experts[: len(ids)],
+        recorder.weights[: len(ids)],
         model.n_experts,
         fingerprint(model),
-        model.name,
+        public_name(model.name),
+        getattr(model.model.config, "_commit_hash", None) or "",
     )
+
+
+def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
+    """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
+    if count < 1 or len(ids) + count > model.max_length:
+        raise DataError(
+            f"Expected to generate 1 to {model.max_length - len(ids)} tokens behind a text of {len(ids)}, got {count}; "
+            "generate fewer, or give a shorter text."
+        )
+    inputs = torch.tensor([ids], device=model.model.device)
+    seen = torch.ones_like(inputs)
+    options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
+    with model.lock, model.decoding(recorder, seen):
+        pad = model.tokenizer.pad_token_id
+        whole = cast(Any, model.model).generate(inputs, attention_mask=seen, pad_token_id=pad, **options)
+    return tuple(whole[0].tolist())
 
 
 def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor:
@@ -43,27 +72,69 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
 
     Raises:
         SettingError: a trace of other layers or experts, or of another model where that is not said.
-        DataError: fewer than two tokens.
-        ModelError: ids alone, for a family whose router does not weigh experts by softmax.
+        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        ModelError: ids alone, for a family whose router weighs experts neither by softmax nor by sigmoid.
     """
     if trace.layers != model.layers or trace.n_experts != model.n_experts:
         raise SettingError(
             f"Expected a trace of MoE layers {model.layers[0]} to {model.layers[-1]} with {model.n_experts} experts, "
             f"got {len(trace.layers)} layers with {trace.n_experts}; record it with a model of this kind."
         )
+    check_tokens(model, trace.tokens)
     if not foreign and trace.model != fingerprint(model):
+        known = "with other weights" if trace.model else "with weights that nobody knows"
         raise SettingError(
-            f"Expected a trace of this model, got one of {trace.name or 'an unknown model'} with other weights; say "
-            "foreign=True if that is meant."
+            f"Expected a trace of this model, got one of {trace.name or 'an unknown model'} {known}; say foreign=True, "
+            "or --foreign, if that is meant."
         )
     (answered,) = model.ruled([_whole(trace.tokens.tolist())], Replayed(trace), start=0)
     return answered.token_scores
 
 
 def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:
-    """Log-likelihood ``[T - 1]`` of a trace's tokens along the model's own routing."""
+    """Log-likelihood ``[T - 1]`` of a trace's tokens along the model's own routing.
+
+    Raises:
+        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+    """
+    check_tokens(model, trace.tokens)
     (answered,) = model.ruled([_whole(trace.tokens.tolist())])
     return answered.token_scores
+
+
+def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tensor]:
+    """Log-likelihood ``[T - 1]`` of the same tokens along each of two traces, replayed on one model.
+
+    Raises:
+        SettingError: traces of other tokens, or of layers and experts that the model does not have.
+        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        ModelError: as ``replay``.
+    """
+    if not torch.equal(one.tokens, other.tokens):
+        raise SettingError("Expected two traces of the same tokens, got others; record one text with both.")
+    with torch.no_grad():
+        first, second = (replay(model, trace, foreign=True) for trace in (one, other))
+    return first, second
+
+
+def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
+    """Refuse token ids ``[T]`` that a model cannot read.
+
+    Raises:
+        DataError: ids that its vocabulary does not have, for another tokenizer made them; or more than it can read.
+    """
+    size = cast(Any, model.model.get_input_embeddings()).weight.shape[0]
+    if tokens.ndim != 1 or tokens.is_floating_point() or ((tokens < 0) | (tokens >= size)).any():
+        got = f"{int(tokens.min())} to {int(tokens.max())}" if tokens.numel() else "none"
+        raise DataError(
+            f"Expected a sequence of token ids from 0 to {size - 1}, got {got}, {tokens.ndim}-dimensional: another "
+            "tokenizer made them; take the model that they are of."
+        )
+    if len(tokens) > model.max_length:
+        raise DataError(
+            f"Expected at most {model.max_length} tokens, which is what this model can read, got {len(tokens)}; take "
+            "the model that they are of."
+        )
 
 
 def _whole(ids: list[int] | tuple[int, ...]) -> Prompt:

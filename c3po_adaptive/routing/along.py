@@ -69,6 +69,32 @@ class LayerRouting:
         factor = (total / mass(own.gather(1, self.index))).detach()
         return Change(None, index, by.softmax(-1).gather(1, index) * factor)
 
+    def weighed(self, index: Tensor) -> Tensor:
+        """Weights ``[R, n]`` of other experts ``[R, n]`` as the layer weighs its own, whatever it chose those by.
+
+        By softmax or sigmoid of the router's scores: of the same mass in a layer that renormalizes, else times the same
+        factor.
+
+        Raises:
+            ModelError: the layer's own weights are in no such proportion.
+        """
+        sigmoid, total = self.site.scoring == "sigmoid", mass(self.weights.float())
+        scores = self.logits.sigmoid() if sigmoid else self.logits.softmax(-1)
+        own = scores.gather(1, self.index)
+        real = self.real.to(own.device)
+        if not torch.allclose((own / mass(own))[real], (self.weights / total)[real].float(), rtol=0, atol=EXPLAINED):
+            raise ModelError(
+                f"Expected MoE layer {self.site.layer} to weigh its experts by softmax or sigmoid of their router "
+                f"scores, but {type(self.site.router).__name__} weighs them otherwise: expert ids alone cannot be "
+                "weighed in this family; take a trace with weights."
+            )
+        if not self.site.renormalized:
+            return scores.gather(1, index) * (total / mass(own))
+        if sigmoid:
+            found = scores.gather(1, index)
+            return found / mass(found) * total
+        return self.logits.gather(1, index).softmax(-1) * total  # among the chosen alone: none of them may underflow
+
     def _check(self, probabilities: Tensor) -> None:
         """Refuse what a rule over logits cannot be had for: other functions, a selection bias, groups."""
         real = self.real.to(self.index.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class Trace:
         n_experts: how many there are in a layer.
         model: identity of the model by every weight; "" where nobody knows.
         name: of the model.
+        revision: commit of the Hub that the model was loaded from; "" of a folder, or where nobody knows.
 
     Raises:
         ShapeError: parts that do not fit together, experts that there are not, or all zero: what an engine gives that
@@ -39,6 +40,7 @@ class Trace:
     n_experts: int
     model: str = ""
     name: str = ""
+    revision: str = ""
 
     def __post_init__(self) -> None:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
@@ -91,7 +93,7 @@ class Recorder:
 class Replayed:
     """A rule that forces a trace; what was not recorded is left to the model.
 
-    With ids alone the router weighs the experts that it is given; so the trace's weights are its own.
+    With ids alone the router weighs the experts that it is given, as it weighs its own choice.
     """
 
     trace: Trace
@@ -108,8 +110,7 @@ class Replayed:
             return Change(rows.to(place), experts, weights)
         forced = routing.index.clone()
         forced[rows.to(place)] = experts
-        weighed = routing.change(forced)
-        return replace(weighed, rows=rows.to(place), index=experts, weights=weighed.weights[rows.to(place)])
+        return Change(rows.to(place), experts, routing.weighed(forced)[rows.to(place)])
 
 
 def parted(one: Trace, other: Trace) -> Tensor:

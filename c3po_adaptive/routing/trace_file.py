@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from ..errors import DataError, ShapeError
 from ..storage.files import whole
+from ..storage.json_files import Ours, checked
 from .trace import Trace
 
 SCHEMA_VERSION = 1
 KEY = b"c3po_trace"
 COLUMNS = ("position", "token", "layer", "experts", "weights")
+Count = Annotated[int, Field(ge=0, lt=2**15)]
+AGAIN = "record one: c3po trace record"
+
+
+class Card(Ours):
+    """the card of a routing trace"""
+
+    newest: ClassVar[int] = SCHEMA_VERSION
+    schema_version: int
+    model: str
+    name: str
+    revision: str = ""
+    n_experts: Count
+    layers: list[Count]
+    tokens: Annotated[int, Field(ge=0)]
+    top_k: Count
 
 
 def write_trace(trace: Trace, path: Path | str) -> Path:
@@ -27,7 +46,7 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
 
     T, L, k = trace.experts.shape
     card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
-    card |= {"layers": trace.layers, "tokens": T, "top_k": k}
+    card |= {"revision": trace.revision, "layers": trace.layers, "tokens": T, "top_k": k}
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
         "position": pa.array(torch.arange(T).repeat_interleave(L).tolist(), pa.int32()),
@@ -39,7 +58,7 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(card).encode()})
     try:
         with whole(path) as writing:
-            pq.write_table(table, writing, compression="zstd")
+            pq.write_table(table, writing, compression="zstd", write_page_checksum=True)
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {error}; free the disk, and record again.") from error
     return Path(path)
@@ -55,13 +74,12 @@ def read_trace(path: Path | str) -> Trace:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-        card = json.loads((table.schema.metadata or {})[KEY])
-        version, T, layers, k = (card[name] for name in ("schema_version", "tokens", "layers", "top_k"))
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise DataError(f"Expected a routing trace at {path}, got: {error!r}; record one: c3po trace record.") from None
-    if version > SCHEMA_VERSION:
-        raise DataError(f"{path}: expected a trace of schema {SCHEMA_VERSION} at most, got {version}; update.")
+        table = pq.read_table(path, page_checksum_verification=True)
+        held = json.loads((table.schema.metadata or {})[KEY])
+    except (OSError, pa.ArrowException, KeyError, ValueError, RecursionError) as error:
+        raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
+    card = checked(Card, held, str(path), AGAIN)
+    T, layers, k = card.tokens, card.layers, card.top_k
     if table.num_rows != T * len(layers) or {*COLUMNS} - {*table.column_names}:
         raise DataError(
             f"{path}: expected {T} tokens in {len(layers)} layers, got {table.num_rows} rows; record again."
@@ -74,9 +92,10 @@ def read_trace(path: Path | str) -> Trace:
             tuple(layers),
             torch.tensor(table["experts"].to_pylist(), dtype=torch.long).view(size),
             None if weights and weights[0] is None else torch.tensor(weights).view(size),
-            card["n_experts"],
-            card["model"],
-            card["name"],
+            card.n_experts,
+            card.model,
+            card.name,
+            card.revision,
         )
-    except (ShapeError, ValueError, RuntimeError, TypeError) as error:
+    except (ShapeError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         raise DataError(f"{path}: {error}") from error

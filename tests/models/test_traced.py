@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from routing.naive import shared_model
+from routing.naive import routed_model, shared_model
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError, SettingError, ShapeError
-from c3po_adaptive.models.traced import likelihoods, record, replay
+from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.models.traced import compared, likelihoods, record, replay
 from c3po_adaptive.routing.trace import NONE, Trace, parted
-from c3po_adaptive.routing.trace_file import read_trace, write_trace
+from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
 
@@ -40,18 +43,46 @@ def test_replayed_it_gives_the_same_likelihoods(model):
     torch.testing.assert_close(replay(model, trace), likelihoods(model, trace), atol=1e-4, rtol=0)
 
 
+def test_a_generation_is_recorded_and_replayed(model):
+    trace = record(model, TEXT, generate=6)
+    prompt = model.encode_text(TEXT).ids
+    assert tuple(trace.tokens[: len(prompt)].tolist()) == prompt and len(prompt) < len(trace.tokens) <= len(prompt) + 6
+    assert trace.recorded[:-1].all() and not trace.recorded[-1].any()
+    with torch.no_grad():
+        best = model.model(trace.tokens[None], use_cache=False).logits[0, len(prompt) - 1 : -1].argmax(-1)
+    assert torch.equal(best, trace.tokens[len(prompt) :])
+    torch.testing.assert_close(replay(model, trace), likelihoods(model, trace), atol=1e-4, rtol=0)
+
+
+def test_a_generation_ends_where_the_model_ends_it():
+    model = routed_model("olmoe")
+    first = int(record(model, TEXT, generate=3).tokens[-3])
+    model.model.generation_config.eos_token_id = first
+    trace = record(model, TEXT, generate=3)
+    assert int(trace.tokens[-1]) == first and len(trace.tokens) == len(trace.experts) == len(TEXT) + 1
+    for count in (-1, 10_000):
+        with pytest.raises(DataError, match="generate 1 to 464"):
+            record(model, TEXT, generate=count)
+
+
 def test_other_experts_give_other_likelihoods(model):
     trace = record(model, TEXT)
     other = replace(trace, experts=torch.where(trace.experts >= 0, (trace.experts + 1) % model.n_experts, NONE))
     assert (replay(model, other) - likelihoods(model, trace)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("family", ["olmoe", "deepseek", "qwen3_moe"])
+@pytest.mark.parametrize("family", [*FAMILIES, "llama4_text"])
 def test_ids_alone_are_weighed_by_the_router(family):
     model = shared_model(family)
     trace = record(model, TEXT)
     alone = replay(model, replace(trace, weights=None))
-    torch.testing.assert_close(alone, likelihoods(model, trace), atol=1e-3, rtol=0)
+    torch.testing.assert_close(alone, likelihoods(model, trace), atol=1e-4, rtol=0)
+
+
+def test_ids_alone_are_refused_where_weights_are_no_function_of_scores():
+    model = shared_model("phimoe")
+    with pytest.raises(ModelError, match="a trace with weights"):
+        replay(model, replace(record(model, TEXT), weights=None))
 
 
 def test_weights_have_gradients():
@@ -102,6 +133,34 @@ def test_what_is_no_trace_is_refused(changes, said):
         Trace(torch.arange(3), (0, 1), **parts | changes, n_experts=8)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layers": None}, "layers: Input should be a valid list"),
+        ({"n_experts": 10**30}, "n_experts"),
+        ({"tokens": "a"}, "tokens"),
+        ({"schema_version": 2}, "schema_version 1 at most, got 2"),
+        ({"schema_version": None}, "schema_version"),
+        ({"top_k": 3}, "invalid for input of size"),
+    ],
+)
+def test_a_card_of_something_else_is_refused(changes, said, tmp_path):
+    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
+    card = json.loads(table.schema.metadata[KEY]) | changes
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(card)}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=rf"b\.parquet: .*{said}"):
+        read_trace(tmp_path / "b.parquet")
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet")
+    whole, column = path.read_bytes(), pq.read_metadata(path).row_group(0).column(4)
+    place = column.data_page_offset + column.total_compressed_size // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+    with pytest.raises(DataError, match="Expected a routing trace"):
+        read_trace(path)
+
+
 @pytest.mark.parametrize("weights", [True, False])
 def test_a_file_holds_it(weights, tmp_path):
     trace = record(shared_model("olmoe"), TEXT)
@@ -129,7 +188,7 @@ def test_the_command_line_records_shows_replays_and_compares(tmp_path):
     call = CliRunner().invoke
     for name in ("a", "b"):
         command = ["trace", "record", TEXT, "--out", str(tmp_path / f"{name}.parquet"), "--model", str(model)]
-        assert call(app, command).exit_code == 0
+        assert call(app, [*command, "--generate", "2"]).exit_code == 0
     shown = json.loads(call(app, ["trace", "show", str(tmp_path / "a.parquet"), "--json"]).stdout)
     assert shown["weights"] and shown["experts"] == 8
     again = call(app, ["trace", "replay", str(tmp_path / "a.parquet"), "--model", str(model), "--json"])
@@ -138,6 +197,79 @@ def test_the_command_line_records_shows_replays_and_compares(tmp_path):
     assert json.loads(found.stdout)["parted"] == 0
     missing = call(app, ["trace", "show", str(tmp_path / "none.parquet")])
     assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def turned(trace, token=5, row=1):
+    """The trace with other experts in one place."""
+    experts = trace.experts.clone()
+    experts[token, row] = torch.tensor([e for e in range(8) if e not in experts[token, row]])[: experts.shape[-1]]
+    return replace(trace, experts=experts)
+
+
+def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    model = load_moe_model(folder)
+    one = record(model, TEXT)
+    other = turned(one)
+    files = [str(write_trace(t, tmp_path / f"{i}.parquet")) for i, t in enumerate((one, other))]
+    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder), "--json"]).stdout)
+    change = replay(model, other) - replay(model, one)
+    assert found["parted"] == 1 and abs(change[5]) > 1e-4 and not change[:5].any()
+    (token,) = found["next_token"]
+    assert (token["position"], token["layers"]) == (5, [1])
+    likelihood = found["log_likelihood"]
+    assert token["difference"] == pytest.approx(float(change[5]), abs=1e-5) == likelihood["where_parted"]
+    assert likelihood["one"] == pytest.approx(float(likelihoods(model, one).mean()), abs=1e-4)
+    assert likelihood["difference"] == pytest.approx(float(change.mean()), abs=1e-5)
+    shown = CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder)]).stdout
+    assert "next_token: 1, of which most: " in shown and "after position 5 (layers [1])" in shown
+    same = CliRunner().invoke(app, ["trace", "diff", files[0], files[0], "--model", str(folder), "--json"])
+    assert json.loads(same.stdout)["log_likelihood"]["where_parted"] is None
+    assert json.loads(same.stdout)["next_token"] == []
+
+
+def test_bfloat16_against_float32(tmp_path):
+    folder = str(write_tiny_checkpoint(tmp_path / "model", "qwen3_moe"))
+    files = [str(tmp_path / f"{dtype}.parquet") for dtype in ("float32", "bfloat16")]
+    for file in files:
+        command = ["trace", "record", TEXT, "--out", file, "--model", folder, "--dtype", Path(file).stem]
+        assert CliRunner().invoke(app, command).exit_code == 0
+    plain = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--json"]).stdout)
+    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", folder, "--json"]).stdout)
+    assert "log_likelihood" not in plain and plain["parted"] == found["parted"]
+    likelihood = found["log_likelihood"]
+    assert likelihood["other"] != likelihood["one"], "weights of bfloat16 are rounded"
+    assert abs(likelihood["difference"]) < 0.2
+
+
+def test_traces_of_other_tokens_cannot_be_compared():
+    model = shared_model("olmoe")
+    with pytest.raises(SettingError, match="same tokens"):
+        compared(model, record(model, TEXT), record(model, TEXT + "s"))
+
+
+def test_a_trace_of_another_tokenizer_is_refused():
+    model = shared_model("olmoe")
+    trace = record(model, TEXT)
+    for token in (128, -1):
+        tokens = trace.tokens.clone()
+        tokens[3] = token
+        for run in (partial(replay, foreign=True), replay, likelihoods):
+            with pytest.raises(DataError, match=r"token ids from 0 to 127.*another tokenizer"):
+                run(model, replace(trace, tokens=tokens))
+    parts = {"tokens": trace.tokens[:1].expand(600), "experts": trace.experts[:1].expand(600, -1, -1)}
+    with pytest.raises(DataError, match="at most 512 tokens"):
+        replay(model, replace(trace, **parts, weights=None), foreign=True)
+
+
+def test_a_trace_says_the_revision_and_no_path(tmp_path):
+    model = load_moe_model(write_tiny_checkpoint(tmp_path / "model", "olmoe"))
+    trace = record(model, TEXT)
+    assert (trace.name, trace.revision) == ("model", "")
+    model.model.config._commit_hash = "abc"
+    trace = record(model, TEXT)
+    assert read_trace(write_trace(trace, tmp_path / "a.parquet")).revision == trace.revision == "abc"
+    assert str(tmp_path) not in str(pq.read_metadata(tmp_path / "a.parquet").metadata)
 
 
 def test_one_token_is_no_text():
