@@ -23,7 +23,8 @@ from .fixed import Fixed
 
 Signal = Literal["uncertainty", "similarity", "agreement", "benefit", "decrease"]
 """What speaks for re-mixing: the model is unsure of its choices; the neighbours are near; their pathways agree; the
-wrapped selector's scores of the chosen layers are high; the first step lowers the neighbours' loss by much."""
+wrapped selector predicts much benefit (its ``strength``, or else its scores of the chosen layers); the first step
+lowers the neighbours' loss by much."""
 
 KNOWN_BEFORE = ("uncertainty", "similarity", "agreement")  # layers are chosen
 FEWEST = 50  # references that a threshold can be calibrated on
@@ -172,6 +173,8 @@ def only(problem: Problem, going: Tensor) -> Problem:
 
 
 def _benefit(problem: Problem, selection: Selection) -> Tensor:
+    if selection.strength is not None:
+        return selection.strength
     if selection.scores is None:
         raise SettingError(
             "Expected abstain to wrap a selector with scores for the signal benefit, got one without; set its "

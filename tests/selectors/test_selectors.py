@@ -15,6 +15,7 @@ from c3po_adaptive.selectors.abstain import Abstain, calibrated
 from c3po_adaptive.selectors.amortized import Amortized
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
+from c3po_adaptive.selectors.cross_fitted import CrossFitted
 from c3po_adaptive.selectors.disagreement import Disagreement
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
@@ -491,6 +492,15 @@ class TestAbstention:
         inner = Learned(n=2, experts=6, training=32)
         selector = Abstain(selector=inner, signal="benefit", training=50).prepare(ToyTraining())
         assert selector.selector.learned is not None
+
+    def test_benefit_is_what_the_wrapped_one_predicts(self):
+        inner, problem = CrossFitted(n=2, level=0.5), toy_problem(selected=None)
+        predicted = inner.select(problem).strength
+        outer = Abstain(selector=inner, signal="benefit", threshold=float(predicted.mean())).select(problem)
+        assert torch.equal(outer.strength, predicted)
+        assert torch.equal(
+            outer.mask.any((1, 2)), inner.select(problem).mask.any((1, 2)) & (predicted > predicted.mean())
+        )
 
     @pytest.mark.parametrize(("setting", "message"), [
         ({"signal": "mood"}, "signal among uncertainty, .*got 'mood'"),
