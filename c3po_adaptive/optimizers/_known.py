@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -55,25 +56,21 @@ def parts(raw: Tensor, state: int) -> dict[str, NDArray[np.floating]]:
     return {"state": values[:, :state], "pathway": values[:, state:-FORM], "form": values[:, -FORM:]}
 
 
-def _known(references: ReferenceBatch) -> Tensor:
-    return known(references.own, references.router_input, references.own_scores)
-
-
-KNOWN = ReferenceArtifact("known", _known)
-"""``[N, F]`` of each reference."""
-
-
 @torch.no_grad()
-def _loss(references: ReferenceBatch) -> Tensor:
-    return references.loss(references.own)
+def _known_and_loss(references: ReferenceBatch) -> Tensor:
+    found = known(references.own, references.router_input, references.own_scores)
+    return torch.cat([found, references.loss(references.own)[:, None].to(found)], -1)
 
 
-LOSS = ReferenceArtifact("loss", _loss)
-"""``[N]`` each reference's loss at its own pathway."""
+KNOWN_AND_LOSS = ReferenceArtifact("known and loss", _known_and_loss)
+"""``[N, F + 1]`` what is known of each reference, and its loss at its own pathway; in one, as both take a reference's
+prefill and nothing beyond it."""
 
 
-OWN = ReferenceArtifact("own", lambda references: references.own)
-"""``[N, L, E]`` each reference's own pathway."""
+def own_in(raw: Tensor, size: Sequence[int]) -> Tensor:
+    """``[N, L, E]`` the own pathways in what is known, ``raw [N, F]``; ``size``: L and E."""
+    own: Tensor = raw[:, -FORM - math.prod(size) : -FORM].unflatten(1, tuple(size))
+    return own
 
 
 def principal(raw: Tensor, dimensions: int) -> dict[str, Tensor]:

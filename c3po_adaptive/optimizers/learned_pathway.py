@@ -14,7 +14,7 @@ from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem, TrainingReferences
 from ..routing.mixing import mass
-from ._known import KNOWN, LOSS, OWN, known_of, principal, reduced
+from ._known import KNOWN_AND_LOSS, known_of, own_in, principal, reduced
 from ._reference_artifacts import GRADIENT
 from ._simplex import allowed_experts, project
 from .base import PathwayOptimizer
@@ -87,7 +87,9 @@ class LearnedPathway(PathwayOptimizer):
         return torch.where(allowed.any(-1, keepdim=True) & change.any(-1, keepdim=True), moved, problem.own)
 
     def _fit(self, training: TrainingReferences) -> dict[str, Tensor]:
-        raw, slope, loss, own = (training.of_references(artifact) for artifact in (KNOWN, GRADIENT, LOSS, OWN))
+        seen, slope = (training.of_references(artifact) for artifact in (KNOWN_AND_LOSS, GRADIENT))
+        raw, loss = seen[:, :-1], seen[:, -1]
+        own = own_in(raw, slope.shape[1:])
         if len(raw) < FEWEST:
             raise SettingError(f"{self.name} expected {FEWEST} references to learn from, got {len(raw)}; give more.")
         drawn = torch.Generator().manual_seed(self.seed)

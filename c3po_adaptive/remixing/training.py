@@ -15,7 +15,7 @@ from ..errors import SettingError
 from ..kernels.base import Lessons
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
-from ..optimizers._known import FORM, KNOWN, parts
+from ..optimizers._known import FORM, KNOWN_AND_LOSS, parts
 from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
@@ -102,14 +102,16 @@ class ReferenceTraining:
         """What kernels and retrievers learn from: the references that ``of_references`` gives."""
         slope = self.of_references(GRADIENT)
         slope = slope - slope.mean(-1, keepdim=True)
-        return Lessons(self._parts(self.of_references(KNOWN)), slope.cpu().numpy())
+        return Lessons(self._parts(self.of_references(KNOWN_AND_LOSS)), slope.cpu().numpy())
 
     def known_of_candidates(self) -> dict[str, NDArray[np.floating]]:
         """What the model knows of every candidate, also of those that nothing is learned from."""
         everyone = replace(self, held_out=frozenset(), taken=0, left=0)
-        return self._parts(everyone.of_references(KNOWN))
+        return self._parts(everyone.of_references(KNOWN_AND_LOSS))
 
-    def _parts(self, raw: Tensor) -> dict[str, NDArray[np.floating]]:
+    def _parts(self, seen: Tensor) -> dict[str, NDArray[np.floating]]:
+        """Of what ``KNOWN_AND_LOSS`` gives."""
+        raw = seen[:, :-1]
         form_and_pathway = FORM + len(self.model.layers) * self.model.n_experts
         return parts(raw, raw.shape[1] - form_and_pathway)
 

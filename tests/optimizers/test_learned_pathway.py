@@ -7,7 +7,7 @@ import torch
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import LearnedPathway
-from c3po_adaptive.optimizers._known import known, reduced
+from c3po_adaptive.optimizers._known import KNOWN_AND_LOSS, known, own_in, reduced
 from c3po_adaptive.optimizers.learned_pathway import gates
 from c3po_adaptive.routing.mixing import mass
 from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
@@ -35,7 +35,7 @@ class Planted(ToyTraining):
         slope = torch.randn(N, *SIZE, generator=drawn)
         slope[:, 2] += 4 * wants[:, None] * torch.linspace(-1, 1, SIZE[1])
         known_ = known(own, state, torch.zeros(N, 3))
-        return {"known": known_, "gradient": slope, "loss": torch.zeros(N), "own": own}[artifact.name]
+        return {"known and loss": torch.cat([known_, torch.zeros(N, 1)], -1), "gradient": slope}[artifact.name]
 
 
 def asked():
@@ -74,7 +74,7 @@ def test_it_moves_each_kind_its_own_way():
 
 def test_its_factors_show_which_kind_takes_which():
     learned = LearnedPathway(factors=2, steps=300).prepare(Planted()).learned
-    known_ = Planted().of_references(type("Known", (), {"name": "known"}))
+    known_ = Planted().of_references(KNOWN_AND_LOSS)[:, :-1]
     shares = gates(learned, reduced(learned, known_))
     kind = known_[:, 0].sign()
     assert abs(torch.corrcoef(torch.stack([shares[:, 0], kind]))[0, 1]) > 0.9
@@ -106,3 +106,8 @@ def test_it_says_when_it_has_not_learned():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
         LearnedPathway(**wrong)
+
+
+def test_own_pathways_are_in_what_is_known():
+    own, state = toy_problem(3, *SIZE).own, torch.randn(3, SIZE[0], 7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(own_in(known(own, state, torch.zeros(3, 4)), SIZE), own)
