@@ -51,6 +51,7 @@ class ReferenceBatch:
         hidden: ``[N, H]`` final hidden state at the prompt's last token.
         answers: ``[N]`` the right choices.
         own_scores: ``[N, C]`` of each reference's choices along ω0, as a question's are; -inf where it has fewer.
+        own_loss: ``[N]`` of each reference's right choice along ω0; like own_scores it takes no pass.
         scores: of each reference's choices, along the pathway that is put into it.
         loss: of each reference's right choice, exactly.
         cheap_loss: the same as questions descend it, with the head that the settings say.
@@ -63,6 +64,7 @@ class ReferenceBatch:
     hidden: Tensor
     answers: Tensor
     own_scores: Tensor
+    own_loss: Tensor
     scores: Scores
     loss: Loss
     cheap_loss: Loss

@@ -56,10 +56,9 @@ def parts(raw: Tensor, state: int) -> dict[str, NDArray[np.floating]]:
     return {"state": values[:, :state], "pathway": values[:, state:-FORM], "form": values[:, -FORM:]}
 
 
-@torch.no_grad()
 def _known_and_loss(references: ReferenceBatch) -> Tensor:
     found = known(references.own, references.router_input, references.own_scores)
-    return torch.cat([found, references.loss(references.own)[:, None].to(found)], -1)
+    return torch.cat([found, references.own_loss[:, None].to(found)], -1)
 
 
 KNOWN_AND_LOSS = ReferenceArtifact("known and loss", _known_and_loss)

@@ -157,6 +157,7 @@ def _batch(
         run = tails(head)
         return lambda weights, running=None: right_answer_loss(run(weights, running), answers, settings.loss)
 
+    own_scores = pad_sequence([normalized(s, s.token_scores) for s in states], True, -torch.inf)
     batch = ReferenceBatch(
         own=own,
         router=torch.stack([s.router for s in states]),
@@ -164,7 +165,8 @@ def _batch(
         movable=movable,
         hidden=torch.stack([s.last_hidden for s in states]),
         answers=answers,
-        own_scores=pad_sequence([normalized(s, s.token_scores) for s in states], True, -torch.inf),
+        own_scores=own_scores,
+        own_loss=right_answer_loss(own_scores, answers.to(own_scores.device), settings.loss),
         scores=tails("full"),
         loss=loss("full"),
         cheap_loss=loss(model.head_for(settings.head)),

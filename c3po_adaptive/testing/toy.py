@@ -110,6 +110,7 @@ def toy_problem(
                 hidden=hidden_state,
                 answers=torch.zeros(references, dtype=torch.long),
                 own_scores=-distance_to_each(middle),
+                own_loss=distance_to_each(middle)[:, 0],
                 scores=lambda weights, running=None: -distance_to_each(weights, running),
                 loss=lambda weights, running=None: distance_to_each(weights, running)[:, 0],
                 cheap_loss=lambda weights, running=None: distance_to_each(weights, running)[:, 0],

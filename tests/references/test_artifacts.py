@@ -11,9 +11,11 @@ from routing.toys import HashEmbedder, questions
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.losses import right_answer_loss
+from c3po_adaptive.optimizers._known import KNOWN_AND_LOSS
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.oracle import Oracle
+from c3po_adaptive.problem import ReferenceArtifact
 from c3po_adaptive.references.artifacts import key_of, mean_flops, of_references
 from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.selectors.fixed import Fixed
@@ -39,6 +41,18 @@ def test_are_those_of_full_forwards(family, loss):
         scores = choice_scores(model.model, prompt, edit)[None]
         (expected,) = torch.autograd.grad(right_answer_loss(scores, torch.tensor([answer]), loss).sum(), omega)
         torch.testing.assert_close(gradient, expected, atol=2e-4, rtol=2e-3)
+
+
+@pytest.mark.parametrize("loss", ["choices", "likelihood", "lead"])
+def test_the_loss_along_the_own_pathway_takes_no_pass(loss):
+    both = ReferenceArtifact("both", lambda batch: torch.stack([batch.own_loss, batch.loss(batch.own)], 1))
+    model, asked = shared_model("olmoe"), questions(4)
+    prompts, answers, settings = [model.encode(q) for q in asked], [q.answer for q in asked], RemixSettings(loss=loss)
+    found = of_references(both, model, prompts, answers, model.prefill, settings)
+    torch.testing.assert_close(found[:, 0], found[:, 1], atol=1e-4, rtol=1e-4)
+    where = (model, prompts, answers, model.prefill, settings)
+    assert mean_flops(KNOWN_AND_LOSS, *where) == 0
+    assert torch.equal(of_references(KNOWN_AND_LOSS, *where)[:, -1], found[:, 0])
 
 
 def test_are_computed_once():
