@@ -16,12 +16,15 @@ from c3po_adaptive.study.data import questions_of, references_of
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
-BOARD = STUDIES / "leaderboard" / "board.yaml"
+BOARDS = {  # with the pages that at least quote them
+    "board.yaml": ("../../README.md", "README.md"),
+    "everything.yaml": ("everything.md",),
+}
 
 
 def datasets():
     """Every data set of every study that answers questions, with its configuration's place."""
-    for path in (path for path in sorted(STUDIES.glob("*/*.yaml")) if path != BOARD):
+    for path in (path for path in sorted(STUDIES.glob("*/*.yaml")) if path.name not in BOARDS):
         yield from ((path.relative_to(STUDIES), d) for d in getattr(load_config(path), "datasets", ()))
 
 
@@ -123,20 +126,19 @@ def same(one, other):
     return one == other
 
 
-def test_the_board_and_pages_that_quote_it_are_what_the_records_say():
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_and_pages_that_quote_them_are_what_the_records_say(name):
     """Every number of the leader board, and of README's results, from the committed records."""
-    board = read_board(BOARD)
-    kept = json.loads((BOARD.parent / board.results / "summary.json").read_text(encoding="utf-8"))
-    summary = json.loads(json.dumps(board_summary(board, BOARD.parent)))
+    folder = STUDIES / "leaderboard"
+    board = read_board(folder / name)
+    kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(json.dumps(board_summary(board, folder)))
     for part in ("rows", "comparisons", "matrix", "draws", "sources"):
         assert len(kept[part]) == len(summary[part])
         for one, other in zip(summary[part], kept[part], strict=True):
             assert same(one, other), (part, one, other)
-    assert stale_pages(board, BOARD.parent, kept) == []
-    assert {(BOARD.parent / page).resolve() for page in board.pages} >= {
-        (STUDIES.parent / "README.md").resolve(),
-        (STUDIES / "leaderboard" / "README.md").resolve(),
-    }
+    assert stale_pages(board, folder, kept) == []
+    assert {*board.pages} >= {*BOARDS[name]}
 
 
 @pytest.mark.parametrize("name", ["summary", "labels", "ngd", "abstention"])

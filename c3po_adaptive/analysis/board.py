@@ -19,24 +19,28 @@ def joined(runs: Runs) -> list[dict[str, Any]]:
 
     Runs of one draw, such as a data set each, stand beside each other. Another draw answers the same questions with
     other references, or with another carving of the model: intervals are then over draws, too (see ``crossed``). The
-    draw of the first run is the first.
+    draw of the first run is the first. An arm that several runs have in common, as a base is, counts once.
 
     Raises:
-        DataError: an arm answered a question of a data set twice in a draw.
+        DataError: an arm answered a question of a data set twice in a draw, and not the same, or by other settings.
     """
     numbers: dict[str, int] = {}
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[tuple[Any, ...], tuple[str, Any]] = {}
     found = []
     for name, draw, records in runs:
         number = numbers.setdefault(draw, len(numbers))
         for record in records:
             key = number, record["dataset"], record["arm"], record["id"], record["seed"]
-            if seen.setdefault(key, name) != name:
+            said = record["choice"], record["setting"]
+            before, known = seen.setdefault(key, (name, said))
+            if before != name and known != said:
                 raise DataError(
-                    f"Expected each arm to answer a question once, got {record['id']!r} of {record['dataset']!r} by "
-                    f"{record['arm']!r} in {seen[key]} and in {name}; name draws, or leave one of them out."
+                    f"Expected one answer to a question from each arm, got two to {record['id']!r} of "
+                    f"{record['dataset']!r} by {record['arm']!r}, in {before} and in {name}, of which "
+                    f"{'settings' if known[1] != said[1] else 'choices'} differ; name draws, or leave one of them out."
                 )
-            found.append({**record, "run": number})
+            if before == name:
+                found.append({**record, "run": number})
     return found
 
 

@@ -126,8 +126,13 @@ def test_chosen_arms_in_their_order(folder):
 class TestRefused:
     def test_one_answer_twice(self):
         rows = records("one", 0.1, n=4)
-        with pytest.raises(DataError, match=r"'one-0' of 'one' by 'base' in a\.parquet and in b"):
-            joined([("a.parquet", "", rows), ("b.parquet", "", rows)])
+        assert len(joined([("a.parquet", "", rows), ("b.parquet", "", rows)])) == len(rows), "the same counts once"
+        other = [r | {"choice": 1 - r["choice"]} for r in rows]
+        with pytest.raises(DataError, match=r"'one-0' of 'one' by 'base', in a\.parquet and in b.*choices differ"):
+            joined([("a.parquet", "", rows), ("b.parquet", "", other)])
+        other = [r | {"setting": r["setting"] | {"seed": 9}} for r in rows]
+        with pytest.raises(DataError, match=r"settings differ"):
+            joined([("a.parquet", "", rows), ("b.parquet", "", other)])
         assert {r["run"] for r in joined([("a", "", rows), ("b", "more", rows)])} == {0, 1}
 
     def test_records_that_are_not_there(self, folder):
