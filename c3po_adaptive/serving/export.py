@@ -26,9 +26,9 @@ BIASED = "qwen2_moe"
 def export_for_vllm(model: RoutedModel, folder: str | Path, *, multiple_of: int = 1) -> Path:
     """Write a checkpoint of the same function, zeros added where vLLM (0.32) reads more than the model has.
 
-    Its ``qwen2_moe`` has biases of query, key and value whatever ``qkv_bias`` says, and leaves them as memory happens to
-    be where a checkpoint has none: the embedded model then answers with NaN. Kernels that want experts of a width other
-    than the model's get zero neurons. Neither adds anything, so pathways of the model are pathways of the export.
+    Its ``qwen2_moe`` has biases of query, key and value whatever ``qkv_bias`` says, and leaves them as memory happens
+    to be where a checkpoint has none: the embedded model then answers with NaN. Kernels that want experts of another
+    width than the model's get zero neurons. Neither adds anything: pathways of the model are pathways of the export.
 
     Args:
         model: what is exported.
