@@ -118,7 +118,7 @@ def _teach_front_end() -> None:
     LLMEngine.add_request = _asking(LLMEngine.add_request)
     AsyncLLM.add_request = _asking_async(AsyncLLM.add_request)
     InputProcessor.process_inputs = _admitting(InputProcessor.process_inputs)
-    if "vllm.entrypoints.openai.api_server" in sys.modules:
+    if any(name.startswith("vllm.entrypoints.openai.") for name in sys.modules):  # this process speaks HTTP
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 

