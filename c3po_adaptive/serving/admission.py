@@ -1,0 +1,113 @@
+"""What a server can do, and whether a request may come in: all that is wrong is said before the engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import DataError, ModelError
+from .request import KEY, PathwayRequest
+
+PREFIX = "c3po"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a worker tells of itself.
+
+    Attributes:
+        layers: decoder layer index of each MoE layer.
+        n_experts: E.
+        top_k: experts a token uses.
+        routers: see ``routers_identity``.
+        wide: whether its kernels mix more than ``top_k`` experts.
+        problems: why pathways cannot be applied here; none: they can.
+    """
+
+    layers: tuple[int, ...]
+    n_experts: int
+    top_k: int
+    routers: str
+    wide: bool
+    problems: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """As it goes from process to process."""
+        return asdict(self)
+
+    @classmethod
+    def of_workers(cls, told: Sequence[Mapping[str, Any]]) -> ServedModel:
+        """From what each worker told; each sees the same model."""
+        first = dict(told[0])
+        problems = dict.fromkeys(problem for one in told for problem in one["problems"])
+        return cls(**{**first, "layers": tuple(first["layers"]), "problems": tuple(problems)})
+
+
+def carried(extra: Mapping[str, Any] | None) -> object | None:
+    """The pathway among a request's extra arguments, still as text; None: it has none.
+
+    Raises:
+        DataError: a name that looks like one of ours, and is not.
+    """
+    ours = [name for name in extra or {} if str(name).startswith(PREFIX)]
+    if unknown := [name for name in ours if name != KEY]:
+        raise DataError(f"Expected {KEY} among the extra arguments, got {', '.join(unknown)}; use that name.")
+    return extra[KEY] if extra and ours else None
+
+
+def admitted(text: object, served: ServedModel, prompt_length: int) -> PathwayRequest:
+    """The pathway of a request that can be answered as it asks.
+
+    Raises:
+        DataError: it is no pathway, of another model, or asks for what this model does not have.
+        ModelError: the server runs in a way that pathways do not reach.
+    """
+    asked = PathwayRequest.decode(text)
+    if served.problems:
+        raise ModelError(f"This server cannot apply pathways: {'; '.join(served.problems)}.")
+    _check_model(asked, served)
+    if asked.prompt_tokens is not None and asked.prompt_tokens > prompt_length:
+        raise DataError(
+            f"{KEY}: expected prompt_tokens of at most {prompt_length}, the request's own length, got "
+            f"{asked.prompt_tokens}; count them with the model's tokenizer."
+        )
+    most = most_mixed(asked, served.top_k)
+    if most > served.top_k and not served.wide:
+        raise DataError(
+            f"{KEY}: expected at most {served.top_k} experts a token, as many as this server's kernels mix, got a "
+            f"pathway of up to {most}; give it top_k={served.top_k}: dataclasses.replace(pathway, top_k=…)."
+        )
+    return asked
+
+
+def _check_model(asked: PathwayRequest, served: ServedModel) -> None:
+    rows, experts = asked.weights.shape
+    if rows > len(served.layers) or experts != served.n_experts:
+        raise DataError(
+            f"{KEY}: expected at most {len(served.layers)} layers of {served.n_experts} experts, got {rows} of "
+            f"{experts}; it is of another model than the one served."
+        )
+    if unknown := sorted(set(asked.layers) - set(served.layers)):
+        raise DataError(
+            f"{KEY}: expected MoE layers among {list(served.layers)}, got {unknown}; it is of another model than the "
+            "one served."
+        )
+    if asked.routers != served.routers:
+        raise DataError(
+            f"{KEY}: expected a pathway of the model served (routers {served.routers}), got one of another "
+            f"({asked.routers}); make it with the checkpoint that is served."
+        )
+
+
+def most_mixed(asked: PathwayRequest, top_k: int) -> int:
+    """How many experts a token may come to mix in one layer."""
+    if asked.top_k is not None:
+        return asked.top_k
+    if not asked.layers:
+        return top_k
+    placed = int((asked.weights > 0).sum(1).max())
+    raised = top_k + int((asked.weights > asked.own).sum(1).max())
+    if asked.transfer == "replace" and asked.scope == "last":
+        return placed
+    return max(placed, raised) if asked.transfer == "replace" else raised

@@ -1,0 +1,67 @@
+"""Which requests come in: everything that is wrong is said before the engine sees it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from c3po_adaptive.errors import DataError, ModelError
+from c3po_adaptive.serving import KEY, PathwayRequest
+from c3po_adaptive.serving.admission import ServedModel, admitted, carried, most_mixed
+
+SERVED = ServedModel(layers=(1, 2, 3), n_experts=4, top_k=2, routers="a" * 32, wide=True)
+OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
+ASKED = PathwayRequest(torch.tensor([[0.2, 0.2, 0.6, 0.0]]), OWN, (2,), "answer", "replace", None, None, "a" * 32)
+
+
+def test_a_pathway_of_the_model_served_comes_in():
+    assert admitted(ASKED.encode(), SERVED, 5).layers == (2,)
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "said"),
+    [
+        (replace(ASKED, routers="b" * 32), SERVED, "one of another"),
+        (replace(ASKED, layers=(0,)), SERVED, r"among \[1, 2, 3\], got \[0\]"),
+        (
+            replace(ASKED, weights=torch.ones(4, 4), own=torch.ones(4, 4), layers=(1, 2, 3, 4)),
+            SERVED,
+            "at most 3 layers",
+        ),
+        (replace(ASKED, weights=torch.ones(1, 6), own=torch.ones(1, 6)), SERVED, "got 1 of 6"),
+        (replace(ASKED, prompt_tokens=6), SERVED, "prompt_tokens of at most 5"),
+        (ASKED, replace(SERVED, wide=False), "give it top_k=2"),
+    ],
+    ids=["routers", "layer", "layers", "experts", "prompt", "width"],
+)
+def test_others_are_refused(asked, served, said):
+    with pytest.raises(DataError, match=said):
+        admitted(asked.encode(), served, 5)
+
+
+def test_a_server_that_cannot_says_why():
+    with pytest.raises(ModelError, match="cannot apply pathways: graphs; parts"):
+        admitted(ASKED.encode(), replace(SERVED, problems=("graphs", "parts")), 5)
+
+
+def test_narrow_kernels_take_as_many_experts_as_the_model_uses():
+    narrow = replace(SERVED, wide=False)
+    assert admitted(replace(ASKED, top_k=2).encode(), narrow, 5).top_k == 2
+    assert most_mixed(ASKED, 2) == 3  # two of its own, and one that is raised
+    assert most_mixed(replace(ASKED, scope="last"), 2) == 3
+    assert most_mixed(replace(ASKED, weights=OWN, scope="last"), 2) == 2
+    assert most_mixed(replace(ASKED, weights=OWN[:0], own=OWN[:0], layers=()), 2) == 2
+
+
+def test_names_that_look_like_ours_are_not_passed_over():
+    assert carried(None) is None
+    assert carried({"other": 1}) is None
+    assert carried({KEY: "text"}) == "text"
+    with pytest.raises(DataError, match="got c3po_pathways; use that name"):
+        carried({"c3po_pathways": "text"})
+
+
+def test_what_workers_tell_is_put_together():
+    told = [replace(SERVED, problems=("a",)).plain(), replace(SERVED, problems=("b", "a")).plain()]
+    told[0]["layers"] = list(told[0]["layers"])  # as it comes from another process
+    assert ServedModel.of_workers(told) == replace(SERVED, problems=("a", "b"))
