@@ -149,7 +149,7 @@ def main() -> None:
             for format in ("letter", "cloze"):
                 with tempfile.TemporaryDirectory() as folder:
                     pairs.append(beside(Path(folder), family, format, number))
-    write_text(given.out, json.dumps({"versions": routing_versions(), "pairs": pairs}, indent=1) + "\n")
+                write_text(given.out, json.dumps({"versions": routing_versions(), "pairs": pairs}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
