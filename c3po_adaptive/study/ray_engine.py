@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,15 +186,26 @@ class RayExecutor:
 
     def _seats(self, ray: Any) -> tuple[int, dict[str, float]]:
         """How many workers, and what each asks for."""
-        has = ray.cluster_resources()
-        cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
-        count = self.workers or gpus or cpus
-        if cpus < 1:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+        if sum(cpus) < 1:
             raise DataError("Expected a cluster with CPU cores, got none; start its nodes with --num-cpus.")
-        each: dict[str, float] = {"num_cpus": max(1, cpus // count) if count <= cpus else cpus / count}
-        if gpus:
-            each["num_gpus"] = min(1.0, gpus / count)
+        count = self.workers or sum(gpus) or sum(cpus)
+        each = {"num_cpus": _share(cpus, count)}
+        if sum(gpus):
+            each["num_gpus"] = min(1.0, _share(gpus, count))
         return count, each
+
+
+def _share(held: Sequence[int], count: int) -> float:
+    """What each of so many workers can have: whole ones, all of one node, or an equal part of one.
+
+    A worker that asks for more than any node has waits for ever, and so does one for which only pieces are left.
+    """
+    for whole in range(sum(held) // count, 0, -1):
+        if sum(node // whole for node in held) >= count:
+            return whole
+    return 1 / -(-count // sum(held))
 
 
 def _said_there(error: Any) -> Exception:

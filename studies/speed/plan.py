@@ -3,8 +3,9 @@
     python studies/speed/plan.py --out studies/speed/results/plan.json
 
 OLMoE's and DeepSeekMoE's layers, experts and top-k with random weights, 512 numbers wide. Plan and run take turns, each
-in a process of its own on one thread. The run's seconds are those of its pieces, its memory the largest that the
-process had for itself alone: pages of files, which the system takes back when others need them, are not counted.
+in a process of its own on one thread. Seconds are the processor's, so that other work on the machine does not count:
+of the run, those of its pieces. Memory is the largest that the process had for itself alone: pages of files, which the
+system takes back when others need them, are not counted.
 """
 
 from __future__ import annotations
@@ -68,13 +69,23 @@ def write_study(place: Path, family: str, format: str) -> Path:
     return place / f"{family}.yaml"
 
 
+def plan(path: Path) -> dict:
+    """What the study is foreseen to take, by processor time."""
+    time.perf_counter = time.process_time
+    from c3po_adaptive.registry import default_registry
+    from c3po_adaptive.study.kind import read_study
+
+    kind, config = read_study(path)
+    return dict(kind.plan(config, default_registry()).values)
+
+
 def run(path: Path, out: Path) -> dict[str, float]:
     """The study, in this process."""
     from c3po_adaptive.models.loading import load_moe_model
     from c3po_adaptive.study.comparison.run import evaluate
     from c3po_adaptive.study.kind import read_study
 
-    peak = watched()
+    peak, time.perf_counter = watched(), time.process_time
     _, config = read_study(path)
     model, seconds = load_moe_model(config.model), []
 
@@ -120,7 +131,7 @@ def size(folder: Path) -> int:
 def beside(place: Path, family: str, format: str, number: int) -> dict:
     """One plan, and one run of the same."""
     path, out = write_study(place, family, format), place / "run"
-    planned = in_process(sys.executable, "-m", "c3po_adaptive", "study", "plan", str(path), "--json", place=place)
+    planned = in_process(sys.executable, __file__, "--plan", str(path), "--out", str(out), place=place)
     found = planned["forecast"]
     told = {
         "answers": found["flops"]["total"] - found["flops"]["references"] - found["flops"]["learned"],
@@ -138,10 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
     parser.add_argument("--run", type=Path, help="run this configuration into the folder --out, and print what it took")
+    parser.add_argument("--plan", type=Path, help="plan this configuration, and print what it takes")
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     if given.run is not None:
         print(json.dumps(run(given.run, given.out)))
+        return
+    if given.plan is not None:
+        print(json.dumps(plan(given.plan)))
         return
     pairs = []
     for number in range(given.repeats):

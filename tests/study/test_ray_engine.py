@@ -24,7 +24,7 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
-from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor
+from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor, _share
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 ray = pytest.importorskip("ray")
@@ -232,8 +232,8 @@ class Dying:
     def __init__(self, deaths):
         self.deaths, self.made = deaths, 0
 
-    def cluster_resources(self):
-        return {"CPU": 1.0}
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 1.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
 
     def put(self, value):
         return value
@@ -271,6 +271,24 @@ class Failing(Dying):
 
     def get(self, called):
         raise self.error
+
+
+@pytest.mark.parametrize(
+    ("held", "count", "share"),
+    [
+        ([4], 2, 2),
+        ([1, 1], 1, 1),
+        ([4, 4, 4], 2, 4),
+        ([4, 4, 4], 4, 2),
+        ([2], 4, 1 / 2),
+        ([1, 1], 3, 1 / 2),
+        ([8, 1], 3, 2),
+    ],
+)
+def test_workers_ask_for_what_a_node_has(held, count, share):
+    """One that asks for more than that is never begun."""
+    assert _share(held, count) == share
+    assert sum(int(node / share) for node in held) >= count
 
 
 def test_the_last_group_is_shared():
