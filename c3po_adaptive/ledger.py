@@ -31,6 +31,10 @@ class Work:
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
+    def times(self, factor: float) -> Work:
+        """So many of it."""
+        return Work(*(factor * value for value in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -54,6 +58,12 @@ class Entry:
 
     def __add__(self, other: Entry) -> Entry:
         return Entry(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def times(self, factor: float) -> Entry:
+        """So many of it."""
+        return Entry(
+            self.passes * factor, self.forward.times(factor), self.backward.times(factor), self.seconds * factor
+        )
 
     def lasting(self, seconds: float) -> Entry:
         """The same work, and how long it took."""

@@ -65,7 +65,7 @@ def footprint(
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, **options)
-    width = (_dtype(config) if dtype == "auto" else as_dtype(dtype)).itemsize
+    width = (dtype_of(config) if dtype == "auto" else as_dtype(dtype)).itemsize
     experts = {
         id(p)
         for m in model.modules()
@@ -94,7 +94,8 @@ def as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return found
 
 
-def _dtype(config: PreTrainedConfig) -> torch.dtype:
+def dtype_of(config: PreTrainedConfig) -> torch.dtype:
+    """That of a checkpoint."""
     return as_dtype(config.get_text_config().dtype or config.dtype or torch.float32)
 
 

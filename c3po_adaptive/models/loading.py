@@ -31,6 +31,7 @@ from .names import ALIASES, EMBEDDED
 from .routed import RoutedModel
 
 LONGEST_REASON = 800  # characters of another library's error that are shown
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -212,14 +213,33 @@ def model_footprint(
         SettingError: an unknown dtype or quantization.
     """
     _check_settings(dtype, None, None, quantize)
+    return footprint(model_config(name_or_path, revision), dtype, quantize)
+
+
+def model_config(name_or_path: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a model by alias, Hub id or folder; no weights have to be there.
+
+    Raises:
+        ModelError: there is none, or not of a causal language model.
+    """
     _check_name(name_or_path)
     source = source_of(name_or_path)
     try:
-        return footprint(AutoConfig.from_pretrained(source, revision=revision), dtype, quantize)
-    except C3POError:
-        raise
+        config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source, revision=revision))
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(config)
     except Exception as error:  # as above
-        raise ModelError(f"Could not read the configuration of {source!r}: {briefly(error)}") from error
+        raise ModelError(
+            f"Could not read the configuration of {source!r}: {briefly(error)}\nExpected a Hub id that can be reached, "
+            "or a folder with the model's config.json, which is enough to plan."
+        ) from error
+    return config
+
+
+def has_tokenizer(name_or_path: str) -> bool:
+    """Whether a model has one: a folder may hold a configuration alone."""
+    source = Path(source_of(name_or_path))
+    return not is_folder(source) or any(is_file(source / name) for name in TOKENIZERS)
 
 
 def load_tokenizer(name_or_path: str, revision: str | None = None) -> PreTrainedTokenizerBase:

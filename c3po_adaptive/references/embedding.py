@@ -18,6 +18,7 @@ from ..storage.identity import digest_of_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
 
 NAME = "all-MiniLM-L6-v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -82,6 +83,18 @@ class Embedder:
         per_token, once = self._weights
         attention = 4 * config.num_hidden_layers * config.hidden_size * tokens**2
         return float(2 * (per_token * tokens + once) + attention)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Its own, without the special tokens, the limit and the padding that it has for embedding."""
+        from tokenizers import Tokenizer, processors
+        from transformers import PreTrainedTokenizerFast
+
+        own = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
+        own.no_padding()
+        own.no_truncation()
+        own.post_processor = processors.TemplateProcessing(single="$A")
+        return PreTrainedTokenizerFast(tokenizer_object=own, unk_token="[UNK]", pad_token="[PAD]")
 
     @property
     def _config(self) -> Any:

@@ -254,7 +254,9 @@ class Remixer:
             weights = weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
         embedded = [self.embedder.flops(t) if self.strategies.needs_neighbours else 0.0 for t in texts]
-        return Remixed(states, pathway, selection, batch.neighbours, batch.ledgers(embedded))
+        ledgers = batch.ledgers(embedded)
+        batch.close()
+        return Remixed(states, pathway, selection, batch.neighbours, ledgers)
 
     def problem(self, questions: Sequence[Question]) -> Problem:
         """What a selector looks at, without labels."""

@@ -209,6 +209,11 @@ class SampleBatch:
         """What the losses of a phase took so far, of each sample."""
         return _totals([losses.spent for losses in self._opened[phase]], len(self.states))
 
+    def close(self) -> None:
+        """Let go of what was run: losses and the batch know each other, and would wait for the garbage collector."""
+        self._opened.clear()
+        vars(self).pop("_known", None)
+
     @property
     def flops(self) -> float:
         """What all losses took so far, together; the samples' and the neighbours' own prompts not counted."""

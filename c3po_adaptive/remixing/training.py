@@ -80,6 +80,7 @@ class ReferenceTraining:
             batch = self.ask(part)
             yield cast(LabeledProblem, batch.problem(labeled=True))
             self.spent.append(batch.flops)
+            batch.close()
 
     def of_references(self, artifact: ReferenceArtifact) -> Tensor:
         candidates, own = self._references().candidates(self.settings), self.optimizer.references_needed

@@ -44,6 +44,11 @@ Data = Mapping[str, Asked]
 """By the data set's name."""
 
 
+def spread(questions: Sequence[Question], number: int) -> Sequence[Question]:
+    """So many of them, from the first on, as far apart as can be."""
+    return questions if len(questions) <= number else [questions[i * len(questions) // number] for i in range(number)]
+
+
 def counted(data: Data) -> list[dict[str, Any]]:
     """How many there are of each data set."""
     return [{"name": n, "questions": len(d.questions), "references": len(d.references)} for n, d in data.items()]

@@ -18,6 +18,7 @@ from ..settings import Settings
 from ..storage.run_folder import claimed_config
 from .config import read_yaml, with_settings
 from .executor import HERE, Executor
+from .hardware import THIS_DEVICE, Hardware
 
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"
@@ -83,8 +84,13 @@ class Study(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def plan(self, config: C, registry: Registry) -> Plan:
+    def plan(self, config: C, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
         """What would be run and what it takes, without running it.
+
+        Args:
+            config: of the study.
+            registry: of its strategies.
+            hardware: what it is planned for.
 
         Raises:
             C3POError: it could not be run: a strategy, a parameter or a source of questions that is not there.

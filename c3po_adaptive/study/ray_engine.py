@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .executor import Compute, Done, Piece, done
 from .worker import Worker
 
 LOSSES = 3  # times that a piece is given to another worker
+ANSWER = 10.0  # seconds that a cluster has to answer
 AHEAD = 2  # pieces that a worker has: one that it computes, and one that waits for it
 
 
@@ -57,13 +59,25 @@ class Parcel:
         for number, (name, content) in enumerate(self.files.items()):
             plugin = name in self.plugins
             path = folder / f"plugin-{number}" / Path(name).name if plugin else Path(name)
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+            _put(path, content)
             plugins += [str(path)] if plugin else []
         worker = type(self.worker)(self.worker.config, tuple(plugins), self.worker.inputs)
         worker.__dict__["data"] = dict(self.data)
         return worker
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file where there is none.
+
+    Raises:
+        DataError: the disk refuses it.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"Could not write {path}: {error}; free the disk of this worker's machine.") from error
 
 
 class Seat:
@@ -92,7 +106,8 @@ class RayExecutor:
 
     Raises:
         SettingError: Ray is not installed, or a number of workers below one.
-        DataError: no cluster answers at the address, or it has nothing to compute on.
+        DataError: no cluster answers at the address, or lets us in; it has nothing to compute on; or a worker lacks the
+            model, the same versions, or room on its disk. Told with the worker's machine.
     """
 
     address: str | None = None
@@ -118,9 +133,10 @@ class RayExecutor:
         ray = _ray()
         if ray.is_initialized():
             return
+        _check_answers(self.address)
         try:
             ray.init(address=self.address, log_to_driver=False, include_dashboard=False if not self.address else None)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise DataError(
                 f"Expected a Ray cluster at {self.address or 'this machine'}, got: {error}; start one (`ray start "
                 "--head`), or check the address."
@@ -128,7 +144,13 @@ class RayExecutor:
 
     def _computed(self, ray: Any, worker: Worker[Any], groups: Groups) -> Iterator[Done]:
         count, each = self._seats(ray)
-        parcel = ray.put(Parcel.of(worker))
+        try:
+            parcel = ray.put(Parcel.of(worker))
+        except ray.exceptions.RayError as error:  # its store is full, and so is the disk behind it
+            raise DataError(
+                f"Expected room for the study's questions and files in Ray's object store, got: {error}; free the disk "
+                "or start Ray with a larger --object-store-memory."
+            ) from None
         kind = ray.remote(max_restarts=-1, max_task_retries=-1, **each)(Seat)
         seats = [kind.remote() for _ in range(count)]
         waiting: dict[Any, tuple[int, Piece]] = {}
@@ -148,7 +170,7 @@ class RayExecutor:
             try:
                 found: Done = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, C3POError) else error) from None
+                raise _said_there(error) from None
             except ray.exceptions.RayActorError as error:  # Ray itself gave up on it, with its node perhaps
                 lost[piece] += 1
                 if lost[piece] > LOSSES:
@@ -164,15 +186,60 @@ class RayExecutor:
 
     def _seats(self, ray: Any) -> tuple[int, dict[str, float]]:
         """How many workers, and what each asks for."""
-        has = ray.cluster_resources()
-        cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
-        count = self.workers or gpus or cpus
-        if cpus < 1:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+        if sum(cpus) < 1:
             raise DataError("Expected a cluster with CPU cores, got none; start its nodes with --num-cpus.")
-        each: dict[str, float] = {"num_cpus": max(1, cpus // count) if count <= cpus else cpus / count}
-        if gpus:
-            each["num_gpus"] = min(1.0, gpus / count)
+        count = self.workers or sum(gpus) or sum(cpus)
+        each = {"num_cpus": _share(cpus, count)}
+        if sum(gpus):
+            each["num_gpus"] = min(1.0, _share(gpus, count))
         return count, each
+
+
+def _share(held: Sequence[int], count: int) -> float:
+    """What each of so many workers can have: whole ones, all of one node, or an equal part of one.
+
+    A worker that asks for more than any node has waits for ever, and so does one for which only pieces are left.
+    """
+    for whole in range(sum(held) // count, 0, -1):
+        if sum(node // whole for node in held) >= count:
+            return whole
+    return 1 / -(-count // sum(held))
+
+
+def _said_there(error: Any) -> Exception:
+    """What a worker raised, in its own words, with where it sits."""
+    cause = error.cause
+    if not isinstance(cause, C3POError):
+        if not isinstance(cause, (ImportError, AttributeError, OSError)):
+            found: Exception = error  # a mistake: its whole traceback is wanted
+            return found
+        cause = DataError(
+            f"Expected a worker with the same packages and room on its disk, got {type(cause).__name__}: {cause}; "
+            "install the driver's versions there, or free its disk."
+        )
+    told: Exception = cause
+    told.args = (f"{cause} (the worker on {error.ip})",)
+    return told
+
+
+def _check_answers(address: str | None) -> None:
+    """Find out in seconds whether somebody listens at an address: Ray tries for minutes.
+
+    Raises:
+        DataError: nobody does.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise DataError(
+            f"Expected a Ray cluster at {address}, got: {error}; start one there (`ray start --head --port {port}`), "
+            "or check address, firewall and VPN."
+        ) from None
 
 
 class Groups:

@@ -1,5 +1,7 @@
 """The whole way from questions to answers, on tiny models."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +28,7 @@ from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.remixing.remixer import Remixer
+from c3po_adaptive.remixing.sample_batch import SampleBatch
 from c3po_adaptive.remixing.strategies import Strategies
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
 from c3po_adaptive.selectors.abstain import Abstain
@@ -224,6 +227,25 @@ class TestMemory:
             match=r"'hungry' to work, got RuntimeError in optimize at .*test_remixer.py:\d+: broken",
         ):
             remixer(optimizer=Hungry("broken")).answer(TEST)
+
+
+    @pytest.mark.parametrize("optimizer", [NGD(steps=1), Oracle(steps=1), AmortizedNGD()], ids=lambda o: o.name)
+    def test_a_batch_goes_when_it_is_answered(self, optimizer, monkeypatch):
+        """Not when the garbage collector comes: until then it would hold the states of all its neighbours."""
+        asked, made, begin = remixer(optimizer=optimizer), [], SampleBatch.__init__
+
+        def noted(batch, *args, **settings):
+            made.append(weakref.ref(batch))
+            begin(batch, *args, **settings)
+
+        monkeypatch.setattr(SampleBatch, "__init__", noted)
+        gc.collect()
+        gc.disable()
+        try:
+            asked.answer(TEST)
+            assert [batch() for batch in made] == [None]
+        finally:
+            gc.enable()
 
 
 class TestLosses:

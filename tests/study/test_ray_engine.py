@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,12 +19,12 @@ import pytest
 from routing.toys import questions
 from study.configs import parse_config
 
-from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
-from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor
+from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor, _share
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 ray = pytest.importorskip("ray")
@@ -231,8 +232,8 @@ class Dying:
     def __init__(self, deaths):
         self.deaths, self.made = deaths, 0
 
-    def cluster_resources(self):
-        return {"CPU": 1.0}
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 1.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
 
     def put(self, value):
         return value
@@ -261,6 +262,35 @@ class Dying:
         return Done(piece, ())
 
 
+class Failing(Dying):
+    """Its worker raises this."""
+
+    def __init__(self, error):
+        super().__init__(0)
+        self.error = error
+
+    def get(self, called):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("held", "count", "share"),
+    [
+        ([4], 2, 2),
+        ([1, 1], 1, 1),
+        ([4, 4, 4], 2, 4),
+        ([4, 4, 4], 4, 2),
+        ([2], 4, 1 / 2),
+        ([1, 1], 3, 1 / 2),
+        ([8, 1], 3, 2),
+    ],
+)
+def test_workers_ask_for_what_a_node_has(held, count, share):
+    """One that asks for more than that is never begun."""
+    assert _share(held, count) == share
+    assert sum(int(node / share) for node in held) >= count
+
+
 def test_the_last_group_is_shared():
     groups = Groups([Piece("toy", "a", batch) for batch in range(4)])
     assert [groups.next_for(worker).batch for worker in (0, 1, 0, 1)] == [0, 1, 2, 3]
@@ -272,6 +302,108 @@ def test_other_inputs_are_refused_in_the_errors_own_words(config, tmp_path, clus
     worker.inputs = {"model": "another"}
     with pytest.raises(DataError, match="another model"):
         list(RayExecutor(cluster).map(worker, [Piece("toy", "base", 0)]))
+
+
+def test_an_address_that_does_not_answer_is_told_at_once():
+    with socket.socket() as held:  # taken, and nobody listens
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            with pytest.raises(DataError, match=rf"Ray cluster at {address}, got: .*refused.*--port {port}"):
+                RayExecutor(address)._connect()
+
+
+def test_an_address_that_is_none():
+    with pytest.raises(DataError, match="Ray cluster at nonsense, got: Invalid address"):
+        RayExecutor("nonsense")._connect()
+
+
+def test_a_full_disk_where_a_worker_sits(config, tmp_path, monkeypatch):
+    worker = ComparisonWorker.here(config, new_registry())
+    (tmp_path / "file").write_text("in the way")
+    parcel = Parcel(worker, worker.data, {str(tmp_path / "file" / "facts.txt"): b"Wood floats."}, ())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"Could not write .*facts\.txt: .*free the disk of this worker's machine"):
+        parcel.unpack()
+
+
+def told_by_a_worker(config, cause):
+    """What the driver raises when a worker raised this."""
+    worker = ComparisonWorker.here(config, new_registry())
+    error = ray.exceptions.RayTaskError("compute", "traceback", cause, ip="10.0.0.7", pid=1, proctitle="ray::Seat")
+    with pytest.raises(Exception) as told:  # noqa: PT011
+        list(RayExecutor(workers=1)._computed(Failing(error), worker, Groups([Piece("toy", "base", 0)])))
+    return told.value
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "said"),
+    [
+        (ModelError("Expected a folder, got none."), ModelError, "Expected a folder, got none. (the worker on"),
+        (ImportError("No module named 'peft'"), DataError, "the same packages"),
+        (OSError(28, "No space left on device"), DataError, "No space left on device; install"),
+    ],
+    ids=["model", "versions", "disk"],
+)
+def test_what_a_worker_says_is_told_with_its_machine(config, cause, kind, said):
+    told = told_by_a_worker(config, cause)
+    assert type(told) is kind
+    assert said in str(told)
+    assert str(told).endswith("(the worker on 10.0.0.7)")
+
+
+def test_mistakes_are_told_whole(config):
+    assert "traceback" in str(told_by_a_worker(config, KeyError("x")))
+
+
+def test_a_store_without_room(config):
+    class Full(Dying):
+        def put(self, value):
+            raise ray.exceptions.OutOfDiskError("local disk is full")
+
+    worker = ComparisonWorker.here(config, new_registry())
+    with pytest.raises(DataError, match=r"room .* in Ray's object store, got: (.|\n)*--object-store-memory"):
+        list(RayExecutor(workers=1)._computed(Full(0), worker, Groups([Piece("toy", "base", 0)])))
+
+
+HUNGRY = """
+import torch
+from dataclasses import dataclass
+from typing import ClassVar
+from c3po_adaptive import hookimpl
+from c3po_adaptive.optimizers import NoStep
+
+@dataclass(frozen=True)
+class Hungry(NoStep):
+    '''Has memory for one question at a time.'''
+    name: ClassVar[str] = "hungry"
+
+    def optimize(self, problem):
+        if len(problem.own) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return problem.own
+
+@hookimpl
+def register_optimizers():
+    return [Hungry]
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_without_memory_halves_its_batch_and_no_other(config, tmp_path, cluster):
+    """Its pieces are whole, and so are those of arms that have the memory, on the same workers."""
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    registry = new_registry()
+    registry.load_file(tmp_path / "hungry.py")
+    raw = config.model_dump(mode="json")
+    raw["arms"]["hungry"] = {"optimizer": "hungry", "selector": FIXED}
+    study = parse_config(raw)
+    evaluate(study, tmp_path / "ray", registry=registry, executor=RayExecutor(cluster))
+    with pytest.warns(UserWarning, match="3 questions together did not fit in memory; going on with 1"):
+        evaluate(study, tmp_path / "here", registry=registry)
+    found = rows(tmp_path / "ray")
+    same(rows(tmp_path / "here"), found)
+    assert sum(arm == "hungry" for arm, _ in found) == 12
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch):

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from ... import former
 from ...analysis.kept import failures, is_current, kept_summary, whole_records
 from ...errors import ArtifactError, DataError, UnknownNameError
-from ...progress import Progress, silent
+from ...models.loading import model_footprint
+from ...progress import Progress, bar, silent
 from ...registry import Registry
 from ...report.sentences import sentences
 from ...storage.lock import held
@@ -18,11 +19,13 @@ from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, counted, counted_in_words, read_data
 from ..executor import HERE, Executor
-from ..forecast import forecast
+from ..foresee import foresee
+from ..hardware import THIS_DEVICE, Hardware
 from ..kind import Plan, Study, Table
 from .beside import beside, table_beside
 from .config import ComparisonConfig
 from .draw import draw_report
+from .rehearsal import rehearse
 from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
 from .worker import ComparisonWorker
 
@@ -45,11 +48,14 @@ class Comparison(Study[ComparisonConfig]):
     def strategies(self, config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config, registry)
 
-    def plan(self, config: ComparisonConfig, registry: Registry) -> Plan:
+    def plan(self, config: ComparisonConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
-        foreseen = forecast(config, worker.data, answers=sum(arm.draws for arm in config.arms.values()))
-        check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        weights = model_footprint(config.model, quantize=config.quantize, revision=config.revision)
+        check_arms(worker, weights.layers, weights.n_experts)
+        foreseen = foresee(
+            config, worker.data, hardware, lambda narrow: rehearse(config, worker.data, registry, narrow, bar)
+        )
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         return Plan(

@@ -31,13 +31,20 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     """
 
     def rows(self, piece: Piece) -> tuple[Row, ...]:
+        return self.recorded(piece, self.answers(piece))
+
+    def answers(self, piece: Piece) -> list[Answer]:
+        """What the piece's arm answers to its questions."""
+        answerer, _, _ = self._answerer(piece)
+        return _answered(piece.arm, answerer, self.batch(piece))
+
+    def recorded(self, piece: Piece, answers: Sequence[Answer]) -> tuple[Row, ...]:
+        """The same as rows."""
         answerer, setting, bench = self._answerer(piece)
-        asked = self.batch(piece)
-        answers = _answered(piece.arm, answerer, asked)
         told = {"needs_label": answerer.needs_label, "labels": bench.labels_used}
         return tuple(
             self._record(piece, question, answer, setting) | told
-            for question, answer in zip(asked, answers, strict=True)
+            for question, answer in zip(self.batch(piece), answers, strict=True)
         )
 
     def strategy(self, arm: str) -> AnswererStrategy:

@@ -11,7 +11,8 @@ from ...progress import Progress, silent
 from ...registry import Registry
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
-from ..forecast import forecast
+from ..foresee import foresee
+from ..hardware import THIS_DEVICE, Hardware
 from ..kind import Plan, Study, Table
 from .config import FaithfulnessConfig
 from .draw import draw_report
@@ -31,10 +32,10 @@ class Faithfulness(Study[FaithfulnessConfig]):
         yield from ((f.name, getattr(strategies, f.name)) for f in fields(strategies))
         yield from (("selector", selector) for selector in worker.scores.values())
 
-    def plan(self, config: FaithfulnessConfig, registry: Registry) -> Plan:
+    def plan(self, config: FaithfulnessConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
         worker = FaithfulnessWorker.here(config, registry)
         check_strategies(worker)
-        foreseen = forecast(config, worker.data, answers=1)
+        foreseen = foresee(config, worker.data, hardware)
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arm, times = config.arm.model_dump(mode="json", exclude_defaults=True), 2 * len(foreseen.weights.layers) + 1
         values = {"arm": arm, "scores": config.scores, "times": times, "forecast": foreseen.values()}

@@ -93,6 +93,7 @@ class _DataSet:
             done += self._rows(name, asked, rows)
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
             done += self._rows(name, asked, self._scored(curves, values) | {"cost": [0.0] * len(asked)})
+        batch.close()
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         return done + self._rows(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...errors import DataError
+from ...errors import DataError, SettingError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ..executor import HERE, Executor
+from ..hardware import THIS_DEVICE, Hardware
 from ..kind import Plan, Study, Table
 from .config import SpeedConfig
 from .run import run_speed, strategies_of
@@ -26,7 +27,9 @@ class Speed(Study[SpeedConfig]):
     def strategies(self, config: SpeedConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config, registry)
 
-    def plan(self, config: SpeedConfig, registry: Registry) -> Plan:
+    def plan(self, config: SpeedConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
+        if hardware != THIS_DEVICE:
+            raise SettingError("Expected --hardware beside a study on questions, got one of speed: it is timed here.")
         list(self.strategies(config, registry))
         cases = {n: case.model_dump(mode="json", exclude_defaults=True) for n, case in config.all_cases().items()}
         wanted = {n: search for n, search in config.searches.items() if config.wanted(n)}
