@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..references.embedding import Embedder
     from ..references.reference_set import ReferenceSet
-    from ..remixing.shared_prefill import SharedPrefill
     from ..remixing.strategies import Strategies
     from ..tasks.formats import Format
 
@@ -53,7 +52,6 @@ class Bench:
         batch_size: questions that come together.
         held_out: ids of the questions that are asked; if they are references, nothing learns from them.
         build_references: gives the labeled references, run along the model's own pathway; None if there are none.
-        shared: prefills for all arms of a run that are asked the same questions; None: each for itself.
     """
 
     model: RoutedModel
@@ -64,7 +62,6 @@ class Bench:
     batch_size: int
     held_out: frozenset[str]
     build_references: Callable[[], ReferenceSet | None]
-    shared: SharedPrefill | None = None
 
     @cached_property
     def references(self) -> ReferenceSet | None:

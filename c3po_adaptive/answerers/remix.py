@@ -62,5 +62,4 @@ def remixer_of(bench: Bench, put: Callable[[Question], Prompt] | None = None) ->
         bench.batch_size,
         bench.held_out,
         put,
-        bench.shared,
     )

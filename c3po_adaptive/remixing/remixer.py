@@ -33,7 +33,6 @@ from .clock import Clock
 from .given import blamed, check_selection, weights_of
 from .neighbourhood import Found, Neighbourhood
 from .sample_batch import SampleBatch
-from .shared_prefill import SharedPrefill, prefilled
 from .strategies import Strategies
 from .training import ReferenceTraining
 
@@ -55,7 +54,6 @@ class Remixer:
         batch_size: questions that are re-mixed together; half as many after running out of memory.
         held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
         put: the tokens of a question that is asked, where they are not the format's alone.
-        shared: prefills for all who are asked the same questions; None: each for itself.
         store_bytes: memory for states that are read from a prefill store.
         candidates: the references that may be neighbours; None where nothing looks at any.
 
@@ -72,7 +70,6 @@ class Remixer:
     batch_size: int = 32
     held_out: frozenset[str] = frozenset()
     put: Callable[[Question], Prompt] | None = None
-    shared: SharedPrefill | None = None
     store_bytes: int = 2**30
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
@@ -213,8 +210,8 @@ class Remixer:
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = Clock(len(questions))
-        prompts = [self._prompt(q) for q in questions]
-        states = self.shared(prompts, clock) if self.shared is not None else prefilled(self.model, prompts, clock)
+        with clock("prefill"):
+            states = self.model.prefill([self._prompt(q) for q in questions])
         run = self.remix(states, [description(q) for q in questions], questions)
         tails = self.model.tail_scores(states, run.pathway)
         with clock("answer"), torch.no_grad():

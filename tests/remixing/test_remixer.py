@@ -228,7 +228,6 @@ class TestMemory:
         ):
             remixer(optimizer=Hungry("broken")).answer(TEST)
 
-
     @pytest.mark.parametrize("optimizer", [NGD(steps=1), Oracle(steps=1), AmortizedNGD()], ids=lambda o: o.name)
     def test_a_batch_goes_when_it_is_answered(self, optimizer, monkeypatch):
         """Not when the garbage collector comes: until then it would hold the states of all its neighbours."""

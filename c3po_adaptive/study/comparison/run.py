@@ -109,7 +109,8 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
 
 
 def _waiting(config: ComparisonConfig, data: Data, records: Records) -> Iterator[Piece]:
-    """Pieces that some question's row is missing of: all arms on the same questions in turn, which they share."""
+    """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
+    once, however little memory there is for states."""
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():
         for first in range(0, len(asked.questions), size):

@@ -13,7 +13,6 @@ from typing import Any
 from ...answerers import Answerer, AnswererStrategy, Bench
 from ...errors import C3POError, PluginError, place_of
 from ...references.reference_set import ReferenceSet
-from ...remixing.shared_prefill import SharedPrefill
 from ...storage.identity import digest
 from ...storage.json_files import SCHEMA
 from ...tasks.formats import format_key
@@ -27,7 +26,7 @@ SHOWN = 16  # neighbours that a record names, nearest first
 
 class ComparisonWorker(Worker[ComparisonConfig]):
     """Prepares references, and each arm's answerer, when its first piece comes; they are kept while data sets with the
-    same references are asked. Arms that are asked the same questions in turn share their prefill.
+    same references are asked.
     """
 
     def rows(self, piece: Piece) -> tuple[Row, ...]:
@@ -103,12 +102,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
             lambda: self._reference_set(piece.dataset),
-            self._shared,
         )
-
-    @cached_property
-    def _shared(self) -> SharedPrefill:
-        return SharedPrefill(self.model)
 
     def _reference_set(self, dataset: str) -> ReferenceSet | None:
         taught = self._taught(dataset)

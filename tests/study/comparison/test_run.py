@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import pytest
 from study.configs import parse_config
@@ -12,13 +11,10 @@ from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
-from c3po_adaptive.remixing.clock import Clock
 from c3po_adaptive.remixing.remixer import Remixer
-from c3po_adaptive.remixing.shared_prefill import SharedPrefill, prefilled
 from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.comparison.run import evaluate
@@ -352,48 +348,12 @@ def drawn(place):
     return rows(place / "drawn"), summary
 
 
-class Slow:
-    """Prefills in two hundredths of a second."""
-
-    count = 0
-
-    def prefill(self, prompts):
-        self.count += 1
-        time.sleep(0.02)
-        return list(prompts)
-
-
 class TestShared:
-    def test_arms_read_the_same_questions_once(self, place, whole, tmp_path, monkeypatch):
-        """Whole batches, once each, with the same records as if each arm had read them itself."""
-        asked = {f"How much is {i} and 5?" for i in range(7)}
-        read, prefill = [], RoutedModel.prefill
-
-        def watched(model, prompts, **options):
-            texts = [model.tokenizer.decode(p.ids) for p in prompts]
-            read.extend(t for t in texts if any(a in t for a in asked))
-            return prefill(model, prompts, **options)
-
-        monkeypatch.setattr(RoutedModel, "prefill", watched)
-        evaluate(config(), tmp_path / "run")
-        assert sorted(read) == sorted({*read}), "each once"
-        assert len(read) == 7
-        assert rows(tmp_path / "run") == close(whole[0])
-        monkeypatch.setattr(
-            SharedPrefill, "__call__", lambda self, prompts, clock: prefilled(self.model, prompts, clock)
-        )
-        evaluate(config(), tmp_path / "alone")
-        assert len(read) == 7 + 7 * len(ARMS)
-        assert rows(tmp_path / "alone") == close(whole[0])
-
-    def test_seconds_are_those_that_it_took(self):
-        read, clocks = SharedPrefill(slow := Slow()), [Clock(2), Clock(2)]
-        one, other = (read(("a", "b"), clock) for clock in clocks)
-        assert one is other
-        assert slow.count == 1
-        assert clocks[1].seconds["prefill"] == clocks[0].seconds["prefill"] >= 0.01
-        read(("b",), Clock(1))
-        assert read(("a", "b"), Clock(2)) is not one, "the last ones alone are kept"
+    def test_arms_are_asked_the_same_questions_in_turn(self, whole):
+        """So that the model has their states at hand, however few it has room for."""
+        asked = [record["id"] for record in whole[0]]
+        batches = [[f"first-{i}" for i in range(k, min(k + 3, 7))] for k in (0, 3, 6)]
+        assert asked == [id_ for batch in batches for _ in ARMS for id_ in batch]
 
     def test_one_pool_prepares_an_arm_once(self, place, tmp_path, monkeypatch):
         made, prepare = [], Remix.prepare
