@@ -102,7 +102,10 @@ def _plain(config: OnQuestions, data: Data, model: RoutedModel, times: int) -> N
     for name, asked in data.items():
         ledger = Ledger(prefill=work(asked.questions, name).times(times))
         arms.append(ArmNeeds(name, "plain", len(asked.questions) * times, times, ledger))
-    return arms, {name: SetNeeds(work(asked.references, name).flops) for name, asked in data.items()}
+    pools = {
+        tuple(asked.references): name for name, asked in reversed([*data.items()])
+    }  # the first pays for a shared one
+    return arms, {name: SetNeeds(work(pool, name).flops) for pool, name in pools.items()}
 
 
 def _room(device: str, hardware: Hardware) -> float | None:

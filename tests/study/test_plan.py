@@ -106,6 +106,17 @@ def test_flops_and_disk_are_those_of_a_run(config, tmp_path, family):
     assert found["disk"]["references"] == pytest.approx(written[1], rel=0.3)
 
 
+@pytest.mark.parametrize("arms", [("base",), ("base", "amortized")], ids=" and ".join)
+def test_a_pool_that_data_sets_share_counts_once(config, tmp_path, arms):
+    REAL["olmoe"].save_pretrained(tmp_path / "olmoe")
+    one = config(tmp_path / "olmoe", arms, learn_from="all")
+    (asked,) = one.datasets
+    two = one.model_copy(update={"datasets": (asked, asked.model_copy(update={"name": "again"}))})
+    flops = [planned(each).values["forecast"]["flops"] for each in (one, two)]
+    assert flops[1]["references"] == flops[0]["references"] > 0
+    assert flops[1]["by_arm"]["base"] == pytest.approx(2 * flops[0]["by_arm"]["base"])
+
+
 def test_a_narrow_model_counts_as_the_real_one(tmp_path):
     write_tiny_checkpoint(tmp_path, "deepseek", **SCALED["deepseek"], hidden_size=64, vocab_size=300)
     real, small = load_moe_model(tmp_path), narrow(model_config(str(tmp_path)), tiny_tokenizer())

@@ -20,7 +20,7 @@ from ...progress import Progress, silent
 from ...references.build import build_reference_set
 from ...references.reference_set import ReferenceSet
 from ...registry import Registry
-from ...types import Answer
+from ...types import Answer, Question
 from ..data import Asked, Data, spread
 from ..executor import Piece
 from ..needs import ArmNeeds, SetNeeds
@@ -64,11 +64,17 @@ def rehearse(
     """
     arms: list[ArmNeeds] = []
     sets: dict[str, SetNeeds] = {}
+    pools: set[tuple[Question, ...]] = set()
     for name, asked in progress(data.items(), "rehearsing", len(data)):
+        pool = tuple(asked.references)
         with _rehearsal(config, registry, model) as rehearsal:
-            arms += [_arm(rehearsal, name, arm, asked) for arm in config.arms]
-            if asked.references:
+            needs = [_arm(rehearsal, name, arm, asked) for arm in config.arms]
+            if pool in pools:  # of data sets with one pool the first pays for it
+                needs = [replace(one, kept=0.0, learned=0.0) for one in needs]
+            elif pool:
                 sets[name] = _set(rehearsal, name, asked)
+        arms += needs
+        pools.add(pool)
     return arms, sets
 
 
