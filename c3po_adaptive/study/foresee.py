@@ -102,9 +102,8 @@ def _plain(config: OnQuestions, data: Data, model: RoutedModel, times: int) -> N
     for name, asked in data.items():
         ledger = Ledger(prefill=work(asked.questions, name).times(times))
         arms.append(ArmNeeds(name, "plain", len(asked.questions) * times, times, ledger))
-    pools = {
-        tuple(asked.references): name for name, asked in reversed([*data.items()])
-    }  # the first pays for a shared one
+    # of data sets with one pool the first pays for it
+    pools = {tuple(asked.references): name for name, asked in reversed([*data.items()])}
     return arms, {name: SetNeeds(work(pool, name).flops) for pool, name in pools.items()}
 
 
