@@ -176,7 +176,9 @@ def summary(turns: dict[str, list[float]], piece: float, driver: float, repeats:
             one = simulated(1, seconds, driver)
             curves += [
                 {
-                    "piece": round(seconds, 4), "failing": failing, "workers": n,
+                    "piece": round(seconds, 4),
+                    "failing": failing,
+                    "workers": n,
                     "speedup": round(one / simulated(n, seconds, driver, failing=failing), 2),
                 }
                 for n in WORKERS
