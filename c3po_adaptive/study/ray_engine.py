@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import platform
 import shutil
 import socket
 import tempfile
@@ -87,9 +88,12 @@ class Seat:
 
     def compute(self, parcel: list[Any], piece: Piece) -> Done:
         """A piece with its rows; the parcel comes as a reference in a list, so that it is fetched only when needed."""
-        if self.worker is None:
-            self.worker = _ray().get(parcel[0]).unpack()
-        return done(self.worker, piece)
+        try:
+            if self.worker is None:
+                self.worker = _ray().get(parcel[0]).unpack()
+            return done(self.worker, piece)
+        except (C3POError, ImportError, AttributeError, OSError) as error:
+            raise _said_here(error) from error
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ class RayExecutor:
             try:
                 found: Done = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
-                raise _said_there(error) from None
+                raise (error.cause if isinstance(error.cause, C3POError) else error) from None
             except ray.exceptions.RayActorError as error:  # Ray itself gave up on it, with its node perhaps
                 lost[piece] += 1
                 if lost[piece] > LOSSES:
@@ -208,20 +212,15 @@ def _share(held: Sequence[int], count: int) -> float:
     return 1 / -(-count // sum(held))
 
 
-def _said_there(error: Any) -> Exception:
-    """What a worker raised, in its own words, with where it sits."""
-    cause = error.cause
-    if not isinstance(cause, C3POError):
-        if not isinstance(cause, (ImportError, AttributeError, OSError)):
-            found: Exception = error  # a mistake: its whole traceback is wanted
-            return found
-        cause = DataError(
-            f"Expected a worker with the same packages and room on its disk, got {type(cause).__name__}: {cause}; "
+def _said_here(error: Exception) -> C3POError:
+    """What keeps a worker from computing, with its machine; any other error is a mistake, whose traceback is wanted."""
+    if not isinstance(error, C3POError):
+        error = DataError(
+            f"Expected a worker with the same packages and room on its disk, got {type(error).__name__}: {error}; "
             "install the driver's versions there, or free its disk."
         )
-    told: Exception = cause
-    told.args = (f"{cause} (the worker on {error.ip})",)
-    return told
+    error.args = (f"{error} (the worker on {platform.node()})",)
+    return error
 
 
 def _check_answers(address: str | None) -> None:

@@ -3,8 +3,8 @@
     python studies/scaling/scaling.py --out studies/scaling/results/summary.json
 
 A small study of a tiny model (one thread each) is run by one process and by Ray with one and with two workers, in
-turns. What a piece takes is told by the times of its rows; what the driver takes for a piece is measured by an executor
-whose workers answer at once: what is left is sending, fetching and writing. The simulation takes both.
+turns. What the driver takes for a piece is measured by an executor whose workers answer at once: unpickling and writing
+are left, and Ray's own sending and fetching are not in it. The simulation takes both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from c3po_adaptive.study.ray_engine import RayExecutor
 from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
 
-QUESTIONS, BATCH = 96, 4
+QUESTIONS, BATCH = 80, 4
 PIECES = 1000  # of the simulation
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 FAILING = 0.01  # of pieces whose worker dies half way, on average
@@ -123,10 +123,11 @@ class AtOnce:
             yield pickle.loads(pickle.dumps(self.known[piece]))
 
 
-def timed(
-    worker: ComparisonWorker, pieces: list[Piece], executor: object, out: Path
-) -> tuple[float, dict[Piece, Done]]:
-    """Seconds from the first piece that is written to the last, a piece: loading and starting do not count."""
+def timed(worker: ComparisonWorker, pieces: list[Piece], executor: object, out: Path) -> tuple[dict, dict[Piece, Done]]:
+    """Pieces a second and the ledger's seconds for one, and what was computed.
+
+    From the first piece to the last, workers that still load the model are counted in; in the second half none is.
+    """
     seen: list[float] = []
     found: dict[Piece, Done] = {}
 
@@ -137,7 +138,12 @@ def timed(
             seen.append(time.perf_counter())
 
     run_pieces(worker, Records(out), iter(pieces), executor, noted, str)
-    return (seen[-1] - seen[0]) / (len(seen) - 1), found
+    half = len(seen) // 2
+    return {
+        "whole": (len(seen) - 1) / (seen[-1] - seen[0]),
+        "second_half": (len(seen) - 1 - half) / (seen[-1] - seen[half]),
+        "ledger_seconds": statistics.fmean(sum(row["seconds"] for row in done.rows) for done in found.values()),
+    }, found
 
 
 def main() -> None:
@@ -147,7 +153,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    turns: dict[str, list[float]] = {"one process": [], "1 worker": [], "2 workers": []}
+    turns: dict[str, list[dict]] = {"one process": [], "1 worker": [], "2 workers": []}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         config = STUDY.parse(study(place))
@@ -157,18 +163,19 @@ def main() -> None:
         for number in range(given.repeats):
             for name, executor in ways.items():
                 (out := place / f"{name} {number}").mkdir()
-                seconds, found = timed(worker, pieces, executor, out)
-                turns[name].append(1 / seconds)
-                print(name, round(1 / seconds, 2), flush=True)
+                told, found = timed(worker, pieces, executor, out)
+                turns[name].append(told)
+                print(name, {key: round(value, 3) for key, value in told.items()}, flush=True)
         drivers = []
         for number in range(5):
             (out := place / f"driver {number}").mkdir()
-            drivers.append(timed(worker, pieces, AtOnce(found), out)[0])
-    driver, piece = statistics.median(drivers), 1 / statistics.median(turns["one process"])
+            drivers.append(1 / timed(worker, pieces, AtOnce(found), out)[0]["whole"])
+    driver = statistics.median(drivers)
+    piece = 1 / statistics.median(turn["second_half"] for turn in turns["one process"])
     write_text(given.out, json.dumps(summary(turns, piece, driver, given.repeats), indent=1) + "\n")
 
 
-def summary(turns: dict[str, list[float]], piece: float, driver: float, repeats: int) -> dict:
+def summary(turns: dict[str, list[dict]], piece: float, driver: float, repeats: int) -> dict:
     """What was measured, and what the simulation makes of it: of these pieces, and of ones that take five seconds."""
     curves = []
     for seconds in (piece, 5.0):
@@ -185,9 +192,9 @@ def summary(turns: dict[str, list[float]], piece: float, driver: float, repeats:
             ]
     return {
         "repeats": repeats,
-        "pieces_per_second": {
-            name: {"median": round(statistics.median(v), 3), "least": round(min(v), 3), "most": round(max(v), 3)}
-            for name, v in turns.items()
+        "measured": {
+            name: [{key: round(value, 4) for key, value in turn.items()} for turn in each]
+            for name, each in turns.items()
         },
         "piece_seconds": round(piece, 4),
         "driver_seconds": round(driver, 6),
