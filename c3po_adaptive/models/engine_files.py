@@ -81,6 +81,11 @@ def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, star
     if not isinstance(logits, list | tuple) or not all(isinstance(part, Tensor) for part in logits):
         raise DataError(f"{path}: expected router_logits, got {', '.join(map(str, held)) or 'nothing'}; {AGAIN}.")
     own = held.get("input_ids")
+    if isinstance(own, Tensor) and (own.numel() == 0 or (own.ndim > 1 and own.shape[0] != 1)):
+        raise DataError(
+            f"{path}: expected input_ids of one text, [T] or [1, T], got {list(own.shape)}; save the logits of one "
+            "text at a time."
+        )
     ids = _tokens(path, own.flatten().tolist() if isinstance(own, Tensor) else None, [], tokens)
     return from_transformers(model, ids, logits)
 

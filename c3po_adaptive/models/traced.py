@@ -87,6 +87,11 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
             f"Expected a trace of this model, got one of {trace.name or 'an unknown model'} {known}; say foreign=True, "
             "or --foreign, if that is meant."
         )
+    if trace.weights is None and trace.experts.shape[-1] != model.sites[0].top_k:
+        raise SettingError(
+            f"Expected a trace without weights to have {model.sites[0].top_k} experts a token, as many as this model's "
+            f"router weighs, got {trace.experts.shape[-1]}; replay it on a model that uses as many."
+        )
     (answered,) = model.ruled([_whole(trace.tokens.tolist())], Replayed(trace), start=0)
     return answered.token_scores
 

@@ -84,8 +84,13 @@ def read_trace(path: Path | str) -> Trace:
         raise DataError(
             f"{path}: expected {T} tokens in {len(layers)} layers, got {table.num_rows} rows; record again."
         )
+    places = list(zip(table["position"].to_pylist(), table["layer"].to_pylist(), strict=True))
+    if places != [(position, layer) for position in range(T) for layer in layers]:
+        raise DataError(f"{path}: expected rows by position, then by layer, got others; sort them, or {AGAIN}.")
     try:
         weights = table["weights"].to_pylist()
+        if any(one is None for one in weights) and not all(one is None for one in weights):
+            raise DataError(f"{path}: expected weights in every row, or in none, got some without; {AGAIN}.")
         size = (T, len(layers), k)
         return Trace(
             torch.tensor(table["token"].to_pylist()[:: len(layers)]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..errors import DataError, ModelError
 from .request import KEY, PathwayRequest
@@ -53,7 +53,11 @@ def carried(extra: Mapping[str, Any] | None) -> object | None:
     ours = [name for name in extra or {} if str(name).startswith(PREFIX)]
     if unknown := [name for name in ours if name != KEY]:
         raise DataError(f"Expected {KEY} among the extra arguments, got {', '.join(unknown)}; use that name.")
-    return extra[KEY] if extra and ours else None
+    if extra is None or not ours:
+        return None
+    if extra[KEY] is None:
+        raise DataError(f"{KEY}: expected a pathway as text, got None; leave the name out for a plain answer.")
+    return cast(object, extra[KEY])
 
 
 def admitted(text: object, served: ServedModel, prompt_length: int) -> PathwayRequest:
@@ -87,6 +91,11 @@ def _check_model(asked: PathwayRequest, served: ServedModel) -> None:
         raise DataError(
             f"{KEY}: expected at most {len(served.layers)} layers of {served.n_experts} experts, got {rows} of "
             f"{experts}; it is of another model than the one served."
+        )
+    if asked.top_k is not None and asked.top_k > served.n_experts:
+        raise DataError(
+            f"{KEY}: expected a top_k of at most {served.n_experts}, the experts of a layer, got {asked.top_k}; "
+            "dataclasses.replace(pathway, top_k=…)."
         )
     if unknown := sorted(set(asked.layers) - set(served.layers)):
         raise DataError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def routers_identity(routers: Iterable[Tensor]) -> str:
-    """32 hex digits that identify the routers of a model, whatever precision it was loaded in.
+    """32 hex digits that identify the routers of a model, in float32 or bfloat16; float16 holds others.
 
     Models that differ in other weights only are one here; ``models.identity.fingerprint`` tells them apart, but needs
     the model as transformers holds it.

@@ -59,7 +59,10 @@ def _worker_served(worker: Any) -> dict[str, Any]:
 
 
 def _worker_counts(worker: Any, lengths: dict[str, int]) -> dict[str, dict[str, int]]:
-    acting = worker._c3po.acting
+    hooks = getattr(worker, "_c3po", None)
+    if hooks is None:  # this vLLM is built otherwise: answers say nothing of pathways
+        return {}
+    acting = hooks.acting
     return {name: acting.counted(name, length) for name, length in lengths.items() if name in acting.guests}
 
 
@@ -98,13 +101,18 @@ def _answering(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tell(core: Any, held: dict[str, Any], outputs: list[Any]) -> None:
-    done = {one.request_id: one for one in outputs if one.finish_reason is not None and one.request_id in held}
+    done = {one.request_id: one for one in outputs if one.request_id in held and _may_end(one, held[one.request_id])}
     if not done:
         return
     lengths = {name: held[name].num_tokens - 1 for name in done}  # the last token was never read
     counts = core.model_executor.collective_rpc("c3po_counts", args=(lengths,))[0]
     for name, found in counts.items():
         done[name].kv_transfer_params = {**(done[name].kv_transfer_params or {}), ACTED: found}
+
+
+def _may_end(output: Any, request: Any) -> bool:
+    """Whether this may be the last that the core says of a request: texts to stop at are looked for behind it."""
+    return output.finish_reason is not None or bool(request.sampling_params.stop)
 
 
 # -- front end ---------------------------------------------------------------------------------------------------------
@@ -178,8 +186,9 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
         except C3POError as error:
             raise _refused(error) from error
         # In the hash of the first block, on which all others are built: what another pathway, or none, left in the
-        # prefix cache is never found.
-        request.cache_salt = f"{asked.salt()}{request.cache_salt or ''}"
+        # prefix cache is never found; nor what this one left at the end of a shorter prompt.
+        length = asked.prompt_tokens or len(request.prompt_token_ids)
+        request.cache_salt = f"{asked.salt()}-{length}{request.cache_salt or ''}"
         return request
 
     return process_inputs

@@ -144,6 +144,8 @@ def _served(model: nn.Module, found: list[tuple[str, Any]], problems: list[str])
     used = {layer.router.top_k for _, layer in found if hasattr(layer.router, "top_k")}
     if len(experts) > 1 or len(used) > 1 or len(set(layers)) < len(layers):
         problems.append(f"MoE layers of {sorted(experts)} experts, {sorted(used)} a token")
+    if any(p.dtype == torch.float16 for p in model.parameters()):
+        problems.append("float16 rounds routers so that nobody can tell whose they are; start it with --dtype bfloat16")
     try:
         routers = routers_identity(_router(model, name, layer) for name, layer in found)
     except ModelError as error:

@@ -161,7 +161,7 @@ def _paths(run: RunOnBoard, folder: Path) -> list[str]:
         if not names:
             raise DataError(f"Expected records at {folder / pattern}, got none; run {run.config}, or leave it out.")
         found += [Path(name).as_posix() for name in names]
-    return found
+    return list(dict.fromkeys(found))  # two patterns may find one file
 
 
 def _from(folder: Path, setting: str) -> str:

@@ -16,6 +16,7 @@ from ..models.scaled import Ratio, narrow, ratio_of, short, short_bytes
 from ..progress import working
 from ..references.embedding import default_embedder
 from ..routing.states import State
+from ..tasks.formats import format_key
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, Data, spread
@@ -103,8 +104,11 @@ def _plain(config: OnQuestions, data: Data, model: RoutedModel, times: int) -> N
         ledger = Ledger(prefill=work(asked.questions, name).times(times))
         arms.append(ArmNeeds(name, "plain", len(asked.questions) * times, times, ledger))
     # of data sets with one pool the first pays for it
-    pools = {tuple(asked.references): name for name, asked in reversed([*data.items()])}
-    return arms, {name: SetNeeds(work(pool, name).flops) for pool, name in pools.items()}
+    pools = {
+        (tuple(asked.references), str(format_key(config.format_of(name)))): name
+        for name, asked in reversed([*data.items()])
+    }
+    return arms, {name: SetNeeds(work(pool, name).flops) for (pool, _), name in pools.items()}
 
 
 def _room(device: str, hardware: Hardware) -> float | None:

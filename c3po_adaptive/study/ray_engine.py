@@ -91,8 +91,11 @@ class Seat:
         try:
             if self.worker is None:
                 self.worker = _ray().get(parcel[0]).unpack()
+        except (C3POError, ImportError, AttributeError, OSError) as error:  # other versions than the driver's
+            raise _said_here(error) from error
+        try:
             return done(self.worker, piece)
-        except (C3POError, ImportError, AttributeError, OSError) as error:
+        except (C3POError, OSError) as error:
             raise _said_here(error) from error
 
 

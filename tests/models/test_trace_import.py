@@ -94,6 +94,14 @@ def test_a_file_of_router_logits_is_read(suffix, tmp_path):
     assert not parted(own, import_trace(model, "transformers", path)).any()
 
 
+@pytest.mark.parametrize("size", [(2, 9), (0,), (1, 0)])
+def test_logits_of_several_texts_or_none_are_refused(size, tmp_path):
+    ids = torch.ones(size, dtype=torch.long)
+    torch.save({"input_ids": ids, "router_logits": (torch.zeros(ids.numel(), 8),)}, tmp_path / "a.pt")
+    with pytest.raises(DataError, match="of one text"):
+        import_trace(shared_model("olmoe"), "transformers", tmp_path / "a.pt")
+
+
 def test_bare_router_logits_need_tokens(tmp_path):
     model = shared_model("olmoe")
     own, path = record(model, TEXT), tmp_path / "logits.pt"

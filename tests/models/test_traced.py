@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -83,6 +84,15 @@ def test_ids_alone_are_refused_where_weights_are_no_function_of_scores():
     model = shared_model("phimoe")
     with pytest.raises(ModelError, match="a trace with weights"):
         replay(model, replace(record(model, TEXT), weights=None))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_ids_alone_of_fewer_or_more_experts_a_token_are_refused(count):
+    model = shared_model("olmoe")
+    trace = record(model, TEXT)
+    experts = torch.arange(count).expand(*trace.experts.shape[:2], -1)
+    with pytest.raises(SettingError, match=f"experts a token.*got {count}"):
+        replay(model, replace(trace, experts=experts, weights=None))
 
 
 def test_weights_have_gradients():
@@ -169,6 +179,23 @@ def test_a_file_holds_it(weights, tmp_path):
     assert torch.equal(read.tokens, trace.tokens) and torch.equal(read.experts, trace.experts)
     assert (read.layers, read.n_experts, read.model, read.name) == (trace.layers, 8, trace.model, trace.name)
     assert torch.equal(read.weights, trace.weights) if weights else read.weights is None
+
+
+def test_rows_in_another_order_are_refused(tmp_path):
+    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
+    pq.write_table(table.sort_by([("layer", "ascending"), ("position", "ascending")]), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="rows by position, then by layer"):
+        read_trace(tmp_path / "b.parquet")
+
+
+def test_weights_are_in_all_rows_or_none(tmp_path):
+    table = pq.read_table(write_trace(record(shared_model("olmoe"), TEXT), tmp_path / "a.parquet"))
+    weights = [None, *table["weights"].to_pylist()[1:]]
+    place, field = table.column_names.index("weights"), table.schema.field("weights")
+    changed = table.set_column(place, field, pa.array(weights, field.type))
+    pq.write_table(changed, tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="weights in every row, or in none"):
+        read_trace(tmp_path / "b.parquet")
 
 
 def test_another_file_is_refused(tmp_path):

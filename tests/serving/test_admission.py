@@ -29,10 +29,11 @@ def test_a_pathway_of_the_model_served_comes_in():
             "at most 3 layers",
         ),
         (replace(ASKED, weights=torch.ones(1, 6), own=torch.ones(1, 6)), SERVED, "got 1 of 6"),
+        (replace(ASKED, top_k=5), SERVED, "top_k of at most 4.*got 5"),
         (replace(ASKED, prompt_tokens=6), SERVED, "prompt_tokens of at most 5"),
         (ASKED, replace(SERVED, wide=False), "give it top_k=2"),
     ],
-    ids=["routers", "layer", "layers", "experts", "prompt", "width"],
+    ids=["routers", "layer", "layers", "experts", "top_k", "prompt", "width"],
 )
 def test_others_are_refused(asked, served, said):
     with pytest.raises(DataError, match=said):
@@ -57,6 +58,8 @@ def test_names_that_look_like_ours_are_not_passed_over():
     assert carried(None) is None
     assert carried({"other": 1}) is None
     assert carried({KEY: "text"}) == "text"
+    with pytest.raises(DataError, match="got None; leave the name out"):
+        carried({KEY: None})
     with pytest.raises(DataError, match="got c3po_pathways; use that name"):
         carried({"c3po_pathways": "text"})
 

@@ -72,7 +72,7 @@ def test_salts_tell_pathways_apart(model):
     assert len({PathwayRequest.decode(r[KEY]).salt() for r in requests}) == len(requests)
 
 
-def test_routers_are_the_same_in_any_precision_and_differ_between_models(model, tmp_path):
+def test_routers_are_the_same_in_bfloat16_and_float32_and_differ_between_models(model, tmp_path):
     routers = [site.router.weight for site in model.sites]
     coarse = [w.bfloat16() for w in routers]
     assert routers_identity(coarse) == routers_identity([w.float() for w in coarse]) == routers_identity(routers)

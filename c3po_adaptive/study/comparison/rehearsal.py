@@ -20,7 +20,8 @@ from ...progress import Progress, silent
 from ...references.build import build_reference_set
 from ...references.reference_set import ReferenceSet
 from ...registry import Registry
-from ...types import Answer, Question
+from ...tasks.formats import format_key
+from ...types import Answer
 from ..data import Asked, Data, spread
 from ..executor import Piece
 from ..needs import ArmNeeds, SetNeeds
@@ -64,9 +65,9 @@ def rehearse(
     """
     arms: list[ArmNeeds] = []
     sets: dict[str, SetNeeds] = {}
-    pools: set[tuple[Question, ...]] = set()
+    pools: set[Any] = set()
     for name, asked in progress(data.items(), "rehearsing", len(data)):
-        pool = tuple(asked.references)
+        pool = asked.references and (tuple(asked.references), str(format_key(config.format_of(name))))
         with _rehearsal(config, registry, model) as rehearsal:
             needs = [_arm(rehearsal, name, arm, asked) for arm in config.arms]
             if pool in pools:  # of data sets with one pool the first pays for it
