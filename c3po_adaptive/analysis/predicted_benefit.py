@@ -40,7 +40,7 @@ def predicted_benefit(
     within = [_ranks(values, names) for values in (strength, change)]
     return [
         found
-        | _correlation("rank_correlation", strength, change)
+        | _correlation("rank_correlation", rankdata(strength), rankdata(change))
         | _correlation("within", *within)
         | {"bins": _bins(strength, change, seed)}
     ]
@@ -60,10 +60,10 @@ def _ranks(values: Any, names: Any) -> Any:
 
 
 def _correlation(name: str, x: Any, y: Any) -> dict[str, float | None]:
-    """Spearman's, with ends; None where either is all the same."""
+    """Of ranks, with ends; None where either is all the same."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
-    found = pearsonr(rankdata(x), rankdata(y))
+    found = pearsonr(x, y)
     ends = found.confidence_interval(0.95)
     return {name: float(found.statistic), f"{name}_low": float(ends.low), f"{name}_high": float(ends.high)}
 

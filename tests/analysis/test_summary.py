@@ -354,6 +354,20 @@ class TestPredicted:
         assert row["rank_correlation_low"] > 0.5
         assert row["within_low"] < 0 < row["within_high"]
 
+    def test_how_many_are_re_mixed_in_a_data_set_is_nothing_within_them(self):
+        """Where most are left alone, and the others win or lose by chance: more of them here than there."""
+        after, before = [], []
+        for name, every in (("one", 4), ("two", 20)):
+            _, one, earlier = self.planted(lambda i, change, every=every: float(i % every == 0), name)
+            for i, record in enumerate(one):
+                lead = 0.1 * (-1) ** (i // every) if i % every == 0 else 0.0
+                was = earlier[i]["scores"]
+                record["scores"] = [s + lead * (k == record["answer"]) for k, s in enumerate(was)]
+            after, before = after + one, before + earlier
+        (row,) = predicted_benefit("all", after, before, seed=0)
+        assert abs(row["within"]) < 0.1
+        assert abs(row["rank_correlation"]) < 0.1
+
     def test_only_of_arms_that_weigh(self):
         assert self.planted(lambda i, change: None)[0] == []
         assert self.planted(lambda i, change: 1.0)[0] == [], "the same for all orders nothing"
