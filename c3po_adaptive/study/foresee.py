@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..ledger import Entry, Ledger, summed
-from ..models.footprint import GIB, Footprint, as_dtype, available, dtype_of, footprint
-from ..models.loading import has_tokenizer, load_tokenizer, model_config
+from ..models.footprint import GIB, Footprint, as_dtype, available, dtype_of
+from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_footprint
 from ..models.routed import RoutedModel
 from ..models.scaled import Ratio, narrow, ratio_of, short, short_bytes
 from ..progress import working
@@ -52,8 +52,8 @@ def foresee(
     Raises:
         ModelError: there is no such model, its tokenizer cannot be read, or its family cannot be made narrow.
     """
+    weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
     shape = model_config(config.model, revision=config.revision)
-    weights = footprint(shape, config.dtype, config.quantize)
     tokenizer, notes = _tokenizer(config)
     model = narrow(shape, tokenizer)
     arms, sets = (rehearse or (lambda m: _plain(config, data, m, times)))(model)
