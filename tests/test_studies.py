@@ -105,7 +105,7 @@ def quotes(text):
 @pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "docs"])
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
     studies = [place] if place != "docs" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard"]
-    files = [file for study in studies for file in (STUDIES / study / "results").glob("*.json")]
+    files = [file for study in studies for file in (STUDIES / study / "results").rglob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
     said = STUDIES.parent / "docs" / "explanation" / "results.md" if place == "docs" else STUDIES / place / "README.md"
     found = list(quotes(said.read_text(encoding="utf-8")))

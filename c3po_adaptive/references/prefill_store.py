@@ -125,6 +125,11 @@ class PrefillStore:
     prompts: Sequence[Prompt]
     budget: int = 2**30
 
+    @property
+    def written(self) -> int:
+        """When, so that one that was built anew is another."""
+        return (self.folder / CARD).stat().st_mtime_ns
+
     def __post_init__(self) -> None:
         self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
         self._open: dict[int, Any] = {}

@@ -118,11 +118,12 @@ class Remixer:
         """What finds neighbours, and what is kept of them."""
         s = self.strategies
         if references.folder is not None:
-            key = (self.model, format_key(self.format), self.store_bytes)
-            if key not in references.stores:  # of many arms each would hold its own states
-                folder = references.folder / "warm"
-                references.stores[key] = open_store(references, self.model, folder, self.format, self.store_bytes)
-            self._store = references.stores[key]
+            folder = references.folder / "warm"
+            store = open_store(references, self.model, folder, self.format, self.store_bytes)
+            if store is not None:  # one for all arms: each would hold its own states
+                key = (self.model, format_key(self.format), self.store_bytes, store.written)
+                store = references.stores.setdefault(key, store)
+            self._store = store
         seen = Seen(candidates.vectors)
         if s.kernel.learns or s.retriever.learns:
             lessons = replace(self.training, taken=s.references_needed, left=0).lessons()

@@ -95,7 +95,7 @@ class Seat:
             raise _said_here(error) from error
         try:
             return done(self.worker, piece)
-        except (C3POError, OSError) as error:
+        except (C3POError, ImportError, OSError) as error:  # a package, or a file, that this machine lacks
             raise _said_here(error) from error
 
 
