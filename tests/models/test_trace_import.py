@@ -8,6 +8,7 @@ tokens 1, 2, …, and under ``zeros`` what 0.22.1, whose CPU experts record noth
 import base64
 import io
 import json
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -38,8 +39,9 @@ def model_of_vllm():
 
 
 def logits_of(model, tokens):
+    """Of a copy: transformers leaves the hooks that it records with in a model for good."""
     with torch.no_grad():
-        return model.model(input_ids=tokens[None], output_router_logits=True).router_logits
+        return deepcopy(model.model)(input_ids=tokens[None], output_router_logits=True).router_logits
 
 
 def written(path, value):
