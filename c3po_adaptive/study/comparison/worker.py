@@ -57,10 +57,9 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any], Bench]:
         """The piece's answerer, what identifies it in results, and what it was made from."""
-        taught, key = self._taught(piece.dataset), (piece.arm, piece.draw)
-        if self._ready_for != taught:
+        key = (self._taught(piece.dataset), piece.arm, piece.draw)
+        if any(taught != key[0] for taught, _, _ in self._ready):
             self._ready.clear()  # those of two reference sets might not fit
-            self.__dict__["_ready_for"] = taught
         if key not in self._ready:
             bench, strategy = self.bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
@@ -69,15 +68,10 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, int], tuple[Answerer, dict[str, Any], Bench]]:
+    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, dict[str, Any], Bench]]:
         return {}
 
-    @cached_property
-    def _ready_for(self) -> Any:
-        """Whose answerers those are."""
-        return None
-
-    def _taught(self, dataset: str) -> Any:
+    def _taught(self, dataset: str) -> str:
         """All of a data set that its answerers are made from: data sets of one pool have them in common."""
         if dataset not in self._teaching:
             asked, format = self.data[dataset], format_key(self.config.format_of(dataset))

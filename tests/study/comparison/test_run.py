@@ -355,9 +355,14 @@ class TestShared:
         batches = [[f"first-{i}" for i in range(k, min(k + 3, 7))] for k in (0, 3, 6)]
         assert asked == [id_ for batch in batches for _ in ARMS for id_ in batch]
 
-    def test_one_pool_prepares_an_arm_once(self, place, tmp_path, monkeypatch):
-        made, prepare = [], Remix.prepare
-        monkeypatch.setattr(Remix, "prepare", lambda self, bench: made.append(bench) or prepare(self, bench))
+    @pytest.fixture
+    def made(self, monkeypatch):
+        """Benches that arms were prepared from."""
+        benches, prepare = [], Remix.prepare
+        monkeypatch.setattr(Remix, "prepare", lambda self, bench: benches.append(bench) or prepare(self, bench))
+        return benches
+
+    def test_one_pool_prepares_an_arm_once(self, place, tmp_path, monkeypatch, made):
         pooled = config("first", "second", arms={k: ARMS[k] for k in ("base", "ngd")})
         evaluate(pooled, tmp_path / "run")
         assert len(made) == 2
@@ -366,11 +371,8 @@ class TestShared:
         assert len(made) == 2 + 4
         assert rows(tmp_path / "each") == close(rows(tmp_path / "run"))
 
-    def test_not_if_questions_are_among_the_references_of_one(self, place, tmp_path, monkeypatch):
-        made, prepare = [], Remix.prepare
-        monkeypatch.setattr(Remix, "prepare", lambda self, bench: made.append(bench) or prepare(self, bench))
-        asked = config("first", "references", arms={k: ARMS[k] for k in ("base", "ngd")})
-        evaluate(asked, tmp_path / "run")
+    def test_not_if_questions_are_among_the_references_of_one(self, place, tmp_path, made):
+        evaluate(config("first", "references", arms={k: ARMS[k] for k in ("base", "ngd")}), tmp_path / "run")
         assert len(made) == 4
 
 
