@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,6 +53,7 @@ class Board(Settings):
         runs: whose records it is made from; the draw of the first is the one that others are draws beside.
         baseline: the arm that gains are measured against.
         arms: which stand there, in this order; default: all.
+        datasets: which stand there; default: all.
         compare: pairs of arms that are compared as well.
         controls: of arms, by name, beside those that settings show to be controls.
         seed: of the bootstrap.
@@ -66,6 +67,7 @@ class Board(Settings):
     runs: tuple[RunOnBoard, ...] = Field(min_length=1)
     baseline: str = "base"
     arms: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
     controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     seed: int = 0
@@ -94,9 +96,9 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
         SettingError: a configuration that is none of a comparison.
     """
     read = [(run, path, read_parquet(folder / path)) for run in board.runs for path in _paths(run, folder)]
-    wanted = {*board.arms}
-    kept = [(path, run.draw, [r for r in rows if not wanted or r["arm"] in wanted]) for run, path, rows in read]
+    kept = [(path, run.draw, [r for r in rows if _stands(board, r)]) for run, path, rows in read]
     records = joined(kept)
+    _check_there(board, records)
     if board.arms:
         records.sort(key=lambda r: board.arms.index(r["arm"]))
     summary = summarize(
@@ -113,6 +115,17 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
             source = {"dataset": dataset, "arm": arm, "config": run.config, "records": path}
             sources.setdefault((dataset, arm), source)
     return summary | {"title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
+
+
+def _stands(board: Board, record: Mapping[str, Any]) -> bool:
+    return all(not names or record[key] in names for key, names in (("arm", board.arms), ("dataset", board.datasets)))
+
+
+def _check_there(board: Board, records: Sequence[Mapping[str, Any]]) -> None:
+    for key, names in (("arm", board.arms), ("dataset", board.datasets)):
+        for name in names:
+            if not any(record[key] == name for record in records):
+                raise DataError(f"Expected records of {key} {name!r}, got none in its runs; leave it out of {key}s.")
 
 
 def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Iterator[Path]:
@@ -178,5 +191,7 @@ def _asked(board: Board, folder: Path) -> dict[str, Any]:
             raise SettingError(f"Expected the configuration of a comparison, got {run.config}; leave it out.")
         models[config.model] = None
         for dataset in config.datasets:
+            if board.datasets and dataset.name not in board.datasets:
+                continue
             datasets.setdefault(dataset.name, dataset.model_dump(mode="json"))
     return {"model": ", ".join(models), "datasets": list(datasets.values())}

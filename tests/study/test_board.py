@@ -123,7 +123,23 @@ def test_chosen_arms_in_their_order(folder):
     assert [row["arm"] for row in made(folder)["rows"]] == ["method", "base"] * 3
 
 
+def test_chosen_data_sets(folder):
+    with (folder / "board.yaml").open("a") as file:
+        file.write("datasets: [two]\n")
+    summary = made(folder)
+    assert {row["dataset"] for row in summary["rows"]} == {"two"}
+    assert [d["name"] for d in summary["config"]["datasets"]] == ["two"]
+    assert {source["records"] for source in summary["sources"]} == {"two.parquet"}
+
+
 class TestRefused:
+    @pytest.mark.parametrize("line", ["datasets: [one, three]\n", "arms: [base, three]\n"])
+    def test_a_name_that_no_record_has(self, folder, line):
+        with (folder / "board.yaml").open("a") as file:
+            file.write(line)
+        with pytest.raises(DataError, match=r"records of \w+ 'three', got none"):
+            made(folder)
+
     def test_one_answer_twice(self):
         rows = records("one", 0.1, n=4)
         assert len(joined([("a.parquet", "", rows), ("b.parquet", "", rows)])) == len(rows), "the same counts once"
