@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 from .errors import SettingError
 from .models.routed import RoutedModel, as_questions
+from .presets import preset_named
 from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
 from .references.reference_set import ReferenceSet
 from .registry import Registry, default_registry, in_words
 from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
-from .settings import DEFAULTS, RemixSettings
+from .settings import RemixSettings
 from .tasks.formats import Format, as_format, description
 from .tasks.texts import check_text, listed
 from .types import Answer, Pathway, Prompt, Question
@@ -37,19 +38,23 @@ class Optimizer:
         refset: a source of labeled questions (run once, then kept in the cache): a file, a folder, a benchmark's name
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
             ``ReferenceSet``; or None for strategies that use no neighbours.
-        optimizer: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or an instance.
+        preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's; ``nearest``,
+            learned from the 300 nearest references, in all layers; ``constant``, one change for all questions.
+        optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
+            an instance.
         kernel: likewise.
         retriever: likewise.
         selector: likewise.
         format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
-        settings: how pathways act and what is learned from: a ``RemixSettings``, or a mapping of some of its values.
+        settings: how pathways act and what is learned from: a mapping of values over the preset's, or a whole
+            ``RemixSettings``.
         embedder: of retrieval; default: all-MiniLM-L6-v2.
         registry: what names are looked up in; default: built-ins and plugins of installed packages.
 
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
-        UnknownNameError: a strategy that does not exist.
+        UnknownNameError: a preset or a strategy that does not exist.
         SettingError: a parameter or a setting that does not exist, or cannot take that value.
     """
 
@@ -58,17 +63,21 @@ class Optimizer:
         model: RoutedModel,
         refset: str | Path | ReferenceSet | None = None,
         *,
-        optimizer: Spec | PathwayOptimizer = "ngd",
-        kernel: Spec | Kernel = "gaussian",
-        retriever: Spec | Retriever = "faiss-knn",
-        selector: Spec | LayerSelector = "fixed",
+        preset: str = "c3po",
+        optimizer: Spec | PathwayOptimizer | None = None,
+        kernel: Spec | Kernel | None = None,
+        retriever: Spec | Retriever | None = None,
+        selector: Spec | LayerSelector | None = None,
         format: str | Mapping[str, Any] | Format | None = None,
-        settings: RemixSettings | Mapping[str, Any] = DEFAULTS,
+        settings: RemixSettings | Mapping[str, Any] | None = None,
         embedder: Embedder | None = None,
         registry: Registry | None = None,
     ) -> None:
-        chosen = RemixSettings.of(settings)
-        specs = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
+        usual = preset_named(preset)
+        values = {**usual.settings, **settings} if isinstance(settings, Mapping) else settings
+        chosen = RemixSettings.of(usual.settings if values is None else values)
+        given = {"optimizer": optimizer, "kernel": kernel, "retriever": retriever, "selector": selector}
+        specs = {**usual.specs, **{role: spec for role, spec in given.items() if spec is not None}}
         strategies = (registry or default_registry()).strategies(specs)
         self.model = model
         self.format = None if format is None else as_format(format)

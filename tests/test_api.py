@@ -12,6 +12,8 @@ from routing.toys import HashEmbedder, questions, reference_set
 from c3po_adaptive import Optimizer
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.optimizers.none import NoStep
+from c3po_adaptive.presets import PRESETS
+from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.types import Answer, Question
 
 TEXTS = ["Which object can float on water?", "Is wool cold?"]
@@ -227,3 +229,34 @@ class TestNames:
             optimizer(optimizer={"name": "ngd", "step_count": 3})
         with pytest.raises(UnknownNameError, match="cloze"):
             optimizer(format="clozze")
+
+
+class TestPresets:
+    def made(self, **given):
+        return Optimizer(shared_model("olmoe"), reference_set("olmoe"), embedder=HashEmbedder(), **given)
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_is_what_its_strategies_are(self, name):
+        small = {"selector": STRATEGIES["selector"]} if name == "c3po" else {}  # five layers are more than there are
+        one, preset = self.made(preset=name, **small), PRESETS[name]
+        other = self.made(**{**preset.specs, **small}, settings=preset.settings)
+        assert one.remixer.strategies == other.remixer.strategies
+        assert one.remixer.settings == other.remixer.settings
+        assert one.answer(TEXTS[0], CHOICES[0]).scores == pytest.approx(other.answer(TEXTS[0], CHOICES[0]).scores)
+
+    def test_the_papers_is_the_usual_one(self):
+        small = {"selector": STRATEGIES["selector"]}
+        assert self.made(**small).remixer.strategies == self.made(preset="c3po", **small).remixer.strategies
+        assert self.made(**small).remixer.settings == RemixSettings()
+
+    def test_single_parts_are_replaced(self):
+        c3po = self.made(preset="nearest", retriever={"name": "faiss-knn", "k": 5}, settings={"seed": 3})
+        assert (c3po.remixer.strategies.retriever.k, c3po.remixer.strategies.optimizer.name) == (5, "amortized-ngd")
+        assert (c3po.remixer.settings.loss, c3po.remixer.settings.seed) == ("lead", 3)
+        assert self.made(preset="nearest", settings=RemixSettings()).remixer.settings.loss == "choices", "whole ones"
+
+    def test_an_unknown_one_is_refused(self):
+        with pytest.raises(UnknownNameError, match=r"preset, got 'nearst'; did you mean 'nearest'"):
+            self.made(preset="nearst")
+        with pytest.raises(UnknownNameError, match=r"there are c3po, nearest, constant"):
+            self.made(preset="xyz")

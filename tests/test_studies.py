@@ -17,14 +17,17 @@ from c3po_adaptive.study.data import questions_of, references_of
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
 BOARDS = {  # with the pages that at least quote them
-    "board.yaml": ("../../README.md", "README.md"),
-    "everything.yaml": ("everything.md",),
+    "leaderboard/board.yaml": ("../../README.md", "README.md"),
+    "leaderboard/everything.yaml": ("everything.md",),
+    "mixture/board.yaml": ("test.md",),
+    "mixture/primary.yaml": ("primary.md",),
 }
 
 
 def datasets():
     """Every data set of every study that answers questions, with its configuration's place."""
-    for path in (path for path in sorted(STUDIES.glob("*/*.yaml")) if path.name not in BOARDS):
+    boards = {STUDIES / name for name in BOARDS}
+    for path in (path for path in sorted(STUDIES.glob("*/*.yaml")) if path not in boards):
         yield from ((path.relative_to(STUDIES), d) for d in getattr(load_config(path), "datasets", ()))
 
 
@@ -129,8 +132,8 @@ def same(one, other):
 @pytest.mark.parametrize("name", BOARDS)
 def test_boards_and_pages_that_quote_them_are_what_the_records_say(name):
     """Every number of the leader board, and of README's results, from the committed records."""
-    folder = STUDIES / "leaderboard"
-    board = read_board(folder / name)
+    folder = (STUDIES / name).parent
+    board = read_board(STUDIES / name)
     kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
     summary = json.loads(json.dumps(board_summary(board, folder)))
     for part in ("rows", "comparisons", "matrix", "draws", "sources"):

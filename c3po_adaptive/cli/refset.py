@@ -10,7 +10,22 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..progress import bar
-from .shared import AsJson, Device, Dtype, Format, Model, Quantize, Revision, clear_errors, load_model, print_json
+from .shared import (
+    Address,
+    AsJson,
+    Device,
+    Dtype,
+    Engine,
+    Format,
+    Model,
+    Quantize,
+    Revision,
+    Workers,
+    clear_errors,
+    executor_for,
+    load_model,
+    print_json,
+)
 
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
@@ -25,24 +40,33 @@ def refset_build(
     quantize: Quantize = None,
     revision: Revision = None,
     format: Format = "cloze",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
         from ..references.build import build_reference_set, labeled_questions
         from ..references.embedding import default_embedder
+        from ..study.shards import ReferenceWorker, set_config, shards_by
         from ..tasks.formats import as_format
 
+        executor = executor_for(engine, address, workers)
         labeled, put = labeled_questions(source), as_format(format)
         if out.exists():
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
+        options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
+        loaded = load_model(model, **options)
+        worker = ReferenceWorker(set_config(source, format, {"model": model, **options}))
         built = build_reference_set(
-            load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            loaded,
             labeled,
             default_embedder(),
             format=put,
             scratch=parts,
             progress=bar,
+            compute=shards_by(executor, worker, loaded, labeled),
         )
         built.save(out)
         with suppress(OSError):  # those of a build with other arguments stay, to be resumed
@@ -60,6 +84,9 @@ def refset_warm(
     revision: Revision = None,
     format: Format = "cloze",
     kept: Annotated[str, typer.Option(help="Precision on disk: auto (the model's), float32, bfloat16.")] = "auto",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
 ) -> None:
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
@@ -67,18 +94,24 @@ def refset_warm(
         from ..models.loading import DTYPES
         from ..references.prefill_store import build_store
         from ..references.reference_set import ReferenceSet
+        from ..study.shards import StateWorker, set_config, shards_by
         from ..tasks.formats import as_format
 
+        executor = executor_for(engine, address, workers)
         if kept not in DTYPES:
             raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
         put, built = as_format(format), ReferenceSet.load(folder)
+        options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
+        loaded = load_model(model, **options)
+        worker = StateWorker(set_config(str(folder), format, {"model": model, **options}), kept=kept)
         store = build_store(
             built,
-            load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision),
+            loaded,
             folder / "warm",
             format=put,
             dtype=None if kept == "auto" else as_dtype(kept),
             progress=bar,
+            compute=shards_by(executor, worker, loaded, built.successes.questions),
         )
         size = sum(file.stat().st_size for file in store.folder.iterdir())
         typer.echo(f"{len(store.prompts)} references, {size / 2**20:.1f} MiB: {store.folder}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .embedding import Embedder
 
 SHARD = 32  # questions that are run, and kept, together
+Shards = Callable[[Sequence[int]], Iterator[tuple[int, Mapping[str, Tensor]]]]
+"""Computes shards, each named by the number of its first question, in any order."""
 
 
 def build_reference_set(
@@ -41,6 +44,7 @@ def build_reference_set(
     format: str | Format = "cloze",
     scratch: str | Path | None = None,
     progress: Progress = silent,
+    compute: Shards | None = None,
 ) -> ReferenceSet:
     """Embed and run every question.
 
@@ -51,6 +55,7 @@ def build_reference_set(
         format: how questions are put.
         scratch: folder for finished shards; an interrupted build with the same arguments resumes from there.
         progress: shows how many shards are done.
+        compute: computes shards elsewhere (see ``study.shards``); by default the model here does.
 
     Raises:
         DataError: no questions, or one without an answer.
@@ -70,10 +75,17 @@ def build_reference_set(
         **_card_of(model),
     }
     store = None if scratch is None else _writable(Path(scratch) / digest(card)[:16])
-    parts = [
-        _shard(model, questions[i : i + SHARD], embedder, format, store and store / f"{i:07d}.safetensors")
-        for i in progress(range(0, len(questions), SHARD), "references")
-    ]
+    paths = {i: store and store / f"{i:07d}.safetensors" for i in range(0, len(questions), SHARD)}
+    kept: dict[int, Mapping[str, Tensor]] = {
+        i: load_tensors(path, "delete it, and build again to resume")
+        for i, path in paths.items()
+        if path is not None and path.is_file()
+    }
+    missing = [i for i in paths if i not in kept]
+    run = compute or partial(_shards, model, questions, embedder, format)
+    for i, shard in progress(run(missing), "references", len(missing)):
+        kept[i] = _saved(shard, paths[i])
+    parts = [kept[i] for i in paths]
     correct = torch.cat([p["correct"] for p in parts])
     scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
     if store is not None:
@@ -100,23 +112,34 @@ def _card_of(model: RoutedModel) -> dict[str, Any]:
     }
 
 
-def _shard(
-    model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format, path: Path | None
+def _shards(
+    model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format, firsts: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    for i in firsts:
+        yield i, reference_shard(model, questions[i : i + SHARD], embedder, format)
+
+
+def reference_shard(
+    model: RoutedModel, questions: Sequence[Question], embedder: Embedder, format: str | Format
 ) -> dict[str, Tensor]:
-    if path is not None and path.is_file():
-        return load_tensors(path, "delete it, and build again to resume")
+    """What a set keeps of some questions: embeddings ``[N, D]``, pathways ``[N, L, E]``, scores of all their choices in
+    one row, and which were answered right ``[N]``."""
     states = model.prefill([model.encode(q, format) for q in questions])
     each = model.choice_scores(states)
     answers = torch.tensor([q.answer for q in questions])
-    shard = {
+    return {
         "embeddings": torch.from_numpy(embedder.encode([description(q) for q in questions])),
         "pathways": torch.stack([s.own for s in states]).cpu(),
-        "scores": torch.cat(each),
-        "correct": torch.stack([scores.argmax() for scores in each]) == answers,
+        "scores": torch.cat(each).cpu(),
+        "correct": torch.stack([scores.argmax() for scores in each]).cpu() == answers,
     }
+
+
+def _saved(shard: Mapping[str, Tensor], path: Path | None) -> Mapping[str, Tensor]:
+    """The shard, also on disk if it has a place there."""
     if path is not None:
         try:
-            save_tensors(shard, path)
+            save_tensors(dict(shard), path)
         except OSError as error:
             raise DataError(f"Could not write {path}: {error}; free the disk, and build again to resume.") from error
     return shard

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +32,7 @@ from ..storage.identity import digest_of_file, routing_versions
 from ..storage.json_files import Ours, checked, read_json
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
+from .build import Shards
 from .reference_set import ReferenceSet
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def build_store(
     format: str | Format = "cloze",
     dtype: torch.dtype | None = None,
     progress: Progress = silent,
+    compute: Shards | None = None,
 ) -> PrefillStore:
     """Compute the states of all successful references and keep them in ``folder``; what is there already stays.
 
@@ -64,6 +66,7 @@ def build_store(
         format: how questions are put.
         dtype: of hidden states and caches on disk; None: the model's, with which results are the same.
         progress: wraps the iteration over shards, to show how far it is.
+        compute: computes shards elsewhere (see ``study.shards``); by default the model here does.
 
     Raises:
         DataError: the folder cannot be written.
@@ -81,14 +84,32 @@ def build_store(
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to keep states in, got {folder}: {error}; move that away.") from error
     files = dict(known["files"]) if known is not None else {}
-    for i in progress(range(0, len(prompts), SHARD), "references"):
-        if str(i) not in files or not (folder / files[str(i)]).is_file():
-            states = model.prefill(prompts[i : i + SHARD], keep=False)
-            if model.letters_alone and not all(s.prompt.lettered for s in states):
-                tangent_of(model.model, states)
-            files[str(i)] = _write(folder, i, states, dtype or model.model.dtype)
-            write_text(folder / CARD, json.dumps(wanted | {"files": files}, indent=1))
+    firsts = range(0, len(prompts), SHARD)
+    missing = [i for i in firsts if str(i) not in files or not (folder / files[str(i)]).is_file()]
+    run = compute or partial(_shards, model, prompts, dtype)
+    for i, tensors in progress(run(missing), "references", len(missing)):
+        files[str(i)] = _write(folder, i, tensors)
+        write_text(folder / CARD, json.dumps(wanted | {"files": files}, indent=1))
     return PrefillStore(folder, model, prompts)
+
+
+def _shards(
+    model: RoutedModel, prompts: Sequence[Prompt], dtype: torch.dtype | None, firsts: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    for i in firsts:
+        yield i, state_shard(model, prompts[i : i + SHARD], dtype)
+
+
+def state_shard(model: RoutedModel, prompts: Sequence[Prompt], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """What a store keeps of some prompts; of hidden states and caches in ``dtype``, by default the model's."""
+    states = model.prefill(prompts, keep=False)
+    if model.letters_alone and not all(s.prompt.lettered for s in states):
+        tangent_of(model.model, states)
+    return {
+        f"{i}/{name}": t.detach().cpu().contiguous().clone()
+        for i, state in enumerate(states)
+        for name, t in _named(state, dtype or model.model.dtype).items()
+    }
 
 
 def open_store(
@@ -251,17 +272,12 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     return named
 
 
-def _write(folder: Path, first: int, states: Sequence[State], dtype: torch.dtype) -> str:
+def _write(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
     """Write a shard, whole or not at all; its name, which ends in its hash."""
     from safetensors.torch import save
 
-    tensors = {
-        f"{i}/{name}": t.detach().cpu().contiguous().clone()
-        for i, state in enumerate(states)
-        for name, t in _named(state, dtype).items()
-    }
     try:
-        data = save(tensors)
+        data = save(dict(tensors))
         name = f"{first:07d}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
         with whole(folder / name) as writing:
             writing.write_bytes(data)

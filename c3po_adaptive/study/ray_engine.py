@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .data import Asked
 from .executor import Compute, Done, Piece, done
 from .worker import Worker
 
-LOSSES = 3  # times that a piece is given to another worker
+LOSSES = 3  # times that a piece is begun again where its worker died, and that it is given to another one
 ANSWER = 10.0  # seconds that a cluster has to answer
 AHEAD = 2  # pieces that a worker has: one that it computes, and one that waits for it
 
@@ -62,7 +62,7 @@ class Parcel:
             path = folder / f"plugin-{number}" / Path(name).name if plugin else Path(name)
             _put(path, content)
             plugins += [str(path)] if plugin else []
-        worker = type(self.worker)(self.worker.config, tuple(plugins), self.worker.inputs)
+        worker = replace(self.worker, plugins=tuple(plugins))
         worker.__dict__["data"] = dict(self.data)
         return worker
 
@@ -103,7 +103,8 @@ class Seat:
 class RayExecutor:
     """Computes pieces on a Ray cluster; each worker loads the model once.
 
-    A worker that dies is started again, elsewhere if its machine is gone, and its piece is computed again. Pieces of
+    A worker that dies is started again, elsewhere if its machine is gone, and its piece is computed again; a piece that
+    kills every worker ends the run, after some tries. Pieces of
     one arm on one data set go to one worker as long as there are others to do, so that what they share is prepared
     once. Rows come back here, to the one writer: a driver that died goes on from what was written.
 
@@ -113,8 +114,8 @@ class RayExecutor:
 
     Raises:
         SettingError: Ray is not installed, or a number of workers below one.
-        DataError: no cluster answers at the address, or lets us in; it has nothing to compute on; or a worker lacks the
-            model, the same versions, or room on its disk. Told with the worker's machine.
+        DataError: no cluster answers at the address, or lets us in; it has nothing to compute on; a worker lacks the
+            model, the same versions, or room on its disk (told with the worker's machine); or a piece kills workers.
     """
 
     address: str | None = None
@@ -158,7 +159,7 @@ class RayExecutor:
                 f"Expected room for the study's questions and files in Ray's object store, got: {error}; free the disk "
                 "or start Ray with a larger --object-store-memory."
             ) from None
-        kind = ray.remote(max_restarts=-1, max_task_retries=-1, **each)(Seat)
+        kind = ray.remote(max_restarts=-1, max_task_retries=LOSSES, **each)(Seat)
         seats = [kind.remote() for _ in range(count)]
         waiting: dict[Any, tuple[int, Piece]] = {}
         lost: Counter[Piece] = Counter()
@@ -182,8 +183,8 @@ class RayExecutor:
                 lost[piece] += 1
                 if lost[piece] > LOSSES:
                     raise DataError(
-                        f"Expected workers that can begin, got: {error}; do they have the model, the same packages and "
-                        "the memory for it?"
+                        f"Expected a worker that survives {piece}, got: {error}; do machines have the model, the same "
+                        "packages and the memory for it?"
                     ) from None
                 seats[number] = kind.remote()
                 send(number, piece)
@@ -274,8 +275,7 @@ def _absolute(worker: Worker[Any]) -> Worker[Any]:
     config = worker.config
     if not is_folder(Path(config.model)):
         return worker
-    moved = type(worker)(config.model_copy(update={"model": str(Path(config.model).resolve())}), worker.plugins)
-    moved.inputs = worker.inputs
+    moved = replace(worker, config=config.model_copy(update={"model": str(Path(config.model).resolve())}))
     moved.__dict__["data"] = worker.data
     return moved
 

@@ -82,11 +82,11 @@ class TestStore:
         monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
         runs = []
 
-        def stopping(shards, label):
-            for i in shards:
+        def stopping(shards, label, total):
+            for i, shard in shards:
                 if i == 4 and not runs:
                     raise KeyboardInterrupt
-                yield i
+                yield i, shard
 
         with pytest.raises(KeyboardInterrupt):
             build_store(references, model, folder, progress=stopping)

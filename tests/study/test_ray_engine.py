@@ -18,15 +18,21 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 from routing.toys import questions
 from study.configs import parse_config
 
 from c3po_adaptive.errors import DataError, ModelError, SettingError
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.embedding import default_embedder
+from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor, Seat, _share
+from c3po_adaptive.study.shards import ReferenceWorker, StateWorker, set_config, shards_by
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 ray = pytest.importorskip("ray")
@@ -157,6 +163,54 @@ def test_twenty_of_twenty(config, tmp_path, cluster):
         same(rows(tmp_path / "here"), rows(tmp_path / f"ray{number}"))
 
 
+FATAL = """
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+from c3po_adaptive import hookimpl
+from c3po_adaptive.optimizers import NoStep
+
+@dataclass(frozen=True)
+class Fatal(NoStep):
+    '''Kills its process.'''
+    name: ClassVar[str] = "fatal"
+
+    def optimize(self, problem):
+        os.kill(os.getpid(), 9)
+
+@hookimpl
+def register_optimizers():
+    return [Fatal]
+"""
+
+
+@pytest.mark.slow
+def test_a_piece_that_kills_every_worker_ends_the_run(config, tmp_path, cluster):
+    (tmp_path / "fatal.py").write_text(FATAL)
+    registry = new_registry()
+    registry.load_file(tmp_path / "fatal.py")
+    raw = config.model_dump(mode="json")
+    raw["arms"]["fatal"] = {"optimizer": "fatal", "selector": FIXED}
+    with pytest.raises(DataError, match=r"survives Piece\(dataset='toy', arm='fatal'"):
+        evaluate(parse_config(raw), tmp_path / "ray", registry=registry, executor=RayExecutor(cluster))
+
+
+@pytest.mark.slow
+def test_a_set_is_built_and_warmed_by_workers(config, tmp_path, cluster):
+    model, asked = load_moe_model(config.model), questions(70)
+    plain, executor = set_config("toy", "cloze", {"model": config.model}), RayExecutor(cluster)
+    compute = shards_by(executor, ReferenceWorker(plain), model, asked)
+    there = build_reference_set(model, asked, default_embedder(), compute=compute)
+    here = build_reference_set(model, asked, default_embedder())
+    assert torch.allclose(here.pathways, there.pathways, atol=1e-6)
+    assert there.correct.equal(here.correct)
+    compute = shards_by(executor, StateWorker(plain), model, there.successes.questions)
+    store = build_store(there, model, tmp_path / "there", compute=compute)
+    prompts = [model.encode(q) for q in there.successes.questions]
+    for kept, own in zip(store.states(prompts), model.prefill(prompts), strict=True):
+        assert torch.allclose(kept.final, own.final, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_driver_that_is_killed_goes_on(config, tmp_path):
     """The command line, on a cluster of its own, killed by -9 and given again."""
@@ -222,7 +276,7 @@ def test_a_worker_that_ray_gave_up_on_is_replaced(config, monkeypatch):
             assert {done.piece for done in found} == set(pieces)
             assert dying.made == 1 + deaths
         else:
-            with pytest.raises(DataError, match="workers that can begin"):
+            with pytest.raises(DataError, match=r"a worker that survives Piece\(dataset='toy'"):
                 list(found)
 
 
