@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 EXPORTS = ("lm-eval",)
-QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "adaptive")  # about a minute
+QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "nearest")  # about a minute
 
 Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
@@ -94,7 +94,7 @@ def demo(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Base, fixed and adaptive re-mixing side by side on the embedded model and real questions, with a report."""
+    """Ways to re-mix, and their controls, side by side on the embedded model and real questions, with a report."""
     with clear_errors():
         from ..study.arms import DEMO_ARMS, DEMO_COMPARED, DEMO_HEADLINE, arms_by_name
         from ..study.comparison import STUDY

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import former
 from ..errors import UnknownNameError, suggestion
+from ..presets import PRESETS
 from ..registry import Registry
 from ..settings import RemixSettings
 from .config import Spec, with_settings
@@ -103,26 +104,28 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     return Arm(**with_settings(arm.model_dump(mode="json"), settings, {}))
 
 
-_AMORTIZED: dict[str, Any] = {
-    "optimizer": {"name": "amortized-ngd", "lr": 0.1},
-    "retriever": {"name": "faiss-knn", "k": 300},
-    "learn_from": "all",
-    "loss": "lead",
-}
-_CHOSEN: dict[str, Any] = {"name": "amortized", "n": 8, "experts": None}
-# The setting that validation chose in studies/fixed_vs_adaptive, and its controls: one thing drawn at random each, one
-# change for all questions by the same steps, the base's scores corrected by the same labels, and no step at all.
-_ADAPTIVE = _AMORTIZED | {"selector": _CHOSEN}
+def _arm(preset: str, **other: Any) -> Arm:
+    """A preset as an arm; other parts in place of its own, and without those that are an arm's usual ones."""
+    usual, given = Arm().specs, {**PRESETS[preset].specs, **PRESETS[preset].settings, **other}
+    return Arm(**{name: value for name, value in given.items() if value != usual.get(name)})
+
+
+# What validation chose in studies/mixture to do for each question, and its controls: one thing drawn at random each,
+# one change for all questions by the same steps, the base's scores corrected by the same labels, and no step at all.
+_NEAREST = PRESETS["nearest"].specs
+_FEWER: dict[str, Any] = {"name": "amortized", "n": 8, "experts": None}
 _CONTROLS: Mapping[str, Arm] = {
-    "adaptive-shuffled-labels": Arm(**_ADAPTIVE, labels="shuffled"),
-    "adaptive-random-neighbours": Arm(**_ADAPTIVE | {"retriever": {"name": "random", "k": 300}}),
-    "adaptive-random-layers": Arm(**_ADAPTIVE | {"selector": {"name": "random", "n": 8, "experts": None}}),
-    "adaptive-random-change": Arm(
-        **_ADAPTIVE | {"optimizer": {"name": "random-change", "of": _AMORTIZED["optimizer"]}}
-    ),
-    "constant": Arm(**_ADAPTIVE | {"optimizer": {"name": "constant", "lr": 0.1}}),
+    "nearest-shuffled-labels": _arm("nearest", labels="shuffled"),
+    "nearest-random-neighbours": _arm("nearest", retriever={"name": "random", "k": 300}),
+    "nearest-random-change": _arm("nearest", optimizer={"name": "random-change", "of": _NEAREST["optimizer"]}),
+    "constant": _arm("constant"),
     "calibrated": Arm(answerer="surface-logit", optimizer="none"),
-    "core-mixed": Arm(optimizer={"name": "none", "start": "core"}, selector=_CHOSEN),
+    "core-mixed": Arm(optimizer={"name": "none", "start": "core"}, selector=_arm("nearest").selector),
+}
+# Eight of the layers, chosen by the kept gradients, and as many drawn at random.
+_LAYERS: Mapping[str, Arm] = {
+    "nearest-eight-layers": _arm("nearest", selector=_FEWER),
+    "nearest-random-layers": _arm("nearest", selector={"name": "random", "n": 8, "experts": None}),
 }
 
 DEMO_ARMS: Mapping[str, Arm] = {
@@ -132,13 +135,17 @@ DEMO_ARMS: Mapping[str, Arm] = {
     "ngd": Arm(optimizer="ngd"),
     "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
     "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
-    "adaptive": Arm(**_ADAPTIVE),
+    "nearest": _arm("nearest"),
     **_CONTROLS,
+    **_LAYERS,
     "oracle": Arm(optimizer="oracle"),
 }
 
-DEMO_HEADLINE = "adaptive"
-DEMO_COMPARED = tuple(("adaptive", other) for other in ("ngd", "adaptive-shuffled-labels", "adaptive-random-layers"))
+DEMO_HEADLINE = "nearest"
+DEMO_COMPARED = (
+    *(("nearest", other) for other in ("ngd", "constant", "nearest-shuffled-labels")),
+    ("nearest-eight-layers", "nearest-random-layers"),
+)
 
 
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:

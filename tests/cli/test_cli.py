@@ -205,7 +205,7 @@ class TestDemo:
 
     def test_quick_has_three_arms(self, place, tmp_path):
         call("demo", *DEMO, "--limit", 2, "--quick", "--out", tmp_path / "quick")
-        assert {arm for arm, _ in rows(tmp_path / "quick")} == {"base", "ngd", "adaptive"}
+        assert {arm for arm, _ in rows(tmp_path / "quick")} == {"base", "ngd", "nearest"}
 
     def test_own_questions(self, place, tmp_path):
         options = ("--model", "model", "--references", "references.jsonl", "--questions", "test.jsonl")

@@ -178,7 +178,7 @@ MISSPELT = {
     "split by its source": (("refset", "build", "demo:refrences", "--out", "OUT"), "'references'"),
     "split of the hub": (("demo", "--questions", "arc_easy:tset"), "'test'"),
     "split of files": (("demo", "--questions", "bench:tets"), "'test'"),
-    "arm": (("demo", "--arm", "adaptve"), "'adaptive'"),
+    "arm": (("demo", "--arm", "nearst"), "'nearest'"),
     "arm of an explanation": (("explain", "x", "--arm", "oracel"), "'oracle'"),
     "arm of a comparison": (("study", "plan", "RUN", "--set", "headline=ngdd"), "'ngd'"),
     "strategy": (("study", "plan", "RUN", "--set", "arms.ngd.selector.name=attributon"), "'attribution'"),

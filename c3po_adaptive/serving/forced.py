@@ -1,0 +1,179 @@
+"""A routing trace that a request to vLLM carries: the experts of every token of its prompt, forced there."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..errors import DataError, ModelError, ShapeError
+from ..models.identity import fingerprint
+from ..routing.change import Change
+from ..routing.trace import Trace
+from .request import CARD, routers_of
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+
+TRACE_KEY = "c3po_trace"
+"""Of ``SamplingParams.extra_args``, and of ``vllm_xargs`` over HTTP."""
+AGAIN = "make it with c3po_adaptive.serving.trace_request(model, trace)"
+
+
+class TraceCard(BaseModel):
+    """What the text says beside the tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    layers: tuple[int, ...]
+    n_experts: int = Field(ge=1)
+    routers: str = Field(pattern="^[0-9a-f]{32}$")
+
+
+@dataclass(frozen=True, eq=False)
+class TraceRequest:
+    """What one request asks of the routing, token by token.
+
+    Attributes:
+        trace: with weights, of the first tokens of the request's prompt.
+        routers: of which model, see ``routers_identity``.
+    """
+
+    trace: Trace
+    routers: str
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Decoder layer index of each row."""
+        return self.trace.layers
+
+    @property
+    def most(self) -> int:
+        """How many experts a token mixes in a layer."""
+        return self.trace.experts.shape[-1]
+
+    def encode(self) -> str:
+        """As text: base64 of a safetensors file."""
+        trace = self.trace
+        assert trace.weights is not None
+        card = TraceCard(layers=trace.layers, n_experts=trace.n_experts, routers=self.routers)
+        tensors = {"tokens": trace.tokens.int(), "experts": trace.experts.short(), "weights": trace.weights.float()}
+        packed = save({name: t.contiguous() for name, t in tensors.items()}, {CARD: card.model_dump_json()})
+        return base64.b64encode(packed).decode()
+
+    @classmethod
+    def decode(cls, text: object) -> TraceRequest:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            DataError: it is anything else, is cut short, or is no trace.
+        """
+        if not isinstance(text, str):
+            raise DataError(f"{TRACE_KEY}: expected text, got {type(text).__name__}; {AGAIN}.")
+        try:
+            data = base64.b64decode(text, validate=True)
+            tensors = load(data)
+            length = int.from_bytes(data[:8], "little")  # https://github.com/huggingface/safetensors#format
+            said = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CARD, "")
+            card = TraceCard.model_validate_json(said)
+            tokens, experts, weights = (tensors[name] for name in ("tokens", "experts", "weights"))
+            trace = Trace(tokens.long(), card.layers, experts.long(), weights.float(), card.n_experts)
+        except (binascii.Error, SafetensorError, ShapeError, ValidationError, ValueError, KeyError) as error:
+            raise DataError(f"{TRACE_KEY}: expected a trace as text, got one with {error}; {AGAIN}.") from error
+        return cls(trace, card.routers)
+
+    def check_prompt(self, ids: Sequence[int]) -> None:
+        """Refuse a trace of other tokens than the prompt's first ones.
+
+        Raises:
+            DataError: with the first place where they part.
+        """
+        traced = self.trace.tokens.tolist()
+        if len(traced) > len(ids):
+            raise DataError(
+                f"{TRACE_KEY}: expected a trace of at most the prompt's {len(ids)} tokens, got {len(traced)}; give all "
+                "its tokens as the prompt (with prompt_logprobs to score them)."
+            )
+        for place, (one, other) in enumerate(zip(traced, ids, strict=False)):
+            if one != other:
+                raise DataError(
+                    f"{TRACE_KEY}: expected a trace of the prompt's own tokens, got {one} at place {place}, where the "
+                    f"prompt has {other}; it is of another text or tokenizer."
+                )
+
+    def places(self, first: int, last: int) -> Iterator[int]:
+        """Those among ``first`` to ``last`` at which some layer is forced."""
+        recorded = self.trace.recorded.any(1)
+        yield from (place for place in range(first, min(last, len(recorded))) if recorded[place])
+
+
+@dataclass(frozen=True, eq=False)
+class Forced:
+    """A rule of one step: rows that take a trace's experts.
+
+    Attributes:
+        trace: whose.
+        rows: ``[n]`` of the step.
+        place: ``[n]`` of the trace, of each row.
+        position: of each layer of the step in the trace; None: not in it.
+    """
+
+    trace: Trace
+    rows: Tensor
+    place: Tensor
+    position: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, trace: Trace, rows: Sequence[tuple[int, int]], layers: Sequence[int]) -> Forced:
+        """For rows, each with its place, and the step's layers."""
+        at, place = torch.tensor(list(rows)).unbind(1)
+        known = {layer: i for i, layer in enumerate(trace.layers)}
+        return cls(trace, at, place, tuple(known.get(layer) for layer in layers))
+
+    def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
+        layer = self.position[position]
+        if layer is None:
+            return None
+        there = self.trace.recorded[self.place, layer]
+        if not there.any():
+            return None
+        place = self.place[there]
+        assert self.trace.weights is not None
+        own, mixed = self.trace.experts[place, layer], self.trace.weights[place, layer]
+        return Change(self.rows[there].to(index.device), own.to(index.device), mixed.to(weights))
+
+
+def trace_request(model: RoutedModel, trace: Trace) -> dict[str, str]:
+    """What a request has to carry for its prompt to be read along a trace: ``SamplingParams(extra_args=…)``, or
+    ``vllm_xargs``. Its prompt has to begin with the trace's tokens; tokens after those are routed by the model.
+
+    Args:
+        model: that the server serves.
+        trace: of the prompt, or of its beginning, with weights.
+
+    Raises:
+        ShapeError: a trace of other layers or another number of experts, without any token, or of expert ids alone.
+        ModelError: a trace that says it is of another model, or a model whose routers have no weight matrix.
+    """
+    if trace.n_experts != model.n_experts or not {*trace.layers} <= {*model.layers} or not len(trace.tokens):
+        raise ShapeError(
+            f"Expected a trace of tokens in layers among {list(model.layers)} of {model.n_experts} experts, got "
+            f"{len(trace.tokens)} tokens, {list(trace.layers)} and {trace.n_experts}; record one with this model."
+        )
+    if trace.weights is None:
+        raise ShapeError(
+            "Expected a trace with weights, got expert ids alone; replay it here (model.replay), and record that."
+        )
+    if trace.model and trace.model != fingerprint(model):
+        raise ModelError(f"Expected a trace of {model.name}, got one of {trace.name or 'another model'}; record anew.")
+    return {TRACE_KEY: TraceRequest(trace, routers_of(model)).encode()}
