@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ModelError
 from ..routing.change import Change
 from ..routing.rules import PathwayRule
+from .forced import Forced, TraceRequest
 from .request import PathwayRequest
 
 Part = tuple[str, int, int]
@@ -22,30 +23,31 @@ Part = tuple[str, int, int]
 
 @dataclass(eq=False)
 class Guest:
-    """A request that is being answered along its pathway.
+    """A request that is being answered along its pathway, or its trace.
 
     Attributes:
-        asked: the pathway.
+        asked: which that is.
         acts: place of the prompt's last token.
         counts: for each place where it acted, in how many layers.
     """
 
-    asked: PathwayRequest
+    asked: PathwayRequest | TraceRequest
     acts: int
     counts: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class Acting:
-    """The requests at hand that carry a pathway."""
+    """The requests at hand that carry a pathway or a trace."""
 
     guests: dict[str, Guest] = field(default_factory=dict)
-    _stacked: tuple[tuple[str, ...], tuple[int, ...], list[tuple[list[str], PathwayRule]]] | None = None
+    _stacked: tuple[tuple[tuple[str, ...], tuple[int, ...]], list[tuple[list[str], PathwayRule]]] | None = None
 
-    def begin(self, name: str, asked: PathwayRequest, prompt_length: int) -> None:
+    def begin(self, name: str, asked: PathwayRequest | TraceRequest, prompt_length: int) -> None:
         """A request comes in; one that comes in again (after preemption) keeps its counts."""
         known = self.guests.get(name)
-        guest = Guest(asked, (asked.prompt_tokens or prompt_length) - 1)
+        own = asked.prompt_tokens if isinstance(asked, PathwayRequest) else None
+        guest = Guest(asked, (own or prompt_length) - 1)
         guest.counts.update({} if known is None else known.counts)
         self.guests[name] = guest
         self._stacked = None
@@ -66,29 +68,32 @@ class Acting:
         rows = _rows(parts, self.guests)
         if not rows:
             return None
-        names = tuple(dict.fromkeys(row.name for row in rows))
-        layers, stacks = self._stack(names)
+        asked = {row.name: self.guests[row.name].asked for row in rows}
+        paths = {name: one for name, one in asked.items() if isinstance(one, PathwayRequest)}
+        traces = {name: one.trace for name, one in asked.items() if isinstance(one, TraceRequest)}
+        layers = tuple(sorted({layer for one in asked.values() for layer in one.layers}))
         length = sum(count for _, _, count in parts)
-        rules = []
-        for members, rule in stacks:
+        rules: list[PathwayRule | Forced] = []
+        for members, rule in self._stack(paths, layers):
             replaced, shifted = (torch.full((length,), -1) for _ in range(2))
             for row in rows:
                 if row.name in members:
                     (replaced if row.replaced else shifted)[row.at] = members.index(row.name)
             rules.append(PathwayRule(rule.weights, rule.own, replaced, shifted, rule.active, top_k=rule.top_k))
+        for name, trace in traces.items():
+            rules.append(Forced.of(trace, [(row.at, row.place) for row in rows if row.name == name], layers))
         return Step(layers, rules, rows, self.guests, torch.zeros(length, dtype=torch.long))
 
-    def _stack(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], list[tuple[list[str], PathwayRule]]]:
+    def _stack(self, asked: dict[str, PathwayRequest], layers: tuple[int, ...]) -> list[tuple[list[str], PathwayRule]]:
         """Pathways side by side; the same as in the step before while the same requests are at hand."""
-        if self._stacked is None or self._stacked[0] != names:
-            asked = {name: self.guests[name].asked for name in names}
-            layers = tuple(sorted({layer for one in asked.values() for layer in one.layers}))
+        key = tuple(asked), layers
+        if self._stacked is None or self._stacked[0] != key:
             groups: dict[int | None, list[str]] = {}
             for name, one in asked.items():
                 groups.setdefault(one.top_k, []).append(name)
             stacks = [(members, _side_by_side([asked[m] for m in members], layers)) for members in groups.values()]
-            self._stacked = names, layers, stacks
-        return self._stacked[1:]
+            self._stacked = key, stacks
+        return self._stacked[1]
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,8 @@ def _rows(parts: Sequence[Part], guests: dict[str, Guest]) -> list[Row]:
     found, begin = [], 0
     for name, first, count in parts:
         if name in guests:
-            guest = guests[name]
-            asked, last = guest.asked, first + count
-            end = last if asked.scope == "answer" else min(last, guest.acts + 1)
-            for place in range(max(first, guest.acts), end) if asked.layers else ():
-                replaced = place == guest.acts and asked.transfer == "replace"
+            asked, acts = guests[name].asked, guests[name].acts
+            for place, replaced in asked.places(acts, first, first + count):
                 found.append(Row(begin + place - first, name, place, replaced))
         begin += count
     return found
@@ -134,14 +136,14 @@ class Step:
 
     Attributes:
         layers: decoder layers that some pathway changes.
-        rules: one for each top_k among the pathways.
+        rules: one for each top_k among the pathways, and one for each trace.
         rows: where they act.
         guests: whose they are.
         tally: ``[R]`` in how many layers each row was changed.
     """
 
     layers: tuple[int, ...]
-    rules: list[PathwayRule]
+    rules: list[PathwayRule | Forced]
     rows: list[Row]
     guests: dict[str, Guest]
     tally: Tensor

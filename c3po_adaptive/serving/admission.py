@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from ..errors import DataError, ModelError
+from .forced import TRACE_KEY, TraceRequest
 from .request import KEY, PathwayRequest
 
 PREFIX = "c3po"
@@ -44,33 +45,63 @@ class ServedModel:
         return cls(**{**first, "layers": tuple(first["layers"]), "problems": tuple(problems)})
 
 
-def carried(extra: Mapping[str, Any] | None) -> object | None:
-    """The pathway among a request's extra arguments, still as text; None: it has none.
+KINDS: Mapping[str, type[PathwayRequest] | type[TraceRequest]] = {KEY: PathwayRequest, TRACE_KEY: TraceRequest}
+
+
+def carried(extra: Mapping[str, Any] | None) -> tuple[str, object] | None:
+    """The pathway or the trace among a request's extra arguments, by its key and still as text; None: it has none.
 
     Raises:
-        DataError: a name that looks like one of ours, and is not.
+        DataError: a name that looks like one of ours, and is not; or both.
     """
     ours = [name for name in extra or {} if str(name).startswith(PREFIX)]
-    if unknown := [name for name in ours if name != KEY]:
-        raise DataError(f"Expected {KEY} among the extra arguments, got {', '.join(unknown)}; use that name.")
+    if unknown := [name for name in ours if name not in KINDS]:
+        raise DataError(
+            f"Expected {' or '.join(KINDS)} among the extra arguments, got {', '.join(unknown)}; use that name."
+        )
     if extra is None or not ours:
         return None
-    if extra[KEY] is None:
-        raise DataError(f"{KEY}: expected a pathway as text, got None; leave the name out for a plain answer.")
-    return cast(object, extra[KEY])
+    if len(ours) > 1:
+        raise DataError(f"Expected one of {' and '.join(KINDS)} in a request, got both; leave one of them out.")
+    (key,) = ours
+    if extra[key] is None:
+        raise DataError(f"{key}: expected text, got None; leave the name out for a plain answer.")
+    return key, extra[key]
 
 
-def admitted(text: object, served: ServedModel, prompt_length: int) -> PathwayRequest:
-    """The pathway of a request that can be answered as it asks.
+def decoded(named: tuple[str, object]) -> PathwayRequest | TraceRequest:
+    """What ``carried`` found.
 
     Raises:
-        DataError: it is no pathway, of another model, or asks for what this model does not have.
+        DataError: it cannot be read.
+    """
+    return KINDS[named[0]].decode(named[1])
+
+
+def admitted(named: tuple[str, object], served: ServedModel, prompt: Sequence[int]) -> PathwayRequest | TraceRequest:
+    """The pathway or the trace of a request that can be answered as it asks.
+
+    Raises:
+        DataError: it is none, of another model, or asks for what this model or this prompt does not have.
         ModelError: the server runs in a way that pathways do not reach.
     """
-    asked = PathwayRequest.decode(text)
+    asked = decoded(named)
     if served.problems:
         raise ModelError(f"This server cannot apply pathways: {'; '.join(served.problems)}.")
-    _check_model(asked, served)
+    if isinstance(asked, PathwayRequest):
+        _check_pathway(asked, served, len(prompt))
+    else:
+        _check_trace(asked, served, prompt)
+    return asked
+
+
+def _check_pathway(asked: PathwayRequest, served: ServedModel, prompt_length: int) -> None:
+    _check_model(KEY, asked, asked.weights.shape[1], served)
+    if asked.top_k is not None and asked.top_k > served.n_experts:
+        raise DataError(
+            f"{KEY}: expected a top_k of at most {served.n_experts}, the experts of a layer, got {asked.top_k}; "
+            "dataclasses.replace(pathway, top_k=…)."
+        )
     if asked.prompt_tokens is not None and asked.prompt_tokens > prompt_length:
         raise DataError(
             f"{KEY}: expected prompt_tokens of at most {prompt_length}, the request's own length, got "
@@ -82,29 +113,33 @@ def admitted(text: object, served: ServedModel, prompt_length: int) -> PathwayRe
             f"{KEY}: expected at most {served.top_k} experts a token, as many as this server's kernels mix, got a "
             f"pathway of up to {most}; give it top_k={served.top_k}: dataclasses.replace(pathway, top_k=…)."
         )
-    return asked
 
 
-def _check_model(asked: PathwayRequest, served: ServedModel) -> None:
-    rows, experts = asked.weights.shape
+def _check_trace(asked: TraceRequest, served: ServedModel, prompt: Sequence[int]) -> None:
+    _check_model(TRACE_KEY, asked, asked.trace.n_experts, served)
+    asked.check_prompt(prompt)
+    if asked.most > served.top_k and not served.wide:
+        raise DataError(
+            f"{TRACE_KEY}: expected at most {served.top_k} experts a token, as many as this server's kernels mix, got "
+            f"a trace of {asked.most}; serve it where kernels mix more."
+        )
+
+
+def _check_model(key: str, asked: PathwayRequest | TraceRequest, experts: int, served: ServedModel) -> None:
+    rows = len(asked.layers)
     if rows > len(served.layers) or experts != served.n_experts:
         raise DataError(
-            f"{KEY}: expected at most {len(served.layers)} layers of {served.n_experts} experts, got {rows} of "
+            f"{key}: expected at most {len(served.layers)} layers of {served.n_experts} experts, got {rows} of "
             f"{experts}; it is of another model than the one served."
-        )
-    if asked.top_k is not None and asked.top_k > served.n_experts:
-        raise DataError(
-            f"{KEY}: expected a top_k of at most {served.n_experts}, the experts of a layer, got {asked.top_k}; "
-            "dataclasses.replace(pathway, top_k=…)."
         )
     if unknown := sorted(set(asked.layers) - set(served.layers)):
         raise DataError(
-            f"{KEY}: expected MoE layers among {list(served.layers)}, got {unknown}; it is of another model than the "
+            f"{key}: expected MoE layers among {list(served.layers)}, got {unknown}; it is of another model than the "
             "one served."
         )
     if asked.routers != served.routers:
         raise DataError(
-            f"{KEY}: expected a pathway of the model served (routers {served.routers}), got one of another "
+            f"{key}: expected one of the model served (routers {served.routers}), got one of another "
             f"({asked.routers}); make it with the checkpoint that is served."
         )
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import DataError, ModelError, ShapeError
 from ..models.identity import fingerprint
 from ..routing.change import Change
 from ..routing.trace import Trace
-from .request import CARD, routers_of
+from .request import CARD, parsed, routers_of
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -78,18 +75,12 @@ class TraceRequest:
         Raises:
             DataError: it is anything else, is cut short, or is no trace.
         """
-        if not isinstance(text, str):
-            raise DataError(f"{TRACE_KEY}: expected text, got {type(text).__name__}; {AGAIN}.")
+        tensors, card = parsed(text, TRACE_KEY, TraceCard, AGAIN)
         try:
-            data = base64.b64decode(text, validate=True)
-            tensors = load(data)
-            length = int.from_bytes(data[:8], "little")  # https://github.com/huggingface/safetensors#format
-            said = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CARD, "")
-            card = TraceCard.model_validate_json(said)
             tokens, experts, weights = (tensors[name] for name in ("tokens", "experts", "weights"))
             trace = Trace(tokens.long(), card.layers, experts.long(), weights.float(), card.n_experts)
-        except (binascii.Error, SafetensorError, ShapeError, ValidationError, ValueError, KeyError) as error:
-            raise DataError(f"{TRACE_KEY}: expected a trace as text, got one with {error}; {AGAIN}.") from error
+        except (ShapeError, KeyError) as error:
+            raise DataError(f"{TRACE_KEY}: expected a trace, got one with {error}; {AGAIN}.") from error
         return cls(trace, card.routers)
 
     def check_prompt(self, ids: Sequence[int]) -> None:
@@ -111,10 +102,14 @@ class TraceRequest:
                     f"prompt has {other}; it is of another text or tokenizer."
                 )
 
-    def places(self, first: int, last: int) -> Iterator[int]:
+    def salt(self, length: int, request: str) -> str:
+        """No other request's: what is found in the prefix cache would not be forced again, nor counted."""
+        return f"trace-{request}"
+
+    def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` at which some layer is forced."""
         recorded = self.trace.recorded.any(1)
-        yield from (place for place in range(first, min(last, len(recorded))) if recorded[place])
+        yield from ((place, True) for place in range(first, min(last, len(recorded))) if recorded[place])
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +23,8 @@ from .identity import routers_identity
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
+
+C = TypeVar("C", bound=BaseModel)
 
 KEY = "c3po_pathway"
 """Of ``SamplingParams.extra_args``, and of ``vllm_xargs`` over HTTP."""
@@ -84,7 +86,7 @@ class PathwayRequest:
         Raises:
             DataError: it is anything else, is cut short, or has NaN, infinite or negative weights.
         """
-        tensors, card = _parsed(text)
+        tensors, card = parsed(text, KEY, Card, AGAIN)
         weights, own = tensors.get("weights"), tensors.get("own")
         if weights is None or own is None or weights.shape != own.shape or weights.ndim != 2:
             shapes = {name: tuple(t.shape) for name, t in tensors.items()}
@@ -103,25 +105,47 @@ class PathwayRequest:
         said = {name: getattr(card, name) for name in Card.model_fields if name != "schema_version"}
         return cls(weights, own, **said)
 
-    def salt(self) -> str:
-        """Differs wherever what is computed may differ: the prefix cache's key."""
-        return hashlib.sha256(self.encode().encode()).hexdigest()
+    def salt(self, length: int, request: str) -> str:
+        """The prefix cache's key, for a prompt of so many tokens: differs wherever what is computed may differ."""
+        return f"{hashlib.sha256(self.encode().encode()).hexdigest()}-{self.prompt_tokens or length}"
+
+    def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
+        """Those among ``first`` to ``last`` where it acts, and whether ω replaces the routing there.
+
+        ``acts`` is that of the prompt's last token.
+        """
+        if self.layers:
+            end = last if self.scope == "answer" else min(last, acts + 1)
+            yield from ((i, i == acts and self.transfer == "replace") for i in range(max(first, acts), end))
 
 
-def _parsed(text: object) -> tuple[dict[str, Tensor], Card]:
+def parsed(text: object, key: str, kind: type[C], again: str) -> tuple[dict[str, Tensor], C]:
+    """Tensors and card of what a request carries.
+
+    Args:
+        text: base64 of a safetensors file.
+        key: that it stands by.
+        kind: of its card.
+        again: how to make it, for messages.
+
+    Raises:
+        DataError: it is anything else, or cut short.
+    """
     if not isinstance(text, str):
-        raise DataError(f"{KEY}: expected text, got {type(text).__name__}; {AGAIN}.")
+        raise DataError(f"{key}: expected text, got {type(text).__name__}; {again}.")
     try:
         data = base64.b64decode(text, validate=True)
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")  # https://github.com/huggingface/safetensors#format
         said = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CARD, "")
-        return tensors, Card.model_validate_json(said)
+        return tensors, kind.model_validate_json(said)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
-        raise DataError(f"{KEY}: expected the card of a pathway, got one with {found}; {AGAIN}.") from error
+        raise DataError(f"{key}: expected a card with other keys or values, got {found}; {again}.") from error
     except (binascii.Error, SafetensorError, ValueError) as error:
-        raise DataError(f"{KEY}: expected a pathway as text, got what cannot be read ({error}); {AGAIN}.") from error
+        raise DataError(
+            f"{key}: expected text of a safetensors file, got what cannot be read ({error}); {again}."
+        ) from error
 
 
 def pathway_request(
@@ -163,7 +187,7 @@ def pathway_request(
     layers = tuple(layer for layer, moved in zip(pathway.layers, moves.tolist(), strict=True) if moved)
     weights, own = (t.detach().to("cpu", torch.float32)[moves.cpu()] for t in (pathway.weights, pathway.own))
     asked = PathwayRequest(
-        weights, own, layers, pathway.scope, transfer, pathway.top_k, prompt_tokens, _routers_of(model)
+        weights, own, layers, pathway.scope, transfer, pathway.top_k, prompt_tokens, routers_of(model)
     )
     return {KEY: asked.encode()}
 
@@ -184,7 +208,12 @@ def change_request(
     return pathway_request(model, replace(pathway, origin=None), transfer="shift")
 
 
-def _routers_of(model: RoutedModel) -> str:
+def routers_of(model: RoutedModel) -> str:
+    """As a server would tell it, see ``routers_identity``.
+
+    Raises:
+        ModelError: routers without a weight matrix.
+    """
     found = []
     for site in model.sites:
         weights = [p for p in site.router.parameters() if p.ndim == 2 and len(p) == site.n_experts]

@@ -144,7 +144,7 @@ def _refused(error: C3POError) -> Exception:
     return RefusedPathwayError(str(error))
 
 
-def _carried(params: Any) -> object | None:
+def _carried(params: Any) -> tuple[str, object] | None:
     try:
         return carried(getattr(params, "extra_args", None))
     except DataError as error:
@@ -176,19 +176,19 @@ def _asking_async(add: Callable[..., Any]) -> Callable[..., Any]:
 def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(process)
     def process_inputs(processor: Any, request_id: Any, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        text = _carried(params)
+        named = _carried(params)
         request = process(processor, request_id, prompt, params, *args, **kwargs)
-        if text is None:
+        if named is None:
             return request
         try:
             _check(processor, request)
-            asked = admitted(text, processor.c3po_served, len(request.prompt_token_ids))
+            asked = admitted(named, processor.c3po_served, request.prompt_token_ids)
         except C3POError as error:
             raise _refused(error) from error
         # In the hash of the first block, on which all others are built: what another pathway, or none, left in the
         # prefix cache is never found; nor what this one left at the end of a shorter prompt.
-        length = asked.prompt_tokens or len(request.prompt_token_ids)
-        request.cache_salt = f"{asked.salt()}-{length}{request.cache_salt or ''}"
+        salt = asked.salt(len(request.prompt_token_ids), request_id)
+        request.cache_salt = f"{salt}{request.cache_salt or ''}"
         return request
 
     return process_inputs

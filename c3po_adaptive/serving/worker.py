@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .acting import Acting, Part, Step
-from .admission import ServedModel
+from .admission import ServedModel, carried, decoded
 from .identity import routers_identity
-from .request import KEY, PathwayRequest
 
 ROUTERS = ("CPURouter", "FusedTopKRouter", "GroupedTopKRouter", "FusedTopKBiasRouter", "CustomRoutingRouter")
 """Those whose choice is what the experts mix, and nothing beside it."""
@@ -71,10 +70,9 @@ class Hooks:
         for name in scheduler_output.finished_req_ids:
             self.acting.end(name)
         for new in scheduler_output.scheduled_new_reqs:
-            extra = getattr(new.sampling_params, "extra_args", None) or {}
-            if KEY in extra:
+            if named := carried(getattr(new.sampling_params, "extra_args", None)):
                 length = getattr(new, "prompt_len", None) or len(new.prompt_token_ids)
-                self.acting.begin(new.req_id, PathwayRequest.decode(extra[KEY]), length)
+                self.acting.begin(new.req_id, decoded(named), length)
 
     def _finish(self, scheduler_output: Any) -> None:
         if self._step is not None:

@@ -11,7 +11,8 @@ from c3po_adaptive.models.tiny import write_tiny_checkpoint
 from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.mixing import dense
-from c3po_adaptive.serving import KEY, PathwayRequest, pathway_request
+from c3po_adaptive.routing.trace import Trace
+from c3po_adaptive.serving import KEY, PathwayRequest, TraceRequest, pathway_request
 from c3po_adaptive.serving.acting import Acting
 
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
@@ -53,6 +54,24 @@ def test_prompts_in_pieces_and_answers_act_at_their_places():
     assert [(row.place, row.replaced) for row in acting.step([("a", 4, 3)]).rows] == [(4, True), (5, False), (6, False)]
     acting.begin("a", replace(ASKED, scope="answer", transfer="shift", prompt_tokens=2), prompt_length=5)
     assert [(row.place, row.replaced) for row in acting.step([("a", 0, 3)]).rows] == [(1, False), (2, False)]
+
+
+def test_a_trace_is_forced_token_by_token_beside_a_pathway():
+    """Places and layers that it did not record are the router's, and so are tokens behind it."""
+    experts = torch.tensor([[[2, 3]], [[-1, -1]], [[3, 1]]])
+    trace = Trace(torch.tensor([7, 8, 9]), (5,), experts, torch.tensor([[[0.7, 0.2]], [[0.0, 0.0]], [[0.5, 0.3]]]), 4)
+    acting = Acting()
+    acting.begin("t", TraceRequest(trace, "a" * 32), prompt_length=4)
+    acting.begin("a", ASKED, prompt_length=1)
+    step = acting.step([("t", 0, 2), ("a", 0, 1)])
+    found = routed(step, 3)
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 0.7, 0.2], OWN[0].tolist(), OMEGA[0].tolist()]))
+    step.finish()
+    step = acting.step([("t", 2, 2)])
+    torch.testing.assert_close(routed(step, 2, scale=2.5), torch.tensor([[0.0, 0.3, 0.0, 0.5], OWN[0].tolist()]))
+    step.finish()
+    assert acting.counted("t", 4) == {"tokens": 2, "layers": 1, "acted": 2}
+    assert acting.step([("t", 4, 1)]) is None
 
 
 def test_what_an_engine_scales_later_is_not_scaled_twice():

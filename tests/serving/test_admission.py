@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from c3po_adaptive.errors import DataError, ModelError
-from c3po_adaptive.serving import KEY, PathwayRequest
+from c3po_adaptive.routing.trace import Trace
+from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
 from c3po_adaptive.serving.admission import ServedModel, admitted, carried, most_mixed
 
 SERVED = ServedModel(layers=(1, 2, 3), n_experts=4, top_k=2, routers="a" * 32, wide=True)
@@ -15,7 +16,7 @@ ASKED = PathwayRequest(torch.tensor([[0.2, 0.2, 0.6, 0.0]]), OWN, (2,), "answer"
 
 
 def test_a_pathway_of_the_model_served_comes_in():
-    assert admitted(ASKED.encode(), SERVED, 5).layers == (2,)
+    assert admitted((KEY, ASKED.encode()), SERVED, [0] * 5).layers == (2,)
 
 
 @pytest.mark.parametrize(
@@ -37,17 +38,48 @@ def test_a_pathway_of_the_model_served_comes_in():
 )
 def test_others_are_refused(asked, served, said):
     with pytest.raises(DataError, match=said):
-        admitted(asked.encode(), served, 5)
+        admitted((KEY, asked.encode()), served, [0] * 5)
+
+
+TRACE = Trace(torch.tensor([7, 8]), (1, 3), torch.tensor([[[0, 3]] * 2] * 2), torch.full((2, 2, 2), 0.5), 4)
+
+
+def test_a_trace_of_the_prompt_comes_in():
+    asked = admitted((TRACE_KEY, TraceRequest(TRACE, "a" * 32).encode()), SERVED, [7, 8, 9])
+    assert (asked.layers, asked.trace.experts.tolist()) == ((1, 3), TRACE.experts.tolist())
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "prompt", "said"),
+    [
+        (TRACE, SERVED, [7, 9, 9], "got 8 at place 1, where the prompt has 9"),
+        (TRACE, SERVED, [7], "at most the prompt's 1 tokens, got 2"),
+        (replace(TRACE, layers=(0, 3)), SERVED, [7, 8], r"among \[1, 2, 3\], got \[0\]"),
+        (replace(TRACE, n_experts=5), SERVED, [7, 8], "of 4 experts, got 2 of 5"),
+        (TRACE, replace(SERVED, routers="b" * 32), [7, 8], "one of another"),
+        (TRACE, replace(SERVED, wide=False, top_k=1), [7, 8], "got a trace of 2"),
+    ],
+    ids=["tokens", "length", "layer", "experts", "routers", "width"],
+)
+def test_other_traces_are_refused(asked, served, prompt, said):
+    with pytest.raises(DataError, match=said):
+        admitted((TRACE_KEY, TraceRequest(asked, "a" * 32).encode()), served, prompt)
+
+
+@pytest.mark.parametrize("given", [None, "no base64!", TraceRequest(TRACE, "a" * 32).encode()[:-40], ASKED.encode()])
+def test_what_is_no_trace_is_refused(given):
+    with pytest.raises(DataError, match=r"c3po_trace: expected .*trace_request"):
+        TraceRequest.decode(given)
 
 
 def test_a_server_that_cannot_says_why():
     with pytest.raises(ModelError, match="cannot apply pathways: graphs; parts"):
-        admitted(ASKED.encode(), replace(SERVED, problems=("graphs", "parts")), 5)
+        admitted((KEY, ASKED.encode()), replace(SERVED, problems=("graphs", "parts")), [0] * 5)
 
 
 def test_narrow_kernels_take_as_many_experts_as_the_model_uses():
     narrow = replace(SERVED, wide=False)
-    assert admitted(replace(ASKED, top_k=2).encode(), narrow, 5).top_k == 2
+    assert admitted((KEY, replace(ASKED, top_k=2).encode()), narrow, [0] * 5).top_k == 2
     assert most_mixed(ASKED, 2) == 3  # two of its own, and one that is raised
     assert most_mixed(replace(ASKED, scope="last"), 2) == 3
     assert most_mixed(replace(ASKED, weights=OWN, scope="last"), 2) == 2
@@ -57,7 +89,10 @@ def test_narrow_kernels_take_as_many_experts_as_the_model_uses():
 def test_names_that_look_like_ours_are_not_passed_over():
     assert carried(None) is None
     assert carried({"other": 1}) is None
-    assert carried({KEY: "text"}) == "text"
+    assert carried({KEY: "text"}) == (KEY, "text")
+    assert carried({TRACE_KEY: "text"}) == (TRACE_KEY, "text")
+    with pytest.raises(DataError, match="got both; leave one"):
+        carried({KEY: "text", TRACE_KEY: "text"})
     with pytest.raises(DataError, match="got None; leave the name out"):
         carried({KEY: None})
     with pytest.raises(DataError, match="got c3po_pathways; use that name"):

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from c3po_adaptive.serving import KEY, PathwayRequest
+from c3po_adaptive.routing.trace import Trace
+from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
 from c3po_adaptive.serving.admission import ServedModel
 from c3po_adaptive.serving.request import ACTED
 from c3po_adaptive.serving.vllm_plugin import _admitting, _tell, _worker_counts
@@ -13,18 +14,18 @@ from c3po_adaptive.serving.vllm_plugin import _admitting, _tell, _worker_counts
 SERVED = ServedModel(layers=(1, 2), n_experts=4, top_k=2, routers="a" * 32, wide=True)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
 ONE, OTHER = (
-    PathwayRequest(torch.tensor([row]), OWN, (2,), "answer", "replace", None, None, "a" * 32).encode()
+    (KEY, PathwayRequest(torch.tensor([row]), OWN, (2,), "answer", "replace", None, None, "a" * 32).encode())
     for row in ([0.2, 0.2, 0.6, 0.0], [0.3, 0.2, 0.5, 0.0])
 )
 
 
-def salt(pathway, length, before=None):
+def salt(pathway, length, before=None, name="id"):
     """Of the prefix cache, for a request of so many tokens."""
     request = SimpleNamespace(
         prompt_token_ids=[0] * length, cache_salt=before, lora_request=None, resumable=False, prompt_embeds=None
     )
-    params = SimpleNamespace(extra_args=None if pathway is None else {KEY: pathway})
-    return _admitting(lambda *args: request)(SimpleNamespace(c3po_served=SERVED), "id", "text", params).cache_salt
+    params = SimpleNamespace(extra_args=None if pathway is None else {pathway[0]: pathway[1]})
+    return _admitting(lambda *args: request)(SimpleNamespace(c3po_served=SERVED), name, "text", params).cache_salt
 
 
 def test_no_two_share_a_prefix_unless_it_is_computed_alike():
@@ -34,6 +35,13 @@ def test_no_two_share_a_prefix_unless_it_is_computed_alike():
     assert salt(ONE, 32) == salts[0]
     assert salt(None, 32, "mine") == "mine"
     assert salts[-1].endswith("mine")
+
+
+def test_what_a_trace_left_in_the_cache_is_nobodys():
+    """Found there it would not be forced again, nor counted."""
+    trace = Trace(torch.zeros(3).long(), (2,), torch.tensor([[[0, 3]]] * 3), torch.full((3, 1, 2), 0.5), 4)
+    named = TRACE_KEY, TraceRequest(trace, "a" * 32).encode()
+    assert salt(named, 32) != salt(named, 32, name="other")
 
 
 @pytest.mark.parametrize(("reason", "stop", "told"), [("stop", [], True), (None, ["."], True), (None, [], False)])

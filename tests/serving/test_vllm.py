@@ -19,7 +19,8 @@ import torch
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.models.tiny import write_tiny_checkpoint
-from c3po_adaptive.serving import KEY, PathwayRequest, acted, change_request, pathway_request
+from c3po_adaptive.models.traced import record, replay
+from c3po_adaptive.serving import KEY, PathwayRequest, acted, change_request, pathway_request, trace_request
 
 pytestmark = [
     pytest.mark.slow,
@@ -133,6 +134,7 @@ def test_eight_pathways_and_eight_without_in_one_batch(family, tmp_path):
         refusals_leave_the_server_going(address, model, carried[1], alone[1])
         scored_answers(address, model, ways[1])
         lent_changes(address, model, ways[1])
+        forced_traces(address, model)
     engine = 0.0
     for i, text in enumerate(TEXTS):
         for way, one, other in ((ways[i], alone[i], together[i]), (None, plain[i], together[8 + i])):
@@ -194,6 +196,39 @@ def lent_changes(address, model, way):
     found = answer_of(address, TEXTS[1], change_request(model, free.weights - free.own))
     assert found[0] == expected[0]
     torch.testing.assert_close(found[1], expected[1], rtol=0, atol=5e-5)
+
+
+def forced_traces(address, model):
+    """Of ours, eight in a batch: their tokens' log-likelihoods are those of our replay; others are refused."""
+    traces = [perturbed(record(model, text), seed) for seed, text in enumerate(TEXTS)]
+    carried = [trace_request(model, trace) for trace in traces]
+    options = {"max_tokens": 1, "prompt_logprobs": 0}
+
+    def scored(i):
+        status, content = post(address, traces[i].tokens.tolist(), carried[i], **options)
+        assert status == 200, content
+        told = content["choices"][0]["prompt_logprobs"][1:]
+        scores = [one[str(token)]["logprob"] for one, token in zip(told, traces[i].tokens[1:].tolist(), strict=True)]
+        return torch.tensor(scores), acted(content["kv_transfer_params"])
+
+    for _ in range(2):  # the prefix cache keeps nothing of them
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(scored, range(8)))
+        for trace, (scores, counts) in zip(traces, found, strict=True):
+            with torch.no_grad():
+                torch.testing.assert_close(scores, replay(model, trace), rtol=0, atol=5e-5)
+            assert (counts["tokens"], counts["acted"]) == (int(trace.recorded.any(1).sum()), int(trace.recorded.sum()))
+    status, content = post(address, traces[1].tokens.tolist(), carried[0], **options)
+    assert (status, "where the prompt has" in content["error"]["message"]) == (400, True)
+
+
+def perturbed(trace, seed):
+    """Other experts than the router's own, with weights of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    experts = torch.rand(*trace.experts.shape[:2], trace.n_experts, generator=generator).topk(trace.experts.shape[-1])
+    weights = torch.rand(trace.weights.shape, generator=generator)
+    there = trace.recorded[..., None]
+    return replace(trace, experts=torch.where(there, experts.indices, -1), weights=torch.where(there, weights, 0.0))
 
 
 def test_a_server_with_graphs_refuses_pathways_and_answers_others(tmp_path):
