@@ -195,3 +195,18 @@ def test_the_harness_beside_ours_is_told_as_it_was_measured():
         ]
         assert all(f"| {' | '.join(cells)} |" in page.read_text() for page in pages), row["task"]
         assert row.get("difference_float64", 0) < 1e-3
+
+
+def test_vllm_beside_ours_is_told_as_it_was_measured():
+    found = json.loads((STUDIES / "speed" / "results" / "served.json").read_text())
+    told = (STUDIES / "speed" / "README.md").read_text()
+    for row in found["rows"]:
+        cells = [
+            row["task"],
+            *(f"{row[f'{name}_per_second']:.2f}" for name in ("c3po", "vllm")),
+            f"{row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]",
+            f"{row['difference']:.0e}" if "difference" in row else "",
+            f"{100 * row['same']:.0f} %",
+        ]
+        assert f"| {' | '.join(cells)} |" in told
+        assert (row["same"], row.get("difference", 0) < 1e-3) == (1, True)

@@ -1,0 +1,154 @@
+"""Plain answers beside a stock vLLM on the CPU: speed and parity.
+
+    python studies/speed/served.py --out studies/speed/results/served.json
+
+Needs the extra ``vllm``. Both answer the same of the demo's questions by the same checkpoint in one process, in turns,
+and what is timed is processor time of one thread, so that other work on the machine does not count. ``options``: every
+option's tokens are scored, by vLLM as prompts with ``prompt_logprobs``; ``generation``: greedy continuations, a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_PLUGINS": "",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
+import torch
+from vllm import LLM, SamplingParams
+from vllm import __version__ as vllm_version
+
+from c3po_adaptive import load_moe_model
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.serving import export_for_vllm
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.identity import routing_versions
+from c3po_adaptive.tasks import demo_questions
+from c3po_adaptive.types import Question
+
+NEW = 24  # tokens of a generated answer
+
+
+def our_options(model: RoutedModel, questions: Sequence[Question]) -> list[list[float]]:
+    """Of each question, each option's log-likelihood over its length."""
+    states = model.prefill([model.encode(q) for q in questions], keep=False)
+    return [scores.tolist() for scores in model.choice_scores(states)]
+
+
+def their_options(llm: LLM, model: RoutedModel, questions: Sequence[Question]) -> list[list[float]]:
+    """The same."""
+    prompts = [model.encode(q) for q in questions]
+    texts = [(p, *one) for p in prompts for one in zip(p.options, p.lengths, strict=True)]
+    asked = [{"prompt_token_ids": [*p.ids, *option]} for p, option, _ in texts]
+    sampling = SamplingParams(max_tokens=1, prompt_logprobs=0, temperature=0)
+    scores = []
+    for (p, option, length), told in zip(texts, llm.generate(asked, sampling, use_tqdm=False), strict=True):
+        found = told.prompt_logprobs[len(p.ids) :]
+        each = [one[token].logprob for one, token in zip(found, option, strict=True)]
+        scores.append(sum(each) / length)
+    cut = iter(scores)
+    return [[next(cut) for _ in p.options] for p in prompts]
+
+
+def our_texts(model: RoutedModel, questions: Sequence[Question]) -> list[list[int]]:
+    """Token ids of greedy continuations."""
+    texts = [f"Question: {q.question}\nAnswer:" for q in questions]
+    options = {"min_new_tokens": NEW, "max_new_tokens": NEW, "do_sample": False}
+    return [model.tokenizer(text).input_ids for text in model.generate(texts, **options)]
+
+
+def their_texts(llm: LLM, model: RoutedModel, questions: Sequence[Question]) -> list[list[int]]:
+    """The same."""
+    texts = [f"Question: {q.question}\nAnswer:" for q in questions]
+    asked = [{"prompt_token_ids": list(model.encode_text(text).ids)} for text in texts]
+    sampling = SamplingParams(min_tokens=NEW, max_tokens=NEW, temperature=0)
+    told = llm.generate(asked, sampling, use_tqdm=False)
+    return [model.tokenizer(one.outputs[0].text).input_ids for one in told]
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor seconds, and what came out."""
+    began = time.process_time()
+    found = run()
+    return time.process_time() - began, found
+
+
+def row(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], questions: int, repeats: int) -> dict[str, Any]:
+    """Both, in turns; what is built when it is first needed is built before."""
+    seconds: dict[str, list[float]] = {"c3po": [], "vllm": []}
+    ours(), theirs()
+    for turn in range(repeats):
+        order = [("c3po", ours), ("vllm", theirs)]
+        found = {}
+        for label, run in order[::-1] if turn % 2 else order:
+            took, found[label] = timed(run)
+            seconds[label].append(took)
+    ratios = [b / a for a, b in zip(seconds["c3po"], seconds["vllm"], strict=True)]
+    return {
+        "task": name,
+        "questions": questions,
+        **{f"{label}_per_second": round(questions / statistics.median(took), 2) for label, took in seconds.items()},
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_min": round(min(ratios), 2),
+        "ratio_max": round(max(ratios), 2),
+        **(_parity(found["c3po"], found["vllm"]) if name == "options" else _same(found["c3po"], found["vllm"])),
+    }
+
+
+def _parity(ours: list[list[float]], theirs: list[list[float]]) -> dict[str, float]:
+    apart = [abs(a - b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)]
+    return {"difference": max(apart)} | _same([x.index(max(x)) for x in ours], [x.index(max(x)) for x in theirs])
+
+
+def _same(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, float]:
+    return {"same": sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(ours)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
+    parser.add_argument("--model", default="smollm2-moe")
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_moe_model(given.model, dtype="float32")
+    asked = demo_questions("test", limit=given.questions)
+    with tempfile.TemporaryDirectory() as place:
+        folder = export_for_vllm(model, Path(place) / "served", multiple_of=32)
+        llm = LLM(str(folder), dtype="float32", enforce_eager=True, max_model_len=512, max_num_seqs=64)
+        rows = [
+            row(name, lambda: ours(model, asked), lambda: theirs(llm, model, asked), len(asked), given.repeats)  # noqa: B023
+            for name, ours, theirs in (
+                ("options", our_options, their_options),
+                ("generation", our_texts, their_texts),
+            )
+        ]
+    summary = {
+        "model": given.model,
+        "dtype": "float32",
+        "repeats": given.repeats,
+        "threads": torch.get_num_threads(),
+        "versions": routing_versions() | {"vllm": vllm_version},
+        "rows": rows,
+    }
+    write_text(given.out, json.dumps(summary, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
