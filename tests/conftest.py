@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 def undrawn():
     """Pictures are made ready, and not drawn, which takes most of a small run's time: for tests of something else."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("c3po_adaptive.report.plots._svg", lambda figure, label: f'<svg aria-label="{label}"></svg>')
+        patch.setattr("c3po_adaptive.report.plots.svg", lambda figure, label: f'<svg aria-label="{label}"></svg>')
         yield
 
 

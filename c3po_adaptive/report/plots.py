@@ -70,7 +70,7 @@ LINE = 0.3
 def gains(rows: Sequence[Row]) -> str:
     """Each arm's gain over base with its interval."""
     rows = _others(rows)
-    with _style():
+    with style():
         figure, axes = _by_arm(rows, "points over base, 95 % interval")
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
@@ -85,7 +85,7 @@ def gains(rows: Sequence[Row]) -> str:
                 va="center",
                 size=8,
             )
-        return _svg(figure, "Gain of each arm over base, in points, with 95 % interval")
+        return svg(figure, "Gain of each arm over base, in points, with 95 % interval")
 
 
 def beside_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
@@ -96,7 +96,7 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         published: percent by the arm's name.
         label: whose figures these are.
     """
-    with _style():
+    with style():
         figure, axes = _by_arm(rows, "accuracy, %")
         axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
         for y, row in enumerate(rows):
@@ -106,7 +106,7 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
         axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
         figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
-        return _svg(figure, "Accuracy of each arm, beside published figures of its method")
+        return svg(figure, "Accuracy of each arm, beside published figures of its method")
 
 
 def gains_by_kind(rows: Sequence[Row]) -> str:
@@ -118,7 +118,7 @@ def gains_by_kind(rows: Sequence[Row]) -> str:
     """
     places = list(dict.fromkeys((row["dataset"], row["kind"]) for row in rows))
     arms = list(dict.fromkeys((row["arm"], row["role"]) for row in rows))
-    with _style():
+    with style():
         names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
         figure, axes = _by_arm([{"arm": name} for name in names], "points over base, 95 % interval")
         for tick, (_, kind) in zip(axes.get_yticklabels(), places, strict=True):
@@ -132,7 +132,7 @@ def gains_by_kind(rows: Sequence[Row]) -> str:
             label = f"{arm} (control)" if role == "control" else arm
             axes.plot([r["gain"] for r in own], y, mark, color=color, markersize=5 - k, label=label)
         figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
-        return _svg(figure, "Gain over base by data set and kind of question, in points, with 95 % intervals")
+        return svg(figure, "Gain over base by data set and kind of question, in points, with 95 % intervals")
 
 
 def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
@@ -141,7 +141,7 @@ def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
     Args:
         bins: role and bins of each arm.
     """
-    with _style():
+    with style():
         figure, (axes, counts) = _figure(3.9, 2, (3, 1))
         axes.plot([0, 100], [0, 100], color=COLORS["text"], linewidth=0.8, linestyle="--")
         for k, (arm, (role, found)) in enumerate(bins.items()):
@@ -157,13 +157,13 @@ def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
         _whole_numbers(counts.yaxis)
         counts.set_ylabel("answers")
         counts.set_xlabel("confidence, %")
-        return _svg(figure, "Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
+        return svg(figure, "Accuracy by confidence, base beside the arm that the run is about, with 95 % intervals")
 
 
 def flips(rows: Sequence[Row]) -> str:
     """Answers that became right (to the right) and wrong (to the left)."""
     rows = _others(rows)
-    with _style():
+    with style():
         figure, axes = _by_arm(rows, "← became wrong · became right →")
         up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
         lines = range(len(rows))
@@ -179,7 +179,7 @@ def flips(rows: Sequence[Row]) -> str:
             axes.set_xlim(-1, 1)
         axes.xaxis.set_major_formatter(lambda x, _: f"{abs(x):g}")
         _whole_numbers(axes.xaxis)
-        return _svg(figure, "Number of questions that each arm flipped to right and to wrong")
+        return svg(figure, "Number of questions that each arm flipped to right and to wrong")
 
 
 def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, str]) -> str:
@@ -196,7 +196,7 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
     }
     if not shares:
         return ""
-    with _style():
+    with style():
         figure, every = _figure(0.5 + 0.6 * len(shares), len(shares))
         for axes, (arm, share) in zip(every, shares.items(), strict=True):
             axes.bar(list(share), list(share.values()), color=COLORS[roles[arm]], width=0.75)
@@ -205,14 +205,14 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
             axes.set_title(arm, loc="left", size=9, pad=2)
         every[-1].set_xlabel("decoder layer")
         _whole_numbers(every[-1].xaxis)
-        return _svg(figure, "Share of questions for which each decoder layer was re-mixed, by arm")
+        return svg(figure, "Share of questions for which each decoder layer was re-mixed, by arm")
 
 
 def costs(rows: Sequence[Row]) -> str:
     """Accuracy against cost, with the gains' intervals and the Pareto front of what needs no label; names stand in a
     column at the right, so that near points keep theirs readable.
     """
-    with _style():
+    with style():
         figure, (axes,) = _figure(max(2.4, LINE * len(rows) + 0.8))
         x, y = [r["cost"]["total"] for r in rows], [r["accuracy"] for r in rows]
         axes.scatter(x, y, s=36, color=[COLORS[r["role"]] for r in rows], zorder=3)
@@ -232,7 +232,7 @@ def costs(rows: Sequence[Row]) -> str:
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -3), min(high, 103))  # intervals of few questions leave what accuracy can be
         _name_at_the_right(axes, [row["arm"] for row in rows], x, y)
-        return _svg(figure, "Accuracy of each arm against its cost in base forwards")
+        return svg(figure, "Accuracy of each arm against its cost in base forwards")
 
 
 def costs_over(rows: Sequence[Row]) -> str:
@@ -243,7 +243,7 @@ def costs_over(rows: Sequence[Row]) -> str:
     if not any(row["cost"]["once"] for row in drawn):
         return ""
     lines = {row["arm"]: [cost_over(row, n) for n in QUESTIONS] for row in drawn}
-    with _style():
+    with style():
         figure, (axes,) = _figure(max(2.8, LINE * len(drawn) + 0.8))
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -258,7 +258,7 @@ def costs_over(rows: Sequence[Row]) -> str:
         axes.grid(True)
         last = [lines[row["arm"]][-1] for row in drawn]
         _name_at_the_right(axes, [row["arm"] for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
-        return _svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
+        return svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -283,7 +283,7 @@ def budgets(rows: Sequence[Row]) -> str:
     drawn = [sorted(line, key=lambda r: r["layers"]) for line in lines.values() if len({r["layers"] for r in line}) > 2]
     if not drawn:
         return ""
-    with _style():
+    with style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for line, mark in zip(drawn, cycle("osD^v<>"), strict=False):
@@ -295,7 +295,7 @@ def budgets(rows: Sequence[Row]) -> str:
         axes.set_xlabel("layers re-mixed")
         axes.set_ylabel("points over base")
         axes.legend(frameon=False)
-        return _svg(figure, "Gain over base by the number of layers re-mixed")
+        return svg(figure, "Gain over base by the number of layers re-mixed")
 
 
 def coverage(rows: Sequence[Row]) -> str:
@@ -303,7 +303,7 @@ def coverage(rows: Sequence[Row]) -> str:
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     if not arms:
         return ""
-    with _style():
+    with style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for arm, mark in zip(arms, cycle("osD^v<>"), strict=False):
@@ -317,7 +317,7 @@ def coverage(rows: Sequence[Row]) -> str:
         axes.set_xlabel("questions re-mixed, %")
         axes.set_ylabel("points: gain (line), spoiled (dots)")
         axes.legend(frameon=False, fontsize=8)
-        return _svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
+        return svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
 
 
 def predicted(rows: Sequence[Row]) -> str:
@@ -327,7 +327,7 @@ def predicted(rows: Sequence[Row]) -> str:
     """
     if not rows:
         return ""
-    with _style():
+    with style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for i, (row, mark) in enumerate(zip(rows, cycle("osD^v<>"), strict=False)):
@@ -341,7 +341,7 @@ def predicted(rows: Sequence[Row]) -> str:
         axes.set_xlabel("fifth of the questions, least promising first")
         axes.set_ylabel("change of the right choice's lead, nats")
         axes.legend(frameon=False, fontsize=8)
-        return _svg(figure, "Realised change of the right choice's lead by the benefit that was predicted")
+        return svg(figure, "Realised change of the right choice's lead by the benefit that was predicted")
 
 
 def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]) -> str:
@@ -352,19 +352,19 @@ def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]
         layers: those of the model.
     """
     rows = {f"{kind} ({len(each)})": each for kind, each in chosen.items()}
-    with _style():
+    with style():
         figure, (axes,) = _figure(0.8 + LINE * len(rows))
         for y, each in enumerate(rows.values()):
             for x, layer in enumerate(layers):
                 axes.add_patch(_square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
         _cells(axes, list(rows), layers)
         axes.set_xlabel("decoder layer", size=9)
-        return _svg(figure, "How often each decoder layer was re-mixed, by kind of question")
+        return svg(figure, "How often each decoder layer was re-mixed, by kind of question")
 
 
 def ratios(rows: Sequence[Row]) -> str:
     """Wall clock (a line from least to most, a dot at the median) and FLOPs (a tick) of each case."""
-    with _style():
+    with style():
         figure, axes = _by_arm([{"arm": row["case"]} for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
         axes.set_xscale("log", base=2)
         axes.axvline(1, color=COLORS["text"], linewidth=0.8)
@@ -375,12 +375,12 @@ def ratios(rows: Sequence[Row]) -> str:
             label = f"{row['ratio']:.2f}"
             axes.annotate(label, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        return _svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
+        return svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
 
 
 def curve(name: str, rows: Sequence[Row]) -> str:
     """Wall clock (least to most, median) and FLOPs over those of a plain answer, as one setting changes."""
-    with _style():
+    with style():
         figure, (axes,) = _figure(2.6)
         places = range(len(rows))
         for key, color, mark in (("ratio", "method", "o-"), ("flops_ratio", "base", "|--")):
@@ -392,14 +392,14 @@ def curve(name: str, rows: Sequence[Row]) -> str:
         axes.set_ylabel("over a plain answer")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-        return _svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
+        return svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
 
 
 def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
     """Rank correlation of each score with each truth, one column of dots and intervals per truth."""
     from matplotlib.figure import Figure
 
-    with _style():
+    with style():
         figure = Figure(figsize=(2 * WIDTH, 0.9 + LINE * len(rows)), layout="constrained")
         every = figure.subplots(1, len(truths), sharey=True, squeeze=False)[0]
         for axes, truth in zip(every, truths, strict=True):
@@ -413,12 +413,12 @@ def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
                 color = COLORS[{"bound": "oracle", "control": "control"}.get(row["role"], "method")]
                 axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=color, linewidth=2)
                 axes.plot(found["mean"], y, "o", color=color, markersize=5)
-        return _svg(figure, "Rank correlation of each score of layers with what layers really do")
+        return svg(figure, "Rank correlation of each score of layers with what layers really do")
 
 
 def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
     """Single-layer effects by kind of question; dots where there is an interval and it excludes zero."""
-    with _style():
+    with style():
         figure, (axes,) = _figure(0.8 + LINE * len(rows))
         most = max((abs(x) for row in rows for x in row["effect"]), default=0) or 1
         for y, row in enumerate(rows):
@@ -431,24 +431,24 @@ def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
         names = [row["dataset"] if row["kind"] in ("", row["dataset"]) else row["kind"] for row in rows]
         _cells(axes, [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)], layers)
         axes.set_xlabel(f"decoder layer; the strongest color is {most:.3f} nats", size=9)
-        return _svg(figure, "Single-layer effects of re-mixing, by kind of question")
+        return svg(figure, "Single-layer effects of re-mixing, by kind of question")
 
 
 def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
     """What a selector gave each decoder layer; chosen ones in color."""
-    with _style():
+    with style():
         figure, (axes,) = _figure(1.9)
         colors = [COLORS["method"] if layer in chosen else COLORS["base"] for layer in scores]
         axes.bar(list(scores), list(scores.values()), color=colors, width=0.75)
         axes.set_xticks(list(scores))
         axes.set_xlabel("decoder layer")
         axes.set_ylabel("score")
-        return _svg(figure, "Score of each decoder layer")
+        return svg(figure, "Score of each decoder layer")
 
 
 def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
     """Change of each expert's routing weight, one line per re-mixed layer."""
-    with _style():
+    with style():
         figure, (axes,) = _figure(0.8 + LINE * len(changes))
         most = max((abs(x) for row in changes.values() for x in row), default=0) or 1
         for y, row in enumerate(changes.values()):
@@ -460,7 +460,7 @@ def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
         axes.set_ylim(len(changes) - 0.5, -0.5)
         axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
         axes.set_xlabel(f"expert; the strongest color is a change of {most:.3f}")
-        return _svg(figure, "Change of routing weights by layer and expert")
+        return svg(figure, "Change of routing weights by layer and expert")
 
 
 def _cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
@@ -513,7 +513,8 @@ def _others(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["role"] != "base"]
 
 
-def _style() -> Any:
+def style() -> Any:
+    """Within it figures are drawn alike."""
     from matplotlib import rc_context
 
     return rc_context(STYLE)
@@ -542,7 +543,7 @@ def _whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
-def _svg(figure: Figure, label: str) -> str:
+def svg(figure: Figure, label: str) -> str:
     """The bare ``<svg>`` element: inside HTML it needs no prologue, metadata or namespaces."""
     buffer = io.StringIO()
     figure.savefig(

@@ -1,0 +1,68 @@
+"""Pictures of the results: gain by data set, predicted beside realised benefit, accuracy by cost, what differs.
+
+python studies/mixture/draw.py studies/mixture/results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from c3po_adaptive.report import plots
+from c3po_adaptive.storage.files import write_text
+
+SHOWN = {"nearest 300": "method", "constant": "base"}
+PARTS = {"constant": "the same for all", "between": "differs between data sets", "within": "differs within them"}
+
+
+def main(folder: str) -> None:
+    """Reads ``summary.json`` and ``why.json`` there, and writes pictures beside them."""
+    place = Path(folder)
+    summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+    why = json.loads((place / "why.json").read_text(encoding="utf-8"))
+    pictures = {
+        "gain_by_data_set": plots.gains_by_kind(_by_data_set(summary["rows"])),
+        "predicted_and_realised": plots.predicted([r for r in summary["predicted"] if r["dataset"] == "all"]),
+        "what_differs": _what_differs(why["arms"]),
+    }
+    for name, svg in pictures.items():
+        write_text(place / f"{name}.svg", plots.standalone(svg))
+
+
+def _by_data_set(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The arms that are shown, side by side on each data set, their mean last."""
+    names = sorted(dict.fromkeys(row["dataset"] for row in rows), key=lambda name: name == "all")
+    kept = {(row["dataset"], row["arm"]): row for row in rows}
+    return [
+        {**kept[name, arm], "kind": None, "role": role}
+        for name in names
+        for arm, role in SHOWN.items()
+        if (name, arm) in kept
+    ]
+
+
+def _what_differs(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Shares of the mean squared length of Δω, a bar an arm."""
+    with plots.style():
+        figure = Figure(figsize=(plots.WIDTH, 0.9 + plots.LINE * len(arms)), layout="constrained")
+        axes = figure.subplots()
+        left = [0.0] * len(arms)
+        for (part, label), strength in zip(PARTS.items(), (0.3, 0.6, 1.0), strict=True):
+            width = [arm[part] for arm in arms.values()]
+            axes.barh(range(len(arms)), width, left=left, color=plots.COLORS["method"], alpha=strength, label=label)
+            left = [a + b for a, b in zip(left, width, strict=True)]
+        axes.set_yticks(range(len(arms)), arms)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("share of the mean squared length of Δω")
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=3)
+        return plots.svg(figure, "What of each arm's change of pathways differs between and within data sets")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
