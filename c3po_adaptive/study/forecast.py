@@ -26,7 +26,7 @@ class Memory:
         kept: prefilled prompts that are kept between arms.
         batch: of running a batch of prompts, or a step of the descent on it: the larger.
         process: Python, its libraries and the embedder; 0 on a device other than the CPU.
-        wanted: of prefilled prompts, if all were kept.
+        wanted: of prefilled prompts that arms find again: a batch of questions (arms take turns), and references.
     """
 
     weights: float

@@ -129,7 +129,9 @@ def _memory(
     on_cpu: bool,
 ) -> Memory:
     """What a batch takes is told from what its matrices give: FLOPs over twice the width that enters them."""
-    wanted = max(_states_bytes(config, model, asked, name, ratio) for name, asked in data.items())
+    asked, known = (
+        max(part) for part in zip(*(_states_bytes(config, model, data[n], n, ratio) for n in data), strict=True)
+    )
     budget = max(0.0, (room or 0.0) - weights.bytes) / 4 if on_cpu else DEVICE_CACHE
     forward = [state.work.forward.times(max(1.0, TOGETHER / len(batch))) for state in batch]
     layer = sum(work.total - work.head for work in forward) / len(model.flops.linear)
@@ -138,17 +140,21 @@ def _memory(
     numbers = max(layer * ratio.itemsize * COPIES + logits, step * ratio.itemsize * COPIES) / (2 * model.flops.width)
     process = psutil.Process().memory_info()
     own = process.rss - getattr(process, "shared", 0)  # pages of files are given back when others need them
-    return Memory(weights.bytes, min(wanted, budget), numbers, own if on_cpu else 0.0, wanted)
+    at_once = asked * min(1.0, config.batch_size / max(1, *(len(d.questions) for d in data.values())))
+    return Memory(weights.bytes, min(asked + known, budget), numbers, own if on_cpu else 0.0, at_once + known)
 
 
-def _states_bytes(config: OnQuestions, model: RoutedModel, asked: Asked, dataset: str, ratio: Ratio) -> float:
-    """Of all prompts of a data set, prefilled."""
-    total = 0.0
-    for questions in (asked.questions, asked.references):
+def _states_bytes(
+    config: OnQuestions, model: RoutedModel, asked: Asked, dataset: str, ratio: Ratio
+) -> tuple[float, float]:
+    """Of a data set's questions, prefilled, and of its references."""
+
+    def of(questions: Sequence[Question]) -> float:
         some = spread(questions, SAMPLE)
         prompts = [model.encode(q, config.format_of(dataset)) for q in some]
-        total += sum(map(ratio.bytes_of, model.prefill(prompts, keep=False))) * len(questions) / max(1, len(some))
-    return total
+        return sum(map(ratio.bytes_of, model.prefill(prompts, keep=False))) * len(questions) / max(1, len(some))
+
+    return of(asked.questions), of(asked.references)
 
 
 def _pace(

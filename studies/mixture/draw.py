@@ -17,7 +17,7 @@ from c3po_adaptive.report import plots
 from c3po_adaptive.storage.files import write_text
 
 SHOWN = {"nearest 300": "method", "constant": "base"}
-PARTS = {"constant": "the same for all", "between": "differs between data sets", "within": "differs within them"}
+PARTS = {"constant": "the same for all", "between": "by data set", "within": "by question"}
 
 
 def main(folder: str) -> None:
