@@ -50,7 +50,7 @@ def preset_named(name: str) -> Preset:
     Raises:
         UnknownNameError: there is none of that name.
     """
-    if name not in PRESETS:
-        hint = suggestion(name, PRESETS, f"there are {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        hint = suggestion(str(name), PRESETS, f"there are {', '.join(PRESETS)}.")
         raise UnknownNameError(f"Expected the name of a preset, got {name!r}; {hint}")
     return PRESETS[name]

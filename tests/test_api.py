@@ -260,3 +260,5 @@ class TestPresets:
             self.made(preset="nearst")
         with pytest.raises(UnknownNameError, match=r"there are c3po, nearest, constant"):
             self.made(preset="xyz")
+        with pytest.raises(UnknownNameError, match=r"preset, got None"):
+            self.made(preset=None)

@@ -46,27 +46,20 @@ def refset_build(
 ) -> None:
     """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
-        from ..references.build import build_reference_set, labeled_questions
-        from ..references.embedding import default_embedder
-        from ..study.shards import ReferenceWorker, set_config, shards_by
+        from ..references.build import labeled_questions
+        from ..study.shards import build_set_by
         from ..tasks.formats import as_format
 
         executor = executor_for(engine, address, workers)
-        labeled, put = labeled_questions(source), as_format(format)
+        as_format(format)  # refused before the model is loaded
+        labeled = labeled_questions(source)
         if out.exists():
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
         loaded = load_model(model, **options)
-        worker = ReferenceWorker(set_config(source, format, {"model": model, **options}))
-        built = build_reference_set(
-            loaded,
-            labeled,
-            default_embedder(),
-            format=put,
-            scratch=parts,
-            progress=bar,
-            compute=shards_by(executor, worker, loaded, labeled),
+        built = build_set_by(
+            executor, loaded, {"model": model, **options}, labeled, format=format, scratch=parts, progress=bar
         )
         built.save(out)
         with suppress(OSError):  # those of a build with other arguments stay, to be resumed
@@ -90,28 +83,27 @@ def refset_warm(
 ) -> None:
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
-        from ..models.footprint import as_dtype
         from ..models.loading import DTYPES
-        from ..references.prefill_store import build_store
         from ..references.reference_set import ReferenceSet
-        from ..study.shards import StateWorker, set_config, shards_by
+        from ..study.shards import build_store_by
         from ..tasks.formats import as_format
 
         executor = executor_for(engine, address, workers)
         if kept not in DTYPES:
             raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
-        put, built = as_format(format), ReferenceSet.load(folder)
+        as_format(format)
+        built = ReferenceSet.load(folder)
         options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
         loaded = load_model(model, **options)
-        worker = StateWorker(set_config(str(folder), format, {"model": model, **options}), kept=kept)
-        store = build_store(
-            built,
+        store = build_store_by(
+            executor,
             loaded,
+            {"model": model, **options},
+            built,
             folder / "warm",
-            format=put,
-            dtype=None if kept == "auto" else as_dtype(kept),
+            format=format,
+            kept=kept,
             progress=bar,
-            compute=shards_by(executor, worker, loaded, built.successes.questions),
         )
         size = sum(file.stat().st_size for file in store.folder.iterdir())
         typer.echo(f"{len(store.prompts)} references, {size / 2**20:.1f} MiB: {store.folder}")
@@ -149,7 +141,8 @@ def refset_check(
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format
 
-        put, built = as_format(format), ReferenceSet.load(folder)
+        put = as_format(format)
+        built = ReferenceSet.load(folder)
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         built.check(loaded, put, default_embedder())
         if as_json:

@@ -32,13 +32,12 @@ from ..storage.identity import digest_of_file, routing_versions
 from ..storage.json_files import Ours, checked, read_json
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
-from .build import Shards
+from .build import SHARD, Shards
 from .reference_set import ReferenceSet
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
 
-SHARD = 32
 SHARDS = f"{'[0-9]' * 7}-{'[0-9a-f]' * 16}.safetensors"  # how ``_write`` names them
 CARD = "card.json"
 HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew

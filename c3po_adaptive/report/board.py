@@ -182,6 +182,9 @@ def picture(summary: Mapping[str, Any]) -> str:
 
 
 def _wanted(summary: Mapping[str, Any], arms: Sequence[str], dataset: str) -> list[Row]:
+    known = {row["arm"] for row in summary["rows"]}
+    if unknown := [arm for arm in arms if arm not in known]:
+        raise SettingError(f"Expected arms of this board in a page's block, got {', '.join(unknown)}; leave them out.")
     rows = [row for row in summary["rows"] if row["dataset"] == dataset]
     return [row for row in rows if not arms or row["arm"] in arms]
 

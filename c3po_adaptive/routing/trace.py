@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,8 +45,8 @@ class Trace:
 
     def __post_init__(self) -> None:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
-        if len(shape) != 3 or shape[:2] != wanted:
-            raise ShapeError(f"Expected experts of shape (T, L, k) with (T, L) = {wanted}, got {shape}.")
+        if len(shape) != 3 or shape[:2] != wanted or shape[2] < 1:
+            raise ShapeError(f"Expected experts of shape (T, L, k) with (T, L) = {wanted} and k >= 1, got {shape}.")
         if self.weights is not None and self.weights.shape != self.experts.shape:
             raise ShapeError(f"Expected weights of the experts' shape {shape}, got {tuple(self.weights.shape)}.")
         if self.weights is not None and not self.weights.isfinite().all():
@@ -58,7 +59,7 @@ class Trace:
                 "Expected experts, got zeros alone: an engine that records nothing gives those; turn its recording on."
             )
 
-    @property
+    @cached_property
     def recorded(self) -> Tensor:
         """``[T, L]`` bool."""
         return (self.experts >= 0).all(-1)

@@ -188,7 +188,7 @@ def merged(index: Tensor, weights: Tensor, changes: Sequence[Change], scale: flo
     """The router's choice ``[R, k]`` with some rows changed; what fills up rows is an expert at weight zero."""
     if not changes:
         return index, weights
-    widths = [1 if change.used is None else int(change.used.max()) for change in changes]
+    widths = [c.index.shape[1] if c.used is None else int(c.used.max()) for c in changes]
     width = max(index.shape[1], *widths)
     extra = width - index.shape[1]
     index = torch.cat([index, index[:, :1].expand(-1, extra)], 1)

@@ -87,7 +87,7 @@ def admitted(named: tuple[str, object], served: ServedModel, prompt: Sequence[in
     """
     asked = decoded(named)
     if served.problems:
-        raise ModelError(f"This server cannot apply pathways: {'; '.join(served.problems)}.")
+        raise ModelError(f"This server cannot apply pathways or traces: {'; '.join(served.problems)}.")
     if isinstance(asked, PathwayRequest):
         _check_pathway(asked, served, len(prompt))
     else:

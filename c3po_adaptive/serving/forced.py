@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,12 +77,16 @@ class TraceRequest:
             DataError: it is anything else, is cut short, or is no trace.
         """
         tensors, card = parsed(text, TRACE_KEY, TraceCard, AGAIN)
+        shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+        if {*shapes} != {"tokens", "experts", "weights"} or len(shapes["tokens"]) != 1:
+            raise DataError(f"{TRACE_KEY}: expected tokens [T], experts and weights, got {shapes}; {AGAIN}.")
+        if not card.layers or list(card.layers) != sorted(set(card.layers)):
+            raise DataError(f"{TRACE_KEY}: expected layers, rising, got {list(card.layers)}; {AGAIN}.")
+        tokens, experts, weights = tensors["tokens"].long(), tensors["experts"].long(), tensors["weights"].float()
         try:
-            tokens, experts, weights = (tensors[name] for name in ("tokens", "experts", "weights"))
-            trace = Trace(tokens.long(), card.layers, experts.long(), weights.float(), card.n_experts)
-        except (ShapeError, KeyError) as error:
-            raise DataError(f"{TRACE_KEY}: expected a trace, got one with {error}; {AGAIN}.") from error
-        return cls(trace, card.routers)
+            return cls(Trace(tokens, card.layers, experts, weights, card.n_experts), card.routers)
+        except ShapeError as error:
+            raise DataError(f"{TRACE_KEY}: {error} Then {AGAIN}.") from error
 
     def check_prompt(self, ids: Sequence[int]) -> None:
         """Refuse a trace of other tokens than the prompt's first ones.
@@ -102,14 +107,16 @@ class TraceRequest:
                     f"prompt has {other}; it is of another text or tokenizer."
                 )
 
-    def salt(self, length: int, request: str) -> str:
-        """No other request's: what is found in the prefix cache would not be forced again, nor counted."""
-        return f"trace-{request}"
+    def salt(self, length: int) -> str:
+        """Another each time: what was found in the prefix cache would not be forced again, nor counted."""
+        return f"trace-{uuid4().hex}"
 
     def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` at which some layer is forced."""
-        recorded = self.trace.recorded.any(1)
-        yield from ((place, True) for place in range(first, min(last, len(recorded))) if recorded[place])
+        end = min(last, len(self.trace.tokens))
+        if first < end:
+            there = self.trace.recorded[first:end].any(1).tolist()
+            yield from ((first + i, True) for i, recorded in enumerate(there) if recorded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +174,7 @@ def trace_request(model: RoutedModel, trace: Trace) -> dict[str, str]:
         )
     if trace.weights is None:
         raise ShapeError(
-            "Expected a trace with weights, got expert ids alone; replay it here (model.replay), and record that."
+            "Expected a trace with weights, got expert ids alone; record it with this model, or import router logits."
         )
     if trace.model and trace.model != fingerprint(model):
         raise ModelError(f"Expected a trace of {model.name}, got one of {trace.name or 'another model'}; record anew.")

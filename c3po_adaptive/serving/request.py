@@ -105,7 +105,7 @@ class PathwayRequest:
         said = {name: getattr(card, name) for name in Card.model_fields if name != "schema_version"}
         return cls(weights, own, **said)
 
-    def salt(self, length: int, request: str) -> str:
+    def salt(self, length: int) -> str:
         """The prefix cache's key, for a prompt of so many tokens: differs wherever what is computed may differ."""
         return f"{hashlib.sha256(self.encode().encode()).hexdigest()}-{self.prompt_tokens or length}"
 

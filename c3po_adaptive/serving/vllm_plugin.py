@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import C3POError, DataError
 from .admission import ServedModel, admitted, carried
+from .forced import TraceRequest
 from .request import ACTED
 from .worker import Hooks
 
@@ -187,8 +188,10 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
             raise _refused(error) from error
         # In the hash of the first block, on which all others are built: what another pathway, or none, left in the
         # prefix cache is never found; nor what this one left at the end of a shorter prompt.
-        salt = asked.salt(len(request.prompt_token_ids), request_id)
+        salt = asked.salt(len(request.prompt_token_ids))
         request.cache_salt = f"{salt}{request.cache_salt or ''}"
+        if isinstance(asked, TraceRequest):  # nor by another answer to the same request
+            request.sampling_params.skip_reading_prefix_cache = True
         return request
 
     return process_inputs
@@ -196,20 +199,26 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check(processor: Any, request: Any) -> None:
     if not hasattr(processor, "c3po_served"):
-        raise DataError("Expected a request with a pathway to go through the engine; give it text, not a made request.")
+        raise DataError(
+            "Expected a request with a pathway or a trace to go through the engine; give it text, not a made request."
+        )
     if request.lora_request is not None:
         raise DataError(
-            "Expected a request with a pathway to be of the model alone, got a LoRA; leave one of them out."
+            "Expected a request with a pathway or a trace to be of the model alone, got a LoRA; leave one of them out."
         )
     if request.resumable or request.prompt_token_ids is None or request.prompt_embeds is not None:
-        raise DataError("Expected a request with a pathway to have its whole prompt as tokens; give it text or tokens.")
+        raise DataError(
+            "Expected a request with a pathway or a trace to have its whole prompt as tokens; give it text or tokens."
+        )
 
 
 def _without_beams(make: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(make)
     def to_beam_search_params(request: Any, *args: Any, **kwargs: Any) -> Any:
         if _carried_over_http(request):
-            raise _refused(DataError("Expected a request with a pathway to sample, got beam search; leave one out."))
+            raise _refused(
+                DataError("Expected a request with a pathway or a trace to sample, got beam search; leave one out.")
+            )
         return make(request, *args, **kwargs)
 
     return to_beam_search_params

@@ -125,7 +125,7 @@ def _check_there(board: Board, records: Sequence[Mapping[str, Any]]) -> None:
     for key, names in (("arm", board.arms), ("dataset", board.datasets)):
         for name in names:
             if not any(record[key] == name for record in records):
-                raise DataError(f"Expected records of {key} {name!r}, got none in its runs; leave it out of {key}s.")
+                raise DataError(f"Expected records of {key} {name!r}, got none on this board; leave it out.")
 
 
 def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Iterator[Path]:

@@ -129,9 +129,8 @@ def _memory(
     on_cpu: bool,
 ) -> Memory:
     """What a batch takes is told from what its matrices give: FLOPs over twice the width that enters them."""
-    asked, known = (
-        max(part) for part in zip(*(_states_bytes(config, model, data[n], n, ratio) for n in data), strict=True)
-    )
+    each = [_states_bytes(config, model, asked, name, ratio) for name, asked in data.items()]
+    whole, again = (max(part) for part in zip(*each, strict=True))
     budget = max(0.0, (room or 0.0) - weights.bytes) / 4 if on_cpu else DEVICE_CACHE
     forward = [state.work.forward.times(max(1.0, TOGETHER / len(batch))) for state in batch]
     layer = sum(work.total - work.head for work in forward) / len(model.flops.linear)
@@ -140,21 +139,21 @@ def _memory(
     numbers = max(layer * ratio.itemsize * COPIES + logits, step * ratio.itemsize * COPIES) / (2 * model.flops.width)
     process = psutil.Process().memory_info()
     own = process.rss - getattr(process, "shared", 0)  # pages of files are given back when others need them
-    at_once = asked * min(1.0, config.batch_size / max(1, *(len(d.questions) for d in data.values())))
-    return Memory(weights.bytes, min(asked + known, budget), numbers, own if on_cpu else 0.0, at_once + known)
+    return Memory(weights.bytes, min(whole, budget), numbers, own if on_cpu else 0.0, again)
 
 
 def _states_bytes(
     config: OnQuestions, model: RoutedModel, asked: Asked, dataset: str, ratio: Ratio
 ) -> tuple[float, float]:
-    """Of a data set's questions, prefilled, and of its references."""
+    """Of a data set's prompts, prefilled; and of those that arms find again, which take turns with a batch."""
 
     def of(questions: Sequence[Question]) -> float:
         some = spread(questions, SAMPLE)
         prompts = [model.encode(q, config.format_of(dataset)) for q in some]
         return sum(map(ratio.bytes_of, model.prefill(prompts, keep=False))) * len(questions) / max(1, len(some))
 
-    return of(asked.questions), of(asked.references)
+    own, known = of(asked.questions), of(asked.references)
+    return own + known, own * min(1.0, config.batch_size / len(asked.questions)) + known
 
 
 def _pace(

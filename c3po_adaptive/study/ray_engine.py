@@ -21,7 +21,8 @@ from .data import Asked
 from .executor import Compute, Done, Piece, done
 from .worker import Worker
 
-LOSSES = 3  # times that a piece is begun again where its worker died, and that it is given to another one
+RETRIES = 3  # times that Ray begins a piece again whose worker died
+LOSSES = 1  # times that it is then given to another worker
 ANSWER = 10.0  # seconds that a cluster has to answer
 AHEAD = 2  # pieces that a worker has: one that it computes, and one that waits for it
 
@@ -159,22 +160,23 @@ class RayExecutor:
                 f"Expected room for the study's questions and files in Ray's object store, got: {error}; free the disk "
                 "or start Ray with a larger --object-store-memory."
             ) from None
-        kind = ray.remote(max_restarts=-1, max_task_retries=LOSSES, **each)(Seat)
+        kind = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **each)(Seat)
         seats = [kind.remote() for _ in range(count)]
-        waiting: dict[Any, tuple[int, Piece]] = {}
+        waiting: dict[Any, tuple[int, Any, Piece]] = {}
         lost: Counter[Piece] = Counter()
 
         def send(number: int, piece: Piece | None) -> None:
             """Give a worker a piece, if there is one."""
             if piece is not None:
-                waiting[seats[number].compute.remote([parcel], piece)] = number, piece
+                seat = seats[number]
+                waiting[seat.compute.remote([parcel], piece)] = number, seat, piece
 
         for _ in range(AHEAD):
             for number in range(count):
                 send(number, groups.next_for(number))
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
-            number, piece = waiting.pop(ready)
+            number, seat, piece = waiting.pop(ready)
             try:
                 found: Done = ray.get(ready)
             except ray.exceptions.RayTaskError as error:
@@ -186,7 +188,8 @@ class RayExecutor:
                         f"Expected a worker that survives {piece}, got: {error}; do machines have the model, the same "
                         "packages and the memory for it?"
                     ) from None
-                seats[number] = kind.remote()
+                if seats[number] is seat:  # the piece behind it may have been told of the same death
+                    seats[number] = kind.remote()
                 send(number, piece)
                 continue
             send(number, groups.next_for(number))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import DataError
 from ..models.footprint import as_dtype
 from ..models.routed import RoutedModel
-from ..references.build import SHARD, Shards, reference_shard
-from ..references.prefill_store import state_shard
+from ..progress import Progress, silent
+from ..references.build import SHARD, Shards, build_reference_set, reference_shard
+from ..references.embedding import NAME, embedder_named
+from ..references.prefill_store import PrefillStore, build_store, state_shard
+from ..references.reference_set import ReferenceSet
 from ..registry import new_registry
+from ..tasks.formats import as_format
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, inputs_of
@@ -44,23 +50,67 @@ class StateWorker(Worker[OnQuestions]):
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         format = self.config.format_of(piece.dataset)
         prompts = [self.model.encode(q, format) for q in self.batch(piece)]
-        return ({"shard": state_shard(self.model, prompts, None if self.kept == "auto" else as_dtype(self.kept))},)
+        return ({"shard": state_shard(self.model, prompts, self.dtype)},)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The same; None: the model's."""
+        return None if self.kept == "auto" else as_dtype(self.kept)
 
 
-def shards_by(
-    executor: Executor, worker: Worker[OnQuestions], model: RoutedModel, questions: Sequence[Question]
-) -> Shards:
-    """How an executor computes a set's shards.
+def build_set_by(
+    executor: Executor,
+    model: RoutedModel,
+    load: Mapping[str, str | None],
+    questions: Sequence[Question],
+    *,
+    format: str = "cloze",
+    scratch: Path | None = None,
+    progress: Progress = silent,
+) -> ReferenceSet:
+    """``build_reference_set``, its shards computed by an executor.
 
     Args:
         executor: computes them.
-        worker: of the model and the format.
         model: loaded here; a process that loads another one refuses.
-        questions: of the set, in order.
+        load: how it is loaded elsewhere: ``model`` (its name), ``dtype``, ``device``, ``quantize``, ``revision``.
+        questions: labeled ones.
+        format: how they are put.
+        scratch: as there.
+        progress: likewise.
 
     Raises:
-        DataError: when shards are computed, by a worker that lacks the model or the same versions.
+        DataError: as there; or a worker lacks the model, or the same versions.
     """
+    compute = _shards(executor, ReferenceWorker(_config(format, load)), model, questions)
+    embedder = embedder_named(NAME)
+    return build_reference_set(
+        model, questions, embedder, format=as_format(format), scratch=scratch, progress=progress, compute=compute
+    )
+
+
+def build_store_by(
+    executor: Executor,
+    model: RoutedModel,
+    load: Mapping[str, str | None],
+    references: ReferenceSet,
+    folder: Path,
+    *,
+    format: str = "cloze",
+    kept: str = "auto",
+    progress: Progress = silent,
+) -> PrefillStore:
+    """``build_store``, likewise; ``kept``: precision on disk, ``auto`` (the model's) or a dtype's name."""
+    worker = StateWorker(_config(format, load), kept=kept)
+    compute = _shards(executor, worker, model, references.successes.questions)
+    return build_store(
+        references, model, folder, format=as_format(format), dtype=worker.dtype, progress=progress, compute=compute
+    )
+
+
+def _shards(
+    executor: Executor, worker: Worker[OnQuestions], model: RoutedModel, questions: Sequence[Question]
+) -> Shards:
     worker.__dict__ |= {"data": {SET: Asked(questions, ())}, "model": model}
     worker.inputs = inputs_of(model, worker.data, new_registry())
 
@@ -73,13 +123,6 @@ def shards_by(
     return compute
 
 
-def set_config(source: str, format: str, model: Mapping[str, str | None]) -> OnQuestions:
-    """The configuration of a set's worker.
-
-    Args:
-        source: of its questions.
-        format: how they are put.
-        model: what configurations say of it: ``model`` (its name), ``dtype``, ``device``, ``quantize``, ``revision``.
-    """
-    named = {"datasets": [{"name": SET, "questions": source}], "format": format, "batch_size": SHARD}
-    return OnQuestions.of({**named, **model})
+def _config(format: str, load: Mapping[str, str | None]) -> OnQuestions:
+    named = {"datasets": [{"name": SET, "questions": SET}], "format": format, "batch_size": SHARD}
+    return OnQuestions.of({**named, **load})

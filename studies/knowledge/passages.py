@@ -1,5 +1,5 @@
 """Writes two files of solved examples beside the pool of the mixture: its questions with their answers, and (a control)
-the same questions with answers drawn at random.
+the same questions with answers drawn at random, of which some are right by chance.
 
 python studies/knowledge/passages.py runs/pool/all.jsonl runs/passages
 """

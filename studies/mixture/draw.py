@@ -1,4 +1,4 @@
-"""Pictures of the results: gain by data set, predicted beside realised benefit, accuracy by cost, what differs.
+"""Pictures of the results: gain by data set, predicted beside realised benefit, what differs between questions.
 
 python studies/mixture/draw.py studies/mixture/results
 """

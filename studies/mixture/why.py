@@ -1,6 +1,6 @@
 """What differs from question to question in what each arm does, and from data set to data set; no label is looked at.
 
-C3PO_DATA=FOLDER python studies/mixture/why.py CONFIG.yaml ASKED.yaml OUT.json 40
+C3PO_DATA=FOLDER python studies/mixture/why.py CONFIG.yaml ASKED.yaml OUT.json 40 "nearest 300" "four factors"
 """
 
 from __future__ import annotations
@@ -27,16 +27,14 @@ from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.tasks.formats import description
 
 
-def main(config: str, asked: str, out: str, each: str) -> None:
-    """``each``: how many questions of each data set."""
+def main(config: str, asked: str, out: str, each: str, *names: str) -> None:
+    """``each``: how many questions of each data set; ``names``: of arms."""
     worker = ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], default_registry())
     questions = {name: list(part.questions[: int(each)]) for name, part in worker.data.items()}
     sets = np.repeat([*questions], [len(part) for part in questions.values()])
-    arms = {name: arm for name, arm in worker.config.arms.items() if arm.name_of("answerer") == "remix"}
     found: dict[str, Any] = {}
-    for name, arm in arms.items():
-        if arm.leaves_the_model_alone:
-            continue
+    for name in names:
+        arm = worker.config.arms[name]
         changes = torch.cat([_changes(worker, arm, dataset, part) for dataset, part in questions.items()]).numpy()
         found[name] = shares(changes.reshape(len(changes), -1), sets) | _layers(changes, sets)
         print(name, {k: round(v, 3) for k, v in found[name].items() if isinstance(v, float)})

@@ -74,6 +74,15 @@ def test_a_trace_is_forced_token_by_token_beside_a_pathway():
     assert acting.step([("t", 4, 1)]) is None
 
 
+def test_a_trace_of_more_experts_than_the_router_takes():
+    experts, weights = torch.tensor([[[3, 0, 2]]]), torch.tensor([[[0.5, 0.2, 0.1]]])
+    acting = Acting()
+    asked = TraceRequest(Trace(torch.tensor([7]), (5,), experts, weights, 4), "a" * 32)
+    acting.begin("t", asked, prompt_length=1)
+    found = routed(acting.step([("t", 0, 1), ("plain", 0, 1)]), 2)
+    torch.testing.assert_close(found, torch.tensor([[0.2, 0.0, 0.1, 0.5], OWN[0].tolist()]))
+
+
 def test_what_an_engine_scales_later_is_not_scaled_twice():
     acting = Acting()
     acting.begin("a", ASKED, prompt_length=1)

@@ -1,14 +1,17 @@
 """Which requests come in: everything that is wrong is said before the engine sees it."""
 
+import base64
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from c3po_adaptive.errors import DataError, ModelError
 from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
 from c3po_adaptive.serving.admission import ServedModel, admitted, carried, most_mixed
+from c3po_adaptive.serving.forced import TraceCard
 
 SERVED = ServedModel(layers=(1, 2, 3), n_experts=4, top_k=2, routers="a" * 32, wide=True)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
@@ -66,6 +69,25 @@ def test_other_traces_are_refused(asked, served, prompt, said):
         admitted((TRACE_KEY, TraceRequest(asked, "a" * 32).encode()), served, prompt)
 
 
+@pytest.mark.parametrize(
+    ("tensors", "layers", "said"),
+    [
+        ({"weights": None}, (1, 3), "expected tokens .*got {'experts'"),
+        ({"tokens": torch.tensor(7)}, (1, 3), "expected tokens"),
+        ({}, (1, 1), "layers, rising, got"),
+        ({}, (1, 2, 3), r"\(T, L\) = \(2, 3\)"),
+        ({"experts": torch.zeros(2, 2, 0), "weights": torch.zeros(2, 2, 0)}, (1, 3), "k >= 1"),
+    ],
+    ids=["missing", "scalar", "twice", "other shape", "no expert"],
+)
+def test_what_does_not_fit_together_is_refused(tensors, layers, said):
+    whole = {"tokens": TRACE.tokens, "experts": TRACE.experts, "weights": TRACE.weights} | tensors
+    card = TraceCard(layers=layers, n_experts=4, routers="a" * 32).model_dump_json()
+    packed = save({name: t for name, t in whole.items() if t is not None}, {"card": card})
+    with pytest.raises(DataError, match=rf"c3po_trace: .*{said}.*trace_request"):
+        TraceRequest.decode(base64.b64encode(packed).decode())
+
+
 @pytest.mark.parametrize("given", [None, "no base64!", TraceRequest(TRACE, "a" * 32).encode()[:-40], ASKED.encode()])
 def test_what_is_no_trace_is_refused(given):
     with pytest.raises(DataError, match=r"c3po_trace: expected .*trace_request"):
@@ -73,7 +95,7 @@ def test_what_is_no_trace_is_refused(given):
 
 
 def test_a_server_that_cannot_says_why():
-    with pytest.raises(ModelError, match="cannot apply pathways: graphs; parts"):
+    with pytest.raises(ModelError, match="cannot apply pathways or traces: graphs; parts"):
         admitted((KEY, ASKED.encode()), replace(SERVED, problems=("graphs", "parts")), [0] * 5)
 
 

@@ -19,13 +19,18 @@ ONE, OTHER = (
 )
 
 
-def salt(pathway, length, before=None, name="id"):
+def salt(pathway, length, before=None):
     """Of the prefix cache, for a request of so many tokens."""
     request = SimpleNamespace(
-        prompt_token_ids=[0] * length, cache_salt=before, lora_request=None, resumable=False, prompt_embeds=None
+        prompt_token_ids=[0] * length,
+        cache_salt=before,
+        lora_request=None,
+        resumable=False,
+        prompt_embeds=None,
+        sampling_params=SimpleNamespace(),
     )
     params = SimpleNamespace(extra_args=None if pathway is None else {pathway[0]: pathway[1]})
-    return _admitting(lambda *args: request)(SimpleNamespace(c3po_served=SERVED), name, "text", params).cache_salt
+    return _admitting(lambda *args: request)(SimpleNamespace(c3po_served=SERVED), "id", "text", params).cache_salt
 
 
 def test_no_two_share_a_prefix_unless_it_is_computed_alike():
@@ -41,7 +46,7 @@ def test_what_a_trace_left_in_the_cache_is_nobodys():
     """Found there it would not be forced again, nor counted."""
     trace = Trace(torch.zeros(3).long(), (2,), torch.tensor([[[0, 3]]] * 3), torch.full((3, 1, 2), 0.5), 4)
     named = TRACE_KEY, TraceRequest(trace, "a" * 32).encode()
-    assert salt(named, 32) != salt(named, 32, name="other")
+    assert salt(named, 32) != salt(named, 32)
 
 
 @pytest.mark.parametrize(("reason", "stop", "told"), [("stop", [], True), (None, ["."], True), (None, [], False)])

@@ -237,7 +237,7 @@ def test_a_server_with_graphs_refuses_pathways_and_answers_others(tmp_path):
     with served(model.name, tmp_path / "log") as address:
         status, content = post(address, TEXTS[0], carried)
         assert status == 400
-        assert re.search("cannot apply pathways: .*--enforce-eager", content["error"]["message"])
+        assert re.search("cannot apply pathways or traces: .*--enforce-eager", content["error"]["message"])
         assert post(address, TEXTS[0])[0] == 200
 
 

@@ -26,13 +26,12 @@ from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.embedding import default_embedder
-from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor, Seat, _share
-from c3po_adaptive.study.shards import ReferenceWorker, StateWorker, set_config, shards_by
+from c3po_adaptive.study.shards import build_set_by, build_store_by
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 ray = pytest.importorskip("ray")
@@ -197,15 +196,13 @@ def test_a_piece_that_kills_every_worker_ends_the_run(config, tmp_path, cluster)
 
 @pytest.mark.slow
 def test_a_set_is_built_and_warmed_by_workers(config, tmp_path, cluster):
-    model, asked = load_moe_model(config.model), questions(70)
-    plain, executor = set_config("toy", "cloze", {"model": config.model}), RayExecutor(cluster)
-    compute = shards_by(executor, ReferenceWorker(plain), model, asked)
-    there = build_reference_set(model, asked, default_embedder(), compute=compute)
+    model, asked = load_moe_model(config.model), questions(150)
+    load, executor = {"model": config.model}, RayExecutor(cluster)
+    there = build_set_by(executor, model, load, asked)
     here = build_reference_set(model, asked, default_embedder())
     assert torch.allclose(here.pathways, there.pathways, atol=1e-6)
     assert there.correct.equal(here.correct)
-    compute = shards_by(executor, StateWorker(plain), model, there.successes.questions)
-    store = build_store(there, model, tmp_path / "there", compute=compute)
+    store = build_store_by(executor, model, load, there, tmp_path / "there")
     prompts = [model.encode(q) for q in there.successes.questions]
     for kept, own in zip(store.states(prompts), model.prefill(prompts), strict=True):
         assert torch.allclose(kept.final, own.final, atol=1e-5)
@@ -265,10 +262,10 @@ def test_pieces_of_an_arm_stay_together():
 
 
 def test_a_worker_that_ray_gave_up_on_is_replaced(config, monkeypatch):
-    """Three times for one piece, and no more."""
+    """Once for one piece, and no more."""
     worker = ComparisonWorker.here(config, new_registry())
     pieces = [Piece("toy", "base", 0), Piece("toy", "base", 1)]
-    for deaths, ends in ((3, True), (4, False)):
+    for deaths, ends in ((1, True), (2, False)):
         executor = RayExecutor(workers=1)
         dying = Dying(deaths)
         found = executor._computed(dying, worker, Groups(pieces))

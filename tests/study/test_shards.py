@@ -12,7 +12,7 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.study.executor import done
-from c3po_adaptive.study.shards import ReferenceWorker, StateWorker, set_config, shards_by
+from c3po_adaptive.study.shards import build_set_by, build_store_by
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 
@@ -23,7 +23,7 @@ class Elsewhere:
         self.pieces = []
 
     def map(self, compute, pieces):
-        there = pickle.loads(pickle.dumps(compute))
+        there = pickle.loads(pickle.dumps(compute))  # without the model that is loaded here
         there.__dict__["data"] = compute.data  # in a parcel
         for piece in reversed(list(pieces)):
             self.pieces.append(piece.batch)
@@ -42,8 +42,8 @@ def model(place):
     return load_moe_model(str(place / "model"))
 
 
-def config(place):
-    return set_config("toy", "cloze", {"model": str(place / "model")})
+def load(place):
+    return {"model": str(place / "model")}
 
 
 def built(model, asked, **how):
@@ -52,7 +52,7 @@ def built(model, asked, **how):
 
 def test_a_set_is_the_same_in_whatever_order(place, model):
     asked, executor = questions(70), Elsewhere()
-    there = built(model, asked, compute=shards_by(executor, ReferenceWorker(config(place)), model, asked))
+    there = build_set_by(executor, model, load(place), asked)
     here = built(model, asked)
     assert executor.pieces == [2, 1, 0]
     assert torch.equal(here.pathways, there.pathways)
@@ -62,28 +62,27 @@ def test_a_set_is_the_same_in_whatever_order(place, model):
 
 def test_a_build_that_was_interrupted_asks_for_the_rest(place, model):
     asked, executor = questions(70), Elsewhere()
-    compute = shards_by(executor, ReferenceWorker(config(place)), model, asked)
 
-    def interrupted(firsts):
-        yield next(compute(firsts))
+    def interrupted(shards, label, total):
+        yield next(iter(shards))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        built(model, asked, scratch=place / "parts", compute=interrupted)
+        build_set_by(executor, model, load(place), asked, scratch=place / "parts", progress=interrupted)
     executor.pieces.clear()
-    built(model, asked, scratch=place / "parts", compute=compute)
+    build_set_by(executor, model, load(place), asked, scratch=place / "parts")
     assert executor.pieces == [1, 0]
 
 
 @pytest.mark.parametrize("kept", ["auto", "bfloat16"])
 def test_states_are_the_same_in_whatever_order(place, model, kept):
-    references = built(model, questions(70))
+    references = built(model, questions(150))
     asked, executor = references.successes.questions, Elsewhere()
-    compute = shards_by(executor, StateWorker(config(place), kept=kept), model, asked)
+    assert len(asked) > 32, "more than one shard"
+    there = build_store_by(executor, model, load(place), references, place / "there", kept=kept)
     dtype = None if kept == "auto" else torch.bfloat16
-    there = build_store(references, model, place / "there", dtype=dtype, compute=compute)
     here = build_store(references, model, place / "here", dtype=dtype)
-    assert sorted(executor.pieces) == list(range(-(-len(asked) // 32)))
+    assert executor.pieces == list(range(-(-len(asked) // 32)))[::-1]
     prompts = [model.encode(q) for q in asked]
     for one, other in zip(here.states(prompts), there.states(prompts), strict=True):
         assert torch.allclose(one.final, other.final, atol=1e-5 if dtype is None else 0.05)
@@ -91,9 +90,6 @@ def test_states_are_the_same_in_whatever_order(place, model, kept):
 
 
 def test_another_model_is_refused(place, model):
-    asked = questions(3)
-    worker = ReferenceWorker(config(place))
-    compute = shards_by(Elsewhere(), worker, model, asked)
-    worker.inputs = {**worker.inputs, "model": "another"}
+    write_tiny_checkpoint(place / "other", "olmoe", seed=1)
     with pytest.raises(DataError, match="got another model in this process"):
-        built(model, asked, compute=compute)
+        build_set_by(Elsewhere(), model, {"model": str(place / "other")}, questions(3))
