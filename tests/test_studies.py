@@ -93,6 +93,10 @@ def intervals(found):
     if isinstance(found, dict):
         if "ci_low" in found:
             yield found
+        for what, value in (("nll", "nll_difference"), ("rank_correlation", "rank_correlation")):
+            ends = [found.get(f"{what}{end}", found.get(f"{what}_ci{end}")) for end in ("_low", "_high")]
+            if None not in ends:
+                yield {"ci_low": ends[0], "ci_high": ends[1], value: found[value]}
         found = list(found.values())
     if isinstance(found, list):
         for value in found:
@@ -105,9 +109,12 @@ def quotes(text):
         yield match.group(), [float(x) for x in match.groups()], len(match.group(1).partition(".")[2])
 
 
-@pytest.mark.parametrize("place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "docs"])
+@pytest.mark.parametrize(
+    "place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "docs"]
+)
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
-    studies = [place] if place != "docs" else ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard"]
+    named = ("fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard", "mixture")
+    studies = [place] if place != "docs" else named
     files = [file for study in studies for file in (STUDIES / study / "results").rglob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
     said = STUDIES.parent / "docs" / "explanation" / "results.md" if place == "docs" else STUDIES / place / "README.md"
