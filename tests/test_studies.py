@@ -136,7 +136,12 @@ def same(one, other):
     return one == other
 
 
-@pytest.mark.parametrize("name", BOARDS)
+LONG = "mixture/board.yaml"  # most of a minute
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == LONG else ()) for name in BOARDS]
+)
 def test_boards_and_pages_that_quote_them_are_what_the_records_say(name):
     """Every number of the leader board, and of README's results, from the committed records."""
     folder = (STUDIES / name).parent
