@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 from .errors import SettingError
 from .models.routed import RoutedModel, as_questions
-from .presets import preset_named
 from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
 from .references.reference_set import ReferenceSet
 from .registry import Registry, default_registry, in_words
+from .remixing.presets import preset_named
 from .remixing.remixer import Remixed, Remixer
 from .report.explanation import Explanation, explain
 from .settings import RemixSettings

@@ -12,7 +12,7 @@ from routing.toys import HashEmbedder, questions, reference_set
 from c3po_adaptive import Optimizer
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.optimizers.none import NoStep
-from c3po_adaptive.presets import PRESETS
+from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.types import Answer, Question
 

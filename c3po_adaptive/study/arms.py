@@ -9,8 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from .. import former
 from ..errors import UnknownNameError, suggestion
-from ..presets import PRESETS
 from ..registry import Registry
+from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
 from .config import Spec, with_settings
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import UnknownNameError, suggestion
+from ..errors import UnknownNameError, suggestion
 
 
 @dataclass(frozen=True)
