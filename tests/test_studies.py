@@ -110,10 +110,10 @@ def quotes(text):
 
 
 @pytest.mark.parametrize(
-    "place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "docs"]
+    "place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "knowledge", "docs"]
 )
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
-    named = ("fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard", "mixture")
+    named = ("fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard", "mixture", "knowledge")
     studies = [place] if place != "docs" else named
     files = [file for study in studies for file in (STUDIES / study / "results").rglob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
