@@ -133,7 +133,7 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
     out = folder / board.results
     out.mkdir(parents=True, exist_ok=True)
     texts = {
-        out / SUMMARY: json.dumps(summary, indent=1, ensure_ascii=False) + "\n",
+        out / SUMMARY: _lines(summary),
         out / PAGE: page(summary, board.results),
         out / PICTURE: picture(summary),
         **_pages(board, folder, summary),
@@ -141,6 +141,24 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
     for path, text in texts.items():
         write_text(path, text)
         yield path
+
+
+def _lines(summary: Mapping[str, Any]) -> str:
+    """As JSON, an entry of a list a line, numbers to seven digits: there are thousands, and they are kept in git."""
+    parts = []
+    for key, value in _shorter(summary).items():
+        one, inside = json.dumps(value, ensure_ascii=False), isinstance(value, list) and value
+        told = "[\n" + ",\n".join(json.dumps(part, ensure_ascii=False) for part in value) + "\n]" if inside else one
+        parts.append(f"{json.dumps(key)}: {told}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _shorter(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, Mapping):
+        return {key: _shorter(inner) for key, inner in value.items()}
+    return [_shorter(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def stale_pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> list[Path]:
