@@ -144,21 +144,13 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
 
 
 def _lines(summary: Mapping[str, Any]) -> str:
-    """As JSON, an entry of a list a line, numbers to seven digits: there are thousands, and they are kept in git."""
+    """As JSON, an entry of a list a line: there are thousands, and they are kept in git."""
     parts = []
-    for key, value in _shorter(summary).items():
+    for key, value in summary.items():
         one, inside = json.dumps(value, ensure_ascii=False), isinstance(value, list) and value
         told = "[\n" + ",\n".join(json.dumps(part, ensure_ascii=False) for part in value) + "\n]" if inside else one
         parts.append(f"{json.dumps(key)}: {told}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _shorter(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, Mapping):
-        return {key: _shorter(inner) for key, inner in value.items()}
-    return [_shorter(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def stale_pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> list[Path]:
