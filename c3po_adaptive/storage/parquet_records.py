@@ -49,7 +49,7 @@ def write_parquet(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow.parquet as pq
 
     columns = _columns()
-    rows = [_row(record) for record in records]
+    rows = [_row(record) for record in _by_arm(records)]
     schema = pa.schema([(name, kind) for name, (kind, _) in columns.items()])
     leaves = {name: f"{name}.list.element" if pa.types.is_list(kind) else name for name, (kind, _) in columns.items()}
     try:
@@ -57,8 +57,8 @@ def write_parquet(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             pq.write_table(
                 pa.Table.from_pylist(rows, schema),
                 writing,
-                compression="zstd",
-                compression_level=19,
+                compression="brotli",
+                compression_level=11,
                 use_dictionary=[leaves[name] for name, (_, coded) in columns.items() if coded == "words"],
                 use_byte_stream_split=[leaves[name] for name, (_, coded) in columns.items() if coded == "planes"],
                 store_schema=False,
@@ -87,6 +87,14 @@ def read_parquet(path: Path | str) -> list[dict[str, Any]]:
             "earlier version wrote it, draw the run's report again, which writes it anew."
         )
     return [_record(row) for row in table.to_pylist()]
+
+
+def _by_arm(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """An arm's answers one after another, arms in the order they came: what is alike is kept in less."""
+    order: dict[tuple[str, str], int] = {}
+    for record in records:
+        order.setdefault((record["dataset"], record["arm"]), len(order))
+    return sorted(records, key=lambda record: order[record["dataset"], record["arm"]])
 
 
 def _columns() -> dict[str, tuple[Any, str]]:
