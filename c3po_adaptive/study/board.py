@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from ..analysis.asked_with import format_of, references_of
 from ..analysis.board import joined, matrix
 from ..analysis.summary import summarize
 from ..errors import DataError, SettingError
@@ -95,26 +96,33 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
         DataError: records are missing, or do not belong together.
         SettingError: a configuration that is none of a comparison.
     """
-    read = [(run, path, read_parquet(folder / path)) for run in board.runs for path in _paths(run, folder)]
-    kept = [(path, run.draw, [r for r in rows if _stands(board, r)]) for run, path, rows in read]
-    records = joined(kept)
+    configs = [_config(run, folder) for run in board.runs]
+    read = [
+        (run, config, path, [r for r in read_parquet(folder / path) if _stands(board, r)])
+        for run, config in zip(board.runs, configs, strict=True)
+        for path in _paths(run, folder)
+    ]
+    records = joined([(path, run.draw, own) for run, _, path, own in read])
     _check_there(board, records)
     if board.arms:
         records.sort(key=lambda r: board.arms.index(r["arm"]))
     summary = summarize(
         records,
-        config={"board": board.model_dump(mode="json"), **_asked(board, folder)},
+        config={"board": board.model_dump(mode="json"), **_asked(board, configs)},
         seed=board.seed,
         baseline=board.baseline,
         compare=board.compare,
         controls=board.controls,
     )
     sources: dict[tuple[str, str], dict[str, str]] = {}
-    for (run, path, _), (_, _, own) in zip(read, kept, strict=True):
+    asked: dict[str, dict[str, dict[str, Any]]] = {}
+    for run, config, path, own in read:
         for dataset, arm in dict.fromkeys((r["dataset"], r["arm"]) for r in own):
             source = {"dataset": dataset, "arm": arm, "config": run.config, "records": path}
             sources.setdefault((dataset, arm), source)
-    return summary | {"title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
+            asked.setdefault(arm, {}).setdefault(dataset, _plain(config, dataset, path))
+    rows = [row | _asked_with(asked[row["arm"]], row["dataset"]) for row in summary["rows"]]
+    return summary | {"rows": rows, "title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
 
 
 def _stands(board: Board, record: Mapping[str, Any]) -> bool:
@@ -191,17 +199,37 @@ def _from(folder: Path, setting: str) -> str:
     return f"@{folder / setting[1:]}" if setting.startswith("@") else setting
 
 
-def _asked(board: Board, folder: Path) -> dict[str, Any]:
+def _config(run: RunOnBoard, folder: Path) -> OnQuestions:
+    _, config = read_study(folder / run.config, [_from(folder, setting) for setting in run.set])
+    if not isinstance(config, OnQuestions):
+        raise SettingError(f"Expected the configuration of a comparison, got {run.config}; leave it out.")
+    return config
+
+
+def _asked(board: Board, configs: Iterable[OnQuestions]) -> dict[str, Any]:
     """The models and data sets of the configurations; of data sets of one name the first."""
     models: dict[str, None] = {}
     datasets: dict[str, dict[str, Any]] = {}
-    for run in board.runs:
-        _, config = read_study(folder / run.config, [_from(folder, setting) for setting in run.set])
-        if not isinstance(config, OnQuestions):
-            raise SettingError(f"Expected the configuration of a comparison, got {run.config}; leave it out.")
+    for config in configs:
         models[config.model] = None
         for dataset in config.datasets:
             if board.datasets and dataset.name not in board.datasets:
                 continue
             datasets.setdefault(dataset.name, dataset.model_dump(mode="json"))
     return {"model": ", ".join(models), "datasets": list(datasets.values())}
+
+
+def _plain(config: OnQuestions, name: str, path: str) -> dict[str, Any]:
+    """A data set of a configuration, with the format its questions were put in."""
+    for dataset in config.datasets:
+        if dataset.name == name:
+            plain = dataset.model_dump(mode="json")
+            return plain | {"format": plain["format"] or config.model_dump(mode="json")["format"]}
+    known = ", ".join(d.name for d in config.datasets)
+    raise DataError(f"Expected records of {known} at {path}, got some of {name!r}; name the configuration of that run.")
+
+
+def _asked_with(datasets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, str]:
+    """Whose references and format an arm's run had, which may be others than another arm's on the same questions."""
+    own = {"datasets": list(datasets.values())}
+    return {"references": references_of(own, name), "format": format_of(own, name)}

@@ -117,6 +117,24 @@ def test_what_came_over_a_configuration(folder):
     assert [d["references"] for d in summary["config"]["datasets"]] == [["sciq"]]
 
 
+def test_each_arm_says_whom_its_own_run_learned_from(folder):
+    """The same questions, asked by another configuration with references of their own set, and in letters."""
+    (folder / "told.yaml").write_text(
+        "datasets: [{name: two, questions: sciq, references: [sciq], format: letter}]\narms: {base: {optimizer: none}}\n"
+    )
+    told = [{**r, "arm": "told"} for r in records("two", 0.1) if r["arm"] == "method"]
+    write_parquet(told, folder / "told.parquet")
+    (folder / "board.yaml").write_text(
+        "title: Planted\nruns:\n  - {config: run.yaml, records: [one.parquet, two.parquet]}\n"
+        "  - {config: told.yaml, records: [told.parquet]}\n"
+    )
+    found = {(row["dataset"], row["arm"]): (row["references"], row["format"]) for row in made(folder)["rows"]}
+    assert found["two", "told"] == ("sciq (same set)", "letters")
+    assert found["two", "method"] == ("none", "cloze by tokens")
+    assert found["one", "method"] == ("sciq", "cloze by tokens")
+    assert found["all", "method"] == ("other sets", "cloze by tokens")
+
+
 def test_chosen_arms_in_their_order(folder):
     with (folder / "board.yaml").open("a") as file:
         file.write("arms: [method, base]\n")
@@ -154,6 +172,11 @@ class TestRefused:
     def test_records_that_are_not_there(self, folder):
         (folder / "one.parquet").unlink()
         with pytest.raises(DataError, match=r"Expected records at .*one\.parquet, got none"):
+            made(folder)
+
+    def test_records_of_another_configuration(self, folder):
+        (folder / "run.yaml").write_text(CONFIG.replace("name: two", "name: three"))
+        with pytest.raises(DataError, match=r"Expected records of one, three at two.parquet, got some of 'two'"):
             made(folder)
 
     def test_a_configuration_without_questions(self, folder):
