@@ -118,9 +118,10 @@ def test_what_came_over_a_configuration(folder):
 
 
 def test_each_arm_says_whom_its_own_run_learned_from(folder):
-    """The same questions, asked by another configuration with references of their own set, and in letters."""
+    """The same questions, asked by another configuration: references of their own set, and in letters."""
     (folder / "told.yaml").write_text(
-        "datasets: [{name: two, questions: sciq, references: [sciq], format: letter}]\narms: {base: {optimizer: none}}\n"
+        "datasets: [{name: two, questions: sciq, references: [sciq], format: letter}]\n"
+        "arms: {base: {optimizer: none}}\n"
     )
     told = [{**r, "arm": "told"} for r in records("two", 0.1) if r["arm"] == "method"]
     write_parquet(told, folder / "told.parquet")
