@@ -12,6 +12,8 @@ from study.configs import parse_config
 from study.test_ray_engine import written
 from transformers import OlmoeConfig
 
+import c3po_adaptive.models.routed as routed
+import c3po_adaptive.study.comparison.study as planning
 from c3po_adaptive.errors import ModelError, SettingError, UnknownNameError
 from c3po_adaptive.models.deepseek import DeepseekConfig
 from c3po_adaptive.models.loading import load_moe_model, model_config
@@ -19,6 +21,7 @@ from c3po_adaptive.models.scaled import narrow, ratio_of, short
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.foresee import foresee
 from c3po_adaptive.study.hardware import SHEETS, Hardware, Sheet
 from c3po_adaptive.study.pace import _drawn, measured_pace
 from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
@@ -187,6 +190,36 @@ def test_hardware_that_cannot_be(given, kind, said):
 def test_what_is_no_configuration_is_refused_with_what_would_be_enough(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json, which is enough to plan"):
         model_config(str(tmp_path))
+
+
+def test_prompts_are_found_again_as_far_as_there_is_room_for_them(config, tmp_path, monkeypatch):
+    """Held against how many prompts a run runs that may keep none, half, or all of those it finds again."""
+    write_tiny_checkpoint(tmp_path / "m", "olmoe", **{**SCALED["olmoe"], "num_hidden_layers": 5})
+    study = config(tmp_path / "m", ARMS, learn_from="all")
+    forecasts = []
+    monkeypatch.setattr(planning, "foresee", lambda *given: forecasts.append(foresee(*given)) or forecasts[-1])
+    planned(study, "h100")
+    (forecast,) = forecasts
+    prefilled = routed.prefill
+    ran = []
+
+    def run(model, sites, prompts, *given):
+        ran[-1] += len(prompts)
+        return prefilled(model, sites, prompts, *given)
+
+    monkeypatch.setattr(routed, "prefill", run)
+    for share in (0.0, 0.5, 2.0):
+        monkeypatch.setattr(routed, "available", lambda _, room=share * forecast.memory.wanted: int(4 * room))
+        monkeypatch.setenv("C3PO_CACHE", str(tmp_path / f"cache-{share}"))
+        ran.append(0)
+        evaluate(study, tmp_path / f"run-{share}")
+    none, half, every = ran
+    kept = [replace(forecast.memory, kept=share * forecast.memory.wanted) for share in (0.0, 0.5, 2.0)]
+    assert every < none / 2
+    assert [memory.found_again for memory in kept] == pytest.approx([0.0, (none - half) / (none - every), 1.0], abs=0.1)
+    slow = replace(forecast.pace, prompts=1e6)  # so that prompts are what takes long
+    hours = [replace(forecast, memory=memory, pace=slow).hours for memory in kept]
+    assert hours[0] > hours[1] > hours[2], "what is not found again is run again"
 
 
 @pytest.mark.slow
