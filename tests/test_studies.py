@@ -85,6 +85,12 @@ def test_the_chosen_setting_is_what_is_run():
     assert load_config(folder / "ngd.yaml").arms["adaptive"] == chosen["lead"]
 
 
+def test_other_draws_are_of_the_same_arms():
+    draws, run = (load_config(STUDIES / "leaderboard" / name).arms for name in ("draws.yaml", "remix.yaml"))
+    assert {"adaptive", "constant", "all layers"} < draws.keys() < run.keys()
+    assert all(run[name] == arm for name, arm in draws.items())
+
+
 QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?:\s\w+)?\s+\[([+−-]?\d+\.\d+),\s+([+−-]?\d+\.\d+)\]")
 
 
