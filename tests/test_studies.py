@@ -9,6 +9,7 @@ import pytest
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.analysis.groups import grouped
 from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.study.board import board_summary, read_board, stale_pages
@@ -173,7 +174,7 @@ def test_summaries_are_what_the_records_say(name):
         assert row["accuracy"] == pytest.approx(100 * stats.mean(own, stats.is_correct))
         assert row["gain"] == pytest.approx(row["accuracy"] - 100 * stats.mean(base, stats.is_correct))
         assert row["nll"] == pytest.approx(stats.mean(own, stats.gold_nll))
-        assert row["calibration_error"] == pytest.approx(stats.calibration_error(own))
+        assert row["calibration_error"] == pytest.approx(calibration_error(own))
         assert row["cost"]["total"] == pytest.approx(stats.mean(own, stats.total_cost))
 
 

@@ -47,10 +47,11 @@ def joined(runs: Runs) -> list[dict[str, Any]]:
 def matrix(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each arm asks for, a row each, measured: the mean over data sets.
 
-    ``parameters`` that were trained, ``prompt`` in FLOPs over that of the plain prompt, ``labels`` that it learned
-    from, and how its gain depends on the task: ``lowest`` and ``highest`` of its gains on the data sets, their standard
-    deviation ``sd``, and ``beyond_noise``, what is left of that when the variance that so few questions bring by
-    themselves is taken off (Hedges and Olkin 1985); in points, None on a single data set.
+    ``parameters`` that were trained, ``prompt`` in FLOPs over that of the plain prompt (None where it is run along with
+    other steps, as ``tent``'s is), ``labels`` that it learned from, and how its gain depends on the task: ``lowest``
+    and ``highest`` of its gains on the data sets, their standard deviation ``sd``, and ``beyond_noise``, what is left
+    of that when the variance that so few questions bring by themselves is taken off (Hedges and Olkin 1985); in points,
+    None on a single data set.
     """
     errors = {(c["dataset"], c["a"]): c["error"] for c in summary["comparisons"] if c["b"] == summary["baseline"]}
     arms: dict[str, list[Mapping[str, Any]]] = {}
@@ -63,7 +64,7 @@ def matrix(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             "needs_label": rows[0]["needs_label"],
             "datasets": len(rows),
             "parameters": _mean(row["parameters"] for row in rows),
-            "prompt": _mean(row["cost"]["prefill"] for row in rows),
+            "prompt": _mean(row["cost"]["prefill"] or None for row in rows),
             "labels": _mean(row["labels"] for row in rows),
             **_spread([row["gain"] for row in rows], [errors.get((row["dataset"], arm), 0.0) for row in rows]),
         }

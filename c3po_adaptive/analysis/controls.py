@@ -32,10 +32,11 @@ def only_a_control(setting: Setting) -> bool:
 def controls_of(arm: str, settings: Mapping[str, Setting], named: Iterable[str] = ()) -> list[str]:
     """The arms that an arm's gain has to be told from.
 
-    Its own are alike in all but one thing that they draw at random: the retriever, the selector (of as many layers),
-    the labels, or the direction of the change. All arms share the core mixed without a step, one change for all
-    questions (``constant``), and the base with its scores corrected (``CALIBRATED``); but the last has none of the
-    three, and the one before it the other two.
+    Its own are alike in all but one thing that they draw at random: the retriever (of as many neighbours), the selector
+    (of as many layers), the labels, or the direction of the change. All arms share the core mixed without a step, one
+    change for all questions (``constant``), and the base with its scores corrected (``CALIBRATED``); but the last has
+    none of the three, and the one before it the other two. Where an arm's scores are corrected, so are its controls',
+    and it shares what is not corrected as well.
 
     Args:
         arm: its name.
@@ -56,28 +57,39 @@ def _twin(own: Setting, other: Setting) -> bool:
     if len(differing) != 1 or len(left_to_chance(other)) != 1:
         return False
     (key,) = differing
-    if key == "selector":
-        return bool(_part(own, key, "n") == _part(other, key, "n"))
     if key == "optimizer":
         return bool(_part(other, key, "of") == own.get(key))
-    return key in ("retriever", "labels")
+    many = {"selector": "n", "retriever": "k"}.get(key)
+    return key == "labels" or (many is not None and _as_many(_part(own, key, many), _part(other, key, many)))
+
+
+def _as_many(own: Any, other: Any) -> bool:
+    """Whether one that is drawn is of the same number; what does not go by numbers, such as a radius, has none."""
+    return own is None or bool(own == other)
 
 
 def _shared(own: Setting, other: Setting) -> bool:
     if left_to_chance(other) or _calibrated_base(own):
         return False
-    return _no_step(other) or _calibrated_base(other) or (_constant(other) and not _constant(own))
+    if _calibrated(other) and other.get("answerer") != own.get("answerer"):
+        return _calibrated_base(other)
+    alike = _constant(own) and _calibrated(own) == _calibrated(other)
+    return _no_step(other) or _calibrated_base(other) or (_constant(other) and not alike)
 
 
 def _constant(setting: Setting) -> bool:
-    return "answerer" not in setting and _name(setting, "optimizer") == "constant"
+    return ("answerer" not in setting or _calibrated(setting)) and _name(setting, "optimizer") == "constant"
+
+
+def _calibrated(setting: Setting) -> bool:
+    return _name(setting, "answerer") in CALIBRATED
 
 
 def _calibrated_base(setting: Setting) -> bool:
     of = _part(setting, "answerer", "of")
     of = of.get("name") if isinstance(of, Mapping) else of
     base = of in (None, "remix") and _name(setting, "optimizer") in (None, "none")
-    return base and _name(setting, "answerer") in CALIBRATED
+    return base and _calibrated(setting)
 
 
 def _no_step(setting: Setting) -> bool:

@@ -100,6 +100,9 @@ class _Arm(Ours):
     nll_ci_low: float
     nll_ci_high: float
     calibration_error: float
+    calibration_difference: float | None = None
+    calibration_ci_low: float | None = None
+    calibration_ci_high: float | None = None
     flips_up: int
     flips_down: int
     layers: float

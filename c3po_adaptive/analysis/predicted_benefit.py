@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import rankdata
 
 from .statistics import Record, bootstrap_interval, first_draw
 
 BINS = 5
+RESAMPLES = 999
 FEWEST = 20  # questions that a correlation is told of
 
 
@@ -21,9 +22,10 @@ def predicted_benefit(
 
     What is realised is the change of the lead of the right choice over the mean of all choices, in nats, also on
     questions that the arm left alone, where it is zero. ``rank_correlation`` is Spearman's, over all questions, with
-    its 95 % interval (Fisher's z of ranks); ``within`` likewise with ranks taken in each data set, so that telling data
-    sets apart counts for nothing; ``bins``: fifths of the questions, weakest signal first, each with its mean signal,
-    mean change and interval.
+    its 95 % interval (bootstrap over questions, in each data set: many of them share one rank, where they are left
+    alone, and Fisher's z does not hold); ``within`` likewise with ranks taken in each data set, so that telling data
+    sets apart counts for nothing; ``acted`` over the ``n_acted`` questions alone whose scores the arm changed;
+    ``bins``: fifths of the questions, weakest signal first, each with its mean signal, mean change and interval.
     Of an arm in several draws it is that of the first.
     """
     records = first_draw(records)
@@ -36,12 +38,12 @@ def predicted_benefit(
     if len(kept) < FEWEST or np.ptp(strength) == 0 or np.ptp(change) == 0:
         return []
     names = np.array([r["dataset"] for r in kept])
-    found = {"dataset": dataset, "arm": kept[0]["arm"], "n": len(kept)}
-    within = [_ranks(values, names) for values in (strength, change)]
+    everywhere, acted = np.zeros(len(kept)), change != 0
     return [
-        found
-        | _correlation("rank_correlation", rankdata(strength), rankdata(change))
-        | _correlation("within", *within)
+        {"dataset": dataset, "arm": kept[0]["arm"], "n": len(kept), "n_acted": int(acted.sum())}
+        | _correlation("rank_correlation", strength, change, everywhere, names, seed)
+        | _correlation("within", strength, change, names, names, seed)
+        | _correlation("acted", strength[acted], change[acted], everywhere[acted], names[acted], seed)
         | {"bins": _bins(strength, change, seed)}
     ]
 
@@ -59,13 +61,33 @@ def _ranks(values: Any, names: Any) -> Any:
     return found
 
 
-def _correlation(name: str, x: Any, y: Any) -> dict[str, float | None]:
-    """Of ranks, with ends; None where either is all the same."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
-    found = pearsonr(x, y)
-    ends = found.confidence_interval(0.95)
-    return {name: float(found.statistic), f"{name}_low": float(ends.low), f"{name}_high": float(ends.high)}
+def _correlation(name: str, x: Any, y: Any, ranked: Any, drawn: Any, seed: int) -> dict[str, float | None]:
+    """Spearman's, with ends; None where either is all the same, or of too few questions.
+
+    Args:
+        name: of what is told.
+        x: of each question.
+        y: likewise.
+        ranked: in which group each is ranked.
+        drawn: from which group each is drawn again.
+        seed: of that.
+    """
+    keys = (name, f"{name}_low", f"{name}_high")
+    if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return dict.fromkeys(keys)
+    groups = [np.flatnonzero(drawn == group) for group in np.unique(drawn)]
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(RESAMPLES):
+        again = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        if np.ptp(x[again]) and np.ptp(y[again]):
+            found.append(_of_ranks(x[again], y[again], ranked[again]))
+    ends = np.quantile(found, (0.025, 0.975))
+    return dict(zip(keys, (_of_ranks(x, y, ranked), *map(float, ends)), strict=True))
+
+
+def _of_ranks(x: Any, y: Any, groups: Any) -> float:
+    return float(np.corrcoef(_ranks(x, groups), _ranks(y, groups))[0, 1])
 
 
 def _bins(strength: Any, change: Any, seed: int) -> list[dict[str, float]]:

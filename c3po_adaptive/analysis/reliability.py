@@ -34,7 +34,7 @@ class Bin:
 def reliability(records: Sequence[Record], bins: int = BINS) -> list[Bin]:
     """Bins of equal width that hold questions, least confident first; all data sets together.
 
-    The bins are those of ``statistics.calibration_error``; intervals are Wilson's (1927, JASA 22:209).
+    The bins are those of ``calibration``; intervals are Wilson's (1927, JASA 22:209).
     """
     from scipy.stats import binomtest
 

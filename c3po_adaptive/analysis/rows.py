@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import statistics as stats
+from .calibration import calibration_change, calibration_error
 from .groups import common
 from .statistics import Comparison, Record
 
@@ -32,6 +33,7 @@ def row(
     """
     itself = gain.a == gain.b  # base minus itself is zero, not an estimate
     nll = stats.paired_mean(own, base, stats.gold_nll, seed=seed)
+    calibration = calibration_change(own, base, seed=seed)
     return {
         "dataset": dataset,
         "split": "+".join(sorted({r["split"] for r in own})),
@@ -54,7 +56,10 @@ def row(
         "nll_difference": nll.value,
         "nll_ci_low": nll.low,
         "nll_ci_high": nll.high,
-        "calibration_error": stats.calibration_error(own),
+        "calibration_error": calibration_error(own),
+        "calibration_difference": calibration.value,
+        "calibration_ci_low": calibration.low,
+        "calibration_ci_high": calibration.high,
         "flips_up": gain.flips_up,
         "flips_down": gain.flips_down,
         "layers": stats.mean(own, lambda r: len(r["layers"])),

@@ -260,26 +260,6 @@ def _log_of_sum(scores: Sequence[float]) -> float:
     return float(most) + log(fsum(exp(score - most) for score in scores))
 
 
-def calibration_error(records: Iterable[Record], bins: int = 10) -> float:
-    """Expected calibration error of an arm, in points, averaged over data sets."""
-    import numpy as np
-
-    records = list(records)
-    sure, right = by_question(records, confidence), by_question(records, is_correct)
-    errors = [expected_calibration_error(list(sure[name].values()), list(right[name].values()), bins) for name in right]
-    return 100 * float(np.mean(errors))
-
-
-def expected_calibration_error(confidence: Sequence[float], correct: Sequence[float], bins: int = 10) -> float:
-    """Mean gap between confidence and accuracy over bins of equal width, weighted by the answers in each (0 to 1)."""
-    import numpy as np
-
-    c, right = np.asarray(confidence, float), np.asarray(correct, float)
-    place = np.minimum((c * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=right - c, minlength=bins)
-    return float(np.abs(gaps).sum() / len(c))
-
-
 def mcnemar_p(up: int, down: int) -> float:
     """Exact two-sided McNemar p of the flips; 1 without any."""
     from scipy.stats import binomtest

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import DataError
 from . import statistics as stats
 from .asked_with import format_of, references_of
-from .controls import controls_of
+from .controls import controls_of, left_to_chance
 from .groups import Arms
 from .pathway_similarity import similarity_of_pathways
 from .predicted_benefit import predicted_benefit
@@ -53,13 +53,21 @@ class Table:
 
     @cached_property
     def controls(self) -> dict[tuple[str, str], list[str]]:
-        """Of each arm on each data set; of the base and of upper bounds none."""
+        """Of each arm on each data set; of the base and of upper bounds none.
+
+        One that left nothing to chance after all, as 300 random neighbours of 300 references, is none: it gave the
+        arm's own scores to every question.
+        """
         found = {}
         for dataset, arms in self.groups.items():
             settings = settings_of(arms)
+            scores = {arm: {_answered(r): r["scores"] for r in own} for arm, own in arms.items()}
             for arm, own in arms.items():
                 bare = arm == self.baseline or own[0]["needs_label"]
-                found[dataset, arm] = [] if bare else controls_of(arm, settings, self.named.get(arm, ()))
+                names = [] if bare else controls_of(arm, settings, self.named.get(arm, ()))
+                found[dataset, arm] = [
+                    name for name in names if not left_to_chance(settings[name]) or scores[name] != scores[arm]
+                ]
         return found
 
     @cached_property
@@ -133,3 +141,8 @@ class Table:
         """What of two arms can be compared: the runs that both are in."""
         one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
         return stats.on_common_questions(one, two) if self.unfinished else (one, two)
+
+
+def _answered(record: Record) -> tuple[Any, ...]:
+    """A question, in a draw."""
+    return record["dataset"], record["id"], stats.run_of(record), record["seed"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .controls import only_a_control
+from .controls import left_to_chance, only_a_control
 from .statistics import holm
 
 Comparison = Mapping[str, Any]
@@ -17,6 +17,7 @@ BEYOND = "helps beyond its controls"
 ALSO = "helps, but so does "
 NONE = "no evidence"
 HARMS = "harms"
+UNTOLD = "it gains, and no control of it was run"
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Verdict:
     """One of four, or none.
 
     Attributes:
-        name: *helps beyond its controls*, *helps, but so does X*, *no evidence*, *harms*; None: it gains, and there is
-            no control to tell why.
+        name: *helps beyond its controls*, *helps, but so does X*, *no evidence*, *harms*; None: it gains, and no
+            control, or none of chance, was run that would tell why.
         because: what that rests on, in words.
     """
 
@@ -34,7 +35,11 @@ class Verdict:
 
 
 def verdict(
-    gain: Comparison, beside: Sequence[Comparison], gains: Mapping[str, Comparison], p_beyond: float
+    gain: Comparison,
+    beside: Sequence[Comparison],
+    gains: Mapping[str, Comparison],
+    p_beyond: float,
+    chance: Collection[str],
 ) -> Verdict:
     """An arm's, on one data set or over all.
 
@@ -44,27 +49,32 @@ def verdict(
     Berger 1982, Technometrics 24:295), and that, too, has to stay below 0.05 after Holm's correction, over all arms and
     data sets of the table (``beyond``). Of controls that are not beaten, those that gain themselves (interval above
     zero, before any correction) help, too; the one that gains most is named. If none of them gains, the arm's gain is
-    there, but not told from chance's: no evidence.
+    there, but not told from chance's: no evidence. Nor is it said to go beyond its controls where none of them leaves
+    something of the arm to chance.
 
     Args:
         gain: the arm minus the base.
         beside: the arm minus each of its controls.
         gains: each control minus the base, by its name.
         p_beyond: the largest p of ``beside``, after Holm's correction.
+        chance: names of the controls that leave something to chance.
     """
     found = claimed(gain)
-    if not found or gain["p_holm"] >= SIGNIFICANT:
-        least = f"a gain of {gain['detectable']:.1f} points would have been found with power 0.8"
+    if not found:
+        least = f"a gain of {gain['detectable']:.1f} points would have been found by itself, with power 0.8"
         least = least if gain["detectable"] < 100 else "so few questions show none"
-        open_ = "the interval holds zero" if not found else "not after Holm's correction"
-        return Verdict(NONE, f"{open_}; {least}")
+        return Verdict(NONE, f"the interval holds zero; {least}")
+    if gain["p_holm"] >= SIGNIFICANT:
+        return Verdict(NONE, f"not after Holm's correction, p = {gain['p_holm']:.2g}")
     if found < 0:
         return Verdict(HARMS, f"{_points(gain)} after Holm's correction")
     if not beside:
-        return Verdict(None, "it gains, and no control of it was run")
+        return Verdict(None, UNTOLD)
     nearest = max(beside, key=lambda c: (c["p"], -c["difference"]))
     unbeaten = [c for c in beside if claimed(c) <= 0]
     if not unbeaten and p_beyond < SIGNIFICANT:
+        if not any(c["b"] in chance for c in beside):
+            return Verdict(None, f"better than each of {len(beside)} controls, but none leaves anything to chance")
         return Verdict(BEYOND, f"better than each of {len(beside)}, of which the nearest is {_named(nearest)}")
     after = "" if unbeaten else " after Holm's correction"
     unbeaten = unbeaten or [nearest]  # the claim that Holm takes back
@@ -89,20 +99,32 @@ def judge(
         beside: every arm minus each of its controls, likewise.
     """
     of = {(c["dataset"], c["a"]): c for c in gains}
-    against = {(c["dataset"], c["a"], c["b"]): c for c in beside}
+    against = {(c["dataset"], c["a"], c["b"]): c for one in beside for c in (_mirrored(one), one)}
     own = [[c for x in row["controls"] if (c := against.get((row["dataset"], row["arm"], x)))] for row in rows]
     largest = iter(holm([max(c["p"] for c in each) for each in own if each]))
-    return [_judged(row, of, each, next(largest) if each else None) for row, each in zip(rows, own, strict=True)]
+    drawn = {(row["dataset"], row["arm"]) for row in rows if left_to_chance(row["setting"])}
+    return [_judged(row, of, each, next(largest) if each else None, drawn) for row, each in zip(rows, own, strict=True)]
 
 
 def _judged(
-    row: Mapping[str, Any], of: Mapping[tuple[str, str], Comparison], beside: Sequence[Comparison], p: float | None
+    row: Mapping[str, Any],
+    of: Mapping[tuple[str, str], Comparison],
+    beside: Sequence[Comparison],
+    p: float | None,
+    drawn: Collection[tuple[str, str]],
 ) -> dict[str, Any]:
     gain, found = of.get((row["dataset"], row["arm"])), Verdict(None, "")
     if gain is not None and not row["needs_label"] and not only_a_control(row["setting"]):
         gains = {name: c for (dataset, name), c in of.items() if dataset == row["dataset"]}
-        found = verdict(gain, beside, gains, 1.0 if p is None else p)
+        chance = {name for dataset, name in drawn if dataset == row["dataset"]}
+        found = verdict(gain, beside, gains, 1.0 if p is None else p, chance)
     return {**row, "p_beyond": p, "verdict": found.name, "because": found.because}
+
+
+def _mirrored(c: Comparison) -> Comparison:
+    """Arm ``b`` minus arm ``a``: of two arms that are controls of each other one difference is kept."""
+    ends = {"difference": -c["difference"], "ci_low": -c["ci_high"], "ci_high": -c["ci_low"]}
+    return {**c, "a": c["b"], "b": c["a"], **ends}
 
 
 def claimed(c: Comparison) -> int:

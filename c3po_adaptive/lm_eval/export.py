@@ -19,6 +19,7 @@ from typing import Any
 from .. import former
 from ..analysis.asked_with import format_of
 from ..analysis.kept import whole_records
+from ..analysis.statistics import first_draw
 from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
 from ..models.names import public_name
@@ -41,7 +42,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
 
     A sample's ``resps`` are the scores that the choice was made by: log-likelihoods, divided as the run's format says;
     whether each is greedy, records do not tell. Beside what the harness writes stand ``choice``, ``base_choice`` and
-    ``layers``.
+    ``layers``. Of an arm in several draws it is the first.
 
     Args:
         run: the folder of a comparison, finished or not.
@@ -62,7 +63,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
     claimed.pop("inputs", None)
     with former.silently():
         config = STUDY.parse(claimed)
-    records = whole_records(run)
+    records = first_draw(whole_records(run))
     texts = _texts(config, records, questions)
     put = _put(config, texts)
     answered = datetime.fromtimestamp((run / RECORDS).stat().st_mtime)

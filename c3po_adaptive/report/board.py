@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from posixpath import normpath
 from typing import Any
 
-from ..analysis.verdict import ALSO, BEYOND, HARMS, NONE
+from ..analysis.verdict import ALSO, BEYOND, HARMS
 from ..errors import SettingError
 from . import plots
 from .page import draw
@@ -15,8 +15,12 @@ from .sentences import find, role, shown_dataset
 
 Row = Mapping[str, Any]
 
-MARKS = {BEYOND: "●", ALSO: "◐", HARMS: "▼", NONE: ""}
-LEGEND = "● helps beyond its controls · ◐ helps, but so does a control · ▼ harms · no mark: no evidence, or no verdict"
+MARKS = {BEYOND: "●", ALSO: "◐", HARMS: "▼"}
+GAINS = "○"
+LEGEND = (
+    "● helps beyond its controls · ◐ helps, but so does a control · ○ gains, and no control tells why · ▼ harms · "
+    "no mark: no evidence, or a control itself"
+)
 _BLOCK = re.compile(r"(<!-- board (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- /board -->)", re.DOTALL)
 
 
@@ -63,31 +67,34 @@ def blocks(summary: Mapping[str, Any], folder: str) -> dict[str, Any]:
 
 
 def overall(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
-    """Arms over all data sets: accuracy, gain, likelihood, calibration, cost and verdict."""
+    """Arms over all data sets: accuracy, gain and the least to be found, likelihood, calibration, cost, verdict."""
     columns = (
-        *("arm", "accuracy, %", "gain in points [95 %]", "NLL, and its change [95 %]", "ECE", "cost", "once"),
-        "verdict",
+        *("arm", "accuracy, %", "gain in points [95 %]", "detectable", "NLL, and its change [95 %]"),
+        *("ECE, and its change [95 %]", "cost", "once", "verdict"),
     )
-    return _table(columns, "lrrrrrrl", [_overall(r, summary) for r in _wanted(summary, arms, shown_dataset(summary))])
+    return _table(columns, "lrrrrrrrl", [_overall(r, summary) for r in _wanted(summary, arms, shown_dataset(summary))])
 
 
 def _overall(row: Row, summary: Mapping[str, Any]) -> list[str]:
     itself = row["arm"] == summary["baseline"]
-    change = f", {row['nll_difference']:+.3f} [{row['nll_ci_low']:+.3f}, {row['nll_ci_high']:+.3f}]"
+    nll, ece = ("" if itself else f", {_change(row, *of)}" for of in (("nll", 3), ("calibration", 1)))
     return [
-        *(f"`{row['arm']}`", f"{row['accuracy']:.1f}", "" if itself else _gain(row)),
-        *(f"{row['nll']:.3f}{'' if itself else change}", f"{row['calibration_error']:.1f}"),
+        *(f"`{row['arm']}`", f"{row['accuracy']:.1f}"),
+        *(("", "") if itself else (_gain(row), f"{row['detectable']:.1f}")),
+        *(f"{row['nll']:.3f}{nll}", f"{row['calibration_error']:.1f}{ece}"),
         *(f"{row['cost']['total']:.2f}", _count(row["cost"]["once"]), _verdict(row, summary)),
     ]
 
 
 def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
-    """Arm by data set: the gain, its interval and a mark for its verdict; each data set with where it is from."""
+    """Arm by data set: the gain, its interval and a mark for its verdict; each data set with whom arms learned from
+    there, and where records are.
+    """
     datasets = [name for name in dict.fromkeys(row["dataset"] for row in summary["rows"]) if name != "all"]
     over = [*datasets, "all"] if len(datasets) > 1 else datasets
     cells = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
     names = dict.fromkeys(row["arm"] for name in over for row in _wanted(summary, arms, name))
-    heads = [f"{name}<br>{_sources(summary, name, folder)}" if name != "all" else name for name in over]
+    heads = [f"{name}<br>{_asked(summary, name, folder)}" if name != "all" else name for name in over]
     rows = [[f"`{arm}`", *(_cell(cells.get((name, arm)), summary) for name in over)] for arm in names]
     return _table(("arm", *heads), "l" + "r" * len(over), rows) + f"\n{LEGEND}\n"
 
@@ -96,20 +103,28 @@ def _cell(row: Row | None, summary: Mapping[str, Any]) -> str:
     if row is None:
         return ""
     if row["arm"] == summary["baseline"]:
-        return f"{row['accuracy']:.1f} % of {row['n']:,}"
+        return f"{row['accuracy']:.1f} % of {row['n']:,}, chance {row['chance']:.1f}"
     return f"{_gain(row)} {mark(row)}".strip()
 
 
 def mark(row: Row) -> str:
-    """Of a verdict."""
+    """Of a verdict, or of a gain that has none."""
+    if row["verdict"] is None and row["because"]:
+        return GAINS
     return next((sign for name, sign in MARKS.items() if (row["verdict"] or "").startswith(name)), "")
 
 
-def _sources(summary: Mapping[str, Any], dataset: str, folder: str) -> str:
-    """Links to configurations and records."""
+def _asked(summary: Mapping[str, Any], dataset: str, folder: str) -> str:
+    """Whose questions were learned from, and links to configurations and records."""
     own = [source for source in summary["sources"] if source["dataset"] == dataset]
     paths = dict.fromkeys((kind, source[kind]) for kind in ("config", "records") for source in own)
-    return ", ".join(f"[{kind}]({normpath(f'{folder}/{path}')})" for kind, path in paths)
+    links = ", ".join(f"[{kind}]({normpath(f'{folder}/{path}')})" for kind, path in paths)
+    return f"references: {_references(summary, dataset)}<br>{links}"
+
+
+def _references(summary: Mapping[str, Any], dataset: str) -> str:
+    """Whose questions were learned from, by any arm."""
+    return "; ".join(dict.fromkeys(row["references"] for row in summary["rows"] if row["dataset"] == dataset))
 
 
 def controls(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
@@ -127,7 +142,8 @@ def controls(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
 
 def matrix(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
     """What each arm asks for: parameters, input, labels, and the right task."""
-    columns = ("arm", "parameters updated", "input, times", "labels needed", "gains over data sets", "SD beyond noise")
+    asked = ("parameters updated", "prompt's FLOPs, times", "labels needed")
+    columns = ("arm", *asked, "gains over data sets", "SD beyond noise")
     rows = [row for row in summary["matrix"] if not arms or row["arm"] in arms]
     return _table(columns, "lrrrrr", [_asked_for(row, itself=row["arm"] == summary["baseline"]) for row in rows])
 
@@ -166,6 +182,7 @@ def page(summary: Mapping[str, Any], results: str) -> str:
         arms=list(dict.fromkeys(row["arm"] for row in rows)),
         cells={(row["dataset"], row["arm"]): row for row in rows},
         sources=sources,
+        references={name: _references(summary, name) for name in datasets},
         legend=LEGEND,
         figures=[
             ("Accuracy and cost", plots.costs(shown)),
@@ -189,13 +206,18 @@ def _wanted(summary: Mapping[str, Any], arms: Sequence[str], dataset: str) -> li
     return [row for row in rows if not arms or row["arm"] in arms]
 
 
+def _change(row: Row, of: str, digits: int) -> str:
+    value, low, high = (row[f"{of}_{what}"] for what in ("difference", "ci_low", "ci_high"))
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
 def _gain(row: Row) -> str:
     return f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]"
 
 
 def _verdict(row: Row, summary: Mapping[str, Any]) -> str:
     what = {"control": "a control", "oracle": "an upper bound", "base": ""}.get(role(row, summary))
-    return (row["verdict"] or "no verdict: no control") if what is None else what
+    return (row["verdict"] or f"no verdict: {row['because']}") if what is None else what
 
 
 def _count(value: float | None) -> str:

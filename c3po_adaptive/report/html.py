@@ -238,13 +238,12 @@ def _of_headline(summary: Mapping[str, Any], records: Sequence[Record]) -> list[
 
 def _in_ranks(predicted: Sequence[Mapping[str, Any]]) -> str:
     """How far signals order questions by what re-mixing does to them."""
-    said = [
-        "{arm} {rank_correlation:.2f} [{rank_correlation_low:.2f}, {rank_correlation_high:.2f}]".format(**row)
-        for row in predicted
-    ]
+    over = "{arm} {rank_correlation:.2f} [{rank_correlation_low:.2f}, {rank_correlation_high:.2f}]"
+    among = ", {acted:.2f} [{acted_low:.2f}, {acted_high:.2f}] among {n_acted} that it changed"
+    said = [(over + among * (row.get("acted") is not None)).format(**row) for row in predicted]
     return (
         "Whether the signal says what re-mixing does to a question, with 95 % intervals; a signal that says nothing is "
-        f"flat. Rank correlation over questions: {', '.join(said)}."
+        f"flat. Rank correlation over questions: {'; '.join(said)}."
     )
 
 

@@ -121,6 +121,7 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
             source = {"dataset": dataset, "arm": arm, "config": run.config, "records": path}
             sources.setdefault((dataset, arm), source)
             asked.setdefault(arm, {}).setdefault(dataset, _plain(config, dataset, path))
+        _check_made_by(run, config, path, own)
     rows = [row | _asked_with(asked[row["arm"]], row["dataset"]) for row in summary["rows"]]
     return summary | {"rows": rows, "title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
 
@@ -227,6 +228,28 @@ def _plain(config: OnQuestions, name: str, path: str) -> dict[str, Any]:
             return plain | {"format": plain["format"] or config.model_dump(mode="json")["format"]}
     known = ", ".join(d.name for d in config.datasets)
     raise DataError(f"Expected records of {known} at {path}, got some of {name!r}; name the configuration of that run.")
+
+
+def _check_made_by(run: RunOnBoard, config: OnQuestions, path: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """A configuration that is linked has to be the one that records were made by: its arms, and what it says of each.
+
+    Raises:
+        DataError: it is another.
+    """
+    arms = config.model_dump(mode="json").get("arms", {})
+    for record in {record["arm"]: record for record in records}.values():
+        if record["arm"] not in arms:
+            names = ", ".join(arms)
+            raise DataError(f"Expected records of {names} at {path}, as {run.config} has it, got {record['arm']}.")
+        for role, given in arms[record["arm"]].items():
+            known = record["setting"].get(role)
+            both = given.keys() & known.keys() if isinstance(given, Mapping) and isinstance(known, Mapping) else ()
+            for key in sorted({*both} - {"name", "of"}):
+                if given[key] != known[key]:
+                    raise DataError(
+                        f"Expected {role}.{key} of {record['arm']!r} to be {given[key]} at {path}, as {run.config} has "
+                        f"it, got {known[key]}; name the configuration of that run."
+                    )
 
 
 def _asked_with(datasets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, str]:

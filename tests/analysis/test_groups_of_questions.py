@@ -4,9 +4,10 @@ import math
 
 import pytest
 
+from c3po_adaptive.analysis.calibration import expected_calibration_error
 from c3po_adaptive.analysis.gain_by_kind import gain_by_kind
 from c3po_adaptive.analysis.reliability import reliability
-from c3po_adaptive.analysis.statistics import compare, expected_calibration_error
+from c3po_adaptive.analysis.statistics import compare
 
 
 def record(arm, id_, correct, dataset="arc", kind="facts", confidence=0.75):

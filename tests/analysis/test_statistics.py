@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.calibration import calibration_change, calibration_error, expected_calibration_error
 from c3po_adaptive.errors import DataError
 
 
@@ -172,12 +173,58 @@ def test_paired_nll_difference():
 
 def test_calibration_error_by_hand():
     # Bin 0.5-0.6: confidence 0.55, half right; bin 0.9-1: confidence 1, one of two right.
-    error = stats.expected_calibration_error([0.55, 0.55, 1.0, 1.0], [1, 0, 1, 0])
+    error = expected_calibration_error([0.55, 0.55, 1.0, 1.0], [1, 0, 1, 0])
     assert error == pytest.approx((0.05 + 0.5) / 2)
 
 
 def test_calibration_error_of_records_is_in_points():
-    assert stats.calibration_error(records("a", [1, 0, 0, 0])) == pytest.approx(25)
+    assert calibration_error(records("a", [1, 0, 0, 0])) == pytest.approx(25)
+
+
+def test_calibration_error_of_draws_is_the_mean_over_them():
+    """Answers that are sure and unsure in turn would look calibrated if their confidences were averaged."""
+    rng = np.random.default_rng(0)
+    own = []
+    for seed in range(9):
+        each = records("a", rng.random(400) < 0.75)
+        sure = np.where(rng.random(400) < 0.5, 0.55, 0.95)
+        for r, p in zip(each, sure, strict=True):
+            r |= {"seed": seed, "scores": [float(np.log(p)), float(np.log(1 - p))]}
+        own += each
+    by_draw = [calibration_error([r for r in own if r["seed"] == seed]) for seed in range(9)]
+    assert calibration_error(own) == pytest.approx(np.mean(by_draw))
+    assert calibration_error(own) > 18
+
+
+class TestCalibrationChange:
+    def pair(self, n=400, seed=0):
+        """Right three times in four, each by itself: of which one arm is ten points too sure, and the other twenty."""
+        rng = np.random.default_rng(seed)
+        arms = [records(name, rng.random(n) < 0.75) for name in ("b", "a")]
+        for each, p in zip(arms, (0.85, 0.95), strict=True):
+            for r in each:
+                r["scores"] = [float(np.log(p)), float(np.log(1 - p))]
+        return arms
+
+    def test_by_hand(self):
+        base, own = self.pair(n=4000)
+        found = calibration_change(own, base, seed=0)
+        assert found.value == pytest.approx(calibration_error(own) - calibration_error(base))
+        assert 0 < found.low < found.value < found.high < 20
+
+    def test_nothing_changed(self):
+        base, _ = self.pair()
+        assert calibration_change(base, base, seed=0) == stats.Estimate(0.0, 0.0, 0.0)
+
+    def test_its_interval_holds_the_truth_as_often_as_it_says(self):
+        found = [calibration_change(own, base, seed=0) for base, own in (self.pair(seed=seed) for seed in range(200))]
+        assert 180 <= sum(f.low <= 10 <= f.high for f in found) < 200
+
+    def test_draws_beside_a_base_that_has_one(self):
+        base, own = self.pair()
+        drawn = own + [r | {"seed": 1} for r in own]
+        one, two = (calibration_change(each, base, seed=0) for each in (own, drawn))
+        assert (two.value, two.low, two.high) == pytest.approx((one.value, one.low, one.high))
 
 
 def test_holm_by_hand():

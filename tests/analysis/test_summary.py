@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from c3po_adaptive.analysis.predicted_benefit import predicted_benefit
@@ -12,7 +13,8 @@ from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import sentences
 
 ROW = "dataset split arm optimizer selector needs_label setting references format n draws chance base_accuracy accuracy"
-ROW += " gain ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error flips_up flips_down"
+ROW += " gain ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error"
+ROW += " calibration_difference calibration_ci_low calibration_ci_high flips_up flips_down"
 ROW += " layers moved neighbours_used labels parameters cost controls p_beyond verdict because headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline"
 CONTROL = "ngd-random-neighbours"
@@ -210,8 +212,8 @@ def test_sentence_without_a_gain():
     line = sentences(made_up((1.2, -0.8, 3.1, 0.3), (0.0, -1.5, 1.5, 1.0)))[1]
     assert line == (
         "ngd: 51.2 %, +1.2 points over base [-0.8, 3.1]: no evidence (the interval holds zero; a gain of 4.0 points "
-        "would have been found with power 0.8); its control, random neighbours, reaches the same (+0.0 points "
-        "[-1.5, 1.5])."
+        "would have been found by itself, with power 0.8); its control, random neighbours, reaches the same "
+        "(+0.0 points [-1.5, 1.5])."
     )
 
 
@@ -236,7 +238,7 @@ def test_sentence_tells_when_holm_disagrees():
     summary = made_up((6.0, 0.1, 9.0, 0.04))
     summary["comparisons"][0]["p_holm"] = 0.2
     summary["rows"] = judge(summary["rows"], summary["comparisons"], [])
-    assert "no evidence (not after Holm's correction; a gain of 4.0 points would" in sentences(summary)[1]
+    assert "no evidence (not after Holm's correction, p = 0.2)" in sentences(summary)[1]
 
 
 def test_oracle_is_an_upper_bound():
@@ -367,6 +369,20 @@ class TestPredicted:
         (row,) = predicted_benefit("all", after, before, seed=0)
         assert abs(row["within"]) < 0.1
         assert abs(row["rank_correlation"]) < 0.1
+
+    def test_of_few_that_are_re_mixed_the_interval_is_as_wide_as_for_so_few(self):
+        """All others have one rank on both sides, and say nothing: of 30 of 400 the interval is over 30."""
+        rng = np.random.default_rng(0)
+        before, after = base([1, 0] * 200), answers("a", [1, 0] * 200)
+        for i, (old, new) in enumerate(zip(before, after, strict=True)):
+            acts = i < 30
+            new["strength"] = float(acts * (1 + rng.random()))
+            new["scores"] = [s + acts * rng.normal() * (k == old["answer"]) for k, s in enumerate(old["scores"])]
+        (row,) = predicted_benefit("all", after, before, seed=0)
+        assert row["n_acted"] == 30
+        for name in ("rank_correlation", "acted"):
+            assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+            assert row[f"{name}_high"] - row[f"{name}_low"] > 0.5, "Fisher's z of 400 would be 0.2 wide"
 
     def test_only_of_arms_that_weigh(self):
         assert self.planted(lambda i, change: None)[0] == []

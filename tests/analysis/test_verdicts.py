@@ -7,12 +7,12 @@ from c3po_adaptive.analysis.controls import controls_of
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.analysis.verdict import verdict
 
-NGD = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "n": 5}, "retriever": {"name": "near"}}
+NGD = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "n": 5}, "retriever": {"name": "near", "k": 300}}
 NGD |= {"labels": "own"}
 SETTINGS = {
     "base": {"optimizer": {"name": "none", "start": "own"}},
     "ngd": NGD,
-    "random neighbours": NGD | {"retriever": {"name": "random"}},
+    "random neighbours": NGD | {"retriever": {"name": "random", "k": 300}},
     "shuffled labels": NGD | {"labels": "shuffled"},
     "random change": NGD | {"optimizer": {"name": "random-change", "of": {"name": "ngd"}}},
     "constant": NGD | {"optimizer": {"name": "constant"}},
@@ -90,7 +90,8 @@ class TestPlanted:
         assert said.count("no evidence") >= 37
 
     def test_an_equal_control_is_rarely_called_beaten(self):
-        moved, how = {"ngd": (0.2, 0.02), "constant": (0.2, 0.02)}, {"n": 300, "arms": ("base", "ngd", "constant")}
+        moved = {"ngd": (0.2, 0.02), "constant": (0.2, 0.02)}
+        how = {"n": 300, "arms": ("base", "ngd", "constant", "shuffled labels")}
         said = [judge(moved, seed=seed, **how)["one"]["verdict"] for seed in range(30)]
         assert said.count("helps beyond its controls") <= 3
         assert said.count("helps, but so does constant") >= 26
@@ -103,8 +104,8 @@ def c(b, difference, half, p=None, p_holm=None):
     return {"b": b, "difference": difference, **ends, **adjusted, "detectable": 4}
 
 
-def said(gain, beside=(), gains=None, p_beyond=0.001):
-    return verdict(gain, list(beside), gains or {}, p_beyond)
+def said(gain, beside=(), gains=None, p_beyond=0.001, chance=("x",)):
+    return verdict(gain, list(beside), gains or {}, p_beyond, chance)
 
 
 class TestRule:
@@ -117,7 +118,7 @@ class TestRule:
 
     def test_a_gain_that_holm_takes_back_is_none(self):
         found = said(c("base", 3, 2, p=0.01, p_holm=0.2), [c("x", 3, 2)], {"x": c("base", 0, 2)})
-        assert (found.name, found.because.partition(";")[0]) == ("no evidence", "not after Holm's correction")
+        assert (found.name, found.because) == ("no evidence", "not after Holm's correction, p = 0.2")
 
     def test_what_is_not_told_from_a_control_that_gains_nothing_is_no_evidence(self):
         found = said(c("base", 3, 2), [c("x", 2, 3)], {"x": c("base", 1, 2)})
@@ -133,6 +134,12 @@ class TestRule:
         assert "and is not beaten after Holm's correction: +3.0 [1.0, 5.0]" in found.because
         lost = said(c("base", 5, 2), beside, gains | {"x": c("base", 1, 2)}, p_beyond=0.06)
         assert lost.name == "no evidence"
+
+    def test_beating_controls_of_which_none_is_of_chance_is_no_verdict(self):
+        beside, gains = [c("x", 3, 2), c("y", 4, 2)], {"x": c("base", 2, 1), "y": c("base", 1, 2)}
+        found = said(c("base", 5, 2), beside, gains, chance=())
+        assert found.name is None
+        assert found.because == "better than each of 2 controls, but none leaves anything to chance"
 
     def test_of_several_that_gain_the_best_is_named(self):
         beside = [c("x", 1, 3), c("y", 0, 3), c("z", 4, 3)]
@@ -158,11 +165,12 @@ class TestControls:
     @pytest.mark.parametrize(
         "other",
         [
-            NGD | {"retriever": {"name": "random"}, "labels": "shuffled"},  # two things at once
+            NGD | {"retriever": {"name": "random", "k": 300}, "labels": "shuffled"},  # two things at once
             NGD | {"retriever": {"name": "far"}},
             NGD | {"selector": {"name": "random", "n": 8}},  # more layers
+            NGD | {"retriever": {"name": "random", "k": 3}},  # fewer neighbours
             NGD | {"optimizer": {"name": "random-change", "of": {"name": "oracle"}}},
-            NGD | {"retriever": {"name": "random"}, "loss": "lead"},
+            NGD | {"retriever": {"name": "random", "k": 300}, "loss": "lead"},
         ],
     )
     def test_no_twin_in_all_but_chance(self, other):
@@ -182,6 +190,26 @@ class TestControls:
         assert controls_of("ngd", settings) == ["calibrated"]
         assert controls_of("tuned", settings) == controls_of("ngd, calibrated", settings) == ["calibrated"]
 
+    def test_what_is_corrected_is_held_against_controls_that_are(self):
+        """Else two controls that add up would look like more than each of them."""
+        corrected = {"answerer": {"name": "surface-logit", "of": {"name": "remix"}}}
+        other = {"answerer": {"name": "length-exponent", "of": {"name": "remix"}}}
+        settings = SETTINGS | {
+            "ngd, calibrated": NGD | corrected,
+            "constant, calibrated": SETTINGS["constant"] | corrected,
+            "shuffled labels, calibrated": SETTINGS["shuffled labels"] | corrected,
+            "constant, by length": SETTINGS["constant"] | other,
+        }
+        shared = ["constant", "calibrated", "no step"]
+        own = ["constant, calibrated", "shuffled labels, calibrated"]
+        assert controls_of("ngd, calibrated", settings) == [*shared, *own]
+        assert controls_of("constant, calibrated", settings) == shared
+        assert controls_of("ngd", settings) == CONTROLS
+
+    def test_neighbours_that_do_not_go_by_numbers_have_random_ones_of_any(self):
+        near = NGD | {"retriever": {"name": "radius"}}
+        assert controls_of("near", {"near": near, "x": near | {"retriever": {"name": "random", "k": 9}}}) == ["x"]
+
     def test_named_ones_are_added_where_they_answered(self):
         settings = {"ngd": NGD, "x": NGD | {"loss": "lead"}}
         assert controls_of("ngd", settings, ["x", "y", "ngd"]) == ["x"]
@@ -190,6 +218,37 @@ class TestControls:
         vote = {"answerer": {"name": "neighbour-vote"}, "retriever": {"name": "near"}, "labels": "own"}
         settings = SETTINGS | {"vote": vote, "far": vote | {"retriever": {"name": "random"}}}
         assert controls_of("vote", settings) == ["constant", "calibrated", "no step", "far"]
+
+
+class TestNoControlAfterAll:
+    def rows(self, same, **given):
+        records = table({"ngd": (0.12, 0.02)})
+        own = {r["id"]: r for r in records if r["arm"] == "ngd"}
+        for r in records:
+            if r["arm"] == "random neighbours":
+                r |= {key: own[r["id"]][key] for key in ("scores", "choice", "correct")}
+                r["scores"] = [r["scores"][0] + (0 if same else 1e-3), r["scores"][1]]
+        return {row["arm"]: row for row in summarize(records, config={}, seed=0, **given)["rows"]}
+
+    def test_chance_that_had_nothing_to_draw(self):
+        """Three hundred random neighbours of three hundred: what they reach says nothing."""
+        row = self.rows(same=True)["ngd"]
+        assert row["controls"] == [name for name in CONTROLS if name != "random neighbours"]
+        assert row["verdict"] == "helps beyond its controls"
+
+    def test_chance_that_chose_as_well(self):
+        row = self.rows(same=False)["ngd"]
+        assert row["controls"] == CONTROLS
+        assert row["verdict"] == "helps, but so does random neighbours"
+
+
+def test_two_arms_that_are_controls_of_each_other_are_both_held_against():
+    moved = {"ngd": (0.12, 0.02), "constant": (0.12, 0.02)}
+    arms = ("base", "ngd", "constant")
+    for named in ({"constant": ["ngd"]}, {"ngd": ["constant"], "constant": ["ngd"]}):
+        summary = summarize(table(moved, arms=arms), config={}, seed=0, controls=named)
+        said = {row["arm"]: row["verdict"] for row in summary["rows"]}
+        assert said == {"base": None, "ngd": "helps, but so does constant", "constant": "helps, but so does ngd"}
 
 
 def test_holm_is_over_the_whole_table():

@@ -24,6 +24,7 @@ ROW = {
     *("needs_label", "nll", "flips_up", "flips_down", "layers", "cost"),
     *("references", "format", "chance", "base_accuracy"),
     *("draws", "detectable", "nll_difference", "nll_ci_low", "nll_ci_high", "calibration_error", "moved"),
+    *("calibration_difference", "calibration_ci_low", "calibration_ci_high"),
     *("neighbours_used", "labels", "parameters", "controls", "p_beyond", "verdict", "because"),
 }
 COMPARISON = {"dataset", "a", "b", "n", "difference", "ci_low", "ci_high", "p", "cost_ratio"}

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.lm_eval import C3POLM
+from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -103,6 +104,15 @@ def test_samples_say_what_the_records_say(exported, place):
             assert sample["doc_hash"] == utils.hash_string(json.dumps(sample["doc"], indent=2, ensure_ascii=False))
     base, other = ({s["doc_id"]: s["doc_hash"] for s in samples_of(folder)} for folder in exported.values())
     assert base == other, "arms are paired by document"
+
+
+def test_of_several_draws_the_first_is_told(place, tmp_path):
+    """Else a question would stand in the log as often as it was drawn, and its standard error would shrink."""
+    rows = [{**record, "seed": record["seed"] + draw} for record in read_records(place / "run") for draw in range(3)]
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for folder in export_samples(tmp_path / "run", tmp_path / "out"):
+        assert [s["doc_id"] for s in samples_of(folder)] == [*range(LIMIT)]
 
 
 def test_a_sample_has_all_that_theirs_has(exported, place, tmp_path):

@@ -17,15 +17,20 @@ from c3po_adaptive.study.board import board_summary, read_board, stale_pages, wr
 
 ARMS = {
     "base": {"optimizer": {"name": "none", "start": "own"}},
-    "method": {"optimizer": {"name": "ngd"}, "labels": "own"},
-    "shuffled, labels": {"optimizer": {"name": "ngd"}, "labels": "shuffled"},
+    "method": {"optimizer": {"name": "ngd", "lr": 0.1}, "labels": "own"},
+    "shuffled, labels": {"optimizer": {"name": "ngd", "lr": 0.1}, "labels": "shuffled"},
 }
-CONFIG = """
-datasets:
-  - {name: one, questions: demo, references: [sciq]}
-  - {name: two, questions: demo}
-arms: {base: {optimizer: none}}
+RAN = """
+arms:
+  base: {optimizer: none}
+  method: {optimizer: {name: ngd, lr: 0.1}}
+  shuffled, labels: {optimizer: ngd, labels: shuffled}
 """
+CONFIG = f"""
+datasets:
+  - {{name: one, questions: demo, references: [sciq]}}
+  - {{name: two, questions: demo}}
+{RAN}"""
 BOARD = """
 title: Planted
 runs:
@@ -108,7 +113,7 @@ def test_another_draw_widens_the_interval(folder):
 
 def test_what_came_over_a_configuration(folder):
     """The data sets of a run whose configuration does not name them: from another file, as --set has it."""
-    (folder / "run.yaml").write_text("arms: {base: {optimizer: none}}\n")
+    (folder / "run.yaml").write_text(RAN)
     (folder / "asked.yaml").write_text("datasets: [{name: one, questions: demo, references: [sciq]}]\n")
     (folder / "board.yaml").write_text(
         'title: Planted\nruns:\n  - {config: run.yaml, set: ["@asked.yaml"], records: [one.parquet]}\n'
@@ -121,7 +126,7 @@ def test_each_arm_says_whom_its_own_run_learned_from(folder):
     """The same questions, asked by another configuration: references of their own set, and in letters."""
     (folder / "told.yaml").write_text(
         "datasets: [{name: two, questions: sciq, references: [sciq], format: letter}]\n"
-        "arms: {base: {optimizer: none}}\n"
+        "arms: {told: {optimizer: {name: ngd, lr: 0.1}}}\n"
     )
     told = [{**r, "arm": "told"} for r in records("two", 0.1) if r["arm"] == "method"]
     write_parquet(told, folder / "told.parquet")
@@ -178,6 +183,18 @@ class TestRefused:
     def test_records_of_another_configuration(self, folder):
         (folder / "run.yaml").write_text(CONFIG.replace("name: two", "name: three"))
         with pytest.raises(DataError, match=r"Expected records of one, three at two.parquet, got some of 'two'"):
+            made(folder)
+
+    @pytest.mark.parametrize(
+        ("was", "now", "said"),
+        [
+            ("lr: 0.1", "lr: 0.3", r"optimizer.lr of 'method' to be 0.3 at one.parquet, as run.yaml has it, got 0.1"),
+            ("method:", "other:", r"Expected records of base, other, shuffled, labels at one.parquet.* got method"),
+        ],
+    )
+    def test_records_that_the_configuration_did_not_make(self, folder, was, now, said):
+        (folder / "run.yaml").write_text(CONFIG.replace(was, now))
+        with pytest.raises(DataError, match=said):
             made(folder)
 
     def test_a_configuration_without_questions(self, folder):

@@ -120,9 +120,16 @@ def _shown(r: Mapping[str, Any], baseline: str) -> list[str]:
     itself = r["arm"] == baseline
     gain = "" if itself else f"{r['gain']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]"
     nll = "" if itself else f" {r['nll_difference']:+.3f} [{r['nll_ci_low']:+.3f}, {r['nll_ci_high']:+.3f}]"
+    ece = [r[f"calibration_{key}"] for key in ("difference", "ci_low", "ci_high")]
+    change = "" if itself or None in ece else " {:+.1f} [{:+.1f}, {:+.1f}]".format(*ece)
     once = r["cost"]["once"]
     return [
         *(r["dataset"], r["arm"], str(r["n"]), f"{r['accuracy']:.1f}", gain, f"{r['flips_up']}/{r['flips_down']}"),
-        *(f"{r['nll']:.3f}{nll}", f"{r['calibration_error']:.1f}", f"{r['layers']:.1f}", f"{r['cost']['total']:.1f}"),
+        *(
+            f"{r['nll']:.3f}{nll}",
+            f"{r['calibration_error']:.1f}{change}",
+            f"{r['layers']:.1f}",
+            f"{r['cost']['total']:.1f}",
+        ),
         *("" if once is None else f"{once:.0f}", r["verdict"] or ""),
     ]

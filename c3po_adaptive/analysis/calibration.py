@@ -1,0 +1,83 @@
+"""Calibration: how far confidence is from being right, and how much an arm changes that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .statistics import Estimate, Record, confidence, is_correct, values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[Any]
+
+BINS, RESAMPLES = 10, 2000
+
+
+def calibration_error(records: Iterable[Record]) -> float:
+    """Expected calibration error of an arm, in points: of each draw on each data set, averaged."""
+    return 100 * float(np.mean([np.mean([_error(gaps.sum(0)) / len(gaps) for gaps in each]) for each in _of(records)]))
+
+
+def calibration_change(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float = 0.95) -> Estimate:
+    """Error of arm ``a`` minus that of ``b``, in points, with its paired bootstrap interval.
+
+    Questions are drawn again within each data set, the same for both arms and all of their draws.
+
+    Args:
+        a: records of one arm.
+        b: of another, on the same questions.
+        seed: of the bootstrap.
+        level: of the interval.
+    """
+    rng = np.random.default_rng(seed)
+    value, drawn = 0.0, np.zeros(RESAMPLES)
+    pairs = list(zip(_of(a), _of(b), strict=True))
+    for one, two in pairs:
+        n = len(one[0])
+        times = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
+        for sign, side in ((1, one), (-1, two)):
+            for gaps in side:
+                share = sign / len(side) / len(pairs) / n
+                value += share * float(_error(gaps.sum(0)))
+                drawn += share * _error(times @ gaps)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(100 * value, 100 * float(low), 100 * float(high))
+
+
+def expected_calibration_error(confidence: Sequence[float], correct: Sequence[float]) -> float:
+    """Mean gap between confidence and accuracy over bins of equal width, weighted by the answers in each (0 to 1)."""
+    return float(_error(_gaps(confidence, correct).sum(0))) / len(confidence)
+
+
+def _error(sums: Floats) -> Any:
+    """``[..., BINS]`` sums of what being right exceeds confidence by, in each bin: their sizes, summed."""
+    return np.abs(sums).sum(-1)
+
+
+def _gaps(confidence: Sequence[float], correct: Sequence[float]) -> Floats:
+    """``[N, BINS]``: of each answer, in the bin that it falls in, by how much being right exceeds its confidence."""
+    sure, right = np.asarray(confidence, float), np.asarray(correct, float)
+    found = np.zeros((len(sure), BINS))
+    found[np.arange(len(sure)), np.minimum((sure * BINS).astype(int), BINS - 1)] = right - sure
+    return found
+
+
+def _of(records: Iterable[Record]) -> list[list[Floats]]:
+    """Of each data set the gaps of each draw, data sets and questions in the order of their names."""
+    records = list(records)
+    sure, right = values(records, confidence), values(records, is_correct)
+    return [_by_draw(sure[name], right[name]) for name in sorted(sure)]
+
+
+def _by_draw(sure: Mapping[str, Mapping[Any, float]], right: Mapping[str, Mapping[Any, float]]) -> list[Floats]:
+    ids = sorted(sure)
+    draws = sorted({draw for each in sure.values() for draw in each})
+    found = []
+    for draw in draws:
+        own = [i for i in ids if draw in sure[i]]
+        found.append(_gaps([sure[i][draw] for i in own], [right[i][draw] for i in own]))
+    return found
