@@ -11,8 +11,9 @@ Setting = Mapping[str, Any]
 
 CALIBRATED = ("length-exponent", "surface-logit", "pmi", "contextual")
 """Answerers that correct scores, and change nothing in the model."""
+RANDOM_NEIGHBOURS = "random neighbours"
 _CHANCE = {
-    "retriever": ("random", "random neighbours"),
+    "retriever": ("random", RANDOM_NEIGHBOURS),
     "selector": ("random", "random layers"),
     "optimizer": ("random-change", "changes in random directions"),
 }

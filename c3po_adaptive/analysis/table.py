@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import DataError
 from . import statistics as stats
 from .asked_with import format_of, references_of
-from .controls import controls_of, left_to_chance
+from .controls import RANDOM_NEIGHBOURS, controls_of, left_to_chance
 from .groups import Arms
 from .pathway_similarity import similarity_of_pathways
 from .predicted_benefit import predicted_benefit
@@ -55,19 +55,16 @@ class Table:
     def controls(self) -> dict[tuple[str, str], list[str]]:
         """Of each arm on each data set; of the base and of upper bounds none.
 
-        One that left nothing to chance after all, as 300 random neighbours of 300 references, is none: it gave the
-        arm's own scores to every question.
+        Random neighbours are none where all references were drawn: nothing was left to chance after all.
         """
         found = {}
         for dataset, arms in self.groups.items():
             settings = settings_of(arms)
-            scores = {arm: {_answered(r): r["scores"] for r in own} for arm, own in arms.items()}
+            all_drawn = [arm for arm, own in arms.items() if _all_drawn(settings[arm], own)]
             for arm, own in arms.items():
                 bare = arm == self.baseline or own[0]["needs_label"]
                 names = [] if bare else controls_of(arm, settings, self.named.get(arm, ()))
-                found[dataset, arm] = [
-                    name for name in names if not left_to_chance(settings[name]) or scores[name] != scores[arm]
-                ]
+                found[dataset, arm] = [name for name in names if name not in all_drawn]
         return found
 
     @cached_property
@@ -143,6 +140,7 @@ class Table:
         return stats.on_common_questions(one, two) if self.unfinished else (one, two)
 
 
-def _answered(record: Record) -> tuple[Any, ...]:
-    """A question, in a draw."""
-    return record["dataset"], record["id"], stats.run_of(record), record["seed"]
+def _all_drawn(setting: Mapping[str, Any], own: Sequence[Record]) -> bool:
+    """Of an arm with random neighbours: whether they were all that there are."""
+    used = [(r.get("neighbours_used"), r.get("labels")) for r in own]
+    return left_to_chance(setting) == [RANDOM_NEIGHBOURS] and all(n and n == labels for n, labels in used)
