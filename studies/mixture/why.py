@@ -70,17 +70,19 @@ def _optimizer(worker: ComparisonWorker, arm: Any, dataset: str) -> Optimizer:
 
 
 def shares(changes: np.ndarray, sets: np.ndarray) -> dict[str, float]:
-    """Of the mean squared length of changes ``[N, D]``: what is common to all, what differs between data sets, and what
-    differs within them; they add up to one."""
-    mean = changes.mean(0)
-    between = np.stack([changes[sets == name].mean(0) for name in sets])
-    whole = (changes**2).sum(1).mean()
-    parts = {
-        "constant": (mean**2).sum(),
-        "between": ((between - mean) ** 2).sum(1).mean(),
-        "within": ((changes - between) ** 2).sum(1).mean(),
-    }
-    return {name: float(part / max(whole, 1e-30)) for name, part in parts.items()} | {"length": float(whole**0.5)}
+    """Of changes ``[N, D]``, what is common to all, what differs between data sets, and what differs within them, as
+    shares of the three: components of variance, so that means of few questions add nothing of what differs within."""
+    names = np.unique(sets)
+    means = np.stack([changes[sets == name].mean(0) for name in names])
+    each = len(changes) / len(names)
+    within = sum(((changes[sets == name] - m) ** 2).sum() for name, m in zip(names, means, strict=True))
+    within /= len(changes) - len(names)
+    between = max(0.0, ((means - means.mean(0)) ** 2).sum() / (len(names) - 1) - within / each)
+    constant = max(0.0, (means.mean(0) ** 2).sum() - between / len(names) - within / len(changes))
+    parts = {"constant": constant, "between": between, "within": within}
+    whole = max(sum(parts.values()), 1e-30)
+    length = float((changes**2).sum(1).mean() ** 0.5)
+    return {name: float(part / whole) for name, part in parts.items()} | {"length": length}
 
 
 def _layers(changes: np.ndarray, sets: np.ndarray) -> dict[str, Mapping[str, list[float]]]:
