@@ -137,12 +137,12 @@ def parsed(text: object, key: str, kind: type[C], again: str) -> tuple[dict[str,
         data = base64.b64decode(text, validate=True)
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")  # https://github.com/huggingface/safetensors#format
-        said = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CARD, "")
+        said = (json.loads(data[8 : 8 + length]).get("__metadata__") or {}).get(CARD, "")
         return tensors, kind.model_validate_json(said)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise DataError(f"{key}: expected a card with other keys or values, got {found}; {again}.") from error
-    except (binascii.Error, SafetensorError, ValueError) as error:
+    except (binascii.Error, SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
         raise DataError(
             f"{key}: expected text of a safetensors file, got what cannot be read ({error}); {again}."
         ) from error
