@@ -109,8 +109,12 @@ class TraceRequest:
                 )
 
     def salt(self, length: int) -> str:
-        """Another each time: what was found in the prefix cache would not be forced again, nor counted."""
+        """Another each time: nothing of it is left in the prefix cache for others."""
         return f"trace-{uuid4().hex}"
+
+    def reads_cache(self, length: int) -> bool:
+        """Never: what was found there would not be forced again, nor counted."""
+        return False
 
     def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` at which some layer is forced."""

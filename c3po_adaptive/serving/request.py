@@ -109,6 +109,13 @@ class PathwayRequest:
         """The prefix cache's key, for a prompt of so many tokens: differs wherever what is computed may differ."""
         return f"{hashlib.sha256(self.encode().encode()).hexdigest()}-{self.prompt_tokens or length}"
 
+    def reads_cache(self, length: int) -> bool:
+        """Whether the prefix cache may lend it what one like it left there, for a prompt of so many tokens.
+
+        Not where it acts before the last of them, which alone is computed in any case: it would not be counted.
+        """
+        return self.prompt_tokens is None or self.prompt_tokens == length
+
     def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` where it acts, and whether ω replaces the routing there.
 
