@@ -216,6 +216,17 @@ def test_the_harness_beside_ours_is_told_as_it_was_measured():
         assert row.get("difference_float64", 0) < 1e-3
 
 
+def test_what_pathways_cost_vllm_is_told_as_it_was_measured():
+    found = json.loads((STUDIES / "speed" / "results" / "pathways.json").read_text())
+    pages = [STUDIES / "speed" / "README.md", STUDIES.parent / "docs" / "howto" / "vllm.md"]
+    names = {"none": "no pathway", "top-k": "eight pathways, `mix: top-k`", "experts": "eight pathways of 20 experts"}
+    assert (found["requests"], found["experts"], len(found["rows"])) == (8, 20, 3)
+    for row in found["rows"]:
+        spread = f" [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]" if row["arm"] != "none" else ""
+        line = f"| {names[row['arm']]} | {row['requests_per_second']:.2f} | {row['ratio']:.2f}{spread} |"
+        assert all(line in page.read_text() for page in pages)
+
+
 def test_vllm_beside_ours_is_told_as_it_was_measured():
     found = json.loads((STUDIES / "speed" / "results" / "served.json").read_text())
     told = (STUDIES / "speed" / "README.md").read_text()

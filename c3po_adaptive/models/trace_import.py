@@ -18,7 +18,7 @@ from ..routing.sites import decoder_layers
 from ..routing.trace import NONE, Trace
 from .names import public_name
 from .routed import RoutedModel
-from .traced import check_tokens
+from .traced import check_tokens, tokenizer_identity
 
 RECORDS = "turn its recording on, and look at what it gives before you save it"
 
@@ -154,5 +154,5 @@ def _check_recorded(engine: str, experts: Tensor) -> None:
 
 
 def _of(model: RoutedModel, engine: str, tokens: Tensor, experts: Tensor, weights: Tensor | None) -> Trace:
-    name = f"{public_name(model.name)} by {engine}"
-    return Trace(tokens, model.layers, experts, weights, model.n_experts, name=name)
+    name, tokenizer = f"{public_name(model.name)} by {engine}", tokenizer_identity(model)
+    return Trace(tokens, model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)

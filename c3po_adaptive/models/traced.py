@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError
 from ..routing.trace import Recorder, Replayed, Trace
+from ..storage.identity import digest
 from ..types import Prompt
 from .identity import fingerprint
 from .names import public_name
@@ -43,6 +44,7 @@ def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
         fingerprint(model),
         public_name(model.name),
         getattr(model.model.config, "_commit_hash", None) or "",
+        tokenizer_identity(model),
     )
 
 
@@ -72,7 +74,7 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
 
     Raises:
         SettingError: a trace of other layers or experts, or of another model where that is not said.
-        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        DataError: fewer than two tokens, or ids of another tokenizer.
         ModelError: ids alone, for a family whose router weighs experts neither by softmax nor by sigmoid.
     """
     if trace.layers != model.layers or trace.n_experts != model.n_experts:
@@ -80,7 +82,7 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
             f"Expected a trace of MoE layers {model.layers[0]} to {model.layers[-1]} with {model.n_experts} experts, "
             f"got {len(trace.layers)} layers with {trace.n_experts}; record it with a model of this kind."
         )
-    check_tokens(model, trace.tokens)
+    check_text(model, trace)
     if not foreign and trace.model != fingerprint(model):
         known = "with other weights" if trace.model else "with weights that nobody knows"
         raise SettingError(
@@ -100,9 +102,9 @@ def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:
     """Log-likelihood ``[T - 1]`` of a trace's tokens along the model's own routing.
 
     Raises:
-        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        DataError: fewer than two tokens, or ids of another tokenizer.
     """
-    check_tokens(model, trace.tokens)
+    check_text(model, trace)
     (answered,) = model.ruled([_whole(trace.tokens.tolist())])
     return answered.token_scores
 
@@ -112,7 +114,7 @@ def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tens
 
     Raises:
         SettingError: traces of other tokens, or of layers and experts that the model does not have.
-        DataError: fewer than two tokens, or ids that this model's vocabulary does not have.
+        DataError: fewer than two tokens, or ids of another tokenizer.
         ModelError: as ``replay``.
     """
     if not torch.equal(one.tokens, other.tokens):
@@ -120,6 +122,29 @@ def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tens
     with torch.no_grad():
         first, second = (replay(model, trace, foreign=True) for trace in (one, other))
     return first, second
+
+
+def tokenizer_identity(model: RoutedModel) -> str:
+    """Identifies which pieces of text token ids stand for.
+
+    Tokens that were added to a vocabulary, as chat models have some, are left out: a text without them is the same.
+    """
+    added = model.tokenizer.get_added_vocab()
+    return digest({str(piece): token for piece, token in model.tokenizer.get_vocab().items() if piece not in added})
+
+
+def check_text(model: RoutedModel, trace: Trace) -> None:
+    """Refuse a trace whose token ids are no text to a model, or another one.
+
+    Raises:
+        DataError: as ``check_tokens``; or a trace that says it is of another tokenizer.
+    """
+    check_tokens(model, trace.tokens)
+    if trace.tokenizer and trace.tokenizer != tokenizer_identity(model):
+        raise DataError(
+            f"Expected a trace of {model.name}'s tokenizer, got one of another, where ids stand for other pieces of "
+            "text; take a model with the tokenizer that they are of."
+        )
 
 
 def check_tokens(model: RoutedModel, tokens: Tensor) -> None:

@@ -28,6 +28,7 @@ class Trace:
         model: identity of the model by every weight; "" where nobody knows.
         name: of the model.
         revision: commit of the Hub that the model was loaded from; "" of a folder, or where nobody knows.
+        tokenizer: identity of the tokenizer that the tokens are of; "" where nobody knows.
 
     Raises:
         ShapeError: parts that do not fit together, experts that there are not, or all zero: what an engine gives that
@@ -42,6 +43,7 @@ class Trace:
     model: str = ""
     name: str = ""
     revision: str = ""
+    tokenizer: str = ""
 
     def __post_init__(self) -> None:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
@@ -54,10 +56,19 @@ class Trace:
         if len(self.tokens) and ((self.experts < NONE) | (self.experts >= self.n_experts)).any():
             low, high = int(self.experts.min()), int(self.experts.max())
             raise ShapeError(f"Expected experts from 0 to {self.n_experts - 1}, or {NONE}, got {low} to {high}.")
-        if shape[-1] > 1 and self.experts.numel() and not self.experts.any():
+        if self._is_of_zeros():
             raise ShapeError(
                 "Expected experts, got zeros alone: an engine that records nothing gives those; turn its recording on."
             )
+
+    def _is_of_zeros(self) -> bool:
+        """Whether every expert is number 0, as in buffers that nobody wrote to."""
+        if not self.recorded.any() or self.experts[self.recorded].any():
+            return False
+        if self.experts.shape[-1] > 1:
+            return True
+        # Of one expert a token: a weight says that a router chose it; in one token or one layer it may be by chance.
+        return self.weights is None and self.n_experts > 1 and all(self.recorded.any(i).sum() > 1 for i in (0, 1))
 
     @cached_property
     def recorded(self) -> Tensor:
@@ -121,7 +132,7 @@ def parted(one: Trace, other: Trace) -> Tensor:
     Raises:
         SettingError: traces of other tokens, layers or numbers of experts.
     """
-    if not torch.equal(one.tokens, other.tokens):
+    if not torch.equal(one.tokens, other.tokens) or len({one.tokenizer, other.tokenizer} - {""}) > 1:
         raise SettingError("Expected two traces of the same tokens, got others; record one text with both.")
     if (one.layers, one.n_experts) != (other.layers, other.n_experts):
         raise SettingError("Expected two traces of the same layers and experts, got others; take models of one kind.")

@@ -29,6 +29,7 @@ class Card(Ours):
     model: str
     name: str
     revision: str = ""
+    tokenizer: str = ""
     n_experts: Count
     layers: list[Count]
     tokens: Annotated[int, Field(ge=0)]
@@ -46,7 +47,7 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
 
     T, L, k = trace.experts.shape
     card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
-    card |= {"revision": trace.revision, "layers": trace.layers, "tokens": T, "top_k": k}
+    card |= {"revision": trace.revision, "tokenizer": trace.tokenizer, "layers": trace.layers, "tokens": T, "top_k": k}
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
         "position": pa.array(torch.arange(T).repeat_interleave(L).tolist(), pa.int32()),
@@ -101,6 +102,7 @@ def read_trace(path: Path | str) -> Trace:
             card.model,
             card.name,
             card.revision,
+            card.tokenizer,
         )
     except (ShapeError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         raise DataError(f"{path}: {error}") from error

@@ -158,9 +158,17 @@ class Step:
             index: ``[R, k]`` logical expert numbers.
             weights: ``[R, k]`` their weights.
             scale: what the engine multiplies the experts' sum with later: pathways have it in their weights.
+
+        Raises:
+            ModelError: fewer rows than the step has tokens, so that nobody knows which are whose.
         """
         if layer not in self.layers:
             return index, weights
+        if len(index) < len(self.tally):
+            raise ModelError(
+                f"Expected layer {layer} to route the step's {len(self.tally)} tokens, got {len(index)}: the pathways "
+                "of this step were not applied. Start the server without what splits batches."
+            )
         self.asked.add(layer)
         position = self.layers.index(layer)
         changes = [change for rule in self.rules if (change := rule(position, index, weights.float() * scale))]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import DataError, ModelError, ShapeError
 from ..models.identity import fingerprint
+from ..models.traced import check_text
 from ..routing.change import Change
 from ..routing.trace import Trace
 from .request import CARD, parsed, routers_of
@@ -108,8 +109,12 @@ class TraceRequest:
                 )
 
     def salt(self, length: int) -> str:
-        """Another each time: what was found in the prefix cache would not be forced again, nor counted."""
+        """Another each time: nothing of it is left in the prefix cache for others."""
         return f"trace-{uuid4().hex}"
+
+    def reads_cache(self, length: int) -> bool:
+        """Never: what was found there would not be forced again, nor counted."""
+        return False
 
     def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` at which some layer is forced."""
@@ -165,6 +170,7 @@ def trace_request(model: RoutedModel, trace: Trace) -> dict[str, str]:
 
     Raises:
         ShapeError: a trace of other layers or another number of experts, without any token, or of expert ids alone.
+        DataError: a trace of another tokenizer.
         ModelError: a trace that says it is of another model, or a model whose routers have no weight matrix.
     """
     if trace.n_experts != model.n_experts or not {*trace.layers} <= {*model.layers} or not len(trace.tokens):
@@ -178,4 +184,5 @@ def trace_request(model: RoutedModel, trace: Trace) -> dict[str, str]:
         )
     if trace.model and trace.model != fingerprint(model):
         raise ModelError(f"Expected a trace of {model.name}, got one of {trace.name or 'another model'}; record anew.")
+    check_text(model, trace)
     return {TRACE_KEY: TraceRequest(trace, routers_of(model)).encode()}

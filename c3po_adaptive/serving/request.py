@@ -109,6 +109,13 @@ class PathwayRequest:
         """The prefix cache's key, for a prompt of so many tokens: differs wherever what is computed may differ."""
         return f"{hashlib.sha256(self.encode().encode()).hexdigest()}-{self.prompt_tokens or length}"
 
+    def reads_cache(self, length: int) -> bool:
+        """Whether the prefix cache may lend it what one like it left there, for a prompt of so many tokens.
+
+        Not where it acts before the last of them, which alone is computed in any case: it would not be counted.
+        """
+        return self.prompt_tokens is None or self.prompt_tokens == length
+
     def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` where it acts, and whether ω replaces the routing there.
 
@@ -137,12 +144,12 @@ def parsed(text: object, key: str, kind: type[C], again: str) -> tuple[dict[str,
         data = base64.b64decode(text, validate=True)
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")  # https://github.com/huggingface/safetensors#format
-        said = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(CARD, "")
+        said = (json.loads(data[8 : 8 + length]).get("__metadata__") or {}).get(CARD, "")
         return tensors, kind.model_validate_json(said)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise DataError(f"{key}: expected a card with other keys or values, got {found}; {again}.") from error
-    except (binascii.Error, SafetensorError, ValueError) as error:
+    except (binascii.Error, SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that torch has not
         raise DataError(
             f"{key}: expected text of a safetensors file, got what cannot be read ({error}); {again}."
         ) from error

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 from weakref import WeakValueDictionary
 
 from ..errors import C3POError, DataError
 from .admission import ServedModel, admitted, carried
-from .forced import TraceRequest
 from .request import ACTED
 from .worker import Hooks
 
@@ -56,7 +56,7 @@ def _teach_worker() -> None:
 def _worker_served(worker: Any) -> dict[str, Any]:
     if getattr(worker, "_c3po", None) is None:
         worker._c3po = Hooks(worker)
-    return worker._c3po.served.plain()  # type: ignore[no-any-return]
+    return worker._c3po.served().plain()  # type: ignore[no-any-return]
 
 
 def _worker_counts(worker: Any, lengths: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -125,7 +125,9 @@ def _teach_front_end() -> None:
     from vllm.v1.engine.llm_engine import LLMEngine
 
     LLMEngine.add_request = _asking(LLMEngine.add_request)
+    LLMEngine.collective_rpc = _doubting(LLMEngine.collective_rpc)
     AsyncLLM.add_request = _asking_async(AsyncLLM.add_request)
+    AsyncLLM.collective_rpc = _doubting_async(AsyncLLM.collective_rpc)
     InputProcessor.process_inputs = _admitting(InputProcessor.process_inputs)
     if any(name.startswith("vllm.entrypoints.openai.") for name in sys.modules):  # this process speaks HTTP
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -155,9 +157,8 @@ def _carried(params: Any) -> tuple[str, object] | None:
 def _asking(add: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(add)
     def add_request(engine: Any, request_id: Any, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        processor = engine.input_processor
-        if _carried(params) is not None and not hasattr(processor, "c3po_served"):
-            processor.c3po_served = ServedModel.of_workers(engine.collective_rpc("c3po_served"))
+        if _carried(params) is not None and not _knows(engine):
+            _learn(engine, engine.collective_rpc("c3po_served"))
         return add(engine, request_id, prompt, params, *args, **kwargs)
 
     return add_request
@@ -166,12 +167,50 @@ def _asking(add: Callable[..., Any]) -> Callable[..., Any]:
 def _asking_async(add: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(add)
     async def add_request(engine: Any, request_id: Any, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        processor = engine.input_processor
-        if _carried(params) is not None and not hasattr(processor, "c3po_served"):
-            processor.c3po_served = ServedModel.of_workers(await engine.collective_rpc("c3po_served"))
+        if _carried(params) is not None and not _knows(engine):
+            _learn(engine, await engine.collective_rpc("c3po_served"))
         return await add(engine, request_id, prompt, params, *args, **kwargs)
 
     return add_request
+
+
+def _knows(engine: Any) -> bool:
+    return getattr(engine, "c3po_knows", False)
+
+
+def _learn(engine: Any, told: list[dict[str, Any]]) -> None:
+    engine.input_processor.c3po_served = ServedModel.of_workers(told)
+    engine.c3po_knows = True
+
+
+def _doubting(call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    def collective_rpc(engine: Any, *args: Any, **kwargs: Any) -> Any:
+        with _doubted(engine):
+            return call(engine, *args, **kwargs)
+
+    return collective_rpc
+
+
+def _doubting_async(call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(call)
+    async def collective_rpc(engine: Any, *args: Any, **kwargs: Any) -> Any:
+        with _doubted(engine):
+            return await call(engine, *args, **kwargs)
+
+    return collective_rpc
+
+
+@contextmanager
+def _doubted(engine: Any) -> Iterator[None]:
+    """What is asked of all workers may give them other weights: ``update_weights``, ``reload_weights``, or a method of
+    somebody's. So the next request with a pathway asks again what is served; and so it does where one asked meanwhile.
+    """
+    engine.c3po_knows = False
+    try:
+        yield
+    finally:
+        engine.c3po_knows = False
 
 
 def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
@@ -188,9 +227,9 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
             raise _refused(error) from error
         # In the hash of the first block, on which all others are built: what another pathway, or none, left in the
         # prefix cache is never found; nor what this one left at the end of a shorter prompt.
-        salt = asked.salt(len(request.prompt_token_ids))
-        request.cache_salt = f"{salt}{request.cache_salt or ''}"
-        if isinstance(asked, TraceRequest):  # nor by another answer to the same request
+        length = len(request.prompt_token_ids)
+        request.cache_salt = f"{asked.salt(length)}{request.cache_salt or ''}"
+        if not asked.reads_cache(length):
             request.sampling_params.skip_reading_prefix_cache = True
         return request
 

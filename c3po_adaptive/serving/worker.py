@@ -29,7 +29,6 @@ class Hooks:
     """What a worker holds for pathways.
 
     Attributes:
-        served: what it tells of itself.
         acting: requests at hand that carry one.
     """
 
@@ -39,11 +38,14 @@ class Hooks:
         self._step: Step | None = None
         self._running: Any = None
         self._batch: Any = None
-        found = list(_runners(self.runner.get_model()))
-        problems = [*_of_configuration(worker.vllm_config), *_of_layers(found)]
-        self.served = _served(self.runner.get_model(), found, problems)
-        if not problems:
-            self._install(found)
+        self._layers = list(_runners(self.runner.get_model()))
+        self._problems = [*_of_configuration(worker.vllm_config), *_of_layers(self._layers)]
+        if not self._problems:
+            self._install(self._layers)
+
+    def served(self) -> ServedModel:
+        """What this worker tells of itself, read from its weights as they are now."""
+        return _served(self.runner.get_model(), self._layers, list(self._problems))
 
     def _install(self, found: list[tuple[str, Any]]) -> None:
         for _, layer in found:
@@ -200,6 +202,9 @@ def _of_configuration(config: Any) -> list[str]:
         "speculative decoding runs tokens that may not count; start it without": config.speculative_config is not None,
         "a KV connector may not know the salt of its prefix cache; start it without --kv-transfer-config": (
             config.kv_transfer_config is not None
+        ),
+        "its last layers see a part of the prompt's tokens; start it without --kv-sharing-fast-prefill": (
+            config.cache_config.kv_sharing_fast_prefill
         ),
     }
     return [problem for problem, holds in checks.items() if holds]

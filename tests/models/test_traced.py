@@ -1,5 +1,6 @@
 """Traces: recorded as the model routes, replayed to the same likelihoods, refused where they do not fit."""
 
+import copy
 import json
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from routing.naive import routed_model, shared_model
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -18,6 +21,7 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.traced import compared, likelihoods, record, replay
 from c3po_adaptive.routing.trace import NONE, Trace, parted
 from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
+from c3po_adaptive.serving import trace_request
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
 
@@ -90,7 +94,7 @@ def test_ids_alone_are_refused_where_weights_are_no_function_of_scores():
 def test_ids_alone_of_fewer_or_more_experts_a_token_are_refused(count):
     model = shared_model("olmoe")
     trace = record(model, TEXT)
-    experts = torch.arange(count).expand(*trace.experts.shape[:2], -1)
+    experts = (torch.arange(count) + 1).expand(*trace.experts.shape[:2], -1)
     with pytest.raises(SettingError, match=f"experts a token.*got {count}"):
         replay(model, replace(trace, experts=experts, weights=None))
 
@@ -131,6 +135,9 @@ def test_another_models_trace_is_refused_unless_it_is_meant():
     ("changes", "said"),
     [
         ({"experts": torch.zeros(3, 2, 2, dtype=torch.long)}, "zeros alone"),
+        ({"experts": torch.tensor([[[0, 0]] * 2, [[0, 0]] * 2, [[NONE, NONE]] * 2])}, "zeros alone"),
+        ({"experts": torch.zeros(3, 2, 1, dtype=torch.long), "weights": None}, "zeros alone"),
+        ({"experts": torch.tensor([[[0]] * 2, [[0]] * 2, [[NONE]] * 2]), "weights": None}, "zeros alone"),
         ({"experts": torch.full((3, 2, 2), 9)}, "from 0 to 7"),
         ({"experts": torch.ones(2, 2, 2, dtype=torch.long)}, r"\(T, L\) = \(3, 2\)"),
         ({"weights": torch.ones(3, 2, 1)}, "experts' shape"),
@@ -141,6 +148,15 @@ def test_what_is_no_trace_is_refused(changes, said):
     parts = {"experts": torch.ones(3, 2, 2, dtype=torch.long), "weights": torch.ones(3, 2, 2)}
     with pytest.raises(ShapeError, match=said):
         Trace(torch.arange(3), (0, 1), **parts | changes, n_experts=8)
+
+
+def test_one_expert_a_token_may_be_the_first_by_chance():
+    """With weights a router chose it; so it may have for a single token, or in a single layer."""
+    first = torch.zeros(3, 2, 1, dtype=torch.long)
+    Trace(torch.arange(3), (0, 1), first, torch.ones(3, 2, 1), n_experts=8)
+    Trace(torch.arange(3), (0, 1), first, None, n_experts=1)
+    Trace(torch.arange(3), (0,), first[:, :1], None, n_experts=8)
+    Trace(torch.arange(3), (0, 1), torch.tensor([[[0]] * 2, *[[[NONE]] * 2] * 2]), None, n_experts=8)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +303,27 @@ def test_a_trace_of_another_tokenizer_is_refused():
     parts = {"tokens": trace.tokens[:1].expand(600), "experts": trace.experts[:1].expand(600, -1, -1)}
     with pytest.raises(DataError, match="at most 512 tokens"):
         replay(model, replace(trace, **parts, weights=None), foreign=True)
+
+
+def test_ids_that_are_another_text_elsewhere_are_refused_even_where_foreign_is_said(tmp_path):
+    """By a vocabulary of the same size; one with tokens added, as chat models have them, is no other."""
+    model, other = shared_model("olmoe"), routed_model("olmoe")
+    trace = read_trace(write_trace(record(model, TEXT), tmp_path / "a.parquet"))
+    other.tokenizer = copy.deepcopy(model.tokenizer)
+    other.tokenizer.add_tokens(["<more>"])
+    assert len(other.tokenizer) > len(model.tokenizer)
+    replay(other, trace, foreign=True)
+    vocabulary = json.loads(other.tokenizer.backend_tokenizer.to_str())
+    pieces = vocabulary["model"]["vocab"]
+    pieces["b"], pieces["s"] = pieces["s"], pieces["b"]
+    other.tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(vocabulary)))
+    for run in (partial(replay, foreign=True), likelihoods, trace_request):
+        with pytest.raises(DataError, match="tokenizer, got one of another"):
+            run(other, replace(trace, model=""))
+    replay(other, replace(trace, tokenizer=""), foreign=True)
+    with pytest.raises(SettingError, match="same tokens"):
+        parted(trace, replace(trace, tokenizer="another"))
+    assert not parted(trace, replace(trace, tokenizer="")).any()
 
 
 def test_a_trace_says_the_revision_and_no_path(tmp_path):

@@ -111,6 +111,15 @@ def test_a_layer_that_never_asks_is_an_error():
         step.finish()
 
 
+def test_a_layer_that_sees_fewer_rows_than_the_step_has_is_an_error():
+    """Whose they are cannot be told then."""
+    acting = Acting()
+    acting.begin("a", ASKED, prompt_length=1)
+    step = acting.step([("a", 0, 1), ("plain", 0, 1)])
+    with pytest.raises(ModelError, match="2 tokens, got 1"):
+        routed(step, 1)
+
+
 def test_requests_that_end_are_forgotten_and_preempted_ones_keep_their_counts():
     acting = Acting()
     acting.begin("a", replace(ASKED, scope="answer"), prompt_length=1)

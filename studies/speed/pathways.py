@@ -1,0 +1,127 @@
+"""What pathways cost a stock vLLM on the CPU: batches of requests without and with one each.
+
+    python studies/speed/pathways.py --out studies/speed/results/pathways.json
+
+Needs the extra ``vllm``. The same prompts go through one engine in one process, arms in turns, and what is timed is
+processor time of one thread, so that other work on the machine does not count. Each pathway changes the last five
+layers at every answer token, to 20 experts drawn at random, of which ``top-k`` mixes as many as the model does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+
+import torch
+from vllm import LLM, SamplingParams
+from vllm import __version__ as vllm_version
+
+from c3po_adaptive import load_moe_model
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.serving import acted, export_for_vllm, pathway_request
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.identity import routing_versions
+from c3po_adaptive.tasks import demo_questions
+
+NEW = 8  # tokens of an answer
+LAYERS, EXPERTS = 5, 20  # that a pathway changes
+ARMS = ("none", "top-k", "experts")
+
+
+def carried(model: RoutedModel, text: str, arm: str, seed: int) -> dict[str, str]:
+    """What a request of one arm carries."""
+    if arm == "none":
+        return {}
+    own = model.pathway(text, scope="answer")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.rand(LAYERS, model.n_experts, generator=generator).topk(EXPERTS).indices
+    changed = torch.zeros(LAYERS, model.n_experts).scatter(-1, chosen, torch.rand(LAYERS, EXPERTS, generator=generator))
+    weights = own.weights.clone()
+    weights[-LAYERS:] = changed * own.weights[-LAYERS:].sum(-1, keepdim=True) / changed.sum(-1, keepdim=True)
+    top_k = model.sites[0].top_k if arm == "top-k" else None
+    return pathway_request(model, replace(own, weights=weights, top_k=top_k))
+
+
+def answered(llm: LLM, texts: Sequence[str], extra: Sequence[dict[str, str]]) -> tuple[float, int]:
+    """Processor seconds of a batch, and at how many tokens pathways acted."""
+    sampling = [SamplingParams(temperature=0, max_tokens=NEW, ignore_eos=True, extra_args=one or None) for one in extra]
+    began = time.process_time()
+    told = llm.generate(list(texts), sampling, use_tqdm=False)
+    took = time.process_time() - began
+    return took, sum(acted(one.kv_transfer_params)["tokens"] for one, sent in zip(told, extra, strict=True) if sent)
+
+
+def measured(llm: LLM, model: RoutedModel, texts: Sequence[str], repeats: int) -> list[dict[str, Any]]:
+    """A row an arm; what is built when it is first needed is built before."""
+    extra = {arm: [carried(model, text, arm, seed) for seed, text in enumerate(texts)] for arm in ARMS}
+    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    for turn in range(-1, repeats):
+        for arm in ARMS if turn % 2 else ARMS[::-1]:
+            took, tokens = answered(llm, texts, extra[arm])
+            assert tokens == (0 if arm == "none" else NEW * len(texts)), "a pathway did not act"
+            if turn >= 0:
+                seconds[arm].append(took)
+    return [row(arm, len(texts), seconds, extra[arm]) for arm in ARMS]
+
+
+def row(arm: str, requests: int, seconds: dict[str, list[float]], extra: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """What an arm takes, and its seconds over those of the arm without pathways, turn by turn."""
+    ratios = [one / plain for one, plain in zip(seconds[arm], seconds["none"], strict=True)]
+    return {
+        "arm": arm,
+        "requests_per_second": round(requests / statistics.median(seconds[arm]), 2),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_min": round(min(ratios), 2),
+        "ratio_max": round(max(ratios), 2),
+        "bytes_per_request": round(statistics.mean(sum(map(len, one.values())) for one in extra)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file for the results")
+    parser.add_argument("--model", default="smollm2-moe")
+    parser.add_argument("--requests", type=int, default=8, help="in a batch")
+    parser.add_argument("--repeats", type=int, default=25)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_moe_model(given.model, dtype="float32")
+    texts = [f"Question: {q.question}\nAnswer:" for q in demo_questions("test", limit=given.requests)]
+    with tempfile.TemporaryDirectory() as place:
+        folder = export_for_vllm(model, Path(place) / "served", multiple_of=32)
+        options = {"enforce_eager": True, "enable_prefix_caching": False, "max_model_len": 512, "max_num_seqs": 64}
+        rows = measured(LLM(str(folder), dtype="float32", **options), model, texts, given.repeats)
+    summary = {
+        "model": given.model,
+        "dtype": "float32",
+        "requests": given.requests,
+        "tokens": NEW,
+        "layers": LAYERS,
+        "experts": EXPERTS,
+        "repeats": given.repeats,
+        "threads": torch.get_num_threads(),
+        "versions": routing_versions() | {"vllm": vllm_version},
+        "rows": rows,
+    }
+    write_text(given.out, json.dumps(summary, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
