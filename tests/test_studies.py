@@ -100,7 +100,7 @@ def intervals(found):
     if isinstance(found, dict):
         if "ci_low" in found:
             yield found
-        for what, value in (("nll", "nll_difference"), ("rank_correlation", "rank_correlation")):
+        for what, value in (("nll", "nll_difference"), *((name, name) for name in ("rank_correlation", "acted"))):
             ends = [found.get(f"{what}{end}", found.get(f"{what}_ci{end}")) for end in ("_low", "_high")]
             if None not in ends:
                 yield {"ci_low": ends[0], "ci_high": ends[1], value: found[value]}
@@ -117,14 +117,16 @@ def quotes(text):
 
 
 @pytest.mark.parametrize(
-    "place", ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "knowledge", "docs"]
+    "place",
+    ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "knowledge", "docs", "README"],
 )
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
     named = ("fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard", "mixture", "knowledge")
-    studies = [place] if place != "docs" else named
+    pages = {"docs": STUDIES.parent / "docs" / "explanation" / "results.md", "README": STUDIES.parent / "README.md"}
+    studies = named if place in pages else [place]
     files = [file for study in studies for file in (STUDIES / study / "results").rglob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
-    said = STUDIES.parent / "docs" / "explanation" / "results.md" if place == "docs" else STUDIES / place / "README.md"
+    said = pages.get(place, STUDIES / place / "README.md")
     found = list(quotes(said.read_text(encoding="utf-8")))
     assert len(found) > 3
     for quote, (value, low, high), decimals in found:
