@@ -12,6 +12,7 @@ from routing.toys import HashEmbedder, questions, reference_set
 from c3po_adaptive import Optimizer
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.optimizers.none import NoStep
+from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.types import Answer, Question
@@ -254,6 +255,17 @@ class TestPresets:
         assert (c3po.remixer.strategies.retriever.k, c3po.remixer.strategies.optimizer.name) == (5, "amortized-ngd")
         assert (c3po.remixer.settings.loss, c3po.remixer.settings.seed) == ("lead", 3)
         assert self.made(preset="nearest", settings=RemixSettings()).remixer.settings.loss == "choices", "whole ones"
+
+    @pytest.mark.parametrize(
+        "parts", [{}, {"retriever": {"name": "transfer", "k": 8}}, {"optimizer": "learned-pathway"}]
+    )
+    def test_a_pool_in_which_one_data_set_has_a_handful(self, parts):
+        """Questions of either are answered, and what is learned from so few of the one is finite."""
+        few = [replace(q, id=f"few{i}", question=f"Quite another thing {i}?") for i, q in enumerate(questions(2))]
+        pool = build_reference_set(shared_model("olmoe"), [*questions(30), *few], HashEmbedder())
+        c3po = Optimizer(shared_model("olmoe"), pool, embedder=HashEmbedder(), preset="nearest", **parts)
+        for text in (TEXTS[0], "Quite another thing 7?"):
+            assert all(math.isfinite(score) for score in c3po.answer(text, CHOICES[0]).scores)
 
     def test_an_unknown_one_is_refused(self):
         with pytest.raises(UnknownNameError, match=r"preset, got 'nearst'; did you mean 'nearest'"):

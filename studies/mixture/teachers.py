@@ -35,7 +35,8 @@ def main(config: str, asked: str, out: str) -> None:
     worker = ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], default_registry())
     references = worker.reference_set(next(iter(worker.data)))
     arm = worker.config.arms["transfer 100"]
-    c3po = Optimizer(worker.model, references, settings=arm.remixing, **arm.specs | {"answerer": "remix"})
+    specs = {role: spec for role, spec in arm.specs.items() if role != "answerer"}
+    c3po = Optimizer(worker.model, references, settings=arm.remixing, **specs)
     lessons = c3po.remixer.training.lessons()
     known, gradients = lessons.known, lessons.gradients.reshape(len(references), -1)
     texts, sets = references.vectors, np.array([q.task for q in references.questions])

@@ -131,6 +131,17 @@ def test_without_anything_planted_samples_are_left_alone():
     assert chosen.mean() < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
 
 
+def test_labels_that_contradict_each_other_leave_everything_alone():
+    """Each second neighbour says the opposite: the length of their mean says little, and they agree on nothing."""
+    chosen = []
+    for seed in range(20):
+        problem = planted(seed, 4.0)
+        gradients = problem.of_neighbours(None).clone()
+        gradients[:, ::2] *= -1
+        chosen.append(CrossFitted().select(replace(problem, of_neighbours=lambda _, g=gradients: g)).layers)
+    assert torch.stack(chosen).float().mean() < 0.02
+
+
 def test_planted_experts_are_found():
     selector = CrossFitted(rank="score", expert_threshold=3.0)
     mask = selector.select(planted(0, 2.0)).mask

@@ -84,6 +84,24 @@ def test_it_goes_by_the_mean_reward_not_by_how_often():
     assert learned["reward"][-10:].mean() > 0.33
 
 
+def every_layer_helps(problem):
+    return altered(problem, label_loss=lambda weights: -moved(problem, weights).any(-1).sum(-1).to(weights.dtype))
+
+
+class ElsewhereAll(ToyTraining):
+    """References of which those that come first are helped by layer 2 alone, and the others by every layer."""
+
+    def problems(self, n, skip=0):
+        return map(layer_two_helps if skip == 0 else every_layer_helps, super().problems(n, skip))
+
+
+def test_what_does_not_hold_on_references_that_are_held_back_is_not_kept():
+    policy = RLLayers(experts=None, **QUICK).prepare(ElsewhereAll(optimizer=NGD(steps=2, lr=0.1)))
+    assert policy.learned["beats"] == 0
+    assert policy.select(asked()).layers.all(), "what it began with"
+    assert RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps)).learned["beats"] == 1
+
+
 def test_random_rewards_do_not_find_it():
     chosen = RLLayers(experts=None, reward="random", **QUICK).prepare(training(layer_two_helps)).select(asked()).layers
     assert not (chosen[:, HELPS].all() and chosen.sum() == len(chosen))
@@ -91,7 +109,12 @@ def test_random_rewards_do_not_find_it():
 
 def test_it_finds_which_questions_it_helps():
     problem = state_tells(asked(labeled=True)).unlabeled()
-    chosen = RLLayers(experts=None, **QUICK).prepare(training(state_tells)).select(problem).layers[:, HELPS]
+    chosen = (
+        RLLayers(experts=None, **QUICK | {"training": 40})
+        .prepare(training(state_tells))
+        .select(problem)
+        .layers[:, HELPS]
+    )
     assert chosen.tolist() == [b % 2 == 1 for b in range(len(chosen))]
 
 
