@@ -29,6 +29,7 @@ def summarize(
     controls: Mapping[str, Sequence[str]] | None = None,
     inputs: Mapping[str, Any] | None = None,
     missing: Sequence[str] = (),
+    partly: bool = False,
 ) -> dict[str, Any]:
     """The layout of ``summary.json``.
 
@@ -50,14 +51,16 @@ def summarize(
             hashes of config and of records (without seconds). None: of a run that was not claimed with any.
         missing: what the run has not answered, if it did not come to its end: then each arm counts with the questions
             that the base answered, too, and two arms are compared on those that both answered.
+        partly: so they are although nothing is missing: an arm may have been asked fewer of a data set's questions.
 
     Raises:
-        DataError: no records, no baseline, two splits of a data set, or, if nothing is missing, arms that answered
-            different questions.
+        DataError: no records, no baseline, two splits of a data set, or, if neither, arms that answered different
+            questions.
     """
     records, inputs = list(records), inputs or {}
     told = beside_base(records, baseline) if missing else records
-    table = Table(grouped(told, unfinished=bool(missing)), baseline, controls or {}, seed, unfinished=bool(missing))
+    groups = grouped(told, unfinished=bool(missing))
+    table = Table(groups, baseline, controls or {}, seed, unfinished=bool(missing), partly=partly)
     gains = _with_holm([gain for gain in table.gains.values() if gain.a != baseline])
     beside = _with_holm(table.beside(compare))
     comparisons = [c for dataset in table.groups for c in (*gains, *beside) if c["dataset"] == dataset]

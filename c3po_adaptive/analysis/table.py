@@ -27,7 +27,9 @@ class Table:
         baseline: the arm that gains are measured against.
         named: controls of arms, by name, beside those that ``controls_of`` finds.
         seed: of the bootstrap.
-        unfinished: two arms are compared on the questions that both answered; else others are an error.
+        unfinished: of a run, which may have answered each data set with other arms.
+        partly: two arms are compared on the questions that both answered, as in an unfinished run; else others are an
+            error.
 
     Raises:
         DataError: the baseline did not answer some data set.
@@ -41,9 +43,10 @@ class Table:
         seed: int,
         *,
         unfinished: bool,
+        partly: bool = False,
     ) -> None:
         self.groups, self.baseline, self.named = groups, baseline, named
-        self.seed, self.unfinished = seed, unfinished
+        self.seed, self.unfinished, self.partly = seed, unfinished, partly or unfinished
         for dataset, arms in groups.items():
             if baseline not in arms:
                 raise DataError(
@@ -107,7 +110,7 @@ class Table:
                     [r for r in self.groups[dataset][name] if stats.run_of(r) == run]
                     for name in (arm, control, self.baseline)
                 )
-                place = among_draws(own, drawn, base) if own and not self.unfinished else None
+                place = among_draws(own, drawn, base) if own and not self.partly else None
                 found += [{"dataset": dataset} | place] if place else []
         return found
 
@@ -137,7 +140,7 @@ class Table:
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Record], list[Record]]:
         """What of two arms can be compared: the runs that both are in."""
         one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
-        return stats.on_common_questions(one, two) if self.unfinished else (one, two)
+        return stats.on_common_questions(one, two) if self.partly else (one, two)
 
 
 def _all_drawn(setting: Mapping[str, Any], own: Sequence[Record]) -> bool:

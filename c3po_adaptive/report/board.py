@@ -95,16 +95,18 @@ def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
     cells = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
     names = dict.fromkeys(row["arm"] for name in over for row in _wanted(summary, arms, name))
     heads = [f"{name}<br>{_asked(summary, name, folder)}" if name != "all" else name for name in over]
-    rows = [[f"`{arm}`", *(_cell(cells.get((name, arm)), summary) for name in over)] for arm in names]
+    full = {name: cells[name, summary["baseline"]]["n"] for name in over}
+    rows = [[f"`{arm}`", *(_cell(cells.get((name, arm)), summary, full[name]) for name in over)] for arm in names]
     return _table(("arm", *heads), "l" + "r" * len(over), rows) + f"\n{LEGEND}\n"
 
 
-def _cell(row: Row | None, summary: Mapping[str, Any]) -> str:
+def _cell(row: Row | None, summary: Mapping[str, Any], full: int) -> str:
     if row is None:
         return ""
     if row["arm"] == summary["baseline"]:
         return f"{row['accuracy']:.1f} % of {row['n']:,}, chance {row['chance']:.1f}"
-    return f"{_gain(row)} {mark(row)}".strip()
+    of = "" if row["n"] == full else f" on {row['n']:,}"
+    return f"{_gain(row)}{of} {mark(row)}".strip()
 
 
 def mark(row: Row) -> str:

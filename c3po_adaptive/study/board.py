@@ -57,6 +57,8 @@ class Board(Settings):
         datasets: which stand there; default: all.
         compare: pairs of arms that are compared as well.
         controls: of arms, by name, beside those that settings show to be controls.
+        partly: arms may have been asked fewer of a data set's questions than the base: what is compared is compared on
+            those that both answered.
         seed: of the bootstrap.
         results: folder for summary, page and picture.
         pages: Markdown files with marked blocks, which are written anew.
@@ -71,6 +73,7 @@ class Board(Settings):
     datasets: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
     controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    partly: bool = False
     seed: int = 0
     results: str = "results"
     pages: tuple[str, ...] = ()
@@ -113,6 +116,7 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
         baseline=board.baseline,
         compare=board.compare,
         controls=board.controls,
+        partly=board.partly,
     )
     sources: dict[tuple[str, str], dict[str, str]] = {}
     asked: dict[str, dict[str, dict[str, Any]]] = {}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from c3po_adaptive.analysis.board import joined, matrix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.report.board import filled
+from c3po_adaptive.report.board import filled, gains
 from c3po_adaptive.storage.parquet_records import write_parquet
 from c3po_adaptive.study.board import board_summary, read_board, stale_pages, write_board
 
@@ -139,6 +139,24 @@ def test_each_arm_says_whom_its_own_run_learned_from(folder):
     assert found["two", "method"] == ("none", "cloze by tokens")
     assert found["one", "method"] == ("sciq", "cloze by tokens")
     assert found["all", "method"] == ("other sets", "cloze by tokens")
+
+
+def test_an_arm_that_was_asked_fewer_questions(folder):
+    """Refused, or compared on those that both answered, and said."""
+    own = [r for r in records("two", 0.2) if r["arm"] != "method" or int(r["id"].partition("-")[2]) < 150]
+    write_parquet(own, folder / "two.parquet")
+    with pytest.raises(DataError, match="answer the same questions"):
+        made(folder)
+    with (folder / "board.yaml").open("a") as file:
+        file.write("partly: true\n")
+    summary = made(folder)
+    found = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
+    assert found["two", "base"]["n"] == 400 and found["two", "method"]["n"] == 150
+    base = [r for r in own if r["arm"] == "base"][:150]
+    gain = sum(r["choice"] == 1 for r in own if r["arm"] == "method") - sum(r["choice"] == 1 for r in base)
+    assert found["two", "method"]["gain"] == pytest.approx(100 * gain / 150)
+    assert found["all", "method"]["n"] == 550
+    assert " on 150 " in gains(summary, [], "."), "the cell says of how many"
 
 
 def test_chosen_arms_in_their_order(folder):
