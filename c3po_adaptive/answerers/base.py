@@ -135,7 +135,8 @@ class AnswererStrategy(ABC):
     Attributes:
         likelihoods: whether its scores are log-likelihoods of the options, divided as the format says. Calibrations
             need that which go by an option's length, or compare with the model's other scores.
-        files: that its answers depend on, by path: a run is not gone on with after one of them changed.
+        files: that its answers depend on, by path: a run is not gone on with after one of them changed. Where it is
+            computed elsewhere, those that a parameter names are sent, and the parameter says where they are.
     """
 
     name: ClassVar[str]

@@ -47,6 +47,7 @@ def refset_build(
     """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
         from ..references.build import labeled_questions
+        from ..study.executor import device_here
         from ..study.shards import build_set_by
         from ..tasks.formats import as_format
 
@@ -57,7 +58,7 @@ def refset_build(
             raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
         parts = out.with_name(f".{out.name}.parts")
         options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
-        loaded = load_model(model, **options)
+        loaded = load_model(model, **options | {"device": device_here(executor, device, quantize)})
         built = build_set_by(
             executor, loaded, {"model": model, **options}, labeled, format=format, scratch=parts, progress=bar
         )
@@ -85,6 +86,7 @@ def refset_warm(
     with clear_errors():
         from ..models.loading import DTYPES
         from ..references.reference_set import ReferenceSet
+        from ..study.executor import device_here
         from ..study.shards import build_store_by
         from ..tasks.formats import as_format
 
@@ -94,7 +96,7 @@ def refset_warm(
         as_format(format)
         built = ReferenceSet.load(folder)
         options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
-        loaded = load_model(model, **options)
+        loaded = load_model(model, **options | {"device": device_here(executor, device, quantize)})
         store = build_store_by(
             executor,
             loaded,

@@ -42,7 +42,7 @@ Address = Annotated[
     str | None, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else one is started here.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Of Ray; else one a GPU of the cluster, or a CPU core where there is none.")
+    int | None, typer.Option(min=1, help="Of Ray, at most; else one a CPU core, or a GPU where that is the device.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in --out; asks on a terminal.")]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]

@@ -19,6 +19,7 @@ from ..models.names import public_name
 from ..progress import Progress, bar, silent
 from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
+from ..storage.lock import in_turn
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.files import first, of_split
 from ..tasks.formats import Format, description, format_key
@@ -185,17 +186,20 @@ def labeled_questions(source: str | Path, *, split: str | None = None, limit: in
 def reference_set_of(
     questions: Sequence[Question], model: RoutedModel, embedder: Embedder, format: str | Format
 ) -> ReferenceSet:
-    """The reference set of some questions, from the cache if it was built before."""
+    """The reference set of some questions, from the cache if it was built before.
+
+    Of processes that share the cache and lack the same set one builds it, and the others wait.
+    """
     built_from = [asdict(q) for q in questions], fingerprint(model), embedder.name, embedder.revision
     folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
         return _kept(folder, model)
-    built = build_reference_set(
-        model, questions, embedder, format=format, scratch=folder.parent / "building", progress=bar
-    )
-    with suppress(DataError):  # another process may have built the same, and keep things beside it already
-        return _kept(folder, model)
-    return replace(built, folder=built.save(folder))
+    building = folder.parent / "building"
+    with in_turn(building / f"{folder.name}.lock"):
+        with suppress(DataError):  # another process has built it by now, and keeps things beside it already
+            return _kept(folder, model)
+        built = build_reference_set(model, questions, embedder, format=format, scratch=building, progress=bar)
+        return replace(built, folder=built.save(folder))
 
 
 def _kept(folder: Path, model: RoutedModel) -> ReferenceSet:

@@ -1,4 +1,4 @@
-"""One writer for a folder."""
+"""One writer for a folder, or one after the other for a place in the cache."""
 
 from __future__ import annotations
 
@@ -44,6 +44,28 @@ def held(folder: Path | str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (folder / OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def in_turn(path: Path | str) -> Iterator[None]:
+    """Hold a lock file, whose folder is made if it is not there, after every process that held it before.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    from filelock import FileLock
+
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise DataError(f"Could not write to {path.parent}: {error}; choose a writable folder.") from error
+    try:
+        yield
+    finally:
         lock.release()
 
 

@@ -90,13 +90,21 @@ def load_model(config: OnQuestions) -> RoutedModel:
         )
 
 
-def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Sequence[str] = ()) -> dict[str, Any]:
+def inputs_of(
+    model: RoutedModel, data: Data, registry: Registry, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
 
+    Args:
+        model: that answers.
+        data: what is asked and learned from.
+        registry: of the strategies.
+        files: paths of what these read, by the names that the configuration has for them.
+
     Raises:
-        DataError: one of ``files``, which strategies read, is not there.
+        DataError: one of the files is not there.
     """
-    read = {"files": {name: file_digest(name) for name in sorted(set(files))}} if files else {}
+    read = {"files": {name: file_digest(path) for name, path in sorted(files.items())}} if files else {}
     return read | {
         "model": fingerprint(model),
         "questions": {name: digest([asdict(q) for q in asked.questions]) for name, asked in data.items()},

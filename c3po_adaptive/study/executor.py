@@ -57,7 +57,7 @@ class Executor(Protocol):
     """Computes pieces."""
 
     def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
-        """Each piece with its rows, as they are done; in any order.
+        """Each piece with its rows, as they are done; in any order. What is left of an arm that failed may be missing.
 
         Args:
             compute: gives the rows of one; a ``Worker`` can be pickled, and loads what it needs where it is called.
@@ -75,3 +75,12 @@ class LocalExecutor:
 
 
 HERE = LocalExecutor()
+
+
+def device_here(executor: Executor, device: str | None, quantize: str | None) -> str | None:
+    """Where a model goes in the process that has pieces computed.
+
+    If others compute them it is only looked at, and has no need of a device that may not be there. But quantized
+    weights are what their device makes of them, and have to be the others'.
+    """
+    return device if executor == HERE or quantize is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -20,7 +20,7 @@ from ..storage.run_folder import Records, check_folder, claim
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, inputs_of, load_model, read_data
-from .executor import Done, Executor, Piece, Row
+from .executor import HERE, Done, Executor, Piece, Row, device_here
 
 C = TypeVar("C", bound=OnQuestions)
 UNKNOWN = 1 << 30  # experts, where nobody knows how many
@@ -36,17 +36,20 @@ class Worker(ABC, Generic[C]):
         config: of the study.
         plugins: paths of the plugin files whose strategies it may meet.
         inputs: what the run was claimed with beside its configuration: a process that has anything else refuses.
+        places: where files and built sets lie that the configuration names by other paths: in a process that was sent
+            them.
     """
 
     config: C
     plugins: tuple[str, ...] = ()
     inputs: Mapping[str, Any] | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def here(cls, config: C, registry: Registry, model: RoutedModel | None = None) -> Self:
-        """One for this process, with what is loaded here already."""
+    def here(cls, config: C, registry: Registry, model: RoutedModel | None = None, executor: Executor = HERE) -> Self:
+        """One for this process, with what is loaded here already; pieces may be computed elsewhere."""
         worker = cls(config, registry.paths)
-        worker.__dict__["registry"] = registry
+        worker.__dict__ |= {"registry": registry, "_device": device_here(executor, config.device, config.quantize)}
         if model is not None:
             worker.__dict__["model"] = model
         return worker
@@ -64,7 +67,11 @@ class Worker(ABC, Generic[C]):
 
     @cached_property
     def model(self) -> RoutedModel:
-        return load_model(self.config)
+        return load_model(self.config.model_copy(update={"device": self._device}))
+
+    @cached_property
+    def _device(self) -> str | None:
+        return self.config.device
 
     @cached_property
     def data(self) -> dict[str, Asked]:
@@ -82,8 +89,8 @@ class Worker(ABC, Generic[C]):
         """
         (named,) = (d.references for d in self.config.datasets if d.name == dataset)
         labeled = self.data[dataset].references
-        if len(named) == 1 and is_reference_set(named[0]):
-            built = ReferenceSet.load(named[0])
+        if len(named) == 1 and is_reference_set(place := self.at(named[0])):
+            built = ReferenceSet.load(place)
             if len(built) == len(labeled):  # no split or limit of it
                 return built
         return reference_set_of(labeled, self.model, self.embedder, self.config.format_of(dataset))
@@ -111,6 +118,14 @@ class Worker(ABC, Generic[C]):
         """That its strategies read, beside questions and plugins."""
         return ()
 
+    def at(self, value: Any) -> Any:
+        """A value of the configuration, with the paths in it as they are in this process."""
+        if isinstance(value, dict):
+            return {key: self.at(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.at(part) for part in value]
+        return self.places.get(value, value) if isinstance(value, str) else value
+
     def check_folder(self, out: Path | str) -> None:
         """Refuse a folder that cannot be written or holds another run, before the model is loaded.
 
@@ -125,16 +140,20 @@ class Worker(ABC, Generic[C]):
         Raises:
             DataError: the folder cannot be written, or holds another run.
         """
-        self.inputs = inputs_of(self.model, self.data, self.registry, self.files)
+        self.inputs = self._inputs
         self.__dict__["_same"] = True
         claim(out, self.config.model_dump(mode="json") | {"inputs": self.inputs}, self.model.name)
         return self.inputs
+
+    @property
+    def _inputs(self) -> dict[str, Any]:
+        return inputs_of(self.model, self.data, self.registry, {name: self.at(name) for name in self.files})
 
     @cached_property
     def _same(self) -> bool:
         if self.inputs is None:
             return True
-        mine = inputs_of(self.model, self.data, self.registry, self.files)
+        mine = self._inputs
         if differing := [name for name, value in self.inputs.items() if mine[name] != value]:
             raise DataError(
                 f"Expected a worker with the run's own inputs, got another {', '.join(differing)} in this process; "

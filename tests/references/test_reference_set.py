@@ -1,6 +1,8 @@
 """Reference sets: built, written whole, checked when read, and resumed after an interruption."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
@@ -119,6 +121,25 @@ class TestInterruption:
             self.build(routed_model("olmoe"), tmp_path, self.interrupted)
         _, run = self.build(routed_model("olmoe", seed=1), tmp_path)
         assert len(run) == 10
+
+
+def test_of_two_that_lack_a_set_one_builds_it_and_the_other_waits(tmp_path, monkeypatch):
+    """Both at once would run every question twice, and clear away each other's shards."""
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
+    original, built = build.build_reference_set, []
+
+    def slow(*given, **options):
+        built.append(given)
+        time.sleep(0.3)
+        return original(*given, **options)
+
+    monkeypatch.setattr(build, "build_reference_set", slow)
+    asked = questions(10), shared_model("olmoe"), HashEmbedder(), "cloze"
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: build.reference_set_of(*asked), range(2))
+    assert len(built) == 1
+    assert one.folder == other.folder
+    assert torch.equal(one.pathways, other.pathways)
 
 
 class TestFolder:

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.storage.lock import held
+from c3po_adaptive.storage.lock import held, in_turn
 
 HOLD = """
 import sys, time
@@ -61,4 +62,28 @@ def test_an_error_lets_go(tmp_path):
 def test_a_place_that_cannot_be_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Expected a folder to write to"), held(tmp_path / "file"):
+        pass
+
+
+def test_in_turn_waits_for_the_one_before(tmp_path):
+    order, begun = [], threading.Event()
+
+    def second():
+        begun.set()
+        with in_turn(tmp_path / "new" / "a.lock"):
+            order.append("second")
+
+    with in_turn(tmp_path / "new" / "a.lock"):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        assert begun.wait(10)
+        time.sleep(0.2)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+
+
+def test_a_lock_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"Could not write to .*file"), in_turn(tmp_path / "file" / "a.lock"):
         pass

@@ -1,7 +1,15 @@
 """Configurations as the command line reads them."""
 
+import json
+from dataclasses import asdict
+
+from routing.toys import questions
+
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+FIXED = {"name": "fixed", "n": 2, "experts": 5}
 
 
 def load_config(path, settings=()):
@@ -12,3 +20,37 @@ def load_config(path, settings=()):
 def parse_config(raw):
     """Of a comparison's plain values."""
     return STUDY.parse(raw)
+
+
+def written(file, asked):
+    """The path of a file with these questions."""
+    file.write_text("".join(json.dumps(asdict(q)) + "\n" for q in asked), encoding="utf-8")
+    return str(file)
+
+
+def small_study(place):
+    """Twelve questions, and three arms, of which one reads a file; everything lies in one folder."""
+    write_tiny_checkpoint(place / "model", "olmoe")
+    (place / "facts.txt").write_text("Wood floats.\n\nStones sink.\n")
+    return parse_config(
+        {
+            "model": str(place / "model"),
+            "datasets": [
+                {
+                    "name": "toy",
+                    "questions": written(place / "test.jsonl", questions(12, "t")),
+                    "split": None,
+                    "references": [written(place / "references.jsonl", questions(20))],
+                }
+            ],
+            "arms": {
+                "base": {"optimizer": "none"},
+                "ngd": {"optimizer": {"name": "ngd", "steps": 2}, "selector": FIXED},
+                "told": {
+                    "optimizer": "none",
+                    "answerer": {"name": "informed", "passages": str(place / "facts.txt")},
+                },
+            },
+            "batch_size": 3,
+        }
+    )

@@ -1,8 +1,7 @@
-"""Pieces on a Ray cluster: the same results, whatever dies; and what workers are sent."""
+"""Pieces on a Ray cluster: the same results, whatever dies; and how many workers there are."""
 
 import json
 import os
-import platform
 import random
 import signal
 import socket
@@ -11,81 +10,34 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 from routing.toys import questions
-from study.configs import parse_config
+from study.configs import FIXED, parse_config, small_study
 
-from c3po_adaptive.errors import DataError, ModelError, SettingError
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.executor import Done, Piece
-from c3po_adaptive.study.ray_engine import Groups, Parcel, RayExecutor, Seat, _share
+from c3po_adaptive.study.executor import HERE, Piece
+from c3po_adaptive.study.groups import Groups
+from c3po_adaptive.study.ray_engine import RayExecutor
 from c3po_adaptive.study.shards import build_set_by, build_store_by
-from c3po_adaptive.testing import write_tiny_checkpoint
 
 ray = pytest.importorskip("ray")
-FIXED = {"name": "fixed", "n": 2, "experts": 5}
-PLUGIN = """
-from dataclasses import dataclass
-from typing import ClassVar
-from c3po_adaptive import hookimpl
-from c3po_adaptive.optimizers import NoStep
-
-@dataclass(frozen=True)
-class Still(NoStep):
-    '''Stays where it is.'''
-    name: ClassVar[str] = "still"
-
-@hookimpl
-def register_optimizers():
-    return [Still]
-"""
-
-
-def written(file, asked):
-    file.write_text("".join(json.dumps(asdict(q)) + "\n" for q in asked), encoding="utf-8")
-    return str(file)
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    write_tiny_checkpoint(tmp_path / "model", "olmoe")
-    (tmp_path / "facts.txt").write_text("Wood floats.\n\nStones sink.\n")
-    return parse_config(
-        {
-            "model": str(tmp_path / "model"),
-            "datasets": [
-                {
-                    "name": "toy",
-                    "questions": written(tmp_path / "test.jsonl", questions(12, "t")),
-                    "split": None,
-                    "references": [written(tmp_path / "references.jsonl", questions(20))],
-                }
-            ],
-            "arms": {
-                "base": {"optimizer": "none"},
-                "ngd": {"optimizer": {"name": "ngd", "steps": 2}, "selector": FIXED},
-                "told": {
-                    "optimizer": "none",
-                    "answerer": {"name": "informed", "passages": str(tmp_path / "facts.txt")},
-                },
-            },
-            "batch_size": 3,
-        }
-    )
+    return small_study(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +49,7 @@ def cluster():
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1)
     made.wait_for_nodes()
-    yield made.address
+    yield made
     ray.shutdown()
     made.shutdown()
 
@@ -150,7 +102,7 @@ def run_with_kills(config, out, address, kills):
 @pytest.mark.slow  # where machines are busy, Ray may take a node for dead
 def test_two_nodes_give_what_one_process_gives_though_workers_are_killed(config, tmp_path, cluster):
     evaluate(config, tmp_path / "here")
-    run_with_kills(config, tmp_path / "ray", cluster, kills=2)
+    run_with_kills(config, tmp_path / "ray", cluster.address, kills=2)
     same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
 
 
@@ -158,8 +110,28 @@ def test_two_nodes_give_what_one_process_gives_though_workers_are_killed(config,
 def test_twenty_of_twenty(config, tmp_path, cluster):
     evaluate(config, tmp_path / "here")
     for number in range(20):
-        run_with_kills(config, tmp_path / f"ray{number}", cluster, kills=1)
+        run_with_kills(config, tmp_path / f"ray{number}", cluster.address, kills=1)
         same(rows(tmp_path / "here"), rows(tmp_path / f"ray{number}"))
+
+
+@pytest.mark.slow
+def test_a_node_that_goes_down_is_not_waited_for(config, tmp_path, cluster):
+    """There is no room for the worker that takes the place of its own."""
+    lent, gone = cluster.add_node(num_cpus=1), []
+
+    def going(items, label, total):
+        for number, done in enumerate(items):
+            while not number and len(seats()) < 3:
+                time.sleep(0.1)  # from here on all three are given pieces
+            if number == 2:
+                cluster.remove_node(lent, allow_graceful=False)
+                gone.append(lent)
+            yield done
+
+    evaluate(config, tmp_path / "here")
+    evaluate(config, tmp_path / "ray", executor=RayExecutor(cluster.address, 3), progress=going)
+    assert gone
+    same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
 
 
 FATAL = """
@@ -191,13 +163,13 @@ def test_a_piece_that_kills_every_worker_ends_the_run(config, tmp_path, cluster)
     raw = config.model_dump(mode="json")
     raw["arms"]["fatal"] = {"optimizer": "fatal", "selector": FIXED}
     with pytest.raises(DataError, match=r"survives Piece\(dataset='toy', arm='fatal'"):
-        evaluate(parse_config(raw), tmp_path / "ray", registry=registry, executor=RayExecutor(cluster))
+        evaluate(parse_config(raw), tmp_path / "ray", registry=registry, executor=RayExecutor(cluster.address))
 
 
 @pytest.mark.slow
 def test_a_set_is_built_and_warmed_by_workers(config, tmp_path, cluster):
     model, asked = load_moe_model(config.model), questions(150)
-    load, executor = {"model": config.model}, RayExecutor(cluster)
+    load, executor = {"model": config.model}, RayExecutor(cluster.address)
     there = build_set_by(executor, model, load, asked)
     here = build_reference_set(model, asked, default_embedder())
     assert torch.allclose(here.pathways, there.pathways, atol=1e-6)
@@ -227,96 +199,21 @@ def test_a_driver_that_is_killed_goes_on(config, tmp_path):
     same(rows(tmp_path / "here"), rows(tmp_path / "ray"))
 
 
-def test_workers_are_sent_contents(config, tmp_path, monkeypatch):
-    """Files that are gone where the worker sits are there for it all the same."""
-    plugin = tmp_path / "still.py"
-    plugin.write_text(PLUGIN)
-    registry = new_registry()
-    registry.load_file(plugin)
-    raw = config.model_dump(mode="json")
-    raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
-    monkeypatch.chdir(tmp_path)
-    raw["arms"]["told"]["answerer"]["passages"] = "facts.txt"  # by a relative path
-    worker = ComparisonWorker.here(parse_config(raw), registry)
-    parcel = Parcel.of(worker)
-    for name in ("still.py", "facts.txt", "test.jsonl", "references.jsonl"):
-        (tmp_path / name).unlink()
-    there = parcel.unpack()
-    assert Path.cwd() != tmp_path
-    assert there.registry.names("optimizer") == registry.names("optimizer")
-    assert Path("facts.txt").read_text().startswith("Wood")
-    assert there.data.keys() == worker.data.keys()
-    for arm in ("still", "told"):
-        assert len(there.rows(Piece("toy", arm, 0))) == 3
+def on(nodes, pieces=100, workers=None, on_gpus=False):
+    """Workers for a cluster of these nodes, and what each asks for."""
+    there = [{"Alive": True, "Resources": {"CPU": float(c), "GPU": float(g)}} for c, g in nodes]
+    gone = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
+    return RayExecutor(workers=workers)._seats(SimpleNamespace(nodes=lambda: [*there, gone]), pieces, on_gpus=on_gpus)
 
 
-def test_pieces_of_an_arm_stay_together():
-    pieces = [Piece("toy", arm, batch) for arm in ("a", "b", "c") for batch in range(3)]
-    groups = Groups(pieces)
-    first = [groups.next_for(0), groups.next_for(1)]
-    assert [p.arm for p in first] == ["a", "b"]
-    order = [groups.next_for(worker) for worker in (0, 0, 1, 0, 0, 0, 1)]
-    assert [p.arm for p in order] == ["a", "a", "b", "c", "c", "c", "b"]
-    assert groups.next_for(0) is None
-    assert {*first, *order} == {*pieces}
-
-
-def test_a_worker_that_ray_gave_up_on_is_replaced(config, monkeypatch):
-    """Once for one piece, and no more."""
-    worker = ComparisonWorker.here(config, new_registry())
-    pieces = [Piece("toy", "base", 0), Piece("toy", "base", 1)]
-    for deaths, ends in ((1, True), (2, False)):
-        executor = RayExecutor(workers=1)
-        dying = Dying(deaths)
-        found = executor._computed(dying, worker, Groups(pieces))
-        if ends:
-            assert {done.piece for done in found} == set(pieces)
-            assert dying.made == 1 + deaths
-        else:
-            with pytest.raises(DataError, match=r"a worker that survives Piece\(dataset='toy'"):
-                list(found)
-
-
-class Dying:
-    """Ray, as far as it is used, with a worker that dies so often while it has the first piece."""
-
-    exceptions = ray.exceptions
-
-    def __init__(self, deaths):
-        self.deaths, self.made = deaths, 0
-
-    def nodes(self):
-        return [{"Alive": True, "Resources": {"CPU": 1.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
-
-    def put(self, value):
-        return value
-
-    def remote(self, **options):
-        def class_(kind):
-            def begin():
-                self.made += 1
-                seat = kind()
-                return SimpleNamespace(
-                    compute=SimpleNamespace(remote=lambda parcel, piece: partial(seat.compute, parcel, piece))
-                )
-
-            return SimpleNamespace(remote=begin)
-
-        return class_
-
-    def wait(self, waiting, num_returns):
-        return waiting[:1], waiting[1:]
-
-    def get(self, called):
-        piece = called.args[1]
-        if piece.batch == 0 and self.deaths > 0:
-            self.deaths -= 1
-            raise ray.exceptions.RayActorError()
-        return Done(piece, ())
+def room(nodes, each):
+    """How many such workers the nodes have room for at once."""
+    asked = (each["num_cpus"], each.get("num_gpus", 0))
+    return sum(min(int(has / wants + 1e-9) for has, wants in zip(n, asked, strict=True) if wants) for n in nodes)
 
 
 @pytest.mark.parametrize(
-    ("held", "count", "share"),
+    ("cores", "workers", "share"),
     [
         ([4], 2, 2),
         ([1, 1], 1, 1),
@@ -325,17 +222,52 @@ class Dying:
         ([2], 4, 1 / 2),
         ([1, 1], 3, 1 / 2),
         ([8, 1], 3, 2),
+        ([8, 1], None, 1),
     ],
 )
-def test_workers_ask_for_what_a_node_has(held, count, share):
+def test_workers_ask_for_what_a_node_has(cores, workers, share):
     """One that asks for more than that is never begun."""
-    assert _share(held, count) == share
-    assert sum(int(node / share) for node in held) >= count
+    nodes = [(c, 0) for c in cores]
+    count, each = on(nodes, workers=workers)
+    assert (count, each) == (workers or sum(cores), {"num_cpus": share})
+    assert room(nodes, each) >= count
 
 
-def test_the_last_group_is_shared():
-    groups = Groups([Piece("toy", "a", batch) for batch in range(4)])
-    assert [groups.next_for(worker).batch for worker in (0, 1, 0, 1)] == [0, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("nodes", "workers", "each"),
+    [
+        ([(64, 0), (4, 4)], None, {"num_cpus": 1, "num_gpus": 1}),
+        ([(64, 0), (4, 4)], 8, {"num_cpus": 1 / 2, "num_gpus": 1 / 2}),
+        ([(64, 8), (2, 2)], None, {"num_cpus": 1, "num_gpus": 1}),
+        ([(64, 4), (2, 4)], None, {"num_cpus": 1 / 2, "num_gpus": 1}),
+        ([(32, 4), (32, 4)], 4, {"num_cpus": 16, "num_gpus": 1}),
+        ([(4, 0), (0, 4)], None, {"num_cpus": 1}),
+    ],
+)
+def test_cores_and_gpus_are_asked_for_on_one_node(nodes, workers, each):
+    count, asked = on(nodes, workers=workers, on_gpus=True)
+    assert asked == each
+    assert room(nodes, asked) >= count == (workers or sum(g for c, g in nodes if c) or sum(c for c, _ in nodes))
+
+
+def test_a_study_on_the_cpu_holds_no_gpu():
+    assert on([(4, 4)]) == (4, {"num_cpus": 1})
+
+
+def test_no_more_workers_than_pieces():
+    assert on([(64, 0)], pieces=3) == (3, {"num_cpus": 21})
+    assert on([(64, 0)], pieces=3, workers=8) == (3, {"num_cpus": 21})
+
+
+def test_a_driver_loads_no_model_onto_a_device_that_it_may_lack(config, monkeypatch):
+    devices = []
+    monkeypatch.setattr("c3po_adaptive.study.worker.load_model", lambda config: devices.append(config.device))
+    there = config.model_copy(update={"device": "cuda"})
+    for executor in (RayExecutor(), HERE):
+        worker = ComparisonWorker.here(there, new_registry(), executor=executor)
+        _ = worker.model
+        assert worker.config.device == "cuda", "for the workers, and in what the run is claimed with"
+    assert devices == [None, "cuda"]
 
 
 @pytest.mark.slow
@@ -343,7 +275,7 @@ def test_other_inputs_are_refused_in_the_errors_own_words(config, tmp_path, clus
     worker = ComparisonWorker.here(config, new_registry())
     worker.inputs = {"model": "another"}
     with pytest.raises(DataError, match=r"another model .*\(the worker on "):
-        list(RayExecutor(cluster).map(worker, [Piece("toy", "base", 0)]))
+        list(RayExecutor(cluster.address).map(worker, [Piece("toy", "base", 0)]))
 
 
 def test_an_address_that_does_not_answer_is_told_at_once():
@@ -360,60 +292,71 @@ def test_an_address_that_is_none():
         RayExecutor("nonsense")._connect()
 
 
-def test_a_full_disk_where_a_worker_sits(config, tmp_path, monkeypatch):
-    worker = ComparisonWorker.here(config, new_registry())
-    (tmp_path / "file").write_text("in the way")
-    parcel = Parcel(worker, worker.data, {str(tmp_path / "file" / "facts.txt"): b"Wood floats."}, ())
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"Could not write .*facts\.txt: .*free the disk of this worker's machine"):
-        parcel.unpack()
+class Connected:
+    """Ray, as far as connecting goes."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, there=""):
+        self.there, self.begun, self.ended = there, [], 0
+
+    def is_initialized(self):
+        return bool(self.there)
+
+    def get_runtime_context(self):
+        return SimpleNamespace(gcs_address=self.there)
+
+    def init(self, address, **options):
+        self.begun.append(address)
+
+    def shutdown(self):
+        self.ended += 1
 
 
-class Broken:
-    """A worker that raises this."""
+@pytest.fixture
+def connected(config, monkeypatch):
+    """Connects, and computes nothing, to one cluster or another."""
 
-    def __init__(self, error):
-        self.error = error
+    def mapped(executor, there=""):
+        made = Connected(there)
+        monkeypatch.setattr("c3po_adaptive.study.ray_engine._ray", lambda: made)
+        monkeypatch.setattr(RayExecutor, "_computed", lambda *given: iter(()))
+        list(executor.map(ComparisonWorker.here(config, new_registry()), [Piece("toy", "base", 0)]))
+        return made.begun, made.ended
 
-    def __call__(self, piece):
-        raise self.error
-
-
-def computed_by(worker):
-    seat = Seat()
-    seat.worker = worker
-    return seat.compute([], Piece("toy", "base", 0))
+    return mapped
 
 
-@pytest.mark.parametrize(
-    ("cause", "kind", "said"),
-    [
-        (ModelError("Expected a folder, got none."), ModelError, "Expected a folder, got none. (the worker on"),
-        (ImportError("No module named 'peft'"), DataError, "the same packages"),
-        (OSError(28, "No space left on device"), DataError, "No space left on device; install"),
-    ],
-    ids=["model", "versions", "disk"],
-)
-def test_what_a_worker_lacks_is_told_with_its_machine(cause, kind, said):
-    with pytest.raises(kind) as told:
-        computed_by(Broken(cause))
-    assert said in str(told.value)
-    assert str(told.value).endswith(f"(the worker on {platform.node()})")
+def test_without_an_address_a_cluster_is_started(connected):
+    """Ray by itself would take that of the environment, or any that runs on this machine."""
+    assert connected(RayExecutor()) == (["local"], 1)
+    assert connected(RayExecutor("auto")) == (["auto"], 1)
 
 
-def test_mistakes_are_told_whole():
-    with pytest.raises(KeyError):
-        computed_by(Broken(KeyError("x")))
+def test_a_connection_that_was_there_is_taken_and_stays(connected):
+    for address in (None, "auto", "10.0.0.1:6379"):
+        assert connected(RayExecutor(address), "10.0.0.1:6379") == ([], 0)
+    with pytest.raises(SettingError, match=r"or to 10\.0\.0\.2:6379, got one connected to 10\.0\.0\.1:6379; leave"):
+        connected(RayExecutor("10.0.0.2:6379"), "10.0.0.1:6379")
+
+
+def test_nothing_to_do_needs_no_cluster(config):
+    assert list(RayExecutor("nonsense").map(ComparisonWorker.here(config, new_registry()), [])) == []
 
 
 def test_a_store_without_room(config):
-    class Full(Dying):
+    class Full:
+        exceptions = ray.exceptions
+
+        def nodes(self):
+            return [{"Alive": True, "Resources": {"CPU": 1.0}}]
+
         def put(self, value):
             raise ray.exceptions.OutOfDiskError("local disk is full")
 
     worker = ComparisonWorker.here(config, new_registry())
     with pytest.raises(DataError, match=r"room .* in Ray's object store, got: (.|\n)*--object-store-memory"):
-        list(RayExecutor(workers=1)._computed(Full(0), worker, Groups([Piece("toy", "base", 0)])))
+        list(RayExecutor(workers=1)._computed(Full(), worker, Groups([Piece("toy", "base", 0)])))
 
 
 HUNGRY = """
@@ -448,7 +391,7 @@ def test_a_worker_without_memory_halves_its_batch_and_no_other(config, tmp_path,
     raw = config.model_dump(mode="json")
     raw["arms"]["hungry"] = {"optimizer": "hungry", "selector": FIXED}
     study = parse_config(raw)
-    evaluate(study, tmp_path / "ray", registry=registry, executor=RayExecutor(cluster))
+    evaluate(study, tmp_path / "ray", registry=registry, executor=RayExecutor(cluster.address))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that three questions did not fit
         evaluate(study, tmp_path / "here", registry=registry)

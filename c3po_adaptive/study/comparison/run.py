@@ -57,7 +57,7 @@ def evaluate(
     """
     known = registry or default_registry()
     check_strategies(config, known)
-    worker = ComparisonWorker.here(config, known, model)
+    worker = ComparisonWorker.here(config, known, model, executor)
     worker.check_folder(out)
     data = worker.data
     check_arms(worker, worker.model.layers, worker.model.n_experts)

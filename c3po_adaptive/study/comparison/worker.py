@@ -17,6 +17,7 @@ from ...storage.identity import digest
 from ...storage.json_files import SCHEMA
 from ...tasks.formats import format_key
 from ...types import Answer, Question
+from ..config import Spec
 from ..executor import Piece, Row
 from ..worker import Worker
 from .config import ComparisonConfig
@@ -48,7 +49,10 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     def strategy(self, arm: str) -> AnswererStrategy:
         """What an arm's answerer is made by."""
-        made: AnswererStrategy = self.registry.create("answerer", self.config.arms[arm].answerer)
+        return self._made(self.config.arms[arm].answerer)
+
+    def _made(self, spec: Spec) -> AnswererStrategy:
+        made: AnswererStrategy = self.registry.create("answerer", spec)
         return made
 
     @property
@@ -63,7 +67,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         if key not in self._ready:
             bench, strategy = self.bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
-                answerer = strategy.prepare(bench)
+                answerer = self._made(self.at(self.config.arms[piece.arm].answerer)).prepare(bench)
             self._ready[key] = answerer, self._setting(piece.arm, strategy, bench), bench
         return self._ready[key]
 

@@ -54,7 +54,7 @@ def run_faithfulness(
         DataError: broken questions, or another run's folder.
     """
     known = registry or default_registry()
-    worker = FaithfulnessWorker.here(config, known, model)
+    worker = FaithfulnessWorker.here(config, known, model, executor)
     check_strategies(worker)
     worker.check_folder(out)
     data = worker.data
