@@ -95,12 +95,15 @@ def test_other_draws_are_of_the_same_arms():
 QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?:\s\w+)?\s+\[([+−-]?\d+\.\d+),\s+([+−-]?\d+\.\d+)\]")
 
 
+RHO = [(name, name) for name in ("rank_correlation", "acted")]
+
+
 def intervals(found):
     """Every object of a JSON file that has an interval."""
     if isinstance(found, dict):
         if "ci_low" in found:
             yield found
-        for what, value in (("nll", "nll_difference"), *((name, name) for name in ("rank_correlation", "acted"))):
+        for what, value in (("nll", "nll_difference"), ("calibration", "calibration_difference"), *RHO):
             ends = [found.get(f"{what}{end}", found.get(f"{what}_ci{end}")) for end in ("_low", "_high")]
             if None not in ends:
                 yield {"ci_low": ends[0], "ci_high": ends[1], value: found[value]}
