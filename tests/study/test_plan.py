@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from routing.toys import questions
-from study.configs import parse_config
-from study.test_ray_engine import written
+from study.configs import parse_config, written
 from transformers import OlmoeConfig
 
 import c3po_adaptive.models.routed as routed

@@ -30,8 +30,8 @@ from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
 from .worker import ComparisonWorker
 
 COLUMNS = (
-    *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]", "ECE", "layers", "cost"),
-    *("once", "verdict"),
+    *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
+    *("ECE [difference, 95 %]", "layers", "cost", "once", "verdict"),
 )
 
 
