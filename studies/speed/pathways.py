@@ -10,8 +10,6 @@ layers at every answer token, to 20 experts drawn at random, of which ``top-k`` 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import tempfile
 import time
@@ -20,23 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
-
+import stock_vllm
 import torch
 from vllm import LLM, SamplingParams
-from vllm import __version__ as vllm_version
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.serving import acted, export_for_vllm, pathway_request
-from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.storage.identity import routing_versions
 from c3po_adaptive.tasks import demo_questions
 
 NEW = 8  # tokens of an answer
@@ -107,20 +95,8 @@ def main() -> None:
         folder = export_for_vllm(model, Path(place) / "served", multiple_of=32)
         options = {"enforce_eager": True, "enable_prefix_caching": False, "max_model_len": 512, "max_num_seqs": 64}
         rows = measured(LLM(str(folder), dtype="float32", **options), model, texts, given.repeats)
-    summary = {
-        "model": given.model,
-        "dtype": "float32",
-        "requests": given.requests,
-        "tokens": NEW,
-        "layers": LAYERS,
-        "experts": EXPERTS,
-        "repeats": given.repeats,
-        "threads": torch.get_num_threads(),
-        "versions": routing_versions() | {"vllm": vllm_version},
-        "rows": rows,
-    }
-    write_text(given.out, json.dumps(summary, indent=1) + "\n")
-    print(json.dumps(rows, indent=1))
+    told = {"model": given.model, "requests": given.requests, "tokens": NEW, "layers": LAYERS, "experts": EXPERTS}
+    stock_vllm.write_results(given.out, rows, told | {"repeats": given.repeats})
 
 
 if __name__ == "__main__":

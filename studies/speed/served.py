@@ -10,7 +10,6 @@ option's tokens are scored, by vLLM as prompts with ``prompt_logprobs``; ``gener
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -19,24 +18,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_PLUGINS": "",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
+import stock_vllm
+
+os.environ["VLLM_PLUGINS"] = ""
 
 import torch
 from vllm import LLM, SamplingParams
-from vllm import __version__ as vllm_version
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.serving import export_for_vllm
-from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.storage.identity import routing_versions
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.types import Question
 
@@ -138,16 +129,7 @@ def main() -> None:
                 ("generation", our_texts, their_texts),
             )
         ]
-    summary = {
-        "model": given.model,
-        "dtype": "float32",
-        "repeats": given.repeats,
-        "threads": torch.get_num_threads(),
-        "versions": routing_versions() | {"vllm": vllm_version},
-        "rows": rows,
-    }
-    write_text(given.out, json.dumps(summary, indent=1) + "\n")
-    print(json.dumps(rows, indent=1))
+    stock_vllm.write_results(given.out, rows, {"model": given.model, "repeats": given.repeats})
 
 
 if __name__ == "__main__":
