@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from ..types import Prompt
 from .identity import fingerprint
 from .names import public_name
 from .routed import RoutedModel
+
+_KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
@@ -129,8 +132,11 @@ def tokenizer_identity(model: RoutedModel) -> str:
 
     Tokens that were added to a vocabulary, as chat models have some, are left out: a text without them is the same.
     """
-    added = model.tokenizer.get_added_vocab()
-    return digest({str(piece): token for piece, token in model.tokenizer.get_vocab().items() if piece not in added})
+    tokenizer = model.tokenizer
+    if tokenizer not in _KNOWN:  # reading a vocabulary takes longer than replaying a line of text
+        added = tokenizer.get_added_vocab()
+        _KNOWN[tokenizer] = digest({str(p): token for p, token in tokenizer.get_vocab().items() if p not in added})
+    return _KNOWN[tokenizer]
 
 
 def check_text(model: RoutedModel, trace: Trace) -> None:

@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opened
 from scipy.stats import rankdata
 
-from c3po_adaptive import Optimizer
 from c3po_adaptive.kernels.base import Lessons
 from c3po_adaptive.kernels.transfer import FOLDS, Transfer, correlation
-from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.kind import read_study
 
 Array = Any
 Place = Callable[[Array, Array, Array], Array]
@@ -32,11 +29,9 @@ Place = Callable[[Array, Array, Array], Array]
 
 
 def main(config: str, asked: str, out: str) -> None:
-    worker = ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], default_registry())
-    references = worker.reference_set(next(iter(worker.data)))
-    arm = worker.config.arms["transfer 100"]
-    specs = {role: spec for role, spec in arm.specs.items() if role != "answerer"}
-    c3po = Optimizer(worker.model, references, settings=arm.remixing, **specs)
+    worker = opened.worker_of(config, asked)
+    c3po = opened.optimizer(worker, "transfer 100")
+    references = c3po.references
     lessons = c3po.remixer.training.lessons()
     known, gradients = lessons.known, lessons.gradients.reshape(len(references), -1)
     texts, sets = references.vectors, np.array([q.task for q in references.questions])

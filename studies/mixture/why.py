@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opened
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -20,53 +21,34 @@ from sklearn.preprocessing import StandardScaler
 
 from c3po_adaptive import Optimizer
 from c3po_adaptive.progress import bar
-from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.tasks.formats import description
 
 
 def main(config: str, asked: str, out: str, each: str, *names: str) -> None:
     """``each``: how many questions of each data set; ``names``: of arms."""
-    worker = ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], default_registry())
+    worker = opened.worker_of(config, asked)
     questions = {name: list(part.questions[: int(each)]) for name, part in worker.data.items()}
     sets = np.repeat([*questions], [len(part) for part in questions.values()])
     found: dict[str, Any] = {}
     for name in names:
-        arm = worker.config.arms[name]
-        changes = torch.cat([_changes(worker, arm, dataset, part) for dataset, part in questions.items()]).numpy()
+        c3po = opened.optimizer(worker, name)
+        changes = torch.cat([_changes(worker, c3po, dataset, part) for dataset, part in questions.items()]).numpy()
         found[name] = shares(changes.reshape(len(changes), -1), sets) | _layers(changes, sets)
         print(name, {k: round(v, 3) for k, v in found[name].items() if isinstance(v, float)})
     told = _told(worker, questions, sets)
     write_text(Path(out), json.dumps({"questions": len(sets), "data_sets_told": told, "arms": found}, indent=1) + "\n")
 
 
-def _changes(worker: ComparisonWorker, arm: Any, dataset: str, questions: list[Any]) -> torch.Tensor:
+def _changes(worker: ComparisonWorker, c3po: Optimizer, dataset: str, questions: list[Any]) -> torch.Tensor:
     """``[N, L, E]`` Δω of each question."""
-    c3po = _optimizer(worker, arm, dataset)
     size, found = worker.config.batch_size, []
     for part in bar([questions[i : i + size] for i in range(0, len(questions), size)], dataset):
         states = worker.model.prefill([worker.model.encode(q, worker.config.format_of(dataset)) for q in part])
         pathway = c3po.remixer.remix(states, [description(q) for q in part], part).pathway
         found.append((pathway.weights - pathway.own).detach())
     return torch.cat(found)
-
-
-_READY: dict[Any, Optimizer] = {}
-
-
-def _optimizer(worker: ComparisonWorker, arm: Any, dataset: str) -> Optimizer:
-    """One for all data sets of a pool."""
-    key = (str(arm), tuple(q.id for q in worker.data[dataset].references))
-    if key not in _READY:
-        _READY.clear()
-        specs = {role: spec for role, spec in arm.specs.items() if role != "answerer"}
-        references = worker.reference_set(dataset)
-        _READY[key] = Optimizer(
-            worker.model, references, format=worker.config.format_of(dataset), settings=arm.remixing, **specs
-        )
-    return _READY[key]
 
 
 def shares(changes: np.ndarray, sets: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,27 @@
+"""The mixture's arms, opened outside a run, for the scripts beside this one."""
+
+from __future__ import annotations
+
+from c3po_adaptive import Optimizer
+from c3po_adaptive.errors import SettingError
+from c3po_adaptive.registry import default_registry
+from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.kind import read_study
+
+
+def worker_of(config: str, asked: str) -> ComparisonWorker:
+    return ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], default_registry())
+
+
+def optimizer(worker: ComparisonWorker, arm: str) -> Optimizer:
+    """The arm as it was run, from the references that all its questions share; SettingError if they do not."""
+    if len({tuple(q.id for q in part.references) for part in worker.data.values()}) > 1:
+        raise SettingError("Expected one pool of references for all data sets, got several; name another file.")
+    dataset, setting = next(iter(worker.data)), worker.config.arms[arm]
+    return Optimizer(
+        worker.model,
+        worker.reference_set(dataset),
+        format=worker.config.format_of(dataset),
+        settings=setting.remixing,
+        **{role: spec for role, spec in setting.specs.items() if role != "answerer"},
+    )
