@@ -1,4 +1,5 @@
-"""Pictures of the results: gain by data set, predicted beside realised benefit, what differs between questions.
+"""Pictures of the results: gain by data set, predicted beside realised benefit, what differs between questions, what
+policies learned and cost.
 
 python studies/mixture/draw.py studies/mixture/results
 """
@@ -21,14 +22,18 @@ PARTS = {"constant": "the same for all", "between": "by data set", "within": "by
 
 
 def main(folder: str) -> None:
-    """Reads ``summary.json`` and ``why.json`` there, and writes pictures beside them."""
+    """Reads results there, and writes pictures beside them."""
     place = Path(folder)
-    summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
-    why = json.loads((place / "why.json").read_text(encoding="utf-8"))
+    summary, why, policies, curves = (
+        json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("summary", "why", "policies", "curves")
+    )
     pictures = {
         "gain_by_data_set": plots.gains_by_kind(_by_data_set(summary["rows"])),
         "predicted_and_realised": plots.predicted([r for r in summary["predicted"] if r["dataset"] == "all"]),
         "what_differs": _what_differs(why["arms"]),
+        "policies": plots.costs([r for r in policies["rows"] if r["dataset"] == "all"]),
+        "learning": _learning(curves),
     }
     for name, svg in pictures.items():
         write_text(place / f"{name}.svg", plots.standalone(svg))
@@ -62,6 +67,22 @@ def _what_differs(arms: Mapping[str, Mapping[str, Any]]) -> str:
         axes.set_xlabel("share of the mean squared length of Δω")
         figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=3)
         return plots.svg(figure, "What of each arm's change of pathways differs between and within data sets")
+
+
+def _learning(curves: Mapping[str, Mapping[str, Any]]) -> str:
+    """Reward (less price) and entropy by epoch, a line a policy."""
+    with plots.style():
+        figure = Figure(figsize=(plots.WIDTH, 4.2), layout="constrained")
+        for axes, part in zip(figure.subplots(2, sharex=True), ("reward", "entropy"), strict=True):
+            for shade, (name, curve) in enumerate(curves.items()):
+                color = plots.COLORS["control" if "random" in name else "method"]
+                strength = 1 - 0.75 * shade / len(curves)
+                axes.plot(range(1, len(curve[part]) + 1), curve[part], color=color, alpha=strength, label=name)
+            axes.set_ylabel({"reward": "reward less price, nats", "entropy": "entropy, nats"}[part])
+            axes.grid(True)
+        axes.set_xlabel("epoch")
+        figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=7, loc="outside upper left", ncols=2)
+        return plots.svg(figure, "What each policy earned on references, and its entropy, by epoch")
 
 
 if __name__ == "__main__":
