@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
 from c3po_adaptive.cli import app
+from c3po_adaptive.cli.shared import room_in
 from c3po_adaptive.models.embedded import builder
+from c3po_adaptive.storage.lock import held
 from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
@@ -309,6 +311,19 @@ class TestFolders:
         message = evaluate(tmp_path, "--overwrite", "--set", "datasets.0.questions=nowhere.jsonl", arms=arms)
         assert "nowhere.jsonl" in message
         assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
+
+    def test_overwrite_moves_files_while_nobody_else_can_write(self, tmp_path, monkeypatch):
+        moved = []
+
+        def moving(files, to):
+            with pytest.raises(DataError, match="is writing to it"), held(tmp_path):
+                pass
+            moved.append(to)
+
+        monkeypatch.setattr("c3po_adaptive.storage.run_folder._move", moving)
+        (tmp_path / "config.json").write_text("{}")
+        with room_in(tmp_path, overwrite=True), held(tmp_path):
+            assert moved, "and then the run itself holds it"
 
     def test_folder_of_another_run(self, place, tmp_path, monkeypatch):
         arms = {"base": BASE}

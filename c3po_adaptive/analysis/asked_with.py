@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .. import former
+from ..tasks.formats import HARNESS
 
 SAME = "same set"
 
@@ -71,7 +72,8 @@ def _named(dataset: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _set(source: str) -> str:
-    """A source's name without its split, and of a file or a folder without where it is."""
+    """A source's name without its split, and of a file or a folder without where it is; of a harness task its own."""
+    source = source.removeprefix(HARNESS)
     name, colon, split = source.rpartition(":")
     path = PurePath(name if colon and split.isidentifier() else source)
     return path.name.partition(".")[0] if path.suffix in (".json", ".jsonl") else path.name or source

@@ -22,16 +22,19 @@ def calibration_error(records: Iterable[Record]) -> float:
     return 100 * float(np.mean([np.mean([_error(gaps.sum(0)) / len(gaps) for gaps in each]) for each in _of(records)]))
 
 
-def calibration_change(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float = 0.95) -> Estimate:
-    """Error of arm ``a`` minus that of ``b``, in points, with its paired bootstrap interval.
+def calibration_change(a: Iterable[Record], b: Iterable[Record], *, seed: int) -> Estimate:
+    """Error of arm ``a`` minus that of ``b``, in points, with its paired 95 % bootstrap interval.
 
-    Questions are drawn again within each data set, the same for both arms and all of their draws.
+    Questions are drawn again within each data set, the same for both arms and all of their draws. The interval is the
+    basic one: gaps drawn again hold their noise twice and are larger, the more so the smaller they are, so that their
+    quantiles would lie to the side of the worse calibrated arm. It is approximate all the same, as noise adds to an
+    error of few answers a bin: beside a well calibrated arm of 300 to 600 answers it held the change that more answers
+    would show in 61 to 93 % of simulated cases (quantiles: 30 to 100 %). What decides is the log-likelihood.
 
     Args:
         a: records of one arm.
         b: of another, on the same questions.
         seed: of the bootstrap.
-        level: of the interval.
     """
     rng = np.random.default_rng(seed)
     value, drawn = 0.0, np.zeros(RESAMPLES)
@@ -44,7 +47,7 @@ def calibration_change(a: Iterable[Record], b: Iterable[Record], *, seed: int, l
                 share = sign / len(side) / len(pairs) / n
                 value += share * float(_error(gaps.sum(0)))
                 drawn += share * _error(times @ gaps)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = 2 * value - np.quantile(drawn, [0.975, 0.025])
     return Estimate(100 * value, 100 * float(low), 100 * float(high))
 
 

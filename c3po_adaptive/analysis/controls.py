@@ -12,16 +12,20 @@ Setting = Mapping[str, Any]
 CALIBRATED = ("length-exponent", "surface-logit", "pmi", "contextual")
 """Answerers that correct scores, and change nothing in the model."""
 RANDOM_NEIGHBOURS = "random neighbours"
-_CHANCE = {
-    "retriever": ("random", RANDOM_NEIGHBOURS),
-    "selector": ("random", "random layers"),
-    "optimizer": ("random-change", "changes in random directions"),
-}
+_CHANCE = (
+    ("retriever", "name", "random", RANDOM_NEIGHBOURS),
+    ("retriever", "shuffled", True, "teachers learned from others' gradients"),
+    ("kernel", "shuffled", True, "weights learned from others' gradients"),
+    ("selector", "name", "random", "random layers"),
+    ("selector", "reward", "random", "rewards drawn at random"),
+    ("optimizer", "name", "random-change", "changes in random directions"),
+)
+"""Role, parameter and value that leave something to chance; and what, in words."""
 
 
 def left_to_chance(setting: Setting) -> list[str]:
-    """What an arm draws at random that others choose, in words."""
-    said = [words for role, (name, words) in _CHANCE.items() if _name(setting, role) == name]
+    """What an arm draws at random that others choose, or learn, in words."""
+    said = [words for role, key, value, words in _CHANCE if value in _values(setting.get(role), key)]
     return said + ["labels drawn at random"] * (setting.get("labels") == "shuffled")
 
 
@@ -34,10 +38,10 @@ def controls_of(arm: str, settings: Mapping[str, Setting], named: Iterable[str] 
     """The arms that an arm's gain has to be told from.
 
     Its own are alike in all but one thing that they draw at random: the retriever (of as many neighbours), the selector
-    (of as many layers), the labels, or the direction of the change. All arms share the core mixed without a step, one
-    change for all questions (``constant``), and the base with its scores corrected (``CALIBRATED``); but the last has
-    none of the three, and the one before it the other two. Where an arm's scores are corrected, so are its controls',
-    and it shares what is not corrected as well.
+    (of as many layers and experts), what either learned from, the labels, or the direction of the change. All arms
+    share the core mixed without a step, one change for all questions (``constant``), and the base with its scores
+    corrected (``CALIBRATED``); but the last has none of the three, and the one before it the other two. Where an arm's
+    scores are corrected, so are its controls', and it shares what is not corrected as well.
 
     Args:
         arm: its name.
@@ -57,16 +61,23 @@ def _twin(own: Setting, other: Setting) -> bool:
     differing = {key for key in own.keys() | other.keys() if own.get(key) != other.get(key)} - {"seed"}
     if len(differing) != 1 or len(left_to_chance(other)) != 1:
         return False
-    (key,) = differing
-    if key == "optimizer":
-        return bool(_part(other, key, "of") == own.get(key))
-    many = {"selector": "n", "retriever": "k"}.get(key)
-    return key == "labels" or (many is not None and _as_many(_part(own, key, many), _part(other, key, many)))
+    (role,) = differing
+    if role == "optimizer":
+        return bool(_part(other, role, "of") == own.get(role))
+    if role in ("retriever", "selector") and _name(other, role) == "random":
+        return _as_many(own, other, role)
+    learned = [key for of, key, _, _ in _CHANCE if of == role and key != "name"]
+    return role == "labels" or any(_without(own[role], key) == _without(other[role], key) for key in learned)
 
 
-def _as_many(own: Any, other: Any) -> bool:
-    """Whether one that is drawn is of the same number; what does not go by numbers, such as a radius, has none."""
-    return own is None or bool(own == other)
+def _as_many(own: Setting, other: Setting, role: str) -> bool:
+    """Whether what is drawn is of the same number; what does not go by numbers, such as a radius, has none."""
+    if role == "retriever":
+        return _part(own, role, "k") in (None, _part(other, role, "k"))
+    layers = _part(own, role, "layers")
+    number = len(layers) if isinstance(layers, list) else _part(own, role, "n")
+    as_many = layers != "all" and number in (None, _part(other, role, "n"))
+    return as_many and _part(own, role, "experts") == _part(other, role, "experts")
 
 
 def _shared(own: Setting, other: Setting) -> bool:
@@ -110,3 +121,23 @@ def _name(setting: Setting, role: str) -> str | None:
 def _part(setting: Setting, role: str, key: str) -> Any:
     spec = setting.get(role)
     return spec.get(key) if isinstance(spec, Mapping) else None
+
+
+def _values(spec: Any, key: str) -> list[Any]:
+    """Of a parameter, in a strategy and in those that it is made of; the name is the strategy's own."""
+    if not isinstance(spec, Mapping):
+        return [spec] if key == "name" else []
+    if key == "name":
+        return [spec.get(key)]
+    parts = [part for value in spec.values() for part in (value if isinstance(value, list) else [value])]
+    inside = [value for part in parts if isinstance(part, Mapping) for value in _values(part, key)]
+    return [spec[key], *inside] if key in spec else inside
+
+
+def _without(spec: Any, key: str) -> Any:
+    """A strategy's description without a parameter, there and in those that it is made of."""
+    if isinstance(spec, list):
+        return [_without(part, key) for part in spec]
+    if not isinstance(spec, Mapping):
+        return spec
+    return {name: _without(value, key) for name, value in spec.items() if name != key}

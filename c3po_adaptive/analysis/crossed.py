@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Crossed:
-    """The interval of a mean over questions and draws.
+    """The 95 % interval of a mean over questions and draws.
 
     Attributes:
         low: lower end.
@@ -35,7 +35,7 @@ class Crossed:
     error: float
 
 
-def crossed(strata: Sequence[Floats], *, level: float = 0.95) -> Crossed:
+def crossed(strata: Sequence[Floats]) -> Crossed:
     """Of the mean over strata of their means.
 
     Its variance is that of the draws' means, s² / R, which holds the share of both, and that of the questions beyond
@@ -44,7 +44,6 @@ def crossed(strata: Sequence[Floats], *, level: float = 0.95) -> Crossed:
 
     Args:
         strata: ``[N, R]`` of each data set: a value for each question and draw, R > 1 and the same draws in all.
-        level: of the interval.
     """
     import numpy as np
     from scipy.stats import t
@@ -58,7 +57,7 @@ def crossed(strata: Sequence[Floats], *, level: float = 0.95) -> Crossed:
         return Crossed(mean, mean, float(not mean), 0.0)
     freedom = (r - 1) * (variance / of_draws) ** 2 if of_draws > 1e-12 * variance else np.inf
     error = variance**0.5
-    width = float(t.ppf((1 + level) / 2, freedom)) * error
+    width = float(t.ppf(0.975, freedom)) * error
     p = float(2 * t.sf(abs(mean) / error, freedom))
     return Crossed(mean - width, mean + width, p, error)
 

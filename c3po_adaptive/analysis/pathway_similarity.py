@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .statistics import Record, bootstrap_interval
+from .statistics import Record, bootstrap_interval, first_draw
 
 
 def similarity_of_pathways(arms: Mapping[str, Sequence[Record]], standard: str, *, seed: int) -> list[dict[str, Any]]:
@@ -16,16 +16,17 @@ def similarity_of_pathways(arms: Mapping[str, Sequence[Record]], standard: str, 
 
     ``cosine`` is the mean over questions of the cosine between the two Δω = ω − ω0, all layers in one vector, of the
     ``n`` questions where both arms moved (by 1e-4 at least: records are rounded), with its bootstrap interval (None for
-    one question). ``same_answers`` is in percent of all questions.
+    one question). ``same_answers`` is in percent of all questions. Of arms in several draws the first counts.
 
     Raises:
         DataError: the standard was not run.
     """
     if standard not in arms:
         raise DataError(f"Expected records of the arm {standard!r}, got {', '.join(arms)}; run it as well.")
-    beside = {record["id"]: record for record in arms[standard]}
+    beside = {record["id"]: record for record in first_draw(arms[standard])}
     rows = []
     for arm, records in arms.items():
+        records = first_draw(records)
         pairs = [(change(record), change(beside[record["id"]])) for record in records]
         cosines = np.array([cosine(a, b) for a, b in pairs if a and b])
         if arm == standard or not len(cosines):

@@ -32,4 +32,4 @@ def _fewest(n: int) -> float:
     from scipy.stats import beta
 
     # Clopper and Pearson's relation: P(binomial(n, rate) >= k) = P(beta(k, n - k + 1) <= rate).
-    return float(beta.ppf(POWER, FEWEST, n - FEWEST + 1)) if n > FEWEST else 1.0
+    return float(beta.ppf(POWER, FEWEST, n - FEWEST + 1)) if n >= FEWEST else 1.0

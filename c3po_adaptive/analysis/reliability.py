@@ -31,7 +31,7 @@ class Bin:
     high: float
 
 
-def reliability(records: Sequence[Record], bins: int = BINS) -> list[Bin]:
+def reliability(records: Sequence[Record]) -> list[Bin]:
     """Bins of equal width that hold questions, least confident first; all data sets together.
 
     The bins are those of ``calibration``; intervals are Wilson's (1927, JASA 22:209).
@@ -42,9 +42,9 @@ def reliability(records: Sequence[Record], bins: int = BINS) -> list[Bin]:
         np.array([value for each in by_question(records, of).values() for value in each.values()])
         for of in (confidence, is_correct)
     )
-    place = np.minimum((sure * bins).astype(int), bins - 1)
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
     found = []
-    for k in range(bins):
+    for k in range(BINS):
         inside = place == k
         if n := int(inside.sum()):
             interval = binomtest(round(right[inside].sum()), n).proportion_ci(method="wilson")

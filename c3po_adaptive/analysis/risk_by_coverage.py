@@ -28,7 +28,7 @@ def risk_by_coverage(dataset: str, records: Sequence[Record], *, seed: int) -> l
     for coverage in COVERAGES:
         gains = [_gain(part, coverage) for part in parts]
         flips = int(sum(np.count_nonzero(gain) for gain in gains))
-        low, high = accuracy_interval(gains, flips, seed, 0.95)
+        low, high = accuracy_interval(gains, flips, seed)
         rows.append(
             {
                 "dataset": dataset,

@@ -9,13 +9,14 @@ from typing import Any
 from ..errors import DataError
 from . import statistics as stats
 from .statistics import Record
+from .unfinished import whole_draws
 
 Named = tuple[str, Sequence[Record]]
 """What a run is called, and its records."""
 
 
 def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
-    """Arm by arm, run ``b`` minus run ``a``.
+    """Arm by arm, run ``b`` minus run ``a``, finished or not: of an arm's draws those that went as far as its first.
 
     Args:
         a: one run.
@@ -31,7 +32,7 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
     Raises:
         DataError: no arm of the same name answered the same question in both, or an id stands for two questions.
     """
-    arms = [_by_arm(records) for _, records in (a, b)]
+    arms = [_by_arm(whole_draws(records)) for _, records in (a, b)]
     pairs = {arm: stats.on_common_questions(own, arms[1][arm]) for arm, own in arms[0].items() if arm in arms[1]}
     pairs = {arm: pair for arm, pair in pairs.items() if pair[0]}
     if not pairs:

@@ -30,6 +30,9 @@ Value = Callable[[Record], float]
 FEW_FLIPS = 25
 """Below this many flips (McNemar's usual threshold) the bootstrap is too narrow, and the exact interval is used too."""
 
+TAIL = (1 - 0.95) / 2
+"""What intervals leave out on each side."""
+
 RESAMPLES, BATCH = 9999, 500
 PERMUTATIONS, FEW_SIGNS = 99_999, 12
 FEW_VALUES = 8
@@ -80,14 +83,13 @@ class Estimate:
     high: float
 
 
-def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float = 0.95) -> Comparison:
+def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int) -> Comparison:
     """Compare two arms by the records of each.
 
     Args:
         a: records of one arm; several data sets give ``dataset="all"``.
         b: records of another arm, on the same questions.
         seed: of the bootstrap.
-        level: of the interval.
 
     Raises:
         DataError: nothing to compare, different questions, or a cost of zero to divide by.
@@ -96,12 +98,12 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int, level: float
     by_draw = differences(a, b, is_correct)
     strata = [d.mean(1) for d in by_draw.values()]
     up, down = (sum(int((sign * d > 0).sum()) for d in strata) for sign in (1, -1))
-    low, high = accuracy_interval(strata, up + down, seed, level)
+    low, high = accuracy_interval(strata, up + down, seed)
     error = standard_error(strata)
     draws = next(iter(by_draw.values())).shape[1]
     if draws > 1:
         p = sign_flip_p(strata, seed=seed)
-        both = crossed(list(by_draw.values()), level=level)
+        both = crossed(list(by_draw.values()))
         low, high, p, error = min(low, both.low), max(high, both.high), max(p, both.p), max(error, both.error)
     else:
         p = mcnemar_p(up, down) if len(strata) == 1 else sign_flip_p(strata, seed=seed)
@@ -161,16 +163,16 @@ def first_draw(records: Iterable[Record]) -> list[Record]:
     return [r for r in records if first[r["dataset"], r["arm"]] == (run_of(r), r["seed"])]
 
 
-def paired_mean(a: Iterable[Record], b: Iterable[Record], value: Value, *, seed: int, level: float = 0.95) -> Estimate:
+def paired_mean(a: Iterable[Record], b: Iterable[Record], value: Value, *, seed: int) -> Estimate:
     """Mean of ``value(a) - value(b)`` with its paired bootstrap interval; for instance of ``gold_nll``.
 
     Values that differ by the same amount on every question leave nothing to resample: the interval is that one number.
     """
     by_draw = list(differences(a, b, value).values())
     strata = [d.mean(1) for d in by_draw]
-    low, high = bootstrap_interval(strata, seed=seed, level=level)
+    low, high = bootstrap_interval(strata, seed=seed)
     if by_draw[0].shape[1] > 1:
-        both = crossed(by_draw, level=level)
+        both = crossed(by_draw)
         low, high = min(low, both.low), max(high, both.high)
     return Estimate(_mean_of_means(*strata), low, high)
 
@@ -308,7 +310,7 @@ def standard_error(strata: Sequence[Floats]) -> float:
     return float(variance**0.5) / len(strata)
 
 
-def bootstrap_interval(strata: Sequence[Floats], *, seed: int, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(strata: Sequence[Floats], *, seed: int) -> tuple[float, float]:
     """Percentile bootstrap of the mean over strata of their means; questions are resampled within each stratum.
 
     Percentile rather than BCa: for means of bounded differences the two agree, and BCa is undefined on constant data.
@@ -317,7 +319,7 @@ def bootstrap_interval(strata: Sequence[Floats], *, seed: int, level: float = 0.
 
     rng = np.random.default_rng(seed)
     means = sum(_resampled_means(s, rng) for s in strata) / len(strata)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [TAIL, 1 - TAIL])
     return float(low), float(high)
 
 
@@ -334,20 +336,20 @@ def _resampled_means(stratum: Floats, rng: np.random.Generator) -> Floats:
     return np.concatenate([stratum[rng.integers(n, size=(size, n))].mean(1) for size in sizes])
 
 
-def accuracy_interval(strata: list[Floats], flips: int, seed: int, level: float) -> tuple[float, float]:
+def accuracy_interval(strata: list[Floats], flips: int, seed: int) -> tuple[float, float]:
     """Bootstrap, and with few flips the wider of bootstrap and exact interval on each side.
 
     Several data sets combine their exact limits by MOVER (Zou and Donner 2008): squared distances from estimate to
     limit add up, as variances do.
     """
-    low, high = bootstrap_interval(strata, seed=seed, level=level)
+    low, high = bootstrap_interval(strata, seed=seed)
     if flips >= FEW_FLIPS:
         return low, high
     center, below, above = 0.0, 0.0, 0.0
     for d in strata:
         up, down = int((d > 0).sum()), int((d < 0).sum())
         estimate = (up - down) / len(d)
-        exact_low, exact_high = exact_interval(up, down, len(d), level=level)
+        exact_low, exact_high = exact_interval(up, down, len(d))
         center += estimate
         below += (estimate - exact_low) ** 2
         above += (exact_high - estimate) ** 2
@@ -355,8 +357,8 @@ def accuracy_interval(strata: list[Floats], flips: int, seed: int, level: float)
     return min(low, (center - below**0.5) / k), max(high, (center + above**0.5) / k)
 
 
-def exact_interval(up: int, down: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Interval of ``P(up) - P(down)`` from exact bounds on the flip probabilities (Fay and Lumbard 2021).
+def exact_interval(up: int, down: int, n: int) -> tuple[float, float]:
+    """95 % interval of ``P(up) - P(down)`` from exact bounds on the flip probabilities (Fay and Lumbard 2021).
 
     The difference is T (2B - 1), with T the probability of any flip and B the share of flips that go up. Both have
     Clopper-Pearson bounds: T from ``up + down`` of ``n``, B from ``up`` of ``up + down``; their confidence (beta)
@@ -364,11 +366,10 @@ def exact_interval(up: int, down: int, n: int, *, level: float = 0.95) -> tuple[
     McNemar test rejects. Without a flip, B says nothing and the limits are those of T alone,
     ±(1 - (alpha / 2)^(1 / n)): about ±3.7 / n for 95 %. Fractions, not points.
     """
-    tail = (1 - level) / 2
-    return _exact_low(up, down, n, tail), -_exact_low(down, up, n, tail)
+    return _exact_low(up, down, n), -_exact_low(down, up, n)
 
 
-def _exact_low(up: int, down: int, n: int, tail: float) -> float:
+def _exact_low(up: int, down: int, n: int) -> float:
     import numpy as np
     from scipy.optimize import brentq
     from scipy.stats import beta
@@ -378,9 +379,9 @@ def _exact_low(up: int, down: int, n: int, tail: float) -> float:
     # The upper Clopper-Pearson distribution of T is degenerate when every question flips: T = 1.
     upper = beta(flips + 1, n - flips).ppf if flips < n else np.ones_like
     if up == 0:  # B may be 0: the whole of T may go down
-        return -float(upper(np.array(1 - tail)))
+        return -float(upper(np.array(1 - TAIL)))
     limits = [
-        brentq(lambda w, t=t: float(beta.cdf((w / t + 1) / 2, up, down + 1).mean()) - tail, -1, 1)
+        brentq(lambda w, t=t: float(beta.cdf((w / t + 1) / 2, up, down + 1).mean()) - TAIL, -1, 1)
         for t in (beta.ppf(grid, flips, n - flips + 1), upper(grid))
     ]
     return float(min(limits))

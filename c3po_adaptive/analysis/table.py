@@ -144,6 +144,10 @@ class Table:
 
 
 def _all_drawn(setting: Mapping[str, Any], own: Sequence[Record]) -> bool:
-    """Of an arm with random neighbours: whether they were all that there are."""
+    """Of an arm with random neighbours: whether they were all that there are, those that it may learn from."""
+    if left_to_chance(setting) != [RANDOM_NEIGHBOURS]:
+        return False
     used = [(r.get("neighbours_used"), r.get("labels")) for r in own]
-    return left_to_chance(setting) == [RANDOM_NEIGHBOURS] and all(n and n == labels for n, labels in used)
+    drawn = setting["retriever"]
+    wanted = drawn.get("k") or 0 if isinstance(drawn, Mapping) else 0
+    return all(n and (n == labels or n < wanted) for n, labels in used)

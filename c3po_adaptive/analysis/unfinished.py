@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import DataError
@@ -16,7 +16,7 @@ def beside_base(records: Iterable[Record], baseline: str) -> list[dict[str, Any]
     Raises:
         DataError: it answered none.
     """
-    records = _whole_draws(list(records))
+    records = whole_draws(records)
     answered = {_question(r) for r in records if r["arm"] == baseline}
     if not answered:
         raise DataError(
@@ -26,13 +26,19 @@ def beside_base(records: Iterable[Record], baseline: str) -> list[dict[str, Any]
     return [dict(r) for r in records if _question(r) in answered]
 
 
-def _whole_draws(records: Sequence[Record]) -> list[Record]:
-    """Of an arm that is drawn several times, the draws that went as far as its first."""
-    count = Counter((r["dataset"], r["arm"], r["seed"]) for r in records)
-    first: dict[tuple[str, str], int] = {}
-    for dataset, arm, seed in count:
-        first.setdefault((dataset, arm), seed)
-    whole = {key for key, n in count.items() if n == count[*key[:2], first[key[:2]]]}
+def whole_draws(records: Iterable[Record]) -> list[Record]:
+    """Of an arm that is drawn several times, the draws that answered the same questions as its first.
+
+    As many would not do: on several machines batches of different draws may come first.
+    """
+    records = list(records)
+    answered: dict[tuple[str, str, int], set[str]] = {}
+    for r in records:
+        answered.setdefault((r["dataset"], r["arm"], r["seed"]), set()).add(r["id"])
+    first: dict[tuple[str, str], set[str]] = {}
+    for (dataset, arm, _), ids in answered.items():
+        first.setdefault((dataset, arm), ids)
+    whole = {key for key, ids in answered.items() if ids == first[key[:2]]}
     return [r for r in records if (r["dataset"], r["arm"], r["seed"]) in whole]
 
 

@@ -63,7 +63,9 @@ def verdict(
     if not found:
         least = f"a gain of {gain['detectable']:.1f} points would have been found by itself, with power 0.8"
         least = least if gain["detectable"] < 100 else "so few questions show none"
-        return Verdict(NONE, f"the interval holds zero; {least}")
+        holds = gain["ci_low"] <= 0 <= gain["ci_high"]
+        why = "the interval holds zero" if holds else f"p = {gain['p']:.2g}"
+        return Verdict(NONE, f"{why}; {least}")
     if gain["p_holm"] >= SIGNIFICANT:
         return Verdict(NONE, f"not after Holm's correction, p = {gain['p_holm']:.2g}")
     if found < 0:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -148,9 +148,9 @@ def room_in(out: Path, overwrite: bool) -> Iterator[None]:
         return
     if sys.stdin.isatty() and sys.stderr.isatty():
         typer.confirm(f"Delete the run in {out}, with all its answers?", abort=True, err=True)
-    with held(out):
-        pass  # nobody else is writing there
-    with set_aside(out):
+    with ExitStack() as aside:
+        with held(out):  # nobody else writes there, or begins to while files are moved; then the run itself holds it
+            aside.enter_context(set_aside(out))
         yield
 
 

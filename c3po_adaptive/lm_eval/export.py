@@ -178,7 +178,7 @@ def _results(
                 "task": d.name,
                 "dataset_path": d.questions,
                 "output_type": "multiple_choice",
-                "num_fewshot": shots,
+                "num_fewshot": len(formats[d.name].shots),
             }
             for d in config.datasets
         },

@@ -91,8 +91,8 @@ def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
     there, and where records are.
     """
     datasets = [name for name in dict.fromkeys(row["dataset"] for row in summary["rows"]) if name != "all"]
-    over = [*datasets, "all"] if len(datasets) > 1 else datasets
     cells = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
+    over = [*datasets, "all"] if ("all", summary["baseline"]) in cells else datasets
     names = dict.fromkeys(row["arm"] for name in over for row in _wanted(summary, arms, name))
     heads = [f"{name}<br>{_asked(summary, name, folder)}" if name != "all" else name for name in over]
     full = {name: cells[name, summary["baseline"]]["n"] for name in over}

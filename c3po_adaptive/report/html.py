@@ -12,7 +12,6 @@ from ..analysis.gain_by_kind import gain_by_kind
 from ..analysis.kept import kept
 from ..analysis.reliability import reliability
 from ..analysis.statistics import Record, first_draw
-from ..analysis.unfinished import beside_base
 from ..analysis.verdict import claimed
 from ..storage.files import write_text
 from ..storage.run_folder import made_by
@@ -43,8 +42,6 @@ def render(
     folder = Path(folder)
     summary, records = kept(folder)
     arms = list(dict.fromkeys(row["arm"] for row in summary["rows"]))
-    if summary.get("missing"):  # it is no whole run
-        records = beside_base([r for r in records if r["arm"] in arms], summary["baseline"])
     rows = _rows(summary, shown_dataset(summary))
     arm = _shown_arm(rows)
     kinds = _by_kind(summary, records, arm)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from .. import former
 from ..analysis.asked_with import format_of, references_of
 from ..analysis.board import joined, matrix
 from ..analysis.summary import summarize
@@ -135,10 +136,16 @@ def _stands(board: Board, record: Mapping[str, Any]) -> bool:
 
 
 def _check_there(board: Board, records: Sequence[Mapping[str, Any]]) -> None:
-    for key, names in (("arm", board.arms), ("dataset", board.datasets)):
+    named = {name for pair in board.compare for name in pair} | {board.baseline}
+    named |= {name for arm, controls in board.controls.items() for name in (arm, *controls)}
+    for key, names in (("arm", [*board.arms, *sorted(named)]), ("dataset", board.datasets)):
+        there = {record[key] for record in records}
         for name in names:
-            if not any(record[key] == name for record in records):
-                raise DataError(f"Expected records of {key} {name!r}, got none on this board; leave it out.")
+            if name not in there:
+                known = ", ".join(sorted(there))
+                raise DataError(
+                    f"Expected records of {key} {name!r}, got those of {known} on this board; leave it out."
+                )
 
 
 def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Iterator[Path]:
@@ -240,20 +247,32 @@ def _check_made_by(run: RunOnBoard, config: OnQuestions, path: str, records: Seq
     Raises:
         DataError: it is another.
     """
-    arms = config.model_dump(mode="json").get("arms", {})
-    for record in {record["arm"]: record for record in records}.values():
+    plain = config.model_dump(mode="json")
+    arms = plain.get("arms", {})  # without what they share with the run
+    for record in {(record["dataset"], record["arm"]): record for record in records}.values():
         if record["arm"] not in arms:
             names = ", ".join(arms)
             raise DataError(f"Expected records of {names} at {path}, as {run.config} has it, got {record['arm']}.")
-        for role, given in arms[record["arm"]].items():
-            known = record["setting"].get(role)
-            both = given.keys() & known.keys() if isinstance(given, Mapping) and isinstance(known, Mapping) else ()
-            for key in sorted({*both} - {"name", "of"}):
-                if given[key] != known[key]:
-                    raise DataError(
-                        f"Expected {role}.{key} of {record['arm']!r} to be {given[key]} at {path}, as {run.config} has "
-                        f"it, got {known[key]}; name the configuration of that run."
-                    )
+        for what, given, known in _said_of(plain | arms[record["arm"]], record["setting"]):
+            if given != known:
+                raise DataError(
+                    f"Expected {what} of {record['arm']!r} to be {given} at {path}, as {run.config} has it, got "
+                    f"{known}; name the configuration of that run."
+                )
+
+
+def _said_of(arm: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """What a configuration and records both say of an arm, as names are now."""
+    for role in sorted(arm.keys() & setting.keys()):
+        given, known = arm[role], setting[role]
+        if not isinstance(known, Mapping):
+            yield role, given, known
+            continue
+        given = given if isinstance(given, Mapping) else {"name": given}
+        for key in sorted((given.keys() & known.keys()) - {"of"}):
+            before = former.STRATEGIES if key == "name" else {}
+            one, two = (before.get((role, each[key]), each[key]) for each in (given, known))
+            yield f"{role}.{key}", one, two
 
 
 def _asked_with(datasets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,8 +56,9 @@ def done(compute: Compute, piece: Piece) -> Done:
 class Executor(Protocol):
     """Computes pieces."""
 
-    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
+    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Generator[Done, None, None]:
         """Each piece with its rows, as they are done; in any order. What is left of an arm that failed may be missing.
+        Closed, it computes no more and lets go of what it holds.
 
         Args:
             compute: gives the rows of one; a ``Worker`` can be pickled, and loads what it needs where it is called.
@@ -69,7 +70,7 @@ class Executor(Protocol):
 class LocalExecutor:
     """Computes pieces here, one after another."""
 
-    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
+    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Generator[Done, None, None]:
         for piece in pieces:
             yield done(compute, piece)
 

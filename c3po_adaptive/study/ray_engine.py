@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class RayExecutor:
             raise SettingError(f"Expected at least one worker, got {self.workers}; leave it out for all that fit.")
         _ray()
 
-    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Iterator[Done]:
+    def map(self, compute: Compute, pieces: Iterable[Piece]) -> Generator[Done, None, None]:
         if not isinstance(compute, Worker):
             raise SettingError(f"Expected a study on questions for Ray, got {type(compute).__name__}; run it here.")
         ray, groups = _ray(), Groups(pieces)
@@ -68,7 +68,7 @@ class RayExecutor:
         ray = _ray()
         if ray.is_initialized():
             there = ray.get_runtime_context().gcs_address
-            if self.address not in (None, "auto", there):
+            if self.address not in (None, "auto", there) and not self._by_client():
                 raise SettingError(
                     f"Expected a process that is not connected to Ray, or to {self.address}, got one connected to "
                     f"{there}; leave the address out, or call ray.shutdown() before."
@@ -85,6 +85,13 @@ class RayExecutor:
                 "--head`), or check the address."
             ) from None
         return True
+
+    def _by_client(self) -> bool:
+        """Whether that is how this process is connected: then no address of the cluster is the one that was given."""
+        from ray.util import client
+
+        as_client: Any = client.ray
+        return (self.address or "").startswith("ray://") and bool(as_client.is_connected())
 
     def _computed(self, ray: Any, worker: Worker[Any], groups: Groups) -> Iterator[Done]:
         count, each = self._seats(ray, len(groups), on_gpus=worker.config.device not in (None, "cpu"))
@@ -115,7 +122,7 @@ class RayExecutor:
         if not sum(gpus):
             return count, {"num_cpus": _share(cpus, [count] * len(cpus), count)}
         sharing = -(-count // sum(gpus))  # workers on one GPU
-        return count, {"num_cpus": _share(cpus, [gpu * sharing for gpu in gpus], count), "num_gpus": 1 / sharing}
+        return count, {"num_cpus": _share(cpus, [gpu * sharing for gpu in gpus], count), "num_gpus": _part(sharing)}
 
 
 def _share(held: Sequence[int], most: Sequence[int], count: int) -> float:
@@ -135,7 +142,12 @@ def _share(held: Sequence[int], most: Sequence[int], count: int) -> float:
     for whole in range(max(held), 0, -1):
         if fit(whole, 1):
             return whole
-    return 1 / next(parts for parts in range(2, count + 1) if fit(1, parts))
+    return _part(next(parts for parts in range(2, count + 1) if fit(1, parts)))
+
+
+def _part(parts: int) -> float:
+    """One of so many equal parts, rounded down to ten-thousandths: Ray rounds to them, and up it leaves one no room."""
+    return 10_000 // parts / 10_000
 
 
 def _check_answers(address: str | None) -> None:

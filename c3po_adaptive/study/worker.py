@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -180,11 +181,12 @@ def run_pieces(
     pieces = list(waiting)
     failed: dict[str, str] = {}
     going = (piece for piece in pieces if piece.arm not in failed)
-    for done in progress(executor.map(worker, going), label, len(pieces)):
-        if done.failure:
-            failed.setdefault(done.piece.arm, done.failure)
-        there = records.done()
-        for row in done.rows:
-            if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
-                records.append(row)
+    with closing(executor.map(worker, going)) as computed:  # an error on its way would keep it: others want its cores
+        for done in progress(computed, label, len(pieces)):
+            if done.failure:
+                failed.setdefault(done.piece.arm, done.failure)
+            there = records.done()
+            for row in done.rows:
+                if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
+                    records.append(row)
     return failed

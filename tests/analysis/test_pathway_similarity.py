@@ -5,9 +5,9 @@ import pytest
 from c3po_adaptive.analysis.pathway_similarity import change, cosine, similarity_of_pathways
 
 
-def record(number, arm, own, new, choice=0):
+def record(number, arm, own, new, choice=0, seed=0):
     pathway = {"5": {"own": own, "new": new}} if new else {}
-    return {"id": str(number), "dataset": "demo", "arm": arm, "choice": choice, "pathway": pathway}
+    return {"id": str(number), "dataset": "demo", "arm": arm, "seed": seed, "choice": choice, "pathway": pathway}
 
 
 def test_change_holds_what_is_not_zero():
@@ -42,3 +42,14 @@ def test_rows():
     (mixed,) = (row for row in similarity_of_pathways(arms, "ngd", seed=0) if row["arm"] == "against")
     assert mixed["ci_low"] == pytest.approx(-1)
     assert -1 < mixed["cosine"] < mixed["ci_high"]
+
+
+def test_of_several_draws_the_first_counts():
+    """Ninety-nine of a question are not as many questions."""
+    own, up, down = {"1": 0.5, "2": 0.5}, {"1": 0.6, "2": 0.4}, {"1": 0.4, "2": 0.6}
+    drawn = [record(i, "drawn", own, new, seed=seed) for seed, new in enumerate((up, down)) for i in range(3)]
+    arms = {"ngd": [record(i, "ngd", own, up) for i in range(3)], "drawn": drawn}
+    for standard in arms:
+        (row,) = similarity_of_pathways(arms, standard, seed=0)
+        assert row["n"] == 3
+        assert row["cosine"] == pytest.approx(1)

@@ -7,6 +7,7 @@ from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
 from c3po_adaptive.analysis.power import detectable
 from c3po_adaptive.analysis.repeated_controls import among_draws
+from c3po_adaptive.analysis.side_by_side import side_by_side
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.sentences import sentences
@@ -56,6 +57,27 @@ class TestPairing:
     def test_a_draw_with_holes_is_refused(self):
         with pytest.raises(DataError, match="answer its 2 questions, got 1 with seed 1"):
             stats.compare(records("a", [[1, 1], [1]]), records("b", [[0, 0]]), seed=0)
+
+
+class TestUnfinished:
+    """Two batches of two questions, of which four draws answered the first, the second, the first, and both."""
+
+    def cut(self):
+        first, second = ("000", "001"), ("002", "003")
+        drawn = records("a", [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
+        return [r for r in drawn if r["id"] in (first, second, first, first + second)[r["seed"]]]
+
+    def test_draws_of_other_questions_are_left_out(self):
+        base = records("base", [[0, 1, 0, 0]])
+        rows = summarize([*base, *self.cut()], config={}, seed=0, missing=["some"])["rows"]
+        (found,) = [row for row in rows if row["arm"] == "a"]
+        assert (found["n"], found["draws"], found["accuracy"], found["gain"]) == (2, 2, 75, 25)
+
+    def test_beside_another_run_too(self):
+        whole = records("a", [[0, 0, 0, 0]] * 3)
+        for pair, difference in (((self.cut(), whole), -75), ((whole, self.cut()), 75)):
+            (row,) = side_by_side(*(("run", own) for own in pair))["rows"]
+            assert (row["n"], row["difference"]) == (2, difference)
 
 
 class TestInterval:
@@ -126,8 +148,8 @@ class TestPower:
         assert 0.72 <= found <= 0.88
 
     def test_six_questions_show_nothing(self):
-        assert detectable(0.0, 6) == 1
-        assert detectable(0.0, 7) < 1
+        assert detectable(0.0, 5) == 1
+        assert detectable(0.0, 6) == pytest.approx(0.8 ** (1 / 6)), "all of six"
 
     def test_stands_in_comparisons_and_rows(self):
         rows = summarize([*records("base", [[0, 1] * 50]), *records("a", [[1, 1] + [0, 1] * 49])], config={}, seed=0)

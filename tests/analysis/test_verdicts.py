@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from c3po_adaptive.analysis.controls import controls_of
+from c3po_adaptive.analysis.controls import controls_of, only_a_control
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.analysis.verdict import verdict
 
@@ -182,6 +182,40 @@ class TestControls:
     def test_random_layers_are_as_many(self):
         assert controls_of("ngd", {"ngd": NGD, "x": NGD | {"selector": {"name": "random", "n": 5}}}) == ["x"]
 
+    def test_random_experts_are_as_many(self):
+        some = NGD | {"selector": {"name": "fixed", "n": 5, "experts": 20}}
+        for experts, found in ((20, ["x"]), (8, []), (None, [])):
+            x = some | {"selector": {"name": "random", "n": 5, "experts": experts}}
+            assert controls_of("ngd", {"ngd": some, "x": x}) == found
+
+    @pytest.mark.parametrize(("layers", "n", "found"), [("all", 5, []), ([3, 4], 5, []), ([3, 4], 2, ["x"])])
+    def test_random_layers_are_as_many_as_are_taken(self, layers, n, found):
+        """Where layers are listed, or all of them taken, ``n`` says nothing."""
+        own = NGD | {"selector": {"name": "fixed", "layers": layers, "n": 5}}
+        assert controls_of("ngd", {"ngd": own, "x": own | {"selector": {"name": "random", "n": n}}}) == found
+
+    def test_what_learned_from_random_rewards(self):
+        own = NGD | {"selector": {"name": "rl-layers", "reward": "lead", "epochs": 3}}
+        policies = {"own": own} | {
+            f"{reward} {epochs}": own | {"selector": {"name": "rl-layers", "reward": reward, "epochs": epochs}}
+            for reward, epochs in (("random", 3), ("random", 4), ("right", 3))
+        }
+        assert controls_of("own", policies) == ["random 3"]
+        assert only_a_control(policies["random 3"])
+
+    @pytest.mark.parametrize("role", ["retriever", "kernel"])
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_what_learned_from_others_gradients(self, role, inside):
+        """Also one that a sum or a product is made of."""
+
+        def with_(**parameters):
+            learned = {"name": "transfer", "rank": 8, "shuffled": False} | parameters
+            return NGD | {role: {"name": "sum", "parts": [{"name": "linear"}, learned]} if inside else learned}
+
+        settings = {"own": with_(), "shuffled": with_(shuffled=True), "another": with_(shuffled=True, rank=4)}
+        assert controls_of("own", settings) == ["shuffled"]
+        assert only_a_control(settings["shuffled"])
+
     def test_only_the_base_s_corrected_scores_are_shared(self):
         """Those of another arm are a method of their own, with the base's as a control."""
         tuned = {"answerer": {"name": "length-exponent", "of": {"name": "lora"}}}
@@ -238,6 +272,11 @@ class TestNoControlAfterAll:
     def test_some_of_them(self):
         row = self.row(**{"random neighbours": {"neighbours_used": 300, "labels": 301}})
         assert row["controls"] == CONTROLS
+
+    def test_fewer_than_were_asked_for(self):
+        """Of 180 that were answered right, all were drawn, though 300 are labeled."""
+        row = self.row(**{"random neighbours": {"neighbours_used": 180, "labels": 300}})
+        assert row["controls"] == [name for name in CONTROLS if name != "random neighbours"]
 
 
 def test_two_arms_that_are_controls_of_each_other_are_both_held_against():

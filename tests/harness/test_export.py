@@ -82,6 +82,7 @@ def test_tables_are_drawn_from_the_results(exported, place):
         table = utils.make_table(results)
         assert re.search(rf"\|demo .*\|acc .*\| *{round(row['accuracy'] / 100, 4):g}", table)
         assert results["config"]["c3po"]["arm"] == row["arm"]
+        assert results["configs"]["demo"]["num_fewshot"] == results["n-shot"]["demo"] == 0
 
 
 def test_samples_say_what_the_records_say(exported, place):

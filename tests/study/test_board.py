@@ -88,6 +88,14 @@ def test_runs_stand_in_one_table(folder):
     assert summary["config"]["model"] == "smollm2-moe"
 
 
+def test_without_an_answer_of_the_base_to_all_of_them_there_is_no_mean(folder):
+    """Each data set in a run of its own, another carving of the model."""
+    other = "  - {config: run.yaml, records: [two.parquet], draw: carving 1}\n"
+    (folder / "board.yaml").write_text(BOARD.replace(', "tw*.parquet"]}\n', f"]}}\n{other}"))
+    head = gains(made(folder), [], ".").splitlines()[0]
+    assert "| one<br>" in head and "| two<br>" in head and "| all |" not in head
+
+
 def test_what_each_asks_for(folder):
     found = {row["arm"]: row for row in matrix(made(folder))}
     assert [found["method"][key] for key in ("parameters", "prompt", "labels")] == [0, 1, 300]
@@ -175,11 +183,17 @@ def test_chosen_data_sets(folder):
 
 
 class TestRefused:
-    @pytest.mark.parametrize("line", ["datasets: [one, three]\n", "arms: [base, three]\n"])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            *("datasets: [one, three]\n", "arms: [base, three]\n", "compare: [[method, three]]\n"),
+            *("controls: {method: [three]}\n", "controls: {three: [base]}\n"),
+        ],
+    )
     def test_a_name_that_no_record_has(self, folder, line):
         with (folder / "board.yaml").open("a") as file:
             file.write(line)
-        with pytest.raises(DataError, match=r"records of \w+ 'three', got none"):
+        with pytest.raises(DataError, match=r"records of \w+ 'three', got those of .*; leave it out"):
             made(folder)
 
     def test_one_answer_twice(self):
@@ -207,6 +221,9 @@ class TestRefused:
         ("was", "now", "said"),
         [
             ("lr: 0.1", "lr: 0.3", r"optimizer.lr of 'method' to be 0.3 at one.parquet, as run.yaml has it, got 0.1"),
+            ("optimizer: ngd", "optimizer: oracle", r"optimizer.name of 'shuffled, labels' to be oracle .*, got ngd"),
+            ("base: {optimizer: none}", "base: {optimizer: ngd}", r"optimizer.name of 'base' to be ngd .*, got none"),
+            ("labels: shuffled", "labels: own", r"labels of 'shuffled, labels' to be own .*, got shuffled"),
             ("method:", "other:", r"Expected records of base, other, shuffled, labels at one.parquet.* got method"),
         ],
     )

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from c3po_adaptive.progress import Paused, limited, silent
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.storage.run_folder import read_records
+from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.comparison import STUDY, evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
+from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -140,3 +142,20 @@ def test_a_run_that_lost_some_rows_computes_their_pieces_alone(place, config, re
     assert sorted((p.arm, p.batch) for p in seen) == sorted(wanted)
     rows = timeless(map(json.loads, records.read_text().splitlines()))
     assert sorted(map(json.dumps, rows)) == sorted(map(json.dumps, timeless(map(json.loads, before))))
+
+
+def test_an_executor_lets_go_when_a_run_is_cut_short(tmp_path):
+    """While the error is still on its way: on a cluster others wait for the cores."""
+    ended = []
+
+    class Holding:
+        def map(self, compute, pieces):
+            try:
+                yield from (Done(piece, ()) for piece in pieces)
+            finally:
+                ended.append(True)
+
+    pieces = (Piece("sums", "base", batch) for batch in range(2))
+    with pytest.raises(Paused) as error:
+        run_pieces(None, Records(tmp_path), pieces, Holding(), limited(silent, 0), str)
+    assert ended and error.tb

@@ -207,9 +207,9 @@ def on(nodes, pieces=100, workers=None, on_gpus=False):
 
 
 def room(nodes, each):
-    """How many such workers the nodes have room for at once."""
-    asked = (each["num_cpus"], each.get("num_gpus", 0))
-    return sum(min(int(has / wants + 1e-9) for has, wants in zip(n, asked, strict=True) if wants) for n in nodes)
+    """How many such workers the nodes have room for at once, in ten-thousandths, which Ray rounds to."""
+    asked = [round(10_000 * each.get(kind, 0)) for kind in ("num_cpus", "num_gpus")]
+    return sum(min(10_000 * has // wants for has, wants in zip(n, asked, strict=True) if wants) for n in nodes)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,8 @@ def room(nodes, each):
         ([4, 4, 4], 4, 2),
         ([2], 4, 1 / 2),
         ([1, 1], 3, 1 / 2),
+        ([1], 6, 0.1666),
+        ([2, 1], 21, 0.1428),
         ([8, 1], 3, 2),
         ([8, 1], None, 1),
     ],
@@ -238,6 +240,7 @@ def test_workers_ask_for_what_a_node_has(cores, workers, share):
     [
         ([(64, 0), (4, 4)], None, {"num_cpus": 1, "num_gpus": 1}),
         ([(64, 0), (4, 4)], 8, {"num_cpus": 1 / 2, "num_gpus": 1 / 2}),
+        ([(8, 1)], 6, {"num_cpus": 1, "num_gpus": 0.1666}),
         ([(64, 8), (2, 2)], None, {"num_cpus": 1, "num_gpus": 1}),
         ([(64, 4), (2, 4)], None, {"num_cpus": 1 / 2, "num_gpus": 1}),
         ([(32, 4), (32, 4)], 4, {"num_cpus": 16, "num_gpus": 1}),
@@ -338,6 +341,18 @@ def test_a_connection_that_was_there_is_taken_and_stays(connected):
         assert connected(RayExecutor(address), "10.0.0.1:6379") == ([], 0)
     with pytest.raises(SettingError, match=r"or to 10\.0\.0\.2:6379, got one connected to 10\.0\.0\.1:6379; leave"):
         connected(RayExecutor("10.0.0.2:6379"), "10.0.0.1:6379")
+
+
+def test_a_client_is_connected_to_the_cluster_by_another_address_than_its_own(connected, monkeypatch):
+    monkeypatch.setattr("ray.util.client.ray.is_connected", lambda: True)
+    assert connected(RayExecutor("ray://10.0.0.1:10001"), "10.0.0.1:6379") == ([], 0)
+    with pytest.raises(SettingError, match=r"or to 10\.0\.0\.2:6379"):
+        connected(RayExecutor("10.0.0.2:6379"), "10.0.0.1:6379")
+
+
+def test_a_driver_of_a_cluster_is_no_client_of_it(connected):
+    with pytest.raises(SettingError, match=r"or to ray://10\.0\.0\.1:10001, got one connected to 10\.0\.0\.1:6379"):
+        connected(RayExecutor("ray://10.0.0.1:10001"), "10.0.0.1:6379")
 
 
 def test_nothing_to_do_needs_no_cluster(config):

@@ -432,6 +432,29 @@ class TestControls:
         beside = {c["b"] for c in summary["comparisons"] if c["a"] == "method"}
         assert beside == {"base", *own, *shared}
 
+    @pytest.mark.parametrize(
+        ("selector", "random"),
+        [
+            ({"name": "fixed", "layers": [0, 1], "experts": None}, {"name": "random", "n": 2, "experts": None}),
+            ({"name": "fixed", "layers": "all"}, None),
+            ("fixed", {"name": "random", "n": 5, "experts": 20}),
+            ("cross-fitted", None),
+        ],
+    )
+    def test_random_layers_are_as_many(self, selector, random):
+        """None of an arm that takes all of them, or as many as each question asks for."""
+        arms = {"base": {"optimizer": "none"}, "method": {"selector": selector}}
+        made = parse_config({"model": "model", "arms": arms, "controlled": ["method"]}).arms
+        assert (made["method, random layers"].selector if "method, random layers" in made else None) == random
+
+    def test_what_learned_has_one_that_learned_from_nothing(self):
+        method = {"retriever": {"name": "transfer", "rank": 4}, "selector": {"name": "rl-layers", "epochs": 3}}
+        arms = {"base": {"optimizer": "none"}, "method": method}
+        made = parse_config({"model": "model", "arms": arms, "controlled": ["method"]}).arms
+        assert made["method, random neighbours"].retriever == {"name": "random", "k": 30}, "as many as by default"
+        assert made["method, shuffled retriever"].retriever == method["retriever"] | {"shuffled": True}
+        assert made["method, random rewards"].selector == method["selector"] | {"reward": "random"}
+
     def test_of_other_answerers(self):
         vote = {"answerer": "knn-label", "retriever": {"name": "random", "k": 5}}
         arms = {"base": {"optimizer": "none"}, "vote": vote}
