@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,10 +116,11 @@ def _shards(
     worker.inputs = inputs_of(model, worker.data, new_registry())
 
     def compute(firsts: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
-        for done in executor.map(worker, (Piece(SET, "", first // SHARD) for first in firsts)):
-            if done.failure:
-                raise DataError(done.failure)
-            yield done.piece.batch * SHARD, done.rows[0]["shard"]
+        with closing(executor.map(worker, (Piece(SET, "", first // SHARD) for first in firsts))) as computed:
+            for done in computed:
+                if done.failure:
+                    raise DataError(done.failure)
+                yield done.piece.batch * SHARD, done.rows[0]["shard"]
 
     return compute
 
