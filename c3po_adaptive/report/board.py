@@ -67,23 +67,38 @@ def blocks(summary: Mapping[str, Any], folder: str) -> dict[str, Any]:
 
 
 def overall(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
-    """Arms over all data sets: accuracy, gain and the least to be found, likelihood, calibration, cost, verdict."""
+    """Arms over all data sets: accuracy, gain and the least to be found, likelihood, calibration, cost, verdict.
+
+    An arm that was asked fewer questions than the base says how many: all that stands in its row is on these.
+    """
     columns = (
         *("arm", "accuracy, %", "gain in points [95 %]", "detectable", "NLL, and its change [95 %]"),
         *("ECE, and its change [95 %]", "cost", "once", "verdict"),
     )
-    return _table(columns, "lrrrrrrrl", [_overall(r, summary) for r in _wanted(summary, arms, shown_dataset(summary))])
+    full = _asked_in_full(summary, shown_dataset(summary))
+    rows = [_overall(row, summary, full) for row in _wanted(summary, arms, shown_dataset(summary))]
+    return _table(columns, "lrrrrrrrl", rows)
 
 
-def _overall(row: Row, summary: Mapping[str, Any]) -> list[str]:
+def _overall(row: Row, summary: Mapping[str, Any], full: int) -> list[str]:
     itself = row["arm"] == summary["baseline"]
     nll, ece = ("" if itself else f", {_change(row, *of)}" for of in (("nll", 3), ("calibration", 1)))
     return [
-        *(f"`{row['arm']}`", f"{row['accuracy']:.1f}"),
+        *(f"`{row['arm']}`", f"{row['accuracy']:.1f}{_on(row, full)}"),
         *(("", "") if itself else (_gain(row), f"{row['detectable']:.1f}")),
         *(f"{row['nll']:.3f}{nll}", f"{row['calibration_error']:.1f}{ece}"),
         *(f"{row['cost']['total']:.2f}", _count(row["cost"]["once"]), _verdict(row, summary)),
     ]
+
+
+def _asked_in_full(summary: Mapping[str, Any], dataset: str) -> int:
+    """How many questions the base was asked."""
+    own = (r for r in summary["rows"] if (r["dataset"], r["arm"]) == (dataset, summary["baseline"]))
+    return int(next(own)["n"])
+
+
+def _on(row: Row, full: int) -> str:
+    return "" if row["n"] == full else f" on {row['n']:,}"
 
 
 def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
@@ -95,7 +110,7 @@ def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
     over = [*datasets, "all"] if ("all", summary["baseline"]) in cells else datasets
     names = dict.fromkeys(row["arm"] for name in over for row in _wanted(summary, arms, name))
     heads = [f"{name}<br>{_asked(summary, name, folder)}" if name != "all" else name for name in over]
-    full = {name: cells[name, summary["baseline"]]["n"] for name in over}
+    full = {name: _asked_in_full(summary, name) for name in over}
     rows = [[f"`{arm}`", *(_cell(cells.get((name, arm)), summary, full[name]) for name in over)] for arm in names]
     return _table(("arm", *heads), "l" + "r" * len(over), rows) + f"\n{LEGEND}\n"
 
@@ -105,8 +120,7 @@ def _cell(row: Row | None, summary: Mapping[str, Any], full: int) -> str:
         return ""
     if row["arm"] == summary["baseline"]:
         return f"{row['accuracy']:.1f} % of {row['n']:,}, chance {row['chance']:.1f}"
-    of = "" if row["n"] == full else f" on {row['n']:,}"
-    return f"{_gain(row)}{of} {mark(row)}".strip()
+    return f"{_gain(row)}{_on(row, full)} {mark(row)}".strip()
 
 
 def mark(row: Row) -> str:

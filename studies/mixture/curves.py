@@ -20,7 +20,7 @@ def main(config: str, asked: str, out: str) -> None:
     worker = opened.worker_of(config, asked)
     found: dict[str, Any] = {}
     for name, arm in worker.config.arms.items():
-        if not arm.specs["selector"].name.startswith("rl-"):
+        if not arm.name_of("selector").startswith("rl-"):
             continue
         selector = opened.optimizer(worker, name).remixer.strategies.selector
         assert isinstance(selector, Reinforced)

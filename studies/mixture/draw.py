@@ -15,6 +15,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from c3po_adaptive.report import plots
+from c3po_adaptive.report.board import picture
 from c3po_adaptive.storage.files import write_text
 
 SHOWN = {"nearest 300": "method", "constant": "base"}
@@ -32,11 +33,11 @@ def main(folder: str) -> None:
         "gain_by_data_set": plots.gains_by_kind(_by_data_set(summary["rows"])),
         "predicted_and_realised": plots.predicted([r for r in summary["predicted"] if r["dataset"] == "all"]),
         "what_differs": _what_differs(why["arms"]),
-        "policies": plots.costs([r for r in policies["rows"] if r["dataset"] == "all"]),
         "learning": _learning(curves),
     }
     for name, svg in pictures.items():
         write_text(place / f"{name}.svg", plots.standalone(svg))
+    write_text(place / "policies.svg", picture(policies))
 
 
 def _by_data_set(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
