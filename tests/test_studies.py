@@ -148,13 +148,9 @@ def same(one, other):
     return one == other
 
 
-LONG = ("mixture/board.yaml", "leaderboard/everything.yaml")  # a minute or two each
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in BOARDS]
-)
-def test_boards_and_pages_that_quote_them_are_what_the_records_say(name):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_are_what_the_records_say(name):
     """Every number of the leader board, and of README's results, from the committed records."""
     folder = (STUDIES / name).parent
     board = read_board(STUDIES / name)
@@ -164,8 +160,35 @@ def test_boards_and_pages_that_quote_them_are_what_the_records_say(name):
         assert len(kept[part]) == len(summary[part])
         for one, other in zip(summary[part], kept[part], strict=True):
             assert same(one, other), (part, one, other)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards_have_the_means_of_the_records_and_pages_quote_them(name):
+    """What takes no drawing again; and the gains' intervals that README quotes."""
+    folder = (STUDIES / name).parent
+    board = read_board(STUDIES / name)
+    kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
     assert stale_pages(board, folder, kept) == []
     assert {*board.pages} >= {*BOARDS[name]}
+    files = {file for run in board.runs for pattern in run.records for file in folder.glob(pattern)}
+    records = [r for file in sorted(files) for r in read_parquet(file)]
+    wanted = [r for r in records if not board.datasets or r["dataset"] in board.datasets]
+    arms = grouped({(r["dataset"], r["arm"], r["id"]): r for r in wanted}.values(), unfinished=False)
+    assert {(r["dataset"], r["arm"]) for r in kept["rows"]} == {(d, arm) for d, group in arms.items() for arm in group}
+    for row in kept["rows"]:
+        own, base = stats.on_common_questions(*(arms[row["dataset"]][arm] for arm in (row["arm"], board.baseline)))
+        means(row, own, base)
+        if name == "leaderboard/board.yaml" and row["dataset"] == "all" and row["arm"] != board.baseline:
+            found = stats.compare(own, base, seed=board.seed)
+            assert (found.ci_low, found.ci_high) == pytest.approx((row["ci_low"], row["ci_high"]))
+
+
+def means(row, own, base):
+    assert row["accuracy"] == pytest.approx(100 * stats.mean(own, stats.is_correct))
+    assert row["gain"] == pytest.approx(row["accuracy"] - 100 * stats.mean(base, stats.is_correct))
+    assert row["nll"] == pytest.approx(stats.mean(own, stats.gold_nll))
+    assert row["calibration_error"] == pytest.approx(calibration_error(own))
+    assert row["cost"]["total"] == pytest.approx(stats.mean(own, stats.total_cost))
 
 
 @pytest.mark.parametrize("name", ["summary", "labels", "ngd", "abstention"])
@@ -175,12 +198,7 @@ def test_summaries_are_what_the_records_say(name):
     arms = grouped(read_parquet(folder / f"{'records' if name == 'summary' else name}.parquet"), unfinished=False)
     assert {(row["dataset"], row["arm"]) for row in rows} == {(d, arm) for d, group in arms.items() for arm in group}
     for row in rows:
-        own, base = arms[row["dataset"]][row["arm"]], arms[row["dataset"]]["base"]
-        assert row["accuracy"] == pytest.approx(100 * stats.mean(own, stats.is_correct))
-        assert row["gain"] == pytest.approx(row["accuracy"] - 100 * stats.mean(base, stats.is_correct))
-        assert row["nll"] == pytest.approx(stats.mean(own, stats.gold_nll))
-        assert row["calibration_error"] == pytest.approx(calibration_error(own))
-        assert row["cost"]["total"] == pytest.approx(stats.mean(own, stats.total_cost))
+        means(row, arms[row["dataset"]][row["arm"]], arms[row["dataset"]]["base"])
 
 
 def test_binary_files_are_few():
