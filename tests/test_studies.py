@@ -162,7 +162,12 @@ def test_boards_are_what_the_records_say(name):
             assert same(one, other), (part, one, other)
 
 
-@pytest.mark.parametrize("name", BOARDS)
+LONG = ("mixture/board.yaml", "leaderboard/everything.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in BOARDS]
+)
 def test_boards_have_the_means_of_the_records_and_pages_quote_them(name):
     """What takes no drawing again; and the gains' intervals that README quotes."""
     folder = (STUDIES / name).parent
