@@ -20,6 +20,7 @@ BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
 BOARDS = {  # with the pages that at least quote them
     "leaderboard/board.yaml": ("../../README.md", "README.md"),
     "leaderboard/everything.yaml": ("everything.md",),
+    "leaderboard/transferred_board.yaml": ("transferred.md",),
     "mixture/board.yaml": ("test.md",),
     "mixture/primary.yaml": ("primary.md",),
 }

@@ -20,7 +20,7 @@ def schema_of(*options):
     return json.loads(shown.stdout)
 
 
-BOARDS = ("board.yaml", "everything.yaml", "primary.yaml")
+BOARDS = ("board.yaml", "everything.yaml", "primary.yaml", "transferred_board.yaml")
 CONFIGURATIONS = [path for path in sorted(STUDIES.glob("*/*.yaml")) if path.name not in BOARDS]
 
 
