@@ -116,6 +116,11 @@ class TestRule:
         assert said(c("base", -5, 2)).name == "harms", "that takes none"
         assert said(c("base", 1, 2)).name == "no evidence"
 
+    def test_an_interval_above_zero_with_too_large_a_p_says_so(self):
+        found = said(c("base", 3, 2, p=0.06))
+        assert (found.name, found.because.partition(";")[0]) == ("no evidence", "p = 0.06")
+        assert said(c("base", 1, 2)).because.startswith("the interval holds zero;")
+
     def test_a_gain_that_holm_takes_back_is_none(self):
         found = said(c("base", 3, 2, p=0.01, p_holm=0.2), [c("x", 3, 2)], {"x": c("base", 0, 2)})
         assert (found.name, found.because) == ("no evidence", "not after Holm's correction, p = 0.2")
