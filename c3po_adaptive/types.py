@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from .errors import DataError, SettingError, ShapeError
 from .ledger import Cost, Ledger
 from .storage.hub import OnHub
-from .storage.pathway_file import Origin, read_pathway, write_pathway
+from .storage.pathway_file import Origin, is_pathway, read_pathway, write_pathway
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,11 +153,12 @@ class Pathway(OnHub):
         return (self.weights != self.own).any(-1)
 
     def save(self, path: str | Path) -> Path:
-        """Write it as one file (safetensors, its card inside), whole or not at all.
+        """Write it as one file (safetensors, its card inside), whole or not at all; an old pathway of that name is
+        replaced.
 
         Raises:
             SettingError: it does not say which model it is of.
-            DataError: the disk refuses it.
+            DataError: the disk refuses it, or something else than a pathway lies there.
         """
         origin = self._known_origin().model_dump()
         card = {"layers": self.layers, "scope": self.scope, "top_k": self.top_k, "origin": origin}
@@ -189,6 +190,10 @@ class Pathway(OnHub):
 
     def _write(self, folder: Path) -> None:
         self.save(folder / self.files[0])
+
+    @classmethod
+    def _owns(cls, folder: Path) -> bool:
+        return is_pathway(folder / cls.files[0])
 
     @classmethod
     def _read(cls, folder: Path) -> Pathway:

@@ -46,7 +46,7 @@ def refset_build(
 ) -> None:
     """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
-        from ..references.build import labeled_questions
+        from ..references.build import forget_shards, labeled_questions
         from ..study.executor import device_here
         from ..study.shards import build_set_by
         from ..tasks.formats import as_format
@@ -63,6 +63,7 @@ def refset_build(
             executor, loaded, {"model": model, **options}, labeled, format=format, scratch=parts, progress=bar
         )
         built.save(out)
+        forget_shards(built, parts)
         with suppress(OSError):  # those of a build with other arguments stay, to be resumed
             parts.rmdir()
         typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -54,7 +53,8 @@ def build_reference_set(
         questions: with their answers.
         embedder: of retrieval.
         format: how questions are put.
-        scratch: folder for finished shards; an interrupted build with the same arguments resumes from there.
+        scratch: folder for finished shards; an interrupted build with the same arguments resumes from there. They stay
+            until ``forget_shards`` is told that the set is kept.
         progress: shows how many shards are done.
         compute: computes shards elsewhere (see ``study.shards``); by default the model here does.
 
@@ -75,8 +75,8 @@ def build_reference_set(
         "versions": routing_versions(),
         **_card_of(model),
     }
-    store = None if scratch is None else _writable(Path(scratch) / digest(card)[:16])
-    paths = {i: store and store / f"{i:07d}.safetensors" for i in range(0, len(questions), SHARD)}
+    store = None if scratch is None else _writable(_store(scratch, card))
+    paths = {i: store and _shard(store, i) for i in range(0, len(questions), SHARD)}
     kept: dict[int, Mapping[str, Tensor]] = {
         i: load_tensors(path, "delete it, and build again to resume")
         for i, path in paths.items()
@@ -89,8 +89,6 @@ def build_reference_set(
     parts = [kept[i] for i in paths]
     correct = torch.cat([p["correct"] for p in parts])
     scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
-    if store is not None:
-        shutil.rmtree(store, ignore_errors=True)
     return ReferenceSet(
         tuple(questions),
         torch.cat([p["embeddings"] for p in parts]),
@@ -100,6 +98,34 @@ def build_reference_set(
         card
         | {"questions": len(questions), "successes": int(correct.sum()), "success_rate": float(correct.float().mean())},
     )
+
+
+COUNTS = ("questions", "successes", "success_rate")
+"""What a set's card says beside what its shards are named by."""
+
+
+def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
+    """Delete the finished shards of a set that was built, once it is kept elsewhere; nothing else that lies there.
+
+    Raises:
+        DataError: one cannot be deleted.
+    """
+    store = _store(scratch, {key: value for key, value in built.card.items() if key not in COUNTS})
+    try:
+        for i in range(0, len(built), SHARD):
+            _shard(store, i).unlink(missing_ok=True)
+        if not any(store.iterdir()):
+            store.rmdir()
+    except OSError as error:
+        raise DataError(f"Could not delete {store}: {error}; the set is built, delete it yourself.") from error
+
+
+def _store(scratch: str | Path, card: Mapping[str, Any]) -> Path:
+    return Path(scratch) / digest(card)[:16]
+
+
+def _shard(store: Path, first: int) -> Path:
+    return store / f"{first:07d}.safetensors"
 
 
 def _card_of(model: RoutedModel) -> dict[str, Any]:
@@ -199,7 +225,9 @@ def reference_set_of(
         with suppress(DataError):  # another process has built it by now, and keeps things beside it already
             return _kept(folder, model)
         built = build_reference_set(model, questions, embedder, format=format, scratch=building, progress=bar)
-        return replace(built, folder=built.save(folder))
+        kept = replace(built, folder=built.save(folder))
+        forget_shards(built, building)
+        return kept
 
 
 def _kept(folder: Path, model: RoutedModel) -> ReferenceSet:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..models.identity import fingerprint, is_of_before
-from ..storage.files import is_file, whole
+from ..storage.files import is_file
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
 from ..storage.identity import digest, digest_of_file
@@ -169,20 +169,16 @@ class ReferenceSet(OnHub):
             )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the set as a folder, whole or not at all; ``save_pretrained`` adds a card for people.
+        """Write the set as a folder; ``save_pretrained`` adds a card for people.
+
+        Args:
+            folder: as there: of one that is there a set's own files are replaced, and all else stays. What is kept
+                beside a set (``warm``, ``index``) is found there by what it was made from: another's is not used.
 
         Raises:
-            DataError: the disk refuses it.
+            DataError: as there.
         """
-        try:
-            with whole(folder) as writing:
-                writing.mkdir()
-                self._write(writing)
-        except OSError as error:
-            raise DataError(
-                f"Could not write the reference set to {folder}: {error}; choose a writable folder."
-            ) from error
-        return Path(folder)
+        return self._placed(folder, self.files, self._write)
 
     def _write(self, folder: Path) -> None:
         import pyarrow as pa
@@ -197,6 +193,15 @@ class ReferenceSet(OnHub):
         save_tensors(tensors, folder / TENSORS)
         hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
         (folder / CARD).write_text(json.dumps(self.card | {"files": hashes}, indent=2), encoding="utf-8")
+
+    @classmethod
+    def _owns(cls, folder: Path) -> bool:
+        if folder.parent == cache_folder() / "refsets":  # a broken one is built anew
+            return True
+        with suppress(DataError):
+            checked(Card, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
+            return True
+        return False
 
     @classmethod
     def _read(cls, folder: Path) -> ReferenceSet:

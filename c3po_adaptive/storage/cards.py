@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .hub import TAG
 from .pathway_file import Origin
 
 if TYPE_CHECKING:
     from huggingface_hub import CardData
 
-TAGS = ["c3po", "c3po_adaptive", "mixture-of-experts"]
+TAGS = ["c3po", TAG, "mixture-of-experts"]
 
 
 def rendered(data: CardData, template: Path, **values: Any) -> str:

@@ -1,11 +1,13 @@
-"""Files and folders that are either the old ones or the whole new ones, never half of them."""
+"""Files that are either the old ones or the whole new ones, never half of them; what is not ours is never touched."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,26 +19,127 @@ SUFFIX = ".writing"
 
 @contextmanager
 def whole(path: Path | str) -> Iterator[Path]:
-    """A path to write a file or folder at, which takes the place of ``path`` when the block ends.
+    """A path to write a file at, which takes the place of the file ``path`` when the block ends.
 
-    A block that raises leaves ``path`` as it was. Its folder is made if it is not there.
+    A block that raises leaves ``path`` as it was. Its folder is made if it is not there. A folder, a link or a device
+    that stands there stays, and is an error.
 
     Raises:
         OSError: as it comes from the disk; what to do about it, the caller knows.
     """
     path = Path(path)
-    writing = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    _check_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = _unused(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield writing
-        if writing.is_dir() and path.is_dir():  # a folder takes the place of one; a file does not
-            shutil.rmtree(path)
+        _check_file(path)
         os.replace(writing, path)
     finally:
-        if writing.is_dir():
-            shutil.rmtree(writing, ignore_errors=True)
-        elif writing.exists():
-            writing.unlink()
+        writing.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], bool]) -> Iterator[Path]:
+    """A folder to write files of these names in, which stand in the folder ``path`` when the block ends.
+
+    A new folder appears whole. In one that is there each file takes the place of the old one of its name in one step,
+    in the order of ``names``: first the one that says whose they all are. Whatever else lies there stays.
+
+    Args:
+        path: of the folder, or a link to one.
+        names: of the files.
+        ours: whether the file of a name that lies there is ours to replace.
+
+    Raises:
+        DataError: a file that lies there is not ours; nothing was touched.
+        OSError: as it comes from the disk; what to do about it, the caller knows.
+    """
+    path = Path(path)
+    _check_folder(path)
+    _check_ours(path, names, ours)
+    within = path if path.is_dir() else path.parent
+    within.mkdir(parents=True, exist_ok=True)
+    writing = _unused(within)
+    writing.mkdir()
+    try:
+        yield writing
+        if path.is_dir():
+            _check_ours(path, names, ours)
+            for name in names:
+                os.replace(writing / name, path / name)
+        else:
+            os.rename(writing, path)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)  # made here, under a name that nobody else has
+
+
+def _unused(folder: Path) -> Path:
+    """A path for what is being written there; short, as the name that it stands in for may be as long as names get."""
+    return folder / f".{secrets.token_hex(8)}{SUFFIX}"
+
+
+def _check_file(path: Path) -> None:
+    """Raise OSError where something stands that is no file; what a link leads to is not ours."""
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        what = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "no file"
+        raise FileExistsError(errno.EEXIST, f"{what} stands there")
+
+
+def _check_folder(path: Path) -> None:
+    """Raise OSError where something stands that is no folder, and for paths that name none of their own."""
+    if path.name in ("", ".."):
+        raise OSError(errno.EINVAL, "a folder with a name of its own is wanted")
+    if _mode(path) is not None and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file, or a link to nothing, stands there")
+
+
+def _mode(path: Path) -> int | None:
+    """What stands there, links not followed; None: nothing."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+    except ValueError as error:  # a NUL, or half a character
+        raise OSError(errno.EINVAL, f"no file can have that name ({error})") from None
+
+
+def _check_ours(folder: Path, names: Sequence[str], ours: Callable[[str], bool]) -> None:
+    foreign = [name for name in names if is_there(folder / name) and not (is_own(folder / name) and ours(name))]
+    if foreign:
+        raise DataError(
+            f"Expected a folder without {', '.join(foreign)} of others, got {folder}; nothing was touched: name "
+            "another, or move them away."
+        )
+
+
+def check_own(path: Path | str, ours: Callable[[Path], bool], what: str) -> None:
+    """Refuse to write where another's file lies.
+
+    Args:
+        path: of the file to be written.
+        ours: whether a file that lies there is ours to replace.
+        what: is to be written, to begin the message with.
+
+    Raises:
+        DataError: a file that is not, a link, or anything else lies there.
+    """
+    if is_there(path) and not (is_own(path) and ours(Path(path))):
+        raise DataError(
+            f"Expected a place for {what}, got {path}, where something else lies; nothing was touched: name another, "
+            "or move it away."
+        )
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether anything lies there, a link to nothing included."""
+    return os.path.lexists(path)
+
+
+def is_own(path: Path | str) -> bool:
+    """Whether it is a file by itself: what a link leads to is another's."""
+    return is_file(Path(path)) and not os.path.islink(path)
 
 
 def is_file(path: Path) -> bool:
@@ -59,7 +162,7 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
-        DataError: the disk refuses it.
+        DataError: the disk refuses it, or something that is no file stands there.
     """
     try:
         with whole(path) as writing:

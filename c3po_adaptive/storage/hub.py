@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..errors import ArtifactError, C3POError, DataError, SettingError
-from .files import is_folder, whole, write_text
+from .files import is_folder, whole_folder, write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 README = "README.md"
 REPOSITORY = r"[\w.-]+/[\w.-]+"
+TAG = "c3po_adaptive"
+"""Of every card: by it one of ours is known."""
 
 
 class OnHub(ABC):
@@ -24,7 +26,8 @@ class OnHub(ABC):
 
     Attributes:
         repo_type: of its repositories.
-        files: what such a folder holds, beside the card; nothing else is downloaded.
+        files: what such a folder holds, beside the card, that which says whose they are first; nothing else is
+            downloaded.
     """
 
     repo_type: ClassVar[Literal["model", "dataset"]]
@@ -39,6 +42,11 @@ class OnHub(ABC):
     def _read(cls, folder: Path) -> Self:
         """Read the files of a folder, which others may have written."""
 
+    @classmethod
+    @abstractmethod
+    def _owns(cls, folder: Path) -> bool:
+        """Whether the ``files`` of a folder are those of such a thing, if perhaps a broken one."""
+
     @abstractmethod
     def _card(self, name: str, license: str | None) -> str:
         """The text of its card, with the snippet that loads it by ``name``."""
@@ -49,23 +57,36 @@ class OnHub(ABC):
         return cls._read(folder)
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
-        """Write it as a folder with a card (``README.md``), whole or not at all.
+        """Write it as a folder with a card (``README.md``).
 
         Args:
-            folder: an old one of that name is replaced.
+            folder: a new one, or one that is there: then its files take the place of old ones of their kind, each in
+                one step, and whatever else lies there stays.
             license: as the Hub calls it (``cc-by-4.0``); which one is yours to say.
 
         Raises:
-            DataError: the disk refuses it.
+            DataError: the disk refuses it, the folder has no name of its own (``.``), or others' files lie where its
+                own would.
         """
+
+        def write(place: Path) -> None:
+            self._write(place)
+            write_text(place / README, self._card(Path(folder).name, license))
+
+        return self._placed(folder, (*self.files, README), write)
+
+    def _placed(self, folder: str | Path, names: tuple[str, ...], write: Callable[[Path], None]) -> Path:
+        """Have the files of these names written, into a new folder or one that is there."""
         folder = Path(folder)
+
+        def ours(name: str) -> bool:
+            return _is_card(folder / README) if name == README else self._owns(folder)
+
         try:
-            with whole(folder) as writing:
-                writing.mkdir()
-                self._write(writing)
-                write_text(writing / README, self._card(folder.name, license))
+            with whole_folder(folder, names, ours) as writing:
+                write(writing)
         except OSError as error:
-            raise DataError(f"Could not write {folder}: {error}; choose a writable folder.") from error
+            raise DataError(f"Could not write to {str(folder)!r}: {error}; choose a writable folder.") from error
         return folder
 
     @classmethod
@@ -139,6 +160,15 @@ class OnHub(ABC):
             write_text(folder / README, self._card(named, license))
             with _asking(repo_id, kind, None):
                 return hub.upload_folder(repo_id=named, folder_path=folder, repo_type=kind, commit_message=message)
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a card has our tag among its metadata."""
+    try:
+        begin, metadata, *_ = path.read_text(encoding="utf-8").split("---\n", 2)
+    except (OSError, ValueError):
+        return False
+    return not begin and f"\n- {TAG}\n" in metadata
 
 
 def _download(

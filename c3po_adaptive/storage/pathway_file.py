@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import DataError
-from .files import is_file
+from .files import check_own, is_file
 from .hub import REPOSITORY
 from .json_files import Ours, checked, parse_json
 from .tensors import load_tensors, metadata_of, save_tensors
@@ -81,17 +81,26 @@ def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, 
         card: what ``Card`` holds, but for the version.
 
     Raises:
-        DataError: the disk refuses it.
+        DataError: the disk refuses it, or something else than a pathway lies there.
     """
     import torch
 
+    check_own(path, is_pathway, "a pathway's file")
     text = json.dumps({"schema_version": SCHEMA_VERSION, **card})
     try:
         # Copies: the model's own pathway is its weights and its own weights at once.
         copies = {name: t.detach().to("cpu", torch.float32, copy=True).contiguous() for name, t in tensors.items()}
         save_tensors(copies, path, {KEY: text})
     except OSError as error:
-        raise DataError(f"Could not write {path}: {error}; choose a writable folder.") from error
+        raise DataError(f"Could not write {str(path)!r}: {error}; choose a writable folder.") from error
+
+
+def is_pathway(path: Path) -> bool:
+    """Whether a file is one of a pathway, if perhaps of another version."""
+    try:
+        return KEY in metadata_of(path, REMEDY)
+    except DataError:
+        return False
 
 
 def read_pathway(path: Path) -> tuple[dict[str, Tensor], Card]:

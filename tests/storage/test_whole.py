@@ -1,61 +1,160 @@
-"""Files and folders are the old ones or the whole new ones."""
+"""Files and folders are the old ones or the whole new ones, and what is not ours stays."""
+
+import os
 
 import pytest
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.storage.files import SUFFIX, whole, write_text
+from c3po_adaptive.storage.files import SUFFIX, whole, whole_folder, write_text
+
+NAMES = ("claim", "part")
 
 
 def left_over(folder):
     return list(folder.rglob(f"*{SUFFIX}"))
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-class TestWhole:
-    def write(self, kind, path, text):
-        if kind == "file":
-            path.write_text(text)
-        else:
-            path.mkdir()
-            (path / "part").write_text(text)
+def put(folder, text, ours=lambda name: True):
+    with whole_folder(folder, NAMES, ours) as writing:
+        for name in NAMES:
+            (writing / name).write_text(text)
 
-    def read(self, kind, path):
-        return (path if kind == "file" else path / "part").read_text()
 
-    def test_takes_the_place_of_the_old_one(self, kind, tmp_path):
+def held(folder):
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in files}
+
+
+class TestFiles:
+    def test_takes_the_place_of_the_old_one(self, tmp_path):
         target = tmp_path / "new" / "target"
         for text in ("one", "two"):
             with whole(target) as writing:
-                self.write(kind, writing, text)
-                assert not target.exists() or self.read(kind, target) == "one"
-            assert self.read(kind, target) == text
+                writing.write_text(text)
+                assert not target.exists() or target.read_text() == "one"
+            assert target.read_text() == text
         assert left_over(tmp_path) == []
 
-    def test_a_block_that_raises_leaves_the_old_one(self, kind, tmp_path):
+    def test_a_block_that_raises_leaves_the_old_one(self, tmp_path):
         target = tmp_path / "target"
-        self.write(kind, target, "old")
+        target.write_text("old")
 
         def interrupted():
             with whole(target) as writing:
-                self.write(kind, writing, "new")
+                writing.write_text("new")
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             interrupted()
-        assert self.read(kind, target) == "old"
+        assert target.read_text() == "old"
         assert left_over(tmp_path) == []
 
+    def test_a_name_as_long_as_names_get(self, tmp_path):
+        write_text(tmp_path / ("x" * 255), "long")
+        assert (tmp_path / ("x" * 255)).read_text() == "long"
 
-def test_a_file_does_not_take_the_place_of_a_folder(tmp_path):
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "work.txt").write_text("of years")
-    with pytest.raises(DataError, match=r"Expected to write .*docs"):
-        write_text(tmp_path / "docs", "a page")
-    assert (tmp_path / "docs" / "work.txt").read_text() == "of years"
-    assert left_over(tmp_path) == []
+    @pytest.mark.parametrize("name", ["x" * 256, "a\0b", ".", "..", "", "\ud800"])
+    def test_a_name_that_no_file_has(self, tmp_path, name):
+        with pytest.raises(DataError, match="Expected to write"):
+            write_text(f"{tmp_path}/{name}", "text")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("target", ["file", "nothing", "folder"])
+    def test_a_link_stays(self, tmp_path, target):
+        (tmp_path / "file").write_text("mine")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "link").symlink_to(target)
+        with pytest.raises(DataError, match="a link stands there"):
+            write_text(tmp_path / "link", "text")
+        assert os.readlink(tmp_path / "link") == target
+        assert held(tmp_path) == {"file": "mine"}
+
+    def test_a_file_does_not_take_the_place_of_a_folder(self, tmp_path):
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs" / "work.txt").write_text("of years")
+        with pytest.raises(DataError, match=r"Expected to write .*docs"):
+            write_text(tmp_path / "docs", "a page")
+        assert held(tmp_path) == {"docs/work.txt": "of years"}
+        assert left_over(tmp_path) == []
+
+    def test_nor_of_a_device(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(DataError, match="no file stands there"):
+            write_text(tmp_path / "pipe", "text")
+        assert (tmp_path / "pipe").is_fifo()
+
+    def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DataError, match=r"Expected to write .*page"):
+            write_text(tmp_path / "file" / "page", "text")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"Expected to write .*page"):
-        write_text(tmp_path / "file" / "page", "text")
+class TestFolders:
+    def test_a_new_one_appears_whole(self, tmp_path):
+        with whole_folder(tmp_path / "new" / "set", NAMES, lambda name: False) as writing:
+            for name in NAMES:
+                (writing / name).write_text("one")
+            assert not (tmp_path / "new" / "set").exists()
+        assert held(tmp_path) == {"new/set/claim": "one", "new/set/part": "one"}
+        assert left_over(tmp_path) == []
+
+    def test_in_one_that_is_there_all_else_stays(self, tmp_path):
+        put(tmp_path / "set", "one")
+        (tmp_path / "set" / "warm").mkdir()
+        (tmp_path / "set" / "warm" / "states").write_text("kept")
+        (tmp_path / "set" / "notes.txt").write_text("mine")
+        put(tmp_path / "set", "two")
+        beside = {"set/warm/states": "kept", "set/notes.txt": "mine"}
+        assert held(tmp_path) == beside | {"set/claim": "two", "set/part": "two"}
+        assert left_over(tmp_path) == []
+
+    def test_files_of_others_stay(self, tmp_path):
+        (tmp_path / "part").write_text("mine")
+        with pytest.raises(DataError, match="without part of others, got"):
+            put(tmp_path, "two", ours=lambda name: False)
+        assert held(tmp_path) == {"part": "mine"}
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_link_or_a_folder_where_a_file_would_be(self, tmp_path, name):
+        (tmp_path / "mine").write_text("mine")
+        for make in (lambda path: path.symlink_to(tmp_path / "mine"), lambda path: path.mkdir()):
+            folder = tmp_path / "set"
+            folder.mkdir(exist_ok=True)
+            make(folder / name)
+            with pytest.raises(DataError, match=f"without {name} of others"):
+                put(folder, "two")
+            assert held(tmp_path) == {"mine": "mine"}
+            (folder / name).unlink() if (folder / name).is_symlink() else (folder / name).rmdir()
+
+    def test_a_link_to_a_folder_is_the_folder(self, tmp_path):
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "set").symlink_to("disk")
+        put(tmp_path / "set", "one")
+        assert (tmp_path / "set").is_symlink()
+        assert (tmp_path / "disk" / "part").read_text() == "one"
+
+    def test_a_block_that_raises_leaves_the_old_one(self, tmp_path):
+        put(tmp_path / "set", "old")
+
+        def interrupted(folder):
+            with whole_folder(folder, NAMES, lambda name: True) as writing:
+                (writing / "claim").write_text("new")
+                raise KeyboardInterrupt
+
+        for folder in ("set", "other"):
+            with pytest.raises(KeyboardInterrupt):
+                interrupted(tmp_path / folder)
+        assert held(tmp_path) == {"set/claim": "old", "set/part": "old"}
+        assert left_over(tmp_path) == []
+
+    @pytest.mark.parametrize("name", ["..", ".", "", "/", "a\0b", "x" * 256, "\ud800", "file", "link"])
+    def test_a_path_that_no_folder_of_ours_has(self, tmp_path, monkeypatch, name):
+        (tmp_path / "within").mkdir()
+        monkeypatch.chdir(tmp_path / "within")
+        for place in (tmp_path, tmp_path / "within"):
+            (place / "file").write_text("mine")
+            (place / "link").symlink_to("nothing")
+        before = held(tmp_path)
+        with pytest.raises(OSError, match=r"name|stands there"):
+            put(name, "new")
+        assert held(tmp_path) == before

@@ -1,0 +1,155 @@
+"""Saving replaces files of its own kind, each in one step, and nothing else: whatever the folder is."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from hostile.doors import is_refused, untouched
+from routing.naive import routed_model
+from routing.toys import HashEmbedder, questions
+
+from c3po_adaptive import Pathway
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.prefill_store import build_store, open_store
+from c3po_adaptive.references.reference_set import ReferenceSet
+
+
+@pytest.fixture(scope="module")
+def model():
+    return routed_model("olmoe")
+
+
+@pytest.fixture(scope="module")
+def references(model):
+    return build_reference_set(model, questions(24), HashEmbedder())
+
+
+@pytest.fixture(scope="module")
+def pathway(model):
+    return model.with_origin(model.pathway("Is it so?"), "Is it so?")
+
+
+@pytest.fixture(params=["set", "set with a card", "pathway"])
+def save(request, references, pathway):
+    """A way to save something as a folder."""
+    ways = {"set": references.save, "set with a card": references.save_pretrained, "pathway": pathway.save_pretrained}
+    return ways[request.param]
+
+
+def filled(folder):
+    """A folder of the user's."""
+    (folder / "work" / "years").mkdir(parents=True)
+    (folder / "work" / "years" / "thesis.tex").write_text("of years")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "link").symlink_to("notes.txt")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def test_all_else_in_the_folder_stays(save, tmp_path):
+    folder = filled(tmp_path / "mine")
+    with untouched(folder):
+        for _ in range(2):
+            save(folder)
+    assert not list(tmp_path.rglob("*.writing"))
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", "", "/", "a\0b", "x" * 300, "dangling", "file", "file/below", "deep/../.."]
+)
+def test_what_is_no_folder_of_its_own_is_refused(save, tmp_path, monkeypatch, name):
+    filled(tmp_path)
+    here = filled(tmp_path / "deep" / "here")
+    (here / "dangling").symlink_to("nowhere")
+    (here / "file").write_text("mine")
+    monkeypatch.chdir(here)
+    before = {*tmp_path.rglob("*")}
+    with untouched(tmp_path):
+        is_refused(lambda: save(name))
+    assert {*tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["card.json", "questions.parquet", "README.md", "pathway.safetensors"])
+def test_files_of_others_of_its_names_are_not_replaced(references, pathway, tmp_path, name):
+    folder = filled(tmp_path / "mine")
+    (folder / name).write_text('{"mine": true}')
+    saves = [references.save, references.save_pretrained, pathway.save_pretrained]
+    own = [ReferenceSet.files, (*ReferenceSet.files, "README.md"), (*Pathway.files, "README.md")]
+    clash = [name in names for names in own]
+    for save, clashes in zip(saves, clash, strict=True):
+        with untouched(folder):
+            if clashes:
+                with pytest.raises(DataError, match=f"without {name}.* of others, got .*mine; nothing was touched"):
+                    save(folder)
+    assert any(clash)
+
+
+def test_a_card_that_a_person_wrote_stays(references, tmp_path):
+    folder = references.save(tmp_path / "set")
+    (folder / "README.md").write_text("# My set\n\n- c3po_adaptive\n")
+    with untouched(folder):
+        is_refused(lambda: references.save_pretrained(folder))
+
+
+def test_links_are_not_followed(save, tmp_path):
+    folder = save(tmp_path / "saved")
+    (tmp_path / "mine").write_text("mine")
+    for file in sorted(folder.iterdir()):
+        kept = file.read_bytes()
+        file.unlink()
+        file.symlink_to(tmp_path / "mine")
+        with untouched(tmp_path):
+            is_refused(lambda: save(folder))
+        assert os.readlink(file) == str(tmp_path / "mine")
+        file.unlink()
+        file.write_bytes(kept)
+
+
+def test_what_is_kept_beside_a_set_stays_and_is_not_taken_for_anothers(references, model, tmp_path):
+    folder = references.save(tmp_path / "set")
+    build_store(references, model, folder / "warm")
+    for kept in ("index", "learned", "artifacts"):
+        (folder / kept).mkdir()
+        (folder / kept / "mine.bin").write_text("computed for hours")
+    with untouched(folder / "warm"), untouched(folder / "index"), untouched(folder / "artifacts"):
+        ReferenceSet.load(folder).save(folder)  # over itself
+    assert open_store(ReferenceSet.load(folder), model, folder / "warm", "cloze") is not None
+    other = replace(references.subset(torch.arange(6)), card=references.card | {"source": "another"})
+    warm = {p: p.read_bytes() for p in (folder / "warm").iterdir()}
+    other.save(folder)
+    assert {p: p.read_bytes() for p in (folder / "warm").iterdir()} == warm
+    with pytest.warns(UserWarning, match="is of another model, format, set"):
+        assert open_store(ReferenceSet.load(folder), model, folder / "warm", "cloze") is None
+
+
+def test_a_pathway_is_written_over_a_pathway_alone(pathway, tmp_path):
+    path = pathway.save(tmp_path / "omega.safetensors")
+    pathway.save(path)
+    for content in ("mine", ""):
+        (tmp_path / "mine.safetensors").write_text(content)
+        with untouched(tmp_path):
+            is_refused(lambda: pathway.save(tmp_path / "mine.safetensors"))
+    (tmp_path / "link").symlink_to("omega.safetensors")
+    for name in ("link", "a\0b", "x" * 300, ".", "..", "/"):
+        with untouched(tmp_path):
+            is_refused(lambda name=name: pathway.save(f"{tmp_path}/{name}"))
+
+
+def test_shards_are_deleted_when_the_set_is_kept_and_not_before(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
+    from c3po_adaptive.references import build
+
+    def full(*args):
+        raise DataError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReferenceSet, "save", full)
+        with pytest.raises(DataError, match="no space left"):
+            build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
+    assert len(list(tmp_path.rglob("0000000.safetensors"))) == 1, "what was computed is there for the next try"
+    monkeypatch.setattr(model, "prefill", None)
+    built = build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
+    assert len(built) == 6
+    assert not list(tmp_path.rglob("0000000.safetensors"))
