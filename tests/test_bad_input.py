@@ -15,6 +15,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.cli.shared import room_in
 from c3po_adaptive.models.embedded import builder
 from c3po_adaptive.storage.lock import held
+from c3po_adaptive.storage.run_folder import check_folder, claim, claimed_config
 from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
 
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
@@ -177,7 +178,7 @@ class TestReferences:
     def test_existing_folder_is_not_overwritten(self, refset):
         before = (refset / "card.json").read_bytes()
         message = refused("refset", "build", "references.jsonl", "--model", "model", "--out", "set")
-        assert re.search("Expected a new folder .* set exists; name another --out", message)
+        assert re.search("Expected a new folder .* set exists; name another", message)
         assert (refset / "card.json").read_bytes() == before
 
 
@@ -312,18 +313,14 @@ class TestFolders:
         assert "nowhere.jsonl" in message
         assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
-    def test_overwrite_moves_files_while_nobody_else_can_write(self, tmp_path, monkeypatch):
-        moved = []
-
-        def moving(files, to):
-            with pytest.raises(DataError, match="is writing to it"), held(tmp_path):
-                pass
-            moved.append(to)
-
-        monkeypatch.setattr("c3po_adaptive.storage.run_folder._move", moving)
-        (tmp_path / "config.json").write_text("{}")
-        with room_in(tmp_path, overwrite=True), held(tmp_path):
-            assert moved, "and then the run itself holds it"
+    def test_overwrite_moves_nothing_before_the_other_run_holds_the_folder(self, tmp_path):
+        claim(tmp_path, {"a": 1})
+        with room_in(tmp_path, overwrite=True):
+            check_folder(tmp_path, {"a": 2}, {})
+            assert claimed_config(tmp_path) == {"a": 1}
+            with held(tmp_path):
+                claim(tmp_path, {"a": 2})
+        assert claimed_config(tmp_path) == {"a": 2}
 
     def test_folder_of_another_run(self, place, tmp_path, monkeypatch):
         arms = {"base": BASE}

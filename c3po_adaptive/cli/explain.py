@@ -11,6 +11,7 @@ from ..errors import DataError, SettingError
 from ..progress import working
 from ..storage.run_folder import COMMAND
 from .shared import (
+    PATH,
     AsJson,
     Device,
     Dtype,
@@ -40,7 +41,7 @@ def explain(
         str, typer.Option(help="One of the demo's arms, or the name of an optimizer or a selector.")
     ] = "ngd-attribution",
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
+    html: Annotated[Path | None, typer.Option(**PATH, help="Also write a page there.")] = None,
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
     device: Device = None,
@@ -56,6 +57,7 @@ def explain(
         from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet, is_reference_set
+        from ..report.page import check_page
         from ..study.arms import arms_by_name, parse_arm
         from ..tasks.formats import as_format
 
@@ -64,6 +66,8 @@ def explain(
             raise SettingError(f"Expected --answer to be one of the choices {choices}, got {answer!r}.")
         if html is not None and not html.absolute().parent.is_dir():
             raise DataError(f"Expected --html in a folder that there is, got {html}; make {html.parent} first.")
+        if html is not None:
+            check_page(html)
         registry = registry_with(plugin)
         chosen = parse_arm(arms_by_name([arm], registry)[arm], set or [])
         if chosen.name_of("answerer") != "remix":

@@ -13,6 +13,7 @@ import c3po_adaptive
 
 from ..errors import DataError, PluginError
 from ..registry import Registry
+from ..storage.files import check_new
 
 NAMES = {
     "pyproject.toml.j2": "pyproject.toml",
@@ -38,25 +39,20 @@ def new_plugin(name: str, role: str, folder: Path, registry: Registry) -> list[P
         raise PluginError(f"Expected a name that nothing has in Python, got {name!r}; take my-{name}, for example.")
     if name in registry.names(role):
         raise PluginError(f"Expected a name that no {role} has yet, got {name!r}; c3po plugins list shows them.")
-    if folder.exists():
-        raise DataError(f"Expected a new folder for the plugin, {folder} exists; name another --out.")
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=_parent(folder)))
-    try:
-        files = [_written(made, template, target, name, role, module) for template, target in NAMES.items()]
-        made.chmod(0o755)
-        made.rename(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-    return [folder / file.relative_to(made) for file in files]
-
-
-def _parent(folder: Path) -> Path:
+    check_new(folder, "folder for the plugin")
     try:
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".plugin-", dir=folder.absolute().parent))
+        try:
+            files = [_written(made, template, target, name, role, module) for template, target in NAMES.items()]
+            made.chmod(0o755)
+            made.rename(folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
     except OSError as error:
         raise DataError(f"Expected a folder that can be made, got {folder}: {error}; name another --out.") from error
-    return folder.absolute().parent
+    return [folder / file.relative_to(made) for file in files]
 
 
 def _written(made: Path, template: str, target: str, name: str, role: str, module: str) -> Path:

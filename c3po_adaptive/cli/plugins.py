@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UnknownNameError, suggestion
-from .shared import AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with
+from .shared import PATH, AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with
 
 if TYPE_CHECKING:
     from ..registry import Registration, Registry
@@ -87,7 +87,7 @@ def plugins_check(
 def plugins_new(
     name: Annotated[str, typer.Argument(help="In kebab case: my-method.")],
     role: Annotated[str, typer.Option(help="optimizer, kernel, retriever, selector or answerer.")],
-    out: Annotated[Path | None, typer.Option("--out", help="A new folder; default: the name.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", **PATH, help="A new folder; default: the name.")] = None,
 ) -> None:
     """Write a small package with a strategy that works: source, its contract as tests, entry point, CI."""
     with clear_errors():

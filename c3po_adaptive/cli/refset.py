@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DataError, SettingError
+from ..errors import SettingError
 from ..progress import bar
+from ..storage.files import check_new
 from .shared import (
+    PATH,
     Address,
     AsJson,
     Device,
@@ -33,7 +35,7 @@ app = typer.Typer(help="Reference sets: labeled questions run along the model's 
 @app.command("build")
 def refset_build(
     source: Annotated[str, typer.Argument(help="Labeled questions: file, folder, benchmark or demo; NAME:SPLIT.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the reference set.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="A new folder, of the reference set.")],
     model: Model = "smollm2-moe",
     dtype: Dtype = "auto",
     device: Device = None,
@@ -54,8 +56,7 @@ def refset_build(
         executor = executor_for(engine, address, workers)
         as_format(format)  # refused before the model is loaded
         labeled = labeled_questions(source)
-        if out.exists():
-            raise DataError(f"Expected a new folder for the reference set, {out} exists; name another --out.")
+        check_new(out, "folder for the reference set")
         parts = out.with_name(f".{out.name}.parts")
         options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
         loaded = load_model(model, **options | {"device": device_here(executor, device, quantize)})

@@ -12,6 +12,7 @@ from ..errors import SettingError
 from ..storage.files import is_file, is_folder
 from ..storage.json_files import read_json
 from .shared import (
+    PATH,
     Address,
     AsJson,
     Device,
@@ -260,7 +261,7 @@ def _print(table: Table, below: str) -> None:
 def report(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
     other: Annotated[Path | None, typer.Argument(help="Another run's: the two side by side.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report of two runs.")] = None,
+    out: Annotated[Path | None, typer.Option(**PATH, help="Folder for the report of two runs.")] = None,
     questions: Annotated[
         list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
     ] = None,
@@ -290,7 +291,7 @@ def report(
 
 def export(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to; each arm has one of its own in it.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="Folder to write to; each arm has one of its own in it.")],
     format: Annotated[
         str,
         typer.Option(help=f"{EXPORTS[0]}: samples_TASK_DATE.jsonl and results_DATE.json, as that harness logs them."),

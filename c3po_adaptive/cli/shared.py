@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 PAUSED = 3  # exit status of a study that has more to do
 INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the run; an interrupted run there is resumed.")]
+
+def named(path: str | Path) -> Path:
+    """A path as options give it; an empty one, which an unset variable leaves, would be the current folder."""
+    if not str(path):
+        raise typer.BadParameter("expected a path, got an empty one; name one, or . for the current folder.")
+    return Path(path)
+
+
+PATH: dict[str, Any] = {"parser": named, "metavar": "PATH"}
+"""How options take a path to write to."""
+
+Out = Annotated[Path, typer.Option("--out", **PATH, help="Folder of the run; an interrupted run there is resumed.")]
 Model = Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: spread over all, disk included.")]
@@ -44,7 +55,13 @@ Address = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Of Ray, at most; else one a CPU core, or a GPU where that is the device.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in --out; asks on a terminal.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="When this run begins, delete the files of the run in --out, and no others; asks on a terminal.",
+    ),
+]
 Unchecked = Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
@@ -134,24 +151,20 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
 
 @contextmanager
 def room_in(out: Path, overwrite: bool) -> Iterator[None]:
-    """With ``overwrite`` a run in the folder makes room for the one of the block, if that begins; a person is asked.
+    """With ``overwrite`` a run in the folder makes room for the one of the block, when that begins; a person is asked.
 
     Raises:
         typer.Abort: the answer was no.
-        DataError: another process is writing there, or a file cannot be moved.
     """
-    from ..storage.lock import held
-    from ..storage.run_folder import CONFIG, set_aside
+    from ..storage.run_folder import REPLACING, is_run
 
-    if not (overwrite and (out / CONFIG).is_file()):
-        yield
-        return
-    if sys.stdin.isatty() and sys.stderr.isatty():
+    if overwrite and is_run(out) and sys.stdin.isatty() and sys.stderr.isatty():
         typer.confirm(f"Delete the run in {out}, with all its answers?", abort=True, err=True)
-    with ExitStack() as aside:
-        with held(out):  # nobody else writes there, or begins to while files are moved; then the run itself holds it
-            aside.enter_context(set_aside(out))
+    token = REPLACING.set(overwrite)
+    try:
         yield
+    finally:
+        REPLACING.reset(token)
 
 
 def load_model(name: str, **options: str | None) -> RoutedModel:

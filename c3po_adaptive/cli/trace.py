@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .shared import AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json
+from .shared import PATH, AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")
 @app.command()
 def record(
     text: Annotated[str, typer.Argument(help="Any text of two tokens or more.")],
-    out: Annotated[Path, typer.Option("--out", help="The file.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="The file.")],
     generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
     model: Model = "smollm2-moe",
     revision: Revision = None,
@@ -39,8 +39,9 @@ def record(
     """Run a text, and its answer if wanted, and write down the experts that each token used in each layer."""
     with clear_errors():
         from ..models import traced
-        from ..routing.trace_file import write_trace
+        from ..routing.trace_file import check_place, write_trace
 
+        check_place(out)  # refused before the model is loaded
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         trace = traced.record(loaded, text, generate=generate)
         write_trace(trace, out)
@@ -51,7 +52,7 @@ def record(
 def import_(
     engine: Annotated[Literal["transformers", "vllm", "sglang"], typer.Argument(help="That wrote the file.")],
     file: Annotated[Path, typer.Argument(help="Router logits of transformers, or an answer of vLLM or SGLang.")],
-    out: Annotated[Path, typer.Option("--out", help="The trace.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="The trace.")],
     tokens: Annotated[
         Path | None, typer.Option(help="JSON list of the token ids of prompt and answer, where FILE has not all.")
     ] = None,
@@ -66,8 +67,9 @@ def import_(
     """Make a trace of what another engine says of its routing; the model has to be the one that it ran."""
     with clear_errors():
         from ..models.engine_files import import_trace, read_tokens
-        from ..routing.trace_file import write_trace
+        from ..routing.trace_file import check_place, write_trace
 
+        check_place(out)
         ids = None if tokens is None else read_tokens(tokens)
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         trace = import_trace(loaded, engine, file, tokens=ids, start=start)

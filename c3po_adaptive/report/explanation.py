@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..storage.files import write_text
 from ..types import Pathway, Question
-from .page import draw
+from .page import check_page, draw
 from .plots import pathway_change, scored_layers
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ class Explanation:
         return _page(self, command)
 
     def save(self, path: str | Path, command: str | None = None) -> Path:
-        """Write the page, whole or not at all."""
+        """Write the page, whole or not at all; an old page of that name is replaced.
+
+        Raises:
+            DataError: the disk refuses it, or something else than a page lies there.
+        """
+        check_page(path)
         write_text(path, self.html(command))
         return Path(path)
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from ..errors import DataError, ShapeError
-from ..storage.files import whole
+from ..storage.files import check_own, whole
 from ..storage.json_files import Ours, checked
 from .trace import Trace
 
@@ -40,10 +40,12 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     """Write a trace, whole or not at all.
 
     Raises:
-        DataError: the disk refuses it.
+        DataError: the disk refuses it, or something else than a trace lies there.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    check_place(path)
 
     T, L, k = trace.experts.shape
     card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
@@ -63,6 +65,25 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {error}; free the disk, and record again.") from error
     return Path(path)
+
+
+def check_place(path: Path | str) -> None:
+    """Refuse to write a trace where something else lies.
+
+    Raises:
+        DataError: with where.
+    """
+    check_own(path, _is_trace, "a trace")
+
+
+def _is_trace(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return KEY in (pq.read_metadata(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def read_trace(path: Path | str) -> Trace:

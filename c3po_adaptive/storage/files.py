@@ -57,7 +57,7 @@ def whole_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], b
     """
     path = Path(path)
     _check_folder(path)
-    _check_ours(path, names, ours)
+    check_ours(path, names, ours)
     within = path if path.is_dir() else path.parent
     within.mkdir(parents=True, exist_ok=True)
     writing = _unused(within)
@@ -65,7 +65,7 @@ def whole_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], b
     try:
         yield writing
         if path.is_dir():
-            _check_ours(path, names, ours)
+            check_ours(path, names, ours)
             for name in names:
                 os.replace(writing / name, path / name)
         else:
@@ -105,7 +105,17 @@ def _mode(path: Path) -> int | None:
         raise OSError(errno.EINVAL, f"no file can have that name ({error})") from None
 
 
-def _check_ours(folder: Path, names: Sequence[str], ours: Callable[[str], bool]) -> None:
+def check_ours(folder: Path, names: Sequence[str], ours: Callable[[str], bool]) -> None:
+    """Refuse a folder where files of others lie under our names.
+
+    Args:
+        folder: there or not.
+        names: of the files to be written.
+        ours: whether the file of a name that lies there is ours to replace.
+
+    Raises:
+        DataError: with what lies there.
+    """
     foreign = [name for name in names if is_there(folder / name) and not (is_own(folder / name) and ours(name))]
     if foreign:
         raise DataError(
@@ -130,6 +140,20 @@ def check_own(path: Path | str, ours: Callable[[Path], bool], what: str) -> None
             f"Expected a place for {what}, got {path}, where something else lies; nothing was touched: name another, "
             "or move it away."
         )
+
+
+def check_new(path: Path, what: str) -> None:
+    """Refuse a path where something is already, or can never be.
+
+    Raises:
+        DataError: with what was wanted.
+    """
+    try:
+        there = path.name in ("", "..") or _mode(path) is not None
+    except OSError as error:
+        raise DataError(f"Could not write {str(path)!r}: {error}; choose a writable folder.") from error
+    if there:
+        raise DataError(f"Expected a new {what}, {path} exists; name another.")
 
 
 def is_there(path: Path | str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -61,9 +61,18 @@ def read_json(path: Path, remedy: str) -> Any:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # of its name, or what it holds
         raise DataError(f"{path}: expected a file of ours, got: {error}; {remedy}.") from None
     return parse_json(text, str(path), remedy)
+
+
+def holds(path: Path, keys: Iterable[str]) -> bool:
+    """Whether a file is a JSON object with these keys, if perhaps more."""
+    try:
+        value = read_json(path, "")
+    except DataError:
+        return False
+    return isinstance(value, dict) and value.keys() >= {*keys}
 
 
 def checked(kind: type[M], value: Any, where: str, remedy: str) -> M:

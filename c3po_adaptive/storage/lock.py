@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DataError
+from .files import is_own, is_there, write_text
 
 LOCK, OWNER = ".lock", ".owner"
 
@@ -21,11 +23,14 @@ def held(folder: Path | str) -> Iterator[None]:
     without such locks filelock writes a lock file in its place.
 
     Raises:
-        DataError: another process holds it, or it cannot be written.
+        DataError: another process holds it, it cannot be written, or what lies in the lock's place is not ours.
     """
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
+    for name, ours in ((LOCK, is_own), (OWNER, is_owner)):
+        if is_there(folder / name) and not ours(folder / name):
+            raise DataError(f"Expected a folder to write to, got {folder} with a foreign {name}; name another --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
@@ -35,11 +40,11 @@ def held(folder: Path | str) -> Iterator[None]:
             f"Expected {folder} for this process alone, but {_owner(folder)} is writing to it; wait until that ends, "
             "or name another --out."
         ) from None
-    except OSError as error:
-        raise DataError(f"Expected a folder to write to, got {folder}: {error}; name another --out.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     try:
-        with suppress(OSError):  # only for the message
-            (folder / OWNER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        with suppress(DataError):  # only for the message
+            write_text(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         with suppress(OSError):
@@ -67,6 +72,16 @@ def in_turn(path: Path | str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a file can be one that was locked: there is nothing in it."""
+    return is_own(path) and path.stat().st_size == 0
+
+
+def is_owner(path: Path) -> bool:
+    """Whether a file is one that says who holds its folder."""
+    return is_own(path) and re.fullmatch(rb"(process \d+ on .*)?", path.read_bytes()) is not None
 
 
 def _owner(folder: Path) -> str:

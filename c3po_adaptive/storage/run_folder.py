@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
@@ -15,17 +13,24 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from ..errors import DataError
-from .files import is_file, is_folder, write_text
+from .files import is_file, is_own, is_there, write_text
+from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
 from .json_files import Ours, checked, parse_json, read_json
+from .lock import LOCK, OWNER, held, is_lock, is_owner
+from .set_aside import is_unsettled, set_aside, settle
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
 OURS = (RECORDS, "records.parquet", "summary.json", "report.html", "rows.json", "searches.json", "ratios.svg")
 """What runs write beside their configuration."""
+LOCKS = {LOCK: is_lock, OWNER: is_owner}
 
 COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
 """The command line that is being carried out, which folders that it makes keep; None: they are made from Python."""
+
+REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
+"""Whether a run that is in a folder makes room for the one that claims it."""
 
 Key = tuple[str, str, str, int]
 """Arm, data set, id, seed: what is answered once."""
@@ -40,6 +45,7 @@ class Records:
 
     def __init__(self, folder: Path | str) -> None:
         self.path = Path(folder) / RECORDS
+        _refuse_links(Path(folder))
         self._done = {_key(row) for row in self._repair()}
 
     def _repair(self) -> list[dict[str, Any]]:
@@ -125,7 +131,8 @@ def read_records(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping[str, str]) -> None:
-    """Refuse a folder that cannot be written, or holds another run, before anything is loaded for it.
+    """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it. What
+    an interrupted ``--overwrite`` left is set right.
 
     Args:
         folder: of the run; there or not.
@@ -135,55 +142,35 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
     Raises:
         DataError: with what to do.
     """
-    folder = Path(folder)
+    folder = writable_folder(folder)
+    if is_unsettled(folder):
+        with held(folder):
+            settle(folder, OURS, CONFIG)
+    if not is_there(folder / CONFIG):
+        _check_free(folder)
+        return
+    _refuse_links(folder)
+    found, old = _claimed(folder / CONFIG)
+    if REPLACING.get():
+        _check_hash(folder, found, old)
+        return
+    inputs = old.get("inputs", {}) | {"plugins": dict(plugins)} if "inputs" in old else {}
+    new = _plain({**config, "inputs": inputs} if inputs else config)
+    if _differing(old, new):
+        raise _another(folder, old, new)
+
+
+def is_run(folder: Path | str) -> bool:
+    """Whether a folder is claimed by a run: its ``config.json`` is one of ours, with the hash of what it holds."""
     try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise PermissionError(f"{'the file ' if there.is_file() else ''}{there} is none")
-    except (OSError, ValueError) as error:
-        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
-    if not is_file(folder / CONFIG):
-        _check_empty(folder)
-    else:
-        _, old = _claimed(folder / CONFIG)
-        inputs = old.get("inputs", {}) | {"plugins": dict(plugins)} if "inputs" in old else {}
-        new = _plain({**config, "inputs": inputs} if inputs else config)
-        if _differing(old, new):
-            raise _another(folder, old, new)
-
-
-@contextmanager
-def set_aside(folder: Path | str) -> Iterator[None]:
-    """Make room for another run while the block lasts: the one that is there is deleted once another has claimed the
-    folder, its own files alone, and comes back where none has.
-
-    Raises:
-        DataError: a file cannot be moved.
-    """
-    folder = Path(folder)
-    aside = folder / ".replaced"
-    _move([folder / name for name in (*OURS, CONFIG)], aside)
-    try:
-        yield
-    finally:
-        if is_file(folder / CONFIG):
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            _move([aside / name for name in (*OURS, CONFIG)], folder)
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _move(files: Sequence[Path], to: Path) -> None:
-    try:
-        for file in filter(is_file, files):
-            to.mkdir(exist_ok=True)
-            file.replace(to / file.name)
-    except OSError as error:
-        raise DataError(f"Expected to move the files of a run to {to}, got: {error}; name another --out.") from error
+        found, config = _claimed(Path(folder) / CONFIG)
+    except DataError:
+        return False
+    return is_own(Path(folder) / CONFIG) and digest(config) == found
 
 
 def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = None) -> str:
-    """Make the folder, or resume in it, for this configuration alone.
+    """Make the folder, or resume in it, for this configuration alone; the caller holds it.
 
     Args:
         folder: of the run.
@@ -194,32 +181,59 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
         Hash of the configuration, as written to ``config.json``.
 
     Raises:
-        DataError: the folder cannot be written, or holds another run.
+        DataError: the folder cannot be written, holds another run, or is not ours.
     """
-    folder = Path(folder)
+    folder, wanted = writable_folder(folder), digest(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
-    wanted = digest(config)
-    if not (folder / CONFIG).exists():
-        _check_empty(folder)
-        made = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}}
-        write_text(folder / CONFIG, json.dumps(made | {"config": config}, indent=1, ensure_ascii=False) + "\n")
+    settle(folder, OURS, CONFIG)
+    made = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}}
+    text = json.dumps(made | {"config": config}, indent=1, ensure_ascii=False) + "\n"
+    if not is_there(folder / CONFIG):
+        _check_free(folder)
+        write_text(folder / CONFIG, text)
         return wanted
+    _refuse_links(folder)
     found, old = _claimed(folder / CONFIG)
-    if found != wanted:
+    if REPLACING.get():
+        _check_hash(folder, found, old)
+        with set_aside(folder, OURS, CONFIG):
+            write_text(folder / CONFIG, text)
+    elif found != wanted:
         raise _another(folder, old, _plain(config))
-    # Found out now, rather than after the first answer was computed.
-    write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
+    else:  # found out now, rather than after the first answer was computed
+        write_text(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
     return wanted
 
 
-def _check_empty(folder: Path) -> None:
-    if is_file(folder / RECORDS) or is_folder(folder / RECORDS):
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that no run has claimed, and where one would meet what is not ours."""
+    refuse_home_and_projects(folder)
+    foreign = [name for name in OURS if is_there(folder / name)]
+    foreign += [name for name, ours in LOCKS.items() if is_there(folder / name) and not ours(folder / name)]
+    if foreign:
         raise DataError(
-            f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {RECORDS} alone; "
+            f"Expected an empty folder or a run with its {CONFIG}, got {folder} with {', '.join(foreign)} alone; "
             "name another --out."
+        )
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse links where files of ours lie: what they lead to is not."""
+    if links := [name for name in (CONFIG, *OURS) if os.path.islink(folder / name)]:
+        raise DataError(
+            f"Expected files of a run in {folder}, got links ({', '.join(links)}), which are not followed; put the "
+            "files there, or name another --out."
+        )
+
+
+def _check_hash(folder: Path, found: str, config: Mapping[str, Any]) -> None:
+    if digest(config) != found:
+        raise DataError(
+            f"Expected --overwrite to meet a run, got {folder / CONFIG} with the hash {found[:12]!r} of something else "
+            f"({digest(config)[:12]}); name another --out."
         )
 
 

@@ -33,7 +33,7 @@ from ...storage.files import write_text
 from ...storage.identity import routing_versions
 from ...storage.json_files import Ours, checked, read_json
 from ...storage.lock import held
-from ...storage.run_folder import claim, made_by
+from ...storage.run_folder import check_folder, claim, made_by
 from ...tasks.files import demo_questions
 from ...tasks.formats import Format, as_format
 from ...types import Answer, Question
@@ -64,12 +64,17 @@ def run_speed(
     """Time every case, and write ``summary.json``, ``report.html`` and ``ratios.svg``; finished cases are kept."""
     known = registry or default_registry()
     list(strategies_of(config, known))
+    check_folder(out, _claimed_by(config), {})
     with held(out):
         return _run(config, Path(out), known, progress)
 
 
+def _claimed_by(config: SpeedConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"only"})
+
+
 def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) -> dict[str, Any]:
-    claim(out, config.model_dump(mode="json", exclude={"only"}))
+    claim(out, _claimed_by(config))
     rows, searches = _finished(out / "rows.json", _Timed), _finished(out / "searches.json", _TimedSearch)
     with tempfile.TemporaryDirectory(dir=out, prefix="materials-") as folder:
         materials = _Materials(config.models, Path(folder))

@@ -1,0 +1,250 @@
+"""``--overwrite`` and ``--out``: a run makes room for another, and nothing else does, wherever it is interrupted."""
+
+import json
+import os
+
+import pytest
+from hostile.doors import command, is_refused, on_disk, passed, question, untouched
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.lock import held
+from c3po_adaptive.storage.run_folder import (
+    CONFIG,
+    OURS,
+    REPLACING,
+    Records,
+    check_folder,
+    claim,
+    claimed_config,
+    is_run,
+)
+
+OLD, NEW = {"a": 1}, {"a": 2}
+KEPT = ("records.jsonl", "summary.json", "report.html")
+
+
+class Killed(BaseException):
+    """No code runs in a process that was killed: every later step raises it as well."""
+
+
+def run_in(folder, config=OLD):
+    """A run's folder, with notes of the user's beside it."""
+    with held(folder):
+        claim(folder, config)
+        Records(folder).append({"arm": "base", "dataset": "d", "id": "q", "seed": 0})
+        for name in KEPT[1:]:
+            write_text(folder / name, f"{name} of {config}")
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def overwritten(folder, config=NEW):
+    """What ``--overwrite`` does before the first answer."""
+    token = REPLACING.set(True)
+    try:
+        check_folder(folder, config, {})
+        with held(folder):
+            claim(folder, config)
+            Records(folder)
+    finally:
+        REPLACING.reset(token)
+
+
+def killed_at(patch, step):
+    """Kill what follows before its step of that number that changes the disk; what it gets to is counted."""
+    count = []
+
+    def stopping(name):
+        original = getattr(os, name)
+
+        def stepped(*args, **kwargs):
+            if len(count) >= step:
+                raise Killed
+            count.append(name)
+            return original(*args, **kwargs)
+
+        patch.setattr(os, name, stepped)
+
+    for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+        stopping(name)
+    return count
+
+
+def is_refused_at_its_next_start(folder):
+    """Whether the old run cannot go on, as the new one has claimed the folder."""
+
+    def start():
+        check_folder(folder, OLD, {})
+        with held(folder):
+            claim(folder, OLD)
+
+    error = passed(start)
+    return error is not None and "to hold the run" in str(error)
+
+
+def run_of(folder):
+    return {name: content for name in (CONFIG, *OURS) if (content := on_disk(folder).get(folder / name)) is not None}
+
+
+@pytest.mark.parametrize("config", [NEW, OLD], ids=["another", "the same again"])
+def test_killed_at_any_step_the_old_run_comes_back_or_the_new_one_stands(tmp_path, config, monkeypatch):
+    """By what the next start finds: that of the old configuration, or another ``--overwrite``."""
+    outcomes = []
+    for step in range(100):
+        folder = run_in(tmp_path / str(step))
+        (folder / ".replaced").mkdir()
+        (folder / ".replaced" / "records.jsonl").write_text("mine")
+        (folder / f".replaced-{'0' * 16}").mkdir()
+        (folder / f".replaced-{'0' * 16}" / "summary.json").write_text("mine")
+        before = run_of(folder)
+        mine = {p: c for p, c in on_disk(folder).items() if p.name == "notes.txt" or ".replaced" in str(p)}
+        with monkeypatch.context() as patch:
+            done = killed_at(patch, step)
+            try:
+                overwritten(folder, config)
+                ended = True
+            except Killed:
+                ended = False
+        if is_refused_at_its_next_start(folder):
+            assert claimed_config(folder) == NEW
+        after = run_of(folder)
+        fresh = set(after) == {CONFIG}
+        assert fresh or after == before, "the old run, whole, or the new one, which has no answer yet"
+        assert {p: c for p, c in on_disk(folder).items() if p in mine} == mine
+        outcomes.append("new" if fresh else "old")
+        assert not [
+            p
+            for p in folder.glob(".replaced-*")
+            if any(p.iterdir()) and p.suffix != ".writing" and "0" * 16 not in p.name
+        ]
+        if ended:
+            break
+    else:
+        pytest.fail(f"it never ended: {done}")
+    assert len(outcomes) > 12
+    assert outcomes == sorted(outcomes, reverse=True), "once the new one stands, it does"
+    assert {*outcomes} == {"old", "new"}
+
+
+def test_nothing_is_moved_where_the_new_run_cannot_be_claimed(tmp_path, monkeypatch):
+    folder = run_in(tmp_path / "run")
+    before = run_of(folder)
+
+    def full(path, text):
+        if path.name == CONFIG:
+            raise DataError("no space left")
+        write_text(path, text)
+
+    monkeypatch.setattr("c3po_adaptive.storage.run_folder.write_text", full)
+    with pytest.raises(DataError, match="no space left"):
+        overwritten(folder)
+    assert run_of(folder) == before
+    assert not list(folder.glob(".replaced-*"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"architectures": ["OlmoeForCausalLM"], "hidden_size": 8}',
+        '{"hash": "x", "config": {}}',
+        '{"hash": 3, "config": {}}',
+        "[]",
+        "{",
+        "",
+    ],
+)
+def test_what_is_no_run_is_not_overwritten(tmp_path, config):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(config)
+    (folder / "model.safetensors").write_text("weights")
+    assert not is_run(folder)
+    with untouched(tmp_path):
+        is_refused(lambda: overwritten(folder))
+        is_refused(lambda: check_folder(folder, NEW, {}))
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("name", [*OURS, ".owner", ".lock"])
+def test_files_of_others_of_a_runs_names(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with untouched(tmp_path):
+        with pytest.raises(DataError, match="name another --out"):
+            check_folder(tmp_path, OLD, {})
+        with pytest.raises(DataError, match="name another --out"):
+            claim(tmp_path, OLD)
+    assert {p.name for p in tmp_path.iterdir()} == {name}
+
+
+@pytest.mark.parametrize("name", [CONFIG, *OURS, ".owner", ".lock"])
+@pytest.mark.parametrize("target", ["mine.txt", "nowhere"])
+def test_links_are_not_followed(tmp_path, name, target):
+    folder = run_in(tmp_path / "run")
+    (tmp_path / "mine.txt").write_text("mine")
+    if (folder / name).exists():
+        (folder / name).unlink()
+    (folder / name).symlink_to(tmp_path / target)
+
+    def run():
+        check_folder(folder, OLD, {})
+        with held(folder):
+            claim(folder, OLD)
+            Records(folder)
+
+    with untouched(tmp_path):
+        is_refused(run)
+        is_refused(lambda: overwritten(folder))
+    assert os.readlink(folder / name) == str(tmp_path / target)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_a_killed_run_and_a_waiting_shell_leave_is_no_obstacle(tmp_path):
+    for folder in (tmp_path / "made by hand", tmp_path / "left"):
+        folder.mkdir()
+    (tmp_path / "left" / ".lock").write_text("")
+    (tmp_path / "left" / ".owner").write_text("process 4711 on somewhere")
+    (tmp_path / "left" / f".{'0' * 16}.writing").write_text("half")
+    (tmp_path / "left" / "config.yaml").write_text("of the study")
+    for folder in (tmp_path / "made by hand", tmp_path / "left", tmp_path / "new" / "run"):
+        check_folder(folder, OLD, {})
+        run_in(folder)
+        check_folder(folder, OLD, {})
+        assert claimed_config(folder) == OLD
+
+
+PLACES = ("", "/", "home", "repository", "project", "file", "file/run", "dangling", "dangling/run", "loop")
+PLACES += ("page", "model", "a\0b", "x" * 300)
+
+
+@pytest.mark.parametrize("out", PLACES)
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_out_that_is_not_ours_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, out, overwrite):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("home", "repository/.git", "project", "page", "model"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "project" / "pyproject.toml").write_text("[project]")
+    (tmp_path / "page" / "report.html").write_text("mine")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "olmoe"}')
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "asked.jsonl").write_text(json.dumps(question("a")) + "\n")
+    before = {*tmp_path.rglob("*")}
+    monkeypatch.setattr("c3po_adaptive.study.worker.load_model", None)
+    asked = ["--model", "nowhere", "--questions", "asked.jsonl", "--references", "asked.jsonl", "--arm", "base"]
+    with untouched(tmp_path):
+        if out:
+            assert command("demo", *asked, "--out", out, *overwrite) == 1
+        else:
+            from typer.testing import CliRunner
+
+            from c3po_adaptive.cli import app
+
+            done = CliRunner().invoke(app, ["demo", *asked, "--out", out, *overwrite])
+            assert done.exit_code == 2
+            assert "expected a path, got an empty one" in done.stderr
+    assert {*tmp_path.rglob("*")} == before
+    with pytest.raises(DataError, match="got an empty name"):
+        check_folder("", OLD, {})
