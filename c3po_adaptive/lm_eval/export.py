@@ -23,8 +23,8 @@ from ..analysis.statistics import first_draw
 from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
 from ..models.names import public_name
-from ..storage.files import write_text
-from ..storage.json_files import SCHEMA
+from ..storage.files import check_ours, write_text
+from ..storage.json_files import SCHEMA, holds, read_json
 from ..storage.run_folder import RECORDS, claimed_config
 from ..study.comparison import STUDY
 from ..study.comparison.config import ComparisonConfig
@@ -54,7 +54,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
 
     Raises:
         SettingError: a run of another kind, which holds no answers.
-        DataError: no run, or a question whose text is in none of the sources.
+        DataError: no run, a question whose text is in none of the sources, or others' files lie where its would.
     """
     run, out = Path(run), Path(out)
     if (kind := study_in(run).kind) != STUDY.kind:
@@ -152,12 +152,20 @@ def _write(
     """The arm's folder."""
     name = f"{public_name(config.model)}__{arm}"
     folder, date = out / _as_file(name), answered.isoformat().replace(":", "-")
-    for dataset, some in samples.items():
-        lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in some)
-        write_text(folder / f"samples_{_as_file(dataset)}_{date}.jsonl", lines)
+    results = f"results_{date}.json"
+    logs = {dataset: f"samples_{_as_file(dataset)}_{date}.jsonl" for dataset in samples}
+    check_ours(folder, (results, *logs.values()), lambda name: _is_export(folder / results))
     told = _results(config, name, samples, records) | {"date": answered.timestamp()}
-    write_text(folder / f"results_{date}.json", json.dumps(told, indent=2, ensure_ascii=False))
+    write_text(folder / results, json.dumps(told, indent=2, ensure_ascii=False))  # first: it says whose the others are
+    for dataset, some in samples.items():
+        write_text(folder / logs[dataset], "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some))
     return folder
+
+
+def _is_export(results: Path) -> bool:
+    """Whether results are ours, not the harness's own."""
+    config = read_json(results, "name another --out")["config"] if holds(results, ("results", "config")) else None
+    return isinstance(config, dict) and config.get("model") == "c3po"
 
 
 def _results(

@@ -75,7 +75,7 @@ def build_store(
     wanted = _card(references, model, format, dtype or model.model.dtype)
     known = _read_card(folder)
     if known is not None and _identity(known) != wanted:
-        for path in (folder / CARD, *folder.glob(SHARDS)):  # nothing else that may lie there
+        for path in (*folder.glob(SHARDS), folder / CARD):  # nothing else that may lie there; what claims it, last
             path.unlink()
         known = None
     try:
@@ -317,6 +317,6 @@ def _read_card(folder: Path) -> dict[str, Any] | None:
         raise DataError(
             f"{folder} holds a reference set; name another folder for its states, such as {folder / 'warm'}."
         )
-    if isinstance(card, dict) and not {"files", "dtype"} <= card.keys():
+    if isinstance(card, dict) and {"model", "set", "format"} <= card.keys() and not {"files", "dtype"} <= card.keys():
         return None  # of a release that kept something else
     return checked(Card, card, str(path), REBUILD).model_dump()

