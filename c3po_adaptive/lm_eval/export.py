@@ -42,7 +42,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
 
     A sample's ``resps`` are the scores that the choice was made by: log-likelihoods, divided as the run's format says;
     whether each is greedy, records do not tell. Beside what the harness writes stand ``choice``, ``base_choice`` and
-    ``layers``. Of an arm in several draws it is the first.
+    ``layers``. Of an arm in several draws it is the first. A name that cannot be a file's gets a hash behind it.
 
     Args:
         run: the folder of a comparison, finished or not.
@@ -150,10 +150,10 @@ def _write(
     answered: datetime,
 ) -> Path:
     """The arm's folder."""
-    name = f"{public_name(config.model)}__{arm}"
+    name = f"{public_name(config.model)}__{_apart(arm)}"
     folder, date = out / _as_file(name), answered.isoformat().replace(":", "-")
     results = f"results_{date}.json"
-    logs = {dataset: f"samples_{_as_file(dataset)}_{date}.jsonl" for dataset in samples}
+    logs = {dataset: f"samples_{_as_file(_apart(dataset))}_{date}.jsonl" for dataset in samples}
     check_ours(folder, (results, *logs.values()), lambda name: _is_export(folder / results))
     told = _results(config, name, samples, records) | {"date": answered.timestamp()}
     write_text(folder / results, json.dumps(told, indent=2, ensure_ascii=False))  # first: it says whose the others are
@@ -224,6 +224,12 @@ def _accuracy(dataset: str, right: Sequence[float]) -> dict[str, Any]:
 
 def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
+
+
+def _apart(name: str) -> str:
+    """A name that no other one shares a file with: what the harness would write otherwise gets a hash behind it."""
+    plain = re.sub(r"[\x00-\x1f\x7f]+", "__", name)
+    return name if _as_file(plain) == name else f"{plain}-{_hash(name)[:8]}"
 
 
 def _as_file(name: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..models.names import base_model
-from ..storage.cards import TAGS, cell, code, load_snippet, rendered
+from ..storage.cards import TAGS, load_snippet, rendered
+from ..storage.markdown import cell, code
 from ..tasks.formats import format_key
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from posixpath import normpath
 from typing import Any
+from urllib.parse import quote
 
 from ..analysis.verdict import ALSO, BEYOND, HARMS
 from ..errors import SettingError
+from ..storage.markdown import cell, code, link
 from . import plots
 from .page import draw
 from .sentences import find, role, shown_dataset
@@ -21,13 +24,14 @@ LEGEND = (
     "● helps beyond its controls · ◐ helps, but so does a control · ○ gains, and no control tells why · ▼ harms · "
     "no mark: no evidence, or a control itself"
 )
-_BLOCK = re.compile(r"(<!-- board (\w+)(?:: ([^>]*?))? -->\n).*?(<!-- /board -->)", re.DOTALL)
+_MARKER = re.compile(r"<!--\s*/?board\b")
+_BEGIN, _END = re.compile(r"<!-- board (\w+)(?:: (.*?))? -->"), "<!-- /board -->"
 
 
 def filled(text: str, known: Mapping[str, Any], where: str) -> str:
-    """A Markdown page with its marked blocks written anew.
+    """A Markdown page with its marked blocks written anew; all else in it stays as it is.
 
-    A block stands between ``<!-- board NAME -->``, or ``<!-- board NAME: one arm; another arm -->``, and
+    A block stands between a line ``<!-- board NAME -->``, or ``<!-- board NAME: one arm; another arm -->``, and a line
     ``<!-- /board -->``.
 
     Args:
@@ -36,19 +40,38 @@ def filled(text: str, known: Mapping[str, Any], where: str) -> str:
         where: it is, for messages.
 
     Raises:
-        SettingError: no block, or an unknown name.
+        SettingError: no block, an unknown name, a block in another or without its end, or an end without a block.
     """
-
-    def write(match: re.Match[str]) -> str:
-        begin, name, arms, end = match.groups()
-        if name not in known:
-            raise SettingError(f"{where}: expected a block among {', '.join(known)}, got {name!r}; name one of these.")
-        return f"{begin}{known[name]([arm.strip() for arm in (arms or '').split(';') if arm.strip()])}{end}"
-
-    made, count = _BLOCK.subn(write, text)
+    made: list[str] = []
+    begun, count = "", 0
+    for number, line in enumerate(StringIO(text, newline=""), start=1):
+        place, marker = f"{where}, line {number}", line.strip()
+        if not _MARKER.match(marker):
+            made += [] if begun else [line]
+            continue
+        if bool(begun) != (marker == _END):
+            wanted = f"{_END} of the block that begins in {begun}" if begun else "<!-- board NAME --> before its end"
+            raise SettingError(f"{place}: expected {wanted}, got {marker}; each block has one begin and one end.")
+        made += [line] if begun else [line, _block(marker, known, place)]
+        begun, count = "" if begun else place, count + 1
+    if begun:
+        raise SettingError(
+            f"{begun}: expected {_END} after this block, got the end of the page; add it below its table."
+        )
     if not count:
-        raise SettingError(f"{where}: expected <!-- board overall --> and <!-- /board -->, got none; add some.")
-    return made
+        raise SettingError(f"{where}: expected <!-- board overall --> and {_END}, got none; add some.")
+    return "".join(made)
+
+
+def _block(marker: str, known: Mapping[str, Any], place: str) -> str:
+    """What stands below a begin."""
+    match = _BEGIN.fullmatch(marker)
+    if not match or match[1] not in known:
+        got = repr(match[1]) if match else marker
+        raise SettingError(
+            f"{place}: expected a block among {', '.join(known)}, got {got}; write <!-- board {next(iter(known))} -->."
+        )
+    return str(known[match[1]]([arm.strip() for arm in (match[2] or "").split(";") if arm.strip()]))
 
 
 def blocks(summary: Mapping[str, Any], folder: str) -> dict[str, Any]:
@@ -84,10 +107,10 @@ def _overall(row: Row, summary: Mapping[str, Any], full: int) -> list[str]:
     itself = row["arm"] == summary["baseline"]
     nll, ece = ("" if itself else f", {_change(row, *of)}" for of in (("nll", 3), ("calibration", 1)))
     return [
-        *(f"`{row['arm']}`", f"{row['accuracy']:.1f}{_on(row, full)}"),
+        *(code(row["arm"]), f"{row['accuracy']:.1f}{_on(row, full)}"),
         *(("", "") if itself else (_gain(row), f"{row['detectable']:.1f}")),
         *(f"{row['nll']:.3f}{nll}", f"{row['calibration_error']:.1f}{ece}"),
-        *(f"{row['cost']['total']:.2f}", _count(row["cost"]["once"]), _verdict(row, summary)),
+        *(f"{row['cost']['total']:.2f}", _count(row["cost"]["once"]), cell(_verdict(row, summary))),
     ]
 
 
@@ -109,9 +132,9 @@ def gains(summary: Mapping[str, Any], arms: Sequence[str], folder: str) -> str:
     cells = {(row["dataset"], row["arm"]): row for row in summary["rows"]}
     over = [*datasets, "all"] if ("all", summary["baseline"]) in cells else datasets
     names = dict.fromkeys(row["arm"] for name in over for row in _wanted(summary, arms, name))
-    heads = [f"{name}<br>{_asked(summary, name, folder)}" if name != "all" else name for name in over]
+    heads = [f"{cell(name)}<br>{_asked(summary, name, folder)}" if name != "all" else name for name in over]
     full = {name: _asked_in_full(summary, name) for name in over}
-    rows = [[f"`{arm}`", *(_cell(cells.get((name, arm)), summary, full[name]) for name in over)] for arm in names]
+    rows = [[code(arm), *(_cell(cells.get((name, arm)), summary, full[name]) for name in over)] for arm in names]
     return _table(("arm", *heads), "l" + "r" * len(over), rows) + f"\n{LEGEND}\n"
 
 
@@ -134,8 +157,8 @@ def _asked(summary: Mapping[str, Any], dataset: str, folder: str) -> str:
     """Whose questions were learned from, and links to configurations and records."""
     own = [source for source in summary["sources"] if source["dataset"] == dataset]
     paths = dict.fromkeys((kind, source[kind]) for kind in ("config", "records") for source in own)
-    links = ", ".join(f"[{kind}]({normpath(f'{folder}/{path}')})" for kind, path in paths)
-    return f"references: {_references(summary, dataset)}<br>{links}"
+    links = ", ".join(link(kind, normpath(f"{folder}/{path}")) for kind, path in paths)
+    return f"references: {cell(_references(summary, dataset))}<br>{links}"
 
 
 def _references(summary: Mapping[str, Any], dataset: str) -> str:
@@ -151,7 +174,7 @@ def controls(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
             c, own = (find(summary, dataset, a, b) for a, b in ((row["arm"], control), (control, summary["baseline"])))
             if c and own:
                 values = [f"{x['difference']:+.1f} [{x['ci_low']:+.1f}, {x['ci_high']:+.1f}]" for x in (c, own)]
-                rows.append([f"`{row['arm']}`", f"`{control}`", *values, f"{c['p_holm']:.3f}", str(c["draws"])])
+                rows.append([code(row["arm"]), code(control), *values, f"{c['p_holm']:.3f}", str(c["draws"])])
     columns = ("arm", "control", "arm minus control [95 %]", "gain of the control [95 %]", "p, Holm", "draws")
     return _table(columns, "llrrrr", rows)
 
@@ -169,7 +192,7 @@ def _asked_for(row: Row, *, itself: bool) -> list[str]:
     labels = "the answer itself" if row["needs_label"] else _count(row["labels"])
     prompt = "" if row["prompt"] is None else f"{row['prompt']:.2f}"
     noise = "" if itself or row["beyond_noise"] is None else f"{row['beyond_noise']:.1f}"
-    return [f"`{row['arm']}`", _count(row["parameters"]), prompt, labels, span, noise]
+    return [code(row["arm"]), _count(row["parameters"]), prompt, labels, span, noise]
 
 
 def page(summary: Mapping[str, Any], results: str) -> str:
@@ -182,7 +205,7 @@ def page(summary: Mapping[str, Any], results: str) -> str:
     up = "/".join([".."] * len([part for part in results.split("/") if part not in ("", ".")])) or "."
     rows = [{**row, "role": role(row, summary), "mark": mark(row)} for row in summary["rows"]]
     sources = {
-        (s["dataset"], s["arm"]): {k: normpath(f"{up}/{s[k]}") for k in ("config", "records")}
+        (s["dataset"], s["arm"]): {k: quote(normpath(f"{up}/{s[k]}")) for k in ("config", "records")}
         for s in summary["sources"]
     }
     shown = [row for row in rows if row["dataset"] == shown_dataset(summary)]
@@ -241,6 +264,6 @@ def _count(value: float | None) -> str:
 
 
 def _table(columns: Sequence[str], sides: str, rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; each column is set to the left (l) or to the right (r)."""
+    """In Markdown, of cells without a bar; each column is set to the left (l) or to the right (r)."""
     lines = [columns, ["---:" if side == "r" else "---" for side in sides], *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .hub import TAG
+from .markdown import cell, code
 from .pathway_file import Origin
 
 if TYPE_CHECKING:
@@ -16,21 +17,10 @@ TAGS = ["c3po", TAG, "mixture-of-experts"]
 
 
 def rendered(data: CardData, template: Path, **values: Any) -> str:
-    """A card's text. Values may come from files of others: those of a table or a line go through ``cell``."""
+    """A card's text. Values may come from files of others: those of a table or a line go through ``markdown.cell``."""
     from huggingface_hub import RepoCard
 
     return str(RepoCard.from_template(data, template_path=str(template), **values))
-
-
-def cell(value: object) -> str:
-    """A value on one line, without what Markdown or HTML would make of it."""
-    text = " ".join(str(value).split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]|<>#&" else sign for sign in text)
-
-
-def code(value: object) -> str:
-    """A value as code on one line."""
-    return f"`{' '.join(str(value).split()).replace('`', chr(39)).replace('|', '/')}`"
 
 
 def load_snippet(name: str, dtype: str | None, revision: str | None) -> str:

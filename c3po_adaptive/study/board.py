@@ -181,20 +181,25 @@ def _lines(summary: Mapping[str, Any]) -> str:
 def stale_pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> list[Path]:
     """Markdown pages whose marked blocks are not what the records say."""
     wanted = _pages(board, folder, summary)
-    return [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
+    return [path for path, text in wanted.items() if _as_written(path) != text]
+
+
+def _as_written(page: Path) -> str:
+    """With its ends of lines, whatever they are."""
+    return page.read_bytes().decode()
 
 
 def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path, str]:
     """Their whole texts, as they should be.
 
     Raises:
-        SettingError: no such page, one without a marked block, or a block that there is not.
+        SettingError: no such page, or blocks that ``filled`` refuses.
     """
     found = {}
     for name in board.pages:
         path = Path(os.path.normpath(folder / name))
         try:
-            text = path.read_text(encoding="utf-8")
+            text = _as_written(path)
         except (OSError, UnicodeDecodeError) as error:
             raise SettingError(f"Expected a page of the board at {path}, got: {error}; leave it out.") from None
         found[path] = filled(text, blocks(summary, os.path.relpath(folder, path.parent)), str(path))

@@ -116,6 +116,28 @@ def test_of_several_draws_the_first_is_told(place, tmp_path):
         assert [s["doc_id"] for s in samples_of(folder)] == [*range(LIMIT)]
 
 
+def test_names_that_the_harness_writes_alike_stay_apart(place, tmp_path):
+    names = ["a/b", "a:b", "a__b", "a\n\0b"]
+    shutil.copytree(place / "run", tmp_path / "run")
+    claimed = json.loads((tmp_path / "run" / "config.json").read_text())
+    arm = claimed["arms"].pop("kernel-regression")
+    claimed |= {"arms": claimed["arms"] | dict.fromkeys(names, arm), "headline": None, "compare": []}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(claimed))
+    own = [r for r in read_records(place / "run") if r["arm"] == "kernel-regression"]
+    rows = [r | {"arm": name, "scores": [float(k)] * len(r["scores"])} for k, name in enumerate(names) for r in own]
+    (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    folders = export_samples(tmp_path / "run", tmp_path / "out")
+    assert len({*folders}) == len(names)
+    for k, (name, folder) in enumerate(zip(names, folders, strict=True)):
+        results = json.loads(next(folder.glob("results_*.json")).read_text())
+        assert results["config"]["c3po"]["arm"] == name
+        assert results["model_name_sanitized"] == folder.name == utils.sanitize_model_name(results["model_name"])
+        assert {float(score) for s in samples_of(folder) for score, _ in s["filtered_resps"]} == {float(k)}
+    alone = [{**row, "arm": "a:b"} for row in own]
+    (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in alone))
+    assert export_samples(tmp_path / "run", tmp_path / "out") == [folders[1]], "whatever other arms there are"
+
+
 def test_a_sample_has_all_that_theirs_has(exported, place, tmp_path):
     """Theirs: of an evaluation of the same kind, written by their own tracker."""
     from lm_eval.loggers import EvaluationTracker
