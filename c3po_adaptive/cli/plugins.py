@@ -115,9 +115,10 @@ def _named(what: str, registry: Registry) -> list[Registration]:
 
 
 def _made(entry: Registration, registry: Registry, settings: list[str]) -> Any:
-    from ..study.config import with_settings
+    from ..study.config import Spec
+    from ..study.overrides import with_settings
 
-    return registry.create(entry.role, with_settings({"name": entry.name}, settings, {}))
+    return registry.create(entry.role, with_settings({"name": entry.name}, settings, Spec))
 
 
 def _plain(entry: Registration, found: list[Finding]) -> dict[str, Any]:

@@ -46,7 +46,10 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or aut
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
 Format = Annotated[str, typer.Option(help="cloze or letter.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value or @FILE, over the file; repeatable.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value, +key.NEW=value or @FILE, over the file; repeatable."),
+]
 Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="Where it is computed: here, or on a Ray cluster.")]
 Address = Annotated[

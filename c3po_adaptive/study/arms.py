@@ -12,7 +12,8 @@ from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
-from .config import Spec, with_settings
+from .config import Spec
+from .overrides import with_settings
 
 ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 
@@ -101,7 +102,7 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     Raises:
         SettingError: an unknown key, or a value of the wrong kind; the key is named.
     """
-    return Arm(**with_settings(arm.model_dump(mode="json"), settings, {}))
+    return Arm(**with_settings(arm.model_dump(mode="json"), settings, Arm))
 
 
 def _arm(preset: str, **other: Any) -> Arm:

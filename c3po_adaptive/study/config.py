@@ -1,10 +1,8 @@
-"""What configurations of studies share: reading YAML, ``--set key=value`` on top, the model and the data sets."""
+"""What configurations of studies share: reading YAML, the model and the data sets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -173,58 +171,6 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return raw
 
 
-def with_settings(raw: dict[str, Any], settings: Sequence[str], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Plain values with settings on top.
-
-    Args:
-        raw: what was written.
-        settings: what comes over it: ``key.key=value``, where a key ``*`` is every part of a list or a mapping; or
-            ``@FILE``, the keys of another configuration.
-        defaults: of keys that ``raw`` leaves out: a setting of a part of one changes that part, and leaves the rest.
-
-    Raises:
-        SettingError: a setting that cannot be applied.
-    """
-    raw = dict(raw)
-    for setting in settings:
-        if setting.startswith("@"):
-            raw |= read_yaml(setting[1:])
-            continue
-        key = setting.partition("=")[0].partition(".")[0]
-        if "." in setting.partition("=")[0] and key in defaults:
-            raw.setdefault(key, defaults[key])
-        _apply(raw, setting)
-    return raw
-
-
-def _apply(raw: dict[str, Any], setting: str) -> None:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
-    try:
-        _put(raw, key.split("."), yaml.load(value, _Loader))
-    except (ValueError, LookupError, TypeError, RecursionError, AttributeError, yaml.YAMLError) as error:
-        raise SettingError(
-            f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} ({error}); "
-            "name a list's parts by number, as in datasets.0.limit=5, or all of them by *."
-        ) from error
-
-
-def _put(place: Any, keys: Sequence[str], value: Any) -> None:
-    """Set a value below ``place``, and make the mappings that lead to it where there are none."""
-    first, *deeper = keys
-    if first == "*":
-        parts = range(len(place)) if isinstance(place, list) else list(place)
-        for part in parts:
-            _put(place, [str(part), *deeper], value)
-        return
-    step = int(first) if isinstance(place, list) else first
-    if not deeper:
-        place[step] = value
-        return
-    if isinstance(place, dict):
-        if isinstance(place.get(step), str):
-            place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
-        place.setdefault(step, {})
-    place[step] = copy(place[step])  # an alias stands in several places
-    _put(place[step], deeper, value)
+def read_value(text: str) -> Any:
+    """A value as YAML has it; what the reader raises where it is none, the caller knows."""
+    return yaml.load(text, _Loader)

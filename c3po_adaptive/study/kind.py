@@ -16,9 +16,10 @@ from ..progress import Progress, silent
 from ..registry import Registry
 from ..settings import Settings
 from ..storage.run_folder import claimed_config
-from .config import read_yaml, with_settings
+from .config import read_yaml
 from .executor import HERE, Executor
 from .hardware import THIS_DEVICE, Hardware
+from .overrides import with_settings
 
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"
@@ -68,7 +69,7 @@ class Study(ABC, Generic[C]):
         Raises:
             SettingError: an unknown key, or a value of the wrong kind; the key is named.
         """
-        return self.config(**with_settings(dict(raw), settings, self.defaults()))
+        return self.config(**with_settings(raw, settings, self.config, self.defaults()))
 
     def defaults(self) -> dict[str, Any]:
         """Plain values of keys that may be changed in part without being written out."""

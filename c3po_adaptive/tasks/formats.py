@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
@@ -241,6 +242,11 @@ def format_by_name(name: str, **settings: Any) -> Format:
         hint = suggestion(str(name), formats, "choose one of these.")
         raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
     given = former.renamed(settings, former.FORMATS)
+    known = list(signature(formats[name]).parameters)
+    if unknown := [key for key in given if key not in known]:
+        hint = suggestion(unknown[0], known, "leave it out.")
+        wanted = ", ".join(known) or "(none)"
+        raise SettingError(f"Expected settings of the format {name!r} among {wanted}, got {unknown[0]!r}; {hint}")
     try:
         return formats[name](**given)
     except TypeError as error:

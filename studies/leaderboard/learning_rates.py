@@ -18,8 +18,9 @@ from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.identity import routing_versions
 from c3po_adaptive.study.comparison.config import ComparisonConfig
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.config import read_yaml, with_settings
+from c3po_adaptive.study.config import read_yaml
 from c3po_adaptive.study.executor import Piece
+from c3po_adaptive.study.overrides import with_settings
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "learning_rates.json"
@@ -55,7 +56,7 @@ def _key(arm: str, dataset: str, lr: float, **_: Any) -> tuple[str, str, float]:
 
 
 def _tried(arm: str, dataset: str, lr: float) -> dict[str, Any]:
-    config = with_settings(read_yaml(HERE / "tuned.yaml"), [f"@{HERE / 'same.yaml'}"], {})
+    config = with_settings(read_yaml(HERE / "tuned.yaml"), [f"@{HERE / 'same.yaml'}"], ComparisonConfig)
     config["arms"] = {arm: config["arms"][arm] | {"answerer": config["arms"][arm]["answerer"] | {"lr": lr}}}
     config["compare"] = []
     config["datasets"] = [entry for entry in config["datasets"] if entry["name"] == dataset]

@@ -34,8 +34,9 @@ from c3po_adaptive.storage.parquet_records import write_parquet
 from c3po_adaptive.storage.run_folder import Records, claim, claimed_config, read_records
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.comparison.run import check_strategies
-from c3po_adaptive.study.config import read_yaml, with_settings
+from c3po_adaptive.study.config import read_yaml
 from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.overrides import with_settings
 from c3po_adaptive.tasks.files import load_questions, read_question
 
 set_hypothesis_home_dir(tempfile.gettempdir())  # even without a database it keeps some things
@@ -218,7 +219,7 @@ def ask_yaml(folder, text):
 
 
 def ask_setting(folder, setting):
-    ComparisonConfig(**with_settings(deepcopy(CONFIG), [setting], CONFIG))
+    ComparisonConfig(**with_settings(deepcopy(CONFIG), [setting], ComparisonConfig, CONFIG))
 
 
 def ask_claim(folder, content):

@@ -17,9 +17,9 @@ def load_config(path, settings=()):
     return STUDY.parse({}, settings) if path is None else read_study(path, settings)[1]
 
 
-def parse_config(raw):
+def parse_config(raw, settings=()):
     """Of a comparison's plain values."""
-    return STUDY.parse(raw)
+    return STUDY.parse(raw, settings)
 
 
 def written(file, asked):

@@ -94,8 +94,8 @@ class TestSettings:
         ],
     )
     def test_change_one_thing(self, file, setting, read):
-        assert not read(load_config(file, ["arms.new={}"]))
-        assert read(load_config(file, ["arms.new={}", setting]))
+        assert not read(load_config(file, ["+arms.new={}"]))
+        assert read(load_config(file, ["+arms.new={}", setting]))
 
     def test_every_part_of_a_list_or_a_mapping(self, file):
         written = {"a": {"questions": "mmlu", "limit": 3}, "b": {"questions": "piqa"}}
@@ -126,7 +126,7 @@ class TestSettings:
         ("setting", "message"),
         [
             ("seed", "Expected --set key=value, got 'seed'"),
-            ("sed=1", r"got sed: an unknown key; did you mean 'seed'"),
+            ("sed=1", r"no 'sed' in a run configuration, which has .*; did you mean 'seed'"),
             ("seed=many", "got seed: .*integer"),
             ("seed.x=1", "Expected --set with a key .*'seed.x=1'"),
             ("seed.*=1", "Expected --set with a key .*'seed.*=1'"),
@@ -134,7 +134,7 @@ class TestSettings:
             ("datasets.first.limit=1", "name a list's parts by number"),
             ("datasets.4.limit=1", "name a list's parts by number"),
             ("datasets.0.limit=0", "datasets.0.limit: .*greater"),
-            ("arms.x.optimiser=ngd", "arms.x.optimiser: an unknown key; did you mean 'optimizer'"),
+            ("arms.x.optimiser=ngd", "no 'optimiser' in arms.x, which has .*; did you mean 'optimizer'"),
             ("max_similarity=1.5", "max_similarity: .*less"),
         ],
     )

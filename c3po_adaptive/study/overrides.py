@@ -1,0 +1,160 @@
+"""``--set key=value`` over a configuration: what it names is there already, and what is new is written with a ``+``.
+
+A record has the keys of its class, whether a file gives them or not; a list and a mapping of names (arms, controls,
+scores) have what is written in them. Parameters of a strategy are for whoever makes it: no other one is taken there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+
+from .. import former
+from ..errors import SettingError, suggestion
+from ..settings import RemixSettings, Settings
+from .config import Spec, read_value, read_yaml
+
+NEW = "+"
+
+
+def with_settings(
+    raw: Mapping[str, Any], settings: Sequence[str], of: Any, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Plain values with settings on top.
+
+    Args:
+        raw: what was written.
+        settings: what comes over it: ``key.key=value``, where a key ``*`` is every part of a list or a mapping;
+            ``+key.key=value``, which adds a name to a mapping of names; or ``@FILE``, the keys of another
+            configuration.
+        of: what the values are of: a record's class, or ``Spec``.
+        defaults: of keys that ``raw`` leaves out: a setting of a part of one changes that part, and leaves the rest.
+
+    Raises:
+        SettingError: a setting that names nothing, that adds what there is, or that cannot be applied.
+    """
+    values = dict(raw)
+    for setting in settings:
+        if setting.startswith("@"):
+            values |= read_yaml(setting[1:])
+            continue
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise SettingError(f"Expected --set key=value, got {setting!r}; for example --set batch_size=8.")
+        first, *deeper = key.removeprefix(NEW).split(".")
+        if deeper and defaults and first in defaults:
+            values.setdefault(first, defaults[first])
+        try:
+            read = read_value(value)
+            for path in list(_paths(values, [first, *deeper], of)):
+                _at(values, path, of, new=key.startswith(NEW))
+                _put(values, path, read)
+        except _NamesNothingError as error:
+            raise SettingError(f"Expected --set with a key that there is, got {setting!r}: {error}") from None
+        except (ValueError, LookupError, TypeError, RecursionError, AttributeError, yaml.YAMLError) as error:
+            raise SettingError(
+                f"Expected --set with a key that the configuration can hold and a YAML value, got {setting!r} "
+                f"({error}); c3po study schema prints what it can hold."
+            ) from error
+    return values
+
+
+class _NamesNothingError(Exception):
+    """Why a key is refused, and what to write."""
+
+
+def _paths(values: Any, keys: list[str], of: Any) -> Iterator[list[str]]:
+    """Keys without a *: those of each part that it stands for."""
+    if "*" not in keys:
+        yield keys
+        return
+    star = keys.index("*")
+    place = _at(values, keys[:star], of)
+    parts = _written(place)
+    if not parts:
+        raise _NamesNothingError(f"{'.'.join(keys[:star]) or 'it'} has no parts that * could stand for; leave it out.")
+    for part in parts:
+        yield from _paths(values, [*keys[:star], part, *keys[star + 1 :]], of)
+
+
+def _at(place: Any, path: Sequence[str], of: Any, *, new: bool = False) -> Any:
+    """What stands at the end of a path; None where nothing is written.
+
+    Args:
+        place: where it begins.
+        path: keys.
+        of: what the place is of.
+        new: one of the keys has to be a new one of a mapping; whatever is below that is new, too.
+
+    Raises:
+        _NamesNothingError: a key that is not there, or if one has to be new, none that is.
+    """
+    for depth, key in enumerate(path):
+        of, called = _plain(of), ".".join(path[:depth])
+        if of == Spec:
+            place = _written(place).get(key)
+            continue
+        is_record = isinstance(of, type) and issubclass(of, Settings)
+        known = [*of.model_fields] if is_record else [*_written(place)]
+        if key not in known and not (is_record and issubclass(of, RemixSettings) and key in former.SETTINGS):
+            is_open = not is_record and (isinstance(place, Mapping) or (place is None and get_origin(of) is dict))
+            addable = path if is_open and key else ()
+            if new and addable:
+                return None
+            raise _NamesNothingError(_said(key, known, called or of.called, addable, place))
+        place, of = _written(place).get(key), _part(of, key)
+    if new:
+        raise _NamesNothingError("all of that is there already, and + is for what is new; leave the + out.")
+    return place
+
+
+def _said(key: str, known: Sequence[str], where: str, addable: Sequence[str], place: Any) -> str:
+    by_number = "name a list's parts by number, as in datasets.0.limit=5, or all of them by *."
+    hint = suggestion(key, known, by_number if isinstance(place, list | tuple) else "name one of these.")
+    has = f"{', '.join(known)}; {hint}" if known else "nothing."
+    added = f" A new one is written +{'.'.join(addable)}=…" if addable else ""
+    return f"no {key!r} in {where}, which has {has}{added}"
+
+
+def _written(place: Any) -> Mapping[str, Any]:
+    """The parts of a mapping or a list by name or number; none of anything else."""
+    if isinstance(place, Mapping):
+        return place
+    return {str(i): part for i, part in enumerate(place)} if isinstance(place, list | tuple) else {}
+
+
+def _plain(of: Any) -> Any:
+    """A type without what checks it, and without None."""
+    if get_origin(of) is Annotated:
+        return _plain(get_args(of)[0])
+    if get_origin(of) in (Union, UnionType):
+        return Union[tuple(_plain(one) for one in get_args(of) if one is not NoneType)]  # noqa: UP007
+    return of
+
+
+def _part(of: Any, key: str) -> Any:
+    """What a part is of, where the type of the whole says so."""
+    if isinstance(of, type) and issubclass(of, Settings):
+        return of.model_fields[key].annotation if key in of.model_fields else Any
+    inside = {dict: get_args(of)[1:], tuple: get_args(of)[:1], list: get_args(of)}.get(get_origin(of))
+    return inside[0] if inside else Any
+
+
+def _put(place: Any, path: Sequence[str], value: Any) -> None:
+    """Set a value below ``place``, and make the mappings that lead to it where there are none."""
+    first, *deeper = path
+    step = int(first) if isinstance(place, list) else first
+    if not deeper:
+        place[step] = value
+        return
+    if isinstance(place, dict):
+        if isinstance(place.get(step), str):
+            place[step] = {"name": place[step]}  # optimizer: ngd, given optimizer.steps=5
+        if place.get(step) is None:
+            place[step] = {}
+    place[step] = copy(place[step])  # an alias stands in several places
+    _put(place[step], deeper, value)

@@ -1,0 +1,222 @@
+"""Settings that name nothing, or add what there is: refused at every depth, with what is there and the nearest."""
+
+import pytest
+import yaml
+from doors import command
+from study.configs import load_config, parse_config
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import C3POError, SettingError
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.study.arms import DEMO_ARMS, parse_arm
+from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.study.overrides import with_settings
+
+COMPARISON = {
+    "datasets": [{"name": "d", "questions": "demo"}, {"name": "e", "questions": "demo"}],
+    "arms": {"base": {"optimizer": "none"}, "adaptive": {"selector": {"name": "fixed", "n": 2}}},
+}
+FAITHFULNESS = {
+    "kind": "faithfulness",
+    "datasets": [{"name": "d", "questions": "demo"}],
+    "scores": {"gradient": "gradient"},
+}
+SPEED = {
+    "kind": "speed",
+    "cases": {"warm": {"optimizer": "ngd"}},
+    "curves": {"batch": {"over": "batch", "values": [1, 2]}},
+    "models": {"small": {"family": "olmoe", "settings": {"num_experts": 4}}},
+    "searches": {"ivf": {"retriever": "faiss-ivf"}},
+}
+CONFIGS = {"comparison": COMPARISON, "faithfulness": FAITHFULNESS, "speed": SPEED}
+
+NOTHING = [
+    ("comparison", "bach_size=1", "batch_size"),
+    ("comparison", "arm.adaptive.mix=core", "arms"),
+    ("comparison", "arms.adpative.selector.n=5", "adaptive"),
+    ("comparison", "arms.Adaptive.selector.n=5", "adaptive"),
+    ("comparison", "arms.adaptive.slector.n=5", "selector"),
+    ("comparison", "arms.adaptive.selector.n.m=5", None),
+    ("comparison", "arms.*.lable=own", "labels"),
+    ("comparison", "arms.adaptive=", None),
+    ("comparison", "arms.=1", None),
+    ("comparison", "arms..mix=core", None),
+    ("comparison", "controls.*=1", None),
+    ("comparison", "controls.adaptive=[base]", None),
+    ("comparison", "control.*=1", "controls"),
+    ("comparison", "datasets.2.limit=1", None),
+    ("comparison", "datasets.-1.limit=1", None),
+    ("comparison", "datasets.d.limit=1", None),
+    ("comparison", "datasets.*.lmit=1", "limit"),
+    ("comparison", "datasets.0.references.0=demo", None),
+    ("comparison", "datasets.0.format.normalizze=none", "normalize"),
+    ("comparison", "format.normalizze=none", "normalize"),
+    ("comparison", "compare.0.1=base", None),
+    ("comparison", "seed.x=1", None),
+    ("comparison", "*=1", None),
+    ("faithfulness", "scores.confidence=router-confidence", None),
+    ("faithfulness", "scores.gradent.n=1", "gradient"),
+    ("faithfulness", "arm.optimzer.steps=1", "optimizer"),
+    ("speed", "cases.wram.batch=1", "warm"),
+    ("speed", "cases.warm.bach=1", "batch"),
+    ("speed", "curves.batch.case.shots=1", None),
+    ("speed", "models.small.settings.num_exprts=8", "num_experts"),
+    ("speed", "searches.ifv.queries=1", "ivf"),
+]
+
+
+@pytest.mark.parametrize(("kind", "setting", "nearest"), NOTHING)
+def test_what_names_nothing_is_refused(kind, setting, nearest):
+    with pytest.raises(SettingError) as refused:
+        kinds()[kind].parse(CONFIGS[kind], [setting])
+    assert nearest is None or f"did you mean '{nearest}'" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("comparison", "arms.adaptive.optimizer.stps=1"),
+        ("comparison", "arms.*.optimizer.stps=1"),
+        ("comparison", "arms.adaptive.optimizer={name: random-change, of: {name: ngd, stps: 1}}"),
+        ("faithfulness", "scores.gradient.nn=1"),
+        ("faithfulness", "arm.kernel.sgima=1"),
+        ("speed", "cases.warm.optimizer.stps=1"),
+        ("speed", "searches.ivf.retriever.nprob=1"),
+    ],
+)
+def test_parameters_are_refused_by_whoever_makes_the_strategy(kind, setting):
+    """Before anything is loaded: plan and run make all of them first."""
+    study, registry = kinds()[kind], new_registry(installed=False)
+    made = study.parse(CONFIGS[kind], [setting])
+    with pytest.raises(SettingError, match=r"Expected parameters of .* got '\w+'"):
+        list(study.strategies(made, registry))
+
+
+def test_what_is_there_is_said():
+    with pytest.raises(
+        SettingError, match=r"no 'adpative' in arms, which has base, adaptive; did you mean 'adaptive'\?"
+    ):
+        parse_config(COMPARISON, ["arms.adpative.selector.n=5"])
+    with pytest.raises(SettingError, match=r"A new one is written \+arms\.adpative\.selector\.n=…"):
+        parse_config(COMPARISON, ["arms.adpative.selector.n=5"])
+    with pytest.raises(SettingError, match="no '7' in datasets, which has 0, 1; name a list's parts by number"):
+        parse_config(COMPARISON, ["datasets.7.limit=5"])
+    with pytest.raises(SettingError, match=r"controls has no parts that \* could stand for"):
+        parse_config(COMPARISON, ["controls.*=1"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "read"),
+    [
+        ("comparison", "+arms.new={}", lambda c: [*c.arms] == ["base", "adaptive", "new"]),
+        ("comparison", "+arms.new.selector.n=5", lambda c: c.arms["new"].selector == {"name": "fixed", "n": 5}),
+        ("comparison", "+controls.adaptive=[base]", lambda c: c.controls == {"adaptive": ("base",)}),
+        ("faithfulness", "+scores.confidence=causal", lambda c: [*c.scores] == ["gradient", "confidence"]),
+        ("speed", "+cases.cold.warm=false", lambda c: not c.cases["cold"].warm),
+        (
+            "speed",
+            "+curves.batch.case.shots=1",
+            lambda c: {k.shots for k in c.curves["batch"].cases("b").values()} == {1},
+        ),
+        ("speed", "+models.*.settings.hidden_size=8", lambda c: c.models["small"].settings["hidden_size"] == 8),
+        ("speed", "+models.new={family: olmoe}", lambda c: c.models["new"].family == "olmoe"),
+    ],
+)
+def test_what_is_new_is_written_with_a_plus(kind, setting, read):
+    assert read(kinds()[kind].parse(CONFIGS[kind], [setting]))
+    with pytest.raises(SettingError, match="A new one is written" if "*" not in setting else "no 'hidden_size'"):
+        kinds()[kind].parse(CONFIGS[kind], [setting.removeprefix("+")])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("+batch_size=1", "+arms.adaptive.selector.n=5", "+arms.adaptive.mix=core", "+arms.adaptive={}", "+arms={}"),
+        *("+datasets.0.limit=1", "+arms.*.mix=core", "+format.chat=true", "+arms.adaptive.optimizer.steps=2"),
+        *("+datasets.2.name=f", "+datasets.2={name: f}", "+bach_size=1", "+arms.adaptive.slector=fixed"),
+        *("+arms.={}", "+arms..mix=core", "+=1", "+", "++arms.new={}", "+@FILE", "+arms.new.slector=fixed"),
+        *("+arms.*={}", "+controls.*=[base]", "+seed.x=1"),
+    ],
+)
+def test_a_plus_adds_what_there_is_not_to_a_mapping_and_nothing_else(setting):
+    before = yaml.safe_dump(COMPARISON)
+    with pytest.raises(SettingError):
+        parse_config(COMPARISON, [setting])
+    assert yaml.safe_dump(COMPARISON) == before
+
+
+def test_twice_the_second_is_no_news():
+    with pytest.raises(SettingError, match=r"leave the \+ out"):
+        parse_config(COMPARISON, ["+arms.new.mix=core", "+arms.new.labels=own"])
+    assert parse_config(COMPARISON, ["+arms.new.mix=core", "arms.new.labels=shuffled"]).arms["new"].labels == "shuffled"
+
+
+def test_defaults_are_there(tmp_path):
+    """Of a file that names no arms: those of the demo."""
+    (tmp_path / "run.yaml").write_text("{}")
+    assert load_config(tmp_path / "run.yaml", ["arms.ngd.mix=core"]).arms.keys() == DEMO_ARMS.keys()
+    assert {*load_config(tmp_path / "run.yaml", ["+arms.own.mix=core"]).arms} == {*DEMO_ARMS, "own"}
+    with pytest.raises(SettingError, match="did you mean 'ngd'"):
+        load_config(tmp_path / "run.yaml", ["arms.ndg.mix=core"])
+
+
+def test_files_bring_keys_of_their_own(tmp_path):
+    (tmp_path / "other.yaml").write_text("arms: {base: {optimizer: none}, other: {}}\n")
+    given = [f"@{tmp_path / 'other.yaml'}", "arms.other.mix=core"]
+    assert [*parse_config(COMPARISON, given).arms] == ["base", "other"]
+    with pytest.raises(SettingError, match="no 'adaptive' in arms"):
+        parse_config(COMPARISON, [given[0], "arms.adaptive.mix=core"])
+
+
+def test_of_a_list_that_is_none_or_a_record_that_is_text():
+    for raw in ({"datasets": {"a": 1}}, {"datasets": "demo"}, {"arms": [1]}, {"arms": {"ngd": "x"}}, {"arms": None}):
+        for setting in ("datasets.0.limit=1", "datasets.a.limit=1", "arms.ngd.mix=core", "+arms.new=1", "arms.0=1"):
+            with pytest.raises(C3POError):
+                parse_config(raw, [setting])
+
+
+class TestDoors:
+    """Wherever settings are taken."""
+
+    @pytest.mark.parametrize("setting", ["selctor=fixed", "selector.m=1", "+selector.n=1", "arms.x=1", "*.m=1"])
+    def test_an_arm(self, setting):
+        def made():
+            specs = parse_arm(DEMO_ARMS["nearest"], [setting]).specs
+            return [new_registry(installed=False).create(role, spec) for role, spec in specs.items()]
+
+        with pytest.raises(C3POError):
+            made()
+
+    def test_commands(self, tmp_path):
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(COMPARISON))
+        for words in (
+            ("study", "plan", tmp_path / "run.yaml"),
+            ("study", "run", tmp_path / "run.yaml", "--out", tmp_path / "out"),
+            ("evaluate", "--config", tmp_path / "run.yaml", "--out", tmp_path / "out"),
+            ("demo", "--arm", "ngd", "--out", tmp_path / "out"),
+        ):
+            assert command(*words, "--set", "arms.adpative.mix=core") == 1
+            assert command(*words, "--set", "controls.*=1") == 1
+        assert not (tmp_path / "out").exists()
+        assert command("explain", "x", "--set", "adaptive.mix=core") == 1
+        said = CliRunner().invoke(app, ["plugins", "check", "ngd", "--set", "stpes=2"]).stderr
+        assert "did you mean 'steps'" in said
+        assert command("plugins", "check", "ngd", "--set", "+steps=2") == 1
+
+    def test_of_a_board(self, tmp_path):
+        from c3po_adaptive.study.board import board_summary, read_board
+
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(COMPARISON))
+        runs = [{"config": "run.yaml", "set": ["arms.adpative.mix=core"], "records": ["x.parquet"]}]
+        (tmp_path / "board.yaml").write_text(yaml.safe_dump({"title": "x", "runs": runs}))
+        with pytest.raises(SettingError, match="did you mean 'adaptive'"):
+            board_summary(read_board(tmp_path / "board.yaml"), tmp_path)
+
+
+def test_what_was_written_is_left_alone():
+    """An override makes new values: those of a file, or of another run, are not changed by it."""
+    raw = {"arms": {"a": {"selector": {"name": "fixed", "n": 2}}}}
+    made = with_settings(raw, ["arms.a.selector.n=5", "+arms.b={}"], kinds()["comparison"].config)
+    assert made["arms"]["a"]["selector"]["n"] == 5 and [*made["arms"]] == ["a", "b"]
+    assert raw == {"arms": {"a": {"selector": {"name": "fixed", "n": 2}}}}
