@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from c3po_adaptive.cli import app
 from c3po_adaptive.lm_eval import C3POLM
 from c3po_adaptive.lm_eval.export import export_samples
+from c3po_adaptive.storage.identity import digest
 from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -120,8 +121,9 @@ def test_names_that_the_harness_writes_alike_stay_apart(place, tmp_path):
     names = ["a/b", "a:b", "a__b", "a\n\0b"]
     shutil.copytree(place / "run", tmp_path / "run")
     claimed = json.loads((tmp_path / "run" / "config.json").read_text())
-    arm = claimed["arms"].pop("kernel-regression")
-    claimed |= {"arms": claimed["arms"] | dict.fromkeys(names, arm), "headline": None, "compare": []}
+    arms = claimed["config"]["arms"]
+    claimed["config"] |= {"arms": arms | dict.fromkeys(names, arms.pop("kernel-regression"))}
+    claimed["hash"] = digest(claimed["config"])
     (tmp_path / "run" / "config.json").write_text(json.dumps(claimed))
     own = [r for r in read_records(place / "run") if r["arm"] == "kernel-regression"]
     rows = [r | {"arm": name, "scores": [float(k)] * len(r["scores"])} for k, name in enumerate(names) for r in own]
