@@ -130,6 +130,7 @@ class Summary(Ours):
     """the summary of a comparison"""
 
     missing: list[str] = Field(default=[])
+    counted_once: list[str] = Field(default=[])
     baseline: str
     control: str
     rows: list[_Arm]

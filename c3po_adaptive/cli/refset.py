@@ -51,6 +51,7 @@ def refset_build(
         from ..references.build import forget_shards, labeled_questions
         from ..study.executor import device_here
         from ..study.shards import build_set_by
+        from ..tasks.files import given_again
         from ..tasks.formats import as_format
 
         executor = executor_for(engine, address, workers)
@@ -67,7 +68,9 @@ def refset_build(
         forget_shards(built, parts)
         with suppress(OSError):  # those of a build with other arguments stay, to be resumed
             parts.rmdir()
-        typer.echo(f"{len(built)} references, {len(built.successes)} answered right: {out}")
+        twice = len(given_again(labeled))
+        said = f", {twice} of them given again under another id" if twice else ""
+        typer.echo(f"{len(built)} references{said}, {len(built.successes)} answered right: {out}")
 
 
 @app.command("warm")

@@ -28,7 +28,7 @@ from ..storage.json_files import SCHEMA, holds, read_json
 from ..storage.run_folder import RECORDS, claimed_config
 from ..study.comparison import STUDY
 from ..study.comparison.config import ComparisonConfig
-from ..study.data import questions_of
+from ..study.data import source_of
 from ..study.kind import study_in
 from ..tasks.formats import Rendered
 from ..tasks.sources import questions as read_questions
@@ -81,7 +81,7 @@ Key = tuple[str, str]
 def _texts(config: ComparisonConfig, records: Sequence[Record], sources: Sequence[str]) -> dict[Key, Question]:
     """The questions that were answered, in one order for all arms."""
     given = [q for source in sources for q in read_questions(source)]
-    known = {(d.name, q.id): q for d in config.datasets for q in given or questions_of(d)}
+    known = {(d.name, q.id): q for d in config.datasets for q in given or source_of(d)}
     asked = dict.fromkeys((record["dataset"], record["id"]) for record in records)
     if lacking := [key for key in asked if key not in known]:
         raise DataError(

@@ -32,7 +32,8 @@ def find(summary: Mapping[str, Any], dataset: str, a: str, b: str) -> dict[str, 
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished.
+    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, and
+    which questions were given again.
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
@@ -41,6 +42,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     dataset = shown_dataset(summary)
     rows = [row for row in summary["rows"] if row["dataset"] == dataset]
     lines = [f"Not finished: {what}." for what in summary.get("missing", ())]
+    lines += [f"Counted once: {what}." for what in summary.get("counted_once", ())]
     lines += [_sentence(row, summary) for row in rows]
     roles = [role(row, summary) for row in rows]
     if "method" in roles and summary["control"] not in [row["arm"] for row in rows]:

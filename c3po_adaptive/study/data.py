@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
-from ..tasks.files import first_of, unique, within
+from ..tasks.files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -27,12 +27,14 @@ class Asked:
     """A data set, read.
 
     Attributes:
-        questions: those that are asked.
+        questions: those that are asked, each once.
         references: those that may be learned from.
+        again: questions that are left out because they were given before, each with the one that is asked.
     """
 
     questions: Sequence[Question]
     references: Sequence[Question]
+    again: Sequence[tuple[Question, Question]] = ()
 
     @property
     def known(self) -> int:
@@ -51,12 +53,54 @@ def spread(questions: Sequence[Question], number: int) -> Sequence[Question]:
 
 def counted(data: Data) -> list[dict[str, Any]]:
     """How many there are of each data set."""
-    return [{"name": n, "questions": len(d.questions), "references": len(d.references)} for n, d in data.items()]
+    return [
+        {"name": n, "questions": len(d.questions), "references": len(d.references), "given_again": len(d.again)}
+        for n, d in data.items()
+    ]
 
 
 def counted_in_words(data: Data) -> list[str]:
     """The same for a person."""
-    return [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
+    told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
+    references = {name: given_again(d.references) for name, d in data.items()}
+    return [
+        *told,
+        *(f"counted once: {line}" for line in counted_once(data)),
+        *(f"learned from as often: {_given_again(pairs, 'references', n)}" for n, pairs in references.items() if pairs),
+    ]
+
+
+def counted_once(data: Data) -> list[str]:
+    """A line for each data set in which questions were given again."""
+    return [_given_again(asked.again, "questions", name) for name, asked in data.items() if asked.again]
+
+
+def as_answered(data: Data, answered: Collection[tuple[str, str]]) -> dict[str, Asked]:
+    """As a run asked them: one of before counted what was given again as often, and its answers are kept.
+
+    Args:
+        data: as it is read now.
+        answered: data set and id of each question that has an answer.
+    """
+    return {name: _as_answered(asked, {id_ for of, id_ in answered if of == name}) for name, asked in data.items()}
+
+
+def _as_answered(asked: Asked, answered: Collection[str]) -> Asked:
+    counted = [question for question, _ in asked.again if question.id in answered]
+    left_out = [pair for pair in asked.again if pair[0].id not in answered]
+    return replace(asked, questions=[*asked.questions, *counted], again=left_out)
+
+
+def _given_again(pairs: Sequence[tuple[Question, Question]], what: str, name: str) -> str:
+    others = sum(_right(again) != _right(before) for again, before in pairs)
+    contradicting = f" ({others} with another answer)" if others else ""
+    again, before = (question.id for question in pairs[0])
+    of = f"{name} gives {len(pairs)} of its {what} again under another id{contradicting}"
+    return f"{of}, such as {again!r}, which is {before!r}"
+
+
+def _right(question: Question) -> str | None:
+    return None if question.answer is None else question.choices[question.answer]
 
 
 def read_data(config: OnQuestions) -> dict[str, Asked]:
@@ -65,7 +109,12 @@ def read_data(config: OnQuestions) -> dict[str, Asked]:
     Raises:
         DataError: a source is missing or broken.
     """
-    return {d.name: _told_apart(d, Asked(questions_of(d), references_of(d))) for d in config.datasets}
+    return {d.name: _told_apart(d, _read(d)) for d in config.datasets}
+
+
+def _read(dataset: Dataset) -> Asked:
+    questions, again = _asked(dataset)
+    return Asked(questions, references_of(dataset), again)
 
 
 def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
@@ -126,18 +175,31 @@ def file_digest(path: str) -> str:
         raise DataError(f"Expected a file at {path}, got: {error.strerror or error}; check the path.") from None
 
 
+def source_of(dataset: Dataset) -> list[Question]:
+    """All that its source has, whichever of them are asked."""
+    return read_questions(dataset.questions, split=dataset.split, usual=ASKED)
+
+
 def questions_of(dataset: Dataset) -> list[Question]:
-    """Those that are asked."""
-    read = read_questions(dataset.questions, split=dataset.split, usual=ASKED)
-    questions = first_of(_in_share(read, dataset.share, dataset.name), dataset.limit)
+    """Those that are asked, each once."""
+    return _asked(dataset)[0]
+
+
+def _asked(dataset: Dataset) -> tuple[list[Question], list[tuple[Question, Question]]]:
+    """Those that are asked, and those that are left out because one of these was the same."""
+    shared = _in_share(source_of(dataset), dataset.share, dataset.name)
+    again = given_again(shared)
+    left_out = {question.id for question, _ in again}
+    questions = first_of([q for q in shared if q.id not in left_out], dataset.limit)
     splits = sorted({q.split for q in questions})
     if len(splits) > 1:
         raise DataError(f"Expected one split of {dataset.name!r}, got {', '.join(splits)}; name one with split: ….")
-    return questions
+    asked = {q.id for q in questions}
+    return questions, [pair for pair in again if pair[1].id in asked]
 
 
 def references_of(dataset: Dataset) -> list[Question]:
-    """Those that stand beside them."""
+    """Those that stand beside them; what is given twice there teaches twice, and no interval is over references."""
     placed = [(source, q) for source in dataset.references for q in _drawn(source, dataset)]
     # By its id a question finds itself among the references, to leave itself out.
     return [q for _, q in unique(placed, dataset.name)] if placed else []

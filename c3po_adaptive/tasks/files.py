@@ -145,6 +145,17 @@ def unique(placed: list[Placed], name: str) -> list[Placed]:
     return placed
 
 
+def given_again(questions: Iterable[Question]) -> list[tuple[Question, Question]]:
+    """Questions that were given before, each with the first of its kind.
+
+    It is the same question if the text is the same and so are the choices, in whatever order: by whatever id, of
+    whatever subject, and even if another choice is said to be right.
+    """
+    known: dict[tuple[str, tuple[str, ...]], Question] = {}
+    pairs = ((q, known.setdefault((q.question, tuple(sorted(q.choices))), q)) for q in questions)
+    return [(question, before) for question, before in pairs if question is not before]
+
+
 def of_split(placed: list[Placed], split: str | None, name: str, usual: Sequence[str] = ()) -> list[Placed]:
     """Those of a split; of none: of the first usual one that there is, else all of them."""
     present = {question.split for _, question in placed}

@@ -29,7 +29,7 @@ class TestRuns:
 
     def test_a_study(self, place, run):  # noqa: F811
         found = values("study", "plan", "run.yaml", "--set", "arms.entropy.optimizer=none")
-        assert found["datasets"] == [{"name": "color", "questions": 4, "references": 20}]
+        assert found["datasets"] == [{"name": "color", "questions": 4, "references": 20, "given_again": 0}]
         assert list(found["arms"]) == ["base", "ngd", "entropy"]
         assert found["forecast"]["parameters"] > 0
         ran = ("--set", "arms.entropy.optimizer=none", "--set", "arms.ngd.optimizer.steps=1")

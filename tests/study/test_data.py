@@ -1,12 +1,20 @@
-"""Which references a data set has: draws of so many, and what they have in common."""
+"""Which questions and references a data set has: draws of so many, and what is given again."""
 
 import json
 
 import pytest
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.study.config import Dataset
-from c3po_adaptive.study.data import references_of
+from c3po_adaptive.study.config import Dataset, OnQuestions
+from c3po_adaptive.study.data import (
+    as_answered,
+    counted,
+    counted_in_words,
+    counted_once,
+    questions_of,
+    read_data,
+    references_of,
+)
 
 
 @pytest.fixture
@@ -41,3 +49,56 @@ def test_all_of_a_small_source(source):
 def test_a_draw_is_of_a_number(source):
     with pytest.raises(SettingError, match="expected references_limit beside references_draw"):
         ids(source, references_draw=1)
+
+
+class TestGivenAgain:
+    """The same text and choices by another id: one question, asked once, and said."""
+
+    ROWS = (
+        ("a", "Is it?", ["yes", "no"], 0),
+        ("b", "Is it?", ["no", "yes"], 1),  # the same, with the same answer
+        ("c", "Is it?", ["yes", "no"], 1),  # the same, and contradicts
+        ("d", "Is it? ", ["yes", "no"], 0),  # another text
+        ("e", "Is it?", ["yes", "no", "no"], 0),  # other choices
+        ("f", "Was it?", ["yes", "no"], 0),
+    )
+
+    @pytest.fixture
+    def dataset(self, tmp_path):
+        rows = [{"id": i, "question": q, "choices": c, "answer": a} for i, q, c, a in self.ROWS]
+        (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return lambda **more: Dataset(name="t", questions=str(tmp_path / "asked.jsonl"), **more)
+
+    def test_is_asked_once_as_it_stands_first(self, dataset):
+        assert [q.id for q in questions_of(dataset())] == ["a", "d", "e", "f"]
+
+    def test_a_limit_is_of_different_questions(self, dataset):
+        for limit in (1, 2, 3, 4):
+            found = questions_of(dataset(limit=limit))
+            assert len(found) == limit
+            assert found == questions_of(dataset(limit=4))[:limit]
+
+    def test_is_said_of_what_is_asked(self, dataset):
+        data = read_data(OnQuestions(datasets=(dataset(),)))
+        (said,) = counted_once(data)
+        assert said.startswith(
+            "t gives 2 of its questions again under another id (1 with another answer), such as 'b', "
+        )
+        assert f"counted once: {said}" in counted_in_words(data)
+        assert counted(data) == [{"name": "t", "questions": 4, "references": 0, "given_again": 2}]
+        before = as_answered(data, {("t", "b"), ("t", "c"), ("s", "a")})
+        assert counted_once(before) == []
+        assert [q.id for q in before["t"].questions] == ["a", "d", "e", "f", "b", "c"]
+        few = [read_data(OnQuestions(datasets=(dataset(limit=n),))) for n in range(1, 5)]
+        assert [bool(counted_once(d)) for d in few] == ["a" in {q.id for q in d["t"].questions} for d in few]
+
+    def test_nothing_is_said_where_nothing_is(self, source):
+        data = read_data(OnQuestions(datasets=(Dataset(name="t", questions=source, references=(source,)),)))
+        assert counted_once(data) == []
+        assert counted_in_words(data) == ["t: 20 questions, 20 references"]
+
+    def test_references_stay_and_it_is_said(self, dataset):
+        own = dataset(references=(dataset().questions,))
+        assert [q.id for q in references_of(own)] == list("abcdef")
+        said = counted_in_words(read_data(OnQuestions(datasets=(own,))))
+        assert any(line.startswith("learned from as often: t gives 2 of its references again") for line in said)

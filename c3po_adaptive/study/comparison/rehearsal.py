@@ -67,7 +67,7 @@ def rehearse(
     sets: dict[str, SetNeeds] = {}
     pools: set[Any] = set()
     for name, asked in progress(data.items(), "rehearsing", len(data)):
-        pool = asked.references and (tuple(asked.references), str(format_key(config.format_of(name))))
+        pool = (tuple(asked.references), str(format_key(config.format_of(name)))) if asked.references else None
         with _rehearsal(config, registry, model) as rehearsal:
             needs = [_arm(rehearsal, name, arm, asked) for arm in config.arms]
             if pool in pools:  # of data sets with one pool the first pays for it

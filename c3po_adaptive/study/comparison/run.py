@@ -18,7 +18,7 @@ from ...storage.files import write_text
 from ...storage.lock import held
 from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import Records
-from ..data import Data
+from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
 from .config import ComparisonConfig
@@ -162,6 +162,7 @@ def conclude(
         + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
     )
     summary["failed"] = dict(failed)
+    summary["counted_once"] = counted_once(data)
     write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_parquet(records, Path(out) / PARQUET)
     draw_report(out, data)

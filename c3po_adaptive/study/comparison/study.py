@@ -17,7 +17,7 @@ from ...storage.lock import held
 from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
-from ..data import Asked, Data, counted, counted_in_words, read_data
+from ..data import Asked, Data, as_answered, counted, counted_in_words, read_data
 from ..executor import HERE, Executor
 from ..foresee import foresee
 from ..hardware import THIS_DEVICE, Hardware
@@ -85,7 +85,7 @@ class Comparison(Study[ComparisonConfig]):
             data = {d.name: Asked(given, given) for d in config.datasets}
         else:
             try:
-                data = read_data(config)
+                data = as_answered(read_data(config), {(r["dataset"], r["id"]) for r in whole_records(out)})
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
         if is_current(out) and not kept_summary(out).get("missing"):

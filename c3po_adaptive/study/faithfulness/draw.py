@@ -64,6 +64,7 @@ class FaithfulnessSummary(Ours):
     decoder_layers: list[int] = Field(min_length=1)
     rows: list[_Score] = Field(min_length=1)
     layers: list[_Layers] = Field(min_length=1)
+    counted_once: list[str] = Field(default=[])
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

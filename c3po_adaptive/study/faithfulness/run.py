@@ -18,7 +18,7 @@ from ...selectors.scored import Scored
 from ...storage.files import write_text
 from ...storage.lock import held
 from ...storage.run_folder import Records, read_records
-from ..data import Data
+from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
 from .config import FaithfulnessConfig
@@ -66,6 +66,7 @@ def run_faithfulness(
         if failed:
             raise PluginError("\n".join(failed.values()))
         summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
+        summary["counted_once"] = counted_once(data)
         write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
         draw_report(out)
         return summary

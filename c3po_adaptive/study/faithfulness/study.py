@@ -66,7 +66,8 @@ class Faithfulness(Study[FaithfulnessConfig]):
             [row["dataset"], row["score"], *(_interval(row[truth]) for truth in truths), f"{row['cost']:.2f}"]
             for row in summary["rows"]
         ]
-        return Table(("data set", "score", *truths, "cost"), rows)
+        said = [f"Counted once: {what}." for what in summary.get("counted_once", ())]
+        return Table(("data set", "score", *truths, "cost"), rows, said)
 
 
 def _interval(found: Mapping[str, float]) -> str:
