@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import entry_points
-from importlib.util import module_from_spec, spec_from_file_location
 from inspect import formatannotation, getdoc, getsourcefile, isabstract, isclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -87,10 +88,17 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Registration] = {}
-        self.files: dict[str, str] = {}
-        """Hash of each plain file, by its name, and of each installed plugin: another text makes another run."""
+        self._hashes: dict[str, list[str]] = {}
         self.paths: tuple[str, ...] = ()
         """Of these files, in order: what another process has to load to have the same strategies."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Hash of each plain file, by its name, and of each installed plugin: another text makes another run.
+
+        Files of one name in several folders have one hash of them all, whatever their order.
+        """
+        return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in self._hashes.items()}
 
     def register(self, plugin: Any, name: str) -> None:
         """Add the strategies of a module or object with ``hookimpl`` functions; all of them, or none.
@@ -127,15 +135,14 @@ class Registry:
             return
         # The path is part of the name: two files called alike are two modules.
         module_name = f"c3po_plugin_{file.stem}_{digest(str(file))[:8]}"
-        spec = spec_from_file_location(module_name, file)
-        assert spec is not None  # true of every .py file
-        assert spec.loader is not None
-        module = module_from_spec(spec)
+        module = ModuleType(module_name)
+        module.__file__ = str(file)
         sys.modules[module_name] = module  # dataclasses resolve their annotations there
         try:
-            spec.loader.exec_module(module)
+            source = file.read_bytes()  # once: what is run is what is hashed, and no bytecode of an earlier text
+            exec(compile(source, str(file), "exec"), module.__dict__)
             self.register(module, str(file))
-            self.files[file.name] = digest_of_file(file)
+            self._hashes.setdefault(file.name, []).append(sha256(source).hexdigest())
             self.paths = (*self.paths, str(file))
         except Exception as error:
             del sys.modules[module_name]
@@ -166,7 +173,8 @@ class Registry:
                 raise PluginError(_raised(f"{point.name} = {point.value}", "while loading", error)) from error
             self.register(plugin, point.name)
             sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
-            self.files[point.name] = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
+            own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
+            self._hashes.setdefault(point.name, []).append(own)
 
     def names(self, role: str) -> list[str]:
         """The strategies of a role, sorted; not the composites "sum" and "product", which need parts."""

@@ -133,6 +133,18 @@ def test_core_imports_no_plugins_studies_or_tests(module):
     assert {name.split(".")[0] for name in names} & {"plugins", "studies", "tests", "conftest"} == set()
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_no_check_is_an_assert(module):
+    """``python -O`` leaves them out: what is checked would be believed."""
+    assert not [n.lineno for n in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(n, ast.Assert)]
+
+
+def test_nor_in_the_plugins_that_are_begun_from_templates():
+    templates = list(PACKAGE.rglob("*.py.j2"))
+    assert templates
+    assert not [path.name for path in templates if "assert " in path.read_text() and "test" not in path.name]
+
+
 @pytest.mark.parametrize(
     "code",
     ["import c3po_adaptive", "from c3po_adaptive.cli import app; app(['--help'], standalone_mode=False)"],

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -257,8 +257,9 @@ def _chosen(strategy: Informed, shelf: Shelf, bench: Bench) -> Chosen:
     apart = replace(bench, held_out=bench.held_out | {q.id for q in tried})
     plain = apart.plain(tried)
     answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, replace(shelf, bench=apart)).items()}
-    before = np.array([_ahead(a, q) for a, q in zip(plain, tried, strict=True)])
-    gain = np.stack([[_ahead(a, q) for a, q in zip(found, tried, strict=True)] for found in answers.values()], 1)
+    rights = [cast(int, q.answer) for q in tried]  # references are labeled
+    before = np.array(list(map(_ahead, plain, rights)))
+    gain = np.stack([list(map(_ahead, found, rights)) for found in answers.values()], 1)
     costs = [[a.cost.total / a.base_flops for a in found] for found in answers.values()]
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
     model.fit(_features(shelf, tried, plain), gain - before[:, None])
@@ -295,7 +296,6 @@ def _features(shelf: Shelf, questions: Sequence[Question], plain: Sequence[Answe
     return np.concatenate([np.array(form), np.array(nearest)[:, None]], 1)
 
 
-def _ahead(answer: Answer, question: Question) -> float:
+def _ahead(answer: Answer, right: int) -> float:
     """By how much the right choice leads the mean of all."""
-    assert question.answer is not None
-    return answer.scores[question.answer] - sum(answer.scores) / len(answer.scores)
+    return answer.scores[right] - sum(answer.scores) / len(answer.scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 NAME = "c3po"
@@ -16,10 +17,9 @@ def register() -> None:
         ArtifactError: the harness is not installed.
     """
     _check_installed()
-    import lm_eval.models  # their own models first: they are not looked up once anything is registered
     from lm_eval.api.registry import model_registry
 
-    assert lm_eval.models.MODEL_MAPPING
+    import_module("lm_eval.models")  # their own first: they are not looked up once anything is registered
     if NAME not in model_registry:
         model_registry.register(NAME, target=TARGET)
 

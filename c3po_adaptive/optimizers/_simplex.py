@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import SettingError
 from ..problem import Problem
 from ..routing.mixing import mass, with_mass
+from ..types import Selection
 
 
 def project(weights: Tensor, allowed: Tensor, total: Tensor) -> Tensor:
@@ -40,9 +42,19 @@ def slope(gradient: Tensor, weights: Tensor, allowed: Tensor, total: Tensor) -> 
 
 def allowed_experts(problem: Problem) -> Tensor:
     """``[B, L, E]`` bool: in selected layers, the selected experts and those that the model used itself."""
+    selection = selection_of(problem)
+    return (selection.mask | (problem.own > 0)) & selection.layers.unsqueeze(-1)
+
+
+def selection_of(problem: Problem) -> Selection:
+    """What may be re-mixed.
+
+    Raises:
+        SettingError: nothing was chosen yet.
+    """
     if problem.selection is None:
-        raise ValueError("Expected a problem with a selection; call a LayerSelector first.")
-    return (problem.selection.mask | (problem.own > 0)) & problem.selection.layers.unsqueeze(-1)
+        raise SettingError("Expected a problem with a selection, got none; call a LayerSelector first.")
+    return problem.selection
 
 
 def toward(problem: Problem, goal: Tensor) -> Tensor:

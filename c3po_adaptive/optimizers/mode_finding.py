@@ -15,7 +15,7 @@ from ..kernels.gaussian import Gaussian
 from ..problem import Problem
 from ..retrievers.base import Retriever
 from ..retrievers.faiss_knn import FaissKNN
-from ._simplex import toward
+from ._simplex import selection_of, toward
 from .base import PathwayOptimizer
 
 
@@ -40,11 +40,9 @@ class ModeFinding(PathwayOptimizer):
         check_number(self, "alpha", at_least=0, at_most=1)
 
     def optimize(self, problem: Problem) -> Tensor:
-        assert problem.selection is not None
-        omega = problem.own.clone()
+        layers, omega = selection_of(problem).layers, problem.own.clone()
         if self.steps == 0 or self.alpha == 1 or len(problem.reference_pathways) < 2:
             return omega
-        layers = problem.selection.layers
         for chosen in layers.unique(dim=0):
             rows = (layers == chosen).all(1).nonzero().squeeze(1)
             if chosen.any():

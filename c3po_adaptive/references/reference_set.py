@@ -317,22 +317,23 @@ _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def _tensors(path: Path, count: int) -> tuple[Tensor, Tensor]:
     """Embeddings ``[N, D]`` and pathways ``[N, L, E]``."""
     tensors = load_tensors(path, REBUILD)
-    found = [tensors.get(name) for name in ("embeddings", "pathways")]
-    for name, tensor, axes in zip(("embeddings", "pathways"), found, (2, 3), strict=True):
-        if (
-            tensor is None
-            or tensor.dtype not in _DTYPES
-            or tensor.ndim != axes
-            or len(tensor) != count
-            or not tensor.isfinite().all()
-        ):
-            shape = "none" if tensor is None else f"{tuple(tensor.shape)}"
-            raise DataError(
-                f"{path}: expected {name} of {count} references, finite and with {axes} axes, got {shape}; {REBUILD}."
-            )
-    embeddings, pathways = found
-    assert embeddings is not None
-    assert pathways is not None
+    wanted = (("embeddings", 2), ("pathways", 3))
+    embeddings, pathways = (
+        _tensor(tensors.get(name), f"{path}: expected {name}", count, axes) for name, axes in wanted
+    )
     if (pathways < 0).any() or not embeddings.any(-1).all():
         raise DataError(f"{path}: expected pathways >= 0 and embeddings with a direction, got others; {REBUILD}.")
     return embeddings.float(), pathways.float()
+
+
+def _tensor(found: Tensor | None, expected: str, count: int, axes: int) -> Tensor:
+    if (
+        found is None
+        or found.dtype not in _DTYPES
+        or found.ndim != axes
+        or len(found) != count
+        or not found.isfinite().all()
+    ):
+        shape = "none" if found is None else f"{tuple(found.shape)}"
+        raise DataError(f"{expected} of {count} references, finite and with {axes} axes, got {shape}; {REBUILD}.")
+    return found

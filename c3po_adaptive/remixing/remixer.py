@@ -173,9 +173,8 @@ class Remixer:
 
     @cached_property
     def _references_work(self) -> float:
-        assert self.references is not None
-        asked = (self.model.encode(question, self.format) for question in self.references.questions)
-        return sum(self.model.plain_work(prompt).flops for prompt in asked)
+        asked = () if self.references is None else self.references.questions
+        return sum(self.model.plain_work(self.model.encode(question, self.format)).flops for question in asked)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """Answer questions. Labels are looked at only by upper bounds that ask for them."""

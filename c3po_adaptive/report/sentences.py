@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ..analysis.controls import left_to_chance, only_a_control
 from ..analysis.verdict import SIGNIFICANT, claimed
+from ..errors import DataError
 
 Role = Literal["base", "control", "oracle", "method"]
 
@@ -38,6 +39,9 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
     of the comparison with random ones.
+
+    Raises:
+        DataError: an arm is not compared with the baseline.
     """
     dataset = shown_dataset(summary)
     rows = [row for row in summary["rows"] if row["dataset"] == dataset]
@@ -82,7 +86,11 @@ def _sentence(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         where = "as the mean over data sets" if dataset == "all" else f"of {dataset}"
         return f"{head} {where} ({row['n']} questions), the model left alone."
     gain = find(summary, dataset, arm, summary["baseline"])
-    assert gain is not None  # summarize compares every arm with the baseline
+    if gain is None:
+        raise DataError(
+            f"Expected {arm!r} to be compared with {summary['baseline']!r} on {dataset!r}, as every arm is, got no "
+            "such comparison; summarize the records again."
+        )
     head = f"{head}, {gain['difference']:+.1f} points over {summary['baseline']} {_interval(gain)}"
     if kind == "oracle":
         return f"{head}: an upper bound that uses the labels, not a method."

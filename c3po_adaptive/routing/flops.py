@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..ledger import Entry, Work
+from .head import head_of
 from .packing import Packed
 from .sites import Site, decoder_layers
 from .states import State
@@ -142,13 +143,16 @@ class Flops:
 
 
 def measure(model: PreTrainedModel, sites: Sequence[Site]) -> Flops:
-    """Read the sizes off a model; one without ``sites`` is dense."""
+    """Read the sizes off a model; one without ``sites`` is dense.
+
+    Raises:
+        ModelError: its head is no projection.
+    """
     layers = decoder_layers(model)
     experts = {id(p) for s in sites for p in s.experts.parameters()}
     routers = {s.layer: sum(p.numel() for p in s.router.parameters() if p.ndim == 2) for s in sites}
     per_expert = {s.layer: sum(p.numel() for p in _joined(s)) // s.mixable for s in sites}
-    head = model.get_output_embeddings()
-    assert isinstance(head, nn.Linear)
+    head = head_of(model)
     return Flops(
         tuple(sum(_matrices(layer, experts)) - routers.get(i, 0) for i, layer in enumerate(layers)),
         tuple(routers.get(i, 0) for i in range(len(layers))),

@@ -47,6 +47,21 @@ def read_in_one_piece(model: PreTrainedModel) -> Iterator[None]:
         handle.remove()
 
 
+def head_of(model: PreTrainedModel) -> nn.Linear:
+    """The head's projection onto the vocabulary.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    layer = model.get_output_embeddings()
+    if not isinstance(layer, nn.Linear):
+        raise ModelError(
+            f"Expected {type(model).__name__} to end in a linear head, got {type(layer).__name__}: its work cannot be "
+            f"counted. {WORKING}"
+        )
+    return layer
+
+
 class _Decoded(MoeModelOutputWithPast):
     """A decoder's output of which only the hidden states are known; a head needs no more."""
 
@@ -72,8 +87,7 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
 
 def _rows(model: PreTrainedModel, among: Tensor) -> Callable[[Tensor], Tensor]:
     """The head's projection onto some entries."""
-    layer = model.get_output_embeddings()
-    assert isinstance(layer, nn.Linear)
+    layer = head_of(model)
     place = among.to(layer.weight.device)
     weight, bias = layer.weight[place], None if layer.bias is None else layer.bias[place]
     return lambda x: nn.functional.linear(x, weight, bias)

@@ -24,9 +24,8 @@ def _mask(packed: Sequence[Packed], window: int | None, dtype: torch.dtype, *, c
     seen = torch.zeros(len(packed), rows, width + rows, dtype=torch.bool)
     for b, p in enumerate(packed):
         here = p.tokens.shape[1]
-        assert p.visible is not None
         seen[b, :here, width - p.past : width] = True
-        seen[b, :here, width : width + here] = p.visible
+        seen[b, :here, width : width + here] = p.seen
         if window is not None:
             places = torch.cat([torch.arange(width) - (width - p.past), p.positions[0]])
             mine = p.positions[0][:, None]

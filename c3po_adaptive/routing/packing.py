@@ -67,6 +67,11 @@ class Packed:
     scored: Tensor
 
     @property
+    def seen(self) -> Tensor:
+        """``[S, S]`` bool, who attends to whom inside the tail, a tree or not."""
+        return torch.ones(2 * self.tokens.shape[1:], dtype=torch.bool).tril() if self.visible is None else self.visible
+
+    @property
     def rows(self) -> int:
         """Tokens without padding."""
         return int(self.real.sum())

@@ -52,7 +52,7 @@ class Parcel:
         places = {name: str(_place(Path(name), files)) for name, files in self.files.items()}
         plugins = tuple(places[name] for name in self.worker.plugins)
         worker = replace(self.worker, plugins=plugins, places=places)
-        worker.__dict__["data"] = dict(self.data)
+        worker.data = dict(self.data)
         return worker
 
 

@@ -174,7 +174,7 @@ def _absolute(worker: Worker[Any]) -> Worker[Any]:
     if not is_folder(Path(config.model)):
         return worker
     moved = replace(worker, config=config.model_copy(update={"model": str(Path(config.model).resolve())}))
-    moved.__dict__["data"] = worker.data
+    moved.data = worker.data
     return moved
 
 

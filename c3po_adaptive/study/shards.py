@@ -112,7 +112,7 @@ def build_store_by(
 def _shards(
     executor: Executor, worker: Worker[OnQuestions], model: RoutedModel, questions: Sequence[Question]
 ) -> Shards:
-    worker.__dict__ |= {"data": {SET: Asked(questions, ())}, "model": model}
+    worker.data, worker.model = {SET: Asked(questions, ())}, model
     worker.inputs = inputs_of(model, worker.data, new_registry())
 
     def compute(firsts: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Tensor]]]:

@@ -50,9 +50,9 @@ class Worker(ABC, Generic[C]):
     def here(cls, config: C, registry: Registry, model: RoutedModel | None = None, executor: Executor = HERE) -> Self:
         """One for this process, with what is loaded here already; pieces may be computed elsewhere."""
         worker = cls(config, registry.paths)
-        worker.__dict__ |= {"registry": registry, "_device": device_here(executor, config.device, config.quantize)}
+        worker.registry, worker._device = registry, device_here(executor, config.device, config.quantize)
         if model is not None:
-            worker.__dict__["model"] = model
+            worker.model = model
         return worker
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,7 +107,11 @@ class Worker(ABC, Generic[C]):
         Raises:
             DataError: model, questions, plugins or versions here are not those of the run.
         """
-        assert self._same
+        if other := self._differing:
+            raise DataError(
+                f"Expected a worker with the run's own inputs, got another {', '.join(other)} in this process; give it "
+                "the same model, question files, plugin files and package versions."
+            )
         return self.rows(piece)
 
     @abstractmethod
@@ -142,7 +146,7 @@ class Worker(ABC, Generic[C]):
             DataError: the folder cannot be written, or holds another run.
         """
         self.inputs = self._inputs
-        self.__dict__["_same"] = True
+        self._differing = []
         claim(out, self.config.model_dump(mode="json") | {"inputs": self.inputs}, self.model.name)
         return self.inputs
 
@@ -151,16 +155,12 @@ class Worker(ABC, Generic[C]):
         return inputs_of(self.model, self.data, self.registry, {name: self.at(name) for name in self.files})
 
     @cached_property
-    def _same(self) -> bool:
+    def _differing(self) -> list[str]:
+        """The inputs here that are not the run's own."""
         if self.inputs is None:
-            return True
-        mine = self._inputs
-        if differing := [name for name, value in self.inputs.items() if mine[name] != value]:
-            raise DataError(
-                f"Expected a worker with the run's own inputs, got another {', '.join(differing)} in this process; "
-                "give it the same model, question files, plugin files and package versions."
-            )
-        return True
+            return []
+        run, here = self.inputs, self._inputs
+        return sorted(name for name in {*run, *here} if run.get(name) != here.get(name))
 
 
 def run_pieces(

@@ -145,8 +145,7 @@ class Format(ABC):
         _check_texts(question)
         own = self._alone(question)
         messages = [{"role": role, "content": text} for role, text in [*turns, ("user", told + own.prompt)]]
-        prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        assert isinstance(prompt, str)
+        prompt = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         space = "" if prompt[-1:].isspace() else " "
         options, given = (tuple(space + text.strip() for text in texts) for texts in (own.options, own.given))
         return Rendered(prompt, options, special=False, given=given)

@@ -190,7 +190,8 @@ class _Sealed:
 
 
 def _selection(problem: Problem) -> Selection:
-    assert problem.selection is not None
+    if problem.selection is None:
+        raise AssertionError("Expected a problem with a selection, got one without.")
     return problem.selection
 
 

@@ -276,7 +276,7 @@ def test_a_driver_loads_no_model_onto_a_device_that_it_may_lack(config, monkeypa
 @pytest.mark.slow
 def test_other_inputs_are_refused_in_the_errors_own_words(config, tmp_path, cluster):
     worker = ComparisonWorker.here(config, new_registry())
-    worker.inputs = {"model": "another"}
+    worker.inputs = worker._inputs | {"model": "another"}
     with pytest.raises(DataError, match=r"another model .*\(the worker on "):
         list(RayExecutor(cluster.address).map(worker, [Piece("toy", "base", 0)]))
 

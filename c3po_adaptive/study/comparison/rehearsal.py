@@ -85,7 +85,7 @@ def _rehearsal(config: ComparisonConfig, registry: Registry, model: RoutedModel)
     with tempfile.TemporaryDirectory(prefix="c3po-plan-") as folder:
         made.folder, made.seconds = Path(folder), {}
         made.size = max(REFERENCES, *(_wanted(made, arm) for arm in config.arms))
-        made.__dict__["data"] = {}
+        made.data = {}
         yield made
 
 
