@@ -69,13 +69,13 @@ def tuned(strategy: Learner, bench: Bench) -> Tuned:
     check_count(strategy.name, len(known))
     order = torch.randperm(len(known), generator=_generator(bench)).tolist()
     held_back, learned_from = _parted([known[i] for i in order])
-    with bench.model.lock, _unchanged(bench.model) as owner:
+    with bench.model.lock, _unchanged(bench.model):
         with torch.random.fork_rng(devices=[]), _refused(strategy, bench.model):
             torch.manual_seed(bench.settings.seed)
             tuning = strategy.tuning(bench.model, [one.prompt for one in learned_from])
         training = _Training(strategy, bench, tuning, learned_from, held_back)
         try:
-            found = learned_once(references, _identity(strategy, bench, references), owner, training.run)
+            found = learned_once(references, _identity(strategy, bench, references), training.run)
         except NoSource:
             found = training.run()
     once, losses = float(found[FLOPS]), tuple(found[LOSSES].tolist())
@@ -116,11 +116,11 @@ def _identity(strategy: Learner, bench: Bench, references: ReferenceSet) -> list
 
 
 @contextmanager
-def _unchanged(model: RoutedModel) -> Iterator[str]:
-    """Hands on the model's fingerprint, which has to be the same afterwards, whatever happens: every weight is read."""
+def _unchanged(model: RoutedModel) -> Iterator[None]:
+    """The model's fingerprint has to be the same afterwards, whatever happens: every weight is read."""
     before = fingerprint(model)
     try:
-        yield before
+        yield
     finally:
         if computed(model) != before:
             raise ModelError(

@@ -90,7 +90,7 @@ def refset_warm(
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
         from ..models.loading import DTYPES
-        from ..references.reference_set import ReferenceSet
+        from ..references.reference_set import WARM, ReferenceSet
         from ..study.executor import device_here
         from ..study.shards import build_store_by
         from ..tasks.formats import as_format
@@ -107,7 +107,7 @@ def refset_warm(
             loaded,
             {"model": model, **options},
             built,
-            folder / "warm",
+            folder / WARM,
             format=format,
             kept=kept,
             progress=bar,
@@ -142,14 +142,17 @@ def refset_check(
     format: Format = "cloze",
     as_json: AsJson = False,
 ) -> None:
-    """Check that a reference set is whole, and fits a model and a format."""
+    """Check that a reference set is whole, with all that is kept beside it, and fits a model and a format."""
     with clear_errors():
+        from ..references.beside import damaged_beside
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format
 
         put = as_format(format)
         built = ReferenceSet.load(folder)
+        if found := damaged_beside(built):
+            raise DataError("\n".join([f"Expected what is kept beside {folder} as it was written, got:", *found]))
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
         built.check(loaded, put, default_embedder())
         if as_json:

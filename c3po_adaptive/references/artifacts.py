@@ -25,6 +25,8 @@ from ..storage.identity import digest, digest_of_file, routing_versions
 from ..storage.tensor_store import TensorStore
 from ..types import Head, Prompt
 
+ARTIFACTS = "artifacts"
+"""The folder beside a set, or beside all sets of the cache."""
 BATCH = 16
 SAMPLE = 16  # references that what an artifact takes is measured on
 States = Callable[[Sequence[Prompt]], Sequence[State]]
@@ -109,11 +111,11 @@ def _store(
     depends = (artifact.name, settings.scope, settings.loss, head)
     code = _code(artifact)
     if (key := (depends, code or artifact.compute, folder)) not in stores:
-        place = None
+        place, owner = None, ""
         if folder is not None and code is not None:
             identity = [*depends, code, fingerprint(model), str(model.model.dtype), routing_versions()]
-            place = folder / "artifacts" / digest(identity)[:16]
-        stores[key] = TensorStore(place)
+            place, owner = folder / ARTIFACTS, digest(identity)[:16]
+        stores[key] = TensorStore(place, owner)
     return stores[key]
 
 

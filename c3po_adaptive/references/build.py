@@ -19,7 +19,7 @@ from ..progress import Progress, bar, silent
 from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
 from ..storage.lock import in_turn
-from ..storage.tensors import load_tensors, save_tensors
+from ..storage.sealed import TENSORS, load_sealed, save_sealed, sealed_files
 from ..tasks.files import first, of_split
 from ..tasks.formats import Format, description, format_key
 from ..tasks.sources import LEARNED_FROM
@@ -76,17 +76,17 @@ def build_reference_set(
         **_card_of(model),
     }
     store = None if scratch is None else _writable(_store(scratch, card))
-    paths = {i: store and _shard(store, i) for i in range(0, len(questions), SHARD)}
+    firsts = range(0, len(questions), SHARD)
     kept: dict[int, Mapping[str, Tensor]] = {
-        i: load_tensors(path, "delete it, and build again to resume")
-        for i, path in paths.items()
-        if path is not None and path.is_file()
+        i: load_sealed(path, "delete it, and build again to resume")
+        for i in firsts
+        for path in ([] if store is None else sealed_files(store, _name(i), TENSORS)[:1])
     }
-    missing = [i for i in paths if i not in kept]
+    missing = [i for i in firsts if i not in kept]
     run = compute or partial(_shards, model, questions, embedder, format)
     for i, shard in progress(run(missing), "references", len(missing)):
-        kept[i] = _saved(shard, paths[i])
-    parts = [kept[i] for i in paths]
+        kept[i] = _saved(shard, store, i)
+    parts = [kept[i] for i in firsts]
     correct = torch.cat([p["correct"] for p in parts])
     scores = torch.cat([p["scores"] for p in parts]).split([len(q.choices) for q in questions])
     return ReferenceSet(
@@ -113,7 +113,8 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
     store = _store(scratch, {key: value for key, value in built.card.items() if key not in COUNTS})
     try:
         for i in range(0, len(built), SHARD):
-            _shard(store, i).unlink(missing_ok=True)
+            for path in sealed_files(store, _name(i), TENSORS):
+                path.unlink()
         if not any(store.iterdir()):
             store.rmdir()
     except OSError as error:
@@ -122,10 +123,6 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
 
 def _store(scratch: str | Path, card: Mapping[str, Any]) -> Path:
     return Path(scratch) / digest(card)[:16]
-
-
-def _shard(store: Path, first: int) -> Path:
-    return store / f"{first:07d}.safetensors"
 
 
 def _card_of(model: RoutedModel) -> dict[str, Any]:
@@ -162,13 +159,18 @@ def reference_shard(
     }
 
 
-def _saved(shard: Mapping[str, Tensor], path: Path | None) -> Mapping[str, Tensor]:
-    """The shard, also on disk if it has a place there."""
-    if path is not None:
+def _name(first: int) -> str:
+    """Of a shard on disk."""
+    return f"{first:07d}"
+
+
+def _saved(shard: Mapping[str, Tensor], store: Path | None, first: int) -> Mapping[str, Tensor]:
+    """The shard, also on disk if there is a place for it."""
+    if store is not None:
         try:
-            save_tensors(dict(shard), path)
+            save_sealed(shard, store, _name(first))
         except OSError as error:
-            raise DataError(f"Could not write {path}: {error}; free the disk, and build again to resume.") from error
+            raise DataError(f"Could not write {store}: {error}; free the disk, and build again to resume.") from error
     return shard
 
 

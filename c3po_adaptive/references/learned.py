@@ -8,45 +8,43 @@ from abc import ABC
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..errors import DataError
 from ..storage.identity import digest, digest_of_file
-from ..storage.tensors import load_tensors, metadata_of, save_tensors
+from ..storage.sealed import TENSORS, load_sealed, save_sealed, sealed_files
 from .reference_set import ReferenceSet
 
-AGAIN = "delete it, and it is learned again"
+LEARNED = "learned"
+"""The folder beside a set."""
+AGAIN = "delete it, and it is computed again"
 
 
 class NoSource(Exception):
     """A class of a notebook's cell has no file to tell its code by."""
 
 
-def learned_once(
-    references: ReferenceSet, identity: Any, model: str, learn: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
+def learned_once(references: ReferenceSet, identity: Any, learn: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What ``learn`` finds, or found before.
 
     Args:
         references: that it is learned from.
-        identity: all that decides what is learned, as JSON has it.
-        model: fingerprint of the model that learns.
+        identity: all that decides what is learned beside the references, as JSON has it: the model's fingerprint first.
         learn: called if nothing is kept under that identity.
 
     Raises:
-        DataError: what is kept is broken, or of another model.
+        DataError: what is kept is cut short or altered.
     """
-    key = digest(identity)[:20]
+    key = digest([identity, _content(references)])[:20]
     known, folder = references.learned, references.folder
     if key not in known:
-        path = None if folder is None else folder / "learned" / f"{key}.safetensors"
-        kept = path is not None and path.is_file()
-        known[key] = _read(path, model) if kept and path else learn()
-        if path is not None and not kept:
-            _keep(known[key], path, model)
+        kept = [] if folder is None else sealed_files(folder / LEARNED, key, TENSORS)
+        known[key] = load_sealed(kept[0], AGAIN) if kept else learn()
+        if folder is not None and not kept:
+            _keep(known[key], folder / LEARNED, key)
     return known[key]
 
 
@@ -73,16 +71,16 @@ def shared_code() -> list[str]:
     return [digest_of_file(file)[:16] for room in rooms for file in sorted(room.glob("_[!_]*.py"))]
 
 
-def _read(path: Path, model: str) -> dict[str, Tensor]:
-    owner = metadata_of(path, AGAIN).get("model", model)
-    if owner != model:
-        raise DataError(f"Expected {path} to be learned with this model ({model}), got one of {owner}; {AGAIN}.")
-    return load_tensors(path, AGAIN)
+def _content(references: ReferenceSet) -> str:
+    """Hash of all that can be learned from."""
+    asked = [(q.id, q.question, q.choices, q.answer) for q in references.questions]
+    tensors = (references.embeddings.float(), references.pathways.float(), references.correct)
+    return digest([asked, references.scores, [sha256(t.contiguous().numpy().data).hexdigest() for t in tensors]])
 
 
-def _keep(learned: dict[str, Tensor], path: Path, model: str) -> None:
+def _keep(learned: dict[str, Tensor], folder: Path, key: str) -> None:
     """With a warning, in memory alone, where it cannot be written."""
     try:
-        save_tensors(learned, path, {"model": model})
+        save_sealed(learned, folder, key)
     except OSError as error:
-        warnings.warn(f"Could not keep {path}: {error}; it is learned again next time.", stacklevel=3)
+        warnings.warn(f"Could not keep {folder / key}: {error}; it is learned again next time.", stacklevel=3)

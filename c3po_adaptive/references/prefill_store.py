@@ -1,13 +1,13 @@
 """The prefill store: what a reference's tail starts from, computed once, kept on disk beside the set, read as needed.
 
-A store is a folder of shards (safetensors, memory-mapped) with a card that names the model, the format and the set it
-was made with, and the hash of every shard. Shards are written whole, one at a time, and named by their hash: an
-interrupted build resumes, and of two processes that build the same store the last card names files of its own.
+A store is a folder of shards (safetensors, memory-mapped) with a card that names the model, the format and a hash of
+the prompts it was made with, and every shard. Shards are sealed and written one at a time: an interrupted build
+resumes, one that does not hold is computed again, and of two processes that build the same store the last card names
+files of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +27,10 @@ from ..progress import Progress, silent
 from ..routing.caches import Kept
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
-from ..storage.files import is_file, whole, write_text
-from ..storage.identity import digest_of_file, routing_versions
+from ..storage.files import is_file, write_text
+from ..storage.identity import digest, routing_versions
 from ..storage.json_files import Ours, checked, read_json
+from ..storage.sealed import TENSORS, check_seal, save_sealed, sealed_files
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
 from .build import SHARD, Shards
@@ -38,7 +39,6 @@ from .reference_set import ReferenceSet
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
 
-SHARDS = f"{'[0-9]' * 7}-{'[0-9a-f]' * 16}.safetensors"  # how ``_write`` names them
 CARD = "card.json"
 HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
@@ -72,10 +72,11 @@ def build_store(
     """
     folder, successes = Path(folder), references.successes
     prompts = [model.encode(q, format) for q in successes.questions]
-    wanted = _card(references, model, format, dtype or model.model.dtype)
+    wanted = _card(model, prompts, format, dtype or model.model.dtype)
     known = _read_card(folder)
     if known is not None and _identity(known) != wanted:
-        for path in (*folder.glob(SHARDS), folder / CARD):  # nothing else that may lie there; what claims it, last
+        # Nothing else that may lie there; what claims it, last.
+        for path in (*sealed_files(folder, "[0-9]" * 7, TENSORS), folder / CARD):
             path.unlink()
         known = None
     try:
@@ -83,11 +84,10 @@ def build_store(
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to keep states in, got {folder}: {error}; move that away.") from error
     files = dict(known["files"]) if known is not None else {}
-    firsts = range(0, len(prompts), SHARD)
-    missing = [i for i in firsts if str(i) not in files or not (folder / files[str(i)]).is_file()]
+    missing = [i for i in range(0, len(prompts), SHARD) if _why_not(folder, str(i), files)]
     run = compute or partial(_shards, model, prompts, dtype)
     for i, tensors in progress(run(missing), "references", len(missing)):
-        files[str(i)] = _write(folder, i, tensors)
+        files[str(i)] = _written(folder, i, tensors)
         write_text(folder / CARD, json.dumps(wanted | {"files": files}, indent=1))
     return PrefillStore(folder, model, prompts)
 
@@ -119,14 +119,14 @@ def open_store(
     card = _read_card(folder)
     if card is None:
         return None
-    complete = len(card["files"]) == -(-len(references.successes) // SHARD)
-    if _identity(card) != _card(references, model, format, getattr(torch, card["dtype"])) or not complete:
+    prompts = [model.encode(q, format) for q in references.successes.questions]
+    complete = len(card["files"]) == -(-len(prompts) // SHARD)
+    if _identity(card) != _card(model, prompts, format, getattr(torch, card["dtype"])) or not complete:
         warnings.warn(
             f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2
         )
         return None
-    successes = references.successes
-    return PrefillStore(folder, model, [model.encode(q, format) for q in successes.questions], budget)
+    return PrefillStore(folder, model, prompts, budget)
 
 
 @dataclass(eq=False)
@@ -224,11 +224,9 @@ class PrefillStore:
 
     def _shard(self, first: int) -> Any:
         if first not in self._open:
-            name = self._files[str(first)]
-            path = self.folder / name
-            if not path.is_file() or not name.endswith(f"-{digest_of_file(path)[:16]}.safetensors"):
-                raise DataError(f"{path} is missing, cut short or altered; {REBUILD}.")
-            self._open[first] = safe_open(path, "pt")
+            if why := _why_not(self.folder, str(first), self._files):
+                raise DataError(why)
+            self._open[first] = safe_open(self.folder / self._files[str(first)], "pt")
         return self._open[first]
 
     @cached_property
@@ -271,30 +269,46 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     return named
 
 
-def _write(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
-    """Write a shard, whole or not at all; its name, which ends in its hash."""
-    from safetensors.torch import save
-
+def _written(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
+    """Write a shard, whole or not at all; its name."""
     try:
-        data = save(dict(tensors))
-        name = f"{first:07d}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
-        with whole(folder / name) as writing:
-            writing.write_bytes(data)
+        return save_sealed(tensors, folder, f"{first:07d}").name
     except OSError as error:
         raise DataError(f"Could not write to {folder}: {error}; free the disk, and build again to resume.") from error
-    return name
+
+
+def _why_not(folder: Path, first: str, files: Mapping[str, str]) -> str:
+    """What is wrong with a shard of a card; "" if it holds what was written."""
+    name = files.get(first, "")
+    if Path(name).name != name or not name.startswith(f"{first:0>7}-"):
+        return f"{folder / CARD}: expected the shard of reference {first}, got {name!r}; {REBUILD}."
+    try:
+        check_seal(folder / name, REBUILD)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def damaged(folder: Path) -> list[str]:
+    """What is wrong with the shards of a store, one by one; of none, or one of another release, nothing is used.
+
+    Raises:
+        DataError: its card is none of ours.
+    """
+    card = _read_card(folder)
+    files = {} if card is None or "prompts" not in card else card["files"]
+    return [why for first in files if (why := _why_not(folder, first, files))]
 
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in card.items() if key != "files"}
 
 
-def _card(references: ReferenceSet, model: RoutedModel, format: str | Format, dtype: torch.dtype) -> dict[str, Any]:
+def _card(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: torch.dtype) -> dict[str, Any]:
     return {
         "model": fingerprint(model),
-        "set": references.card["source"],
+        "prompts": digest([[p.ids, p.options, p.lengths, p.given, p.after] for p in prompts]),
         "format": format_key(format),
-        "successes": len(references.successes),
         "dtype": str(dtype).removeprefix("torch."),
         "holds": HOLDS,
         "versions": routing_versions(),

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .embedding import Embedder
 
 QUESTIONS, TENSORS, CARD = "questions.parquet", "tensors.safetensors", "card.json"
+INDEX, WARM = "index", "warm"
+"""Folders beside them: what retrievers keep, and the prefill store."""
 REBUILD = "build the set again: c3po refset build FILE --model MODEL --out DIR"
 
 
@@ -123,7 +125,7 @@ class ReferenceSet(OnHub):
         """A retriever fitted to the embeddings, once; kept beside the set if it is in a folder."""
         if retriever not in self._indexes:
             vectors = self.vectors
-            kept = None if self.folder is None else self.folder / "index"
+            kept = None if self.folder is None else self.folder / INDEX
             self._indexes[retriever] = retriever.fit(vectors) if kept is None else retriever.fit_kept(vectors, kept)
         return self._indexes[retriever]
 

@@ -23,7 +23,7 @@ from ..optimizers._known import known, parts
 from ..optimizers.base import PathwayOptimizer
 from ..problem import Problem
 from ..references.prefill_store import PrefillStore, open_store
-from ..references.reference_set import ReferenceSet
+from ..references.reference_set import WARM, ReferenceSet
 from ..routing.states import State
 from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
@@ -118,7 +118,7 @@ class Remixer:
         """What finds neighbours, and what is kept of them."""
         s = self.strategies
         if references.folder is not None:
-            folder = references.folder / "warm"
+            folder = references.folder / WARM
             store = open_store(references, self.model, folder, self.format, self.store_bytes)
             if store is not None:  # one for all arms: each would hold its own states
                 key = (self.model, format_key(self.format), self.store_bytes, store.written)

@@ -129,7 +129,7 @@ class ReferenceTraining:
             identity = self._identity(learner)
         except NoSource:
             return learn()
-        known = learned_once(references, identity, fingerprint(self.model), lambda: self._counted(learn))
+        known = learned_once(references, identity, lambda: self._counted(learn))
         self.spent.append(known[FLOPS].item())
         kept = {name.removeprefix(KEPT): tensor.item() for name, tensor in known.items() if name.startswith(KEPT)}
         self.kept.update(kept | self.kept)

@@ -1,6 +1,6 @@
 """Approximate search for large reference sets with FAISS; small ones are searched exactly.
 
-Indexes that are kept in a folder are written whole, and named by what they were built from. Read back, the cells of an
+Indexes that are kept in a folder are named by what they were built from and what they hold. Read back, the cells of an
 inverted file stay on the disk, memory-mapped; a graph is read into memory.
 """
 
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_number
-from ..errors import DataError
 from ..kernels.base import Array
-from ..storage.files import whole
 from ..storage.identity import digest
+from ..storage.sealed import check_seal, sealed_files, write_sealed
 from ._exact import ExactIndex
 from ._vectors import Unit, cosine, unit
 from .base import Index, Retriever
@@ -28,6 +27,7 @@ from .cosine import CosineIndex
 RECIPE = 1
 """How indexes are built. Those on the disk of another number are built anew."""
 
+FAISS = ".faiss"
 SMALL = 10_000
 """References up to which the exact search is used."""
 
@@ -74,7 +74,7 @@ class Approximate(Retriever):
         """The same, kept in a folder; only in memory, with a warning, where that cannot be written.
 
         Raises:
-            DataError: the file in the folder is cut short.
+            DataError: the file in the folder is cut short or altered.
         """
         import faiss
 
@@ -82,18 +82,18 @@ class Approximate(Retriever):
             return ExactIndex.build(vectors, self.k)
         scaled = unit(vectors, "references")
         identity = [RECIPE, self.shape, faiss.__version__, sha256(scaled.data).hexdigest()]
-        path = folder / f"{self.name}-{digest(identity)[:16]}.faiss"
-        if not path.is_file():
+        of = f"{self.name}-{digest(identity)[:16]}"
+        kept = sealed_files(folder, of, FAISS)[:1]
+        for path in kept:
+            check_seal(path, "delete it, and it is built again")
+        if not kept:
             built = self.built(scaled)
             try:
-                _write(built, path)
+                kept = [write_sealed(folder, of, FAISS, lambda path: faiss.write_index(built, str(path)))]
             except (OSError, RuntimeError) as error:
-                warnings.warn(f"Could not keep {path}: {error}; the index is built again next time.", stacklevel=2)
+                warnings.warn(f"Could not keep {folder}: {error}; the index is built again next time.", stacklevel=2)
                 return ApproximateIndex(scaled, self.k, self.tuned(built))
-        try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
-        except RuntimeError as error:
-            raise DataError(f"{path} is cut short; delete it, and it is built again.") from error
+        index = faiss.read_index(str(kept[0]), faiss.IO_FLAG_MMAP)
         return ApproximateIndex(scaled, self.k, self.tuned(index))
 
     @property
@@ -108,11 +108,3 @@ class Approximate(Retriever):
     @abstractmethod
     def tuned(self, index: Any) -> Any:
         """The index, told how much to search."""
-
-
-def _write(index: Any, path: Path) -> None:
-    """Whole or not at all."""
-    import faiss
-
-    with whole(path) as writing:
-        faiss.write_index(index, str(writing))

@@ -10,26 +10,35 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .tensors import load_tensors, save_tensors
+from ..errors import DataError
+from .sealed import TENSORS, load_sealed, save_sealed, sealed_files
 
 SHARD = 128
+AGAIN = "delete it, and it is computed again"
 
 
 class TensorStore:
-    """One tensor a key. Files are shards named by their keys: two processes that compute the same write the same."""
+    """One tensor a key. Files are shards named by their owner, their keys and what they hold: two processes that
+    compute the same write the same, and what another owner computed is not met."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, owner: str = "") -> None:
         """Read what is in the folder, if there is one.
 
+        Args:
+            folder: of the shards, also of other owners'.
+            owner: all that decides what the tensors are, as a hash.
+
         Raises:
-            DataError: a shard is cut short.
+            DataError: a shard is cut short, altered, or no such store's.
         """
-        self.folder = folder
+        self.folder, self.owner = folder, owner
         self._known: dict[bytes, Tensor] = {}
         self._unwritten: list[bytes] = []
-        for path in sorted(folder.glob("*.safetensors")) if folder is not None and folder.is_dir() else ():
-            tensors = load_tensors(path, "delete it, and it is made again")
-            self._known.update(zip(map(bytes, tensors["keys"].tolist()), tensors["values"], strict=True))
+        for path in [] if folder is None else sealed_files(folder, f"{owner}-*", TENSORS):
+            keys, values = _shard(path)
+            if any(_kind(other) != _kind(values[0]) for other in [*self._known.values()][:1]):
+                raise DataError(f"{path}: expected tensors like those beside it, got others; {AGAIN}.")
+            self._known.update(zip(keys, values, strict=True))
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._known
@@ -51,8 +60,22 @@ class TensorStore:
             return
         index = torch.tensor([list(key) for key in keys], dtype=torch.uint8)
         values = torch.stack([self._known[key] for key in keys])
+        of = f"{self.owner}-{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}"
         try:
-            name = hashlib.sha256(b"".join(keys)).hexdigest()[:16]
-            save_tensors({"keys": index, "values": values}, self.folder / f"{name}.safetensors")
+            save_sealed({"keys": index, "values": values}, self.folder, of)
         except OSError as error:
             warnings.warn(f"Could not keep {self.folder}: {error}; it is computed again next time.", stacklevel=4)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
+    return tensor.dtype, tensor.shape
+
+
+def _shard(path: Path) -> tuple[list[bytes], Tensor]:
+    """N keys, at least one, and ``[N, …]`` their tensors."""
+    tensors = load_sealed(path, AGAIN)
+    keys, values = (tensors.get(name, torch.empty(())) for name in ("keys", "values"))
+    if keys.dtype != torch.uint8 or keys.ndim != 2 or not values.ndim or not 0 < len(keys) == len(values):
+        found = {name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in tensors.items()}
+        raise DataError(f"{path}: expected keys, uint8 [N, …], and values [N, …], got {found}; {AGAIN}.")
+    return list(map(bytes, keys.tolist())), values

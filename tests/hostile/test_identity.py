@@ -3,15 +3,35 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
+from hostile.doors import untouched
+from routing.naive import routed_model
+from routing.toys import HashEmbedder, questions
+from safetensors.torch import load_file
 from study.configs import FIXED, parse_config, small_study
+from typer.testing import CliRunner
 
+from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
+from c3po_adaptive.references.artifacts import of_references
+from c3po_adaptive.references.beside import damaged_beside
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.learned import learned_once
+from c3po_adaptive.references.prefill_store import build_store, open_store
+from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
+from c3po_adaptive.retrievers import _approximate
+from c3po_adaptive.retrievers.faiss_ivf import FaissIVF
+from c3po_adaptive.settings import RemixSettings
+from c3po_adaptive.storage.sealed import save_sealed
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
@@ -115,39 +135,50 @@ def test_a_worker_of_the_same_answers(sent):
 
 OPTIMIZED = """
 import pickle, sys
+from pathlib import Path
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.study.executor import Piece
+from hostile.test_identity import PIECE, READERS
 assert False, "left out"
-for path in sys.argv[1:]:
-    with open(path, "rb") as file:
-        worker = pickle.load(file)
+for kind, path in zip(sys.argv[1::2], map(Path, sys.argv[2::2])):
     try:
-        worker(Piece("toy", "still", 0))
-        print("answers")
+        pickle.loads(path.read_bytes())(PIECE) if kind == "worker" else READERS[kind](path)
+        print("taken")
     except DataError as error:
         print(error)
 """
 
 
-def optimized(code, *arguments):
-    """The lines that code prints under ``python -O``."""
+def optimized(*asked):
+    """What comes of workers and of kept files under ``python -O``, a line each."""
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, "-O", "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-O", "-c", OPTIMIZED, *(str(part) for pair in asked for part in pair)]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_so_it_does_where_asserts_are_left_out(place, sent):
-    files = []
-    for change in (lambda place, sent: sent, another_version, an_input_that_nobody_claimed):
-        files.append(place / f"{len(files)}.pickle")
-        files[-1].write_bytes(change(place, sent))
-    same, *others = optimized(OPTIMIZED, *files)
-    assert same == "answers"
-    assert [said.partition("got another ")[2].split()[0] for said in others] == ["versions", "plugins"]
-    another_plugin(place, sent), another_model(place, sent)
-    assert "got another model, plugins in this process" in optimized(OPTIMIZED, files[0])[0]
+def test_nothing_else_is_taken_where_asserts_are_left_out(place, sent, beside):
+    workers = [sent, another_version(place, sent), an_input_that_nobody_claimed(place, sent), sent]
+    files = [place / f"{i}.pickle" for i in range(len(workers))]
+    for file, worker in zip(files, workers, strict=True):
+        file.write_bytes(worker)
+    raw = pickle.loads(sent)
+    write_tiny_checkpoint(place / "other", "olmoe", seed=1)
+    raw.config = raw.config.model_copy(update={"model": str(place / "other")})
+    (place / "other.py").write_text(plugin("still", 1))
+    raw.plugins = (str(place / "other.py"),)
+    files[-1].write_bytes(pickle.dumps(raw))
+    altered = shutil.copytree(beside, place / "altered")
+    for kind in READERS:
+        flipped(file_of(altered, kind))
+    asked = [("worker", file) for file in files]
+    asked += [(kind, folder) for kind in READERS if kind != "index" for folder in (beside, altered)]
+    said = optimized(*asked)
+    assert [line == "taken" for line in said] == [True, False, False, False, *[True, False] * 3]
+    assert [line.partition("got another ")[2].split(" in ")[0] for line in said[1:4]] == [
+        *("versions", "plugins", "model, plugins")
+    ]
+    assert all("is missing, cut short or altered" in line for line in said[5::2])
 
 
 class TestPluginsOfOneName:
@@ -167,9 +198,8 @@ class TestPluginsOfOneName:
         assert registry_of(*files).files != before
 
     def test_one_alone_goes_by_its_own_hash_as_before(self, files):
-        import hashlib
 
-        assert registry_of(files[0]).files["mine.py"] == hashlib.sha256(files[0].read_bytes()).hexdigest()
+        assert registry_of(files[0]).files["mine.py"] == sha256(files[0].read_bytes()).hexdigest()
         assert registry_of(*files).files["mine.py"] != registry_of(files[0]).files["mine.py"]
 
     def test_a_run_is_not_resumed_with_another_text_of_the_first(self, place, files):
@@ -195,3 +225,207 @@ class TestPluginsOfOneName:
             os.utime(file, (1_000_000_000, 1_000_000_000))
             (entry,) = [e for e in registry_of(file).table() if e.name == "still"]
             assert entry.help == f"Stays where it is: {says}."
+
+
+def prompts_of(model):
+    asked = questions(12)
+    return [model.encode(q) for q in asked], [q.answer for q in asked]
+
+
+def artifacts(folder):
+    """What is kept beside a set, as another process reads it."""
+    model = routed_model("olmoe")
+    return of_references(GRADIENT, model, *prompts_of(model), model.prefill, RemixSettings(), folder=folder)
+
+
+def learned(folder):
+    return learned_once(ReferenceSet.load(folder), ["mine"], lambda: {"weights": torch.arange(6.0)})["weights"]
+
+
+def index(folder):
+    vectors = ReferenceSet.load(folder).vectors
+    return FaissIVF().fit_kept(vectors, folder / "index").search(vectors[:3]).index
+
+
+def warm(folder):
+    store = open_store(ReferenceSet.load(folder), routed_model("olmoe"), folder / "warm", "cloze")
+    return store.states(store.prompts)[0].final
+
+
+READERS = {"artifacts": artifacts, "learned": learned, "index": index, "warm": warm}
+
+
+def file_of(folder, kind):
+    return sorted(path for path in (folder / kind).iterdir() if path.suffix != ".json")[0]
+
+
+def flipped(path):
+    """One bit of its last number."""
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def huge(path):
+    """A header that claims 2^40 numbers."""
+    header = json.dumps({"keys": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+DAMAGES = (flipped, cut, huge, emptied)
+
+
+@pytest.fixture(scope="module")
+def whole_beside(tmp_path_factory):
+    """A set in a folder, with one of each that is kept."""
+    folder = tmp_path_factory.mktemp("beside") / "set"
+    model = routed_model("olmoe")
+    build_reference_set(model, questions(12), HashEmbedder()).save(folder)
+    build_store(ReferenceSet.load(folder), model, folder / "warm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_approximate, "SMALL", 4)
+        for read in READERS.values():
+            read(folder)
+    return folder
+
+
+@pytest.fixture
+def beside(whole_beside, tmp_path, monkeypatch):
+    monkeypatch.setattr(_approximate, "SMALL", 4)
+    return shutil.copytree(whole_beside, tmp_path / "beside")
+
+
+@pytest.mark.filterwarnings("ignore:.*clustering.*points to.*centroids")
+class TestBesideASet:
+    @pytest.mark.parametrize("damage", DAMAGES)
+    @pytest.mark.parametrize("kind", READERS)
+    def test_what_is_altered_is_refused_and_named(self, beside, kind, damage):
+        path = file_of(beside, kind)
+        damage(path)
+        refusal = f"{path.name} is missing, cut short or altered.*(delete it, and it is|build it again)"
+        with pytest.raises(DataError, match=refusal):
+            READERS[kind](beside)
+        (found,) = damaged_beside(ReferenceSet.load(beside))
+        assert str(path) in found
+
+    @pytest.mark.parametrize("kind", READERS)
+    def test_deleted_as_the_error_says_it_is_computed_again(self, beside, kind):
+        before, path = READERS[kind](beside), file_of(beside, kind)
+        path.unlink()
+        if kind == "warm":
+            build_store(ReferenceSet.load(beside), routed_model("olmoe"), beside / "warm")
+        torch.testing.assert_close(torch.as_tensor(READERS[kind](beside)), torch.as_tensor(before))
+        assert file_of(beside, kind).suffix == path.suffix
+        assert damaged_beside(ReferenceSet.load(beside)) == []
+
+    def test_states_that_do_not_hold_are_made_anew(self, beside):
+        flipped(file_of(beside, "warm"))
+        build_store(ReferenceSet.load(beside), routed_model("olmoe"), beside / "warm")
+        assert damaged_beside(ReferenceSet.load(beside)) == []
+
+    @pytest.mark.parametrize("kind", READERS)
+    def test_a_name_of_another_is_no_way_in(self, beside, kind):
+        """What one owner computed, under the name that another's has."""
+        path = file_of(beside, kind)
+        of, _, seal = path.stem.rpartition("-")
+        other = path.with_name(f"{of[:-1]}{'0' if of[-1] != '0' else '1'}-{seal}{path.suffix}")
+        path.rename(other)
+        assert any(other.name in said or path.name in said for said in damaged_beside(ReferenceSet.load(beside)))
+        if kind == "warm":
+            card = json.loads((beside / "warm" / "card.json").read_text())
+            (beside / "warm" / "card.json").write_text(json.dumps(card | {"files": {"0": other.name}}))
+            with pytest.raises(DataError, match="expected the shard of reference 0"):
+                warm(beside)
+
+    def test_the_command_names_every_file(self, beside):
+        for kind in READERS:
+            flipped(file_of(beside, kind))
+        with untouched(beside):
+            done = CliRunner().invoke(app, ["refset", "check", str(beside)])
+        assert done.exit_code == 1
+        assert all(file_of(beside, kind).name in done.stderr for kind in READERS)
+
+    def test_files_without_a_seal_are_not_read(self, beside):
+        """As earlier releases left them, with whatever in them: computed again."""
+        expected = {kind: READERS[kind](beside) for kind in ("artifacts", "learned", "index")}
+        for kind in expected:
+            for path in (beside / kind).iterdir():
+                path.rename(path.with_name(path.stem.rpartition("-")[0] + path.suffix))
+                path.with_name(path.stem.rpartition("-")[0] + path.suffix).write_bytes(b"anything")
+        for kind, before in expected.items():
+            torch.testing.assert_close(torch.as_tensor(READERS[kind](beside)), torch.as_tensor(before))
+        assert damaged_beside(ReferenceSet.load(beside)) == []
+
+    def test_states_of_an_earlier_release_are_not_used(self, beside):
+        card = json.loads((beside / "warm" / "card.json").read_text())
+        del card["prompts"]
+        (beside / "warm" / "card.json").write_text(json.dumps(card | {"set": "x", "successes": 3}))
+        flipped(file_of(beside, "warm"))
+        with pytest.warns(UserWarning, match="release, or not complete"):
+            assert open_store(ReferenceSet.load(beside), routed_model("olmoe"), beside / "warm", "cloze") is None
+        assert damaged_beside(ReferenceSet.load(beside)) == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda keys, values: {"keys": keys},
+            lambda keys, values: {"values": values},
+            lambda keys, values: {},
+            lambda keys, values: {"keys": keys[:-1], "values": values},
+            lambda keys, values: {"keys": keys[:0], "values": values[:0]},
+            lambda keys, values: {"keys": keys.float(), "values": values},
+            lambda keys, values: {"keys": keys[0], "values": values},
+            lambda keys, values: {"keys": keys, "values": values.sum()},
+        ],
+    )
+    def test_shards_that_are_no_such_thing(self, beside, change):
+        path = file_of(beside, "artifacts")
+        tensors = load_file(path)
+        save_sealed(change(tensors["keys"], tensors["values"]), beside / "artifacts", path.stem.rpartition("-")[0])
+        path.unlink()
+        with pytest.raises(DataError, match=r"expected keys, uint8 \[N, …\], and values \[N, …\], got .*delete it"):
+            artifacts(beside)
+
+    def test_shards_of_two_shapes(self, beside):
+        path = file_of(beside, "artifacts")
+        tensors = load_file(path)
+        other = {"keys": tensors["keys"], "values": tensors["values"][..., None]}
+        save_sealed(other, beside / "artifacts", path.stem.rpartition("-")[0])
+        with pytest.raises(DataError, match=r"expected tensors like those beside it.*delete it"):
+            artifacts(beside)
+
+    @pytest.mark.parametrize("name", ["../x-0123456789abcdef.safetensors", "/etc/passwd", "a\0b", "x" * 300, "", "0"])
+    def test_a_card_that_names_files_elsewhere(self, beside, name):
+        card = json.loads((beside / "warm" / "card.json").read_text())
+        (beside / "warm" / "card.json").write_text(json.dumps(card | {"files": {"0": name}}))
+        with pytest.raises(DataError, match=r"expected the shard of reference 0.*build it again"):
+            warm(beside)
+        assert damaged_beside(ReferenceSet.load(beside))
+
+    def test_shards_of_a_build_that_was_interrupted(self, tmp_path):
+        model = routed_model("olmoe")
+
+        def interrupted(shards, label, total):
+            yield next(iter(shards))
+            raise KeyboardInterrupt
+
+        def build(**how):
+            return build_reference_set(model, questions(40), HashEmbedder(), scratch=tmp_path, **how)
+
+        with pytest.raises(KeyboardInterrupt):
+            build(progress=interrupted)
+        (part,) = tmp_path.rglob("*.safetensors")
+        whole = part.read_bytes()
+        flipped(part)
+        with pytest.raises(DataError, match=r"missing, cut short or altered; delete it, and build again to resume"):
+            build()
+        part.write_bytes(whole)
+        assert len(build()) == 40

@@ -29,6 +29,7 @@ from c3po_adaptive.retrievers.base import Hits, Index, Retriever
 from c3po_adaptive.selectors import LayerSelector
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.run_folder import Records, claim, claimed_config, read_records
+from c3po_adaptive.storage.sealed import sealed_name
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.tasks.sources import LEARNED_FROM
@@ -948,7 +949,7 @@ def shard(change):
 def renamed(folder):
     card = json.loads((folder / "card.json").read_text())
     path = folder / card["files"]["0"]
-    card["files"]["0"] = f"0000000-{digest_of_file(path)[:16]}.safetensors"
+    card["files"]["0"] = sealed_name(path, "0000000", ".safetensors")
     path.rename(folder / card["files"]["0"])
     (folder / "card.json").write_text(json.dumps(card))
 
@@ -985,7 +986,7 @@ class TestPrefillStores:
             passed(lambda: read(store))
             passed(lambda: remixer(references=ReferenceSet.load(store.parent)).answer(TEST))
 
-    @pytest.mark.parametrize("key", ["model", "set", "format", "successes", "dtype", "holds", "versions", "files"])
+    @pytest.mark.parametrize("key", ["model", "prompts", "format", "dtype", "holds", "versions", "files"])
     @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
     def test_cards_of_other_kinds(self, store, key, value):
         card = json.loads((store / "card.json").read_text())

@@ -9,7 +9,6 @@ from routing.toys import reference_set
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.references.learned import learned_once
 from c3po_adaptive.references.reference_set import ReferenceSet
-from c3po_adaptive.storage.tensors import load_tensors, save_tensors
 
 
 def found():
@@ -30,37 +29,38 @@ def files(references):
 
 
 def test_it_is_learned_once_for_each_identity(references):
-    learned_once(references, ["one"], "model", found)
+    learned_once(references, ["one"], found)
     again = ReferenceSet.load(references.folder)
-    assert torch.equal(learned_once(again, ["one"], "model", never)["weights"], found()["weights"])
+    assert torch.equal(learned_once(again, ["one"], never)["weights"], found()["weights"])
     with pytest.raises(AssertionError, match="it was kept"):
-        learned_once(again, ["another"], "model", never)
+        learned_once(again, ["another"], never)
     assert len(files(references)) == 1
 
 
 def test_without_a_folder_it_is_kept_in_memory():
     references = replace(reference_set("olmoe"), folder=None)
-    learned_once(references, ["one"], "model", found)
-    assert learned_once(references, ["one"], "model", never).keys() == found().keys()
+    learned_once(references, ["one"], found)
+    assert learned_once(references, ["one"], never).keys() == found().keys()
 
 
-def test_what_another_model_learned_is_refused(references):
-    learned_once(references, ["one"], "model", found)
-    (path,) = files(references)
-    save_tensors(load_tensors(path, ""), path, {"model": "another"})
-    with pytest.raises(DataError, match=r"learned with this model \(model\), got one of another; delete it"):
-        learned_once(ReferenceSet.load(references.folder), ["one"], "model", never)
+def test_what_others_taught_is_another(references):
+    """Other labels, or other embeddings of the same questions: whoever asks in the same words learns anew."""
+    learned_once(references, ["one"], found)
+    others = [references.shuffled(0), replace(references, embeddings=references.embeddings.flip(0))]
+    for other in (*others, references.subset(torch.arange(4))):
+        with pytest.raises(AssertionError, match="it was kept"):
+            learned_once(replace(other, folder=references.folder), ["one"], never)
 
 
 def test_a_broken_file_is_refused(references):
-    learned_once(references, ["one"], "model", found)
+    learned_once(references, ["one"], found)
     files(references)[0].write_bytes(b"cut short")
-    with pytest.raises(DataError, match=r"cut short or altered.*delete it, and it is learned again"):
-        learned_once(ReferenceSet.load(references.folder), ["one"], "model", never)
+    with pytest.raises(DataError, match=r"missing, cut short or altered.*delete it, and it is computed again"):
+        learned_once(ReferenceSet.load(references.folder), ["one"], never)
 
 
 def test_a_disk_that_refuses_is_told_and_nothing_is_lost(references):
     (references.folder / "learned").write_text("a file in the folder's place")
     with pytest.warns(UserWarning, match="it is learned again next time"):
-        assert learned_once(references, ["one"], "model", found).keys() == found().keys()
-    assert learned_once(references, ["one"], "model", never).keys() == found().keys()
+        assert learned_once(references, ["one"], found).keys() == found().keys()
+    assert learned_once(references, ["one"], never).keys() == found().keys()

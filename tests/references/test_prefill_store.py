@@ -146,7 +146,7 @@ class TestStore:
         shard = next(name for name in before if name.endswith(".safetensors"))
         (folder / shard).unlink()
         with monkeypatch.context() as patch:
-            patch.setattr("safetensors.torch.save", full)
+            patch.setattr("safetensors.torch.save_file", full)
             with pytest.raises(DataError, match="No space left on device; free the disk"):
                 build_store(references, model, folder)
         assert {f.name for f in folder.iterdir()} == {*before} - {shard}

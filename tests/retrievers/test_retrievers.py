@@ -178,7 +178,7 @@ class TestKept:
         FaissIVF().fit_kept(references, tmp_path)
         (path,) = tmp_path.iterdir()
         path.write_bytes(path.read_bytes()[:5000])
-        with pytest.raises(DataError, match=f"{path.name} is cut short; delete it"):
+        with pytest.raises(DataError, match=f"{path.name} is missing, cut short or altered; delete it"):
             FaissIVF().fit_kept(references, tmp_path)
 
     def test_a_folder_that_cannot_be_written(self, references, tmp_path):

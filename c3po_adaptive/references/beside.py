@@ -1,0 +1,28 @@
+"""What is kept beside a reference set, held against the seals that it was written with."""
+
+from __future__ import annotations
+
+from ..errors import DataError
+from ..storage.sealed import check_seal, sealed_files
+from .artifacts import ARTIFACTS
+from .learned import AGAIN, LEARNED
+from .prefill_store import damaged
+from .reference_set import INDEX, WARM, ReferenceSet
+
+
+def damaged_beside(references: ReferenceSet) -> list[str]:
+    """What is wrong with each file that is kept beside a set, and would be refused when it is read; none: all is whole.
+
+    Raises:
+        DataError: the card of its prefill store is none of ours.
+    """
+    shared, own = references.artifacts_folder, references.folder
+    folders = [own / name for name in (LEARNED, INDEX)] if own is not None else []
+    folders += [shared / ARTIFACTS] if shared is not None else []
+    found = []
+    for path in (path for folder in folders for path in sealed_files(folder)):
+        try:
+            check_seal(path, AGAIN)
+        except DataError as error:
+            found.append(str(error))
+    return found + ([] if own is None else damaged(own / WARM))

@@ -1,0 +1,84 @@
+"""Files that are named by what they are of and by a hash: altered, cut short or renamed, they are found out when read.
+
+``<of>-<seal>.<kind>``, where the seal is a hash of both the name and what the file holds. What is kept under such a
+name takes long to compute, and can be computed again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError
+from .files import SUFFIX
+from .tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LENGTH = 16
+TENSORS = ".safetensors"
+
+
+def sealed_name(path: Path, of: str, kind: str) -> str:
+    """The name that a file has to have, from what it holds.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return f"{of}-{file_digest(file, lambda: sha256(of.encode())).hexdigest()[:LENGTH]}{kind}"
+
+
+def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
+    """Where the file lies that ``write`` makes, whole or not at all.
+
+    Raises:
+        OSError: the disk refuses it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    writing = folder / f".{of}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+    try:
+        write(writing)
+        return writing.replace(folder / sealed_name(writing, of, kind))
+    finally:
+        writing.unlink(missing_ok=True)
+
+
+def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
+    """The files of such names; ``of`` and ``kind`` may hold wildcards."""
+    return sorted(folder.glob(f"{of}-{'[0-9a-f]' * LENGTH}{kind}")) if folder.is_dir() else []
+
+
+def check_seal(path: Path, remedy: str) -> None:
+    """Refuse a file that does not hold what its name says.
+
+    Args:
+        path: the file.
+        remedy: what to do, to end the message with.
+
+    Raises:
+        DataError: it is missing, cut short, altered, or has another's name.
+    """
+    of, _, _ = path.stem.rpartition("-")
+    try:
+        whole, why = sealed_name(path, of, path.suffix) == path.name, ""
+    except (OSError, ValueError) as error:
+        whole, why = False, f" ({error})"
+    if not whole:
+        raise DataError(f"{path} is missing, cut short or altered{why}; {remedy}.")
+
+
+def save_sealed(tensors: Mapping[str, Tensor], folder: Path, of: str) -> Path:
+    """Write tensors; errors as for ``write_sealed``."""
+    return write_sealed(folder, of, TENSORS, lambda path: save_tensors(tensors, path))
+
+
+def load_sealed(path: Path, remedy: str) -> dict[str, Tensor]:
+    """Read tensors back, into memory: what becomes of the file later is not seen; errors as for ``check_seal``."""
+    check_seal(path, remedy)
+    return {name: tensor.clone() for name, tensor in load_tensors(path, remedy).items()}
