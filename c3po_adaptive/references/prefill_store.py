@@ -280,7 +280,7 @@ def _written(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
 def _why_not(folder: Path, first: str, files: Mapping[str, str]) -> str:
     """What is wrong with a shard of a card; "" if it holds what was written."""
     name = files.get(first, "")
-    if Path(name).name != name or not name.startswith(f"{first:0>7}-"):
+    if Path(name).name != name or not name.startswith(f"{first:0>7}."):
         return f"{folder / CARD}: expected the shard of reference {first}, got {name!r}; {REBUILD}."
     try:
         check_seal(folder / name, REBUILD)

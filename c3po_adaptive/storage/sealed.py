@@ -1,6 +1,6 @@
 """Files that are named by what they are of and by a hash: altered, cut short or renamed, they are found out when read.
 
-``<of>-<seal>.<kind>``, where the seal is a hash of both the name and what the file holds. What is kept under such a
+``<of>.<seal>.<kind>``, where the seal is a hash of both the name and what the file holds. What is kept under such a
 name takes long to compute, and can be computed again.
 """
 
@@ -31,7 +31,7 @@ def sealed_name(path: Path, of: str, kind: str) -> str:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        return f"{of}-{file_digest(file, lambda: sha256(of.encode())).hexdigest()[:LENGTH]}{kind}"
+        return f"{of}.{file_digest(file, lambda: sha256(of.encode())).hexdigest()[:LENGTH]}{kind}"
 
 
 def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
@@ -51,7 +51,7 @@ def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], objec
 
 def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
     """The files of such names; ``of`` and ``kind`` may hold wildcards."""
-    return sorted(folder.glob(f"{of}-{'[0-9a-f]' * LENGTH}{kind}")) if folder.is_dir() else []
+    return sorted(folder.glob(f"{of}.{'[0-9a-f]' * LENGTH}{kind}")) if folder.is_dir() else []
 
 
 def check_seal(path: Path, remedy: str) -> None:
@@ -64,11 +64,11 @@ def check_seal(path: Path, remedy: str) -> None:
     Raises:
         DataError: it is missing, cut short, altered, or has another's name.
     """
-    of, _, _ = path.stem.rpartition("-")
+    of, _, _ = path.stem.rpartition(".")
     try:
         whole, why = sealed_name(path, of, path.suffix) == path.name, ""
     except (OSError, ValueError) as error:
-        whole, why = False, f" ({error})"
+        whole, why = False, f" ({getattr(error, 'strerror', None) or error})"
     if not whole:
         raise DataError(f"{path} is missing, cut short or altered{why}; {remedy}.")
 

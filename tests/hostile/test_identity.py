@@ -335,8 +335,8 @@ class TestBesideASet:
     def test_a_name_of_another_is_no_way_in(self, beside, kind):
         """What one owner computed, under the name that another's has."""
         path = file_of(beside, kind)
-        of, _, seal = path.stem.rpartition("-")
-        other = path.with_name(f"{of[:-1]}{'0' if of[-1] != '0' else '1'}-{seal}{path.suffix}")
+        of, _, seal = path.stem.rpartition(".")
+        other = path.with_name(f"{of[:-1]}{'0' if of[-1] != '0' else '1'}.{seal}{path.suffix}")
         path.rename(other)
         assert any(other.name in said or path.name in said for said in damaged_beside(ReferenceSet.load(beside)))
         if kind == "warm":
@@ -358,8 +358,8 @@ class TestBesideASet:
         expected = {kind: READERS[kind](beside) for kind in ("artifacts", "learned", "index")}
         for kind in expected:
             for path in (beside / kind).iterdir():
-                path.rename(path.with_name(path.stem.rpartition("-")[0] + path.suffix))
-                path.with_name(path.stem.rpartition("-")[0] + path.suffix).write_bytes(b"anything")
+                path.rename(path.with_name(path.stem.rpartition(".")[0] + path.suffix))
+                path.with_name(path.stem.rpartition(".")[0] + path.suffix).write_bytes(b"anything")
         for kind, before in expected.items():
             torch.testing.assert_close(torch.as_tensor(READERS[kind](beside)), torch.as_tensor(before))
         assert damaged_beside(ReferenceSet.load(beside)) == []
@@ -389,7 +389,7 @@ class TestBesideASet:
     def test_shards_that_are_no_such_thing(self, beside, change):
         path = file_of(beside, "artifacts")
         tensors = load_file(path)
-        save_sealed(change(tensors["keys"], tensors["values"]), beside / "artifacts", path.stem.rpartition("-")[0])
+        save_sealed(change(tensors["keys"], tensors["values"]), beside / "artifacts", path.stem.rpartition(".")[0])
         path.unlink()
         with pytest.raises(DataError, match=r"expected keys, uint8 \[N, …\], and values \[N, …\], got .*delete it"):
             artifacts(beside)
@@ -398,11 +398,13 @@ class TestBesideASet:
         path = file_of(beside, "artifacts")
         tensors = load_file(path)
         other = {"keys": tensors["keys"], "values": tensors["values"][..., None]}
-        save_sealed(other, beside / "artifacts", path.stem.rpartition("-")[0])
+        save_sealed(other, beside / "artifacts", path.stem.rpartition(".")[0])
         with pytest.raises(DataError, match=r"expected tensors like those beside it.*delete it"):
             artifacts(beside)
 
-    @pytest.mark.parametrize("name", ["../x-0123456789abcdef.safetensors", "/etc/passwd", "a\0b", "x" * 300, "", "0"])
+    @pytest.mark.parametrize(
+        "name", ["../0000000.0123456789abcdef.safetensors", "/etc/passwd", "a\0b", "x" * 300, "", "0"]
+    )
     def test_a_card_that_names_files_elsewhere(self, beside, name):
         card = json.loads((beside / "warm" / "card.json").read_text())
         (beside / "warm" / "card.json").write_text(json.dumps(card | {"files": {"0": name}}))

@@ -123,7 +123,7 @@ class TestStore:
         else:
             shard.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:-1] + b"x")
         with pytest.raises(
-            DataError, match=rf"{shard.name} is missing, cut short or altered; build it again: c3po refset"
+            DataError, match=rf"{shard.name} is missing, cut short or altered.*; build it again: c3po refset"
         ):
             store.states(store.prompts[:1])
 
