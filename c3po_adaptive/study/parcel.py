@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..errors import DataError
-from ..references.reference_set import is_reference_set
+from ..references.reference_set import ReferenceSet, is_reference_set
 from ..storage.files import is_file, whole
 from ..storage.folders import cache_folder
 from ..storage.identity import digest
@@ -25,7 +25,7 @@ class Parcel:
         worker: its plain fields.
         data: every data set, read here.
         files: contents by file name, of each path that is named here: plugins, files that strategies read, and built
-            reference sets.
+            reference sets, of which nothing is sent but the files of a set.
     """
 
     worker: Worker[Any]
@@ -34,45 +34,68 @@ class Parcel:
 
     @classmethod
     def of(cls, worker: Worker[Any]) -> Parcel:
-        """Read everything that is named by a path."""
-        sets = [name for d in worker.config.datasets for name in d.references if is_reference_set(name)]
-        files = {name: {Path(name).name: Path(name).read_bytes()} for name in (*worker.plugins, *worker.files)}
-        files |= {
-            name: {path.name: path.read_bytes() for path in Path(name).iterdir() if path.is_file()}
-            for name in dict.fromkeys(sets)
-        }
-        return cls(worker, worker.data, files)
+        """Read everything that is named by a path.
+
+        Raises:
+            DataError: a file cannot be read, or has a name that not every machine can have.
+        """
+        data = worker.data  # checks the sets, too
+        named = {name: [Path(name)] for name in (*worker.plugins, *worker.files)}
+        for name in (name for d in worker.config.datasets for name in d.references if is_reference_set(name)):
+            named[name] = [Path(name) / file for file in ReferenceSet.files]
+        files = {name: {_plain(path.name): _read(path) for path in paths} for name, paths in named.items()}
+        return cls(worker, data, files)
 
     def unpack(self) -> Worker[Any]:
         """The worker, and where what it reads lies in the cache of this machine.
 
         Raises:
-            DataError: the disk refuses it.
+            DataError: the disk refuses it, or a file's name would lead elsewhere.
         """
-        places = {name: str(_place(Path(name), files)) for name, files in self.files.items()}
+        places = {name: str(_place(files)) for name, files in self.files.items()}
         plugins = tuple(places[name] for name in self.worker.plugins)
         worker = replace(self.worker, plugins=plugins, places=places)
         worker.data = dict(self.data)
         return worker
 
 
-def _place(named: Path, files: Mapping[str, bytes]) -> Path:
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Expected to read {path} for a worker elsewhere, got: {error.strerror}; check it.") from error
+
+
+def _plain(name: str) -> str:
+    """A file's name, if it is one on every machine, and no way to another folder.
+
+    Raises:
+        DataError: it is none.
+    """
+    if name in ("", ".", "..") or "\0" in name or not PurePosixPath(name).name == PureWindowsPath(name).name == name:
+        raise DataError(f"Expected a file's name for a worker's folder, got {name!r}; rename that file.")
+    return name
+
+
+def _place(files: Mapping[str, bytes]) -> Path:
     """Where a file, or the folder of a set, lies here: under what it holds, so that nothing else is met there, and
     several workers of one machine may write it at once."""
+    for name in files:
+        _plain(name)
     folder = cache_folder() / "sent" / digest({name: hashlib.sha256(held).hexdigest() for name, held in files.items()})
     for name, content in files.items():
         _put(folder / name, content)
-    return folder / named.name if named.name in files else folder
+    return folder / next(iter(files)) if len(files) == 1 else folder
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Write a file where there is none.
+    """Write a file where there is none, or another: it may have been altered since.
 
     Raises:
         DataError: the disk refuses it.
     """
     try:
-        if not is_file(path):
+        if not is_file(path) or path.is_symlink() or path.read_bytes() != content:
             with whole(path) as writing:
                 writing.write_bytes(content)
     except OSError as error:
