@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import pickle
 import tokenize
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import C3POError, DataError, SettingError
-from ..routing.trace import Trace
+from ..routing.trace import LIMIT, NONE, Trace
 from ..storage.json_files import read_json
 from .routed import RoutedModel
 from .trace_import import from_sglang, from_transformers, from_vllm
 
 AGAIN = "save the engine's answer again; docs/howto/traces.md shows how"
-BROKEN = (SafetensorError, zipfile.BadZipFile, tokenize.TokenError, SyntaxError)  # of formats; numpy reads code
+BROKEN = (tokenize.TokenError, SyntaxError)  # numpy reads headers as code
+DEFLATED = 1032  # bytes that one byte of a .npz stands for, at most
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 FLAG = "the engine's flag --enable-return-routed-experts, and SGLang's request its return_routed_experts"
 
 
@@ -77,11 +79,11 @@ def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, star
         raise SettingError(f"Expected no start for transformers, got {start}; it gives logits of every token.")
     held = _tensors(path)
     logits = held.get("router_logits")
-    logits = list(logits) if isinstance(logits, Tensor) and logits.ndim else logits
-    if not isinstance(logits, list | tuple) or not all(isinstance(part, Tensor) for part in logits):
+    logits = list(logits) if _is_whole(logits) and logits.ndim and logits.numel() else logits
+    if not isinstance(logits, list | tuple) or not all(map(_is_whole, logits)):
         raise DataError(f"{path}: expected router_logits, got {', '.join(map(str, held)) or 'nothing'}; {AGAIN}.")
     own = held.get("input_ids")
-    if isinstance(own, Tensor) and (own.numel() == 0 or (own.ndim > 1 and own.shape[0] != 1)):
+    if isinstance(own, Tensor) and (not _is_whole(own) or own.numel() == 0 or (own.ndim > 1 and own.shape[0] != 1)):
         raise DataError(
             f"{path}: expected input_ids of one text, [T] or [1, T], got {list(own.shape)}; save the logits of one "
             "text at a time."
@@ -92,7 +94,7 @@ def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, star
 
 def _vllm(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
     if path.suffix == ".npy":
-        experts = _array(path, lambda: np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
+        experts = _array(path, lambda: _npy(path.read_bytes()))
         return from_vllm(model, _tokens(path, None, None, tokens), experts, start=start)
     answer = _answer(path)
     prompt = answer.get("prompt_routed_experts")
@@ -131,14 +133,52 @@ def _tensors(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         if path.suffix == ".npz":
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
-                return {name: torch.from_numpy(held[name]) for name in held.files}
+            return {name: torch.from_numpy(_npy(data)) for name, data in _members(path)}
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, TypeError, RuntimeError, EOFError, AttributeError, *BROKEN) as error:
-        raise DataError(f"{path}: expected tensors, got: {_first_line(error)}; {AGAIN}.") from None
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: expected tensors alone, got: {_first_line(error)}; {AGAIN}.") from None
+    except Exception as error:  # of three formats; torch's unpickler raises whatever its stack happens to give
+        wanted = "tensors alone" if isinstance(error, pickle.UnpicklingError) else "tensors"
+        raise DataError(f"{path}: expected {wanted}, got: {_first_line(error)}; {AGAIN}.") from error
     return found if isinstance(found, Mapping) else {"router_logits": found}
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a tensor that has a place in memory for each of its numbers: a file may claim others."""
+    return (
+        isinstance(value, Tensor)
+        and (value.layout, value.device.type) == (torch.strided, "cpu")
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each array of a ``.npz`` file.
+
+    Raises:
+        ValueError: they claim to be more than the file's bytes can become.
+    """
+    with zipfile.ZipFile(path) as held:
+        claimed = sum(info.file_size for info in held.infolist())
+        kinds = {info.compress_type for info in held.infolist()}
+        if claimed > DEFLATED * path.stat().st_size or not kinds <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise ValueError(f"an archive that claims {claimed:,} bytes, or not one that numpy writes")
+        for info in held.infolist():
+            yield info.filename.removesuffix(".npy"), held.read(info)
+
+
+def _npy(data: bytes) -> Any:
+    """The array of a ``.npy`` file's bytes.
+
+    Raises:
+        ValueError: it is none, or its header claims more than the bytes hold, for which numpy would make room first.
+    """
+    opened = io.BytesIO(data)
+    version = np.lib.format.read_magic(opened)
+    if version not in HEADERS:
+        raise ValueError(f"a .npy file of version {version}")
+    shape, _, dtype = HEADERS[version](opened)
+    if math.prod(shape) * dtype.itemsize > len(data):
+        raise ValueError(f"an array that claims {math.prod(shape):,} numbers in {len(data):,} bytes")
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def _first_line(error: Exception) -> str:
@@ -180,7 +220,7 @@ def _ids(path: Path, experts: Any) -> Tensor:
     if experts is None:
         raise DataError(f"{path}: expected routed_experts, got none; turn on {FLAG}.")
     if isinstance(experts, str):
-        return _array(path, lambda: np.load(io.BytesIO(base64.b64decode(experts, validate=True)), allow_pickle=False))
+        return _array(path, lambda: _npy(base64.b64decode(experts, validate=True)))
     return _array(path, lambda: np.array(experts))
 
 
@@ -189,6 +229,8 @@ def _array(path: Path, read: Callable[[], Any]) -> Tensor:
         held = read()
         if held.dtype.kind not in "iu":
             raise ValueError(f"values of {held.dtype}")
+        if held.size and not NONE <= held.min() <= held.max() < LIMIT:
+            raise ValueError(f"experts from {held.min()} to {held.max()}")
         return torch.from_numpy(held.astype(np.int64))
     except (OSError, ValueError, TypeError, EOFError, AttributeError, OverflowError, *BROKEN) as error:
         raise DataError(f"{path}: expected an array of expert ids, got: {_first_line(error)}; {AGAIN}.") from None

@@ -15,10 +15,10 @@ from torch import Tensor
 from ..errors import DataError, ShapeError
 from ..routing.given_logits import routed_by
 from ..routing.sites import decoder_layers
-from ..routing.trace import NONE, Trace
+from ..routing.trace import NONE, Trace, repeated
 from .names import public_name
 from .routed import RoutedModel
-from .traced import check_tokens, tokenizer_identity
+from .traced import WHOLE, check_tokens, tokenizer_identity
 
 RECORDS = "turn its recording on, and look at what it gives before you save it"
 
@@ -45,7 +45,7 @@ def from_transformers(model: RoutedModel, tokens: Tensor, router_logits: Sequenc
     if (len(logits), got) != (wanted[0], {wanted[1:]}):
         raise ShapeError(
             f"Expected router logits (T, E) = {wanted[1:]} of {wanted[0]} MoE layers, got {len(logits)} of "
-            f"{' and '.join(map(str, sorted(got))) or 'no shape'}; give those of one sequence, by a model of this kind."
+            f"{' and '.join(map(str, sorted(got)[:3])) or 'no shape'}; give those of one text, by a model of this kind."
         )
     if not all(part.is_floating_point() and part.float().isfinite().all() for part in router_logits):
         raise ShapeError("Expected finite router logits, got NaN or infinity; record again.")
@@ -131,6 +131,8 @@ def _of_ids(model: RoutedModel, engine: str, tokens: Tensor, ids: Tensor, start:
             f"Expected {top_k} experts in each of {every} decoder layers or {len(model.layers)} MoE layers, got "
             f"{ids.shape[2]} in {ids.shape[1]}; import with the model that {engine} ran."
         )
+    if ids.dtype not in WHOLE:
+        raise ShapeError(f"Expected expert ids as whole numbers of at most 64 bits, got {ids.dtype}; {RECORDS}.")
     experts = ids.long() if ids.shape[1] == len(model.layers) else ids.long()[:, list(model.layers)]
     _check_recorded(engine, experts)
     whole = torch.full((len(tokens), *experts.shape[1:]), NONE)
@@ -140,8 +142,7 @@ def _of_ids(model: RoutedModel, engine: str, tokens: Tensor, ids: Tensor, start:
 
 def _check_recorded(engine: str, experts: Tensor) -> None:
     """Refuse ids that no router chose: one expert twice, which is what buffers that nobody wrote to hold."""
-    ordered = experts.sort(-1).values
-    twice = ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != NONE)).any(-1)
+    twice = repeated(experts)
     if twice.any():
         token, position = twice.nonzero()[0].tolist()
         raise ShapeError(
@@ -155,4 +156,4 @@ def _check_recorded(engine: str, experts: Tensor) -> None:
 
 def _of(model: RoutedModel, engine: str, tokens: Tensor, experts: Tensor, weights: Tensor | None) -> Trace:
     name, tokenizer = f"{public_name(model.name)} by {engine}", tokenizer_identity(model)
-    return Trace(tokens, model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)
+    return Trace(tokens.long(), model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)

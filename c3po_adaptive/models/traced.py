@@ -16,6 +16,8 @@ from .identity import fingerprint
 from .names import public_name
 from .routed import RoutedModel
 
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Types of numbers that int64 holds without changing them."""
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -32,12 +34,11 @@ def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = model.encode_text(text).ids
-    recorder = Recorder(len(ids) + generate, len(model.layers))
+    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k)
     if generate:
         ids = _continued(model, ids, generate, recorder)
     else:
         model.ruled([_whole(ids)], recorder)
-    assert recorder.experts is not None and recorder.weights is not None
     return Trace(
         torch.tensor(ids),
         model.layers,
@@ -160,7 +161,9 @@ def check_tokens(model: RoutedModel, tokens: Tensor) -> None:
         DataError: ids that its vocabulary does not have, for another tokenizer made them; or more than it can read.
     """
     size = cast(Any, model.model.get_input_embeddings()).weight.shape[0]
-    if tokens.ndim != 1 or tokens.is_floating_point() or ((tokens < 0) | (tokens >= size)).any():
+    if tokens.dtype not in WHOLE:
+        raise DataError(f"Expected token ids of at most 64 bits, got {tokens.dtype}; give those of a tokenizer.")
+    if tokens.ndim != 1 or ((tokens < 0) | (tokens >= size)).any():
         got = f"{int(tokens.min())} to {int(tokens.max())}" if tokens.numel() else "none"
         raise DataError(
             f"Expected a sequence of token ids from 0 to {size - 1}, got {got}, {tokens.ndim}-dimensional: another "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -13,6 +14,9 @@ from .along import LayerRouting
 from .change import Change
 
 NONE = -1  # in the place of an expert: a token or a layer that was not recorded
+HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16
+LIMIT = 2**15  # of experts in a layer and of decoder layers: what a trace's file has room for
+SHOWN = 16  # numbers of a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +35,9 @@ class Trace:
         tokenizer: identity of the tokenizer that the tokens are of; "" where nobody knows.
 
     Raises:
-        ShapeError: parts that do not fit together, experts that there are not, or all zero: what an engine gives that
-            recorded nothing.
+        ShapeError: parts that do not fit together, or are no whole numbers where those are expected; tokens, layers or
+            experts that there cannot be, or an expert twice in a place; weights that are NaN, negative or above
+            ``HEAVIEST``; or experts that are all zero: what an engine gives that recorded nothing.
     """
 
     tokens: Tensor
@@ -49,16 +54,44 @@ class Trace:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
         if len(shape) != 3 or shape[:2] != wanted or shape[2] < 1:
             raise ShapeError(f"Expected experts of shape (T, L, k) with (T, L) = {wanted} and k >= 1, got {shape}.")
-        if self.weights is not None and self.weights.shape != self.experts.shape:
-            raise ShapeError(f"Expected weights of the experts' shape {shape}, got {tuple(self.weights.shape)}.")
-        if self.weights is not None and not self.weights.isfinite().all():
-            raise ShapeError("Expected finite weights, got NaN or infinity; record again.")
+        if list(self.layers) != sorted({*self.layers} & {*range(LIMIT)}) or not self.layers:
+            raise ShapeError(f"Expected decoder layers, rising, from 0 to {LIMIT - 1}, got {_short(self.layers)}.")
+        if not 0 < self.n_experts < LIMIT:
+            raise ShapeError(f"Expected n_experts from 1 to {LIMIT - 1}, got {self.n_experts}.")
+        if (self.tokens.dtype, self.experts.dtype) != (torch.int64, torch.int64):
+            raise ShapeError(
+                f"Expected tokens and experts of int64, got {self.tokens.dtype} and {self.experts.dtype}; give whole "
+                "numbers as .long() makes them."
+            )
+        if self.tokens.ndim != 1 or ((self.tokens < 0) | (self.tokens >= 2**31)).any():
+            raise ShapeError("Expected token ids [T] from 0 to 2^31 - 1, got others; take those of a tokenizer.")
         if len(self.tokens) and ((self.experts < NONE) | (self.experts >= self.n_experts)).any():
             low, high = int(self.experts.min()), int(self.experts.max())
             raise ShapeError(f"Expected experts from 0 to {self.n_experts - 1}, or {NONE}, got {low} to {high}.")
+        self._check_weights()
         if self._is_of_zeros():
             raise ShapeError(
                 "Expected experts, got zeros alone: an engine that records nothing gives those; turn its recording on."
+            )
+        if (twice := repeated(self.experts)).any():
+            token, row = twice.nonzero()[0].tolist()
+            raise ShapeError(
+                f"Expected different experts in each place, got {_short(self.experts[token, row].tolist())} at token "
+                f"{token} of layer {self.layers[row]}; record again."
+            )
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        if self.weights.shape != self.experts.shape or not self.weights.is_floating_point():
+            raise ShapeError(
+                f"Expected weights of float32 in the experts' shape {tuple(self.experts.shape)}, got "
+                f"{self.weights.dtype} in {tuple(self.weights.shape)}."
+            )
+        if not ((self.weights >= 0) & (self.weights <= HEAVIEST)).all():  # NaN is neither
+            raise ShapeError(
+                f"Expected finite weights from 0 to {HEAVIEST}, got NaN, infinite, negative or larger ones; record "
+                "again."
             )
 
     def _is_of_zeros(self) -> bool:
@@ -76,24 +109,19 @@ class Trace:
         return (self.experts >= 0).all(-1)
 
 
-@dataclass(eq=False)
 class Recorder:
     """A rule that leaves all as it is, and writes down what each layer does.
 
     Attributes:
-        length: T.
-        layers: L.
+        experts: ``[T, L, k]``, ``NONE`` where no layer has come by yet.
+        weights: ``[T, L, k]``, zero there.
     """
 
-    length: int
-    layers: int
-    experts: Tensor | None = field(default=None, init=False)
-    weights: Tensor | None = field(default=None, init=False)
+    def __init__(self, length: int, layers: int, top_k: int) -> None:
+        self.experts = torch.full((length, layers, top_k), NONE)
+        self.weights = torch.zeros(length, layers, top_k)
 
     def __call__(self, routing: LayerRouting) -> Change | None:
-        if self.experts is None or self.weights is None:
-            size = (self.length, self.layers, routing.index.shape[1])
-            self.experts, self.weights = torch.full(size, NONE), torch.zeros(size)
         token = routing.token[routing.real]
         real = routing.real.to(routing.index.device)
         self.experts[token, routing.position] = routing.index[real].cpu()
@@ -136,8 +164,18 @@ def parted(one: Trace, other: Trace) -> Tensor:
         raise SettingError("Expected two traces of the same tokens, got others; record one text with both.")
     if (one.layers, one.n_experts) != (other.layers, other.n_experts):
         raise SettingError("Expected two traces of the same layers and experts, got others; take models of one kind.")
-    used = [
-        torch.zeros(*t.experts.shape[:2], t.n_experts, dtype=torch.bool).scatter_(-1, t.experts.clamp_min(0), True)
-        for t in (one, other)
-    ]
-    return (used[0] != used[1]).any(-1) & one.recorded & other.recorded
+    recorded = one.recorded & other.recorded
+    if one.experts.shape != other.experts.shape:  # each place has different experts, so it has others
+        return recorded
+    return (one.experts.sort(-1).values != other.experts.sort(-1).values).any(-1) & recorded
+
+
+def repeated(experts: Tensor) -> Tensor:
+    """``[T, L]`` bool where experts ``[T, L, k]`` name one twice, which no router does."""
+    ordered = experts.sort(-1).values
+    return ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != NONE)).any(-1)
+
+
+def _short(numbers: Sequence[int]) -> str:
+    """For messages, however many there are."""
+    return f"{', '.join(map(str, numbers[:SHOWN]))}{', …' if len(numbers) > SHOWN else ''}" if numbers else "none"

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from ..errors import DataError, ShapeError
 from ..storage.files import check_own, whole
 from ..storage.json_files import Ours, checked
-from .trace import Trace
+from .trace import LIMIT, Trace
 
 SCHEMA_VERSION = 1
 KEY = b"c3po_trace"
 COLUMNS = ("position", "token", "layer", "experts", "weights")
-Count = Annotated[int, Field(ge=0, lt=2**15)]
+Count = Annotated[int, Field(ge=0, lt=LIMIT)]
 AGAIN = "record one: c3po trace record"
+MOST = 4096  # experts of a byte: hundreds of times what routing takes that is the same in every place
 
 
 class Card(Ours):
@@ -34,6 +36,14 @@ class Card(Ours):
     layers: list[Count]
     tokens: Annotated[int, Field(ge=0)]
     top_k: Count
+
+
+def _schema() -> Any:
+    """Arrow's type of each column."""
+    import pyarrow as pa
+
+    lists = pa.list_(pa.int16()), pa.list_(pa.float32())
+    return pa.schema(zip(COLUMNS, (pa.int32(), pa.int32(), pa.int16(), *lists), strict=True))
 
 
 def write_trace(trace: Trace, path: Path | str) -> Path:
@@ -52,13 +62,13 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     card |= {"revision": trace.revision, "tokenizer": trace.tokenizer, "layers": trace.layers, "tokens": T, "top_k": k}
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
-        "position": pa.array(torch.arange(T).repeat_interleave(L).tolist(), pa.int32()),
-        "token": pa.array(trace.tokens.repeat_interleave(L).tolist(), pa.int32()),
-        "layer": pa.array(list(trace.layers) * T, pa.int16()),
-        "experts": pa.array(trace.experts.reshape(T * L, k).tolist(), pa.list_(pa.int16())),
-        "weights": pa.array([None] * (T * L) if weights is None else weights, pa.list_(pa.float32())),
+        "position": torch.arange(T).repeat_interleave(L).tolist(),
+        "token": trace.tokens.repeat_interleave(L).tolist(),
+        "layer": list(trace.layers) * T,
+        "experts": trace.experts.reshape(T * L, k).tolist(),
+        "weights": [None] * (T * L) if weights is None else weights,
     }
-    table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(card).encode()})
+    table = pa.table(columns, _schema().with_metadata({KEY: json.dumps(card).encode()}))
     try:
         with whole(path) as writing:
             pq.write_table(table, writing, compression="zstd", write_page_checksum=True)
@@ -90,40 +100,86 @@ def read_trace(path: Path | str) -> Trace:
     """Read what ``write_trace`` wrote.
 
     Raises:
-        DataError: no such file, no trace, a newer one, or a damaged one.
+        DataError: no such file, no trace, a newer one, or a damaged one; one whose card claims more than the file can
+            hold is refused before it is read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    broken = (OSError, pa.ArrowException, KeyError, ValueError, RecursionError)
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        held = json.loads((table.schema.metadata or {})[KEY])
-    except (OSError, pa.ArrowException, KeyError, ValueError, RecursionError) as error:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        held = json.loads((file.metadata.metadata or {})[KEY])
+        schema, rows, size = file.schema_arrow, file.metadata.num_rows, Path(path).stat().st_size
+    except broken as error:
         raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
-    card = checked(Card, held, str(path), AGAIN)
-    T, layers, k = card.tokens, card.layers, card.top_k
-    if table.num_rows != T * len(layers) or {*COLUMNS} - {*table.column_names}:
+    with file:
+        card = checked(Card, held, str(path), AGAIN)
+        _check_sizes(card, rows, size, path)
+        for field in _schema():
+            if field.name not in schema.names or schema.field(field.name).type != field.type:
+                got = schema.field(field.name).type if field.name in schema.names else "none"
+                raise DataError(f"{path}: expected a column {field.name} of {field.type}, got {got}; {AGAIN}.")
+        try:
+            table = file.read(list(COLUMNS))
+        except broken as error:
+            raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
+    return _trace(table, card, path)
+
+
+def _check_sizes(card: Card, rows: int, size: int, path: Path | str) -> None:
+    """Refuse a card of other rows than the file's, or more than its bytes can be."""
+    if not card.layers or rows != card.tokens * len(card.layers):
         raise DataError(
-            f"{path}: expected {T} tokens in {len(layers)} layers, got {table.num_rows} rows; record again."
+            f"{path}: expected {card.tokens} tokens in {len(card.layers)} layers, one at least, got {rows} rows; "
+            "record again."
         )
-    places = list(zip(table["position"].to_pylist(), table["layer"].to_pylist(), strict=True))
-    if places != [(position, layer) for position in range(T) for layer in layers]:
+    if card.tokens > size or rows * card.top_k > MOST * size:
+        raise DataError(
+            f"{path}: expected a trace that {size:,} bytes can hold, got a card of {card.tokens:,} tokens with "
+            f"{card.top_k} experts in {len(card.layers)} layers; {AGAIN}."
+        )
+
+
+def _trace(table: Any, card: Card, path: Path | str) -> Trace:
+    """The trace of a file's table, held against its card."""
+    T, L, k = size = card.tokens, len(card.layers), card.top_k
+    layers = torch.tensor(card.layers)
+    position, layer = (_numbers(table[name], 1, path) for name in ("position", "layer"))
+    if not (torch.equal(position, torch.arange(T).repeat_interleave(L)) and torch.equal(layer, layers.repeat(T))):
         raise DataError(f"{path}: expected rows by position, then by layer, got others; sort them, or {AGAIN}.")
+    weights, alone = table["weights"], table["weights"].null_count == table.num_rows > 0
+    if weights.null_count and not alone:
+        raise DataError(f"{path}: expected weights in every row, or in none, got some without; {AGAIN}.")
     try:
-        weights = table["weights"].to_pylist()
-        if any(one is None for one in weights) and not all(one is None for one in weights):
-            raise DataError(f"{path}: expected weights in every row, or in none, got some without; {AGAIN}.")
-        size = (T, len(layers), k)
         return Trace(
-            torch.tensor(table["token"].to_pylist()[:: len(layers)]),
-            tuple(layers),
-            torch.tensor(table["experts"].to_pylist(), dtype=torch.long).view(size),
-            None if weights and weights[0] is None else torch.tensor(weights).view(size),
+            _numbers(table["token"], 1, path)[::L],
+            tuple(card.layers),
+            _numbers(table["experts"], k, path).view(size),
+            None if alone else _numbers(weights, k, path).view(size),
             card.n_experts,
             card.model,
             card.name,
             card.revision,
             card.tokenizer,
         )
-    except (ShapeError, ValueError, RuntimeError, TypeError, OverflowError) as error:
+    except ShapeError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _numbers(column: Any, each: int, path: Path | str) -> Tensor:
+    """A column's numbers, so many a row, whole ones as int64.
+
+    Raises:
+        DataError: a row with more or fewer, or without one.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    flat, lengths = column.combine_chunks(), []
+    if pa.types.is_list(column.type):
+        lengths, flat = pc.unique(pc.list_value_length(flat)).to_pylist(), flat.flatten()
+    if column.null_count or flat.null_count or lengths not in ([], [each]):
+        raise DataError(f"{path}: expected {each} numbers in every row of every column, got others; {AGAIN}.")
+    found = torch.tensor(flat.to_numpy(zero_copy_only=False))
+    return found if found.is_floating_point() else found.long()

@@ -167,7 +167,7 @@ def test_one_expert_a_token_may_be_the_first_by_chance():
         ({"tokens": "a"}, "tokens"),
         ({"schema_version": 2}, "schema_version 1 at most, got 2"),
         ({"schema_version": None}, "schema_version"),
-        ({"top_k": 3}, "invalid for input of size"),
+        ({"top_k": 3}, "3 numbers in every row"),
     ],
 )
 def test_a_card_of_something_else_is_refused(changes, said, tmp_path):
@@ -294,12 +294,11 @@ def test_traces_of_other_tokens_cannot_be_compared():
 def test_a_trace_of_another_tokenizer_is_refused():
     model = shared_model("olmoe")
     trace = record(model, TEXT)
-    for token in (128, -1):
-        tokens = trace.tokens.clone()
-        tokens[3] = token
-        for run in (partial(replay, foreign=True), replay, likelihoods):
-            with pytest.raises(DataError, match=r"token ids from 0 to 127.*another tokenizer"):
-                run(model, replace(trace, tokens=tokens))
+    tokens = trace.tokens.clone()
+    tokens[3] = 128
+    for run in (partial(replay, foreign=True), replay, likelihoods):
+        with pytest.raises(DataError, match=r"token ids from 0 to 127.*another tokenizer"):
+            run(model, replace(trace, tokens=tokens))
     parts = {"tokens": trace.tokens[:1].expand(600), "experts": trace.experts[:1].expand(600, -1, -1)}
     with pytest.raises(DataError, match="at most 512 tokens"):
         replay(model, replace(trace, **parts, weights=None), foreign=True)

@@ -1,0 +1,401 @@
+"""Traces that others wrote: what comes in can be replayed, and takes no more memory than its file has bytes for."""
+
+import base64
+import io
+import json
+import struct
+import tempfile
+import zipfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hostile.doors import command, is_refused, passed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+from routing.naive import shared_model
+
+from c3po_adaptive.errors import DataError, ShapeError
+from c3po_adaptive.models.engine_files import import_trace
+from c3po_adaptive.models.trace_import import from_vllm
+from c3po_adaptive.models.traced import record, replay
+from c3po_adaptive.routing.trace import Trace, parted
+from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
+
+set_hypothesis_home_dir(tempfile.gettempdir())
+TEXT = "the boat floats on the water and the stone sinks"
+NAN, INF = float("nan"), float("inf")
+
+
+@cache
+def a_trace():
+    return record(shared_model("olmoe"), TEXT)
+
+
+@cache
+def a_table():
+    path = Path(tempfile.mkdtemp()) / "a.parquet"
+    return pq.read_table(write_trace(a_trace(), path))
+
+
+def a_file(folder, card=None, **columns):
+    """A trace's file with other things in its card and its columns; ``columns`` are functions of rows."""
+    table = a_table()
+    for name, changed in columns.items():
+        rows = table[name].to_pylist()
+        table = table.set_column(table.column_names.index(name), name, changed(rows))
+    held = json.loads(table.schema.metadata[KEY]) | (card or {})
+    path = folder / "b.parquet"
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(held)}), path)
+    return path
+
+
+def with_first(value):
+    """Rows with another value in the first place of each."""
+
+    def changed(rows):
+        kind = pa.list_(pa.int16() if isinstance(rows[0][0], int) else pa.float32())
+        return pa.array([[value, *row[1:]] for row in rows], kind)
+
+    return changed
+
+
+# -- at the door -------------------------------------------------------------------------------------------------------
+
+PARTS = {
+    "tokens": torch.arange(3),
+    "layers": (0, 1),
+    "experts": torch.tensor([[[1, 2]] * 2] * 3),
+    "weights": torch.ones(3, 2, 2),
+    "n_experts": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"weights": torch.full((3, 2, 2), -0.5)}, "negative"),
+        ({"weights": torch.full((3, 2, 2), INF)}, "infinite"),
+        ({"weights": torch.full((3, 2, 2), NAN)}, "NaN"),
+        ({"weights": torch.full((3, 2, 2), 3e38)}, "larger"),
+        ({"weights": torch.ones(3, 2, 2, dtype=torch.bool)}, "float32.*bool"),
+        ({"weights": torch.ones(3, 2, 2, dtype=torch.long)}, "float32.*int64"),
+        ({"experts": torch.tensor([[[1, 2]] * 2, [[1, 2], [3, 3]], [[1, 2]] * 2])}, "3, 3 at token 1 of layer 1"),
+        ({"experts": torch.tensor([[[1, -2]] * 2] * 3)}, "from 0 to 7, or -1, got -2"),
+        ({"experts": torch.tensor([[[1, 8]] * 2] * 3)}, "got 1 to 8"),
+        ({"experts": torch.tensor([[[1.0, 2.5]] * 2] * 3)}, "int64, got torch.int64 and torch.float32"),
+        ({"experts": torch.ones(3, 2, 2, dtype=torch.bool)}, "got torch.int64 and torch.bool"),
+        ({"experts": torch.full((3, 2, 2), 2**64 - 1, dtype=torch.uint64)}, "torch.uint64"),
+        ({"tokens": torch.ones(3, dtype=torch.bool)}, "torch.bool"),
+        ({"tokens": torch.tensor([0.0, 1.5, 2.0])}, "torch.float32"),
+        ({"tokens": torch.tensor([0, 1, -1])}, "token ids"),
+        ({"tokens": torch.tensor([0, 1, 2**31])}, "token ids"),
+        ({"tokens": torch.arange(6).view(3, 2)}, "token ids"),
+        ({"layers": (1, 0)}, "rising"),
+        ({"layers": (1, 1)}, "rising"),
+        ({"layers": (-1, 0)}, "rising"),
+        ({"layers": (0, 2**40)}, "rising"),
+        ({"layers": (), "experts": torch.ones(3, 0, 2).long(), "weights": None}, "rising"),
+        ({"n_experts": 2**40}, "n_experts from 1"),
+        ({"n_experts": 0}, "n_experts from 1"),
+    ],
+)
+def test_what_no_router_does_is_refused(changes, said):
+    Trace(**PARTS)
+    with pytest.raises(ShapeError, match=said):
+        Trace(**PARTS | changes)
+
+
+def test_no_more_experts_than_there_are():
+    experts = (torch.arange(20_000) % 8).expand(3, 2, -1)
+    with pytest.raises(ShapeError, match="different experts") as caught:
+        Trace(**PARTS | {"experts": experts, "weights": None})
+    assert len(str(caught.value)) < 300
+
+
+def test_traces_of_more_experts_a_token_part_everywhere_and_take_no_room():
+    one = Trace(**PARTS | {"n_experts": 2**15 - 1})
+    other = replace(one, experts=torch.tensor([[[1, 2, 3]] * 2] * 3), weights=None)
+    assert parted(one, other).all()
+    assert not parted(one, one).any()
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"tokens": 2**40, "layers": []},
+        {"tokens": 2**40},
+        {"tokens": 2**40, "top_k": 2**15 - 1},
+        {"tokens": 10**400},
+        {"top_k": 2**15 - 1},
+        {"top_k": 0},
+        {"layers": []},
+        {"layers": [0, 0, 1]},
+        {"layers": [2, 1, 0]},
+        {"n_experts": 0},
+        {"n_experts": 1},
+        {"n_experts": True},
+        {"tokens": True},
+        {"tokens": -1},
+    ],
+    ids=str,
+)
+def test_cards_that_claim_what_the_file_does_not_hold(tmp_path, card):
+    is_refused(lambda: read_trace(a_file(tmp_path, card)))
+    assert command("trace", "show", tmp_path / "b.parquet") == 1
+
+
+def test_a_card_of_2_to_the_40_tokens_of_no_layer_is_answered_at_once(tmp_path):
+    table = a_table().slice(0, 0)
+    held = json.loads(table.schema.metadata[KEY]) | {"tokens": 2**40, "layers": []}
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(held)}), tmp_path / "b.parquet")
+    is_refused(lambda: read_trace(tmp_path / "b.parquet"))
+
+
+def test_rows_that_a_few_bytes_stand_for_are_not_read(tmp_path):
+    """Run lengths and zstd make sixteen million experts of some kilobytes."""
+    rows, k = 2**13, 2**11
+    column = pa.array([1], pa.int32()).take(pa.array(np.zeros(rows, np.int32)))
+    lists = pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * k, pa.array(np.ones(rows * k, np.int16)))
+    weights = pa.array([None] * rows, pa.list_(pa.float32()))
+    table = pa.table([column, column, column.cast(pa.int16()), lists, weights], names=a_table().column_names)
+    held = json.loads(a_table().schema.metadata[KEY]) | {"tokens": rows // 64, "layers": [*range(64)], "top_k": k}
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(held)}), tmp_path / "b.parquet", compression="zstd")
+    assert (tmp_path / "b.parquet").stat().st_size < rows * k // 4096
+    with pytest.raises(DataError, match="bytes can hold"):
+        read_trace(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"weights": with_first(-0.5)},
+        {"weights": with_first(NAN)},
+        {"weights": with_first(INF)},
+        {"weights": with_first(3e38)},
+        {"weights": with_first(None)},
+        {"weights": lambda rows: pa.array(rows, pa.list_(pa.float64()))},
+        {"weights": lambda rows: pa.array([[True] * len(row) for row in rows])},
+        {"weights": lambda rows: pa.array([[], *rows[1:]], pa.list_(pa.float32()))},
+        {"weights": lambda rows: pa.array([[*rows[0], 0.0], rows[1][:1], *rows[2:]], pa.list_(pa.float32()))},
+        {"experts": with_first(-2)},
+        {"experts": with_first(8)},
+        {"experts": with_first(None)},
+        {"experts": lambda rows: pa.array([[2] * len(row) for row in rows], pa.list_(pa.int16()))},
+        {"experts": lambda rows: pa.array([[2**64 - 1] * len(row) for row in rows], pa.list_(pa.uint64()))},
+        {"experts": lambda rows: pa.array([[float(e) + 0.5 for e in row] for row in rows])},
+        {"experts": lambda rows: pa.array([[True, False] for row in rows])},
+        {"experts": lambda rows: pa.array([["1", "2"] for row in rows])},
+        {"experts": lambda rows: pa.array([None, *rows[1:]], pa.list_(pa.int16()))},
+        {"experts": lambda rows: pa.array([1 for row in rows], pa.int16())},
+        {"token": lambda rows: pa.array([None, *rows[1:]], pa.int32())},
+        {"token": lambda rows: pa.array([-1] * len(rows), pa.int32())},
+        {"token": lambda rows: pa.array([True] * len(rows))},
+        {"token": lambda rows: pa.array([t + 0.5 for t in rows])},
+        {"token": lambda rows: pa.array([2**64 - 1] * len(rows), pa.uint64())},
+        {"position": lambda rows: pa.array([None, *rows[1:]], pa.int32())},
+        {"position": lambda rows: pa.array([str(p) for p in rows])},
+        {"layer": lambda rows: pa.array([None, *rows[1:]], pa.int16())},
+        {"layer": lambda rows: pa.array([0] * len(rows), pa.int16())},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_columns_that_hold_something_else(tmp_path, columns):
+    path = a_file(tmp_path, **columns)
+    is_refused(lambda: read_trace(path))
+    assert command("trace", "show", path) == 1
+
+
+def test_the_columns_as_they_are_pass(tmp_path):
+    assert torch.equal(read_trace(a_file(tmp_path)).weights, a_trace().weights)
+
+
+weight = st.one_of(st.floats(width=32), st.sampled_from([0.0, 0.5, -1.0, INF, NAN, 2.0**15]))
+few = st.lists(st.tuples(st.integers(-2, 9), st.integers(-2, 9), weight, weight), min_size=1, max_size=4)
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(few)
+def test_whatever_passes_the_door_is_replayed_to_numbers(tmp_path, rows):
+    experts, weights = a_trace().experts[:-1].clone(), a_trace().weights[:-1].clone()
+    for place, (a, b, wa, wb) in enumerate(rows):
+        experts[place, 1], weights[place, 1] = torch.tensor([a, b]), torch.tensor([wa, wb])
+    of_rows = {
+        "experts": lambda _: pa.array([*experts.flatten(0, 1).tolist(), *([[-1, -1]] * 3)], pa.list_(pa.int16())),
+        "weights": lambda _: pa.array([*weights.flatten(0, 1).tolist(), *([[0.0, 0.0]] * 3)], pa.list_(pa.float32())),
+    }
+    found = passed(lambda: read_trace(a_file(tmp_path, **of_rows)))
+    if isinstance(found, Trace):
+        assert replay(shared_model("olmoe"), found).isfinite().all()
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_bytes_of_a_trace_that_were_changed(tmp_path, data):
+    content = bytearray(a_file(tmp_path).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (tmp_path / "c.parquet").write_bytes(bytes(content))
+    passed(lambda: read_trace(tmp_path / "c.parquet"))
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 300, "folder", "dangling", "loop"])
+def test_places_where_no_trace_is(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    is_refused(lambda: read_trace(tmp_path / name))
+    is_refused(lambda: read_trace(str(tmp_path / name)))
+    for engine in ("transformers", "vllm", "sglang"):
+        is_refused(lambda engine=engine: import_trace(shared_model("olmoe"), engine, tmp_path / name))
+
+
+# -- files of engines --------------------------------------------------------------------------------------------------
+
+
+def claiming(shape, kind="<i8"):
+    """A ``.npy`` of a header alone."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
+def imported(path, engine="transformers", **given):
+    return import_trace(shared_model("olmoe"), engine, path, **given)
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2**40, 1, 2), (2**33,), (2**62, 2**62), (-1,), (2**40, 0)])
+def test_arrays_that_claim_more_than_they_hold(tmp_path, shape):
+    (tmp_path / "a.npy").write_bytes(claiming(shape))
+    is_refused(lambda: imported(tmp_path / "a.npy", "vllm", tokens=[1, 2, 3]))
+    answer = {"prompt_token_ids": [1, 2], "token_ids": [3]}
+    answer["routed_experts"] = base64.b64encode(claiming(shape)).decode()
+    (tmp_path / "a.json").write_text(json.dumps({"choices": [answer]}))
+    is_refused(lambda: imported(tmp_path / "a.json", "vllm"))
+    for kind in ("<f4", "<i8", "|b1", "|V0", "|O"):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("router_logits.npy", claiming(shape, kind))
+            archive.writestr("input_ids.npy", claiming((3,)) + bytes(24))
+        is_refused(lambda: imported(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_that_claim_more_than_their_bytes_become(tmp_path, kind):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", kind) as archive:
+        archive.writestr("router_logits.npy", claiming((3, 2**20, 8), "<f4") + bytes(2**22))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    at = content.index(b"PK\1\2") + 24
+    content[at : at + 4] = struct.pack("<I", 2**32 - 2)
+    (tmp_path / "a.npz").write_bytes(bytes(content))
+    with pytest.raises(DataError, match="archive that claims"):
+        imported(tmp_path / "a.npz", tokens=[1, 2, 3])
+
+
+def test_safetensors_that_claim_more_than_they_hold(tmp_path):
+    for shape, end in (([2**40], 8), ([2**40], 2**43), ([2**40, 0], 0), ([2**63, 2**63], 0)):
+        header = {"router_logits": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
+        head = json.dumps(header).encode()
+        (tmp_path / "a.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(8))
+        is_refused(lambda: imported(tmp_path / "a.safetensors", tokens=[1, 2, 3]))
+
+
+LOGITS = torch.zeros(3, 3, 8)
+ENDLESS = torch.zeros(1).expand(2**40)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"router_logits": ENDLESS},
+        {"router_logits": (ENDLESS,)},
+        {"router_logits": LOGITS, "input_ids": torch.zeros(1).long().expand(2**40)},
+        {"router_logits": torch.zeros(2**40, 0)},
+        {"router_logits": LOGITS.to_sparse()},
+        {"router_logits": tuple(part.to_sparse() for part in LOGITS)},
+        {"router_logits": torch.empty(3, 3, 8, device="meta")},
+        {"router_logits": torch.empty(3, 3, 8, device="meta"), "input_ids": torch.empty(3, device="meta")},
+        {"router_logits": LOGITS.to(torch.complex64)},
+        {"router_logits": LOGITS.long()},
+        {"router_logits": LOGITS, "input_ids": torch.ones(3, dtype=torch.bool)},
+        {"router_logits": LOGITS, "input_ids": torch.full((3,), 2**64 - 1, dtype=torch.uint64)},
+        {"router_logits": [LOGITS[0]] * 1000},
+        {"router_logits": [torch.zeros(i, 8) for i in range(3000)]},
+        {"router_logits": LOGITS.tolist()},
+        {1: 2},
+        [1, 2],
+        5,
+    ],
+    ids=range(18),
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore")  # torch's own of kinds of tensors that it will not have for long
+def test_tensors_that_are_no_logits(tmp_path, held):
+    torch.save(held, tmp_path / "a.pt")
+    tokens = None if isinstance(held, dict) and "input_ids" in held else [1, 2, 3]
+    is_refused(lambda: imported(tmp_path / "a.pt", tokens=tokens))
+
+
+@pytest.mark.parametrize("kind", ["uint64", "bool", "float64", "int64", "complex64", "U1"])
+def test_ids_of_other_types_are_not_taken_for_what_was_not_recorded(tmp_path, kind):
+    """2^64 - 1 as a signed number is -1."""
+    wrong = {"uint64": 2**64 - 1, "int64": 2**40}.get(kind, 1)
+    np.save(tmp_path / "a.npy", np.full((2, 3, 2), wrong, kind))
+    is_refused(lambda: imported(tmp_path / "a.npy", "vllm", tokens=[1, 2, 3]))
+
+
+@pytest.mark.parametrize("kind", [torch.uint64, torch.bool, torch.float32, torch.bfloat16])
+def test_ids_of_other_types_given_from_python(kind):
+    ids = torch.ones(2, 3, 2).to(kind)
+    is_refused(lambda: from_vllm(shared_model("olmoe"), torch.tensor([1, 2, 3]), ids))
+    is_refused(lambda: from_vllm(shared_model("olmoe"), torch.ones(3).to(kind), torch.tensor([[[1, 2]] * 3] * 2)))
+
+
+routed = st.recursive(
+    st.integers(-2, 9) | st.booleans() | st.none() | st.floats() | st.sampled_from([2**63, 2**64 - 1, 10**400, "a"]),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(routed, st.sampled_from(["vllm", "sglang"]))
+def test_answers_of_whatever_they_say(tmp_path, experts, engine):
+    answer = {"prompt_token_ids": [1, 2], "token_ids": [3], "output_ids": [3], "routed_experts": experts}
+    (tmp_path / "a.json").write_text(json.dumps({"choices": [answer]}))
+    passed(lambda: imported(tmp_path / "a.json", engine))
+
+
+@settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), st.sampled_from([".npz", ".npy", ".safetensors", ".pt"]))
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")  # numpy's of headers that Python 2 wrote
+def test_bytes_of_engines_files_that_were_changed(tmp_path, data, suffix):
+    content = bytearray(whole_file(suffix))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, min(len(content) - 1, 600)) | st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (tmp_path / f"a{suffix}").write_bytes(bytes(content))
+    passed(lambda: imported(tmp_path / f"a{suffix}", "vllm" if suffix == ".npy" else "transformers", tokens=[1, 2, 3]))
+
+
+@cache
+def whole_file(suffix):
+    from safetensors.torch import save
+
+    made = io.BytesIO()
+    if suffix == ".safetensors":
+        return save({"router_logits": LOGITS})
+    if suffix == ".npz":
+        np.savez_compressed(made, router_logits=LOGITS.numpy())
+    elif suffix == ".npy":
+        np.save(made, np.array([[[1, 2]] * 3] * 2))
+    else:
+        torch.save({"router_logits": LOGITS}, made)
+    return made.getvalue()
