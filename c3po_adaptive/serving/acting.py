@@ -70,7 +70,7 @@ class Acting:
             return None
         asked = {row.name: self.guests[row.name].asked for row in rows}
         paths = {name: one for name, one in asked.items() if isinstance(one, PathwayRequest)}
-        traces = {name: one.trace for name, one in asked.items() if isinstance(one, TraceRequest)}
+        traces = {name: one for name, one in asked.items() if isinstance(one, TraceRequest)}
         layers = tuple(sorted({layer for one in asked.values() for layer in one.layers}))
         length = sum(count for _, _, count in parts)
         rules: list[PathwayRule | Forced] = []
@@ -80,8 +80,8 @@ class Acting:
                 if row.name in members:
                     (replaced if row.replaced else shifted)[row.at] = members.index(row.name)
             rules.append(PathwayRule(rule.weights, rule.own, replaced, shifted, rule.active, top_k=rule.top_k))
-        for name, trace in traces.items():
-            rules.append(Forced.of(trace, [(row.at, row.place) for row in rows if row.name == name], layers))
+        for name, traced in traces.items():
+            rules.append(Forced.of(traced, [(row.at, row.place) for row in rows if row.name == name], layers))
         return Step(layers, rules, rows, self.guests, torch.zeros(length, dtype=torch.long))
 
     def _stack(self, asked: dict[str, PathwayRequest], layers: tuple[int, ...]) -> list[tuple[list[str], PathwayRule]]:

@@ -11,6 +11,7 @@ from .forced import TRACE_KEY, TraceRequest
 from .request import KEY, PathwayRequest
 
 PREFIX = "c3po"
+HEADER = 4096  # bytes of a request that hold no numbers: its card, and where its tensors lie
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ def admitted(named: tuple[str, object], served: ServedModel, prompt: Sequence[in
         DataError: it is none, of another model, or asks for what this model or this prompt does not have.
         ModelError: the server runs in a way that pathways do not reach.
     """
-    asked = decoded(named)
     if served.problems:
         raise ModelError(f"This server cannot apply pathways or traces: {'; '.join(served.problems)}.")
+    _check_length(named, served, len(prompt))
+    asked = decoded(named)
     if isinstance(asked, PathwayRequest):
         _check_pathway(asked, served, len(prompt))
     else:
@@ -95,13 +97,22 @@ def admitted(named: tuple[str, object], served: ServedModel, prompt: Sequence[in
     return asked
 
 
+def _check_length(named: tuple[str, object], served: ServedModel, prompt_length: int) -> None:
+    """Refuse text longer than any that this model and this prompt can be asked with, before it is decoded."""
+    key, text = named
+    layers, mixed = len(served.layers), served.n_experts if served.wide else served.top_k
+    # A pathway has two float32 for each expert; a trace int32 a token, with int16 and float32 for each that it mixes.
+    numbers = 8 * layers * served.n_experts if key == KEY else (4 + 6 * layers * mixed) * prompt_length
+    most = 4 * (numbers + HEADER + 8 * layers) // 3
+    if isinstance(text, str) and len(text) > most:
+        raise DataError(
+            f"{key}: expected text of at most {most:,} characters, which is what {layers} layers of {served.n_experts} "
+            f"experts and {prompt_length} tokens of prompt need, got {len(text):,}; make it for this model and prompt."
+        )
+
+
 def _check_pathway(asked: PathwayRequest, served: ServedModel, prompt_length: int) -> None:
     _check_model(KEY, asked, asked.weights.shape[1], served)
-    if asked.top_k is not None and asked.top_k > served.n_experts:
-        raise DataError(
-            f"{KEY}: expected a top_k of at most {served.n_experts}, the experts of a layer, got {asked.top_k}; "
-            "dataclasses.replace(pathway, top_k=…)."
-        )
     if asked.prompt_tokens is not None and asked.prompt_tokens > prompt_length:
         raise DataError(
             f"{KEY}: expected prompt_tokens of at most {prompt_length}, the request's own length, got "

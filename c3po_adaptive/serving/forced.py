@@ -17,7 +17,7 @@ from ..errors import DataError, ModelError, ShapeError
 from ..models.identity import fingerprint
 from ..models.traced import check_text
 from ..routing.change import Change
-from ..routing.trace import Trace
+from ..routing.trace import LIMIT, Trace
 from .request import CARD, parsed, routers_of
 
 if TYPE_CHECKING:
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 TRACE_KEY = "c3po_trace"
 """Of ``SamplingParams.extra_args``, and of ``vllm_xargs`` over HTTP."""
 AGAIN = "make it with c3po_adaptive.serving.trace_request(model, trace)"
+TYPES = {"tokens": torch.int32, "experts": torch.int16, "weights": torch.float32}
+"""Of the tensors that a request holds."""
 
 
 class TraceCard(BaseModel):
     """What the text says beside the tensors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
     layers: tuple[int, ...]
-    n_experts: int = Field(ge=1)
+    n_experts: int = Field(ge=1, lt=LIMIT)
     routers: str = Field(pattern="^[0-9a-f]{32}$")
 
 
@@ -57,6 +59,20 @@ class TraceRequest:
         return self.trace.layers
 
     @property
+    def weights(self) -> Tensor:
+        """``[T, L, k]`` what its experts' outputs are multiplied with.
+
+        Raises:
+            ShapeError: the trace has expert ids alone.
+        """
+        if self.trace.weights is None:
+            raise ShapeError(
+                "Expected a trace with weights, got expert ids alone; record it with this model, or import router "
+                "logits."
+            )
+        return self.trace.weights
+
+    @property
     def most(self) -> int:
         """How many experts a token mixes in a layer."""
         return self.trace.experts.shape[-1]
@@ -64,10 +80,10 @@ class TraceRequest:
     def encode(self) -> str:
         """As text: base64 of a safetensors file."""
         trace = self.trace
-        assert trace.weights is not None
         card = TraceCard(layers=trace.layers, n_experts=trace.n_experts, routers=self.routers)
-        tensors = {"tokens": trace.tokens.int(), "experts": trace.experts.short(), "weights": trace.weights.float()}
-        packed = save({name: t.contiguous() for name, t in tensors.items()}, {CARD: card.model_dump_json()})
+        tensors = {"tokens": trace.tokens, "experts": trace.experts, "weights": self.weights.detach()}
+        typed = {name: t.to(TYPES[name]).contiguous() for name, t in tensors.items()}
+        packed = save(typed, {CARD: card.model_dump_json()})
         return base64.b64encode(packed).decode()
 
     @classmethod
@@ -78,12 +94,13 @@ class TraceRequest:
             DataError: it is anything else, is cut short, or is no trace.
         """
         tensors, card = parsed(text, TRACE_KEY, TraceCard, AGAIN)
-        shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-        if {*shapes} != {"tokens", "experts", "weights"} or len(shapes["tokens"]) != 1:
-            raise DataError(f"{TRACE_KEY}: expected tokens [T], experts and weights, got {shapes}; {AGAIN}.")
-        if not card.layers or list(card.layers) != sorted(set(card.layers)):
-            raise DataError(f"{TRACE_KEY}: expected layers, rising, got {list(card.layers)}; {AGAIN}.")
-        tokens, experts, weights = tensors["tokens"].long(), tensors["experts"].long(), tensors["weights"].float()
+        if {name: t.dtype for name, t in tensors.items()} != TYPES or tensors["tokens"].ndim != 1:
+            shapes = {name: (t.dtype, tuple(t.shape)) for name, t in sorted(tensors.items())[:4]}
+            raise DataError(
+                f"{TRACE_KEY}: expected tokens [T] of int32, experts of int16 and weights of float32, got {shapes}; "
+                f"{AGAIN}."
+            )
+        tokens, experts, weights = tensors["tokens"].long(), tensors["experts"].long(), tensors["weights"]
         try:
             return cls(Trace(tokens, card.layers, experts, weights, card.n_experts), card.routers)
         except ShapeError as error:
@@ -129,34 +146,34 @@ class Forced:
     """A rule of one step: rows that take a trace's experts.
 
     Attributes:
-        trace: whose.
+        asked: whose trace.
         rows: ``[n]`` of the step.
         place: ``[n]`` of the trace, of each row.
         position: of each layer of the step in the trace; None: not in it.
     """
 
-    trace: Trace
+    asked: TraceRequest
     rows: Tensor
     place: Tensor
     position: tuple[int | None, ...]
 
     @classmethod
-    def of(cls, trace: Trace, rows: Sequence[tuple[int, int]], layers: Sequence[int]) -> Forced:
+    def of(cls, asked: TraceRequest, rows: Sequence[tuple[int, int]], layers: Sequence[int]) -> Forced:
         """For rows, each with its place, and the step's layers."""
         at, place = torch.tensor(list(rows)).unbind(1)
-        known = {layer: i for i, layer in enumerate(trace.layers)}
-        return cls(trace, at, place, tuple(known.get(layer) for layer in layers))
+        known = {layer: i for i, layer in enumerate(asked.layers)}
+        return cls(asked, at, place, tuple(known.get(layer) for layer in layers))
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
         layer = self.position[position]
         if layer is None:
             return None
-        there = self.trace.recorded[self.place, layer]
+        trace, weights_of = self.asked.trace, self.asked.weights
+        there = trace.recorded[self.place, layer]
         if not there.any():
             return None
         place = self.place[there]
-        assert self.trace.weights is not None
-        own, mixed = self.trace.experts[place, layer], self.trace.weights[place, layer]
+        own, mixed = trace.experts[place, layer], weights_of[place, layer]
         return Change(self.rows[there].to(index.device), own.to(index.device), mixed.to(weights))
 
 
@@ -177,10 +194,6 @@ def trace_request(model: RoutedModel, trace: Trace) -> dict[str, str]:
         raise ShapeError(
             f"Expected a trace of tokens in layers among {list(model.layers)} of {model.n_experts} experts, got "
             f"{len(trace.tokens)} tokens, {list(trace.layers)} and {trace.n_experts}; record one with this model."
-        )
-    if trace.weights is None:
-        raise ShapeError(
-            "Expected a trace with weights, got expert ids alone; record it with this model, or import router logits."
         )
     if trace.model and trace.model != fingerprint(model):
         raise ModelError(f"Expected a trace of {model.name}, got one of {trace.name or 'another model'}; record anew.")

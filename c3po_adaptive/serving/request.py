@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import DataError, ModelError, SettingError, ShapeError
 from ..models.identity import fingerprint
+from ..routing.trace import HEAVIEST
 from ..types import Pathway, Scope, Transfer
 from .identity import routers_identity
 
@@ -37,7 +38,7 @@ AGAIN = "make it with c3po_adaptive.serving.pathway_request(model, pathway)"
 class Card(BaseModel):
     """What the text says beside the weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
     layers: tuple[int, ...]
@@ -76,7 +77,7 @@ class PathwayRequest:
     def encode(self) -> str:
         """As text: base64 of a safetensors file."""
         card = Card(**{name: getattr(self, name) for name in Card.model_fields if name != "schema_version"})
-        tensors = {"weights": self.weights.contiguous(), "own": self.own.contiguous()}
+        tensors = {"weights": self.weights.contiguous(), "own": self.own.clone(memory_format=torch.contiguous_format)}
         return base64.b64encode(save(tensors, {CARD: card.model_dump_json()})).decode()
 
     @classmethod
@@ -88,19 +89,25 @@ class PathwayRequest:
         """
         tensors, card = parsed(text, KEY, Card, AGAIN)
         weights, own = tensors.get("weights"), tensors.get("own")
-        if weights is None or own is None or weights.shape != own.shape or weights.ndim != 2:
-            shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+        if weights is None or own is None or len(tensors) > 2 or weights.shape != own.shape or weights.ndim != 2:
+            shapes = {name: tuple(t.shape) for name, t in sorted(tensors.items())[:3]}
             raise DataError(f"{KEY}: expected weights and own of one shape [l, E], got {shapes}; {AGAIN}.")
         if len(weights) != len(card.layers) or list(card.layers) != sorted(set(card.layers)):
             raise DataError(
-                f"{KEY}: expected as many layers, rising, as rows of weights, got layers {list(card.layers)} for "
+                f"{KEY}: expected as many layers, rising, as rows of weights, got layers {list(card.layers)[:9]} for "
                 f"{len(weights)} rows; {AGAIN}."
             )
+        if card.top_k is not None and card.top_k > weights.shape[1]:
+            raise DataError(
+                f"{KEY}: expected a top_k of at most {weights.shape[1]}, the experts of a layer, got {card.top_k}; "
+                "dataclasses.replace(pathway, top_k=…)."
+            )
         for tensor in (weights, own):
-            if tensor.dtype != torch.float32 or not tensor.isfinite().all() or (tensor < 0).any():
+            if tensor.dtype != torch.float32 or not ((tensor >= 0) & (tensor <= HEAVIEST)).all():  # NaN is neither
                 raise DataError(
-                    f"{KEY}: expected finite float32 routing weights >= 0, got {tensor.dtype} with NaN, infinite or "
-                    f"negative ones; clamp them at zero and rescale each layer to its mass, then {AGAIN}."
+                    f"{KEY}: expected float32 routing weights from 0 to {HEAVIEST}, got {tensor.dtype} with NaN, "
+                    "infinite, negative or larger ones; clamp them at zero and rescale each layer to its mass, then "
+                    f"{AGAIN}."
                 )
         said = {name: getattr(card, name) for name in Card.model_fields if name != "schema_version"}
         return cls(weights, own, **said)

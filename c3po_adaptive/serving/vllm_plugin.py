@@ -7,6 +7,7 @@ it (``worker.py``); the engine's core asks the worker where it acted, and writes
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -228,7 +229,7 @@ def _admitting(process: Callable[..., Any]) -> Callable[..., Any]:
         # In the hash of the first block, on which all others are built: what another pathway, or none, left in the
         # prefix cache is never found; nor what this one left at the end of a shorter prompt.
         length = len(request.prompt_token_ids)
-        request.cache_salt = f"{asked.salt(length)}{request.cache_salt or ''}"
+        request.cache_salt = json.dumps([asked.salt(length), request.cache_salt])  # no two pairs are one text
         if not asked.reads_cache(length):
             request.sampling_params.skip_reading_prefix_cache = True
         return request

@@ -54,7 +54,7 @@ def test_no_two_share_a_prefix_unless_it_is_computed_alike():
     assert len({*salts}) == len(salts)
     assert salt(ONE, 32) == salts[0]
     assert salt(None, 32, "mine") == "mine"
-    assert salts[-1].endswith("mine")
+    assert "mine" in salts[-1]
 
 
 def test_what_a_trace_left_in_the_cache_is_nobodys():
