@@ -1,7 +1,8 @@
-"""Progress of long work, on standard error: bars on a terminal, lines elsewhere."""
+"""What a terminal is shown: text, and the progress of long work on standard error, in bars or lines."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -11,6 +12,13 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Label = str | Callable[[T], str]
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for tab and newline, those that turn the direction of text, and halves of characters."""
+
+
+def printable(text: object) -> str:
+    """Text as a terminal may have it, whoever wrote it: what would command the terminal is escaped, as JSON does."""
+    return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
 
 
 class Progress(Protocol):
@@ -43,12 +51,12 @@ def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterat
     Bars inside one another stand below one another; a line says all of it.
     """
     with _display() as shown:
-        task = shown.add_task("starting" if callable(label) else label, total=_count(items, total))
+        task = shown.add_task("starting" if callable(label) else printable(label), total=_count(items, total))
         try:
             for item in items:
                 if callable(label):  # the item is done
                     shown.advance(task)
-                    shown.update(task, description=label(item))
+                    shown.update(task, description=printable(label(item)))
                     yield item
                 else:
                     yield item
@@ -61,7 +69,7 @@ def bar(items: Iterable[T], label: Label[T], total: int | None = None) -> Iterat
 def working(label: str) -> Iterator[None]:
     """The same for work that cannot be counted."""
     with _display() as shown:
-        task = shown.add_task(label, total=None)
+        task = shown.add_task(printable(label), total=None)
         try:
             yield
         finally:

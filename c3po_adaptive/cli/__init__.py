@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from . import board, explain, models, plugins, refset, runs, trace
-from .shared import Commands
+from .shared import Commands, say
 
 app = typer.Typer(
     cls=Commands,
@@ -31,7 +31,7 @@ def _say_version(asked: bool) -> None:
     if asked:
         from ..storage.identity import versions
 
-        typer.echo(f"c3po_adaptive {versions()['c3po_adaptive'] or 'of no installed package'}")
+        say(f"c3po_adaptive {versions()['c3po_adaptive'] or 'of no installed package'}")
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import AsJson, clear_errors, print_json
+from .shared import AsJson, clear_errors, print_json, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def board(
         if check:
             stale = stale_pages(parsed, folder, summary)
             for path in stale:
-                typer.echo(f"not what the records say: {path}", err=True)
+                say(f"not what the records say: {path}", err=True)
             raise typer.Exit(bool(stale))
         for path in write_board(parsed, folder, summary):
-            typer.echo(f"Written: {path}", err=as_json)
+            say(f"Written: {path}", err=as_json)

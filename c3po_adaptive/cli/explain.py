@@ -24,6 +24,7 @@ from .shared import (
     load_model,
     print_json,
     registry_with,
+    say,
 )
 
 
@@ -89,6 +90,6 @@ def explain(
         if as_json:
             print_json(found.values())
         else:
-            typer.echo(str(found))
+            say(str(found))
         if html is not None:
-            typer.echo(f"\nPage: {found.save(html, COMMAND.get())}", err=as_json)
+            say(f"\nPage: {found.save(html, COMMAND.get())}", err=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import AsJson, Dtype, Quantize, Revision, clear_errors, print_json, print_table
+from .shared import AsJson, Dtype, Quantize, Revision, clear_errors, print_json, print_table, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def models(
             if as_json:
                 print_json({"name": name} | asdict(footprint))
             else:
-                typer.echo(footprint)
+                say(footprint)
         return
     from ..models.families import ABILITIES, families, reason
 

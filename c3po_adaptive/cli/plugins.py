@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UnknownNameError, suggestion
-from .shared import PATH, AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with
+from ..storage.files import is_file
+from .shared import PATH, AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with, say
 
 if TYPE_CHECKING:
     from ..registry import Registration, Registry
@@ -49,11 +50,9 @@ def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
             )
             return
         for entry in entries:
-            typer.echo(
-                f"{entry.role} {entry.name} ({entry.plugin})\n\n{entry.help.partition('Attributes:')[0].rstrip()}\n"
-            )
+            say(f"{entry.role} {entry.name} ({entry.plugin})\n\n{entry.help.partition('Attributes:')[0].rstrip()}\n")
             for parameter in parameters(entry):
-                typer.echo(f"  {parameter}")
+                say(f"  {parameter}")
 
 
 @app.command("check")
@@ -69,10 +68,10 @@ def plugins_check(
     with clear_errors():
         from ..testing.findings import findings
 
-        is_file = what.endswith(".py") or Path(what).is_file()
-        files = [*(plugin or []), *([Path(what)] if is_file else [])]
-        registry = registry_with(files, installed=not is_file)  # a file is checked as it is, installed or not
-        entries = _named(str(Path(what).expanduser().resolve()) if is_file else what, registry)
+        of_file = what.endswith(".py") or is_file(Path(what))
+        files = [*(plugin or []), *([Path(what)] if of_file else [])]
+        registry = registry_with(files, installed=not of_file)  # a file is checked as it is, installed or not
+        entries = _named(str(Path(what).expanduser().resolve()) if of_file else what, registry)
         checked = [(entry, list(findings(entry.role, _made(entry, registry, set or [])))) for entry in entries]
         if as_json:
             print_json([_plain(entry, found) for entry, found in checked])
@@ -95,9 +94,9 @@ def plugins_new(
 
         files = new_plugin(name, role, Path(name) if out is None else out, registry_with(None))
         for file in files:
-            typer.echo(str(file))
+            say(str(file))
         source = next(file for file in files if file.suffix == ".py" and not file.name.startswith("test_"))
-        typer.echo(f"\nNext: change {source}, then c3po plugins check {source}")
+        say(f"\nNext: change {source}, then c3po plugins check {source}")
 
 
 def _named(what: str, registry: Registry) -> list[Registration]:
@@ -128,7 +127,7 @@ def _plain(entry: Registration, found: list[Finding]) -> dict[str, Any]:
 def _print(entry: Registration, found: list[Finding]) -> None:
     failing = [f for f in found if f.outcome == "fails"]
     said = f"{len(failing)} of {len(found)} tests fail" if failing else "keeps the contract of its role"
-    typer.echo(f"{entry.role} {entry.name} ({entry.plugin}): {said}")
+    say(f"{entry.role} {entry.name} ({entry.plugin}): {said}")
     telling = any(f.outcome in ("fails", "remark") for f in found)
     columns = ("", "contract", "found, where, and how to mend") if telling else ("", "contract")
     told = ["\n".join(filter(None, (f.what, f.where, f.remedy))) for f in found]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import SettingError
-from ..progress import bar
+from ..errors import DataError, SettingError
+from ..progress import bar, printable
 from ..storage.files import check_new
 from .shared import (
     PATH,
@@ -27,6 +28,7 @@ from .shared import (
     executor_for,
     load_model,
     print_json,
+    say,
 )
 
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
@@ -70,7 +72,7 @@ def refset_build(
             parts.rmdir()
         twice = len(given_again(labeled))
         said = f", {twice} of them given again under another id" if twice else ""
-        typer.echo(f"{len(built)} references{said}, {len(built.successes)} answered right: {out}")
+        say(f"{len(built)} references{said}, {len(built.successes)} answered right: {out}")
 
 
 @app.command("warm")
@@ -113,7 +115,7 @@ def refset_warm(
             progress=bar,
         )
         size = sum(file.stat().st_size for file in store.folder.iterdir())
-        typer.echo(f"{len(store.prompts)} references, {size / 2**20:.1f} MiB: {store.folder}")
+        say(f"{len(store.prompts)} references, {size / 2**20:.1f} MiB: {store.folder}")
 
 
 @app.command("show")
@@ -121,6 +123,7 @@ def refset_show(folder: Path, as_json: AsJson = False) -> None:
     """Print a reference set's card."""
     with clear_errors():
         from rich.console import Console
+        from rich.highlighter import JSONHighlighter
 
         from ..references.reference_set import ReferenceSet
 
@@ -128,7 +131,8 @@ def refset_show(folder: Path, as_json: AsJson = False) -> None:
         if as_json:
             print_json(card)
         else:
-            Console().print_json(data=card)
+            text = printable(json.dumps(card, indent=2, ensure_ascii=False))
+            Console().print(JSONHighlighter()(text), soft_wrap=True)
 
 
 @app.command("check")
@@ -158,4 +162,4 @@ def refset_check(
         if as_json:
             print_json({"whole": True, "references": len(built), "successes": len(built.successes)})
         else:
-            typer.echo("whole, and built with this model, format and embedder")
+            say("whole, and built with this model, format and embedder")

@@ -37,6 +37,7 @@ from .shared import (
     progress_for,
     registry_with,
     room_in,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def study_plan(
             print_json(plan.values)
             return
         for line in plan.lines:
-            typer.echo(line)
+            say(line)
 
 
 @study.command("schema")
@@ -218,7 +219,7 @@ def study_schema(
         from ..study.kind import kind_of
 
         schema = kind_of({} if kind is None else {"kind": kind}).config.model_json_schema()
-        typer.echo(json.dumps(schema, indent=1, ensure_ascii=False))
+        say(json.dumps(schema, indent=1, ensure_ascii=False))
 
 
 def _run(
@@ -245,17 +246,17 @@ def _run(
     else:
         _print(kind.table(summary), f"\nReport: {out / 'report.html'}\n")
     for error in (failed := summary.get("failed", {})).values():
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
     if failed:
-        typer.echo(f"left out: {', '.join(failed)}; the same command tries them again", err=True)
+        say(f"left out: {', '.join(failed)}; the same command tries them again", err=True)
         raise typer.Exit(1)
 
 
 def _print(table: Table, below: str) -> None:
     print_table(table.columns, table.rows)
-    typer.echo(below)
+    say(below)
     for sentence in table.sentences:
-        typer.echo(sentence)
+        say(sentence)
 
 
 def report(
@@ -282,11 +283,11 @@ def report(
         if out is not None:
             raise SettingError(f"Expected --out beside two runs, got one; its report is drawn in {run_dir}.")
         for said in kind.draw(run_dir, questions or []):
-            typer.echo(said, err=True)
+            say(said, err=True)
         if as_json:
             print_json(read_json(run_dir / "summary.json", "run the study again"))
         else:
-            typer.echo(f"Report: {run_dir / 'report.html'}")
+            say(f"Report: {run_dir / 'report.html'}")
 
 
 def export(
@@ -307,7 +308,7 @@ def export(
         from ..lm_eval.export import export_samples
 
         for folder in export_samples(run_dir, out, questions or []):
-            typer.echo(folder)
+            say(folder)
 
 
 def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, *, as_json: bool) -> None:

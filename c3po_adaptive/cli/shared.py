@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import C3POError, SettingError
-from ..progress import Paused, Progress, bar, limited, working
+from ..progress import Paused, Progress, bar, limited, printable, working
 from ..storage.run_folder import COMMAND
 
 if TYPE_CHECKING:
@@ -92,13 +92,13 @@ def clear_errors() -> Iterator[None]:
             yield
     except C3POError as error:
         _log.debug("", exc_info=error)
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as end:
-        typer.echo("interrupted; the same command resumes from here", err=True)
+        say("interrupted; the same command resumes from here", err=True)
         raise typer.Exit(TERMINATED if isinstance(end, _Terminated) else INTERRUPTED) from None
     except Paused as pause:
-        typer.echo("the minutes are over; the same command resumes from here", err=True)
+        say("the minutes are over; the same command resumes from here", err=True)
         raise typer.Exit(PAUSED) from pause
 
 
@@ -183,9 +183,14 @@ def progress_for(minutes: float | None) -> Progress:
     return bar if minutes is None else limited(bar, minutes)
 
 
+def say(text: object, err: bool = False) -> None:
+    """Print text, whoever wrote it; the door of all that commands say, with ``print_table``."""
+    typer.echo(printable(text), err=err)
+
+
 def print_json(value: Any) -> None:
     """For programs; whatever else a command has to say, it says on standard error."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    say(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -194,9 +199,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*map(escape, columns))
+    table = Table(*(escape(printable(column)) for column in columns))
     for row in rows:
-        table.add_row(*map(escape, row))  # [B, L] is a shape, no style
+        table.add_row(*(escape(printable(cell)) for cell in row))  # [B, L] is a shape, no style
     # In a pipe rich assumes 80 columns, and cuts names off.
     Console(width=max(80, Console().width) if sys.stdout.isatty() else 220).print(table)
 

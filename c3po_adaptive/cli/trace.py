@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .shared import PATH, AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json
+from .shared import PATH, AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,4 +189,4 @@ def _say(values: dict[str, Any], as_json: bool) -> None:
         print_json(values)
         return
     for name, value in values.items():
-        typer.echo(f"{name}: {value}")
+        say(f"{name}: {value}".replace("\n", "\\n"))  # a name is no further line

@@ -1,0 +1,82 @@
+"""What commands print: names that others chose cannot command the terminal, nor pass for another line."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hostile.test_traces import a_trace
+from routing.toys import reference_set
+from typer.testing import CliRunner
+
+from c3po_adaptive import cli
+from c3po_adaptive.cli import app
+from c3po_adaptive.cli.shared import print_json, print_table, say
+from c3po_adaptive.progress import bar, printable, working
+from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.routing.trace_file import write_trace
+
+NASTY = "a\x1b[2J\x1b]0;mine\x07\x9b31m\r\x00\x7f\u202e\u2066\u2028\ud800z"
+RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\ud800-\udfff]")
+
+
+def said(*args):
+    """Of a command, on both streams."""
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    return done.stdout + done.stderr
+
+
+def test_what_is_text_stays():
+    plain = "Ωmega, naïve, 日本語, \U0001f469\u200d\U0001f52c, [B, L]\n\tx"
+    assert printable(plain) == plain
+    assert printable("\x1b[31m\x9b\u202e") == "\\u001b[31m\\u009b\\u202e"
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_traces(tmp_path, as_json):
+    trace = replace(a_trace(), name=f"{NASTY}\nweights: yes", revision=NASTY)
+    path = write_trace(trace, tmp_path / "a.parquet")
+    shown = said("trace", "show", path, *as_json)
+    assert not RAW.search(shown) and "\\u001b[2J" in shown
+    assert "\nweights: yes" not in shown
+    if as_json:
+        assert json.loads(shown)["revision"] == NASTY
+    refused = said("trace", "replay", path, "--model", tmp_path / NASTY.replace("\0", "").replace("\ud800", ""))
+    assert "error: " in refused and not RAW.search(refused)
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_reference_sets(tmp_path, as_json):
+    made = reference_set("olmoe")
+    text = NASTY.replace("\ud800", "")  # which no file of ours can hold
+    ReferenceSet.save(replace(made, card=made.card | {"source": text, "model_name": text}), tmp_path / "set")
+    shown = said("refset", "show", tmp_path / "set", *as_json)
+    assert not RAW.search(shown)
+    assert json.loads(shown)["source"] == text
+
+
+def test_plugins(tmp_path):
+    (tmp_path / "mine.py").write_text(f"raise ValueError({NASTY!a})\n")
+    shown = said("plugins", "list", "--plugin", tmp_path / "mine.py")
+    assert "error: " in shown and "mine" in shown and not RAW.search(shown)
+
+
+def test_tables_and_progress(capsys):
+    say(NASTY)
+    say(NASTY, err=True)
+    print_json({NASTY: NASTY})
+    print_table([NASTY], [[NASTY], ["[red]x[/red]"]])
+    with working(NASTY):
+        list(bar([1, 2], lambda item: f"{NASTY}{item}"))
+        list(bar([1, 2], NASTY))
+    out, err = capsys.readouterr()
+    assert not RAW.search(out + err)
+    assert "[red]x[/red]" in out
+
+
+def test_commands_print_at_one_door():
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        found = re.findall(r"typer\.(?:echo|secho)\(|(?<![\w.])print\(|\.print_json\(", path.read_text())
+        assert found == (["typer.echo("] if path.name == "shared.py" else []), path
