@@ -6,6 +6,7 @@ An experiment must never run a method that nobody chose, so nothing is renamed, 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from .optimizers.base import PathwayOptimizer
 from .remixing.strategies import Strategies
 from .retrievers.base import Retriever
 from .selectors.base import LayerSelector
+from .storage.files import is_file
 from .storage.identity import digest, digest_of_file
 
 ROLES: dict[str, tuple[type, str]] = {
@@ -128,8 +130,9 @@ class Registry:
         Raises:
             PluginError: as for ``register``, and if the file cannot be imported.
         """
-        file = Path(path).expanduser().resolve()
-        if not (file.is_file() and file.suffix == ".py"):
+        given = Path(os.path.expanduser(path))
+        file = given.resolve() if is_file(given) else given
+        if not (is_file(file) and file.suffix == ".py"):
             raise PluginError(f"Expected a Python file, got {str(path)!r}; give the path of an existing .py file.")
         if self._is_there(file):
             return

@@ -51,7 +51,9 @@ def new_plugin(name: str, role: str, folder: Path, registry: Registry) -> list[P
             shutil.rmtree(made, ignore_errors=True)
             raise
     except OSError as error:
-        raise DataError(f"Expected a folder that can be made, got {folder}: {error}; name another --out.") from error
+        raise DataError(
+            f"Expected a folder that can be made, got {folder}: {error}; name another, and another --out."
+        ) from error
     return [folder / file.relative_to(made) for file in files]
 
 

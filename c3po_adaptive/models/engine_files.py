@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ def _tensors(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {"router_logits": found}
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: Any) -> TypeGuard[Tensor]:
     """Whether it is a tensor that has a place in memory for each of its numbers: a file may claim others."""
     return (
         isinstance(value, Tensor)

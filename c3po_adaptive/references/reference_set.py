@@ -29,6 +29,7 @@ from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
 from ..storage.identity import digest, digest_of_file
 from ..storage.json_files import Ours, checked, read_json
+from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, current_key, format_key
 from ..types import Question
@@ -229,19 +230,18 @@ class ReferenceSet(OnHub):
         Raises:
             DataError: not a reference set, or a file is missing, cut short or altered.
         """
-        import pyarrow.parquet as pq
-
-        folder = Path(folder)
+        folder, what = Path(folder), "the questions of a reference set"
         if not is_file(folder / CARD):
             raise DataError(f"Expected a reference set (a folder with {CARD}) at {folder}; {REBUILD}.")
         card = checked(Card, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
         for name, expected in card.files.items():
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
+        table = read_table(folder / QUESTIONS, what, REBUILD)
         try:
-            rows = pq.read_table(folder / QUESTIONS).to_pylist()
-        except (OSError, ValueError, OverflowError) as error:  # Arrow's own are ValueErrors
-            raise DataError(f"{folder / QUESTIONS} is no table: {error}; {REBUILD}.") from error
+            rows = table.to_pylist()
+        except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
+            raise DataError(f"Expected {what} at {folder / QUESTIONS}, got {error}; {REBUILD}.") from error
         where = f"{folder / QUESTIONS}"
         kept = [checked(_Row, row, f"{where}, row {i}", REBUILD) for i, row in enumerate(rows)]
         if len({row.id for row in kept}) < len(kept):

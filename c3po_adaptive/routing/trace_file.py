@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import DataError, ShapeError
 from ..storage.files import check_own, whole
 from ..storage.json_files import Ours, checked
+from ..storage.tables import read_table
 from .trace import LIMIT, Trace
 
 SCHEMA_VERSION = 1
@@ -20,7 +21,6 @@ KEY = b"c3po_trace"
 COLUMNS = ("position", "token", "layer", "experts", "weights")
 Count = Annotated[int, Field(ge=0, lt=LIMIT)]
 AGAIN = "record one: c3po trace record"
-MOST = 4096  # experts of a byte: hundreds of times what routing takes that is the same in every place
 
 
 class Card(Ours):
@@ -100,45 +100,24 @@ def read_trace(path: Path | str) -> Trace:
     """Read what ``write_trace`` wrote.
 
     Raises:
-        DataError: no such file, no trace, a newer one, or a damaged one; one whose card claims more than the file can
-            hold is refused before it is read.
+        DataError: no such file, no trace, a newer one, or a damaged one; or one that claims more than it can hold.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    broken = (OSError, pa.ArrowException, KeyError, ValueError, RecursionError)
+    table = read_table(path, "a routing trace", AGAIN)
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        held = json.loads((file.metadata.metadata or {})[KEY])
-        schema, rows, size = file.schema_arrow, file.metadata.num_rows, Path(path).stat().st_size
-    except broken as error:
+        held = json.loads((table.schema.metadata or {})[KEY])
+    except (KeyError, ValueError, RecursionError) as error:
         raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
-    with file:
-        card = checked(Card, held, str(path), AGAIN)
-        _check_sizes(card, rows, size, path)
-        for field in _schema():
-            if field.name not in schema.names or schema.field(field.name).type != field.type:
-                got = schema.field(field.name).type if field.name in schema.names else "none"
-                raise DataError(f"{path}: expected a column {field.name} of {field.type}, got {got}; {AGAIN}.")
-        try:
-            table = file.read(list(COLUMNS))
-        except broken as error:
-            raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
+    card = checked(Card, held, str(path), AGAIN)
+    if not card.layers or table.num_rows != card.tokens * len(card.layers):
+        raise DataError(
+            f"{path}: expected {card.tokens} tokens in {len(card.layers)} layers, one at least, got {table.num_rows} "
+            "rows; record again."
+        )
+    for field in _schema():
+        got = table.schema.field(field.name).type if field.name in table.column_names else "none"
+        if got != field.type:
+            raise DataError(f"{path}: expected a column {field.name} of {field.type}, got {got}; {AGAIN}.")
     return _trace(table, card, path)
-
-
-def _check_sizes(card: Card, rows: int, size: int, path: Path | str) -> None:
-    """Refuse a card of other rows than the file's, or more than its bytes can be."""
-    if not card.layers or rows != card.tokens * len(card.layers):
-        raise DataError(
-            f"{path}: expected {card.tokens} tokens in {len(card.layers)} layers, one at least, got {rows} rows; "
-            "record again."
-        )
-    if card.tokens > size or rows * card.top_k > MOST * size:
-        raise DataError(
-            f"{path}: expected a trace that {size:,} bytes can hold, got a card of {card.tokens:,} tokens with "
-            f"{card.top_k} experts in {len(card.layers)} layers; {AGAIN}."
-        )
 
 
 def _trace(table: Any, card: Card, path: Path | str) -> Trace:

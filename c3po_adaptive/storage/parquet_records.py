@@ -9,6 +9,7 @@ for all answers of an arm on a data set is one long word, which a dictionary kee
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,12 @@ from typing import Any
 
 from ..errors import DataError
 from .files import whole
+from .tables import read_table
 
 PARQUET = "records.parquet"
+AGAIN = "draw the run's report again, which writes it anew"
+MAYBE = ("base_choice", "strength", "neighbours_used", "moved")
+"""What a record may be without."""
 KEPT = (
     "id",
     "dataset",
@@ -74,19 +79,29 @@ def read_parquet(path: Path | str) -> list[dict[str, Any]]:
     Raises:
         DataError: no such file, or one of something else, or of an earlier version.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"Expected the Parquet records of a run at {path}, got: {error!r}.") from error
+    table = read_table(path, "the Parquet records of a run", AGAIN)
     if {*table.column_names} != {*_columns()}:
         raise DataError(
-            f"Expected the Parquet records of a run at {path}, got the columns {', '.join(table.column_names)}; if an "
-            "earlier version wrote it, draw the run's report again, which writes it anew."
+            f"Expected the Parquet records of a run at {path}, got the columns {', '.join(table.column_names[:30])}; "
+            f"if an earlier version wrote it, {AGAIN}."
         )
-    return [_record(row) for row in table.to_pylist()]
+    for name, (kind, _) in _columns().items():
+        column = table[name]
+        if column.type != kind:
+            raise DataError(f"{path}: expected a column {name} of {kind}, got {column.type}; {AGAIN}.")
+        if name not in MAYBE and (column.null_count or _within(column).null_count):
+            raise DataError(f"{path}: expected a value in every row of {name}, got some without; {AGAIN}.")
+    try:
+        return [_record(row) for row in table.to_pylist()]
+    except ValueError as error:
+        raise DataError(f"{path}: expected records of a run, got {error}; {AGAIN}.") from error
+
+
+def _within(column: Any) -> Any:
+    """What a column's lists hold; of no lists, the column itself."""
+    import pyarrow as pa
+
+    return column.combine_chunks().flatten() if pa.types.is_list(column.type) else column
 
 
 def _by_arm(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -129,6 +144,11 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:
+    choices = range(len(row["scores"]) + 1)
+    if not {row["answer"], row["choice"], row["base_choice"] or 0} <= {*choices}:
+        raise ValueError(f"an answer or a choice that is none of {len(choices)}, in {row['id']!r:.99}")
+    if row["strength"] is not None and not math.isfinite(row["strength"]):
+        raise ValueError(f"a strength of {row['strength']}, in {row['id']!r:.99}")
     cost = {phase: round(row.pop(f"cost_{phase}") * COST, 3) for phase in PHASES}
     scores = [round(score * SCORE, 3) for score in row["scores"]]
     scores.insert(row["answer"], 0.0)
@@ -147,6 +167,15 @@ def _record(row: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _of_arm(text: str) -> dict[str, Any]:
-    """One object for all records of an arm."""
-    found: dict[str, Any] = json.loads(text)
+    """One object for all records of an arm.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
+    if not isinstance(found, dict) or {*found} != {*BY_ARM}:
+        raise ValueError(f"of_arm {text!r:.99}, which is no object of {', '.join(BY_ARM)}")
     return found

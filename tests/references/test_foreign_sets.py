@@ -76,5 +76,5 @@ def test_a_table_that_cannot_be_read(folder):
     wrong = pa.array([b"\xff\xfe"] * len(table)).cast(pa.binary()).view(pa.string())
     pq.write_table(table.set_column(table.column_names.index("question"), "question", wrong), folder / QUESTIONS)
     hashed(folder)
-    with pytest.raises(DataError, match="is no table"):
+    with pytest.raises(DataError, match="the questions of a reference set at"):
         ReferenceSet.load(folder)

@@ -1,0 +1,239 @@
+"""Parquet of others, and names that no file can have: refused with what was wrong, before memory is taken."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hostile.doors import command, is_refused, passed
+from hostile.test_generated import records
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.references.reference_set import CARD, QUESTIONS, ReferenceSet
+from c3po_adaptive.registry import default_registry
+from c3po_adaptive.storage.identity import digest_of_file
+from c3po_adaptive.storage.json_files import read_json
+from c3po_adaptive.storage.parquet_records import MAYBE, read_parquet, write_parquet
+from c3po_adaptive.storage.tables import read_table
+from c3po_adaptive.tasks.files import load_questions
+
+
+@cache
+def rows():
+    """Those of records, as the table has them."""
+    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"records-{os.getpid()}.parquet"
+    write_parquet(records()[:6], path)
+    return pq.read_table(path).to_pylist(), pq.read_schema(path)
+
+
+def changed(folder, name, value, kind=None):
+    """Records with another value in the first place of one column."""
+    held, schema = rows()
+    first = held[0] | {name: value}
+    if kind is not None:
+        schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
+        held = [row | {name: value} for row in held]
+    pq.write_table(pa.Table.from_pylist([first, *held[1:]], schema), folder / "records.parquet")
+    return folder / "records.parquet"
+
+
+def test_records_as_they_are_pass(tmp_path):
+    assert len(read_parquet(changed(tmp_path, "id", "other"))) == len(rows()[0])
+
+
+@pytest.mark.parametrize("name", rows()[1].names)
+def test_records_with_nulls(tmp_path, name):
+    path = changed(tmp_path, name, None)
+    if name in MAYBE:
+        assert len(read_parquet(path)) == len(rows()[0])
+    else:
+        with pytest.raises(DataError, match=f"every row of {name}"):
+            read_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("answer", "choice", "base_choice") for value in (-1, 99, 2**31 - 1)),
+        ("scores", [None]),
+        ("layers", [None, 1]),
+        ("scores", []),
+        ("strength", float("nan")),
+        ("strength", float("inf")),
+        ("of_arm", ""),
+        ("of_arm", "null"),
+        ("of_arm", "[]"),
+        ("of_arm", "{}"),
+        ("of_arm", '{"optimizer": 1e'),
+        ("of_arm", "[" * 100_000),
+    ],
+)
+def test_records_of_what_is_none(tmp_path, name, value):
+    is_refused(lambda: read_parquet(changed(tmp_path, name, value)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("answer", 2**64 - 1, pa.uint64()),
+        ("answer", True, pa.bool_()),
+        ("answer", 0.5, pa.float64()),
+        ("answer", "0", pa.string()),
+        ("scores", 1, pa.int32()),
+        ("scores", [0.5], pa.list_(pa.float64())),
+        ("id", b"\xff", pa.binary()),
+        ("seed", None, pa.null()),
+        ("cost_answer", 2**40, pa.int64()),
+    ],
+)
+def test_records_of_other_types(tmp_path, name, value, kind):
+    with pytest.raises(DataError, match=f"column {name}"):
+        read_parquet(changed(tmp_path, name, value, kind))
+
+
+value = st.none() | st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 5)
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["answer", "choice", "base_choice", "seed", "moved", "neighbours_used", "cost_prefill"]), value)
+def test_records_that_come_in_are_summed_up(tmp_path, name, given_value):
+    found = passed(lambda: read_parquet(changed(tmp_path, name, given_value)))
+    if isinstance(found, list):
+        passed(lambda: summarize(found, config={}, seed=0))
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_bytes_of_records_that_were_changed(tmp_path, data):
+    content = bytearray(changed(tmp_path, "id", "a").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (tmp_path / "b.parquet").write_bytes(bytes(content))
+    passed(lambda: read_parquet(tmp_path / "b.parquet"))
+
+
+def test_tables_that_claim_more_than_their_bytes_hold(tmp_path):
+    """Run lengths and zstd make sixteen million numbers of a few kilobytes."""
+    ends, ones = np.arange(2**13 + 1, dtype=np.int32) * 2**11, np.ones(2**24, np.int16)
+    table = pa.table({"a": pa.ListArray.from_arrays(ends, pa.array(ones))})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 4096
+    with pytest.raises(DataError, match="claims 16,777,216 in"):
+        read_table(tmp_path / "a.parquet", "a table", "make it again")
+
+
+def a_set(folder, changes):
+    """A reference set whose questions are others, with a card that has their hash."""
+    from routing.toys import reference_set
+
+    made = ReferenceSet.save(reference_set("olmoe"), folder / "set")
+    held = pq.read_table(made / QUESTIONS).to_pylist()
+    pq.write_table(pa.Table.from_pylist([held[0] | changes, *held[1:]]), made / QUESTIONS)
+    card = json.loads((made / CARD).read_text())
+    card["files"][QUESTIONS] = digest_of_file(made / QUESTIONS)
+    (made / CARD).write_text(json.dumps(card))
+    return made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: None} for name in ("id", "question", "choices", "answer", "task", "scores", "correct")),
+        {"answer": 99},
+        {"answer": -1},
+        {"choices": [None, "a"]},
+        {"choices": []},
+        {"scores": [None, 1.0]},
+        {"scores": [float("nan"), 1.0]},
+    ],
+    ids=str,
+)
+def test_references_with_nulls_or_an_answer_that_is_none(tmp_path, changes):
+    made = a_set(tmp_path, changes)
+    is_refused(lambda: ReferenceSet.load(made))
+    assert command("refset", "show", made) == 1
+
+
+@pytest.mark.parametrize("row", [{"answer": None}, {"answer": 2}, {"answer": -1}, {"answer": True}, {"choices": None},
+                                 {"choices": [None, "a"]}, {"question": None}, {"id": None}, {"id": "a\0b"},
+                                 {"question": "a\0b"}, {"choices": ["a\0", "b"]}], ids=str)  # fmt: skip
+def test_questions_with_nulls_or_an_answer_that_is_none(tmp_path, row):
+    whole = {"id": "a", "task": "t", "question": "Is it?", "choices": ["yes", "no"], "answer": 0}
+    (tmp_path / "q.jsonl").write_text(json.dumps(whole | row))
+    if "\\u0000" in json.dumps(row):
+        passed(lambda: load_questions(tmp_path / "q.jsonl"))  # text may hold it, where a tokenizer knows it
+    else:
+        is_refused(lambda: load_questions(tmp_path / "q.jsonl"))
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+NAMES = ["", "x" * 300, "x" * 5000, "dangling", "loop", "folder", "dangling/x", "file/x"]
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """A folder with what is no file to read, which is the current one."""
+    for suffix in ("", ".py", ".yaml", ".jsonl", ".parquet"):
+        (tmp_path / f"dangling{suffix}").symlink_to("nowhere")
+        (tmp_path / f"loop{suffix}").symlink_to(f"loop{suffix}")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "nul.py").write_bytes(b"x = 1\0\n")
+    (tmp_path / "file").write_bytes(b"a\0b\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+FILES = ["x" * 300 + ".py", "dangling.py", "loop.py", "folder.py", "nul.py", "a\0.py"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FILES])
+def test_plugins_of_names_that_no_file_has(odd, name):
+    assert command("plugins", "check", name) == 1
+    is_refused(lambda: default_registry().load_file(name))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "my-" * 2000 + "x", "dangling", "loop", "folder", "file"])
+def test_new_plugins_of_names_that_no_file_can_have(odd, name):
+    before = sorted(p.name for p in odd.iterdir())
+    assert command("plugins", "new", name, "--role", "optimizer") == 1
+    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", name) == 1
+    assert command("plugins", "new", "my-own", "--role", "optimizer", "--out", f"{'x' * 300}/{name}") == 1
+    assert sorted(p.name for p in odd.iterdir()) == before
+
+
+def test_a_new_plugin_whose_test_would_have_too_long_a_name(odd):
+    assert command("plugins", "new", "x" * 250, "--role", "optimizer") == 1
+    assert not [path for path in odd.iterdir() if "xxx" in path.name or path.name.startswith(".plugin")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trace", "show"],
+        ["refset", "show"],
+        ["board"],
+        ["report"],
+        ["study", "plan"],
+        ["models"],
+        ["explain", "Is it?", "--refset"],
+        ["plugins", "list", "--plugin"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_file_given_as_one(odd, words, name):
+    assert command(*words, name) in (1, 2)
+
+
+def test_json_of_a_name_that_no_file_can_have():
+    is_refused(lambda: read_json(Path("a\0b"), "give another"))
