@@ -54,7 +54,8 @@ class Trace:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
         if len(shape) != 3 or shape[:2] != wanted or shape[2] < 1:
             raise ShapeError(f"Expected experts of shape (T, L, k) with (T, L) = {wanted} and k >= 1, got {shape}.")
-        if list(self.layers) != sorted({*self.layers} & {*range(LIMIT)}) or not self.layers:
+        rising = bool(self.layers) and list(self.layers) == sorted({*self.layers})
+        if not rising or self.layers[0] < 0 or self.layers[-1] >= LIMIT:
             raise ShapeError(f"Expected decoder layers, rising, from 0 to {LIMIT - 1}, got {_short(self.layers)}.")
         if not 0 < self.n_experts < LIMIT:
             raise ShapeError(f"Expected n_experts from 1 to {LIMIT - 1}, got {self.n_experts}.")
