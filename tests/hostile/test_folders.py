@@ -35,13 +35,13 @@ from c3po_adaptive.storage.pathway_file import Origin
 from c3po_adaptive.storage.run_folder import CONFIG, OURS, REPLACING, Records, check_folder, claim
 from c3po_adaptive.study import board
 from c3po_adaptive.study.comparison import beside
-from c3po_adaptive.types import Pathway, Question
+from c3po_adaptive.types import Pathway, Prompt, Question
 
 CASES = 125  # of each writer
 
 ORIGIN = Origin(model="ab", name="toy", dtype="float32", prompts=("cd",), versions={})
 PATHWAY = Pathway(torch.ones(2, 4), torch.ones(2, 4), (0, 1), origin=ORIGIN)
-TRACE = Trace(torch.arange(3), (0, 1), torch.ones(3, 2, 2).long(), None, 4)
+TRACE = Trace(torch.arange(3), (0, 1), torch.arange(2).expand(3, 2, 2), None, 4)
 SET = ReferenceSet(
     tuple(Question(f"q{i}", "Is it so?", ("yes", "no"), 0, "t") for i in range(3)),
     torch.ones(3, 4),
@@ -54,7 +54,7 @@ REGISTRY = new_registry(installed=False)
 ROW = {"arm": "base", "dataset": "d", "id": "q", "seed": 0}
 PAGE = SimpleNamespace(html=lambda command: f"<!doctype html>{GENERATOR}")
 MODEL = SimpleNamespace(
-    encode=lambda question, format: question.id,
+    encode=lambda question, format: Prompt(tuple(question.id.encode())),
     model=SimpleNamespace(dtype=torch.float32),
     tokenizer=SimpleNamespace(save_pretrained=lambda folder: (folder / "tokenizer.json").write_text("{}")),
 )

@@ -207,7 +207,6 @@ def test_rows_that_a_few_bytes_stand_for_are_not_read(tmp_path):
         {"layer": lambda rows: pa.array([None, *rows[1:]], pa.int16())},
         {"layer": lambda rows: pa.array([0] * len(rows), pa.int16())},
     ],
-    ids=str,
 )  # fmt: skip
 def test_columns_that_hold_something_else(tmp_path, columns):
     path = a_file(tmp_path, **columns)

@@ -137,7 +137,7 @@ OPTIMIZED = """
 import pickle, sys
 from pathlib import Path
 from c3po_adaptive.errors import DataError
-from hostile.test_identity import PIECE, READERS
+from hostile.test_told_apart import PIECE, READERS
 assert False, "left out"
 for kind, path in zip(sys.argv[1::2], map(Path, sys.argv[2::2])):
     try:
