@@ -1,0 +1,65 @@
+"""Which kinds of tasks the experts learn: one family an expert, and what is kept apart from all of them.
+
+Four cases can be asked of the model: other questions of a kind that was learned (`bed:seen`), the same kinds in other
+words (`bed:reworded`), kinds that were not learned of families that were (`bed:sibling`), and families that no expert
+learned (`bed:unknown`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """Kinds of one subject.
+
+    Attributes:
+        learned: kinds whose train rows its expert learns from; none of them for non-commercial use only.
+        siblings: kinds that are kept apart.
+    """
+
+    learned: tuple[str, ...]
+    siblings: tuple[str, ...] = ()
+
+
+FAMILIES: Mapping[str, Family] = {
+    "sentiment": Family(("movie_review_polarity", "sst5_stars", "tweet_sentiment"), ("phrase_opinion",)),
+    "tone": Family(("tweet_emotion", "tweet_offensive"), ("tweet_hate",)),
+    "stance": Family(
+        ("tweet_stance_abortion", "tweet_stance_climate", "tweet_stance_hillary"), ("tweet_stance_feminist",)
+    ),
+    "intent": Family(("banking77_intent", "clinc_intent", "atis_intent"), ("clinc_intent_near",)),
+    "same meaning": Family(("clinc_same_request", "clinc_odd_one_out")),
+    "slot": Family(("movie_slot", "restaurant_slot", "atis_route"), ("booking_slot_value",)),
+    "question type": Family(("trec_description_type", "trec_number_type"), ("trec_place_type",)),
+    "facts of places and things": Family(
+        ("lama_continent", "lama_instance_of", "lama_tv_network", "lama_hypernym", "lama_cloze"),
+        ("lama_capital", "lama_official_language"),
+    ),
+    "facts of people": Family(
+        ("lama_occupation", "lama_instrument", "lama_sports_position", "lama_office"), ("lama_field",)
+    ),
+    "science": Family(
+        ("arc_easy", "arc_challenge", "mmlu_medicine"), ("sciq", "mmlu_social", "mmlu_other", "mmlu_humanities")
+    ),
+    "sums": Family(("svamp_operation",), ("aqua_algebra", "sat_math")),
+    "topic": Family(("agnews_topic", "pubmed_heading"), ("clinc_domain",)),
+    "judgement": Family(
+        ("cb_entailment", "nlupp_banking_yesno", "pubmedqa_conclusion"), ("nlupp_hotels_yesno", "pubmedqa_closed")
+    ),
+    "common sense": Family(("commonsense_qa", "social_iqa", "piqa"), ("hellaswag",)),
+    "reference": Family(("winogrande", "knowref"), ("bbh_disambiguation_qa",)),
+}
+"""In the order of the experts; the last expert, after them, learns text of no kind."""
+
+GENERAL = "text"
+"""The expert of all other text."""
+
+EXPERTS: tuple[str, ...] = (*FAMILIES, GENERAL)
+
+LEARNED: Mapping[str, str] = {kind: name for name, family in FAMILIES.items() for kind in family.learned}
+"""Family by kind."""
+
+SIBLINGS: Mapping[str, str] = {kind: name for name, family in FAMILIES.items() for kind in family.siblings}
