@@ -9,8 +9,8 @@ from typing import Literal
 from .families import LEARNED, SIBLINGS
 
 Terms = Literal["open", "share-alike", "unstated", "disputed", "non-commercial"]
-"""Of a data set, as best known: open (attribution at most); share-alike; none stated by its authors; stated in different
-ways in different places; for non-commercial use only, or of owners who grant no more."""
+"""Of a data set, as best known: open (attribution at most), share-alike, none stated by its authors, stated in
+different ways in different places, or for non-commercial use only (or of owners who grant no more)."""
 
 
 @dataclass(frozen=True)
