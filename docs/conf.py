@@ -21,6 +21,7 @@ extensions = [
         "strategies",
         "results",
         "families",
+        "bed",
         "benchmarks",
     ),
 ]

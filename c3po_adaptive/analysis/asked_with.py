@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .. import former
+from ..tasks.bed import BED
 from ..tasks.formats import HARNESS
 
 SAME = "same set"
@@ -72,7 +73,10 @@ def _named(dataset: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _set(source: str) -> str:
-    """A source's name without its split, and of a file or a folder without where it is; of a harness task its own."""
+    """A source's name without its split, and of a file or a folder without where it is; of a harness task its own,
+    of the bed ``bed:NAME``."""
+    if source.startswith(BED):
+        return BED + source.removeprefix(BED).partition(":")[0]
     source = source.removeprefix(HARNESS)
     name, colon, split = source.rpartition(":")
     path = PurePath(name if colon and split.isidentifier() else source)

@@ -129,8 +129,11 @@ def demo(
 
 def _called(source: str) -> str:
     """What a source is called in results: a benchmark's or a task's name, or a file's without its ending."""
+    from ..tasks.bed import BED
     from ..tasks.formats import HARNESS
 
+    if source.startswith(BED):
+        return BED + source.removeprefix(BED).partition(":")[0]
     source = source.removeprefix(HARNESS)
     there = is_file(Path(source)) or is_folder(Path(source))
     path = Path(source if there else source.partition(":")[0])

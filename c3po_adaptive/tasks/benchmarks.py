@@ -313,7 +313,7 @@ def _converted(fields: Callable[[Row], Fields | None], row: Row, where: str) -> 
             "otherwise now; pin a revision that has it, or put a file NAME.SPLIT.jsonl into the folder that $C3PO_DATA "
             "names."
         ) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(
             f"{where}: expected a labeled row of this benchmark, got {_short(row)} ({error}); choose a split with "
             "labels, or pin a revision whose rows have the expected form."
