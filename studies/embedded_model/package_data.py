@@ -30,8 +30,8 @@ DEMO = (
 )
 """Kinds that experts learned, whose licences ask for attribution at most."""
 SIZES = {"test": 224, "validation": 112, "references": 300}
-LONGEST = 60
-"""Words of a question with its options, at most: a demo is quick."""
+LONGEST = 70
+"""Words of a question, at most: a demo is quick."""
 NEAREST = 0.95
 """Cosine of a question to any of another split, at most."""
 
@@ -50,7 +50,7 @@ def write_demo(folder: Path) -> None:
     taken: list[str] = []
     for split, size in SIZES.items():
         by_kind = [short(load_questions(folder / f"{kind}.{split}.jsonl")) for kind in DEMO]
-        questions = [one for turn in zip_longest(*by_kind) for one in turn if one is not None]
+        questions = [one for turn in zip_longest(*by_kind) for one in turn if one is not None][: 2 * size]
         if taken:
             near = encode(encoder, [one.question for one in questions]) @ encode(encoder, taken).T
             questions = [one for one, row in zip(questions, near, strict=True) if row.max() <= NEAREST]
@@ -63,7 +63,7 @@ def write_demo(folder: Path) -> None:
 def short(questions: Sequence[Question]) -> list[Question]:
     """Those that are not long, in the order of the hash of their ids."""
     drawn = first_of(questions, len(questions))
-    return [one for one in drawn if len(" ".join([one.question, *one.choices]).split()) <= LONGEST]
+    return [one for one in drawn if len(one.question.split()) <= LONGEST]
 
 
 def encode(encoder: SentenceTransformer, texts: list[str]):  # type: ignore[no-untyped-def]

@@ -17,6 +17,7 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.models.families import ABILITIES, families, reason
 from c3po_adaptive.models.loading import ALIASES
 from c3po_adaptive.study.kind import kinds
+from c3po_adaptive.tasks.bed import KINDS, LEARNED
 from c3po_adaptive.tasks.benchmarks import BENCHMARKS
 
 STUDIES = ROOT / "studies"
@@ -106,6 +107,15 @@ def test_every_family_model_and_benchmark_is_there(page):
         assert all(row.get(one) is True for one in ABILITIES) or " ".join(reason(row).split()) in text
     assert all(f"{name} {hub}" in text for name, hub in ALIASES.items())
     assert all(f"{name} {one.path}" in page("howto/own_questions")[1] for name, one in BENCHMARKS.items())
+
+
+def test_every_kind_of_the_bed_is_there_with_its_terms(page):
+    shown = {cells[0]: cells for cells in rows(page("reference/bed")[0])}
+    for name, kind in KINDS.items():
+        _, asks, family, _, licence, _ = shown[name]
+        assert asks == kind.about
+        assert LEARNED.get(name, "") in family
+        assert licence == f"{kind.source.terms}: {kind.source.licence}"
 
 
 @pytest.mark.parametrize("study", ["demo", "arc_easy", "fixed_vs_adaptive"])

@@ -110,5 +110,5 @@ class TestOtherWords:
 
     def test_another_answer_than_the_beds(self, folder):
         asked = "Which topic is this news article about?\nRain."
-        with pytest.raises(DataError, match="expected answers of agnews_topic, World, .*; got 'Weather'"):
+        with pytest.raises(DataError, match=r"expected answers of agnews_topic, World, .*; got 'Weather'"):
             reworded(Question("q", asked, ("World", "Weather"), 0, task="agnews_topic"))

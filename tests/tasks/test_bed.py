@@ -108,9 +108,8 @@ class TestDemo:
     def test_comes_with_the_package(self, monkeypatch):
         monkeypatch.delenv("C3PO_BED", raising=False)
         found = {split: questions(f"bed:demo:{split}") for split in ("references", "validation", "test")}
-        assert {split: len(rows) for split, rows in found.items()} == {
-            **{"references": 300, "validation": 112, "test": 224}
-        }
+        counts = {split: len(rows) for split, rows in found.items()}
+        assert counts == {"references": 300, "validation": 112, "test": 224}
         kinds = {split: {one.subject for one in rows} for split, rows in found.items()}
         assert len(kinds["test"]) == 12
         assert kinds["references"] == kinds["validation"] == kinds["test"]
@@ -153,7 +152,7 @@ HUB_ROWS = {
     "pubmedqa_closed": ({"question": "Does it?", "long_answer": "It does.", "final_decision": "maybe"}, "maybe"),
     "pubmedqa_conclusion": ({"question": "Does it?", "long_answer": "It does.", "final_decision": "yes"}, "yes"),
     "sciq": ({"question": "Q?", "correct_answer": "a"} | {f"distractor{n}": f"d{n}" for n in (1, 2, 3)}, "a"),
-    "social_iqa": ({"context": "C.", "question": "Q?", "answerA": "a", "answerB": "b", "answerC": "c", "label": "3"}, "c"),
+    "social_iqa": ({"context": "C.", "question": "Q?", "label": "3"} | {f"answer{one}": one for one in "ABC"}, "C"),
     "sst5_stars": ({"text": "so so .", "label": 2}, "mixed"),
     "svamp_operation": ({"Body": "If 8 share 4", "Question": "How many each?", "Type": "Common-Divison"}, "division"),
     "tweet_emotion": ({"text": "grr", "label": 0}, "anger"),
