@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from c3po_adaptive.cli.runs import _called
 from c3po_adaptive.tasks import benchmarks, questions
 from c3po_adaptive.tasks.bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
 from c3po_adaptive.tasks.bed.hub import HUB
@@ -98,6 +99,9 @@ class TestCases:
         assert len(some) == 40
         assert len({one.task for one in some}) > 20
         assert questions("bed:all:test", limit=20) == some[:20]
+
+    def test_results_call_it_by_its_name(self):
+        assert {_called(f"bed:seen{split}") for split in ("", ":test", ":validation")} == {"bed:seen"}
 
     def test_train_rows_are_of_learned_kinds(self, folder):
         assert {one.task for one in questions("bed:seen:train")} == {*LEARNED}
