@@ -110,12 +110,12 @@ def test_every_family_model_and_benchmark_is_there(page):
 
 
 def test_every_kind_of_the_bed_is_there_with_its_terms(page):
-    shown = {cells[0]: cells for cells in rows(page("reference/bed")[0])}
+    shown = {cells[0]: cells for cells in rows(page("reference/bed")[0].replace("’", "'"))}
     for name, kind in KINDS.items():
         _, asks, family, _, licence, _ = shown[name]
         assert asks == kind.about
         assert LEARNED.get(name, "") in family
-        assert licence.replace("’", "'") == f"{kind.source.terms}: {kind.source.licence}"
+        assert licence == f"{kind.source.terms}: {kind.source.licence}"
 
 
 @pytest.mark.parametrize("study", ["demo", "arc_easy", "fixed_vs_adaptive"])
