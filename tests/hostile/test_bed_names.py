@@ -76,8 +76,8 @@ class TestWithoutAFolder:
             questions("bed:movie_slot:test")
 
     def test_train_rows(self, no_folder):
-        with pytest.raises(DataError, match=r"agnews_topic.train.jsonl is in files alone"):
-            questions("bed:agnews_topic:train")
+        with pytest.raises(DataError, match=r"tweet_emotion.train.jsonl is in files alone"):
+            questions("bed:tweet_emotion:train")
 
     def test_no_library(self, no_folder, monkeypatch):
         monkeypatch.setattr(benchmarks, "_library", lambda: (_ for _ in ()).throw(ArtifactError("no library here")))
@@ -104,11 +104,11 @@ class TestWithoutAFolder:
 
 class TestOtherWords:
     def test_another_instruction_than_the_beds(self, folder):
-        plain = Question("q", "What is this about? Rain.", ("World", "Sports"), 0, task="agnews_topic")
-        with pytest.raises(DataError, match="Question 'q': expected the instruction of agnews_topic"):
+        plain = Question("q", "What is this about? Rain.", ("opinion", "fact"), 0, task="subjectivity")
+        with pytest.raises(DataError, match="Question 'q': expected the instruction of subjectivity"):
             reworded(plain)
 
     def test_another_answer_than_the_beds(self, folder):
-        asked = "Which topic is this news article about?\nRain."
-        with pytest.raises(DataError, match=r"expected answers of agnews_topic, World, .*; got 'Weather'"):
-            reworded(Question("q", asked, ("World", "Weather"), 0, task="agnews_topic"))
+        asked = "Is this sentence an opinion or a statement of fact about a story?\nRain."
+        with pytest.raises(DataError, match=r"expected answers of subjectivity, opinion, fact; got 'Weather'"):
+            reworded(Question("q", asked, ("opinion", "Weather"), 0, task="subjectivity"))
