@@ -31,11 +31,13 @@ ROOMS = [
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
     (REGISTRY, GROUND | LOW | {"models", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
-    ({"", "api"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "report", *REGISTRY, *STRATEGIES}),
+    ({"", "api", "audit"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
+     | {*REGISTRY, *STRATEGIES}),
     ({"study", "lm_eval"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
-     | {"analysis", "report", "api", *STRATEGIES}),
+     | {"analysis", "report", "api", "audit", *STRATEGIES}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES}),
-    ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "study", "testing", "lm_eval"}),
+    ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "audit", "study", "testing"}
+     | {"lm_eval"}),
 ]  # fmt: skip
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
 

@@ -11,6 +11,8 @@ Setting = Mapping[str, Any]
 
 CALIBRATED = ("length-exponent", "surface-logit", "pmi", "contextual")
 """Answerers that correct scores, and change nothing in the model."""
+POSITIVE = ("lora", "in-context")
+"""Answerers that gain where there is something to learn from labels: where they do not, nothing else need."""
 RANDOM_NEIGHBOURS = "random neighbours"
 _CHANCE = (
     ("retriever", "name", "random", RANDOM_NEIGHBOURS),
@@ -27,6 +29,11 @@ def left_to_chance(setting: Setting) -> list[str]:
     """What an arm draws at random that others choose, or learn, in words."""
     said = [words for role, key, value, words in _CHANCE if value in _values(setting.get(role), key)]
     return said + ["labels drawn at random"] * (setting.get("labels") == "shuffled")
+
+
+def positive_control(setting: Setting) -> bool:
+    """Whether an arm is known to gain where labels can be learned from at all."""
+    return _name(setting, "answerer") in POSITIVE
 
 
 def only_a_control(setting: Setting) -> bool:

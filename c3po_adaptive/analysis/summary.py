@@ -9,11 +9,13 @@ from typing import Any
 from ..storage.identity import digest, versions
 from ..storage.json_files import SCHEMA
 from . import statistics as stats
+from .chance import above_chance
+from .controls import positive_control
 from .groups import grouped
 from .statistics import Comparison, Record
 from .table import Table
 from .unfinished import beside_base
-from .verdict import judge
+from .verdict import Audited, judge, why_untellable
 
 
 def summarize(
@@ -30,6 +32,7 @@ def summarize(
     inputs: Mapping[str, Any] | None = None,
     missing: Sequence[str] = (),
     partly: bool = False,
+    audited: Audited | None = None,
 ) -> dict[str, Any]:
     """The layout of ``summary.json``.
 
@@ -51,6 +54,8 @@ def summarize(
             hashes of config and of records (without seconds). None: of a run that was not claimed with any.
         missing: what the run has not answered, if it did not come to its end: then each arm counts with the questions
             that the base answered, too, and two arms are compared on those that both answered.
+        audited: what an audit of the model says: then it stands in the summary, and a null result where nothing could
+            have been found has the verdict *cannot tell*.
         partly: so they are although nothing is missing: an arm may have been asked fewer of a data set's questions.
 
     Raises:
@@ -64,25 +69,47 @@ def summarize(
     gains = _with_holm([gain for gain in table.gains.values() if gain.a != baseline])
     beside = _with_holm(table.beside(compare))
     comparisons = [c for dataset in table.groups for c in (*gains, *beside) if c["dataset"] == dataset]
-    rows = judge(list(table.rows(config)), gains, beside)
+    rows = list(table.rows(config))
+    untellable = None if audited is None else _untellable(audited, table, rows, gains)
+    rows = judge(rows, gains, beside, untellable)
     for found in [*rows, *comparisons]:
         found["headline"] = headline is not None and headline == found.get("arm", found.get("a"))
-    return ({"missing": [*missing]} if missing else {}) | {
-        "schema_version": SCHEMA,
-        "baseline": baseline,
-        "control": control,
-        "compare": [list(pair) for pair in compare],
-        "rows": rows,
-        "risk": table.risk(),
-        "predicted": table.predicted(),
-        "agreement": [] if standard is None else table.near(standard),
-        "comparisons": comparisons,
-        "draws": table.draws(),
-        "versions": inputs.get("versions") or versions(),
-        "seed": seed,
-        "config": dict(config),
-        "hashes": {"config": digest(config), "records": digest([_timeless(r) for r in records])}
-        | {k: v for k, v in inputs.items() if k != "versions"},
+    return (
+        ({"missing": [*missing]} if missing else {})
+        | ({"audit": audited.line} if audited else {})
+        | {
+            "schema_version": SCHEMA,
+            "baseline": baseline,
+            "control": control,
+            "compare": [list(pair) for pair in compare],
+            "rows": rows,
+            "risk": table.risk(),
+            "predicted": table.predicted(),
+            "agreement": [] if standard is None else table.near(standard),
+            "comparisons": comparisons,
+            "draws": table.draws(),
+            "versions": inputs.get("versions") or versions(),
+            "seed": seed,
+            "config": dict(config),
+            "hashes": {"config": digest(config), "records": digest([_timeless(r) for r in records])}
+            | {k: v for k, v in inputs.items() if k != "versions"},
+        }
+    )
+
+
+def _untellable(
+    audited: Audited, table: Table, rows: Sequence[Record], gains: Sequence[Record]
+) -> dict[str, list[str]]:
+    """Why nothing can be told of a null result, by data set."""
+    positive = {(row["dataset"], row["arm"]) for row in rows if positive_control(row["setting"])}
+    return {
+        dataset: why_untellable(
+            audited,
+            above_chance(arms[table.baseline]),
+            [gain for gain in gains if gain["dataset"] == dataset],
+            {arm for of, arm in positive if of == dataset},
+        )
+        for dataset, arms in table.groups.items()
     }
 
 

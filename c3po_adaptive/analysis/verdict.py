@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .chance import AboveChance
 from .controls import left_to_chance, only_a_control
 from .statistics import holm
 
@@ -16,17 +17,18 @@ SIGNIFICANT = 0.05
 BEYOND = "helps beyond its controls"
 ALSO = "helps, but so does "
 NONE = "no evidence"
+UNTELLABLE = "cannot tell"
 HARMS = "harms"
 UNTOLD = "it gains, and no control of it was run"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of four, or none.
+    """One of five, or none.
 
     Attributes:
-        name: *helps beyond its controls*, *helps, but so does X*, *no evidence*, *harms*; None: it gains, and no
-            control, or none of chance, was run that would tell why.
+        name: *helps beyond its controls*, *helps, but so does X*, *no evidence*, *cannot tell*, *harms*; None: it
+            gains, and no control, or none of chance, was run that would tell why.
         because: what that rests on, in words.
     """
 
@@ -89,8 +91,45 @@ def verdict(
     return Verdict(NONE, f"it gains, but is not told{after} from {_named(most)}, which is not shown to gain")
 
 
+@dataclass(frozen=True)
+class Audited:
+    """What an audit of the model says, which a null result stands beside.
+
+    Attributes:
+        matters: whether permuted routers are shown to cost accuracy.
+        line: that in words, with the rest of what it found.
+        model: fingerprint of the model that it is of.
+    """
+
+    matters: bool
+    line: str
+    model: str
+
+
+def why_untellable(
+    audited: Audited, base: AboveChance, gains: Sequence[Comparison], positive: Collection[str]
+) -> list[str]:
+    """Why a null result says nothing of a method, on one data set or over all; [] where it does say something.
+
+    Args:
+        audited: the model.
+        base: its own answers.
+        gains: of all arms over the base.
+        positive: names of the arms that are known to gain where labels can be learned from.
+    """
+    controls = [gain for gain in gains if gain["a"] in positive]
+    why = [] if base.shown else [f"base ({base.accuracy:.1f} %) is not above chance ({base.chance:.1f} %)"]
+    why += [] if audited.matters else ["permuted routers are not shown to cost anything"]
+    if controls and not any(claimed(gain) > 0 for gain in controls):
+        why.append(f"no positive control gains ({', '.join(gain['a'] for gain in controls)})")
+    return why
+
+
 def judge(
-    rows: Sequence[Mapping[str, Any]], gains: Sequence[Comparison], beside: Sequence[Comparison]
+    rows: Sequence[Mapping[str, Any]],
+    gains: Sequence[Comparison],
+    beside: Sequence[Comparison],
+    untellable: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows with ``verdict``, ``because`` and ``p_beyond``; of the base, of an upper bound, and of what is a control and
     no more, there is none.
@@ -99,13 +138,24 @@ def judge(
         rows: of a summary, each with its ``controls``.
         gains: of every arm on every data set.
         beside: every arm minus each of its controls, likewise.
+        untellable: why nothing can be told of a null result, by data set; None: that was not asked.
     """
     of = {(c["dataset"], c["a"]): c for c in gains}
     against = {(c["dataset"], c["a"], c["b"]): c for one in beside for c in (_mirrored(one), one)}
     own = [[c for x in row["controls"] if (c := against.get((row["dataset"], row["arm"], x)))] for row in rows]
     largest = iter(holm([max(c["p"] for c in each) for each in own if each]))
     drawn = {(row["dataset"], row["arm"]) for row in rows if left_to_chance(row["setting"])}
-    return [_judged(row, of, each, next(largest) if each else None, drawn) for row, each in zip(rows, own, strict=True)]
+    judged = [
+        _judged(row, of, each, next(largest) if each else None, drawn) for row, each in zip(rows, own, strict=True)
+    ]
+    return [_told_apart(row, (untellable or {}).get(row["dataset"], ())) for row in judged]
+
+
+def _told_apart(row: dict[str, Any], why: Sequence[str]) -> dict[str, Any]:
+    """Where nothing could have been found, that nothing was is no evidence of anything."""
+    if row["verdict"] != NONE or not why:
+        return row
+    return row | {"verdict": UNTELLABLE, "because": f"{'; '.join(why)}; {row['because']}"}
 
 
 def _judged(

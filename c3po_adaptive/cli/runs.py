@@ -273,8 +273,13 @@ def report(
 ) -> None:
     """Draw the report of a run or study again, an interrupted one as far as it went; or put two runs side by side."""
     with clear_errors():
+        from ..audit import draw_report, is_audit
         from ..study.kind import study_in
 
+        if is_audit(run_dir) and other is None and out is None:
+            draw_report(run_dir)
+            _say_report(run_dir, as_json=as_json)
+            return
         kind = study_in(run_dir)
         if other is not None:
             if questions:
@@ -287,10 +292,14 @@ def report(
             raise SettingError(f"Expected --out beside two runs, got one; its report is drawn in {run_dir}.")
         for said in kind.draw(run_dir, questions or []):
             say(said, err=True)
-        if as_json:
-            print_json(read_json(run_dir / "summary.json", "run the study again"))
-        else:
-            say(f"Report: {run_dir / 'report.html'}")
+        _say_report(run_dir, as_json=as_json)
+
+
+def _say_report(run_dir: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json(read_json(run_dir / "summary.json", "run the study again"))
+    else:
+        say(f"Report: {run_dir / 'report.html'}")
 
 
 def export(

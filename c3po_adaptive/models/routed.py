@@ -226,9 +226,14 @@ class RoutedModel:
         if rule is None:
             return [ruled(state) for state in self.prefill(prompts)]
         if start is None:
-            return [ruled(state) for state in self._prefilled(prompts, rule)]
-        along = Along(self.sites, rule, torch.arange(len(prompts)), start)
-        return ruled_tails(self.model, self.sites, self.flops, self.prefill(prompts), along)
+            return [ruled(state) for state in self.prefill_along(prompts, rule)]
+        return self.ruled_from(self.prefill(prompts), rule, start)
+
+    @_alone
+    def ruled_from(self, states: Sequence[State], rule: RoutingRule, start: int = 0) -> list[Ruled]:
+        """Tails of prefilled prompts along a rule from MoE layer ``start`` on, as ``ruled`` with ``start``."""
+        along = Along(self.sites, rule, torch.arange(len(states)), start)
+        return ruled_tails(self.model, self.sites, self.flops, states, along)
 
     @_alone
     @torch.no_grad()
@@ -236,8 +241,12 @@ class RoutedModel:
         """Logits ``[M, V]`` that predict each scored token, in float32."""
         return head(self.model, answered.final[None])[0].float()[answered.at.to(answered.final.device)]
 
-    def _prefilled(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = 32) -> list[State]:
-        """States along a rule; they are not kept, for another rule makes others of the same prompts."""
+    @_alone
+    def prefill_along(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = 32) -> list[State]:
+        """States along a rule at every token; they are not kept, for another rule makes others of the same prompts.
+
+        A rule that returns None everywhere only looks on: then the states are those of ``prefill``.
+        """
         found: dict[int, State] = {}
         for layout, numbers in self._batches(prompts, batch_size):
             along, part = Along(self.sites, rule, torch.tensor(numbers)), [prompts[i] for i in numbers]
@@ -266,7 +275,7 @@ class RoutedModel:
             ShapeError: a routing of another model or another number of samples.
         """
         prompts = [self.encode_text(t) for t in listed(text)]
-        states = self._prefilled(prompts, routing) if callable(routing) else self.prefill(prompts)
+        states = self.prefill_along(prompts, routing) if callable(routing) else self.prefill(prompts)
         pathway = None if callable(routing) else self._routing(routing, len(states))
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]

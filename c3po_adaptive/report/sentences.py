@@ -53,7 +53,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         other = "" if "control" in roles else " Nor was any other control: what a gain comes from cannot be said."
         lines.append("No control with random neighbours was run: nothing can be said about the neighbours." + other)
     lines += [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
-    return lines + [_among_draws(d, summary) for d in summary.get("draws", ()) if d["dataset"] == dataset]
+    lines += [_among_draws(d, summary) for d in summary.get("draws", ()) if d["dataset"] == dataset]
+    return lines + [summary["audit"]] * ("audit" in summary)
 
 
 def _among_draws(d: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

@@ -17,7 +17,6 @@ from ..ledger import Entry, Work
 from .head import head_of
 from .packing import Packed
 from .sites import Site, decoder_layers
-from .states import State
 
 
 @dataclass(frozen=True)
@@ -76,21 +75,21 @@ class Flops:
         return Entry(forward=self._head(packed, None), backward=self._head(packed, None))
 
     def tail(
-        self, state: State, site: int, mixed: Mapping[int, float], backward: bool, entries: int | None = None
+        self, packed: Packed, site: int, mixed: Mapping[int, float], backward: bool, entries: int | None = None
     ) -> Entry:
-        """The tail of a prefilled question, without padding, from MoE layer number ``site`` on.
+        """A tail, without padding, from MoE layer number ``site`` on.
 
         The backward pass to ω multiplies by each weight once more (parameters are frozen) and by each attention
         product twice; it ends at the outputs of the first layer's experts, whose input ω does not change.
 
         Args:
-            state: the prefilled question.
+            packed: the tail, and how much comes before it.
             site: number of the MoE layer that the tail begins with.
             mixed: for each MoE layer number, how many (row, expert) pairs are run.
             backward: with the backward pass.
             entries: vocabulary entries that the head is computed for; None: all.
         """
-        packed, start = state.packed, self.sites[site]
+        start = self.sites[site]
         rows, keys, head = packed.rows, self._keys(packed), self._head(packed, entries)
         pairs = {self.sites[i]: n for i, n in mixed.items() if i >= site}
         there = self._layers(rows, keys, start, pairs) + head

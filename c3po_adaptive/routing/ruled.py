@@ -81,7 +81,7 @@ def ruled_tails(
             strict=True,
         )
         for i, tokens, last in parts:
-            work = flops.tail(states[i], along.start, along.mixed(i), backward=scores.requires_grad)
+            work = flops.tail(states[i].packed, along.start, along.mixed(i), backward=scores.requires_grad)
             found[i] = ruled(states[i], tokens, last, work)
     return [found[i] for i in range(len(states))]
 

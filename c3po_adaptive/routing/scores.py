@@ -134,7 +134,7 @@ class TailScores:
         mixed = {layer: _experts_run(rows, self.sites[layer].top_k) for layer, rows in used.items()}
         state, way = self.tails[tail], self._way(tail)
         entries = None if way == "full" else len(state.packed.scored.unique()) + (way == "tangent")
-        work = self.flops.tail(state, self._first[tail], mixed, backward, entries)
+        work = self.flops.tail(state.packed, self._first[tail], mixed, backward, entries)
         self.spent[int(self.sample[tail])] += work
 
     @cached_property

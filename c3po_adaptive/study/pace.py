@@ -119,7 +119,7 @@ def sheet_pace(
     mixed = {
         i: min(CORE, model.n_experts) + site.top_k * (rows / len(states) - 1) for i, site in enumerate(model.sites)
     }
-    steps = [model.flops.tail(state, first, mixed, True, len(state.packed.scored.unique())) for state in states]
+    steps = [model.flops.tail(state.packed, first, mixed, True, len(state.packed.scored.unique())) for state in states]
     read = weights.bytes * (len(model.sites) - first) / len(model.flops.linear)
 
     def speed(flops: float, bytes_read: float) -> float:

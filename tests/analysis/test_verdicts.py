@@ -5,7 +5,8 @@ import pytest
 
 from c3po_adaptive.analysis.controls import controls_of, only_a_control
 from c3po_adaptive.analysis.summary import summarize
-from c3po_adaptive.analysis.verdict import verdict
+from c3po_adaptive.analysis.verdict import Audited, verdict
+from c3po_adaptive.report.sentences import sentences
 
 NGD = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "n": 5}, "retriever": {"name": "near", "k": 300}}
 NGD |= {"labels": "own"}
@@ -315,3 +316,60 @@ def test_holm_is_over_the_whole_table():
     assert len(largest) == 6
     assert min(row["p_beyond"] for row in judged) == pytest.approx(min(1, 6 * min(largest.values())))
     assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])
+
+
+LEVERAGE = Audited(matters=True, line="Routing matters here.", model="m")
+NO_LEVERAGE = Audited(matters=False, line="Routing is not shown to matter here.", model="m")
+
+
+class TestCannotTell:
+    """A null result where nothing could have been found."""
+
+    def judged(self, records, audited):
+        summary = summarize(records, config={}, seed=0, audited=audited)
+        return {row["arm"]: row for row in summary["rows"]}, summary
+
+    def table(self, right=0.5, moved=None, arms=("base", "ngd", "constant")):
+        """As ``table``, of four choices, the base right on a share of the questions."""
+        found = table(moved or {}, arms=arms)
+        by_id = {r["id"]: int(r["id"]) < right * 600 for r in found}
+        for r in found:
+            r["scores"] = [r["scores"][0], 0.0, -1.0, -1.0]
+            if moved is None:
+                r["correct"] = by_id[r["id"]]
+        return found
+
+    def test_without_an_audit_nothing_changes(self):
+        rows, summary = self.judged(self.table(0.25), None)
+        assert rows["ngd"]["verdict"] == "no evidence"
+        assert "audit" not in summary
+
+    def test_where_something_could_have_been_found_it_is_no_evidence(self):
+        rows, summary = self.judged(self.table(), LEVERAGE)
+        assert rows["ngd"]["verdict"] == "no evidence"
+        assert summary["audit"] == "Routing matters here."
+        assert sentences(summary)[-1] == "Routing matters here."
+
+    def test_base_at_chance(self):
+        rows, _ = self.judged(self.table(0.25), LEVERAGE)
+        assert rows["ngd"]["verdict"] == "cannot tell"
+        assert rows["ngd"]["because"].startswith("base (25.0 %) is not above chance (25.0 %); the interval holds zero")
+        assert rows["base"]["verdict"] is None
+
+    def test_permuted_routers_cost_nothing(self):
+        rows, _ = self.judged(self.table(), NO_LEVERAGE)
+        assert rows["ngd"]["verdict"] == "cannot tell"
+        assert rows["ngd"]["because"].startswith("permuted routers are not shown to cost anything; ")
+
+    @pytest.mark.parametrize(("moved", "verdict"), [((0.03, 0.03), "cannot tell"), ((0.15, 0.02), "no evidence")])
+    def test_a_positive_control_that_is_found_or_not(self, monkeypatch, moved, verdict):
+        monkeypatch.setitem(SETTINGS, "lora", {"answerer": {"name": "lora"}, "optimizer": {"name": "none"}})
+        rows, _ = self.judged(self.table(moved={"lora": moved}, arms=("base", "ngd", "lora")), LEVERAGE)
+        assert rows["ngd"]["verdict"] == verdict
+        assert ("no positive control gains (lora)" in rows["ngd"]["because"]) == (verdict == "cannot tell")
+
+    @pytest.mark.parametrize(("moved", "verdict"), [((0.02, 0.12), "harms"), ((0.2, 0.02), "helps beyond")])
+    def test_what_is_found_stays_found(self, moved, verdict):
+        records = self.table(moved={"ngd": moved}, arms=tuple(SETTINGS))
+        rows, _ = self.judged(records, NO_LEVERAGE)
+        assert rows["ngd"]["verdict"].startswith(verdict)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ...errors import SettingError, suggestion
 from ...report.published import models
@@ -26,6 +33,8 @@ class ComparisonConfig(OnQuestions):
         controlled: arms that get their controls, random neighbours, shuffled labels and more, as arms beside them.
         controls: of arms, by name: what their gains have to be told from, beside what settings show to be a control.
         pathways: records hold what changed expert by expert; long runs do without.
+        audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
+            whether a null result says anything.
         published: the model of the paper whose published figures are drawn beside a run's own, dashed.
     """
 
@@ -39,6 +48,7 @@ class ComparisonConfig(OnQuestions):
     controlled: tuple[str, ...] = ()
     controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     pathways: bool = True
+    audit: str | None = None
     published: str | None = None
 
     @field_validator("published")
@@ -75,6 +85,12 @@ class ComparisonConfig(OnQuestions):
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_audits(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs without one are the runs that they were, and go on."""
+        found: dict[str, Any] = plain(self)
+        return found if self.audit is not None else {k: v for k, v in found.items() if k != "audit"}
 
     @field_serializer("arms")
     def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from typing import Any
 from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
 from ...analysis.unfinished import missing
-from ...errors import PluginError, SettingError
+from ...analysis.verdict import Audited
+from ...audit import leverage_line, summary_of
+from ...errors import DataError, PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
 from ...registry import Registry, default_registry
@@ -58,11 +60,13 @@ def evaluate(
     known = registry or default_registry()
     check_strategies(config, known)
     worker = ComparisonWorker.here(config, known, model, executor)
+    audited(config)
     worker.check_folder(out)
     data = worker.data
     check_arms(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)
+        audited(config, inputs)
         records = Records(out)
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
@@ -143,7 +147,7 @@ def conclude(
         failed: arms that are left out, and why.
 
     Raises:
-        DataError: there are no records, or none of ours, or none of the base.
+        DataError: there are no records, or none of ours, or none of the base; or the audit is of another model.
     """
     going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
     records = [record for record in kept_records(out) if record["arm"] not in failed]
@@ -158,6 +162,7 @@ def conclude(
         compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
         controls=config.controls,
         inputs=inputs,
+        audited=audited(config, inputs),
         missing=[f"{arm} failed" for arm in failed]
         + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
     )
@@ -167,6 +172,24 @@ def conclude(
     write_parquet(records, Path(out) / PARQUET)
     draw_report(out, data)
     return summary
+
+
+def audited(config: ComparisonConfig, inputs: Mapping[str, Any] | None = None) -> Audited | None:
+    """What the audit that a configuration names says, if it names one.
+
+    Raises:
+        DataError: there is none, or with the inputs of a run, it is of another model.
+    """
+    if config.audit is None:
+        return None
+    summary = summary_of(config.audit)
+    found = Audited(summary.matters, leverage_line(summary), summary.hashes["model"])
+    if inputs and inputs.get("model") not in (None, found.model):
+        raise DataError(
+            f"Expected an audit of the run's model, got {config.audit}, which is of another ({summary.model!r}); "
+            "audit this one, with the same dtype and revision, or leave audit out."
+        )
+    return found
 
 
 def _control(config: ComparisonConfig) -> str:

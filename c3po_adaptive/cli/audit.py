@@ -1,0 +1,118 @@
+"""The command that says what routing is worth, before any method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .shared import (
+    AsJson,
+    Device,
+    Dtype,
+    Format,
+    Minutes,
+    Out,
+    Overwrite,
+    Quantize,
+    Revision,
+    clear_errors,
+    load_model,
+    print_json,
+    print_table,
+    progress_for,
+    room_in,
+    say,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(audit)
+
+
+def audit(
+    model: Annotated[str, typer.Argument(help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")],
+    questions: Annotated[
+        str, typer.Argument(help="Labeled questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
+    ] = "demo",
+    out: Out = Path("runs/audit"),
+    split: Annotated[str | None, typer.Option(help="Which split of them.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="So many, spread over the kinds.")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Everything in each layer, each expert banned, whatever it costs.")
+    ] = False,
+    rates: Annotated[
+        list[float] | None, typer.Option(help="Learning rate of the label's own descent; repeatable. Usual: methods'.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of permutations and resampling.")] = 0,
+    minutes: Minutes = None,
+    revision: Revision = None,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    quantize: Quantize = None,
+    format: Format = "cloze",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """What routing is worth on a model and questions: leverage, headroom, use of experts, chance; before any method.
+
+    At most a dozen base forwards a question, unless --deep.
+    """
+    with clear_errors():
+        from ..audit import audit as carried_out
+        from ..audit.plan import USUAL_RATES
+        from ..audit.run import check, settings
+        from ..storage.run_folder import check_folder
+        from ..tasks.formats import as_format
+        from ..tasks.sources import ASKED
+        from ..tasks.sources import questions as read
+
+        tried = tuple(rates or USUAL_RATES)
+        asked, put = read(questions, split=split, limit=limit, usual=ASKED), as_format(format)
+        check(asked, tried)
+        if not overwrite:
+            check_folder(out, settings(asked, put, deep=deep, rates=tried, seed=seed, dataset=questions), {})
+        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        with room_in(out, overwrite):
+            summary = carried_out(
+                loaded,
+                asked,
+                out,
+                format=put,
+                deep=deep,
+                rates=tried,
+                seed=seed,
+                dataset=questions,
+                progress=progress_for(minutes),
+            )
+        if as_json:
+            print_json(summary.model_dump(mode="json"))
+            return
+        rows = [
+            [e.intervention, e.where, _told(e.accuracy, 1), _told(e.loss, 3), f"{e.cost:.2f}"]
+            for e in summary.effects
+            if e.layer is None
+        ]
+        rows += [
+            [
+                f"oracle, rate {r.rate:g} {r.of}".strip(),
+                r.selector,
+                _told(r.accuracy, 1),
+                _told(r.loss, 3),
+                f"{r.cost:.2f}",
+            ]
+            for r in summary.reached
+        ]
+        print_table(("routing", "where", "accuracy, points", "loss, nats", "cost"), rows)
+        say(f"\nReport: {out / 'report.html'}\n")
+        for name, why in summary.left_out.items():
+            say(f"left out: {name}: {why}")
+        say(f"It took {summary.total_cost:.1f} base forwards a question.")
+        say(summary.sentence)
+
+
+def _told(found: object, digits: int) -> str:
+    value, low, high = (getattr(found, name) for name in ("value", "low", "high"))
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

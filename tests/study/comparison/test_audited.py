@@ -1,0 +1,59 @@
+"""A run that names an audit: its sentence in the report, and what a null result is then called."""
+
+import pytest
+from study.configs import parse_config, small_study
+
+from c3po_adaptive import DataError, load_moe_model
+from c3po_adaptive.audit import audit, leverage_line, summary_of
+from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.tasks import questions
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a small study, and an audit of its model and of another."""
+    folder = tmp_path_factory.mktemp("audited")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        config = small_study(folder)
+        asked = questions(folder / "test.jsonl")
+        audit(load_moe_model(folder / "model"), asked[:4], folder / "audit", rates=[0.1])
+        other = load_moe_model(write_tiny_checkpoint(folder / "other", "olmoe", seed=1))
+        audit(other, asked[:2], folder / "of another", rates=[0.1])
+        yield folder, config
+
+
+def test_its_sentence_stands_in_the_report_and_its_finding_in_verdicts(place):
+    folder, config = place
+    summary = evaluate(config.model_copy(update={"audit": str(folder / "audit")}), folder / "run")
+    found = summary_of(folder / "audit")
+    assert not found.matters, "four questions show nothing"
+    assert summary["audit"] == leverage_line(found)
+    assert found.sentence in (folder / "run" / "report.html").read_text().replace("&#39;", "'")
+    rows = {row["arm"]: row for row in summary["rows"]}
+    assert rows["ngd"]["verdict"] == "cannot tell"
+    assert "permuted routers are not shown to cost anything" in rows["ngd"]["because"]
+
+
+def test_one_of_another_model_is_refused(place):
+    folder, config = place
+    with pytest.raises(DataError, match=r"Expected an audit of the run's model, got .*of another"):
+        evaluate(config.model_copy(update={"audit": str(folder / "of another")}), folder / "refused")
+
+
+def test_one_that_is_not_there_is_refused_before_anything_is_run(place):
+    folder, config = place
+    with pytest.raises(DataError, match="Expected an audit that was run to the end"):
+        evaluate(config.model_copy(update={"audit": str(folder / "model")}), folder / "nothing")
+    assert not (folder / "nothing").exists()
+
+
+def test_runs_without_one_are_the_runs_that_they_were(place):
+    assert "audit" not in place[1].model_dump(mode="json")
+    plain = parse_config(place[1].model_dump(mode="json"))
+    assert plain == place[1]
+    named = plain.model_copy(update={"audit": "there"})
+    assert named.model_dump(mode="json")["audit"] == "there"
