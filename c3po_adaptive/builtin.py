@@ -18,6 +18,7 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,
+        optimizers.FaultUndone,
         optimizers.NoStep,
         optimizers.RandomChange,
     ]
@@ -56,6 +57,7 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.RandomLayers,
         selectors.Causal,
         selectors.OracleLayers,
+        selectors.FaultLayers,
     ]
 
 

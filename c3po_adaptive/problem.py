@@ -91,6 +91,22 @@ class ReferenceArtifact:
 
 
 @dataclass(frozen=True, eq=False)
+class FaultTruth:
+    """What a planted fault did to B samples, which nobody knows of a model that was not broken on purpose.
+
+    Attributes:
+        broken: ``[L]`` bool, layers whose routers were changed.
+        touched: ``[E]`` bool, experts whose rows were changed there.
+        sound: ``[B, L, E]`` ω0 as the sound routers would have it of the same hidden states; ω0 itself where they
+            choose as the faulty ones do.
+    """
+
+    broken: Tensor
+    touched: Tensor
+    sound: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """B samples to be re-mixed together.
 
@@ -115,6 +131,7 @@ class Problem:
         excluded: for each sample, rows of ``reference_pathways`` that it must not see (near-duplicates, or itself);
             None for an optimizer that does not say ``searches_pathways``, which must not look at those pathways.
         choices: the texts of each sample's choices, where they are known: for attribution by hand.
+        truth: of a planted fault; None but for strategies that say ``needs_truth``.
     """
 
     own: Tensor
@@ -133,6 +150,7 @@ class Problem:
     selection: Selection | None = None
     excluded: tuple[frozenset[int], ...] | None = ()
     choices: tuple[tuple[str, ...], ...] = ()
+    truth: FaultTruth | None = None
 
     @property
     def ranking(self) -> Tensor:
@@ -175,7 +193,8 @@ class LabeledProblem(Problem):
     def unlabeled(self) -> Problem:
         """What a method may look at."""
         known = {field.name: getattr(self, field.name) for field in fields(Problem)}
-        return Problem(**known | {"within": lambda chosen: cast(LabeledProblem, self.within(chosen)).unlabeled()})
+        within = {"within": lambda chosen: cast(LabeledProblem, self.within(chosen)).unlabeled()}
+        return Problem(**known | within | {"truth": None})
 
 
 class TrainingReferences(Protocol):

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from . import audit, board, explain, models, plugins, refset, runs, trace
+from . import audit, board, explain, fault, models, plugins, refset, runs, trace
 from .shared import Commands, say
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def c3po(
         logging.getLogger("c3po_adaptive").setLevel(logging.DEBUG)
 
 
-for group in (runs, audit, board, explain, models):
+for group in (runs, audit, board, explain, fault, models):
     group.add_to(app)
 app.add_typer(runs.study, name="study")
 app.add_typer(refset.app, name="refset")

@@ -26,6 +26,7 @@ from ..routing.experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
+from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
 from .names import ALIASES, EMBEDDED
 from .routed import RoutedModel
@@ -61,6 +62,7 @@ def load_moe_model(
         ModelError: the model cannot be loaded, does not fit, lacks weights, is dense, or its routing cannot be reached.
         SettingError: an unknown dtype or quantization, or both device and device_map.
         ArtifactError: the embedded model's files can neither be found nor fetched.
+        DataError: a folder of ``c3po fault`` whose truth is broken.
     """
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
@@ -70,6 +72,7 @@ def load_moe_model(
     placed: str | dict[str, Any] | None = device_map
     if device is not None and device != "cpu":  # straight to where it goes, without all of it passing the CPU
         placed = "auto" if device == "auto" else {"": device}
+    fault = fault_in(Path(source))
     try:
         config = AutoConfig.from_pretrained(source, **options)
         if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
@@ -90,6 +93,7 @@ def load_moe_model(
     known = getattr(model.config, "_commit_hash", None)  # transformers 5.24 no longer says it
     cast(Any, model.config)._commit_hash = known or _commit(source, revision)
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
+    routed.fault = fault
     run_densely_if_narrow(model, routed.sites)
     return routed
 

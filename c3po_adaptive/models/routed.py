@@ -43,6 +43,7 @@ from ..storage.pathway_file import Origin
 from ..tasks.formats import Format, as_format, raw_text
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
+from .faults import Planted
 from .footprint import available
 from .identity import fingerprint
 from .names import base_model, public_name
@@ -82,6 +83,7 @@ class RoutedModel:
         cache_bytes: budget for prefilled prompts that are kept: by default a quarter of the memory that is free now,
             or on other devices than the CPU a GiB. Beyond it any may go, by chance: of what is asked for in turns, as
             by the arms of a study, as many are found again as there is room for.
+        fault: that was planted in it, if that is known; a strategy is told of it only if it says that it needs that.
     """
 
     model: PreTrainedModel
@@ -91,6 +93,7 @@ class RoutedModel:
     sites: tuple[Site, ...] = field(init=False)
     flops: Flops = field(init=False)
     letters_alone: bool = field(init=False)
+    fault: Planted | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)

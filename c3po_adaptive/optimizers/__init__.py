@@ -4,6 +4,7 @@ from .amortized import AmortizedNGD
 from .base import PathwayOptimizer
 from .constant import Constant
 from .descent import Descent
+from .fault_undone import FaultUndone
 from .kernel_regression import KernelRegression
 from .learned_pathway import LearnedPathway
 from .mode_finding import ModeFinding
@@ -19,6 +20,7 @@ __all__ = [
     "AmortizedNGD",
     "Constant",
     "Descent",
+    "FaultUndone",
     "KernelRegression",
     "LearnedPathway",
     "ModeFinding",

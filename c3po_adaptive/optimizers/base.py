@@ -16,6 +16,7 @@ class PathwayOptimizer(ABC):
 
     Attributes:
         needs_label: True only for upper bounds: such an optimizer is given a ``LabeledProblem``.
+        needs_truth: likewise; such an optimizer is told what a planted fault did (``Problem.truth``).
         needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
         searches_pathways: True for one that takes ``reference_pathways`` and finds its own neighbours among them; then
             those that were retrieved are not shown as its neighbours.
@@ -24,6 +25,7 @@ class PathwayOptimizer(ABC):
     name: ClassVar[str]
     needs_neighbours: ClassVar[bool] = True
     needs_label: ClassVar[bool] = False
+    needs_truth: ClassVar[bool] = False
     searches_pathways: ClassVar[bool] = False
 
     @abstractmethod

@@ -46,6 +46,10 @@ class RandomChange(PathwayOptimizer):
         return self.of.needs_label
 
     @property
+    def needs_truth(self) -> bool:  # type: ignore[override]
+        return self.of.needs_truth
+
+    @property
     def searches_pathways(self) -> bool:  # type: ignore[override]
         return self.of.searches_pathways
 

@@ -138,7 +138,7 @@ class Remixer:
     @property
     def needs_label(self) -> bool:
         """Whether its answers are an upper bound."""
-        return self.strategies.needs_label
+        return self.strategies.needs_label or self.strategies.needs_truth
 
     @property
     def training(self) -> ReferenceTraining:
@@ -240,14 +240,14 @@ class Remixer:
             return self._remix(states, texts, questions)
 
     def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
-        batch = self._batch(states, texts, questions, labeled=self.needs_label)
+        batch = self._batch(states, texts, questions, labeled=self.strategies.needs_label)
         clock, selector, optimizer = batch.clock, self.strategies.selector, self.strategies.optimizer
         with clock("attribution"), blamed("selector", selector, "select"):
-            choosing = batch.problem(labeled=selector.needs_label)
+            choosing = batch.problem(labeled=selector.needs_label, told=selector.needs_truth)
             selection = selector.select(choosing)
             check_selection(selection, choosing, selector)
         with clock("optimisation"), blamed("optimizer", optimizer, "optimize"):
-            problem = batch.problem(labeled=optimizer.needs_label, selection=selection)
+            problem = batch.problem(labeled=optimizer.needs_label, told=optimizer.needs_truth, selection=selection)
             weights = weights_of(optimizer.optimize(problem), batch.own, selection, optimizer)
         pathway = Pathway(weights, batch.own, self.model.layers, self.settings.scope, self._top_k)
         embedded = [self.embedder.flops(t) if self.strategies.needs_neighbours else 0.0 for t in texts]

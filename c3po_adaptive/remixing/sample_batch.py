@@ -16,7 +16,7 @@ from ..errors import DataError, SettingError
 from ..ledger import Entry, Ledger, Work, summed
 from ..losses import right_answer_loss
 from ..models.routed import RoutedModel
-from ..problem import LabeledProblem, Problem, ReferenceArtifact
+from ..problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import SAMPLE, mean_flops, of_references
 from ..references.prefill_store import PrefillStore
@@ -26,6 +26,7 @@ from ..routing.states import State
 from ..settings import RemixSettings
 from ..types import Head, Neighbours, Pathway, Prompt, Question, Selection, Transfer, draw_key
 from .clock import Clock
+from .fault_truth import truth_of
 
 if TYPE_CHECKING:
     from ..tasks.formats import Format
@@ -69,19 +70,34 @@ class SampleBatch:
         """``[B, L, E]`` ω0."""
         return torch.stack([s.own for s in self.states])
 
-    def problem(self, *, labeled: bool = False, selection: Selection | None = None) -> Problem:
-        """The problem before or after layers are chosen; what its losses take is of the phase that it is made in."""
+    def problem(self, *, labeled: bool = False, told: bool = False, selection: Selection | None = None) -> Problem:
+        """The problem before or after layers are chosen; what its losses take is of the phase that it is made in.
+
+        Args:
+            labeled: with the labels.
+            told: with the truth of the fault that was planted in the model.
+            selection: of layers and experts.
+
+        Raises:
+            DataError: a label is not known.
+            SettingError: the model has no known fault.
+        """
         losses = Losses(self, selection)
         self._opened[self.clock.phase].append(losses)
         known = {name: _copied(value) for name, value in (self._known | {"selection": selection}).items()}
         known["reference_pathways"] = self._reference_pathways
         known |= {"loss": losses.neighbourhood, "scores": losses.scores}
-        known["within"] = lambda chosen: self.problem(labeled=labeled, selection=chosen)
+        known["within"] = lambda chosen: self.problem(labeled=labeled, told=told, selection=chosen)
+        known["truth"] = self._truth if told else None
         if not labeled:
             return Problem(**known)
         return LabeledProblem(
             **known, label_loss=losses.label, answers=torch.tensor(self._answers()), answered=self._answered
         )
+
+    @property
+    def _truth(self) -> FaultTruth:
+        return truth_of(self.model, self.own, self._known["router_input"])
 
     @cached_property
     def _reference_pathways(self) -> Tensor:

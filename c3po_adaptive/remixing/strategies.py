@@ -37,8 +37,13 @@ class Strategies:
 
     @property
     def needs_label(self) -> bool:
-        """Whether answers are an upper bound."""
+        """Whether the label is looked at: then answers are an upper bound."""
         return self.optimizer.needs_label or self.selector.needs_label
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether the truth of a planted fault is looked at: then answers are an upper bound, too."""
+        return self.optimizer.needs_truth or self.selector.needs_truth
 
     @property
     def shows_neighbours(self) -> bool:

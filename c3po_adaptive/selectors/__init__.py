@@ -7,6 +7,7 @@ from .base import LayerSelector
 from .causal import Causal
 from .cross_fitted import CrossFitted
 from .disagreement import Disagreement
+from .fault_layers import FaultLayers
 from .fixed import Fixed
 from .gradient import Gradient
 from .learned import Learned
@@ -24,6 +25,7 @@ __all__ = [
     "Causal",
     "CrossFitted",
     "Disagreement",
+    "FaultLayers",
     "Fixed",
     "Gradient",
     "LayerSelector",

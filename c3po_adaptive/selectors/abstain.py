@@ -89,6 +89,10 @@ class Abstain(LayerSelector):
         return self.selector.needs_label
 
     @property
+    def needs_truth(self) -> bool:  # type: ignore[override]
+        return self.selector.needs_truth
+
+    @property
     def references_needed(self) -> int:
         return self.selector.references_needed + (self.training if self.threshold is None else 0)
 

@@ -15,11 +15,13 @@ class LayerSelector(ABC):
     Attributes:
         needs_neighbours: False for a selector that never looks at references; then none are retrieved for it.
         needs_label: True only for upper bounds: such a selector is given a ``LabeledProblem``.
+        needs_truth: likewise; such a selector is told what a planted fault did (``Problem.truth``).
     """
 
     name: ClassVar[str]
     needs_neighbours: ClassVar[bool] = True
     needs_label: ClassVar[bool] = False
+    needs_truth: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, problem: Problem) -> Selection:

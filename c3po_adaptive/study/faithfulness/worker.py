@@ -78,13 +78,14 @@ class _DataSet:
         curves = Curves(problem, found.everywhere)
         for name, selector in self.prepared.items():
             with batch.clock(name):
-                values = selector.score(batch.problem(labeled=selector.needs_label))[0].detach()
+                told = batch.problem(labeled=selector.needs_label, told=selector.needs_truth)
+                values = selector.score(told)[0].detach()
             rows = self._scored(curves, values)
             spent = [
                 entry.flops / state.work.flops for entry, state in zip(batch.spent(name), batch.states, strict=True)
             ]
             rows["cost"] = [round(x, 4) for x in spent]
-            bound = selector.needs_label or isinstance(selector, Causal)
+            bound = selector.needs_label or selector.needs_truth or isinstance(selector, Causal)
             rows["role"] = ["bound" if bound else "method"] * len(asked)
             if probed:
                 rows |= self._stability(selector, values, problem, asked)

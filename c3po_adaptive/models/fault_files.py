@@ -1,0 +1,113 @@
+"""A model with a fault as a stock checkpoint, with the truth of the fault beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import C3POError, DataError
+from ..storage.files import is_file, is_folder, whole
+from ..storage.json_files import SCHEMA, Ours, checked, read_json
+from ..storage.run_folder import COMMAND
+from ..storage.tensors import load_tensors, save_tensors
+from .faults import Fault, Planted, fault_of
+from .footprint import GIB
+from .identity import fingerprint
+from .planting import known_fault, planted
+
+if TYPE_CHECKING:
+    from .routed import RoutedModel
+
+FAULT = "fault.json"
+SOUND = Path("sound", "router.safetensors")
+"""The tensors that the fault changed, as they were; in a folder of its own, where no engine takes it for weights."""
+BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
+
+
+class _Truth(Ours):
+    """the truth of a planted fault"""
+
+    fault: dict[str, Any]
+    base: dict[str, Any]
+
+
+def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> dict[str, Any]:
+    """Write a copy of a model with a fault, which transformers alone loads, whole or not at all; the truth that stands
+    in its ``fault.json``, too.
+
+    Raises:
+        DataError: the folder is there already, or the disk has no room for the copy or refuses it.
+        SettingError, ModelError: as ``planted`` raises them.
+    """
+    out = Path(out)
+    check_new(out)
+    _check_room(model, out)
+    made = planted(model, fault)
+    truth = _truth(made)
+    try:
+        with whole(out) as writing:
+            made.model.save_pretrained(writing)
+            made.tokenizer.save_pretrained(writing)
+            save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
+            (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            check_new(out)  # by another process, meanwhile
+    except OSError as error:
+        raise DataError(f"Expected to write {out}, got: {error}; nothing is left of it.") from error
+    return truth
+
+
+def fault_in(folder: Path) -> Planted | None:
+    """The fault of a checkpoint that ``write_faulty`` wrote; None of any other.
+
+    Raises:
+        DataError: its truth is broken, or half of it is missing.
+    """
+    path, remedy = folder / FAULT, f"write the copy again by c3po fault, or delete {FAULT} to use it as any model"
+    if not is_file(path):
+        return None
+    told = checked(_Truth, read_json(path, remedy), str(path), remedy)
+    try:
+        fault = fault_of(told.fault)
+    except (C3POError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: expected a fault, got {told.fault} ({error}); {remedy}.") from error
+    return Planted(fault, load_tensors(folder / SOUND, remedy) if fault.broken else {}, told.base)
+
+
+def _truth(made: RoutedModel) -> dict[str, Any]:
+    known = known_fault(made)
+    fault = known.fault
+    return {
+        "schema_version": SCHEMA,
+        "fault": fault.values(),
+        "broken": list(fault.broken),
+        "kinds": list(fault.kinds),
+        "undone_by": {"exchange": fault.undone_by, "sound": str(SOUND) if fault.broken else None},
+        "base": dict(known.base),
+        "model": fingerprint(made),
+        "command": COMMAND.get(),
+    }
+
+
+def check_new(out: Path) -> None:
+    """Refuse a place that is taken.
+
+    Raises:
+        DataError: there is something.
+    """
+    if is_file(out) or is_folder(out):
+        raise DataError(f"Expected a new folder for the copy, but {out} is there; name another --out, or delete it.")
+
+
+def _check_room(model: RoutedModel, out: Path) -> None:
+    """Before anything is written."""
+    there = next(folder for folder in out.absolute().parents if folder.is_dir())
+    sizes = {id(t): t.numel() * t.itemsize for t in chain(model.model.parameters(), model.model.buffers())}
+    needed, free = sum(sizes.values()) + BESIDE, shutil.disk_usage(there).free
+    if needed > free:
+        raise DataError(
+            f"Expected {needed / GIB:.1f} GiB of room for the copy, got {free / GIB:.1f} free at {there}; free the "
+            "disk, or name another --out."
+        )

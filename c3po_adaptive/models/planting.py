@@ -1,0 +1,109 @@
+"""Faults in memory: a model with one, which shares every other number with the sound model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..errors import ModelError, SettingError
+from ..routing.along import Along
+from ..routing.routers import router_tensors
+from ..routing.ruled import Ruled, ruled_tails
+from ..types import Prompt
+from .faults import Fault, Planted
+from .identity import fingerprint
+from .names import public_name
+from .routed import RoutedModel
+
+
+def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
+    """A model with a fault; all but the routers that it changes is the sound model's own memory.
+
+    Raises:
+        SettingError: a layer or an expert that the model does not have, or a model that has a fault already.
+        ModelError: routers whose rows cannot be told, quantized or offloaded weights.
+    """
+    if model.fault is not None and not model.fault.fault.nothing:
+        raise SettingError("Expected a sound model to plant a fault in, got one that has one; plant it in its base.")
+    fault.fits(model.layers, model.sites[0].mixable)
+    _check_weights(model.model)
+    sound: dict[str, Tensor] = {}
+    faulty: dict[str, Tensor] = {}
+    for site in (site for site in model.sites if site.layer in fault.broken):
+        tensors = router_tensors(model.model, site)
+        matrix = next(iter(tensors))
+        for name, tensor in tensors.items():
+            rows = tensor.detach().reshape(site.n_experts, -1)
+            faulty[name] = fault.changed(rows, site.layer, matrix=name == matrix).view_as(tensor)
+        sound |= tensors
+    base = {
+        "name": public_name(model.name),
+        "model": fingerprint(model),
+        "revision": getattr(model.model.config, "_commit_hash", None),
+        "dtype": str(model.model.dtype).removeprefix("torch."),
+    }
+    return _with(model, faulty, Planted(fault, sound, base))
+
+
+def sound(model: RoutedModel) -> RoutedModel:
+    """A model without the fault that was planted in it, bit for bit; again it shares every other number.
+
+    Raises:
+        SettingError: it has none.
+    """
+    return _with(model, known_fault(model).sound, None)
+
+
+def known_fault(model: RoutedModel) -> Planted:
+    """The fault that was planted in a model.
+
+    Raises:
+        SettingError: it has none that is known.
+    """
+    if model.fault is None:
+        raise SettingError(
+            f"Expected a model with a known fault, got {model.name!r}; plant one by c3po fault, or by a study of "
+            "kind: faults."
+        )
+    return model.fault
+
+
+def undone_at_tails(model: RoutedModel, without: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled]:
+    """Prompts as the faulty model read them, their last token and the options by the sound routers, token by token:
+    all that re-mixing there could win back.
+
+    Args:
+        model: with a fault.
+        without: the same model, sound.
+        prompts: of questions.
+    """
+    states = model.prefill(prompts)
+    along = Along(without.sites, lambda routing: None, torch.arange(len(prompts)))
+    with without.lock, torch.no_grad():
+        return ruled_tails(without.model, without.sites, without.flops, states, along)
+
+
+def _check_weights(model: PreTrainedModel) -> None:
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ModelError("Expected weights as they were trained, got quantized ones; load the model without quantize.")
+    if any(p.device.type == "meta" for p in model.parameters()):
+        raise ModelError("Expected weights in memory, got some that are offloaded; load the model on one device.")
+
+
+def _with(model: RoutedModel, tensors: Mapping[str, Tensor], fault: Planted | None) -> RoutedModel:
+    """A copy of the modules, with these tensors in place of the model's, and all others shared."""
+    kept = {id(t): t for t in chain(model.model.parameters(), model.model.buffers())}
+    with model.lock:
+        made = copy.deepcopy(model.model, dict(kept))
+    for name, tensor in tensors.items():
+        owner, _, key = name.rpartition(".")
+        module, new = made.get_submodule(owner), tensor.detach().clone()
+        setattr(module, key, nn.Parameter(new, requires_grad=False) if key in module._parameters else new)
+    copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes)
+    copied.fault = fault
+    return copied

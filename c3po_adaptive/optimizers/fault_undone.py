@@ -1,0 +1,33 @@
+"""A planted fault undone in the pathway: an upper bound for whatever mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..errors import SettingError
+from ..problem import Problem
+from ._simplex import toward
+from .base import PathwayOptimizer
+
+
+@dataclass(frozen=True)
+class FaultUndone(PathwayOptimizer):
+    """The weights that the sound routers would give the prompt's last token: an upper bound that is told the fault.
+
+    Right to first order: each layer's weights are those of what its router really read, which mended layers before it
+    change, and answer tokens take the last token's Δω, where each would want its own. Where routers do not renormalize,
+    the layer's mass is kept, as by any optimizer. (Undone at every token a fault leaves the sound model, bit for bit.)
+    """
+
+    name: ClassVar[str] = "fault-undone"
+    needs_neighbours: ClassVar[bool] = False
+    needs_truth: ClassVar[bool] = True
+
+    def optimize(self, problem: Problem) -> Tensor:
+        if problem.truth is None:
+            raise SettingError("fault-undone expected the truth of a planted fault, got a problem without it.")
+        moved = (problem.truth.sound != problem.own).any(-1, keepdim=True)
+        return toward(problem, problem.truth.sound).where(moved, problem.own)

@@ -1,0 +1,367 @@
+"""Known faults: what they do to rows, in memory and on disk; undone they are gone, bit for bit."""
+
+import json
+import shutil
+from functools import cache
+
+import pytest
+import torch
+from models.families.checks import moe_families
+from routing.naive import shared_model
+from routing.toys import questions
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError, ModelError, SettingError
+from c3po_adaptive.models import fault_files
+from c3po_adaptive.models.families import families
+from c3po_adaptive.models.fault_files import FAULT, SOUND, fault_in, write_faulty
+from c3po_adaptive.models.faults import KINDS, Fault, fault_of, layers_of
+from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.models.planting import known_fault, planted, sound, undone_at_tails
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.remixing.fault_truth import truth_of
+from c3po_adaptive.routing.routers import chosen_of, router_tensors
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+
+TEXT = "Where is the boat?"
+PAIRS = ((0, 1), (2, 5))
+FAULTS = {
+    "exchange": Fault("exchange", (1, 2), PAIRS),
+    "weaken": Fault("weaken", (1, 2), experts=(0, 3), dose=0.7),
+    "strengthen": Fault("strengthen", (1, 2), experts=(0, 3), dose=2.0),
+    "noise": Fault("noise", (1, 2), dose=0.5, seed=3),
+}
+REFUSED = {"deepseek_v4": "token ids", "inkling_text": "which row is whose"}
+ALONE = {"gemma4_text": "takes more", "zaya": "takes more"}
+
+
+@cache
+def broken(kind="exchange"):
+    return planted(shared_model("qwen2_moe"), FAULTS[kind])
+
+
+def logits(model, text=TEXT):
+    return model.forward(text).logits
+
+
+class TestRows:
+    ROWS = torch.tensor([[1.0, 0.0], [0.0, 2.0], [5.0, 4.0], [2.0, 2.0]])
+
+    def test_an_exchange_by_dose(self):
+        for dose in (0.0, 0.25, 0.5, 1.0):
+            got = Fault("exchange", (0,), ((0, 1),), dose=dose).changed(self.ROWS, 0)
+            assert torch.allclose(got[0], (1 - dose) * self.ROWS[0] + dose * self.ROWS[1])
+            assert torch.allclose(got[1], (1 - dose) * self.ROWS[1] + dose * self.ROWS[0])
+            assert torch.equal(got[2:], self.ROWS[2:])
+
+    @pytest.mark.parametrize("dose", [0.0, 0.1, 0.25, 0.9, 1.0])
+    def test_what_undoes_an_exchange(self, dose):
+        fault = Fault("exchange", (0,), ((0, 1),), dose=dose)
+        there, back = fault.changed(self.ROWS, 0), fault.undone_by["dose"]
+        assert torch.allclose((1 - back) * there[0] + back * there[1], self.ROWS[0], atol=1e-5)
+
+    def test_half_an_exchange_cannot_be_undone_by_one(self):
+        fault = Fault("exchange", (0,), ((0, 1),), dose=0.5)
+        assert fault.undone_by is None
+        there = fault.changed(self.ROWS, 0)
+        assert torch.equal(there[0], there[1])
+
+    def test_weakened_and_strengthened_are_nearer_to_the_mean_and_farther(self):
+        mean = self.ROWS.mean(0)
+        for kind, factor in (("weaken", 0.6), ("strengthen", 1.4)):
+            got = Fault(kind, (0,), experts=(2,), dose=0.4).changed(self.ROWS, 0)
+            assert torch.allclose(got[2] - mean, factor * (self.ROWS[2] - mean))
+            assert torch.equal(got[[0, 1, 3]], self.ROWS[[0, 1, 3]])
+
+    def test_noise_is_as_long_as_its_dose_and_of_its_seed(self):
+        rows = torch.randn(8, 4096, generator=torch.Generator().manual_seed(0))
+        one, same, other = (Fault("noise", (0,), dose=0.3, seed=s).changed(rows, 0) for s in (1, 1, 2))
+        assert torch.allclose((one - rows).norm(dim=-1), 0.3 * rows.norm(dim=-1), rtol=0.1)
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+        assert not torch.equal(one, Fault("noise", (0,), dose=0.3, seed=1).changed(rows, 1)), "layers differ"
+        assert torch.equal(Fault("noise", (0,), dose=0.3).changed(rows, 0, matrix=False), rows)
+
+    def test_the_dtype_is_kept(self):
+        for fault in FAULTS.values():
+            assert fault.changed(torch.randn(8, 4).bfloat16(), 1).dtype == torch.bfloat16
+
+
+class TestPlaces:
+    LAYERS = (16, 17, 18, 20, 22, 23)
+
+    @pytest.mark.parametrize(
+        ("place", "wanted"),
+        [("last-2", (22, 23)), ("first-3", (16, 17, 18)), ("spread-2", (17, 22)), ("spread-6", LAYERS),
+         ("all", LAYERS), ("none", ()), ("18, 16", (16, 18)), ([17, 16], (16, 17))],
+    )  # fmt: skip
+    def test_of_decoder_layers(self, place, wanted):
+        assert layers_of(place, self.LAYERS) == wanted
+
+    @pytest.mark.parametrize("place", ["last-7", "last-0", "middle-2", "last", "16-18", ""])
+    def test_others_are_refused(self, place):
+        with pytest.raises(SettingError, match="Expected"):
+            layers_of(place, self.LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "swap"}, "kind of fault among"),
+        ({"kind": "exchange"}, "Expected pairs"),
+        ({"kind": "exchange", "pairs": [[3, 3]]}, "expert 3 with itself"),
+        ({"kind": "exchange", "pairs": [[3, 4], [4, 5]]}, "one pair at most"),
+        ({"kind": "exchange", "pairs": [[3, -4]]}, "counted from 0"),
+        ({"kind": "exchange", "pairs": [[3, 4]], "dose": 1.5}, "dose"),
+        ({"kind": "exchange", "pairs": [[3, 4]], "dose": -0.1}, "dose"),
+        ({"kind": "weaken", "experts": [1], "dose": 2.0}, "dose"),
+        ({"kind": "strengthen", "experts": [1], "dose": float("nan")}, "dose"),
+        ({"kind": "weaken"}, "experts that weaken is about"),
+        ({"kind": "weaken", "experts": [1, 1]}, "each expert once"),
+        ({"kind": "noise", "pairs": [[1, 2]]}, "exchange alone"),
+        ({"kind": "noise", "seed": -1}, "seed"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused(given, said):
+    with pytest.raises(SettingError, match=said):
+        fault_of({"dose": 1.0, "seed": 0} | given)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("exchange", (0, 7), ((0, 1),)), r"MoE layers 0, 1, 2, got \[7\]"),
+        (Fault("exchange", (1,), ((0, 8),)), "experts from 0 to 7, got 8"),
+        (Fault("noise", (1,), concerns=((8, "slot"),)), "experts from 0 to 7, got 8"),
+    ],
+)
+def test_a_model_that_cannot_have_it_refuses(fault, said):
+    with pytest.raises(SettingError, match=said):
+        planted(shared_model("qwen2_moe"), fault)
+
+
+def test_plain_values_make_the_fault_again():
+    for fault in (*FAULTS.values(), Fault("exchange", (1,), PAIRS, concerns=((0, "slot"), (7, "sums")))):
+        assert fault_of(json.loads(json.dumps(fault.values()))) == fault
+    assert Fault("exchange", (1,), PAIRS, concerns=((0, "slot"), (7, "sums"))).kinds == ("slot",)
+
+
+class TestInMemory:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_changed_and_undone_bit_for_bit(self, kind):
+        model = shared_model("qwen2_moe")
+        before = logits(model)
+        faulty = broken(kind)
+        assert (logits(faulty) - before).abs().max() > 1e-3
+        assert torch.equal(logits(sound(faulty)), before)
+        assert torch.equal(logits(model), before), "the sound model is as it was"
+
+    def test_all_but_routers_is_shared(self):
+        own, other = (dict(m.model.named_parameters()) for m in (shared_model("qwen2_moe"), broken()))
+        changed = {name for name in own if own[name].data_ptr() != other[name].data_ptr()}
+        assert changed == {f"model.layers.{i}.mlp.gate.weight" for i in (1, 2)}
+        assert broken().lock is not shared_model("qwen2_moe").lock
+
+    @pytest.mark.parametrize("given", [{"layers": (1, 2), "dose": 0.0}, {"layers": ()}], ids=str)
+    def test_no_dose_or_no_layer_is_no_fault(self, given):
+        fault = Fault("exchange", pairs=PAIRS, **given)
+        model, same = shared_model("qwen2_moe"), planted(shared_model("qwen2_moe"), fault)
+        assert torch.equal(logits(same), logits(model))
+        assert fingerprint(same) == fingerprint(model)
+        assert fault.broken == ()
+        planted(same, FAULTS["exchange"])  # nothing is wrong with it
+
+    def test_a_second_fault_is_refused(self):
+        with pytest.raises(SettingError, match="one that has one"):
+            planted(broken(), FAULTS["noise"])
+
+    def test_a_model_without_one_says_so(self):
+        for ask in (sound, known_fault):
+            with pytest.raises(SettingError, match="c3po fault"):
+                ask(shared_model("qwen2_moe"))
+
+    def test_quantized_weights_are_refused(self):
+        model = RoutedModel(tiny_moe("olmoe"), tiny_tokenizer())
+        model.model.config.quantization_config = {"bits": 4}
+        with pytest.raises(ModelError, match="quantized"):
+            planted(model, FAULTS["exchange"])
+
+    @pytest.mark.parametrize("family", moe_families())
+    def test_any_family_has_it_and_loses_it_again(self, family):
+        """Or says why not; and a layer by itself routes as it did in the model."""
+        if any(key == "refused" for key in families()[family]):
+            return
+        model = RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family)
+        fault = Fault("exchange", model.layers[-1:], PAIRS)
+        if family in REFUSED:
+            with pytest.raises(ModelError, match=REFUSED[family]):
+                planted(model, fault)
+            return
+        faulty = planted(model, fault)
+        assert not torch.equal(logits(faulty), logits(model))
+        assert torch.equal(logits(sound(faulty)), logits(model))
+        (state,) = model.prefill([model.encode_text(TEXT)])
+        read = state.router_input[None, -1]
+        if family in ALONE:
+            with pytest.raises(ModelError, match=ALONE[family]):
+                chosen_of(model.model, model.sites[-1], read)
+            return
+        torch.testing.assert_close(chosen_of(model.model, model.sites[-1], read)[0], state.own[-1])
+
+    def test_biases_go_along(self):
+        model = RoutedModel(tiny_moe("ernie4_5_moe"), tiny_tokenizer())
+        site = model.sites[-1]
+        for tensor in list(router_tensors(model.model, site).values())[1:]:
+            tensor.copy_(torch.arange(8.0).view_as(tensor))
+        faulty = planted(model, Fault("exchange", (site.layer,), ((0, 7),)))
+        matrix, bias = router_tensors(faulty.model, faulty.sites[-1]).values()
+        assert bias.flatten().tolist() == [7, 1, 2, 3, 4, 5, 6, 0]
+        assert torch.equal(matrix[0], next(iter(router_tensors(model.model, site).values()))[7])
+
+
+class TestTruth:
+    def test_sound_weights_are_those_of_the_other_rows(self):
+        """An exchange undone exchanges weights, in its layers alone."""
+        faulty = broken()
+        states = faulty.prefill([faulty.encode_text(t) for t in (TEXT, "A stone", "What floats?")])
+        own, read = (torch.stack([getattr(s, name) for s in states]) for name in ("own", "router_input"))
+        found = truth_of(faulty, own, read)
+        assert found.broken.tolist() == [False, True, True]
+        assert found.touched.nonzero().flatten().tolist() == [0, 1, 2, 5]
+        wanted = own[:, :, [1, 0, 5, 3, 4, 2, 6, 7]]
+        wanted[:, 0] = own[:, 0]
+        torch.testing.assert_close(found.sound, wanted)
+        unmoved = (wanted - own).abs().sum(-1) < 1e-5
+        assert torch.equal(found.sound[unmoved], own[unmoved]), "where nothing is wrong, to the bit"
+
+    def test_tails_of_one_layer_are_undone_as_the_sound_model_has_them(self):
+        """A prompt of one token is all tail: undone there, it is the sound model's own."""
+        faulty = broken()
+        prompts = [faulty.encode(q, "cloze") for q in questions(3)]
+        model = shared_model("qwen2_moe")
+        reached = undone_at_tails(faulty, sound(faulty), prompts)
+        assert any(not torch.allclose(r.scores(), s) for r, s in zip(reached, scores(faulty, prompts), strict=True))
+        short = [type(p)(p.ids[:1], p.options, p.lengths) for p in prompts]
+        again = undone_at_tails(faulty, sound(faulty), short)
+        for got, wanted in zip(again, scores(model, short), strict=True):
+            torch.testing.assert_close(got.scores(), wanted, atol=1e-4, rtol=0)
+
+
+def scores(model, prompts):
+    return model.choice_scores(model.prefill(prompts))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return write_tiny_checkpoint(tmp_path / "model", "qwen2_moe", dtype="bfloat16")
+
+
+class TestOnDisk:
+    def test_transformers_alone_loads_it(self, checkpoint, tmp_path):
+        model, out = load_moe_model(checkpoint), tmp_path / "out" / "faulty"
+        truth = write_faulty(model, FAULTS["exchange"], out)
+        wanted = planted(model, FAULTS["exchange"])
+        stock = AutoModelForCausalLM.from_pretrained(out)
+        assert stock.dtype == torch.bfloat16
+        assert json.loads((out / "config.json").read_text()) == json.loads((checkpoint / "config.json").read_text())
+        for name, tensor in wanted.model.named_parameters():
+            assert torch.equal(tensor, stock.get_parameter(name)), name
+        assert AutoTokenizer.from_pretrained(out)(TEXT) == model.tokenizer(TEXT)
+        assert json.loads((out / FAULT).read_text()) == truth
+        assert truth["base"] == {"name": "model", "model": fingerprint(model), "revision": None, "dtype": "bfloat16"}
+        assert truth["model"] == fingerprint(wanted)
+        assert [path.name for path in out.parent.iterdir()] == ["faulty"]
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_loaded_it_knows_its_fault_and_what_it_was(self, checkpoint, tmp_path, kind):
+        model = load_moe_model(checkpoint)
+        write_faulty(model, FAULTS[kind], tmp_path / kind)
+        again = load_moe_model(tmp_path / kind)
+        assert known_fault(again).fault == FAULTS[kind]
+        assert torch.equal(logits(sound(again)), logits(model))
+        assert fingerprint(sound(again)) == fingerprint(model)
+        assert load_moe_model(checkpoint).fault is None
+
+    def test_a_folder_that_is_there_is_refused(self, checkpoint):
+        with pytest.raises(DataError, match="is there"):
+            write_faulty(load_moe_model(checkpoint), FAULTS["noise"], checkpoint)
+
+    def test_a_disk_too_small_is_found_out_before(self, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+        with pytest.raises(DataError, match="GiB of room"):
+            write_faulty(load_moe_model(checkpoint), FAULTS["noise"], tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+    def test_cut_off_it_leaves_nothing(self, checkpoint, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(fault_files, "save_tensors", full)
+        with pytest.raises(DataError, match="No space left"):
+            write_faulty(load_moe_model(checkpoint), FAULTS["noise"], tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+    @pytest.mark.parametrize(
+        ("spoil", "said"),
+        [
+            (lambda out: (out / SOUND).unlink(), "router.safetensors is cut short"),
+            (lambda out: (out / FAULT).write_text("{}"), "truth of a planted fault"),
+            (lambda out: (out / FAULT).write_text('{"fault": {"kind": "x"}, "base": {}}'), "expected a fault"),
+            (lambda out: (out / FAULT).write_text("{"), "expected JSON"),
+        ],
+        ids=["no rows", "empty", "no fault", "no JSON"],
+    )
+    def test_half_a_truth_is_refused(self, checkpoint, tmp_path, spoil, said):
+        write_faulty(load_moe_model(checkpoint), FAULTS["noise"], tmp_path / "out")
+        spoil(tmp_path / "out")
+        with pytest.raises(DataError, match=said):
+            load_moe_model(tmp_path / "out")
+
+
+class TestCommand:
+    def run(self, *args):
+        return CliRunner().invoke(app, ["fault", *map(str, args)])
+
+    def test_a_copy_with_its_truth(self, checkpoint, tmp_path):
+        out = tmp_path / "faulty"
+        result = self.run(
+            checkpoint, "--out", out, "--pair", "0-1", "--pair", "2-5", "--layers", "last-2", "--concerns", "0=slot",
+            "--dose", "0.8", "--json",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)
+        assert told["broken"] == [1, 2]
+        assert told["kinds"] == ["slot"]
+        assert told["command"].startswith("c3po fault")
+        assert fault_in(out).fault == Fault("exchange", (1, 2), PAIRS, dose=0.8, concerns=((0, "slot"),))
+
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (["--pair", "3-3"], "with itself"),
+            (["--pair", "3"], "two experts as 5-11"),
+            (["--pair", "1-99", "--layers", "all"], "experts from 0 to 7"),
+            (["--pair", "1-2", "--layers", "9"], "MoE layers 0, 1, 2"),
+            (["--pair", "1-2", "--dose", "2"], "dose"),
+            (["--kind", "noise", "--concerns", "slot"], "5=topic"),
+            ([], "Expected pairs"),
+        ],
+    )
+    def test_bad_input_ends_with_a_message_and_no_folder(self, checkpoint, tmp_path, args, said):
+        result = self.run(checkpoint, "--out", tmp_path / "out", *args)
+        assert result.exit_code == 1
+        assert said in result.output
+        assert not (tmp_path / "out").exists()
+
+    def test_a_dense_model_is_refused(self, tmp_path):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        LlamaForCausalLM(LlamaConfig(vocab_size=128, **sizes)).save_pretrained(tmp_path / "dense")
+        tiny_tokenizer().save_pretrained(tmp_path / "dense")
+        result = self.run(tmp_path / "dense", "--out", tmp_path / "out", "--pair", "0-1")
+        assert result.exit_code == 1
+        assert "it is dense" in result.output
