@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import baselines, kernels, optimizers, retrievers, selectors
-from .answerers import AnswererStrategy, Informed, Remix
+from .answerers import AnswererStrategy, Informed, Remix, SoundRouting
 from .hookspecs import hookimpl
 
 
@@ -66,6 +66,7 @@ def register_answerers() -> list[type[AnswererStrategy]]:
     return [
         Remix,
         Informed,
+        SoundRouting,
         baselines.PromptTuning,
         baselines.PrefixTuning,
         baselines.LoRA,

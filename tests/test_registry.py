@@ -105,14 +105,15 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial", "transfer"]
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random", "transfer"]
     scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
-    others = ["abstain", "fixed", "learned", "oracle-layers", "random", "rl-experts", "rl-layers"]
+    others = ["abstain", "fault-layers", "fixed", "learned", "oracle-layers", "random", "rl-experts", "rl-layers"]
     assert registry.names("selector") == sorted([*scored, *others])
     papers = ["kernel-regression", "mode-finding", "ngd"]
-    ours = ["amortized-ngd", "constant", "learned-pathway", "none", "oracle", "random-change", "shrunken"]
-    assert registry.names("optimizer") == sorted([*papers, *ours])
+    ours = ["amortized-ngd", "constant", "learned-pathway", "none", "random-change", "shrunken"]
+    bounds = ["fault-undone", "oracle"]
+    assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
-    others = ["dense", "in-context", "informed", "knn-label", "remix", "tent"]
+    others = ["dense", "in-context", "informed", "knn-label", "remix", "sound-routing", "tent"]
     assert registry.names("answerer") == sorted([*trained, *calibrated, *others])
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"

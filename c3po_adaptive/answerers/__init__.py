@@ -3,5 +3,6 @@
 from .base import Answerer, AnswererStrategy, Bench
 from .informed import Informed
 from .remix import Remix
+from .sound_routing import SoundRouting
 
-__all__ = ["Answerer", "AnswererStrategy", "Bench", "Informed", "Remix"]
+__all__ = ["Answerer", "AnswererStrategy", "Bench", "Informed", "Remix", "SoundRouting"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,8 +147,9 @@ def _strengthened(rows: Tensor, fault: Fault, named: list[int], drawn: torch.Gen
 
 
 def _noisy(rows: Tensor, fault: Fault, named: list[int], drawn: torch.Generator) -> Tensor:
-    noise = torch.randn(rows.shape, generator=drawn).to(rows) / rows.shape[1] ** 0.5
-    return rows[named] + (noise * rows.norm(dim=-1, keepdim=True))[named]
+    noise: Tensor = torch.randn(rows.shape, generator=drawn).to(rows) / math.sqrt(rows.shape[1])
+    length: Tensor = rows.norm(dim=-1, keepdim=True)
+    return (rows + noise * length)[named]
 
 
 _GOALS: Mapping[str, Callable[[Tensor, Fault, list[int], torch.Generator], Tensor]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,20 @@ from transformers import PreTrainedModel
 
 from ..errors import ModelError, SettingError
 from ..routing.along import Along
+from ..routing.grouping import grouped
+from ..routing.intercept import recorded
 from ..routing.routers import router_tensors
-from ..routing.ruled import Ruled, ruled_tails
+from ..routing.ruled import Ruled, ruled_tails, waiting
+from ..routing.states import State, collate
+from ..routing.tail import tail_hidden
 from ..types import Prompt
 from .faults import Fault, Planted
 from .identity import fingerprint
 from .names import public_name
 from .routed import RoutedModel
+
+_SOUND: WeakKeyDictionary[RoutedModel, RoutedModel] = WeakKeyDictionary()
+"""Of each faulty model the sound one that was made of it."""
 
 
 def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
@@ -51,12 +59,15 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
 
 
 def sound(model: RoutedModel) -> RoutedModel:
-    """A model without the fault that was planted in it, bit for bit; again it shares every other number.
+    """A model without the fault that was planted in it, bit for bit; again it shares every other number. The same one
+    each time.
 
     Raises:
         SettingError: it has none.
     """
-    return _with(model, known_fault(model).sound, None)
+    if model not in _SOUND:
+        _SOUND[model] = _with(model, known_fault(model).sound, None)
+    return _SOUND[model]
 
 
 def known_fault(model: RoutedModel) -> Planted:
@@ -73,19 +84,39 @@ def known_fault(model: RoutedModel) -> Planted:
     return model.fault
 
 
-def undone_at_tails(model: RoutedModel, without: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled]:
+def undone_at_tails(model: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled]:
     """Prompts as the faulty model read them, their last token and the options by the sound routers, token by token:
     all that re-mixing there could win back.
 
-    Args:
-        model: with a fault.
-        without: the same model, sound.
-        prompts: of questions.
+    Raises:
+        SettingError: the model has no known fault.
     """
-    states = model.prefill(prompts)
+    without, states = sound(model), model.prefill(prompts)
     along = Along(without.sites, lambda routing: None, torch.arange(len(prompts)))
     with without.lock, torch.no_grad():
         return ruled_tails(without.model, without.sites, without.flops, states, along)
+
+
+def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
+    """``[B, L, E]`` the weights that the sound routers give the token where ω acts, behind prompts as the faulty model
+    read them; up to the first broken layer the model's own.
+
+    Raises:
+        SettingError: the model has no known fault, or one that is nowhere.
+    """
+    without, broken = sound(model), known_fault(model).fault.broken
+    if not broken:
+        raise SettingError("Expected a fault in some layer, got one that changes nothing.")
+    start = model.layers.index(broken[0])
+    found = torch.stack([state.own for state in states])
+    for group in grouped([waiting(i, state) for i, state in enumerate(states)]):
+        batch = collate([states[i] for i in group])
+        first = [batch.owner.tolist().index(b) for b in range(len(group))]  # of a sample's sequences, if it has several
+        rows = torch.tensor(first) * batch.tokens.shape[1] + batch.acting[first]
+        with without.lock, torch.no_grad(), recorded(without.sites[start:], rows) as recording:
+            tail_hidden(without.model, without.sites, batch, start)
+        found[group, start:] = recording.stacked()[0].to(found)
+    return found
 
 
 def _check_weights(model: PreTrainedModel) -> None:

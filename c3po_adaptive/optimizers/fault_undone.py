@@ -17,9 +17,9 @@ from .base import PathwayOptimizer
 class FaultUndone(PathwayOptimizer):
     """The weights that the sound routers would give the prompt's last token: an upper bound that is told the fault.
 
-    Right to first order: each layer's weights are those of what its router really read, which mended layers before it
-    change, and answer tokens take the last token's Δω, where each would want its own. Where routers do not renormalize,
-    the layer's mass is kept, as by any optimizer. (Undone at every token a fault leaves the sound model, bit for bit.)
+    It undoes a fault to first order: answer tokens take the last token's Δω, where each would want its own (the
+    answerer ``sound-routing`` gives them that), and where routers do not renormalize the layer's mass is kept, as by
+    any optimizer.
     """
 
     name: ClassVar[str] = "fault-undone"

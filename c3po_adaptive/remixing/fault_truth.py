@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
-from ..models.planting import known_fault
+import torch
+
+from ..models.planting import known_fault, sound_pathways
 from ..models.routed import RoutedModel
 from ..problem import FaultTruth
 from ..routing.mixing import mass
-from ..routing.routers import chosen_of
+from ..routing.states import State
 
 SAME = 1e-5
 """Shares of a layer's mass that differ by less are the same: sums in another order round otherwise."""
 
 
-def truth_of(model: RoutedModel, own: Tensor, read: Tensor) -> FaultTruth:
-    """What the fault did to samples.
-
-    Args:
-        model: with a fault.
-        own: ``[B, L, E]`` its own pathways.
-        read: ``[B, L, H]`` what its routers read, which with the sound routers would have been another one in later
-            layers: the truth is that of each layer by itself.
+def truth_of(model: RoutedModel, states: Sequence[State]) -> FaultTruth:
+    """What the fault did to prefilled prompts.
 
     Raises:
-        SettingError: no known fault.
-        ModelError: a family whose layers cannot be run by themselves.
+        SettingError: the model has no known fault.
     """
-    known, found = known_fault(model), own.clone()
-    broken = torch.tensor([site.layer in known.fault.broken for site in model.sites])
-    for i in broken.nonzero().flatten().tolist():
-        routing = chosen_of(model.model, model.sites[i], read[:, i], known.sound).to(own)
-        total = mass(own[:, i])
-        moved = ((routing / mass(routing) - own[:, i] / total).abs() > SAME).any(-1, keepdim=True)
-        found[:, i] = torch.where(moved, routing, own[:, i])
+    fault, own = known_fault(model).fault, torch.stack([state.own for state in states])
+    broken = torch.tensor([layer in fault.broken for layer in model.layers])
+    found = sound_pathways(model, states) if fault.broken else own
+    moved = ((found / mass(found) - own / mass(own)).abs() > SAME).any(-1, keepdim=True)
     touched = torch.zeros(own.shape[-1], dtype=torch.bool)
-    touched[list(known.fault.touched) or slice(None)] = bool(broken.any())
-    return FaultTruth(broken, touched, found)
+    touched[list(fault.touched) or slice(None)] = bool(fault.broken)
+    return FaultTruth(broken, touched, torch.where(moved & broken[:, None], found, own))

@@ -97,7 +97,7 @@ class SampleBatch:
 
     @property
     def _truth(self) -> FaultTruth:
-        return truth_of(self.model, self.own, self._known["router_input"])
+        return truth_of(self.model, self.states)
 
     @cached_property
     def _reference_pathways(self) -> Tensor:

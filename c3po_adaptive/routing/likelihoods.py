@@ -10,11 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..types import Pathway, Prompt
-from .grouping import Tail, grouped
+from .grouping import grouped
 from .head import head, likelihoods
 from .intercept import intercepted
 from .packing import Layout, layout_for
 from .prefill import Scored
+from .ruled import waiting
 from .rules import PathwayRule
 from .scores import acting_rows
 from .sites import Site
@@ -80,18 +81,13 @@ def finals_along(
     """
     moved = pathway.changed().any(-1).tolist()
     found = {i: state.final for i, state in enumerate(states) if not moved[i]}
-    for group in grouped([_waiting(i, state) for i, state in enumerate(states) if moved[i]]):
+    for group in grouped([waiting(i, state) for i, state in enumerate(states) if moved[i]]):
         batch, part = collate([states[i] for i in group]), pathway[group]
         with intercepted(sites, rule_of(batch, part)):
             hidden = tail_hidden(model, sites, batch, first_changed(part.changed()))
         final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
         found.update(zip(group, final.split([len(s.final) for s in batch.states]), strict=True))
     return [Scored(state.packed, found[i]) for i, state in enumerate(states)]
-
-
-def _waiting(i: int, state: State) -> Tail:
-    kind = (state.packed.visible is None, state.packed.past == 0)
-    return Tail(i, kind, state.packed.tokens.shape[1], len(state.packed.tokens))
 
 
 def rule_of(batch: TailBatch, pathway: Pathway) -> PathwayRule:

@@ -68,7 +68,7 @@ def ruled_tails(
 ) -> list[Ruled]:
     """Tails along a rule from its first layer on; differentiable in what the rule makes its weights from."""
     found: dict[int, Ruled] = {}
-    for group in grouped([_waiting(i, state) for i, state in enumerate(states)]):
+    for group in grouped([waiting(i, state) for i, state in enumerate(states)]):
         batch = collate([states[i] for i in group])
         with along.routing(torch.tensor(group)[batch.owner], batch.positions, batch.real):
             hidden = tail_hidden(model, sites, batch, along.start)
@@ -86,6 +86,7 @@ def ruled_tails(
     return [found[i] for i in range(len(states))]
 
 
-def _waiting(i: int, state: State) -> Tail:
+def waiting(i: int, state: State) -> Tail:
+    """A state's tail, to be run beside others."""
     kind = (state.packed.visible is None, state.packed.past == 0)
     return Tail(i, kind, state.packed.tokens.shape[1], len(state.packed.tokens))

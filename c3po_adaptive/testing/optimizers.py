@@ -24,7 +24,7 @@ class OptimizerContract(Contract):
 
     def make_problem(self, optimizer: PathwayOptimizer, **changes: Any) -> Problem:
         """The toy that this suite is run on; override it for an optimizer that needs another."""
-        return toy_problem(labeled=optimizer.needs_label, **changes)
+        return toy_problem(labeled=optimizer.needs_label, told=optimizer.needs_truth, **changes)
 
     def test_identity(self, optimizer: PathwayOptimizer) -> None:
         """Name and parameters identify a run.

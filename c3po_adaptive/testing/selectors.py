@@ -28,7 +28,7 @@ class SelectorContract(Contract):
     def make_problem(self, selector: LayerSelector, **changes: Any) -> Problem:
         """The toy that this suite is run on, with a sample without neighbours."""
         toy: dict[str, Any] = {"L": self.size[0], "E": self.size[1], "selected": None, "alone": [1]}
-        return toy_problem(**toy | {"labeled": selector.needs_label} | changes)
+        return toy_problem(**toy | {"labeled": selector.needs_label, "told": selector.needs_truth} | changes)
 
     def test_identity(self, selector: LayerSelector) -> None:
         """Name and parameters identify a run.

@@ -14,7 +14,7 @@ from ..errors import ShapeError
 from ..kernels.base import Lessons
 from ..optimizers.base import PathwayOptimizer
 from ..optimizers.ngd import NGD
-from ..problem import LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
+from ..problem import FaultTruth, LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
 from ..types import Neighbours, Selection
 
 
@@ -32,6 +32,7 @@ def toy_problem(
     alone: Collection[int] = (),
     only: int | None = None,
     labeled: bool = False,
+    told: bool = False,
 ) -> Problem:
     """B samples of L layers of E experts, of which the model uses ``top_k`` without renormalizing them.
 
@@ -52,6 +53,7 @@ def toy_problem(
         alone: samples without any neighbour.
         only: keep this sample alone, with the numbers that it has in the batch.
         labeled: add the label's loss, which makes it a ``LabeledProblem``.
+        told: add the truth of a fault: experts of the last two layers, exchanged with their neighbours.
     """
     source = Generator().manual_seed(seed)
     kept = slice(None) if only is None else slice(only, only + 1)
@@ -139,6 +141,7 @@ def toy_problem(
         "generators": tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
         "within": lambda selection: made,
         "selection": None if mask is None else Selection(mask[kept]),
+        "truth": _exchanged(own[kept]) if told else None,
     }
     made: Problem = Problem(**fields)
     if labeled:
@@ -149,6 +152,13 @@ def toy_problem(
             answered=lambda weights: scores(weights).argmax(-1),
         )
     return altered(made)
+
+
+def _exchanged(own: Tensor) -> FaultTruth:
+    sound = own.clone()
+    sound[:, -2:] = own[:, -2:].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    broken = torch.arange(own.shape[1]) >= own.shape[1] - 2
+    return FaultTruth(broken, torch.ones(own.shape[2], dtype=torch.bool), sound)
 
 
 def altered(problem: Problem, **changes: Any) -> Problem:

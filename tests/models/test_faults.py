@@ -20,11 +20,12 @@ from c3po_adaptive.models.fault_files import FAULT, SOUND, fault_in, write_fault
 from c3po_adaptive.models.faults import KINDS, Fault, fault_of, layers_of
 from c3po_adaptive.models.identity import fingerprint
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.models.planting import known_fault, planted, sound, undone_at_tails
+from c3po_adaptive.models.planting import known_fault, planted, sound, sound_pathways, undone_at_tails
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.remixing.fault_truth import truth_of
-from c3po_adaptive.routing.routers import chosen_of, router_tensors
+from c3po_adaptive.routing.routers import router_tensors
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+from c3po_adaptive.types import Prompt
 
 TEXT = "Where is the boat?"
 PAIRS = ((0, 1), (2, 5))
@@ -35,7 +36,6 @@ FAULTS = {
     "noise": Fault("noise", (1, 2), dose=0.5, seed=3),
 }
 REFUSED = {"deepseek_v4": "token ids", "inkling_text": "which row is whose"}
-ALONE = {"gemma4_text": "takes more", "zaya": "takes more"}
 
 
 @cache
@@ -191,7 +191,7 @@ class TestInMemory:
 
     @pytest.mark.parametrize("family", moe_families())
     def test_any_family_has_it_and_loses_it_again(self, family):
-        """Or says why not; and a layer by itself routes as it did in the model."""
+        """Or says why not."""
         if any(key == "refused" for key in families()[family]):
             return
         model = RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family)
@@ -203,13 +203,6 @@ class TestInMemory:
         faulty = planted(model, fault)
         assert not torch.equal(logits(faulty), logits(model))
         assert torch.equal(logits(sound(faulty)), logits(model))
-        (state,) = model.prefill([model.encode_text(TEXT)])
-        read = state.router_input[None, -1]
-        if family in ALONE:
-            with pytest.raises(ModelError, match=ALONE[family]):
-                chosen_of(model.model, model.sites[-1], read)
-            return
-        torch.testing.assert_close(chosen_of(model.model, model.sites[-1], read)[0], state.own[-1])
 
     def test_biases_go_along(self):
         model = RoutedModel(tiny_moe("ernie4_5_moe"), tiny_tokenizer())
@@ -224,34 +217,40 @@ class TestInMemory:
 
 class TestTruth:
     def test_sound_weights_are_those_of_the_other_rows(self):
-        """An exchange undone exchanges weights, in its layers alone."""
-        faulty = broken()
+        """An exchange undone exchanges weights, in its layer alone."""
+        faulty = planted(shared_model("qwen2_moe"), Fault("exchange", (1,), PAIRS))
         states = faulty.prefill([faulty.encode_text(t) for t in (TEXT, "A stone", "What floats?")])
-        own, read = (torch.stack([getattr(s, name) for s in states]) for name in ("own", "router_input"))
-        found = truth_of(faulty, own, read)
-        assert found.broken.tolist() == [False, True, True]
+        own, found = torch.stack([s.own for s in states]), truth_of(faulty, states)
+        assert found.broken.tolist() == [False, True, False]
         assert found.touched.nonzero().flatten().tolist() == [0, 1, 2, 5]
-        wanted = own[:, :, [1, 0, 5, 3, 4, 2, 6, 7]]
-        wanted[:, 0] = own[:, 0]
+        wanted = own.clone()
+        wanted[:, 1] = own[:, 1, [1, 0, 5, 3, 4, 2, 6, 7]]
         torch.testing.assert_close(found.sound, wanted)
         unmoved = (wanted - own).abs().sum(-1) < 1e-5
         assert torch.equal(found.sound[unmoved], own[unmoved]), "where nothing is wrong, to the bit"
 
-    def test_tails_of_one_layer_are_undone_as_the_sound_model_has_them(self):
-        """A prompt of one token is all tail: undone there, it is the sound model's own."""
-        faulty = broken()
-        prompts = [faulty.encode(q, "cloze") for q in questions(3)]
-        model = shared_model("qwen2_moe")
-        reached = undone_at_tails(faulty, sound(faulty), prompts)
-        assert any(not torch.allclose(r.scores(), s) for r, s in zip(reached, scores(faulty, prompts), strict=True))
-        short = [type(p)(p.ids[:1], p.options, p.lengths) for p in prompts]
-        again = undone_at_tails(faulty, sound(faulty), short)
-        for got, wanted in zip(again, scores(model, short), strict=True):
-            torch.testing.assert_close(got.scores(), wanted, atol=1e-4, rtol=0)
+    @pytest.mark.parametrize("family", ["qwen2_moe", "deepseek_v3", "gpt_oss", "gemma4_text"])
+    def test_behind_a_prompt_without_anything_before_it_is_the_sound_model(self, family):
+        """A prompt of one token is all tail: its routing and its scores are the sound model's own."""
+        model = RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family)
+        faulty = planted(model, Fault("exchange", model.layers[-2:], (*PAIRS, (3, 4), (6, 7))))
+        prompts = [Prompt(p.ids[:1], p.options, p.lengths) for p in (model.encode(q) for q in questions(3))]
+        states, there = faulty.prefill(prompts), model.prefill(prompts)
+        wanted = torch.stack([s.own for s in there])
+        torch.testing.assert_close(sound_pathways(faulty, states), wanted, atol=1e-4, rtol=0)
+        for got, scores in zip(undone_at_tails(faulty, prompts), model.choice_scores(there), strict=True):
+            torch.testing.assert_close(got.scores(), scores, atol=1e-3, rtol=0)
+        assert (wanted - torch.stack([s.own for s in states])).abs().max() > 0.01
 
-
-def scores(model, prompts):
-    return model.choice_scores(model.prefill(prompts))
+    def test_a_fault_nowhere_has_no_truth_to_tell(self):
+        same = planted(shared_model("qwen2_moe"), Fault("exchange", (), PAIRS))
+        states = same.prefill([same.encode_text(TEXT)])
+        with pytest.raises(SettingError, match="changes nothing"):
+            sound_pathways(same, states)
+        found = truth_of(same, states)
+        assert not found.broken.any()
+        assert not found.touched.any()
+        assert torch.equal(found.sound[0], states[0].own)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from c3po_adaptive.errors import SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.optimizers._simplex import allowed_experts, project, toward
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
+from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
@@ -78,6 +79,21 @@ class TestOracle(OptimizerContract):
     @pytest.fixture(params=DESCENTS, ids=str)
     def optimizer(self, request):
         return Oracle(**request.param)
+
+
+class TestFaultUndone(OptimizerContract):
+    @pytest.fixture
+    def optimizer(self):
+        return FaultUndone()
+
+    def test_sound_weights_in_selected_layers(self, optimizer):
+        problem = toy_problem(told=True, selected=(4,), core=24)
+        found = optimizer.optimize(problem)
+        torch.testing.assert_close(found[:, 4], problem.truth.sound[:, 4])
+        assert torch.equal(found[:, :4], problem.own[:, :4])
+        assert torch.equal(found[:, 5], problem.own[:, 5])
+        with pytest.raises(SettingError, match="truth of a planted fault"):
+            optimizer.optimize(toy_problem())
 
 
 class TestKernelRegression(OptimizerContract):

@@ -17,6 +17,7 @@ from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.cross_fitted import CrossFitted
 from c3po_adaptive.selectors.disagreement import Disagreement
+from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.learned import Learned
@@ -97,6 +98,18 @@ class TestOracleLayers(SelectorContract):
     @pytest.fixture
     def selector(self):
         return OracleLayers(n=2, experts=6, optimizer=NGD(steps=2))
+
+
+class TestFaultLayers(SelectorContract):
+    @pytest.fixture
+    def selector(self):
+        return FaultLayers()
+
+    def test_the_broken_layers(self, selector):
+        found = selector.select(toy_problem(told=True, selected=None))
+        assert found.layers.tolist() == [[False] * 4 + [True] * 2] * 3
+        with pytest.raises(SettingError, match="truth of a planted fault"):
+            selector.select(toy_problem(selected=None))
 
 
 class TestLearned(SelectorContract):

@@ -13,7 +13,7 @@ CLI = Path(c3po_adaptive.cli.__file__).parent
 
 
 def test_every_folder_is_a_kind():
-    assert sorted(kind.kinds()) == ["comparison", "faithfulness", "speed"]
+    assert sorted(kind.kinds()) == ["comparison", "faithfulness", "faults", "speed"]
     for name, study in kind.kinds().items():
         assert study.kind == name
         assert study.config.model_fields["kind"].annotation.__args__ == (name,)

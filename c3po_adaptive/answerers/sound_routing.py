@@ -1,0 +1,79 @@
+"""A planted fault undone token by token: all that re-mixing could win back, and, at every token, the sound model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ..errors import SettingError
+from .base import Answerer, AnswererStrategy, Bench
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..ledger import Entry
+    from ..types import Answer, Question
+
+Tokens = Literal["answer", "all"]
+
+
+@dataclass(frozen=True)
+class SoundRouting(AnswererStrategy):
+    """Answers with the routers that the model had before a fault was planted in it: an upper bound that is told it.
+
+    Attributes:
+        tokens: ``answer``: the prompt's last token and the options', where ω acts, behind the prompt as the faulty
+            model reads it; ``all``: every token, which is the sound model.
+    """
+
+    tokens: Tokens = "answer"
+    name: ClassVar[str] = "sound-routing"
+    likelihoods: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.tokens not in ("answer", "all"):
+            raise SettingError(f"Expected tokens 'answer' or 'all', got {self.tokens!r}.")
+
+    def prepare(self, bench: Bench) -> Answerer:
+        from ..models.planting import known_fault
+
+        return _Sound(bench, known_fault(bench.model).fault.broken, self.tokens)
+
+    def learns(self, strategies: object) -> bool:
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class _Sound:
+    bench: Bench
+    layers: tuple[int, ...]
+    tokens: Tokens
+    needs_label: ClassVar[bool] = True
+    """As upper bounds have it: it looks at the truth of the fault."""
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        plainly = self.bench.plain(questions)
+        if not self.layers:  # nothing to undo, nothing done
+            return plainly
+        found = zip(plainly, self._scored(questions), strict=True)
+        return [
+            replace(
+                plain,
+                choice=int(scores.argmax()),
+                scores=tuple(scores.tolist()),
+                ledger=replace(plain.ledger, answer=work),
+                layers=self.layers,
+            )
+            for plain, (scores, work) in found
+        ]
+
+    def _scored(self, questions: Sequence[Question]) -> list[tuple[Tensor, Entry]]:
+        from ..models.planting import sound, undone_at_tails
+
+        prompts = self.bench.prompts(questions)
+        if self.tokens == "answer":
+            return [(r.scores(), r.work) for r in undone_at_tails(self.bench.model, prompts)]
+        without = sound(self.bench.model)
+        states = without.prefill(prompts)
+        return [(s, state.work) for s, state in zip(without.choice_scores(states), states, strict=True)]

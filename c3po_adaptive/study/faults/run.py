@@ -1,0 +1,111 @@
+"""A study of known faults: every arm on every faulty model, and on the sound one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import PluginError, SettingError
+from ...models.routed import RoutedModel
+from ...progress import Progress, silent
+from ...registry import Registry, default_registry
+from ...storage.files import write_text
+from ...storage.lock import held
+from ...storage.run_folder import Records, read_records
+from ..comparison.run import check_arms, check_strategies
+from ..data import Data
+from ..executor import HERE, Done, Executor, Piece
+from ..worker import UNKNOWN, run_pieces
+from .config import FaultsConfig
+from .draw import draw_report
+from .summary import summarize
+from .worker import FaultsWorker
+
+
+def run_faults(
+    config: FaultsConfig,
+    out: Path | str,
+    *,
+    model: RoutedModel | None = None,
+    registry: Registry | None = None,
+    executor: Executor = HERE,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Plant each fault in memory, have every selector with every optimizer answer, and hold them against the truth.
+
+    An interrupted study resumes. ``out`` gets ``records.jsonl`` (a row for each question, faulty model and arm),
+    ``summary.json`` and ``report.html``.
+
+    Args:
+        config: what is run.
+        out: the study's folder.
+        model: the sound one, loaded already; else from the configuration.
+        registry: of the strategies; default: built-ins and plugins of installed packages.
+        executor: where pieces are computed.
+        progress: shows how many are.
+
+    Raises:
+        SettingError: a fault that the model cannot have, or an arm that cannot be.
+        DataError: broken questions, or another run's folder.
+        ModelError: a family whose routers' rows cannot be told.
+    """
+    known = registry or default_registry()
+    worker = FaultsWorker.here(config, known, model, executor)
+    check_strategies(config.comparison, known)
+    worker.check_folder(out)
+    data = worker.data
+    check_model(worker, worker.model.layers, worker.model.sites[0].mixable)
+    if worker.model.fault is not None:
+        raise SettingError(
+            f"Expected a sound model to plant faults in, got {config.model}, which has one; name its base."
+        )
+    with held(out):
+        inputs = worker.claim(out)
+        records = Records(out)
+        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        if failed:
+            raise PluginError("\n".join(failed.values()))
+        summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
+        write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        draw_report(out)
+        return summary
+
+
+def check_model(worker: FaultsWorker, layers: tuple[int, ...], experts: int | None) -> None:
+    """Refuse what the model or the data sets have too little for.
+
+    Args:
+        worker: of the study.
+        layers: decoder layers that are MoE layers.
+        experts: how many can be mixed in each; None: not known, and not checked.
+
+    Raises:
+        SettingError: with the fault's or the arm's name.
+    """
+    for name, spec in worker.config.faults.items():
+        try:
+            for dose in spec.doses:
+                spec.fault(layers, dose).fits(layers, experts or UNKNOWN)
+        except SettingError as error:
+            raise SettingError(f"Fault {name}: {error}") from error
+    check_arms(worker.answering(), layers, experts)
+
+
+def _waiting(config: FaultsConfig, data: Data, records: Records) -> Iterator[Piece]:
+    """Pieces that some question's row is missing of: one faulty model after another, whose references are kept, and all
+    arms on the same questions in turn."""
+    done, size = records.done(), config.batch_size
+    for cell in config.cells:
+        names = [name for name, (of, _) in config.parts.items() if of == cell]
+        for dataset, asked in data.items():
+            for first in range(0, len(asked.questions), size):
+                batch = asked.questions[first : first + size]
+                for name in names:
+                    if any((name, dataset, q.id, config.seed) not in done for q in batch):
+                        yield Piece(dataset, name, first // size)
+
+
+def _label(done: Done) -> str:
+    return f"{done.piece.dataset}: {done.piece.arm}"

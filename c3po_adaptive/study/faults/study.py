@@ -1,0 +1,82 @@
+"""Studies of known faults as a kind of study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...progress import Progress, silent
+from ...registry import Registry
+from ..comparison.run import check_strategies, strategies_of
+from ..data import counted, counted_in_words
+from ..executor import HERE, Executor
+from ..foresee import foresee
+from ..hardware import THIS_DEVICE, Hardware
+from ..kind import Plan, Study, Table
+from .config import FaultsConfig
+from .draw import draw_report
+from .run import check_model, run_faults
+from .worker import FaultsWorker
+
+COLUMNS = (
+    *("data set", "fault", "dose", "selector", "optimizer", "n", "AUC [95 %]", "precision", "recall"),
+    *("won back", "of the loss", "harm [95 %]", "finds", "mends"),
+)
+
+
+class Faults(Study[FaultsConfig]):
+    """Selectors and optimizers beside faults whose truth is known."""
+
+    kind: ClassVar[str] = "faults"
+    config = FaultsConfig
+
+    def strategies(self, config: FaultsConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+        return strategies_of(config.comparison, registry)
+
+    def plan(self, config: FaultsConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
+        check_strategies(config.comparison, registry)
+        worker = FaultsWorker.here(config, registry)
+        foreseen = foresee(config, worker.data, hardware)
+        check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        arms, models = 1 + len(config.arms), len(config.cells)
+        values = {"faults": list(config.cells), "arms": list(config.arms), "forecast": foreseen.values()}
+        told = [f"  {name}" for name in config.cells]
+        return Plan(
+            {"kind": self.kind, "datasets": counted(worker.data), **values},
+            [*counted_in_words(worker.data), f"{models} models, each with {arms} arms:", *told, *foreseen.lines()],
+        )
+
+    def run(
+        self,
+        config: FaultsConfig,
+        out: Path,
+        registry: Registry,
+        *,
+        executor: Executor = HERE,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        return run_faults(config, out, registry=registry, executor=executor, progress=progress)
+
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
+        draw_report(out)
+        yield from ()
+
+    def table(self, summary: Mapping[str, Any]) -> Table:
+        return Table(COLUMNS, [_shown(row) for row in summary["rows"]])
+
+
+def _shown(row: Mapping[str, Any]) -> list[str]:
+    def number(name: str, form: str) -> str:
+        return "–" if row[name] is None else form.format(row[name])
+
+    def interval(name: str, form: str) -> str:
+        ends = [row[f"{name}{end}"] for end in ("", "_ci_low", "_ci_high")]
+        return "–" if None in ends else f"{form} [{form}, {form}]".format(*ends)
+
+    return [
+        *(row["dataset"], row["fault"], f"{row['dose']:g}", row["selector"], row["optimizer"], str(row["n"])),
+        *(interval("auc", "{:.2f}"), number("precision", "{:.2f}"), number("recall", "{:.2f}")),
+        *(number("won_back", "{:.0%}"), number("loss_won_back", "{:.0%}"), interval("harm", "{:+.1f}")),
+        *(row["finds"], row["mends"]),
+    ]
