@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..storage.files import write_text
+from ..storage.pages import check_page
 from ..types import Pathway, Question
-from .page import check_page, draw
+from .page import draw
 from .plots import pathway_change, scored_layers
 
 if TYPE_CHECKING:

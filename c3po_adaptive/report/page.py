@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from ..storage.files import check_own
-
-GENERATOR = '<meta name="generator" content="c3po_adaptive">'
-"""In the head of every page (``base.html.j2``): by it one of ours is known."""
 
 
 def draw(
@@ -42,23 +36,6 @@ def draw(
     environment.filters["zip"] = zip
     page: str = environment.get_template(template).render(made=made, model=(made or {}).get("model") or model, **values)
     return page
-
-
-def check_page(path: Path | str) -> None:
-    """Refuse to write a page where something else lies.
-
-    Raises:
-        DataError: with where.
-    """
-    check_own(path, _is_page, "a page")
-
-
-def _is_page(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return GENERATOR.encode() in file.read(1024)
-    except OSError:
-        return False
 
 
 def _csv(values: Any) -> str:

@@ -31,7 +31,7 @@ def writable_folder(folder: Path | str) -> Path:
     try:
         there = next(parent for parent in (path, *path.absolute().parents) if _is_there(parent))
         if not there.is_dir():
-            raise NotADirectoryError(f"{there} is {'a link to nothing' if there.is_symlink() else 'a file'}")
+            raise NotADirectoryError(f"{'a link to nothing' if there.is_symlink() else 'the file'} {there} is none")
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(f"{there} is read-only")
     except (OSError, ValueError) as error:

@@ -25,12 +25,12 @@ from c3po_adaptive.references import prefill_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.report.explanation import Explanation
-from c3po_adaptive.report.page import GENERATOR
 from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.routing.trace_file import write_trace
 from c3po_adaptive.serving import export as vllm
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
+from c3po_adaptive.storage.pages import GENERATOR
 from c3po_adaptive.storage.pathway_file import Origin
 from c3po_adaptive.storage.run_folder import CONFIG, OURS, REPLACING, Records, check_folder, claim
 from c3po_adaptive.study import board
