@@ -9,7 +9,7 @@ import typer
 
 from ..errors import SettingError
 from ..progress import working
-from .shared import AsJson, Dtype, Revision, clear_errors, load_model, print_json
+from .shared import AsJson, Dtype, Revision, clear_errors, load_model, print_json, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -70,7 +70,7 @@ def fault(
             print_json({"out": str(out)} | truth)
             return
         where = f"layers {', '.join(map(str, truth['broken']))}" if truth["broken"] else "no layer"
-        typer.echo(f"{out}: {kind}, dose {dose:g}, in {where}; its truth is in {out / 'fault.json'}")
+        say(f"{out}: {kind}, dose {dose:g}, in {where}; its truth is in {out / 'fault.json'}")
 
 
 def _pair(text: str) -> tuple[int, int]:
