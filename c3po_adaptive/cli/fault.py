@@ -48,8 +48,9 @@ def fault(
     with clear_errors():
         from transformers.utils.logging import disable_progress_bar
 
-        from ..models.fault_files import check_new, write_faulty
+        from ..models.fault_files import COPY, write_faulty
         from ..models.faults import fault_of, layers_of
+        from ..storage.files import check_new
 
         given: dict[str, Any] = {
             "kind": kind,
@@ -59,7 +60,7 @@ def fault(
             "seed": seed,
             "concerns": dict(map(_concern, concerns or [])),
         }
-        check_new(out)
+        check_new(out, COPY)
         fault_of(given)  # what cannot be is refused before the model is loaded
         loaded = load_model(model, dtype=dtype, revision=revision)
         planned = fault_of(given | {"layers": layers_of(layers, loaded.layers)})

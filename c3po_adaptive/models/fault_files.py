@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import C3POError, DataError
-from ..storage.files import is_file, is_folder, whole
+from ..storage.files import check_new, is_file, whole_folder
 from ..storage.json_files import SCHEMA, Ours, checked, read_json
 from ..storage.run_folder import COMMAND
 from ..storage.tensors import load_tensors, save_tensors
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .routed import RoutedModel
 
 FAULT = "fault.json"
+COPY = "folder for the copy"
 SOUND = Path("sound", "router.safetensors")
 """The tensors that the fault changed, as they were; in a folder of its own, where no engine takes it for weights."""
 BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
@@ -43,17 +44,17 @@ def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> dict[str,
         SettingError, ModelError: as ``planted`` raises them.
     """
     out = Path(out)
-    check_new(out)
+    check_new(out, COPY)
     _check_room(model, out)
     made = planted(model, fault)
     truth = _truth(made)
     try:
-        with whole(out) as writing:
+        with whole_folder(out, (), lambda name: False) as writing:
             made.model.save_pretrained(writing)
             made.tokenizer.save_pretrained(writing)
             save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
             (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            check_new(out)  # by another process, meanwhile
+            check_new(out, COPY)  # by another process, meanwhile
     except OSError as error:
         raise DataError(f"Expected to write {out}, got: {error}; nothing is left of it.") from error
     return truth
@@ -89,16 +90,6 @@ def _truth(made: RoutedModel) -> dict[str, Any]:
         "model": fingerprint(made),
         "command": COMMAND.get(),
     }
-
-
-def check_new(out: Path) -> None:
-    """Refuse a place that is taken.
-
-    Raises:
-        DataError: there is something.
-    """
-    if is_file(out) or is_folder(out):
-        raise DataError(f"Expected a new folder for the copy, but {out} is there; name another --out, or delete it.")
 
 
 def _check_room(model: RoutedModel, out: Path) -> None:

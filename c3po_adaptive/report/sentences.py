@@ -54,7 +54,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         lines.append("No control with random neighbours was run: nothing can be said about the neighbours." + other)
     lines += [_compared(c) for c in summary["comparisons"] if c["dataset"] == dataset and _asked_for(c, summary)]
     lines += [_among_draws(d, summary) for d in summary.get("draws", ()) if d["dataset"] == dataset]
-    return lines + [summary["audit"]] * ("audit" in summary)
+    return [*lines, summary["audit"]] if "audit" in summary else lines
 
 
 def _among_draws(d: Mapping[str, Any], summary: Mapping[str, Any]) -> str:

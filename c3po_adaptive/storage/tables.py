@@ -30,6 +30,8 @@ def read_table(path: Path | str, expected: str, remedy: str) -> Any:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
             table = file.read() if max(values, file.metadata.num_rows) <= MOST * size else None
+            if len(set(names := file.schema_arrow.names)) < len(names):
+                raise ValueError("a column stands there twice")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"Expected {expected} at {path}, got: {error!r}; {remedy}.") from None
     if table is None:

@@ -99,4 +99,6 @@ def _put(path: Path, content: bytes) -> None:
             with whole(path) as writing:
                 writing.write_bytes(content)
     except OSError as error:
-        raise DataError(f"Could not write {path}: {error}; free the disk of this worker's machine.") from error
+        raise DataError(
+            f"Could not write {path}: {error}; free the disk of this worker's machine, or delete what lies there."
+        ) from error

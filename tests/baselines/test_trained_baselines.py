@@ -231,7 +231,7 @@ def test_what_another_model_learned_is_refused(strategy, tmp_path):
     strategy.prepare(bench_of(folder=folder))
     (path,) = (folder / "learned").iterdir()
     save_tensors(load_tensors(path, ""), path, {"model": "of somebody else"})
-    with pytest.raises(DataError, match="got one of of somebody else; delete it"):
+    with pytest.raises(DataError, match="cut short or altered; delete it"):
         strategy.prepare(bench_of(folder=folder))
 
 

@@ -68,17 +68,16 @@ def test_a_file_that_lies_there_with_other_content_is_written_again(place, worke
     assert len(again.reference_set("toy")) == 20
 
 
-def test_a_link_that_lies_there_is_replaced_and_its_target_left_alone(place, worker):
+def test_a_link_that_lies_there_is_refused_and_its_target_left_alone(place, worker):
     parcel, _, facts = placed(place, worker)
     for content in ("the user's own", facts.read_text()):
         (place / "mine.txt").write_text(content)
         facts.unlink()
         facts.symlink_to(place / "mine.txt")
-        with untouched(place / "set"):
+        with untouched(place / "set"), pytest.raises(DataError, match="a link stands there"):
             parcel.unpack()
         assert (place / "mine.txt").read_text() == content
-        assert not facts.is_symlink()
-        assert facts.read_text().startswith("Wood")
+        assert facts.is_symlink()
 
 
 def test_a_folder_in_a_files_place_is_refused(place, worker):

@@ -148,8 +148,8 @@ def test_shards_are_deleted_when_the_set_is_kept_and_not_before(model, tmp_path,
         patch.setattr(ReferenceSet, "save", full)
         with pytest.raises(DataError, match="no space left"):
             build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
-    assert len(list(tmp_path.rglob("0000000.safetensors"))) == 1, "what was computed is there for the next try"
+    assert len(list(tmp_path.rglob("0000000.*.safetensors"))) == 1, "what was computed is there for the next try"
     monkeypatch.setattr(model, "prefill", None)
     built = build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
     assert len(built) == 6
-    assert not list(tmp_path.rglob("0000000.safetensors"))
+    assert not list(tmp_path.rglob("0000000.*.safetensors"))

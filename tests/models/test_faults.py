@@ -285,7 +285,7 @@ class TestOnDisk:
         assert load_moe_model(checkpoint).fault is None
 
     def test_a_folder_that_is_there_is_refused(self, checkpoint):
-        with pytest.raises(DataError, match="is there"):
+        with pytest.raises(DataError, match="exists; name another"):
             write_faulty(load_moe_model(checkpoint), FAULTS["noise"], checkpoint)
 
     def test_a_disk_too_small_is_found_out_before(self, checkpoint, tmp_path, monkeypatch):

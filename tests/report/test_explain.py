@@ -164,4 +164,4 @@ def test_command(tmp_path, monkeypatch):
         assert message in result.output
     result = CliRunner().invoke(app, [*common, "--set", "selctor=fixed"])
     assert result.exit_code == 1
-    assert "Expected settings of an arm (keys answerer, optimizer, kernel" in result.output
+    assert "no 'selctor' in settings of an arm" in result.output

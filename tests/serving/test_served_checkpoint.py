@@ -34,7 +34,7 @@ def test_zeros_change_nothing(model, tmp_path, multiple_of):
 def test_bad_input(model, tmp_path):
     with pytest.raises(SettingError, match="at least 1"):
         export_for_vllm(model, tmp_path / "a", multiple_of=0)
-    with pytest.raises(DataError, match="is there"):
+    with pytest.raises(DataError, match="exists; name another"):
         export_for_vllm(model, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Could not write"):

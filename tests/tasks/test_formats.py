@@ -139,7 +139,7 @@ class TestSettings:
             format_by_name("xyz")
 
     def test_an_unknown_setting(self):
-        with pytest.raises(SettingError, match="settings of the format 'letter', got normalize"):
+        with pytest.raises(SettingError, match=r"format .letter. among shots, .*got .normalize.; leave it out"):
             format_by_name("letter", normalize="tokens")
 
     def test_an_unknown_normalization(self):

@@ -301,7 +301,7 @@ class TestStudy:
         assert "shapley" in result.output
 
     def test_scores_must_be_scores(self, place):
-        config = load_config("config.yaml", ["scores.fixed=fixed"])
+        config = load_config("config.yaml", ["+scores.fixed=fixed"])
         with pytest.raises(SettingError, match="selectors that score layers, got 'fixed'"):
             run_faithfulness(config, "no")
         with pytest.raises(SettingError, match=r"a study of faithfulness .*scores"):
@@ -356,7 +356,7 @@ class TestStudy:
             run_faithfulness(config, "no", model=load_moe_model("model"))
 
     def test_scores_are_of_the_experts_that_are_re_mixed(self, place):
-        config = load_config("config.yaml", ["scores.own={name: gradient, experts: 4}"])
+        config = load_config("config.yaml", ["+scores.own={name: gradient, experts: 4}"])
         with pytest.raises(SettingError, match="Expected 5 experts in every score"):
             run_faithfulness(config, "no", model=load_moe_model("model"))
 
