@@ -23,7 +23,8 @@ class ServedModel:
         n_experts: E.
         top_k: experts a token uses.
         routers: see ``routers_identity``.
-        wide: whether its kernels mix more than ``top_k`` experts.
+        widest: how many experts a token may mix here. A step is as wide as its widest token, so that what is more than
+            ``top_k`` all requests of the batch pay for: only the operator can say so (``C3PO_EXPERTS``).
         problems: why pathways cannot be applied here; none: they can.
     """
 
@@ -31,7 +32,7 @@ class ServedModel:
     n_experts: int
     top_k: int
     routers: str
-    wide: bool
+    widest: int
     problems: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class ServedModel:
         return cls(**{**first, "layers": tuple(first["layers"]), "problems": tuple(problems)})
 
 
+MORE = "or start the server with C3PO_EXPERTS set to more, where its kernels can"
 KINDS: Mapping[str, type[PathwayRequest] | type[TraceRequest]] = {KEY: PathwayRequest, TRACE_KEY: TraceRequest}
 
 
@@ -100,7 +102,7 @@ def admitted(named: tuple[str, object], served: ServedModel, prompt: Sequence[in
 def _check_length(named: tuple[str, object], served: ServedModel, prompt_length: int) -> None:
     """Refuse text longer than any that this model and this prompt can be asked with, before it is decoded."""
     key, text = named
-    layers, mixed = len(served.layers), served.n_experts if served.wide else served.top_k
+    layers, mixed = len(served.layers), served.widest
     # A pathway has two float32 for each expert; a trace int32 a token, with int16 and float32 for each that it mixes.
     numbers = 8 * layers * served.n_experts if key == KEY else (4 + 6 * layers * mixed) * prompt_length
     most = 4 * (numbers + HEADER + 8 * layers) // 3
@@ -119,20 +121,20 @@ def _check_pathway(asked: PathwayRequest, served: ServedModel, prompt_length: in
             f"{asked.prompt_tokens}; count them with the model's tokenizer."
         )
     most = most_mixed(asked, served.top_k)
-    if most > served.top_k and not served.wide:
+    if most > served.widest:
         raise DataError(
-            f"{KEY}: expected at most {served.top_k} experts a token, as many as this server's kernels mix, got a "
-            f"pathway of up to {most}; give it top_k={served.top_k}: dataclasses.replace(pathway, top_k=…)."
+            f"{KEY}: expected at most {served.widest} experts a token, as many as this server mixes, got a pathway of "
+            f"up to {most}; give it top_k={served.widest}: dataclasses.replace(pathway, top_k=…); {MORE}."
         )
 
 
 def _check_trace(asked: TraceRequest, served: ServedModel, prompt: Sequence[int]) -> None:
     _check_model(TRACE_KEY, asked, asked.trace.n_experts, served)
     asked.check_prompt(prompt)
-    if asked.most > served.top_k and not served.wide:
+    if asked.most > served.widest:
         raise DataError(
-            f"{TRACE_KEY}: expected at most {served.top_k} experts a token, as many as this server's kernels mix, got "
-            f"a trace of {asked.most}; serve it where kernels mix more."
+            f"{TRACE_KEY}: expected at most {served.widest} experts a token, as many as this server mixes, got a trace "
+            f"of {asked.most}; {MORE}."
         )
 
 

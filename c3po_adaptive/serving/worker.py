@@ -6,6 +6,7 @@ as it would without this package. Names of vLLM 0.32; ``_batch_of`` knows both o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
@@ -22,6 +23,8 @@ ROUTERS = ("CPURouter", "FusedTopKRouter", "GroupedTopKRouter", "FusedTopKBiasRo
 """Those whose choice is what the experts mix, and nothing beside it."""
 WIDE = ("CPUUnquantizedExperts", "X86CPUUnquantizedExperts")
 """Kernels tried with more experts a token than the model's own."""
+ALLOWED = "C3PO_EXPERTS"
+"""The operator's word on how many experts a token may mix: more than the model's own make a step wider for all."""
 GATES = ("gate", "router")
 
 
@@ -151,10 +154,20 @@ def _served(model: nn.Module, found: list[tuple[str, Any]], problems: list[str])
     except ModelError as error:
         routers = ""
         problems.append(str(error))
-    wide = (
-        all(_kernel(layer) in WIDE and layer.router.capture_fn is None for _, layer in found) if not problems else False
-    )
-    return ServedModel(layers, max(experts, default=0), max(used, default=0), routers, wide, tuple(problems))
+    top_k, n_experts = max(used, default=0), max(experts, default=0)
+    widest = _widest(top_k, n_experts, problems)
+    if not all(_kernel(layer) in WIDE and layer.router.capture_fn is None for _, layer in found):
+        widest = top_k
+    return ServedModel(layers, n_experts, top_k, routers, widest, tuple(problems))
+
+
+def _widest(top_k: int, n_experts: int, problems: list[str]) -> int:
+    """How many experts a token may mix: the model's own number, unless the operator allows more."""
+    allowed = os.environ.get(ALLOWED) or str(top_k)
+    if not (allowed.isascii() and allowed.isdecimal()) or not top_k <= int(allowed) <= n_experts:
+        problems.append(f"{ALLOWED} should be a number from {top_k} to {n_experts}, and is {allowed!r}")
+        return top_k
+    return int(allowed)
 
 
 def _router(model: nn.Module, name: str, layer: Any) -> Tensor:

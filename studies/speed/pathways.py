@@ -10,6 +10,7 @@ layers at every answer token, to 20 experts drawn at random, of which ``top-k`` 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["C3PO_EXPERTS"] = str(EXPERTS)  # the widest pathways mix as many
     model = load_moe_model(given.model, dtype="float32")
     texts = [f"Question: {q.question}\nAnswer:" for q in demo_questions("test", limit=given.requests)]
     with tempfile.TemporaryDirectory() as place:

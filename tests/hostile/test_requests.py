@@ -23,7 +23,7 @@ from c3po_adaptive.serving.admission import ServedModel, admitted
 
 set_hypothesis_home_dir(tempfile.gettempdir())
 E, LAYERS, PROMPT = 8, (1, 2, 3), [7, 8, 9]
-SERVED = ServedModel(LAYERS, E, 2, "a" * 32, wide=True)
+SERVED = ServedModel(LAYERS, E, 2, "a" * 32, widest=E)
 CARDS = {
     KEY: {"layers": [2], "scope": "answer", "transfer": "replace", "top_k": None, "prompt_tokens": None},
     TRACE_KEY: {"layers": [2], "n_experts": E},
@@ -136,7 +136,7 @@ def test_what_is_too_long_is_not_decoded(key, monkeypatch):
 def test_the_longest_that_may_be_asked_with_is_not_too_long():
     """All layers, all experts, all of the prompt, with the longest numbers in its card."""
     layers, experts, prompt = tuple(range(10_000, 10_060)), 256, list(range(40))
-    served = ServedModel(layers, experts, 8, "a" * 32, wide=True)
+    served = ServedModel(layers, experts, 8, "a" * 32, widest=experts)
     weights = torch.ones(len(layers), experts)
     asked = PathwayRequest(weights, weights, layers, "answer", "replace", experts, len(prompt), "a" * 32)
     assert admitted((KEY, asked.encode()), served, prompt).layers == layers
@@ -145,7 +145,7 @@ def test_the_longest_that_may_be_asked_with_is_not_too_long():
     sent = TraceRequest(trace, "a" * 32).encode()
     assert admitted((TRACE_KEY, sent), served, prompt).most == experts
     with pytest.raises(DataError, match="characters"):
-        admitted((TRACE_KEY, sent), replace(served, wide=False), prompt)
+        admitted((TRACE_KEY, sent), replace(served, widest=8), prompt)
 
 
 def test_a_trace_of_ids_alone_is_no_request():
@@ -172,6 +172,15 @@ def test_rows_of_others_are_no_wider_than_there_are_experts(mixed):
         assert torch.equal(wide[:511, :2], index[:511]) and torch.equal(mixing[:511, :2], weights[:511])
         assert not mixing[:511, 2:].any()
         assert ((wide >= 0) & (wide < E)).all()
+
+
+def test_no_request_makes_a_step_wider_unless_the_operator_says_so():
+    """As wide as the model's own choice, whatever is asked for; with one more allowed, one more."""
+    path = PathwayRequest(torch.zeros(1, E), torch.zeros(1, E), (LAYERS[0],), "last", "replace", None, None, "a" * 32)
+    path.weights[0, :3] = 0.1
+    with pytest.raises(DataError, match=r"at most 2 experts a token.*up to 3; give it top_k=2.*C3PO_EXPERTS"):
+        admitted((KEY, path.encode()), replace(SERVED, widest=2), PROMPT)
+    assert admitted((KEY, path.encode()), replace(SERVED, widest=3), PROMPT).layers == (LAYERS[0],)
 
 
 def test_what_a_row_computes_does_not_depend_on_its_neighbours():

@@ -13,7 +13,7 @@ from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
 from c3po_adaptive.serving.admission import ServedModel, admitted, carried, most_mixed
 from c3po_adaptive.serving.forced import TraceCard
 
-SERVED = ServedModel(layers=(1, 2, 3), n_experts=4, top_k=2, routers="a" * 32, wide=True)
+SERVED = ServedModel(layers=(1, 2, 3), n_experts=4, top_k=2, routers="a" * 32, widest=4)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
 ASKED = PathwayRequest(torch.tensor([[0.2, 0.2, 0.6, 0.0]]), OWN, (2,), "answer", "replace", None, None, "a" * 32)
 
@@ -35,7 +35,7 @@ def test_a_pathway_of_the_model_served_comes_in():
         (replace(ASKED, weights=torch.ones(1, 6), own=torch.ones(1, 6)), SERVED, "got 1 of 6"),
         (replace(ASKED, top_k=5), SERVED, "top_k of at most 4.*got 5"),
         (replace(ASKED, prompt_tokens=6), SERVED, "prompt_tokens of at most 5"),
-        (ASKED, replace(SERVED, wide=False), "give it top_k=2"),
+        (ASKED, replace(SERVED, widest=2), "give it top_k=2.*C3PO_EXPERTS"),
     ],
     ids=["routers", "layer", "layers", "experts", "top_k", "prompt", "width"],
 )
@@ -60,7 +60,7 @@ def test_a_trace_of_the_prompt_comes_in():
         (replace(TRACE, layers=(0, 3)), SERVED, [7, 8], r"among \[1, 2, 3\], got \[0\]"),
         (replace(TRACE, n_experts=5), SERVED, [7, 8], "of 4 experts, got 2 of 5"),
         (TRACE, replace(SERVED, routers="b" * 32), [7, 8], "one of another"),
-        (TRACE, replace(SERVED, wide=False, top_k=1), [7, 8], "got a trace of 2"),
+        (TRACE, replace(SERVED, widest=1, top_k=1), [7, 8], "got a trace of 2"),
     ],
     ids=["tokens", "length", "layer", "experts", "routers", "width"],
 )
@@ -99,8 +99,8 @@ def test_a_server_that_cannot_says_why():
         admitted((KEY, ASKED.encode()), replace(SERVED, problems=("graphs", "parts")), [0] * 5)
 
 
-def test_narrow_kernels_take_as_many_experts_as_the_model_uses():
-    narrow = replace(SERVED, wide=False)
+def test_a_narrow_server_takes_as_many_experts_as_the_model_uses():
+    narrow = replace(SERVED, widest=2)
     assert admitted((KEY, replace(ASKED, top_k=2).encode()), narrow, [0] * 5).top_k == 2
     assert most_mixed(ASKED, 2) == 3  # two of its own, and one that is raised
     assert most_mixed(replace(ASKED, scope="last"), 2) == 3

@@ -21,7 +21,7 @@ from c3po_adaptive.serving.vllm_plugin import (
     _worker_counts,
 )
 
-SERVED = ServedModel(layers=(1, 2), n_experts=4, top_k=2, routers="a" * 32, wide=True)
+SERVED = ServedModel(layers=(1, 2), n_experts=4, top_k=2, routers="a" * 32, widest=4)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
 ONE, OTHER = (
     (KEY, PathwayRequest(torch.tensor([row]), OWN, (2,), "answer", "replace", None, None, "a" * 32).encode())

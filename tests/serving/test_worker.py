@@ -112,7 +112,22 @@ def test_a_worker_tells_what_it_serves():
     served = told(layer(1), layer(2))
     assert (served.layers, served.n_experts, served.top_k, served.problems) == ((1, 2), 4, 2, ())
     assert served.routers == routers_identity([WEIGHTS, WEIGHTS])
-    assert served.wide and not told(layer(kernel="TritonExperts")).wide
+    assert served.widest == served.top_k
+
+
+@pytest.mark.parametrize(("allowed", "widest"), [("", 2), ("2", 2), ("3", 3), ("4", 4)])
+def test_more_experts_a_token_are_the_operators_to_allow(monkeypatch, allowed, widest):
+    monkeypatch.setenv("C3PO_EXPERTS", allowed)
+    assert told(layer(1)).widest == widest
+    assert told(layer(kernel="TritonExperts")).widest == 2, "its kernels mix no more"
+
+
+@pytest.mark.parametrize("allowed", ["1", "5", "-3", "many", "3.5", "٣"])
+def test_what_the_operator_cannot_allow_is_a_problem(monkeypatch, allowed):
+    monkeypatch.setenv("C3PO_EXPERTS", allowed)
+    served = told(layer(1))
+    assert any("C3PO_EXPERTS should be a number from 2 to 4" in problem for problem in served.problems)
+    assert served.widest == 2
 
 
 @pytest.mark.parametrize(
@@ -127,7 +142,7 @@ def test_a_worker_tells_what_it_serves():
 )
 def test_models_that_cannot_be_told_apart_are_refused(layers, options, said):
     served = told(*layers, **options)
-    assert any(said in problem for problem in served.problems) and not served.wide
+    assert any(said in problem for problem in served.problems)
 
 
 def test_a_router_that_the_engine_packed_is_read_from_its_answers():
