@@ -423,6 +423,8 @@ def test_a_selector_that_cannot_learn():
 def test_all_that_ship_keep_their_contract(entry, tmp_path):
     if entry.name == "dense":
         pytest.skip("it needs a dense model with the toy's tokenizer, which its own tests make")
+    if entry.name == "sound-routing":
+        pytest.skip("it needs a model with a known fault, which its own tests make")
     (tmp_path / "facts.txt").write_text("Wood floats on water.\n\nStones sink.\n")
     needed = {"informed": {"passages": str(tmp_path / "facts.txt")}}.get(entry.name, {})
     assert failing(entry.role, entry.cls(**needed)) == []

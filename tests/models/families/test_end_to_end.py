@@ -30,7 +30,7 @@ ARMS = {
     **{
         name: {"optimizer": {"name": name, **SETTINGS.get(name, {})}, "selector": FIXED, **OTHERS.get(name, {})}
         for name in default_registry().names("optimizer")
-        if name != "none"
+        if name not in ("none", "fault-undone")  # which needs a model with a known fault
     },
     "core": {"optimizer": {"name": "none", "start": "core"}, "selector": FIXED},
     "attribution": {"optimizer": {"name": "ngd", "steps": 3}, "selector": ATTRIBUTION},
