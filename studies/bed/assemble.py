@@ -7,27 +7,12 @@ shared expert is the constant ½ where its weights are zero, so that the shared 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import LlamaForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
-
-from c3po_adaptive.errors import ArtifactError
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The trained tensors and the recipe they were made by."""
-    try:
-        with safe_open(path, "pt") as file:
-            recipe = json.loads(file.metadata()["recipe"])
-            return {name: file.get_tensor(name) for name in file.keys()}, recipe  # noqa: SIM118 (not a mapping)
-    except Exception as error:  # safetensors raises its own, unexported error for a file cut short
-        raise ArtifactError(f"{path} cannot be read ({error}); install c3po_adaptive again.") from error
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from c3po_adaptive.errors import ModelError
+from c3po_adaptive.models.embedded.assemble import read_tensors
 from c3po_adaptive.models.embedded.builder import fetch, load_dense
 from c3po_adaptive.models.identity import fingerprint
 from c3po_adaptive.models.loading import load_moe_model
@@ -29,7 +30,7 @@ from c3po_adaptive.tasks.bed.families import EXPERTS
 
 from . import together
 from .apart import Recipe, Row, Upper, answer_loss, entries, train
-from .assemble import assemble, read_tensors
+from .assemble import assemble
 from .router import Routing, moments, routers
 from .rows import TEXT_ROWS, of_families, of_text
 from .tensors import export, recipe_of, write
