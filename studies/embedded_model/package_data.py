@@ -24,9 +24,9 @@ from c3po_adaptive.types import Question
 
 TASKS = Path(__file__).parents[2] / "c3po_adaptive" / "tasks"
 DEMO = (
-    *("banking77_intent", "clinc_intent", "clinc_odd_one_out", "clinc_same_request", "restaurant_slot"),
-    *("nlupp_banking_yesno", "pubmed_heading", "pubmedqa_conclusion", "mmlu_medicine", "svamp_operation"),
-    *("commonsense_qa", "winogrande"),
+    *("banking77_intent", "clinc_intent", "clinc_domain", "clinc_odd_one_out", "clinc_same_request"),
+    *("restaurant_slot", "pubmed_heading", "pubmedqa_conclusion", "svamp_operation"),
+    *("commonsense_qa", "social_iqa", "piqa"),
 )
 """Kinds that experts learned, whose licences ask for attribution at most."""
 SIZES = {"test": 224, "validation": 112, "references": 300}
