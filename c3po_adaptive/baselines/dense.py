@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..answerers.base import Answerer, AnswererStrategy, Bench
 from ..errors import SettingError
-from ..models.names import EMBEDDED
+from ..models.names import OURS
 
 if TYPE_CHECKING:
     from ..remixing.strategies import Strategies
@@ -34,9 +34,9 @@ class Dense(AnswererStrategy):
         from ..models.dense import load_dense_model, parent_of_embedded
         from ._rescored import Other
 
-        if self.model is None and bench.model.name != EMBEDDED:
+        if self.model is None and bench.model.name not in OURS:
             raise SettingError(
-                f"Expected dense.model, for only {EMBEDDED} has a dense model of its own, got none for "
+                f"Expected dense.model, for only {' and '.join(OURS)} have a dense model of their own, got none for "
                 f"{bench.model.name!r}; name one with the same tokenizer."
             )
         model, tokenizer = parent_of_embedded() if self.model is None else load_dense_model(self.model)

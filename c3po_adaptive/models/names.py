@@ -17,11 +17,14 @@ ALIASES = {
     "DeepSeekMoE-chat": "deepseek-ai/deepseek-moe-16b-chat",
 }
 EMBEDDED = "smollm2-moe"
-_MADE_FROM = {EMBEDDED: "HuggingFaceTB/SmolLM2-135M-Instruct"}
+CARVED = "smollm2-moe-carved"
+OURS = (EMBEDDED, CARVED)
+"""Models that are built here: with experts trained apart, and with slices of the dense layers for experts."""
+_MADE_FROM = dict.fromkeys(OURS, "HuggingFaceTB/SmolLM2-135M-Instruct")
 
 
 def base_model(name: str, revision: str | None) -> str | None:
-    """A model's name on the Hub, for cards; of the embedded one, that of the model that it is made from.
+    """A model's name on the Hub, for cards; of an embedded one, that of the model that it is made from.
 
     Args:
         name: as it was asked for.

@@ -1,204 +1,186 @@
-"""Make the embedded model anew, from ``studies/``: ``python -m embedded_model.make recover`` and ``… measure``.
+"""Make a model whose routing matters, and its sisters, from ``studies/``: ``python -m embedded_model.make bed --kinds FOLDER``.
 
-Not needed to use it. Recovery takes hours on two cores; it logs to ``log.jsonl`` and writes the tensors of the package.
+On two cores it takes about an hour; an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
 import tempfile
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
-from safetensors.torch import save_file
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
-from c3po_adaptive.models.embedded.builder import TENSORS, fetch, load_dense
-from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.models.embedded.builder import fetch, load_dense
+from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.progress import bar
+from c3po_adaptive.storage.files import whole, write_text
 from c3po_adaptive.storage.folders import cache_folder
-from c3po_adaptive.storage.identity import digest_of_file
+from c3po_adaptive.storage.identity import digest, digest_of_file
+from c3po_adaptive.tasks.bed.families import EXPERTS
 
-from . import corpus
-from .carve import Carving, carve
-from .recover import Recipe, Student, export, train
+from . import together
+from .apart import Recipe, Row, Upper, answer_loss, entries, train
+from .router import Routing, moments, routers
+from .rows import TEXT_ROWS, of_families, of_text
+from .tensors import export, recipe_of, write
 
 app = typer.Typer(no_args_is_help=True)
-HERE = Path(__file__).parent
-LENGTH = 128
-CALIBRATION_ROWS = 64
-DOCUMENTATION, GENERATED = 4028, 1472  # rows of the corpus
-SWEEP_ROWS = 128
-SHORT = {
-    "layers": tuple(range(14, 28)),
-    "shared": 768,
-    "routed_share": 0.3,
-    "rank": 32,
-    "tokens": 100_000,
-    "warmup": 10,
-}
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {},
-    {"shared": 512},
-    {"layers": tuple(range(18, 28))},
-    {"shared": 1024},  # not more: experts need a multiple of 8 neurons (grouped matrix products want 16 bytes per row)
-    {"shared": 1024, "routed_share": 0.45},
-)
+PACKAGES = ("torch", "transformers", "scipy", "sklearn", "matplotlib", "numpy", "captum", "datasets", "pandas")
+SHARD = 1000  # rows whose states are kept in one file
+FITTED = 3000  # rows that the router is fitted to
+
+Kinds = Annotated[Path, typer.Option(help="Folder with KIND.train.jsonl of every kind in families.py.")]
+Out = Annotated[Path, typer.Option(help="Scratch folder: states and checkpoints, some 2 GB.")]
+Seed = Annotated[int, typer.Option(help="Of rows, order and weights.")]
+Donor = Annotated[str | None, typer.Option("--dense", help="Another Llama, by Hub id or folder.")]
 
 
-def dense_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """SmolLM2-135M-Instruct in float32, frozen."""
-    with tempfile.TemporaryDirectory() as scratch:
-        read, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
+def donor(name: str | None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+    """The dense model in float32, frozen: SmolLM2-135M-Instruct, or another Llama.
+
+    Raises:
+        ModelError: another architecture.
+    """
+    if name is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            read, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
+    else:
+        read = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if not isinstance(read, LlamaForCausalLM):
+        raise ModelError(f"Expected a Llama to put experts into, got {type(read).__name__}; name another --dense.")
     config = read.config
-    del config.quantization_config  # what was read from GGUF counts as quantized, and would refuse another dtype
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # what was read from GGUF counts as quantized, and would refuse another dtype
     dense = LlamaForCausalLM(config)
     dense.load_state_dict(read.state_dict())
     return dense.eval().requires_grad_(False), tokenizer
 
 
-def training_rows(dense: LlamaForCausalLM, tokenizer: Any, documentation: int, generated: int, folder: Path) -> Tensor:
-    """``[N, T]``: documentation first, then text of the dense model; kept in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"rows-{documentation}-{generated}.pt"
-    if not path.is_file():
-        texts = corpus.documentation() + corpus.descriptions()
-        real = corpus.pack(texts, tokenizer, LENGTH, documentation, seed=0)
-        half = copy.deepcopy(dense).bfloat16()
-        sampled = list(corpus.generated(half, tokenizer, generated, LENGTH, seed=0, batch=128))
-        torch.save(torch.cat([real, *sampled]), path)
-    rows: Tensor = torch.load(path)
-    return rows
+def layers_of(dense: LlamaForCausalLM) -> tuple[int, ...]:
+    """Those that get experts: of thirty, 16 to 27."""
+    n = len(dense.model.layers)
+    return tuple(range(round(n * 16 / 30), round(n * 28 / 30)))
 
 
-@torch.no_grad()
-def calibrate(dense: LlamaForCausalLM, rows: Tensor, layers: tuple[int, ...]) -> dict[int, tuple[Tensor, Tensor]]:
-    """Inputs ``[N, H]`` and activations ``[N, F]`` of each feed-forward layer on some rows."""
-    taken: dict[int, tuple[list[Tensor], list[Tensor]]] = {i: ([], []) for i in layers}
-    hooks = []
-    for i in layers:
-        mlp = dense.model.layers[i].mlp
-        hooks.append(mlp.register_forward_pre_hook(lambda _, args, i=i: taken[i][0].append(args[0].flatten(0, 1))))
-        down = mlp.down_proj
-        hooks.append(down.register_forward_pre_hook(lambda _, args, i=i: taken[i][1].append(args[0].flatten(0, 1))))
-    for part in rows.split(16):
-        dense.model(part, use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    return {i: (torch.cat(x).float(), torch.cat(h).float()) for i, (x, h) in taken.items()}
+def states_of(dense: LlamaForCausalLM, rows: Sequence[Row], layer: int, out: Path) -> list[Tensor]:
+    """Each row's states as they enter a layer, kept in ``out`` shard by shard."""
+    out.mkdir(parents=True, exist_ok=True)
+    found: list[Tensor] = []
+    for first in bar(range(0, len(rows), SHARD), "states"):
+        part = rows[first : first + SHARD]
+        path = out / f"states-{layer}-{digest([row.ids for row in part])[:16]}.pt"
+        if not path.is_file():
+            with whole(path) as writing:
+                torch.save(entries(dense, part, layer), writing)
+        found += torch.load(path, weights_only=True)
+    return found
 
 
-def carvings(dense: LlamaForCausalLM, rows: Tensor, recipe: Recipe) -> dict[int, Carving]:
-    """Every layer of the recipe, carved on the first rows of either kind."""
-    seen = calibrate(dense, torch.cat([rows[:CALIBRATION_ROWS], rows[-CALIBRATION_ROWS:]]), recipe.layers)
-    return {
-        i: carve(
-            *seen[i],
-            dense.model.layers[i].mlp.down_proj.weight.float(),
-            shared=recipe.shared,
-            experts=recipe.experts,
-            share=recipe.routed_share,
-            seed=recipe.seed,
-        )
-        for i in recipe.layers
-    }
+def logged(records: Iterator[dict[str, float]], path: Path) -> None:
+    """Write the mean loss of every twenty steps, as JSON lines; where a training goes on, from there on."""
+    losses: list[float] = []
+    for record in records:
+        losses.append(record["loss"])
+        step = round(record["step"]) + 1
+        if step % 20 == 0:
+            before = [line for line in _lines(path) if json.loads(line)["step"] < step]
+            now = json.dumps({"step": step, "steps": record["steps"], "loss": round(sum(losses) / len(losses), 4)})
+            write_text(path, "".join(f"{line}\n" for line in [*before, now]))
+            typer.echo(now)
+            losses.clear()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 @app.command()
-def recover(
-    out: Annotated[Path, typer.Option(help="Scratch folder: corpus, caches, log; several GB.")],
-    recipe: Annotated[str, typer.Option(help="JSON over the recipe's defaults.")] = "{}",
-    documentation: Annotated[int, typer.Option(help="Rows of 128 tokens of documentation.")] = DOCUMENTATION,
-    generated: Annotated[int, typer.Option(help="Rows that the dense model generates.")] = GENERATED,
-    tensors: Annotated[Path, typer.Option(help="Where the trained tensors go.")] = TENSORS,
+def bed(
+    kinds: Kinds,
+    out: Out,
+    seed: Seed = 0,
+    dense: Donor = None,
+    jointly: Annotated[bool, typer.Option("--together", help="Experts and router together: the sister.")] = False,
+    tensors: Annotated[Path | None, typer.Option(help="Where the trained tensors go; default: OUT.")] = None,
 ) -> None:
-    """Carve, train, and write the tensors."""
-    wanted = _recipe(json.loads(recipe))
-    dense, tokenizer = dense_model()
-    rows = training_rows(dense, tokenizer, documentation, generated, out)
-    log = out / f"log-{wanted.tokens}.jsonl"
-    student, carved = _trained(dense, rows, wanted, out, log)
-    write_text(HERE / "log.jsonl", log.read_text())
-    save_file(export(student, carved, wanted), tensors, metadata={"recipe": json.dumps(asdict(wanted))})
-    typer.echo(f"{tensors}: SHA-256 {digest_of_file(tensors)}; put it into builder.py")
+    """Train experts, fit the router, write the tensors and the whole model: from questions to a checkpoint."""
+    model, tokenizer = donor(dense)
+    recipe = Recipe(layers=layers_of(model), experts=len(EXPERTS), seed=seed)
+    rows = [*of_families(kinds, tokenizer, seed), *of_text(tokenizer, PACKAGES, seed)]
+    states = states_of(model, rows, recipe.layers[0], out)
+    head = model.lm_head.weight.data
+    name = f"{'together' if jointly else 'apart'}-{seed}"
+    upper, loss = _learner(model, recipe, head, rows, states, jointly)
+    logged(train(upper, loss, rows, recipe, out / f"{name}.pt"), out / f"{name}.jsonl")
+    how = Routing()
+    if isinstance(upper, together.Together):
+        found = upper.routers()
+    else:
+        torch.manual_seed(seed)
+        fitted = torch.randperm(len(rows))[:FITTED].tolist()
+        found = routers(moments(upper, [rows[i] for i in fitted], [states[i] for i in fitted]), how)
+    path = tensors or out / f"{name}.safetensors"
+    made = export(upper, found)
+    write(path, made, recipe, how)
+    whole_model = assemble(model, made, recipe_of(recipe, how))
+    whole_model.save_pretrained(out / name)
+    tokenizer.save_pretrained(out / name)
+    typer.echo(f"{path}: SHA-256 {digest_of_file(path)}")
 
 
-@app.command()
-def sweep(
-    out: Annotated[Path, typer.Option(help="Scratch folder, shared with ``recover``.")],
-    only: Annotated[list[int] | None, typer.Option(help="Numbers of the variants to train; default all.")] = None,
-    documentation: int = DOCUMENTATION,
-    generated: int = GENERATED,
-) -> None:
-    """Train each variant of the recipe shortly and append its gap and leverage to ``sweep.jsonl``."""
-    from .measure import likelihood, routing
+def _learner(
+    model: LlamaForCausalLM,
+    recipe: Recipe,
+    head: Tensor,
+    rows: Sequence[Row],
+    states: Sequence[Tensor],
+    jointly: bool,
+) -> tuple[Upper, Callable[[Sequence[int]], Tensor]]:
+    """What is trained, and its loss on rows by their numbers."""
 
-    dense, tokenizer = dense_model()
-    rows = training_rows(dense, tokenizer, documentation, generated, out)
-    test = corpus.pack(corpus.independent(), tokenizer, LENGTH, SWEEP_ROWS, seed=0)
-    for number in only or range(len(VARIANTS)):
-        wanted = _recipe(SHORT | VARIANTS[number])
-        student, carved = _trained(dense, rows, wanted, out, out / "log-sweep.jsonl")
-        model = assemble(dense, export(student, carved, wanted), asdict(wanted))
-        layers = routing(RoutedModel(model, tokenizer), test[:16])
-        found = {"recipe": asdict(wanted), "nll": likelihood(dense, model, test), "layers": layers}
-        with (HERE / "sweep.jsonl").open("a") as file:
-            file.write(json.dumps(found) + "\n")
+    def of(loss: Callable[..., Tensor], upper: Upper, batch: Sequence[int]) -> Tensor:
+        return loss(upper, head, [rows[i] for i in batch], [states[i] for i in batch]).mean()
 
-
-def _trained(
-    dense: LlamaForCausalLM, rows: Tensor, wanted: Recipe, out: Path, log: Path
-) -> tuple[Student, dict[int, Carving]]:
-    carved = carvings(dense, rows, wanted)
-    torch.manual_seed(wanted.seed)
-    half = copy.deepcopy(dense).bfloat16()
-    student = Student(half, carved, wanted)
-    seen = hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:8]
-    with log.open("w") as file:
-        for record in train(student, half, rows, wanted, out / f"dense-{wanted.layers[0]}-{seen}"):
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-    return student, carved
+    if jointly:
+        sister = together.Together(model, recipe)
+        return sister, partial(of, together.loss_of, sister)
+    apart = Upper(model, recipe)
+    return apart, partial(of, answer_loss, apart)
 
 
 @app.command()
 def measure(
-    questions: Annotated[list[Path] | None, typer.Option(help="JSONL question sets to compare accuracy on.")] = None,
-    limit: Annotated[int, typer.Option(help="Questions of each set.")] = 400,
-    documentation: int = DOCUMENTATION,
-    generated: int = GENERATED,
+    kinds: Kinds,
+    model: Annotated[Path, typer.Option(help="A folder that bed wrote, and the tensors and log beside it.")],
+    limit: Annotated[int, typer.Option(help="Questions of each kind.")] = 40,
+    dense: Donor = None,
 ) -> None:
-    """Measure what carving lost and what a pathway can steer; write ``figures.json`` and ``MODEL_CARD.md``."""
+    """Measure what routing is worth, and write the model's card beside its log."""
     from .card import card
     from .measure import figures
 
-    dense, tokenizer = dense_model()
-    kept, found = HERE / "figures.json", {"tensors": digest_of_file(TENSORS)}
-    if kept.is_file() and (known := json.loads(kept.read_text())).get("tensors") == found["tensors"]:
+    moe, donated = load_moe_model(str(model), dtype="float32"), donor(dense)[0]
+    kept, found = model.with_suffix(".json"), {"model": fingerprint(moe)}
+    if kept.is_file() and (known := json.loads(kept.read_text())).get("model") == found["model"]:
         found = known  # interrupted; parts that are there are not measured again
-    for more in figures(dense, tokenizer, questions or [], limit, found):
+    for more in figures(kinds, moe, donated, found, limit):
         found = more
         write_text(kept, json.dumps(found, indent=1) + "\n")
-    rows = {"documentation": documentation, "generated": generated}
-    logs = (_jsonl(HERE / name) for name in ("sweep.jsonl", "log.jsonl"))
-    text = card(found, read_tensors(TENSORS)[1], rows, *logs)
-    write_text(TENSORS.with_name("MODEL_CARD.md"), text)
-
-
-def _jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _recipe(changes: dict[str, Any]) -> Recipe:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-    return Recipe(**values)
+    recipe = read_tensors(model.with_suffix(".safetensors"))[1]
+    log = [json.loads(line) for line in _lines(model.with_suffix(".jsonl"))]
+    rows = len(of_families(kinds, moe.tokenizer, recipe["seed"])) + TEXT_ROWS
+    write_text(model.with_suffix(".md"), card(found, recipe, rows, log))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The figures of the model card: what the embedded model lost against the dense one, and what a pathway can steer."""
+"""The figures of the model card: what routing is worth on the kinds that experts learned, and what other text lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,55 +13,170 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import bootstrap
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from c3po_adaptive.analysis.statistics import compare
-from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.references.embedding import default_embedder
-from c3po_adaptive.registry import default_registry
-from c3po_adaptive.remixing.remixer import Remixer
-from c3po_adaptive.routing.intercept import recorded
-from c3po_adaptive.tasks.files import demo_questions, load_questions
-from c3po_adaptive.tasks.formats import Cloze
+from c3po_adaptive.progress import bar
+from c3po_adaptive.routing.along import LayerRouting, RoutingRule
+from c3po_adaptive.routing.change import Change
+from c3po_adaptive.tasks.bed.families import EXPERTS, FAMILIES, GENERAL
+from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.types import Question
 
 from . import corpus
 
-ROWS = 256
+BATCH = 32
+TEXT_ROWS = 256
+ABOVE = 10.0  # points above chance that count as above it
 
 
-def figures(
-    dense: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, sets: list[Path], limit: int, known: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Everything the card reports, part by part on top of what is ``known``; intervals are 95 %."""
-    moe = load_moe_model("smollm2-moe", dtype="float32")
-    rows = corpus.pack(corpus.independent(), tokenizer, 128, ROWS, seed=0)
-    parts: dict[str, Callable[[], Any]] = {
-        "nll": lambda: likelihood(dense, moe.model, rows),
-        "layers": lambda: routing(moe, rows[:64]),
-        "accuracy": lambda: {p.stem: accuracy(dense, moe, load_questions(p, limit=limit)) for p in sets},
-        "oracle": lambda: oracle(moe, demo_questions("validation")),
+def dense(routing: LayerRouting) -> Change:
+    """No expert: the donor."""
+    return Change(None, routing.index, torch.zeros_like(routing.weights))
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """Each layer's experts exchanged at random."""
+
+    experts: int
+    seed: int = 0
+
+    def __call__(self, routing: LayerRouting) -> Change:
+        source = torch.Generator().manual_seed(1000 * self.seed + routing.position)
+        return Change(None, torch.randperm(self.experts, generator=source)[routing.index], routing.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """Every token of a question to one expert, ``[B]`` of the questions."""
+
+    expert: Tensor
+
+    def __call__(self, routing: LayerRouting) -> Change:
+        own = self.expert[routing.sample, None]
+        return Change(
+            None, torch.cat([own, (own + 1) % len(EXPERTS)], 1), torch.tensor([[1.0, 0.0]]).repeat(len(own), 1)
+        )
+
+
+def questions_of(folder: Path, kinds: Sequence[str], split: str, limit: int) -> list[Question]:
+    """The first of each kind, by a hash of their ids."""
+    return [q for kind in kinds for q in load_questions(folder / f"{kind}.{split}.jsonl", limit=limit)]
+
+
+def scores(
+    model: RoutedModel, questions: Sequence[Question], rule: Callable[[Sequence[Question]], RoutingRule] | None
+) -> list[Tensor]:
+    """Of each question's choices ``[C]``, along a rule made for each batch, or the model's own routing."""
+    found: list[Tensor] = []
+    for first in bar(range(0, len(questions), BATCH), "questions"):
+        part = list(questions[first : first + BATCH])
+        routing = None if rule is None else rule(part)
+        given = model.score_choices(part, routing=routing)
+        found += given if isinstance(given, list) else [given]
+    return found
+
+
+def right(questions: Sequence[Question], found: Sequence[Tensor]) -> np.ndarray:
+    """``[N]`` 1 where the best choice is right."""
+    return np.array([float(int(s.argmax()) == q.answer) for q, s in zip(questions, found, strict=True)])
+
+
+def nll(questions: Sequence[Question], found: Sequence[Tensor]) -> np.ndarray:
+    """``[N]`` of the right choice, among the choices."""
+    return np.array([-float(s.log_softmax(0)[q.answer or 0]) for q, s in zip(questions, found, strict=True)])
+
+
+def family_of(question: Question) -> int:
+    """The number of its family's expert; questions of no family have that of other text."""
+    names = list(FAMILIES)
+    return next(
+        (i for i, name in enumerate(names) if question.task in FAMILIES[name].learned + FAMILIES[name].siblings),
+        EXPERTS.index(GENERAL),
+    )
+
+
+def leverage(model: RoutedModel, questions: Sequence[Question]) -> dict[str, Any]:
+    """Accuracy, points, and loss, nats, by routing; differences to the model's own with 95 % intervals over
+    questions within kinds, as means over kinds."""
+    rules: dict[str, Callable[[Sequence[Question]], RoutingRule] | None] = {
+        "routed": None,
+        "dense": lambda part: dense,
+        "permuted": lambda part: Permuted(model.n_experts),
+        "told": lambda part: Told(torch.tensor([family_of(q) for q in part])),
     }
-    for name, part in parts.items():
-        if name not in known:
-            known = known | {name: part()}
-            yield known
+    found = {name: scores(model, questions, rule) for name, rule in rules.items()}
+    kinds = np.array([q.task for q in questions])
+    own = right(questions, found["routed"])
+    result: dict[str, Any] = {"n": len(questions), "kinds": len(set(kinds))}
+    for name, given in found.items():
+        is_right, losses = right(questions, given), nll(questions, given)
+        difference = 100 * (is_right - own)
+        result[name] = {
+            "accuracy": 100 * _mean_over(kinds, is_right),
+            "nll": _mean_over(kinds, losses),
+            "difference": _mean_over(kinds, difference),
+            "ci": _interval(kinds, difference),
+            "by_kind": {kind: round(100 * float(is_right[kinds == kind].mean()), 1) for kind in sorted(set(kinds))},
+        }
+    return result
+
+
+def _mean_over(kinds: np.ndarray, values: np.ndarray) -> float:
+    return float(np.mean([values[kinds == kind].mean() for kind in np.unique(kinds)]))
+
+
+def _interval(kinds: np.ndarray, values: np.ndarray, draws: int = 2000) -> list[float]:
+    """95 %, questions drawn again within each kind."""
+    source = np.random.default_rng(0)
+    parts = [values[kinds == kind] for kind in np.unique(kinds)]
+    means = [np.mean([part[source.integers(len(part), size=len(part))].mean() for part in parts]) for _ in range(draws)]
+    return [float(x) for x in np.quantile(means, [0.025, 0.975])]
+
+
+def above_chance(folder: Path, model: RoutedModel, kinds: Sequence[str], limit: int) -> dict[str, Any]:
+    """Kinds whose accuracy is so many points above chance, by their name."""
+    asked = questions_of(folder, kinds, "validation", limit)
+    is_right = right(asked, scores(model, asked, None))
+    task, chance = np.array([q.task for q in asked]), np.array([1 / len(q.choices) for q in asked])
+    margin = {k: 100 * float((is_right - chance)[task == k].mean()) for k in kinds}
+    return {"above": sum(m >= ABOVE for m in margin.values()), "of": len(margin), "margin": margin}
 
 
 @torch.no_grad()
-def likelihood(dense: PreTrainedModel, moe: PreTrainedModel, rows: Tensor) -> dict[str, Any]:
-    """Nats per token on independent real text, of both models, and the gap with its interval over rows."""
-    each = np.array([[_nll(m, part) for part in rows.split(1)] for m in (dense, moe)])
+def sharing(model: RoutedModel, questions: Sequence[Question]) -> dict[str, Any]:
+    """Mutual information of expert and kind in each layer at the tokens that score answers, as a share of the experts'
+    entropy, the smaller one."""
+    kinds = sorted({q.task for q in questions})
+    joint = torch.zeros(len(model.sites), len(kinds), model.n_experts, dtype=torch.float64)
+    for first in range(0, len(questions), BATCH):
+        part = list(questions[first : first + BATCH])
+        number = torch.tensor([kinds.index(q.task) for q in part])
+
+        def note(routing: LayerRouting, number: Tensor = number) -> None:
+            weights = torch.zeros(len(routing.index), model.n_experts).scatter_add(1, routing.index, routing.weights)
+            joint[routing.position].index_add_(0, number[routing.sample], (weights * routing.real[:, None]).double())
+
+        model.ruled([model.encode(q) for q in part], note, start=0)
+    shares = []
+    for layer in joint / joint.sum((1, 2), keepdim=True):
+        product = layer.sum(1, keepdim=True) * layer.sum(0, keepdim=True)
+        information = float(torch.xlogy(layer, layer / product.clamp_min(1e-300)).sum())
+        load = layer.sum(0)
+        shares.append(information / float(-torch.xlogy(load, load).sum()))
+    return {"mean": float(np.mean(shares)), "by_layer": shares}
+
+
+@torch.no_grad()
+def text(donor: PreTrainedModel, model: PreTrainedModel, tokenizer: Any) -> dict[str, Any]:
+    """Nats a token on Python's language reference, of both models, and the gap with its interval over rows."""
+    rows = corpus.pack(corpus.independent(), tokenizer, 128, TEXT_ROWS, seed=0)
+    each = np.array([[_nll(m, part) for part in rows.split(1)] for m in (donor, model)])
     gap = each[1] - each[0]
     low, high = bootstrap((gap,), np.mean, rng=np.random.default_rng(0)).confidence_interval
-    return {
-        "tokens": rows.numel(),
-        "dense": each[0].mean(),
-        "moe": each[1].mean(),
-        "gap": gap.mean(),
-        "ci": [low, high],
-    }
+    means = {"dense": each[0].mean(), "moe": each[1].mean(), "gap": gap.mean()}
+    return {"tokens": rows.numel(), **means, "ci": [low, high]}
 
 
 def _nll(model: PreTrainedModel, rows: Tensor) -> float:
@@ -67,94 +184,22 @@ def _nll(model: PreTrainedModel, rows: Tensor) -> float:
     return F.cross_entropy(logits.float(), rows[:, 1:].flatten()).item()
 
 
-@torch.no_grad()
-def routing(moe: RoutedModel, rows: Tensor) -> list[dict[str, float]]:
-    """Load entropy, sharpness of the router, and routed share of each MoE layer.
-
-    The share is the median over tokens of |routed output|² / |whole output|².
-    """
-    routed: dict[int, Tensor] = {}
-    whole: dict[int, Tensor] = {}
-    hooks = []
-    for i, site in enumerate(moe.sites):
-        block = moe.model.get_decoder().layers[site.layer].mlp
-        hooks.append(site.experts.register_forward_hook(lambda m, a, o, i=i: routed.update({i: o.norm(dim=-1)})))
-        hooks.append(block.register_forward_hook(lambda m, a, o, i=i: whole.update({i: o.flatten(0, 1).norm(dim=-1)})))
-    with recorded(moe.sites) as recording:
-        moe.model(rows, use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    found = []
-    for i, site in enumerate(moe.sites):
-        weights, probabilities = recording.weights[i], recording.probabilities[i]
-        load = (weights > 0).float().mean(0) / site.top_k
-        found.append(
-            {
-                "layer": site.layer,
-                "routed_share": (routed[i] / whole[i]).square().median().item(),
-                "load_entropy": (-(load * load.clamp_min(1e-12).log()).sum() / np.log(site.n_experts)).item(),
-                "largest_weight": weights.amax(1).mean().item(),
-                "smallest_used_weight": weights.topk(site.top_k).values[:, -1].mean().item(),
-                "top20_mass": probabilities.topk(20).values.sum(1).mean().item(),
-            }
-        )
-    return found
-
-
-def accuracy(dense: LlamaForCausalLM, moe: RoutedModel, questions: list[Question]) -> dict[str, Any]:
-    """Cloze accuracy of both models on the same questions, in points, and the paired difference."""
-    ours = moe.score_choices(questions)
-    theirs = [_scores(dense, moe, q) for q in questions]
-    records = [
-        [
-            {"id": q.id, "dataset": "set", "arm": arm, "seed": 0, "correct": int(s.argmax()) == q.answer}
-            | {"cost": {"total": 1.0}, "scores": s.tolist(), "answer": q.answer}
-            for q, s in zip(questions, scores, strict=True)
-        ]
-        for arm, scores in (("moe", ours), ("dense", theirs))
-    ]
-    c = compare(records[0], records[1], seed=0)
-    share = [100 * float(np.mean([r["correct"] for r in part])) for part in records]
-    return {"n": c.n, "moe": share[0], "dense": share[1], "difference": c.difference, "ci": [c.ci_low, c.ci_high]}
-
-
-@torch.no_grad()
-def _scores(dense: LlamaForCausalLM, moe: RoutedModel, question: Question) -> Tensor:
-    prompt = moe.encode(question, Cloze())
-    scores = []
-    for option, length in zip(prompt.options, prompt.lengths, strict=True):
-        logits = dense(torch.tensor([prompt.ids + option])).logits[0, len(prompt.ids) - 1 : -1].float()
-        likelihoods = logits.log_softmax(-1).gather(1, torch.tensor(option)[:, None])
-        scores.append(likelihoods.sum() / length)
-    return torch.stack(scores)
-
-
-def oracle(moe: RoutedModel, questions: list[Question]) -> list[dict[str, Any]]:
-    """How far the right answer's negative log-likelihood falls, by the layers that the oracle may re-mix."""
-    known = default_registry()
-    settings: dict[str, dict[str, Any]] = {str(layer): {"layers": [layer]} for layer in moe.layers}
-    settings |= {"last five": {"n": 5}, "first five": {"layers": "first"}, "all": {"layers": "all"}}
-    found = []
-    for name, setting in settings.items():
-        specs = {"optimizer": "oracle", "kernel": "gaussian", "retriever": "faiss-knn"}
-        strategies = known.strategies(specs | {"selector": {"name": "fixed", **setting}})
-        remixer = Remixer(moe, None, strategies, default_embedder())  # nothing is retrieved for the oracle
-        answers = [a for i in range(0, len(questions), 16) for a in remixer.answer(questions[i : i + 16])]
-        pairs = list(zip(questions, answers, strict=True))
-        before = np.array([_gold(a.base_scores, q.answer) for q, a in pairs])
-        after = np.array([_gold(a.scores, q.answer) for q, a in pairs])
-        found.append(
-            {
-                "layers": name,
-                "nll_change": (after - before).mean(),
-                "flips_up": sum(a.choice == q.answer != a.base_choice for q, a in pairs),
-                "flips_down": sum(a.base_choice == q.answer != a.choice for q, a in pairs),
-                "n": len(pairs),
-            }
-        )
-    return found
-
-
-def _gold(scores: tuple[float, ...], answer: int | None) -> float:
-    assert answer is not None
-    return float(-torch.tensor(scores).log_softmax(0)[answer])
+def figures(
+    folder: Path, model: RoutedModel, donor: PreTrainedModel, known: Mapping[str, Any], limit: int
+) -> Iterator[dict[str, Any]]:
+    """Everything the card reports, part by part on top of what is ``known``."""
+    learned = [kind for family in FAMILIES.values() for kind in family.learned]
+    every = sorted({path.name.split(".")[0] for path in folder.glob("*.validation.jsonl")})
+    asked = questions_of(folder, learned, "validation", limit)
+    parts: dict[str, Callable[[], Any]] = {
+        "leverage": lambda: leverage(model, asked),
+        "above_chance": lambda: above_chance(folder, model, every, limit),
+        "sharing": lambda: sharing(model, asked),
+        "text": lambda: text(donor, model.model, model.tokenizer),
+        "questions": lambda: dict(Counter(q.task for q in asked)),
+    }
+    found = dict(known)
+    for name, part in parts.items():
+        if name not in found:
+            found |= {name: part()}
+            yield found

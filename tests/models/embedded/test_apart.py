@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from bed.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, train
-from bed.assemble import assemble
-from bed.router import Moments, Routing, moments, routers
-from bed.tensors import export, recipe_of
-from bed.together import Together
-from bed.together import loss_of as joint_loss
+from embedded_model.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, train
+from embedded_model.router import Moments, Routing, moments, routers
+from embedded_model.tensors import export, recipe_of
+from embedded_model.together import Together
+from embedded_model.together import loss_of as joint_loss
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from c3po_adaptive.models.embedded.assemble import assemble
 
 RECIPE = Recipe(layers=(1, 2), width=8, experts=3, lr=2e-2, batch=64, epochs=6, warmup=2)
 HOW = Routing(top_k=2)
@@ -93,7 +94,7 @@ def test_experts_learn_their_own_family(dense, rows, states, trained):
 
 
 def test_an_interrupted_training_ends_where_one_in_a_piece_does(dense, rows, states, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("bed.apart.KEPT_EVERY", 5)
+    monkeypatch.setattr("embedded_model.apart.KEPT_EVERY", 5)
     checkpoint = tmp_path / "checkpoint.pt"
     upper, loss = learner(dense, rows, states)
     for record in train(upper, loss, rows, RECIPE, checkpoint):

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedded_model import corpus
-
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.tasks.bed.families import EXPERTS, FAMILIES, GENERAL
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.tasks.formats import Cloze
 
+from . import corpus
 from .apart import Row
 
 FAMILY_ROWS, WORDS = 660, 60  # of a family at most, and of a question
