@@ -1,4 +1,4 @@
-"""Make a model whose routing matters, and its sisters, from ``studies/``: ``python -m embedded_model.make bed --kinds FOLDER``.
+"""Make the embedded model and its sisters, from ``studies/``: ``python -m embedded_model.make bed --kinds FOLDER``.
 
 On two cores it takes about an hour; an interrupted run goes on where it was.
 """

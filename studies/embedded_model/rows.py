@@ -16,7 +16,7 @@ from . import corpus
 from .apart import Row
 
 FAMILY_ROWS, WORDS = 660, 60  # of a family at most, and of a question
-TEXT_ROWS, TEXT_LENGTH = 500, 96
+TEXT_ROWS, TEXT_LENGTH = 300, 96
 LONGEST = 1 << 12
 
 
