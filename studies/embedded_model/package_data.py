@@ -29,7 +29,7 @@ DEMO = (
     *("commonsense_qa", "social_iqa", "piqa"),
 )
 """Kinds that experts learned, whose licences ask for attribution at most."""
-SIZES = {"test": 224, "validation": 112, "references": 300}
+SIZES = {"test": 224, "validation": 112, "references": 480}
 LONGEST = 70
 """Words of a question, at most: a demo is quick."""
 NEAREST = 0.95
@@ -57,7 +57,7 @@ def write_demo(folder: Path) -> None:
         chosen = questions[:size]
         taken += [one.question for one in chosen]
         lines = (json.dumps(as_row(one, split), ensure_ascii=False) + "\n" for one in sorted(chosen, key=by_task))
-        (TASKS / "demo_bed" / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        (TASKS / "demo" / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def short(questions: Sequence[Question]) -> list[Question]:

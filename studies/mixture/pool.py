@@ -16,7 +16,12 @@ from c3po_adaptive.study.config import Dataset, read_yaml
 from c3po_adaptive.study.data import references_of
 
 SAME = Path(__file__).parents[1] / "leaderboard" / "same.yaml"
-DEMO = {"name": "demo", "questions": "demo", "references": ["demo:references"], "references_limit": 300}
+DEMO = {
+    "name": "demo",
+    "questions": "studies/embedded_model/carved/demo",
+    "references": ["studies/embedded_model/carved/demo:references"],
+    "references_limit": 300,
+}
 
 
 def main(out: str) -> None:

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from ...errors import DataError, UnknownNameError, suggestion
@@ -23,7 +22,6 @@ FOLDER = "C3PO_BED"
 """Environment variable with the folder of the bed's files, ``KIND.SPLIT.jsonl``."""
 BED = "bed:"
 """What the bed's questions are called by."""
-DEMO = "demo"
 REWORDED = "reworded"
 SPLITS = (*DEMO_SPLITS, "train")
 """``train`` is what experts learn from; they never see the others."""
@@ -42,8 +40,7 @@ def bed_questions(
     """Questions of the bed; each one's task and subject are its kind.
 
     Args:
-        name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; a kind (see ``KINDS``); or ``demo``, a sample
-            of twelve kinds that comes with the package.
+        name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; or a kind (see ``KINDS``).
         split: ``references``, ``validation``, ``test``; or ``train``, of kinds that experts learned, from files alone.
         limit: at most that many, see ``load_questions``.
         usual: splits of which the first that the bed has is taken where none is named.
@@ -57,17 +54,13 @@ def bed_questions(
         ArtifactError: the library ``datasets`` is needed, and not installed.
     """
     known = cases()
-    if name not in known and name not in KINDS and name != DEMO:
-        hint = suggestion(name, [*known, DEMO, *KINDS], f"the cases are {', '.join(known)}.")
+    if name not in known and name not in KINDS:
+        hint = suggestion(name, [*known, *KINDS], f"the cases are {', '.join(known)}.")
         raise UnknownNameError(f"Expected a case or a kind of the bed after {BED}, got {name!r}; {hint}")
-    splits = DEMO_SPLITS if name == DEMO else SPLITS
-    split = split if split is not None else next((one for one in usual if one in splits), None)
-    if split is None or split not in splits:
-        hint = suggestion(str(split), splits, f"write {BED}{name}:test.")
-        raise DataError(f"{BED}{name}: expected a split, one of {', '.join(splits)}; got {split!r}; {hint}")
-    if name == DEMO:
-        with as_file(files("c3po_adaptive") / "tasks" / "demo_bed" / f"{split}.jsonl") as path:
-            return load_questions(path, limit=limit)
+    split = split if split is not None else next((one for one in usual if one in SPLITS), None)
+    if split is None or split not in SPLITS:
+        hint = suggestion(str(split), SPLITS, f"write {BED}{name}:test.")
+        raise DataError(f"{BED}{name}: expected a split, one of {', '.join(SPLITS)}; got {split!r}; {hint}")
     kinds = known.get(name, (name,))
     if split == "train" and (kept := [kind for kind in kinds if kind not in LEARNED]):
         raise DataError(
