@@ -44,6 +44,7 @@ def asked(monkeypatch, tmp_path):
     if not BENCHMARKS.exists():
         pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
     monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))
+    (tmp_path / "studies").symlink_to(STUDIES)  # as from the repository, where nothing is to be written
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(STUDIES / "mixture" / "pool.py"))["main"]("runs/pool")
     test, references, seen = {}, {}, {}

@@ -16,12 +16,8 @@ from c3po_adaptive.study.config import Dataset, read_yaml
 from c3po_adaptive.study.data import references_of
 
 SAME = Path(__file__).parents[1] / "leaderboard" / "same.yaml"
-DEMO = {
-    "name": "demo",
-    "questions": "studies/embedded_model/carved/demo",
-    "references": ["studies/embedded_model/carved/demo:references"],
-    "references_limit": 300,
-}
+CARVED = "studies/embedded_model/carved/demo"
+DEMO = {"name": "demo", "questions": CARVED, "references": [f"{CARVED}:references"], "references_limit": 300}
 
 
 def main(out: str) -> None:
