@@ -79,7 +79,7 @@ def test_models_that_are_not_there_or_not_whole(folder, tmp_path):
 def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
     with pytest.raises(
         SettingError,
-        match="for only smollm2-moe and smollm2-moe-carved have .* own, got none for 'olmoe'",
+        match=r"for only smollm2-moe and smollm2-moe-carved have .* own, got none for 'olmoe'",
     ):
         Dense().prepare(bench_of())
     with pytest.raises(SettingError, match="to be a Hub id, a folder or None, got 3"):
