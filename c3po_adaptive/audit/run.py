@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..analysis.verdict import Audited
 from ..errors import DataError, SettingError
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
@@ -26,7 +27,7 @@ from .measure import Measurement
 from .page import page
 from .plan import FEWEST, USUAL_RATES, make_plan
 from .records import ARM, AuditSummary, Row
-from .summary import summarize
+from .summary import leverage_line, summarize
 
 BATCH = 8
 """Questions that are run together; what an interruption loses."""
@@ -195,6 +196,16 @@ def summary_of(folder: Path | str) -> AuditSummary:
     if not path.is_file():
         raise DataError(f"Expected an audit that was run to the end, got {folder} without {path.name}; {_AGAIN}.")
     return checked(AuditSummary, read_json(path, _AGAIN), str(path), _AGAIN)
+
+
+def audited_in(folder: Path | str) -> Audited:
+    """What the audit in a folder says, as it stands beside results.
+
+    Raises:
+        DataError: there is none: no audit, or one that was interrupted.
+    """
+    summary = summary_of(folder)
+    return Audited(summary.matters, leverage_line(summary), summary.hashes["model"])
 
 
 def is_audit(folder: Path | str) -> bool:

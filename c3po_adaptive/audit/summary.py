@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..analysis import statistics as stats
 from ..analysis.chance import above_chance
@@ -16,9 +16,6 @@ from .measure import BANS, HEADROOM, LEVERAGE, PLAIN
 from .plan import Descent, Plan, Trial
 from .records import AuditSummary, Ban, Base, Effect, Fragile, Interval, LayerUse, Reached, Row
 from .use import evenness, loads, shared_with_kinds
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
 """Of experts and of fragile tokens, the first ones."""

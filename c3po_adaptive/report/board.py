@@ -100,7 +100,8 @@ def overall(summary: Mapping[str, Any], arms: Sequence[str]) -> str:
     )
     full = _asked_in_full(summary, shown_dataset(summary))
     rows = [_overall(row, summary, full) for row in _wanted(summary, arms, shown_dataset(summary))]
-    return _table(columns, "lrrrrrrrl", rows)
+    table = _table(columns, "lrrrrrrrl", rows)
+    return f"{table}\n\n{cell(summary['audit'])}" if "audit" in summary else table
 
 
 def _overall(row: Row, summary: Mapping[str, Any], full: int) -> list[str]:

@@ -17,6 +17,7 @@ from .. import former
 from ..analysis.asked_with import format_of, references_of
 from ..analysis.board import joined, matrix
 from ..analysis.summary import summarize
+from ..audit import audited_in
 from ..errors import DataError, SettingError
 from ..report.board import blocks, filled, page, picture
 from ..settings import Settings
@@ -61,6 +62,8 @@ class Board(Settings):
         controls: of arms, by name, beside those that settings show to be controls.
         partly: arms may have been asked fewer of a data set's questions than the base: what is compared is compared on
             those that both answered.
+        audit: the folder of an audit of the model (``c3po audit``), from the board's: what it says stands below the
+            table, and a null result where nothing could have been found says so.
         seed: of the bootstrap.
         results: folder for summary, page and picture.
         pages: Markdown files with marked blocks, which are written anew.
@@ -76,6 +79,7 @@ class Board(Settings):
     compare: tuple[tuple[str, str], ...] = ()
     controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     partly: bool = False
+    audit: str | None = None
     seed: int = 0
     results: str = "results"
     pages: tuple[str, ...] = ()
@@ -119,6 +123,7 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
         compare=board.compare,
         controls=board.controls,
         partly=board.partly,
+        audited=None if board.audit is None else audited_in(folder / board.audit),
     )
     sources: dict[tuple[str, str], dict[str, str]] = {}
     asked: dict[str, dict[str, dict[str, Any]]] = {}

@@ -1,5 +1,6 @@
 """A leader board from the records of planted runs: what is joined, what is refused, and what is written."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from c3po_adaptive import load_moe_model
 from c3po_adaptive.analysis.board import joined, matrix
+from c3po_adaptive.audit import audit, audited_in
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.report.board import filled, gains
+from c3po_adaptive.report.board import filled, gains, overall, page
+from c3po_adaptive.storage.markdown import cell
 from c3po_adaptive.storage.parquet_records import write_parquet
 from c3po_adaptive.study.board import board_summary, read_board, stale_pages, write_board
+from c3po_adaptive.testing import write_tiny_checkpoint
+from c3po_adaptive.types import Question
 
 ARMS = {
     "base": {"optimizer": {"name": "none", "start": "own"}},
@@ -251,29 +257,40 @@ def test_written_whole_and_found_stale(folder):
     assert run.invoke(app, ["board", str(folder / "board.yaml"), "--check"]).exit_code == 1
     assert (folder / "README.md").read_text() == PAGE, "a check writes nothing"
     assert run.invoke(app, ["board", str(folder / "board.yaml")]).exit_code == 0
-    page = (folder / "README.md").read_text()
-    assert page.startswith("Before.\n<!-- board overall: base; method -->\n| arm |")
-    assert page.endswith("<!-- /board -->\nAfter.\n")
-    overall, gains = re.findall(r"<!-- board.*?-->\n(.*?)<!-- /board -->", page, re.S)
-    assert re.findall(r"^\| (`.*?`) \|", overall, re.M) == ["`base`", "`method`"]
-    assert "[config](run.yaml), [records](one.parquet)" in gains
-    assert " ● |" in gains
+    text = (folder / "README.md").read_text()
+    assert text.startswith("Before.\n<!-- board overall: base; method -->\n| arm |")
+    assert text.endswith("<!-- /board -->\nAfter.\n")
+    all_of_them, each = re.findall(r"<!-- board.*?-->\n(.*?)<!-- /board -->", text, re.S)
+    assert re.findall(r"^\| (`.*?`) \|", all_of_them, re.M) == ["`base`", "`method`"]
+    assert "[config](run.yaml), [records](one.parquet)" in each
+    assert " ● |" in each
     summary = json.loads((folder / "results" / "summary.json").read_text())
     (row,) = (row for row in summary["rows"] if (row["dataset"], row["arm"]) == ("all", "method"))
-    assert f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]" in overall
+    assert f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]" in all_of_them
     assert (folder / "results" / "accuracy_by_cost.svg").read_text().startswith("<svg xmlns=")
-    html = (folder / "results" / "board.html").read_text()
-    assert 'href="../run.yaml"' in html
-    assert 'href="../one.parquet"' in html
-    assert html.count("<svg") == 3
+    drawn = (folder / "results" / "board.html").read_text()
+    assert 'href="../run.yaml"' in drawn
+    assert 'href="../one.parquet"' in drawn
+    assert drawn.count("<svg") == 3
     assert run.invoke(app, ["board", str(folder / "board.yaml"), "--check"]).exit_code == 0
-    (folder / "README.md").write_text(page.replace(" ● |", " |", 1))
+    (folder / "README.md").write_text(text.replace(" ● |", " |", 1))
     result = run.invoke(app, ["board", str(folder / "board.yaml"), "--check"])
     assert (result.exit_code, "not what the records say" in result.stderr) == (1, True)
     board = read_board(folder / "board.yaml")
     assert stale_pages(board, folder, summary) == [folder / "README.md"]
     assert folder / "README.md" in list(write_board(board, folder, summary))
-    assert (folder / "README.md").read_text() == page
+    assert (folder / "README.md").read_text() == text
+
+
+def test_what_an_audit_of_the_model_says_stands_below_the_table(folder):
+    model = load_moe_model(write_tiny_checkpoint(folder / "model", "olmoe"))
+    audit(model, [Question(str(i), f"q{i}", ("a", "b"), i % 2) for i in range(2)], folder / "audited", rates=[0.1])
+    assert "audit" not in made(folder)
+    (folder / "board.yaml").write_text(f"{BOARD}audit: audited\n")
+    summary = made(folder)
+    assert summary["audit"] == audited_in(folder / "audited").line
+    assert overall(summary, []).endswith(cell(summary["audit"]))
+    assert summary["audit"] in html.unescape(page(summary, "results"))
 
 
 def test_links_are_from_the_page(folder):

@@ -11,7 +11,7 @@ from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
 from ...analysis.unfinished import missing
 from ...analysis.verdict import Audited
-from ...audit import leverage_line, summary_of
+from ...audit import audited_in
 from ...errors import DataError, PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
@@ -182,11 +182,10 @@ def audited(config: ComparisonConfig, inputs: Mapping[str, Any] | None = None) -
     """
     if config.audit is None:
         return None
-    summary = summary_of(config.audit)
-    found = Audited(summary.matters, leverage_line(summary), summary.hashes["model"])
+    found = audited_in(config.audit)
     if inputs and inputs.get("model") not in (None, found.model):
         raise DataError(
-            f"Expected an audit of the run's model, got {config.audit}, which is of another ({summary.model!r}); "
+            f"Expected an audit of the run's model, got {config.audit}, which is of another; "
             "audit this one, with the same dtype and revision, or leave audit out."
         )
     return found
