@@ -14,6 +14,7 @@ from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.parquet_records import read_parquet, write_parquet
 
 
+@pytest.mark.slow
 def test_the_same_summary(tmp_path):
     records = synthetic(40, datasets=("one", "two"))
     for record in records:
