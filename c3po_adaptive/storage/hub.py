@@ -78,8 +78,8 @@ class OnHub(ABC):
         card = Path(folder) / README
         if is_there(card) and self._owns(Path(folder)) and not self._owns_card(card):
             raise DataError(
-                f"Expected the card of a {type(self).__name__} as it was written, got one that a person wrote or altered "
-                f"at {card}; nothing was touched: move it away, save again, and bring its text over."
+                f"Expected the card of a {type(self).__name__} as it was written, got one that a person wrote or "
+                f"altered at {card}; nothing was touched: move it away, save again, and bring its text over."
             )
         return self._placed(folder, (*self.files, README), write)
 
@@ -105,8 +105,8 @@ class OnHub(ABC):
             raise DataError(f"Could not write to {str(folder)!r}: {error}; choose a writable folder.") from error
         except UnicodeEncodeError as error:
             raise DataError(
-                f"Expected text that a file can hold, got half of a character ({error.reason}) among {error.object!a:.99}; "
-                "remove it."
+                f"Expected text that a file can hold, got half of a character ({error.reason}) among "
+                f"{error.object!a:.99}; remove it."
             ) from error
         return folder
 

@@ -126,7 +126,10 @@ def test_half_a_character_is_refused_in_a_sentence(references, tmp_path):
     first, *rest = references.questions
     half = replace(references, questions=(replace(first, question="half \ud800 of one"), *rest))
     for save in (half.save, half.save_pretrained):
-        with untouched(tmp_path), pytest.raises(DataError, match=r"half of a character .*'half \\ud800 of one'; remove"):
+        with (
+            untouched(tmp_path),
+            pytest.raises(DataError, match=r"half of a character .*'half \\ud800 of one'; remove"),
+        ):
             save(tmp_path / "set")
     assert not list(tmp_path.iterdir())
 

@@ -44,7 +44,7 @@ def a_pathway(model):
 
 
 def pushed_cards(pathway):
-    """A repository's commits: pushed, pushed again, its card altered by a person, and pushed; and what was warned of."""
+    """Commits: pushed, pushed again, its card altered by a person, and pushed; and what each push warned of."""
     from huggingface_hub import HfApi, RepoCard
 
     name, commits, warned = "someone/carded", [], []
