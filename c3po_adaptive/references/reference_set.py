@@ -192,7 +192,7 @@ class ReferenceSet(OnHub):
             for q, s, c in zip(self.questions, self.scores, self.correct.tolist(), strict=True)
         ]
         tensors = {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()}
-        pq.write_table(pa.Table.from_pylist(rows), folder / QUESTIONS)
+        pq.write_table(pa.Table.from_pylist(rows, _schema()), folder / QUESTIONS)
         save_tensors(tensors, folder / TENSORS)
         hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
         (folder / CARD).write_text(json.dumps(self.card | {"files": hashes}, indent=2), encoding="utf-8")
@@ -237,7 +237,7 @@ class ReferenceSet(OnHub):
         for name, expected in card.files.items():
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
-        table = read_table(folder / QUESTIONS, what, REBUILD)
+        table = read_table(folder / QUESTIONS, _schema(), what, REBUILD)
         try:
             rows = table.to_pylist()
         except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
@@ -256,6 +256,16 @@ class ReferenceSet(OnHub):
             card.model_dump(exclude_unset=True),
             folder,
         )
+
+
+def _schema() -> Any:
+    """Arrow's type of each column of the questions."""
+    import pyarrow as pa
+
+    texts = dict.fromkeys(("id", "question", "task", "subject", "split"), pa.string())
+    kinds = texts | {"choices": pa.list_(pa.string()), "answer": pa.int64()}
+    kinds |= {"scores": pa.list_(pa.float64()), "correct": pa.bool_()}
+    return pa.schema([(name, kinds[name]) for name in _Row.model_fields])
 
 
 def is_reference_set(folder: str | Path) -> bool:

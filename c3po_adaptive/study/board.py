@@ -193,11 +193,13 @@ def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path,
     """Their whole texts, as they should be.
 
     Raises:
-        SettingError: no such page, or blocks that ``filled`` refuses.
+        SettingError: no such page, a link to one, or blocks that ``filled`` refuses.
     """
     found = {}
     for name in board.pages:
         path = Path(os.path.normpath(folder / name))
+        if path.is_symlink():
+            raise SettingError(f"Expected a page of the board at {path}, got a link; name what it leads to.")
         try:
             text = _as_written(path)
         except (OSError, UnicodeDecodeError) as error:

@@ -93,6 +93,47 @@ def test_a_card_that_a_person_wrote_stays(references, tmp_path):
         is_refused(lambda: references.save_pretrained(folder))
 
 
+TAGGED = "---\ntags:\n- c3po_adaptive\n---\n# My model, which I describe\n"
+
+
+def test_a_card_stays_that_a_person_tagged_or_altered(references, pathway, tmp_path):
+    for saved in (references, pathway):
+        folder = tmp_path / type(saved).__name__
+        folder.mkdir()
+        (folder / "README.md").write_text(TAGGED)
+        with untouched(folder), pytest.raises(DataError, match=r"without README\.md of others, .*move them away"):
+            saved.save_pretrained(folder)
+        (folder / "README.md").unlink()
+        saved.save_pretrained(folder)
+        card = (folder / "README.md").read_text()
+        for altered in (TAGGED, card.replace("## Use", "## What I found\n\n## Use"), f"{card}More.\n", card[:-2]):
+            (folder / "README.md").write_text(altered)
+            with untouched(folder), pytest.raises(DataError, match="got one that a person wrote or altered"):
+                saved.save_pretrained(folder)
+        (folder / "README.md").write_text(card)
+        saved.save_pretrained(folder, license="mit")
+        assert "license: mit" in (folder / "README.md").read_text()
+
+
+def test_a_pathway_does_not_take_the_card_of_a_set(references, pathway, tmp_path):
+    for one, other in ((references, pathway), (pathway, references)):
+        folder = one.save_pretrained(tmp_path / type(one).__name__)
+        with untouched(folder), pytest.raises(DataError, match=r"without README\.md"):
+            other.save_pretrained(folder)
+
+
+def test_half_a_character_is_refused_in_a_sentence(references, tmp_path):
+    first, *rest = references.questions
+    half = replace(references, questions=(replace(first, question="half \ud800 of one"), *rest))
+    for save in (half.save, half.save_pretrained):
+        with (
+            untouched(tmp_path),
+            pytest.raises(DataError, match=r"half of a character .*'half \\ud800 of one'; remove"),
+        ):
+            save(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
 def test_links_are_not_followed(save, tmp_path):
     folder = save(tmp_path / "saved")
     (tmp_path / "mine").write_text("mine")

@@ -143,6 +143,16 @@ class TestPathways:
         )
 
 
+def test_a_card_that_a_person_altered_stays(found, hub):
+    """In every push after it, with a warning; one that nobody altered is made anew."""
+    oids, warned = found["cards"]
+    first, again, altered, last = (hub.repositories["model", "someone/carded"].commits[oid] for oid in oids)
+    assert b"license: mit" in first["README.md"] and b"license: cc-by-4.0" in again["README.md"]
+    assert last["README.md"] == altered["README.md"] and b"What I found" in last["README.md"]
+    assert warned[:2] == [[], []]
+    assert re.match("The README.md of someone/carded stays as it is.* delete it there and push again", warned[2][0])
+
+
 @pytest.mark.parametrize(("case", "message"), [
     ("no repository", "ArtifactError: Expected a dataset someone/nothing on the Hub, .*Check the name; a private one"),
     ("of the other kind", "ArtifactError: Expected a dataset someone/a-pathway on the Hub"),

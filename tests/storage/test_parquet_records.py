@@ -58,7 +58,7 @@ def test_what_is_no_such_file(tmp_path):
 
 def test_a_file_of_another_layout_is_refused_with_what_to_do(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "score": [1.0]}), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match="got the columns id, score; if an earlier version"):
+    with pytest.raises(DataError, match="got none for the column dataset, which is of string; if an earlier"):
         read_parquet(tmp_path / "x.parquet")
 
 
