@@ -6,15 +6,13 @@ name takes long to compute, and can be computed again.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from .files import SUFFIX
+from .files import scratch_file, take_place
 from .tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -40,13 +38,11 @@ def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], objec
     Raises:
         OSError: the disk refuses it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    writing = folder / f".{of}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-    try:
+    with scratch_file(folder) as writing:
         write(writing)
-        return writing.replace(folder / sealed_name(writing, of, kind))
-    finally:
-        writing.unlink(missing_ok=True)
+        path = folder / sealed_name(writing, of, kind)
+        take_place(writing, path)
+        return path
 
 
 def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:

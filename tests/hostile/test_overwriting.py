@@ -11,12 +11,12 @@ from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.storage.run_folder import (
     CONFIG,
-    OURS,
     REPLACING,
     Records,
     check_folder,
     claim,
     claimed_config,
+    files_of,
     is_run,
 )
 
@@ -84,7 +84,11 @@ def is_refused_at_its_next_start(folder):
 
 
 def run_of(folder):
-    return {name: content for name in (CONFIG, *OURS) if (content := on_disk(folder).get(folder / name)) is not None}
+    return {
+        name: content
+        for name in (CONFIG, *files_of(OLD))
+        if (content := on_disk(folder).get(folder / name)) is not None
+    }
 
 
 @pytest.mark.parametrize("config", [NEW, OLD], ids=["another", "the same again"])
@@ -166,7 +170,7 @@ def test_what_is_no_run_is_not_overwritten(tmp_path, config):
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
-@pytest.mark.parametrize("name", [*OURS, ".owner", ".lock"])
+@pytest.mark.parametrize("name", [*files_of(OLD), ".owner", ".lock"])
 def test_files_of_others_of_a_runs_names(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with untouched(tmp_path):
@@ -177,7 +181,7 @@ def test_files_of_others_of_a_runs_names(tmp_path, name):
     assert {p.name for p in tmp_path.iterdir()} == {name}
 
 
-@pytest.mark.parametrize("name", [CONFIG, *OURS, ".owner", ".lock"])
+@pytest.mark.parametrize("name", [CONFIG, *files_of(OLD), ".owner", ".lock"])
 @pytest.mark.parametrize("target", ["mine.txt", "nowhere"])
 def test_links_are_not_followed(tmp_path, name, target):
     folder = run_in(tmp_path / "run")
