@@ -77,9 +77,9 @@ def build_store(
     prompts = [model.encode(q, format) for q in successes.questions]
     wanted = _card(model, prompts, format, dtype or model.model.dtype)
     _check_own(folder)
-    known = [card for name in (CARD, BEGUN) if (card := _read_card(folder / name)) is not None]
-    files = next((dict(card["files"]) for card in known if _identity(card) == wanted), {})
-    card = folder / (CARD if all(_identity(card) == wanted for card in known) else BEGUN)
+    known = [one for name in (CARD, BEGUN) if (one := _read_card(folder / name)) is not None]
+    files = next((dict(one["files"]) for one in known if _identity(one) == wanted), {})
+    card = folder / (CARD if all(_identity(one) == wanted for one in known) else BEGUN)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -103,8 +103,8 @@ def _check_own(folder: Path) -> None:
     """
     if os.path.islink(folder):
         raise DataError(
-            f"Expected a folder to keep states in, got {folder}, a link, which is not followed: what it leads to may be "
-            "another set's; name the folder itself, or move the link away."
+            f"Expected a folder to keep states in, got {folder}, a link, which is not followed, as what it leads to "
+            "may be another set's; name the folder itself, or move the link away."
         )
     shards = sealed_files(folder, FIRST, TENSORS) if is_folder(folder) else []
     others = [path for path in (*shards, folder / CARD, folder / BEGUN) if is_there(path) and not is_own(path)]

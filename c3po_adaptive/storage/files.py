@@ -221,10 +221,27 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
-        DataError: the disk refuses it, or something that is no file stands there.
+        DataError: the disk refuses it, or something that is no file stands there, or one that is read-only.
     """
     try:
         with whole(path) as writing:
             writing.write_text(text, encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
-        raise DataError(f"Expected to write {path}, got: {error}; name a folder you may write to.") from error
+        raise _refusal(path, error) from error
+
+
+def check_replaceable(path: Path | str) -> None:
+    """Refuse what ``write_text`` would refuse for what stands there; nothing is touched.
+
+    Raises:
+        DataError: it is no file, or read-only.
+    """
+    try:
+        _replaceable(Path(path))
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path | str, error: Exception) -> DataError:
+    then = "make it writable" if isinstance(error, PermissionError) else "name a folder you may write to"
+    return DataError(f"Expected to write {path}, got: {error}; {then}.")

@@ -6,6 +6,7 @@ name takes long to compute, and can be computed again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LENGTH = 16
+SEAL = "[0-9a-f]" * LENGTH
 TENSORS = ".safetensors"
 
 
@@ -30,6 +32,16 @@ def sealed_name(path: Path, of: str, kind: str) -> str:
     """
     with path.open("rb") as file:
         return f"{of}.{file_digest(file, lambda: sha256(of.encode())).hexdigest()[:LENGTH]}{kind}"
+
+
+def plain_name(name: str) -> str:
+    """The name without its seal, if it has one."""
+    return re.sub(rf"\.{SEAL}(?=\.[a-z]+$)", "", name)
+
+
+def sealed_pattern(name: str) -> str:
+    """A wildcard for the names that a file of this plain name may have, sealed."""
+    return f"{Path(name).stem}.{SEAL}{Path(name).suffix}"
 
 
 def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
@@ -47,7 +59,7 @@ def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], objec
 
 def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
     """The files of such names; ``of`` and ``kind`` may hold wildcards."""
-    return sorted(folder.glob(f"{of}.{'[0-9a-f]' * LENGTH}{kind}")) if folder.is_dir() else []
+    return sorted(folder.glob(f"{of}.{SEAL}{kind}")) if folder.is_dir() else []
 
 
 def check_seal(path: Path, remedy: str) -> None:
