@@ -74,7 +74,6 @@ def scratch_file(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: as it comes from the disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     writing = _unused(folder)
     try:
         yield writing
@@ -89,7 +88,6 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: as it comes from the disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     writing = _unused(folder)
     writing.mkdir()
     try:
@@ -112,6 +110,8 @@ def take_place(writing: Path, path: Path) -> None:
 
 def _unused(folder: Path) -> Path:
     """A path for what is being written there; short, as the name that it stands in for may be as long as names get."""
+    mode_of(folder)  # a name that none can have is an OSError
+    folder.mkdir(parents=True, exist_ok=True)
     return folder / f".{secrets.token_hex(8)}{SUFFIX}"
 
 

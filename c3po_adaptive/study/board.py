@@ -202,7 +202,7 @@ def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path,
         path = Path(os.path.normpath(folder / name))
         try:
             text = _as_written(path)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or a name that no file has
             raise SettingError(f"Expected a page of the board at {path}, got: {error}; leave it out.") from None
         found[path] = filled(text, blocks(summary, os.path.relpath(folder, path.parent)), str(path))
     return found

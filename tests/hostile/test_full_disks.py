@@ -1,4 +1,4 @@
-"""A disk that is full is one sentence, whoever writes, and leaves nothing: whole checkpoints, in processes of their own."""
+"""A disk that is full is one sentence and leaves nothing: whole checkpoints, in processes of their own."""
 
 import os
 import resource
@@ -15,15 +15,15 @@ WRITES = {
     "checkpoint for vLLM": "from c3po_adaptive.serving.export import export_for_vllm as w; w(model, 'out')",
     "model with a fault": (
         "from c3po_adaptive.models.fault_files import write_faulty as w\n"
-        "from c3po_adaptive.models.faults import fault_of\n"
-        "w(model, fault_of({'kind': 'exchange', 'layers': list(model.layers), 'pairs': [[0, 1]]}), 'out')"
+        "from c3po_adaptive.models.faults import Fault\n"
+        "w(model, Fault('exchange', model.layers, ((0, 1),)), 'out')"
     ),
 }
 
 
 @pytest.mark.parametrize("write", WRITES)
 def test_checkpoints(tmp_path, write):
-    write_tiny_checkpoint(tmp_path / "model")
+    write_tiny_checkpoint(tmp_path / "model", "olmoe")
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > LIMIT
     before = {*tmp_path.iterdir()}
     code = f"""

@@ -241,7 +241,7 @@ def shards(folder):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_store_stays_until_its_successor_stands(references, model, warm, monkeypatch, dtype):
     """Killed at any step: what was warm is read until the other is, and the next start goes on."""
-    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 8)
+    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
     build_store(references, model, warm, dtype=torch.float16)
     (warm / "notes.txt").write_text("mine")
     for step in range(100):
@@ -265,20 +265,20 @@ def test_a_store_stays_until_its_successor_stands(references, model, warm, monke
 
 
 def test_what_was_begun_of_another_model_is_resumed(references, model, warm, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 8)
+    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
     ran = []
 
     def stopping(shards, label, total):
         ran.append(total)
         for i, shard in shards:
-            if i == 8 and len(ran) == 1:
+            if i == 4 and len(ran) == 1:
                 raise KeyboardInterrupt
             yield i, shard
 
     with pytest.raises(KeyboardInterrupt):
         build_store(references, model, warm, dtype=torch.bfloat16, progress=stopping)
     build_store(references, model, warm, dtype=torch.bfloat16, progress=stopping)
-    assert ran[0] - ran[1] == 1
+    assert ran[0] - ran[1] == 2
     assert not (warm / "card.begun.json").exists()
 
 
