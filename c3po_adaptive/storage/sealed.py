@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from .files import scratch_file, take_place
+from .files import is_folder, scratch_file, take_place
 from .tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], objec
 
 def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
     """The files of such names; ``of`` and ``kind`` may hold wildcards."""
-    return sorted(folder.glob(f"{of}.{SEAL}{kind}")) if folder.is_dir() else []
+    return sorted(folder.glob(f"{of}.{SEAL}{kind}")) if is_folder(folder) else []
 
 
 def check_seal(path: Path, remedy: str) -> None:

@@ -336,6 +336,7 @@ def place(kind, writer, draw):
             (partial(run, kind=draw.choice(STUDIES)) if "--overwrite" in writer else write)("given")
         except C3POError:  # it takes a folder that is there
             folder.mkdir()
+            (folder / "page.md").write_text(PAGE_TEXT)
             write("given")
         if kind == "own, left half-way":
             with meeting("killed", draw.randrange(1, 30)), suppress(Killed, C3POError):
@@ -347,7 +348,7 @@ def place(kind, writer, draw):
     elif kind not in ("absent", "deep", "dangling", "below dangling", "loop", "file", "below a file"):
         folder.mkdir()
     may = own or (kind == "another run" and "--overwrite" in writer) or (kind == "store" and "states" in writer)
-    ours = {*on_disk(root.parent)} - users if may and writer not in NEW else set()
+    ours = {*on_disk(root.parent)} - users - {str(folder / "page.md")} if may and writer not in NEW else set()
     if kind == "model":
         (folder / "config.json").write_text('{"model_type": "olmoe"}')
         (folder / "model.safetensors").write_text("weights")

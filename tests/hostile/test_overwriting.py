@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 from hostile.doors import command, is_refused, on_disk, passed, question, untouched
 
+import c3po_adaptive
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
@@ -19,7 +22,9 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
+from c3po_adaptive.study.kind import kinds
 
+PACKAGE = Path(c3po_adaptive.__file__).parent
 OLD, NEW = {"a": 1}, {"a": 2}
 KEPT = ("records.jsonl", "summary.json", "report.html")
 
@@ -319,6 +324,17 @@ def test_a_set_aside_folder_that_a_user_works_in_stays(tmp_path, monkeypatch):
 
 
 KINDS = ("comparison", "speed", "faithfulness", "faults", "audit")
+
+
+def test_every_kind_writes_files_of_its_kind_alone():
+    """As its code has it: a new kind that writes others says so in ``FILES``."""
+    assert {*KINDS} == {*kinds(), "audit"}
+    for kind in KINDS:
+        folder = PACKAGE / "audit" if kind == "audit" else PACKAGE / "study" / kind
+        texts = [path.read_text() for path in folder.glob("*.py") if path.name != "beside.py"]
+        written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
+        assert "summary.json" in written
+        assert written <= {*files_of({"kind": kind})}, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
