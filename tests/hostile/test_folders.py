@@ -203,6 +203,7 @@ def exported(out):
 
 STORE = (prefill_store.CARD, prefill_store.BEGUN)
 BOARD = (board.SUMMARY, board.PAGE, board.PICTURE)
+ANSWERS = (RECORDS, "rows.json")
 STUDIES = ("comparison", "speed", "audit")
 """Those of any other kind write what an audit does."""
 WRITERS = {
@@ -398,6 +399,8 @@ def users_work(where, writer, ours, draw):
             with suppress(FileExistsError, FileNotFoundError):
                 folder.mkdir(exist_ok=True)
                 (folder / "of mine.safetensors").write_text("computed for hours")
+    if asides and not os.path.lexists(where / CONFIG) and draw.random() < 0.7:  # whose place is free for now
+        user_file(where / CONFIG, draw)
     if writer == "board with a page" and not os.path.lexists(where / "page.md"):
         (where / "page.md").write_text(PAGE_TEXT)
         (where / "page.md").chmod(draw.choice([0o644, 0o600, 0o444]))
@@ -415,7 +418,8 @@ def seen(root, where):
 def case(writer, seed):
     """One drawn case, of two starts; what went wrong, if anything did."""
     draw = random.Random(f"{writer} {seed}")
-    kind = draw.choice(KINDS)
+    runs = "--overwrite" in writer and draw.random() < 0.6  # those that have something to lose
+    kind = draw.choice(("own", "link to own", "another run") if runs else KINDS)
     named, ours = place(kind, writer, draw)
     where = Path("nowhere" if kind in ("NUL", "long") else os.path.realpath(named))
     told = []
@@ -435,6 +439,9 @@ def case(writer, seed):
         after = seen(Path.cwd().parent, where)
         told.append((kind, fault, said))
         changed = [p for p, held in before.items() if p not in ours and after.get(p) != held]
+        if "--overwrite" in writer and not is_run(where):  # then the old run is there, or aside
+            answers = {p: held for p, held in before.items() if p in ours and Path(p).name in (CONFIG, *ANSWERS)}
+            changed += [p for p, held in answers.items() if held not in after.values()]
         if changed:
             return told, changed
         ours |= {*after} - {*before}
