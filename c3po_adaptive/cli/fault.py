@@ -50,7 +50,7 @@ def fault(
 
         from ..models.fault_files import COPY, write_faulty
         from ..models.faults import fault_of, layers_of
-        from ..storage.files import check_new
+        from ..storage.new_folder import check_new
 
         given: dict[str, Any] = {
             "kind": kind,

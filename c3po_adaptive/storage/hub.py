@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..errors import ArtifactError, C3POError, DataError, SettingError
 from .files import is_folder, is_there, whole_folder, write_text
+from .sealed import sealed_pattern
 from .unaltered import is_unaltered, marked
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class OnHub(ABC):
 
     Attributes:
         repo_type: of its repositories.
-        files: what such a folder holds, beside the card, that which says whose they are first; nothing else is
-            downloaded.
+        files: what such a folder holds, beside the card, that which says whose they are first; sealed or not, nothing
+            else is downloaded.
     """
 
     repo_type: ClassVar[Literal["model", "dataset"]]
@@ -210,10 +211,11 @@ def _download(
 ) -> Path:
     from huggingface_hub import snapshot_download
 
+    patterns = [*files, *map(sealed_pattern, files)]
     with _asking(name, repo_type, revision):
-        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=list(files))
+        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=patterns)
     folder = Path(found)
-    missing = [file for file in files if not (folder / file).is_file()]
+    missing = [file for file in files if not (folder / file).is_file() and not any(folder.glob(sealed_pattern(file)))]
     if missing:
         raise ArtifactError(
             f"Expected the {repo_type} {name} on the Hub to hold {', '.join(files)}, got none of the name "

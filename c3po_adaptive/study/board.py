@@ -20,7 +20,7 @@ from ..analysis.summary import summarize
 from ..errors import DataError, SettingError
 from ..report.board import blocks, filled, page, picture
 from ..settings import Settings
-from ..storage.files import check_ours, write_text
+from ..storage.files import check_ours, check_replaceable, write_text
 from ..storage.json_files import holds
 from ..storage.parquet_records import read_parquet
 from .config import OnQuestions, read_yaml
@@ -153,7 +153,7 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
     """Write summary, page, picture and the marked blocks of pages; what was written.
 
     Raises:
-        DataError: the disk refuses it, or others' files lie where the board's would.
+        DataError: the disk refuses it, others' files lie where the board's would, or a page is read-only.
     """
     out = folder / board.results
     check_ours(out, (SUMMARY, PAGE, PICTURE), lambda name: holds(out / SUMMARY, ("matrix", "sources")))
@@ -163,6 +163,8 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
         out / PICTURE: picture(summary),
         **_pages(board, folder, summary),
     }
+    for path in texts:
+        check_replaceable(path)  # all of them, before any is written
     for path, text in texts.items():
         write_text(path, text)
         yield path
@@ -202,7 +204,7 @@ def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path,
             raise SettingError(f"Expected a page of the board at {path}, got a link; name what it leads to.")
         try:
             text = _as_written(path)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or a name that no file has
             raise SettingError(f"Expected a page of the board at {path}, got: {error}; leave it out.") from None
         found[path] = filled(text, blocks(summary, os.path.relpath(folder, path.parent)), str(path))
     return found

@@ -103,7 +103,7 @@ class TestReferenceSets:
         known, text = metadata(repository)
         assert known["base_model"] == "someone/tiny-olmoe"
         assert {"c3po", "reference-set"} <= set(known["tags"])
-        assert known["configs"] == [{"config_name": "default", "data_files": "questions.parquet"}]
+        assert known["configs"] == [{"config_name": "default", "data_files": "questions*.parquet"}]
         assert "license" not in known, "nobody said which, the second time"
         card = json.loads(repository.files["card.json"])
         assert card["revision"] == hub.repositories["model", "someone/tiny-olmoe"].names["main"]
