@@ -7,8 +7,6 @@ from pathlib import Path
 from .files import check_own, write_text
 from .unaltered import is_unaltered, marked
 
-GENERATOR = '<meta name="generator" content="c3po_adaptive">'
-"""In the head of every page (``report/base.html.j2``)."""
 EXPLANATION = "explanation"
 """The kind of pages that show how one text was re-mixed."""
 

@@ -38,7 +38,6 @@ from c3po_adaptive.serving import export as vllm
 from c3po_adaptive.storage import new_folder
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
-from c3po_adaptive.storage.pages import GENERATOR
 from c3po_adaptive.storage.parquet_records import PARQUET, write_parquet
 from c3po_adaptive.storage.pathway_file import Origin
 from c3po_adaptive.storage.run_folder import (
@@ -74,7 +73,7 @@ SET = ReferenceSet(
 )
 REGISTRY = new_registry(installed=False)
 ROW = {"arm": "base", "dataset": "d", "id": "q", "seed": 0}
-PAGE = SimpleNamespace(html=lambda command: f"<!doctype html>{GENERATOR}")
+PAGE = SimpleNamespace(html=lambda command: "<!doctype html>")
 MODEL = SimpleNamespace(
     name="toy",
     layers=(0, 1),
