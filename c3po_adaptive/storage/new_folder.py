@@ -47,8 +47,10 @@ def check_new(path: Path, what: str) -> None:
     """
     try:
         there = path.name in ("", "..") or mode_of(path) is not None
-    except OSError as error:
-        raise DataError(f"Could not write {str(path)!r}: {error}; choose a writable folder.") from error
+        writable_folder(path.parent)
+    except (OSError, DataError) as error:
+        raise DataError(
+            f"Could not write {str(path)!r}: {error.__cause__ or error}; choose a writable folder."
+        ) from error
     if there:
         raise DataError(f"Expected a new {what}, {path} exists; name another.")
-    writable_folder(path.parent)
