@@ -200,7 +200,7 @@ def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path,
     found = {}
     for name in board.pages:
         path = Path(os.path.normpath(folder / name))
-        if path.is_symlink():
+        if os.path.islink(path):
             raise SettingError(f"Expected a page of the board at {path}, got a link; name what it leads to.")
         try:
             text = _as_written(path)
