@@ -83,9 +83,11 @@ def _display() -> Iterator[Any]:
         return
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.progress import TextColumn
 
     console = Console(stderr=True)
-    with Bars(console=console, transient=True) if console.is_terminal else _Lines() as shown:
+    columns = TextColumn("{task.description}", markup=False), *Bars.get_default_columns()[1:]  # [/x] is a name, too
+    with Bars(*columns, console=console, transient=True) if console.is_terminal else _Lines() as shown:
         _shown.append(shown)
         try:
             yield shown

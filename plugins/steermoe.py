@@ -82,7 +82,7 @@ class SteerMoE(PathwayOptimizer):
         if self.learned is None:
             raise SettingError("steermoe expected references to learn from first; use it through Optimizer or a run.")
         used = (problem.own > 0).sum(-1, keepdim=True)
-        on, off = self._steered(int(used.max()))
+        on, off = self._steered(self.learned["difference"], int(used.max()))
         scores = problem.router.clamp_min(1e-30).log()
         scores = torch.where(on, scores.amax(-1, keepdim=True) + self.margin, scores)
         scores = torch.where(off, scores.amin(-1, keepdim=True) - self.margin, scores)
@@ -92,10 +92,8 @@ class SteerMoE(PathwayOptimizer):
         steered = ((kept != (problem.own > 0)) | on).any(-1, keepdim=True)
         return torch.where(steered, toward(problem, kept * scores.softmax(-1)), problem.own)
 
-    def _steered(self, per_layer: int) -> tuple[Tensor, Tensor]:
+    def _steered(self, difference: Tensor, per_layer: int) -> tuple[Tensor, Tensor]:
         """``[L, E]`` bool: experts that are switched on, and those that are switched off."""
-        assert self.learned is not None
-        difference = self.learned["difference"]
         on = _greatest(difference, self.on)
         on = on & (_places(difference.where(on, -torch.inf)) < per_layer)
         return on, _greatest(-difference, self.off)

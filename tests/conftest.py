@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+pytest.register_assert_rewrite("docs.blocks")  # so that it compares under python -O, too
 torch.set_num_threads(1)
 
 

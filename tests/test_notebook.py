@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 from study.configs import load_config
 
 STUDY = Path(__file__).parents[1] / "studies" / "attribution"
 
 
+@pytest.mark.slow
 def test_runs():
     notebook = nbformat.read(STUDY / "notebook.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"

@@ -41,6 +41,15 @@ def test_the_label_says_what_was_done_last(terminal):
     assert shown.tasks == []
 
 
+def test_labels_are_no_markup(terminal, capsys):
+    with working("loading a[/x]"):
+        progress._shown[-1].refresh()
+        for _ in bar([1], lambda item: f"[red]arm[/b] {item}"):
+            progress._shown[-1].refresh()
+    shown = capsys.readouterr().err
+    assert "loading a[/x]" in shown and "[red]arm[/b] 1" in shown
+
+
 def test_an_error_takes_the_display_down(terminal):
     def broken():
         for _ in bar(range(3), "three"):

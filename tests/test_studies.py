@@ -164,7 +164,7 @@ def test_boards_are_what_the_records_say(name):
             assert same(one, other), (part, one, other)
 
 
-LONG = ("mixture/board.yaml", "leaderboard/everything.yaml")
+LONG = ("mixture/board.yaml", "mixture/primary.yaml", "leaderboard/everything.yaml", "leaderboard/board.yaml")
 
 
 @pytest.mark.parametrize(

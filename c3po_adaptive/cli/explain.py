@@ -58,7 +58,7 @@ def explain(
         from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet, is_reference_set
-        from ..storage.pages import check_page
+        from ..storage.pages import EXPLANATION, check_page
         from ..study.arms import arms_by_name, parse_arm
         from ..tasks.formats import as_format
 
@@ -68,7 +68,7 @@ def explain(
         if html is not None and not html.absolute().parent.is_dir():
             raise DataError(f"Expected --html in a folder that there is, got {html}; make {html.parent} first.")
         if html is not None:
-            check_page(html)
+            check_page(html, EXPLANATION)
         registry = registry_with(plugin)
         chosen = parse_arm(arms_by_name([arm], registry)[arm], set or [])
         if chosen.name_of("answerer") != "remix":

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import SettingError
 from ..progress import working
-from .shared import AsJson, Dtype, Revision, clear_errors, load_model, print_json, say
+from .shared import PATH, AsJson, Dtype, Revision, clear_errors, load_model, print_json, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 def fault(
     model: Annotated[str, typer.Argument(help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")],
-    out: Annotated[Path, typer.Option("--out", help="A new folder for the copy.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="A new folder for the copy.")],
     kind: Annotated[
         Literal["exchange", "weaken", "strengthen", "noise"], typer.Option(help="What becomes of experts' router rows.")
     ] = "exchange",
@@ -50,7 +50,7 @@ def fault(
 
         from ..models.fault_files import COPY, write_faulty
         from ..models.faults import fault_of, layers_of
-        from ..storage.files import check_new
+        from ..storage.new_folder import check_new
 
         given: dict[str, Any] = {
             "kind": kind,

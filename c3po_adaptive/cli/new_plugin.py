@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import keyword
 import re
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import c3po_adaptive
 
-from ..errors import DataError, PluginError
+from ..errors import PluginError
 from ..registry import Registry
-from ..storage.files import check_new
+from ..storage.new_folder import new_folder
 
 NAMES = {
     "pyproject.toml.j2": "pyproject.toml",
@@ -39,21 +37,8 @@ def new_plugin(name: str, role: str, folder: Path, registry: Registry) -> list[P
         raise PluginError(f"Expected a name that nothing has in Python, got {name!r}; take my-{name}, for example.")
     if name in registry.names(role):
         raise PluginError(f"Expected a name that no {role} has yet, got {name!r}; c3po plugins list shows them.")
-    check_new(folder, "folder for the plugin")
-    try:
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".plugin-", dir=folder.absolute().parent))
-        try:
-            files = [_written(made, template, target, name, role, module) for template, target in NAMES.items()]
-            made.chmod(0o755)
-            made.rename(folder)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise DataError(
-            f"Expected a folder that can be made, got {folder}: {error}; name another, and another --out."
-        ) from error
+    with new_folder(folder, "folder for the plugin") as made:
+        files = [_written(made, template, target, name, role, module) for template, target in NAMES.items()]
     return [folder / file.relative_to(made) for file in files]
 
 

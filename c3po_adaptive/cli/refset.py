@@ -11,7 +11,7 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..progress import bar, printable
-from ..storage.files import check_new
+from ..storage.new_folder import check_new
 from .shared import (
     PATH,
     Address,

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,9 +87,10 @@ _log = logging.getLogger("c3po_adaptive")
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Errors raised on purpose end the command with their message alone; SIGTERM ends it as Ctrl-C does."""
+    """Errors raised on purpose end the command with their message alone; SIGTERM ends it as Ctrl-C does; warnings are
+    one line each."""
     try:
-        with _terminable():
+        with _terminable(), _warning_plainly():
             yield
     except C3POError as error:
         _log.debug("", exc_info=error)
@@ -100,6 +102,22 @@ def clear_errors() -> Iterator[None]:
     except Paused as pause:
         say("the minutes are over; the same command resumes from here", err=True)
         raise typer.Exit(PAUSED) from pause
+
+
+@contextmanager
+def _warning_plainly() -> Iterator[None]:
+    """What libraries and we warn of is said as all else: it may have names from files in it."""
+    before, warnings.formatwarning = warnings.formatwarning, _plainly
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _plainly(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {printable(message)}\n"
 
 
 class _Terminated(KeyboardInterrupt):

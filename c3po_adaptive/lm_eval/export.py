@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
@@ -24,6 +26,7 @@ from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
 from ..models.names import public_name
 from ..storage.files import check_ours, write_text
+from ..storage.folders import refuse_home_and_projects, writable_folder
 from ..storage.json_files import SCHEMA, holds, read_json
 from ..storage.run_folder import RECORDS, claimed_config
 from ..study.comparison import STUDY
@@ -42,7 +45,8 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
 
     A sample's ``resps`` are the scores that the choice was made by: log-likelihoods, divided as the run's format says;
     whether each is greedy, records do not tell. Beside what the harness writes stand ``choice``, ``base_choice`` and
-    ``layers``. Of an arm in several draws it is the first. A name that cannot be a file's gets a hash behind it.
+    ``layers``. Of an arm in several draws it is the first. A name that cannot be a file's gets a hash behind it, and
+    so do names that differ in capitals alone, which some disks do not tell apart.
 
     Args:
         run: the folder of a comparison, finished or not.
@@ -54,9 +58,11 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
 
     Raises:
         SettingError: a run of another kind, which holds no answers.
-        DataError: no run, a question whose text is in none of the sources, or others' files lie where its would.
+        DataError: no run, a question whose text is in none of the sources, others' files lie where its would, or
+            ``out`` cannot be written, or is a project's or your home.
     """
     run, out = Path(run), Path(out)
+    refuse_home_and_projects(writable_folder(out))
     if (kind := study_in(run).kind) != STUDY.kind:
         raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
     claimed = claimed_config(run)
@@ -67,11 +73,11 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
     texts = _texts(config, records, questions)
     put = _put(config, texts)
     answered = datetime.fromtimestamp((run / RECORDS).stat().st_mtime)
-    folders = []
-    for arm in dict.fromkeys(record["arm"] for record in records):
-        own = [record for record in records if record["arm"] == arm]
-        folders.append(_write(out, config, arm, _samples(own, texts, put), own, answered))
-    return folders
+    by_arm = {name: [r for r in records if r["arm"] == name] for name in dict.fromkeys(r["arm"] for r in records)}
+    names = _apart(by_arm)
+    for arm, own in by_arm.items():  # all of them, before the first is written
+        _check(*_files(out, config, names[arm], [record["dataset"] for record in own], answered))
+    return [_write(out, config, names[arm], _samples(own, texts, put), own, answered) for arm, own in by_arm.items()]
 
 
 Key = tuple[str, str]
@@ -149,17 +155,32 @@ def _write(
     records: Sequence[Record],
     answered: datetime,
 ) -> Path:
-    """The arm's folder."""
-    name = f"{public_name(config.model)}__{_apart(arm)}"
-    folder, date = out / _as_file(name), answered.isoformat().replace(":", "-")
-    results = f"results_{date}.json"
-    logs = {dataset: f"samples_{_as_file(_apart(dataset))}_{date}.jsonl" for dataset in samples}
-    check_ours(folder, (results, *logs.values()), lambda name: _is_export(folder / results))
-    told = _results(config, name, samples, records) | {"date": answered.timestamp()}
-    write_text(folder / results, json.dumps(told, indent=2, ensure_ascii=False))  # first: it says whose the others are
+    """The arm's folder; ``arm`` is its name apart from others'."""
+    files = results, logs = _files(out, config, arm, samples, answered)
+    _check(*files)
+    told = _results(config, _model_name(config, arm), samples, records) | {"date": answered.timestamp()}
+    write_text(results, json.dumps(told, indent=2, ensure_ascii=False))  # first: it says whose the others are
     for dataset, some in samples.items():
-        write_text(folder / logs[dataset], "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some))
-    return folder
+        write_text(logs[dataset], "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some))
+    return results.parent
+
+
+def _files(
+    out: Path, config: ComparisonConfig, arm: str, datasets: Iterable[str], answered: datetime
+) -> tuple[Path, dict[str, Path]]:
+    """Of an arm: that of results, and that of each data set's samples."""
+    folder, date = out / _as_file(_model_name(config, arm)), answered.isoformat().replace(":", "-")
+    logs = {name: folder / f"samples_{_as_file(apart)}_{date}.jsonl" for name, apart in _apart(datasets).items()}
+    return folder / f"results_{date}.json", logs
+
+
+def _check(results: Path, logs: Mapping[str, Path]) -> None:
+    """Refuse an arm's folder where others' files lie under these names."""
+    check_ours(results.parent, [path.name for path in (results, *logs.values())], lambda name: _is_export(results))
+
+
+def _model_name(config: ComparisonConfig, arm: str) -> str:
+    return f"{public_name(config.model)}__{arm}"
 
 
 def _is_export(results: Path) -> bool:
@@ -226,10 +247,19 @@ def _hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _apart(name: str) -> str:
-    """A name that no other one shares a file with: what the harness would write otherwise gets a hash behind it."""
-    plain = re.sub(r"[\x00-\x1f\x7f]+", "__", name)
-    return name if _as_file(plain) == name else f"{plain}-{_hash(name)[:8]}"
+def _apart(names: Iterable[str]) -> dict[str, str]:
+    """For each name one that no other shares a file with: what the harness would write otherwise, or what differs from
+    another in capitals alone, gets a hash behind it.
+    """
+    plain = {name: re.sub(r"[\x00-\x1f\x7f]+", "__", name) for name in names}
+    alike = Counter(_on_any_disk(name) for name in plain)
+    alone = {name for name in plain if _as_file(plain[name]) == name and alike[_on_any_disk(name)] == 1}
+    return {name: name if name in alone else f"{told}-{_hash(name)[:8]}" for name, told in plain.items()}
+
+
+def _on_any_disk(name: str) -> str:
+    """A name as the disk has it that tells the fewest apart."""
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _as_file(name: str) -> str:

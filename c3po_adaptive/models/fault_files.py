@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import C3POError, DataError
-from ..storage.files import check_new, is_file, whole_folder
+from ..storage.files import is_file
 from ..storage.json_files import SCHEMA, Ours, checked, read_json
+from ..storage.new_folder import check_new, new_folder
 from ..storage.run_folder import COMMAND
 from ..storage.tensors import load_tensors, save_tensors
 from .faults import Fault, Planted, fault_of
@@ -48,15 +49,11 @@ def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> dict[str,
     _check_room(model, out)
     made = planted(model, fault)
     truth = _truth(made)
-    try:
-        with whole_folder(out, (), lambda name: False) as writing:
-            made.model.save_pretrained(writing)
-            made.tokenizer.save_pretrained(writing)
-            save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
-            (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            check_new(out, COPY)  # by another process, meanwhile
-    except OSError as error:
-        raise DataError(f"Expected to write {out}, got: {error}; nothing is left of it.") from error
+    with new_folder(out, COPY) as writing:
+        made.model.save_pretrained(writing)
+        made.tokenizer.save_pretrained(writing)
+        save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
+        (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return truth
 
 

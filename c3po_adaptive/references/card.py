@@ -47,7 +47,7 @@ def set_card(
         task_categories=["multiple-choice"],
         size_categories=next((size for most, size in SIZES.items() if len(right) < most), LARGER),
         base_model=base_model(model, revision),
-        configs=[{"config_name": "default", "data_files": "questions.parquet"}],
+        configs=[{"config_name": "default", "data_files": "questions*.parquet"}],
     )
     return rendered(
         data,

@@ -9,6 +9,7 @@ files of its own.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from ..progress import Progress, silent
 from ..routing.caches import Kept
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
-from ..storage.files import is_file, write_text
+from ..storage.files import is_file, is_folder, is_own, is_there, write_text
 from ..storage.identity import digest, routing_versions
 from ..storage.json_files import Ours, checked, read_json
 from ..storage.sealed import TENSORS, check_seal, save_sealed, sealed_files
@@ -39,7 +40,9 @@ from .reference_set import ReferenceSet
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
 
-CARD = "card.json"
+CARD, BEGUN = "card.json", "card.begun.json"
+"""Of a store, and of one that is begun where another lies, which stays until it is made."""
+FIRST = "[0-9]" * 7
 HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
 
@@ -56,7 +59,7 @@ def build_store(
 ) -> PrefillStore:
     """Compute the states of all successful references and keep them in ``folder``; what is there already stays.
 
-    A store of another model, format, set or dtype is made anew.
+    A store of another model, format, set or dtype stays until this one is made, and is then deleted.
 
     Args:
         references: the set; only its successful references are run.
@@ -68,28 +71,61 @@ def build_store(
         compute: computes shards elsewhere (see ``study.shards``); by default the model here does.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, is a link, or holds what is no store's.
     """
     folder, successes = Path(folder), references.successes
     prompts = [model.encode(q, format) for q in successes.questions]
     wanted = _card(model, prompts, format, dtype or model.model.dtype)
-    known = _read_card(folder)
-    if known is not None and _identity(known) != wanted:
-        # Nothing else that may lie there; what claims it, last.
-        for path in (*sealed_files(folder, "[0-9]" * 7, TENSORS), folder / CARD):
-            path.unlink()
-        known = None
+    _check_own(folder)
+    known = [one for name in (CARD, BEGUN) if (one := _read_card(folder / name)) is not None]
+    files = next((dict(one["files"]) for one in known if _identity(one) == wanted), {})
+    card = folder / (CARD if all(_identity(one) == wanted for one in known) else BEGUN)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to keep states in, got {folder}: {error}; move that away.") from error
-    files = dict(known["files"]) if known is not None else {}
     missing = [i for i in range(0, len(prompts), SHARD) if _why_not(folder, str(i), files)]
     run = compute or partial(_shards, model, prompts, dtype)
     for i, tensors in progress(run(missing), "references", len(missing)):
         files[str(i)] = _written(folder, i, tensors)
-        write_text(folder / CARD, json.dumps(wanted | {"files": files}, indent=1))
+        write_text(card, _as_text(wanted, files))
+    if is_there(folder / BEGUN):
+        write_text(folder / CARD, _as_text(wanted, files))
+        _forget_others(folder, files)
     return PrefillStore(folder, model, prompts)
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder where shards and cards could not be told from what is another's.
+
+    Raises:
+        DataError: it is a link, or holds links or folders of such names.
+    """
+    if os.path.islink(folder):
+        raise DataError(
+            f"Expected a folder to keep states in, got {folder}, a link, which is not followed, as what it leads to "
+            "may be another set's; name the folder itself, or move the link away."
+        )
+    shards = sealed_files(folder, FIRST, TENSORS) if is_folder(folder) else []
+    others = [path for path in (*shards, folder / CARD, folder / BEGUN) if is_there(path) and not is_own(path)]
+    if others:
+        raise DataError(f"Expected shards of states in {folder}, got {others[0].name}, which is no file; move it away.")
+
+
+def _forget_others(folder: Path, files: Mapping[str, str]) -> None:
+    """Delete the shards that the card does not name, and that of what was begun: last, as until then it is not done.
+
+    Raises:
+        DataError: one cannot be deleted.
+    """
+    others = [path for path in sealed_files(folder, FIRST, TENSORS) if path.name not in files.values()]
+    try:
+        for path in (*others, folder / BEGUN):
+            path.unlink()
+    except OSError as error:
+        raise DataError(
+            f"Expected to delete {path}, of the store before, got: {error}; build again to go on."
+        ) from error
 
 
 def _shards(
@@ -116,7 +152,7 @@ def open_store(
 ) -> PrefillStore | None:
     """The store of a set, if there is one; not used, with a warning, if it is of something else or not complete."""
     folder = Path(folder)
-    card = _read_card(folder)
+    card = _read_card(folder / CARD)
     if card is None:
         return None
     prompts = [model.encode(q, format) for q in references.successes.questions]
@@ -154,7 +190,7 @@ class PrefillStore:
         self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
         self._open: dict[int, Any] = {}
         self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
-        card = _read_card(self.folder)
+        card = _read_card(self.folder / CARD)
         if card is None:
             raise DataError(f"Expected a prefill store (a folder with {CARD}) at {self.folder}; {REBUILD}.")
         self._files: Mapping[str, str] = card["files"]
@@ -295,9 +331,13 @@ def damaged(folder: Path) -> list[str]:
     Raises:
         DataError: its card is none of ours.
     """
-    card = _read_card(folder)
+    card = _read_card(folder / CARD)
     files = {} if card is None or "prompts" not in card else card["files"]
     return [why for first in files if (why := _why_not(folder, first, files))]
+
+
+def _as_text(card: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    return json.dumps({**card, "files": files}, indent=1)
 
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,14 +362,13 @@ class Card(Ours):
     files: dict[str, str]
 
 
-def _read_card(folder: Path) -> dict[str, Any] | None:
-    path = folder / CARD
+def _read_card(path: Path) -> dict[str, Any] | None:
     if not is_file(path):
         return None
     card = read_json(path, REBUILD)
     if isinstance(card, dict) and "embedder" in card:
         raise DataError(
-            f"{folder} holds a reference set; name another folder for its states, such as {folder / 'warm'}."
+            f"{path.parent} holds a reference set; name another folder for its states, such as {path.parent / 'warm'}."
         )
     if isinstance(card, dict) and {"model", "set", "format"} <= card.keys() and not {"files", "dtype"} <= card.keys():
         return None  # of a release that kept something else

@@ -1,7 +1,9 @@
 """Reference sets: labeled questions run along the model's own pathway, with a flag whether it answered them right.
 
 Retrieval takes the successful ones; controls, calibration and learned selectors need the others too. On disk a set is a
-folder: ``questions.parquet``, ``tensors.safetensors`` and ``card.json``, written whole or not at all.
+folder: ``questions.parquet``, ``tensors.safetensors`` and ``card.json``, written whole or not at all. In the place of
+another set the first two have names of their own, by what they hold: the card, written after them, names them, and then
+those of the old set are deleted.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -24,11 +26,12 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..models.identity import fingerprint, is_of_before
-from ..storage.files import is_file
+from ..storage.files import is_file, is_own
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
 from ..storage.identity import digest, digest_of_file
 from ..storage.json_files import Ours, checked, read_json
+from ..storage.sealed import plain_name, sealed_files, sealed_name
 from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, current_key, format_key
@@ -175,13 +178,35 @@ class ReferenceSet(OnHub):
         """Write the set as a folder; ``save_pretrained`` adds a card for people.
 
         Args:
-            folder: as there: of one that is there a set's own files are replaced, and all else stays. What is kept
-                beside a set (``warm``, ``index``) is found there by what it was made from: another's is not used.
+            folder: as there: of one that is there a set's own files are replaced, and all else stays; interrupted, the
+                old set is there or the new one. What is kept beside a set (``warm``, ``index``) is found there by what
+                it was made from: another's is not used.
 
         Raises:
             DataError: as there.
         """
         return self._placed(folder, self.files, self._write)
+
+    def _placed(self, folder: str | Path, names: tuple[str, ...], write: Callable[[Path], None]) -> Path:
+        """In the place of a set, too, one is whole: the card names new files, and the old ones go when it stands."""
+        if not is_file(Path(folder) / CARD):
+            return super()._placed(folder, names, write)
+
+        def sealed(place: Path) -> None:
+            write(place)
+            _seal(place)
+
+        before = {*_data_files(Path(folder)), *_left(Path(folder))}
+        placed = super()._placed(folder, names, sealed)
+        try:
+            for name in before - {*_data_files(placed)}:
+                (placed / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"Expected to delete {placed / name}, of the set before, got: {error}; the new one is whole, delete "
+                "that yourself."
+            ) from error
+        return placed
 
     def _write(self, folder: Path) -> None:
         import pyarrow as pa
@@ -192,7 +217,7 @@ class ReferenceSet(OnHub):
             for q, s, c in zip(self.questions, self.scores, self.correct.tolist(), strict=True)
         ]
         tensors = {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()}
-        pq.write_table(pa.Table.from_pylist(rows), folder / QUESTIONS)
+        pq.write_table(pa.Table.from_pylist(rows, _schema()), folder / QUESTIONS)
         save_tensors(tensors, folder / TENSORS)
         hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
         (folder / CARD).write_text(json.dumps(self.card | {"files": hashes}, indent=2), encoding="utf-8")
@@ -237,16 +262,17 @@ class ReferenceSet(OnHub):
         for name, expected in card.files.items():
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
-        table = read_table(folder / QUESTIONS, what, REBUILD)
+        held = {plain_name(name): folder / name for name in card.files}
+        table = read_table(held[QUESTIONS], _schema(), what, REBUILD)
         try:
             rows = table.to_pylist()
         except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
-            raise DataError(f"Expected {what} at {folder / QUESTIONS}, got {error}; {REBUILD}.") from error
-        where = f"{folder / QUESTIONS}"
+            raise DataError(f"Expected {what} at {held[QUESTIONS]}, got {error}; {REBUILD}.") from error
+        where = f"{held[QUESTIONS]}"
         kept = [checked(_Row, row, f"{where}, row {i}", REBUILD) for i, row in enumerate(rows)]
         if len({row.id for row in kept}) < len(kept):
             raise DataError(f"{where}: expected each id once, got some again; {REBUILD}.")
-        embeddings, pathways = _tensors(folder / TENSORS, len(kept))
+        embeddings, pathways = _tensors(held[TENSORS], len(kept))
         return cls(
             tuple(row.question_record for row in kept),
             embeddings,
@@ -258,9 +284,54 @@ class ReferenceSet(OnHub):
         )
 
 
+def _schema() -> Any:
+    """Arrow's type of each column of the questions."""
+    import pyarrow as pa
+
+    texts = dict.fromkeys(("id", "question", "task", "subject", "split"), pa.string())
+    kinds = texts | {"choices": pa.list_(pa.string()), "answer": pa.int64()}
+    kinds |= {"scores": pa.list_(pa.float64()), "correct": pa.bool_()}
+    return pa.schema([(name, kinds[name]) for name in _Row.model_fields])
+
+
 def is_reference_set(folder: str | Path) -> bool:
     """Whether a folder is one of a reference set, if perhaps a broken one."""
     return any(is_file(Path(folder) / name) for name in (CARD, TENSORS))
+
+
+def files_of(folder: str | Path) -> tuple[str, ...]:
+    """Names of a set's files, card first.
+
+    Raises:
+        DataError: its card is none.
+    """
+    path = Path(folder) / CARD
+    return CARD, *checked(Card, read_json(path, REBUILD), str(path), REBUILD).files
+
+
+def _data_files(folder: Path) -> tuple[str, ...]:
+    """Names of those beside the card; where that is broken, of those that it would name."""
+    try:
+        return files_of(folder)[1:]
+    except DataError:
+        return QUESTIONS, TENSORS
+
+
+def _left(folder: Path) -> list[str]:
+    """Names of sealed ones, which an interruption may have left that no card names."""
+    found = (path for name in (QUESTIONS, TENSORS) for path in sealed_files(folder, Path(name).stem, Path(name).suffix))
+    return [path.name for path in found if is_own(path)]
+
+
+def _seal(folder: Path) -> None:
+    """Name data files by what they hold, in the card, too."""
+    card = read_json(folder / CARD, REBUILD)
+    for name, held in [*card["files"].items()]:
+        path = folder / name
+        path = path.rename(folder / sealed_name(path, path.stem, path.suffix))
+        del card["files"][name]
+        card["files"][path.name] = held
+    (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
 
 
 class Card(Ours):
@@ -279,8 +350,8 @@ class Card(Ours):
 
     @model_validator(mode="after")
     def _hashed(self) -> Self:
-        if set(self.files) != {QUESTIONS, TENSORS}:
-            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone")
+        if sorted(map(plain_name, self.files)) != [QUESTIONS, TENSORS]:
+            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone, sealed or not")
         return self
 
 

@@ -25,6 +25,8 @@ LEGEND = (
     "no mark: no evidence, or a control itself"
 )
 _MARKER = re.compile(r"<!--\s*/?board\b")
+_OPENS = re.compile(r"\s*(?:(?:[-*+]|\d+[.)])\s+)*(`{3,}(?=[^`]*$)|~{3,})")
+"""A fence, which may be in an item of a list; what stands behind one of backticks has none."""
 _BEGIN, _END = re.compile(r"<!-- board (\w+)(?:: (.*?))? -->"), "<!-- /board -->"
 
 
@@ -32,7 +34,7 @@ def filled(text: str, known: Mapping[str, Any], where: str) -> str:
     """A Markdown page with its marked blocks written anew; all else in it stays as it is.
 
     A block stands between a line ``<!-- board NAME -->``, or ``<!-- board NAME: one arm; another arm -->``, and a line
-    ``<!-- /board -->``.
+    ``<!-- /board -->``. Such lines inside code (between fences) are examples.
 
     Args:
         text: of the page.
@@ -43,10 +45,11 @@ def filled(text: str, known: Mapping[str, Any], where: str) -> str:
         SettingError: no block, an unknown name, a block in another or without its end, or an end without a block.
     """
     made: list[str] = []
-    begun, count = "", 0
+    begun, fence, count = "", "", 0
     for number, line in enumerate(StringIO(text, newline=""), start=1):
         place, marker = f"{where}, line {number}", line.strip()
-        if not _MARKER.match(marker):
+        fence = _fence(line, fence)
+        if fence or not _MARKER.match(marker):
             made += [] if begun else [line]
             continue
         if bool(begun) != (marker == _END):
@@ -61,6 +64,15 @@ def filled(text: str, known: Mapping[str, Any], where: str) -> str:
     if not count:
         raise SettingError(f"{where}: expected <!-- board overall --> and {_END}, got none; add some.")
     return "".join(made)
+
+
+def _fence(line: str, fence: str) -> str:
+    """The fence that code stands behind after this line, given the one before it; "": it is no code."""
+    if not fence:
+        opens = _OPENS.match(line)
+        return opens[1] if opens else ""
+    closes = line.strip()
+    return "" if len(closes) >= len(fence) and {*closes} == {fence[0]} else fence
 
 
 def _block(marker: str, known: Mapping[str, Any], place: str) -> str:

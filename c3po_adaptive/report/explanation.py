@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..storage.files import write_text
-from ..storage.pages import check_page
+from ..storage.pages import EXPLANATION, write_page
 from ..types import Pathway, Question
 from .page import draw
 from .plots import pathway_change, scored_layers
@@ -77,13 +76,12 @@ class Explanation:
         return _page(self, command)
 
     def save(self, path: str | Path, command: str | None = None) -> Path:
-        """Write the page, whole or not at all; an old page of that name is replaced.
+        """Write the page, whole or not at all; an old one of that name is replaced, if nobody altered it.
 
         Raises:
-            DataError: the disk refuses it, or something else than a page lies there.
+            DataError: the disk refuses it, or something else lies there, a page of another kind for example.
         """
-        check_page(path)
-        write_text(path, self.html(command))
+        write_page(path, self.html(command), EXPLANATION)
         return Path(path)
 
     def values(self) -> dict[str, Any]:

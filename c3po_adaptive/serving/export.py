@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +11,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ..errors import DataError, ModelError, SettingError
-from ..storage.files import check_new
+from ..errors import ModelError, SettingError
+from ..storage.new_folder import check_new, new_folder
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
 
+FOLDER = "folder to export to"
 UP, DOWN = "experts.gate_up_proj", "experts.down_proj"
 QKV = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
 BIASED = "qwen2_moe"
@@ -45,17 +45,11 @@ def export_for_vllm(model: RoutedModel, folder: str | Path, *, multiple_of: int 
     if multiple_of < 1:
         raise SettingError(f"Expected multiple_of to be at least 1, got {multiple_of}.")
     target = Path(folder)
-    check_new(target, "folder to export to")
+    check_new(target, FOLDER)  # before zeros are added
     filled = with_zeros(model.model, multiple_of)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="exporting-") as scratch:
-            whole = Path(scratch) / "model"
-            filled.save_pretrained(whole)
-            model.tokenizer.save_pretrained(whole)
-            whole.rename(target)
-    except OSError as error:
-        raise DataError(f"Could not write {target}: {error}; choose a writable folder.") from error
+    with new_folder(target, FOLDER) as writing:
+        filled.save_pretrained(writing)
+        model.tokenizer.save_pretrained(writing)
     return target
 
 

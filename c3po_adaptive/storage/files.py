@@ -19,24 +19,19 @@ SUFFIX = ".writing"
 
 @contextmanager
 def whole(path: Path | str) -> Iterator[Path]:
-    """A path to write a file at, which takes the place of the file ``path`` when the block ends.
+    """A path to write a file at, which takes the place of the file ``path`` when the block ends, and has its mode.
 
     A block that raises leaves ``path`` as it was. Its folder is made if it is not there. A folder, a link or a device
-    that stands there stays, and is an error.
+    that stands there stays, as does a file that is read-only, and is an error.
 
     Raises:
         OSError: as it comes from the disk; what to do about it, the caller knows.
     """
     path = Path(path)
-    _check_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = _unused(path.parent)
-    try:
+    _replaceable(path)
+    with scratch_file(path.parent) as writing:
         yield writing
-        _check_file(path)
-        os.replace(writing, path)
-    finally:
-        writing.unlink(missing_ok=True)
+        take_place(writing, path)
 
 
 @contextmanager
@@ -44,7 +39,8 @@ def whole_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], b
     """A folder to write files of these names in, which stand in the folder ``path`` when the block ends.
 
     A new folder appears whole. In one that is there each file takes the place of the old one of its name in one step,
-    in the order of ``names``: first the one that says whose they all are. Whatever else lies there stays.
+    in the order of ``names``: first the one that says whose they all are. Files of other names that the block writes
+    are sealed, so that they meet none but themselves; they come before all. Whatever else lies there stays.
 
     Args:
         path: of the folder, or a link to one.
@@ -58,48 +54,101 @@ def whole_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], b
     path = Path(path)
     _check_folder(path)
     check_ours(path, names, ours)
-    within = path if path.is_dir() else path.parent
-    within.mkdir(parents=True, exist_ok=True)
-    writing = _unused(within)
+    with scratch_folder(path if path.is_dir() else path.parent) as writing:
+        yield writing
+        if not path.is_dir():
+            os.rename(writing, path)
+            return
+        check_ours(path, names, ours)
+        written = [*sorted({*os.listdir(writing)} - {*names}), *(name for name in names if is_there(writing / name))]
+        for name in written:
+            _replaceable(path / name)
+        for name in written:
+            take_place(writing / name, path / name)
+
+
+@contextmanager
+def scratch_file(folder: Path) -> Iterator[Path]:
+    """A path in a folder, which is made if it is not there, to write a file at; what lies there in the end is deleted.
+
+    Raises:
+        OSError: as it comes from the disk.
+    """
+    writing = _unused(folder)
+    try:
+        yield writing
+    finally:
+        writing.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """The same of a folder to write in, which is there.
+
+    Raises:
+        OSError: as it comes from the disk.
+    """
+    writing = _unused(folder)
     writing.mkdir()
     try:
         yield writing
-        if path.is_dir():
-            check_ours(path, names, ours)
-            for name in names:
-                os.replace(writing / name, path / name)
-        else:
-            os.rename(writing, path)
     finally:
         shutil.rmtree(writing, ignore_errors=True)  # made here, under a name that nobody else has
 
 
+def take_place(writing: Path, path: Path) -> None:
+    """Put a file where another is, or none, in one step; the mode of what it replaces is kept.
+
+    Raises:
+        OSError: something else stands there, or is read-only; or as it comes from the disk.
+    """
+    mode = _replaceable(path)
+    if mode is not None:
+        writing.chmod(mode)
+    os.replace(writing, path)
+
+
 def _unused(folder: Path) -> Path:
     """A path for what is being written there; short, as the name that it stands in for may be as long as names get."""
+    mode_of(folder)  # a name that none can have is an OSError
+    folder.mkdir(parents=True, exist_ok=True)
     return folder / f".{secrets.token_hex(8)}{SUFFIX}"
 
 
-def _check_file(path: Path) -> None:
-    """Raise OSError where something stands that is no file; what a link leads to is not ours."""
-    mode = _mode(path)
-    if mode is not None and not stat.S_ISREG(mode):
+def _replaceable(path: Path) -> int | None:
+    """The permissions of the file that stands there; None: nothing does.
+
+    Raises:
+        OSError: it is no file (what a link leads to is not ours), or read-only, or nothing can have that name.
+    """
+    mode = mode_of(path)
+    if mode is None:
+        return None
+    if not stat.S_ISREG(mode):
         what = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "no file"
         raise FileExistsError(errno.EEXIST, f"{what} stands there")
+    if not mode & 0o222 or not os.access(path, os.W_OK):  # whoever is root may write anything
+        raise PermissionError(errno.EACCES, "the file that stands there is read-only")
+    return stat.S_IMODE(mode)
 
 
 def _check_folder(path: Path) -> None:
     """Raise OSError where something stands that is no folder, and for paths that name none of their own."""
     if path.name in ("", ".."):
         raise OSError(errno.EINVAL, "a folder with a name of its own is wanted")
-    if _mode(path) is not None and not path.is_dir():
+    if mode_of(path) is not None and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file, or a link to nothing, stands there")
 
 
-def _mode(path: Path) -> int | None:
-    """What stands there, links not followed; None: nothing."""
+def mode_of(path: Path) -> int | None:
+    """What stands there, links not followed; None: nothing.
+
+    Raises:
+        OSError: nothing can have that name, or it may not be looked at.
+    """
     try:
         return os.lstat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:  # a NUL, or half a character
         raise OSError(errno.EINVAL, f"no file can have that name ({error})") from None
@@ -142,20 +191,6 @@ def check_own(path: Path | str, ours: Callable[[Path], bool], what: str) -> None
         )
 
 
-def check_new(path: Path, what: str) -> None:
-    """Refuse a path where something is already, or can never be.
-
-    Raises:
-        DataError: with what was wanted.
-    """
-    try:
-        there = path.name in ("", "..") or _mode(path) is not None
-    except OSError as error:
-        raise DataError(f"Could not write {str(path)!r}: {error}; choose a writable folder.") from error
-    if there:
-        raise DataError(f"Expected a new {what}, {path} exists; name another.")
-
-
 def is_there(path: Path | str) -> bool:
     """Whether anything lies there, a link to nothing included."""
     return os.path.lexists(path)
@@ -186,10 +221,27 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a text file, whole or not at all.
 
     Raises:
-        DataError: the disk refuses it, or something that is no file stands there.
+        DataError: the disk refuses it, or something that is no file stands there, or one that is read-only.
     """
     try:
         with whole(path) as writing:
             writing.write_text(text, encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
-        raise DataError(f"Expected to write {path}, got: {error}; name a folder you may write to.") from error
+        raise _refusal(path, error) from error
+
+
+def check_replaceable(path: Path | str) -> None:
+    """Refuse what ``write_text`` would refuse for what stands there; nothing is touched.
+
+    Raises:
+        DataError: it is no file, or read-only.
+    """
+    try:
+        _replaceable(Path(path))
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path | str, error: Exception) -> DataError:
+    then = "make it writable" if isinstance(error, PermissionError) else "name a folder you may write to"
+    return DataError(f"Expected to write {path}, got: {error}; {then}.")

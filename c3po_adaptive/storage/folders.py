@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from ..errors import DataError
-from .files import is_there
+from .files import is_there, mode_of
 
 PROJECT = (".git", "pyproject.toml")
 """What lies in the folder of a repository or a project."""
@@ -29,7 +29,7 @@ def writable_folder(folder: Path | str) -> Path:
         raise DataError("Expected a folder to write to, got an empty name; name another --out.")
     path = Path(folder)
     try:
-        there = next(parent for parent in (path, *path.absolute().parents) if _is_there(parent))
+        there = next(parent for parent in (path, *path.absolute().parents) if mode_of(parent) is not None)
         if not there.is_dir():
             raise NotADirectoryError(f"{'a link to nothing' if there.is_symlink() else 'the file'} {there} is none")
         if not os.access(there, os.W_OK | os.X_OK):
@@ -52,12 +52,3 @@ def refuse_home_and_projects(folder: Path) -> None:
     )
     if what is not None:
         raise DataError(f"Expected a folder for a run alone, got {folder}, which is {what}; name another --out.")
-
-
-def _is_there(path: Path) -> bool:
-    """As ``is_there``, but a name that nothing can have is an error."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..errors import ArtifactError, C3POError, DataError, SettingError
-from .files import is_folder, whole_folder, write_text
+from .files import is_folder, is_there, whole_folder, write_text
+from .sealed import sealed_pattern
+from .unaltered import is_unaltered, marked
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+    from huggingface_hub import CommitInfo, HfApi
 
 README = "README.md"
 REPOSITORY = r"[\w.-]+/[\w.-]+"
@@ -26,8 +29,8 @@ class OnHub(ABC):
 
     Attributes:
         repo_type: of its repositories.
-        files: what such a folder holds, beside the card, that which says whose they are first; nothing else is
-            downloaded.
+        files: what such a folder holds, beside the card, that which says whose they are first; sealed or not, nothing
+            else is downloaded.
     """
 
     repo_type: ClassVar[Literal["model", "dataset"]]
@@ -66,27 +69,46 @@ class OnHub(ABC):
 
         Raises:
             DataError: the disk refuses it, the folder has no name of its own (``.``), or others' files lie where its
-                own would.
+                own would; so does a card that a person altered.
         """
 
         def write(place: Path) -> None:
             self._write(place)
-            write_text(place / README, self._card(Path(folder).name, license))
+            self._write_card(place, Path(folder).name, license)
 
+        card = Path(folder) / README
+        if is_there(card) and self._owns(Path(folder)) and not self._owns_card(card):
+            raise DataError(
+                f"Expected the card of a {type(self).__name__} as it was written, got one that a person wrote or "
+                f"altered at {card}; nothing was touched: move it away, save again, and bring its text over."
+            )
         return self._placed(folder, (*self.files, README), write)
+
+    def _write_card(self, folder: Path, name: str, license: str | None) -> None:
+        write_text(folder / README, marked(self._card(name, license), type(self).__name__))
+
+    @classmethod
+    def _owns_card(cls, path: Path) -> bool:
+        """Whether a card is of such a thing, and as it was written."""
+        return is_unaltered(path, cls.__name__)
 
     def _placed(self, folder: str | Path, names: tuple[str, ...], write: Callable[[Path], None]) -> Path:
         """Have the files of these names written, into a new folder or one that is there."""
         folder = Path(folder)
 
         def ours(name: str) -> bool:
-            return _is_card(folder / README) if name == README else self._owns(folder)
+            return self._owns_card(folder / README) if name == README else self._owns(folder)
 
         try:
             with whole_folder(folder, names, ours) as writing:
                 write(writing)
         except OSError as error:
             raise DataError(f"Could not write to {str(folder)!r}: {error}; choose a writable folder.") from error
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"Expected text that a file can hold, got half of a character ({error.reason}) among "
+                f"{error.object!a:.99}; remove it."
+            ) from error
         return folder
 
     @classmethod
@@ -124,7 +146,9 @@ class OnHub(ABC):
         commit_message: str | None = None,
         license: str | None = None,
     ) -> CommitInfo:
-        """Write it to a repository of the Hub, which is made if it is not there, in one commit; the card is made anew.
+        """Write it to a repository of the Hub, which is made if it is not there, in one commit.
+
+        The card is made anew, but one that a person wrote or altered stays, and a warning says so.
 
         Args:
             repo_id: ``user/name``.
@@ -157,18 +181,29 @@ class OnHub(ABC):
                         f"Expected {named} to be private, but there is a public repository of that name; nothing was "
                         "written. Make it private on its page, or name another."
                     )
-            write_text(folder / README, self._card(named, license))
+            self._write_card(folder, named, license)
             with _asking(repo_id, kind, None):
-                return hub.upload_folder(repo_id=named, folder_path=folder, repo_type=kind, commit_message=message)
+                before = hub.repo_info(named, repo_type=kind).sha
+                if not self._may_replace_card(hub, named, before):
+                    (folder / README).unlink()
+                return hub.upload_folder(
+                    repo_id=named, folder_path=folder, repo_type=kind, commit_message=message, parent_commit=before
+                )
 
+    def _may_replace_card(self, hub: HfApi, name: str, commit: str | None) -> bool:
+        """Whether a repository has no card, or one as it was written; a warning says how to replace another."""
+        from huggingface_hub.errors import EntryNotFoundError
 
-def _is_card(path: Path) -> bool:
-    """Whether a card has our tag among its metadata."""
-    try:
-        begin, metadata, *_ = path.read_text(encoding="utf-8").split("---\n", 2)
-    except (OSError, ValueError):
-        return False
-    return not begin and f"\n- {TAG}\n" in metadata
+        with tempfile.TemporaryDirectory() as place, suppress(EntryNotFoundError):
+            there = hub.hf_hub_download(name, README, repo_type=self.repo_type, revision=commit, local_dir=place)
+            if not self._owns_card(Path(there)):
+                warnings.warn(
+                    f"The {README} of {name} stays as it is, since a person wrote or altered it; for a new one delete "
+                    "it there and push again, or take that of save_pretrained.",
+                    stacklevel=3,
+                )
+                return False
+        return True
 
 
 def _download(
@@ -176,10 +211,11 @@ def _download(
 ) -> Path:
     from huggingface_hub import snapshot_download
 
+    patterns = [*files, *map(sealed_pattern, files)]
     with _asking(name, repo_type, revision):
-        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=list(files))
+        found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=patterns)
     folder = Path(found)
-    missing = [file for file in files if not (folder / file).is_file()]
+    missing = [file for file in files if not (folder / file).is_file() and not any(folder.glob(sealed_pattern(file)))]
     if missing:
         raise ArtifactError(
             f"Expected the {repo_type} {name} on the Hub to hold {', '.join(files)}, got none of the name "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
@@ -18,12 +18,16 @@ from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
 from .json_files import Ours, checked, parse_json, read_json
 from .lock import LOCK, OWNER, held, is_lock, is_owner
-from .set_aside import is_unsettled, set_aside, settle
+from .set_aside import Claim, is_unsettled, set_aside, settle
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
-OURS = (RECORDS, "records.parquet", "summary.json", "report.html", "rows.json", "searches.json", "ratios.svg")
-"""What runs write beside their configuration."""
+DRAWN = ("summary.json", "report.html")
+FILES = {
+    "comparison": (RECORDS, "records.parquet", *DRAWN),
+    "speed": ("rows.json", "searches.json", *DRAWN, "ratios.svg"),
+}
+"""What runs of these kinds write beside their configuration; those of any other write ``RECORDS`` and ``DRAWN``."""
 LOCKS = {LOCK: is_lock, OWNER: is_owner}
 
 COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
@@ -45,7 +49,7 @@ class Records:
 
     def __init__(self, folder: Path | str) -> None:
         self.path = Path(folder) / RECORDS
-        _refuse_links(Path(folder))
+        _check_files(Path(folder), [RECORDS])
         self._done = {_key(row) for row in self._repair()}
 
     def _repair(self) -> list[dict[str, Any]]:
@@ -145,14 +149,14 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
     folder = writable_folder(folder)
     if is_unsettled(folder):
         with held(folder):
-            settle(folder, OURS, CONFIG)
+            settle(folder, CONFIG, _said_by)
     if not is_there(folder / CONFIG):
-        _check_free(folder)
+        _check_free(folder, files_of(config))
         return
-    _refuse_links(folder)
     found, old = _claimed(folder / CONFIG)
+    _check_files(folder, {*files_of(old), *files_of(config)})
     if REPLACING.get():
-        _check_hash(folder, found, old)
+        _check_replaced(folder, found, old, config)
         return
     inputs = old.get("inputs", {}) | {"plugins": dict(plugins)} if "inputs" in old else {}
     new = _plain({**config, "inputs": inputs} if inputs else config)
@@ -167,6 +171,11 @@ def is_run(folder: Path | str) -> bool:
     except DataError:
         return False
     return is_own(Path(folder) / CONFIG) and digest(config) == found
+
+
+def files_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of what a run of that configuration writes, beside it."""
+    return FILES.get(str(config.get("kind", "comparison")), (RECORDS, *DRAWN))
 
 
 def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = None) -> str:
@@ -188,19 +197,18 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
-    settle(folder, OURS, CONFIG)
-    made = {"hash": wanted, "made": {"model": model, "command": COMMAND.get()}}
-    text = json.dumps(made | {"config": config}, indent=1, ensure_ascii=False) + "\n"
+    settle(folder, CONFIG, _said_by)
+    made: dict[str, Any] = {"model": model, "command": COMMAND.get()}
     if not is_there(folder / CONFIG):
-        _check_free(folder)
-        write_text(folder / CONFIG, text)
+        _check_free(folder, files_of(config))
+        write_text(folder / CONFIG, _claim_of(config, wanted, made))
         return wanted
-    _refuse_links(folder)
     found, old = _claimed(folder / CONFIG)
+    _check_files(folder, {*files_of(old), *files_of(config)})
     if REPLACING.get():
-        _check_hash(folder, found, old)
-        with set_aside(folder, OURS, CONFIG):
-            write_text(folder / CONFIG, text)
+        _check_replaced(folder, found, old, config)
+        with set_aside(folder, CONFIG, _said_by) as aside:
+            write_text(folder / CONFIG, _claim_of(config, wanted, made | {"replaces": aside}))
     elif found != wanted:
         raise _another(folder, old, _plain(config))
     else:  # found out now, rather than after the first answer was computed
@@ -208,10 +216,22 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
     return wanted
 
 
-def _check_free(folder: Path) -> None:
+def _claim_of(config: Mapping[str, Any], wanted: str, made: Mapping[str, Any]) -> str:
+    return json.dumps({"hash": wanted, "made": made, "config": config}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _said_by(path: Path) -> Claim | None:
+    """What a claim says to those who set a run aside; None: it is none of ours."""
+    if path.name != CONFIG or not is_run(path.parent):
+        return None
+    claim = _claim_in(path)
+    return Claim(files_of(claim.config), None if claim.made is None else claim.made.replaces)
+
+
+def _check_free(folder: Path, files: Iterable[str]) -> None:
     """Refuse a folder that no run has claimed, and where one would meet what is not ours."""
     refuse_home_and_projects(folder)
-    foreign = [name for name in OURS if is_there(folder / name)]
+    foreign = [name for name in files if is_there(folder / name)]
     foreign += [name for name, ours in LOCKS.items() if is_there(folder / name) and not ours(folder / name)]
     if foreign:
         raise DataError(
@@ -220,20 +240,28 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def _refuse_links(folder: Path) -> None:
-    """Refuse links where files of ours lie: what they lead to is not."""
-    if links := [name for name in (CONFIG, *OURS) if os.path.islink(folder / name)]:
+def _check_files(folder: Path, files: Iterable[str]) -> None:
+    """Refuse what is no file where those of a run lie: a folder is not ours, nor what a link leads to."""
+    others = [name for name in sorted({CONFIG, *files}) if is_there(folder / name) and not is_own(folder / name)]
+    if others:
         raise DataError(
-            f"Expected files of a run in {folder}, got links ({', '.join(links)}), which are not followed; put the "
-            "files there, or name another --out."
+            f"Expected files of a run in {folder}, got links or folders ({', '.join(others)}), which are neither "
+            "followed nor touched; move them away, or name another --out."
         )
 
 
-def _check_hash(folder: Path, found: str, config: Mapping[str, Any]) -> None:
-    if digest(config) != found:
+def _check_replaced(folder: Path, found: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to have a run take the place of what is none, or of what the run there never wrote."""
+    if digest(old) != found:
         raise DataError(
             f"Expected --overwrite to meet a run, got {folder / CONFIG} with the hash {found[:12]!r} of something else "
-            f"({digest(config)[:12]}); name another --out."
+            f"({digest(old)[:12]}); name another --out."
+        )
+    foreign = [name for name in files_of(new) if name not in files_of(old) and is_there(folder / name)]
+    if foreign:
+        raise DataError(
+            f"Expected --overwrite to meet files of the run in {folder}, got {', '.join(foreign)}, which such a run "
+            "does not write; nothing was touched: move them away, or name another --out."
         )
 
 
@@ -280,6 +308,7 @@ def made_by(folder: Path | str) -> dict[str, str | None] | None:
 class _Made(Ours):
     model: str | None = None
     command: str | None = None
+    replaces: str | None = None
 
 
 class _Claim(Ours):

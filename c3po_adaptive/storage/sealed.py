@@ -6,21 +6,21 @@ name takes long to compute, and can be computed again.
 
 from __future__ import annotations
 
-import os
-import secrets
+import re
 from collections.abc import Callable, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from .files import SUFFIX
+from .files import is_folder, scratch_file, take_place
 from .tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LENGTH = 16
+SEAL = "[0-9a-f]" * LENGTH
 TENSORS = ".safetensors"
 
 
@@ -34,24 +34,32 @@ def sealed_name(path: Path, of: str, kind: str) -> str:
         return f"{of}.{file_digest(file, lambda: sha256(of.encode())).hexdigest()[:LENGTH]}{kind}"
 
 
+def plain_name(name: str) -> str:
+    """The name without its seal, if it has one."""
+    return re.sub(rf"\.{SEAL}(?=\.[a-z]+$)", "", name)
+
+
+def sealed_pattern(name: str) -> str:
+    """A wildcard for the names that a file of this plain name may have, sealed."""
+    return f"{Path(name).stem}.{SEAL}{Path(name).suffix}"
+
+
 def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
     """Where the file lies that ``write`` makes, whole or not at all.
 
     Raises:
         OSError: the disk refuses it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    writing = folder / f".{of}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-    try:
+    with scratch_file(folder) as writing:
         write(writing)
-        return writing.replace(folder / sealed_name(writing, of, kind))
-    finally:
-        writing.unlink(missing_ok=True)
+        path = folder / sealed_name(writing, of, kind)
+        take_place(writing, path)
+        return path
 
 
 def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
     """The files of such names; ``of`` and ``kind`` may hold wildcards."""
-    return sorted(folder.glob(f"{of}.{'[0-9a-f]' * LENGTH}{kind}")) if folder.is_dir() else []
+    return sorted(folder.glob(f"{of}.{SEAL}{kind}")) if is_folder(folder) else []
 
 
 def check_seal(path: Path, remedy: str) -> None:

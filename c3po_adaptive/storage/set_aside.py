@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import DataError
 from .files import SUFFIX, is_own, is_there
@@ -19,25 +20,39 @@ MARK, TOLD = "set_aside", "The run that was here: c3po --overwrite deletes it, o
 _NAME = re.compile(r"\.replaced-[0-9a-f]{16}")
 
 
+class Claim(NamedTuple):
+    """What the file says that claims a folder: names of the files beside it, and the folder whose place it takes."""
+
+    files: tuple[str, ...]
+    replaces: str | None
+
+
+Read = Callable[[Path], Claim | None]
+"""Reads a claim; None where there is none, or another's."""
+
+
 @contextmanager
-def set_aside(folder: Path, files: Sequence[str], claim: str) -> Iterator[None]:
+def set_aside(folder: Path, claim: str, read: Read) -> Iterator[str]:
     """Make room in a folder that this process holds while the block lasts.
 
     Args:
         folder: of the run.
-        files: names of what it may have written.
         claim: name of the file that says whose the folder is; the block writes another.
+        read: reads it.
+
+    Yields:
+        What the new claim has to say that it replaces.
 
     Raises:
         DataError: a file cannot be moved.
     """
-    aside = folder / f".replaced-{secrets.token_hex(8)}"
+    aside, old = folder / f".replaced-{secrets.token_hex(8)}", read(folder / claim)
     try:
         _make(aside)
-        _move(folder, aside, (*files, claim))
-        yield
+        _move(folder, aside, (*(old.files if old is not None else ()), claim))
+        yield aside.name
     finally:
-        settle(folder, files, claim)
+        settle(folder, claim, read)
 
 
 def is_unsettled(folder: Path) -> bool:
@@ -45,20 +60,32 @@ def is_unsettled(folder: Path) -> bool:
     return any(_asides(folder))
 
 
-def settle(folder: Path, files: Sequence[str], claim: str) -> None:
+def settle(folder: Path, claim: str, read: Read) -> None:
     """End what ``set_aside`` began, in a folder that this process holds: its arguments.
 
     Raises:
         DataError: a file cannot be moved or deleted, or another has taken the place of one that would come back.
     """
     for aside in _asides(folder):
-        if is_there(aside / claim) and is_there(folder / claim):  # another has claimed the folder
-            _delete(aside, (*files, claim))
-        else:
-            _move(aside, folder, (*files, claim))
+        old, new = read(aside / claim), read(folder / claim)
+        if new is not None and new.replaces == aside.name:  # another has claimed the folder
+            _delete(aside, (*(old.files if old is not None else ()), claim))
+        elif (run := _alone(folder, aside, claim, old, new)) is not None:
+            _move(aside, folder, (*run.files, claim))
+        elif os.listdir(aside) != [MARK]:
+            raise DataError(
+                f"Expected {folder / claim} to be of the run that --overwrite has set aside in {aside}, or of the one "
+                f"that takes its place, got neither; nothing was touched: move {folder / claim} away, and that run "
+                f"comes back; or move {aside} away, and what is there now stays."
+            )
         _delete(aside, (MARK,))
         if not any(aside.iterdir()):
             aside.rmdir()
+
+
+def _alone(folder: Path, aside: Path, claim: str, old: Claim | None, new: Claim | None) -> Claim | None:
+    """The claim of a run that was being moved out or back: there or aside, and not in both places."""
+    return None if is_there(aside / claim) and is_there(folder / claim) else old or new
 
 
 def _asides(folder: Path) -> list[Path]:
@@ -93,8 +120,16 @@ def _move(source: Path, to: Path, names: Sequence[str]) -> None:
 
 
 def _delete(folder: Path, names: Sequence[str]) -> None:
+    others = [name for name in names if is_there(folder / name) and not is_own(folder / name)]
+    if others:
+        raise DataError(
+            f"Expected files of a run alone in {folder}, got {', '.join(others)}, links or folders; move them away."
+        )
     for name in names:
         try:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise DataError(f"Expected to delete {folder / name}, got: {error}; delete {folder} yourself.") from error
+            raise DataError(
+                f"Expected to delete {folder / name}, of the run that --overwrite replaced, got: {error}; see to it "
+                "that it can be deleted, and start again."
+            ) from error

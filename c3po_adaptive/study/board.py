@@ -21,7 +21,7 @@ from ..audit import audited_in
 from ..errors import DataError, SettingError
 from ..report.board import blocks, filled, page, picture
 from ..settings import Settings
-from ..storage.files import check_ours, write_text
+from ..storage.files import check_ours, check_replaceable, write_text
 from ..storage.json_files import holds
 from ..storage.parquet_records import read_parquet
 from .config import OnQuestions, read_yaml
@@ -158,7 +158,7 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
     """Write summary, page, picture and the marked blocks of pages; what was written.
 
     Raises:
-        DataError: the disk refuses it, or others' files lie where the board's would.
+        DataError: the disk refuses it, others' files lie where the board's would, or a page is read-only.
     """
     out = folder / board.results
     check_ours(out, (SUMMARY, PAGE, PICTURE), lambda name: holds(out / SUMMARY, ("matrix", "sources")))
@@ -168,6 +168,8 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
         out / PICTURE: picture(summary),
         **_pages(board, folder, summary),
     }
+    for path in texts:
+        check_replaceable(path)  # all of them, before any is written
     for path, text in texts.items():
         write_text(path, text)
         yield path
@@ -198,14 +200,16 @@ def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path,
     """Their whole texts, as they should be.
 
     Raises:
-        SettingError: no such page, or blocks that ``filled`` refuses.
+        SettingError: no such page, a link to one, or blocks that ``filled`` refuses.
     """
     found = {}
     for name in board.pages:
         path = Path(os.path.normpath(folder / name))
+        if os.path.islink(path):
+            raise SettingError(f"Expected a page of the board at {path}, got a link; name what it leads to.")
         try:
             text = _as_written(path)
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or a name that no file has
             raise SettingError(f"Expected a page of the board at {path}, got: {error}; leave it out.") from None
         found[path] = filled(text, blocks(summary, os.path.relpath(folder, path.parent)), str(path))
     return found

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..errors import DataError
-from ..references.reference_set import ReferenceSet, is_reference_set
+from ..references.reference_set import files_of, is_reference_set
 from ..storage.files import is_file, whole
 from ..storage.folders import cache_folder
 from ..storage.identity import digest
@@ -42,7 +42,7 @@ class Parcel:
         data = worker.data  # checks the sets, too
         named = {name: [Path(name)] for name in (*worker.plugins, *worker.files)}
         for name in (name for d in worker.config.datasets for name in d.references if is_reference_set(name)):
-            named[name] = [Path(name) / file for file in ReferenceSet.files]
+            named[name] = [Path(name) / file for file in files_of(name)]
         files = {name: {_plain(path.name): _read(path) for path in paths} for name, paths in named.items()}
         return cls(worker, data, files)
 

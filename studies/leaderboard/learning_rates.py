@@ -65,7 +65,8 @@ def _tried(arm: str, dataset: str, lr: float) -> dict[str, Any]:
     _ = bench.references  # their own pathways are not part of the training
     began = process_time()
     learned = worker.strategy(arm).prepare(bench)
-    assert isinstance(learned, Tuned)
+    if not isinstance(learned, Tuned):
+        raise SystemExit(f"Expected {arm} to be tuned, got {type(learned).__name__}; leave it out.")
     return {"losses": learned.losses, "parameters": learned.parameters, "cpu_seconds": process_time() - began}
 
 

@@ -23,8 +23,8 @@ def main(config: str, asked: str, out: str) -> None:
         if not arm.name_of("selector").startswith("rl-"):
             continue
         selector = opened.optimizer(worker, name).remixer.strategies.selector
-        assert isinstance(selector, Reinforced)
-        assert selector.learned is not None
+        if not isinstance(selector, Reinforced) or selector.learned is None:
+            raise SystemExit(f"Expected arm {name} to have learned by reinforcement, got {selector}; leave it out.")
         curves = {part: [round(x, 4) for x in selector.learned[part].tolist()] for part in ("reward", "entropy")}
         found[name] = curves | {"beats": bool(selector.learned["beats"]), "taken": float(selector.learned["taken"])}
         print(name, found[name])

@@ -63,7 +63,8 @@ def measured(llm: LLM, model: RoutedModel, texts: Sequence[str], repeats: int) -
     for turn in range(-1, repeats):
         for arm in ARMS if turn % 2 else ARMS[::-1]:
             took, tokens = answered(llm, texts, extra[arm])
-            assert tokens == (0 if arm == "none" else NEW * len(texts)), "a pathway did not act"
+            if tokens != (wanted := 0 if arm == "none" else NEW * len(texts)):
+                raise SystemExit(f"Expected pathways of {arm} to act at {wanted} tokens, got {tokens}; time nothing.")
             if turn >= 0:
                 seconds[arm].append(took)
     return [row(arm, len(texts), seconds, extra[arm]) for arm in ARMS]

@@ -84,6 +84,7 @@ class TestPlanted:
             ("one", "two", "all"), "helps beyond its controls"
         )
 
+    @pytest.mark.slow
     def test_nothing_planted_is_rarely_called_a_gain(self):
         """Holm holds the share of tables with any false claim below one in twenty."""
         how = {"n": 300, "arms": ("base", "ngd", "constant")}

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from c3po_adaptive.cli import app
 from c3po_adaptive.registry import ROLES, new_registry
 
+UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
+
 PLUGINS = sorted((Path(__file__).parents[2] / "plugins").glob("*.py"))
 BROKEN = """
 from dataclasses import dataclass
@@ -86,7 +88,20 @@ class TestNew:
         """Of all of them in one process, as imports take most of the time."""
         folders = [folder for folder, _ in every.values()]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-W", "error", "-p", "no:cacheprovider", *folders]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rA",
+            "-W",
+            "error",
+            "-W",
+            UNDER_O,
+            "-p",
+            "no:cacheprovider",
+            *folders,
+        ]
         run = subprocess.run(command, cwd=folders[0].parent, env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout
         assert all(re.search(rf"^PASSED .*test_my_{role}\.py", run.stdout, re.MULTILINE) for role in ROLES)

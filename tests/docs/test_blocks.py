@@ -7,7 +7,12 @@ from docs.blocks import MARK, PAGES, ROOT, blocks, check_output, run
 
 from c3po_adaptive import default_registry
 
-WITH_BLOCKS = [page for page in PAGES if any(not block.reason for block in blocks(page))]
+LONG = ("study", "lm_eval", "fixed_or_adaptive", "controls", "passages")  # half a minute and more
+WITH_BLOCKS = [
+    pytest.param(page, id=page.stem, marks=pytest.mark.slow if page.stem in LONG else ())
+    for page in PAGES
+    if any(not block.reason for block in blocks(page))
+]
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def fresh_registry():
 
 
 @pytest.mark.usefixtures("dense_weights", "fresh_registry")
-@pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(page) > 0
@@ -59,7 +64,7 @@ def test_output_is_compared(got, holds):
 
 
 @pytest.mark.parametrize(
-    "text", ["```bash\nfalse\n```", "```python\nassert 1 > 2\n```", "```ruby\nputs 1\n```", "```\n1\n```"]
+    "text", ["```bash\nfalse\n```", "```python\nraise AssertionError\n```", "```ruby\nputs 1\n```", "```\n1\n```"]
 )
 def test_pages_that_break_are_found(text, tmp_path, monkeypatch):
     page = tmp_path / "page.md"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
 from harness.local_tasks import asked, manager, requests, write_tasks
+from hostile.doors import untouched
 from lm_eval import utils
 from lm_eval.evaluator import evaluate
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError
 from c3po_adaptive.lm_eval import C3POLM
 from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.storage.identity import digest
@@ -117,8 +120,8 @@ def test_of_several_draws_the_first_is_told(place, tmp_path):
         assert [s["doc_id"] for s in samples_of(folder)] == [*range(LIMIT)]
 
 
-def test_names_that_the_harness_writes_alike_stay_apart(place, tmp_path):
-    names = ["a/b", "a:b", "a__b", "a\n\0b"]
+def with_arms(place, tmp_path, names):
+    """The run with one arm under these names, each of other scores, and its records."""
     shutil.copytree(place / "run", tmp_path / "run")
     claimed = json.loads((tmp_path / "run" / "config.json").read_text())
     arms = claimed["config"]["arms"]
@@ -128,6 +131,39 @@ def test_names_that_the_harness_writes_alike_stay_apart(place, tmp_path):
     own = [r for r in read_records(place / "run") if r["arm"] == "kernel-regression"]
     rows = [r | {"arm": name, "scores": [float(k)] * len(r["scores"])} for k, name in enumerate(names) for r in own]
     (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return own
+
+
+def test_names_that_differ_in_capitals_alone_stay_apart_on_any_disk(place, tmp_path):
+    names = ["A", "a", "b", "\u00e9", "e\u0301"]
+    with_arms(place, tmp_path, names)
+    found = [folder.name.rpartition("__")[2] for folder in export_samples(tmp_path / "run", tmp_path / "out")]
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in found}) == len(names)
+    assert found[2] == "b", "as it was"
+
+
+def test_the_folders_of_all_arms_are_looked_at_before_one_is_written(place, tmp_path):
+    with_arms(place, tmp_path, ["one", "two"])
+    first, last = export_samples(tmp_path / "run", tmp_path / "out")
+    shutil.rmtree(first)
+    next(last.glob("results_*.json")).write_text("mine")
+    with untouched(tmp_path), pytest.raises(DataError, match=r"of others, got .*two; nothing was touched"):
+        export_samples(tmp_path / "run", tmp_path / "out")
+    assert not first.exists()
+
+
+def test_a_project_is_no_folder_to_export_to(place, tmp_path):
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(DataError, match="which is a project"):
+        export_samples(place / "run", tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="Expected a folder to write to"):
+        export_samples(place / "run", tmp_path / "file")
+
+
+def test_names_that_the_harness_writes_alike_stay_apart(place, tmp_path):
+    names = ["a/b", "a:b", "a__b", "a\n\0b"]
+    own = with_arms(place, tmp_path, names)
     folders = export_samples(tmp_path / "run", tmp_path / "out")
     assert len({*folders}) == len(names)
     for k, (name, folder) in enumerate(zip(names, folders, strict=True)):

@@ -74,6 +74,46 @@ def test_what_a_person_wrote_stays_byte_for_byte(small):
     assert not stale_pages(board, folder, summary)
 
 
+def test_a_page_that_is_a_link_is_refused_before_anything_is_written(tmp_path):
+    folder = planted(tmp_path, "method", "one")
+    (folder / "kept.md").write_text(PAGE)
+    (folder / "README.md").symlink_to("kept.md")
+    board, summary, before = read_board(folder / "board.yaml"), made(folder), {*folder.rglob("*")}
+    with untouched(folder), pytest.raises(SettingError, match=r"README\.md, got a link; name what it leads to"):
+        list(write_board(board, folder, summary))
+    assert {*folder.rglob("*")} == before
+
+
+FENCES = {
+    "backticks": ("```", "```"),
+    "tildes, with a language": ("~~~ markdown", "~~~"),
+    "closed by a longer one": ("```md", "`````"),
+    "not closed by a shorter or another one": ("````\n```\n~~~~", "````"),
+    "not closed by one with a language": ("```\n```md", "```"),
+    "in lines of Windows": ("```\r", "```\r"),
+    "in an item of a list": ("1. - ```", "     ```"),
+}
+
+
+@pytest.mark.parametrize("name", FENCES)
+def test_examples_inside_fences_stay(name, small):
+    board, folder, summary = small
+    opened, closed = FENCES[name]
+    example = f"{TEXT}{opened}\n{BEGIN}\nhere it would stand\n{END}\n{BEGIN}\n<!-- board -->\n{closed}\n{TEXT}"
+    (folder / "README.md").write_bytes(f"{example}{BEGIN}\nold\n{END}\n{example}".encode())
+    list(write_board(board, folder, summary))
+    found = (folder / "README.md").read_bytes().decode()
+    assert found.startswith(example) and found.endswith(example)
+    assert "old" not in found and found.count("| arm |") == 1
+
+
+def test_code_in_a_line_opens_no_fence(small):
+    board, folder, summary = small
+    (folder / "README.md").write_text(f"```one``` line\n{BEGIN}\nold\n{END}\n")
+    list(write_board(board, folder, summary))
+    assert "old" not in (folder / "README.md").read_text()
+
+
 def planted(folder, arm, dataset):
     """A board of one data set and of an arm of these names."""
     arms = {"base": {"optimizer": "none"}, arm: {"optimizer": {"name": "ngd", "lr": 0.1}}}

@@ -2,24 +2,29 @@
 
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 from hostile.doors import command, is_refused, on_disk, passed, question, untouched
 
+import c3po_adaptive
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.storage.run_folder import (
     CONFIG,
-    OURS,
     REPLACING,
     Records,
     check_folder,
     claim,
     claimed_config,
+    files_of,
     is_run,
 )
+from c3po_adaptive.study.kind import kinds
 
+PACKAGE = Path(c3po_adaptive.__file__).parent
 OLD, NEW = {"a": 1}, {"a": 2}
 KEPT = ("records.jsonl", "summary.json", "report.html")
 
@@ -39,14 +44,14 @@ def run_in(folder, config=OLD):
     return folder
 
 
-def overwritten(folder, config=NEW):
+def overwritten(folder, config=NEW, records=Records):
     """What ``--overwrite`` does before the first answer."""
     token = REPLACING.set(True)
     try:
         check_folder(folder, config, {})
         with held(folder):
             claim(folder, config)
-            Records(folder)
+            records(folder)
     finally:
         REPLACING.reset(token)
 
@@ -84,7 +89,11 @@ def is_refused_at_its_next_start(folder):
 
 
 def run_of(folder):
-    return {name: content for name in (CONFIG, *OURS) if (content := on_disk(folder).get(folder / name)) is not None}
+    return {
+        name: content
+        for name in (CONFIG, *files_of(OLD))
+        if (content := on_disk(folder).get(folder / name)) is not None
+    }
 
 
 @pytest.mark.parametrize("config", [NEW, OLD], ids=["another", "the same again"])
@@ -166,7 +175,7 @@ def test_what_is_no_run_is_not_overwritten(tmp_path, config):
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
-@pytest.mark.parametrize("name", [*OURS, ".owner", ".lock"])
+@pytest.mark.parametrize("name", [*files_of(OLD), ".owner", ".lock"])
 def test_files_of_others_of_a_runs_names(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with untouched(tmp_path):
@@ -177,7 +186,7 @@ def test_files_of_others_of_a_runs_names(tmp_path, name):
     assert {p.name for p in tmp_path.iterdir()} == {name}
 
 
-@pytest.mark.parametrize("name", [CONFIG, *OURS, ".owner", ".lock"])
+@pytest.mark.parametrize("name", [CONFIG, *files_of(OLD), ".owner", ".lock"])
 @pytest.mark.parametrize("target", ["mine.txt", "nowhere"])
 def test_links_are_not_followed(tmp_path, name, target):
     folder = run_in(tmp_path / "run")
@@ -248,3 +257,119 @@ def test_out_that_is_not_ours_is_refused_before_anything_is_loaded(tmp_path, mon
     assert {*tmp_path.rglob("*")} == before
     with pytest.raises(DataError, match="got an empty name"):
         check_folder("", OLD, {})
+
+
+def left_by_a_kill(folder, patch, at):
+    """A run whose setting aside was killed there: before its claim was written, or when it was."""
+
+    def killed(path, text):
+        if path.name == CONFIG and REPLACING.get():
+            if at == "after":
+                write_text(path, text)
+            raise Killed
+        write_text(path, text)
+
+    run_in(folder)
+    with patch.context() as patched:
+        patched.setattr("c3po_adaptive.storage.run_folder.write_text", killed)
+        patched.setattr("c3po_adaptive.storage.set_aside.settle", lambda *args: None)
+        with pytest.raises(Killed):
+            overwritten(folder)
+    (aside,) = (p for p in folder.glob(".replaced-*") if p.is_dir())
+    return aside
+
+
+@pytest.mark.parametrize("start", [lambda f: check_folder(f, OLD, {}), overwritten], ids=["plain", "--overwrite"])
+@pytest.mark.parametrize("restored", ['{"model_type": "olmoe"}', '{"hash": "x", "config": {}}', "", None, "a link"])
+def test_what_was_set_aside_stays_where_a_users_file_has_its_place(tmp_path, monkeypatch, start, restored):
+    """Whatever is in the claim's place, but the claim that says that it replaces this very run."""
+    folder = tmp_path / "run"
+    aside = left_by_a_kill(folder, monkeypatch, "before")
+    old = (aside / CONFIG).read_text()
+    if restored == "a link":
+        (tmp_path / "elsewhere.json").write_text(old)
+        (folder / CONFIG).symlink_to(tmp_path / "elsewhere.json")
+    else:
+        (folder / CONFIG).write_text(old if restored is None else restored)
+    with untouched(tmp_path), pytest.raises(DataError, match=r"\.replaced-.*nothing was touched: move .*config\.json"):
+        start(folder)
+    (folder / CONFIG).unlink()
+    check_folder(folder, OLD, {})
+    assert Records(folder).done()
+    assert not aside.exists()
+
+
+def test_the_run_that_takes_its_place_deletes_it(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    aside = left_by_a_kill(folder, monkeypatch, "after")
+    assert json.loads((folder / CONFIG).read_text())["made"]["replaces"] == aside.name
+    check_folder(folder, NEW, {})
+    assert not aside.exists()
+    assert claimed_config(folder) == NEW
+    assert {*run_of(folder)} == {CONFIG}
+
+
+def test_a_set_aside_folder_that_a_user_works_in_stays(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    aside = left_by_a_kill(folder, monkeypatch, "after")
+    (aside / "notes.txt").write_text("mine")
+    (aside / "report.html").unlink()
+    (aside / "report.html").mkdir()
+    (aside / "report.html" / "work.txt").write_text("of years")
+    with untouched(tmp_path), pytest.raises(DataError, match=r"report\.html, links or folders; move them away"):
+        check_folder(folder, NEW, {})
+    (aside / "report.html").rename(tmp_path / "mine")
+    check_folder(folder, NEW, {})
+    assert {p.name for p in aside.iterdir()} == {"notes.txt"}
+
+
+KINDS = ("comparison", "speed", "faithfulness", "faults", "audit")
+
+
+def test_every_kind_writes_files_of_its_kind_alone():
+    """As its code has it: a new kind that writes others says so in ``FILES``."""
+    assert {*KINDS} == {*kinds(), "audit"}
+    for kind in KINDS:
+        folder = PACKAGE / "audit" if kind == "audit" else PACKAGE / "study" / kind
+        texts = [path.read_text() for path in folder.glob("*.py") if path.name != "beside.py"]
+        written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
+        assert "summary.json" in written
+        assert written <= {*files_of({"kind": kind})}, kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("then", KINDS)
+def test_files_that_its_kind_never_writes_are_the_users(tmp_path, kind, then):
+    folder, old, new = tmp_path / "run", {"kind": kind}, {"kind": then, "seed": 1}
+    with held(folder):
+        claim(folder, old)
+    never = {name for each in KINDS for name in files_of({"kind": each})} - {*files_of(old)}
+    for name in never:
+        (folder / name).write_text("mine")
+    with untouched(folder):
+        check_folder(folder, old, {})
+    kept = {folder / name: "mine" for name in never}
+    overwrites = lambda: overwritten(folder, new, lambda folder: None)  # noqa: E731
+    if met := sorted(never & {*files_of(new)}):
+        with untouched(folder), pytest.raises(DataError, match=rf"{met[0]}.*does not write; nothing was touched"):
+            overwrites()
+    else:
+        overwrites()
+        assert claimed_config(folder) == new
+    assert {path: path.read_text() for path in kept} == kept
+
+
+@pytest.mark.parametrize("name", files_of(OLD))
+def test_a_folder_of_such_a_name_is_neither_moved_nor_in_the_way_for_good(tmp_path, name):
+    folder = run_in(tmp_path / "run")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    (folder / name / "work.txt").write_text("of years")
+    with untouched(folder):
+        for start in (lambda: check_folder(folder, OLD, {}), lambda: overwritten(folder)):
+            with pytest.raises(DataError, match=f"links or folders .{name}.*move them away"):
+                start()
+    assert not list(folder.glob(".replaced-*"))
+    (folder / name).rename(tmp_path / "mine")
+    overwritten(folder)
+    assert (tmp_path / "mine" / "work.txt").read_text() == "of years"

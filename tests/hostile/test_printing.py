@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive import cli
 from c3po_adaptive.cli import app
-from c3po_adaptive.cli.shared import print_json, print_table, say
+from c3po_adaptive.cli.shared import clear_errors, print_json, print_table, say
 from c3po_adaptive.progress import bar, printable, working
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.routing.trace_file import write_trace
@@ -74,6 +77,19 @@ def test_tables_and_progress(capsys):
     out, err = capsys.readouterr()
     assert not RAW.search(out + err)
     assert "[red]x[/red]" in out
+
+
+def test_warnings():
+    """In a process of their own: pytest keeps them."""
+    code = "import warnings\nfrom c3po_adaptive.cli.shared import clear_errors\nwith clear_errors():\n"
+    code += f"    warnings.warn('left out: ' + {NASTY!a})"
+    err = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert err.startswith("warning: left out: a\\u001b[2J") and not RAW.search(err) and err.count("\n") == 1
+
+
+def test_warnings_can_still_be_caught():
+    with clear_errors(), pytest.warns(UserWarning, match="left out"):
+        warnings.warn("left out", stacklevel=1)
 
 
 def test_commands_print_at_one_door():

@@ -1,5 +1,6 @@
 """Saving replaces files of its own kind, each in one step, and nothing else: whatever the folder is."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -93,6 +94,47 @@ def test_a_card_that_a_person_wrote_stays(references, tmp_path):
         is_refused(lambda: references.save_pretrained(folder))
 
 
+TAGGED = "---\ntags:\n- c3po_adaptive\n---\n# My model, which I describe\n"
+
+
+def test_a_card_stays_that_a_person_tagged_or_altered(references, pathway, tmp_path):
+    for saved in (references, pathway):
+        folder = tmp_path / type(saved).__name__
+        folder.mkdir()
+        (folder / "README.md").write_text(TAGGED)
+        with untouched(folder), pytest.raises(DataError, match=r"without README\.md of others, .*move them away"):
+            saved.save_pretrained(folder)
+        (folder / "README.md").unlink()
+        saved.save_pretrained(folder)
+        card = (folder / "README.md").read_text()
+        for altered in (TAGGED, card.replace("## Use", "## What I found\n\n## Use"), f"{card}More.\n", card[:-2]):
+            (folder / "README.md").write_text(altered)
+            with untouched(folder), pytest.raises(DataError, match="got one that a person wrote or altered"):
+                saved.save_pretrained(folder)
+        (folder / "README.md").write_text(card)
+        saved.save_pretrained(folder, license="mit")
+        assert "license: mit" in (folder / "README.md").read_text()
+
+
+def test_a_pathway_does_not_take_the_card_of_a_set(references, pathway, tmp_path):
+    for one, other in ((references, pathway), (pathway, references)):
+        folder = one.save_pretrained(tmp_path / type(one).__name__)
+        with untouched(folder), pytest.raises(DataError, match=r"without README\.md"):
+            other.save_pretrained(folder)
+
+
+def test_half_a_character_is_refused_in_a_sentence(references, tmp_path):
+    first, *rest = references.questions
+    half = replace(references, questions=(replace(first, question="half \ud800 of one"), *rest))
+    for save in (half.save, half.save_pretrained):
+        with (
+            untouched(tmp_path),
+            pytest.raises(DataError, match=r"half of a character .*'half \\ud800 of one'; remove"),
+        ):
+            save(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
 def test_links_are_not_followed(save, tmp_path):
     folder = save(tmp_path / "saved")
     (tmp_path / "mine").write_text("mine")
@@ -153,3 +195,163 @@ def test_shards_are_deleted_when_the_set_is_kept_and_not_before(model, tmp_path,
     built = build.reference_set_of(questions(6), model, HashEmbedder(), "cloze")
     assert len(built) == 6
     assert not list(tmp_path.rglob("0000000.*.safetensors"))
+
+
+class Killed(BaseException):
+    """No code runs in a process that was killed: every later step raises it as well."""
+
+
+def killed_before(patch, step):
+    """Kill what follows before its step of that number that changes names on the disk."""
+    count = []
+
+    def stopping(original):
+        def stepped(*args, **kwargs):
+            if len(count) >= step:
+                raise Killed
+            count.append(args)
+            return original(*args, **kwargs)
+
+        return stepped
+
+    for name in ("replace", "rename", "unlink", "rmdir", "mkdir"):
+        patch.setattr(os, name, stopping(getattr(os, name)))
+
+
+@pytest.mark.parametrize(
+    "ways", [("save", "save"), ("save_pretrained", "save_pretrained"), ("save", "save_pretrained")]
+)
+def test_killed_at_any_step_a_set_over_another_is_the_old_one_or_the_new(references, tmp_path, monkeypatch, ways):
+    first, then = ways
+    other = replace(references.subset(torch.arange(6)), card=references.card | {"source": "another"})
+    found = []
+    for step in range(60):
+        folder = getattr(references, first)(tmp_path / str(step))
+        (folder / "notes.txt").write_text("mine")
+        with monkeypatch.context() as patch:
+            killed_before(patch, step)
+            try:
+                getattr(other, then)(folder)
+                ended = True
+            except Killed:
+                ended = False
+        found.append(len(ReferenceSet.load(folder)))
+        assert (folder / "notes.txt").read_text() == "mine"
+        getattr(references, then)(folder)  # what was left is no obstacle, and is not kept for ever
+        assert len(ReferenceSet.load(folder)) == 24
+        assert len(list(folder.glob("tensors.*.safetensors"))) == 1
+        if ended:
+            break
+    else:
+        pytest.fail("it never ended")
+    assert found == sorted(found, reverse=True)
+    assert {*found} == {6, 24}
+    assert found.count(24) > 8
+
+
+def test_a_set_over_another_is_whole_and_leaves_nothing_of_it(references, tmp_path):
+    folder = references.save_pretrained(tmp_path / "set")
+    (folder / "questions.0123456789abcde.parquet").write_text("mine")
+    other = references.subset(torch.arange(6))
+    for saved in (other, references, other, other):
+        saved.save_pretrained(folder)
+        assert len(ReferenceSet.load(folder)) == len(ReferenceSet.from_pretrained(folder)) == len(saved)
+        names = sorted(p.name.partition(".")[0] for p in folder.iterdir())
+        assert names == ["README", "card", "questions", "questions", "tensors"]
+    assert (folder / "questions.0123456789abcde.parquet").read_text() == "mine"
+    (folder / "questions.parquet").write_text("mine")  # a name that this set has not
+    with untouched(tmp_path / "set" / "questions.parquet"):
+        references.save(folder)
+    assert (folder / "questions.parquet").read_text() == "mine"
+    moved = ReferenceSet.load(folder).save(tmp_path / "moved")
+    assert {p.name for p in moved.iterdir()} == {*ReferenceSet.files}
+
+
+@pytest.fixture
+def warm(references, model, tmp_path):
+    """A set with the states of one model, and another model."""
+    folder = references.save(tmp_path / "set")
+    build_store(references, model, folder / "warm")
+    return folder / "warm"
+
+
+def shards(folder):
+    return {p.name for p in folder.glob("[0-9]*.safetensors")}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_store_stays_until_its_successor_stands(references, model, warm, monkeypatch, dtype):
+    """Killed at any step: what was warm is read until the other is, and the next start goes on."""
+    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
+    build_store(references, model, warm, dtype=torch.float16)
+    (warm / "notes.txt").write_text("mine")
+    for step in range(100):
+        with monkeypatch.context() as patch:
+            killed_before(patch, step)
+            try:
+                build_store(references, model, warm, dtype=dtype)
+                break
+            except Killed:
+                pass
+        store = open_store(references, model, warm, "cloze")
+        assert store is not None, "the old one, or the new one"
+        assert len(store.states(store.prompts)) == len(store.prompts)
+    else:
+        pytest.fail("it never ended")
+    assert json.loads((warm / "card.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    assert shards(warm) == {*json.loads((warm / "card.json").read_text())["files"].values()}
+    assert {p.name for p in warm.iterdir()} == {"card.json", "notes.txt", *shards(warm)} | {
+        p.name for p in warm.glob(".*.writing")
+    }
+
+
+def test_what_was_begun_of_another_model_is_resumed(references, model, warm, monkeypatch):
+    monkeypatch.setattr("c3po_adaptive.references.prefill_store.SHARD", 2)
+    ran = []
+
+    def stopping(shards, label, total):
+        ran.append(total)
+        for i, shard in shards:
+            if i == 4 and len(ran) == 1:
+                raise KeyboardInterrupt
+            yield i, shard
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store(references, model, warm, dtype=torch.bfloat16, progress=stopping)
+    build_store(references, model, warm, dtype=torch.bfloat16, progress=stopping)
+    assert ran[0] - ran[1] == 2
+    assert not (warm / "card.begun.json").exists()
+
+
+def test_states_are_not_written_through_a_link(references, model, warm, tmp_path):
+    other = references.save(tmp_path / "other")
+    (other / "warm").symlink_to(warm)
+    for dtype in (None, torch.bfloat16):
+        with untouched(tmp_path), pytest.raises(DataError, match=r"warm, a link, which is not followed"):
+            build_store(references, model, other / "warm", dtype=dtype)
+
+
+@pytest.mark.parametrize("name", [f"0000000.{'0' * 16}.safetensors", "card.begun.json"])
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_shard_of_such_a_name_is_one_sentence(references, model, warm, tmp_path, name, kind):
+    if kind == "folder":
+        (warm / name).mkdir()
+        (warm / name / "work.txt").write_text("of years")
+    else:
+        (tmp_path / "mine").write_text("mine")
+        (warm / name).symlink_to(tmp_path / "mine")
+    with untouched(tmp_path), pytest.raises(DataError, match=rf"{name}, which is no file; move it away"):
+        build_store(references, model, warm, dtype=torch.bfloat16)
+
+
+def test_shards_that_cannot_be_deleted_are_one_sentence(references, model, warm, monkeypatch):
+    def refuse(self, **_):
+        if self.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", refuse)
+        with pytest.raises(DataError, match=r"Expected to delete .*of the store before, got: .*Permission denied"):
+            build_store(references, model, warm, dtype=torch.bfloat16)
+    build_store(references, model, warm, dtype=torch.bfloat16)
+    assert shards(warm) == {*json.loads((warm / "card.json").read_text())["files"].values()}

@@ -119,17 +119,17 @@ def test_is_one_change_for_all_questions(registry, problem):
 
 def test_the_greatest_differences_are_steered(registry):
     difference = differences(l0e0=-0.9, l1e1=-0.8, l2e2=-0.7, l3e3=0.6, l4e4=0.95)
-    on, off = steering(registry, difference, off=2, on=1)._steered(4)
+    on, off = steering(registry, difference, off=2, on=1)._steered(difference, 4)
     assert off.nonzero().tolist() == [[0, 0], [1, 1]]
     assert on.nonzero().tolist() == [[4, 4]]
-    on, off = steering(registry, difference, off=50, on=50)._steered(4)
+    on, off = steering(registry, difference, off=50, on=50)._steered(difference, 4)
     assert (int(off.sum()), int(on.sum())) == (3, 2), "no more than have a difference of that sign"
 
 
 def test_no_layer_has_more_on_than_it_uses(registry, problem):
     difference = differences(**{f"l4e{e}": 0.9 - e / 100 for e in range(9)})
     optimizer = steering(registry, difference, off=0, on=9)
-    assert optimizer._steered(4)[0].nonzero().tolist() == [[4, 0], [4, 1], [4, 2], [4, 3]]
+    assert optimizer._steered(difference, 4)[0].nonzero().tolist() == [[4, 0], [4, 1], [4, 2], [4, 3]]
     assert ((optimizer.optimize(problem)[:, 4] > 0).sum(-1) == 4).all()
 
 

@@ -305,6 +305,7 @@ def test_needs_a_summary(tmp_path):
         render(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_thousand_questions_of_seven_arms_stay_below_five_megabytes(tmp_path):
     records = synthetic(1000, ("arc", "piqa"))
     texts = {

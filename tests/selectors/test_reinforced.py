@@ -95,6 +95,7 @@ class ElsewhereAll(ToyTraining):
         return map(layer_two_helps if skip == 0 else every_layer_helps, super().problems(n, skip))
 
 
+@pytest.mark.slow
 def test_what_does_not_hold_on_references_that_are_held_back_is_not_kept():
     policy = RLLayers(experts=None, **QUICK).prepare(ElsewhereAll(optimizer=NGD(steps=2, lr=0.1)))
     assert policy.learned["beats"] == 0
@@ -124,6 +125,7 @@ def test_it_finds_the_experts_that_help():
     assert (chosen == first).all()
 
 
+@pytest.mark.slow
 def test_a_price_buys_less_and_a_policy_of_none_says_so():
     free = RLLayers(experts=None, **QUICK).prepare(training(layer_two_helps))
     with pytest.warns(UserWarning, match="re-mix none of 20"):

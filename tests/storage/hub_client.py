@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,26 @@ def same_set(one, other):
 def a_pathway(model):
     own = model.pathway(TEXT)
     return model.with_origin(replace(own, weights=own.weights.flip(-1)), TEXT, keep_text=True)
+
+
+def pushed_cards(pathway):
+    """Commits: pushed, pushed again, its card altered by a person, and pushed; and what each push warned of."""
+    from huggingface_hub import HfApi, RepoCard
+
+    name, commits, warned = "someone/carded", [], []
+
+    def push(license):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            commits.append(pathway.push_to_hub(name, license=license).oid)
+        warned.append([str(w.message) for w in said if w.category is UserWarning])
+
+    push("mit")
+    push("cc-by-4.0")
+    altered = RepoCard.load(name).content.replace("## Use", "## What I found\n\nMuch.\n\n## Use")
+    commits.append(HfApi().upload_file(path_or_fileobj=altered.encode(), path_in_repo="README.md", repo_id=name).oid)
+    push("mit")
+    return commits, warned
 
 
 def online():
@@ -80,6 +101,7 @@ def online():
     done["set's snippet"] = snippet("dataset", "someone/a-set")
     done["pathway's snippet"] = snippet("model", "someone/a-pathway")
 
+    done["cards"] = pushed_cards(pathway)
     load, push = ReferenceSet.from_pretrained, few.push_to_hub
     done |= {
         name: result(case)

@@ -103,7 +103,7 @@ class TestReferenceSets:
         known, text = metadata(repository)
         assert known["base_model"] == "someone/tiny-olmoe"
         assert {"c3po", "reference-set"} <= set(known["tags"])
-        assert known["configs"] == [{"config_name": "default", "data_files": "questions.parquet"}]
+        assert known["configs"] == [{"config_name": "default", "data_files": "questions*.parquet"}]
         assert "license" not in known, "nobody said which, the second time"
         card = json.loads(repository.files["card.json"])
         assert card["revision"] == hub.repositories["model", "someone/tiny-olmoe"].names["main"]
@@ -141,6 +141,16 @@ class TestPathways:
         assert re.match(
             "DataError: Expected a pathway of this model .*other-olmoe.*, got one of", found["another model"]
         )
+
+
+def test_a_card_that_a_person_altered_stays(found, hub):
+    """In every push after it, with a warning; one that nobody altered is made anew."""
+    oids, warned = found["cards"]
+    first, again, altered, last = (hub.repositories["model", "someone/carded"].commits[oid] for oid in oids)
+    assert b"license: mit" in first["README.md"] and b"license: cc-by-4.0" in again["README.md"]
+    assert last["README.md"] == altered["README.md"] and b"What I found" in last["README.md"]
+    assert warned[:2] == [[], []]
+    assert re.match("The README.md of someone/carded stays as it is.* delete it there and push again", warned[2][0])
 
 
 @pytest.mark.parametrize(("case", "message"), [

@@ -3,9 +3,11 @@
 import os
 
 import pytest
+from safetensors import SafetensorError
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.storage.files import SUFFIX, whole, whole_folder, write_text
+from c3po_adaptive.storage.files import SUFFIX, check_replaceable, whole, whole_folder, write_text
+from c3po_adaptive.storage.new_folder import new_folder
 
 NAMES = ("claim", "part")
 
@@ -83,6 +85,31 @@ class TestFiles:
             write_text(tmp_path / "pipe", "text")
         assert (tmp_path / "pipe").is_fifo()
 
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755, 0o666])
+    def test_its_mode_stays(self, tmp_path, mode):
+        for path in (tmp_path / "page.md", tmp_path / "set" / "part"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("old")
+            path.chmod(mode)
+        write_text(tmp_path / "page.md", "new")
+        put(tmp_path / "set", "new")
+        for path in (tmp_path / "page.md", tmp_path / "set" / "part"):
+            assert path.read_text() == "new"
+            assert path.stat().st_mode & 0o777 == mode
+
+    def test_what_is_read_only_stays(self, tmp_path):
+        put(tmp_path / "set", "old")
+        for path in (tmp_path / "page.md", tmp_path / "set" / "part"):
+            path.write_text("old")
+            path.chmod(0o444)
+        for check in (lambda path: write_text(path, "new"), check_replaceable):
+            with pytest.raises(DataError, match=r"page\.md, got: .*read-only; make it writable"):
+                check(tmp_path / "page.md")
+        with pytest.raises(PermissionError, match="read-only"):
+            put(tmp_path / "set", "new")
+        assert held(tmp_path) == {"page.md": "old", "set/claim": "old", "set/part": "old"}
+        assert left_over(tmp_path) == []
+
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(DataError, match=r"Expected to write .*page"):
@@ -158,3 +185,57 @@ class TestFolders:
         with pytest.raises(OSError, match=r"name|stands there"):
             put(name, "new")
         assert held(tmp_path) == before
+
+
+class TestNewFolders:
+    def test_they_appear_whole(self, tmp_path):
+        with new_folder(tmp_path / "new" / "copy", "folder for the copy") as writing:
+            (writing / "part").write_text("one")
+            assert not (tmp_path / "new" / "copy").exists()
+        assert held(tmp_path) == {"new/copy/part": "one"}
+        assert left_over(tmp_path) == []
+
+    @pytest.mark.parametrize("error", [OSError(28, "No space left"), SafetensorError("No space left")])
+    def test_a_full_disk_is_one_sentence_and_leaves_nothing(self, tmp_path, error):
+        def half():
+            with new_folder(tmp_path / "copy", "folder for the copy") as writing:
+                (writing / "part").write_text("half")
+                raise error
+
+        with pytest.raises(DataError, match=r"a new folder for the copy, got: .*No space left.*free the disk"):
+            half()
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("what", ["file", "folder", "empty folder", "link"])
+    @pytest.mark.parametrize("when", ["before", "meanwhile"])
+    def test_what_is_there_stays(self, tmp_path, what, when):
+        def come():
+            if what == "file":
+                (tmp_path / "copy").write_text("mine")
+            elif what == "link":
+                (tmp_path / "copy").symlink_to("nothing")
+            else:
+                (tmp_path / "copy").mkdir()
+                if what == "folder":
+                    (tmp_path / "copy" / "work").write_text("mine")
+
+        def made():
+            with new_folder(tmp_path / "copy", "folder for the copy") as writing:
+                (writing / "part").write_text("new")
+                if when == "meanwhile":
+                    come()
+
+        if when == "before":
+            come()
+        with pytest.raises(DataError, match=r"Expected a new folder for the copy, .*copy exists; name another"):
+            made()
+        assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+        assert "new" not in held(tmp_path).values()
+
+    @pytest.mark.parametrize("name", ["..", ".", "", "/", "a\0b", "x" * 256, "\ud800", "file/below"])
+    def test_a_path_that_no_folder_has(self, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(DataError), new_folder(name, "folder for the copy"):
+            pytest.fail("nothing is written")
+        assert held(tmp_path) == {"file": "mine"}

@@ -115,7 +115,9 @@ def test_the_nine_benchmarks_learn_from_no_question_that_is_asked(place, pairing
         assert {q.split for q in asked.questions} == {"test"}
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name != "steps" else ()) for name in ABLATIONS]
+)
 def test_plan(place, name):
     settings = small(place, "olmoe")
     plan = STUDY.plan(load_config(PAPER / f"{name}.yaml", settings), default_registry())

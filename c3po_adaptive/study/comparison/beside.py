@@ -13,6 +13,7 @@ from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
 from ...report.page import draw
 from ...storage.files import check_ours, is_there, write_text
+from ...storage.folders import refuse_home_and_projects, writable_folder
 from ...storage.json_files import holds
 from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
 from ..kind import Table
@@ -32,12 +33,11 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
         out: gets ``summary.json`` and ``report.html``, if given.
 
     Raises:
-        DataError: a folder holds no run, they share no questions, or ``out`` holds a run, or files of others.
+        DataError: a folder holds no run, they share no questions, or ``out`` cannot be written, holds a run or files
+            of others, or is a project's or your home.
     """
-    if out is not None and any(is_there(out / name) for name in (RECORDS, CONFIG)):
-        raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
     if out is not None:
-        check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
+        _check_out(out)
     one, other = (claimed_config(folder) for folder in (a, b))
     found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
     found["fields"] = differing(one, other)
@@ -48,6 +48,18 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
         write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
     return found
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder where the report of two does not belong.
+
+    Raises:
+        DataError: with what it is, or what lies there.
+    """
+    refuse_home_and_projects(writable_folder(out))
+    if any(is_there(out / name) for name in (RECORDS, CONFIG)):
+        raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
+    check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
 
 
 def table_beside(found: Mapping[str, Any]) -> Table:

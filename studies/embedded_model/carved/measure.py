@@ -156,5 +156,6 @@ def oracle(moe: RoutedModel, questions: list[Question]) -> list[dict[str, Any]]:
 
 
 def _gold(scores: tuple[float, ...], answer: int | None) -> float:
-    assert answer is not None
+    if answer is None:
+        raise SystemExit("Expected questions with a right answer, got one without; leave it out.")
     return float(-torch.tensor(scores).log_softmax(0)[answer])
