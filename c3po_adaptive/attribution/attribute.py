@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import SettingError, ShapeError, suggestion
 from ..problem import Loss, Problem
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core, core_size
 from ..types import Selection
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
@@ -26,7 +26,7 @@ def attribute(
     of: Attributable | Choice | Sequence[Choice] | Callable[[Problem], Loss] = "neighbours",
     baseline: Baseline | float | Tensor = "uniform",
     groups: Groups = "layer",
-    experts: int | None = 20,
+    experts: int | None = CORE,
     steps: int = 8,
     draws: int = 2,
     seed: int = 0,
@@ -64,7 +64,7 @@ def attribute(
     chosen = METHODS[method]
     check_use(method, baseline, groups)
     _, layers, count = problem.own.shape
-    experts = count if experts is None else experts
+    experts = core_size(experts, count)
     _check(problem, experts, omega, steps=steps, draws=draws, seed=seed)
     check_budget(budget, chosen.passes(how_many(groups, layers, count, experts), steps, draws), method)
     if is_named(of) and any(of in choices for choices in problem.choices):

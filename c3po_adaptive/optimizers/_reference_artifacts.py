@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from ..problem import ReferenceArtifact, ReferenceBatch
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core
 from .descent import Descent
-
-CORE = 20  # experts per layer that a reference's own descent may use: the paper's
 
 
 def _gradient(references: ReferenceBatch) -> Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+CORE = 20
+"""Core experts of C3PO (arXiv 2504.07964), in layers of 64."""
+
 
 def dense(index: Tensor, weights: Tensor, n_experts: int) -> Tensor:
     """``[R, E]`` from the chosen experts ``index [R, k]`` and their ``weights [R, k]``, in float32."""
@@ -31,6 +34,11 @@ def top(weights: Tensor, k: int) -> Tensor:
     """Only the k largest weights of each row, rescaled to the row's mass."""
     index, kept = sparse(weights, k)
     return with_mass(torch.zeros_like(weights).scatter(-1, index, kept), mass(weights))
+
+
+def core_size(n: int | None, experts: int) -> int:
+    """How many core experts ``n`` means in a layer of so many: None is all, and so is the paper's 20 of fewer."""
+    return experts if n is None or n == CORE > experts else n
 
 
 def core(router: Tensor, n: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from ..checks import check_number
 from ..errors import SettingError
 from ..problem import Problem
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core, core_size
 from ..types import Selection
 from .base import LayerSelector
 
@@ -20,12 +20,13 @@ class Fixed(LayerSelector):
     """``n`` layers at one end (or the middle, or a list of decoder layers), and in each the router's top ``experts``
     (None: all).
 
-    C3PO (arXiv 2504.07964) takes the last five layers and the top-20 core experts.
+    C3PO (arXiv 2504.07964) takes the last five layers and the top-20 core experts, of layers of 64: where a layer has
+    fewer than 20, all of them.
     """
 
     layers: Literal["last", "first", "middle", "all"] | tuple[int, ...] = "last"
     n: int = 5
-    experts: int | None = 20
+    experts: int | None = CORE
     name: ClassVar[str] = "fixed"
     needs_neighbours: ClassVar[bool] = False
 
@@ -79,7 +80,8 @@ def check_core(selector: Any) -> None:
 
 
 def check_experts(n: int | None, count: int) -> int:
-    """``n``, or all for None; SettingError if a layer has fewer than n, ``count``."""
-    if n is not None and n > count:
+    """``n``, or all for None; SettingError if a layer has fewer than n, ``count``, unless n is the paper's."""
+    size = core_size(n, count)
+    if size > count:
         raise SettingError(f"Expected at most {count} experts (all of a layer), got {n}; ask for fewer, or None: all.")
-    return count if n is None else n
+    return size

@@ -9,7 +9,7 @@ import torch
 
 from ..checks import check_number
 from ..problem import Problem
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core
 from ..types import Selection
 from .base import LayerSelector
 from .fixed import check_core, check_experts, check_layers
@@ -20,7 +20,7 @@ class RandomLayers(LayerSelector):
     """``n`` layers drawn anew for each sample, and the router's top ``experts`` in each (None: all)."""
 
     n: int = 5
-    experts: int | None = 20
+    experts: int | None = CORE
     name: ClassVar[str] = "random"
     needs_neighbours: ClassVar[bool] = False
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..problem import Problem
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core
 from .fixed import check_core, check_experts
 from .reinforced import Reinforced
 
@@ -19,7 +19,7 @@ class RLLayers(Reinforced):
     all).
     """
 
-    experts: int | None = 20
+    experts: int | None = CORE
     name: ClassVar[str] = "rl-layers"
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..checks import check_number
 from ..errors import SettingError, ShapeError
 from ..problem import Problem
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core
 from ..types import Selection
 from .base import LayerSelector
 from .fixed import check_core, check_experts, check_layers
@@ -36,7 +36,7 @@ class Scored(LayerSelector):
     n: int | None = 5
     share: float = 1.0
     threshold: float = 0.0
-    experts: int | None = 20
+    experts: int | None = CORE
     expert_share: float = 1.0
     expert_threshold: float = 0.0
     rank: Literal["router", "score"] = "router"

@@ -11,13 +11,13 @@ import torch
 from ..losses import right_answer_loss
 from ..models.footprint import Footprint
 from ..models.routed import RoutedModel
-from ..routing.mixing import core
+from ..routing.mixing import CORE, core
 from ..routing.scores import TailScores
 from ..routing.states import State
 from ..types import Prompt
 from .hardware import Sheet
 
-CORE, LAST, NEIGHBOURS = 20, 5, 3  # experts, layers and neighbours of the paper's setting
+LAST, NEIGHBOURS = 5, 3  # layers and neighbours of the paper's setting
 TIMES, LONGEST = 3, 10.0  # repetitions, and seconds after which no other is begun
 
 

@@ -18,7 +18,7 @@ from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.cross_fitted import CrossFitted
 from c3po_adaptive.selectors.disagreement import Disagreement
 from c3po_adaptive.selectors.fault_layers import FaultLayers
-from c3po_adaptive.selectors.fixed import Fixed
+from c3po_adaptive.selectors.fixed import Fixed, check_experts
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.learned import Learned
 from c3po_adaptive.selectors.oracle_layers import OracleLayers
@@ -193,6 +193,12 @@ class TestTooMuch:
                     selector.fits(tuple(range(6)), 24)
         make(n=6, experts=24).fits(tuple(range(6)), 24)
         make(experts=None).fits(tuple(range(6)), 2)
+
+    def test_the_papers_twenty_are_all_where_a_layer_has_fewer(self, make):
+        make(n=2).fits(tuple(range(6)), 16)
+        assert check_experts(make().experts, 16) == 16
+        with pytest.raises(SettingError, match="at most 16 experts"):
+            make(n=2, experts=19).fits(tuple(range(6)), 16)
 
     def test_all_experts(self, make):
         selection = make(n=2, experts=None).select(toy_problem(selected=None))

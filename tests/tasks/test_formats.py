@@ -11,7 +11,7 @@ from c3po_adaptive.tasks import Cloze, Letter, Rendered, demo_questions, descrip
 from c3po_adaptive.types import Question
 
 BOAT = Question("q", "What floats?", ("a stone", "a boat"), answer=1, task="toy")
-ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;?!'_\n<>-()"
+ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;?!'_\n<>-()\"/&$%+"
 
 
 def tiny(merges: list[tuple[str, str]] = (), bos: bool = False, eos: bool = False, context: int = 1000):

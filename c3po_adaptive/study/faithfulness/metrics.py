@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...attribution import PathwayFunction, baseline_pathway
 from ...problem import Problem
-from ...routing.mixing import core
+from ...routing.mixing import core, core_size
 from ...selectors.attribution import Attribution
 
 Floats = NDArray[np.float64]
@@ -95,4 +95,4 @@ def sensitivity(problem: Problem, selector: Attribution, samples: int, seed: int
 
 
 def _movable(problem: Problem, experts: int) -> Tensor:
-    return core(problem.ranking, experts) | (problem.own > 0)
+    return core(problem.ranking, core_size(experts, problem.own.shape[-1])) | (problem.own > 0)

@@ -14,6 +14,7 @@ from ...optimizers.base import PathwayOptimizer
 from ...progress import Progress, silent
 from ...registry import Registry, default_registry
 from ...remixing.training import check_enough
+from ...routing.mixing import core_size
 from ...selectors.scored import Scored
 from ...storage.files import write_text
 from ...storage.lock import held
@@ -119,7 +120,7 @@ def check_model(worker: FaithfulnessWorker, layers: Sequence[int], experts: int 
 
 
 def _check_numbers(config: FaithfulnessConfig, layers: int, experts: int) -> None:
-    if config.n > layers or config.points[-1] >= layers or config.experts > experts:
+    if config.n > layers or config.points[-1] >= layers or core_size(config.experts, experts) > experts:
         raise SettingError(
             f"Expected n of at most {layers} and points below it (the model's MoE layers), and experts of at most "
             f"{experts}, got n={config.n}, points {list(config.points)} and experts={config.experts}."
