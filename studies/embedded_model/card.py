@@ -38,7 +38,7 @@ cores, and goes on where it was interrupted; the log of the run that made the sh
 
 ## What routing is worth
 
-{n} validation questions of the {kinds} kinds that experts learned, none of which they saw; cloze by tokens; means over
+{n} test questions of the {kinds} kinds that experts learned; nothing was chosen on them; cloze by tokens; means over
 kinds, and differences to the model as it is with 95 % intervals over questions within kinds.
 
 | routing | accuracy, % | difference, points | loss, nats |

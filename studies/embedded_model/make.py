@@ -35,6 +35,7 @@ from .rows import TEXT_ROWS, of_families, of_text
 from .tensors import export, recipe_of, write
 
 app = typer.Typer(no_args_is_help=True)
+HERE = Path(__file__).parent
 PACKAGES = ("torch", "transformers", "scipy", "sklearn", "matplotlib", "numpy", "captum", "datasets", "pandas")
 SHARD = 1000  # rows whose states are kept in one file
 FITTED = 3000  # rows that the router is fitted to
@@ -157,6 +158,22 @@ def _learner(
         return sister, partial(of, together.loss_of, sister)
     apart = Upper(model, recipe)
     return apart, partial(of, answer_loss, apart)
+
+
+@app.command()
+def sweep(kinds: Kinds, out: Out, dense: Donor = None) -> None:
+    """Try other recipes, trained shortly: ``sweep.jsonl`` here. What is done already is not tried again."""
+    from .sweep import sweep as tried
+
+    model, tokenizer = donor(dense)
+    rows = [*of_families(kinds, tokenizer, 0), *of_text(tokenizer, PACKAGES, 0)]
+    path = HERE / "sweep.jsonl"
+    known = [json.loads(line) for line in _lines(path)]
+    out.mkdir(parents=True, exist_ok=True)
+    for record in tried(model, tokenizer, rows, kinds, [(one["name"], one["routing"]) for one in known], out):
+        typer.echo(json.dumps(record))
+        known.append(record)
+        write_text(path, "".join(f"{json.dumps(one)}\n" for one in known))
 
 
 @app.command()

@@ -49,15 +49,27 @@ class Permuted:
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """Every token of a question to one expert, ``[B]`` of the questions."""
+    """Every token of a question to one expert, ``[B]`` of the questions, among so many."""
 
     expert: Tensor
+    experts: int
 
     def __call__(self, routing: LayerRouting) -> Change:
         own = self.expert[routing.sample, None]
         return Change(
-            None, torch.cat([own, (own + 1) % len(EXPERTS)], 1), torch.tensor([[1.0, 0.0]]).repeat(len(own), 1)
+            None, torch.cat([own, (own + 1) % self.experts], 1), torch.tensor([[1.0, 0.0]]).repeat(len(own), 1)
         )
+
+
+Rule = Callable[[RoutedModel, Sequence[Question], Mapping[str, int]], RoutingRule]
+"""Made for a batch of a model's questions, of which it is told each one's own expert by id."""
+RULES: Mapping[str, Rule | None] = {
+    "routed": None,
+    "dense": lambda model, part, own: dense,
+    "permuted": lambda model, part, own: Permuted(model.n_experts),
+    "told": lambda model, part, own: Told(torch.tensor([own[q.id] for q in part]), model.n_experts),
+}
+"""Ways to route; None: the model's own."""
 
 
 def questions_of(folder: Path, kinds: Sequence[str], split: str, limit: int) -> list[Question]:
@@ -66,13 +78,13 @@ def questions_of(folder: Path, kinds: Sequence[str], split: str, limit: int) -> 
 
 
 def scores(
-    model: RoutedModel, questions: Sequence[Question], rule: Callable[[Sequence[Question]], RoutingRule] | None
+    model: RoutedModel, questions: Sequence[Question], rule: Rule | None, own: Mapping[str, int]
 ) -> list[Tensor]:
-    """Of each question's choices ``[C]``, along a rule made for each batch, or the model's own routing."""
+    """Of each question's choices ``[C]``, along a rule or the model's own routing."""
     found: list[Tensor] = []
     for first in bar(range(0, len(questions), BATCH), "questions"):
         part = list(questions[first : first + BATCH])
-        routing = None if rule is None else rule(part)
+        routing = None if rule is None else rule(model, part, own)
         given = model.score_choices(part, routing=routing)
         found += given if isinstance(given, list) else [given]
     return found
@@ -100,13 +112,8 @@ def family_of(question: Question) -> int:
 def leverage(model: RoutedModel, questions: Sequence[Question]) -> dict[str, Any]:
     """Accuracy, points, and loss, nats, by routing; differences to the model's own with 95 % intervals over
     questions within kinds, as means over kinds."""
-    rules: dict[str, Callable[[Sequence[Question]], RoutingRule] | None] = {
-        "routed": None,
-        "dense": lambda part: dense,
-        "permuted": lambda part: Permuted(model.n_experts),
-        "told": lambda part: Told(torch.tensor([family_of(q) for q in part])),
-    }
-    found = {name: scores(model, questions, rule) for name, rule in rules.items()}
+    experts = {q.id: family_of(q) for q in questions}
+    found = {name: scores(model, questions, rule, experts) for name, rule in RULES.items()}
     kinds = np.array([q.task for q in questions])
     own = right(questions, found["routed"])
     result: dict[str, Any] = {"n": len(questions), "kinds": len(set(kinds))}
@@ -138,7 +145,7 @@ def _interval(kinds: np.ndarray, values: np.ndarray, draws: int = 2000) -> list[
 def above_chance(folder: Path, model: RoutedModel, kinds: Sequence[str], limit: int) -> dict[str, Any]:
     """Kinds whose accuracy is so many points above chance, by their name."""
     asked = questions_of(folder, kinds, "validation", limit)
-    is_right = right(asked, scores(model, asked, None))
+    is_right = right(asked, scores(model, asked, None, {}))
     task, chance = np.array([q.task for q in asked]), np.array([1 / len(q.choices) for q in asked])
     margin = {k: 100 * float((is_right - chance)[task == k].mean()) for k in kinds}
     return {"above": sum(m >= ABOVE for m in margin.values()), "of": len(margin), "margin": margin}
@@ -190,7 +197,7 @@ def figures(
     """Everything the card reports, part by part on top of what is ``known``."""
     learned = [kind for family in FAMILIES.values() for kind in family.learned]
     every = sorted({path.name.split(".")[0] for path in folder.glob("*.validation.jsonl")})
-    asked = questions_of(folder, learned, "validation", limit)
+    asked = questions_of(folder, learned, "test", limit)
     parts: dict[str, Callable[[], Any]] = {
         "leverage": lambda: leverage(model, asked),
         "above_chance": lambda: above_chance(folder, model, every, limit),

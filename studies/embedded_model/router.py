@@ -25,12 +25,14 @@ class Routing:
         sharpness: factor of the regression's scores, before the softmax.
         ridge: penalty, in units of the mean diagonal.
         answers: times that a token of an answer counts.
+        renormalized: whether the weights of the best sum to one.
     """
 
     top_k: int = 2
     sharpness: float = 12.0
     ridge: float = 1e-2
     answers: float = ANSWERS
+    renormalized: bool = True
 
 
 class Moments:

@@ -67,7 +67,7 @@ def config_of(dense: LlamaForCausalLM, recipe: Mapping[str, Any], *, width: int,
 
     Args:
         dense: the donor.
-        recipe: ``layers``, ``experts``, ``top_k``.
+        recipe: ``layers``, ``experts``, ``top_k``; and ``renormalized``, whether their weights sum to one (default).
         width: neurons of an expert.
         shared: of the shared one.
     """
@@ -86,7 +86,7 @@ def config_of(dense: LlamaForCausalLM, recipe: Mapping[str, Any], *, width: int,
         qkv_bias=False,
         num_experts=recipe["experts"],
         num_experts_per_tok=recipe["top_k"],
-        norm_topk_prob=True,
+        norm_topk_prob=recipe.get("renormalized", True),
         moe_intermediate_size=width,
         shared_expert_intermediate_size=shared,
         mlp_only_layers=[i for i in range(c.num_hidden_layers) if i not in recipe["layers"]],
