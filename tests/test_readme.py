@@ -63,7 +63,7 @@ def test_the_snippet_runs(dense_weights, tmp_path, monkeypatch):
     Path("commonsense_qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
     names: dict = {}
     exec(SNIPPET, names)
-    assert names["omega"].weights.shape == names["omega"].own.shape == (12, 64)
+    assert names["omega"].weights.shape == names["omega"].own.shape == (12, 16)
     assert names["output"].logits.ndim == 3
     assert isinstance(names["text"], str)
     assert names["answer"].choice in (0, 1)

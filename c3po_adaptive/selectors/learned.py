@@ -49,7 +49,13 @@ class Learned(Scored):
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         if self.learned is None:
             raise SettingError("learned expected references to learn from first; use it through Optimizer or a run.")
-        known = features(problem, self.core_size(problem))
+        self._count(problem.layers)
+        known, learned_of = features(problem, self.core_size(problem)), len(self.learned["mean"])
+        if known.shape[-1] != learned_of:
+            raise SettingError(
+                f"learned expected a model with the layers that it learned from ({learned_of} features of each), got "
+                f"{known.shape[-1]}; learn anew."
+            )
         scaled = (known - self.learned["mean"]) / self.learned["scale"]
         return scaled @ self.learned["coefficients"] + self.learned["intercept"], None
 

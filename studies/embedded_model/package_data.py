@@ -8,6 +8,7 @@ Run from the repository root, with the folder of the bed's files KIND.SPLIT.json
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Sequence
 from itertools import chain, zip_longest
@@ -19,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 from c3po_adaptive.tasks.bed import LEARNED
 from c3po_adaptive.tasks.bed.hub import HUB
 from c3po_adaptive.tasks.bed.published import fingerprint
-from c3po_adaptive.tasks.files import first_of, load_questions
+from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.types import Question
 
 TASKS = Path(__file__).parents[2] / "c3po_adaptive" / "tasks"
@@ -61,8 +62,8 @@ def write_demo(folder: Path) -> None:
 
 
 def short(questions: Sequence[Question]) -> list[Question]:
-    """Those that are not long, in the order of the hash of their ids."""
-    drawn = first_of(questions, len(questions))
+    """Those that are not long, in random order; by the hash of ids, they would all be of the first share."""
+    drawn = random.Random(0).sample(questions, len(questions))
     return [one for one in drawn if len(one.question.split()) <= LONGEST]
 
 
