@@ -27,9 +27,9 @@ TASKS = Path(__file__).parents[2] / "c3po_adaptive" / "tasks"
 DEMO = (
     *("banking77_intent", "clinc_intent", "clinc_domain", "clinc_odd_one_out", "clinc_same_request"),
     *("restaurant_slot", "pubmed_heading", "pubmedqa_conclusion", "svamp_operation"),
-    *("commonsense_qa", "social_iqa", "piqa"),
+    *("clinc_intent_near", "nlupp_banking_yesno", "nlupp_hotels_yesno"),
 )
-"""Kinds that experts learned, whose licences ask for attribution at most."""
+"""Kinds that experts learned, and three siblings, whose licences ask for attribution at most, and none of a benchmark."""
 SIZES = {"test": 224, "validation": 112, "references": 480}
 LONGEST = 70
 """Words of a question, at most: a demo is quick."""
