@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def served(folder, log, *options):
     with log.open("w") as out:
         # The least memory it takes, so that tests run beside each other; and /pause, /resume and /collective_rpc.
         environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_SERVER_DEV_MODE": "1"}
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((Path(folder) / "config.json").read_text())
         environment["C3PO_EXPERTS"] = str(config.get("num_experts") or config["n_routed_experts"])
         server = subprocess.Popen(command, stdout=out, stderr=out, env=environment, cwd=log.parent)
         try:
