@@ -41,7 +41,7 @@ def wording(question):
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """By model: wordings of test questions, of their references, and of all that was seen where settings were chosen."""
+    """By model: wordings of test questions, of their references, and of all that was seen where settings were made."""
     if not BENCHMARKS.exists():
         pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
     monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))

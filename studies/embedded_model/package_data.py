@@ -29,7 +29,7 @@ DEMO = (
     *("restaurant_slot", "pubmed_heading", "pubmedqa_conclusion", "svamp_operation"),
     *("clinc_intent_near", "nlupp_banking_yesno", "nlupp_hotels_yesno"),
 )
-"""Kinds that experts learned, and three siblings: their licences ask for attribution at most, and none is a benchmark."""
+"""Nine that experts learned, three siblings: their licences ask for attribution at most, and none is a benchmark."""
 SIZES = {"test": 224, "validation": 112, "references": 480}
 LONGEST = 70
 """Words of a question, at most: a demo is quick."""

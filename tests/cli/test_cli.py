@@ -162,13 +162,13 @@ class TestDemo:
 
     def test_report_is_named_and_shows_arms_and_question_texts(self, demo):
         printed, folder = demo
-        report = html.unescape((folder / "report.html").read_text())
+        report = " ".join(html.unescape((folder / "report.html").read_text()).split())
         assert "Report: demo/report.html" in printed
         assert all(arm in report for arm in DEMO_ARMS)
         asked = {id for _, id in rows(folder)}
         texts = [q.question for q in demo_questions("test") if q.id in asked]
         assert len(texts) > 3
-        assert all(text in report for text in texts)
+        assert [text for text in texts if " ".join(text.split()) not in report] == []
 
     def test_summary_has_the_keys_others_rely_on(self, demo):
         content = json.loads((demo[1] / "summary.json").read_text())
