@@ -47,7 +47,7 @@ kinds, and differences to the model as it is with 95 % intervals over questions 
 
 - **Other text** (Python's language reference, {tokens:,} tokens): {text_moe:.3f} nats a token, {text_dense:.3f} dense,
   a gap of {gap:+.3f} [{gap_low:+.3f}, {gap_high:+.3f}].
-- **{above} of {of} kinds** are {margin:.0f} points or more above chance.
+- **{above} of {of} kinds** are {margin:.0f} points or more above chance, on validation questions.
 - **Experts and kinds** share {share:.0%} of what they could (mutual information over the experts' entropy, mean of
   layers; {share_low:.0%} to {share_high:.0%}).
 

@@ -14,10 +14,10 @@ from transformers import LlamaForCausalLM
 
 from c3po_adaptive.models.embedded.assemble import assemble
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.tasks.bed.families import FAMILIES, LEARNED
+from c3po_adaptive.tasks.bed.families import LEARNED
 
 from .apart import Recipe, Row, Upper, answer_loss, entries, train
-from .measure import RULES, questions_of, right, scores
+from .measure import RULES, family_of, questions_of, right, scores
 from .router import Routing, moments, routers
 from .tensors import export, recipe_of
 
@@ -86,25 +86,22 @@ def sweep(
         left = {how: routing for how, routing in variant.routing.items() if (name, how) not in done}
         if not left:
             continue
-        own = [replace(row, expert=_by_kind(row)) for row in part] if variant.by_kind else part
+        own = [replace(row, expert=_number(row.kind)) for row in part] if variant.by_kind else part
         experts = 1 + max(row.expert for row in own)
         recipe = replace(Recipe(experts=experts, epochs=1), **variant.recipe)
         states = entries(dense, own, recipe.layers[0])
         upper = Upper(dense, recipe)
         loss = _learn(upper, dense, own, states, recipe, scratch / f"{name}.pt")
+        told = {q.id: _number(q.task) if variant.by_kind else family_of(q) for q in asked}
         for how, routing in left.items():
             found = moments(upper, own[:FITTED], states[:FITTED], routing.answers)
             made = export(upper, routers(found, routing))
             model = RoutedModel(assemble(dense, made, recipe_of(recipe, routing)), tokenizer, name="bed")
-            told = [_by_kind_of(q.task) if variant.by_kind else list(FAMILIES).index(LEARNED[q.task]) for q in asked]
             yield {"name": name, "routing": how, "loss": loss, **_leverage(model, asked, told)}
 
 
-def _by_kind(row: Row) -> int:
-    return _by_kind_of(row.kind)
-
-
-def _by_kind_of(kind: str) -> int:
+def _number(kind: str) -> int:
+    """Of a kind's own expert; all else has the last."""
     return list(LEARNED).index(kind) if kind in LEARNED else len(LEARNED)
 
 
@@ -121,10 +118,9 @@ def _learn(
 
 
 @torch.no_grad()
-def _leverage(model: RoutedModel, asked: Sequence[Any], told: Sequence[int]) -> dict[str, Any]:
+def _leverage(model: RoutedModel, asked: Sequence[Any], told: Mapping[str, int]) -> dict[str, Any]:
     """Accuracy, points, and loss, nats, by routing."""
     found: dict[str, Any] = {"n": len(asked)}
-    own = {q.id: expert for q, expert in zip(asked, told, strict=True)}
     for name, rule in RULES.items():
-        found[name] = round(100 * float(right(asked, scores(model, asked, rule, own)).mean()), 1)
+        found[name] = round(100 * float(right(asked, scores(model, asked, rule, told)).mean()), 1)
     return found
