@@ -1,15 +1,22 @@
 """The recipe of the embedded model, each step alone, on a tiny Llama and toy tasks, offline."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from embedded_model.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, train
+from embedded_model.card import card
 from embedded_model.router import Moments, Routing, moments, routers
 from embedded_model.tensors import export, recipe_of
 from embedded_model.together import Together
 from embedded_model.together import loss_of as joint_loss
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from c3po_adaptive.models.embedded.assemble import assemble
+from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
+from c3po_adaptive.models.embedded.builder import MODELS
+from c3po_adaptive.models.names import EMBEDDED
 
 RECIPE = Recipe(layers=(1, 2), width=8, experts=3, lr=2e-2, batch=64, epochs=6, warmup=2)
 HOW = Routing(top_k=2)
@@ -162,3 +169,12 @@ def test_the_sister_learns_together(dense, rows, states, tmp_path):
         ids = torch.tensor([rows[0].ids])
         expected = upper(states[0][None], torch.tensor([0])) @ dense.lm_head.weight.T
         torch.testing.assert_close(model(ids).logits, expected, atol=0.3, rtol=0.05)
+
+
+def test_the_card_is_what_was_measured():
+    made, studies = MODELS[EMBEDDED], Path(__file__).parents[3] / "studies" / "embedded_model"
+    text = made.tensors.with_name("MODEL_CARD.md").read_text()
+    figures = json.loads((studies / "apart-0.json").read_text())
+    log = [json.loads(line) for line in (studies / "apart-0.jsonl").read_text().splitlines()]
+    rows = int(re.search(r"over ([\d,]+) rows", text)[1].replace(",", ""))
+    assert card(figures, read_tensors(made.tensors)[1], rows, log) == text
