@@ -49,7 +49,6 @@ class Learned(Scored):
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         if self.learned is None:
             raise SettingError("learned expected references to learn from first; use it through Optimizer or a run.")
-        self._count(problem.layers)
         known, learned_of = features(problem, self.core_size(problem)), len(self.learned["mean"])
         if known.shape[-1] != learned_of:
             raise SettingError(

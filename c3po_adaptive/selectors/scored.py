@@ -77,6 +77,7 @@ class Scored(LayerSelector):
         """Scores of layers ``[B, L]``, and of their experts ``[B, L, E]`` (>= 0) or None if there are none."""
 
     def select(self, problem: Problem) -> Selection:
+        self._count(problem.layers)  # before any pass
         return self.selected(problem, *self.score(problem))
 
     def selected(self, problem: Problem, scores: Tensor, each: Tensor | None) -> Selection:
