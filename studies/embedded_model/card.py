@@ -50,13 +50,35 @@ kinds, and differences to the model as it is with 95 % intervals over questions 
 - **{above} of {of} kinds** are {margin:.0f} points or more above chance, on validation questions.
 - **Experts and kinds** share {share:.0%} of what they could (mutual information over the experts' entropy, mean of
   layers; {share_low:.0%} to {share_high:.0%}).
-
+{others}{sweep}
 ## What each expert learned
 
 | expert | family | kinds it learned from | kinds kept apart |
 | ---: | --- | --- | --- |
 {families}
 | {last_expert} | text | documentation of installed packages | |
+"""
+
+OTHERS = """
+## Again, and otherwise
+
+The same recipe with another seed, and the same rows learned by experts and router together, with a balance loss (sparse
+upcycling, arXiv 2212.05055); neither is shipped. Differences to each model as it is, in points.
+
+| model | n | as it is, % | no expert | experts exchanged | gap on other text, nats | kinds above chance | shared |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+{rows}
+"""
+
+SWEEP = """
+## Recipes tried
+
+{n} validation questions, ten of each kind; {rows:,} rows once, in bfloat16: shorter than what is shipped, so that rows
+compare with one another alone. Loss is the training's last, in nats a token.
+
+| recipe | routing | loss | as it is, % | experts exchanged, % | own expert alone, % |
+| --- | --- | ---: | ---: | ---: | ---: |
+{table}
 """
 
 NAMES = {
@@ -67,7 +89,12 @@ NAMES = {
 }
 
 
-def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: int, log: Sequence[Mapping[str, Any]]) -> str:
+Json = Mapping[str, Any]
+
+
+def card(
+    figures: Json, recipe: Json, rows: int, log: Sequence[Json], others: Mapping[str, Json], tried: Sequence[Json]
+) -> str:
     """The card's text.
 
     Args:
@@ -75,6 +102,8 @@ def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: int, log: 
         recipe: of the shipped tensors.
         rows: that were learned from.
         log: records of the training.
+        others: figures of other models, by what they are.
+        tried: records of ``sweep.sweep``.
     """
     leverage, text, sharing = figures["leverage"], figures["text"], figures["sharing"]
     return TEMPLATE.format(
@@ -98,6 +127,8 @@ def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: int, log: 
         share=sharing["mean"],
         share_low=min(sharing["by_layer"]),
         share_high=max(sharing["by_layer"]),
+        others=_others({"shipped": figures} | dict(others)) if others else "",
+        sweep=_sweep(tried) if tried else "",
         families="\n".join(
             f"| {i} | {name} | {_names(family.learned)} | {_names(family.siblings)} |"
             for i, (name, family) in enumerate(FAMILIES.items())
@@ -106,9 +137,35 @@ def card(figures: Mapping[str, Any], recipe: Mapping[str, Any], rows: int, log: 
     )
 
 
-def _row(name: str, found: Mapping[str, Any], own: bool) -> str:
+def _others(models: Mapping[str, Json]) -> str:
+    return OTHERS.format(rows="\n".join(_other(name, figures) for name, figures in models.items()))
+
+
+def _other(name: str, figures: Json) -> str:
+    leverage, text, above = figures["leverage"], figures["text"], figures["above_chance"]
+    lost = [f"{leverage[rule]['difference']:+.1f} {_ci(leverage[rule])}" for rule in ("dense", "permuted")]
+    return (
+        f"| {name} | {leverage['n']:,} | {leverage['routed']['accuracy']:.1f} | {lost[0]} | {lost[1]} "
+        f"| {text['gap']:+.3f} | {above['above']} of {above['of']} | {figures['sharing']['mean']:.0%} |"
+    )
+
+
+def _sweep(tried: Sequence[Json]) -> str:
+    table = [
+        f"| {r['name']} | {r['routing'] or 'top 2'} | {r['loss']:.2f} | {r['routed']:.1f} | {r['permuted']:.1f} "
+        f"| {r['told']:.1f} |"
+        for r in tried
+    ]
+    return SWEEP.format(n=tried[0]["n"], rows=tried[0]["rows"], table="\n".join(table))
+
+
+def _ci(found: Json) -> str:
     low, high = found["ci"]
-    difference = "" if own else f"{found['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"[{low:+.1f}, {high:+.1f}]"
+
+
+def _row(name: str, found: Json, own: bool) -> str:
+    difference = "" if own else f"{found['difference']:+.1f} {_ci(found)}"
     return f"| {name} | {found['accuracy']:.1f} | {difference} | {found['nll']:.3f} |"
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -29,7 +29,7 @@ from c3po_adaptive.storage.identity import digest, digest_of_file
 from c3po_adaptive.tasks.bed.families import EXPERTS
 
 from . import together
-from .apart import Recipe, Row, Upper, answer_loss, entries, train
+from .apart import Recipe, Row, Upper, answer_loss, entries, products, train
 from .router import Routing, moments, routers
 from .rows import TEXT_ROWS, of_families, of_text
 from .tensors import export, recipe_of, write
@@ -74,15 +74,15 @@ def layers_of(dense: LlamaForCausalLM) -> tuple[int, ...]:
     return tuple(range(round(n * 16 / 30), round(n * 28 / 30)))
 
 
-def states_of(dense: LlamaForCausalLM, rows: Sequence[Row], layer: int, out: Path) -> list[Tensor]:
-    """Each row's states as they enter a layer, kept in ``out`` shard by shard."""
+def states_of(dense: LlamaForCausalLM, rows: Sequence[Row], recipe: Recipe, out: Path) -> list[Tensor]:
+    """Each row's states as they enter the first layer with experts, kept in ``out`` shard by shard."""
     out.mkdir(parents=True, exist_ok=True)
-    found: list[Tensor] = []
+    layer, found = recipe.layers[0], list[Tensor]()
     for first in bar(range(0, len(rows), SHARD), "states"):
         part = rows[first : first + SHARD]
-        path = out / f"states-{layer}-{digest([row.ids for row in part])[:16]}.pt"
+        path = out / f"states-{layer}{'-half' * recipe.half}-{digest([row.ids for row in part])[:16]}.pt"
         if not path.is_file():
-            with whole(path) as writing:
+            with whole(path) as writing, products(recipe):
                 torch.save(entries(dense, part, layer), writing)
         found += torch.load(path, weights_only=True)
     return found
@@ -113,13 +113,14 @@ def bed(
     seed: Seed = 0,
     dense: Donor = None,
     jointly: Annotated[bool, typer.Option("--together", help="Experts and router together: the sister.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Train in bfloat16: faster where the processor has it.")] = False,
     tensors: Annotated[Path | None, typer.Option(help="Where the trained tensors go; default: OUT.")] = None,
 ) -> None:
     """Train experts, fit the router, write the tensors and the whole model: from questions to a checkpoint."""
     model, tokenizer = donor(dense)
-    recipe = Recipe(layers=layers_of(model), experts=len(EXPERTS), seed=seed)
+    recipe = Recipe(layers=layers_of(model), experts=len(EXPERTS), seed=seed, half=half)
     rows = [*of_families(kinds, tokenizer, seed), *of_text(tokenizer, PACKAGES, seed)]
-    states = states_of(model, rows, recipe.layers[0], out)
+    states = states_of(model, rows, recipe, out)
     head = model.lm_head.weight.data
     name = f"{'together' if jointly else 'apart'}-{seed}"
     upper, loss = _learner(model, recipe, head, rows, states, jointly)
@@ -197,7 +198,20 @@ def measure(
     recipe = read_tensors(model.with_suffix(".safetensors"))[1]
     log = [json.loads(line) for line in _lines(model.with_suffix(".jsonl"))]
     rows = len(of_families(kinds, moe.tokenizer, recipe["seed"])) + TEXT_ROWS
-    write_text(model.with_suffix(".md"), card(found, recipe, rows, log))
+    tried = [json.loads(line) for line in _lines(HERE / "sweep.jsonl")]
+    write_text(model.with_suffix(".md"), card(found, recipe, rows, log, others_of(kept), tried))
+
+
+def others_of(kept: Path) -> dict[str, dict[str, Any]]:
+    """Figures beside a model's own that are whole, by what they are of."""
+    names = {"apart": "another seed", "together": "trained together"}
+    found = {}
+    for path in sorted(kept.parent.glob("*-[0-9].json")):
+        figures = json.loads(path.read_text())
+        if path != kept and "questions" in figures:
+            kind, seed = path.stem.rsplit("-", 1)
+            found[f"{names[kind]} ({seed})"] = figures
+    return found
 
 
 if __name__ == "__main__":

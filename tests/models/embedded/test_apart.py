@@ -2,12 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from embedded_model.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, train
+from embedded_model import sweep
+from embedded_model.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, products, train
 from embedded_model.card import card
+from embedded_model.make import others_of
 from embedded_model.router import Moments, Routing, moments, routers
 from embedded_model.tensors import export, recipe_of
 from embedded_model.together import Together
@@ -17,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
 from c3po_adaptive.models.embedded.builder import MODELS
 from c3po_adaptive.models.names import EMBEDDED
+from c3po_adaptive.models.tiny import tiny_tokenizer
 
 RECIPE = Recipe(layers=(1, 2), width=8, experts=3, lr=2e-2, batch=64, epochs=6, warmup=2)
 HOW = Routing(top_k=2)
@@ -171,10 +175,49 @@ def test_the_sister_learns_together(dense, rows, states, tmp_path):
         torch.testing.assert_close(model(ids).logits, expected, atol=0.3, rtol=0.05)
 
 
+def test_a_sweep_tries_what_is_not_done(tmp_path, monkeypatch):
+    tokenizer = tiny_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+        )  # fmt: skip
+        dense = LlamaForCausalLM(config).eval().requires_grad_(False)
+    kinds = ("svamp_operation", "clinc_domain")
+    rows = []
+    for i, kind in enumerate(kinds):
+        asked = [
+            {"id": f"{kind}-{k}", "task": kind, "question": f"{kind} {k}?", "choices": ["a", "b"], "answer": k % 2}
+            for k in range(6)
+        ]
+        (tmp_path / f"{kind}.validation.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+        texts = [tokenizer(f"{one['question']} {one['choices'][i]}").input_ids for one in asked]
+        rows += [Row(tuple(ids), len(ids) - 1, i, kind) for ids in texts]
+    short = Recipe(layers=(1, 2), width=4, experts=2, batch=256)
+    monkeypatch.setattr(sweep, "Recipe", lambda **given: replace(short, **given))
+    monkeypatch.setattr(sweep, "LEARNED", dict.fromkeys(kinds, ""))
+    monkeypatch.setattr(sweep, "family_of", lambda question: kinds.index(question.task))
+    wide = sweep.Variant({"width": 8}, by_kind=True)
+    tried = {"as shipped": sweep.Variant(routing={"": HOW, "top 1": Routing(top_k=1)}), "wide": wide}
+    monkeypatch.setattr(sweep, "VARIANTS", tried)
+    found = list(sweep.sweep(dense, tokenizer, rows, tmp_path, [("as shipped", "")], tmp_path))
+    assert [(r["name"], r["routing"]) for r in found] == [("as shipped", "top 1"), ("wide", "")]
+    assert all(r["n"] == 12 and 0 <= r["routed"] <= 100 and r["loss"] > 0 for r in found)
+
+
+def test_half_precision_is_close(dense, rows, states):
+    half = replace(RECIPE, half=True)
+    with products(half):
+        torch.testing.assert_close(entries(dense, rows[:1], 1)[0], states[0], atol=0.1, rtol=0.05)
+
+
 def test_the_card_is_what_was_measured():
     made, studies = MODELS[EMBEDDED], Path(__file__).parents[3] / "studies" / "embedded_model"
     text = made.tensors.with_name("MODEL_CARD.md").read_text()
     figures = json.loads((studies / "apart-0.json").read_text())
     log = [json.loads(line) for line in (studies / "apart-0.jsonl").read_text().splitlines()]
     rows = int(re.search(r"over ([\d,]+) rows", text)[1].replace(",", ""))
-    assert card(figures, read_tensors(made.tensors)[1], rows, log) == text
+    tried = [json.loads(line) for path in studies.glob("sweep.jsonl") for line in path.read_text().splitlines()]
+    others = others_of(studies / "apart-0.json")
+    assert card(figures, read_tensors(made.tensors)[1], rows, log, others, tried) == text
