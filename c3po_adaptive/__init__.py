@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .optimizers.toward_mean import TowardMean
-    from .problem import LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
+    from .problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
     from .references.reference_set import ReferenceSet
     from .registry import default_registry
     from .remixing.remixer import Remixer
@@ -75,6 +75,7 @@ _HOME = {
     "toward": "optimizers._simplex",
     "Descent": "optimizers.descent",
     "TowardMean": "optimizers.toward_mean",
+    "FaultTruth": "problem",
     "LabeledProblem": "problem",
     "Problem": "problem",
     "ReferenceArtifact": "problem",
@@ -115,6 +116,7 @@ __all__ = [
     "DataError",
     "Descent",
     "Entry",
+    "FaultTruth",
     "Hits",
     "Index",
     "Kernel",

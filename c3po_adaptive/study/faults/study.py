@@ -37,9 +37,9 @@ class Faults(Study[FaultsConfig]):
     def plan(self, config: FaultsConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
         check_strategies(config.comparison, registry)
         worker = FaultsWorker.here(config, registry)
-        foreseen = foresee(config, worker.data, hardware)
-        check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arms, models = 1 + len(config.arms), len(config.cells)
+        foreseen = foresee(config, worker.data, hardware, times=arms * models)
+        check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         values = {"faults": list(config.cells), "arms": list(config.arms), "forecast": foreseen.values()}
         told = [f"  {name}" for name in config.cells]
         return Plan(
