@@ -11,8 +11,9 @@ Setting = Mapping[str, Any]
 
 CALIBRATED = ("length-exponent", "surface-logit", "pmi", "contextual")
 """Answerers that correct scores, and change nothing in the model."""
-POSITIVE = ("lora", "in-context")
-"""Answerers that gain where there is something to learn from labels: where they do not, nothing else need."""
+POSITIVE = ("lora", "in-context", "sound-routing")
+"""Answerers that gain where there is something to learn from labels, or a planted fault to undo: where they do not,
+nothing else need."""
 RANDOM_NEIGHBOURS = "random neighbours"
 _CHANCE = (
     ("retriever", "name", "random", RANDOM_NEIGHBOURS),
