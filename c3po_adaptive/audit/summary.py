@@ -19,6 +19,8 @@ from .use import evenness, loads, shared_with_kinds
 
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
 """Of experts and of fragile tokens, the first ones."""
+LITTLE = 5.0
+"""Points lost with permuted routers, of which fewer that are not shown are next to none."""
 
 
 def summarize(
@@ -173,10 +175,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _sentence(base: Base, permuted: Effect | None, most: Reached | None, *, matters: bool) -> str:
-    return f"{_leverage(permuted, matters=matters)}; {_headroom(most)}; {_chance(base)}."
+    return f"{leverage_in_words(permuted, matters=matters)}; {_headroom(most)}; {_chance(base)}."
 
 
-def _leverage(permuted: Effect | None, *, matters: bool) -> str:
+def leverage_in_words(permuted: Effect | None, *, matters: bool) -> str:
+    """What permuted routers cost, and whether that is shown, not shown, or next to nothing."""
     if permuted is None:
         return "What routing is worth here cannot be said: its routers cannot be permuted"
     value, low, high = (
@@ -187,7 +190,9 @@ def _leverage(permuted: Effect | None, *, matters: bool) -> str:
     lost = f"{lost} are lost with permuted routers"
     if matters:
         return f"Routing matters here by {value} points ({lost})"
-    return f"Routing is not shown to matter here: next to no leverage ({lost})"
+    if -permuted.accuracy.value < LITTLE:
+        return f"Routing is not shown to matter here: next to no leverage ({lost})"
+    return f"Routing is not shown to matter here, of too few questions to tell ({lost})"
 
 
 def _headroom(most: Reached | None) -> str:
