@@ -47,9 +47,10 @@ kinds, and differences to the model as it is with 95 % intervals over questions 
 
 - **Other text** (Python's language reference, {tokens:,} tokens): {text_moe:.3f} nats a token, {text_dense:.3f} dense,
   a gap of {gap:+.3f} [{gap_low:+.3f}, {gap_high:+.3f}].
-- **{above} of {of} kinds** are {margin:.0f} points or more above chance, on validation questions.
-- **Experts and kinds** share {share:.0%} of what they could (mutual information over the experts' entropy, mean of
-  layers; {share_low:.0%} to {share_high:.0%}).
+- **{above} of {of} kinds** are {margin:.0f} points or more above chance, of {above_n:,} validation questions, at most
+  forty a kind: so few that some are above by luck, and some below.
+- **Experts and kinds** share {share:.0%} of what they could at the tokens of answers (mutual information over the
+  experts' entropy, mean of layers; {share_low:.0%} to {share_high:.0%}).
 {others}{sweep}
 ## What each expert learned
 
@@ -84,7 +85,7 @@ compare with one another alone. Loss is the training's last, in nats a token.
 NAMES = {
     "routed": "as it is",
     "dense": "no expert (the donor)",
-    "permuted": "each layer's experts exchanged at random",
+    "permuted": "each layer's experts exchanged at random, none in its place",
     "told": "the family's own expert alone",
 }
 
@@ -123,6 +124,7 @@ def card(
         gap_high=text["ci"][1],
         above=figures["above_chance"]["above"],
         of=figures["above_chance"]["of"],
+        above_n=figures["above_chance"]["n"],
         margin=ABOVE,
         share=sharing["mean"],
         share_low=min(sharing["by_layer"]),

@@ -181,7 +181,7 @@ def sweep(kinds: Kinds, out: Out, dense: Donor = None) -> None:
 def measure(
     kinds: Kinds,
     model: Annotated[Path, typer.Option(help="A folder that bed wrote, and the tensors and log beside it.")],
-    limit: Annotated[int, typer.Option(help="Questions of each kind.")] = 40,
+    limit: Annotated[int, typer.Option(help="Questions of each kind, at most.")] = 60,
     dense: Donor = None,
 ) -> None:
     """Measure what routing is worth, and write the model's card beside its log."""

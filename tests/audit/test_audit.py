@@ -54,7 +54,8 @@ class TestSummary:
         ("low", "change", "high", "said"),
         [
             (-30, -20, -10, "Routing matters here by 20.0 points"),
-            (-10, -2, 6, "next to no leverage (2.0 points [-6.0, 10.0]"),
+            (-4, -2, 1, "next to no leverage (2.0 points [-1.0, 4.0]"),
+            (-10, -2, 6, "of too few questions to tell (2.0 points [-6.0, 10.0]"),
             (-33, -15, 4, "of too few questions to tell (15.0 points [-4.0, 33.0]"),
         ],
     )
