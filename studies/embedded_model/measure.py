@@ -21,6 +21,7 @@ from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.along import LayerRouting, RoutingRule
 from c3po_adaptive.routing.change import Change
 from c3po_adaptive.tasks.bed.families import EXPERTS, FAMILIES, GENERAL
+from c3po_adaptive.tasks.bed.published import fresh
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.types import Question
 
@@ -72,8 +73,9 @@ RULES: Mapping[str, Rule | None] = {
 
 
 def questions_of(folder: Path, kinds: Sequence[str], split: str, limit: int) -> list[Question]:
-    """The first of each kind, by a hash of their ids."""
-    return [q for kind in kinds for q in load_questions(folder / f"{kind}.{split}.jsonl", limit=limit)]
+    """The first of each kind, by a hash of their ids, without texts that an expert learned from."""
+    files = {kind: load_questions(folder / f"{kind}.{split}.jsonl", limit=limit) for kind in kinds}
+    return [question for kind, questions in files.items() for question in fresh(kind, questions)]
 
 
 def scores(
