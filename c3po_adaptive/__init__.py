@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from .routing.along import LayerRouting, RoutingRule
     from .routing.change import Change
     from .routing.ruled import Ruled
+    from .routing.rules import PathwayRule
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
     from .settings import RemixSettings
+    from .storage.new_folder import new_folder
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -92,9 +94,11 @@ _HOME = {
     "RoutingRule": "routing.along",
     "Change": "routing.change",
     "Ruled": "routing.ruled",
+    "PathwayRule": "routing.rules",
     "LayerSelector": "selectors.base",
     "Scored": "selectors.scored",
     "RemixSettings": "settings",
+    "new_folder": "storage.new_folder",
     "Answer": "types",
     "Neighbours": "types",
     "Pathway": "types",
@@ -127,6 +131,7 @@ __all__ = [
     "Optimizer",
     "Pathway",
     "PathwayOptimizer",
+    "PathwayRule",
     "PluginError",
     "Problem",
     "Prompt",
@@ -154,6 +159,7 @@ __all__ = [
     "default_registry",
     "hookimpl",
     "load_moe_model",
+    "new_folder",
     "toward",
 ]
 

@@ -24,6 +24,10 @@ SETTINGS = {"target": "loss"}
 FORMATS = {"normalise": "normalize"}
 """Settings of formats."""
 
+_ENGINES = "pip install ./plugins/vllm"
+PLUGINS = {("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")}
+"""What was built in, by role and name, and how it is had now."""
+
 PUBLIC = {"LabelledProblem": "LabeledProblem"}
 """Names at the package's root."""
 

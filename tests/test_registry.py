@@ -15,7 +15,7 @@ from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
 from c3po_adaptive.optimizers.base import PathwayOptimizer
-from c3po_adaptive.registry import ROLES, Registry, default_registry, in_words, new_registry
+from c3po_adaptive.registry import OTHERS, ROLES, Registry, default_registry, in_words, new_registry
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors.base import LayerSelector
 
@@ -96,8 +96,25 @@ def test_every_hook_registers(role, hook, cls, spec):
 
 def test_every_hook_is_documented_and_has_a_role():
     hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
-    assert hooks == {hook for _, hook in ROLES.values()}
+    assert hooks == {hook for _, hook in ROLES.values()} | {*OTHERS.values()}
     assert all(getattr(hookspecs, hook).__doc__.count("\n") == 0 for hook in hooks)
+
+
+@pytest.mark.parametrize(("what", "hook"), OTHERS.items())
+def test_what_is_no_strategy_is_kept_by_name(what, hook):
+    registry, brought = Registry(), object()
+    registry.register(SimpleNamespace(**{hook: hookimpl(lambda: {"mine": brought})}), "plugin-a")
+    assert registry.others(what) == ["mine"]
+    assert registry.other(what, "mine") is brought
+    assert registry.table() == []
+    with pytest.raises(UnknownNameError, match=f"Expected an? {what} among mine, got 'mines'; did you mean 'mine'"):
+        registry.other(what, "mines")
+    for wrong, said in (
+        ({"mine": 1}, f"one {what} called 'mine', got another of plugin 'b'"),
+        ([1], "a mapping by name"),
+    ):
+        with pytest.raises(PluginError, match=said):
+            registry.register(SimpleNamespace(**{hook: hookimpl(lambda wrong=wrong: wrong)}), "b")
 
 
 def test_built_ins_come_through_the_same_door():

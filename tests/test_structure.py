@@ -22,7 +22,7 @@ LOW = {"routing", "tasks", "problem", "losses"}
 ROOMS = [
     (GROUND, GROUND),
     (LOW, GROUND | {"storage", "problem", "losses"}),
-    ({"models", "serving"}, GROUND | {"storage", "routing", "tasks"}),
+    ({"models"}, GROUND | {"storage", "routing", "tasks"}),
     ({"kernels", "retrievers"}, GROUND | {"storage", "kernels"}),
     ({"attribution"}, GROUND | {"routing", "problem"}),
     ({"optimizers"}, GROUND | {"routing", "problem", "kernels", "retrievers"}),

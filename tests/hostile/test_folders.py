@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from c3po_vllm import export as vllm
 
 from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError, DataError
@@ -34,7 +35,6 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.report.explanation import Explanation
 from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.routing.trace_file import write_trace
-from c3po_adaptive.serving import export as vllm
 from c3po_adaptive.storage import new_folder
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held

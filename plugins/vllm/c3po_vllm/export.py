@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from ..errors import ModelError, SettingError
-from ..storage.new_folder import check_new, new_folder
-
-if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
+from c3po_adaptive import ModelError, RoutedModel, SettingError, new_folder
 
 FOLDER = "folder to export to"
 UP, DOWN = "experts.gate_up_proj", "experts.down_proj"
@@ -44,13 +40,10 @@ def export_for_vllm(model: RoutedModel, folder: str | Path, *, multiple_of: int 
     """
     if multiple_of < 1:
         raise SettingError(f"Expected multiple_of to be at least 1, got {multiple_of}.")
-    target = Path(folder)
-    check_new(target, FOLDER)  # before zeros are added
-    filled = with_zeros(model.model, multiple_of)
-    with new_folder(target, FOLDER) as writing:
-        filled.save_pretrained(writing)
+    with new_folder(folder, FOLDER) as writing:
+        with_zeros(model.model, multiple_of).save_pretrained(writing)
         model.tokenizer.save_pretrained(writing)
-    return target
+    return Path(folder)
 
 
 @torch.no_grad()

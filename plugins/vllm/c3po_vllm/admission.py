@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import DataError, ModelError
+from c3po_adaptive import DataError, ModelError
+
 from .forced import TRACE_KEY, TraceRequest
 from .request import KEY, PathwayRequest
 

@@ -1,57 +1,19 @@
-"""Traces of what other engines say of their routing: transformers' router logits, vLLM's and SGLang's expert ids.
-
-No engine says which weights it ran, so an imported trace is of an unknown model, and replayed as a foreign one.
-"""
+"""Traces of expert ids that vLLM and SGLang give; their weights are the router's, on replay."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..errors import DataError, ShapeError
-from ..routing.given_logits import routed_by
-from ..routing.sites import decoder_layers
-from ..routing.trace import NONE, Trace, repeated
-from .names import public_name
-from .routed import RoutedModel
-from .traced import WHOLE, check_tokens, tokenizer_identity
+from c3po_adaptive import DataError, RoutedModel, ShapeError
+from c3po_adaptive.models.traced import NONE, Trace, check_tokens, of_experts
 
 RECORDS = "turn its recording on, and look at what it gives before you save it"
-
-
-def from_transformers(model: RoutedModel, tokens: Tensor, router_logits: Sequence[Tensor]) -> Trace:
-    """The trace of what ``output_router_logits=True`` gives for one sequence.
-
-    Each router of the model makes experts and weights of its logits; so they are what transformers multiplied with.
-
-    Args:
-        model: of the same family and settings.
-        tokens: ``[T]`` token ids.
-        router_logits: of each MoE layer ``[T, E]`` or ``[1, T, E]``.
-
-    Raises:
-        DataError: token ids that the model does not have.
-        ShapeError: logits of other layers, tokens or experts, or that are not finite.
-        ModelError: a family whose routers cannot be given logits.
-    """
-    check_tokens(model, tokens)
-    wanted = (len(model.layers), len(tokens), model.n_experts)
-    logits = [part[0] if part.ndim == 3 and len(part) == 1 else part for part in router_logits]
-    got = {tuple(part.shape) for part in logits}
-    if (len(logits), got) != (wanted[0], {wanted[1:]}):
-        raise ShapeError(
-            f"Expected router logits (T, E) = {wanted[1:]} of {wanted[0]} MoE layers, got {len(logits)} of "
-            f"{' and '.join(map(str, sorted(got)[:3])) or 'no shape'}; give those of one text, by a model of this kind."
-        )
-    if not all(part.is_floating_point() and part.float().isfinite().all() for part in router_logits):
-        raise ShapeError("Expected finite router logits, got NaN or infinity; record again.")
-    with model.lock:
-        experts, weights = routed_by(model.model, model.sites, tokens, [part.float() for part in logits])
-    return _of(model, "transformers", tokens, experts, weights)
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Types of numbers that int64 holds without changing them."""
 
 
 def from_vllm(
@@ -119,7 +81,8 @@ def from_sglang(model: RoutedModel, tokens: Tensor, routed_experts: str, *, star
 def _of_ids(model: RoutedModel, engine: str, tokens: Tensor, ids: Tensor, start: int) -> Trace:
     """A trace of expert ids ``[T - 1 - start, layers, k]``, in all decoder layers or in MoE layers alone."""
     check_tokens(model, tokens)
-    rows, every, top_k = len(tokens) - 1 - start, len(decoder_layers(model.model)), model.sites[0].top_k
+    rows, top_k = len(tokens) - 1 - start, model.sites[0].top_k
+    every = model.model.config.get_text_config().num_hidden_layers
     if start < 0 or ids.ndim != 3 or len(ids) != rows or rows < 1:
         raise ShapeError(
             f"Expected expert ids (tokens, layers, k) of the {max(rows, 0)} tokens between {start} and the last, got "
@@ -137,12 +100,13 @@ def _of_ids(model: RoutedModel, engine: str, tokens: Tensor, ids: Tensor, start:
     _check_recorded(engine, experts)
     whole = torch.full((len(tokens), *experts.shape[1:]), NONE)
     whole[start:-1] = experts
-    return _of(model, engine, tokens, whole, None)
+    return of_experts(model, tokens, whole, by=engine)
 
 
 def _check_recorded(engine: str, experts: Tensor) -> None:
     """Refuse ids that no router chose: one expert twice, which is what buffers that nobody wrote to hold."""
-    twice = repeated(experts)
+    ordered = experts.sort(-1).values
+    twice = ((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != NONE)).any(-1)
     if twice.any():
         token, position = twice.nonzero()[0].tolist()
         raise ShapeError(
@@ -152,8 +116,3 @@ def _check_recorded(engine: str, experts: Tensor) -> None:
         )
     if not (experts >= 0).all(-1).any():
         raise ShapeError(f"Expected expert ids, got none: {engine} recorded nothing; {RECORDS}.")
-
-
-def _of(model: RoutedModel, engine: str, tokens: Tensor, experts: Tensor, weights: Tensor | None) -> Trace:
-    name, tokenizer = f"{public_name(model.name)} by {engine}", tokenizer_identity(model)
-    return Trace(tokens.long(), model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)

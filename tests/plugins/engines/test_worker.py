@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from c3po_vllm.identity import routers_identity
+from c3po_vllm.worker import Hooks, _batch_of_v1, _batch_of_v2, _of_configuration, _of_layers, _served
 from torch import nn
-
-from c3po_adaptive.serving.identity import routers_identity
-from c3po_adaptive.serving.worker import Hooks, _batch_of_v1, _batch_of_v2, _of_configuration, _of_layers, _served
 
 
 def configuration(**changes):

@@ -1,6 +1,6 @@
 """Many requests in one batch, each along its own pathway: which rows of a step belong to which, and what they get.
 
-The rule is the one of ``routing.rules``, so that a server and transformers mean the same by a pathway.
+The rule is c3po_adaptive's own, so that a server and transformers mean the same by a pathway.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
-from ..routing.change import Change
-from ..routing.rules import PathwayRule
+from c3po_adaptive import Change, ModelError, PathwayRule
+
 from .forced import Forced, TraceRequest
 from .request import PathwayRequest
 

@@ -12,8 +12,8 @@ from torch import Tensor
 def routers_identity(routers: Iterable[Tensor]) -> str:
     """32 hex digits that identify the routers of a model, in float32 or bfloat16; float16 holds others.
 
-    Models that differ in other weights only are one here; ``models.identity.fingerprint`` tells them apart, but needs
-    the model as transformers holds it.
+    Models that differ in other weights only are one here; ``RoutedModel.fingerprint`` tells them apart, but needs the
+    model as transformers holds it.
 
     Args:
         routers: of each MoE layer, in order, ``[E, H]``.

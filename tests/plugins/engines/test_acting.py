@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from c3po_vllm import KEY, PathwayRequest, TraceRequest, pathway_request
+from c3po_vllm.acting import Acting
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import ModelError
@@ -12,8 +14,6 @@ from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.mixing import dense
 from c3po_adaptive.routing.trace import Trace
-from c3po_adaptive.serving import KEY, PathwayRequest, TraceRequest, pathway_request
-from c3po_adaptive.serving.acting import Acting
 
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
 OMEGA = torch.tensor([[0.1, 0.2, 0.3, 0.4]])

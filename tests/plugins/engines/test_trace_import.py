@@ -5,43 +5,39 @@
 tokens 1, 2, …, and under ``zeros`` what 0.22.1, whose CPU experts record nothing, gave for another.
 """
 
+import ast
 import base64
 import io
 import json
-from copy import deepcopy
+import tomllib
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
+import c3po_vllm
 import numpy as np
 import pytest
 import torch
+from c3po_vllm.engine_files import import_trace
+from c3po_vllm.engine_traces import from_sglang, from_vllm
+from models.test_router_logits import TEXT, logits_of
 from routing.naive import routed_model, shared_model
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
-from c3po_adaptive.models.engine_files import import_trace
-from c3po_adaptive.models.trace_import import from_sglang, from_transformers, from_vllm
-from c3po_adaptive.models.traced import likelihoods, record, replay
+from c3po_adaptive.errors import DataError, SettingError, ShapeError
+from c3po_adaptive.models.traced import likelihoods, of_router_logits, record, replay
 from c3po_adaptive.routing.trace import NONE, parted
 from c3po_adaptive.testing import write_tiny_checkpoint
 
-TEXT = "the boat floats on the water and the stone sinks"
 REAL = json.loads(Path(__file__).with_name("vllm_answers.json").read_text())
-FAMILIES = ("olmoe", "qwen2_moe", "mixtral", "deepseek_v3", "gpt_oss", "llama4_text")
 
 
 @cache
 def model_of_vllm():
     return routed_model(REAL["family"], **REAL["settings"])
-
-
-def logits_of(model, tokens):
-    """Of a copy: transformers leaves the hooks that it records with in a model for good."""
-    with torch.no_grad():
-        return deepcopy(model.model)(input_ids=tokens[None], output_router_logits=True).router_logits
 
 
 def written(path, value):
@@ -50,36 +46,6 @@ def written(path, value):
 
 
 # -- transformers --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_router_logits_become_what_the_model_multiplies_with(family):
-    model = shared_model(family)
-    own = record(model, TEXT)
-    trace = from_transformers(model, own.tokens, logits_of(model, own.tokens))
-    assert not parted(own, trace).any() and trace.layers == own.layers and trace.recorded.all()
-    used = [torch.zeros(*t.experts[:-1].shape[:2], 8).scatter(-1, t.experts[:-1], t.weights[:-1]) for t in (own, trace)]
-    torch.testing.assert_close(*used, atol=2e-6, rtol=0)
-    torch.testing.assert_close(replay(model, trace, foreign=True), likelihoods(model, own), atol=1e-4, rtol=0)
-
-
-def test_logits_decide_and_not_the_model_that_is_run():
-    model, tokens = shared_model("olmoe"), record(shared_model("olmoe"), TEXT).tokens
-    other = logits_of(routed_model("olmoe"), tokens)
-    other = [part.flip(-1) for part in other]
-    trace = from_transformers(model, tokens, other)
-    scores = torch.stack(other, 1).softmax(-1).topk(2)
-    assert torch.equal(trace.experts, scores.indices)
-    torch.testing.assert_close(trace.weights, scores.values)
-
-
-def test_bfloat16_logits_become_bfloat16_weights():
-    model = routed_model("olmoe", dtype="bfloat16")
-    model.model.to(torch.bfloat16)
-    own = record(model, TEXT)
-    trace = from_transformers(model, own.tokens, logits_of(model, own.tokens))
-    assert (parted(own, trace).float().mean()) < 0.05
-    assert torch.equal(trace.weights, trace.weights.bfloat16().float()), "what is multiplied with is bfloat16"
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
@@ -112,47 +78,6 @@ def test_bare_router_logits_need_tokens(tmp_path):
         import_trace(model, "transformers", path)
     trace = import_trace(model, "transformers", path, tokens=own.tokens.tolist())
     assert torch.equal(trace.tokens, own.tokens) and not parted(own, trace).any()
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        lambda logits: logits[:-1],
-        lambda logits: [part[:-1] for part in logits],
-        lambda logits: [part[:, :-1] for part in logits],
-        lambda logits: [torch.stack([part, part]) for part in logits],
-        lambda logits: [part[0, 0] for part in logits],
-        lambda logits: [],
-    ],
-)
-def test_logits_of_others_are_refused(changed):
-    model, tokens = shared_model("olmoe"), record(shared_model("olmoe"), TEXT).tokens
-    with pytest.raises(ShapeError, match=r"router logits \(T, E\) = \(48, 8\) of 3 MoE layers"):
-        from_transformers(model, tokens, changed(logits_of(model, tokens)))
-
-
-def test_logits_that_are_no_numbers_are_refused():
-    model, tokens = shared_model("olmoe"), record(shared_model("olmoe"), TEXT).tokens
-    for part in (torch.full((48, 8), float("nan")), torch.ones(48, 8, dtype=torch.bool)):
-        with pytest.raises(ShapeError, match="finite"):
-            from_transformers(model, tokens, [part] * 3)
-
-
-def test_a_router_that_takes_no_logits_is_refused():
-    model = routed_model("olmoe")
-    tokens = record(model, TEXT).tokens
-    logits = [part + 1 for part in logits_of(model, tokens)]
-    for site in model.sites:
-        made = site.router.forward
-
-        def otherwise(hidden, made=made, router=site.router):
-            scores = made(hidden)[1:]
-            return (hidden.reshape(-1, hidden.shape[-1]) @ router.weight.T, *scores)
-
-        site.router.forward = otherwise
-    with pytest.raises(ModelError, match="OlmoeTopKRouter makes them otherwise"):
-        from_transformers(model, tokens, logits)
-    record(model, TEXT)  # and the model is as it was
 
 
 # -- vLLM ----------------------------------------------------------------------------------------------------------
@@ -256,7 +181,7 @@ def test_tokens_that_the_model_does_not_have_are_refused():
     own = record(model, TEXT)
     tokens = own.tokens.clone()
     tokens[3] = 128
-    for load in (from_vllm, lambda *args: from_transformers(model, tokens, logits_of(model, own.tokens))):
+    for load in (from_vllm, lambda *args: of_router_logits(model, tokens, logits_of(model, own.tokens))):
         with pytest.raises(DataError, match=r"token ids from 0 to 127, got 13 to 128.*another tokenizer"):
             load(model, tokens, own.experts[:-1])
 
@@ -370,6 +295,7 @@ def test_other_tensors_and_engines_are_refused(tmp_path):
         import_trace(model, "transformers", path, start=1)
 
 
+@pytest.mark.usefixtures("engines_installed")
 def test_the_command_line_imports(tmp_path):
     model = str(write_tiny_checkpoint(tmp_path / "model", REAL["family"], **REAL["settings"]))
     choice = REAL["answers"]["/v1/completions"]["choices"][0]
@@ -393,3 +319,28 @@ def test_the_command_line_imports(tmp_path):
     for extra in ([], ["--tokens", str(tokens)]):
         refused = CliRunner().invoke(app, [*command, *extra])
         assert (refused.exit_code, refused.stdout) == (1, "") and "error: " in refused.stderr
+
+
+def test_without_the_package_the_command_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("c3po_adaptive.registry.entry_points", lambda group: ())
+    done = CliRunner().invoke(app, ["trace", "import", "vllm", "answer.json", "--out", str(tmp_path / "a.parquet")])
+    assert done.exit_code == 1
+    assert "Expected a trace reader among (none registered), got 'vllm'" in done.stderr
+    assert "pip install ./plugins/vllm" in done.stderr
+
+
+@pytest.mark.parametrize("file", sorted(Path(c3po_vllm.__file__).parent.glob("*.py")), ids=lambda file: file.stem)
+def test_uses_public_names_only(file):
+    nodes = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom | ast.Import)]
+    named = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
+    named += [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+    ours = {name for name in named if name.partition(".")[0] == "c3po_adaptive"}
+    assert ours <= {"c3po_adaptive", "c3po_adaptive.models.traced"}
+
+
+def test_its_project_declares_what_is_there():
+    said = tomllib.loads((Path(c3po_vllm.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for points in said["entry-points"].values():
+        for point in points.values():
+            module, _, name = point.partition(":")
+            assert hasattr(import_module(module), name or "register_trace_readers")

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,23 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..errors import DataError, ModelError, SettingError, ShapeError
-from ..models.identity import fingerprint
-from ..routing.trace import HEAVIEST
-from ..types import Pathway, Scope, Transfer
+from c3po_adaptive import DataError, ModelError, Pathway, RoutedModel, SettingError, ShapeError
+from c3po_adaptive.models.traced import HEAVIEST
+
 from .identity import routers_identity
 
-if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
-
 C = TypeVar("C", bound=BaseModel)
+Scope = Literal["last", "answer"]
+Transfer = Literal["replace", "shift"]
 
 KEY = "c3po_pathway"
 """Of ``SamplingParams.extra_args``, and of ``vllm_xargs`` over HTTP."""
 ACTED = "c3po"
 """Of ``kv_transfer_params`` in an answer: where the pathway acted."""
 CARD = "card"
-AGAIN = "make it with c3po_adaptive.serving.pathway_request(model, pathway)"
+AGAIN = "make it with c3po_vllm.pathway_request(model, pathway)"
 
 
 class Card(BaseModel):
@@ -191,7 +189,7 @@ def pathway_request(
             f"Expected a pathway {list(expected)} of layers {list(model.layers)}, got {list(pathway.weights.shape)} of "
             f"layers {list(pathway.layers)}; it is of another model: start from model.pathway(text)."
         )
-    if pathway.origin is not None and pathway.origin.model != fingerprint(model):
+    if pathway.origin is not None and pathway.origin.model != model.fingerprint:
         raise ModelError(
             f"Expected a pathway of {model.name}, got one of {pathway.origin.name} (other weights); load that model."
         )
@@ -254,6 +252,6 @@ def acted(answer: Mapping[str, Any] | None) -> dict[str, int]:
     if counts is None:
         raise ModelError(
             "Expected the answer to say where the pathway acted, got nothing: this server does not apply pathways. "
-            "Install c3po_adaptive beside its vLLM, and let VLLM_PLUGINS name c3po or nothing."
+            "Install c3po_vllm beside its vLLM, and let VLLM_PLUGINS name c3po or nothing."
         )
     return dict(counts)

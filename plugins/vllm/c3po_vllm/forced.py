@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from uuid import uuid4
 
 import torch
@@ -13,19 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import DataError, ModelError, ShapeError
-from ..models.identity import fingerprint
-from ..models.traced import check_text
-from ..routing.change import Change
-from ..routing.trace import LIMIT, Trace
-from .request import CARD, parsed, routers_of
+from c3po_adaptive import Change, DataError, ModelError, RoutedModel, ShapeError
+from c3po_adaptive.models.traced import LIMIT, Trace, check_text
 
-if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
+from .request import CARD, parsed, routers_of
 
 TRACE_KEY = "c3po_trace"
 """Of ``SamplingParams.extra_args``, and of ``vllm_xargs`` over HTTP."""
-AGAIN = "make it with c3po_adaptive.serving.trace_request(model, trace)"
+AGAIN = "make it with c3po_vllm.trace_request(model, trace)"
 TYPES = {"tokens": torch.int32, "experts": torch.int16, "weights": torch.float32}
 """Of the tensors that a request holds."""
 
@@ -195,7 +190,7 @@ def trace_request(model: RoutedModel, trace: Trace) -> dict[str, str]:
             f"Expected a trace of tokens in layers among {list(model.layers)} of {model.n_experts} experts, got "
             f"{len(trace.tokens)} tokens, {list(trace.layers)} and {trace.n_experts}; record one with this model."
         )
-    if trace.model and trace.model != fingerprint(model):
+    if trace.model and trace.model != model.fingerprint:
         raise ModelError(f"Expected a trace of {model.name}, got one of {trace.name or 'another model'}; record anew.")
     check_text(model, trace)
     return {TRACE_KEY: TraceRequest(trace, routers_of(model)).encode()}

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from c3po_adaptive import ModelError
+
 from .acting import Acting, Part, Step
 from .admission import ServedModel, carried, decoded
 from .identity import routers_identity

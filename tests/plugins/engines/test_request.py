@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from c3po_vllm import KEY, PathwayRequest, acted, change_request, pathway_request
+from c3po_vllm.identity import routers_identity
 from safetensors.torch import save
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import DataError, ModelError, SettingError, ShapeError
 from c3po_adaptive.models.tiny import write_tiny_checkpoint
-from c3po_adaptive.serving import KEY, PathwayRequest, acted, change_request, pathway_request
-from c3po_adaptive.serving.identity import routers_identity
 
 CARD = {
     "schema_version": 1,

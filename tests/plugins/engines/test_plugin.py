@@ -6,12 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from c3po_adaptive.routing.trace import Trace
-from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
-from c3po_adaptive.serving.admission import ServedModel
-from c3po_adaptive.serving.request import ACTED
-from c3po_adaptive.serving.vllm_plugin import (
+from c3po_vllm import KEY, TRACE_KEY, PathwayRequest, TraceRequest
+from c3po_vllm.admission import ServedModel
+from c3po_vllm.request import ACTED
+from c3po_vllm.vllm_plugin import (
     _admitting,
     _asking,
     _asking_async,
@@ -20,6 +18,8 @@ from c3po_adaptive.serving.vllm_plugin import (
     _tell,
     _worker_counts,
 )
+
+from c3po_adaptive.routing.trace import Trace
 
 SERVED = ServedModel(layers=(1, 2), n_experts=4, top_k=2, routers="a" * 32, widest=4)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import pickle
 import tokenize
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,11 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import C3POError, DataError, SettingError
-from ..routing.trace import LIMIT, NONE, Trace
-from ..storage.json_files import read_json
-from .routed import RoutedModel
-from .trace_import import from_sglang, from_transformers, from_vllm
+from c3po_adaptive import C3POError, DataError, RoutedModel, SettingError, hookimpl
+from c3po_adaptive.models.traced import LIMIT, NONE, Trace, TraceReader, of_router_logits
+
+from .engine_traces import from_sglang, from_vllm
 
 AGAIN = "save the engine's answer again; docs/howto/traces.md shows how"
 BROKEN = (tokenize.TokenError, SyntaxError)  # numpy reads headers as code
@@ -58,16 +59,13 @@ def import_trace(
         raise error if said.startswith(str(path)) else type(error)(f"{path}: {said}") from error
 
 
-def read_tokens(path: Path) -> list[int]:
-    """A JSON list of token ids.
+@hookimpl
+def register_trace_readers() -> dict[str, TraceReader]:
+    return {engine: partial(_read, engine) for engine in READERS}
 
-    Raises:
-        DataError: something else.
-    """
-    held = read_json(path, AGAIN)
-    if not _are_ids(held):
-        raise DataError(f"{path}: expected a JSON list of token ids, got something else; write [1, 2, 3].")
-    return list(held)
+
+def _read(engine: str, model: RoutedModel, path: Path, tokens: Sequence[int] | None, start: int) -> Trace:
+    return import_trace(model, engine, path, tokens=tokens, start=start)
 
 
 def _are_ids(value: Any) -> bool:
@@ -89,7 +87,7 @@ def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, star
             "text at a time."
         )
     ids = _tokens(path, own.flatten().tolist() if isinstance(own, Tensor) else None, [], tokens)
-    return from_transformers(model, ids, logits)
+    return of_router_logits(model, ids, logits)
 
 
 def _vllm(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
@@ -185,9 +183,16 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected JSON, got: {_first_line(error)}; {AGAIN}.") from None
+
+
 def _answer(path: Path) -> dict[str, Any]:
     """What an engine's JSON answer holds, with that of its only choice and of the parts that hold routing."""
-    held = read_json(path, AGAIN)
+    held = _json(path)
     if isinstance(held, list) and len(held) == 1:
         held = held[0]
     choices = held.get("choices", [{}]) if isinstance(held, dict) else None

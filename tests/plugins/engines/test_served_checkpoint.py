@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from c3po_vllm import KEY, export_for_vllm, pathway_request
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models.tiny import write_tiny_checkpoint
-from c3po_adaptive.serving import KEY, export_for_vllm, pathway_request
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ from functools import wraps
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ..errors import C3POError, DataError
+from c3po_adaptive import C3POError, DataError
+
 from .admission import ServedModel, admitted, carried
 from .request import ACTED
 from .worker import Hooks
 
-logger = logging.getLogger("vllm.c3po_adaptive")
+logger = logging.getLogger("vllm.c3po")
 _done: list[bool] = []
 
 
@@ -29,19 +30,19 @@ def register() -> None:
     """Teach this process's vLLM about pathways; once, however often it is called.
 
     A vLLM that is built otherwise than expected keeps working, without pathways: it says so in its log, and its answers
-    say nothing of where a pathway acted, which ``c3po_adaptive.serving.acted`` refuses.
+    say nothing of where a pathway acted, which ``c3po_vllm.acted`` refuses.
     """
     if _done:
         return
     _done.append(True)
     try:
-        from ..models import deepseek  # noqa: F401 (DeepSeekMoE's configuration, which transformers 5 does not know)
+        from c3po_adaptive import load_moe_model  # noqa: F401 (with DeepSeekMoE, which transformers 5 does not know)
 
         _teach_worker()
         _teach_core()
         _teach_front_end()
     except (ImportError, AttributeError) as error:
-        logger.error("c3po_adaptive cannot serve pathways with this vLLM (0.32 is known to work): %s", error)
+        logger.error("c3po_vllm cannot serve pathways with this vLLM (0.32 is known to work): %s", error)
 
 
 # -- worker ------------------------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from c3po_vllm import KEY, TRACE_KEY, PathwayRequest, TraceRequest
+from c3po_vllm.admission import ServedModel, admitted, carried, most_mixed
+from c3po_vllm.forced import TraceCard
 from safetensors.torch import save
 
 from c3po_adaptive.errors import DataError, ModelError
 from c3po_adaptive.routing.trace import Trace
-from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
-from c3po_adaptive.serving.admission import ServedModel, admitted, carried, most_mixed
-from c3po_adaptive.serving.forced import TraceCard
 
 SERVED = ServedModel(layers=(1, 2, 3), n_experts=4, top_k=2, routers="a" * 32, widest=4)
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])
