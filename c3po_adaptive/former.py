@@ -25,7 +25,10 @@ FORMATS = {"normalise": "normalize"}
 """Settings of formats."""
 
 _ENGINES = "pip install ./plugins/vllm"
-PLUGINS = {("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")}
+PLUGINS = {
+    ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
+}
 """What was built in, by role and name, and how it is had now."""
 
 PUBLIC = {"LabelledProblem": "LabeledProblem"}

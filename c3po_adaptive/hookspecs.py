@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -46,6 +46,11 @@ def register_layer_selectors() -> list[type[LayerSelector]]:
 @hookspec
 def register_answerers() -> list[type[AnswererStrategy]]:
     """Classes that answer questions in a way of their own, beside re-mixing."""
+
+
+@hookspec
+def register_studies() -> Mapping[str, Any]:
+    """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
 
 
 @hookspec

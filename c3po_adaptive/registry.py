@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec
 from inspect import formatannotation, getdoc, getsourcefile, isabstract, isclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -41,7 +42,7 @@ ROLES: dict[str, tuple[type, str]] = {
 }
 """Each role's base class, and the hook that registers its strategies."""
 
-OTHERS = {"trace reader": "register_trace_readers"}
+OTHERS = {"kind of study": "register_studies", "trace reader": "register_trace_readers"}
 """What plugins bring by name beside strategies, and the hook that registers it."""
 
 BUILTIN = "builtin"
@@ -136,7 +137,7 @@ class Registry:
             raise
 
     def load_file(self, path: str | Path) -> None:
-        """Add the strategies of a plain Python file.
+        """Add what a plain Python file brings; it may import modules that lie beside it (``from .other import …``).
 
         Raises:
             PluginError: as for ``register``, and if the file cannot be imported.
@@ -149,17 +150,22 @@ class Registry:
             return
         # The path is part of the name: two files called alike are two modules.
         module_name = f"c3po_plugin_{file.stem}_{digest(str(file))[:8]}"
-        module = ModuleType(module_name)
+        spec = ModuleSpec(module_name, None, origin=str(file), is_package=True)
+        spec.submodule_search_locations = [str(file.parent)]
+        module = module_from_spec(spec)
         module.__file__ = str(file)
+        _forget(module_name)
         sys.modules[module_name] = module  # dataclasses resolve their annotations there
         try:
             source = file.read_bytes()  # once: what is run is what is hashed, and no bytecode of an earlier text
             exec(compile(source, str(file), "exec"), module.__dict__)
             self.register(module, str(file))
-            self._hashes.setdefault(file.name, []).append(sha256(source).hexdigest())
+            own = sha256(source).hexdigest()
+            beside = [digest_of_file(part) for part in _beside(module_name)]
+            self._hashes.setdefault(file.name, []).append(digest([own, *beside]) if beside else own)
             self.paths = (*self.paths, str(file))
         except Exception as error:
-            del sys.modules[module_name]
+            _forget(module_name)
             if isinstance(error, PluginError):
                 raise
             place = raised_at(error, str(file))  # none for a SyntaxError, which says its line itself
@@ -364,6 +370,18 @@ class Registry:
                 place = raised_at(error, getsourcefile(implementation.function))
                 when = f"in {hook}, at {place}" if place else f"in {hook}"
                 raise PluginError(_raised(name, when, error)) from error
+
+
+def _beside(module_name: str) -> list[Path]:
+    """Files of modules that a plugin file imported from beside it."""
+    names = sorted(name for name in sys.modules if name.startswith(f"{module_name}."))
+    return [Path(file) for name in names if (file := sys.modules[name].__file__) is not None]
+
+
+def _forget(module_name: str) -> None:
+    """Drop a plugin file's module, and those from beside it: the next time they are what is on disk then."""
+    for name in [name for name in sys.modules if name == module_name or name.startswith(f"{module_name}.")]:
+        del sys.modules[name]
 
 
 def check_class(role: str, cls: Any, plugin: str) -> None:

@@ -477,3 +477,18 @@ def test_listing_loads_no_heavy_library():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path):
+    """And another text of that is another plugin."""
+    file = tmp_path / "mine.py"
+    file.write_text("from .part import ByPart, hookimpl\n\n\n@hookimpl\ndef register_kernels():\n    return [ByPart]\n")
+    found = []
+    for value in ("1.0", "20.0"):
+        text = textwrap.dedent(PLUGIN).partition("@hookimpl")[0].replace("1.0", value)
+        (tmp_path / "part.py").write_text(text.replace("Ones", "ByPart"))
+        found.append(Registry())
+        found[-1].load_file(file)
+    first, second = found
+    assert first.files.keys() == second.files.keys() == {"mine.py"}
+    assert first.files != second.files

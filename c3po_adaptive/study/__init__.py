@@ -1,5 +1,30 @@
 """Studies: a configuration in, results out.
 
-A kind of study is one folder, which exports its ``STUDY``: ``comparison`` (arms on questions), ``faithfulness`` (which
-layers matter, and which score finds them), ``speed`` (the price of re-mixing).
+A kind of study is one folder here, which exports its ``STUDY``: ``comparison`` (arms on questions), ``faithfulness``
+(which layers matter, and which score finds them), ``faults`` (whether planted faults are found and mended); or a
+plugin's own, a subclass of ``Study`` that its ``register_studies`` brings.
 """
+
+from ..progress import Progress, silent
+from ..settings import Settings
+from ..storage.files import write_text
+from .config import Spec
+from .executor import HERE, Executor
+from .hardware import THIS_DEVICE, Hardware
+from .kind import Plan, Study, Table, claimed
+
+__all__ = [
+    "HERE",
+    "THIS_DEVICE",
+    "Executor",
+    "Hardware",
+    "Plan",
+    "Progress",
+    "Settings",
+    "Spec",
+    "Study",
+    "Table",
+    "claimed",
+    "silent",
+    "write_text",
+]

@@ -24,6 +24,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from c3po_vllm import export as vllm
+from study.configs import registry
 
 from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError, DataError
@@ -55,6 +56,7 @@ from c3po_adaptive.storage.sealed import write_sealed
 from c3po_adaptive.storage.tensor_store import TensorStore
 from c3po_adaptive.study import board
 from c3po_adaptive.study.comparison import beside
+from c3po_adaptive.study.kind import kinds
 from c3po_adaptive.study.parcel import Parcel
 from c3po_adaptive.types import Pathway, Prompt, Question
 
@@ -203,6 +205,7 @@ def exported(out):
 STORE = (prefill_store.CARD, prefill_store.BEGUN)
 BOARD = (board.SUMMARY, board.PAGE, board.PICTURE)
 ANSWERS = (RECORDS, "rows.json")
+kinds(registry())  # so that what runs of speed write is known
 STUDIES = ("comparison", "speed", "audit")
 """Those of any other kind write what an audit does."""
 WRITERS = {

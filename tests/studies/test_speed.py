@@ -4,13 +4,13 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-from study.configs import load_config
+from speed.draw import page as drawn
+from speed.run import run_speed
+from study.configs import SPEED, load_config
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.study.speed import run_speed
-from c3po_adaptive.study.speed.draw import page as drawn
 
 CONFIG = """
 kind: speed
@@ -67,9 +67,9 @@ def test_searches_say_what_was_found(summary):
 def test_runs_in_parts(file, summary, tmp_path, monkeypatch):
     numbers = "ratio ratio_min ratio_max flops_ratio over_flops n prompt_tokens plain_seconds added_seconds"
     row = {"model": "tiny", "textbook": False, "compared": []} | dict.fromkeys(numbers.split(), 1)
-    monkeypatch.setattr("c3po_adaptive.study.speed.run._row", lambda name, *rest: row | {"case": name})
+    monkeypatch.setattr("speed.run._row", lambda name, *rest: row | {"case": name})
     for name in ("page", "picture"):
-        monkeypatch.setattr(f"c3po_adaptive.study.speed.run.{name}", lambda *given: "")
+        monkeypatch.setattr(f"speed.run.{name}", lambda *given: "")
     first = run_speed(load_config(file, ["only=[cold]"]), tmp_path)
     assert [row["case"] for row in first["rows"]] == ["cold"]
     second = run_speed(load_config(file, ["only=[steps]"]), tmp_path)
@@ -80,7 +80,7 @@ def test_runs_in_parts(file, summary, tmp_path, monkeypatch):
 
 
 def test_finished_cases_are_not_run_again(file, summary, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.study.speed.run._Setup", None)
+    monkeypatch.setattr("speed.run._Setup", None)
     assert run_speed(load_config(file), file.parent / "run") == summary
 
 
@@ -95,7 +95,9 @@ def test_page_shows_every_case(file, summary):
 
 
 def test_command(file, summary):
-    done = CliRunner().invoke(app, ["study", "run", str(file), "--out", str(file.parent / "run")])
+    done = CliRunner().invoke(
+        app, ["study", "run", str(file), "--out", str(file.parent / "run"), "--plugin", str(SPEED)]
+    )
     assert done.exit_code == 0, done.output
     assert json.loads((file.parent / "run" / "summary.json").read_text()) == summary
     assert "ngd-letter" in done.stdout

@@ -14,29 +14,30 @@ from typing import Any
 
 import torch
 
-from ...api import Optimizer
-from ...errors import DataError, SettingError
-from ...ledger import Ledger, summed
-from ...losses import right_answer_loss
-from ...models.loading import load_moe_model
-from ...models.routed import RoutedModel
-from ...models.tiny import tiny_moe
-from ...progress import Progress, silent
-from ...references.build import build_reference_set
-from ...references.embedding import default_embedder
-from ...references.prefill_store import build_store
-from ...references.reference_set import ReferenceSet
-from ...registry import Registry, default_registry
-from ...routing.prefill import prefill
-from ...routing.scores import TailScores
-from ...storage.files import write_text
-from ...storage.identity import routing_versions
-from ...storage.json_files import Ours, checked, read_json
-from ...storage.lock import held
-from ...storage.run_folder import check_folder, claim, made_by
-from ...tasks.files import demo_questions
-from ...tasks.formats import Format, as_format
-from ...types import Answer, Question
+from c3po_adaptive.api import Optimizer
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.ledger import Ledger, summed
+from c3po_adaptive.losses import right_answer_loss
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.models.routed import RoutedModel
+from c3po_adaptive.models.tiny import tiny_moe
+from c3po_adaptive.progress import Progress, silent
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.embedding import default_embedder
+from c3po_adaptive.references.prefill_store import build_store
+from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.registry import Registry, default_registry
+from c3po_adaptive.routing.prefill import prefill
+from c3po_adaptive.routing.scores import TailScores
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.identity import routing_versions
+from c3po_adaptive.storage.json_files import Ours, checked, read_json
+from c3po_adaptive.storage.run_folder import made_by
+from c3po_adaptive.study import claimed
+from c3po_adaptive.tasks.files import demo_questions
+from c3po_adaptive.tasks.formats import Format, as_format
+from c3po_adaptive.types import Answer, Question
+
 from .config import Case, Shape, SpeedConfig
 from .draw import page, picture
 from .search import timed_search
@@ -64,17 +65,11 @@ def run_speed(
     """Time every case, and write ``summary.json``, ``report.html`` and ``ratios.svg``; finished cases are kept."""
     known = registry or default_registry()
     list(strategies_of(config, known))
-    check_folder(out, _claimed_by(config), {})
-    with held(out):
+    with claimed(Path(out), config.model_dump(mode="json", exclude={"only"})):
         return _run(config, Path(out), known, progress)
 
 
-def _claimed_by(config: SpeedConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"only"})
-
-
 def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) -> dict[str, Any]:
-    claim(out, _claimed_by(config))
     rows, searches = _finished(out / "rows.json", _Timed), _finished(out / "searches.json", _TimedSearch)
     with tempfile.TemporaryDirectory(dir=out, prefix="materials-") as folder:
         materials = _Materials(config.models, Path(folder))

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ...settings import Settings
-from ..config import Spec
+from c3po_adaptive.study import Settings, Spec
 
 
 class Case(Settings):

@@ -1,4 +1,7 @@
-"""Studies of speed as a kind of study."""
+"""Studies of speed as a kind of study, which comes from outside the package: the price of re-mixing.
+
+c3po study run studies/speed/config.yaml --out runs/speed --plugin studies/speed/kind.py
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...errors import DataError, SettingError
-from ...progress import Progress, silent
-from ...registry import Registry
-from ..executor import HERE, Executor
-from ..hardware import THIS_DEVICE, Hardware
-from ..kind import Plan, Study, Table
+from c3po_adaptive import DataError, SettingError, hookimpl
+from c3po_adaptive.registry import Registry
+from c3po_adaptive.study import HERE, THIS_DEVICE, Executor, Hardware, Plan, Progress, Study, Table, silent
+
 from .config import SpeedConfig
 from .run import run_speed, strategies_of
 
@@ -22,6 +23,7 @@ class Speed(Study[SpeedConfig]):
     """The price of re-mixing, side by side with plain answers; timed here, whatever the executor."""
 
     kind: ClassVar[str] = "speed"
+    files: ClassVar[tuple[str, ...]] = ("rows.json", "searches.json", "summary.json", "report.html", "ratios.svg")
     config = SpeedConfig
 
     def strategies(self, config: SpeedConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
@@ -64,3 +66,8 @@ def _said(row: Mapping[str, Any]) -> str:
         f"{row['search']}: top 3 of {row['references']:,} in {row['milliseconds']} ms (exactly: "
         f"{row['exact_milliseconds']} ms), recall {row['recall']}"
     )
+
+
+@hookimpl
+def register_studies() -> dict[str, Study[Any]]:
+    return {Speed.kind: Speed()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...report.page import draw
-from ...report.plots import curve, ratios, standalone
+from c3po_adaptive.report.page import draw
+from c3po_adaptive.report.plots import curve, ratios, standalone
 
 
 def page(summary: Mapping[str, Any], made: Mapping[str, str | None] | None = None) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...references.embedding import default_embedder
-from ...registry import Registry
-from ...retrievers._exact import ExactIndex
-from ...tasks.files import demo_questions
-from ...tasks.formats import description
+from c3po_adaptive.references.embedding import default_embedder
+from c3po_adaptive.registry import Registry
+from c3po_adaptive.retrievers._exact import ExactIndex
+from c3po_adaptive.tasks.files import demo_questions
+from c3po_adaptive.tasks.formats import description
+
 from .config import Search
 
 K = 3
