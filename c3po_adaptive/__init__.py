@@ -24,11 +24,13 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from .hookspecs import hookimpl
-    from .kernels.base import Kernel
+    from .kernels.base import Kernel, Lessons, Seen
     from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
     from .models.routed import RoutedModel
-    from .optimizers._simplex import toward
+    from .optimizers._known import KNOWN_AND_LOSS, known_of
+    from .optimizers._reference_artifacts import GRADIENT
+    from .optimizers._simplex import allowed_experts, project, toward
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .optimizers.toward_mean import TowardMean
@@ -67,6 +69,8 @@ _HOME = {
     "UnknownNameError": "errors",
     "hookimpl": "hookspecs",
     "Kernel": "kernels.base",
+    "Lessons": "kernels.base",
+    "Seen": "kernels.base",
     "Cost": "ledger",
     "Entry": "ledger",
     "Ledger": "ledger",
@@ -74,6 +78,11 @@ _HOME = {
     "load_moe_model": "models.loading",
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
+    "KNOWN_AND_LOSS": "optimizers._known",
+    "known_of": "optimizers._known",
+    "GRADIENT": "optimizers._reference_artifacts",
+    "allowed_experts": "optimizers._simplex",
+    "project": "optimizers._simplex",
     "toward": "optimizers._simplex",
     "Descent": "optimizers.descent",
     "TowardMean": "optimizers.toward_mean",
@@ -107,6 +116,8 @@ _HOME = {
     "Selection": "types",
 }
 __all__ = [
+    "GRADIENT",
+    "KNOWN_AND_LOSS",
     "Answer",
     "Answerer",
     "AnswererStrategy",
@@ -126,6 +137,7 @@ __all__ = [
     "LayerRouting",
     "LayerSelector",
     "Ledger",
+    "Lessons",
     "ModelError",
     "Neighbours",
     "Optimizer",
@@ -146,6 +158,7 @@ __all__ = [
     "RoutingRule",
     "Ruled",
     "Scored",
+    "Seen",
     "Selection",
     "SettingError",
     "ShapeError",
@@ -154,12 +167,15 @@ __all__ = [
     "TrainingReferences",
     "UnknownNameError",
     "Work",
+    "allowed_experts",
     "attribute",
     "check_number",
     "default_registry",
     "hookimpl",
+    "known_of",
     "load_moe_model",
     "new_folder",
+    "project",
     "toward",
 ]
 

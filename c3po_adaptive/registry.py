@@ -31,7 +31,7 @@ from .remixing.strategies import Strategies
 from .retrievers.base import Retriever
 from .selectors.base import LayerSelector
 from .storage.files import is_file
-from .storage.identity import digest, digest_of_file
+from .storage.identity import digest, digest_of_file, files_beside
 
 ROLES: dict[str, tuple[type, str]] = {
     "optimizer": (PathwayOptimizer, "register_optimizers"),
@@ -98,6 +98,8 @@ class Registry:
         self._hashes: dict[str, list[str]] = {}
         self.paths: tuple[str, ...] = ()
         """Of these files, in order: what another process has to load to have the same strategies."""
+        self.beside: dict[str, tuple[Path, ...]] = {}
+        """Of each of them, what it imported from beside it."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -161,9 +163,11 @@ class Registry:
             exec(compile(source, str(file), "exec"), module.__dict__)
             self.register(module, str(file))
             own = sha256(source).hexdigest()
-            beside = [digest_of_file(part) for part in _beside(module_name)]
-            self._hashes.setdefault(file.name, []).append(digest([own, *beside]) if beside else own)
+            beside = files_beside(module_name)
+            whole = digest([own, *map(digest_of_file, beside)]) if beside else own
+            self._hashes.setdefault(file.name, []).append(whole)
             self.paths = (*self.paths, str(file))
+            self.beside[str(file)] = tuple(beside)
         except Exception as error:
             _forget(module_name)
             if isinstance(error, PluginError):
@@ -370,12 +374,6 @@ class Registry:
                 place = raised_at(error, getsourcefile(implementation.function))
                 when = f"in {hook}, at {place}" if place else f"in {hook}"
                 raise PluginError(_raised(name, when, error)) from error
-
-
-def _beside(module_name: str) -> list[Path]:
-    """Files of modules that a plugin file imported from beside it."""
-    names = sorted(name for name in sys.modules if name.startswith(f"{module_name}."))
-    return [Path(file) for name in names if (file := sys.modules[name].__file__) is not None]
 
 
 def _forget(module_name: str) -> None:

@@ -5,12 +5,13 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from c3po_adaptive import hookspecs
+from c3po_adaptive import former, hookspecs
 from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
@@ -119,13 +120,15 @@ def test_what_is_no_strategy_is_kept_by_name(what, hook):
 
 def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
-    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial", "transfer"]
-    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random", "transfer"]
-    scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
-    others = ["abstain", "fault-layers", "fixed", "learned", "oracle-layers", "random", "rl-experts", "rl-layers"]
+    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
+    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
+    scored, others = (
+        ["amortized", "attribution", "causal", "gradient"],
+        ["fault-layers", "fixed", "oracle-layers", "random"],
+    )
     assert registry.names("selector") == sorted([*scored, *others])
     papers = ["kernel-regression", "mode-finding", "ngd"]
-    ours = ["amortized-ngd", "constant", "learned-pathway", "none", "random-change", "shrunken"]
+    ours = ["amortized-ngd", "constant", "none", "random-change"]
     bounds = ["fault-undone", "oracle"]
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
@@ -150,8 +153,18 @@ def test_a_strategy_in_words():
         "gradient (n 8, experts all)"
     )
     assert in_words(registry.create("selector", "gradient")) == "gradient"
-    wrapped = registry.create("selector", {"name": "abstain", "selector": {"name": "fixed", "n": 3}})
-    assert "selector fixed (n 3)" in in_words(wrapped)
+    wrapped = registry.create("optimizer", {"name": "random-change", "of": {"name": "ngd", "steps": 3}})
+    assert "of ngd (steps 3)" in in_words(wrapped)
+
+
+@pytest.mark.parametrize(("role", "name"), [key for key in former.PLUGINS if key[0] in ROLES])
+def test_what_left_is_refused_with_the_file_that_brings_it(role, name):
+    with pytest.raises(UnknownNameError, match=f"got '{name}'; it is in a plugin of the repository: --plugin plugins/"):
+        new_registry(installed=False).create(role, name)
+    file = former.PLUGINS[role, name].removeprefix("--plugin ")
+    brought = new_registry(installed=False)
+    brought.load_file(Path(__file__).parents[1] / file)
+    assert brought.create(role, name).name == name
 
 
 def test_default_registry_is_built_once_and_others_are_fresh():

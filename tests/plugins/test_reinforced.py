@@ -2,16 +2,17 @@
 
 import pytest
 import torch
+from plugins.rivals import module, public_names_only
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import NGD
-from c3po_adaptive.selectors import RLExperts, RLLayers
-from c3po_adaptive.selectors.reinforced import run_again
 from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
 from c3po_adaptive.types import Selection
 
 QUICK = {"training": 20, "group": 8, "epochs": 80, "lr": 0.2, "spread": 0.0, "dimensions": 2}
 HELPS = 2
+PLUGIN = module("reinforced.py")
+RLExperts, RLLayers, run_again = (getattr(PLUGIN, name) for name in ("RLExperts", "RLLayers", "run_again"))
 
 
 def moved(problem, weights):
@@ -167,3 +168,7 @@ def test_wrong_settings_are_refused(wrong):
 def test_more_groups_than_experts_are_refused():
     with pytest.raises(SettingError, match="at most 4 experts"):
         RLExperts(groups=5).fits((1, 2), 4)
+
+
+def test_uses_public_names_only():
+    assert public_names_only("reinforced.py")

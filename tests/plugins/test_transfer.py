@@ -5,17 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from plugins.rivals import module, public_names_only
 
 from c3po_adaptive.answerers import Remix
 from c3po_adaptive.errors import SettingError, ShapeError
-from c3po_adaptive.kernels import Gaussian, Transfer
+from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.kernels.base import Lessons, Seen
 from c3po_adaptive.optimizers import AmortizedNGD
-from c3po_adaptive.retrievers import FaissKNN, TransferNeighbours
+from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.testing import KernelContract, RetrieverContract, toy_bench, toy_lessons
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
+PLUGIN = module("transfer.py")
+Transfer, TransferNeighbours = PLUGIN.Transfer, PLUGIN.TransferNeighbours
 
 
 class TestKernel(KernelContract):
@@ -160,3 +163,7 @@ def test_gradients_are_on_the_tangent():
     lessons = run.training.lessons()
     assert isinstance(lessons, Lessons)
     assert torch.from_numpy(lessons.gradients).sum(-1).abs().max() < 1e-4
+
+
+def test_uses_public_names_only():
+    assert public_names_only("transfer.py")

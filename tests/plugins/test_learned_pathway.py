@@ -4,16 +4,19 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from plugins.rivals import module, public_names_only
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.optimizers import LearnedPathway
-from c3po_adaptive.optimizers._known import KNOWN_AND_LOSS, known, own_in, reduced
-from c3po_adaptive.optimizers.learned_pathway import gates
+from c3po_adaptive.optimizers._known import KNOWN_AND_LOSS, known
 from c3po_adaptive.routing.mixing import mass
 from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
 from c3po_adaptive.types import Selection
 
 SIZE, H, N = (6, 24), 8, 400
+PLUGIN = module("learned_pathway.py")
+LearnedPathway, gates, own_in, reduced = (
+    getattr(PLUGIN, name) for name in ("LearnedPathway", "gates", "own_in", "reduced")
+)
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,7 @@ def test_wrong_settings_are_refused(wrong):
 def test_own_pathways_are_in_what_is_known():
     own, state = toy_problem(3, *SIZE).own, torch.randn(3, SIZE[0], 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(own_in(known(own, state, torch.zeros(3, 4)), SIZE), own)
+
+
+def test_uses_public_names_only():
+    assert public_names_only("learned_pathway.py") and public_names_only("_known.py")

@@ -1,4 +1,12 @@
-"""Selection as a policy that is learned by trial: what it re-mixed, and what came of it."""
+"""Selection as a policy that is learned by trial, what it re-mixed and what came of it: ``rl-layers``, ``rl-experts``.
+
+Tried in ``studies/mixture``, and found to gain nothing: chosen layers equal all of them (+0.0 points [−1.0, 1.1]), and
+what is learned from random rewards does nearly as well.
+
+Where an arm stands among a study's ``controlled``, write ``reward: lead``: defaults of a plugin are not known there.
+
+Try it: ``c3po demo --plugin plugins/reinforced.py --arm rl-layers --arm rl-experts``.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +19,21 @@ from typing import ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from ..checks import check_number
-from ..errors import SettingError
-from ..optimizers._known import known_of, principal, reduced
-from ..problem import LabeledProblem, Problem, TrainingReferences
-from ..types import Selection
-from ._single_layer import remixed
-from .base import LayerSelector
+from c3po_adaptive import (
+    LabeledProblem,
+    LayerSelector,
+    PathwayOptimizer,
+    Problem,
+    Selection,
+    SettingError,
+    TrainingReferences,
+    check_number,
+    default_registry,
+    hookimpl,
+    known_of,
+)
+
+from ._known import principal, reduced
 
 Reward = Literal["lead", "answer", "random"]
 """How far the right choice is ahead, by the run's loss; one for a right answer; or (a control) drawn at random."""
@@ -164,7 +180,7 @@ class Reinforced(LayerSelector):
         if self.reward == "random":
             return torch.randn(len(taken), generator=drawn) - self.price * run_again(selection)
         with torch.enable_grad():
-            weights = remixed(training.optimizer, problem.within(selection))
+            weights = _remixed(training.optimizer, problem.within(selection))
         if self.reward == "answer":
             came = (problem.answered(weights) == problem.answers).to(weights.dtype)
         else:
@@ -183,3 +199,73 @@ def run_again(selection: Selection) -> Tensor:
 def _logits(policy: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """``[N, P]``."""
     return x @ policy["weight"] + policy["offset"]
+
+
+def _remixed(optimizer: PathwayOptimizer, problem: Problem) -> Tensor:
+    """The optimizer's ω ``[B, L, E]``; one that is no upper bound does not get to see the labels."""
+    if isinstance(problem, LabeledProblem) and not optimizer.needs_label:
+        problem = problem.unlabeled()
+    return optimizer.optimize(problem).detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLLayers(Reinforced):
+    """A policy over layers (see ``Reinforced``): each is taken or left, and in each the router's top ``experts`` (None:
+    all).
+    """
+
+    experts: int | None = 20
+    name: ClassVar[str] = "rl-layers"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.experts is not None:
+            check_number(self, "experts", at_least=1, whole=True, hint="None (null) takes all of a layer")
+
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        self._every_layer().fits(layers, experts)
+
+    def parts(self, problem: Problem) -> int:
+        return len(problem.layers)
+
+    def mask(self, problem: Problem, taken: Tensor) -> Tensor:
+        return self._every_layer().select(problem).mask & taken[..., None]
+
+    def _every_layer(self) -> LayerSelector:
+        """The core experts of all layers."""
+        spec = {"name": "fixed", "layers": "all", "experts": self.experts}
+        made: LayerSelector = default_registry().create("selector", spec)
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLExperts(Reinforced):
+    """A policy over groups of experts (see ``Reinforced``), in all layers: the router's first E / ``groups``, the next
+    as many, and so on; each group is taken or left.
+    """
+
+    groups: int = 8
+    name: ClassVar[str] = "rl-experts"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "groups", at_least=1, whole=True)
+
+    def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        if self.groups > experts:
+            raise SettingError(f"Expected groups of at most {experts} experts, got {self.groups} groups; take fewer.")
+
+    def parts(self, problem: Problem) -> int:
+        self.fits(problem.layers, problem.own.shape[-1])
+        return self.groups
+
+    def mask(self, problem: Problem, taken: Tensor) -> Tensor:
+        rank = problem.ranking.argsort(-1, descending=True).argsort(-1)
+        group = rank * self.groups // problem.own.shape[-1]
+        each = taken[:, None].expand(-1, group.shape[1], -1)
+        return torch.gather(each, -1, group)
+
+
+@hookimpl
+def register_layer_selectors() -> list[type[LayerSelector]]:
+    return [RLLayers, RLExperts]

@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from plugins.rivals import module, public_names_only
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.optimizers._agreement import Agreement, noise_level
-from c3po_adaptive.optimizers.shrunken import Shrunken
 from c3po_adaptive.routing.mixing import mass
-from c3po_adaptive.selectors.cross_fitted import CrossFitted
 from c3po_adaptive.testing import OptimizerContract, SelectorContract, toy_problem
 from c3po_adaptive.types import Neighbours, Selection
 
 K, L, E = 12, 4, 8
+PLUGIN = module("agreement.py")
+Agreement, noise_level, CrossFitted, Shrunken = (
+    getattr(PLUGIN, name) for name in ("Agreement", "noise_level", "CrossFitted", "Shrunken")
+)
 
 
 class TestContractOfCrossFitted(SelectorContract):
@@ -184,3 +186,7 @@ def test_few_neighbours_are_never_sure():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
         CrossFitted(**wrong)
+
+
+def test_uses_public_names_only():
+    assert public_names_only("agreement.py")
