@@ -24,11 +24,13 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from .hookspecs import hookimpl
-    from .kernels.base import Kernel
+    from .kernels.base import Kernel, Lessons, Seen
     from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
     from .models.routed import RoutedModel
-    from .optimizers._simplex import toward
+    from .optimizers._known import KNOWN_AND_LOSS, known_of
+    from .optimizers._reference_artifacts import GRADIENT
+    from .optimizers._simplex import allowed_experts, project, toward
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .optimizers.toward_mean import TowardMean
@@ -42,9 +44,11 @@ if TYPE_CHECKING:
     from .routing.along import LayerRouting, RoutingRule
     from .routing.change import Change
     from .routing.ruled import Ruled
+    from .routing.rules import PathwayRule
     from .selectors.base import LayerSelector
     from .selectors.scored import Scored
     from .settings import RemixSettings
+    from .storage.new_folder import new_folder
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -65,6 +69,8 @@ _HOME = {
     "UnknownNameError": "errors",
     "hookimpl": "hookspecs",
     "Kernel": "kernels.base",
+    "Lessons": "kernels.base",
+    "Seen": "kernels.base",
     "Cost": "ledger",
     "Entry": "ledger",
     "Ledger": "ledger",
@@ -72,6 +78,11 @@ _HOME = {
     "load_moe_model": "models.loading",
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
+    "KNOWN_AND_LOSS": "optimizers._known",
+    "known_of": "optimizers._known",
+    "GRADIENT": "optimizers._reference_artifacts",
+    "allowed_experts": "optimizers._simplex",
+    "project": "optimizers._simplex",
     "toward": "optimizers._simplex",
     "Descent": "optimizers.descent",
     "TowardMean": "optimizers.toward_mean",
@@ -93,9 +104,11 @@ _HOME = {
     "RoutingRule": "routing.along",
     "Change": "routing.change",
     "Ruled": "routing.ruled",
+    "PathwayRule": "routing.rules",
     "LayerSelector": "selectors.base",
     "Scored": "selectors.scored",
     "RemixSettings": "settings",
+    "new_folder": "storage.new_folder",
     "Answer": "types",
     "Neighbours": "types",
     "Pathway": "types",
@@ -104,6 +117,8 @@ _HOME = {
     "Selection": "types",
 }
 __all__ = [
+    "GRADIENT",
+    "KNOWN_AND_LOSS",
     "Answer",
     "Answerer",
     "AnswererStrategy",
@@ -124,11 +139,13 @@ __all__ = [
     "LayerRouting",
     "LayerSelector",
     "Ledger",
+    "Lessons",
     "ModelError",
     "Neighbours",
     "Optimizer",
     "Pathway",
     "PathwayOptimizer",
+    "PathwayRule",
     "PluginError",
     "Problem",
     "Prompt",
@@ -143,6 +160,7 @@ __all__ = [
     "RoutingRule",
     "Ruled",
     "Scored",
+    "Seen",
     "Selection",
     "SettingError",
     "ShapeError",
@@ -151,11 +169,15 @@ __all__ = [
     "TrainingReferences",
     "UnknownNameError",
     "Work",
+    "allowed_experts",
     "attribute",
     "check_number",
     "default_registry",
     "hookimpl",
+    "known_of",
     "load_moe_model",
+    "new_folder",
+    "project",
     "toward",
 ]
 

@@ -12,9 +12,7 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
     return [
         optimizers.NGD,
         optimizers.AmortizedNGD,
-        optimizers.Shrunken,
         optimizers.Constant,
-        optimizers.LearnedPathway,
         optimizers.KernelRegression,
         optimizers.ModeFinding,
         optimizers.Oracle,
@@ -26,7 +24,7 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
 
 @hookimpl
 def register_kernels() -> list[type[kernels.Kernel]]:
-    return [kernels.Gaussian, kernels.Matern, kernels.Polynomial, kernels.Linear, kernels.Transfer]
+    return [kernels.Gaussian, kernels.Matern, kernels.Polynomial, kernels.Linear]
 
 
 @hookimpl
@@ -37,7 +35,6 @@ def register_retrievers() -> list[type[retrievers.Retriever]]:
         retrievers.FaissIVF,
         retrievers.FaissHNSW,
         retrievers.RandomNeighbours,
-        retrievers.TransferNeighbours,
     ]
 
 
@@ -48,12 +45,6 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.Attribution,
         selectors.Gradient,
         selectors.Amortized,
-        selectors.CrossFitted,
-        selectors.Disagreement,
-        selectors.Learned,
-        selectors.RLLayers,
-        selectors.RLExperts,
-        selectors.Abstain,
         selectors.RandomLayers,
         selectors.Causal,
         selectors.OracleLayers,

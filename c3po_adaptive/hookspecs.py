@@ -1,7 +1,10 @@
 # mypy: disable-error-code="empty-body"
-"""The five hooks of a plugin; mark an implementation with ``hookimpl``."""
+"""The hooks of a plugin; mark an implementation with ``hookimpl``."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -10,6 +13,9 @@ from .kernels.base import Kernel
 from .optimizers.base import PathwayOptimizer
 from .retrievers.base import Retriever
 from .selectors.base import LayerSelector
+
+if TYPE_CHECKING:
+    from .models.traced import TraceReader
 
 PROJECT = "c3po_adaptive"
 
@@ -40,3 +46,13 @@ def register_layer_selectors() -> list[type[LayerSelector]]:
 @hookspec
 def register_answerers() -> list[type[AnswererStrategy]]:
     """Classes that answer questions in a way of their own, beside re-mixing."""
+
+
+@hookspec
+def register_studies() -> Mapping[str, Any]:
+    """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
+
+
+@hookspec
+def register_trace_readers() -> Mapping[str, TraceReader]:
+    """What makes routing traces of other engines' files, by the engine's name."""

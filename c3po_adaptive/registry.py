@@ -9,14 +9,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from hashlib import sha256
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec
 from inspect import formatannotation, getdoc, getsourcefile, isabstract, isclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -30,7 +31,7 @@ from .remixing.strategies import Strategies
 from .retrievers.base import Retriever
 from .selectors.base import LayerSelector
 from .storage.files import is_file
-from .storage.identity import digest, digest_of_file
+from .storage.identity import digest, digest_of_file, files_beside
 
 ROLES: dict[str, tuple[type, str]] = {
     "optimizer": (PathwayOptimizer, "register_optimizers"),
@@ -40,6 +41,9 @@ ROLES: dict[str, tuple[type, str]] = {
     "answerer": (AnswererStrategy, "register_answerers"),
 }
 """Each role's base class, and the hook that registers its strategies."""
+
+OTHERS = {"kind of study": "register_studies", "trace reader": "register_trace_readers"}
+"""What plugins bring by name beside strategies, and the hook that registers it."""
 
 BUILTIN = "builtin"
 """The plugin that brings the package's own strategies."""
@@ -90,9 +94,12 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._table: dict[tuple[str, str], Registration] = {}
+        self._others: dict[tuple[str, str], Any] = {}
         self._hashes: dict[str, list[str]] = {}
         self.paths: tuple[str, ...] = ()
         """Of these files, in order: what another process has to load to have the same strategies."""
+        self.beside: dict[str, tuple[Path, ...]] = {}
+        """Of each of them, what it imported from beside it."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -103,7 +110,7 @@ class Registry:
         return {name: own[0] if len(own) == 1 else digest(sorted(own)) for name, own in self._hashes.items()}
 
     def register(self, plugin: Any, name: str) -> None:
-        """Add the strategies of a module or object with ``hookimpl`` functions; all of them, or none.
+        """Add what a module or object with ``hookimpl`` functions brings; all of it, or nothing.
 
         Raises:
             PluginError: if it breaks the contract, clashes with a plugin before it, or raises.
@@ -113,11 +120,18 @@ class Registry:
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
-            self._table |= self._collect(plugin, name)
+            strategies, others = self._collect(plugin, name), self._collect_others(plugin, name)
+            if not (strategies or others):
+                raise PluginError(
+                    f"Expected plugin {name!r} to register at least one strategy, got none; "
+                    f"mark a function such as {ROLES['optimizer'][1]} with @hookimpl and return a list of classes."
+                )
+            self._table |= strategies
+            self._others |= others
         except BaseException as error:
             self._manager.unregister(name=name)
             if isinstance(error, pluggy.PluginValidationError):
-                hooks = ", ".join(hook for _, hook in ROLES.values())
+                hooks = ", ".join([*(hook for _, hook in ROLES.values()), *OTHERS.values()])
                 raise PluginError(
                     f"Expected the hooks of plugin {name!r} to be among {hooks}, without arguments; got: "
                     f"{' '.join(str(error).split())}; correct the function's name and arguments."
@@ -125,7 +139,7 @@ class Registry:
             raise
 
     def load_file(self, path: str | Path) -> None:
-        """Add the strategies of a plain Python file.
+        """Add what a plain Python file brings; it may import modules that lie beside it (``from .other import …``).
 
         Raises:
             PluginError: as for ``register``, and if the file cannot be imported.
@@ -138,17 +152,24 @@ class Registry:
             return
         # The path is part of the name: two files called alike are two modules.
         module_name = f"c3po_plugin_{file.stem}_{digest(str(file))[:8]}"
-        module = ModuleType(module_name)
+        spec = ModuleSpec(module_name, None, origin=str(file), is_package=True)
+        spec.submodule_search_locations = [str(file.parent)]
+        module = module_from_spec(spec)
         module.__file__ = str(file)
+        _forget(module_name)
         sys.modules[module_name] = module  # dataclasses resolve their annotations there
         try:
             source = file.read_bytes()  # once: what is run is what is hashed, and no bytecode of an earlier text
             exec(compile(source, str(file), "exec"), module.__dict__)
             self.register(module, str(file))
-            self._hashes.setdefault(file.name, []).append(sha256(source).hexdigest())
+            own = sha256(source).hexdigest()
+            beside = files_beside(module_name)
+            whole = digest([own, *map(digest_of_file, beside)]) if beside else own
+            self._hashes.setdefault(file.name, []).append(whole)
             self.paths = (*self.paths, str(file))
+            self.beside[str(file)] = tuple(beside)
         except Exception as error:
-            del sys.modules[module_name]
+            _forget(module_name)
             if isinstance(error, PluginError):
                 raise
             place = raised_at(error, str(file))  # none for a SyntaxError, which says its line itself
@@ -176,8 +197,9 @@ class Registry:
                 raise PluginError(_raised(f"{point.name} = {point.value}", "while loading", error)) from error
             self.register(plugin, point.name)
             sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
-            own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
-            self._hashes.setdefault(point.name, []).append(own)
+            if sources:  # readers of traces have no part in a run
+                own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
+                self._hashes.setdefault(point.name, []).append(own)
 
     def names(self, role: str) -> list[str]:
         """The strategies of a role, sorted; not the composites "sum" and "product", which need parts."""
@@ -202,11 +224,21 @@ class Registry:
         if composite := _COMPOSITES.get((role, name)):
             return composite
         known = self.names(role) + [name for r, name in _COMPOSITES if r == role]
-        article = "an" if role[0] in "aeiou" else "a"
-        raise UnknownNameError(
-            f"Expected {article} {role} among {', '.join(known) or '(none registered)'}, got {name!r}; "
-            + suggestion(name, known, "install or load the plugin that brings it.")
-        )
+        raise unknown(role, name, known, "install or load the plugin that brings it.")
+
+    def other(self, what: str, name: str) -> Any:
+        """What a plugin brought under that name, of one of ``OTHERS``.
+
+        Raises:
+            UnknownNameError: nothing; it says what brings it, if that is known.
+        """
+        if (what, name) in self._others:
+            return self._others[what, name]
+        raise unknown(what, name, self.others(what), "install or load the plugin that brings it.")
+
+    def others(self, what: str) -> list[str]:
+        """Names of what plugins brought of one of ``OTHERS``, sorted."""
+        return sorted(name for of, name in self._others if of == what)
 
     def create(self, role: str, spec: Any) -> Any:
         """A strategy from its name, from a mapping of its name and parameters, or as it is if it is one already.
@@ -294,29 +326,11 @@ class Registry:
                     "rename one of them, or remove its plugin."
                 )
             found[key] = entry
-        if not found:
-            raise PluginError(
-                f"Expected plugin {name!r} to register at least one strategy, got none; "
-                f"mark a function such as {ROLES['optimizer'][1]} with @hookimpl and return a list of classes."
-            )
         return found
 
     def _entries(self, plugin: Any, name: str) -> Iterator[Registration]:
-        # Hooks are called one plugin at a time, not through manager.hook, to know whose result is wrong.
         for role, (_, hook) in ROLES.items():
-            implementations = [i for i in getattr(self._manager.hook, hook).get_hookimpls() if i.plugin is plugin]
-            if hasattr(plugin, hook) and not implementations:
-                raise PluginError(
-                    f"Expected {hook} of plugin {name!r} to be marked, got a function that would never be called; "
-                    "write @hookimpl above it."
-                )
-            for implementation in implementations:
-                try:
-                    classes = implementation.function()
-                except Exception as error:
-                    place = raised_at(error, getsourcefile(implementation.function))
-                    when = f"in {hook}, at {place}" if place else f"in {hook}"
-                    raise PluginError(_raised(name, when, error)) from error
+            for classes in self._returned(plugin, name, hook):
                 if not isinstance(classes, list | tuple):
                     raise PluginError(
                         f"Expected {hook} of plugin {name!r} to return a list of classes, got {classes!r}; "
@@ -325,6 +339,47 @@ class Registry:
                 for cls in classes:
                     check_class(role, cls, name)
                     yield Registration(role, cls, name)
+
+    def _collect_others(self, plugin: Any, name: str) -> dict[tuple[str, str], Any]:
+        """What it brings beside strategies; what each has to be, whoever uses it knows."""
+        found: dict[tuple[str, str], Any] = {}
+        for what, hook in OTHERS.items():
+            for brought in self._returned(plugin, name, hook):
+                if not (isinstance(brought, Mapping) and all(isinstance(key, str) for key in brought)):
+                    raise PluginError(
+                        f"Expected {hook} of plugin {name!r} to return a mapping by name, got {brought!r}; "
+                        'return {"a-name": …}.'
+                    )
+                for key, value in brought.items():
+                    if (what, key) in (self._others | found):
+                        raise PluginError(
+                            f"Expected one {what} called {key!r}, got another of plugin {name!r}; rename it, or remove "
+                            "one of the plugins."
+                        )
+                    found[what, key] = value
+        return found
+
+    def _returned(self, plugin: Any, name: str, hook: str) -> Iterator[Any]:
+        # Hooks are called one plugin at a time, not through manager.hook, to know whose result is wrong.
+        implementations = [i for i in getattr(self._manager.hook, hook).get_hookimpls() if i.plugin is plugin]
+        if hasattr(plugin, hook) and not implementations:
+            raise PluginError(
+                f"Expected {hook} of plugin {name!r} to be marked, got a function that would never be called; "
+                "write @hookimpl above it."
+            )
+        for implementation in implementations:
+            try:
+                yield implementation.function()
+            except Exception as error:
+                place = raised_at(error, getsourcefile(implementation.function))
+                when = f"in {hook}, at {place}" if place else f"in {hook}"
+                raise PluginError(_raised(name, when, error)) from error
+
+
+def _forget(module_name: str) -> None:
+    """Drop a plugin file's module, and those from beside it: the next time they are what is on disk then."""
+    for name in [name for name in sys.modules if name == module_name or name.startswith(f"{module_name}.")]:
+        del sys.modules[name]
 
 
 def check_class(role: str, cls: Any, plugin: str) -> None:
@@ -372,6 +427,23 @@ def new_registry(*, installed: bool = True) -> Registry:
 def default_registry() -> Registry:
     """The process's registry, built once."""
     return new_registry()
+
+
+def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownNameError:
+    """The error about a name that nobody brought, with the plugin that brings it where that is known.
+
+    Args:
+        what: is named: a role, or one of ``OTHERS``.
+        name: that was asked for.
+        known: names that there are.
+        remedy: what to do where no name is near and no plugin known.
+    """
+    plugin = former.PLUGINS.get((what, name))
+    hint = suggestion(name, known, remedy) if plugin is None else f"it is in a plugin of the repository: {plugin}."
+    article = "an" if what[0] in "aeiou" else "a"
+    return UnknownNameError(
+        f"Expected {article} {what} among {', '.join(known) or '(none registered)'}, got {name!r}; {hint}"
+    )
 
 
 def _check_role(role: str) -> type:

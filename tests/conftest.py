@@ -1,5 +1,8 @@
 """Settings of the whole suite."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,3 +31,19 @@ def dense_weights():
         if "by hand" not in str(error):
             raise
         pytest.skip(f"the dense weights cannot be had: {error}")
+
+
+@pytest.fixture
+def engines_installed(tmp_path_factory, monkeypatch):
+    """``plugins/vllm`` as pip installs it: the entry points that its project declares are found."""
+    project = Path(__file__).parents[1] / "plugins" / "vllm" / "pyproject.toml"
+    said = tomllib.loads(project.read_text())["project"]
+    info = tmp_path_factory.mktemp("site") / f"{said['name']}-{said['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n")
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
+        for group, points in said["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(groups))
+    monkeypatch.syspath_prepend(info.parent)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from plugins.rivals import registry_with
 from routing.naive import moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
@@ -263,7 +264,9 @@ class TestPresets:
         """Questions of either are answered, and what is learned from so few of the one is finite."""
         few = [replace(q, id=f"few{i}", question=f"Quite another thing {i}?") for i, q in enumerate(questions(2))]
         pool = build_reference_set(shared_model("olmoe"), [*questions(30), *few], HashEmbedder())
-        c3po = Optimizer(shared_model("olmoe"), pool, embedder=HashEmbedder(), preset="nearest", **parts)
+        known = registry_with("transfer.py", "learned_pathway.py")
+        embedder = HashEmbedder()
+        c3po = Optimizer(shared_model("olmoe"), pool, embedder=embedder, preset="nearest", registry=known, **parts)
         for text in (TEXTS[0], "Quite another thing 7?"):
             assert all(math.isfinite(score) for score in c3po.answer(text, CHOICES[0]).scores)
 

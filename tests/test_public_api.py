@@ -6,18 +6,28 @@ says what changed; what is taken away is deprecated before (``c3po_adaptive/form
 
 import enum
 import inspect
+import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import c3po_adaptive
 import c3po_adaptive.audit
+import c3po_adaptive.models.traced
+import c3po_adaptive.study
 import c3po_adaptive.testing
 
+MODULES = (
+    c3po_adaptive,
+    c3po_adaptive.audit,
+    c3po_adaptive.models.traced,
+    c3po_adaptive.study,
+    c3po_adaptive.testing,
+)
 LIST = Path(__file__).with_name("public_api.txt")
 
 
 def lines():
-    for module in (c3po_adaptive, c3po_adaptive.audit, c3po_adaptive.testing):
+    for module in MODULES:
         for name in module.__all__:
             yield from described(f"{module.__name__}.{name}", getattr(module, name))
 
@@ -46,7 +56,7 @@ def member_of(path, member):
 
 
 def text():
-    return "".join(line + "\n" for line in lines())
+    return re.sub(r" at 0x\w+", "", "".join(line + "\n" for line in lines()))
 
 
 def test_the_list_is_what_there_is():
@@ -54,7 +64,7 @@ def test_the_list_is_what_there_is():
 
 
 def test_every_name_is_documented():
-    for module in (c3po_adaptive, c3po_adaptive.audit, c3po_adaptive.testing):
+    for module in MODULES:
         undocumented = [name for name in module.__all__ if not inspect.getdoc(getattr(module, name))]
         assert undocumented == []
 

@@ -5,17 +5,18 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from c3po_adaptive import hookspecs
+from c3po_adaptive import former, hookspecs
 from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
 from c3po_adaptive.optimizers.base import PathwayOptimizer
-from c3po_adaptive.registry import ROLES, Registry, default_registry, in_words, new_registry
+from c3po_adaptive.registry import OTHERS, ROLES, Registry, default_registry, in_words, new_registry
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors.base import LayerSelector
 
@@ -96,19 +97,38 @@ def test_every_hook_registers(role, hook, cls, spec):
 
 def test_every_hook_is_documented_and_has_a_role():
     hooks = {name for name in vars(hookspecs) if name.startswith("register_")}
-    assert hooks == {hook for _, hook in ROLES.values()}
+    assert hooks == {hook for _, hook in ROLES.values()} | {*OTHERS.values()}
     assert all(getattr(hookspecs, hook).__doc__.count("\n") == 0 for hook in hooks)
+
+
+@pytest.mark.parametrize(("what", "hook"), OTHERS.items())
+def test_what_is_no_strategy_is_kept_by_name(what, hook):
+    registry, brought = Registry(), object()
+    registry.register(SimpleNamespace(**{hook: hookimpl(lambda: {"mine": brought})}), "plugin-a")
+    assert registry.others(what) == ["mine"]
+    assert registry.other(what, "mine") is brought
+    assert registry.table() == []
+    with pytest.raises(UnknownNameError, match=f"Expected an? {what} among mine, got 'mines'; did you mean 'mine'"):
+        registry.other(what, "mines")
+    for wrong, said in (
+        ({"mine": 1}, f"one {what} called 'mine', got another of plugin 'b'"),
+        ([1], "a mapping by name"),
+    ):
+        with pytest.raises(PluginError, match=said):
+            registry.register(SimpleNamespace(**{hook: hookimpl(lambda wrong=wrong: wrong)}), "b")
 
 
 def test_built_ins_come_through_the_same_door():
     registry = new_registry(installed=False)
-    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial", "transfer"]
-    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random", "transfer"]
-    scored = ["amortized", "attribution", "causal", "cross-fitted", "disagreement", "gradient"]
-    others = ["abstain", "fault-layers", "fixed", "learned", "oracle-layers", "random", "rl-experts", "rl-layers"]
+    assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
+    assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
+    scored, others = (
+        ["amortized", "attribution", "causal", "gradient"],
+        ["fault-layers", "fixed", "oracle-layers", "random"],
+    )
     assert registry.names("selector") == sorted([*scored, *others])
     papers = ["kernel-regression", "mode-finding", "ngd"]
-    ours = ["amortized-ngd", "constant", "learned-pathway", "none", "random-change", "shrunken"]
+    ours = ["amortized-ngd", "constant", "none", "random-change"]
     bounds = ["fault-undone", "oracle"]
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
@@ -133,8 +153,18 @@ def test_a_strategy_in_words():
         "gradient (n 8, experts all)"
     )
     assert in_words(registry.create("selector", "gradient")) == "gradient"
-    wrapped = registry.create("selector", {"name": "abstain", "selector": {"name": "fixed", "n": 3}})
-    assert "selector fixed (n 3)" in in_words(wrapped)
+    wrapped = registry.create("optimizer", {"name": "random-change", "of": {"name": "ngd", "steps": 3}})
+    assert "of ngd (steps 3)" in in_words(wrapped)
+
+
+@pytest.mark.parametrize(("role", "name"), [key for key in former.PLUGINS if key[0] in ROLES])
+def test_what_left_is_refused_with_the_file_that_brings_it(role, name):
+    with pytest.raises(UnknownNameError, match=f"got '{name}'; it is in a plugin of the repository: --plugin plugins/"):
+        new_registry(installed=False).create(role, name)
+    file = former.PLUGINS[role, name].removeprefix("--plugin ")
+    brought = new_registry(installed=False)
+    brought.load_file(Path(__file__).parents[1] / file)
+    assert brought.create(role, name).name == name
 
 
 def test_default_registry_is_built_once_and_others_are_fresh():
@@ -460,3 +490,18 @@ def test_listing_loads_no_heavy_library():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path):
+    """And another text of that is another plugin."""
+    file = tmp_path / "mine.py"
+    file.write_text("from .part import ByPart, hookimpl\n\n\n@hookimpl\ndef register_kernels():\n    return [ByPart]\n")
+    found = []
+    for value in ("1.0", "20.0"):
+        text = textwrap.dedent(PLUGIN).partition("@hookimpl")[0].replace("1.0", value)
+        (tmp_path / "part.py").write_text(text.replace("Ones", "ByPart"))
+        found.append(Registry())
+        found[-1].load_file(file)
+    first, second = found
+    assert first.files.keys() == second.files.keys() == {"mine.py"}
+    assert first.files != second.files

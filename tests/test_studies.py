@@ -11,9 +11,11 @@ from study.configs import load_config
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.analysis.groups import grouped
+from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.study.board import board_summary, read_board, stale_pages
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.study.kind import read_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
@@ -26,10 +28,12 @@ BOARDS = {  # with the pages that at least quote them
 }
 
 
+STUDIED = [path for path in sorted(STUDIES.glob("*/*.yaml")) if path not in {STUDIES / name for name in BOARDS}]
+
+
 def datasets():
     """Every data set of every study that answers questions, with its configuration's place."""
-    boards = {STUDIES / name for name in BOARDS}
-    for path in (path for path in sorted(STUDIES.glob("*/*.yaml")) if path not in boards):
+    for path in STUDIED:
         config = load_config(path)
         yield from ((config.model, path.relative_to(STUDIES), d) for d in getattr(config, "datasets", ()))
 
@@ -92,6 +96,22 @@ def test_other_draws_are_of_the_same_arms():
     draws, run = (load_config(STUDIES / "leaderboard" / name).arms for name in ("draws.yaml", "remix.yaml"))
     assert {"adaptive", "constant", "all layers"} < draws.keys() < run.keys()
     assert all(run[name] == arm for name, arm in draws.items())
+
+
+def plugins_of(text):
+    """The plugin files that a configuration's own command names."""
+    yield from re.findall(r"--plugin ((?:plugins|studies)/[\w/]+\.py)", text)
+    for names in re.findall(r"--plugin plugins/%s\.py' ([\w ]+)\)", text):
+        yield from (f"plugins/{name}.py" for name in names.split())
+
+
+@pytest.mark.parametrize("path", STUDIED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_configurations_name_the_plugins_that_they_need(path):
+    registry = new_registry(installed=False)
+    for file in plugins_of(path.read_text(encoding="utf-8").partition("\n")[0]):
+        registry.load_file(STUDIES.parent / file)
+    kind, config = read_study(path, registry=registry)
+    assert list(kind.strategies(config, registry))
 
 
 QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?:\s\w+)?\s+\[([+−-]?\d+\.\d+),\s+([+−-]?\d+\.\d+)\]")

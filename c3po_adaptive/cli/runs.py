@@ -177,9 +177,10 @@ def study_run(
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [], dataset or [])
+        registry = registry_with(plugin)
+        kind, parsed = read_study(config, set or [], dataset or [], registry)
         executor = executor_for(engine, address, workers)
-        _run(kind, parsed, out, registry_with(plugin), minutes, unchecked, overwrite, as_json, executor)
+        _run(kind, parsed, out, registry, minutes, unchecked, overwrite, as_json, executor)
 
 
 @study.command("plan")
@@ -201,8 +202,9 @@ def study_plan(
     with clear_errors():
         from ..study.kind import read_study
 
-        kind, parsed = read_study(config, set or [], dataset or [])
-        plan = kind.plan(parsed, registry_with(plugin), begun)
+        registry = registry_with(plugin)
+        kind, parsed = read_study(config, set or [], dataset or [], registry)
+        plan = kind.plan(parsed, registry, begun)
         if as_json:
             print_json(plan.values)
             return
@@ -215,12 +217,14 @@ def study_schema(
     kind: Annotated[
         str | None, typer.Option(help="Of study, as configurations name it; default: that of those that name none.")
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Print the JSON schema of a kind's configurations, by which editors complete and check YAML."""
     with clear_errors():
         from ..study.kind import kind_of
 
-        schema = kind_of({} if kind is None else {"kind": kind}).config.model_json_schema()
+        raw = {} if kind is None else {"kind": kind}
+        schema = kind_of(raw, registry_with(plugin)).config.model_json_schema()
         say(json.dumps(schema, indent=1, ensure_ascii=False))
 
 
@@ -268,6 +272,7 @@ def report(
     questions: Annotated[
         list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
     ] = None,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw the report of a run or study again, an interrupted one as far as it went; or put two runs side by side."""
@@ -279,13 +284,14 @@ def report(
             draw_report(run_dir)
             _say_report(run_dir, as_json=as_json)
             return
-        kind = study_in(run_dir)
+        registry = registry_with(plugin)
+        kind = study_in(run_dir, registry)
         if other is not None:
             if questions:
                 raise SettingError(
                     "Expected --questions beside one run, got two runs, whose report shows no questions."
                 )
-            _side_by_side(kind, run_dir, other, out, as_json=as_json)
+            _side_by_side(kind, run_dir, other, out, registry, as_json=as_json)
             return
         if out is not None:
             raise SettingError(f"Expected --out beside two runs, got one; its report is drawn in {run_dir}.")
@@ -322,10 +328,10 @@ def export(
             say(folder)
 
 
-def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, *, as_json: bool) -> None:
+def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, registry: Registry, *, as_json: bool) -> None:
     from ..study.kind import study_in
 
-    if (another := study_in(b).kind) != kind.kind:
+    if (another := study_in(b, registry).kind) != kind.kind:
         raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
     found, table = kind.beside(a, b, out)
     if as_json:

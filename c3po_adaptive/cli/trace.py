@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared import PATH, AsJson, Device, Dtype, Model, Quantize, Revision, clear_errors, load_model, print_json, say
+from ..errors import DataError
+from ..storage.json_files import read_json
+from .shared import (
+    PATH,
+    AsJson,
+    Device,
+    Dtype,
+    Model,
+    Plugins,
+    Quantize,
+    Revision,
+    clear_errors,
+    load_model,
+    print_json,
+    registry_with,
+    say,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,13 +66,16 @@ def record(
 
 @app.command("import")
 def import_(
-    engine: Annotated[Literal["transformers", "vllm", "sglang"], typer.Argument(help="That wrote the file.")],
+    engine: Annotated[
+        str, typer.Argument(help="That wrote the file, of those that plugins read: plugins/vllm has three.")
+    ],
     file: Annotated[Path, typer.Argument(help="Router logits of transformers, or an answer of vLLM or SGLang.")],
     out: Annotated[Path, typer.Option("--out", **PATH, help="The trace.")],
     tokens: Annotated[
         Path | None, typer.Option(help="JSON list of the token ids of prompt and answer, where FILE has not all.")
     ] = None,
     start: Annotated[int, typer.Option(min=0, help="First token whose experts vLLM or SGLang was asked for.")] = 0,
+    plugin: Plugins = None,
     model: Model = "smollm2-moe",
     revision: Revision = None,
     dtype: Dtype = "auto",
@@ -66,13 +85,13 @@ def import_(
 ) -> None:
     """Make a trace of what another engine says of its routing; the model has to be the one that it ran."""
     with clear_errors():
-        from ..models.engine_files import import_trace, read_tokens
         from ..routing.trace_file import check_place, write_trace
 
+        read = registry_with(plugin).other("trace reader", engine)
         check_place(out)
-        ids = None if tokens is None else read_tokens(tokens)
+        ids = None if tokens is None else _ids(tokens)
         loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
-        trace = import_trace(loaded, engine, file, tokens=ids, start=start)
+        trace = read(loaded, file, ids, start)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
@@ -138,6 +157,18 @@ def diff(
             loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
             cost = _cost(loaded, a, b, where)
         _say(found | {"first": first} | (cost if as_json else _in_short(cost)), as_json)
+
+
+def _ids(path: Path) -> list[int]:
+    """A JSON list of token ids.
+
+    Raises:
+        DataError: something else.
+    """
+    held = read_json(path, "write [1, 2, 3]")
+    if not isinstance(held, list) or not all(type(token) is int and 0 <= token < 2**31 for token in held):
+        raise DataError(f"{path}: expected a JSON list of token ids, got something else; write [1, 2, 3].")
+    return held
 
 
 def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[str, Any]:

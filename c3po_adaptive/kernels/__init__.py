@@ -5,6 +5,5 @@ from .gaussian import Gaussian
 from .linear import Linear
 from .matern import Matern
 from .polynomial import Polynomial
-from .transfer import Transfer
 
-__all__ = ["Gaussian", "Kernel", "Linear", "Matern", "Polynomial", "Product", "Sum", "Transfer"]
+__all__ = ["Gaussian", "Kernel", "Linear", "Matern", "Polynomial", "Product", "Sum"]

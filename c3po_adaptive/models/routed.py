@@ -142,6 +142,11 @@ class RoutedModel:
         return self.sites[0].n_experts
 
     @property
+    def fingerprint(self) -> str:
+        """Identifies it by every weight; kept until one of them is written to."""
+        return fingerprint(self)
+
+    @property
     def max_length(self) -> int:
         """The longest prompt with an option that is run.
 

@@ -1,24 +1,61 @@
-"""Recording and replaying the routing of whole texts."""
+"""Recording and replaying the routing of whole texts, and traces of what others recorded."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ..errors import DataError, SettingError
-from ..routing.trace import Recorder, Replayed, Trace
+from ..errors import DataError, SettingError, ShapeError
+from ..routing.given_logits import routed_by
+from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
 from ..storage.identity import digest
 from ..types import Prompt
 from .identity import fingerprint
 from .names import public_name
 from .routed import RoutedModel
 
+__all__ = [
+    "HEAVIEST",
+    "LIMIT",
+    "NONE",
+    "Trace",
+    "TraceReader",
+    "check_text",
+    "check_tokens",
+    "compared",
+    "likelihoods",
+    "of_experts",
+    "of_router_logits",
+    "record",
+    "replay",
+]
+
 WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 """Types of numbers that int64 holds without changing them."""
 _KNOWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+class TraceReader(Protocol):
+    """Makes a trace of another engine's file."""
+
+    def __call__(self, model: RoutedModel, path: Path, tokens: Sequence[int] | None, start: int) -> Trace:
+        """The trace in a file.
+
+        Args:
+            model: of the same family and settings as the one that the engine ran.
+            path: of the file.
+            tokens: ids of the whole sequence, where the file has not all of them.
+            start: the first token whose experts were asked for.
+
+        Raises:
+            C3POError: it holds something else.
+        """
+        ...
 
 
 def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
@@ -100,6 +137,57 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
         )
     (answered,) = model.ruled([_whole(trace.tokens.tolist())], Replayed(trace), start=0)
     return answered.token_scores
+
+
+def of_router_logits(model: RoutedModel, tokens: Tensor, router_logits: Sequence[Tensor]) -> Trace:
+    """The trace of what transformers' ``output_router_logits=True`` gives for one sequence.
+
+    Each router of the model makes experts and weights of its logits; so they are what transformers multiplied with.
+
+    Args:
+        model: of the same family and settings.
+        tokens: ``[T]`` token ids.
+        router_logits: of each MoE layer ``[T, E]`` or ``[1, T, E]``.
+
+    Raises:
+        DataError: token ids that the model does not have.
+        ShapeError: logits of other layers, tokens or experts, or that are not finite.
+        ModelError: a family whose routers cannot be given logits.
+    """
+    check_tokens(model, tokens)
+    wanted = (len(model.layers), len(tokens), model.n_experts)
+    logits = [part[0] if part.ndim == 3 and len(part) == 1 else part for part in router_logits]
+    got = {tuple(part.shape) for part in logits}
+    if (len(logits), got) != (wanted[0], {wanted[1:]}):
+        raise ShapeError(
+            f"Expected router logits (T, E) = {wanted[1:]} of {wanted[0]} MoE layers, got {len(logits)} of "
+            f"{' and '.join(map(str, sorted(got)[:3])) or 'no shape'}; give those of one text, by a model of this kind."
+        )
+    if not all(part.is_floating_point() and part.float().isfinite().all() for part in router_logits):
+        raise ShapeError("Expected finite router logits, got NaN or infinity; record again.")
+    with model.lock:
+        experts, weights = routed_by(model.model, model.sites, tokens, [part.float() for part in logits])
+    return of_experts(model, tokens, experts, weights, by="transformers")
+
+
+def of_experts(model: RoutedModel, tokens: Tensor, experts: Tensor, weights: Tensor | None = None, *, by: str) -> Trace:
+    """The trace of experts that another engine recorded. No engine says which weights it ran: it is of an unknown
+    model, and replayed as a foreign one.
+
+    Args:
+        model: of the same family and settings.
+        tokens: ``[T]`` token ids.
+        experts: ``[T, L, k]`` expert ids, ``NONE`` where nothing was recorded.
+        weights: ``[T, L, k]`` what their outputs were multiplied with; None where ids alone are known.
+        by: the engine's name.
+
+    Raises:
+        DataError: token ids that the model does not have.
+        ShapeError: as for ``Trace``.
+    """
+    check_tokens(model, tokens)
+    name, tokenizer = f"{public_name(model.name)} by {by}", tokenizer_identity(model)
+    return Trace(tokens.long(), model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)
 
 
 def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:

@@ -6,13 +6,11 @@ from .constant import Constant
 from .descent import Descent
 from .fault_undone import FaultUndone
 from .kernel_regression import KernelRegression
-from .learned_pathway import LearnedPathway
 from .mode_finding import ModeFinding
 from .ngd import NGD
 from .none import NoStep
 from .oracle import Oracle
 from .random_change import RandomChange
-from .shrunken import Shrunken
 from .toward_mean import TowardMean
 
 __all__ = [
@@ -22,12 +20,10 @@ __all__ = [
     "Descent",
     "FaultUndone",
     "KernelRegression",
-    "LearnedPathway",
     "ModeFinding",
     "NoStep",
     "Oracle",
     "PathwayOptimizer",
     "RandomChange",
-    "Shrunken",
     "TowardMean",
 ]

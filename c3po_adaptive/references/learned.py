@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..storage.identity import digest, digest_of_file
+from ..storage.identity import digest, digest_of_file, files_beside
 from ..storage.sealed import TENSORS, load_sealed, save_sealed, sealed_files
 from .reference_set import ReferenceSet
 
@@ -49,8 +49,8 @@ def learned_once(references: ReferenceSet, identity: Any, learn: Callable[[], di
 
 
 def code_of(strategy: Any) -> list[Any]:
-    """Hashes of the files that a strategy's class and its bases stand in, and those of the strategies that it wraps: a
-    plugin may be edited.
+    """Hashes of the files that a strategy's class and its bases stand in, with what a plugin file imports from beside
+    it, and those of the strategies that it wraps: a plugin may be edited.
 
     Raises:
         NoSource: one of them stands in none.
@@ -59,7 +59,8 @@ def code_of(strategy: Any) -> list[Any]:
         files = {inspect.getsourcefile(kind) for kind in type(strategy).__mro__ if kind not in (object, ABC)}
     except (OSError, TypeError) as error:
         raise NoSource from error
-    own = [digest_of_file(Path(file))[:16] for file in sorted(filter(None, files))]
+    every = [*map(Path, sorted(filter(None, files))), *files_beside(type(strategy).__module__)]
+    own = [digest_of_file(file)[:16] for file in every]
     parts = [getattr(strategy, f.name) for f in fields(strategy)] if is_dataclass(strategy) else []
     return own + [code_of(part) for part in parts if is_dataclass(part)]
 

@@ -144,7 +144,7 @@ class Explanation:
             return "no layer was chosen"
         weighed, wanted = self.strength
         if wanted == math.inf:
-            return "on the references that abstain was calibrated on, re-mixing won at no threshold"
+            return "on the references that it was calibrated on, re-mixing won at no threshold"
         return f"what speaks for it, {weighed:.3g}, is not above {wanted:.3g}"
 
     def _lines(self) -> Iterator[str]:

@@ -7,7 +7,6 @@ from .faiss_ivf import FaissIVF
 from .faiss_knn import FaissKNN
 from .faiss_radius import FaissRadius
 from .random import RandomNeighbours
-from .transfer import TransferNeighbours
 
 __all__ = [
     "CosineIndex",
@@ -19,5 +18,4 @@ __all__ = [
     "Index",
     "RandomNeighbours",
     "Retriever",
-    "TransferNeighbours",
 ]

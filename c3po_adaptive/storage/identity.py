@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def digest_of_file(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_beside(module: str) -> list[Path]:
+    """Files of modules that a module imported from beside it (``from .other import …``), as plugin files may."""
+    names = sorted(name for name in sys.modules if name.startswith(f"{module}."))
+    return [Path(file) for name in names if (file := sys.modules[name].__file__) is not None]
 
 
 def versions() -> dict[str, str | None]:

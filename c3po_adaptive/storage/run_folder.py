@@ -23,11 +23,9 @@ from .set_aside import Claim, is_unsettled, set_aside, settle
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
 DRAWN = ("summary.json", "report.html")
-FILES = {
-    "comparison": (RECORDS, "records.parquet", *DRAWN),
-    "speed": ("rows.json", "searches.json", *DRAWN, "ratios.svg"),
-}
-"""What runs of these kinds write beside their configuration; those of any other write ``RECORDS`` and ``DRAWN``."""
+FILES: dict[str, tuple[str, ...]] = {"comparison": (RECORDS, "records.parquet", *DRAWN)}
+"""What runs of these kinds write beside their configuration, with kinds that plugins bring; those of any other write
+``RECORDS`` and ``DRAWN``."""
 LOCKS = {LOCK: is_lock, OWNER: is_owner}
 
 COMMAND: ContextVar[str | None] = ContextVar("command", default=None)

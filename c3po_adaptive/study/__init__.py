@@ -1,5 +1,28 @@
 """Studies: a configuration in, results out.
 
-A kind of study is one folder, which exports its ``STUDY``: ``comparison`` (arms on questions), ``faithfulness`` (which
-layers matter, and which score finds them), ``speed`` (the price of re-mixing).
+A kind of study is one folder here, which exports its ``STUDY``: ``comparison`` (arms on questions), ``faithfulness``
+(which layers matter, and which score finds them), ``faults`` (whether planted faults are found and mended); or a
+plugin's own, a subclass of ``Study`` that its ``register_studies`` brings.
 """
+
+from ..progress import Progress, silent
+from ..settings import Settings
+from ..storage.files import write_text
+from .config import Spec
+from .executor import HERE, Executor
+from .kind import Study, Table, claimed
+from .plan import Plan
+
+__all__ = [
+    "HERE",
+    "Executor",
+    "Plan",
+    "Progress",
+    "Settings",
+    "Spec",
+    "Study",
+    "Table",
+    "claimed",
+    "silent",
+    "write_text",
+]

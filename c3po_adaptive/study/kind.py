@@ -1,21 +1,24 @@
-"""What a kind of study is: parse, plan, run, draw. Each is one folder beside this file, found by its ``STUDY``."""
+"""What a kind of study is: parse, plan, run, draw. Ours are folders beside this file, each found by its ``STUDY``;
+others are brought by plugins."""
 
 from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import SettingError, UnknownNameError, suggestion
+from ..errors import PluginError, SettingError, UnknownNameError, suggestion
 from ..progress import Progress, silent
-from ..registry import Registry
+from ..registry import Registry, unknown
 from ..settings import Settings
-from ..storage.run_folder import claimed_config
+from ..storage.lock import held
+from ..storage.run_folder import DRAWN, FILES, RECORDS, check_folder, claim, claimed_config
 from .config import read_yaml
 from .executor import HERE, Executor
 from .overrides import with_settings
@@ -24,6 +27,7 @@ from .plan import Plan
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"
 """The kind of a configuration that names none."""
+KIND = "kind of study"
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,13 @@ class Study(ABC, Generic[C]):
     """A kind of study.
 
     Attributes:
-        kind: its name in configurations: that of its folder.
+        kind: its name in configurations: that of its folder, or under which a plugin brings it.
+        files: names of what its runs write beside ``config.json``; ``--overwrite`` touches no others.
         config: what its configurations are.
     """
 
     kind: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = (RECORDS, *DRAWN)
     config: type[C]
 
     def parse(self, raw: Mapping[str, Any], settings: Sequence[str] = ()) -> C:
@@ -127,41 +133,66 @@ class Study(ABC, Generic[C]):
         """What the terminal shows of a summary."""
 
 
+def kinds(registry: Registry | None = None) -> dict[str, Study[Any]]:
+    """Every kind by its name: ours, and those of a registry's plugins.
+
+    Raises:
+        PluginError: a plugin brought something else, or a name that is ours.
+    """
+    names = [] if registry is None else registry.others(KIND)
+    return _ours() | {name: _brought(name, registry) for name in names if registry is not None}
+
+
+def _brought(name: str, registry: Registry) -> Study[Any]:
+    study = registry.other(KIND, name)
+    if not isinstance(study, Study) or study.kind != name or name in _ours():
+        raise PluginError(
+            f"Expected register_studies to bring objects of subclasses of Study, each by its kind, other than "
+            f"{', '.join(_ours())}, got {study!r} by {name!r}; correct the plugin."
+        )
+    FILES[name] = study.files
+    return study
+
+
 @cache
-def kinds() -> dict[str, Study[Any]]:
-    """Every kind by its name."""
+def _ours() -> dict[str, Study[Any]]:
     here = Path(__file__).parent
     names = [found.name for found in pkgutil.iter_modules([str(here)]) if found.ispkg]
     return {name: import_module(f".{name}", __package__).STUDY for name in names}
 
 
-def kind_of(raw: Mapping[str, Any]) -> Study[Any]:
+def kind_of(raw: Mapping[str, Any], registry: Registry | None = None) -> Study[Any]:
     """The kind that plain values of a configuration are of.
 
     Raises:
         UnknownNameError: there is no such kind.
     """
-    name = raw.get("kind", DEFAULT)
-    if not isinstance(name, str) or name not in kinds():
-        hint = suggestion(str(name), kinds(), "name one of these, or none for a comparison.")
-        raise UnknownNameError(f"Expected a kind of study among {', '.join(kinds())}, got {name!r}; {hint}")
-    return kinds()[name]
+    known, name = kinds(registry), raw.get("kind", DEFAULT)
+    if not isinstance(name, str) or name not in known:
+        raise unknown(KIND, str(name), list(known), "name one of these, or none for a comparison.")
+    return known[name]
 
 
-def read_study(path: Path | str, settings: Sequence[str] = (), datasets: Sequence[str] = ()) -> tuple[Study[Any], Any]:
+def read_study(
+    path: Path | str,
+    settings: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    registry: Registry | None = None,
+) -> tuple[Study[Any], Any]:
     """The kind and the configuration of a YAML file.
 
     Args:
         path: of the file.
         settings: ``key.key=value``, on top.
         datasets: names of those that are run; none: all.
+        registry: of plugins' kinds.
 
     Raises:
         SettingError: as for ``read_yaml`` and ``Study.parse``.
         UnknownNameError: a data set that it does not have.
     """
     raw = read_yaml(path)
-    study = kind_of(raw)
+    study = kind_of(raw, registry)
     config = study.parse(raw, settings)
     return study, _of_datasets(config, datasets) if datasets else config
 
@@ -175,10 +206,23 @@ def _of_datasets(config: Any, names: Sequence[str]) -> Any:
     return config.model_copy(update={"datasets": tuple(known[name] for name in dict.fromkeys(names))})
 
 
-def study_in(folder: Path) -> Study[Any]:
+@contextmanager
+def claimed(out: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """While the block lasts a run's folder is ours: new, or begun with the same plain values of a configuration.
+
+    Raises:
+        DataError: it cannot be written, holds another run, is not ours, or another process runs in it.
+    """
+    check_folder(out, config, {})
+    with held(out):
+        claim(out, config)
+        yield
+
+
+def study_in(folder: Path, registry: Registry | None = None) -> Study[Any]:
     """The kind that a run folder is of.
 
     Raises:
         DataError: it is no run folder.
     """
-    return kind_of(claimed_config(folder))
+    return kind_of(claimed_config(folder), registry)

@@ -24,8 +24,8 @@ class Parcel:
     Attributes:
         worker: its plain fields.
         data: every data set, read here.
-        files: contents by file name, of each path that is named here: plugins, files that strategies read, and built
-            reference sets, of which nothing is sent but the files of a set.
+        files: contents by file name, of each path that is named here: plugins with what they import from beside them,
+            files that strategies read, and built reference sets, of which nothing is sent but the files of a set.
     """
 
     worker: Worker[Any]
@@ -40,7 +40,8 @@ class Parcel:
             DataError: a file cannot be read, or has a name that not every machine can have.
         """
         data = worker.data  # checks the sets, too
-        named = {name: [Path(name)] for name in (*worker.plugins, *worker.files)}
+        named = {name: [Path(name), *worker.registry.beside[name]] for name in worker.plugins}
+        named |= {name: [Path(name)] for name in worker.files}
         for name in (name for d in worker.config.datasets for name in d.references if is_reference_set(name)):
             named[name] = [Path(name) / file for file in files_of(name)]
         files = {name: {_plain(path.name): _read(path) for path in paths} for name, paths in named.items()}
@@ -52,8 +53,9 @@ class Parcel:
         Raises:
             DataError: the disk refuses it, or a file's name would lead elsewhere.
         """
-        places = {name: str(_place(files)) for name, files in self.files.items()}
-        plugins = tuple(places[name] for name in self.worker.plugins)
+        plugins = tuple(str(_place(self.files[name]) / next(iter(self.files[name]))) for name in self.worker.plugins)
+        others = {name: files for name, files in self.files.items() if name not in self.worker.plugins}
+        places = {name: str(_of_one(_place(files), files)) for name, files in others.items()}
         worker = replace(self.worker, plugins=plugins, places=places)
         worker.data = dict(self.data)
         return worker
@@ -78,13 +80,18 @@ def _plain(name: str) -> str:
 
 
 def _place(files: Mapping[str, bytes]) -> Path:
-    """Where a file, or the folder of a set, lies here: under what it holds, so that nothing else is met there, and
-    several workers of one machine may write it at once."""
+    """The folder in which files lie here: under what they hold, so that nothing else is met there, and several workers
+    of one machine may write it at once."""
     for name in files:
         _plain(name)
     folder = cache_folder() / "sent" / digest({name: hashlib.sha256(held).hexdigest() for name, held in files.items()})
     for name, content in files.items():
         _put(folder / name, content)
+    return folder
+
+
+def _of_one(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Of what is a file by itself that file, of a set its folder."""
     return folder / next(iter(files)) if len(files) == 1 else folder
 
 

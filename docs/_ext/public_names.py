@@ -34,7 +34,8 @@ class PublicNames(Written):
             ]
             parts += [room, "-" * len(room), "", said, ""]
             for name in names:
-                kind = "autoclass" if inspect.isclass(getattr(c3po_adaptive, name)) else "autofunction"
+                value = getattr(c3po_adaptive, name)
+                kind = "autoclass" if inspect.isclass(value) else "autofunction" if callable(value) else "autodata"
                 if name == "hookimpl":
                     kind = "autodata"
                 parts += [f".. {kind}:: c3po_adaptive.{name}", *(["   :members:"] if kind == "autoclass" else []), ""]

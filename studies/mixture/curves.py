@@ -12,7 +12,6 @@ from typing import Any
 
 import opened
 
-from c3po_adaptive.selectors.reinforced import Reinforced
 from c3po_adaptive.storage.files import write_text
 
 
@@ -23,7 +22,7 @@ def main(config: str, asked: str, out: str) -> None:
         if not arm.name_of("selector").startswith("rl-"):
             continue
         selector = opened.optimizer(worker, name).remixer.strategies.selector
-        if not isinstance(selector, Reinforced) or selector.learned is None:
+        if not isinstance(selector, opened.plugin("reinforced").Reinforced) or selector.learned is None:
             raise SystemExit(f"Expected arm {name} to have learned by reinforcement, got {selector}; leave it out.")
         curves = {part: [round(x, 4) for x in selector.learned[part].tolist()] for part in ("reward", "entropy")}
         found[name] = curves | {"beats": bool(selector.learned["beats"]), "taken": float(selector.learned["taken"])}

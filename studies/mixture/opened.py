@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
 from c3po_adaptive import Optimizer
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.registry import default_registry
+from c3po_adaptive.registry import Registry, new_registry
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.kind import read_study
 
+PLUGINS = Path(__file__).parents[2] / "plugins"
+USED = ("agreement", "learned_pathway", "reinforced", "transfer")
+
+
+@cache
+def registry() -> Registry:
+    """With the plugins that arms of the mixture use."""
+    made = new_registry()
+    for name in USED:
+        made.load_file(PLUGINS / f"{name}.py")
+    return made
+
+
+def plugin(name: str) -> ModuleType:
+    """The module of one of them."""
+    entry = next(one for one in registry().table() if one.plugin == str(PLUGINS / f"{name}.py"))
+    return sys.modules[entry.module]
+
 
 def worker_of(config: str, asked: str) -> ComparisonWorker:
-    return ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], default_registry())
+    return ComparisonWorker.here(read_study(config, [f"@{asked}"])[1], registry())
 
 
 def optimizer(worker: ComparisonWorker, arm: str) -> Optimizer:
@@ -23,5 +46,6 @@ def optimizer(worker: ComparisonWorker, arm: str) -> Optimizer:
         worker.reference_set(dataset),
         format=worker.config.format_of(dataset),
         settings=setting.remixing,
+        registry=worker.registry,
         **{role: spec for role, spec in setting.specs.items() if role != "answerer"},
     )

@@ -19,10 +19,12 @@ import numpy as np
 import opened
 from scipy.stats import rankdata
 
-from c3po_adaptive.kernels.base import Lessons
-from c3po_adaptive.kernels.transfer import FOLDS, Transfer, correlation
+from c3po_adaptive import Lessons
 from c3po_adaptive.storage.files import write_text
 
+FOLDS, Transfer, correlation = (
+    getattr(opened.plugin("transfer"), name) for name in ("FOLDS", "Transfer", "correlation")
+)
 Array = Any
 Place = Callable[[Array, Array, Array], Array]
 """From rows that are learned from, gradients, and rows that are asked, to where these are placed."""

@@ -2,8 +2,8 @@
 
     python studies/speed/pathways.py --out studies/speed/results/pathways.json
 
-Needs the extra ``vllm``. The same prompts go through one engine in one process, arms in turns, and what is timed is
-processor time of one thread, so that other work on the machine does not count. Each pathway changes the last five
+Needs vLLM and ``plugins/vllm``. The same prompts go through one engine in one process, arms in turns, and what is timed
+is processor time of one thread, so that other work on the machine does not count. Each pathway changes the last five
 layers at every answer token, to 20 experts drawn at random, of which ``top-k`` mixes as many as the model does.
 """
 
@@ -21,11 +21,11 @@ from typing import Any
 
 import stock_vllm
 import torch
+from c3po_vllm import acted, export_for_vllm, pathway_request
 from vllm import LLM, SamplingParams
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.serving import acted, export_for_vllm, pathway_request
 from c3po_adaptive.tasks import demo_questions
 
 NEW = 8  # tokens of an answer

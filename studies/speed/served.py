@@ -2,9 +2,10 @@
 
     python studies/speed/served.py --out studies/speed/results/served.json
 
-Needs the extra ``vllm``. Both answer the same of the demo's questions by the same checkpoint in one process, in turns,
-and what is timed is processor time of one thread, so that other work on the machine does not count. ``options``: every
-option's tokens are scored, by vLLM as prompts with ``prompt_logprobs``; ``generation``: greedy continuations, a batch.
+Needs vLLM and ``plugins/vllm``. Both answer the same of the demo's questions by the same checkpoint in one process, in
+turns, and what is timed is processor time of one thread, so that other work on the machine does not count.
+``options``: every option's tokens are scored, by vLLM as prompts with ``prompt_logprobs``; ``generation``: greedy
+continuations, a batch.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import stock_vllm
 os.environ["VLLM_PLUGINS"] = ""
 
 import torch
+from c3po_vllm import export_for_vllm
 from vllm import LLM, SamplingParams
 
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.serving import export_for_vllm
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.types import Question
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from baselines.benches import accuracy, bench_of, longest, made, references, with_digit
-from plugins.rivals import token_logits
+from plugins.rivals import module, token_logits
 from scipy.special import log_softmax, softmax
 
 from c3po_adaptive.answerers import AnswererStrategy, Remix
@@ -385,8 +385,8 @@ class TestRefuses:
 
     def test_what_the_arm_itself_refuses(self):
         """Before a run begins; of an arm that learns, four folds of five have to be enough."""
-        learned = {"optimizer": "constant", "selector": {"name": "learned", "training": 32}}
-        strategies = bench_of(None, learned).strategies
+        learned = module("learned_layers.py").Learned(training=32)
+        strategies = replace(bench_of(None, {"optimizer": "constant"}).strategies, selector=learned)
         SurfaceLogit().fits(strategies, tuple(range(12)), 64, 42)
         with pytest.raises(SettingError, match="at least 33 references to train on, got 32"):
             SurfaceLogit().fits(strategies, tuple(range(12)), 64, 40)

@@ -308,14 +308,15 @@ class TestPlugins:
         assert "entropy-descent" in words
 
     def test_show(self):
-        words = call("plugins", "show", "abstain")
-        assert words.startswith("selector abstain (builtin)")
+        words = call("plugins", "show", "surface-logit")
+        assert words.startswith("answerer surface-logit (builtin)")
+        words = call("plugins", "show", "abstain", "--plugin", PLUGIN.with_name("abstain.py"))
         assert "  training: 256  (int; a whole number >= 50)\n      references to calibrate on." in words
         assert "  harm: None  (float | None; a finite number > 0 and <= 1)\n" in words
         assert "  learned:" not in words, "what it learned is no parameter"
-        result = CliRunner().invoke(app, ["plugins", "show", "abstane"])
+        result = CliRunner().invoke(app, ["plugins", "show", "surface-logits"])
         assert result.exit_code == 1
-        assert "abstain" in result.output
+        assert "did you mean 'surface-logit'" in result.output
 
 
 @pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])

@@ -99,9 +99,9 @@ def test_what_cannot_be(runs, tmp_path):
     assert "--out beside two runs" in refused("A", "--out", tmp_path / "out")
     assert "without a run for the report of two" in refused("A", "B", "--out", "A")
     assert "Expected a run folder" in refused("A", tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "speed"}}))
-    assert "two runs of one kind, got comparison and speed" in refused("A", tmp_path)
-    assert "got speed; report each" in refused(tmp_path, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "faithfulness"}}))
+    assert "two runs of one kind, got comparison and faithfulness" in refused("A", tmp_path)
+    assert "got faithfulness; report each" in refused(tmp_path, tmp_path)
 
 
 def test_several_data_sets_and_their_mean():

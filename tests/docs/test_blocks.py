@@ -23,7 +23,7 @@ def fresh_registry():
     default_registry.cache_clear()
 
 
-@pytest.mark.usefixtures("dense_weights", "fresh_registry")
+@pytest.mark.usefixtures("dense_weights", "fresh_registry", "engines_installed")
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_pages_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

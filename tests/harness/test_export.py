@@ -225,9 +225,9 @@ def test_questions_may_be_elsewhere(place, tmp_path):
 def test_what_cannot_be_exported(place, tmp_path):
     other = CliRunner().invoke(app, ["export", str(place / "run"), "--out", str(tmp_path), "--format", "csv"])
     assert "Expected --format among lm-eval, got 'csv'" in other.stderr
-    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "speed"}}))
+    (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "faithfulness"}}))
     speed = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path)])
-    assert "Expected the run of a comparison, whose records are answers, got one of speed" in speed.stderr
+    assert "Expected the run of a comparison, whose records are answers, got one of faithfulness" in speed.stderr
 
 
 def test_exported_scores_without_an_optimizer_are_theirs(exported, place, tmp_path):

@@ -23,6 +23,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from c3po_vllm import export as vllm
+from study.configs import registry
 
 from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError, DataError
@@ -34,7 +36,6 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.report.explanation import Explanation
 from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.routing.trace_file import write_trace
-from c3po_adaptive.serving import export as vllm
 from c3po_adaptive.storage import new_folder
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
@@ -55,6 +56,7 @@ from c3po_adaptive.storage.sealed import write_sealed
 from c3po_adaptive.storage.tensor_store import TensorStore
 from c3po_adaptive.study import board
 from c3po_adaptive.study.comparison import beside
+from c3po_adaptive.study.kind import kinds
 from c3po_adaptive.study.parcel import Parcel
 from c3po_adaptive.types import Pathway, Prompt, Question
 
@@ -203,6 +205,7 @@ def exported(out):
 STORE = (prefill_store.CARD, prefill_store.BEGUN)
 BOARD = (board.SUMMARY, board.PAGE, board.PICTURE)
 ANSWERS = (RECORDS, "rows.json")
+kinds(registry())  # so that what runs of speed write is known
 STUDIES = ("comparison", "speed", "audit")
 """Those of any other kind write what an audit does."""
 WRITERS = {

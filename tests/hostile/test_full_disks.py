@@ -4,12 +4,12 @@ import resource
 from contextlib import contextmanager
 
 import pytest
+from c3po_vllm.export import export_for_vllm
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.fault_files import write_faulty
 from c3po_adaptive.models.faults import Fault
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.serving.export import export_for_vllm
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 WRITES = {

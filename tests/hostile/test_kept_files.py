@@ -9,6 +9,7 @@ import pytest
 from hostile.doors import is_refused, passed
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
+from speed.run import _finished, _Timed, _TimedSearch
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
@@ -16,7 +17,6 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.storage.run_folder import claim
 from c3po_adaptive.study.faithfulness.draw import draw_report
-from c3po_adaptive.study.speed.run import _finished, _Timed, _TimedSearch
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from doors import command
-from study.configs import load_config, parse_config
+from study.configs import load_config, parse_config, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -69,7 +69,7 @@ NOTHING = [
 @pytest.mark.parametrize(("kind", "setting", "nearest"), NOTHING)
 def test_what_names_nothing_is_refused(kind, setting, nearest):
     with pytest.raises(SettingError) as refused:
-        kinds()[kind].parse(CONFIGS[kind], [setting])
+        kinds(registry())[kind].parse(CONFIGS[kind], [setting])
     assert nearest is None or f"did you mean '{nearest}'" in str(refused.value)
 
 
@@ -87,10 +87,10 @@ def test_what_names_nothing_is_refused(kind, setting, nearest):
 )
 def test_parameters_are_refused_by_whoever_makes_the_strategy(kind, setting):
     """Before anything is loaded: plan and run make all of them first."""
-    study, registry = kinds()[kind], new_registry(installed=False)
+    study, found = kinds(registry())[kind], new_registry(installed=False)
     made = study.parse(CONFIGS[kind], [setting])
     with pytest.raises(SettingError, match=r"Expected parameters of .* got '\w+'"):
-        list(study.strategies(made, registry))
+        list(study.strategies(made, found))
 
 
 def test_what_is_there_is_said():
@@ -124,9 +124,9 @@ def test_what_is_there_is_said():
     ],
 )
 def test_what_is_new_is_written_with_a_plus(kind, setting, read):
-    assert read(kinds()[kind].parse(CONFIGS[kind], [setting]))
+    assert read(kinds(registry())[kind].parse(CONFIGS[kind], [setting]))
     with pytest.raises(SettingError, match="A new one is written" if "*" not in setting else "no 'hidden_size'"):
-        kinds()[kind].parse(CONFIGS[kind], [setting.removeprefix("+")])
+        kinds(registry())[kind].parse(CONFIGS[kind], [setting.removeprefix("+")])
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,6 @@ class TestDoors:
 def test_what_was_written_is_left_alone():
     """An override makes new values: those of a file, or of another run, are not changed by it."""
     raw = {"arms": {"a": {"selector": {"name": "fixed", "n": 2}}}}
-    made = with_settings(raw, ["arms.a.selector.n=5", "+arms.b={}"], kinds()["comparison"].config)
+    made = with_settings(raw, ["arms.a.selector.n=5", "+arms.b={}"], kinds(registry())["comparison"].config)
     assert made["arms"]["a"]["selector"]["n"] == 5 and [*made["arms"]] == ["a", "b"]
     assert raw == {"arms": {"a": {"selector": {"name": "fixed", "n": 2}}}}

@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from c3po_vllm import KEY, TRACE_KEY, PathwayRequest, TraceRequest
+from c3po_vllm.acting import Acting
+from c3po_vllm.admission import ServedModel, admitted
 from hostile.doors import is_refused, passed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
+from plugins.engines.test_acting import routed
+from plugins.engines.test_plugin import admitted as admitted_by_plugin
 from safetensors.torch import save
-from serving.test_acting import routed
-from serving.test_plugin import admitted as admitted_by_plugin
 
 from c3po_adaptive.errors import DataError, ShapeError
 from c3po_adaptive.routing.trace import Trace
-from c3po_adaptive.serving import KEY, TRACE_KEY, PathwayRequest, TraceRequest
-from c3po_adaptive.serving.acting import Acting
-from c3po_adaptive.serving.admission import ServedModel, admitted
 
 set_hypothesis_home_dir(tempfile.gettempdir())
 E, LAYERS, PROMPT = 8, (1, 2, 3), [7, 8, 9]

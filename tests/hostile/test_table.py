@@ -333,7 +333,7 @@ TEXTS = {
     "arm: layers in itself": configured() + b"  x: {selector: {name: fixed, layers: &a [*a]}}\n",
     "arm: n NaN": configured() + b"  x: {selector: {name: fixed, n: .nan}}\n",
     "arm: n text": configured() + b"  x: {selector: {name: fixed, n: '1'}}\n",
-    "arm: a selector in a selector": configured() + b"  x: {selector: {name: abstain, selector: {name: 5}}}\n",
+    "arm: an optimizer in a selector": configured() + b"  x: {selector: {name: causal, optimizer: {name: 5}}}\n",
     "no base": configured(arms={"x": {"selector": SMALL}}),
     "headline of none": configured(headline="nobody"),
     "compare: a word": configured(compare="ab"),

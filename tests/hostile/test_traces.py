@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from c3po_vllm.engine_files import import_trace
+from c3po_vllm.engine_traces import from_vllm
 from hostile.doors import command, is_refused, passed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,8 +24,6 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from routing.naive import shared_model
 
 from c3po_adaptive.errors import DataError, ShapeError
-from c3po_adaptive.models.engine_files import import_trace
-from c3po_adaptive.models.trace_import import from_vllm
 from c3po_adaptive.models.traced import record, replay
 from c3po_adaptive.routing.trace import Trace, parted
 from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from c3po_vllm import trace_request
 from routing.naive import routed_model, shared_model
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +22,6 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.traced import compared, likelihoods, record, replay
 from c3po_adaptive.routing.trace import NONE, Trace, parted
 from c3po_adaptive.routing.trace_file import KEY, read_trace, write_trace
-from c3po_adaptive.serving import trace_request
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
 

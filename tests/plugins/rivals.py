@@ -1,9 +1,10 @@
-"""What tests of published rivals share: their file as a user loads it, and full forwards to hold them against."""
+"""What tests of plugins share: their file as a user loads it, and full forwards to hold published rivals against."""
 
 import ast
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,10 +17,18 @@ PLUGINS = Path(__file__).parents[2] / "plugins"
 FAMILIES = ("olmoe", "deepseek", "qwen2_moe", "mixtral")
 
 
-def registry_with(file):
+def registry_with(*files):
     registry = new_registry()
-    registry.load_file(PLUGINS / file)
+    for file in files:
+        registry.load_file(PLUGINS / file)
     return registry
+
+
+@cache
+def module(file):
+    """A plugin file's module, as a registry loads it: its names for tests."""
+    path = str(PLUGINS / file)
+    return sys.modules[next(entry.module for entry in registry_with(file).table() if entry.plugin == path)]
 
 
 def module_of(strategy):

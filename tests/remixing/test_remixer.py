@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from plugins.rivals import module
 from routing.naive import FAMILIES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 from torch import Tensor
@@ -21,7 +22,6 @@ from c3po_adaptive.losses import entropy, right_answer_loss
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
-from c3po_adaptive.optimizers.learned_pathway import LearnedPathway
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
@@ -31,16 +31,16 @@ from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.remixing.sample_batch import SampleBatch
 from c3po_adaptive.remixing.strategies import Strategies
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
-from c3po_adaptive.selectors.abstain import Abstain
 from c3po_adaptive.selectors.amortized import Amortized
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.selectors.random import RandomLayers
-from c3po_adaptive.selectors.rl_layers import RLLayers
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.tasks.formats import Letter
 from c3po_adaptive.types import Pathway, Question
+
+Abstain, LearnedPathway = module("abstain.py").Abstain, module("learned_pathway.py").LearnedPathway
 
 TEST = questions(5, "t")
 EMPTY = [Fixed(n=0, experts=6), RandomLayers(n=0, experts=6), Attribution(n=0, experts=6)]
@@ -667,7 +667,7 @@ class TestOptimizersThatLearn:
         known = build_reference_set(shared_model("olmoe"), questions(60), HashEmbedder())
         made = partial(remixer, references=known, learn_from="all", optimizer=LearnedPathway(factors=1, steps=20))
         first, again = (made(selector=Fixed(n=2, experts=6)) for _ in range(2))
-        other = made(selector=RLLayers(training=8, group=2, epochs=1, experts=6))
+        other = made(selector=module("reinforced.py").RLLayers(training=8, group=2, epochs=1, experts=6))
         learned = [run.strategies.optimizer.learned["mean"] for run in (first, again, other)]
         assert learned[0] is learned[1] or torch.equal(learned[0], learned[1])
         assert not torch.equal(learned[0], learned[2])

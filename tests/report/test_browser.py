@@ -67,8 +67,9 @@ def explanation(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def pages(report, explanation, tmp_path_factory) -> dict[str, Path]:
     """One of each kind; those of studies from committed results."""
+    from speed.draw import page as speed
+
     from c3po_adaptive.study.faithfulness.draw import page as faithfulness
-    from c3po_adaptive.study.speed.draw import page as speed
 
     made = {"report": report, "explanation": explanation}
     studies = Path(__file__).parents[2] / "studies"

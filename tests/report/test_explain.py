@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from plugins.rivals import PLUGINS, registry_with
 from routing.naive import shared_model
 from test_api import CHOICES, TEXTS, as_jsonl, cache, optimizer  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
@@ -94,7 +95,7 @@ class TestWords:
 
     def test_left_alone_by_abstention(self):
         unsure = {"name": "abstain", "selector": GRADIENT, "threshold": 2}
-        found = optimizer(selector=unsure).explain(TEXTS[0], CHOICES[0])
+        found = optimizer(selector=unsure, registry=registry_with("abstain.py")).explain(TEXTS[0], CHOICES[0])
         assert found.strength[0] < found.strength[1] == 2
         assert f"left alone: what speaks for it, {found.strength[0]:.3g}, is not above 2" in str(found)
         never = replace(found, strength=(found.strength[0], float("inf")))
@@ -151,7 +152,7 @@ def test_command(tmp_path, monkeypatch):
     assert "next tokens, before → after:" in result.output
     # What learns and what draws, with the seed of a run.
     learns = ["--set", "selector={name: abstain, training: 50, selector: {name: random, n: 1, experts: 4}}"]
-    learns += ["--choice", "no", "--choice", "yes"]
+    learns += ["--choice", "no", "--choice", "yes", "--plugin", str(PLUGINS / "abstain.py")]
     results = [CliRunner().invoke(app, [*common, *learns, *seed]).stdout for seed in ([], ["--set", "seed=0"])]
     assert "layers by abstain" in results[0]
     assert results[0] == results[1]

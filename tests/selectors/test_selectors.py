@@ -1,32 +1,28 @@
 """Layer selectors: the contract, and what each chooses, against closed forms on the toy."""
 
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
 import pytest
 import torch
+from one_layer import chosen, only
 
 from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD
-from c3po_adaptive.selectors.abstain import Abstain, calibrated
 from c3po_adaptive.selectors.amortized import Amortized
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
-from c3po_adaptive.selectors.cross_fitted import CrossFitted
-from c3po_adaptive.selectors.disagreement import Disagreement
 from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed, check_experts
 from c3po_adaptive.selectors.gradient import Gradient
-from c3po_adaptive.selectors.learned import Learned
 from c3po_adaptive.selectors.oracle_layers import OracleLayers
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.selectors.scored import best
 from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
 
-SCORED = [Attribution, Gradient, Amortized, Disagreement, partial(Causal, optimizer=NGD(steps=1))]
+SCORED = [Attribution, Gradient, Amortized, partial(Causal, optimizer=NGD(steps=1))]
 TARGETS = ("neighbours", "entropy", "margin")
 
 
@@ -82,12 +78,6 @@ class TestAmortized(SelectorContract):
         return Amortized(n=2, experts=6, rank=request.param)
 
 
-class TestDisagreement(SelectorContract):
-    @pytest.fixture(params=["router", "score"])
-    def selector(self, request):
-        return Disagreement(n=2, experts=6, rank=request.param)
-
-
 class TestCausal(SelectorContract):
     @pytest.fixture
     def selector(self):
@@ -110,19 +100,6 @@ class TestFaultLayers(SelectorContract):
         assert found.layers.tolist() == [[False] * 4 + [True] * 2] * 3
         with pytest.raises(SettingError, match="truth of a planted fault"):
             selector.select(toy_problem(selected=None))
-
-
-class TestLearned(SelectorContract):
-    @pytest.fixture
-    def selector(self):
-        return Learned(n=2, experts=6, training=32).prepare(ToyTraining())
-
-
-class TestAbstain(SelectorContract):
-    @pytest.fixture(params=["uncertainty", "similarity", "agreement", "benefit", "decrease"])
-    def selector(self, request):
-        inner = Gradient(n=2, experts=6)
-        return Abstain(selector=inner, signal=request.param, training=50).prepare(ToyTraining())
 
 
 class TestFixedLayers:
@@ -188,9 +165,8 @@ class TestTooMuch:
 
     def test_models_are_refused_beforehand(self, make):
         for setting, message in (({"n": 7}, "at most 6 layers"), ({"experts": 25}, "at most 24 experts")):
-            for selector in (make(**setting), Abstain(selector=make(**setting))):
-                with pytest.raises(SettingError, match=message):
-                    selector.fits(tuple(range(6)), 24)
+            with pytest.raises(SettingError, match=message):
+                make(**setting).fits(tuple(range(6)), 24)
         make(n=6, experts=24).fits(tuple(range(6)), 24)
         make(experts=None).fits(tuple(range(6)), 2)
 
@@ -227,32 +203,8 @@ def problem():
     return toy_problem(selected=None)
 
 
-def only(problem, row, sign=1.0):
-    """The same problem with a loss, scores and gradients of one layer alone: its first experts should rise."""
-    direction = torch.zeros(problem.own.shape[1:])
-    direction[row] = sign * torch.arange(24.0)
-
-    def loss(weights, running=None):
-        return (weights * direction).sum((1, 2))
-
-    def scores(weights, running=None):
-        return torch.stack([loss(weights), torch.zeros(len(weights))], 1)
-
-    return altered(
-        problem,
-        loss=loss,
-        scores=scores,
-        own_scores=scores(problem.own),
-        of_neighbours=lambda artifact: direction.expand(*problem.neighbours.weight.shape, *direction.shape),
-    )
-
-
-def chosen(selection):
-    return [x.nonzero().squeeze(1).tolist() for x in selection.layers]
-
-
 class TestScoredLayers:
-    @pytest.mark.parametrize("make", [m for m in SCORED if m is not Disagreement])
+    @pytest.mark.parametrize("make", SCORED)
     def test_the_only_layer_that_matters_is_found(self, problem, make):
         selection = make(n=5, experts=6).select(only(problem, 3))
         assert chosen(selection) == [[3]] * 3, "the others have nothing to give, so fewer than n are taken"
@@ -375,22 +327,11 @@ class TestGradientSelector:
             torch.testing.assert_close(a, b)
 
 
-def test_disagreement():
-    """Two neighbours that agree on a layer count in full; where they are apart, less."""
-    problem = toy_problem(B=1, L=2, E=4, K=2, top_k=1, core=2, selected=None)
-    one, two, three = torch.eye(4)[:3]
-    own = torch.stack([one, one])
-    near = torch.stack([torch.stack([two, two]), torch.stack([two, three])])
-    problem = replace(
-        problem, own=own[None], neighbour_pathways=near[None],
-        neighbours=replace(problem.neighbours, weight=torch.tensor([[0.5, 0.5]])),
-    )  # fmt: skip
-    scores, each = Disagreement(n=2, experts=2).score(problem)
-    torch.testing.assert_close(scores, torch.tensor([[1.0, 0.5]]))  # d = 1 in both; apart by ½ from their mean
-    torch.testing.assert_close(each[0, 1], torch.tensor([0.5, 0.25, 0.25, 0.0]))
-
-
 class TestUpperBounds:
+    def test_parts_are_strategies(self):
+        with pytest.raises(SettingError, match=r"causal\.optimizer to be a PathwayOptimizer, got 'ngd'; names are"):
+            Causal(optimizer="ngd")
+
     def test_causal_is_the_effect_of_one_layer(self, problem):
         selector = Causal(n=6, experts=8, optimizer=NGD(steps=4, lr=0.05))
         scores = selector.select(problem).scores
@@ -420,172 +361,6 @@ class TestUpperBounds:
         assert given.optimizer == NGD(steps=1)
         with pytest.raises(SettingError, match=f"{make.name} expected an optimizer to re-mix layers with"):
             make().score(problem)
-
-
-class TestLearnedSelector:
-    def test_finds_where_it_helps(self):
-        """References whose label only layer 3 can help: a linear model sees it from the layer alone."""
-
-        def made(problem):
-            return altered(problem, label_loss=(wanted := only(problem, 3)).loss, loss=wanted.loss)
-
-        selector = Learned(n=2, experts=6, training=40).prepare(ToyTraining(made=made))
-        selection = selector.select(toy_problem(selected=None))
-        assert all(3 in layers for layers in chosen(selection))
-        assert (selection.scores.argmax(-1) == 3).all()
-
-    def test_is_kept(self):
-        practice = ToyTraining()
-        one = Learned(training=32, experts=6).prepare(practice)
-        assert len(practice.kept) == 1
-        other = Learned(training=32, experts=6).prepare(replace(practice, optimizer=None))
-        assert one.learned is other.learned
-        assert one == other == Learned(training=32, experts=6), "what was learned is no setting"
-
-    def test_must_learn_first(self, problem):
-        with pytest.raises(SettingError, match="references to learn from first"):
-            Learned(experts=6).select(problem)
-        with pytest.raises(SettingError, match=r"learned\.training to be a whole number >= 32, got 10"):
-            Learned(training=10)
-
-
-class TestAbstention:
-    def test_by_a_given_threshold(self, problem):
-        strength = Abstain(selector=Fixed(n=2, experts=6), threshold=0).strength(problem, None)
-        level = strength.sort().values[1].item()
-        selection = Abstain(selector=Fixed(n=2, experts=6), threshold=level).select(problem)
-        assert torch.equal(selection.layers.any(-1), strength > level)
-        assert selection.layers.any(-1).sum() == 1
-
-    def test_decrease_of_losses_of_either_sign(self, problem):
-        """A loss that is lower by a constant falls by as much."""
-
-        def lowered(problem):
-            return replace(
-                problem,
-                loss=lambda *weights: problem.loss(*weights) - 5,
-                within=lambda selection: lowered(problem.within(selection)),
-            )
-
-        selector = Abstain(selector=Gradient(n=2, experts=6), signal="decrease", threshold=0)
-        plain, low = (selector.select(p).strength for p in (problem, lowered(problem)))
-        assert (plain > 0).all()
-        torch.testing.assert_close(low, plain, atol=1e-5, rtol=0)
-
-    @pytest.mark.parametrize(("strength", "gain", "harm", "threshold"), [
-        ([1, 2, 3, 4], [-1, 0, 1, 1], None, 2),  # the two highest win, the next changes nothing
-        ([1, 2, 3, 4], [1, -1, 1, 0], None, 2),
-        ([1, 2, 3, 4], [1, 1, -1, 1], None, -torch.inf),  # all of them: two more right
-        ([1, 2, 3, 4], [-1, -1, -1, -1], None, torch.inf),  # never
-        ([1, 2, 3, 4], [0, 0, 0, 0], None, torch.inf),
-        ([1, 2, 3, 4], [1, 1, 1, -1], 0.3, torch.inf),  # any re-mixing begins with the one that does harm
-        ([1, 2, 3, 4], [1, -1, 1, 0], 0.25, 2),  # (0 + 1) / 5 is within, (1 + 1) / 5 is not
-        ([2, 2, 2, 1], [1, -1, 1, -1], None, 1),  # equal signals stand or fall together
-    ])  # fmt: skip
-    def test_calibration(self, strength, gain, harm, threshold):
-        assert calibrated(torch.tensor(strength).float(), torch.tensor(gain), harm) == threshold
-
-    def test_calibrated_on_right_and_wrong(self):
-        """Where re-mixing only ever breaks right answers, nothing is re-mixed."""
-        seen = []
-
-        def harmful(problem):
-            def scores(weights, running=None):
-                moved = ((weights - problem.own).abs().sum((1, 2)) > 0).float()
-                return torch.nn.functional.one_hot((problem.answers + moved.long()) % 3, 3).float()
-
-            seen.append(problem)
-            return altered(
-                problem,
-                scores=scores,
-                own_scores=scores(problem.own),
-                answered=lambda weights: scores(weights).argmax(-1),
-            )
-
-        selector = Abstain(selector=Fixed(n=2, experts=6), training=50).prepare(ToyTraining(made=harmful))
-        assert selector.learned["threshold"] == torch.inf
-        assert sum(len(p.own) for p in seen) == 50
-        assert not selector.select(toy_problem(selected=None)).mask.any()
-
-    def test_prepares_what_it_wraps(self):
-        inner = Learned(n=2, experts=6, training=32)
-        selector = Abstain(selector=inner, signal="benefit", training=50).prepare(ToyTraining())
-        assert selector.selector.learned is not None
-
-    def test_benefit_is_what_the_wrapped_one_predicts(self):
-        inner, problem = CrossFitted(n=2, level=0.5), toy_problem(selected=None)
-        predicted = inner.select(problem).strength
-        outer = Abstain(selector=inner, signal="benefit", threshold=float(predicted.mean())).select(problem)
-        assert torch.equal(outer.strength, predicted)
-        assert torch.equal(
-            outer.mask.any((1, 2)), inner.select(problem).mask.any((1, 2)) & (predicted > predicted.mean())
-        )
-
-    @pytest.mark.parametrize(("setting", "message"), [
-        ({"signal": "mood"}, "signal among uncertainty, .*got 'mood'"),
-        ({"training": 10}, "needs 50 references at least|training to be a whole number >= 50, got 10; a calibration"),
-        ({"threshold": torch.nan}, "threshold"),
-        ({"harm": 0}, "harm to be a finite number > 0"),
-    ], ids=str)  # fmt: skip
-    def test_settings_are_checked(self, setting, message):
-        with pytest.raises(SettingError, match=message):
-            Abstain(**setting)
-
-    def test_parts_are_strategies(self):
-        with pytest.raises(SettingError, match=r"abstain\.selector to be a LayerSelector, got 'gradient'; names are"):
-            Abstain(selector="gradient")
-        with pytest.raises(SettingError, match=r"causal\.optimizer to be a PathwayOptimizer, got 'ngd'; names are"):
-            Causal(optimizer="ngd")
-
-    def test_must_be_calibrated_first(self, problem):
-        with pytest.raises(SettingError, match="references to calibrate on first"):
-            Abstain(selector=Fixed(n=2, experts=6)).select(problem)
-        with pytest.raises(SettingError, match="a selector with scores"):
-            Abstain(selector=Fixed(n=2, experts=6), signal="benefit", threshold=0.1).select(problem)
-
-    @pytest.mark.parametrize("signal", ["uncertainty", "similarity", "agreement"])
-    def test_what_is_left_alone_is_not_looked_at(self, problem, signal):
-        """Where the signal is known beforehand, the wrapped selector runs nothing for those that stay as they are."""
-        ran = []
-
-        def loss(weights, running=None):
-            ran.append(torch.ones(3, dtype=torch.bool) if running is None else running)
-            return problem.loss(weights, running)
-
-        watched = altered(problem, loss=loss)
-        selector = Abstain(selector=Gradient(n=2, experts=6), signal=signal, threshold=0)
-        level = selector.strength(problem, None).sort().values[1].item()
-        selection = replace(selector, threshold=level).select(watched)
-        going = selector.strength(problem, None) > level
-        assert ran
-        assert all(torch.equal(r, going) for r in ran)
-        assert torch.equal(selection.layers.any(-1), going)
-        torch.testing.assert_close(selection.strength, selector.strength(problem, None))
-
-    def test_harm_that_cannot_be_bounded_says_what_it_needs(self):
-        with pytest.raises(SettingError, match=r"training of at least 99 references for harm=0\.01, got 50"):
-            Abstain(training=50, harm=0.01)
-        Abstain(training=99, harm=0.01)
-        with pytest.raises(SettingError, match="a threshold, or a bound on harm to calibrate it by, got both"):
-            Abstain(threshold=0.1, harm=0.1)
-
-    def test_practises_on_others_than_what_it_wraps(self):
-        drawn = []
-
-        @dataclass(frozen=True)
-        class Watched(ToyTraining):
-            def problems(self, n, skip=0):
-                drawn.append(range(skip, skip + n))
-                return super().problems(n, skip)
-
-        Abstain(selector=Learned(n=2, experts=6, training=40), training=50).prepare(Watched())
-        learned, calibrated_on = drawn
-        assert not set(learned) & set(calibrated_on)
-
-    def test_raw_text_has_no_choices_to_be_sure_of(self, problem):
-        raw = altered(problem, own_scores=torch.zeros(3, 0))
-        with pytest.raises(SettingError, match="got raw text; give choices"):
-            Abstain(selector=Fixed(n=2, experts=6), threshold=0).select(raw)
 
 
 def test_a_share_of_experts_leaves_those_without_a_score(problem):

@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 
 from routing.toys import questions
 
+from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -12,9 +15,20 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 FIXED = {"name": "fixed", "n": 2, "experts": 5}
 
 
+SPEED = Path(__file__).parents[2] / "studies" / "speed" / "kind.py"
+
+
+@cache
+def registry():
+    """The built-ins, and the kind of study that comes from ``studies/``."""
+    made = new_registry(installed=False)
+    made.load_file(SPEED)
+    return made
+
+
 def load_config(path, settings=()):
     """Of a file of any kind; None: a comparison of which nothing is said."""
-    return STUDY.parse({}, settings) if path is None else read_study(path, settings)[1]
+    return STUDY.parse({}, settings) if path is None else read_study(path, settings, registry=registry())[1]
 
 
 def parse_config(raw, settings=()):

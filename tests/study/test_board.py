@@ -13,7 +13,7 @@ from c3po_adaptive import load_moe_model
 from c3po_adaptive.analysis.board import joined, matrix
 from c3po_adaptive.audit import audit, audited_in
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.report.board import filled, gains, overall, page
 from c3po_adaptive.storage.markdown import cell
 from c3po_adaptive.storage.parquet_records import write_parquet
@@ -240,7 +240,7 @@ class TestRefused:
 
     def test_a_configuration_without_questions(self, folder):
         (folder / "run.yaml").write_text("kind: speed\n")
-        with pytest.raises(SettingError, match=r"the configuration of a comparison, got run\.yaml"):
+        with pytest.raises(UnknownNameError, match=r"a kind of study among comparison, .* got 'speed'"):
             made(folder)
 
     @pytest.mark.parametrize(

@@ -2,18 +2,24 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
+from study.configs import registry
 
 import c3po_adaptive.cli
-from c3po_adaptive.errors import UnknownNameError
-from c3po_adaptive.study import kind
+from c3po_adaptive.errors import PluginError, UnknownNameError
+from c3po_adaptive.hookspecs import hookimpl
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.storage.run_folder import files_of
+from c3po_adaptive.study import Settings, Study, kind
 
 CLI = Path(c3po_adaptive.cli.__file__).parent
 
 
 def test_every_folder_is_a_kind():
-    assert sorted(kind.kinds()) == ["comparison", "faithfulness", "faults", "speed"]
+    assert sorted(kind.kinds()) == ["comparison", "faithfulness", "faults"]
     for name, study in kind.kinds().items():
         assert study.kind == name
         assert study.config.model_fields["kind"].annotation.__args__ == (name,)
@@ -21,7 +27,7 @@ def test_every_folder_is_a_kind():
 
 def test_unknown_kinds_are_refused_with_those_that_there_are():
     with pytest.raises(UnknownNameError, match=f"Expected a kind of study among {', '.join(kind.kinds())}, got"):
-        kind.kind_of({"kind": "speeed"})
+        kind.kind_of({"kind": "compairson"})
 
 
 @pytest.mark.parametrize("file", [*CLI.glob("*.py"), Path(kind.__file__), Path(kind.__file__).with_name("config.py")])
@@ -39,7 +45,52 @@ def test_a_new_folder_is_a_new_kind(tmp_path, monkeypatch):
     monkeypatch.setattr(kind, "__package__", "")
     monkeypatch.setattr(kind, "import_module", lambda name, package: __import__(name.lstrip(".")))
     monkeypatch.syspath_prepend(tmp_path)
-    assert kind.kinds.__wrapped__() == {"greeting": "a study"}
+    assert kind._ours.__wrapped__() == {"greeting": "a study"}
+
+
+def brought(studies):
+    """A registry with a plugin that brings them."""
+    made = new_registry(installed=False)
+    made.register(SimpleNamespace(register_studies=hookimpl(lambda: studies)), "plugin-a")
+    return made
+
+
+class Greeting(Settings):
+    """A greeting."""
+
+    kind: Literal["greeting"]
+
+
+class Greetings(Study[Greeting]):
+    """Another kind."""
+
+    kind = "greeting"
+    files = ("hello.json",)
+    config = Greeting
+    strategies = plan = run = draw = table = None
+
+
+def test_plugins_bring_kinds(tmp_path):
+    found, file = brought({"greeting": Greetings()}), tmp_path / "run.yaml"
+    file.write_text("kind: greeting\n")
+    study, config = kind.read_study(file, registry=found)
+    assert type(study) is Greetings
+    assert config == Greeting(kind="greeting")
+    assert files_of({"kind": "greeting"}) == ("hello.json",)
+    with pytest.raises(UnknownNameError, match="got 'greeting'"):
+        kind.read_study(file)
+
+
+@pytest.mark.parametrize("studies", [{"comparison": Greetings()}, {"greetings": Greetings()}, {"greeting": Greetings}])
+def test_what_is_no_kind_is_refused(studies):
+    with pytest.raises(PluginError, match="register_studies to bring objects of subclasses of Study"):
+        kind.kinds(brought(studies))
+
+
+def test_a_kind_that_left_says_where_it_is():
+    with pytest.raises(UnknownNameError, match=r"got 'speed'; .*--plugin studies/speed/kind\.py"):
+        kind.kind_of({"kind": "speed"})
+    assert kind.kind_of({"kind": "speed"}, registry()).kind == "speed"
 
 
 def test_some_data_sets_of_a_configuration(tmp_path):

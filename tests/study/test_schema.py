@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from study.configs import SPEED, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -15,8 +16,8 @@ STUDIES = Path(__file__).parents[2] / "studies"
 
 
 def schema_of(*options):
-    shown = CliRunner().invoke(app, ["study", "schema", *options])
-    assert shown.exit_code == 0
+    shown = CliRunner().invoke(app, ["study", "schema", "--plugin", str(SPEED), *options])
+    assert shown.exit_code == 0, shown.output
     return json.loads(shown.stdout)
 
 
@@ -27,10 +28,10 @@ CONFIGURATIONS = [path for path in sorted(STUDIES.glob("*/*.yaml")) if path.name
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_committed_configuration_is_taken(path):
     raw = read_yaml(path)
-    Draft202012Validator(schema_of("--kind", kind_of(raw).kind)).validate(raw)
+    Draft202012Validator(schema_of("--kind", kind_of(raw, registry()).kind)).validate(raw)
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", kinds(registry()))
 def test_every_field_is_described(kind):
     schema = schema_of("--kind", kind)
     Draft202012Validator.check_schema(schema)
@@ -61,6 +62,6 @@ def test_what_is_refused_is_marked(wrong):
 
 
 def test_unknown_kinds_are_refused():
-    shown = CliRunner().invoke(app, ["study", "schema", "--kind", "spede"])
+    shown = CliRunner().invoke(app, ["study", "schema", "--kind", "falts"])
     assert shown.exit_code == 1
-    assert "did you mean 'speed'?" in shown.output
+    assert "did you mean 'faults'?" in shown.output

@@ -5,10 +5,11 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from plugins.rivals import registry_with
 from routing.toys import questions
 from study.configs import parse_config
 
-from c3po_adaptive import Optimizer, ReferenceSet, default_registry
+from c3po_adaptive import Optimizer, ReferenceSet
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -16,6 +17,7 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 pytestmark = pytest.mark.usefixtures("undrawn")
 FAMILIES = ("olmoe", "deepseek", "qwen3_moe", "gpt_oss", "jamba", "deepseek_v3")
 SMALL = {"n": 2, "experts": 5}
+REGISTRY = registry_with("agreement.py", "learned_pathway.py")
 FIXED, ATTRIBUTION = {"name": "fixed", **SMALL}, {"name": "attribution", **SMALL}
 SETTINGS = {
     "ngd": {"steps": 3},
@@ -29,7 +31,7 @@ ARMS = {
     "base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}},
     **{
         name: {"optimizer": {"name": name, **SETTINGS.get(name, {})}, "selector": FIXED, **OTHERS.get(name, {})}
-        for name in default_registry().names("optimizer")
+        for name in REGISTRY.names("optimizer")
         if name not in ("none", "fault-undone")  # which needs a model with a known fault
     },
     "core": {"optimizer": {"name": "none", "start": "core"}, "selector": FIXED},
@@ -54,7 +56,7 @@ def test_run(family, format, tmp_path, monkeypatch):
         "references": [written(tmp_path / "references.jsonl", questions(30))],
     }
     config = {"model": str(tmp_path / "model"), "format": format, "datasets": [data], "arms": ARMS, "batch_size": 3}
-    summary = evaluate(parse_config(config), tmp_path / "run")
+    summary = evaluate(parse_config(config), tmp_path / "run", registry=REGISTRY)
     rows = {row["arm"]: row for row in summary["rows"]}
     assert rows.keys() == ARMS.keys()
     moved = {

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from plugins.rivals import registry_with
 from study.configs import parse_config
 from typer.testing import CliRunner
 
@@ -438,7 +439,7 @@ class TestControls:
             ({"name": "fixed", "layers": [0, 1], "experts": None}, {"name": "random", "n": 2, "experts": None}),
             ({"name": "fixed", "layers": "all"}, None),
             ("fixed", {"name": "random", "n": 5, "experts": 20}),
-            ("cross-fitted", None),
+            ({"name": "gradient", "n": None}, None),
         ],
     )
     def test_random_layers_are_as_many(self, selector, random):
@@ -448,10 +449,14 @@ class TestControls:
         assert (made["method, random layers"].selector if "method, random layers" in made else None) == random
 
     def test_what_learned_has_one_that_learned_from_nothing(self):
-        method = {"retriever": {"name": "transfer", "rank": 4}, "selector": {"name": "rl-layers", "epochs": 3}}
+        """Defaults of what a plugin brings are not known where configurations are read: they are written."""
+        method = {
+            "retriever": {"name": "transfer", "k": 30, "shuffled": False},
+            "selector": {"name": "rl-layers", "reward": "lead"},
+        }
         arms = {"base": {"optimizer": "none"}, "method": method}
         made = parse_config({"model": "model", "arms": arms, "controlled": ["method"]}).arms
-        assert made["method, random neighbours"].retriever == {"name": "random", "k": 30}, "as many as by default"
+        assert made["method, random neighbours"].retriever == {"name": "random", "k": 30}
         assert made["method, shuffled retriever"].retriever == method["retriever"] | {"shuffled": True}
         assert made["method, random rewards"].selector == method["selector"] | {"reward": "random"}
 
@@ -571,6 +576,9 @@ def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
     assert not (place / "wide").exists()
 
 
+LEARNING = registry_with("learned_layers.py", "abstain.py")
+
+
 class TestNoTestQuestionChooses:
     """What a selector learns, and where it abstains, comes from references alone, each without itself as neighbour."""
 
@@ -597,7 +605,7 @@ class TestNoTestQuestionChooses:
         raw = parsed.model_dump()
         raw["datasets"][0]["references"] = ["many.jsonl"]
         monkeypatch.setattr(Remixer, "_training_batch", watched)
-        evaluate(parse_config(raw), place / "trained")
+        evaluate(parse_config(raw), place / "trained", registry=LEARNING)
         assert len(seen) == 32 + 50, "what was learned once is used again"
         assert all(id_.startswith("many-") for id_ in seen)
         rows = read_records(place / "trained")
@@ -615,7 +623,7 @@ class TestNoTestQuestionChooses:
         arms = {"base": ARMS["base"], "learned": {"optimizer": {"name": "ngd", "steps": 2}, "selector": learned}}
         raw = config(arms=arms).model_dump()
         raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}]
-        evaluate(parse_config(raw), place / "held-out")
+        evaluate(parse_config(raw), place / "held-out", registry=LEARNING)
         asked = {row["id"] for row in read_records(place / "held-out")}
         assert len(seen) == 32
         assert not asked & set(seen)
@@ -624,7 +632,7 @@ class TestNoTestQuestionChooses:
         few = {"name": "abstain", "selector": {"name": "fixed", "n": 2, "experts": 5}}
         arms = {"base": ARMS["base"], "abstain": {"optimizer": "ngd", "selector": few}}
         with pytest.raises(SettingError, match=r"Expected at least 256 references to train on, got 14 .*give more, or"):
-            evaluate(config(arms=arms), place / "few")
+            evaluate(config(arms=arms), place / "few", registry=LEARNING)
         assert not (place / "few").exists(), "found before anything is run"
 
 

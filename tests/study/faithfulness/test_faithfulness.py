@@ -3,10 +3,12 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from plugins.rivals import PLUGINS, registry_with
 from remixing.test_remixer import remixer
 from routing.toys import questions
 from study.configs import load_config
@@ -175,6 +177,8 @@ class TestMetrics:
         assert (sensitivity(problem, selector, 3, 0) > 1e-3).all()
 
 
+LEARNED = PLUGINS / "learned_layers.py"
+study_of_faithfulness = partial(run_faithfulness, registry=registry_with(LEARNED.name))
 SCORES = {
     "gradient": {"name": "gradient", "experts": 5},
     "shapley": {"name": "attribution", "method": "shapley-sampling", "experts": 5, "draws": 2},
@@ -209,7 +213,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ran(place):
-    result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "out"])
+    result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "out", "--plugin", str(LEARNED)])
     assert result.exit_code == 0, result.output
     return place / "out", result.output
 
@@ -278,9 +282,9 @@ class TestStudy:
         config, model = load_config("config.yaml"), load_moe_model("model")
         monkeypatch.setattr(Records, "append", failing)
         with pytest.raises(Stop):
-            run_faithfulness(config, "again", model=model)
+            study_of_faithfulness(config, "again", model=model)
         monkeypatch.setattr(Records, "append", append)
-        summary = run_faithfulness(config, "again", model=model)
+        summary = study_of_faithfulness(config, "again", model=model)
         whole = json.loads((ran[0] / "summary.json").read_text())
         for one, other in zip(summary["rows"], whole["rows"], strict=True):
             assert one["score"] == other["score"]
@@ -288,7 +292,7 @@ class TestStudy:
 
     def test_without_the_neighbours_loss(self, place):
         few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}"]
-        summary = run_faithfulness(load_config("config.yaml", few), "own", model=load_moe_model("model"))
+        summary = study_of_faithfulness(load_config("config.yaml", few), "own", model=load_moe_model("model"))
         assert list(summary["truths"]) == ["alone, own", "without, own"]
         assert "alone, neighbours" not in summary["rows"][0]
         assert "Among the best 2: alone, own" in (place / "own" / "report.html").read_text()
@@ -296,14 +300,14 @@ class TestStudy:
         assert last["last"]["mean"] == 1
 
     def test_plan(self, place):
-        result = CliRunner().invoke(app, ["study", "plan", "config.yaml"])
+        result = CliRunner().invoke(app, ["study", "plan", "config.yaml", "--plugin", str(LEARNED)])
         assert "sums: 6 questions, 40 references" in result.output
         assert "shapley" in result.output
 
     def test_scores_must_be_scores(self, place):
         config = load_config("config.yaml", ["+scores.fixed=fixed"])
         with pytest.raises(SettingError, match="selectors that score layers, got 'fixed'"):
-            run_faithfulness(config, "no")
+            study_of_faithfulness(config, "no")
         with pytest.raises(SettingError, match=r"a study of faithfulness .*scores"):
             load_config("config.yaml", ["scores=1"])
 
@@ -323,17 +327,17 @@ class TestStudy:
             ("scores.shapley.draws=30", "Score shapley: Expected at most budget=64 tail passes, .* takes 91 here"),
         ):
             with pytest.raises(SettingError, match=message):
-                run_faithfulness(load_config("config.yaml", [setting]), "no", model=model)
+                study_of_faithfulness(load_config("config.yaml", [setting]), "no", model=model)
 
     def test_numbers_of_layers(self, place):
         for setting in ("n=4", "points=[1, 3]"):
             with pytest.raises(SettingError, match="n of at most 3 and points below it"):
-                run_faithfulness(load_config("config.yaml", [setting]), "no", model=load_moe_model("model"))
+                study_of_faithfulness(load_config("config.yaml", [setting]), "no", model=load_moe_model("model"))
 
     def test_other_questions_under_the_same_ids_are_another_study(self, ran, place, monkeypatch):
         monkeypatch.setattr("c3po_adaptive.study.data.read_questions", lambda *a, **k: _changed(read(*a, **k)))
         with pytest.raises(DataError, match=r"they differ in inputs\.questions"):
-            run_faithfulness(load_config("config.yaml"), ran[0], model=load_moe_model("model"))
+            study_of_faithfulness(load_config("config.yaml"), ran[0], model=load_moe_model("model"))
 
     def test_unfinished_records_are_not_summarized(self, ran):
         from c3po_adaptive.study.faithfulness.summary import summarize
@@ -353,14 +357,14 @@ class TestStudy:
     def test_neighbours_are_needed_where_they_are_looked_at(self, place):
         config = load_config("config.yaml", ["arm.optimizer=oracle"])
         with pytest.raises(SettingError, match=r"re-mixes by neighbours, as .*amortized.* got oracle"):
-            run_faithfulness(config, "no", model=load_moe_model("model"))
+            study_of_faithfulness(config, "no", model=load_moe_model("model"))
 
     def test_scores_are_of_the_experts_that_are_re_mixed(self, place):
         config = load_config("config.yaml", ["+scores.own={name: gradient, experts: 4}"])
         with pytest.raises(SettingError, match="Expected 5 experts in every score"):
-            run_faithfulness(config, "no", model=load_moe_model("model"))
+            study_of_faithfulness(config, "no", model=load_moe_model("model"))
 
     def test_more_experts_than_there_are(self, place):
         config = load_config("config.yaml", ["experts=9", "scores={gradient: gradient}"])
         with pytest.raises(SettingError, match=r"experts of at most 8, got n=2, points .1, 2. and experts=9"):
-            run_faithfulness(config, "no", model=load_moe_model("model"))
+            study_of_faithfulness(config, "no", model=load_moe_model("model"))
