@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+    from ..analysis.gain_by_kind import KindRow
     from ..analysis.reliability import Bin
+    from ..records.summary import Coverage, Predicted, Row
 
-Row = Mapping[str, Any]
-"""A row of ``summary.json`` with its ``role``."""
+Told = Mapping[str, Any]
+"""A row of what another kind of study tells."""
 
 COLORS = {
     "text": "#010101",
@@ -71,15 +73,15 @@ def gains(rows: Sequence[Row]) -> str:
     """Each arm's gain over base with its interval."""
     rows = _others(rows)
     with style():
-        figure, axes = _by_arm(rows, "points over base, 95 % interval")
+        figure, axes = _by_arm([row.arm for row in rows], "points over base, 95 % interval")
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
-            color = COLORS[row["role"]]
-            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=color, linewidth=2, solid_capstyle="round")
-            axes.plot(row["gain"], y, "o", color=color, markersize=6)
+            color = COLORS[row.role]
+            axes.plot([row.ci_low, row.ci_high], [y, y], color=color, linewidth=2, solid_capstyle="round")
+            axes.plot(row.gain, y, "o", color=color, markersize=6)
             # In a column of its own: on the line it would be struck through.
             axes.annotate(
-                f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]".replace("-", "−"),
+                f"{row.gain:+.1f} [{row.ci_low:+.1f}, {row.ci_high:+.1f}]".replace("-", "−"),
                 (1.02, y),
                 xycoords=("axes fraction", "data"),
                 va="center",
@@ -97,11 +99,11 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         label: whose figures these are.
     """
     with style():
-        figure, axes = _by_arm(rows, "accuracy, %")
-        axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
+        figure, axes = _by_arm([row.arm for row in rows], "accuracy, %")
+        axes.axvline(rows[0].chance, color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
         for y, row in enumerate(rows):
-            axes.plot(row["accuracy"], y, "o", color=COLORS[row["role"]], markersize=6)
-        at = [(y, published[row["arm"]]) for y, row in enumerate(rows) if row["arm"] in published]
+            axes.plot(row.accuracy, y, "o", color=COLORS[row.role], markersize=6)
+        at = [(y, published[row.arm]) for y, row in enumerate(rows) if row.arm in published]
         places, accuracies = zip(*at, strict=True)
         low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
         axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
@@ -109,28 +111,29 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         return svg(figure, "Accuracy of each arm, beside published figures of its method")
 
 
-def gains_by_kind(rows: Sequence[Row]) -> str:
+def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> str:
     """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
     below the other's.
 
     Args:
-        rows: as of ``gain_by_kind``, with roles; those of several arms on one kind follow each other.
+        rows: as of ``gain_by_kind``; those of several arms on one kind follow each other.
+        roles: of the arms.
     """
-    places = list(dict.fromkeys((row["dataset"], row["kind"]) for row in rows))
-    arms = list(dict.fromkeys((row["arm"], row["role"]) for row in rows))
+    places = list(dict.fromkeys((row.dataset, row.kind) for row in rows))
+    arms = list(dict.fromkeys((row.arm, roles[row.arm]) for row in rows))
     with style():
         names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
-        figure, axes = _by_arm([{"arm": name} for name in names], "points over base, 95 % interval")
+        figure, axes = _by_arm(names, "points over base, 95 % interval")
         for tick, (_, kind) in zip(axes.get_yticklabels(), places, strict=True):
             tick.set_fontsize(10 if kind is None else 8)
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for k, (arm, role) in enumerate(arms):
-            own = [row for row in rows if row["arm"] == arm]
-            y = [places.index((row["dataset"], row["kind"])) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
+            own = [row for row in rows if row.arm == arm]
+            y = [places.index((row.dataset, row.kind)) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
             color, mark = COLORS[role], "o" if k == 0 else "D"
-            axes.hlines(y, [r["ci_low"] for r in own], [r["ci_high"] for r in own], color=color, linewidth=1.5)
+            axes.hlines(y, [r.ci_low for r in own], [r.ci_high for r in own], color=color, linewidth=1.5)
             label = f"{arm} (control)" if role == "control" else arm
-            axes.plot([r["gain"] for r in own], y, mark, color=color, markersize=5 - k, label=label)
+            axes.plot([r.gain for r in own], y, mark, color=color, markersize=5 - k, label=label)
         figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
         return svg(figure, "Gain over base by data set and kind of question, in points, with 95 % intervals")
 
@@ -164,8 +167,8 @@ def flips(rows: Sequence[Row]) -> str:
     """Answers that became right (to the right) and wrong (to the left)."""
     rows = _others(rows)
     with style():
-        figure, axes = _by_arm(rows, "← became wrong · became right →")
-        up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
+        figure, axes = _by_arm([row.arm for row in rows], "← became wrong · became right →")
+        up, down = [r.flips_up for r in rows], [r.flips_down for r in rows]
         lines = range(len(rows))
         bars = [
             axes.barh(lines, up, height=0.6, color=COLORS["up"]),
@@ -214,13 +217,13 @@ def costs(rows: Sequence[Row]) -> str:
     """
     with style():
         figure, (axes,) = _figure(max(2.4, LINE * len(rows) + 0.8))
-        x, y = [r["cost"]["total"] for r in rows], [r["accuracy"] for r in rows]
-        axes.scatter(x, y, s=36, color=[COLORS[r["role"]] for r in rows], zorder=3)
+        x, y = [r.cost.total for r in rows], [r.accuracy for r in rows]
+        axes.scatter(x, y, s=36, color=[COLORS[r.role] for r in rows], zorder=3)
         for row, place, height in zip(rows, x, y, strict=True):
-            base = height - row["gain"]  # a gain's interval, on the base's accuracy
-            ends = [base + row["ci_low"], base + row["ci_high"]]
-            axes.plot([place, place], ends, color=COLORS[row["role"]], linewidth=1, alpha=0.6)
-        front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r["needs_label"]])
+            base = height - row.gain  # a gain's interval, on the base's accuracy
+            ends = [base + row.ci_low, base + row.ci_high]
+            axes.plot([place, place], ends, color=COLORS[row.role], linewidth=1, alpha=0.6)
+        front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r.needs_label])
         axes.plot(*zip(*front, strict=True), color=COLORS["base"], linewidth=0.8, linestyle="--", zorder=1)
         if max(x) > 8 * min(x):
             axes.set_xscale("log")
@@ -231,7 +234,7 @@ def costs(rows: Sequence[Row]) -> str:
         axes.margins(0.08)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -3), min(high, 103))  # intervals of few questions leave what accuracy can be
-        _name_at_the_right(axes, [row["arm"] for row in rows], x, y)
+        _name_at_the_right(axes, [row.arm for row in rows], x, y)
         return svg(figure, "Accuracy of each arm against its cost in base forwards")
 
 
@@ -239,25 +242,25 @@ def costs_over(rows: Sequence[Row]) -> str:
     """Cost of an answer by how many questions are asked, what was spent once included, a line for each arm; empty if
     nothing was spent once, or records do not say.
     """
-    drawn = [row for row in rows if row["cost"].get("once") is not None]
-    if not any(row["cost"]["once"] for row in drawn):
+    drawn = [row for row in rows if row.cost.once is not None]
+    if not any(row.cost.once for row in drawn):
         return ""
-    lines = {row["arm"]: [cost_over(row, n) for n in QUESTIONS] for row in drawn}
+    lines = {row.arm: [cost_over(row.cost, n) for n in QUESTIONS] for row in drawn}
     with style():
         figure, (axes,) = _figure(max(2.8, LINE * len(drawn) + 0.8))
         axes.set_xscale("log")
         axes.set_yscale("log")
         for row in drawn:
-            dashes = "--" if row["role"] == "control" else "-"
-            axes.plot(QUESTIONS, lines[row["arm"]], dashes, color=COLORS[row["role"]], linewidth=1.2)
+            dashes = "--" if row.role == "control" else "-"
+            axes.plot(QUESTIONS, lines[row.arm], dashes, color=COLORS[row.role], linewidth=1.2)
         axes.set_xticks([1, 100, 10_000, 1_000_000])
         axes.xaxis.set_major_formatter("{x:,.0f}")  # the usual one writes TeX, which is no SVG text
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("questions asked")
         axes.set_ylabel("base forwards a question")
         axes.grid(True)
-        last = [lines[row["arm"]][-1] for row in drawn]
-        _name_at_the_right(axes, [row["arm"] for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
+        last = [lines[row.arm][-1] for row in drawn]
+        _name_at_the_right(axes, [row.arm for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
         return svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
 
 
@@ -274,53 +277,53 @@ def budgets(rows: Sequence[Row]) -> str:
     """Gain by the number of layers, a line for each selector whose other settings agree; empty if none has three."""
     lines: dict[str, list[Row]] = {}
     for row in rows:
-        rest = {k: v for k, v in row["setting"].items() if k != "selector"}
-        selector = row["setting"].get("selector", {})
+        plain = row.setting.model_dump()
         named = {
-            k: v for k, v in selector.items() if k != "n" and (k, v) not in (("layers", "last"), ("layers", "all"))
+            k: v
+            for k, v in plain.pop("selector", {}).items()
+            if k != "n" and (k, v) not in (("layers", "last"), ("layers", "all"))
         }
-        lines.setdefault(repr((named, rest)), []).append(row)
-    drawn = [sorted(line, key=lambda r: r["layers"]) for line in lines.values() if len({r["layers"] for r in line}) > 2]
+        lines.setdefault(repr((named, plain)), []).append(row)
+    drawn = [sorted(line, key=lambda r: r.layers) for line in lines.values() if len({r.layers for r in line}) > 2]
     if not drawn:
         return ""
     with style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for line, mark in zip(drawn, cycle("osD^v<>"), strict=False):
-            x = [r["layers"] for r in line]
-            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS[line[0]["role"]], markersize=5,
-                      label=line[0]["selector"])  # fmt: skip
-            axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
-                        color=COLORS[line[0]["role"]])  # fmt: skip
+            x = [r.layers for r in line]
+            axes.plot(x, [r.gain for r in line], f"{mark}-", color=COLORS[line[0].role], markersize=5,
+                      label=line[0].selector)  # fmt: skip
+            axes.vlines(x, [r.ci_low for r in line], [r.ci_high for r in line], linewidth=0.8, alpha=0.5,
+                        color=COLORS[line[0].role])  # fmt: skip
         axes.set_xlabel("layers re-mixed")
         axes.set_ylabel("points over base")
         axes.legend(frameon=False)
         return svg(figure, "Gain over base by the number of layers re-mixed")
 
 
-def coverage(rows: Sequence[Row]) -> str:
+def coverage(rows: Sequence[Coverage]) -> str:
     """Gain, and answers spoiled, as more questions are re-mixed, strongest signal first; one line per arm."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    arms = list(dict.fromkeys(row.arm for row in rows))
     if not arms:
         return ""
     with style():
         figure, (axes,) = _figure(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for arm, mark in zip(arms, cycle("osD^v<>"), strict=False):
-            line = [row for row in rows if row["arm"] == arm]
-            x = [100 * r["coverage"] for r in line]
-            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
-            if all("ci_low" in r for r in line):
-                axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
-                            color=COLORS["method"])  # fmt: skip
-            axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
+            line = [row for row in rows if row.arm == arm]
+            x = [100 * r.coverage for r in line]
+            axes.plot(x, [r.gain for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
+            axes.vlines(x, [r.ci_low for r in line], [r.ci_high for r in line], linewidth=0.8, alpha=0.5,
+                        color=COLORS["method"])  # fmt: skip
+            axes.plot(x, [-r.harm for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
         axes.set_xlabel("questions re-mixed, %")
         axes.set_ylabel("points: gain (line), spoiled (dots)")
         axes.legend(frameon=False, fontsize=8)
         return svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
 
 
-def predicted(rows: Sequence[Row]) -> str:
+def predicted(rows: Sequence[Predicted]) -> str:
     """Change of the right choice's lead by what was predicted of it, fifths of the questions; one line per arm.
 
     Signals have scales of their own, so that an arm's fifths stand side by side.
@@ -332,10 +335,10 @@ def predicted(rows: Sequence[Row]) -> str:
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for i, (row, mark) in enumerate(zip(rows, cycle("osD^v<>"), strict=False)):
             aside = 0.3 * ((i + 0.5) / len(rows) - 0.5)  # so that intervals do not cover each other
-            x = [k + 1 + aside for k in range(len(row["bins"]))]
-            axes.plot(x, [b["realised"] for b in row["bins"]], f"{mark}-", color=COLORS["method"], markersize=4,
-                      label=row["arm"])  # fmt: skip
-            axes.vlines(x, [b["ci_low"] for b in row["bins"]], [b["ci_high"] for b in row["bins"]], linewidth=0.8,
+            x = [k + 1 + aside for k in range(len(row.bins))]
+            axes.plot(x, [b.realised for b in row.bins], f"{mark}-", color=COLORS["method"], markersize=4,
+                      label=row.arm)  # fmt: skip
+            axes.vlines(x, [b.ci_low for b in row.bins], [b.ci_high for b in row.bins], linewidth=0.8,
                         alpha=0.5, color=COLORS["method"])  # fmt: skip
         _whole_numbers(axes.xaxis)
         axes.set_xlabel("fifth of the questions, least promising first")
@@ -362,10 +365,10 @@ def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]
         return svg(figure, "How often each decoder layer was re-mixed, by kind of question")
 
 
-def ratios(rows: Sequence[Row]) -> str:
+def ratios(rows: Sequence[Told]) -> str:
     """Wall clock (a line from least to most, a dot at the median) and FLOPs (a tick) of each case."""
     with style():
-        figure, axes = _by_arm([{"arm": row["case"]} for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
+        figure, axes = _by_arm([row["case"] for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
         axes.set_xscale("log", base=2)
         axes.axvline(1, color=COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
@@ -378,7 +381,7 @@ def ratios(rows: Sequence[Row]) -> str:
         return svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
 
 
-def curve(name: str, rows: Sequence[Row]) -> str:
+def curve(name: str, rows: Sequence[Told]) -> str:
     """Wall clock (least to most, median) and FLOPs over those of a plain answer, as one setting changes."""
     with style():
         figure, (axes,) = _figure(2.6)
@@ -395,7 +398,7 @@ def curve(name: str, rows: Sequence[Row]) -> str:
         return svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
 
 
-def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
+def faithful(rows: Sequence[Told], truths: Sequence[str]) -> str:
     """Rank correlation of each score with each truth, one column of dots and intervals per truth."""
     from matplotlib.figure import Figure
 
@@ -416,7 +419,7 @@ def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
         return svg(figure, "Rank correlation of each score of layers with what layers really do")
 
 
-def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
+def heat(rows: Sequence[Told], layers: Sequence[int]) -> str:
     """Single-layer effects by kind of question; dots where there is an interval and it excludes zero."""
     with style():
         figure, (axes,) = _figure(0.8 + LINE * len(rows))
@@ -459,7 +462,7 @@ def paired_effects(effects: Sequence[tuple[str, Mapping[str, float], Mapping[str
         return svg(figure, "Change of loss and accuracy by other routing, with 95 % intervals")
 
 
-def layers_by_measure(rows: Sequence[Row], layers: Sequence[int]) -> str:
+def layers_by_measure(rows: Sequence[Told], layers: Sequence[int]) -> str:
     """Measures of each decoder layer, each on a scale of its own; a dash where there is none.
 
     Args:
@@ -561,7 +564,7 @@ def _apart(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def _others(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["role"] != "base"]
+    return [row for row in rows if row.role != "base"]
 
 
 def style() -> Any:
@@ -579,10 +582,10 @@ def _figure(height: float, panels: int = 1, heights: Sequence[float] | None = No
     return figure, list(figure.subplots(panels, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
 
 
-def _by_arm(rows: Sequence[Row], label: str) -> tuple[Figure, Axes]:
-    figure, (axes,) = _figure(0.7 + LINE * max(len(rows), 1))
-    axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.7)  # first arm on top
+def _by_arm(names: Sequence[str], label: str) -> tuple[Figure, Axes]:
+    figure, (axes,) = _figure(0.7 + LINE * max(len(names), 1))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.7)  # first arm on top
     axes.set_xlabel(label)
     axes.grid(True, axis="x")
     return figure, axes

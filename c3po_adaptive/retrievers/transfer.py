@@ -54,6 +54,10 @@ class TransferNeighbours(Retriever):
     name: ClassVar[str] = "transfer"
     learns: ClassVar[bool] = True
 
+    @property
+    def varies(self) -> str:  # type: ignore[override]  # a constant of others
+        return "teachers learned from others' gradients" if self.shuffled else ""
+
     def __post_init__(self) -> None:
         check_number(self, "k", at_least=1, whole=True)
         object.__setattr__(self, "reads", self._kernel().reads)  # checks the rest, too

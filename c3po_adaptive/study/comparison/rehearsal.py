@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -137,7 +136,7 @@ def _answered(rehearsal: Rehearsal, dataset: str, arm: str, asked: Asked) -> Arm
         _times(total, number / len(answers)),
         kept * more,
         once * draws * (1 if rehearsal.config.arms[arm].name_of("answerer") == "remix" else more),
-        number * sum(len(json.dumps(row)) + 1 for row in rows) / len(rows),
+        number * sum(len(row.model_dump_json()) + 1 for row in rows) / len(rows),
         work.forward.total / max(1, getattr(optimizer, "steps", 1)) * min(size, number) / len(answers),
     )
 

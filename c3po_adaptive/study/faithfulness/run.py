@@ -12,18 +12,19 @@ from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...optimizers.base import PathwayOptimizer
 from ...progress import Progress, silent
+from ...records.jsonl import Records, read_records
 from ...registry import Registry, default_registry
 from ...remixing.training import check_enough
 from ...routing.mixing import core_size
 from ...selectors.scored import Scored
 from ...storage.files import write_text
 from ...storage.lock import held
-from ...storage.run_folder import Records, read_records
 from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
 from .config import FaithfulnessConfig
 from .draw import draw_report
+from .record import ScoreRecord
 from .summary import TRUTH, summarize
 from .worker import FaithfulnessWorker
 
@@ -62,18 +63,18 @@ def run_faithfulness(
     check_model(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)
-        records = Records(out)
+        records = Records(out, ScoreRecord)
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed:
             raise PluginError("\n".join(failed.values()))
-        summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
+        summary = summarize(read_records(out, ScoreRecord), config, worker.model.layers) | {"hashes": inputs}
         summary["counted_once"] = counted_once(data)
         write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
         draw_report(out)
         return summary
 
 
-def _waiting(config: FaithfulnessConfig, data: Data, records: Records) -> Iterator[Piece]:
+def _waiting(config: FaithfulnessConfig, data: Data, records: Records[ScoreRecord]) -> Iterator[Piece]:
     """Batches that are not through."""
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():

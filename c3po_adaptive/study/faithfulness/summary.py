@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from ...storage.json_files import SCHEMA
 from .config import FaithfulnessConfig
 from .curves import area
 from .metrics import overlap, rank_correlation
+from .record import ScoreRecord
 from .truth import TRUTHS
 
-Row = Mapping[str, Any]
 RANDOM = "random layers"
 TRUTH = "truth"
 """The arm of records that hold what each layer really does."""
@@ -27,7 +27,7 @@ FEWEST = 10  # questions of a kind for an interval of their mean
 Floats = NDArray[np.float64]
 
 
-def summarize(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequence[int]) -> dict[str, Any]:
+def summarize(records: Sequence[ScoreRecord], config: FaithfulnessConfig, layers: Sequence[int]) -> dict[str, Any]:
     """``rows``: a score on a data set (and on ``all``, the mean over them) beside each truth. ``layers``:
     single-layer effects on the own loss by kind of question.
 
@@ -35,7 +35,7 @@ def summarize(records: Sequence[Row], config: FaithfulnessConfig, layers: Sequen
         DataError: a question without its truth: the study was interrupted.
     """
     names = [d.name for d in config.datasets]
-    tables = {name: _Table([r for r in records if r["dataset"] == name], config) for name in names}
+    tables = {name: _Table([r for r in records if r.dataset == name], config) for name in names}
     groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
     rows = [
         {"dataset": group, "score": score} | _row(score, [tables[name] for name in members], config)
@@ -61,14 +61,14 @@ def truths_of(config: FaithfulnessConfig) -> tuple[str, ...]:
 class _Table:
     """One data set's records, question by question in one order."""
 
-    def __init__(self, records: Sequence[Row], config: FaithfulnessConfig) -> None:
-        self.truth = [r for r in records if r["arm"] == TRUTH]
-        by_score: dict[str, dict[str, Row]] = {name: {} for name in [*config.scores, *CONTROLS]}
+    def __init__(self, records: Sequence[ScoreRecord], config: FaithfulnessConfig) -> None:
+        self.truth = [r for r in records if r.arm == TRUTH]
+        by_score: dict[str, dict[str, ScoreRecord]] = {name: {} for name in [*config.scores, *CONTROLS]}
         for record in records:
-            if record["arm"] in by_score:
-                by_score[record["arm"]][record["id"]] = record
-        ids = [r["id"] for r in self.truth]
-        asked = {r["id"] for r in records}
+            if record.arm in by_score:
+                by_score[record.arm][record.id] = record
+        ids = [r.id for r in self.truth]
+        asked = {r.id for r in records}
         missing = [name for name, rows in by_score.items() if rows.keys() != asked]
         if missing or asked != set(ids):
             raise DataError(
@@ -79,30 +79,30 @@ class _Table:
 
     def effects(self, name: str) -> Floats:
         """``[N, L]``."""
-        return np.array([r["effects"][name] for r in self.truth])
+        return np.array([r.effects[name] for r in self.truth])
 
     def values(self, score: str, field: str = "values") -> Floats:
-        return np.array([r[field] for r in self.scores[score]], dtype=float)
+        return np.array([getattr(r, field) for r in self.scores[score]], dtype=float)
 
     def role(self, score: str) -> str:
         """control, bound (it looks at a label, or re-mixes every layer) or method."""
-        return "control" if score in CONTROLS else str(self.scores[score][0]["role"])
+        return str(self.scores[score][0].role)
 
     def some(self, score: str, field: str) -> Floats:
         """Of those questions that have it."""
-        return np.array([r[field] for r in self.scores[score] if r.get(field) is not None], dtype=float)
+        return np.array([x for r in self.scores[score] if (x := getattr(r, field)) is not None], dtype=float)
 
     def by_kind(self, seed: int) -> list[dict[str, Any]]:
-        kinds = list(dict.fromkeys(r["kind"] for r in self.truth))
+        kinds = list(dict.fromkeys(r.kind for r in self.truth))
         effects, found = self.effects("alone, own"), []
         for kind in kinds:
-            of_kind = effects[[r["kind"] == kind for r in self.truth]]
+            of_kind = effects[[r.kind == kind for r in self.truth]]
             intervals = (
                 [bootstrap_interval([column], seed=seed) for column in of_kind.T] if len(of_kind) >= FEWEST else []
             )
             found.append(
                 {
-                    "dataset": self.truth[0]["dataset"],
+                    "dataset": self.truth[0].dataset,
                     "kind": kind,
                     "n": len(of_kind),
                     "effect": [round(float(x), 5) for x in of_kind.mean(0)],
@@ -138,7 +138,7 @@ def _row(score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> di
 
 
 def _area(table: _Table, score: str, field: str, points: Sequence[int], layers: int) -> Floats:
-    together = torch.tensor([r["together"] for r in table.truth])
+    together = torch.tensor([r.together for r in table.truth])
     ends = (0 * together, together) if field == "insertion" else (together, 0 * together)
     found: Floats = area(torch.from_numpy(table.values(score, field)).float(), points, *ends, layers).numpy()
     return found

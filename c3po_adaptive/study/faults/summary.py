@@ -14,17 +14,14 @@ from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll
 from ...errors import DataError
 from ...storage.json_files import SCHEMA
 from .config import BASE, REACH, SOUND, FaultsConfig
-from .truth import Floats, area_under_curve
+from .truth import FaultAnswer, Floats, area_under_curve
 
-Record = Mapping[str, Any]
 Bools = NDArray[np.bool_]
 RESAMPLES = 2000
-RANDOM = ("random", "random-change")
-"""Strategies that draw: controls."""
 BOUND, NOTHING = "upper bound", "nothing planted"
 
 
-def summarize(records: Sequence[Record], config: FaultsConfig, layers: Sequence[int]) -> dict[str, Any]:
+def summarize(records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequence[int]) -> dict[str, Any]:
     """``rows``: an arm at a dose of a fault, on a data set (and on ``all``, the mean over them); ``faults``: what each
     lost.
 
@@ -37,7 +34,7 @@ def summarize(records: Sequence[Record], config: FaultsConfig, layers: Sequence[
         DataError: a question without some of its rows: the study was interrupted.
     """
     names = [d.name for d in config.datasets]
-    tables = {name: _Table([r for r in records if r["dataset"] == name], config, layers) for name in names}
+    tables = {name: _Table([r for r in records if r.dataset == name], config, layers) for name in names}
     groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
     rows, faults = [], []
     for group, members in groups.items():
@@ -60,32 +57,32 @@ def summarize(records: Sequence[Record], config: FaultsConfig, layers: Sequence[
 class _Table:
     """One data set's records, question by question in one order."""
 
-    def __init__(self, records: Sequence[Record], config: FaultsConfig, layers: Sequence[int]) -> None:
+    def __init__(self, records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequence[int]) -> None:
         self.layers = list(layers)
-        found: dict[str, dict[str, Record]] = {name: {} for name in config.parts}
+        found: dict[str, dict[str, FaultAnswer]] = {name: {} for name in config.parts}
         for record in records:
-            if record["arm"] in found:
-                found[record["arm"]][record["id"]] = record
-        ids = list(dict.fromkeys(record["id"] for record in records))
+            if record.arm in found:
+                found[record.arm][record.id] = record
+        ids = list(dict.fromkeys(record.id for record in records))
         if missing := [name for name, rows in found.items() if rows.keys() != {*ids}]:
             raise DataError(f"Expected every question of every arm, got some without {missing[0]}; run it to the end.")
         self._rows = {config.parts[name]: [rows[i] for i in ids] for name, rows in found.items()}
 
-    def rows(self, cell: str, arm: str) -> list[Record]:
+    def rows(self, cell: str, arm: str) -> list[FaultAnswer]:
         return self._rows[cell, arm]
 
-    def of(self, cell: str, arm: str, value: Callable[[Record], float | None]) -> Floats:
+    def of(self, cell: str, arm: str, value: Callable[[FaultAnswer], float | None]) -> Floats:
         """``[N]``; NaN for None."""
         return np.array([np.nan if (x := value(r)) is None else x for r in self.rows(cell, arm)], dtype=float)
 
     def chosen(self, cell: str, arm: str) -> Bools:
         """``[N, L]`` layers that were re-mixed."""
-        return np.array([[layer in r["layers"] for layer in self.layers] for r in self.rows(cell, arm)])
+        return np.array([[layer in r.layers for layer in self.layers] for r in self.rows(cell, arm)])
 
     def scored(self, cell: str, arm: str) -> Floats:
         """``[N, L]`` what the selector gave each layer, or whether it was re-mixed, where it scores none."""
         chosen = self.chosen(cell, arm).astype(float)
-        return np.array([r["scored"] or row for r, row in zip(self.rows(cell, arm), chosen.tolist(), strict=True)])
+        return np.array([r.scored or row for r, row in zip(self.rows(cell, arm), chosen.tolist(), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class _Asked:
 
     def concerned(self, table: _Table) -> Bools:
         """``[N]`` questions that the fault routes otherwise."""
-        return np.array([r["concerned"] for r in table.rows(self.cell, BASE)], dtype=bool)
+        return np.array([r.concerned for r in table.rows(self.cell, BASE)], dtype=bool)
 
     @cached_property
     def lost(self) -> dict[str, Any]:
@@ -141,7 +138,7 @@ class _Asked:
         for name, strata in self._layers(arm).items():
             found |= self._interval(name, [s[mask] for s, mask in zip(strata, looked, strict=True)])
         for name in ("expert_precision", "expert_recall", "cosine"):
-            found |= self._interval(name, [t.of(self.cell, arm, lambda r, n=name: r[n]) for t in self.tables])  # type: ignore[misc]
+            found |= self._interval(name, [t.of(self.cell, arm, lambda r, n=name: getattr(r, n)) for t in self.tables])  # type: ignore[misc]
         found |= self._won(arm, looked)
         return found | {"finds": self._finds(found), "mends": self._mends(found)}
 
@@ -202,9 +199,9 @@ class _Asked:
 
     def _role(self, arm: str) -> str:
         rows = [r for t in self.tables for r in t.rows(self.cell, arm)]
-        if any(r["needs_label"] for r in rows):
+        if any(r.needs_label for r in rows):
             return "bound"
-        return "control" if any(r["selector"] in RANDOM or r["optimizer"] in RANDOM for r in rows) else "method"
+        return "control" if any(r.setting.varies for r in rows) else "method"
 
     def _finds(self, row: Mapping[str, Any]) -> str:
         """Whether it finds the layers: better than chance, and than where nothing is planted."""
@@ -235,15 +232,15 @@ class _Asked:
         return "wins back" if row["gain_rise_ci_low"] > 0 else "gains anyway"
 
 
-def _right(record: Record) -> float:
-    return float(record["correct"])
+def _right(record: FaultAnswer) -> float:
+    return float(record.correct)
 
 
-def _nll(record: Record) -> float:
+def _nll(record: FaultAnswer) -> float:
     return gold_nll(record)
 
 
-def _by(table: _Table, cell: str, a: str, b: str, value: Callable[[Record], float]) -> Floats:
+def _by(table: _Table, cell: str, a: str, b: str, value: Callable[[FaultAnswer], float]) -> Floats:
     """``[N]`` value of a − that of b."""
     return table.of(cell, a, value) - table.of(cell, b, value)
 

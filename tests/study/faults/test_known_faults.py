@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from records.made import rows_in
 from remixing.test_remixer import remixer
 from routing.naive import shared_model
 from routing.toys import HashEmbedder, questions
@@ -22,6 +23,7 @@ from c3po_adaptive.models.planting import planted, undone_at_tails
 from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.random_change import RandomChange
+from c3po_adaptive.records.jsonl import Records, read_records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.remixing.strategies import Strategies
@@ -30,9 +32,8 @@ from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
-from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.faults import STUDY, run_faults
-from c3po_adaptive.study.faults.truth import area_under_curve
+from c3po_adaptive.study.faults.truth import FaultAnswer, area_under_curve
 from c3po_adaptive.tasks.formats import as_format
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
@@ -227,7 +228,7 @@ def rows_of(summary, **wanted):
 
 class TestStudy:
     def test_a_row_for_each_model_arm_and_question(self, ran):
-        rows = read_records(ran)
+        rows = rows_in(ran)
         config = STUDY.parse(SETTINGS)
         assert list(config.cells) == ["sound", "late, dose 0.5", "late, dose 1", "nowhere, dose 1"]
         assert len(config.arms) == 7
@@ -273,11 +274,11 @@ class TestStudy:
         assert "late × 1: told, undone" in page
 
     def test_interrupted_it_resumes(self, ran, place):
-        rows = read_records(ran)
+        rows = read_records(ran, FaultAnswer)
         out = place / "again"
         out.mkdir()
         (out / "config.json").write_text((ran / "config.json").read_text())
-        part = Records(out)
+        part = Records(out, FaultAnswer)
         for row in rows[: len(rows) // 2 + 1]:
             part.append(row)
         result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "again"])
@@ -306,10 +307,10 @@ class TestStudy:
         from c3po_adaptive.study.faults.summary import summarize
 
         def as_found(row):
-            right = [1, 2] if row["arm"].startswith("late") else [0]
-            return row | {"layers": right, "scored": []} if "| random |" in row["arm"] else row
+            right = (1, 2) if row.arm.startswith("late") else (0,)
+            return row.model_copy(update={"layers": right, "scored": ()}) if "| random |" in row.arm else row
 
-        summary = summarize([as_found(r) for r in read_records(ran)], STUDY.parse(SETTINGS), (0, 1, 2))
+        summary = summarize([as_found(r) for r in read_records(ran, FaultAnswer)], STUDY.parse(SETTINGS), (0, 1, 2))
         for row in rows_of(summary, selector="random", optimizer="descent", fault="late"):
             assert row["finds"] == ("found" if row["dose"] else "nothing planted")
 
@@ -317,7 +318,7 @@ class TestStudy:
         from c3po_adaptive.study.faults.summary import summarize
 
         with pytest.raises(DataError, match="run it to the end"):
-            summarize(read_records(ran)[:-1], STUDY.parse(SETTINGS), (0, 1, 2))
+            summarize(read_records(ran, FaultAnswer)[:-1], STUDY.parse(SETTINGS), (0, 1, 2))
 
 
 @pytest.mark.parametrize(
