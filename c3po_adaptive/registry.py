@@ -21,7 +21,7 @@ from typing import Any
 
 import pluggy
 
-from . import former, hookspecs
+from . import hookspecs
 from .answerers.base import AnswererStrategy
 from .errors import PluginError, SettingError, UnknownNameError, raised_at, suggestion
 from .kernels.base import Kernel, Product, Sum
@@ -194,10 +194,7 @@ class Registry:
         Raises:
             UnknownNameError: if there is none; it suggests close names.
         """
-        named = {
-            old: new for (of, old), new in former.STRATEGIES.items() if of == role and (role, old) not in self._table
-        }
-        if entry := self._table.get((role, former.now(name, named))):
+        if entry := self._table.get((role, name)):
             return entry.cls  # type: ignore[no-any-return]
         if composite := _COMPOSITES.get((role, name)):
             return composite
@@ -230,8 +227,6 @@ class Registry:
         cls = self.get(role, spec["name"])
         given = {key: value for key, value in spec.items() if key != "name"}
         parameters = {f.name: f for f in fields(cls) if f.init}
-        before = {old: new for old, new in former.PARAMETERS.items() if old not in parameters and new in parameters}
-        given = former.renamed(given, before)
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
                 f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "

@@ -18,7 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .. import former
 from ..analysis.asked_with import format_of
 from ..analysis.kept import whole_records
 from ..analysis.statistics import first_draw
@@ -66,8 +65,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
         raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
     claimed = claimed_config(run)
     claimed.pop("inputs", None)
-    with former.silently():
-        config = STUDY.parse(claimed)
+    config = STUDY.parse(claimed)
     records = first_draw(whole_records(run))
     texts = _texts(config, records, questions)
     put = _put(config, texts)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from .. import former
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..remixing.presets import PRESETS
@@ -44,11 +43,6 @@ class Arm(RemixSettings):
     selector: Spec = "fixed"
     control_of: tuple[str, ...] = ()
     draws: int = Field(default=1, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_before(cls, given: Any) -> Any:
-        return former.renamed(given, former.SETTINGS) if isinstance(given, Mapping) else given
 
     @field_validator(*ROLES, mode="before")
     @classmethod
@@ -91,12 +85,7 @@ def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
     if not isinstance(arms, Mapping):
         return arms
     plain = {name: arm.model_dump(exclude_unset=True) if isinstance(arm, Arm) else arm for name, arm in arms.items()}
-    return {name: common | _now(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
-
-
-def _now(arm: Mapping[str, Any]) -> dict[str, Any]:
-    """As settings are called now; in files of before, no seed meant the run's."""
-    return former.renamed({k: v for k, v in arm.items() if not (k == "seed" and v is None)}, former.SETTINGS)
+    return {name: common | dict(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
 
 
 def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:

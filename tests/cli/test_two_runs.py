@@ -90,8 +90,10 @@ def test_runs_without_common_questions_are_refused(runs, tmp_path):
 def test_other_questions_of_the_same_ids_are_refused(runs, tmp_path):
     other = shutil.copytree("B", tmp_path / "other")
     rows = [json.loads(line) for line in (other / "records.jsonl").read_text().splitlines()]
-    changed = [row | {"answer": (row["answer"] + 1) % len(row["scores"])} for row in rows]
-    (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    for row in rows:
+        row["answer"] = (row["answer"] + 1) % len(row["scores"])
+        row["correct"] = row["choice"] == row["answer"]
+    (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "Expected the same questions in both runs" in refused("A", other)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ... import former
 from ...analysis.kept import kept_summary, whole_records
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...models.loading import model_footprint
@@ -78,8 +77,7 @@ class Comparison(Study[ComparisonConfig]):
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
         inputs = claimed.pop("inputs", {})
-        with former.silently():
-            config = self.parse(claimed)
+        config = self.parse(claimed)
         data: Data = {}
         if questions:
             given = [q for source in questions for q in read_questions(source)]
