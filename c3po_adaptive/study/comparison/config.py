@@ -7,10 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     field_serializer,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -83,12 +81,6 @@ class ComparisonConfig(OnQuestions):
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before_there_were_audits(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs without one are the runs that they were, and go on."""
-        found: dict[str, Any] = plain(self)
-        return found if self.audit is not None else {k: v for k, v in found.items() if k != "audit"}
 
     @field_serializer("arms")
     def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, Any]:
