@@ -107,7 +107,8 @@ def judged(tmp_path, model, ask, arms, controlled=()):
 
 def test_a_gain_by_question_is_told_from_every_control(tmp_path, model):
     near = {"answerer": "knn-label", "retriever": {"name": "faiss-knn", "k": 5}}
-    arms = {"vote": near, "vote, random neighbours": near | {"retriever": {"name": "random", "k": 5}}}
+    far = near | {"retriever": {"name": "random", "k": 5}, "control_of": ["vote"]}
+    arms = {"vote": near, "vote, random neighbours": far}
     found = judged(tmp_path, model, by_topic, arms, ["vote"])["vote"]
     assert {*found["controls"]} == {
         *("vote, random neighbours", "vote, shuffled labels", "constant", "calibrated", "core mixed")
