@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .optimizers.toward_mean import TowardMean
-    from .problem import LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
+    from .problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
     from .references.reference_set import ReferenceSet
     from .registry import default_registry
     from .remixing.remixer import Remixer
@@ -74,6 +74,7 @@ _HOME = {
     "toward": "optimizers._simplex",
     "Descent": "optimizers.descent",
     "TowardMean": "optimizers.toward_mean",
+    "FaultTruth": "problem",
     "LabeledProblem": "problem",
     "Problem": "problem",
     "ReferenceArtifact": "problem",
@@ -114,6 +115,7 @@ __all__ = [
     "DataError",
     "Descent",
     "Entry",
+    "FaultTruth",
     "Hits",
     "Index",
     "Kernel",

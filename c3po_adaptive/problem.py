@@ -96,13 +96,11 @@ class FaultTruth:
 
     Attributes:
         broken: ``[L]`` bool, layers whose routers were changed.
-        touched: ``[E]`` bool, experts whose rows were changed there.
         sound: ``[B, L, E]`` ω0 as the sound routers would have it behind the prompt as it was read; in layers that are
             not broken, and where they choose as the faulty ones do, ω0 itself.
     """
 
     broken: Tensor
-    touched: Tensor
     sound: Tensor
 
 

@@ -136,7 +136,8 @@ class AnswererStrategy(ABC):
         likelihoods: whether its scores are log-likelihoods of the options, divided as the format says. Calibrations
             need that which go by an option's length, or compare with the model's other scores.
         calibrates: whether it corrects scores of another answerer, and changes nothing else.
-        positive: whether it gains wherever labels can be learned from: where it does not, nothing else need.
+        positive: whether it gains where labels can be learned from, or a planted fault undone: where it does not,
+            nothing else need.
         files: that its answers depend on, by path: a run is not gone on with after one of them changed. Where it is
             computed elsewhere, those that a parameter names are sent, and the parameter says where they are.
     """

@@ -19,6 +19,10 @@ from .use import evenness, loads, shared_with_kinds
 
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
 """Of experts and of fragile tokens, the first ones."""
+LITTLE = 5.0
+"""Points: where permuted routers are shown to lose fewer, that is next to no leverage."""
+FEW = 10
+"""Questions, of which fewer say nothing of what re-mixing could reach."""
 
 
 def summarize(
@@ -35,9 +39,8 @@ def summarize(
     layers = _layers(rows, model, kinds, seed)
     permuted = next((e for e in effects if (e.intervention, e.layer) == (PERMUTED, None)), None)
     matters = permuted is not None and permuted.accuracy.high < 0
-    most = max(reached, key=lambda r: r.accuracy.value, default=None)
     return AuditSummary(
-        sentence=_sentence(base, permuted, most, matters=matters),
+        sentence=_sentence(base, permuted, reached, matters=matters),
         matters=matters,
         model=model.name,
         dataset=dataset,
@@ -172,11 +175,12 @@ def _mean(values: Sequence[float]) -> float:
     return float(sum(values) / len(values)) if values else 0.0
 
 
-def _sentence(base: Base, permuted: Effect | None, most: Reached | None, *, matters: bool) -> str:
-    return f"{_leverage(permuted, matters=matters)}; {_headroom(most)}; {_chance(base)}."
+def _sentence(base: Base, permuted: Effect | None, reached: Sequence[Reached], *, matters: bool) -> str:
+    return f"{leverage_in_words(permuted, matters=matters)}; {_headroom(reached)}; {_chance(base)}."
 
 
-def _leverage(permuted: Effect | None, *, matters: bool) -> str:
+def leverage_in_words(permuted: Effect | None, *, matters: bool) -> str:
+    """What permuted routers cost, and whether that is shown, not shown, or next to nothing."""
     if permuted is None:
         return "What routing is worth here cannot be said: its routers cannot be permuted"
     value, low, high = (
@@ -187,17 +191,22 @@ def _leverage(permuted: Effect | None, *, matters: bool) -> str:
     lost = f"{lost} are lost with permuted routers"
     if matters:
         return f"Routing matters here by {value} points ({lost})"
-    return f"Routing is not shown to matter here: next to no leverage ({lost})"
+    if -permuted.accuracy.low < LITTLE:
+        return f"Routing is not shown to matter here: next to no leverage ({lost})"
+    return f"Routing is not shown to matter here, of too few questions to tell ({lost})"
 
 
-def _headroom(most: Reached | None) -> str:
+def _headroom(reached: Sequence[Reached]) -> str:
+    most = max(reached, key=lambda r: r.accuracy.value, default=None)
     if most is None:
         return "what re-mixing could reach was not tried"
+    if most.n < FEW:
+        return f"{most.n} questions are too few to say what re-mixing could reach"
     gain = f"{most.accuracy.value:+.1f} points [{most.accuracy.low:.1f}, {most.accuracy.high:.1f}]"
     of = f", {most.of}'s" if most.of else ""
     return (
         f"the most that re-mixing by this rate ({most.rate:g}{of}) could reach is {gain} "
-        f"(by the label, {most.selector}, {most.n} questions)"
+        f"(by the label, {most.selector}, {most.n} questions; the best of {len(reached)} tried)"
     )
 
 

@@ -58,7 +58,7 @@ def fault(
             "experts": expert or [],
             "dose": dose,
             "seed": seed,
-            "concerns": dict(map(_concern, concerns or [])),
+            "concerns": _concerns(concerns or []),
         }
         check_new(out, COPY)
         fault_of(given)  # what cannot be is refused before the model is loaded
@@ -79,6 +79,14 @@ def _pair(text: str) -> tuple[int, int]:
     if not (dash and a.strip().isdecimal() and b.strip().isdecimal()):
         raise SettingError(f"Expected two experts as 5-11, got {text!r}; name them by number, from 0 on.")
     return int(a), int(b)
+
+
+def _concerns(texts: list[str]) -> dict[int, list[str]]:
+    """Kinds by expert."""
+    found: dict[int, list[str]] = {}
+    for expert, kind in map(_concern, texts):
+        found.setdefault(expert, []).append(kind)
+    return found
 
 
 def _concern(text: str) -> tuple[int, str]:

@@ -188,22 +188,21 @@ def study_plan(
     set: SetOption = None,
     dataset: Only = None,
     plugin: Plugins = None,
-    hardware: Annotated[
-        str, typer.Option(help="A data sheet's: h100, a100-80gb, l40s, rtx-4090, …; or measured: the device, if here.")
-    ] = "measured",
-    share: Annotated[float, typer.Option(help="Of a data sheet's peaks that is reached.")] = 0.3,
+    begun: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run of it: how long the rest takes at its pace."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what a study would run, and say what it takes: memory, FLOPs, hours, disk; nothing of it is run.
+    """Check what a study would run, and say what it takes at least; nothing of it is run.
 
     Of the model only its configuration is read (config.json, which is enough in a folder), and its tokenizer.
     """
     with clear_errors():
-        from ..study.hardware import Hardware
         from ..study.kind import read_study
 
         kind, parsed = read_study(config, set or [], dataset or [])
-        plan = kind.plan(parsed, registry_with(plugin), Hardware(hardware, share))
+        plan = kind.plan(parsed, registry_with(plugin), begun)
         if as_json:
             print_json(plan.values)
             return

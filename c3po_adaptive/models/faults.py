@@ -36,7 +36,7 @@ class Fault:
         experts: that are weakened or strengthened, or whose rows are noisy (none named: all).
         dose: 0 changes nothing; 1 at most, but for strengthening and noise.
         seed: of noise.
-        concerns: kinds of questions that an expert is for, by expert, as far as somebody says it.
+        concerns: experts, each with a kind of questions that it is for, as far as somebody says it.
 
     Raises:
         SettingError: a value that cannot be.
@@ -55,7 +55,7 @@ class Fault:
         if self.kind not in KINDS:
             hint = suggestion(str(self.kind), KINDS, "choose one of these.")
             raise SettingError(f"Expected a kind of fault among {', '.join(KINDS)}, got {self.kind!r}; {hint}")
-        most = 1.0 if self.kind in ("exchange", "weaken") else float("inf")
+        most = 1.0 if self.kind in ("exchange", "weaken") else None
         check_number(self, "dose", at_least=0, at_most=most, hint="0 changes nothing")
         check_number(self, "seed", at_least=0, whole=True)
         _check_experts(self)
@@ -84,11 +84,10 @@ class Fault:
 
     @property
     def undone_by(self) -> dict[str, Any] | None:
-        """The exchange of the faulty rows that undoes it; None: the sound rows themselves are needed. Half an exchange
-        leaves two equal rows, which nothing tells apart."""
-        if self.kind != "exchange" or self.dose == 0.5:
+        """The exchange of the faulty rows that undoes it; None: the sound rows themselves are needed."""
+        if self.kind != "exchange" or self.dose != 1 or not self.layers:
             return None
-        return {"kind": "exchange", "pairs": [list(p) for p in self.pairs], "dose": self.dose / (2 * self.dose - 1)}
+        return {"kind": "exchange", "pairs": [list(p) for p in self.pairs], "dose": self.dose}
 
     def values(self) -> dict[str, Any]:
         """Plain ones, which ``fault_of`` reads."""
@@ -99,7 +98,7 @@ class Fault:
             "experts": list(self.experts),
             "dose": self.dose,
             "seed": self.seed,
-            "concerns": {str(expert): kind for expert, kind in self.concerns},
+            "concerns": {str(e): [kind for of, kind in self.concerns if of == e] for e, _ in self.concerns},
         }
 
     def fits(self, layers: Sequence[int], experts: int) -> None:
@@ -223,13 +222,19 @@ def layers_of(place: str | Sequence[int], layers: Sequence[int]) -> tuple[int, .
     return tuple(layers[:count] if found[1] == "first" else layers[-count:])
 
 
+def concerns_of(kinds: Mapping[Any, str | Sequence[str]]) -> tuple[tuple[int, str], ...]:
+    """Experts, each with a kind that it is for, from one or several kinds by expert."""
+    by_expert = ((int(expert), [of] if isinstance(of, str) else of) for expert, of in kinds.items())
+    return tuple(sorted((expert, str(kind)) for expert, of in by_expert for kind in of))
+
+
 def fault_of(values: Mapping[str, Any]) -> Fault:
     """A fault of plain values, as ``Fault.values`` gives them.
 
     Raises:
         SettingError: a value that cannot be.
     """
-    concerns = tuple(sorted((int(expert), str(kind)) for expert, kind in values.get("concerns", {}).items()))
+    concerns = concerns_of(values.get("concerns", {}))
     pairs = tuple((int(a), int(b)) for a, b in values.get("pairs", ()))
     layers, experts = (tuple(map(int, values.get(name, ()))) for name in ("layers", "experts"))
     return Fault(values["kind"], layers, pairs, experts, values["dose"], values["seed"], concerns)

@@ -133,7 +133,8 @@ def _with(model: RoutedModel, tensors: Mapping[str, Tensor], fault: Planted | No
         made = copy.deepcopy(model.model, dict(kept))
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
-        module, new = made.get_submodule(owner), tensor.detach().clone()
+        module = made.get_submodule(owner)
+        new = tensor.detach().to(getattr(module, key), copy=True)  # a fault on disk may be of another dtype
         setattr(module, key, nn.Parameter(new, requires_grad=False) if key in module._parameters else new)
     copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes)
     copied.fault = fault

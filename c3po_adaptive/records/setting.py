@@ -34,7 +34,7 @@ class Setting(Part):
         varies: what it leaves to chance that others choose or learn, in words, as its strategies say.
         changes: what becomes of pathways.
         calibrates: whether it corrects scores.
-        positive: whether it is known to gain wherever labels can be learned from.
+        positive: whether it is known to gain where labels can be learned from, or a planted fault undone.
     """
 
     answerer: Described | None = None

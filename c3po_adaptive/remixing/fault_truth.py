@@ -26,6 +26,4 @@ def truth_of(model: RoutedModel, states: Sequence[State]) -> FaultTruth:
     broken = torch.tensor([layer in fault.broken for layer in model.layers])
     found = sound_pathways(model, states) if fault.broken else own
     moved = ((found / mass(found) - own / mass(own)).abs() > SAME).any(-1, keepdim=True)
-    touched = torch.zeros(own.shape[-1], dtype=torch.bool)
-    touched[list(fault.touched) or slice(None)] = bool(fault.broken)
-    return FaultTruth(broken, touched, torch.where(moved & broken[:, None], found, own))
+    return FaultTruth(broken, torch.where(moved & broken[:, None], found, own))

@@ -19,8 +19,8 @@ from ..settings import Settings
 from ..storage.run_folder import claimed_config
 from .config import read_yaml
 from .executor import HERE, Executor
-from .hardware import THIS_DEVICE, Hardware
 from .overrides import with_settings
+from .plan import Plan
 
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"
@@ -34,19 +34,6 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     sentences: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would be run, and what it takes.
-
-    Attributes:
-        values: plain ones, for programs.
-        lines: the same for a person.
-    """
-
-    values: Mapping[str, Any]
-    lines: Sequence[str]
 
 
 class Study(ABC, Generic[C]):
@@ -86,13 +73,13 @@ class Study(ABC, Generic[C]):
         """
 
     @abstractmethod
-    def plan(self, config: C, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
+    def plan(self, config: C, registry: Registry, begun: Path | None = None) -> Plan:
         """What would be run and what it takes, without running it.
 
         Args:
             config: of the study.
             registry: of its strategies.
-            hardware: what it is planned for.
+            begun: the folder of a run of it, whose pace says how long the rest takes; None: of none.
 
         Raises:
             C3POError: it could not be run: a strategy, a parameter or a source of questions that is not there.

@@ -158,7 +158,7 @@ def _exchanged(own: Tensor) -> FaultTruth:
     sound = own.clone()
     sound[:, -2:] = own[:, -2:].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     broken = torch.arange(own.shape[1]) >= own.shape[1] - 2
-    return FaultTruth(broken, torch.ones(own.shape[2], dtype=torch.bool), sound)
+    return FaultTruth(broken, sound)
 
 
 def altered(problem: Problem, **changes: Any) -> Problem:

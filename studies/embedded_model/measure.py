@@ -15,11 +15,13 @@ from scipy.stats import bootstrap
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from c3po_adaptive.audit.interventions import cycles
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.along import LayerRouting, RoutingRule
 from c3po_adaptive.routing.change import Change
 from c3po_adaptive.tasks.bed.families import EXPERTS, FAMILIES, GENERAL
+from c3po_adaptive.tasks.bed.published import fresh
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.types import Question
 
@@ -35,16 +37,14 @@ def dense(routing: LayerRouting) -> Change:
     return Change(None, routing.index, torch.zeros_like(routing.weights))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Permuted:
-    """Each layer's experts exchanged at random."""
+    """Each layer's experts exchanged at random, ``order [L, E]``; none stays in its place."""
 
-    experts: int
-    seed: int = 0
+    order: Tensor
 
     def __call__(self, routing: LayerRouting) -> Change:
-        source = torch.Generator().manual_seed(1000 * self.seed + routing.position)
-        return Change(None, torch.randperm(self.experts, generator=source)[routing.index], routing.weights)
+        return Change(None, self.order[routing.position][routing.index], routing.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +66,16 @@ Rule = Callable[[RoutedModel, Sequence[Question], Mapping[str, int]], RoutingRul
 RULES: Mapping[str, Rule | None] = {
     "routed": None,
     "dense": lambda model, part, own: dense,
-    "permuted": lambda model, part, own: Permuted(model.n_experts),
+    "permuted": lambda model, part, own: Permuted(cycles(len(model.sites), model.n_experts, model.n_experts, seed=0)),
     "told": lambda model, part, own: Told(torch.tensor([own[q.id] for q in part]), model.n_experts),
 }
 """Ways to route; None: the model's own."""
 
 
 def questions_of(folder: Path, kinds: Sequence[str], split: str, limit: int) -> list[Question]:
-    """The first of each kind, by a hash of their ids."""
-    return [q for kind in kinds for q in load_questions(folder / f"{kind}.{split}.jsonl", limit=limit)]
+    """The first of each kind, by a hash of their ids, without texts that an expert learned from."""
+    files = {kind: load_questions(folder / f"{kind}.{split}.jsonl", limit=limit) for kind in kinds}
+    return [question for kind, questions in files.items() for question in fresh(kind, questions)]
 
 
 def scores(
@@ -148,7 +149,8 @@ def above_chance(folder: Path, model: RoutedModel, kinds: Sequence[str], limit: 
     is_right = right(asked, scores(model, asked, None, {}))
     task, chance = np.array([q.task for q in asked]), np.array([1 / len(q.choices) for q in asked])
     margin = {k: 100 * float((is_right - chance)[task == k].mean()) for k in kinds}
-    return {"above": sum(m >= ABOVE for m in margin.values()), "of": len(margin), "margin": margin}
+    above = sum(m >= ABOVE for m in margin.values())
+    return {"above": above, "of": len(margin), "n": len(asked), "margin": margin}
 
 
 @torch.no_grad()
@@ -194,7 +196,7 @@ def _nll(model: PreTrainedModel, rows: Tensor) -> float:
 def figures(
     folder: Path, model: RoutedModel, donor: PreTrainedModel, known: Mapping[str, Any], limit: int
 ) -> Iterator[dict[str, Any]]:
-    """Everything the card reports, part by part on top of what is ``known``."""
+    """Everything the card reports, part by part on top of what is ``known``, on so many questions of each kind."""
     learned = [kind for family in FAMILIES.values() for kind in family.learned]
     every = sorted({path.name.split(".")[0] for path in folder.glob("*.validation.jsonl")})
     asked = questions_of(folder, learned, "test", limit)
@@ -205,7 +207,7 @@ def figures(
         "text": lambda: text(donor, model.model, model.tokenizer),
         "questions": lambda: dict(Counter(q.task for q in asked)),
     }
-    found = dict(known)
+    found = dict(known) if known.get("limit") == limit else {"model": known["model"], "limit": limit}
     for name, part in parts.items():
         if name not in found:
             found |= {name: part()}

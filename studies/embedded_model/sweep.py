@@ -94,8 +94,9 @@ def sweep(
         upper = Upper(dense, recipe)
         loss = round(_learn(upper, dense, own, states, recipe, scratch / f"{name}.pt"), 3)
         told = {q.id: _number(q.task) if variant.by_kind else family_of(q) for q in asked}
+        fitted = torch.randperm(len(own), generator=torch.Generator().manual_seed(0))[:FITTED].tolist()
         for how, routing in left.items():
-            found = moments(upper, own[:FITTED], states[:FITTED], routing.answers)
+            found = moments(upper, [own[i] for i in fitted], [states[i] for i in fitted], routing.answers)
             made = export(upper, routers(found, routing))
             model = RoutedModel(assemble(dense, made, recipe_of(recipe, routing)), tokenizer, name="bed")
             yield {"name": name, "routing": how, "rows": len(own), "loss": loss, **_leverage(model, asked, told)}

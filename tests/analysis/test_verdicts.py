@@ -335,11 +335,12 @@ class TestCannotTell:
         assert rows["ngd"]["because"].startswith("permuted routers are not shown to cost anything; ")
 
     @pytest.mark.parametrize(("moved", "verdict"), [((0.03, 0.03), "cannot tell"), ((0.15, 0.02), "no evidence")])
-    def test_a_positive_control_that_is_found_or_not(self, monkeypatch, moved, verdict):
-        monkeypatch.setitem(SETTINGS, "lora", {"answerer": {"name": "lora"}, "positive": True})
-        rows, _ = self.judged(self.table(moved={"lora": moved}, arms=("base", "ngd", "lora")), LEVERAGE)
+    @pytest.mark.parametrize("control", ["lora", "sound-routing"])
+    def test_a_positive_control_that_is_found_or_not(self, monkeypatch, moved, verdict, control):
+        monkeypatch.setitem(SETTINGS, control, {"answerer": {"name": control}, "positive": True})
+        rows, _ = self.judged(self.table(moved={control: moved}, arms=("base", "ngd", control)), LEVERAGE)
         assert rows["ngd"]["verdict"] == verdict
-        assert ("no positive control gains (lora)" in rows["ngd"]["because"]) == (verdict == "cannot tell")
+        assert (f"no positive control gains ({control})" in rows["ngd"]["because"]) == (verdict == "cannot tell")
 
     @pytest.mark.parametrize(("moved", "verdict"), [((0.02, 0.12), "harms"), ((0.2, 0.02), "helps beyond")])
     def test_what_is_found_stays_found(self, moved, verdict):

@@ -15,6 +15,7 @@ from c3po_adaptive import DataError, ModelError, SettingError
 from c3po_adaptive.analysis.chance import above_chance
 from c3po_adaptive.audit import AuditSummary, audit, leverage_line, summary_of
 from c3po_adaptive.audit.plan import ALL, BUDGET, FIVE, USUAL_RATES
+from c3po_adaptive.audit.summary import leverage_in_words
 from c3po_adaptive.audit.use import evenness, loads, shared_with_kinds
 from c3po_adaptive.cli import app
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -48,6 +49,20 @@ class TestSummary:
         assert "the most that re-mixing by this rate (" in sentence
         assert "above chance (" in sentence
         assert sentence in leverage_line(found[0])
+
+    @pytest.mark.parametrize(
+        ("low", "change", "high", "said"),
+        [
+            (-30, -20, -10, "Routing matters here by 20.0 points"),
+            (-4, -2, 1, "next to no leverage (2.0 points [-1.0, 4.0]"),
+            (-10, -2, 6, "of too few questions to tell (2.0 points [-6.0, 10.0]"),
+            (-33, -15, 4, "of too few questions to tell (15.0 points [-4.0, 33.0]"),
+        ],
+    )
+    def test_what_is_not_shown_is_not_nothing(self, found, low, change, high, said):
+        permuted = found[0].effect("permuted", "all tokens")
+        accuracy = permuted.accuracy.model_copy(update={"low": low, "value": change, "high": high})
+        assert said in leverage_in_words(permuted.model_copy(update={"accuracy": accuracy}), matters=high < 0)
 
     def test_costs_a_dozen_base_forwards_a_question_at_most(self, found):
         assert 5 < found[0].total_cost <= BUDGET

@@ -10,7 +10,7 @@ from c3po_adaptive.cli.runs import _called
 from c3po_adaptive.tasks import benchmarks, questions
 from c3po_adaptive.tasks.bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
 from c3po_adaptive.tasks.bed.hub import HUB
-from c3po_adaptive.tasks.bed.published import SIZES, fingerprint, from_hub, learned
+from c3po_adaptive.tasks.bed.published import SIZES, fingerprint, fingerprints, from_hub, learned
 from c3po_adaptive.tasks.bed.wording import wordings
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
@@ -189,10 +189,20 @@ class TestHub:
 
     @needs_files
     def test_fingerprints_are_of_the_train_rows(self):
-        kinds = [kind for kind in LEARNED if kind in HUB]
-        rows = [one for kind in kinds for one in load_questions(BED / f"{kind}.train.jsonl")]
-        assert {fingerprint(one.question) for one in rows} == learned()
-        assert len(rows) > 5000
+        rows = [(kind, one) for kind in LEARNED for one in load_questions(BED / f"{kind}.train.jsonl")]
+        assert set().union(*(fingerprints(kind, one) for kind, one in rows)) == learned()
+        assert len(rows) > 10_000
+
+    @needs_files
+    def test_what_was_learned_in_another_kind_is_not_asked(self, monkeypatch):
+        """A study's question is asked alone in one kind, and learned with its conclusion in another."""
+        monkeypatch.setenv("C3PO_BED", str(BED))
+        there, asked = load_questions(BED / "pubmedqa_closed.test.jsonl"), questions("bed:pubmedqa_closed:test")
+        assert (len(there), len(asked)) == (60, 38)
+        left = {one.id for one in there} - {one.id for one in asked}
+        train = [one.question for one in load_questions(BED / "pubmedqa_conclusion.train.jsonl")]
+        texts = [wordings()["pubmedqa_closed"].parts(one.question) for one in there if one.id in left]
+        assert all(any(part in row for part in parts.values() for row in train) for parts in texts)
 
     @needs_files
     def test_benchmarks_and_files_ask_in_the_same_words(self):

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from ...analysis.kept import kept_summary, whole_records
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...models.loading import model_footprint
-from ...progress import Progress, bar, silent
+from ...progress import Progress, silent
+from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary, TwoRuns
 from ...registry import Registry
@@ -19,13 +20,11 @@ from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, as_answered, counted, counted_in_words, read_data
 from ..executor import HERE, Executor
-from ..foresee import foresee
-from ..hardware import THIS_DEVICE, Hardware
-from ..kind import Plan, Study, Table
+from ..kind import Study, Table
+from ..plan import Plan, foresee, left
 from .beside import beside, table_beside
 from .config import ComparisonConfig
 from .draw import draw_report
-from .rehearsal import rehearse
 from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
 from .worker import ComparisonWorker
 
@@ -48,19 +47,18 @@ class Comparison(Study[ComparisonConfig]):
     def strategies(self, config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config, registry)
 
-    def plan(self, config: ComparisonConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
+    def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
         weights = model_footprint(config.model, quantize=config.quantize, revision=config.revision)
         check_arms(worker, weights.layers, weights.n_experts)
-        foreseen = foresee(
-            config, worker.data, hardware, lambda narrow: rehearse(config, worker.data, registry, narrow, bar)
-        )
+        times = {name: arm.draws for name, arm in config.arms.items()}
+        foreseen = foresee(config, worker.data, times)
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         return Plan(
             {"kind": self.kind, "datasets": counted(worker.data), "arms": arms, "forecast": foreseen.values()},
-            [*counted_in_words(worker.data), *told, *foreseen.lines()],
+            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, AnswerRecord, worker.data, times)],
         )
 
     def run(

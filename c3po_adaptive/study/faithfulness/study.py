@@ -11,9 +11,8 @@ from ...progress import Progress, silent
 from ...registry import Registry
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
-from ..foresee import foresee
-from ..hardware import THIS_DEVICE, Hardware
-from ..kind import Plan, Study, Table
+from ..kind import Study, Table
+from ..plan import Plan, foresee
 from .config import FaithfulnessConfig
 from .draw import draw_report
 from .run import check_model, check_strategies, run_faithfulness
@@ -32,10 +31,10 @@ class Faithfulness(Study[FaithfulnessConfig]):
         yield from ((f.name, getattr(strategies, f.name)) for f in fields(strategies))
         yield from (("selector", selector) for selector in worker.scores.values())
 
-    def plan(self, config: FaithfulnessConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
+    def plan(self, config: FaithfulnessConfig, registry: Registry, begun: Path | None = None) -> Plan:
         worker = FaithfulnessWorker.here(config, registry)
         check_strategies(worker)
-        foreseen = foresee(config, worker.data, hardware)
+        foreseen = foresee(config, worker.data, {"": 1})
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arm, times = config.arm.model_dump(mode="json", exclude_defaults=True), 2 * len(foreseen.weights.layers) + 1
         values = {"arm": arm, "scores": config.scores, "times": times, "forecast": foreseen.values()}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from ...models.faults import Fault, Kind, layers_of
+from ...models.faults import Fault, Kind, concerns_of, layers_of
 from ...settings import Settings
 from ..arms import Arm, in_a_run
 from ..comparison.config import ComparisonConfig
@@ -41,7 +41,7 @@ class FaultSpec(Settings):
     experts: tuple[int, ...] = ()
     doses: tuple[float, ...] = (1.0,)
     seed: int = 0
-    concerns: dict[int, str] = Field(default_factory=dict)
+    concerns: dict[int, str | tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("doses")
     @classmethod
@@ -63,7 +63,7 @@ class FaultSpec(Settings):
             SettingError: a value that cannot be, or a place that the model does not have.
         """
         place = layers_of(self.layers, layers) if layers else ()
-        concerns = tuple(sorted(self.concerns.items()))
+        concerns = concerns_of(self.concerns)
         return Fault(self.kind, place, self.pairs, self.experts, dose, self.seed, concerns)
 
 

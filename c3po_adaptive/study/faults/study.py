@@ -11,12 +11,12 @@ from ...registry import Registry
 from ..comparison.run import check_strategies, strategies_of
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
-from ..foresee import foresee
-from ..hardware import THIS_DEVICE, Hardware
-from ..kind import Plan, Study, Table
+from ..kind import Study, Table
+from ..plan import Plan, foresee, left
 from .config import FaultsConfig
 from .draw import draw_report
 from .run import check_model, run_faults
+from .truth import FaultAnswer
 from .worker import FaultsWorker
 
 COLUMNS = (
@@ -34,17 +34,20 @@ class Faults(Study[FaultsConfig]):
     def strategies(self, config: FaultsConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config.comparison, registry)
 
-    def plan(self, config: FaultsConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
+    def plan(self, config: FaultsConfig, registry: Registry, begun: Path | None = None) -> Plan:
         check_strategies(config.comparison, registry)
         worker = FaultsWorker.here(config, registry)
-        foreseen = foresee(config, worker.data, hardware)
+        times = dict.fromkeys(config.parts, 1)
+        foreseen = foresee(config, worker.data, times)
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        arms, models = 1 + len(config.arms), len(config.cells)
         values = {"faults": list(config.cells), "arms": list(config.arms), "forecast": foreseen.values()}
-        told = [f"  {name}" for name in config.cells]
+        told = [
+            f"{len(config.cells)} models, each with {1 + len(config.arms)} arms:",
+            *(f"  {c}" for c in config.cells),
+        ]
         return Plan(
             {"kind": self.kind, "datasets": counted(worker.data), **values},
-            [*counted_in_words(worker.data), f"{models} models, each with {arms} arms:", *told, *foreseen.lines()],
+            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, FaultAnswer, worker.data, times)],
         )
 
     def run(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll
+from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll, holm, sign_flip_p
 from ...errors import DataError
 from ...storage.json_files import SCHEMA
 from .config import BASE, REACH, SOUND, FaultsConfig
@@ -44,6 +44,8 @@ def summarize(records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequ
                 what = {"dataset": group, "fault": name, "dose": dose, "layers": list(asked.place)}
                 faults.append(what | asked.lost)
                 rows += [what | asked.row(arm) for arm in config.arms]
+    for name, told, otherwise in (("auc", "finds", "not found"), ("gain", "mends", "not shown")):
+        _corrected(rows, name, told, otherwise)
     return {
         "schema_version": SCHEMA,
         "kind": "faults",
@@ -135,8 +137,13 @@ class _Asked:
             "chance": float(self.broken.mean()),
             "chosen": [round(float(x), 4) for x in np.mean([t.chosen(self.cell, arm).mean(0) for t in self.tables], 0)],
         }
-        for name, strata in self._layers(arm).items():
-            found |= self._interval(name, [s[mask] for s, mask in zip(strata, looked, strict=True)])
+        layers = {
+            name: [s[mask] for s, mask in zip(strata, looked, strict=True)]
+            for name, strata in self._layers(arm).items()
+        }
+        for name, strata in layers.items():
+            found |= self._interval(name, strata)
+        found["auc_p"] = self._p([area - 0.5 for area in layers["auc"]], layers["auc_rise"])
         for name in ("expert_precision", "expert_recall", "cosine"):
             found |= self._interval(name, [t.of(self.cell, arm, lambda r, n=name: getattr(r, n)) for t in self.tables])  # type: ignore[misc]
         found |= self._won(arm, looked)
@@ -164,7 +171,8 @@ class _Asked:
         at_zero = [100 * _by(t, SOUND, arm, BASE, _right) for t in self.tables]
         falls = [_by(t, self.cell, BASE, arm, _nll) for t in self.tables]
         found = self._interval("gain", gains) | self._interval("loss_gain", falls)
-        found |= self._interval("gain_rise", [a - b for a, b in zip(gains, at_zero, strict=True)])
+        rises = [a - b for a, b in zip(gains, at_zero, strict=True)]
+        found |= self._interval("gain_rise", rises) | {"gain_p": self._p(gains, rises)}
         left = [mask if self.dose == 0 else ~mask for mask in looked]
         found |= self._interval("harm", [-g[mask] for g, mask in zip(gains, left, strict=True)])
         for name, won, of in (
@@ -197,6 +205,13 @@ class _Asked:
         low, high = bootstrap_interval(known, seed=self.config.seed)
         return {name: _mean(known), f"{name}_ci_low": low, f"{name}_ci_high": high}
 
+    def _p(self, *claims: Sequence[Floats]) -> float | None:
+        """Of the weakest of several claims that something is not zero, by sign flips; None where one has no values."""
+        known = [[s[~np.isnan(s)] for s in strata] for strata in claims]
+        if min(len(s) for strata in known for s in strata) < 2:
+            return None
+        return max(sign_flip_p(strata, seed=self.config.seed) for strata in known)
+
     def _role(self, arm: str) -> str:
         rows = [r for t in self.tables for r in t.rows(self.cell, arm)]
         if any(r.needs_label for r in rows):
@@ -204,7 +219,7 @@ class _Asked:
         return "control" if any(r.setting.varies for r in rows) else "method"
 
     def _finds(self, row: Mapping[str, Any]) -> str:
-        """Whether it finds the layers: better than chance, and than where nothing is planted."""
+        """Whether it finds the layers: better than chance, and than where nothing is planted; before Holm."""
         if row["role"] == "bound":
             return BOUND
         if self.dose == 0 or not self.place:
@@ -216,7 +231,7 @@ class _Asked:
         return "found" if row["auc_rise_ci_low"] > 0 else "leans there anyway"
 
     def _mends(self, row: Mapping[str, Any]) -> str:
-        """Whether it wins back what was lost: more than nothing, and than it gains where nothing is planted."""
+        """Whether it wins back what was lost: more than nothing, and than where nothing is planted; before Holm."""
         if row["role"] == "bound":
             return BOUND
         if row["gain"] is None:
@@ -230,6 +245,15 @@ class _Asked:
         if row["gain_ci_low"] <= 0:
             return "not shown"
         return "wins back" if row["gain_rise_ci_low"] > 0 else "gains anyway"
+
+
+def _corrected(rows: Sequence[dict[str, Any]], name: str, told: str, otherwise: str) -> None:
+    """Take back what Holm's correction over all methods, faults and doses does not leave."""
+    tested = [row for row in rows if row["role"] == "method" and row["dose"] > 0 and row[f"{name}_p"] is not None]
+    for row, p in zip(tested, holm([row[f"{name}_p"] for row in tested]), strict=True):
+        row[f"{name}_p_holm"] = p
+        if p >= 2 * TAIL and row[told] in ("found", "wins back"):
+            row[told] = otherwise
 
 
 def _right(record: FaultAnswer) -> float:

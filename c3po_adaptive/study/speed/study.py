@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...errors import DataError, SettingError
+from ...errors import DataError
 from ...progress import Progress, silent
 from ...registry import Registry
 from ..executor import HERE, Executor
-from ..hardware import THIS_DEVICE, Hardware
-from ..kind import Plan, Study, Table
+from ..kind import Study, Table
+from ..plan import Plan
 from .config import SpeedConfig
 from .run import run_speed, strategies_of
 
@@ -27,9 +27,7 @@ class Speed(Study[SpeedConfig]):
     def strategies(self, config: SpeedConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config, registry)
 
-    def plan(self, config: SpeedConfig, registry: Registry, hardware: Hardware = THIS_DEVICE) -> Plan:
-        if hardware != THIS_DEVICE:
-            raise SettingError("Expected --hardware beside a study on questions, got one of speed: it is timed here.")
+    def plan(self, config: SpeedConfig, registry: Registry, begun: Path | None = None) -> Plan:
         list(self.strategies(config, registry))
         cases = {n: case.model_dump(mode="json", exclude_defaults=True) for n, case in config.all_cases().items()}
         wanted = {n: search for n, search in config.searches.items() if config.wanted(n)}

@@ -12,13 +12,16 @@ from ...types import Question
 from ..benchmarks import published
 from ..files import first_of, within
 from .hub import HUB
+from .wording import wordings
 
 SIZES = {"references": 200, "validation": 40, "test": 60}
 """Questions of a kind and split, at most."""
 SHARES = {"references": (0.0, 0.5), "validation": (0.5, 0.7), "test": (0.7, 1.0)}
 """Parts of the source's split, by the hash of ids: they do not overlap where all come from one."""
 FINGERPRINT = 6
-"""Bytes of each question that an expert learned from, in ``learned.bin``."""
+"""Bytes of each text that an expert learned from, in ``learned.bin``."""
+LONG = 24
+"""Letters and digits of a text that is told by itself; of shorter ones many are the same by chance."""
 
 
 def from_hub(kind: str, split: str) -> list[Question]:
@@ -37,8 +40,19 @@ def from_hub(kind: str, split: str) -> list[Question]:
     source = HUB[kind]
     part = source.references if split == "references" else source.asked
     rows = [question for _, question in published(source.benchmark, kind, part)]
-    fresh = [question for question in within(rows, SHARES[split]) if fingerprint(question.question) not in learned()]
-    return _balanced(fresh)[: SIZES[split]]
+    return _balanced(fresh(kind, within(rows, SHARES[split])))[: SIZES[split]]
+
+
+def fresh(kind: str, questions: Sequence[Question]) -> list[Question]:
+    """Those of a kind without a text that an expert learned from, whatever was asked of it there."""
+    return [question for question in questions if learned().isdisjoint(fingerprints(kind, question))]
+
+
+def fingerprints(kind: str, question: Question) -> set[bytes]:
+    """Of the texts that a question of a kind is about, without its instruction; of short ones all together."""
+    parts = wordings()[kind].parts(question.question) if kind in wordings() else None
+    long = [part for part in (parts or {}).values() if sum(map(str.isalnum, part)) >= LONG]
+    return {fingerprint(text) for text in long or [question.question]}
 
 
 def fingerprint(text: str) -> bytes:
@@ -48,7 +62,7 @@ def fingerprint(text: str) -> bytes:
 
 @cache
 def learned() -> frozenset[bytes]:
-    """Fingerprints of all questions that experts learn from, of the kinds that are on the Hub."""
+    """Fingerprints of all that experts learn from."""
     data = (files(__package__) / "learned.bin").read_bytes()
     return frozenset(data[start : start + FINGERPRINT] for start in range(0, len(data), FINGERPRINT))
 

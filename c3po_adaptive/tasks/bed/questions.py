@@ -15,7 +15,7 @@ from ..files import DEMO_SPLITS, first_of, load_questions
 from .families import LEARNED, SIBLINGS
 from .hub import HUB
 from .kinds import KINDS, UNKNOWN
-from .published import from_hub
+from .published import fresh, from_hub
 from .wording import reworded, wordings
 
 FOLDER = "C3PO_BED"
@@ -102,4 +102,4 @@ def _from_folder(folder: Path, kind: str, split: str) -> list[Question]:
     if not is_file(file):
         what = "no folder" if not is_folder(folder) else "no such file in it"
         raise DataError(f"Expected {file.name} in the folder {folder} (${FOLDER}), but there is {what}; mend the path.")
-    return load_questions(file)
+    return load_questions(file) if split == "train" else fresh(kind, load_questions(file))

@@ -10,17 +10,18 @@ import torch
 from embedded_model import sweep
 from embedded_model.apart import Recipe, Row, Upper, answer_loss, batches, entries, plan_of, products, train
 from embedded_model.card import card
-from embedded_model.make import others_of
+from embedded_model.make import donor, others_of, states_of
 from embedded_model.router import Moments, Routing, moments, routers
 from embedded_model.tensors import export, recipe_of
 from embedded_model.together import Together
 from embedded_model.together import loss_of as joint_loss
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
 from c3po_adaptive.models.embedded.builder import MODELS
 from c3po_adaptive.models.names import EMBEDDED
-from c3po_adaptive.models.tiny import tiny_tokenizer
+from c3po_adaptive.models.tiny import tiny_tokenizer, write_tiny_checkpoint
 
 RECIPE = Recipe(layers=(1, 2), width=8, experts=3, lr=2e-2, batch=64, epochs=6, warmup=2)
 HOW = Routing(top_k=2)
@@ -148,6 +149,46 @@ def test_the_assembled_model_routes_by_family(dense, rows, states, trained):
     plain = assemble(dense, without, recipe_of(RECIPE, HOW))
     ids = torch.tensor([rows[0].ids])
     torch.testing.assert_close(plain(ids).logits, dense(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_experts_of_nothing_leave_any_donor_as_it_is(dense, trained):
+    """Also one with a head of its own, and another activation."""
+    config = LlamaConfig(**dense.config.to_dict() | {"tie_word_embeddings": False, "hidden_act": "gelu"})
+    other = LlamaForCausalLM(config).eval()
+    other.lm_head.weight.add_(torch.randn(other.lm_head.weight.shape, generator=torch.Generator().manual_seed(0)))
+    found = export(trained, {i: torch.zeros(RECIPE.experts, 32) for i in RECIPE.layers})
+    nothing = {name: torch.zeros_like(t) if ".down" in name else t for name, t in found.items()}
+    ids = torch.arange(4, 12)[None]
+    expected = other(ids).logits
+    torch.testing.assert_close(
+        assemble(other, nothing, recipe_of(RECIPE, HOW))(ids).logits, expected, atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("other", [{"attention_bias": True}, {"mlp_bias": True}, {"head_dim": 4}])
+def test_a_donor_that_experts_cannot_stand_beside_is_refused(dense, tmp_path, other):
+    LlamaForCausalLM(LlamaConfig(**dense.config.to_dict() | other)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="Expected a Llama without biases"):
+        donor(str(tmp_path))
+
+
+def test_a_donor_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="Expected a Llama at"):
+        donor(str(tmp_path / "nowhere"))
+    write_tiny_checkpoint(tmp_path / "olmoe", "olmoe")
+    with pytest.raises(ModelError, match="got OlmoeForCausalLM"):
+        donor(str(tmp_path / "olmoe"))
+
+
+def test_states_of_another_donor_are_not_met(dense, rows, tmp_path):
+    first = states_of(dense, rows[:3], RECIPE, tmp_path)
+    other = LlamaForCausalLM(dense.config).eval().requires_grad_(False)
+    second = states_of(other, rows[:3], RECIPE, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not torch.equal(first[0], second[0])
+    torch.testing.assert_close(states_of(dense, rows[:3], RECIPE, tmp_path)[0], first[0])
 
 
 @torch.no_grad()

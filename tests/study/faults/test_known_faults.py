@@ -33,6 +33,7 @@ from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
 from c3po_adaptive.study.faults import STUDY, run_faults
+from c3po_adaptive.study.faults.summary import _corrected, summarize
 from c3po_adaptive.study.faults.truth import FaultAnswer, area_under_curve
 from c3po_adaptive.tasks.formats import as_format
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -304,7 +305,6 @@ class TestStudy:
 
     def test_what_is_found_only_where_it_is_planted_is_a_finding(self, ran):
         """By hand: the records of random layers, made to lie in the broken ones at dose one."""
-        from c3po_adaptive.study.faults.summary import summarize
 
         def as_found(row):
             right = (1, 2) if row.arm.startswith("late") else (0,)
@@ -314,9 +314,16 @@ class TestStudy:
         for row in rows_of(summary, selector="random", optimizer="descent", fault="late"):
             assert row["finds"] == ("found" if row["dose"] else "nothing planted")
 
-    def test_unfinished_records_make_no_summary(self, ran):
-        from c3po_adaptive.study.faults.summary import summarize
+    def test_what_is_found_once_among_many_looks_is_taken_back(self):
+        rows = [{"role": "method", "dose": 1, "auc_p": p, "finds": "found"} for p in (0.001, 0.03)]
+        rows += [{"role": "method", "dose": 1, "auc_p": 0.9, "finds": "not found"} for _ in range(8)]
+        rows += [{"role": "bound", "dose": 1, "auc_p": 0.0, "finds": "upper bound"}]
+        _corrected(rows, "auc", "finds", "not found")
+        assert [row["finds"] for row in rows[:2]] == ["found", "not found"]
+        assert rows[0]["auc_p_holm"] == pytest.approx(0.01)
+        assert rows[-1]["finds"] == "upper bound"
 
+    def test_unfinished_records_make_no_summary(self, ran):
         with pytest.raises(DataError, match="run it to the end"):
             summarize(read_records(ran, FaultAnswer)[:-1], STUDY.parse(SETTINGS), (0, 1, 2))
 

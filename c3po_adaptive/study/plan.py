@@ -1,0 +1,151 @@
+"""What a study takes, told before it runs from the model's configuration and tokenizer alone; and, once it was begun,
+how long the rest takes at the pace of finished answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..models.footprint import GIB, Footprint, available
+from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_footprint
+from ..records.answer import AnswerRecord
+from ..records.jsonl import read_records
+from ..references.embedding import default_embedder
+from ..tasks.formats import Format, format_key
+from ..types import Question
+from .config import OnQuestions
+from .data import Data, spread
+
+SAMPLE = 64  # questions of a data set whose tokens are counted
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be run, and what it takes.
+
+    Attributes:
+        values: plain ones, for programs.
+        lines: the same for a person.
+    """
+
+    values: Mapping[str, Any]
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study takes at least.
+
+    Attributes:
+        weights: sizes of the model.
+        room: bytes that are free where it would be loaded; None: not known.
+        answers: how many are given.
+        flops: of as many plain answers, and of the references' prompts once: matrices of the model times tokens.
+            Re-mixing costs more; a finished run says how much of each arm, in such answers.
+        note: what a person has to know of all this.
+    """
+
+    weights: Footprint
+    room: int | None
+    answers: int
+    flops: float
+    note: str = ""
+
+    def values(self) -> dict[str, Any]:
+        """Plain ones, for programs."""
+        return {**asdict(self.weights), "room": self.room, "answers": self.answers, "flops": self.flops}
+
+    def lines(self) -> Iterator[str]:
+        """For a person to read."""
+        yield f"model: {self.weights}"
+        if self.room is not None:
+            fits = "" if self.weights.bytes <= self.room else "; it does not fit: take dtype bfloat16, or quantize"
+            yield f"memory: {self.room / GIB:.1f} GiB are free{fits}"
+        yield f"{self.answers:,} answers, plain ones: {self.flops:.2e} FLOPs with the references' prompts"
+        if self.note:
+            yield self.note
+
+
+def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int]) -> Forecast:
+    """What a study takes.
+
+    Args:
+        config: of the study.
+        data: its questions and references.
+        arms: how often each arm answers a question.
+
+    Raises:
+        ModelError: there is no such model, or its tokenizer cannot be read.
+    """
+    weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
+    tokenizer, note = _tokenizer(config)
+    longest = int(getattr(model_config(config.model, config.revision), "max_position_embeddings", 0) or 1 << 20)
+    times, tokens = sum(arms.values()), 0.0
+    pools: set[Any] = set()
+    for name, asked in data.items():
+        format = config.format_of(name)
+        tokens += times * _tokens(asked.questions, format, tokenizer, longest)
+        pool = (tuple(asked.references), str(format_key(format)))
+        if pool not in pools:  # data sets with one pool share it
+            tokens += _tokens(asked.references, format, tokenizer, longest)
+            pools.add(pool)
+    answers = times * sum(len(asked.questions) for asked in data.values())
+    device = None if config.device in (None, "auto", "cpu") else str(config.device)
+    return Forecast(weights, _room(device), answers, tokens * weights.flops_per_token, note)
+
+
+def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, str]:
+    """The model's; in the place of one that a folder lacks, the embedder's, which is said."""
+    if has_tokenizer(config.model):
+        return load_tokenizer(config.model, config.revision), ""
+    said = f"tokens: counted by the embedder's tokenizer, as {config.model} has none; a run needs the model's own"
+    return default_embedder().tokenizer, said
+
+
+def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longest: int) -> float:
+    """Of all their prompts and options, told from some of them."""
+    some = spread(questions, SAMPLE)
+    prompts = [format.prompt(question, tokenizer, longest) for question in some]
+    each = [len(prompt.ids) + sum(map(len, prompt.options)) for prompt in prompts]
+    return fmean(each) * len(questions) if each else 0.0
+
+
+def _room(device: str | None) -> int | None:
+    import torch
+
+    return None if device is not None and not torch.cuda.is_available() else available(device)
+
+
+def left(folder: Path | None, kind: type[AnswerRecord], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
+    """How long the rest of a run takes, arm by arm, at the pace of its own finished answers; an arm without any goes at
+    the mean pace. References that are not prepared yet are not counted.
+
+    Args:
+        folder: of the run that was begun; None: nothing is told.
+        kind: of its records.
+        data: questions of the study.
+        arms: how often each arm answers a question, by the name that records have.
+
+    Raises:
+        DataError: it is no run folder, or a line of its records is broken.
+    """
+    if folder is None:
+        return
+    records = [r for r in read_records(folder, kind) if r.arm in arms]
+    asked = sum(len(one.questions) for one in data.values())
+    done = Counter(r.arm for r in records)
+    if not records:
+        yield "left: no answer is finished yet that says how long it took"
+        return
+    paces = {arm: fmean(r.seconds for r in records if r.arm == arm) for arm in done}
+    usual = fmean(paces.values())
+    hours = sum((asked * times - done[arm]) * paces.get(arm, usual) for arm, times in arms.items()) / 3600
+    yield f"left: {hours:.2g} hours, as {len(records):,} of {asked * sum(arms.values()):,} answers are finished"
+    yield from (f"  {arm}: {pace:.2g} s an answer" for arm, pace in paces.items())
