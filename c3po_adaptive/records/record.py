@@ -25,6 +25,14 @@ class Part(Ours):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Interval(Part):
+    """A mean over data sets, and its 95 % interval over questions."""
+
+    mean: float
+    ci_low: float
+    ci_high: float
+
+
 class Record(Part):
     """a record
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
@@ -25,7 +23,7 @@ from ..worker import UNKNOWN, run_pieces
 from .config import FaithfulnessConfig
 from .draw import draw_report
 from .record import ScoreRecord
-from .summary import TRUTH, summarize
+from .summary import TRUTH, FaithfulnessSummary, summarize
 from .worker import FaithfulnessWorker
 
 
@@ -37,7 +35,7 @@ def run_faithfulness(
     registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> FaithfulnessSummary:
     """Measure each question's single-layer effects, and those of leaving a layer out, score layers, and write all.
 
     An interrupted study resumes. ``out`` gets ``records.jsonl`` (a row for each question and score),
@@ -67,9 +65,9 @@ def run_faithfulness(
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed:
             raise PluginError("\n".join(failed.values()))
-        summary = summarize(read_records(out, ScoreRecord), config, worker.model.layers) | {"hashes": inputs}
-        summary["counted_once"] = counted_once(data)
-        write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        layers = worker.model.layers
+        summary = summarize(read_records(out, ScoreRecord), config, layers, inputs, counted_once(data))
+        write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
         return summary
 

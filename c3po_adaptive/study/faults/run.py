@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
@@ -20,6 +18,7 @@ from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
 from .config import FaultsConfig
 from .draw import draw_report
+from .rows import FaultsSummary
 from .summary import summarize
 from .truth import FaultAnswer
 from .worker import FaultsWorker
@@ -33,7 +32,7 @@ def run_faults(
     registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> FaultsSummary:
     """Plant each fault in memory, have every selector with every optimizer answer, and hold them against the truth.
 
     An interrupted study resumes. ``out`` gets ``records.jsonl`` (a row for each question, faulty model and arm),
@@ -68,8 +67,8 @@ def run_faults(
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed:
             raise PluginError("\n".join(failed.values()))
-        summary = summarize(read_records(out, FaultAnswer), config, worker.model.layers) | {"hashes": inputs}
-        write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        summary = summarize(read_records(out, FaultAnswer), config, worker.model.layers, inputs)
+        write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
         return summary
 

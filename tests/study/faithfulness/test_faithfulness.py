@@ -286,18 +286,18 @@ class TestStudy:
         monkeypatch.setattr(Records, "append", append)
         summary = run_faithfulness(config, "again", model=model)
         whole = json.loads((ran[0] / "summary.json").read_text())
-        for one, other in zip(summary["rows"], whole["rows"], strict=True):
-            assert one["score"] == other["score"]
-            assert one["alone, own"]["mean"] == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
+        for one, other in zip(summary.rows, whole["rows"], strict=True):
+            assert one.score == other["score"]
+            assert one.beside("alone, own").mean == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
 
     def test_without_the_neighbours_loss(self, place):
         few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}"]
         summary = run_faithfulness(load_config("config.yaml", few), "own", model=load_moe_model("model"))
-        assert list(summary["truths"]) == ["alone, own", "without, own"]
-        assert "alone, neighbours" not in summary["rows"][0]
+        assert summary.truths == ("alone, own", "without, own")
+        assert "alone, neighbours" not in summary.rows[0].model_extra
         assert "Among the best 2: alone, own" in (place / "own" / "report.html").read_text()
-        last = next(r for r in summary["rows"] if r["score"] == "last layers")
-        assert last["last"]["mean"] == 1
+        last = next(r for r in summary.rows if r.score == "last layers")
+        assert last.last.mean == 1
 
     def test_plan(self, place):
         result = CliRunner().invoke(app, ["study", "plan", "config.yaml"])

@@ -33,6 +33,7 @@ from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
 from c3po_adaptive.study.faults import STUDY, run_faults
+from c3po_adaptive.study.faults.rows import FoundRow
 from c3po_adaptive.study.faults.summary import _corrected, summarize
 from c3po_adaptive.study.faults.truth import FaultAnswer, area_under_curve
 from c3po_adaptive.tasks.formats import as_format
@@ -224,7 +225,9 @@ def ran(place):
 
 
 def rows_of(summary, **wanted):
-    return [r for r in summary["rows"] if all(r[key] == value for key, value in wanted.items())]
+    """As they stand in files."""
+    rows = summary["rows"] if isinstance(summary, dict) else summary.model_dump(mode="json")["rows"]
+    return [r for r in rows if all(r[key] == value for key, value in wanted.items())]
 
 
 class TestStudy:
@@ -315,13 +318,13 @@ class TestStudy:
             assert row["finds"] == ("found" if row["dose"] else "nothing planted")
 
     def test_what_is_found_once_among_many_looks_is_taken_back(self):
-        rows = [{"role": "method", "dose": 1, "auc_p": p, "finds": "found"} for p in (0.001, 0.03)]
-        rows += [{"role": "method", "dose": 1, "auc_p": 0.9, "finds": "not found"} for _ in range(8)]
-        rows += [{"role": "bound", "dose": 1, "auc_p": 0.0, "finds": "upper bound"}]
-        _corrected(rows, "auc", "finds", "not found")
-        assert [row["finds"] for row in rows[:2]] == ["found", "not found"]
-        assert rows[0]["auc_p_holm"] == pytest.approx(0.01)
-        assert rows[-1]["finds"] == "upper bound"
+        looks = [("method", p, "found") for p in (0.001, 0.03)] + 8 * [("method", 0.9, "not found")]
+        looks += [("bound", 0.0, "upper bound")]
+        rows = [FoundRow.model_construct(role=role, dose=1, auc_p=p, finds=finds) for role, p, finds in looks]
+        first, second, *_, bound = _corrected(rows, "auc", "finds", "not found")
+        assert (first.finds, second.finds) == ("found", "not found")
+        assert first.auc_p_holm == pytest.approx(0.01)
+        assert (bound.finds, bound.auc_p_holm) == ("upper bound", None)
 
     def test_unfinished_records_make_no_summary(self, ran):
         with pytest.raises(DataError, match="run it to the end"):
