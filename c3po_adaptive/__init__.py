@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from . import former
+from .errors import suggestion
 
 if TYPE_CHECKING:
     from .answerers.base import Answerer, AnswererStrategy, Bench
@@ -187,11 +186,9 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in former.PUBLIC:
-        warnings.warn(f"c3po_adaptive.{name} is now {former.PUBLIC[name]}.", DeprecationWarning, stacklevel=2)
-        name = former.PUBLIC[name]
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = suggestion(name, _HOME, "see dir(c3po_adaptive).")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; {hint}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value

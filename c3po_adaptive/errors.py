@@ -48,8 +48,26 @@ class ArtifactError(C3POError, OSError):
     """A file that the package fetches or ships is missing, cut short or altered."""
 
 
+RENAMED = {
+    "amortised-ngd": ("amortized-ngd",),
+    "amortised": ("amortized",),
+    "practice": ("training",),
+    "target": ("loss", "of"),
+    "candidates": ("within_last",),
+    "parametrisation": ("parametrization",),
+    "normalise": ("normalize",),
+    "LabelledProblem": ("LabeledProblem",),
+}
+"""Names that went, and what they are called now."""
+
+
 def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
-    """What to do next about a name that is none of those known: the close ones, or else what the caller says."""
+    """What to do next about a name that is none of those known: what it is called now, the close ones, or else what
+    the caller says.
+    """
+    known = list(known)
+    if now := [one for one in RENAMED.get(name, ()) if one in known]:
+        return f"it is now called {now[0]!r}."
     by_case: dict[str, str] = {}
     for one in known:
         by_case.setdefault(one.casefold(), one)

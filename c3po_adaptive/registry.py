@@ -22,7 +22,7 @@ from typing import Any
 
 import pluggy
 
-from . import former, hookspecs
+from . import hookspecs, moved
 from .answerers.base import AnswererStrategy
 from .errors import PluginError, SettingError, UnknownNameError, raised_at, suggestion
 from .kernels.base import Kernel, Product, Sum
@@ -216,10 +216,7 @@ class Registry:
         Raises:
             UnknownNameError: if there is none; it suggests close names.
         """
-        named = {
-            old: new for (of, old), new in former.STRATEGIES.items() if of == role and (role, old) not in self._table
-        }
-        if entry := self._table.get((role, former.now(name, named))):
+        if entry := self._table.get((role, name)):
             return entry.cls  # type: ignore[no-any-return]
         if composite := _COMPOSITES.get((role, name)):
             return composite
@@ -262,8 +259,6 @@ class Registry:
         cls = self.get(role, spec["name"])
         given = {key: value for key, value in spec.items() if key != "name"}
         parameters = {f.name: f for f in fields(cls) if f.init}
-        before = {old: new for old, new in former.PARAMETERS.items() if old not in parameters and new in parameters}
-        given = former.renamed(given, before)
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
                 f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "
@@ -438,7 +433,7 @@ def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownN
         known: names that there are.
         remedy: what to do where no name is near and no plugin known.
     """
-    plugin = former.PLUGINS.get((what, name))
+    plugin = moved.PLUGINS.get((what, name))
     hint = suggestion(name, known, remedy) if plugin is None else f"it is in a plugin of the repository: {plugin}."
     article = "an" if what[0] in "aeiou" else "a"
     return UnknownNameError(

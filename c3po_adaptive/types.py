@@ -43,6 +43,10 @@ LearnFrom = Literal["successful", "all"]
 Labels = Literal["own", "shuffled"]
 """What neighbours teach: their right choices, or (a control) choices drawn at random."""
 
+Changes = Literal["each", "same", "core", "nothing"]
+"""What becomes of pathways: each question's own change; the same of all; no step, with the core experts mixed; or
+nothing at all."""
+
 Mix = Literal["core", "top-k"]
 """What an answer mixes: every expert that has weight, or as many as the model itself uses."""
 

@@ -81,6 +81,10 @@ class Reinforced(LayerSelector):
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     needs_neighbours: ClassVar[bool] = False
 
+    @property
+    def varies(self) -> str:  # type: ignore[override]  # a constant of others
+        return "rewards drawn at random" if self.reward == "random" else ""
+
     def __post_init__(self) -> None:
         check_number(self, "training", at_least=8, whole=True)
         check_number(self, "group", at_least=2, whole=True, hint="a group's mean is what each is held against")

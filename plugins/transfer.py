@@ -69,6 +69,10 @@ class Transfer(Kernel):
     name: ClassVar[str] = "transfer"
     learns: ClassVar[bool] = True
 
+    @property
+    def varies(self) -> str:  # type: ignore[override]  # a constant of others
+        return "weights learned from others' gradients" if self.shuffled else ""
+
     def __post_init__(self) -> None:
         if isinstance(self.reads, list):  # a list is what YAML gives
             object.__setattr__(self, "reads", tuple(self.reads))
@@ -231,6 +235,10 @@ class TransferNeighbours(Retriever):
     kernel: Transfer | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "transfer"
     learns: ClassVar[bool] = True
+
+    @property
+    def varies(self) -> str:  # type: ignore[override]  # a constant of others
+        return "teachers learned from others' gradients" if self.shuffled else ""
 
     def __post_init__(self) -> None:
         check_number(self, "k", at_least=1, whole=True)

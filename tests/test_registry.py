@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from c3po_adaptive import former, hookspecs
+from c3po_adaptive import hookspecs, moved
 from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
 from c3po_adaptive.hookspecs import hookimpl
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear
@@ -157,11 +157,11 @@ def test_a_strategy_in_words():
     assert "of ngd (steps 3)" in in_words(wrapped)
 
 
-@pytest.mark.parametrize(("role", "name"), [key for key in former.PLUGINS if key[0] in ROLES])
+@pytest.mark.parametrize(("role", "name"), [key for key in moved.PLUGINS if key[0] in ROLES])
 def test_what_left_is_refused_with_the_file_that_brings_it(role, name):
     with pytest.raises(UnknownNameError, match=f"got '{name}'; it is in a plugin of the repository: --plugin plugins/"):
         new_registry(installed=False).create(role, name)
-    file = former.PLUGINS[role, name].removeprefix("--plugin ")
+    file = moved.PLUGINS[role, name].removeprefix("--plugin ")
     brought = new_registry(installed=False)
     brought.load_file(Path(__file__).parents[1] / file)
     assert brought.create(role, name).name == name

@@ -5,17 +5,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import yaml
-from plugins.rivals import registry_with
 from remixing.test_remixer import remixer
 from routing.toys import HashEmbedder
 from study.configs import load_config, parse_config
 from typer.testing import CliRunner
 
 import c3po_adaptive
-from c3po_adaptive import Optimizer, default_registry, former
+from c3po_adaptive import Optimizer, default_registry
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import SettingError
-from c3po_adaptive.selectors import Amortized
+from c3po_adaptive.errors import SettingError, UnknownNameError
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.study.arms import Arm
 from c3po_adaptive.study.comparison import ComparisonConfig
@@ -124,40 +122,25 @@ def test_arms_that_are_records_take_the_runs_settings_too():
     assert (config.arms["base"].seed, config.arms["own"].seed) == (3, 5)
 
 
-def test_names_of_before_are_read():
-    """Configurations in run folders that were written when the loss was called target."""
-    before = {"arms": {"base": {"optimizer": "none"}, "own": {"target": "lead", "selector": "amortised", "seed": None}}}
-    with pytest.warns(FutureWarning, match="'target' is now called 'loss'"):
-        arm = parse_config(before | {"seed": 2}).arms["own"]
-    assert arm == Arm(loss="lead", selector="amortised", seed=2)
-    with pytest.warns(FutureWarning, match="'amortised' is now called 'amortized'"):
-        assert default_registry().strategies(arm.specs).selector == Amortized()
-    with former.silently():
-        assert default_registry().strategies(arm.specs).selector == Amortized()
-
-
 @pytest.mark.parametrize(
     ("role", "before", "now"),
     [
         ("optimizer", "amortised-ngd", "amortized-ngd"),
-        ("optimizer", {"name": "ngd", "parametrisation": "logits"}, {"name": "ngd", "parametrization": "logits"}),
-        ("selector", {"name": "abstain", "practice": 64}, {"name": "abstain", "training": 64}),
-        ("selector", {"name": "gradient", "target": "entropy", "candidates": 3},
-         {"name": "gradient", "of": "entropy", "within_last": 3}),
+        ("optimizer", {"name": "ngd", "parametrisation": "logits"}, "parametrization"),
+        ("selector", {"name": "learned", "practice": 64}, "training"),
+        ("selector", {"name": "gradient", "target": "entropy"}, "of"),
+        ("selector", {"name": "gradient", "candidates": 3}, "within_last"),
     ],
-)  # fmt: skip
-def test_strategies_of_before_are_those_of_now(role, before, now):
-    known = registry_with("abstain.py")
-    with pytest.warns(FutureWarning, match="is now called"):
-        assert known.create(role, before) == known.create(role, now)
+)
+def test_names_that_went_are_refused_with_those_of_now(role, before, now):
+    with pytest.raises((SettingError, UnknownNameError), match=f"it is now called '{now}'"):
+        default_registry().create(role, before)
 
 
-def test_formats_of_before_are_those_of_now():
-    with pytest.warns(FutureWarning, match="'normalise' is now called 'normalize'"):
-        before = as_format({"name": "cloze", "normalise": "characters"})
-    assert before == as_format({"name": "cloze", "normalize": "characters"})
-
-
-def test_public_names_of_before_are_there_with_a_warning():
-    with pytest.warns(DeprecationWarning, match="c3po_adaptive.LabelledProblem is now LabeledProblem"):
-        assert c3po_adaptive.LabelledProblem is c3po_adaptive.LabeledProblem
+def test_settings_and_formats_that_went_are_refused_with_those_of_now():
+    with pytest.raises(SettingError, match="target: an unknown key; it is now called 'loss'"):
+        Arm(target="lead")
+    with pytest.raises(SettingError, match="it is now called 'normalize'"):
+        as_format({"name": "cloze", "normalise": "characters"})
+    with pytest.raises(AttributeError, match="it is now called 'LabeledProblem'"):
+        _ = c3po_adaptive.LabelledProblem

@@ -6,13 +6,15 @@ import runpy
 from pathlib import Path
 
 import pytest
+from records.made import plain
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.analysis.groups import grouped
+from c3po_adaptive.records.parquet import read_parquet
+from c3po_adaptive.records.summary import BoardSummary
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.storage.parquet_records import read_parquet
 from c3po_adaptive.study.board import board_summary, read_board, stale_pages
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kind import read_study
@@ -76,9 +78,7 @@ def test_no_test_question_took_part_in_any_choice(asked):
 
 def test_the_chosen_setting_is_run_on_other_questions_than_it_was_chosen_on():
     results = STUDIES / "fixed_vs_adaptive" / "results"
-    chosen, reported = (
-        {r["id"] for r in read_parquet(results / name)} for name in ("labels.parquet", "records.parquet")
-    )
+    chosen, reported = ({r.id for r in read_parquet(results / name)} for name in ("labels.parquet", "records.parquet"))
     assert len(chosen) > 1000
     assert len(reported) > 5000
     assert not chosen & reported
@@ -177,7 +177,7 @@ def test_boards_are_what_the_records_say(name):
     folder = (STUDIES / name).parent
     board = read_board(STUDIES / name)
     kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
-    summary = json.loads(json.dumps(board_summary(board, folder)))
+    summary = plain(board_summary(board, folder))
     for part in ("rows", "comparisons", "matrix", "draws", "sources"):
         assert len(kept[part]) == len(summary[part])
         for one, other in zip(summary[part], kept[part], strict=True):
@@ -195,12 +195,12 @@ def test_boards_have_the_means_of_the_records_and_pages_quote_them(name):
     folder = (STUDIES / name).parent
     board = read_board(STUDIES / name)
     kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
-    assert stale_pages(board, folder, kept) == []
+    assert stale_pages(board, folder, BoardSummary.model_validate(kept)) == []
     assert {*board.pages} >= {*BOARDS[name]}
     files = {file for run in board.runs for pattern in run.records for file in folder.glob(pattern)}
     records = [r for file in sorted(files) for r in read_parquet(file)]
-    wanted = [r for r in records if not board.datasets or r["dataset"] in board.datasets]
-    arms = grouped({(r["dataset"], r["arm"], r["id"]): r for r in wanted}.values(), unfinished=False)
+    wanted = [r for r in records if not board.datasets or r.dataset in board.datasets]
+    arms = grouped({(r.dataset, r.arm, r.id): r for r in wanted}.values(), unfinished=False)
     assert {(r["dataset"], r["arm"]) for r in kept["rows"]} == {(d, arm) for d, group in arms.items() for arm in group}
     for row in kept["rows"]:
         own, base = stats.on_common_questions(*(arms[row["dataset"]][arm] for arm in (row["arm"], board.baseline)))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from .. import former
 from ..tasks.bed import BED
 from ..tasks.formats import HARNESS
 
@@ -57,8 +56,7 @@ def format_of(config: Mapping[str, Any], dataset: str) -> str:
 
 
 def _in_words(format: str | Mapping[str, Any]) -> str:
-    with former.silently():
-        given = former.renamed({"name": format} if isinstance(format, str) else format, former.FORMATS)
+    given = {"name": format} if isinstance(format, str) else format
     scored = given.get("normalize", "tokens")
     name = "letters" if given["name"] == "letter" else f"cloze by {'sum' if scored == 'none' else scored}"
     name += ", in a chat" if given.get("chat") else ""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from .statistics import Record
+from ..records.answer import Answered
+from ..records.summary import AskedFor, Row, Summary
 
-Runs = Sequence[tuple[str, str, Sequence[Record]]]
+Runs = Sequence[tuple[str, str, Sequence[Answered]]]
 """Of each run: what it is called, the draw that it is part of, and its records."""
 
 
-def joined(runs: Runs) -> list[dict[str, Any]]:
+def joined(runs: Runs) -> list[Answered]:
     """All records, each with the number of its draw (``run``).
 
     Runs of one draw, such as a data set each, stand beside each other. Another draw answers the same questions with
@@ -30,21 +31,21 @@ def joined(runs: Runs) -> list[dict[str, Any]]:
     for name, draw, records in runs:
         number = numbers.setdefault(draw, len(numbers))
         for record in records:
-            key = number, record["dataset"], record["arm"], record["id"], record["seed"]
-            said = record["choice"], record["setting"]
+            key = number, record.dataset, record.arm, record.id, record.seed
+            said = record.choice, record.setting
             before, known = seen.setdefault(key, (name, said))
             if before != name and known != said:
                 raise DataError(
-                    f"Expected one answer to a question from each arm, got two to {record['id']!r} of "
-                    f"{record['dataset']!r} by {record['arm']!r}, in {before} and in {name}, of which "
+                    f"Expected one answer to a question from each arm, got two to {record.id!r} of "
+                    f"{record.dataset!r} by {record.arm!r}, in {before} and in {name}, of which "
                     f"{'settings' if known[1] != said[1] else 'choices'} differ; name draws, or leave one of them out."
                 )
             if before == name:
-                found.append({**record, "run": number})
+                found.append(record.model_copy(update={"run": number}))
     return found
 
 
-def matrix(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def matrix(summary: Summary) -> list[AskedFor]:
     """What each arm asks for, a row each, measured: the mean over data sets.
 
     ``parameters`` that were trained, ``prompt`` in FLOPs over that of the plain prompt (None where it is run along with
@@ -53,21 +54,21 @@ def matrix(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     of that when the variance that so few questions bring by themselves is taken off (Hedges and Olkin 1985); in points,
     None on a single data set.
     """
-    errors = {(c["dataset"], c["a"]): c["error"] for c in summary["comparisons"] if c["b"] == summary["baseline"]}
-    arms: dict[str, list[Mapping[str, Any]]] = {}
-    for row in summary["rows"]:
-        if row["dataset"] != "all":
-            arms.setdefault(row["arm"], []).append(row)
+    errors = {(c.dataset, c.a): c.error for c in summary.comparisons if c.b == summary.baseline}
+    arms: dict[str, list[Row]] = {}
+    for row in summary.rows:
+        if row.dataset != "all":
+            arms.setdefault(row.arm, []).append(row)
     return [
-        {
-            "arm": arm,
-            "needs_label": rows[0]["needs_label"],
-            "datasets": len(rows),
-            "parameters": _mean(row["parameters"] for row in rows),
-            "prompt": _mean(row["cost"]["prefill"] or None for row in rows),
-            "labels": _mean(row["labels"] for row in rows),
-            **_spread([row["gain"] for row in rows], [errors.get((row["dataset"], arm), 0.0) for row in rows]),
-        }
+        AskedFor(
+            arm=arm,
+            needs_label=rows[0].needs_label,
+            datasets=len(rows),
+            parameters=_mean(row.parameters for row in rows),
+            prompt=_mean(row.cost.prefill or None for row in rows),
+            labels=_mean(row.labels for row in rows),
+            **_spread([row.gain for row in rows], [errors.get((row.dataset, arm), 0.0) for row in rows]),
+        )
         for arm, rows in arms.items()
     ]
 

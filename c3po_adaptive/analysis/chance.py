@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..records.answer import Scored
 from . import statistics as stats
-from .statistics import Record
 
 ABOVE = 0.05
 """Below this p a model is said to be above chance."""
@@ -32,14 +32,14 @@ class AboveChance:
         return self.p < ABOVE
 
 
-def above_chance(records: Iterable[Record]) -> AboveChance:
+def above_chance(records: Iterable[Scored]) -> AboveChance:
     """Of an arm's records, in whichever data sets, every question alike; of several draws of a question the first.
 
     The number of right guesses is Poisson binomial: each question has a probability of its own, one over its choices.
     """
-    first = {(r["dataset"], r["id"]): r for r in reversed(list(records))}.values()
+    first = {(r.dataset, r.id): r for r in reversed(list(records))}.values()
     chances = [stats.chance(r) for r in first]
-    right = sum(int(r["correct"]) for r in first)
+    right = sum(int(r.correct) for r in first)
     return AboveChance(100 * right / len(chances), 100 * sum(chances) / len(chances), _at_least(right, chances))
 
 

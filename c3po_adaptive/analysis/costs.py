@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from ..records.summary import RowCost
 
 QUESTIONS = tuple(10 ** (k / 8) for k in range(49))
 """From a single question to a million."""
 
 
-def cost_over(row: Mapping[str, Any], questions: float) -> float:
+def cost_over(cost: RowCost, questions: float) -> float:
     """Base forwards a question: the answer's own, and its share of what its references, gradients or training took.
 
     Args:
-        row: of a summary, of records that say what was spent once.
+        cost: of an arm.
         questions: how many are asked.
     """
-    return float(row["cost"]["total"] + row["cost"]["once"] / questions)
+    return cost.total + (cost.once or 0.0) / questions

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from ..errors import DataError
-from . import statistics as stats
-from .statistics import Record
+from ..records.answer import Answered
 
-Arms = Mapping[str, list[Record]]
+Arms = Mapping[str, list[Answered]]
 """Records by arm."""
 
 
-def grouped(records: Iterable[Record], *, unfinished: bool) -> dict[str, dict[str, list[Record]]]:
+def grouped(records: Iterable[Answered], *, unfinished: bool) -> dict[str, dict[str, list[Answered]]]:
     """``{dataset: {arm: records}}``, with "all" last if there are several data sets.
 
     "all" has the arms that answered every data set, each in the runs that it has of all; an unfinished run in which an
@@ -22,15 +20,15 @@ def grouped(records: Iterable[Record], *, unfinished: bool) -> dict[str, dict[st
     Raises:
         DataError: no records, two splits of a data set, or one that is called "all".
     """
-    groups: dict[str, dict[str, list[Record]]] = {}
+    groups: dict[str, dict[str, list[Answered]]] = {}
     splits: dict[str, str] = {}
     for record in records:
-        dataset, split = record["dataset"], record["split"]
+        dataset, split = record.dataset, record.split
         if splits.setdefault(dataset, split) != split:
             raise DataError(
                 f"Expected one split of {dataset!r}, got {splits[dataset]!r} and {split!r}; summarize each split alone."
             )
-        groups.setdefault(dataset, {}).setdefault(record["arm"], []).append(record)
+        groups.setdefault(dataset, {}).setdefault(record.arm, []).append(record)
     if not groups:
         raise DataError("Expected records, got none; run at least the baseline arm first.")
     if "all" in groups:
@@ -41,19 +39,13 @@ def grouped(records: Iterable[Record], *, unfinished: bool) -> dict[str, dict[st
     return {**groups, "all": everywhere} if everywhere else groups
 
 
-def _everywhere(groups: Mapping[str, Arms]) -> dict[str, list[Record]]:
+def _everywhere(groups: Mapping[str, Arms]) -> dict[str, list[Answered]]:
     """By arm of every data set, in the order of the first, its records of the runs that it has of all."""
     first, *others = groups.values()
     found = {}
     for arm in (arm for arm in first if all(arm in arms for arms in others)):
         parts = [arms[arm] for arms in groups.values()]
-        runs = set.intersection(*({stats.run_of(r) for r in part} for part in parts))
+        runs = set.intersection(*({r.run for r in part} for part in parts))
         if runs:
-            found[arm] = [r for part in parts for r in part if stats.run_of(r) in runs]
+            found[arm] = [r for part in parts for r in part if r.run in runs]
     return found
-
-
-def common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The parameters that all records share; what varies (such as a format per data set) names none of them."""
-    first, rest = settings[0], settings[1:]
-    return {k: v for k, v in first.items() if all(k in other and other[k] == v for other in rest)}

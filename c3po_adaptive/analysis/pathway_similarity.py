@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .statistics import Record, bootstrap_interval, first_draw
+from ..records.answer import AnswerRecord
+from ..records.summary import Agreement
+from .statistics import bootstrap_interval, first_draw
 
 
-def similarity_of_pathways(arms: Mapping[str, Sequence[Record]], standard: str, *, seed: int) -> list[dict[str, Any]]:
+def similarity_of_pathways(arms: Mapping[str, Sequence[AnswerRecord]], standard: str, *, seed: int) -> list[Agreement]:
     """A row for each arm that re-mixes, beside the arm ``standard``.
 
     ``cosine`` is the mean over questions of the cosine between the two Δω = ω − ω0, all layers in one vector, of the
@@ -23,37 +25,37 @@ def similarity_of_pathways(arms: Mapping[str, Sequence[Record]], standard: str, 
     """
     if standard not in arms:
         raise DataError(f"Expected records of the arm {standard!r}, got {', '.join(arms)}; run it as well.")
-    beside = {record["id"]: record for record in first_draw(arms[standard])}
+    beside = {record.id: record for record in first_draw(arms[standard])}
     rows = []
     for arm, records in arms.items():
         records = first_draw(records)
-        pairs = [(change(record), change(beside[record["id"]])) for record in records]
+        pairs = [(change(record), change(beside[record.id])) for record in records]
         cosines = np.array([cosine(a, b) for a, b in pairs if a and b])
         if arm == standard or not len(cosines):
             continue
         low, high = bootstrap_interval([cosines], seed=seed) if len(cosines) > 1 else (None, None)
-        same = np.mean([record["choice"] == beside[record["id"]]["choice"] for record in records])
+        same = np.mean([record.choice == beside[record.id].choice for record in records])
         rows.append(
-            {
-                "dataset": records[0]["dataset"],
-                "arm": arm,
-                "standard": standard,
-                "cosine": float(cosines.mean()),
-                "ci_low": low,
-                "ci_high": high,
-                "n": len(cosines),
-                "same_answers": 100 * float(same),
-            }
+            Agreement(
+                dataset=records[0].dataset,
+                arm=arm,
+                standard=standard,
+                cosine=float(cosines.mean()),
+                ci_low=low,
+                ci_high=high,
+                n=len(cosines),
+                same_answers=100 * float(same),
+            )
         )
     return rows
 
 
-def change(record: Record) -> dict[tuple[str, str], float]:
+def change(record: AnswerRecord) -> dict[tuple[int, int], float]:
     """Δω of a record: by layer and expert, what is not zero."""
     found = {}
-    for layer, part in record["pathway"].items():
-        for expert in part["own"].keys() | part["new"].keys():
-            moved = part["new"].get(expert, 0.0) - part["own"].get(expert, 0.0)
+    for layer, part in record.pathway.items():
+        for expert in part.own.keys() | part.new.keys():
+            moved = part.new.get(expert, 0.0) - part.own.get(expert, 0.0)
             if moved:
                 found[layer, expert] = moved
     return found

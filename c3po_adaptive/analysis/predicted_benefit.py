@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from .statistics import Record, bootstrap_interval, first_draw
+from ..records.answer import Answered
+from ..records.summary import Fifth, Predicted
+from .statistics import bootstrap_interval, first_draw
 
 BINS = 5
 RESAMPLES = 999
@@ -16,8 +18,8 @@ FEWEST = 20  # questions that a correlation is told of
 
 
 def predicted_benefit(
-    dataset: str, records: Sequence[Record], base: Sequence[Record], *, seed: int
-) -> list[dict[str, Any]]:
+    dataset: str, records: Sequence[Answered], base: Sequence[Answered], *, seed: int
+) -> list[Predicted]:
     """A row for an arm that weighs a signal, none for another, or if it is the same for all or there are few questions.
 
     What is realised is the change of the lead of the right choice over the mean of all choices, in nats, also on
@@ -29,27 +31,32 @@ def predicted_benefit(
     Of an arm in several draws it is that of the first.
     """
     records = first_draw(records)
-    before = {(r["dataset"], r["id"]): _lead(r) for r in first_draw(base)}
-    if len(records) < FEWEST or any(r.get("strength") is None for r in records):
+    before = {(r.dataset, r.id): _lead(r) for r in first_draw(base)}
+    if len(records) < FEWEST or any(r.strength is None for r in records):
         return []
-    kept = [r for r in records if np.isfinite(r["strength"]) and (r["dataset"], r["id"]) in before]
-    strength = np.array([r["strength"] for r in kept])
-    change = np.array([_lead(r) - before[r["dataset"], r["id"]] for r in kept])
+    kept = [r for r in records if (r.dataset, r.id) in before]
+    strength = np.array([r.strength for r in kept])
+    change = np.array([_lead(r) - before[r.dataset, r.id] for r in kept])
     if len(kept) < FEWEST or np.ptp(strength) == 0 or np.ptp(change) == 0:
         return []
-    names = np.array([r["dataset"] for r in kept])
+    names = np.array([r.dataset for r in kept])
     everywhere, acted = np.zeros(len(kept)), change != 0
     return [
-        {"dataset": dataset, "arm": kept[0]["arm"], "n": len(kept), "n_acted": int(acted.sum())}
-        | _correlation("rank_correlation", strength, change, everywhere, names, seed)
-        | _correlation("within", strength, change, names, names, seed)
-        | _correlation("acted", strength[acted], change[acted], everywhere[acted], names[acted], seed)
-        | {"bins": _bins(strength, change, seed)}
+        Predicted(
+            dataset=dataset,
+            arm=kept[0].arm,
+            n=len(kept),
+            n_acted=int(acted.sum()),
+            **_correlation("rank_correlation", strength, change, everywhere, names, seed),
+            **_correlation("within", strength, change, names, names, seed),
+            **_correlation("acted", strength[acted], change[acted], everywhere[acted], names[acted], seed),
+            bins=_bins(strength, change, seed),
+        )
     ]
 
 
-def _lead(record: Record) -> float:
-    return float(record["scores"][record["answer"]] - np.mean(record["scores"]))
+def _lead(record: Answered) -> float:
+    return float(record.scores[record.answer] - np.mean(record.scores))
 
 
 def _ranks(values: Any, names: Any) -> Any:
@@ -90,17 +97,13 @@ def _of_ranks(x: Any, y: Any, groups: Any) -> float:
     return float(np.corrcoef(_ranks(x, groups), _ranks(y, groups))[0, 1])
 
 
-def _bins(strength: Any, change: Any, seed: int) -> list[dict[str, float]]:
+def _bins(strength: Any, change: Any, seed: int) -> tuple[Fifth, ...]:
     parts = np.array_split(np.argsort(strength, kind="stable"), BINS)
-    return [_bin(strength[part], change[part], seed) for part in parts]
+    return tuple(_bin(strength[part], change[part], seed) for part in parts)
 
 
-def _bin(strength: Any, change: Any, seed: int) -> dict[str, float]:
+def _bin(strength: Any, change: Any, seed: int) -> Fifth:
     low, high = bootstrap_interval([change], seed=seed)
-    return {
-        "predicted": float(strength.mean()),
-        "realised": float(change.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "n": len(change),
-    }
+    return Fifth(
+        predicted=float(strength.mean()), realised=float(change.mean()), ci_low=low, ci_high=high, n=len(change)
+    )

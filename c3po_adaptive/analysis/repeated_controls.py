@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from ..records.answer import Answered
+from ..records.summary import AmongDraws
 from . import statistics as stats
-from .statistics import Record
 
 FEWEST = 99
 """Draws that a p takes: among fewer the least that there can be is above 0.02."""
 TIE = 1e-9  # points: equal gains are summed from other data sets' parts, and so rounded otherwise
 
 
-def among_draws(own: Sequence[Record], control: Sequence[Record], base: Sequence[Record]) -> dict[str, Any] | None:
+def among_draws(
+    dataset: str, own: Sequence[Answered], control: Sequence[Answered], base: Sequence[Answered]
+) -> AmongDraws | None:
     """An arm's gain among those of a control's draws, all on the same questions.
 
     All questions of a data set learn from the same references, so that one draw of these moves every answer together,
@@ -24,12 +26,13 @@ def among_draws(own: Sequence[Record], control: Sequence[Record], base: Sequence
     Appl. Genet. Mol. Biol. 9:39). Fewer than 99 draws have none.
 
     Args:
+        dataset: its name, or "all".
         own: records of the arm on a data set, or on several.
         control: of the control, in several draws.
         base: of the arm that gains are measured against.
 
     Returns:
-        Gains in points; None for a control that was drawn once.
+        None for a control that was drawn once.
 
     Raises:
         DataError: the arms did not answer the same questions.
@@ -39,14 +42,15 @@ def among_draws(own: Sequence[Record], control: Sequence[Record], base: Sequence
         return None
     gain = float(np.mean(stats.gains_of_draws(own, base)))
     beyond = min(int((gains > gain - TIE).sum()), int((gains < gain + TIE).sum()))
-    return {
-        "arm": own[0]["arm"],
-        "control": control[0]["arm"],
-        "draws": len(gains),
-        "gain": gain,
-        "mean": float(gains.mean()),
-        "sd": float(gains.std(ddof=1)),
-        "lowest": float(gains.min()),
-        "highest": float(gains.max()),
-        "p": min(1.0, 2 * (1 + beyond) / (1 + len(gains))) if len(gains) >= FEWEST else None,
-    }
+    return AmongDraws(
+        dataset=dataset,
+        arm=own[0].arm,
+        control=control[0].arm,
+        draws=len(gains),
+        gain=gain,
+        mean=float(gains.mean()),
+        sd=float(gains.std(ddof=1)),
+        lowest=float(gains.min()),
+        highest=float(gains.max()),
+        p=min(1.0, 2 * (1 + beyond) / (1 + len(gains))) if len(gains) >= FEWEST else None,
+    )

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+from ..records.answer import Answered
+from ..records.setting import Setting, common
+from ..records.summary import Comparison, Role, Row, RowCost
 from . import statistics as stats
 from .calibration import calibration_change, calibration_error
-from .groups import common
-from .statistics import Comparison, Record
-
-PHASES = ("prefill", "embedding", "attribution", "optimisation", "total")
 
 
 def row(
     dataset: str,
     asked_with: Mapping[str, str],
-    own: Sequence[Record],
-    base: Sequence[Record],
+    own: Sequence[Answered],
+    base: Sequence[Answered],
     gain: Comparison,
     seed: int,
-) -> dict[str, Any]:
-    """Without its verdict, which takes the whole table.
+) -> Row:
+    """Without its controls and its verdict, which take the whole table.
 
     Args:
         dataset: its name, or "all".
@@ -34,56 +32,72 @@ def row(
     itself = gain.a == gain.b  # base minus itself is zero, not an estimate
     nll = stats.paired_mean(own, base, stats.gold_nll, seed=seed)
     calibration = calibration_change(own, base, seed=seed)
-    return {
-        "dataset": dataset,
-        "split": "+".join(sorted({r["split"] for r in own})),
-        "arm": gain.a,
-        "optimizer": own[0]["optimizer"],
-        "selector": own[0]["selector"],
-        "needs_label": own[0]["needs_label"],
-        "setting": common([r["setting"] for r in own]),
-        **asked_with,
-        "n": gain.n,
-        "draws": gain.draws,
-        "chance": 100 * stats.mean(own, stats.chance),
-        "base_accuracy": 100 * stats.mean(base, stats.is_correct),
-        "accuracy": 100 * stats.mean(own, stats.is_correct),
-        "gain": gain.difference,
-        "ci_low": 0.0 if itself else gain.ci_low,
-        "ci_high": 0.0 if itself else gain.ci_high,
-        "detectable": None if itself else gain.detectable,
-        "nll": stats.mean(own, stats.gold_nll),
-        "nll_difference": nll.value,
-        "nll_ci_low": nll.low,
-        "nll_ci_high": nll.high,
-        "calibration_error": calibration_error(own),
-        "calibration_difference": calibration.value,
-        "calibration_ci_low": calibration.low,
-        "calibration_ci_high": calibration.high,
-        "flips_up": gain.flips_up,
-        "flips_down": gain.flips_down,
-        "layers": stats.mean(own, lambda r: len(r["layers"])),
-        "moved": _known(own, lambda r: r.get("moved")),
-        "neighbours_used": _known(own, lambda r: r.get("neighbours_used")),
-        "labels": _known(own, lambda r: r.get("labels")),
-        "parameters": _known(own, lambda r: r.get("parameters")),
-        "cost": {phase: stats.mean(own, _phase(phase)) for phase in PHASES}
-        | {"once": _known(own, lambda r: r.get("once"))},
-    }
+    first = own[0].setting
+    return Row(
+        dataset=dataset,
+        split="+".join(sorted({r.split for r in own})),
+        arm=gain.a,
+        role=_role(own[0], gain),
+        optimizer=first.by,
+        selector="" if first.selector is None else first.selector.name,
+        needs_label=own[0].needs_label,
+        setting=common(r.setting for r in own),
+        references=asked_with["references"],
+        format=asked_with["format"],
+        n=gain.n,
+        draws=gain.draws,
+        chance=100 * stats.mean(own, stats.chance),
+        base_accuracy=100 * stats.mean(base, stats.is_correct),
+        accuracy=100 * stats.mean(own, stats.is_correct),
+        gain=gain.difference,
+        ci_low=0.0 if itself else gain.ci_low,
+        ci_high=0.0 if itself else gain.ci_high,
+        detectable=None if itself else gain.detectable,
+        nll=stats.mean(own, stats.gold_nll),
+        nll_difference=nll.value,
+        nll_ci_low=nll.low,
+        nll_ci_high=nll.high,
+        calibration_error=calibration_error(own),
+        calibration_difference=calibration.value,
+        calibration_ci_low=calibration.low,
+        calibration_ci_high=calibration.high,
+        flips_up=gain.flips_up,
+        flips_down=gain.flips_down,
+        layers=stats.mean(own, lambda r: len(r.layers)),
+        moved=_known(own, lambda r: r.moved),
+        neighbours_used=_known(own, lambda r: r.neighbours_used),
+        labels=_known(own, lambda r: r.labels),
+        parameters=_known(own, lambda r: r.parameters),
+        cost=_cost(own),
+    )
 
 
-def _phase(name: str) -> Callable[[Record], float]:
+def _role(record: Answered, gain: Comparison) -> Role:
+    if gain.a == gain.b:
+        return "base"
+    if record.setting.only_a_control:
+        return "control"
+    return "oracle" if record.needs_label else "method"
+
+
+def _cost(own: Sequence[Answered]) -> RowCost:
+    phases = (name for name in RowCost.model_fields if name != "once")
+    means = {name: stats.mean(own, _phase(name)) for name in phases}
+    return RowCost(**means, once=_known(own, lambda r: r.once))
+
+
+def _phase(name: str) -> Callable[[Answered], float]:
     """In base forwards of the question."""
-    return lambda r: float(r["cost"].get(name, 0.0))
+    return lambda r: float(getattr(r.cost, name))
 
 
-def _known(records: Sequence[Record], value: Callable[[Record], Any]) -> float | None:
-    """Its mean; None if a record does not say, as those of earlier versions."""
+def _known(records: Sequence[Answered], value: Callable[[Answered], float | None]) -> float | None:
+    """Its mean; None if a record does not say."""
     if any(value(r) is None for r in records):
         return None
-    return stats.mean(records, lambda r: float(value(r)))
+    return stats.mean(records, lambda r: float(value(r) or 0))
 
 
-def settings_of(arms: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
+def settings_of(arms: Mapping[str, Sequence[Answered]]) -> dict[str, Setting]:
     """What each arm's records have in common of its settings."""
-    return {arm: common([r["setting"] for r in own]) for arm, own in arms.items()}
+    return {arm: common(r.setting for r in own) for arm, own in arms.items()}

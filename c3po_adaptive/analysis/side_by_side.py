@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ..errors import DataError
+from ..records.answer import Answered
+from ..records.summary import Differing, SideRow, TwoRuns
 from . import statistics as stats
-from .statistics import Record
 from .unfinished import whole_draws
 
-Named = tuple[str, Sequence[Record]]
+Named = tuple[str, Sequence[Answered]]
 """What a run is called, and its records."""
 
+Plain = Mapping[str, Any]
 
-def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
+
+def side_by_side(a: Named, b: Named, *, seed: int = 0) -> TwoRuns:
     """Arm by arm, run ``b`` minus run ``a``, finished or not: of an arm's draws those that went as far as its first.
 
     Args:
@@ -24,10 +26,8 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
         seed: of the bootstrap.
 
     Returns:
-        ``rows`` of ``dataset, arm, n, chance, accuracy_a, accuracy_b, difference, ci_low, ci_high, p, p_holm, flips_up,
-        flips_down, cost_ratio``: paired differences of accuracy in points on the ``n`` questions that both runs
-        answered, p by the exact McNemar test (on ``all``, the mean over data sets, by sign flips), and by Holm for the
-        arms on one data set; cost of ``b`` divided by that of ``a``. ``only_a``, ``only_b``: arms of one run alone.
+        Paired differences on the questions that both runs answered, p by the exact McNemar test (on ``all``, the mean
+        over data sets, by sign flips), and by Holm for the arms on one data set.
 
     Raises:
         DataError: no arm of the same name answered the same question in both, or an id stands for two questions.
@@ -39,20 +39,20 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> dict[str, Any]:
         raise DataError(_nothing_common(a, b, arms))
     for pair in pairs.values():
         _check_same(*pair)
-    rows: list[dict[str, Any]] = []
+    rows: list[SideRow] = []
     for name in _datasets(pairs):
         some = {arm: _on(name, pair) for arm, pair in pairs.items()}
         rows += _with_holm([_row(name, arm, *pair, seed) for arm, pair in some.items() if pair[0]])
-    return {
-        "a": a[0],
-        "b": b[0],
-        "rows": rows,
-        "only_a": [arm for arm in arms[0] if arm not in pairs],
-        "only_b": [arm for arm in arms[1] if arm not in pairs],
-    }
+    return TwoRuns(
+        a=a[0],
+        b=b[0],
+        rows=tuple(rows),
+        only_a=tuple(arm for arm in arms[0] if arm not in pairs),
+        only_b=tuple(arm for arm in arms[1] if arm not in pairs),
+    )
 
 
-def differing(a: Mapping[str, Any], b: Mapping[str, Any], at: str = "") -> list[dict[str, Any]]:
+def differing(a: Plain, b: Plain, at: str = "") -> list[Differing]:
     """Fields that two configurations have different values of, by their dotted names; None: it has no such field.
 
     What one has as a whole (an arm, say) is one field; so are lists of anything but mappings.
@@ -62,34 +62,34 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any], at: str = "") -> list[
         b: those of another.
         at: the name that these are the parts of.
     """
-    found: list[dict[str, Any]] = []
+    found: list[Differing] = []
     for key in [*a, *(key for key in b if key not in a)]:
         name, one, other = f"{at}.{key}" if at else str(key), a.get(key), b.get(key)
         if (mine := _parts(one)) and (theirs := _parts(other)):
             found += differing(mine, theirs, name)
         elif one != other:
-            found.append({"field": name, "a": one, "b": other})
+            found.append(Differing(field=name, a=one, b=other))
     return found
 
 
-def _parts(value: Any) -> Mapping[str, Any]:
+def _parts(value: Any) -> Plain:
     """What can be named within a value."""
     if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
         return {str(place): part for place, part in enumerate(value)}
     return value if isinstance(value, Mapping) else {}
 
 
-def _by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
-    arms: dict[str, list[Record]] = {}
+def _by_arm(records: Sequence[Answered]) -> dict[str, list[Answered]]:
+    arms: dict[str, list[Answered]] = {}
     for record in records:
-        arms.setdefault(record["arm"], []).append(record)
+        arms.setdefault(record.arm, []).append(record)
     return arms
 
 
-def _nothing_common(a: Named, b: Named, arms: Sequence[Mapping[str, Sequence[Record]]]) -> str:
+def _nothing_common(a: Named, b: Named, arms: Sequence[Mapping[str, Sequence[Answered]]]) -> str:
     told = []
     for (name, records), own in zip((a, b), arms, strict=True):
-        ids = list(dict.fromkeys(f"{r['dataset']}: {r['id']}" for r in records))
+        ids = list(dict.fromkeys(f"{r.dataset}: {r.id}" for r in records))
         told.append(f"{name} has the arms {', '.join(own)} on {len(ids)} questions, such as {ids[0]}" if ids else name)
     return (
         "Expected two runs that share questions (data set and id) along an arm of the same name, got none: "
@@ -97,39 +97,44 @@ def _nothing_common(a: Named, b: Named, arms: Sequence[Mapping[str, Sequence[Rec
     )
 
 
-def _check_same(a: Sequence[Record], b: Sequence[Record]) -> None:
+def _check_same(a: Sequence[Answered], b: Sequence[Answered]) -> None:
     """Ids may be made from a file's name: then other files have the same."""
-    asked = {(r["dataset"], r["id"]): (r["answer"], len(r["scores"])) for r in a}
+    asked = {(r.dataset, r.id): (r.answer, len(r.scores)) for r in a}
     for r in b:
-        answer, choices = asked[r["dataset"], r["id"]]
-        if (r["answer"], len(r["scores"])) != (answer, choices):
+        answer, choices = asked[r.dataset, r.id]
+        if (r.answer, len(r.scores)) != (answer, choices):
             raise DataError(
-                f"Expected the same questions in both runs, got {r['id']!r} of {r['dataset']!r} with {choices} choices "
-                f"(right: number {answer}) and with {len(r['scores'])} (right: number {r['answer']}); give runs on the "
+                f"Expected the same questions in both runs, got {r.id!r} of {r.dataset!r} with {choices} choices "
+                f"(right: number {answer}) and with {len(r.scores)} (right: number {r.answer}); give runs on the "
                 "same questions."
             )
 
 
-def _datasets(pairs: Mapping[str, tuple[list[Record], list[Record]]]) -> list[str]:
+def _datasets(pairs: Mapping[str, tuple[list[Answered], list[Answered]]]) -> list[str]:
     """Those that there are, and "all" last if each of several has every arm."""
-    by_arm = [list(dict.fromkeys(r["dataset"] for r in one)) for one, _ in pairs.values()]
+    by_arm = [list(dict.fromkeys(r.dataset for r in one)) for one, _ in pairs.values()]
     names = list(dict.fromkeys(name for own in by_arm for name in own))
     return [*names, "all"] if len(names) > 1 and all({*own} == {*names} for own in by_arm) else names
 
 
-def _on(dataset: str, pair: tuple[list[Record], list[Record]]) -> tuple[list[Record], list[Record]]:
-    one, two = ([r for r in records if dataset in ("all", r["dataset"])] for records in pair)
+def _on(dataset: str, pair: tuple[list[Answered], list[Answered]]) -> tuple[list[Answered], list[Answered]]:
+    one, two = ([r for r in records if dataset in ("all", r.dataset)] for records in pair)
     return one, two
 
 
-def _row(dataset: str, arm: str, a: list[Record], b: list[Record], seed: int) -> dict[str, Any]:
-    found = asdict(stats.compare(b, a, seed=seed))
-    kept = ("difference", "ci_low", "ci_high", "p", "flips_up", "flips_down", "cost_ratio")
-    accuracy = {f"accuracy_{k}": 100 * stats.mean(own, stats.is_correct) for k, own in (("a", a), ("b", b))}
-    head = {"dataset": dataset, "arm": arm, "n": found["n"], "chance": 100 * stats.mean(a, stats.chance)}
-    return {**head, **accuracy, **{key: found[key] for key in kept}}
+def _row(dataset: str, arm: str, a: list[Answered], b: list[Answered], seed: int) -> SideRow:
+    found = stats.compare(b, a, seed=seed)
+    kept = ("n", "difference", "ci_low", "ci_high", "p", "p_holm", "flips_up", "flips_down", "cost_ratio")
+    return SideRow(
+        dataset=dataset,
+        arm=arm,
+        chance=100 * stats.mean(a, stats.chance),
+        accuracy_a=100 * stats.mean(a, stats.is_correct),
+        accuracy_b=100 * stats.mean(b, stats.is_correct),
+        **{name: getattr(found, name) for name in kept},
+    )
 
 
-def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    adjusted = stats.holm([row["p"] for row in rows])
-    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+def _with_holm(rows: Sequence[SideRow]) -> list[SideRow]:
+    adjusted = stats.holm([row.p for row in rows])
+    return [row.model_copy(update={"p_holm": p}) for row, p in zip(rows, adjusted, strict=True)]

@@ -7,13 +7,15 @@ data sets give the mean over data sets, so that a large one drowns no other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import exp, fsum, log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DataError
+from ..records.answer import Scored
+from ..records.summary import Comparison
 from . import paired
 from .crossed import crossed
 from .power import detectable
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[Any]
 
-Record = Mapping[str, Any]
-Value = Callable[[Record], float]
+R = TypeVar("R", bound=Scored)
 
 FEW_FLIPS = 25
 """Below this many flips (McNemar's usual threshold) the bootstrap is too narrow, and the exact interval is used too."""
@@ -40,41 +41,6 @@ FEW_VALUES = 8
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Arm ``a`` minus arm ``b`` on the same questions.
-
-    Attributes:
-        difference: of accuracy, in points.
-        ci_low: lower end of its 95 % interval.
-        ci_high: upper end.
-        p: two-sided, not adjusted: the exact McNemar test on one data set; on several, where flips of large and small
-            ones cannot be pooled, a sign-flip permutation test of the mean over data sets. With several draws that of
-            ``crossed``, if it is larger than one over questions alone.
-        error: standard error of the difference, in points.
-        detectable: the smallest difference that would have been found with power 0.8, in points: see ``power``.
-        draws: that both arms were answered in.
-        cost_ratio: cost of ``a`` divided by that of ``b``, by FLOPs.
-        flips_up: questions that ``a`` gets right (more often) where ``b`` does not.
-        flips_down: the reverse.
-    """
-
-    dataset: str
-    a: str
-    b: str
-    n: int
-    difference: float
-    ci_low: float
-    ci_high: float
-    p: float
-    error: float
-    detectable: float
-    draws: int
-    cost_ratio: float
-    flips_up: int
-    flips_down: int
-
-
-@dataclass(frozen=True)
 class Estimate:
     """A value and its 95 % interval."""
 
@@ -83,7 +49,7 @@ class Estimate:
     high: float
 
 
-def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int) -> Comparison:
+def compare(a: Iterable[Scored], b: Iterable[Scored], *, seed: int) -> Comparison:
     """Compare two arms by the records of each.
 
     Args:
@@ -119,6 +85,7 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int) -> Compariso
         ci_low=100 * low,
         ci_high=100 * high,
         p=p,
+        p_holm=p,
         error=100 * error,
         detectable=100 * detectable(error, n),
         draws=draws,
@@ -128,42 +95,37 @@ def compare(a: Iterable[Record], b: Iterable[Record], *, seed: int) -> Compariso
     )
 
 
-def gains_of_draws(a: Iterable[Record], b: Iterable[Record]) -> list[float]:
+def gains_of_draws(a: Iterable[Scored], b: Iterable[Scored]) -> list[float]:
     """Difference of accuracy in each draw, in points: the mean over data sets."""
     strata = differences(a, b, is_correct).values()
     return [100 * sum(float(s[:, r].mean()) for s in strata) / len(strata) for r in range(next(iter(strata)).shape[1])]
 
 
-def on_common_questions(a: Iterable[Record], b: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+def on_common_questions(a: Iterable[R], b: Iterable[R]) -> tuple[list[R], list[R]]:
     """Of two arms the records of those questions that both answered."""
     a, b = list(a), list(b)
-    left, right = ({(r["dataset"], r["id"]) for r in records} for records in (a, b))
-    one, two = ([r for r in records if (r["dataset"], r["id"]) in left & right] for records in (a, b))
+    left, right = ({(r.dataset, r.id) for r in records} for records in (a, b))
+    one, two = ([r for r in records if (r.dataset, r.id) in left & right] for records in (a, b))
     return one, two
 
 
-def of_common_runs(a: Iterable[Record], b: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+def of_common_runs(a: Iterable[R], b: Iterable[R]) -> tuple[list[R], list[R]]:
     """Of two arms the records of those runs that both are in: each run has references, or a model, of its own."""
     a, b = list(a), list(b)
-    runs = {run_of(r) for r in a} & {run_of(r) for r in b}
-    return [r for r in a if run_of(r) in runs], [r for r in b if run_of(r) in runs]
+    runs = {r.run for r in a} & {r.run for r in b}
+    return [r for r in a if r.run in runs], [r for r in b if r.run in runs]
 
 
-def run_of(record: Record) -> int:
-    """Which of several runs that are looked at together it is of."""
-    return int(record.get("run", 0))
-
-
-def first_draw(records: Iterable[Record]) -> list[Record]:
+def first_draw(records: Iterable[R]) -> list[R]:
     """Of each arm on each data set the records of its first draw."""
     first: dict[tuple[str, str], paired.Draw] = {}
     records = list(records)
     for r in records:
-        first.setdefault((r["dataset"], r["arm"]), (run_of(r), r["seed"]))
-    return [r for r in records if first[r["dataset"], r["arm"]] == (run_of(r), r["seed"])]
+        first.setdefault((r.dataset, r.arm), (r.run, r.seed))
+    return [r for r in records if first[r.dataset, r.arm] == (r.run, r.seed)]
 
 
-def paired_mean(a: Iterable[Record], b: Iterable[Record], value: Value, *, seed: int) -> Estimate:
+def paired_mean(a: Iterable[R], b: Iterable[R], value: Callable[[R], float], *, seed: int) -> Estimate:
     """Mean of ``value(a) - value(b)`` with its paired bootstrap interval; for instance of ``gold_nll``.
 
     Values that differ by the same amount on every question leave nothing to resample: the interval is that one number.
@@ -177,14 +139,14 @@ def paired_mean(a: Iterable[Record], b: Iterable[Record], value: Value, *, seed:
     return Estimate(_mean_of_means(*strata), low, high)
 
 
-def mean(records: Iterable[Record], value: Value) -> float:
+def mean(records: Iterable[R], value: Callable[[R], float]) -> float:
     """Mean over draws, then questions, then data sets."""
     import numpy as np
 
     return float(np.mean([np.mean(list(questions.values())) for questions in by_question(records, value).values()]))
 
 
-def by_question(records: Iterable[Record], value: Value) -> dict[str, dict[str, float]]:
+def by_question(records: Iterable[R], value: Callable[[R], float]) -> dict[str, dict[str, float]]:
     """``{dataset: {id: value}}``, averaged over draws, in order of appearance; errors as for ``values``."""
     return {
         name: {id_: sum(draws.values()) / len(draws) for id_, draws in ids.items()}
@@ -192,7 +154,7 @@ def by_question(records: Iterable[Record], value: Value) -> dict[str, dict[str, 
     }
 
 
-def values(records: Iterable[Record], value: Value) -> dict[str, dict[str, dict[paired.Draw, float]]]:
+def values(records: Iterable[R], value: Callable[[R], float]) -> dict[str, dict[str, dict[paired.Draw, float]]]:
     """``{dataset: {id: {draw: value}}}`` of an arm, in order of appearance.
 
     Raises:
@@ -200,11 +162,11 @@ def values(records: Iterable[Record], value: Value) -> dict[str, dict[str, dict[
     """
     seen: dict[str, dict[str, dict[paired.Draw, float]]] = {}
     for record in records:
-        draws = seen.setdefault(record["dataset"], {}).setdefault(record["id"], {})
-        draw = run_of(record), record["seed"]
+        draws = seen.setdefault(record.dataset, {}).setdefault(record.id, {})
+        draw = record.run, record.seed
         if draw in draws:
             raise DataError(
-                f"Expected one record per sample, arm and seed, got two of {record['id']!r} in arm {record['arm']!r}; "
+                f"Expected one record per sample, arm and seed, got two of {record.id!r} in arm {record.arm!r}; "
                 "pass the records of one arm, and drop repeated rows."
             )
         draws[draw] = value(record)
@@ -213,28 +175,28 @@ def values(records: Iterable[Record], value: Value) -> dict[str, dict[str, dict[
     return seen
 
 
-def differences(a: Iterable[Record], b: Iterable[Record], value: Value) -> dict[str, Floats]:
+def differences(a: Iterable[R], b: Iterable[R], value: Callable[[R], float]) -> dict[str, Floats]:
     """``value(a) - value(b)`` of each data set, ``[N, R]`` by question and draw; see ``paired.differences``."""
     return paired.differences(values(a, value), values(b, value))
 
 
-def _arm(records: Sequence[Record]) -> str:
-    return str(records[0]["arm"])
+def _arm(records: Sequence[Scored]) -> str:
+    return records[0].arm
 
 
-def is_correct(record: Record) -> float:
+def is_correct(record: Scored) -> float:
     """1 if the arm's choice is the gold one."""
-    return float(record["correct"])
+    return float(record.correct)
 
 
-def chance(record: Record) -> float:
+def chance(record: Scored) -> float:
     """Of being right by guessing: one over the number of choices."""
-    return 1 / len(record["scores"])
+    return 1 / len(record.scores)
 
 
-def total_cost(record: Record) -> float:
+def total_cost(record: Scored) -> float:
     """In base forwards of the sample."""
-    return float(record["cost"]["total"])
+    return record.cost.total
 
 
 def probabilities(scores: Sequence[float]) -> Floats:
@@ -245,15 +207,15 @@ def probabilities(scores: Sequence[float]) -> Floats:
     return result
 
 
-def gold_nll(record: Record) -> float:
+def gold_nll(record: Scored) -> float:
     """Negative log-probability of the gold choice among the choices."""
-    scores = record["scores"]
-    return _log_of_sum(scores) - float(scores[record["answer"]])
+    scores = record.scores
+    return _log_of_sum(scores) - float(scores[record.answer])
 
 
-def confidence(record: Record) -> float:
+def confidence(record: Scored) -> float:
     """Probability of the likeliest choice among the choices."""
-    return exp(max(record["scores"]) - _log_of_sum(record["scores"]))
+    return exp(max(record.scores) - _log_of_sum(record.scores))
 
 
 def _log_of_sum(scores: Sequence[float]) -> float:

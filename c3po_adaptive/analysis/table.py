@@ -7,16 +7,18 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import DataError
+from ..records.answer import Answered, AnswerRecord
+from ..records.setting import Setting
+from ..records.summary import Agreement, AmongDraws, Comparison, Coverage, Predicted, Row
 from . import statistics as stats
 from .asked_with import format_of, references_of
-from .controls import RANDOM_NEIGHBOURS, controls_of, left_to_chance
+from .controls import RANDOM_NEIGHBOURS, controls_of
 from .groups import Arms
 from .pathway_similarity import similarity_of_pathways
 from .predicted_benefit import predicted_benefit
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
 from .rows import row, settings_of
-from .statistics import Comparison, Record
 
 
 class Table:
@@ -25,7 +27,6 @@ class Table:
     Args:
         groups: records by data set and arm.
         baseline: the arm that gains are measured against.
-        named: controls of arms, by name, beside those that ``controls_of`` finds.
         seed: of the bootstrap.
         unfinished: of a run, which may have answered each data set with other arms.
         partly: two arms are compared on the questions that both answered, as in an unfinished run; else others are an
@@ -39,13 +40,12 @@ class Table:
         self,
         groups: Mapping[str, Arms],
         baseline: str,
-        named: Mapping[str, Sequence[str]],
         seed: int,
         *,
         unfinished: bool,
         partly: bool = False,
     ) -> None:
-        self.groups, self.baseline, self.named = groups, baseline, named
+        self.groups, self.baseline = groups, baseline
         self.seed, self.unfinished, self.partly = seed, unfinished, partly or unfinished
         for dataset, arms in groups.items():
             if baseline not in arms:
@@ -65,8 +65,8 @@ class Table:
             settings = settings_of(arms)
             all_drawn = [arm for arm, own in arms.items() if _all_drawn(settings[arm], own)]
             for arm, own in arms.items():
-                bare = arm == self.baseline or own[0]["needs_label"]
-                names = [] if bare else controls_of(arm, settings, self.named.get(arm, ()))
+                bare = arm == self.baseline or own[0].needs_label
+                names = [] if bare else controls_of(arm, settings)
                 found[dataset, arm] = [name for name in names if name not in all_drawn]
         return found
 
@@ -79,13 +79,13 @@ class Table:
             for arm in arms
         }
 
-    def rows(self, config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def rows(self, config: Mapping[str, Any], headline: str | None) -> Iterator[Row]:
         """Of every arm, the base included; without a verdict, which takes all comparisons."""
         for (dataset, arm), gain in self.gains.items():
             own, base = self._pair(dataset, arm, self.baseline)
             asked_with = {"references": references_of(config, dataset), "format": format_of(config, dataset)}
-            controls = {"controls": self.controls[dataset, arm]}
-            yield row(dataset, asked_with, own, base, gain, self.seed) | controls
+            found = row(dataset, asked_with, own, base, gain, self.seed)
+            yield found.model_copy(update={"controls": tuple(self.controls[dataset, arm]), "headline": arm == headline})
 
     def beside(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Every arm minus its controls, and pairs that are asked for; each pair once, and none with the base."""
@@ -100,26 +100,25 @@ class Table:
                     found += [stats.compare(one, two, seed=self.seed)] if one and two else []
         return found
 
-    def draws(self) -> list[dict[str, Any]]:
+    def draws(self) -> list[AmongDraws]:
         """Where each arm stands among the draws of each of its controls that was drawn several times in a run."""
         found = []
         for (dataset, arm), names in self.controls.items():
             for control in names:
-                run = min(map(stats.run_of, self.groups[dataset][control]))
+                run = min(r.run for r in self.groups[dataset][control])
                 own, drawn, base = (
-                    [r for r in self.groups[dataset][name] if stats.run_of(r) == run]
-                    for name in (arm, control, self.baseline)
+                    [r for r in self.groups[dataset][name] if r.run == run] for name in (arm, control, self.baseline)
                 )
-                place = among_draws(own, drawn, base) if own and not self.partly else None
-                found += [{"dataset": dataset} | place] if place else []
+                place = among_draws(dataset, own, drawn, base) if own and not self.partly else None
+                found += [place] if place else []
         return found
 
-    def risk(self) -> list[dict[str, Any]]:
+    def risk(self) -> list[Coverage]:
         """Risk against coverage of every arm that weighs a signal."""
         every = [(dataset, own) for dataset, arms in self.groups.items() for own in arms.values()]
         return [point for dataset, own in every for point in risk_by_coverage(dataset, own, seed=self.seed)]
 
-    def predicted(self) -> list[dict[str, Any]]:
+    def predicted(self) -> list[Predicted]:
         """Predicted beside realised benefit of every arm that weighs a signal."""
         return [
             row
@@ -128,26 +127,25 @@ class Table:
             for row in predicted_benefit(dataset, own, arms[self.baseline], seed=self.seed)
         ]
 
-    def near(self, standard: str) -> list[dict[str, Any]]:
+    def near(self, standard: str) -> list[Agreement]:
         """How near each arm comes to a standard, on each data set."""
         found = []
         for dataset, arms in self.groups.items():
             if dataset != "all" and (standard in arms or not self.unfinished):
                 own = {arm: self._pair(dataset, arm, standard)[0] if standard in arms else arms[arm] for arm in arms}
-                found += similarity_of_pathways(own, standard, seed=self.seed)
+                whole = {arm: [r for r in each if isinstance(r, AnswerRecord)] for arm, each in own.items()}
+                found += similarity_of_pathways(whole, standard, seed=self.seed)
         return found
 
-    def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Record], list[Record]]:
+    def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
         """What of two arms can be compared: the runs that both are in."""
         one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
         return stats.on_common_questions(one, two) if self.partly else (one, two)
 
 
-def _all_drawn(setting: Mapping[str, Any], own: Sequence[Record]) -> bool:
+def _all_drawn(setting: Setting, own: Sequence[Answered]) -> bool:
     """Of an arm with random neighbours: whether they were all that there are, those that it may learn from."""
-    if left_to_chance(setting) != [RANDOM_NEIGHBOURS]:
+    if setting.varies != (RANDOM_NEIGHBOURS,):
         return False
-    used = [(r.get("neighbours_used"), r.get("labels")) for r in own]
-    drawn = setting["retriever"]
-    wanted = drawn.get("k") or 0 if isinstance(drawn, Mapping) else 0
-    return all(n and (n == labels or n < wanted) for n, labels in used)
+    wanted = setting.retriever.parameter("k") or 0 if setting.retriever else 0
+    return all(r.neighbours_used and (r.neighbours_used == r.labels or r.neighbours_used < wanted) for r in own)

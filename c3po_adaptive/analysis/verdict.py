@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..records.summary import SIGNIFICANT, Comparison, Row
 from .chance import AboveChance
-from .controls import left_to_chance, only_a_control
 from .statistics import holm
 
-Comparison = Mapping[str, Any]
-"""As of a summary: ``b, difference, ci_low, ci_high, p, p_holm, detectable``."""
-
-SIGNIFICANT = 0.05
 BEYOND = "helps beyond its controls"
 ALSO = "helps, but so does "
 NONE = "no evidence"
@@ -45,14 +40,14 @@ def verdict(
 ) -> Verdict:
     """An arm's, on one data set or over all.
 
-    A gain or a loss over the base is one if it may be claimed (``claimed``) and stays so after Holm's correction over
-    all gains of the table. It goes beyond the controls if the arm may be claimed to be better than *each* of them. As
-    all have to be beaten, the test's p is the largest of theirs, whatever their number (an intersection-union test:
-    Berger 1982, Technometrics 24:295), and that, too, has to stay below 0.05 after Holm's correction, over all arms and
-    data sets of the table (``beyond``). Of controls that are not beaten, those that gain themselves (interval above
-    zero, before any correction) help, too; the one that gains most is named. If none of them gains, the arm's gain is
-    there, but not told from chance's: no evidence. Nor is it said to go beyond its controls where none of them leaves
-    something of the arm to chance.
+    A gain or a loss over the base is one if it may be claimed (``Comparison.claimed``) and stays so after Holm's
+    correction over all gains of the table. It goes beyond the controls if the arm may be claimed to be better than
+    *each* of them. As all have to be beaten, the test's p is the largest of theirs, whatever their number (an
+    intersection-union test: Berger 1982, Technometrics 24:295), and that, too, has to stay below 0.05 after Holm's
+    correction, over all arms and data sets of the table (``beyond``). Of controls that are not beaten, those that gain
+    themselves (interval above zero, before any correction) help, too; the one that gains most is named. If none of them
+    gains, the arm's gain is there, but not told from chance's: no evidence. Nor is it said to go beyond its controls
+    where none of them leaves something of the arm to chance.
 
     Args:
         gain: the arm minus the base.
@@ -61,33 +56,33 @@ def verdict(
         p_beyond: the largest p of ``beside``, after Holm's correction.
         chance: names of the controls that leave something to chance.
     """
-    found = claimed(gain)
+    found = gain.claimed
     if not found:
-        least = f"a gain of {gain['detectable']:.1f} points would have been found by itself, with power 0.8"
-        least = least if gain["detectable"] < 100 else "so few questions show none"
-        holds = gain["ci_low"] <= 0 <= gain["ci_high"]
-        why = "the interval holds zero" if holds else f"p = {gain['p']:.2g}"
+        least = f"a gain of {gain.detectable:.1f} points would have been found by itself, with power 0.8"
+        least = least if gain.detectable < 100 else "so few questions show none"
+        holds = gain.ci_low <= 0 <= gain.ci_high
+        why = "the interval holds zero" if holds else f"p = {gain.p:.2g}"
         return Verdict(NONE, f"{why}; {least}")
-    if gain["p_holm"] >= SIGNIFICANT:
-        return Verdict(NONE, f"not after Holm's correction, p = {gain['p_holm']:.2g}")
+    if gain.p_holm >= SIGNIFICANT:
+        return Verdict(NONE, f"not after Holm's correction, p = {gain.p_holm:.2g}")
     if found < 0:
         return Verdict(HARMS, f"{_points(gain)} after Holm's correction")
     if not beside:
         return Verdict(None, UNTOLD)
-    nearest = max(beside, key=lambda c: (c["p"], -c["difference"]))
-    unbeaten = [c for c in beside if claimed(c) <= 0]
+    nearest = max(beside, key=lambda c: (c.p, -c.difference))
+    unbeaten = [c for c in beside if c.claimed <= 0]
     if not unbeaten and p_beyond < SIGNIFICANT:
-        if not any(c["b"] in chance for c in beside):
+        if not any(c.b in chance for c in beside):
             return Verdict(None, f"better than each of {len(beside)} controls, but none leaves anything to chance")
         return Verdict(BEYOND, f"better than each of {len(beside)}, of which the nearest is {_named(nearest)}")
     after = "" if unbeaten else " after Holm's correction"
     unbeaten = unbeaten or [nearest]  # the claim that Holm takes back
-    gaining = [c for c in unbeaten if gains[c["b"]]["ci_low"] > 0]
+    gaining = [c for c in unbeaten if gains[c.b].ci_low > 0]
     if gaining:
-        rival = max(gaining, key=lambda c: gains[c["b"]]["difference"])
-        own = _points(gains[rival["b"]])
-        return Verdict(f"{ALSO}{rival['b']}", f"that gains {own}, and is not beaten{after}: {_points(rival)}")
-    most = max(unbeaten, key=lambda c: gains[c["b"]]["difference"])
+        rival = max(gaining, key=lambda c: gains[c.b].difference)
+        own = _points(gains[rival.b])
+        return Verdict(f"{ALSO}{rival.b}", f"that gains {own}, and is not beaten{after}: {_points(rival)}")
+    most = max(unbeaten, key=lambda c: gains[c.b].difference)
     return Verdict(NONE, f"it gains, but is not told{after} from {_named(most)}, which is not shown to gain")
 
 
@@ -117,20 +112,20 @@ def why_untellable(
         gains: of all arms over the base.
         positive: names of the arms that are known to gain where labels can be learned from.
     """
-    controls = [gain for gain in gains if gain["a"] in positive]
+    controls = [gain for gain in gains if gain.a in positive]
     why = [] if base.shown else [f"base ({base.accuracy:.1f} %) is not above chance ({base.chance:.1f} %)"]
     why += [] if audited.matters else ["permuted routers are not shown to cost anything"]
-    if controls and not any(claimed(gain) > 0 for gain in controls):
-        why.append(f"no positive control gains ({', '.join(gain['a'] for gain in controls)})")
+    if controls and not any(gain.claimed > 0 for gain in controls):
+        why.append(f"no positive control gains ({', '.join(gain.a for gain in controls)})")
     return why
 
 
 def judge(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     gains: Sequence[Comparison],
     beside: Sequence[Comparison],
-    untellable: Mapping[str, Sequence[str]] | None = None,
-) -> list[dict[str, Any]]:
+    untellable: Mapping[str, Sequence[str]],
+) -> list[Row]:
     """Rows with ``verdict``, ``because`` and ``p_beyond``; of the base, of an upper bound, and of what is a control and
     no more, there is none.
 
@@ -138,57 +133,44 @@ def judge(
         rows: of a summary, each with its ``controls``.
         gains: of every arm on every data set.
         beside: every arm minus each of its controls, likewise.
-        untellable: why nothing can be told of a null result, by data set; None: that was not asked.
+        untellable: why nothing can be told of a null result, by data set.
     """
-    of = {(c["dataset"], c["a"]): c for c in gains}
-    against = {(c["dataset"], c["a"], c["b"]): c for one in beside for c in (_mirrored(one), one)}
-    own = [[c for x in row["controls"] if (c := against.get((row["dataset"], row["arm"], x)))] for row in rows]
-    largest = iter(holm([max(c["p"] for c in each) for each in own if each]))
-    drawn = {(row["dataset"], row["arm"]) for row in rows if left_to_chance(row["setting"])}
+    of = {(c.dataset, c.a): c for c in gains}
+    against = {(c.dataset, c.a, c.b): c for one in beside for c in (one.mirrored, one)}
+    own = [[c for x in row.controls if (c := against.get((row.dataset, row.arm, x)))] for row in rows]
+    largest = iter(holm([max(c.p for c in each) for each in own if each]))
+    drawn = {(row.dataset, row.arm) for row in rows if row.setting.varies}
     judged = [
         _judged(row, of, each, next(largest) if each else None, drawn) for row, each in zip(rows, own, strict=True)
     ]
-    return [_told_apart(row, (untellable or {}).get(row["dataset"], ())) for row in judged]
+    return [_told_apart(row, untellable.get(row.dataset, ())) for row in judged]
 
 
-def _told_apart(row: dict[str, Any], why: Sequence[str]) -> dict[str, Any]:
+def _told_apart(row: Row, why: Sequence[str]) -> Row:
     """Where nothing could have been found, that nothing was is no evidence of anything."""
-    if row["verdict"] != NONE or not why:
+    if row.verdict != NONE or not why:
         return row
-    return row | {"verdict": UNTELLABLE, "because": f"{'; '.join(why)}; {row['because']}"}
+    return row.model_copy(update={"verdict": UNTELLABLE, "because": f"{'; '.join(why)}; {row.because}"})
 
 
 def _judged(
-    row: Mapping[str, Any],
+    row: Row,
     of: Mapping[tuple[str, str], Comparison],
     beside: Sequence[Comparison],
     p: float | None,
     drawn: Collection[tuple[str, str]],
-) -> dict[str, Any]:
-    gain, found = of.get((row["dataset"], row["arm"])), Verdict(None, "")
-    if gain is not None and not row["needs_label"] and not only_a_control(row["setting"]):
-        gains = {name: c for (dataset, name), c in of.items() if dataset == row["dataset"]}
-        chance = {name for dataset, name in drawn if dataset == row["dataset"]}
+) -> Row:
+    gain, found = of.get((row.dataset, row.arm)), Verdict(None, "")
+    if gain is not None and not row.needs_label and not row.setting.only_a_control:
+        gains = {name: c for (dataset, name), c in of.items() if dataset == row.dataset}
+        chance = {name for dataset, name in drawn if dataset == row.dataset}
         found = verdict(gain, beside, gains, 1.0 if p is None else p, chance)
-    return {**row, "p_beyond": p, "verdict": found.name, "because": found.because}
-
-
-def _mirrored(c: Comparison) -> Comparison:
-    """Arm ``b`` minus arm ``a``: of two arms that are controls of each other one difference is kept."""
-    ends = {"difference": -c["difference"], "ci_low": -c["ci_high"], "ci_high": -c["ci_low"]}
-    return {**c, "a": c["b"], "b": c["a"], **ends}
-
-
-def claimed(c: Comparison) -> int:
-    """1 if a comparison allows to claim that ``a`` is better, -1 that it is worse, else 0: p and interval agree."""
-    if c["p"] >= SIGNIFICANT:
-        return 0
-    return int(c["ci_low"] > 0) - int(c["ci_high"] < 0)
+    return row.model_copy(update={"p_beyond": p, "verdict": found.name, "because": found.because})
 
 
 def _named(c: Comparison) -> str:
-    return f"{c['b']} ({_points(c)})"
+    return f"{c.b} ({_points(c)})"
 
 
 def _points(c: Comparison) -> str:
-    return f"{c['difference']:+.1f} [{c['ci_low']:.1f}, {c['ci_high']:.1f}]"
+    return f"{c.difference:+.1f} [{c.ci_low:.1f}, {c.ci_high:.1f}]"

@@ -12,7 +12,7 @@ from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
 from ..tasks.formats import description
-from ..types import Answer, Prompt, Question, draw_key
+from ..types import Answer, Changes, Prompt, Question, draw_key
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -135,12 +135,17 @@ class AnswererStrategy(ABC):
     Attributes:
         likelihoods: whether its scores are log-likelihoods of the options, divided as the format says. Calibrations
             need that which go by an option's length, or compare with the model's other scores.
+        calibrates: whether it corrects scores of another answerer, and changes nothing else.
+        positive: whether it gains where labels can be learned from, or a planted fault undone: where it does not,
+            nothing else need.
         files: that its answers depend on, by path: a run is not gone on with after one of them changed. Where it is
             computed elsewhere, those that a parameter names are sent, and the parameter says where they are.
     """
 
     name: ClassVar[str]
     likelihoods: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -171,6 +176,10 @@ class AnswererStrategy(ABC):
         nothing, or that leaves a reference out where that is asked itself, as retrieval does.
         """
         return True
+
+    def changes(self, strategies: Strategies) -> Changes:
+        """What becomes of pathways."""
+        return "each"
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         """The roles among the arm's strategies, and the settings, that have a part in answers.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..selectors.fixed import Fixed
 from ..settings import RemixSettings
+from ..types import Changes
 from .base import Answerer, AnswererStrategy, Bench
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Remix(AnswererStrategy):
             strategies.needs_neighbours and (strategies.kernel.learns or strategies.retriever.learns)
         )
         return strategies.re_mixes and learn
+
+    def changes(self, strategies: Strategies) -> Changes:
+        return strategies.optimizer.changes
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         selector = ("selector",) if strategies.re_mixes else ()

@@ -30,6 +30,7 @@ class SoundRouting(AnswererStrategy):
     tokens: Tokens = "answer"
     name: ClassVar[str] = "sound-routing"
     likelihoods: ClassVar[bool] = True
+    positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.tokens not in ("answer", "all"):

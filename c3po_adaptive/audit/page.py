@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from ..report.page import draw
-from ..report.plots import layers_by_measure, paired_effects
+from ..report.plots import Measured, layers_by_measure, paired_effects
 from .interventions import MEANINGS
 from .plan import WHERE
 from .records import AuditSummary
@@ -29,19 +28,16 @@ def page(summary: AuditSummary, made: Mapping[str, str | None] | None = None) ->
     )
 
 
-def measures(summary: AuditSummary) -> Iterator[dict[str, Any]]:
+def measures(summary: AuditSummary) -> Iterator[Measured]:
     """What the picture shows of each layer: name, unit, and a value for each; None where it was not tried."""
     for name in MEANINGS:
         for where in WHERE:
             effects = [summary.effect(name, where, layer.layer) for layer in summary.layers]
             losses = [None if effect is None else effect.loss for effect in effects]
             if any(losses):
-                yield {
-                    "name": f"{name}, {where}",
-                    "unit": "nats",
-                    "values": [loss and loss.value for loss in losses],
-                    "shown": [loss is not None and (loss.low > 0 or loss.high < 0) for loss in losses],
-                }
+                values = [None if loss is None else loss.value for loss in losses]
+                shown = [loss is not None and (loss.low > 0 or loss.high < 0) for loss in losses]
+                yield Measured(f"{name}, {where}", "nats", values, shown)
     more: dict[str, tuple[str, list[float | None]]] = {
         "dearest expert banned": ("nats", [layer.ban for layer in summary.layers]),
         "load, from even": ("", [1 - layer.entropy for layer in summary.layers]),
@@ -52,4 +48,4 @@ def measures(summary: AuditSummary) -> Iterator[dict[str, Any]]:
     }
     for name, (unit, values) in more.items():
         if any(value is not None for value in values):
-            yield {"name": name, "unit": unit, "values": values, "shown": [False] * len(values)}
+            yield Measured(name, unit, values, [False] * len(values))

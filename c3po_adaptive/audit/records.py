@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ..records.record import Record
 from ..storage.json_files import SCHEMA, Ours
 
 Where = Literal["all tokens", "answers"]
@@ -14,14 +15,10 @@ Where = Literal["all tokens", "answers"]
 ARM = "audit"
 
 
-class Row(Ours):
+class Row(Record):
     """a question's row of an audit"""
 
-    schema_version: int = SCHEMA
     arm: str = ARM
-    dataset: str
-    id: str
-    seed: int
     kind: str
     """Of question; "" where it says none."""
     answer: int

@@ -13,12 +13,13 @@ from ..errors import DataError, SettingError
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
 from ..progress import Progress, silent
+from ..records.jsonl import Records, read_records
 from ..routing.packing import layout_for, pack
 from ..storage.files import write_text
 from ..storage.identity import digest, versions
 from ..storage.json_files import checked, read_json
 from ..storage.lock import held
-from ..storage.run_folder import Records, check_folder, claim, claimed_config, made_by, read_records
+from ..storage.run_folder import check_folder, claim, claimed_config, made_by
 from ..tasks.files import first_of, unique
 from ..tasks.formats import Format, format_key
 from ..types import Question
@@ -79,9 +80,9 @@ def audit(
     check_folder(out, config, {})
     with held(out):
         claim(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, model.name)
-        records = Records(out)
-        known = rows_of(out) if records.path.exists() else []
-        summary = carried_out(known, lambda row: records.append(row.model_dump()))
+        records = Records(out, Row)
+        known = read_records(out, Row) if records.path.exists() else []
+        summary = carried_out(known, records.append)
         write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
         return summary
@@ -175,15 +176,6 @@ def check(questions: Sequence[Question], rates: Sequence[float]) -> None:
             f"Expected different learning rates above zero, got {list(rates)}; the usual ones are "
             f"{', '.join(f'{rate:g} ({of})' for rate, of in USUAL_RATES.items())}."
         )
-
-
-def rows_of(folder: Path | str) -> list[Row]:
-    """The rows of an audit's folder.
-
-    Raises:
-        DataError: a row is none of an audit.
-    """
-    return [checked(Row, row, f"{folder}/records.jsonl", _AGAIN) for row in read_records(folder)]
 
 
 def summary_of(folder: Path | str) -> AuditSummary:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..analysis import statistics as stats
 from ..analysis.chance import above_chance
-from ..analysis.statistics import Record
 from ..models.routed import RoutedModel
+from ..records.answer import Cost, Scored
 from ..storage.identity import versions
 from .interventions import PERMUTED
 from .measure import BANS, HEADROOM, LEVERAGE, PLAIN
@@ -64,14 +64,14 @@ def summarize(
     )
 
 
-def _records(rows: Sequence[Row], arm: str, scores_of: Callable[[Row], list[float]], cost: float = 1.0) -> list[Record]:
+def _records(rows: Sequence[Row], arm: str, scores_of: Callable[[Row], list[float]], cost: float = 1.0) -> list[Scored]:
     """Rows as an arm's records, for statistics."""
-    found: list[Record] = []
+    found = []
     for row in rows:
         scores = scores_of(row)
-        correct = max(range(len(scores)), key=scores.__getitem__) == row.answer
-        known = {"dataset": row.dataset, "id": row.id, "seed": row.seed, "answer": row.answer}
-        found.append(known | {"arm": arm, "scores": scores, "correct": correct, "cost": {"total": cost}})
+        choice, price = max(range(len(scores)), key=scores.__getitem__), Cost(total=cost)
+        known = {"arm": arm, "choice": choice, "correct": choice == row.answer, "scores": scores, "cost": price}
+        found.append(Scored.model_validate(row.model_dump(include={"dataset", "id", "seed", "answer"}) | known))
     return found
 
 

@@ -13,7 +13,7 @@ from ..answerers.remix import Remix
 from ..checks import check_part
 from ..errors import SettingError
 from ..ledger import Entry
-from ..types import Answer, Prompt, Question
+from ..types import Answer, Changes, Prompt, Question
 
 if TYPE_CHECKING:
     from ..remixing.strategies import Strategies
@@ -54,6 +54,7 @@ class Calibration(AnswererStrategy):
 
     of: AnswererStrategy = field(default_factory=Remix)
     needs_likelihoods: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_part(self, "of", AnswererStrategy)
@@ -68,6 +69,9 @@ class Calibration(AnswererStrategy):
 
     def learns(self, strategies: Strategies) -> bool:
         return self.of.learns(strategies)
+
+    def changes(self, strategies: Strategies) -> Changes:
+        return self.of.changes(strategies)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return self.of.used(strategies)

@@ -32,6 +32,7 @@ class InContext(AnswererStrategy):
     """
 
     name: ClassVar[str] = "in-context"
+    positive: ClassVar[bool] = True
     likelihoods: ClassVar[bool] = True
 
     def prepare(self, bench: Bench) -> Answerer:

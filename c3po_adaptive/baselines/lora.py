@@ -40,6 +40,7 @@ class LoRA(Trained):
     alpha: float = 16.0
     targets: Literal["attention", "linear"] = "attention"
     name: ClassVar[str] = "lora"
+    positive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -251,7 +251,7 @@ def _run(
         print_json(summary)
     else:
         _print(kind.table(summary), f"\nReport: {out / 'report.html'}\n")
-    for error in (failed := summary.get("failed", {})).values():
+    for error in (failed := getattr(summary, "failed", {})).values():
         say(f"error: {error}", err=True)
     if failed:
         say(f"left out: {', '.join(failed)}; the same command tries them again", err=True)

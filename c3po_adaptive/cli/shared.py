@@ -208,7 +208,10 @@ def say(text: object, err: bool = False) -> None:
 
 def print_json(value: Any) -> None:
     """For programs; whatever else a command has to say, it says on standard error."""
-    say(json.dumps(value, indent=1, ensure_ascii=False))
+    from pydantic import BaseModel
+
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    say(json.dumps(plain, indent=1, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

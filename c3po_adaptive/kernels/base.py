@@ -45,10 +45,12 @@ class Kernel(ABC):
 
     Attributes:
         learns: True for one that is learned from references, and may look at more than the texts' embeddings.
+        varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
     """
 
     name: ClassVar[str]
     learns: ClassVar[bool] = False
+    varies: ClassVar[str] = ""
 
     @abstractmethod
     def __call__(self, x: Array, y: Array) -> Array:

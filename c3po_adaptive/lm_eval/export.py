@@ -18,13 +18,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .. import former
 from ..analysis.asked_with import format_of
 from ..analysis.kept import whole_records
 from ..analysis.statistics import first_draw
 from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
 from ..models.names import public_name
+from ..records.answer import AnswerRecord
 from ..storage.files import check_ours, write_text
 from ..storage.folders import refuse_home_and_projects, writable_folder
 from ..storage.json_files import SCHEMA, holds, read_json
@@ -36,8 +36,6 @@ from ..study.kind import study_in
 from ..tasks.formats import Rendered
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-
-Record = Mapping[str, Any]
 
 
 def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = ()) -> list[Path]:
@@ -67,16 +65,15 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
         raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
     claimed = claimed_config(run)
     claimed.pop("inputs", None)
-    with former.silently():
-        config = STUDY.parse(claimed)
+    config = STUDY.parse(claimed)
     records = first_draw(whole_records(run))
     texts = _texts(config, records, questions)
     put = _put(config, texts)
     answered = datetime.fromtimestamp((run / RECORDS).stat().st_mtime)
-    by_arm = {name: [r for r in records if r["arm"] == name] for name in dict.fromkeys(r["arm"] for r in records)}
+    by_arm = {name: [r for r in records if r.arm == name] for name in dict.fromkeys(r.arm for r in records)}
     names = _apart(by_arm)
     for arm, own in by_arm.items():  # all of them, before the first is written
-        _check(*_files(out, config, names[arm], [record["dataset"] for record in own], answered))
+        _check(*_files(out, config, names[arm], [record.dataset for record in own], answered))
     return [_write(out, config, names[arm], _samples(own, texts, put), own, answered) for arm, own in by_arm.items()]
 
 
@@ -84,11 +81,11 @@ Key = tuple[str, str]
 """Data set and id of a question."""
 
 
-def _texts(config: ComparisonConfig, records: Sequence[Record], sources: Sequence[str]) -> dict[Key, Question]:
+def _texts(config: ComparisonConfig, records: Sequence[AnswerRecord], sources: Sequence[str]) -> dict[Key, Question]:
     """The questions that were answered, in one order for all arms."""
     given = [q for source in sources for q in read_questions(source)]
     known = {(d.name, q.id): q for d in config.datasets for q in given or source_of(d)}
-    asked = dict.fromkeys((record["dataset"], record["id"]) for record in records)
+    asked = dict.fromkeys((record.dataset, record.id) for record in records)
     if lacking := [key for key in asked if key not in known]:
         raise DataError(
             f"Expected the text of every question, found none of {len(lacking)}, such as {lacking[0][1]!r} of "
@@ -107,7 +104,7 @@ def _put(config: ComparisonConfig, texts: Mapping[Key, Question]) -> dict[Key, R
 
 
 def _samples(
-    records: Sequence[Record], texts: Mapping[Key, Question], put: Mapping[Key, Rendered]
+    records: Sequence[AnswerRecord], texts: Mapping[Key, Question], put: Mapping[Key, Rendered]
 ) -> dict[str, list[dict[str, Any]]]:
     """Of one arm, by data set; a document's number is the same in every arm."""
     numbers: dict[Key, int] = {}
@@ -116,20 +113,20 @@ def _samples(
         numbers[dataset, id_] = counts[dataset] = counts.get(dataset, -1) + 1
     samples: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        key = record["dataset"], record["id"]
-        samples.setdefault(record["dataset"], []).append(_sample(record, numbers[key], texts[key], put[key]))
+        key = record.dataset, record.id
+        samples.setdefault(record.dataset, []).append(_sample(record, numbers[key], texts[key], put[key]))
     return {dataset: sorted(some, key=lambda sample: int(sample["doc_id"])) for dataset, some in samples.items()}
 
 
-def _sample(record: Record, number: int, question: Question, put: Rendered) -> dict[str, Any]:
+def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered) -> dict[str, Any]:
     doc = asdict(question)
-    if question.answer not in (None, record["answer"]) or len(put.options) != len(record["scores"]):
+    if question.answer not in (None, record.answer) or len(put.options) != len(record.scores):
         raise DataError(
-            f"Expected {question.id!r} with {len(record['scores'])} choices and the answer {record['answer']}, got "
+            f"Expected {question.id!r} with {len(record.scores)} choices and the answer {record.answer}, got "
             f"{len(put.options)} and {question.answer}; give the questions that the run was made with."
         )
-    target = str(record["answer"])
-    responses = [[str(score), "None"] for score in record["scores"]]
+    target = str(record.answer)
+    responses = [[str(score), "None"] for score in record.scores]
     return {
         "doc_id": number,
         "doc": doc,
@@ -142,8 +139,10 @@ def _sample(record: Record, number: int, question: Question, put: Rendered) -> d
         "doc_hash": _hash(json.dumps(doc, indent=2, ensure_ascii=False)),
         "prompt_hash": _hash(put.prompt),
         "target_hash": _hash(target),
-        "acc": float(record["correct"]),
-        **{key: record[key] for key in ("choice", "base_choice", "layers")},
+        "acc": float(record.correct),
+        "choice": record.choice,
+        "base_choice": record.base_choice,
+        "layers": list(record.layers),
     }
 
 
@@ -152,7 +151,7 @@ def _write(
     config: ComparisonConfig,
     arm: str,
     samples: Mapping[str, Sequence[Mapping[str, Any]]],
-    records: Sequence[Record],
+    records: Sequence[AnswerRecord],
     answered: datetime,
 ) -> Path:
     """The arm's folder; ``arm`` is its name apart from others'."""
@@ -193,7 +192,7 @@ def _results(
     config: ComparisonConfig,
     name: str,
     samples: Mapping[str, Sequence[Mapping[str, Any]]],
-    records: Sequence[Record],
+    records: Sequence[AnswerRecord],
 ) -> dict[str, Any]:
     """What their tables are made from."""
     plain = config.model_dump(mode="json")
@@ -221,9 +220,9 @@ def _results(
             "batch_size": config.batch_size,
             "random_seed": config.seed,
             "c3po": {
-                "arm": records[0]["arm"],
+                "arm": records[0].arm,
                 "formats": {name: format_of(plain, name) for name in samples},
-                **records[0]["setting"],
+                **records[0].setting.model_dump(mode="json"),
             },
         },
         "task_hashes": {
@@ -233,7 +232,7 @@ def _results(
         "model_source": "c3po",
         "model_name": name,
         "model_name_sanitized": _as_file(name),
-        "total_evaluation_time_seconds": str(round(sum(record["seconds"] for record in records), 3)),
+        "total_evaluation_time_seconds": str(round(sum(record.seconds for record in records), 3)),
     }
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..problem import Problem, TrainingReferences
+from ..types import Changes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +19,8 @@ class PathwayOptimizer(ABC):
         needs_label: True only for upper bounds: such an optimizer is given a ``LabeledProblem``.
         needs_truth: likewise; such an optimizer is told what a planted fault did (``Problem.truth``).
         needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
+        varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
+        changes: what becomes of pathways.
         searches_pathways: True for one that takes ``reference_pathways`` and finds its own neighbours among them; then
             those that were retrieved are not shown as its neighbours.
     """
@@ -27,6 +30,8 @@ class PathwayOptimizer(ABC):
     needs_label: ClassVar[bool] = False
     needs_truth: ClassVar[bool] = False
     searches_pathways: ClassVar[bool] = False
+    varies: ClassVar[str] = ""
+    changes: ClassVar[Changes] = "each"
 
     @abstractmethod
     def optimize(self, problem: Problem) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..problem import Problem, TrainingReferences
+from ..types import Changes
 from ._reference_artifacts import GRADIENT
 from .descent import Descent
 
@@ -28,6 +29,7 @@ class Constant(Descent):
     slope: Tensor | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "constant"
     needs_neighbours: ClassVar[bool] = False
+    changes: ClassVar[Changes] = "same"
 
     @property
     def references_needed(self) -> int:

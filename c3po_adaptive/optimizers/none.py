@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..problem import Problem
+from ..types import Changes
 from ._simplex import toward
 from .base import PathwayOptimizer
 
@@ -24,6 +25,10 @@ class NoStep(PathwayOptimizer):
     def __post_init__(self) -> None:
         if self.start not in ("own", "core"):
             raise SettingError(f"Expected start 'own' or 'core', got {self.start!r}.")
+
+    @property
+    def changes(self) -> Changes:  # type: ignore[override]  # a constant of others
+        return "nothing" if self.start == "own" else "core"
 
     def optimize(self, problem: Problem) -> Tensor:
         return problem.own if self.start == "own" else toward(problem, problem.router)

@@ -33,6 +33,7 @@ class RandomChange(PathwayOptimizer):
 
     of: PathwayOptimizer = field(default_factory=NGD)
     name: ClassVar[str] = "random-change"
+    varies: ClassVar[str] = "changes in random directions"
 
     def __post_init__(self) -> None:
         check_part(self, "of", PathwayOptimizer)

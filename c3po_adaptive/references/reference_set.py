@@ -34,7 +34,7 @@ from ..storage.json_files import Ours, checked, read_json
 from ..storage.sealed import plain_name, sealed_files, sealed_name
 from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
-from ..tasks.formats import Format, current_key, format_key
+from ..tasks.formats import Format, format_key
 from ..types import Question
 from .card import set_card
 
@@ -156,12 +156,10 @@ class ReferenceSet(OnHub):
                 "Expected a reference set that knows its model by every weight, got one of an earlier version, which "
                 f"told models apart by their routers alone; {REBUILD}."
             )
-        built = self.card | {"format": current_key(self.card["format"])}
         for key, expected in wanted.items():
-            if built[key] != expected:
+            if (built := self.card[key]) != expected:
                 raise DataError(
-                    f"Expected a reference set built with {key} {expected!r}, got one built with {built[key]!r}; "
-                    f"{REBUILD}."
+                    f"Expected a reference set built with {key} {expected!r}, got one built with {built!r}; {REBUILD}."
                 )
         if self.pathways.shape[1:] != (len(model.layers), model.n_experts):
             raise DataError(

@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
+    from ..analysis.gain_by_kind import KindRow
     from ..analysis.reliability import Bin
+    from ..records.summary import Coverage, Predicted, Row
 
-Row = Mapping[str, Any]
-"""A row of ``summary.json`` with its ``role``."""
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure of each layer.
+
+    Attributes:
+        values: by layer, above zero is worse; None: not known.
+        shown: whether each is shown to differ from zero, which a dot says.
+    """
+
+    name: str
+    unit: str
+    values: Sequence[float | None]
+    shown: Sequence[bool]
+
 
 COLORS = {
     "text": "#010101",
@@ -71,15 +88,15 @@ def gains(rows: Sequence[Row]) -> str:
     """Each arm's gain over base with its interval."""
     rows = _others(rows)
     with style():
-        figure, axes = _by_arm(rows, "points over base, 95 % interval")
+        figure, axes = by_arm([row.arm for row in rows], "points over base, 95 % interval")
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for y, row in enumerate(rows):
-            color = COLORS[row["role"]]
-            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=color, linewidth=2, solid_capstyle="round")
-            axes.plot(row["gain"], y, "o", color=color, markersize=6)
+            color = COLORS[row.role]
+            axes.plot([row.ci_low, row.ci_high], [y, y], color=color, linewidth=2, solid_capstyle="round")
+            axes.plot(row.gain, y, "o", color=color, markersize=6)
             # In a column of its own: on the line it would be struck through.
             axes.annotate(
-                f"{row['gain']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]".replace("-", "−"),
+                f"{row.gain:+.1f} [{row.ci_low:+.1f}, {row.ci_high:+.1f}]".replace("-", "−"),
                 (1.02, y),
                 xycoords=("axes fraction", "data"),
                 va="center",
@@ -97,11 +114,11 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         label: whose figures these are.
     """
     with style():
-        figure, axes = _by_arm(rows, "accuracy, %")
-        axes.axvline(rows[0]["chance"], color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
+        figure, axes = by_arm([row.arm for row in rows], "accuracy, %")
+        axes.axvline(rows[0].chance, color=COLORS["text"], linewidth=0.8, linestyle=":", label="chance")
         for y, row in enumerate(rows):
-            axes.plot(row["accuracy"], y, "o", color=COLORS[row["role"]], markersize=6)
-        at = [(y, published[row["arm"]]) for y, row in enumerate(rows) if row["arm"] in published]
+            axes.plot(row.accuracy, y, "o", color=COLORS[row.role], markersize=6)
+        at = [(y, published[row.arm]) for y, row in enumerate(rows) if row.arm in published]
         places, accuracies = zip(*at, strict=True)
         low, high = ([place + sign * 0.42 for place in places] for sign in (-1, 1))
         axes.vlines(accuracies, low, high, color=COLORS["text"], linewidth=1.4, linestyle="--", label=label)
@@ -109,28 +126,29 @@ def beside_published(rows: Sequence[Row], published: Mapping[str, float], label:
         return svg(figure, "Accuracy of each arm, beside published figures of its method")
 
 
-def gains_by_kind(rows: Sequence[Row]) -> str:
+def gains_by_kind(rows: Sequence[KindRow], roles: Mapping[str, str]) -> str:
     """The gain on each data set, and (set in) on each kind of question in it, with its interval; an arm's marks stand
     below the other's.
 
     Args:
-        rows: as of ``gain_by_kind``, with roles; those of several arms on one kind follow each other.
+        rows: as of ``gain_by_kind``; those of several arms on one kind follow each other.
+        roles: of the arms.
     """
-    places = list(dict.fromkeys((row["dataset"], row["kind"]) for row in rows))
-    arms = list(dict.fromkeys((row["arm"], row["role"]) for row in rows))
+    places = list(dict.fromkeys((row.dataset, row.kind) for row in rows))
+    arms = list(dict.fromkeys((row.arm, roles[row.arm]) for row in rows))
     with style():
         names = [name if kind is None else f"{kind or 'no kind'} " for name, kind in places]
-        figure, axes = _by_arm([{"arm": name} for name in names], "points over base, 95 % interval")
+        figure, axes = by_arm(names, "points over base, 95 % interval")
         for tick, (_, kind) in zip(axes.get_yticklabels(), places, strict=True):
             tick.set_fontsize(10 if kind is None else 8)
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for k, (arm, role) in enumerate(arms):
-            own = [row for row in rows if row["arm"] == arm]
-            y = [places.index((row["dataset"], row["kind"])) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
+            own = [row for row in rows if row.arm == arm]
+            y = [places.index((row.dataset, row.kind)) + 0.24 * (k - (len(arms) - 1) / 2) for row in own]
             color, mark = COLORS[role], "o" if k == 0 else "D"
-            axes.hlines(y, [r["ci_low"] for r in own], [r["ci_high"] for r in own], color=color, linewidth=1.5)
+            axes.hlines(y, [r.ci_low for r in own], [r.ci_high for r in own], color=color, linewidth=1.5)
             label = f"{arm} (control)" if role == "control" else arm
-            axes.plot([r["gain"] for r in own], y, mark, color=color, markersize=5 - k, label=label)
+            axes.plot([r.gain for r in own], y, mark, color=color, markersize=5 - k, label=label)
         figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
         return svg(figure, "Gain over base by data set and kind of question, in points, with 95 % intervals")
 
@@ -142,7 +160,7 @@ def reliability(bins: Mapping[str, tuple[str, Sequence[Bin]]]) -> str:
         bins: role and bins of each arm.
     """
     with style():
-        figure, (axes, counts) = _figure(3.9, 2, (3, 1))
+        figure, (axes, counts) = panels(3.9, 2, (3, 1))
         axes.plot([0, 100], [0, 100], color=COLORS["text"], linewidth=0.8, linestyle="--")
         for k, (arm, (role, found)) in enumerate(bins.items()):
             color, x = COLORS[role], [100 * b.confidence for b in found]
@@ -164,8 +182,8 @@ def flips(rows: Sequence[Row]) -> str:
     """Answers that became right (to the right) and wrong (to the left)."""
     rows = _others(rows)
     with style():
-        figure, axes = _by_arm(rows, "← became wrong · became right →")
-        up, down = [r["flips_up"] for r in rows], [r["flips_down"] for r in rows]
+        figure, axes = by_arm([row.arm for row in rows], "← became wrong · became right →")
+        up, down = [r.flips_up for r in rows], [r.flips_down for r in rows]
         lines = range(len(rows))
         bars = [
             axes.barh(lines, up, height=0.6, color=COLORS["up"]),
@@ -197,7 +215,7 @@ def layers(chosen: Mapping[str, Sequence[Sequence[int]]], roles: Mapping[str, st
     if not shares:
         return ""
     with style():
-        figure, every = _figure(0.5 + 0.6 * len(shares), len(shares))
+        figure, every = panels(0.5 + 0.6 * len(shares), len(shares))
         for axes, (arm, share) in zip(every, shares.items(), strict=True):
             axes.bar(list(share), list(share.values()), color=COLORS[roles[arm]], width=0.75)
             axes.set_ylim(0, 140)  # the arm's name stands above full bars
@@ -213,14 +231,14 @@ def costs(rows: Sequence[Row]) -> str:
     column at the right, so that near points keep theirs readable.
     """
     with style():
-        figure, (axes,) = _figure(max(2.4, LINE * len(rows) + 0.8))
-        x, y = [r["cost"]["total"] for r in rows], [r["accuracy"] for r in rows]
-        axes.scatter(x, y, s=36, color=[COLORS[r["role"]] for r in rows], zorder=3)
+        figure, (axes,) = panels(max(2.4, LINE * len(rows) + 0.8))
+        x, y = [r.cost.total for r in rows], [r.accuracy for r in rows]
+        axes.scatter(x, y, s=36, color=[COLORS[r.role] for r in rows], zorder=3)
         for row, place, height in zip(rows, x, y, strict=True):
-            base = height - row["gain"]  # a gain's interval, on the base's accuracy
-            ends = [base + row["ci_low"], base + row["ci_high"]]
-            axes.plot([place, place], ends, color=COLORS[row["role"]], linewidth=1, alpha=0.6)
-        front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r["needs_label"]])
+            base = height - row.gain  # a gain's interval, on the base's accuracy
+            ends = [base + row.ci_low, base + row.ci_high]
+            axes.plot([place, place], ends, color=COLORS[row.role], linewidth=1, alpha=0.6)
+        front = _front([(a, b) for a, b, r in zip(x, y, rows, strict=True) if not r.needs_label])
         axes.plot(*zip(*front, strict=True), color=COLORS["base"], linewidth=0.8, linestyle="--", zorder=1)
         if max(x) > 8 * min(x):
             axes.set_xscale("log")
@@ -231,7 +249,7 @@ def costs(rows: Sequence[Row]) -> str:
         axes.margins(0.08)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, -3), min(high, 103))  # intervals of few questions leave what accuracy can be
-        _name_at_the_right(axes, [row["arm"] for row in rows], x, y)
+        _name_at_the_right(axes, [row.arm for row in rows], x, y)
         return svg(figure, "Accuracy of each arm against its cost in base forwards")
 
 
@@ -239,25 +257,25 @@ def costs_over(rows: Sequence[Row]) -> str:
     """Cost of an answer by how many questions are asked, what was spent once included, a line for each arm; empty if
     nothing was spent once, or records do not say.
     """
-    drawn = [row for row in rows if row["cost"].get("once") is not None]
-    if not any(row["cost"]["once"] for row in drawn):
+    drawn = [row for row in rows if row.cost.once is not None]
+    if not any(row.cost.once for row in drawn):
         return ""
-    lines = {row["arm"]: [cost_over(row, n) for n in QUESTIONS] for row in drawn}
+    lines = {row.arm: [cost_over(row.cost, n) for n in QUESTIONS] for row in drawn}
     with style():
-        figure, (axes,) = _figure(max(2.8, LINE * len(drawn) + 0.8))
+        figure, (axes,) = panels(max(2.8, LINE * len(drawn) + 0.8))
         axes.set_xscale("log")
         axes.set_yscale("log")
         for row in drawn:
-            dashes = "--" if row["role"] == "control" else "-"
-            axes.plot(QUESTIONS, lines[row["arm"]], dashes, color=COLORS[row["role"]], linewidth=1.2)
+            dashes = "--" if row.role == "control" else "-"
+            axes.plot(QUESTIONS, lines[row.arm], dashes, color=COLORS[row.role], linewidth=1.2)
         axes.set_xticks([1, 100, 10_000, 1_000_000])
         axes.xaxis.set_major_formatter("{x:,.0f}")  # the usual one writes TeX, which is no SVG text
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("questions asked")
         axes.set_ylabel("base forwards a question")
         axes.grid(True)
-        last = [lines[row["arm"]][-1] for row in drawn]
-        _name_at_the_right(axes, [row["arm"] for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
+        last = [lines[row.arm][-1] for row in drawn]
+        _name_at_the_right(axes, [row.arm for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
         return svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
 
 
@@ -274,53 +292,53 @@ def budgets(rows: Sequence[Row]) -> str:
     """Gain by the number of layers, a line for each selector whose other settings agree; empty if none has three."""
     lines: dict[str, list[Row]] = {}
     for row in rows:
-        rest = {k: v for k, v in row["setting"].items() if k != "selector"}
-        selector = row["setting"].get("selector", {})
+        plain = row.setting.model_dump()
         named = {
-            k: v for k, v in selector.items() if k != "n" and (k, v) not in (("layers", "last"), ("layers", "all"))
+            k: v
+            for k, v in plain.pop("selector", {}).items()
+            if k != "n" and (k, v) not in (("layers", "last"), ("layers", "all"))
         }
-        lines.setdefault(repr((named, rest)), []).append(row)
-    drawn = [sorted(line, key=lambda r: r["layers"]) for line in lines.values() if len({r["layers"] for r in line}) > 2]
+        lines.setdefault(repr((named, plain)), []).append(row)
+    drawn = [sorted(line, key=lambda r: r.layers) for line in lines.values() if len({r.layers for r in line}) > 2]
     if not drawn:
         return ""
     with style():
-        figure, (axes,) = _figure(2.8)
+        figure, (axes,) = panels(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for line, mark in zip(drawn, cycle("osD^v<>"), strict=False):
-            x = [r["layers"] for r in line]
-            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS[line[0]["role"]], markersize=5,
-                      label=line[0]["selector"])  # fmt: skip
-            axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
-                        color=COLORS[line[0]["role"]])  # fmt: skip
+            x = [r.layers for r in line]
+            axes.plot(x, [r.gain for r in line], f"{mark}-", color=COLORS[line[0].role], markersize=5,
+                      label=line[0].selector)  # fmt: skip
+            axes.vlines(x, [r.ci_low for r in line], [r.ci_high for r in line], linewidth=0.8, alpha=0.5,
+                        color=COLORS[line[0].role])  # fmt: skip
         axes.set_xlabel("layers re-mixed")
         axes.set_ylabel("points over base")
         axes.legend(frameon=False)
         return svg(figure, "Gain over base by the number of layers re-mixed")
 
 
-def coverage(rows: Sequence[Row]) -> str:
+def coverage(rows: Sequence[Coverage]) -> str:
     """Gain, and answers spoiled, as more questions are re-mixed, strongest signal first; one line per arm."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    arms = list(dict.fromkeys(row.arm for row in rows))
     if not arms:
         return ""
     with style():
-        figure, (axes,) = _figure(2.8)
+        figure, (axes,) = panels(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for arm, mark in zip(arms, cycle("osD^v<>"), strict=False):
-            line = [row for row in rows if row["arm"] == arm]
-            x = [100 * r["coverage"] for r in line]
-            axes.plot(x, [r["gain"] for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
-            if all("ci_low" in r for r in line):
-                axes.vlines(x, [r["ci_low"] for r in line], [r["ci_high"] for r in line], linewidth=0.8, alpha=0.5,
-                            color=COLORS["method"])  # fmt: skip
-            axes.plot(x, [-r["harm"] for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
+            line = [row for row in rows if row.arm == arm]
+            x = [100 * r.coverage for r in line]
+            axes.plot(x, [r.gain for r in line], f"{mark}-", color=COLORS["method"], markersize=4, label=arm)
+            axes.vlines(x, [r.ci_low for r in line], [r.ci_high for r in line], linewidth=0.8, alpha=0.5,
+                        color=COLORS["method"])  # fmt: skip
+            axes.plot(x, [-r.harm for r in line], f"{mark}:", color=COLORS["down"], markersize=3)
         axes.set_xlabel("questions re-mixed, %")
         axes.set_ylabel("points: gain (line), spoiled (dots)")
         axes.legend(frameon=False, fontsize=8)
         return svg(figure, "Gain and spoiled answers by the share of questions that are re-mixed")
 
 
-def predicted(rows: Sequence[Row]) -> str:
+def predicted(rows: Sequence[Predicted]) -> str:
     """Change of the right choice's lead by what was predicted of it, fifths of the questions; one line per arm.
 
     Signals have scales of their own, so that an arm's fifths stand side by side.
@@ -328,14 +346,14 @@ def predicted(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     with style():
-        figure, (axes,) = _figure(2.8)
+        figure, (axes,) = panels(2.8)
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         for i, (row, mark) in enumerate(zip(rows, cycle("osD^v<>"), strict=False)):
             aside = 0.3 * ((i + 0.5) / len(rows) - 0.5)  # so that intervals do not cover each other
-            x = [k + 1 + aside for k in range(len(row["bins"]))]
-            axes.plot(x, [b["realised"] for b in row["bins"]], f"{mark}-", color=COLORS["method"], markersize=4,
-                      label=row["arm"])  # fmt: skip
-            axes.vlines(x, [b["ci_low"] for b in row["bins"]], [b["ci_high"] for b in row["bins"]], linewidth=0.8,
+            x = [k + 1 + aside for k in range(len(row.bins))]
+            axes.plot(x, [b.realised for b in row.bins], f"{mark}-", color=COLORS["method"], markersize=4,
+                      label=row.arm)  # fmt: skip
+            axes.vlines(x, [b.ci_low for b in row.bins], [b.ci_high for b in row.bins], linewidth=0.8,
                         alpha=0.5, color=COLORS["method"])  # fmt: skip
         _whole_numbers(axes.xaxis)
         axes.set_xlabel("fifth of the questions, least promising first")
@@ -353,85 +371,13 @@ def by_kind(chosen: Mapping[str, Sequence[Sequence[int]]], layers: Sequence[int]
     """
     rows = {f"{kind} ({len(each)})": each for kind, each in chosen.items()}
     with style():
-        figure, (axes,) = _figure(0.8 + LINE * len(rows))
+        figure, (axes,) = panels(0.8 + LINE * len(rows))
         for y, each in enumerate(rows.values()):
             for x, layer in enumerate(layers):
-                axes.add_patch(_square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
-        _cells(axes, list(rows), layers)
+                axes.add_patch(square(x, y, COLORS["method"], sum(layer in one for one in each) / len(each)))
+        cells(axes, list(rows), layers)
         axes.set_xlabel("decoder layer", size=9)
         return svg(figure, "How often each decoder layer was re-mixed, by kind of question")
-
-
-def ratios(rows: Sequence[Row]) -> str:
-    """Wall clock (a line from least to most, a dot at the median) and FLOPs (a tick) of each case."""
-    with style():
-        figure, axes = _by_arm([{"arm": row["case"]} for row in rows], "over a plain answer: ● wall clock, │ FLOPs")
-        axes.set_xscale("log", base=2)
-        axes.axvline(1, color=COLORS["text"], linewidth=0.8)
-        for y, row in enumerate(rows):
-            axes.plot([row["ratio_min"], row["ratio_max"]], [y, y], color=COLORS["method"], linewidth=2)
-            axes.plot(row["ratio"], y, "o", color=COLORS["method"], markersize=6)
-            axes.plot(row["flops_ratio"], y, "|", color=COLORS["base"], markersize=12, markeredgewidth=2)
-            label = f"{row['ratio']:.2f}"
-            axes.annotate(label, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8)
-        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-        return svg(figure, "Wall clock and FLOPs of each case over those of a plain answer")
-
-
-def curve(name: str, rows: Sequence[Row]) -> str:
-    """Wall clock (least to most, median) and FLOPs over those of a plain answer, as one setting changes."""
-    with style():
-        figure, (axes,) = _figure(2.6)
-        places = range(len(rows))
-        for key, color, mark in (("ratio", "method", "o-"), ("flops_ratio", "base", "|--")):
-            label = "wall clock" if key == "ratio" else "FLOPs"
-            axes.plot(places, [row[key] for row in rows], mark, color=COLORS[color], label=label, markersize=6)
-        axes.vlines(places, [r["ratio_min"] for r in rows], [r["ratio_max"] for r in rows], color=COLORS["method"])
-        axes.set_xticks(places, [row["case"].partition("=")[2] for row in rows])
-        axes.set_xlabel(name)
-        axes.set_ylabel("over a plain answer")
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
-        return svg(figure, f"Wall clock and FLOPs over those of a plain answer, by {name}")
-
-
-def faithful(rows: Sequence[Row], truths: Sequence[str]) -> str:
-    """Rank correlation of each score with each truth, one column of dots and intervals per truth."""
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=(2 * WIDTH, 0.9 + LINE * len(rows)), layout="constrained")
-        every = figure.subplots(1, len(truths), sharey=True, squeeze=False)[0]
-        for axes, truth in zip(every, truths, strict=True):
-            axes.set_yticks(range(len(rows)), [row["score"] for row in rows])
-            axes.set_ylim(len(rows) - 0.4, -0.7)
-            axes.grid(True, axis="x")
-            axes.axvline(0, color=COLORS["text"], linewidth=0.8)
-            axes.set_title(truth, loc="left", size=9)
-            for y, row in enumerate(rows):
-                found = row[truth]
-                color = COLORS[{"bound": "oracle", "control": "control"}.get(row["role"], "method")]
-                axes.plot([found["ci_low"], found["ci_high"]], [y, y], color=color, linewidth=2)
-                axes.plot(found["mean"], y, "o", color=color, markersize=5)
-        return svg(figure, "Rank correlation of each score of layers with what layers really do")
-
-
-def heat(rows: Sequence[Row], layers: Sequence[int]) -> str:
-    """Single-layer effects by kind of question; dots where there is an interval and it excludes zero."""
-    with style():
-        figure, (axes,) = _figure(0.8 + LINE * len(rows))
-        most = max((abs(x) for row in rows for x in row["effect"]), default=0) or 1
-        for y, row in enumerate(rows):
-            intervals = row["ci"] or [(0.0, 0.0)] * len(row["effect"])
-            for x, (effect, (low, high)) in enumerate(zip(row["effect"], intervals, strict=True)):
-                color = COLORS["up"] if effect > 0 else COLORS["down"]
-                axes.add_patch(_square(x, y, color, abs(effect) / most))
-                if low > 0 or high < 0:
-                    axes.plot(x, y, ".", color=COLORS["text"], markersize=3)
-        names = [row["dataset"] if row["kind"] in ("", row["dataset"]) else row["kind"] for row in rows]
-        _cells(axes, [f"{name} ({row['n']})" for name, row in zip(names, rows, strict=True)], layers)
-        axes.set_xlabel(f"decoder layer; the strongest color is {most:.3f} nats", size=9)
-        return svg(figure, "Single-layer effects of re-mixing, by kind of question")
 
 
 def paired_effects(effects: Sequence[tuple[str, Mapping[str, float], Mapping[str, float]]]) -> str:
@@ -459,28 +405,27 @@ def paired_effects(effects: Sequence[tuple[str, Mapping[str, float], Mapping[str
         return svg(figure, "Change of loss and accuracy by other routing, with 95 % intervals")
 
 
-def layers_by_measure(rows: Sequence[Row], layers: Sequence[int]) -> str:
+def layers_by_measure(rows: Sequence[Measured], layers: Sequence[int]) -> str:
     """Measures of each decoder layer, each on a scale of its own; a dash where there is none.
 
     Args:
-        rows: ``name``, ``unit``, ``values`` by layer (above zero is worse; None: not known), and whether each is
-            ``shown`` to differ from zero, which a dot says.
+        rows: what is known of them.
         layers: those of the model.
     """
     with style():
-        figure, (axes,) = _figure(0.8 + LINE * len(rows))
+        figure, (axes,) = panels(0.8 + LINE * len(rows))
         names = []
         for y, row in enumerate(rows):
-            most = max((abs(v) for v in row["values"] if v is not None), default=0) or 1
-            names.append(f"{row['name']} (to {most:.2g}{' ' * bool(row['unit'])}{row['unit']})")
-            for x, (value, shown) in enumerate(zip(row["values"], row["shown"], strict=True)):
+            most = max((abs(v) for v in row.values if v is not None), default=0) or 1
+            names.append(f"{row.name} (to {most:.2g}{' ' * bool(row.unit)}{row.unit})")
+            for x, (value, shown) in enumerate(zip(row.values, row.shown, strict=True)):
                 if value is None:
                     axes.plot(x, y, "_", color=COLORS["grid"], markersize=5)
                     continue
-                axes.add_patch(_square(x, y, COLORS["down"] if value > 0 else COLORS["up"], abs(value) / most))
+                axes.add_patch(square(x, y, COLORS["down"] if value > 0 else COLORS["up"], abs(value) / most))
                 if shown:
                     axes.plot(x, y, ".", color=COLORS["text"], markersize=3)
-        _cells(axes, names, layers)
+        cells(axes, names, layers)
         axes.set_xlabel("decoder layer", size=9)
         return svg(figure, "Measures of each decoder layer: loss without its routing, use of its experts")
 
@@ -488,7 +433,7 @@ def layers_by_measure(rows: Sequence[Row], layers: Sequence[int]) -> str:
 def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
     """What a selector gave each decoder layer; chosen ones in color."""
     with style():
-        figure, (axes,) = _figure(1.9)
+        figure, (axes,) = panels(1.9)
         colors = [COLORS["method"] if layer in chosen else COLORS["base"] for layer in scores]
         axes.bar(list(scores), list(scores.values()), color=colors, width=0.75)
         axes.set_xticks(list(scores))
@@ -500,13 +445,13 @@ def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
 def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
     """Change of each expert's routing weight, one line per re-mixed layer."""
     with style():
-        figure, (axes,) = _figure(0.8 + LINE * len(changes))
+        figure, (axes,) = panels(0.8 + LINE * len(changes))
         most = max((abs(x) for row in changes.values() for x in row), default=0) or 1
         for y, row in enumerate(changes.values()):
             for expert, change in enumerate(row):
                 if change:
                     color = COLORS["up"] if change > 0 else COLORS["down"]
-                    axes.add_patch(_square(expert, y, color, abs(change) / most))
+                    axes.add_patch(square(expert, y, color, abs(change) / most))
         axes.set_xlim(-0.5, len(next(iter(changes.values()))) - 0.5)
         axes.set_ylim(len(changes) - 0.5, -0.5)
         axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
@@ -514,7 +459,7 @@ def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
         return svg(figure, "Change of routing weights by layer and expert")
 
 
-def _cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
+def cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
     """A table's frame: names of rows, and numbers of layers as many as can stand beside each other."""
     step = -(-len(layers) // 12)
     axes.set_xlim(-0.5, len(layers) - 0.5)
@@ -523,7 +468,8 @@ def _cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
     axes.set_yticks(range(len(rows)), rows, size=8)
 
 
-def _square(x: float, y: float, color: str, strength: float) -> Any:
+def square(x: float, y: float, color: str, strength: float) -> Rectangle:
+    """What fills a cell."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=color, alpha=strength, linewidth=0)
@@ -561,7 +507,7 @@ def _apart(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def _others(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["role"] != "base"]
+    return [row for row in rows if row.role != "base"]
 
 
 def style() -> Any:
@@ -571,18 +517,20 @@ def style() -> Any:
     return rc_context(STYLE)
 
 
-def _figure(height: float, panels: int = 1, heights: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
+def panels(height: float, n: int = 1, heights: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, one above the other."""
     # Figure rather than pyplot: no global state, no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, list(figure.subplots(panels, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    return figure, list(figure.subplots(n, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
 
 
-def _by_arm(rows: Sequence[Row], label: str) -> tuple[Figure, Axes]:
-    figure, (axes,) = _figure(0.7 + LINE * max(len(rows), 1))
-    axes.set_yticks(range(len(rows)), [row["arm"] for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.7)  # first arm on top
+def by_arm(names: Sequence[str], label: str) -> tuple[Figure, Axes]:
+    """A figure of a line for each name, the first on top."""
+    figure, (axes,) = panels(0.7 + LINE * max(len(names), 1))
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.7)  # first arm on top
     axes.set_xlabel(label)
     axes.grid(True, axis="x")
     return figure, axes

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..analysis.statistics import Record, probabilities
+from ..analysis.statistics import probabilities
 from ..errors import DataError
+from ..records.answer import AnswerRecord
 from ..types import Question
 
 DIGITS = 4
@@ -19,7 +20,7 @@ Key = tuple[str, str]
 
 
 def payload(
-    records: Sequence[Record],
+    records: Sequence[AnswerRecord],
     arms: Sequence[str],
     baseline: str,
     questions: Mapping[Key, Question],
@@ -43,24 +44,24 @@ def payload(
         DataError: a text belongs to another question than its record.
     """
     shown = _shown(records)
-    records = [r for r in records if (r["dataset"], r["id"]) in shown]
-    places = {key: i for i, key in enumerate(dict.fromkeys((r["dataset"], r["id"]) for r in records))}
-    first: dict[Key, Record] = {}
+    records = [r for r in records if (r.dataset, r.id) in shown]
+    places = {key: i for i, key in enumerate(dict.fromkeys((r.dataset, r.id) for r in records))}
+    first: dict[Key, AnswerRecord] = {}
     for r in records:
-        first.setdefault((r["dataset"], r["id"]), r)
-    base = {(r["dataset"], r["id"]): r for r in records if r["arm"] == baseline}
+        first.setdefault((r.dataset, r.id), r)
+    base = {(r.dataset, r.id): r for r in records if r.arm == baseline}
     before, layers, details = _Once(), _Once(), _Details(records, references)
     answers = []
     for r in records:
-        key = (r["dataset"], r["id"])
-        plain = r if r["base_choice"] is not None else base[key]
-        was = (plain["choice"], plain["scores"]) if plain is not r else (r["base_choice"], r["base_scores"])
+        key = (r.dataset, r.id)
+        plain = r if r.base_choice is not None else base[key]
+        was = (plain.choice, plain.scores) if plain is not r else (r.base_choice, r.base_scores)
         answers.append([
-            *(places[key], arms.index(r["arm"]), r["seed"], r["choice"]),
+            *(places[key], arms.index(r.arm), r.seed, r.choice),
             before.place([was[0], _whole(probabilities(was[1]))]),
-            _whole(probabilities(r["scores"])),
-            layers.place(r["layers"]),
-            *(round(r["cost"]["total"], DIGITS), round(r["seconds"], DIGITS)),
+            _whole(probabilities(r.scores)),
+            layers.place(r.layers),
+            *(round(r.cost.total, DIGITS), round(r.seconds, DIGITS)),
             details.place(r),
         ])  # fmt: skip
     return {
@@ -77,12 +78,12 @@ def payload(
     }
 
 
-def _shown(records: Sequence[Record]) -> set[Key]:
+def _shown(records: Sequence[AnswerRecord]) -> set[Key]:
     """The first questions, as many of each data set."""
     ids: dict[str, dict[str, None]] = {}
     for record in records:
-        ids.setdefault(record["dataset"], {})[record["id"]] = None
-    arms = {record["arm"] for record in records}
+        ids.setdefault(record.dataset, {})[record.id] = None
+    arms = {record.arm for record in records}
     each = max(1, ANSWERS // max(1, len(arms) * len(ids)))
     return {(name, id_) for name, all_of_it in ids.items() for id_ in list(all_of_it)[:each]}
 
@@ -107,7 +108,7 @@ class _Details:
     Where there is no room for all, questions come first on which some arm changed the answer, data sets in turns.
     """
 
-    def __init__(self, records: Sequence[Record], references: Mapping[Key, Question]) -> None:
+    def __init__(self, records: Sequence[AnswerRecord], references: Mapping[Key, Question]) -> None:
         self.values: list[Any] = []
         self.own = _Once()
         self._references = references
@@ -122,9 +123,9 @@ class _Details:
             for record, detail in zip(group, made, strict=True):
                 self._places[id(record)] = len(self.values)
                 self.values.append(detail)
-                self._used |= {(record["dataset"], n["id"]): None for n in record["neighbours"]}
+                self._used |= {(record.dataset, n.id): None for n in record.neighbours}
 
-    def place(self, record: Record) -> int | None:
+    def place(self, record: AnswerRecord) -> int | None:
         return self._places.get(id(record))
 
     def texts(self) -> dict[str, dict[str, list[str]]]:
@@ -134,40 +135,40 @@ class _Details:
             texts.setdefault(dataset, {})[id_] = _reference(self._references[dataset, id_])
         return texts
 
-    def _detail(self, record: Record) -> dict[str, Any]:
+    def _detail(self, record: AnswerRecord) -> dict[str, Any]:
         return {
-            "layerScores": {k: v for k, v in record["layer_scores"].items() if int(k) in record["layers"]},
+            "layerScores": {k: v for k, v in record.layer_scores.items() if k in record.layers},
             # Where a pathway was kept, it shows which experts changed.
-            "experts": {k: v for k, v in record["experts"].items() if k not in record["pathway"]},
+            "experts": {k: v for k, v in record.experts.items() if k not in record.pathway},
             "pathway": {
-                layer: [self.own.place(_weights(weights["own"])), _weights(weights["new"])]
-                for layer, weights in record["pathway"].items()
+                layer: [self.own.place(_weights(weights.own)), _weights(weights.new)]
+                for layer, weights in record.pathway.items()
             },
-            "neighbours": [[n["id"], *_whole([n["similarity"], n["weight"]])] for n in record["neighbours"]],
+            "neighbours": [[n.id, *_whole([n.similarity, n.weight])] for n in record.neighbours],
         }
 
 
-def _in_turns(records: Sequence[Record]) -> Iterator[list[Record]]:
+def _in_turns(records: Sequence[AnswerRecord]) -> Iterator[list[AnswerRecord]]:
     """The records of one question after the other."""
-    groups: dict[str, dict[str, list[Record]]] = {}
+    groups: dict[str, dict[str, list[AnswerRecord]]] = {}
     for r in records:
-        groups.setdefault(r["dataset"], {}).setdefault(r["id"], []).append(r)
+        groups.setdefault(r.dataset, {}).setdefault(r.id, []).append(r)
     order = []
     for each in groups.values():
-        sure = sorted(each.values(), key=lambda group: len({r["choice"] for r in group}) == 1)
-        order += [(len({r["choice"] for r in group}) == 1, turn, group) for turn, group in enumerate(sure)]
+        sure = sorted(each.values(), key=lambda group: len({r.choice for r in group}) == 1)
+        order += [(len({r.choice for r in group}) == 1, turn, group) for turn, group in enumerate(sure)]
     for *_, group in sorted(order, key=lambda entry: entry[:2]):
         yield group
 
 
-def _asked(record: Record, question: Question | None) -> dict[str, Any]:
-    asked = {"id": record["id"], "set": record["dataset"], "subject": record["subject"], "gold": record["answer"]}
+def _asked(record: AnswerRecord, question: Question | None) -> dict[str, Any]:
+    asked = {"id": record.id, "set": record.dataset, "subject": record.subject, "gold": record.answer}
     if question is None:
         return asked
     # A file of another version would put wrong words beside right numbers.
-    if len(question.choices) != len(record["scores"]) or question.answer not in (None, record["answer"]):
+    if len(question.choices) != len(record.scores) or question.answer not in (None, record.answer):
         raise DataError(
-            f"Expected {record['id']!r} with {len(record['scores'])} choices and answer {record['answer']}, got "
+            f"Expected {record.id!r} with {len(record.scores)} choices and answer {record.answer}, got "
             f"{len(question.choices)} and {question.answer}; give the question file that the run was made with."
         )
     return {**asked, "text": question.question, "choices": list(question.choices)}
@@ -182,6 +183,6 @@ def _whole(values: Any) -> list[int]:
     return [round(float(v) * 10**DIGITS) for v in values]
 
 
-def _weights(sparse: Mapping[str, float]) -> list[int]:
+def _weights(sparse: Mapping[int, float]) -> list[int]:
     """``[expert, weight, expert, weight, …]``."""
-    return [number for expert, w in sparse.items() for number in (int(expert), round(w * 10**DIGITS))]
+    return [number for expert, w in sparse.items() for number in (expert, round(w * 10**DIGITS))]

@@ -50,10 +50,12 @@ class Retriever(ABC):
 
     Attributes:
         learns: True for one that is learned from references, and may look at more than the texts' embeddings.
+        varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
     """
 
     name: ClassVar[str]
     learns: ClassVar[bool] = False
+    varies: ClassVar[str] = ""
 
     def learn(self, lessons: Lessons) -> Self:
         """A retriever that learned which references help which; the same by default."""

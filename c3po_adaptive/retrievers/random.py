@@ -40,6 +40,7 @@ class RandomNeighbours(Retriever):
     k: int = 3
     seed: int = 0
     name: ClassVar[str] = "random"
+    varies: ClassVar[str] = "random neighbours"
 
     def __post_init__(self) -> None:
         check_number(self, "k", at_least=1, whole=True)

@@ -16,12 +16,14 @@ class LayerSelector(ABC):
         needs_neighbours: False for a selector that never looks at references; then none are retrieved for it.
         needs_label: True only for upper bounds: such a selector is given a ``LabeledProblem``.
         needs_truth: likewise; such a selector is told what a planted fault did (``Problem.truth``).
+        varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
     """
 
     name: ClassVar[str]
     needs_neighbours: ClassVar[bool] = True
     needs_label: ClassVar[bool] = False
     needs_truth: ClassVar[bool] = False
+    varies: ClassVar[str] = ""
 
     @abstractmethod
     def select(self, problem: Problem) -> Selection:

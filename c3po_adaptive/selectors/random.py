@@ -22,6 +22,7 @@ class RandomLayers(LayerSelector):
     n: int = 5
     experts: int | None = CORE
     name: ClassVar[str] = "random"
+    varies: ClassVar[str] = "random layers"
     needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -59,11 +59,19 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises:
         DataError: there is no such file, it is no UTF-8, or no JSON.
     """
+    return parse_json(read_text(path, remedy), str(path), remedy)
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: there is no such file, or it is no UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # of its name, or what it holds
         raise DataError(f"{path}: expected a file of ours, got: {error}; {remedy}.") from None
-    return parse_json(text, str(path), remedy)
 
 
 def holds(path: Path, keys: Iterable[str]) -> bool:
@@ -90,8 +98,21 @@ def checked(kind: type[M], value: Any, where: str, remedy: str) -> M:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "all of it"
-        raise DataError(
-            f"{where}: expected {kind.__doc__ or kind.__name__}, got another ({place}: {first['msg']}); {remedy}."
-        ) from None
+        raise _another(kind, error, where, remedy) from None
+
+
+def checked_json(kind: type[M], text: str | bytes, where: str, remedy: str) -> M:
+    """A JSON text as what it has to be; errors as for ``checked``."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise _another(kind, error, where, remedy) from None
+
+
+def _another(kind: type[Ours], error: ValidationError, where: str, remedy: str) -> DataError:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "all of it"
+    called = (kind.__doc__ or kind.__name__).partition("\n")[0]
+    if place == "schema_version" and first["type"] == "less_than_equal":
+        remedy = "a later version wrote it: update c3po_adaptive to read it"
+    return DataError(f"{where}: expected {called}, got another ({place}: {first['msg']}); {remedy}.")

@@ -1,10 +1,8 @@
-"""A run folder on disk: one JSONL row per sample and arm, safe against interruption, claimed by one configuration."""
+"""A run folder on disk: claimed by one configuration, and what lies in it."""
 
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,7 +14,7 @@ from ..errors import DataError
 from .files import is_file, is_own, is_there, write_text
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
-from .json_files import Ours, checked, parse_json, read_json
+from .json_files import Ours, checked, read_json
 from .lock import LOCK, OWNER, held, is_lock, is_owner
 from .set_aside import Claim, is_unsettled, set_aside, settle
 
@@ -33,103 +31,6 @@ COMMAND: ContextVar[str | None] = ContextVar("command", default=None)
 
 REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
 """Whether a run that is in a folder makes room for the one that claims it."""
-
-Key = tuple[str, str, str, int]
-"""Arm, data set, id, seed: what is answered once."""
-
-
-class Records:
-    """The rows of a run folder, open for more.
-
-    Opening cuts off a half-written last line (what an interruption leaves), so that the next row starts on a new line;
-    that sample is simply answered again.
-    """
-
-    def __init__(self, folder: Path | str) -> None:
-        self.path = Path(folder) / RECORDS
-        _check_files(Path(folder), [RECORDS])
-        self._done = {_key(row) for row in self._repair()}
-
-    def _repair(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        rows = read_records(self.path.parent)  # what cannot be read stays as it is
-        size = len(_whole_lines(self.path.read_bytes()))
-        if size < self.path.stat().st_size:
-            os.truncate(self.path, size)
-        if len(rows) < self.path.read_bytes().count(b"\n"):  # some stood there again
-            write_text(self.path, "".join(map(_line, rows)))
-        return rows
-
-    def done(self) -> set[Key]:
-        """Keys of the rows already there."""
-        return set(self._done)
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row as one write, so that an interruption can cut the last line only.
-
-        Raises:
-            DataError: a key is missing or already there, a value is no JSON (NaN, infinite), or the disk refuses it.
-        """
-        key = _key(row)
-        if key in self._done:
-            raise DataError(
-                f"Expected one row per arm, data set, id and seed, got {key} twice; skip what done() holds."
-            )
-        try:
-            line = _line(row).encode()
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"Expected finite JSON values in the row {key}, got: {error}; convert or drop them."
-            ) from error
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                written = file.write(line)
-        except OSError as error:
-            raise DataError(
-                f"Expected to append to {self.path}, got: {error}; free the disk or name another --out."
-            ) from error
-        if written != len(line):
-            raise DataError(
-                f"Expected to write {len(line)} bytes to {self.path}, got {written}; free disk space, then resume."
-            )
-        self._done.add(key)
-
-
-def read_records(folder: Path | str) -> list[dict[str, Any]]:
-    """Rows of a run folder, which stays untouched; a half-written last line is left out, and of rows that stand there
-    several times the first is taken, with a warning.
-
-    Raises:
-        DataError: no such file, or a broken line elsewhere (named by file and line).
-    """
-    path = Path(folder) / RECORDS
-    if not is_file(path):
-        raise DataError(f"Expected a run folder with {RECORDS}, found no {path}; name the folder that --out named.")
-    rows: dict[Key, dict[str, Any]] = {}
-    repeated: list[int] = []
-    # Split at b"\n" alone: splitlines() also splits at characters that JSON strings may hold.
-    for number, line in enumerate(_whole_lines(path.read_bytes()).split(b"\n")[:-1], start=1):
-        try:
-            row = parse_json(line.decode(), f"line {number}", "mend it")
-            key = _key(row)
-        except ValueError as error:  # DataError and UnicodeDecodeError are ValueErrors
-            raise DataError(
-                f"Expected a JSON record on line {number} of {path}, got {line[:60]!r} ({error}); "
-                "delete that line, and the run answers its sample again."
-            ) from error
-        if key in rows:
-            repeated.append(number)
-        else:
-            rows[key] = row
-    if repeated:
-        shown = ", ".join(map(str, repeated[:5])) + (", …" if len(repeated) > 5 else "")
-        warnings.warn(
-            f"{path} holds {len(repeated)} rows again (lines {shown}), as two processes leave it that write at once; "
-            "the first of each is taken.",
-            stacklevel=2,
-        )
-    return list(rows.values())
 
 
 def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping[str, str]) -> None:
@@ -152,7 +53,7 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
         _check_free(folder, files_of(config))
         return
     found, old = _claimed(folder / CONFIG)
-    _check_files(folder, {*files_of(old), *files_of(config)})
+    check_files(folder, {*files_of(old), *files_of(config)})
     if REPLACING.get():
         _check_replaced(folder, found, old, config)
         return
@@ -202,7 +103,7 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
         write_text(folder / CONFIG, _claim_of(config, wanted, made))
         return wanted
     found, old = _claimed(folder / CONFIG)
-    _check_files(folder, {*files_of(old), *files_of(config)})
+    check_files(folder, {*files_of(old), *files_of(config)})
     if REPLACING.get():
         _check_replaced(folder, found, old, config)
         with set_aside(folder, CONFIG, _said_by) as aside:
@@ -238,8 +139,12 @@ def _check_free(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _check_files(folder: Path, files: Iterable[str]) -> None:
-    """Refuse what is no file where those of a run lie: a folder is not ours, nor what a link leads to."""
+def check_files(folder: Path, files: Iterable[str]) -> None:
+    """Refuse what is no file where those of a run lie: a folder is not ours, nor what a link leads to.
+
+    Raises:
+        DataError: naming it.
+    """
     others = [name for name in sorted({CONFIG, *files}) if is_there(folder / name) and not is_own(folder / name)]
     if others:
         raise DataError(
@@ -343,20 +248,3 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """As it comes back from JSON: tuples as lists, keys as text."""
     plain: dict[str, Any] = json.loads(json.dumps(config))
     return plain
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _whole_lines(data: bytes) -> bytes:
-    return data[: data.rfind(b"\n") + 1]
-
-
-def _key(row: Any) -> Key:
-    try:
-        return str(row["arm"]), str(row["dataset"]), str(row["id"]), int(row["seed"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"Expected a record with arm, dataset, id and seed, got: {error!r}; see study/comparison/worker.py."
-        ) from error

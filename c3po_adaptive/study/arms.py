@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from .. import former
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..remixing.presets import PRESETS
@@ -29,6 +28,8 @@ class Arm(RemixSettings):
         kernel: how neighbours are weighed.
         retriever: which references are neighbours.
         selector: which layers and experts are re-mixed.
+        control_of: names of the arms that it is a control of: alike in all but one thing that it leaves to chance. What
+            is a control of every arm (one change for all, corrected scores of the base, no step) need not say so.
         draws: how often it answers each question, each time by the next seed: a control that is drawn at random says
             more in many draws, and by 99 of them an arm gets a p among them.
     """
@@ -40,12 +41,8 @@ class Arm(RemixSettings):
     kernel: Spec = "gaussian"
     retriever: Spec = "faiss-knn"
     selector: Spec = "fixed"
+    control_of: tuple[str, ...] = ()
     draws: int = Field(default=1, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_before(cls, given: Any) -> Any:
-        return former.renamed(given, former.SETTINGS) if isinstance(given, Mapping) else given
 
     @field_validator(*ROLES, mode="before")
     @classmethod
@@ -88,12 +85,7 @@ def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
     if not isinstance(arms, Mapping):
         return arms
     plain = {name: arm.model_dump(exclude_unset=True) if isinstance(arm, Arm) else arm for name, arm in arms.items()}
-    return {name: common | _now(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
-
-
-def _now(arm: Mapping[str, Any]) -> dict[str, Any]:
-    """As settings are called now; in files of before, no seed meant the run's."""
-    return former.renamed({k: v for k, v in arm.items() if not (k == "seed" and v is None)}, former.SETTINGS)
+    return {name: common | dict(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
 
 
 def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
@@ -111,14 +103,18 @@ def _arm(preset: str, **other: Any) -> Arm:
     return Arm(**{name: value for name, value in given.items() if value != usual.get(name)})
 
 
+def _control(preset: str, **other: Any) -> Arm:
+    return _arm(preset, **other, control_of=(preset,))
+
+
 # What validation chose in studies/mixture to do for each question, and its controls: one thing drawn at random each,
 # one change for all questions by the same steps, the base's scores corrected by the same labels, and no step at all.
 _NEAREST = PRESETS["nearest"].specs
 _FEWER: dict[str, Any] = {"name": "amortized", "n": 8, "experts": None}
 _CONTROLS: Mapping[str, Arm] = {
-    "nearest-shuffled-labels": _arm("nearest", labels="shuffled"),
-    "nearest-random-neighbours": _arm("nearest", retriever={"name": "random", "k": 300}),
-    "nearest-random-change": _arm("nearest", optimizer={"name": "random-change", "of": _NEAREST["optimizer"]}),
+    "nearest-shuffled-labels": _control("nearest", labels="shuffled"),
+    "nearest-random-neighbours": _control("nearest", retriever={"name": "random", "k": 300}),
+    "nearest-random-change": _control("nearest", optimizer={"name": "random-change", "of": _NEAREST["optimizer"]}),
     "constant": _arm("constant"),
     "calibrated": Arm(answerer="surface-logit", optimizer="none"),
     "core-mixed": Arm(optimizer={"name": "none", "start": "core"}, selector=_arm("nearest").selector),
@@ -126,7 +122,9 @@ _CONTROLS: Mapping[str, Arm] = {
 # Eight of the layers, chosen by the kept gradients, and as many drawn at random.
 _LAYERS: Mapping[str, Arm] = {
     "nearest-eight-layers": _arm("nearest", selector=_FEWER),
-    "nearest-random-layers": _arm("nearest", selector={"name": "random", "n": 8, "experts": None}),
+    "nearest-random-layers": _arm(
+        "nearest", selector={"name": "random", "n": 8, "experts": None}, control_of=("nearest-eight-layers",)
+    ),
 }
 
 DEMO_ARMS: Mapping[str, Arm] = {
@@ -135,7 +133,7 @@ DEMO_ARMS: Mapping[str, Arm] = {
     "mode-finding": Arm(optimizer="mode-finding"),
     "ngd": Arm(optimizer="ngd"),
     "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
-    "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random"),
+    "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random", control_of=("ngd",)),
     "nearest": _arm("nearest"),
     **_CONTROLS,
     **_LAYERS,
@@ -166,4 +164,10 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
         if name not in known:
             hint = suggestion(name, known, f"known arms: {', '.join(known)}.")
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
-    return {name: known[name] for name in names}
+    return {name: _among(known[name], names) for name in names}
+
+
+def _among(arm: Arm, names: Sequence[str]) -> Arm:
+    """A control of those arms alone that are run."""
+    plain = arm.model_dump(exclude_unset=True)
+    return Arm(**plain | {"control_of": [name for name in arm.control_of if name in names]})

@@ -13,17 +13,18 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from .. import former
 from ..analysis.asked_with import format_of, references_of
 from ..analysis.board import joined, matrix
 from ..analysis.summary import summarize
 from ..audit import audited_in
 from ..errors import DataError, SettingError
+from ..records.answer import Answered
+from ..records.parquet import read_parquet
+from ..records.summary import BoardSummary, Source
 from ..report.board import blocks, filled, page, picture
 from ..settings import Settings
 from ..storage.files import check_ours, check_replaceable, write_text
 from ..storage.json_files import holds
-from ..storage.parquet_records import read_parquet
 from .config import OnQuestions, read_yaml
 from .kind import read_study
 
@@ -59,7 +60,6 @@ class Board(Settings):
         arms: which stand there, in this order; default: all.
         datasets: which stand there; default: all.
         compare: pairs of arms that are compared as well.
-        controls: of arms, by name, beside those that settings show to be controls.
         partly: arms may have been asked fewer of a data set's questions than the base: what is compared is compared on
             those that both answered.
         audit: the folder of an audit of the model (``c3po audit``), from the board's: what it says stands below the
@@ -77,7 +77,6 @@ class Board(Settings):
     arms: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
-    controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     partly: bool = False
     audit: str | None = None
     seed: int = 0
@@ -94,7 +93,7 @@ def read_board(path: Path) -> Board:
     return Board(**read_yaml(path))
 
 
-def board_summary(board: Board, folder: Path) -> dict[str, Any]:
+def board_summary(board: Board, folder: Path) -> BoardSummary:
     """The summary of all its records, with ``matrix``, and ``sources``: where each arm on each data set is from.
 
     Args:
@@ -114,38 +113,38 @@ def board_summary(board: Board, folder: Path) -> dict[str, Any]:
     records = joined([(path, run.draw, own) for run, _, path, own in read])
     _check_there(board, records)
     if board.arms:
-        records.sort(key=lambda r: board.arms.index(r["arm"]))
+        records.sort(key=lambda r: board.arms.index(r.arm))
     summary = summarize(
         records,
         config={"board": board.model_dump(mode="json"), **_asked(board, configs)},
         seed=board.seed,
         baseline=board.baseline,
         compare=board.compare,
-        controls=board.controls,
         partly=board.partly,
         audited=None if board.audit is None else audited_in(folder / board.audit),
     )
-    sources: dict[tuple[str, str], dict[str, str]] = {}
+    sources: dict[tuple[str, str], Source] = {}
     asked: dict[str, dict[str, dict[str, Any]]] = {}
     for run, config, path, own in read:
-        for dataset, arm in dict.fromkeys((r["dataset"], r["arm"]) for r in own):
-            source = {"dataset": dataset, "arm": arm, "config": run.config, "records": path}
+        for dataset, arm in dict.fromkeys((r.dataset, r.arm) for r in own):
+            source = Source(dataset=dataset, arm=arm, config=run.config, records=path)
             sources.setdefault((dataset, arm), source)
             asked.setdefault(arm, {}).setdefault(dataset, _plain(config, dataset, path))
         _check_made_by(run, config, path, own)
-    rows = [row | _asked_with(asked[row["arm"]], row["dataset"]) for row in summary["rows"]]
-    return summary | {"rows": rows, "title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
+    rows = tuple(row.model_copy(update=_asked_with(asked[row.arm], row.dataset)) for row in summary.rows)
+    told = {"title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
+    return BoardSummary.model_validate(dict(summary) | {"rows": rows} | told)
 
 
-def _stands(board: Board, record: Mapping[str, Any]) -> bool:
-    return all(not names or record[key] in names for key, names in (("arm", board.arms), ("dataset", board.datasets)))
+def _stands(board: Board, record: Answered) -> bool:
+    known = ((record.arm, board.arms), (record.dataset, board.datasets))
+    return all(not names or name in names for name, names in known)
 
 
-def _check_there(board: Board, records: Sequence[Mapping[str, Any]]) -> None:
+def _check_there(board: Board, records: Sequence[Answered]) -> None:
     named = {name for pair in board.compare for name in pair} | {board.baseline}
-    named |= {name for arm, controls in board.controls.items() for name in (arm, *controls)}
     for key, names in (("arm", [*board.arms, *sorted(named)]), ("dataset", board.datasets)):
-        there = {record[key] for record in records}
+        there = {getattr(record, key) for record in records}
         for name in names:
             if name not in there:
                 known = ", ".join(sorted(there))
@@ -154,7 +153,7 @@ def _check_there(board: Board, records: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
-def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Iterator[Path]:
+def write_board(board: Board, folder: Path, summary: BoardSummary) -> Iterator[Path]:
     """Write summary, page, picture and the marked blocks of pages; what was written.
 
     Raises:
@@ -175,17 +174,17 @@ def write_board(board: Board, folder: Path, summary: Mapping[str, Any]) -> Itera
         yield path
 
 
-def _lines(summary: Mapping[str, Any]) -> str:
+def _lines(summary: BoardSummary) -> str:
     """As JSON, an entry of a list a line: there are thousands, and they are kept in git."""
     parts = []
-    for key, value in summary.items():
+    for key, value in summary.model_dump(mode="json").items():
         one, inside = json.dumps(value, ensure_ascii=False), isinstance(value, list) and value
         told = "[\n" + ",\n".join(json.dumps(part, ensure_ascii=False) for part in value) + "\n]" if inside else one
         parts.append(f"{json.dumps(key)}: {told}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def stale_pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> list[Path]:
+def stale_pages(board: Board, folder: Path, summary: BoardSummary) -> list[Path]:
     """Markdown pages whose marked blocks are not what the records say."""
     wanted = _pages(board, folder, summary)
     return [path for path, text in wanted.items() if _as_written(path) != text]
@@ -196,7 +195,7 @@ def _as_written(page: Path) -> str:
     return page.read_bytes().decode()
 
 
-def _pages(board: Board, folder: Path, summary: Mapping[str, Any]) -> dict[Path, str]:
+def _pages(board: Board, folder: Path, summary: BoardSummary) -> dict[Path, str]:
     """Their whole texts, as they should be.
 
     Raises:
@@ -260,7 +259,7 @@ def _plain(config: OnQuestions, name: str, path: str) -> dict[str, Any]:
     raise DataError(f"Expected records of {known} at {path}, got some of {name!r}; name the configuration of that run.")
 
 
-def _check_made_by(run: RunOnBoard, config: OnQuestions, path: str, records: Sequence[Mapping[str, Any]]) -> None:
+def _check_made_by(run: RunOnBoard, config: OnQuestions, path: str, records: Sequence[Answered]) -> None:
     """A configuration that is linked has to be the one that records were made by: its arms, and what it says of each.
 
     Raises:
@@ -268,20 +267,20 @@ def _check_made_by(run: RunOnBoard, config: OnQuestions, path: str, records: Seq
     """
     plain = config.model_dump(mode="json")
     arms = plain.get("arms", {})  # without what they share with the run
-    for record in {(record["dataset"], record["arm"]): record for record in records}.values():
-        if record["arm"] not in arms:
+    for record in {(record.dataset, record.arm): record for record in records}.values():
+        if record.arm not in arms:
             names = ", ".join(arms)
-            raise DataError(f"Expected records of {names} at {path}, as {run.config} has it, got {record['arm']}.")
-        for what, given, known in _said_of(plain | arms[record["arm"]], record["setting"]):
+            raise DataError(f"Expected records of {names} at {path}, as {run.config} has it, got {record.arm}.")
+        for what, given, known in _said_of(plain | arms[record.arm], record.setting.model_dump(mode="json")):
             if given != known:
                 raise DataError(
-                    f"Expected {what} of {record['arm']!r} to be {given} at {path}, as {run.config} has it, got "
+                    f"Expected {what} of {record.arm!r} to be {given} at {path}, as {run.config} has it, got "
                     f"{known}; name the configuration of that run."
                 )
 
 
 def _said_of(arm: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What a configuration and records both say of an arm, as names are now."""
+    """What a configuration and records both say of an arm."""
     for role in sorted(arm.keys() & setting.keys()):
         given, known = arm[role], setting[role]
         if not isinstance(known, Mapping):
@@ -289,9 +288,7 @@ def _said_of(arm: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tup
             continue
         given = given if isinstance(given, Mapping) else {"name": given}
         for key in sorted((given.keys() & known.keys()) - {"of"}):
-            before = former.STRATEGIES if key == "name" else {}
-            one, two = (before.get((role, each[key]), each[key]) for each in (given, known))
-            yield f"{role}.{key}", one, two
+            yield f"{role}.{key}", given[key], known[key]
 
 
 def _asked_with(datasets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The controls that an arm's gain has to be told from, as arms; ``analysis.controls`` recognizes them."""
+"""The controls that an arm's gain has to be told from, as arms that say so."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def with_controls(arms: Mapping[str, Any], controlled: tuple[str, ...]) -> dict[
     for name in controlled:
         if isinstance(plain := arms.get(name), Mapping):
             for control, values in _controls(Arm(**plain)).items():
-                found.setdefault(control.format(name), {**plain, **values})
+                own = {"control_of": [name]} if control.startswith("{}") else {}
+                found.setdefault(control.format(name), {**plain, **values, **own})
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ from ..errors import PluginError
 
 _log = logging.getLogger(__name__)
 
-Row = Mapping[str, Any]
+Row = Any
+"""What a kind of study makes of a question: a ``Record``; or what shards hold."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ..errors import PluginError, SettingError, UnknownNameError, suggestion
 from ..progress import Progress, silent
+from ..records.summary import TwoRuns
 from ..registry import Registry, unknown
 from ..settings import Settings
 from ..storage.lock import held
@@ -99,7 +100,7 @@ class Study(ABC, Generic[C]):
         *,
         executor: Executor = HERE,
         progress: Progress = silent,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Run it into a folder, or resume there; the summary, which stands in ``summary.json``, too."""
 
     @abstractmethod
@@ -114,7 +115,7 @@ class Study(ABC, Generic[C]):
             What has to be said about it.
         """
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[dict[str, Any], Table]:
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
         """Compare two runs of this kind: the summary, and what the terminal shows of it.
 
         Args:
@@ -129,7 +130,7 @@ class Study(ABC, Generic[C]):
         raise SettingError(f"Expected two runs of a kind that is compared side by side, got {self.kind}; report each.")
 
     @abstractmethod
-    def table(self, summary: Mapping[str, Any]) -> Table:
+    def table(self, summary: Any) -> Table:
         """What the terminal shows of a summary."""
 
 

@@ -13,9 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 
-from .. import former
 from ..errors import SettingError, suggestion
-from ..settings import RemixSettings, Settings
+from ..settings import Settings
 from .config import Spec, read_value, read_yaml
 
 NEW = "+"
@@ -100,7 +99,7 @@ def _at(place: Any, path: Sequence[str], of: Any, *, new: bool = False) -> Any:
             continue
         is_record = isinstance(of, type) and issubclass(of, Settings)
         known = [*of.model_fields] if is_record else [*_written(place)]
-        if key not in known and not (is_record and issubclass(of, RemixSettings) and key in former.SETTINGS):
+        if key not in known:
             is_open = not is_record and (isinstance(place, Mapping) or (place is None and get_origin(of) is dict))
             addable = path if is_open and key else ()
             if new and addable:

@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..models.footprint import GIB, Footprint, available
 from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_footprint
+from ..records.answer import AnswerRecord
+from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
-from ..storage.run_folder import read_records
 from ..tasks.formats import Format, format_key
 from ..types import Question
 from .config import OnQuestions
@@ -122,12 +123,13 @@ def _room(device: str | None) -> int | None:
     return None if device is not None and not torch.cuda.is_available() else available(device)
 
 
-def left(folder: Path | None, data: Data, arms: Mapping[str, int]) -> Iterator[str]:
+def left(folder: Path | None, kind: type[AnswerRecord], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
     """How long the rest of a run takes, arm by arm, at the pace of its own finished answers; an arm without any goes at
     the mean pace. References that are not prepared yet are not counted.
 
     Args:
         folder: of the run that was begun; None: nothing is told.
+        kind: of its records.
         data: questions of the study.
         arms: how often each arm answers a question, by the name that records have.
 
@@ -136,13 +138,13 @@ def left(folder: Path | None, data: Data, arms: Mapping[str, int]) -> Iterator[s
     """
     if folder is None:
         return
-    records = [r for r in read_records(folder) if r["arm"] in arms and "seconds" in r]
+    records = [r for r in read_records(folder, kind) if r.arm in arms]
     asked = sum(len(one.questions) for one in data.values())
-    done = Counter(r["arm"] for r in records)
+    done = Counter(r.arm for r in records)
     if not records:
         yield "left: no answer is finished yet that says how long it took"
         return
-    paces = {arm: fmean(r["seconds"] for r in records if r["arm"] == arm) for arm in done}
+    paces = {arm: fmean(r.seconds for r in records if r.arm == arm) for arm in done}
     usual = fmean(paces.values())
     hours = sum((asked * times - done[arm]) * paces.get(arm, usual) for arm, times in arms.items()) / 3600
     yield f"left: {hours:.2g} hours, as {len(records):,} of {asked * sum(arms.values()):,} answers are finished"

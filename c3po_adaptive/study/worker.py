@@ -13,17 +13,20 @@ from typing import Any, Generic, Self, TypeVar
 from ..errors import DataError
 from ..models.routed import RoutedModel
 from ..progress import Progress
+from ..records.jsonl import Records
+from ..records.record import Record
 from ..references.build import reference_set_of
 from ..references.embedding import Embedder, embedder_named
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
-from ..storage.run_folder import Records, check_folder, claim
+from ..storage.run_folder import check_folder, claim
 from ..types import Question
 from .config import OnQuestions
 from .data import Asked, inputs_of, load_model, read_data
 from .executor import HERE, Done, Executor, Piece, Row, device_here
 
 C = TypeVar("C", bound=OnQuestions)
+R = TypeVar("R", bound=Record)
 UNKNOWN = 1 << 30  # experts, where nobody knows how many
 
 
@@ -165,7 +168,7 @@ class Worker(ABC, Generic[C]):
 
 def run_pieces(
     worker: Worker[Any],
-    records: Records,
+    records: Records[R],
     waiting: Iterator[Piece],
     executor: Executor,
     progress: Progress,
@@ -187,6 +190,6 @@ def run_pieces(
                 failed.setdefault(done.piece.arm, done.failure)
             there = records.done()
             for row in done.rows:
-                if (row["arm"], row["dataset"], row["id"], row["seed"]) not in there:
+                if row.key not in there:
                     records.append(row)
     return failed

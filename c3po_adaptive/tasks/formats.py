@@ -11,7 +11,6 @@ from inspect import signature
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
-from .. import former
 from ..errors import DataError, ModelError, SettingError, UnknownNameError, suggestion
 from ..types import Prompt, Question
 from .texts import check_text
@@ -240,14 +239,13 @@ def format_by_name(name: str, **settings: Any) -> Format:
     if not isinstance(name, str) or name not in formats:
         hint = suggestion(str(name), formats, "choose one of these.")
         raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
-    given = former.renamed(settings, former.FORMATS)
     known = list(signature(formats[name]).parameters)
-    if unknown := [key for key in given if key not in known]:
+    if unknown := [key for key in settings if key not in known]:
         hint = suggestion(unknown[0], known, "leave it out.")
         wanted = ", ".join(known) or "(none)"
         raise SettingError(f"Expected settings of the format {name!r} among {wanted}, got {unknown[0]!r}; {hint}")
     try:
-        return formats[name](**given)
+        return formats[name](**settings)
     except TypeError as error:
         raise SettingError(f"Expected settings of the format {name!r}, got {', '.join(settings)}: {error}.") from error
 
@@ -264,13 +262,6 @@ def format_key(format: str | Format) -> str:
     """A format's name and parameters as text."""
     chosen = as_format(format)
     return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)), sort_keys=True)}"
-
-
-def current_key(key: str) -> str:
-    """A format's key as it would be written now."""
-    for before, now in former.FORMATS.items():
-        key = key.replace(f'"{before}"', f'"{now}"')
-    return key
 
 
 def description(question: Question) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..answerers.base import AnswererStrategy, Bench
 from ..registry import default_registry
 from ..settings import RemixSettings
 from ..tasks.formats import as_format
-from ..types import Answer, Question
+from ..types import Answer, Changes, Question
 from .contract import Contract, check_identity, expect, not_for
 from .optimizers import UPPER_BOUND
 
@@ -169,6 +169,16 @@ class AnswererContract(Contract):
         expect(not changed, "the model's tensors as they were, bit for bit", ", ".join(changed))
         hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
         expect(not hooked, "no hook left in the model", "some")
+
+    def test_says_what_it_is(self, answerer: AnswererStrategy) -> None:
+        """``calibrates`` and ``positive`` are True or False, and ``changes(strategies)`` is a word of ``Changes``.
+
+        By these it counts as a calibration, or as a control that has to gain, in every table.
+        """
+        for name in ("calibrates", "positive"):
+            expect(isinstance(getattr(answerer, name), bool), f"{name} to be True or False", getattr(answerer, name))
+        changes = answerer.changes(toy_bench().strategies)
+        expect(changes in get_args(Changes), f"changes among {', '.join(get_args(Changes))}", repr(changes))
 
     def test_used_names_roles_and_settings(self, answerer: AnswererStrategy) -> None:
         """``used(strategies)`` names roles and settings that exist: they identify the arm in results.

@@ -86,8 +86,12 @@ def refused(error: type[Exception], saying: str, what: str) -> Iterator[None]:
 
 
 def check_identity(role: str, strategy: Any) -> None:
-    """The class is fit for the registry, and name and parameters, which identify a run, can be written as JSON."""
+    """The class is fit for the registry, and name and parameters, which identify a run, can be written as JSON; and it
+    says in words what it leaves to chance, if anything.
+    """
     if not isinstance(strategy, Sum | Product):
         check_class(role, type(strategy), "under test")
     description = json.loads(json.dumps(Registry.describe(strategy)))
     expect(description["name"] == strategy.name, f"the name {strategy.name!r}", description["name"])
+    varies = getattr(strategy, "varies", "")
+    expect(isinstance(varies, str), "varies to say in words what is left to chance, or nothing", repr(varies))

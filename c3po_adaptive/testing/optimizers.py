@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 import torch
 from torch import Tensor
 
 from ..optimizers.base import PathwayOptimizer
 from ..problem import LabeledProblem, Problem
-from ..types import Selection
+from ..types import Changes, Selection
 from .contract import Contract, check_identity, expect, not_for
 from .toy import altered, tensors, toy_problem
 
@@ -32,6 +32,8 @@ class OptimizerContract(Contract):
         Make it a frozen dataclass with ``name: ClassVar[str]`` in kebab case, and parameters that JSON can hold.
         """
         check_identity("optimizer", optimizer)
+        changes = optimizer.changes
+        expect(changes in get_args(Changes), f"changes among {', '.join(get_args(Changes))}", repr(changes))
 
     def test_shape(self, optimizer: PathwayOptimizer) -> None:
         """It returns finite weights ``[B, L, E]`` of the dtype and on the device of ``problem.own``, without a graph.

@@ -14,6 +14,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from c3po_adaptive.analysis.gain_by_kind import KindRow
+from c3po_adaptive.records.summary import BoardSummary, Row, Summary
 from c3po_adaptive.report import plots
 from c3po_adaptive.report.board import picture
 from c3po_adaptive.storage.files import write_text
@@ -25,13 +27,12 @@ PARTS = {"constant": "the same for all", "between": "by data set", "within": "by
 def main(folder: str) -> None:
     """Reads results there, and writes pictures beside them."""
     place = Path(folder)
-    summary, why, policies, curves = (
-        json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("summary", "why", "policies", "curves")
-    )
+    why, curves = (json.loads((place / f"{name}.json").read_text(encoding="utf-8")) for name in ("why", "curves"))
+    board = BoardSummary.model_validate_json((place / "summary.json").read_text(encoding="utf-8"))
+    policies = Summary.model_validate_json((place / "policies.json").read_text(encoding="utf-8"))
     pictures = {
-        "gain_by_data_set": plots.gains_by_kind(_by_data_set(summary["rows"])),
-        "predicted_and_realised": plots.predicted([r for r in summary["predicted"] if r["dataset"] == "all"]),
+        "gain_by_data_set": plots.gains_by_kind(_by_data_set(board.rows), SHOWN),
+        "predicted_and_realised": plots.predicted([row for row in board.predicted if row.dataset == "all"]),
         "what_differs": _what_differs(why["arms"]),
         "learning": _learning(curves),
     }
@@ -40,15 +41,14 @@ def main(folder: str) -> None:
     write_text(place / "policies.svg", picture(policies))
 
 
-def _by_data_set(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _by_data_set(rows: Sequence[Row]) -> list[KindRow]:
     """The arms that are shown, side by side on each data set, their mean last."""
-    names = sorted(dict.fromkeys(row["dataset"] for row in rows), key=lambda name: name == "all")
-    kept = {(row["dataset"], row["arm"]): row for row in rows}
+    names = sorted(dict.fromkeys(row.dataset for row in rows), key=lambda name: name == "all")
+    kept = {(row.dataset, row.arm): row for row in rows}
+    shown = [kept[name, arm] for name in names for arm in SHOWN if (name, arm) in kept]
     return [
-        {**kept[name, arm], "kind": None, "role": role}
-        for name in names
-        for arm, role in SHOWN.items()
-        if (name, arm) in kept
+        KindRow(r.dataset, None, r.arm, r.n, r.accuracy, r.base_accuracy, r.chance, r.gain, r.ci_low, r.ci_high)
+        for r in shown
     ]
 
 

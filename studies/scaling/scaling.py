@@ -21,9 +21,10 @@ from pathlib import Path
 
 import torch
 
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.storage.run_folder import Records
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Done, Piece
@@ -137,12 +138,12 @@ def timed(worker: ComparisonWorker, pieces: list[Piece], executor: object, out: 
             yield done
             seen.append(time.perf_counter())
 
-    run_pieces(worker, Records(out), iter(pieces), executor, noted, str)
+    run_pieces(worker, Records(out, AnswerRecord), iter(pieces), executor, noted, str)
     half = len(seen) // 2
     return {
         "whole": (len(seen) - 1) / (seen[-1] - seen[0]),
         "second_half": (len(seen) - 1 - half) / (seen[-1] - seen[half]),
-        "ledger_seconds": statistics.fmean(sum(row["seconds"] for row in done.rows) for done in found.values()),
+        "ledger_seconds": statistics.fmean(sum(row.seconds for row in done.rows) for done in found.values()),
     }, found
 
 

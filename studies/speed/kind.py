@@ -5,7 +5,7 @@ c3po study run studies/speed/config.yaml --out runs/speed --plugin studies/speed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from c3po_adaptive.registry import Registry
 from c3po_adaptive.study import HERE, Executor, Plan, Progress, Study, Table, silent
 
 from .config import SpeedConfig
+from .rows import SpeedSummary
 from .run import run_speed, strategies_of
 
 COLUMNS = ("case", "model", "ratio", "ratio_min", "ratio_max", "flops_ratio", "over_flops", "n")
@@ -48,22 +49,20 @@ class Speed(Study[SpeedConfig]):
         *,
         executor: Executor = HERE,
         progress: Progress = silent,
-    ) -> dict[str, Any]:
+    ) -> SpeedSummary:
         return run_speed(config, out, registry=registry, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         raise DataError("Expected a run, or a study of faithfulness, got a study of speed; run that again.")
 
-    def table(self, summary: Mapping[str, Any]) -> Table:
-        rows = [[str(row[key]) for key in COLUMNS] for row in summary["rows"]]
-        return Table(COLUMNS, rows, [_said(row) for row in summary["searches"]])
-
-
-def _said(row: Mapping[str, Any]) -> str:
-    return (
-        f"{row['search']}: top 3 of {row['references']:,} in {row['milliseconds']} ms (exactly: "
-        f"{row['exact_milliseconds']} ms), recall {row['recall']}"
-    )
+    def table(self, summary: SpeedSummary) -> Table:
+        rows = [[str(getattr(row, key)) for key in COLUMNS] for row in summary.rows]
+        said = [
+            f"{one.search}: top 3 of {one.references:,} in {one.milliseconds} ms (exactly: {one.exact_milliseconds} "
+            f"ms), recall {one.recall}"
+            for one in summary.searches
+        ]
+        return Table(COLUMNS, rows, said)
 
 
 @hookimpl

@@ -31,7 +31,7 @@ from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.scores import TailScores
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.identity import routing_versions
-from c3po_adaptive.storage.json_files import Ours, checked, read_json
+from c3po_adaptive.storage.json_files import M, Ours, checked, read_json
 from c3po_adaptive.storage.run_folder import made_by
 from c3po_adaptive.study import claimed
 from c3po_adaptive.tasks.files import demo_questions
@@ -40,6 +40,7 @@ from c3po_adaptive.types import Answer, Question
 
 from .config import Case, Shape, SpeedConfig
 from .draw import page, picture
+from .rows import SpeedSummary, TimedCase, TimedSearch
 from .search import timed_search
 
 TEXTBOOK_STEPS = 2
@@ -61,7 +62,7 @@ class Timing:
 
 def run_speed(
     config: SpeedConfig, out: Path | str, *, registry: Registry | None = None, progress: Progress = silent
-) -> dict[str, Any]:
+) -> SpeedSummary:
     """Time every case, and write ``summary.json``, ``report.html`` and ``ratios.svg``; finished cases are kept."""
     known = registry or default_registry()
     list(strategies_of(config, known))
@@ -69,30 +70,29 @@ def run_speed(
         return _run(config, Path(out), known, progress)
 
 
-def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) -> dict[str, Any]:
-    rows, searches = _finished(out / "rows.json", _Timed), _finished(out / "searches.json", _TimedSearch)
+def _run(config: SpeedConfig, out: Path, known: Registry, progress: Progress) -> SpeedSummary:
+    rows, searches = _finished(out / "rows.json", TimedCase), _finished(out / "searches.json", TimedSearch)
     with tempfile.TemporaryDirectory(dir=out, prefix="materials-") as folder:
         materials = _Materials(config.models, Path(folder))
-        done = {row["case"] for row in rows}
+        done = {row.case for row in rows}
         waiting = [(name, case) for name, case in config.all_cases().items() if name not in done]
         for name, case in progress(waiting, "cases"):
             rows.append(_row(name, case, materials, known, config.repeats, progress))
-            write_text(out / "rows.json", json.dumps(rows, indent=1))
+            _keep(out / "rows.json", rows)
     for name, search in config.searches.items():
-        if config.wanted(name) and name not in {row["search"] for row in searches}:
+        if config.wanted(name) and name not in {row.search for row in searches}:
             searches.append(timed_search(name, search, known))
-            write_text(out / "searches.json", json.dumps(searches, indent=1))
-    summary = {
-        "kind": "speed",
-        "repeats": config.repeats,
-        "threads": torch.get_num_threads(),
-        "versions": routing_versions(),
-        "rows": _ordered(rows),
-        "searches": searches,
-    }
-    write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+            _keep(out / "searches.json", searches)
+    summary = SpeedSummary(
+        repeats=config.repeats,
+        threads=torch.get_num_threads(),
+        versions=routing_versions(),
+        rows=tuple(_beside_textbook(rows)),
+        searches=tuple(searches),
+    )
+    write_text(out / "summary.json", summary.model_dump_json(indent=1) + "\n")
     write_text(out / "report.html", page(summary, made_by(out)))
-    if any("=" not in row["case"] for row in rows):
+    if summary.single:
         write_text(out / "ratios.svg", picture(summary))
     return summary
 
@@ -112,83 +112,54 @@ def strategies_of(config: SpeedConfig, registry: Registry) -> Iterator[tuple[str
             yield "retriever", registry.create("retriever", search.retriever)
 
 
-class _Timed(Ours):
-    """a timed case"""
-
-    case: str
-    model: str
-    ratio: float
-    ratio_min: float
-    ratio_max: float
-    flops_ratio: float
-    over_flops: float
-    n: int
-    prompt_tokens: float
-    plain_seconds: float
-    added_seconds: float
-    textbook: bool
-    compared: list[Any]
+def _keep(path: Path, rows: Sequence[Ours]) -> None:
+    write_text(path, json.dumps([row.model_dump(mode="json") for row in rows], indent=1))
 
 
-class _TimedSearch(Ours):
-    """a timed search"""
-
-    search: str
-    references: int
-    dimensions: int
-    milliseconds: float
-    exact_milliseconds: float
-    recall: float
-    build_seconds: float
-    n: int
-
-
-def _finished(path: Path, kind: type[Ours]) -> list[dict[str, Any]]:
+def _finished(path: Path, kind: type[M]) -> list[M]:
     if not path.is_file():
         return []
     remedy = "delete the file, and what it held is timed again"
     rows = read_json(path, remedy)
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected a list of rows, got {type(rows).__name__}; {remedy}.")
-    for i, row in enumerate(rows):
-        checked(kind, row, f"{path}, index {i}", remedy)
-    return rows
+    return [checked(kind, row, f"{path}, index {i}", remedy) for i, row in enumerate(rows)]
 
 
-def _ordered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """With what one row says of another: how much less the re-mixing part takes than the textbook's."""
-    found = [dict(row) for row in rows]
-    textbook = next((row for row in found if row["textbook"]), None)
-    for row in found:
-        if textbook is not None and not row["textbook"] and row["compared"] == textbook["compared"]:
-            row["textbook_over_this"] = round(textbook["added_seconds"] / row["added_seconds"], 1)
-    return found
+def _beside_textbook(rows: Sequence[TimedCase]) -> Iterator[TimedCase]:
+    """With how much less the re-mixing part takes than the textbook's."""
+    textbook = next((row for row in rows if row.textbook), None)
+    for row in rows:
+        if textbook is not None and not row.textbook and row.compared == textbook.compared:
+            times = round(textbook.added_seconds / row.added_seconds, 1)
+            row = row.model_copy(update={"textbook_over_this": times})
+        yield row
 
 
 def _row(
     name: str, case: Case, materials: _Materials, registry: Registry, repeats: int, progress: Progress
-) -> dict[str, Any]:
+) -> TimedCase:
     setup = _Setup(case, materials, registry)
     timing = setup.timed(repeats, name, progress)
     ledger = sum((a.ledger for a in timing.answers), Ledger())
     ratio = statistics.median(timing.ratios)
     flops = timing.flops / ledger.cost.prefill
-    return {
-        "case": name,
-        "model": case.model,
-        "ratio": round(ratio, 3),
-        "ratio_min": round(min(timing.ratios), 3),
-        "ratio_max": round(max(timing.ratios), 3),
-        "flops_ratio": round(flops, 3),
-        "over_flops": round(ratio / flops, 3),
-        "n": len(timing.answers),
-        "prompt_tokens": round(statistics.mean(len(setup.prompt(q).ids) for q in setup.asked), 1),
-        "plain_seconds": round(statistics.median(timing.plain) / len(timing.answers), 4),
-        "added_seconds": round(statistics.median(timing.plain) * (ratio - 1) / len(timing.answers), 4),
-        "phases": {k: round(v.seconds / len(timing.answers), 5) for k, v in vars(ledger).items()},
-        "textbook": case.textbook,
-        "compared": [case.model, case.format, case.shots],
-    }
+    return TimedCase(
+        case=name,
+        model=case.model,
+        ratio=round(ratio, 3),
+        ratio_min=round(min(timing.ratios), 3),
+        ratio_max=round(max(timing.ratios), 3),
+        flops_ratio=round(flops, 3),
+        over_flops=round(ratio / flops, 3),
+        n=len(timing.answers),
+        prompt_tokens=round(statistics.mean(len(setup.prompt(q).ids) for q in setup.asked), 1),
+        plain_seconds=round(statistics.median(timing.plain) / len(timing.answers), 4),
+        added_seconds=round(statistics.median(timing.plain) * (ratio - 1) / len(timing.answers), 4),
+        phases={k: round(v.seconds / len(timing.answers), 5) for k, v in vars(ledger).items()},
+        textbook=case.textbook,
+        compared=(case.model, case.format, case.shots),
+    )
 
 
 class _Materials:

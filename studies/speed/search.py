@@ -16,14 +16,15 @@ from c3po_adaptive.tasks.files import demo_questions
 from c3po_adaptive.tasks.formats import description
 
 from .config import Search
+from .rows import TimedSearch
 
 K = 3
 BLOCK = 65536
 Vectors = NDArray[np.float32]
 
 
-def timed_search(name: str, search: Search, registry: Registry) -> dict[str, Any]:
-    """A row: milliseconds of the median query, of the exact search's, recall of its top three, seconds of building."""
+def timed_search(name: str, search: Search, registry: Registry) -> TimedSearch:
+    """Queries one by one, and the same by an exact search."""
     retriever = registry.create("retriever", search.retriever)
     texts = [description(q) for split in ("references", "validation", "test") for q in demo_questions(split)]
     real = default_embedder().encode(texts)
@@ -36,17 +37,17 @@ def timed_search(name: str, search: Search, registry: Registry) -> dict[str, Any
     right, plain = _timed(exact, queries)
     found, quick = _timed(index, queries)
     hits = [len({*a} & {*b}) / K for a, b in zip(found, right, strict=True)]
-    return {
-        "search": name,
-        "retriever": registry.describe(retriever),
-        "references": search.references,
-        "dimensions": vectors.shape[1],
-        "milliseconds": round(1e3 * statistics.median(quick), 3),
-        "exact_milliseconds": round(1e3 * statistics.median(plain), 3),
-        "recall": round(statistics.mean(hits), 4),
-        "build_seconds": round(built, 1),
-        "n": search.queries,
-    }
+    return TimedSearch(
+        search=name,
+        retriever=registry.describe(retriever),
+        references=search.references,
+        dimensions=vectors.shape[1],
+        milliseconds=round(1e3 * statistics.median(quick), 3),
+        exact_milliseconds=round(1e3 * statistics.median(plain), 3),
+        recall=round(statistics.mean(hits), 4),
+        build_seconds=round(built, 1),
+        n=search.queries,
+    )
 
 
 def _moved(real: Vectors, n: int, nearness: float, seed: int) -> Vectors:

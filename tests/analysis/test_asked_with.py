@@ -55,5 +55,3 @@ def test_how_questions_were_put():
     assert format_of(config, "all") == "letters, in a chat"
     assert format_of({}, "demo") == "cloze by tokens"
     assert format_of({"format": {"name": "cloze", "token": "first"}}, "d") == "cloze by tokens, ω at the first token"
-    of_before = {"name": "cloze", "normalise": "characters"}
-    assert format_of({"format": of_before}, "d") == "cloze by characters"

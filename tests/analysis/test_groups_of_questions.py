@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from records.made import answered
 
 from c3po_adaptive.analysis.calibration import expected_calibration_error
 from c3po_adaptive.analysis.gain_by_kind import gain_by_kind
@@ -12,8 +13,8 @@ from c3po_adaptive.analysis.statistics import compare
 
 def record(arm, id_, correct, dataset="arc", kind="facts", confidence=0.75):
     other = math.log((1 - confidence) / confidence)
-    return {"arm": arm, "id": id_, "dataset": dataset, "subject": kind, "seed": 0, "correct": bool(correct),
-            "scores": [0.0, other], "cost": {"total": 1.0}}  # fmt: skip
+    known = {"dataset": dataset, "subject": kind, "scores": [0.0, other]}
+    return answered(arm=arm, id=id_, correct=bool(correct), **known)
 
 
 def test_gain_by_kind():
@@ -27,15 +28,15 @@ def test_gain_by_kind():
     records += [record(arm, "p", 1, dataset="piqa", kind="") for arm in ("base", "ours")]
     records.append(record("ours", "not asked of the base", 1))
     rows = gain_by_kind(records, "ours", "base", seed=0)
-    assert [(r["dataset"], r["kind"], r["n"]) for r in rows] == [
+    assert [(r.dataset, r.kind, r.n) for r in rows] == [
         *(("arc", None, 6), ("arc", "facts", 3), ("arc", "sums", 3), ("piqa", None, 1))
     ]
-    assert [r["gain"] for r in rows] == pytest.approx([100 / 3, 200 / 3, 0, 0])
-    assert [r["base"] for r in rows] == pytest.approx([100 / 3, 100 / 3, 100 / 3, 100])
-    sums = [[r for r in records if r["arm"] == arm and r["subject"] == "sums"] for arm in ("ours", "base")]
+    assert [r.gain for r in rows] == pytest.approx([100 / 3, 200 / 3, 0, 0])
+    assert [r.base for r in rows] == pytest.approx([100 / 3, 100 / 3, 100 / 3, 100])
+    sums = [[r for r in records if r.arm == arm and r.subject == "sums"] for arm in ("ours", "base")]
     expected = compare(*sums, seed=0)
-    assert (rows[2]["ci_low"], rows[2]["ci_high"]) == (expected.ci_low, expected.ci_high)
-    assert all(r["ci_low"] <= r["gain"] <= r["ci_high"] for r in rows)
+    assert (rows[2].ci_low, rows[2].ci_high) == (expected.ci_low, expected.ci_high)
+    assert all(r.ci_low <= r.gain <= r.ci_high for r in rows)
 
 
 def test_reliability_is_what_the_calibration_error_is_made_of():

@@ -1,18 +1,19 @@
 """Agreement of arms, against numbers worked out by hand."""
 
 import pytest
+from records.made import answered, plain
 
 from c3po_adaptive.analysis.pathway_similarity import change, cosine, similarity_of_pathways
 
 
 def record(number, arm, own, new, choice=0, seed=0):
     pathway = {"5": {"own": own, "new": new}} if new else {}
-    return {"id": str(number), "dataset": "demo", "arm": arm, "seed": seed, "choice": choice, "pathway": pathway}
+    return answered(id=str(number), arm=arm, seed=seed, choice=choice, pathway=pathway)
 
 
 def test_change_holds_what_is_not_zero():
     found = change(record(0, "a", {"1": 0.5, "2": 0.5}, {"1": 0.5, "2": 0.2, "3": 0.3}))
-    assert found == {("5", "2"): pytest.approx(-0.3), ("5", "3"): 0.3}
+    assert found == {(5, 2): pytest.approx(-0.3), (5, 3): 0.3}
     assert change(record(0, "a", {}, {})) == {}
 
 
@@ -31,7 +32,7 @@ def test_rows():
         "against": [record(0, "against", own, down), record(1, "against", own, down, 1), record(2, "against", own, up)],
         "base": [record(i, "base", own, {}) for i in range(3)],
     }
-    rows = {row["arm"]: row for row in similarity_of_pathways(arms, "ngd", seed=0)}
+    rows = {row.arm: plain(row) for row in similarity_of_pathways(arms, "ngd", seed=0)}
     assert list(rows) == ["same", "against"], "neither the standard itself nor one that never moves"
     assert rows["same"]["cosine"] == pytest.approx(1)
     assert rows["same"]["n"] == 2, "of the third question the standard left ω alone"
@@ -39,7 +40,7 @@ def test_rows():
     assert rows["against"]["cosine"] == rows["against"]["ci_high"] == pytest.approx(-1)
     assert rows["against"]["same_answers"] == 100
     arms["against"][1] = record(1, "against", {"2": 0.5, "1": 0.5}, aside, 1)
-    (mixed,) = (row for row in similarity_of_pathways(arms, "ngd", seed=0) if row["arm"] == "against")
+    (mixed,) = (plain(row) for row in similarity_of_pathways(arms, "ngd", seed=0) if row.arm == "against")
     assert mixed["ci_low"] == pytest.approx(-1)
     assert -1 < mixed["cosine"] < mixed["ci_high"]
 
@@ -51,5 +52,5 @@ def test_of_several_draws_the_first_counts():
     arms = {"ngd": [record(i, "ngd", own, up) for i in range(3)], "drawn": drawn}
     for standard in arms:
         (row,) = similarity_of_pathways(arms, standard, seed=0)
-        assert row["n"] == 3
-        assert row["cosine"] == pytest.approx(1)
+        assert row.n == 3
+        assert row.cosine == pytest.approx(1)

@@ -2,26 +2,24 @@
 
 import numpy as np
 import pytest
+from records.made import answered, sentences, summarize
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
 from c3po_adaptive.analysis.power import detectable
 from c3po_adaptive.analysis.repeated_controls import among_draws
 from c3po_adaptive.analysis.side_by_side import side_by_side
-from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.report.sentences import sentences
 
 
 def records(arm, columns, dataset="demo", run=0, **setting):
     """Of an arm: a column of right and wrong for each seed."""
+    known = {"dataset": dataset, "arm": arm, "setting": {"optimizer": {"name": arm}, **setting}}
     return [
-        {"id": f"{i:03d}", "dataset": dataset, "split": "test", "arm": arm, "seed": seed, "run": run, "answer": 0,
-         "choice": int(not c), "correct": bool(c), "base_choice": None, "scores": [float(c), 0.0], "layers": [],
-         "optimizer": arm, "selector": "", "needs_label": False, "setting": setting, "cost": {"total": 1.0}}
+        answered(id=f"{i:03d}", seed=seed, correct=bool(c), scores=[float(c), 0.0], run=run, **known)
         for seed, column in enumerate(columns)
         for i, c in enumerate(column)
-    ]  # fmt: skip
+    ]
 
 
 class TestPairing:
@@ -65,7 +63,7 @@ class TestUnfinished:
     def cut(self):
         first, second = ("000", "001"), ("002", "003")
         drawn = records("a", [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
-        return [r for r in drawn if r["id"] in (first, second, first, first + second)[r["seed"]]]
+        return [r for r in drawn if r.id in (first, second, first, first + second)[r.seed]]
 
     def test_draws_of_other_questions_are_left_out(self):
         base = records("base", [[0, 1, 0, 0]])
@@ -76,8 +74,8 @@ class TestUnfinished:
     def test_beside_another_run_too(self):
         whole = records("a", [[0, 0, 0, 0]] * 3)
         for pair, difference in (((self.cut(), whole), -75), ((whole, self.cut()), 75)):
-            (row,) = side_by_side(*(("run", own) for own in pair))["rows"]
-            assert (row["n"], row["difference"]) == (2, difference)
+            (row,) = side_by_side(*(("run", own) for own in pair)).rows
+            assert (row.n, row.difference) == (2, difference)
 
 
 class TestInterval:
@@ -158,33 +156,34 @@ class TestPower:
         assert a["detectable"] == rows["comparisons"][0]["detectable"] == pytest.approx(7.8, abs=0.1)
 
 
+DRAWN = {"control_of": ["own"], "varies": ["labels drawn at random"]}
+
+
 def drawn(count, gain, n=100, high=0):
     """A control in ``count`` draws, ``high`` of which gain more than ``gain`` points."""
     right = [gain + 1 if k < high else gain - 1 for k in range(count)]
-    return records("control", [[1] * k + [0] * (n - k) for k in right], labels="shuffled")
+    return records("control", [[1] * k + [0] * (n - k) for k in right], labels="shuffled", **DRAWN)
 
 
 class TestAmongDraws:
-    own, base = records("own", [[1] * 10 + [0] * 90], labels="own"), records("base", [[0] * 100])
+    own, base = records("own", [[1] * 10 + [0] * 90], labels="own"), records("base", [[0] * 100], changes="nothing")
 
     def test_no_p_below_ninety_nine_draws(self):
-        found = among_draws(self.own, drawn(98, 10), self.base)
-        assert (found["draws"], found["gain"], found["p"]) == (98, 10, None)
-        assert among_draws(self.own, drawn(1, 10), self.base) is None
+        found = among_draws("demo", self.own, drawn(98, 10), self.base)
+        assert (found.draws, found.gain, found.p) == (98, 10, None)
+        assert among_draws("demo", self.own, drawn(1, 10), self.base) is None
 
     @pytest.mark.parametrize(("high", "p"), [(0, 0.02), (2, 0.06), (99, 0.02), (97, 0.06), (50, 1.0)])
     def test_two_sided(self, high, p):
         """Below all draws is as rare as above all."""
-        assert among_draws(self.own, drawn(99, 10, high=high), self.base)["p"] == pytest.approx(p)
+        assert among_draws("demo", self.own, drawn(99, 10, high=high), self.base).p == pytest.approx(p)
 
     def test_ties_count_on_both_sides(self):
         control = records("control", [[1] * 10 + [0] * 90] * 99)
-        assert among_draws(self.own, control, self.base)["p"] == 1
+        assert among_draws("demo", self.own, control, self.base).p == 1
 
     def test_said_of_arms_and_their_controls(self):
-        everything = [*self.base, *self.own, *drawn(99, 4)]
-        everything = [r | {"setting": {"optimizer": "x", **r["setting"]}} for r in everything if r["arm"] != "base"]
-        summary = summarize([*self.base, *everything], config={}, seed=0)
+        summary = summarize([*self.base, *self.own, *drawn(99, 4)], config={}, seed=0)
         (found,) = summary["draws"]
         assert (found["arm"], found["control"], found["draws"], found["p"]) == ("own", "control", 99, 0.02)
         assert found["mean"] == pytest.approx(3)
@@ -197,8 +196,5 @@ class TestAmongDraws:
         assert (row["n"], row["draws"], row["gain"]) == (100, 99, pytest.approx(3))
 
     def test_fewer_say_so(self):
-        everything = [*self.own, *drawn(19, 4)]
-        everything = [r | {"setting": {"optimizer": "x", **r["setting"]}} for r in everything]
-        assert sentences(summarize([*self.base, *everything], config={}, seed=0))[-1].endswith(
-            "no p, which takes 99 draws."
-        )
+        everything = [*self.base, *self.own, *drawn(19, 4)]
+        assert sentences(summarize(everything, config={}, seed=0))[-1].endswith("no p, which takes 99 draws.")

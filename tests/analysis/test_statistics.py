@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from records.made import answered
 from scipy.stats import binomtest
 
 from c3po_adaptive.analysis import statistics as stats
@@ -10,11 +11,12 @@ from c3po_adaptive.errors import DataError
 
 
 def records(arm, correct, dataset="demo", seed=0, cost=1.0, scores=(0.0, 0.0)):
-    return [
-        {"id": f"{i:03d}", "dataset": dataset, "arm": arm, "seed": seed, "correct": bool(c), "answer": 0,
-         "scores": list(scores), "cost": {"total": cost}}
-        for i, c in enumerate(correct)
-    ]  # fmt: skip
+    known = {"dataset": dataset, "arm": arm, "seed": seed, "scores": scores, "cost": {"total": cost}}
+    return [answered(id=f"{i:03d}", correct=bool(c), **known) for i, c in enumerate(correct)]
+
+
+def with_(record, **values):
+    return record.model_copy(update=values)
 
 
 def flipped(up, down, n, dataset="demo"):
@@ -160,7 +162,7 @@ def test_seeds_are_averaged_and_questions_counted_once():
 
 
 def test_nll_is_of_the_softmax_over_choices():
-    record = {"scores": [np.log(0.2) - 3, np.log(0.8) - 3], "answer": 1}
+    record = answered(id="a", arm="a", scores=[np.log(0.2) - 3, np.log(0.8) - 3], answer=1, correct=True)
     assert stats.gold_nll(record) == pytest.approx(-np.log(0.8))
 
 
@@ -188,10 +190,8 @@ def test_calibration_error_of_draws_is_the_mean_over_them():
     for seed in range(9):
         each = records("a", rng.random(400) < 0.75)
         sure = np.where(rng.random(400) < 0.5, 0.55, 0.95)
-        for r, p in zip(each, sure, strict=True):
-            r |= {"seed": seed, "scores": [float(np.log(p)), float(np.log(1 - p))]}
-        own += each
-    by_draw = [calibration_error([r for r in own if r["seed"] == seed]) for seed in range(9)]
+        own += [with_(r, seed=seed, scores=(np.log(p), np.log(1 - p))) for r, p in zip(each, sure, strict=True)]
+    by_draw = [calibration_error([r for r in own if r.seed == seed]) for seed in range(9)]
     assert calibration_error(own) == pytest.approx(np.mean(by_draw))
     assert calibration_error(own) > 18
 
@@ -200,11 +200,10 @@ class TestCalibrationChange:
     def pair(self, n=400, seed=0):
         """Right three times in four, each by itself: of which one arm is ten points too sure, and the other twenty."""
         rng = np.random.default_rng(seed)
-        arms = [records(name, rng.random(n) < 0.75) for name in ("b", "a")]
-        for each, p in zip(arms, (0.85, 0.95), strict=True):
-            for r in each:
-                r["scores"] = [float(np.log(p)), float(np.log(1 - p))]
-        return arms
+        return [
+            records(name, rng.random(n) < 0.75, scores=(np.log(p), np.log(1 - p)))
+            for name, p in (("b", 0.85), ("a", 0.95))
+        ]
 
     def test_by_hand(self):
         base, own = self.pair(n=4000)
@@ -228,19 +227,18 @@ class TestCalibrationChange:
             sure = rng.uniform(0.5, 1.0, 300)
             sides = [
                 [
-                    {"id": str(i), "dataset": "demo", "arm": arm, "seed": 0, "correct": bool(c), "answer": 0,
-                     "scores": [float(np.log(s / (1 - s))), 0.0], "cost": {"total": 1.0}}
+                    answered(id=str(i), arm=arm, correct=bool(c), scores=(np.log(s / (1 - s)), 0.0))
                     for i, (s, c) in enumerate(zip(sure, rng.random(300) < sure - off, strict=True))
                 ]
                 for arm, off in (("a", 0.0), ("b", 0.2))
-            ]  # fmt: skip
+            ]
             found = calibration_change(*sides, seed=0)
             held += found.low <= -20 <= found.high
         assert held >= 42
 
     def test_draws_beside_a_base_that_has_one(self):
         base, own = self.pair()
-        drawn = own + [r | {"seed": 1} for r in own]
+        drawn = own + [with_(r, seed=1) for r in own]
         one, two = (calibration_change(each, base, seed=0) for each in (own, drawn))
         assert (two.value, two.low, two.high) == pytest.approx((one.value, one.low, one.high))
 

@@ -4,16 +4,19 @@ import math
 
 import numpy as np
 import pytest
+from records.made import made, plain, row_of, sentences, summarize
 
-from c3po_adaptive.analysis.predicted_benefit import predicted_benefit
-from c3po_adaptive.analysis.risk_by_coverage import risk_by_coverage
-from c3po_adaptive.analysis.summary import summarize
-from c3po_adaptive.analysis.verdict import claimed, judge
+from c3po_adaptive.analysis import predicted_benefit as predicted
+from c3po_adaptive.analysis import risk_by_coverage as risk
+from c3po_adaptive.analysis.controls import RANDOM_NEIGHBOURS
+from c3po_adaptive.analysis.verdict import judge
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.report.sentences import sentences
+from c3po_adaptive.records.summary import Comparison, Summary
 
-ROW = "dataset split arm optimizer selector needs_label setting references format n draws chance base_accuracy accuracy"
-ROW += " gain ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error"
+ROW = "dataset split arm role optimizer selector needs_label setting references format n draws chance"
+ROW += (
+    " base_accuracy accuracy gain ci_low ci_high detectable nll nll_difference nll_ci_low nll_ci_high calibration_error"
+)
 ROW += " calibration_difference calibration_ci_low calibration_ci_high flips_up flips_down"
 ROW += " layers moved neighbours_used labels parameters cost controls p_beyond verdict because headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline"
@@ -23,10 +26,11 @@ CONTROL = "ngd-random-neighbours"
 def answers(
     arm, correct, *, dataset="demo", split="test", optimizer="ngd", near=True, cost=6.0, layers=(3, 4), **setting
 ):
+    setting = {"optimizer": {"name": optimizer}, "selector": {"name": "fixed"}} | setting
     return [
         {
-            "id": f"{i}", "dataset": dataset, "split": split, "subject": "s", "arm": arm, "optimizer": optimizer,
-            "selector": "fixed", "needs_label": optimizer == "oracle", "setting": setting,
+            "id": f"{i}", "dataset": dataset, "split": split, "subject": "s", "arm": arm,
+            "needs_label": optimizer == "oracle", "setting": setting,
             "seed": 0, "answer": 0, "choice": 1 - c, "correct": bool(c),
             "scores": [0.0, math.log(3)] if not c else [math.log(3), 0.0], "layers": list(layers),
             "neighbours": [{"id": "r", "similarity": 0.5, "weight": 1.0}] if near else [],
@@ -37,42 +41,48 @@ def answers(
 
 
 def base(correct, **more):
-    return answers("base", correct, optimizer="none", near=False, cost=1.0, layers=(), **more)
+    return answers("base", correct, optimizer="none", near=False, cost=1.0, layers=(), changes="nothing", **more)
+
+
+def predicted_benefit(dataset, own, base, **how):
+    return [plain(row) for row in predicted.predicted_benefit(dataset, made(own), made(base), **how)]
+
+
+def risk_by_coverage(dataset, own, **how):
+    return [plain(row) for row in risk.risk_by_coverage(dataset, made(own), **how)]
 
 
 def run(arms):
     return summarize(arms, config={"limit": 4}, seed=0)
 
 
-def made_up(gain, control=None, **row):
+def comparison(a, b, difference, ci_low, ci_high, p, p_holm=None):
+    rest = {"dataset": "demo", "n": 100, "error": 1.0, "detectable": 4.0, "draws": 1, "cost_ratio": 1.0}
+    ends = {"difference": difference, "ci_low": ci_low, "ci_high": ci_high, "p": p}
+    return Comparison.model_validate({"a": a, "b": b, **ends, "p_holm": p if p_holm is None else p_holm, **rest})
+
+
+def made_up(gain, control=None, p_holm=None, **values):
     """A summary of one arm whose comparisons are given as ``(difference, low, high, p)``."""
-    names = ("difference", "ci_low", "ci_high", "p")
-    head = {"dataset": "demo", "n": 100, "optimizer": "ngd", "needs_label": False, "setting": {"retriever": "near"}}
-    head |= {"controls": []}
-    rows = [{**head, "arm": "base", "accuracy": 50.0}, {**head, "arm": "ngd", "accuracy": 50 + gain[0], **row}]
-    made = [{"dataset": "demo", "a": "ngd", "b": "base", "p_holm": gain[3], **dict(zip(names, gain, strict=True))}]
+    rows = [row_of("base", 50.0, role="base", setting={"changes": "nothing"}), row_of("ngd", 50 + gain[0], **values)]
+    gains, beside = [comparison("ngd", "base", *gain, p_holm)], []
     if control:
-        rows.append({**head, "arm": CONTROL, "accuracy": 50.0, "setting": {"retriever": "random"}})
-        made.append(
-            {
-                "dataset": "demo",
-                "a": CONTROL,
-                "b": "base",
-                "p_holm": 1.0,
-                **dict(zip(names, (0, -1, 1, 1), strict=True)),
-            }
-        )
-        made.append(
-            {"dataset": "demo", "a": "ngd", "b": CONTROL, "p_holm": 1.0, **dict(zip(names, control, strict=True))}
-        )
-        rows[1]["controls"] = [CONTROL]
-    made = [{"detectable": 4.0} | c for c in made]
-    gains, beside = ([c for c in made if (c["b"] == "base") == is_gain] for is_gain in (True, False))
-    return {"baseline": "base", "control": CONTROL, "rows": judge(rows, gains, beside), "comparisons": made}
+        drawn = {"varies": [RANDOM_NEIGHBOURS], "control_of": ["ngd"]}
+        rows = [
+            rows[0],
+            rows[1].model_copy(update={"controls": (CONTROL,)}),
+            row_of(CONTROL, 50.0, role="control", setting=drawn),
+        ]
+        gains.append(comparison(CONTROL, "base", 0, -1, 1, 1.0))
+        beside.append(comparison("ngd", CONTROL, *control, 1.0))
+    judged = judge(rows, gains, beside, {})
+    rest = {"compare": (), "risk": (), "predicted": (), "agreement": (), "draws": (), "versions": {}, "seed": 0}
+    made = {"baseline": "base", "rows": judged, "comparisons": gains + beside, "config": {}, "hashes": {}}
+    return plain(Summary.model_validate(made | rest))
 
 
 def test_rows_by_hand():
-    summary = run(base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1], steps=10))
+    summary = run(base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1], mix="core"))
     row = next(r for r in summary["rows"] if r["arm"] == "ngd")
     assert list(row) == ROW.split()
     assert (row["n"], row["accuracy"], row["gain"], row["flips_up"], row["flips_down"]) == (4, 75, 25, 2, 1)
@@ -81,7 +91,7 @@ def test_rows_by_hand():
     assert row["layers"] == 2
     cost = {"prefill": 0, "embedding": 0.5, "attribution": 0.25, "optimisation": 4.25, "total": 6, "once": None}
     assert row["cost"] == cost
-    assert row["setting"] == {"steps": 10}
+    assert row["setting"] == {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed"}, "mix": "core"}
 
 
 def test_chance_and_base_stand_in_every_row():
@@ -109,10 +119,10 @@ def test_base_gains_nothing_by_definition():
 
 
 def test_comparisons_with_base_and_control():
-    arms = base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1], retriever="near")
-    arms += answers(CONTROL, [1, 1, 1, 0], cost=3.0, retriever="random")
-    arms += answers("longer", [1, 0, 1, 1], retriever="near", steps=20)  # the control of another method is none of its
-    arms += answers("oracle", [1, 1, 1, 1], optimizer="oracle", near=False, steps=10)
+    arms = base([1, 1, 0, 0]) + answers("ngd", [1, 0, 1, 1])
+    arms += answers(CONTROL, [1, 1, 1, 0], cost=3.0, control_of=["ngd"], varies=[RANDOM_NEIGHBOURS])
+    arms += answers("longer", [1, 0, 1, 1], mix="core")  # the control of another method is none of its
+    arms += answers("oracle", [1, 1, 1, 1], optimizer="oracle", near=False)
     summary = run(arms)
     pairs = {(c["a"], c["b"]): c for c in summary["comparisons"]}
     with_base = {(arm, "base") for arm in ("ngd", CONTROL, "longer", "oracle")}
@@ -127,12 +137,13 @@ def test_comparisons_with_base_and_control():
 def test_all_is_added_to_several_data_sets_only():
     assert {r["dataset"] for r in run(base([1, 0]))["rows"]} == {"demo"}
     arms = base([1, 1], dataset="a") + base([1, 0, 0, 0], dataset="b", split="validation")
-    arms += answers("ngd", [1, 1], dataset="a", format="cloze", steps=3)
-    arms += answers("ngd", [1, 1, 0, 0], dataset="b", split="validation", format="letter", steps=3)
+    arms += answers("ngd", [1, 1], dataset="a", head="exact", mix="core")
+    arms += answers("ngd", [1, 1, 0, 0], dataset="b", split="validation", head="tangent", mix="core")
     summary = run(arms)
     row = next(r for r in summary["rows"] if (r["dataset"], r["arm"]) == ("all", "ngd"))
     assert (row["n"], row["accuracy"], row["gain"], row["split"]) == (6, 75, 12.5, "test+validation")
-    assert row["setting"] == {"steps": 3}, "only what all data sets share"
+    assert "head" not in row["setting"], "only what all data sets share"
+    assert row["setting"]["mix"] == "core"
     assert sentences(summary)[0].startswith("base: 62.5 % as the mean over data sets")
 
 
@@ -151,7 +162,7 @@ def test_what_was_measured_stands_in_the_rows():
     base_, ngd = run(base([1, 0]) + records)["rows"]
     assert [ngd[k] for k in ("moved", "neighbours_used", "labels", "parameters")] == [0.5, 3, 300, 7]
     assert ngd["cost"]["once"] == 40
-    assert base_["moved"] is None, "records of earlier versions do not say"
+    assert base_["moved"] is None, "records do not say"
 
 
 def test_how_it_was_made():
@@ -205,7 +216,7 @@ def test_an_interrupted_arm_is_refused():
     ],
 )
 def test_a_claim_needs_interval_and_test(difference, low, high, p, claim):
-    assert claimed({"difference": difference, "ci_low": low, "ci_high": high, "p": p}) == claim
+    assert comparison("a", "b", difference, low, high, p).claimed == claim
 
 
 def test_sentence_without_a_gain():
@@ -235,14 +246,12 @@ def test_sentence_with_a_loss():
 
 
 def test_sentence_tells_when_holm_disagrees():
-    summary = made_up((6.0, 0.1, 9.0, 0.04))
-    summary["comparisons"][0]["p_holm"] = 0.2
-    summary["rows"] = judge(summary["rows"], summary["comparisons"], [])
+    summary = made_up((6.0, 0.1, 9.0, 0.04), p_holm=0.2)
     assert "no evidence (not after Holm's correction, p = 0.2)" in sentences(summary)[1]
 
 
 def test_oracle_is_an_upper_bound():
-    lines = sentences(made_up((20.0, 15.0, 25.0, 0.001), needs_label=True))
+    lines = sentences(made_up((20.0, 15.0, 25.0, 0.001), needs_label=True, role="oracle"))
     assert lines[1].endswith("an upper bound that uses the labels, not a method.")
     assert len(lines) == 2
 

@@ -2,23 +2,33 @@
 
 import numpy as np
 import pytest
+from records.made import sentences, summarize
 
-from c3po_adaptive.analysis.controls import controls_of, only_a_control
-from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.analysis.controls import controls_of
 from c3po_adaptive.analysis.verdict import Audited, verdict
-from c3po_adaptive.report.sentences import sentences
+from c3po_adaptive.records.setting import Setting
+from c3po_adaptive.records.summary import Comparison
 
-NGD = {"optimizer": {"name": "ngd"}, "selector": {"name": "fixed", "n": 5}, "retriever": {"name": "near", "k": 300}}
-NGD |= {"labels": "own"}
+NGD = {"optimizer": {"name": "ngd"}, "retriever": {"name": "near", "k": 300}, "labels": "own"}
+BASE = {"optimizer": {"name": "none"}, "changes": "nothing"}
+CORRECTED = {"answerer": {"name": "surface-logit"}, "calibrates": True}
+CONSTANT = {"optimizer": {"name": "constant"}, "changes": "same"}
+
+
+def drawn(words, of="ngd", **other):
+    """A control of an arm, alike in all but what it draws."""
+    return NGD | {"control_of": [of], "varies": [words]} | other
+
+
 SETTINGS = {
-    "base": {"optimizer": {"name": "none", "start": "own"}},
+    "base": BASE,
     "ngd": NGD,
-    "random neighbours": NGD | {"retriever": {"name": "random", "k": 300}},
-    "shuffled labels": NGD | {"labels": "shuffled"},
-    "random change": NGD | {"optimizer": {"name": "random-change", "of": {"name": "ngd"}}},
-    "constant": NGD | {"optimizer": {"name": "constant"}},
-    "calibrated": {"answerer": {"name": "length-exponent"}, "optimizer": {"name": "none"}},
-    "no step": {"optimizer": {"name": "none", "start": "core"}},
+    "random neighbours": drawn("random neighbours", retriever={"name": "random", "k": 300}),
+    "shuffled labels": drawn("labels drawn at random", labels="shuffled"),
+    "random change": drawn("changes in random directions"),
+    "constant": CONSTANT,
+    "calibrated": BASE | CORRECTED,
+    "no step": {"optimizer": {"name": "none", "start": "core"}, "changes": "core"},
 }
 CONTROLS = [name for name in SETTINGS if name not in ("base", "ngd")]
 
@@ -34,9 +44,8 @@ def table(moved, *, n=600, datasets=("one",), seed=0, arms=tuple(SETTINGS)):
             draw = rng.random(n)
             right = np.where(base, draw >= 2 * down, draw < 2 * up)
             found += [
-                {"id": str(i), "dataset": dataset, "split": "test", "arm": arm, "seed": 0, "answer": 0,
-                 "choice": int(not c), "correct": bool(c), "scores": [float(c), 0.0], "layers": [], "optimizer": arm,
-                 "selector": "", "needs_label": False, "setting": SETTINGS[arm], "cost": {"total": 1.0}}
+                {"id": str(i), "dataset": dataset, "arm": arm, "choice": int(not c), "scores": [float(c), 0.0],
+                 "setting": SETTINGS[arm]}
                 for i, c in enumerate(right)
             ]  # fmt: skip
     return found
@@ -103,7 +112,8 @@ def c(b, difference, half, p=None, p_holm=None):
     p = (0.001 if abs(difference) > half else 0.5) if p is None else p
     ends = {"ci_low": difference - half, "ci_high": difference + half}
     adjusted = {"p": p, "p_holm": p if p_holm is None else p_holm}
-    return {"b": b, "difference": difference, **ends, **adjusted, "detectable": 4}
+    rest = {"dataset": "one", "a": "ngd", "n": 100, "error": 1, "draws": 1, "cost_ratio": 1, "detectable": 4}
+    return Comparison.model_validate({"b": b, "difference": difference, **ends, **adjusted, **rest})
 
 
 def said(gain, beside=(), gains=None, p_beyond=0.001, chance=("x",)):
@@ -157,6 +167,10 @@ class TestRule:
         assert said(c("base", 5, 2), [c("x", -4, 2)], {"x": c("base", 9, 2)}).name == "helps, but so does x"
 
 
+def controls(arm, settings):
+    return controls_of(arm, {name: Setting.model_validate(setting) for name, setting in settings.items()})
+
+
 class TestControls:
     @pytest.mark.parametrize(
         ("arm", "found"),
@@ -167,98 +181,49 @@ class TestControls:
         ],
     )
     def test_by_settings(self, arm, found):
-        assert controls_of(arm, SETTINGS) == found
+        assert controls(arm, SETTINGS) == found
 
-    @pytest.mark.parametrize(
-        "other",
-        [
-            NGD | {"retriever": {"name": "random", "k": 300}, "labels": "shuffled"},  # two things at once
-            NGD | {"retriever": {"name": "far"}},
-            NGD | {"selector": {"name": "random", "n": 8}},  # more layers
-            NGD | {"retriever": {"name": "random", "k": 3}},  # fewer neighbours
-            NGD | {"optimizer": {"name": "random-change", "of": {"name": "oracle"}}},
-            NGD | {"retriever": {"name": "random", "k": 300}, "loss": "lead"},
-        ],
-    )
-    def test_no_twin_in_all_but_chance(self, other):
-        assert controls_of("ngd", {"ngd": NGD, "other": other}) == []
+    def test_own_ones_say_whose_they_are(self):
+        of_others = {"other": NGD | {"loss": "lead"}, "of other": drawn("random neighbours", of="other")}
+        assert controls("ngd", SETTINGS | of_others) == CONTROLS
+        assert controls("other", {"ngd": NGD, **of_others}) == ["of other"]
 
-    def test_another_seed_is_no_other_thing(self):
-        assert controls_of("ngd", {"ngd": NGD, "x": NGD | {"labels": "shuffled", "seed": 3}}) == ["x"]
-
-    def test_random_layers_are_as_many(self):
-        assert controls_of("ngd", {"ngd": NGD, "x": NGD | {"selector": {"name": "random", "n": 5}}}) == ["x"]
-
-    def test_random_experts_are_as_many(self):
-        some = NGD | {"selector": {"name": "fixed", "n": 5, "experts": 20}}
-        for experts, found in ((20, ["x"]), (8, []), (None, [])):
-            x = some | {"selector": {"name": "random", "n": 5, "experts": experts}}
-            assert controls_of("ngd", {"ngd": some, "x": x}) == found
-
-    @pytest.mark.parametrize(("layers", "n", "found"), [("all", 5, []), ([3, 4], 5, []), ([3, 4], 2, ["x"])])
-    def test_random_layers_are_as_many_as_are_taken(self, layers, n, found):
-        """Where layers are listed, or all of them taken, ``n`` says nothing."""
-        own = NGD | {"selector": {"name": "fixed", "layers": layers, "n": 5}}
-        assert controls_of("ngd", {"ngd": own, "x": own | {"selector": {"name": "random", "n": n}}}) == found
-
-    def test_what_learned_from_random_rewards(self):
-        own = NGD | {"selector": {"name": "rl-layers", "reward": "lead", "epochs": 3}}
-        policies = {"own": own} | {
-            f"{reward} {epochs}": own | {"selector": {"name": "rl-layers", "reward": reward, "epochs": epochs}}
-            for reward, epochs in (("random", 3), ("random", 4), ("right", 3))
-        }
-        assert controls_of("own", policies) == ["random 3"]
-        assert only_a_control(policies["random 3"])
-
-    @pytest.mark.parametrize("role", ["retriever", "kernel"])
-    @pytest.mark.parametrize("inside", [False, True])
-    def test_what_learned_from_others_gradients(self, role, inside):
-        """Also one that a sum or a product is made of."""
-
-        def with_(**parameters):
-            learned = {"name": "transfer", "rank": 8, "shuffled": False} | parameters
-            return NGD | {role: {"name": "sum", "parts": [{"name": "linear"}, learned]} if inside else learned}
-
-        settings = {"own": with_(), "shuffled": with_(shuffled=True), "another": with_(shuffled=True, rank=4)}
-        assert controls_of("own", settings) == ["shuffled"]
-        assert only_a_control(settings["shuffled"])
+    def test_what_leaves_two_things_to_chance_is_shared_by_nobody(self):
+        both = CONSTANT | {"varies": ["labels drawn at random"]}
+        assert controls("ngd", {"ngd": NGD, "other": both}) == []
+        assert Setting.model_validate(both).only_a_control
 
     def test_only_the_base_s_corrected_scores_are_shared(self):
         """Those of another arm are a method of their own, with the base's as a control."""
-        tuned = {"answerer": {"name": "length-exponent", "of": {"name": "lora"}}}
-        of_ngd = NGD | {"answerer": {"name": "surface-logit", "of": {"name": "remix"}}}
-        settings = {"ngd": NGD, "calibrated": SETTINGS["calibrated"], "tuned": tuned, "ngd, calibrated": of_ngd}
-        assert controls_of("ngd", settings) == ["calibrated"]
-        assert controls_of("tuned", settings) == controls_of("ngd, calibrated", settings) == ["calibrated"]
+        tuned = {"answerer": {"name": "length-exponent", "of": {"name": "lora"}}, "calibrates": True}
+        settings = {
+            "ngd": NGD,
+            "calibrated": SETTINGS["calibrated"],
+            "tuned": tuned,
+            "ngd, calibrated": NGD | CORRECTED,
+        }
+        assert controls("ngd", settings) == ["calibrated"]
+        assert controls("tuned", settings) == controls("ngd, calibrated", settings) == ["calibrated"]
 
     def test_what_is_corrected_is_held_against_controls_that_are(self):
         """Else two controls that add up would look like more than each of them."""
-        corrected = {"answerer": {"name": "surface-logit", "of": {"name": "remix"}}}
-        other = {"answerer": {"name": "length-exponent", "of": {"name": "remix"}}}
+        other = {"answerer": {"name": "length-exponent"}, "calibrates": True}
         settings = SETTINGS | {
-            "ngd, calibrated": NGD | corrected,
-            "constant, calibrated": SETTINGS["constant"] | corrected,
-            "shuffled labels, calibrated": SETTINGS["shuffled labels"] | corrected,
-            "constant, by length": SETTINGS["constant"] | other,
+            "ngd, calibrated": NGD | CORRECTED,
+            "constant, calibrated": CONSTANT | CORRECTED,
+            "shuffled labels, calibrated": drawn("labels drawn at random", "ngd, calibrated", **CORRECTED),
+            "constant, by length": CONSTANT | other,
         }
         shared = ["constant", "calibrated", "no step"]
         own = ["constant, calibrated", "shuffled labels, calibrated"]
-        assert controls_of("ngd, calibrated", settings) == [*shared, *own]
-        assert controls_of("constant, calibrated", settings) == shared
-        assert controls_of("ngd", settings) == CONTROLS
-
-    def test_neighbours_that_do_not_go_by_numbers_have_random_ones_of_any(self):
-        near = NGD | {"retriever": {"name": "radius"}}
-        assert controls_of("near", {"near": near, "x": near | {"retriever": {"name": "random", "k": 9}}}) == ["x"]
-
-    def test_named_ones_are_added_where_they_answered(self):
-        settings = {"ngd": NGD, "x": NGD | {"loss": "lead"}}
-        assert controls_of("ngd", settings, ["x", "y", "ngd"]) == ["x"]
+        assert controls("ngd, calibrated", settings) == [*shared, *own]
+        assert controls("constant, calibrated", settings) == shared
+        assert controls("ngd", settings) == CONTROLS
 
     def test_an_answerer_has_those_of_its_own_too(self):
         vote = {"answerer": {"name": "neighbour-vote"}, "retriever": {"name": "near"}, "labels": "own"}
-        settings = SETTINGS | {"vote": vote, "far": vote | {"retriever": {"name": "random"}}}
-        assert controls_of("vote", settings) == ["constant", "calibrated", "no step", "far"]
+        settings = SETTINGS | {"vote": vote, "far": vote | {"control_of": ["vote"], "varies": ["random neighbours"]}}
+        assert controls("vote", settings) == ["constant", "calibrated", "no step", "far"]
 
 
 class TestNoControlAfterAll:
@@ -267,7 +232,7 @@ class TestNoControlAfterAll:
         own = {r["id"]: r for r in records if r["arm"] == "ngd"}
         for r in records:
             if r["arm"] in ("random neighbours", "shuffled labels"):
-                r |= {key: own[r["id"]][key] for key in ("scores", "choice", "correct")} | given.get(r["arm"], {})
+                r |= {key: own[r["id"]][key] for key in ("scores", "choice")} | given.get(r["arm"], {})
         return next(row for row in summarize(records, config={}, seed=0)["rows"] if row["arm"] == "ngd")
 
     def test_all_references_drawn_at_random(self):
@@ -289,10 +254,17 @@ class TestNoControlAfterAll:
 def test_two_arms_that_are_controls_of_each_other_are_both_held_against():
     moved = {"ngd": (0.12, 0.02), "constant": (0.12, 0.02)}
     arms = ("base", "ngd", "constant")
-    for named in ({"constant": ["ngd"]}, {"ngd": ["constant"], "constant": ["ngd"]}):
-        summary = summarize(table(moved, arms=arms), config={}, seed=0, controls=named)
+    for named in ([], ["constant"]):
+        records = [
+            r | {"setting": NGD | {"control_of": named}} if r["arm"] == "ngd" else r for r in table(moved, arms=arms)
+        ]
+        records = [
+            r | {"setting": CONSTANT | {"control_of": ["ngd"]}} if r["arm"] == "constant" else r for r in records
+        ]
+        summary = summarize(records, config={}, seed=0)
         said = {row["arm"]: row["verdict"] for row in summary["rows"]}
-        assert said == {"base": None, "ngd": "helps, but so does constant", "constant": "helps, but so does ngd"}
+        of_constant = "helps, but so does ngd" if named else None
+        assert said == {"base": None, "ngd": "helps, but so does constant", "constant": of_constant}
 
 
 def test_holm_is_over_the_whole_table():
@@ -337,13 +309,13 @@ class TestCannotTell:
         for r in found:
             r["scores"] = [r["scores"][0], 0.0, -1.0, -1.0]
             if moved is None:
-                r["correct"] = by_id[r["id"]]
+                r["choice"] = int(not by_id[r["id"]])
         return found
 
     def test_without_an_audit_nothing_changes(self):
         rows, summary = self.judged(self.table(0.25), None)
         assert rows["ngd"]["verdict"] == "no evidence"
-        assert "audit" not in summary
+        assert summary["audit"] is None
 
     def test_where_something_could_have_been_found_it_is_no_evidence(self):
         rows, summary = self.judged(self.table(), LEVERAGE)
@@ -365,7 +337,7 @@ class TestCannotTell:
     @pytest.mark.parametrize(("moved", "verdict"), [((0.03, 0.03), "cannot tell"), ((0.15, 0.02), "no evidence")])
     @pytest.mark.parametrize("control", ["lora", "sound-routing"])
     def test_a_positive_control_that_is_found_or_not(self, monkeypatch, moved, verdict, control):
-        monkeypatch.setitem(SETTINGS, control, {"answerer": {"name": control}, "optimizer": {"name": "none"}})
+        monkeypatch.setitem(SETTINGS, control, {"answerer": {"name": control}, "positive": True})
         rows, _ = self.judged(self.table(moved={control: moved}, arms=("base", "ngd", control)), LEVERAGE)
         assert rows["ngd"]["verdict"] == verdict
         assert (f"no positive control gains ({control})" in rows["ngd"]["because"]) == (verdict == "cannot tell")

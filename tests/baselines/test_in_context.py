@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from baselines.benches import bench_of, longest, made, references
+from records.made import rows_in
 from study.configs import parse_config
 
 from c3po_adaptive.baselines import InContext
@@ -12,7 +13,6 @@ from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.report.sentences import sentences
-from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.study.comparison import evaluate
 from c3po_adaptive.tasks.formats import Cloze, Letter
 from c3po_adaptive.testing import AnswererContract, tiny_moe, tiny_tokenizer, write_tiny_checkpoint
@@ -119,7 +119,7 @@ class TestMoreThanTheContextHolds:
         arms["calibrated"] = arms["6"] | {"answerer": {"name": "surface-logit", "of": "in-context"}}
         config = parse_config({"model": str(tmp_path / "model"), "datasets": [data], "arms": arms})
         summary = evaluate(config, tmp_path / "run")
-        used = [row["neighbours_used"] for row in read_records(tmp_path / "run") if row["arm"] == "6"]
+        used = [row["neighbours_used"] for row in rows_in(tmp_path / "run") if row["arm"] == "6"]
         mean = sum(used) / len(used)
         assert max(used) < 6
         said = {line.split(":")[0]: line for line in sentences(summary)}

@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from records.made import plain, rows_in
 from study.configs import parse_config
 
 from c3po_adaptive.baselines import KnnLabel
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.study.comparison import evaluate
 from c3po_adaptive.testing import AnswererContract, toy_bench, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
@@ -49,7 +49,7 @@ def config(**changes):
 
 
 def test_is_an_arm_like_any_other(place):
-    summary = evaluate(config(), place / "run")
+    summary = plain(evaluate(config(), place / "run"))
     row = next(row for row in summary["rows"] if row["arm"] == "vote")
     assert row["accuracy"] == 100.0
     assert row["optimizer"] == "knn-label"
@@ -57,10 +57,10 @@ def test_is_an_arm_like_any_other(place):
     assert row["setting"]["answerer"] == {"name": "knn-label", "temperature": 0.1}
     assert row["setting"]["retriever"]["k"] == 1
     assert row["setting"].keys() == {"answerer", "retriever", "learn_from", "labels"}, "what has no part is not named"
-    assert all(r["once"] > 0 and r["seconds"] > 0 for r in read_records(place / "run") if r["arm"] == "vote")
+    assert all(r["once"] > 0 and r["seconds"] > 0 for r in rows_in(place / "run") if r["arm"] == "vote")
     assert row["cost"]["total"] == row["cost"]["embedding"] > 0
     assert "vote" in (place / "run" / "report.html").read_text()
-    base, vote = ([r for r in read_records(place / "run") if r["arm"] == arm] for arm in ("base", "vote"))
+    base, vote = ([r for r in rows_in(place / "run") if r["arm"] == arm] for arm in ("base", "vote"))
     assert [r["base_scores"] for r in vote] == [r["scores"] for r in base]
 
 
@@ -71,7 +71,7 @@ def test_without_references_says_so(place):
 
 def test_a_question_is_not_its_own_neighbour(place):
     evaluate(config(questions="references.jsonl"), place / "run")
-    for row in read_records(place / "run"):
+    for row in rows_in(place / "run"):
         assert row["id"] not in {n["id"] for n in row["neighbours"]}
 
 

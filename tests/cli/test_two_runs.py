@@ -5,13 +5,15 @@ import shutil
 
 import pytest
 from cli.test_cli import call, place  # noqa: F401 (a fixture)
+from records.made import answered, plain
 from typer.testing import CliRunner
 
-from c3po_adaptive.analysis.kept import kept_records
 from c3po_adaptive.analysis.side_by_side import differing, side_by_side
 from c3po_adaptive.analysis.statistics import compare
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import read_records
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 OPTIONS = ("demo", "--model", "model", "--references", "references.jsonl", "--limit", "8")
@@ -47,13 +49,11 @@ def test_arms_of_the_same_name_are_paired(runs):
 
 
 def test_figures_are_those_of_the_statistics(runs):
-    (row, _) = side_by_side(*((name, kept_records(name)) for name in runs))["rows"]
-    a, b = ([r for r in kept_records(name) if r["arm"] == "base"] for name in runs)
+    (row, _) = side_by_side(*((name, read_records(name, AnswerRecord)) for name in runs)).rows
+    a, b = ([r for r in read_records(name, AnswerRecord) if r.arm == "base"] for name in runs)
     made = compare(b, a, seed=0)
-    assert (row["difference"], row["ci_low"], row["ci_high"], row["p"]) == (
-        *(made.difference, made.ci_low, made.ci_high, made.p),
-    )
-    assert row["accuracy_b"] - row["accuracy_a"] == pytest.approx(row["difference"])
+    assert (row.difference, row.ci_low, row.ci_high, row.p) == (*(made.difference, made.ci_low, made.ci_high, made.p),)
+    assert row.accuracy_b - row.accuracy_a == pytest.approx(row.difference)
 
 
 def test_printed_and_as_a_page(runs, tmp_path):
@@ -90,8 +90,10 @@ def test_runs_without_common_questions_are_refused(runs, tmp_path):
 def test_other_questions_of_the_same_ids_are_refused(runs, tmp_path):
     other = shutil.copytree("B", tmp_path / "other")
     rows = [json.loads(line) for line in (other / "records.jsonl").read_text().splitlines()]
-    changed = [row | {"answer": (row["answer"] + 1) % len(row["scores"])} for row in rows]
-    (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    for row in rows:
+        row["answer"] = (row["answer"] + 1) % len(row["scores"])
+        row["correct"] = row["choice"] == row["answer"]
+    (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "Expected the same questions in both runs" in refused("A", other)
 
 
@@ -106,16 +108,13 @@ def test_what_cannot_be(runs, tmp_path):
 
 def test_several_data_sets_and_their_mean():
     def records(arm, right, dataset):
-        return [
-            {"arm": arm, "dataset": dataset, "id": str(i), "seed": 0, "correct": bool(c), "answer": 0, "scores": [0, 1],
-             "cost": {"total": 2.0}}
-            for i, c in enumerate(right)
-        ]  # fmt: skip
+        known = {"arm": arm, "dataset": dataset, "scores": [0, 1]}
+        return [answered(id=str(i), correct=bool(c), **known) for i, c in enumerate(right)]
 
     a = records("base", [1, 0], "x") + records("base", [0, 0, 0, 0], "y") + records("mine", [1, 1], "x")
     b = records("base", [1, 1], "x") + records("base", [0, 0, 0, 1], "y")
-    rows = side_by_side(("a", a), ("b", b))["rows"]
-    assert [(r["dataset"], r["n"], r["difference"]) for r in rows] == [("x", 2, 50.0), ("y", 4, 25.0), ("all", 6, 37.5)]
+    rows = side_by_side(("a", a), ("b", b)).rows
+    assert [(r.dataset, r.n, r.difference) for r in rows] == [("x", 2, 50.0), ("y", 4, 25.0), ("all", 6, 37.5)]
     with pytest.raises(DataError, match="share questions"):
         side_by_side(("a", a), ("b", records("base", [1], "z")))
 
@@ -123,7 +122,7 @@ def test_several_data_sets_and_their_mean():
 def test_fields_that_differ():
     a = {"seed": 0, "arms": {"x": {"lr": 1, "by": {"n": 1}}, "y": {"lr": 2}}, "datasets": [{"name": "d", "limit": 3}]}
     b = {"seed": 1, "arms": {"x": {"lr": 1, "by": "n"}}, "datasets": [{"name": "d"}], "points": [1, 3], "new": None}
-    assert differing(a | {"points": [1, 2]}, b) == [
+    assert [plain(field) for field in differing(a | {"points": [1, 2]}, b)] == [
         {"field": "seed", "a": 0, "b": 1},
         {"field": "arms.x.by", "a": {"n": 1}, "b": "n"},
         {"field": "arms.y", "a": {"lr": 2}, "b": None},

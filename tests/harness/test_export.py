@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from records.made import rows_in
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
@@ -21,7 +22,6 @@ from c3po_adaptive.errors import DataError
 from c3po_adaptive.lm_eval import C3POLM
 from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.storage.identity import digest
-from c3po_adaptive.storage.run_folder import read_records
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -92,7 +92,7 @@ def test_tables_are_drawn_from_the_results(exported, place):
 def test_samples_say_what_the_records_say(exported, place):
     texts = {q.id: q for q in demo_questions("test")}
     for arm, folder in exported.items():
-        records = {r["id"]: r for r in read_records(place / "run") if r["arm"] == arm}
+        records = {r["id"]: r for r in rows_in(place / "run") if r["arm"] == arm}
         samples = samples_of(folder)
         assert [s["doc_id"] for s in samples] == [*range(LIMIT)]
         for sample in samples:
@@ -113,7 +113,7 @@ def test_samples_say_what_the_records_say(exported, place):
 
 def test_of_several_draws_the_first_is_told(place, tmp_path):
     """Else a question would stand in the log as often as it was drawn, and its standard error would shrink."""
-    rows = [{**record, "seed": record["seed"] + draw} for record in read_records(place / "run") for draw in range(3)]
+    rows = [{**record, "seed": record["seed"] + draw} for record in rows_in(place / "run") for draw in range(3)]
     shutil.copytree(place / "run", tmp_path / "run")
     (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     for folder in export_samples(tmp_path / "run", tmp_path / "out"):
@@ -128,7 +128,7 @@ def with_arms(place, tmp_path, names):
     claimed["config"] |= {"arms": arms | dict.fromkeys(names, arms.pop("kernel-regression"))}
     claimed["hash"] = digest(claimed["config"])
     (tmp_path / "run" / "config.json").write_text(json.dumps(claimed))
-    own = [r for r in read_records(place / "run") if r["arm"] == "kernel-regression"]
+    own = [r for r in rows_in(place / "run") if r["arm"] == "kernel-regression"]
     rows = [r | {"arm": name, "scores": [float(k)] * len(r["scores"])} for k, name in enumerate(names) for r in own]
     (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return own

@@ -10,8 +10,8 @@ from doors import is_refused, untouched
 from study.test_board import records
 
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.report.board import blocks, filled, page, picture
-from c3po_adaptive.storage.parquet_records import write_parquet
 from c3po_adaptive.study.board import board_summary, read_board, stale_pages, write_board
 
 BEGIN, END = "<!-- board overall -->", "<!-- /board -->"
@@ -119,8 +119,8 @@ def planted(folder, arm, dataset):
     arms = {"base": {"optimizer": "none"}, arm: {"optimizer": {"name": "ngd", "lr": 0.1}}}
     asked = [{"name": dataset, "questions": "demo", "references": [arm]}]
     (folder / "run.yaml").write_text(yaml.safe_dump({"datasets": asked, "arms": arms}))
-    own = [{**r, "arm": {"method": arm}.get(r["arm"], r["arm"])} for r in records(dataset, 0.3, n=12)]
-    write_parquet([r for r in own if r["arm"] in arms], folder / "a (b)|c.parquet")
+    own = [r.model_copy(update={"arm": {"method": arm}.get(r.arm, r.arm)}) for r in records(dataset, 0.3, n=12)]
+    write_parquet([r for r in own if r.arm in arms], folder / "a (b)|c.parquet")
     runs = [{"config": "run.yaml", "records": ["a*.parquet"]}]
     written = {"title": arm, "runs": runs, "pages": ["README.md"]}
     (folder / "board.yaml").write_text(yaml.safe_dump(written))

@@ -30,6 +30,10 @@ from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError, DataError
 from c3po_adaptive.lm_eval import export
 from c3po_adaptive.models import fault_files
+from c3po_adaptive.records.jsonl import Records
+from c3po_adaptive.records.parquet import PARQUET, write_parquet
+from c3po_adaptive.records.record import Record
+from c3po_adaptive.records.summary import TwoRuns
 from c3po_adaptive.references import build, learned, prefill_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
 from c3po_adaptive.registry import new_registry
@@ -39,13 +43,11 @@ from c3po_adaptive.routing.trace_file import write_trace
 from c3po_adaptive.storage import new_folder
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
-from c3po_adaptive.storage.parquet_records import PARQUET, write_parquet
 from c3po_adaptive.storage.pathway_file import Origin
 from c3po_adaptive.storage.run_folder import (
     CONFIG,
     RECORDS,
     REPLACING,
-    Records,
     check_folder,
     claim,
     claimed_config,
@@ -100,9 +102,7 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(board, "blocks", lambda summary, folder: {"overall": lambda arms: "| of the board |\n"})
     monkeypatch.setattr(board, "page", lambda summary, results: "a page")
     monkeypatch.setattr(board, "picture", lambda summary: "a picture")
-    monkeypatch.setattr(
-        beside, "side_by_side", lambda a, b: {"a": "A", "b": "B", "only_a": [], "only_b": [], "rows": []}
-    )
+    monkeypatch.setattr(beside, "side_by_side", lambda a, b: TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=()))
     monkeypatch.setattr(beside, "whole_records", lambda folder: [])
     monkeypatch.setattr(beside, "claimed_config", lambda folder: {})
     monkeypatch.setattr(beside, "made_by", lambda folder: None)
@@ -121,9 +121,9 @@ def run(out, kind="comparison", a=1):
         claim(out, config)
         for name in files_of(config):
             if name == RECORDS:
-                records = Records(out)
+                records = Records(out, Record)
                 if not records.done():
-                    records.append(ROW)
+                    records.append(Record(**ROW))
             elif name == PARQUET:
                 write_parquet([], Path(out) / name)
             else:

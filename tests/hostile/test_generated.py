@@ -24,14 +24,15 @@ from routing.naive import shared_model
 from routing.toys import reference_set
 
 from c3po_adaptive import C3POError
-from c3po_adaptive.analysis.kept import kept_records
 from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import Records, read_records
+from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.identity import digest_of_file
-from c3po_adaptive.storage.parquet_records import write_parquet
-from c3po_adaptive.storage.run_folder import Records, claim, claimed_config, read_records
+from c3po_adaptive.storage.run_folder import claim, claimed_config
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.comparison.run import check_strategies
 from c3po_adaptive.study.config import read_yaml
@@ -189,9 +190,9 @@ def ask_file(folder, rows):
 def ask_records(folder, rows):
     path = written(folder / "records.jsonl", lines(rows) if isinstance(rows, list) else rows)
     before = path.read_bytes()
-    found = passed(lambda: read_records(folder))
+    found = passed(lambda: read_records(folder, AnswerRecord))
     assert path.read_bytes() == before
-    opened = passed(lambda: Records(folder))
+    opened = passed(lambda: Records(folder, AnswerRecord))
     assert isinstance(found, C3POError) == isinstance(opened, C3POError)
     assert path.read_bytes() == before or not isinstance(opened, C3POError), "what is refused stays"
 
@@ -199,7 +200,7 @@ def ask_records(folder, rows):
 def ask_summary(folder, row):
     rows = [*records()[:2], row]
     written(folder / "records.jsonl", lines(rows))
-    kept = kept_records(folder)
+    kept = read_records(folder, AnswerRecord)
     summarize(kept, config={}, seed=0)
     write_parquet(kept, folder / "records.parquet")
 

@@ -9,7 +9,8 @@ import pytest
 from hostile.doors import is_refused, passed
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
-from speed.run import _finished, _Timed, _TimedSearch
+from speed.rows import TimedCase, TimedSearch
+from speed.run import _finished
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
@@ -52,11 +53,12 @@ def test_rows_of_faithfulness(tmp_path, part):
 
 @pytest.mark.parametrize("value", [None, "x", 1, {}, [1], [None], [[]], [{}], [{"case": 1}]], ids=repr)
 def test_rows_of_speed(tmp_path, value):
-    for name, kind in (("rows.json", _Timed), ("searches.json", _TimedSearch)):
+    for name, kind in (("rows.json", TimedCase), ("searches.json", TimedSearch)):
         (tmp_path / name).write_text(json.dumps(value))
         is_refused(lambda name=name, kind=kind: _finished(tmp_path / name, kind))
     (tmp_path / "rows.json").write_text(json.dumps(SPEED["rows"]))
-    assert _finished(tmp_path / "rows.json", _Timed) == SPEED["rows"]
+    rows = _finished(tmp_path / "rows.json", TimedCase)
+    assert [row.model_dump(mode="json") for row in rows] == SPEED["rows"]
 
 
 def test_a_long_line_is_refused_when_it_is_read(tmp_path):

@@ -11,12 +11,13 @@ from study.configs import SPEED, registry
 
 import c3po_adaptive
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.records.jsonl import Records
+from c3po_adaptive.records.record import Record
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.storage.run_folder import (
     CONFIG,
     REPLACING,
-    Records,
     check_folder,
     claim,
     claimed_config,
@@ -38,7 +39,7 @@ def run_in(folder, config=OLD):
     """A run's folder, with notes of the user's beside it."""
     with held(folder):
         claim(folder, config)
-        Records(folder).append({"arm": "base", "dataset": "d", "id": "q", "seed": 0})
+        Records(folder, Record).append(Record(arm="base", dataset="d", id="q", seed=0))
         for name in KEPT[1:]:
             write_text(folder / name, f"{name} of {config}")
     (folder / "notes.txt").write_text("mine")
@@ -52,7 +53,7 @@ def overwritten(folder, config=NEW, records=Records):
         check_folder(folder, config, {})
         with held(folder):
             claim(folder, config)
-            records(folder)
+            records(folder, Record)
     finally:
         REPLACING.reset(token)
 
@@ -200,7 +201,7 @@ def test_links_are_not_followed(tmp_path, name, target):
         check_folder(folder, OLD, {})
         with held(folder):
             claim(folder, OLD)
-            Records(folder)
+            Records(folder, Record)
 
     with untouched(tmp_path):
         is_refused(run)
@@ -296,7 +297,7 @@ def test_what_was_set_aside_stays_where_a_users_file_has_its_place(tmp_path, mon
         start(folder)
     (folder / CONFIG).unlink()
     check_folder(folder, OLD, {})
-    assert Records(folder).done()
+    assert Records(folder, Record).done()
     assert not aside.exists()
 
 
@@ -351,7 +352,7 @@ def test_files_that_its_kind_never_writes_are_the_users(tmp_path, kind, then):
     with untouched(folder):
         check_folder(folder, old, {})
     kept = {folder / name: "mine" for name in never}
-    overwrites = lambda: overwritten(folder, new, lambda folder: None)  # noqa: E731
+    overwrites = lambda: overwritten(folder, new, lambda *given: None)  # noqa: E731
     if met := sorted(never & {*files_of(new)}):
         with untouched(folder), pytest.raises(DataError, match=rf"{met[0]}.*does not write; nothing was touched"):
             overwrites()

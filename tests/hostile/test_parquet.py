@@ -13,23 +13,27 @@ from hostile.doors import command, is_refused, passed
 from hostile.test_generated import records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from records.made import made
 
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.records.parquet import read_parquet, write_parquet
 from c3po_adaptive.references.reference_set import CARD, QUESTIONS, ReferenceSet
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.json_files import read_json
-from c3po_adaptive.storage.parquet_records import MAYBE, read_parquet, write_parquet
 from c3po_adaptive.storage.tables import read_table
 from c3po_adaptive.tasks.files import load_questions
+
+MAYBE = ("base_choice", "strength", "neighbours_used", "moved")
+"""What a record may be without."""
 
 
 @cache
 def rows():
     """Those of records, as the table has them."""
     path = Path(os.environ.get("TMPDIR", "/tmp")) / f"records-{os.getpid()}.parquet"
-    write_parquet(records()[:6], path)
+    write_parquet(made(records()[:6]), path)
     return pq.read_table(path).to_pylist(), pq.read_schema(path)
 
 

@@ -68,14 +68,16 @@ def explanation(tmp_path_factory) -> Path:
 def pages(report, explanation, tmp_path_factory) -> dict[str, Path]:
     """One of each kind; those of studies from committed results."""
     from speed.draw import page as speed
+    from speed.rows import SpeedSummary
 
     from c3po_adaptive.study.faithfulness.draw import page as faithfulness
+    from c3po_adaptive.study.faithfulness.summary import FaithfulnessSummary
 
     made = {"report": report, "explanation": explanation}
     studies = Path(__file__).parents[2] / "studies"
-    for name, draw in (("faithfulness", faithfulness), ("speed", speed)):
+    for name, draw, kind in (("faithfulness", faithfulness, FaithfulnessSummary), ("speed", speed, SpeedSummary)):
         made[name] = tmp_path_factory.mktemp(name) / "report.html"
-        made[name].write_text(draw(json.loads((studies / name / "results" / "summary.json").read_text())))
+        made[name].write_text(draw(kind.model_validate_json((studies / name / "results" / "summary.json").read_text())))
     return made
 
 

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from records.made import answered, made, plain, row_of, summarize
 
-from c3po_adaptive.analysis.controls import left_to_chance
+from c3po_adaptive.analysis.controls import RANDOM_NEIGHBOURS
 from c3po_adaptive.analysis.costs import cost_over
 from c3po_adaptive.analysis.expert_use import expert_use
-from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import Records
+from c3po_adaptive.records.summary import RowCost
 from c3po_adaptive.report import plots, published
 from c3po_adaptive.report.html import render
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.storage.run_folder import COMMAND, Records, claim
+from c3po_adaptive.storage.run_folder import COMMAND, claim
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.types import Question
 
@@ -30,6 +33,12 @@ ARMS = {
     "ngd-random-neighbours": "ngd",
     "oracle": "oracle",
 }
+SETTINGS = {
+    arm: {"optimizer": {"name": name}, "selector": {"name": "attribution" if arm == "ngd-attribution" else "fixed"}}
+    for arm, name in ARMS.items()
+}
+SETTINGS["base"]["changes"] = "nothing"
+SETTINGS["ngd-random-neighbours"] |= {"control_of": ["ngd"], "varies": [RANDOM_NEIGHBOURS]}
 COST = {"base": 1.0, "kernel-regression": 4.2, "mode-finding": 1.1, "ngd": 6.4, "ngd-attribution": 7.9, "oracle": 3.6}
 SUBJECTS = ("analogy", "arithmetic-word-problem", "what-you-use-it-for")
 
@@ -69,27 +78,25 @@ def _record(dataset, id_, subject, arm, base, gold, own, random_) -> dict:
         {"id": f"ref-{random_.randrange(50):03d}", "similarity": 0.8 - k / 10, "weight": 0.5 - k / 6} for k in range(3)
     ]
     total = COST.get(arm, 6.4)
-    return {
-        "id": id_, "dataset": dataset, "split": "test", "subject": subject, "arm": arm, "optimizer": ARMS[arm],
-        "selector": "attribution" if arm == "ngd-attribution" else "fixed", "setting": {"optimizer": {"steps": 10}},
-        "seed": 0, "answer": gold, "choice": choice, "correct": choice == gold, "base_choice": was,
-        "base_correct": was == gold, "scores": scores, "base_scores": base, "layers": layers,
-        "experts": {k: [int(e) for e in v["new"]] for k, v in pathway.items()},
-        "layer_scores": {str(k): random_.random() for k in range(16, 30)} if arm == "ngd-attribution" else {},
-        "needs_label": arm == "oracle", "pathway": pathway,
-        "neighbours": near if arm not in ("base", "oracle") else [],
-        "cost": {"embedding": 0.01, "references": 0.0, "attribution": 1.5 * (arm == "ngd-attribution"),
-                 "optimisation": total - 1.01 - 1.5 * (arm == "ngd-attribution"), "answer": 0.0,
-                 "prefill": 1.0, "total": total},
-        "flops": {}, "seconds": 0.12,
-    }  # fmt: skip
+    raised = {k: [int(e) for e, w in v["new"].items() if w > v["own"].get(e, 0)] for k, v in pathway.items()}
+    return plain(answered(
+        id=id_, dataset=dataset, subject=subject, arm=arm, setting=SETTINGS[arm], answer=gold, choice=choice,
+        base_choice=was, base_correct=was == gold, scores=scores, base_scores=base, layers=layers, raised=raised,
+        experts={k: [int(e) for e in v["new"]] for k, v in pathway.items()},
+        layer_scores={str(k): random_.random() for k in range(16, 30)} if arm == "ngd-attribution" else {},
+        needs_label=arm == "oracle", pathway=pathway, neighbours=near if arm not in ("base", "oracle") else [],
+        cost={"embedding": 0.01, "references": 0.0, "attribution": 1.5 * (arm == "ngd-attribution"),
+              "optimisation": total - 1.01 - 1.5 * (arm == "ngd-attribution"), "answer": 0.0,
+              "prefill": 1.0, "total": total},
+        seconds=0.12,
+    ))  # fmt: skip
 
 
 def run(folder: Path, records: list[dict], **settings) -> Path:
     """A finished run folder."""
     folder.mkdir(exist_ok=True)
-    rows = Records(folder)
-    for record in records:
+    rows = Records(folder, AnswerRecord)
+    for record in made(records):
         rows.append(record)
     write_text(
         folder / "summary.json", json.dumps(summarize(records, config={"limit": len(records)}, seed=0, **settings))
@@ -135,9 +142,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_axes_have_whole_questions_possible_accuracies_and_no_tex():
-    few = {"accuracy": 50.0, "gain": 0.0, "ci_low": -90.0, "ci_high": 90.0, "flips_up": 0, "flips_down": 0}
+    few = {"gain": 0.0, "ci_low": -90.0, "ci_high": 90.0, "flips_up": 0, "flips_down": 0}
+    free = dict.fromkeys(("prefill", "embedding", "attribution", "optimisation"), 0.0)
     rows = [
-        few | {"arm": arm, "role": role, "needs_label": False, "cost": {"total": total, "once": once}}
+        row_of(arm, 50.0, role=role, cost=free | {"total": total, "once": once}, **few)
         for arm, role, total, once in (("base", "base", 1.0, 0.0), ("ngd", "method", 30.0, 400.0))
     ]
     drawn = {draw: draw(rows) for draw in (plots.flips, plots.costs, plots.costs_over)}
@@ -165,11 +173,7 @@ def test_shows_each_arm_sentence_and_figure(folder):
 
 
 def test_verdicts_and_controls_stand_beside_gains(tmp_path):
-    records = synthetic(40)
-    for record in records:
-        record["setting"] = {"optimizer": {"name": record["optimizer"]}, "selector": {"name": record["selector"]}}
-        record["setting"] |= {"retriever": {"name": "random" if "random" in record["arm"] else "faiss-knn"}}
-    page = render(run(tmp_path, records)).read_text()
+    page = render(run(tmp_path, synthetic(40))).read_text()
     summary = json.loads((tmp_path / "summary.json").read_text())
     row = next(row for row in summary["rows"] if row["arm"] == "ngd")
     assert row["controls"] == ["ngd-random-neighbours"]
@@ -177,7 +181,8 @@ def test_verdicts_and_controls_stand_beside_gains(tmp_path):
     section = page[page.index('<h2 id="controls">') :]
     table = section[: section.index("</table>")]
     assert re.findall(r'<th scope="row">(.*?)</th>.*?"Control">(.*?)</td>', table) == [("ngd", "ngd-random-neighbours")]
-    assert '<h2 id="controls">' not in render(run(tmp_path / "none", synthetic(6))).read_text()
+    without = synthetic(6, arms=("base", "ngd"))
+    assert '<h2 id="controls">' not in render(run(tmp_path / "none", without)).read_text()
 
 
 def test_what_is_spent_once_is_shared_by_all_questions(tmp_path):
@@ -186,8 +191,8 @@ def test_what_is_spent_once_is_shared_by_all_questions(tmp_path):
     assert "Cost by the number of questions" in page
     assert "<br>once 450</small>" in page
     assert "Cost by the number of questions" not in render(run(tmp_path / "unknown", synthetic(6))).read_text()
-    row = {"cost": {"total": 1.5, "once": 450.0}}
-    assert [cost_over(row, n) for n in (1, 100, 1_000_000)] == pytest.approx([451.5, 6, 1.50045])
+    cost = RowCost(prefill=1, embedding=0, attribution=0, optimisation=0.5, total=1.5, once=450)
+    assert [cost_over(cost, n) for n in (1, 100, 1_000_000)] == pytest.approx([451.5, 6, 1.50045])
 
 
 def test_chance_base_and_references_head_each_table(tmp_path):
@@ -300,7 +305,7 @@ def test_several_data_sets_lead_with_their_mean(tmp_path):
 
 
 def test_needs_a_summary(tmp_path):
-    Records(tmp_path).append(synthetic(1)[0])
+    Records(tmp_path, AnswerRecord).append(*made(synthetic(1)[:1]))
     with pytest.raises(DataError, match=r"summary\.json"):
         render(tmp_path)
 
@@ -396,39 +401,23 @@ class TestExperts:
         use = Page(render(run(tmp_path, records)).read_text()).data["uses"]["oracle"]
         assert sum(map(sum, use["raised"])) == 4 * 5
 
-    def test_changes_too_small_for_the_records_of_earlier_versions_are_in_neither(self, tmp_path):
+    def test_what_did_not_rise_fell(self):
         (record,) = (r for r in synthetic(1) if r["arm"] == "ngd")
-        weights = {"own": {"1": 0.5, "2": 0.3, "3": 0.2}, "new": {"1": 0.4, "2": 0.3, "3": 0.25, "4": 0.05}}
-        changed = {"layers": [25], "experts": {"25": [1, 2, 3, 4, 5]}, "pathway": {"25": weights}, "layer_scores": {}}
-        (use,) = expert_use([record | changed]).values()
-        assert use.raised.tolist() == [[0, 0, 0, 1, 1, 1]]
-        assert use.lowered.tolist() == [[0, 1, 0, 0, 0, 0]]
-        (use,) = expert_use([record | changed | {"raised": {"25": [2]}}]).values()
+        changed = {"layers": [25], "experts": {"25": [1, 2, 3, 4, 5]}, "pathway": {}, "layer_scores": {}}
+        (use,) = expert_use(made([record | changed | {"raised": {"25": [2]}}])).values()
         assert use.raised.tolist() == [[0, 0, 1, 0, 0, 0]]
         assert use.lowered.tolist() == [[0, 1, 0, 1, 1, 1]]
-
-    def test_earlier_records_without_pathways_are_drawn_without(self, tmp_path):
-        records = [record | {"pathway": {}} for record in synthetic(4)]
-        use = Page(render(run(tmp_path, records)).read_text()).data["uses"]["oracle"]
-        assert use["raised"] is None
-        assert sum(map(sum, use["changed"])) == sum(len(e) for r in records if r["arm"] == "oracle"
-                                                    for e in r["experts"].values())  # fmt: skip
 
 
 def test_what_is_drawn_at_random_is_named_a_control(tmp_path):
     records = synthetic(6)
     for record in records:
         if record["arm"] == "mode-finding":
-            record["setting"] = {"labels": "shuffled", "selector": {"name": "random"}}
+            record["setting"] = {"varies": ["random layers", "labels drawn at random"]}
     html = render(run(tmp_path, records, headline="ngd", compare=[("ngd", "mode-finding")])).read_text()
     assert "It is a control, with random layers and labels drawn at random." in html
     assert 'class="dot control"></span>mode-finding <small>control<' in html
     assert "Of ngd, beside the control mode-finding" in html
-
-
-def test_a_change_in_a_random_direction_is_a_control():
-    assert left_to_chance({"optimizer": {"name": "random-change"}}) == ["changes in random directions"]
-    assert left_to_chance({"optimizer": {"name": "ngd"}}) == []
 
 
 def test_no_gain_without_its_interval(folder):

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 from speed.draw import page as drawn
+from speed.rows import TimedCase
 from speed.run import run_speed
 from study.configs import SPEED, load_config
 from typer.testing import CliRunner
@@ -43,38 +44,38 @@ def summary(file, dense_weights):
 
 
 def test_rows_say_what_was_measured(summary):
-    rows = {row["case"]: row for row in summary["rows"]}
+    rows = {row.case: row for row in summary.rows}
     assert list(rows) == ["ngd-letter", "amortized", "textbook", "cold", "steps=1", "steps=2"]
-    assert rows["steps=1"]["flops_ratio"] < rows["steps=2"]["flops_ratio"]
+    assert rows["steps=1"].flops_ratio < rows["steps=2"].flops_ratio
     for row in rows.values():
-        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
-        assert (row["n"], row["model"]) == (4, "tiny")
-    assert 1 < rows["amortized"]["flops_ratio"] < rows["ngd-letter"]["flops_ratio"]
-    assert rows["cold"]["flops_ratio"] > 2, "three neighbours' prompts count"
-    assert rows["ngd-letter"]["textbook_over_this"] > 1
-    assert rows["textbook"]["flops_ratio"] > 2 * rows["ngd-letter"]["flops_ratio"]
-    assert "textbook_over_this" not in rows["cold"], "another format"
-    assert rows["ngd-letter"]["phases"]["references"] < rows["cold"]["phases"]["references"]
+        assert row.ratio_min <= row.ratio <= row.ratio_max
+        assert (row.n, row.model) == (4, "tiny")
+    assert 1 < rows["amortized"].flops_ratio < rows["ngd-letter"].flops_ratio
+    assert rows["cold"].flops_ratio > 2, "three neighbours' prompts count"
+    assert rows["ngd-letter"].textbook_over_this > 1
+    assert rows["textbook"].flops_ratio > 2 * rows["ngd-letter"].flops_ratio
+    assert rows["cold"].textbook_over_this is None, "another format"
+    assert rows["ngd-letter"].phases["references"] < rows["cold"].phases["references"]
 
 
 def test_searches_say_what_was_found(summary):
-    (row,) = summary["searches"]
-    assert (row["search"], row["references"], row["dimensions"], row["n"]) == ("small", 12000, 384, 10)
-    assert row["recall"] >= 0.9
-    assert row["milliseconds"] > 0
+    (row,) = summary.searches
+    assert (row.search, row.references, row.dimensions, row.n) == ("small", 12000, 384, 10)
+    assert row.recall >= 0.9
+    assert row.milliseconds > 0
 
 
 def test_runs_in_parts(file, summary, tmp_path, monkeypatch):
     numbers = "ratio ratio_min ratio_max flops_ratio over_flops n prompt_tokens plain_seconds added_seconds"
     row = {"model": "tiny", "textbook": False, "compared": []} | dict.fromkeys(numbers.split(), 1)
-    monkeypatch.setattr("speed.run._row", lambda name, *rest: row | {"case": name})
+    monkeypatch.setattr("speed.run._row", lambda name, *rest: TimedCase(case=name, **row))
     for name in ("page", "picture"):
         monkeypatch.setattr(f"speed.run.{name}", lambda *given: "")
     first = run_speed(load_config(file, ["only=[cold]"]), tmp_path)
-    assert [row["case"] for row in first["rows"]] == ["cold"]
+    assert [row.case for row in first.rows] == ["cold"]
     second = run_speed(load_config(file, ["only=[steps]"]), tmp_path)
-    assert [row["case"] for row in second["rows"]] == ["cold", "steps=1", "steps=2"]
-    assert second["searches"] == []
+    assert [row.case for row in second.rows] == ["cold", "steps=1", "steps=2"]
+    assert second.searches == ()
     with pytest.raises(SettingError, match="only to name some of"):
         load_config(file, ["only=[warm]"])
 
@@ -88,7 +89,7 @@ def test_page_shows_every_case(file, summary):
     page = (file.parent / "run" / "report.html").read_text()
     assert page == drawn(summary, {"model": None, "command": None})
     assert "made from Python" in page
-    assert all(f"<td>{row['case']}</td>" in page for row in [*summary["rows"], {"case": "small"}])
+    assert all(f"<td>{name}</td>" in page for name in [*(row.case for row in summary.rows), "small"])
     assert page.count("<svg") == 2, "cases, and one curve"
     picture = ElementTree.parse(file.parent / "run" / "ratios.svg")
     assert "ngd-letter" in "".join(picture.getroot().itertext())
@@ -99,7 +100,7 @@ def test_command(file, summary):
         app, ["study", "run", str(file), "--out", str(file.parent / "run"), "--plugin", str(SPEED)]
     )
     assert done.exit_code == 0, done.output
-    assert json.loads((file.parent / "run" / "summary.json").read_text()) == summary
+    assert json.loads((file.parent / "run" / "summary.json").read_text()) == summary.model_dump(mode="json")
     assert "ngd-letter" in done.stdout
 
 

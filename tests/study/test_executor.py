@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from records.made import plain, rows_in
 
 from c3po_adaptive.progress import Paused, limited, silent
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.comparison import STUDY, evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
@@ -28,7 +30,7 @@ THERE = """
 import json, pickle, sys
 worker = pickle.loads(sys.stdin.buffer.read())
 piece = pickle.loads(bytes.fromhex(sys.argv[1]))
-print(json.dumps(worker(piece)))
+print(json.dumps([row.model_dump(mode='json') for row in worker(piece)]))
 """
 
 
@@ -80,24 +82,24 @@ class Elsewhere:
                 capture_output=True,
                 check=True,
             )
-            yield Done(piece, tuple(json.loads(done.stdout)))
+            yield Done(piece, tuple(AnswerRecord.model_validate(row) for row in json.loads(done.stdout)))
 
 
 @pytest.mark.slow
 def test_every_piece_elsewhere_is_the_same_run(place, config, registry):
     here = evaluate(config, place / "here", registry=registry)
     there = evaluate(config, place / "there", registry=registry, executor=Elsewhere())
-    one, other = ({(r["arm"], r["id"]): r for r in timeless(read_records(place / n))} for n in ("here", "there"))
+    one, other = ({(r["arm"], r["id"]): r for r in timeless(rows_in(place / n))} for n in ("here", "there"))
     assert one == other
-    assert here["comparisons"] == there["comparisons"]
+    assert here.comparisons == there.comparisons
 
 
 def test_a_sent_worker_computes_the_same_rows_with_the_plugins_that_it_was_told(place, config, registry):
     worker = ComparisonWorker(config, registry.paths)
     piece = Piece("sums", "entropy", 1)
     (done,) = Elsewhere().map(worker, [piece])
-    assert timeless(done.rows) == timeless(json.loads(json.dumps(worker(piece))))
-    assert [row["id"] for row in done.rows] == ["q2", "q3"]
+    assert timeless(map(plain, done.rows)) == timeless(map(plain, worker(piece)))
+    assert [row.id for row in done.rows] == ["q2", "q3"]
 
 
 def test_what_is_sent_is_plain(config, registry):
@@ -116,7 +118,7 @@ def test_one_writer_keeps_the_order_that_pieces_come_in(place, config, registry)
 
     evaluate(config, place / "forth", registry=registry)
     evaluate(config, place / "back", registry=registry, executor=Backwards())
-    forth, back = (timeless(read_records(place / name)) for name in ("forth", "back"))
+    forth, back = (timeless(rows_in(place / name)) for name in ("forth", "back"))
     assert forth != back
     assert sorted(map(json.dumps, forth)) == sorted(map(json.dumps, back))
 
@@ -157,5 +159,5 @@ def test_an_executor_lets_go_when_a_run_is_cut_short(tmp_path):
 
     pieces = (Piece("sums", "base", batch) for batch in range(2))
     with pytest.raises(Paused) as error:
-        run_pieces(None, Records(tmp_path), pieces, Holding(), limited(silent, 0), str)
+        run_pieces(None, Records(tmp_path, AnswerRecord), pieces, Holding(), limited(silent, 0), str)
     assert ended and error.tb

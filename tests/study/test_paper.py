@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from records.made import plain
 from study.configs import load_config
 
 from c3po_adaptive.registry import default_registry
@@ -80,7 +81,7 @@ def small(place, family, *settings):
 )
 def test_runs(place, tmp_path, name, family):
     config = load_config(PAPER / f"{name}.yaml", small(place, family))
-    summary = evaluate(config, tmp_path)
+    summary = plain(evaluate(config, tmp_path))
     assert not summary["failed"]
     assert {row["arm"] for row in summary["rows"]} == {*config.arms}
     assert {row["dataset"] for row in summary["rows"]} - {"all"} == {d.name for d in config.datasets}
@@ -92,7 +93,7 @@ def test_the_benchmarks_run_and_stand_beside_published_figures(place, tmp_path, 
     alone = ("arms={base: {optimizer: none}}", "headline=null", "compare=[]")
     settings = small(place, family, f"@{PAPER / 'benchmarks.yaml'}", "format.chat=true", *alone)
     config = load_config(PAPER / "config.yaml", settings)
-    summary = evaluate(config, tmp_path)
+    summary = plain(evaluate(config, tmp_path))
     by_set = {row["dataset"]: row for row in summary["rows"]}
     assert by_set["mmlu"]["references"] == "bbh + boolq"
     assert by_set["winogrande"]["references"] == "knowref"

@@ -11,6 +11,7 @@ from ...analysis.asked_with import references_of
 from ...analysis.kept import whole_records
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
+from ...records.summary import SideRow, TwoRuns
 from ...report.page import draw
 from ...storage.files import check_ours, is_there, write_text
 from ...storage.folders import refuse_home_and_projects, writable_folder
@@ -23,7 +24,7 @@ SUMMARY, REPORT = "summary.json", "report.html"
 SHOWN = 60  # characters of a value
 
 
-def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
+def beside(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
     """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ, ``references``
     those of each data set in either.
 
@@ -40,11 +41,11 @@ def beside(a: Path, b: Path, out: Path | None = None) -> dict[str, Any]:
         _check_out(out)
     one, other = (claimed_config(folder) for folder in (a, b))
     found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
-    found["fields"] = differing(one, other)
-    names = dict.fromkeys(row["dataset"] for row in found["rows"])
-    found["references"] = {name: [references_of(config, name) for config in (one, other)] for name in names}
+    names = dict.fromkeys(row.dataset for row in found.rows)
+    references = {name: (references_of(one, name), references_of(other, name)) for name in names}
+    found = found.model_copy(update={"fields": tuple(differing(one, other)), "references": references})
     if out is not None:
-        write_text(out / SUMMARY, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
         write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
     return found
@@ -62,41 +63,41 @@ def _check_out(out: Path) -> None:
     check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
 
 
-def table_beside(found: Mapping[str, Any]) -> Table:
+def table_beside(found: TwoRuns) -> Table:
     """What the terminal shows of it."""
-    return Table(COLUMNS, [_shown(row) for row in found["rows"]], _sentences(found))
+    return Table(COLUMNS, [_shown(row) for row in found.rows], _sentences(found))
 
 
-def _shown(r: Mapping[str, Any]) -> list[str]:
+def _shown(r: SideRow) -> list[str]:
     return [
-        *(r["dataset"], r["arm"], str(r["n"])),
-        *(f"{r[key]:.1f}" for key in ("chance", "accuracy_a", "accuracy_b")),
-        f"{r['difference']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]",
-        *(f"{r['p_holm']:.3f}", f"{r['flips_up']}/{r['flips_down']}", f"{r['cost_ratio']:.2f}"),
+        *(r.dataset, r.arm, str(r.n)),
+        *(f"{x:.1f}" for x in (r.chance, r.accuracy_a, r.accuracy_b)),
+        f"{r.difference:+.1f} [{r.ci_low:+.1f}, {r.ci_high:+.1f}]",
+        *(f"{r.p_holm:.3f}", f"{r.flips_up}/{r.flips_down}", f"{r.cost_ratio:.2f}"),
     ]
 
 
-def _sentences(found: Mapping[str, Any]) -> list[str]:
-    lines = [f"A: {found['a']}", f"B: {found['b']}"]
-    for key, name in (("only_a", "A"), ("only_b", "B")):
-        if found[key]:
-            lines.append(f"In {name} alone: {', '.join(found[key])}")
+def _sentences(found: TwoRuns) -> list[str]:
+    lines = [f"A: {found.a}", f"B: {found.b}"]
+    for only, name in ((found.only_a, "A"), (found.only_b, "B")):
+        if only:
+            lines.append(f"In {name} alone: {', '.join(only)}")
     lines += _references(found)
     fields = _fields(found)
     if not fields:
-        return [*lines, f"No {'other ' if found['fields'] else ''}field of their configurations differs."]
+        return [*lines, f"No {'other ' if found.fields else ''}field of their configurations differs."]
     return [*lines, "They differ in:", *(f"  {name}: {one} → {other}" for name, one, other in fields)]
 
 
-def _fields(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _fields(found: TwoRuns) -> list[tuple[str, str, str]]:
     """Those that differ, and their values; not arms of one run alone, which are named as such."""
-    alone = {f"arms.{arm}" for arm in (*found["only_a"], *found["only_b"])}
-    told = [f for f in found["fields"] if f["field"] not in alone or None not in (f["a"], f["b"])]
-    return [(f["field"], _short(f["a"]), _short(f["b"])) for f in told]
+    alone = {f"arms.{arm}" for arm in (*found.only_a, *found.only_b)}
+    told = [f for f in found.fields if f.field not in alone or None not in (f.a, f.b)]
+    return [(f.field, _short(f.a), _short(f.b)) for f in told]
 
 
-def _references(found: Mapping[str, Any]) -> list[str]:
-    pairs = {name: dict.fromkeys(both) for name, both in found["references"].items()}
+def _references(found: TwoRuns) -> list[str]:
+    pairs = {name: dict.fromkeys(both) for name, both in found.references.items()}
     return [f"References of {name}: {' in A, in B '.join(both)}" for name, both in pairs.items()]
 
 
@@ -105,7 +106,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
-def _page(found: Mapping[str, Any], made: Mapping[str, str | None]) -> str:
+def _page(found: TwoRuns, made: Mapping[str, str | None]) -> str:
     return draw(
         __package__,
         "beside.html.j2",
@@ -114,7 +115,7 @@ def _page(found: Mapping[str, Any], made: Mapping[str, str | None]) -> str:
         columns=COLUMNS,
         difference=COLUMNS.index("B − A [95 %]"),
         flips=COLUMNS.index("up/down"),
-        rows=[(row, _shown(row)) for row in found["rows"]],
+        rows=[(row, _shown(row)) for row in found.rows],
         references=_references(found),
         fields=_fields(found),
     )

@@ -7,10 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     field_serializer,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -31,7 +29,6 @@ class ComparisonConfig(OnQuestions):
         headline: the arm that the run is about.
         compare: pairs of arms that are compared, beside those with the base and with controls.
         controlled: arms that get their controls, random neighbours, shuffled labels and more, as arms beside them.
-        controls: of arms, by name: what their gains have to be told from, beside what settings show to be a control.
         pathways: records hold what changed expert by expert; long runs do without.
         audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
             whether a null result says anything.
@@ -46,7 +43,6 @@ class ComparisonConfig(OnQuestions):
     headline: str | None = None
     compare: tuple[tuple[str, str], ...] = ()
     controlled: tuple[str, ...] = ()
-    controls: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     pathways: bool = True
     audit: str | None = None
     published: str | None = None
@@ -75,22 +71,16 @@ class ComparisonConfig(OnQuestions):
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
         named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
-        named |= {*self.controlled, *(name for arm, controls in self.controls.items() for name in (arm, *controls))}
+        named |= {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
         if unknown := named - self.arms.keys():
             hint = suggestion(min(unknown), self.arms, "name one of these")
             raise ValueError(
-                "expected standard, headline, compare, controlled and controls to name arms among "
+                "expected standard, headline, compare, controlled and control_of to name arms among "
                 f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {hint}"
             )
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before_there_were_audits(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs without one are the runs that they were, and go on."""
-        found: dict[str, Any] = plain(self)
-        return found if self.audit is not None else {k: v for k, v in found.items() if k != "audit"}
 
     @field_serializer("arms")
     def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, Any]:

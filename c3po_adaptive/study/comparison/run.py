@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...analysis.kept import kept_records
 from ...analysis.summary import summarize
 from ...analysis.unfinished import missing
 from ...analysis.verdict import Audited
@@ -15,11 +13,13 @@ from ...audit import audited_in
 from ...errors import DataError, PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
+from ...records.answer import AnswerRecord
+from ...records.jsonl import Records, read_records
+from ...records.parquet import PARQUET, write_parquet
+from ...records.summary import Summary
 from ...registry import Registry, default_registry
 from ...storage.files import write_text
 from ...storage.lock import held
-from ...storage.parquet_records import PARQUET, write_parquet
-from ...storage.run_folder import Records
 from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
@@ -36,7 +36,7 @@ def evaluate(
     registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> Summary:
     """Run every arm on every data set; an interrupted run resumes where it stopped.
 
     Args:
@@ -67,7 +67,7 @@ def evaluate(
     with held(out):
         inputs = worker.claim(out)
         audited(config, inputs)
-        records = Records(out)
+        records = Records(out, AnswerRecord)
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
             raise PluginError("\n".join(failed.values()))
@@ -112,7 +112,7 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
             raise SettingError(f"Arm {name}: {error}") from error
 
 
-def _waiting(config: ComparisonConfig, data: Data, records: Records) -> Iterator[Piece]:
+def _waiting(config: ComparisonConfig, data: Data, records: Records[AnswerRecord]) -> Iterator[Piece]:
     """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
     once, however little memory there is for states."""
     done, size = records.done(), config.batch_size
@@ -135,7 +135,7 @@ def conclude(
     data: Data,
     asked: Mapping[str, int],
     failed: Mapping[str, str],
-) -> dict[str, Any]:
+) -> Summary:
     """Write the summary and draw the report of a run's records, as far as they go.
 
     Args:
@@ -150,25 +150,22 @@ def conclude(
         DataError: there are no records, or none of ours, or none of the base; or the audit is of another model.
     """
     going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
-    records = [record for record in kept_records(out) if record["arm"] not in failed]
+    records = [record for record in read_records(out, AnswerRecord) if record.arm not in failed]
     summary = summarize(
         records,
         config=config.model_dump(mode="json"),
         seed=config.seed,
         baseline=config.baseline,
-        control=_control(config),
         standard=None if config.standard in failed else config.standard,
         headline=None if config.headline in failed else config.headline,
         compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
-        controls=config.controls,
         inputs=inputs,
         audited=audited(config, inputs),
         missing=[f"{arm} failed" for arm in failed]
         + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
     )
-    summary["failed"] = dict(failed)
-    summary["counted_once"] = counted_once(data)
-    write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    summary = summary.model_copy(update={"failed": dict(failed), "counted_once": tuple(counted_once(data))})
+    write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
     write_parquet(records, Path(out) / PARQUET)
     draw_report(out, data)
     return summary
@@ -189,9 +186,3 @@ def audited(config: ComparisonConfig, inputs: Mapping[str, Any] | None = None) -
             "audit this one, with the same dtype and revision, or leave audit out."
         )
     return found
-
-
-def _control(config: ComparisonConfig) -> str:
-    """The arm with random neighbours."""
-    random: Sequence[str] = [name for name, arm in config.arms.items() if arm.name_of("retriever") == "random"]
-    return random[0] if random else "ngd-random-neighbours"

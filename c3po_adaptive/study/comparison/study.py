@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ... import former
-from ...analysis.kept import failures, is_current, kept_summary, whole_records
+from ...analysis.kept import kept_summary, whole_records
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...models.loading import model_footprint
 from ...progress import Progress, silent
+from ...records.answer import AnswerRecord
+from ...records.parquet import PARQUET, write_parquet
+from ...records.summary import Row, Summary, TwoRuns
 from ...registry import Registry
 from ...report.sentences import sentences
 from ...storage.lock import held
-from ...storage.parquet_records import PARQUET, write_parquet
 from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, as_answered, counted, counted_in_words, read_data
@@ -57,7 +58,7 @@ class Comparison(Study[ComparisonConfig]):
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         return Plan(
             {"kind": self.kind, "datasets": counted(worker.data), "arms": arms, "forecast": foreseen.values()},
-            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, worker.data, times)],
+            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, AnswerRecord, worker.data, times)],
         )
 
     def run(
@@ -68,65 +69,58 @@ class Comparison(Study[ComparisonConfig]):
         *,
         executor: Executor = HERE,
         progress: Progress = silent,
-    ) -> dict[str, Any]:
+    ) -> Summary:
         return evaluate(config, out, registry=registry, executor=executor, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
         inputs = claimed.pop("inputs", {})
-        with former.silently():
-            config = self.parse(claimed)
+        config = self.parse(claimed)
         data: Data = {}
         if questions:
             given = [q for source in questions for q in read_questions(source)]
             data = {d.name: Asked(given, given) for d in config.datasets}
         else:
             try:
-                data = as_answered(read_data(config), {(r["dataset"], r["id"]) for r in whole_records(out)})
+                data = as_answered(read_data(config), {(r.dataset, r.id) for r in whole_records(out)})
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        if is_current(out) and not kept_summary(out).get("missing"):
+        told = kept_summary(out)
+        if told is not None and not told.missing:
             draw_report(out, data)
             write_parquet(whole_records(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
-                summary = conclude(out, config, inputs, data, asked, failures(out))
-            yield from (f"not finished: {what}" for what in summary.get("missing", ()))
+                told = conclude(out, config, inputs, data, asked, {} if told is None else told.failed)
+            yield from (f"not finished: {what}" for what in told.missing)
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[dict[str, Any], Table]:
+    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
         found = beside(a, b, out)
         return found, table_beside(found)
 
-    def table(self, summary: Mapping[str, Any]) -> Table:
+    def table(self, summary: Summary) -> Table:
         return Table(COLUMNS, [*_rows(summary)], sentences(summary))
 
 
-def _rows(summary: Mapping[str, Any]) -> Iterator[list[str]]:
+def _rows(summary: Summary) -> Iterator[list[str]]:
     """The arms on each data set, after what its references are and what guessing would reach."""
     told = set()
-    for row in summary["rows"]:
-        if row["dataset"] not in told:
-            told.add(row["dataset"])
-            beside = [f"{row['dataset']} ← {row['references']}", "(chance)", str(row["n"]), f"{row['chance']:.1f}"]
+    for row in summary.rows:
+        if row.dataset not in told:
+            told.add(row.dataset)
+            beside = [f"{row.dataset} ← {row.references}", "(chance)", str(row.n), f"{row.chance:.1f}"]
             yield beside + [""] * (len(COLUMNS) - len(beside))
-        yield _shown(row, summary["baseline"])
+        yield _shown(row)
 
 
-def _shown(r: Mapping[str, Any], baseline: str) -> list[str]:
-    itself = r["arm"] == baseline
-    gain = "" if itself else f"{r['gain']:+.1f} [{r['ci_low']:+.1f}, {r['ci_high']:+.1f}]"
-    nll = "" if itself else f" {r['nll_difference']:+.3f} [{r['nll_ci_low']:+.3f}, {r['nll_ci_high']:+.3f}]"
-    ece = [r[f"calibration_{key}"] for key in ("difference", "ci_low", "ci_high")]
-    change = "" if itself or None in ece else " {:+.1f} [{:+.1f}, {:+.1f}]".format(*ece)
-    once = r["cost"]["once"]
+def _shown(r: Row) -> list[str]:
+    itself = r.role == "base"
+    gain = "" if itself else f"{r.gain:+.1f} [{r.ci_low:+.1f}, {r.ci_high:+.1f}]"
+    nll = "" if itself else f" {r.nll_difference:+.3f} [{r.nll_ci_low:+.3f}, {r.nll_ci_high:+.3f}]"
+    ece = f" {r.calibration_difference:+.1f} [{r.calibration_ci_low:+.1f}, {r.calibration_ci_high:+.1f}]"
     return [
-        *(r["dataset"], r["arm"], str(r["n"]), f"{r['accuracy']:.1f}", gain, f"{r['flips_up']}/{r['flips_down']}"),
-        *(
-            f"{r['nll']:.3f}{nll}",
-            f"{r['calibration_error']:.1f}{change}",
-            f"{r['layers']:.1f}",
-            f"{r['cost']['total']:.1f}",
-        ),
-        *("" if once is None else f"{once:.0f}", r["verdict"] or ""),
+        *(r.dataset, r.arm, str(r.n), f"{r.accuracy:.1f}", gain, f"{r.flips_up}/{r.flips_down}"),
+        *(f"{r.nll:.3f}{nll}", f"{r.calibration_error:.1f}{'' if itself else ece}", f"{r.layers:.1f}"),
+        *(f"{r.cost.total:.1f}", "" if r.cost.once is None else f"{r.cost.once:.0f}", r.verdict or ""),
     ]

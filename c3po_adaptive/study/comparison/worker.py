@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, Bench
-from ...errors import C3POError, PluginError, place_of
+from ...errors import C3POError, DataError, PluginError, place_of
+from ...records.answer import AnswerRecord, Change, Cost, Neighbour
+from ...records.setting import Setting
 from ...references.reference_set import ReferenceSet
 from ...storage.identity import digest
-from ...storage.json_files import SCHEMA
 from ...tasks.formats import format_key
 from ...types import Answer, Question
+from ..arms import ROLES
 from ..config import Spec
-from ..executor import Piece, Row
+from ..executor import Piece
 from ..worker import Worker
 from .config import ComparisonConfig
 
@@ -30,7 +32,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     same references are asked.
     """
 
-    def rows(self, piece: Piece) -> tuple[Row, ...]:
+    def rows(self, piece: Piece) -> tuple[AnswerRecord, ...]:
         return self.recorded(piece, self.answers(piece))
 
     def answers(self, piece: Piece) -> list[Answer]:
@@ -38,12 +40,11 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         answerer, _, _ = self._answerer(piece)
         return _answered(piece.arm, answerer, self.batch(piece))
 
-    def recorded(self, piece: Piece, answers: Sequence[Answer]) -> tuple[Row, ...]:
+    def recorded(self, piece: Piece, answers: Sequence[Answer]) -> tuple[AnswerRecord, ...]:
         """The same as rows."""
-        answerer, setting, bench = self._answerer(piece)
-        told = {"needs_label": answerer.needs_label, "labels": bench.labels_used}
+        answerer, _, _ = self._answerer(piece)
         return tuple(
-            self._record(piece, question, answer, setting) | told
+            self._record(piece, question, answer, answerer.needs_label)
             for question, answer in zip(self.batch(piece), answers, strict=True)
         )
 
@@ -59,7 +60,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def files(self) -> Sequence[str]:
         return [file for arm in self.config.arms for file in self.strategy(arm).files]
 
-    def _answerer(self, piece: Piece) -> tuple[Answerer, dict[str, Any], Bench]:
+    def _answerer(self, piece: Piece) -> tuple[Answerer, Setting, Bench]:
         """The piece's answerer, what identifies it in results, and what it was made from."""
         key = (self._taught(piece.dataset), piece.arm, piece.draw)
         if any(taught != key[0] for taught, _, _ in self._ready):
@@ -72,7 +73,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, dict[str, Any], Bench]]:
+    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, Setting, Bench]]:
         return {}
 
     def _taught(self, dataset: str) -> str:
@@ -113,16 +114,20 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _built(self) -> dict[str, ReferenceSet | None]:
         return {}
 
-    def _setting(self, name: str, strategy: AnswererStrategy, bench: Bench) -> dict[str, Any]:
+    def _setting(self, name: str, strategy: AnswererStrategy, bench: Bench) -> Setting:
         arm, used = self.config.arms[name], strategy.used(bench.strategies)
-        roles = {f.name for f in fields(bench.strategies)}
-        setting: dict[str, Any] = {
-            role: self.registry.describe(getattr(bench.strategies, role)) for role in used if role in roles
-        }
+        playing = {role: getattr(bench.strategies, role) for role in ROLES if role in used}
         if arm.name_of("answerer") != "remix":
-            setting = {"answerer": self.registry.describe(strategy)} | setting
+            playing["answerer"] = strategy
         settings = arm.apart_from(self.config) | {"head": self.model.head_for(arm.head)}
-        return setting | {key: value for key, value in settings.items() if key in used}
+        varies = [words for made in playing.values() for words in _varies(made)]
+        varies += ["labels drawn at random"] * ("labels" in used and arm.labels == "shuffled")
+        return Setting.model_validate(
+            {role: self.registry.describe(made) for role, made in playing.items()}
+            | {key: value for key, value in settings.items() if key in used}
+            | {"control_of": arm.control_of, "varies": varies, "changes": strategy.changes(bench.strategies)}
+            | {"calibrates": strategy.calibrates, "positive": strategy.positive}
+        )
 
     def _plain_flops(self, dataset: str) -> float:
         """What a plain answer takes, on average over the data set's questions: what one-time costs are told in."""
@@ -136,54 +141,66 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _plain(self) -> dict[str, float]:
         return {}
 
-    def _record(self, piece: Piece, question: Question, answer: Answer, setting: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, piece: Piece, question: Question, answer: Answer, needs_label: bool) -> AnswerRecord:
         """One row, every figure rounded to what it is good for."""
+        _, setting, bench = self._answerer(piece)
         flops = asdict(answer.cost) | {"total": answer.cost.total}
-        by = setting.get("answerer") or setting["optimizer"]
-        return {
-            "schema_version": SCHEMA,
-            "id": question.id,
-            "dataset": piece.dataset,
-            "split": question.split,
-            "subject": question.subject,
-            "arm": piece.arm,
-            "optimizer": by["name"],
-            "selector": setting.get("selector", {}).get("name", ""),
-            "setting": setting,
-            "seed": self.config.seed + piece.draw,
-            "answer": question.answer,
-            "choice": answer.choice,
-            "correct": answer.choice == question.answer,
-            "base_choice": answer.base_choice,
-            "base_correct": None if answer.base_choice is None else answer.base_choice == question.answer,
-            "scores": _rounded(answer.scores),
-            "base_scores": _rounded(answer.base_scores),
-            "layers": list(answer.layers),
-            "experts": {str(layer): list(ids) for layer, ids in answer.experts.items()},
-            "raised": _raised(answer),
-            "strength": None if answer.strength is None else round(answer.strength, 5),
-            "layer_scores": dict(zip(map(str, self.model.layers), _rounded(answer.layer_scores), strict=False)),
-            "pathway": _changes(answer) if self.config.pathways else {},
-            "neighbours": [
-                {"id": i, "similarity": round(s, 4), "weight": round(w, 4)} for i, s, w in answer.neighbours[:SHOWN]
-            ],
-            "neighbours_used": sum(w > 0 for _, _, w in answer.neighbours),
-            "moved": _moved(answer),
-            "once": round(answer.once / self._plain_flops(piece.dataset), 2),
-            "cost": {k: round(v / answer.base_flops, 4) for k, v in flops.items()},
-            "flops": {k: round(v) for k, v in flops.items()},
-            "seconds": round(answer.seconds, 4),
-            "parameters": answer.parameters,
-        }
+        return AnswerRecord(
+            id=question.id,
+            dataset=piece.dataset,
+            split=question.split,
+            subject=question.subject,
+            arm=piece.arm,
+            setting=setting,
+            seed=self.config.seed + piece.draw,
+            answer=_right(question),
+            choice=answer.choice,
+            correct=answer.choice == question.answer,
+            base_choice=answer.base_choice,
+            base_correct=None if answer.base_choice is None else answer.base_choice == question.answer,
+            scores=_rounded(answer.scores),
+            base_scores=_rounded(answer.base_scores),
+            layers=answer.layers,
+            experts=answer.experts,
+            raised=_raised(answer),
+            strength=None if answer.strength is None else round(answer.strength, 5),
+            layer_scores=dict(zip(self.model.layers, _rounded(answer.layer_scores), strict=False)),
+            pathway=_changes(answer) if self.config.pathways else {},
+            neighbours=tuple(
+                Neighbour(id=i, similarity=round(s, 4), weight=round(w, 4)) for i, s, w in answer.neighbours[:SHOWN]
+            ),
+            neighbours_used=sum(w > 0 for _, _, w in answer.neighbours),
+            moved=_moved(answer),
+            once=round(answer.once / self._plain_flops(piece.dataset), 2),
+            cost=Cost(**{k: round(v / answer.base_flops, 4) for k, v in flops.items()}),
+            flops={k: round(v) for k, v in flops.items()},
+            seconds=round(answer.seconds, 4),
+            parameters=answer.parameters,
+            needs_label=needs_label,
+            labels=bench.labels_used,
+        )
 
 
-def _raised(answer: Answer) -> dict[str, list[int]]:
+def _varies(strategy: Any) -> Iterator[str]:
+    """What a strategy leaves to chance, and those that it is made of."""
+    if isinstance(strategy, tuple | list):
+        for part in strategy:
+            yield from _varies(part)
+    elif hasattr(strategy, "name") and is_dataclass(strategy):
+        if words := getattr(strategy, "varies", ""):
+            yield words
+        for field in fields(strategy):
+            if field.repr:  # the rest is learned
+                yield from _varies(getattr(strategy, field.name))
+
+
+def _raised(answer: Answer) -> dict[int, tuple[int, ...]]:
     """Those of its experts whose weight rose; that of the others fell."""
     p = answer.pathway
     if p is None:
         return {}
     rose = {layer: (p.weights[i] > p.own[i]).nonzero().squeeze(1).tolist() for i, layer in enumerate(p.layers)}
-    return {str(layer): rose[layer] for layer in answer.layers}
+    return {layer: tuple(rose[layer]) for layer in answer.layers}
 
 
 def _moved(answer: Answer) -> float:
@@ -196,27 +213,30 @@ def _moved(answer: Answer) -> float:
     return round(float(share.mean()), 5)
 
 
-def _changes(answer: Answer) -> dict[str, dict[str, dict[str, float]]]:
+def _changes(answer: Answer) -> dict[int, Change]:
     """Own and new weights of each layer that was re-mixed."""
-    pathway = answer.pathway
-    if pathway is None:
+    p = answer.pathway
+    if p is None:
         return {}
-    rows = {layer: i for i, layer in enumerate(pathway.layers)}
+    rows = {layer: i for i, layer in enumerate(p.layers)}
     return {
-        str(layer): {
-            "own": _sparse(pathway.own[rows[layer]].tolist()),
-            "new": _sparse(pathway.weights[rows[layer]].tolist()),
-        }
+        layer: Change(own=_sparse(p.own[rows[layer]].tolist()), new=_sparse(p.weights[rows[layer]].tolist()))
         for layer in answer.layers
     }
 
 
-def _rounded(values: Iterable[float]) -> list[float]:
-    return [round(v, 5) for v in values]
+def _right(question: Question) -> int:
+    if question.answer is None:
+        raise DataError(f"Expected labeled questions, got {question.id!r} without an answer; give it, or leave it out.")
+    return question.answer
 
 
-def _sparse(weights: list[float]) -> dict[str, float]:
-    return {str(expert): round(w, 4) for expert, w in enumerate(weights) if w > 5e-5}
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(v, 5) for v in values)
+
+
+def _sparse(weights: list[float]) -> dict[int, float]:
+    return {expert: round(w, 4) for expert, w in enumerate(weights) if w > 5e-5}
 
 
 def _answered(arm: str, answerer: Answerer, asked: Sequence[Question]) -> list[Answer]:

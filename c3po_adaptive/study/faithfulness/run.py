@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...optimizers.base import PathwayOptimizer
 from ...progress import Progress, silent
+from ...records.jsonl import Records, read_records
 from ...registry import Registry, default_registry
 from ...remixing.training import check_enough
 from ...routing.mixing import core_size
 from ...selectors.scored import Scored
 from ...storage.files import write_text
 from ...storage.lock import held
-from ...storage.run_folder import Records, read_records
 from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
 from .config import FaithfulnessConfig
 from .draw import draw_report
-from .summary import TRUTH, summarize
+from .record import ScoreRecord
+from .summary import TRUTH, FaithfulnessSummary, summarize
 from .worker import FaithfulnessWorker
 
 
@@ -36,7 +35,7 @@ def run_faithfulness(
     registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> FaithfulnessSummary:
     """Measure each question's single-layer effects, and those of leaving a layer out, score layers, and write all.
 
     An interrupted study resumes. ``out`` gets ``records.jsonl`` (a row for each question and score),
@@ -62,18 +61,18 @@ def run_faithfulness(
     check_model(worker, worker.model.layers, worker.model.n_experts)
     with held(out):
         inputs = worker.claim(out)
-        records = Records(out)
+        records = Records(out, ScoreRecord)
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed:
             raise PluginError("\n".join(failed.values()))
-        summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
-        summary["counted_once"] = counted_once(data)
-        write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        layers = worker.model.layers
+        summary = summarize(read_records(out, ScoreRecord), config, layers, inputs, counted_once(data))
+        write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
         return summary
 
 
-def _waiting(config: FaithfulnessConfig, data: Data, records: Records) -> Iterator[Piece]:
+def _waiting(config: FaithfulnessConfig, data: Data, records: Records[ScoreRecord]) -> Iterator[Piece]:
     """Batches that are not through."""
     done, size = records.done(), config.batch_size
     for dataset, asked in data.items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...progress import Progress, silent
+from ...records.record import Interval
 from ...registry import Registry
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
@@ -16,6 +17,7 @@ from ..plan import Plan, foresee
 from .config import FaithfulnessConfig
 from .draw import draw_report
 from .run import check_model, check_strategies, run_faithfulness
+from .summary import FaithfulnessSummary
 from .worker import FaithfulnessWorker
 
 
@@ -52,22 +54,22 @@ class Faithfulness(Study[FaithfulnessConfig]):
         *,
         executor: Executor = HERE,
         progress: Progress = silent,
-    ) -> dict[str, Any]:
+    ) -> FaithfulnessSummary:
         return run_faithfulness(config, out, registry=registry, executor=executor, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)
         yield from ()
 
-    def table(self, summary: Mapping[str, Any]) -> Table:
-        truths = summary["truths"]
+    def table(self, summary: FaithfulnessSummary) -> Table:
+        truths = summary.truths
         rows = [
-            [row["dataset"], row["score"], *(_interval(row[truth]) for truth in truths), f"{row['cost']:.2f}"]
-            for row in summary["rows"]
+            [row.dataset, row.score, *(_interval(row.beside(truth)) for truth in truths), f"{row.cost:.2f}"]
+            for row in summary.rows
         ]
-        said = [f"Counted once: {what}." for what in summary.get("counted_once", ())]
+        said = [f"Counted once: {what}." for what in summary.counted_once]
         return Table(("data set", "score", *truths, "cost"), rows, said)
 
 
-def _interval(found: Mapping[str, float]) -> str:
-    return f"{found['mean']:+.2f} [{found['ci_low']:+.2f}, {found['ci_high']:+.2f}]"
+def _interval(found: Interval) -> str:
+    return f"{found.mean:+.2f} [{found.ci_low:+.2f}, {found.ci_high:+.2f}]"

@@ -18,14 +18,14 @@ from ...registry import Registry
 from ...remixing.remixer import Remixer
 from ...remixing.strategies import Strategies
 from ...selectors import Attribution, Causal, Scored
-from ...storage.json_files import SCHEMA
 from ...types import Question
 from ..data import Asked
-from ..executor import Piece, Row
+from ..executor import Piece
 from ..worker import Worker
 from .config import FaithfulnessConfig
 from .curves import Curves
 from .metrics import infidelity, rank_correlation, sensitivity
+from .record import ScoreRecord
 from .summary import CONTROLS, TRUTH
 from .truth import WHOSE, truth
 
@@ -43,7 +43,7 @@ class FaithfulnessWorker(Worker[FaithfulnessConfig]):
         """Selectors that score layers, by name."""
         return {name: _scored(self.registry, spec, self.config.experts) for name, spec in self.config.scores.items()}
 
-    def rows(self, piece: Piece) -> tuple[Row, ...]:
+    def rows(self, piece: Piece) -> tuple[ScoreRecord, ...]:
         if piece.dataset not in self._tables:
             self._tables.clear()  # two at once might not fit
             self._tables[piece.dataset] = _DataSet(self, piece.dataset)
@@ -68,9 +68,9 @@ class _DataSet:
     def asked(self) -> Asked:
         return self.worker.data[self.dataset]
 
-    def rows(self, asked: Sequence[Question], *, probed: bool) -> list[Row]:
+    def rows(self, asked: Sequence[Question], *, probed: bool) -> list[ScoreRecord]:
         """Of one batch; the truth last, as it says that the batch is done."""
-        done: list[Row] = []
+        done: list[ScoreRecord] = []
         batch = self.whole.labeled(asked)
         problem = cast(LabeledProblem, batch.problem(labeled=True))
         whose = WHOSE if self.config.neighbours else WHOSE[:1]
@@ -93,7 +93,7 @@ class _DataSet:
                 rows |= self._captum(selector, problem)
             done += self._rows(name, asked, rows)
         for name, values in zip(CONTROLS, _controls(problem), strict=True):
-            done += self._rows(name, asked, self._scored(curves, values) | {"cost": [0.0] * len(asked)})
+            done += self._rows(name, asked, self._scored(curves, values) | {"role": ["control"] * len(asked)})
         batch.close()
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
         return done + self._rows(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
@@ -127,17 +127,16 @@ class _DataSet:
             "sensitivity": _plain(sensitivity(plain, selector, max(1, moves // 4), seed)),
         }
 
-    def _rows(self, name: str, asked: Sequence[Question], rows: Mapping[str, Sequence[Any]]) -> list[Row]:
+    def _rows(self, name: str, asked: Sequence[Question], rows: Mapping[str, Sequence[Any]]) -> list[ScoreRecord]:
         return [
-            {
-                "schema_version": SCHEMA,
-                "arm": name,
-                "dataset": self.dataset,
-                "id": question.id,
-                "seed": self.config.seed,
-            }
-            | {"kind": question.subject or question.task}
-            | {key: values[b] for key, values in rows.items()}
+            ScoreRecord(
+                arm=name,
+                dataset=self.dataset,
+                id=question.id,
+                seed=self.config.seed,
+                kind=question.subject or question.task,
+                **{key: values[b] for key, values in rows.items()},
+            )
             for b, question in enumerate(asked)
         ]
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
-from typing import Any
 
 from ...report.plots import COLORS, LINE, WIDTH, style, svg
+from .rows import FoundRow
 
-Row = Mapping[str, Any]
 COLOR = {"bound": "oracle", "control": "control"}
 LINES = ("-", "--", ":", "-.")
 
 
-def won_back(rows: Sequence[Row]) -> str:
+def won_back(rows: Sequence[FoundRow]) -> str:
     """Share of the lost loss that each arm wins back, by dose; a panel for each fault, with its number of layers.
 
     Args:
@@ -21,22 +20,22 @@ def won_back(rows: Sequence[Row]) -> str:
     """
     from matplotlib.figure import Figure
 
-    faults = list(dict.fromkeys(row["fault"] for row in rows))
-    arms = list(dict.fromkeys((row["selector"], row["optimizer"], row["role"]) for row in rows))
+    faults = list(dict.fromkeys(row.fault for row in rows))
+    arms = list(dict.fromkeys((row.selector, row.optimizer, row.role) for row in rows))
     with style():
         figure = Figure(figsize=(max(WIDTH, 2.2 * len(faults)), 3.4 + 0.16 * len(arms)), layout="constrained")
         every = figure.subplots(1, len(faults), sharey=True, squeeze=False)[0]
         for axes, fault in zip(every, faults, strict=True):
             lines = cycle(LINES)
             for selector, optimizer, role in arms:
-                own = [r for r in rows if (r["fault"], r["selector"], r["optimizer"]) == (fault, selector, optimizer)]
-                known = [r for r in own if r["loss_won_back"] is not None]
-                x, color = [r["dose"] for r in known], COLORS[COLOR.get(role, "method")]
-                axes.plot(x, [100 * r["loss_won_back"] for r in known], "o" + next(lines), color=color, markersize=4,
+                own = [r for r in rows if (r.fault, r.selector, r.optimizer) == (fault, selector, optimizer)]
+                known = [(r.dose, r.loss_won_back) for r in own if r.loss_won_back]
+                x, color = [dose for dose, _ in known], COLORS[COLOR.get(role, "method")]
+                axes.plot(x, [100 * won.mean for _, won in known], "o" + next(lines), color=color, markersize=4,
                           label=f"{selector}, {optimizer}")  # fmt: skip
-                ends = ([100 * r[f"loss_won_back_ci_{end}"] for r in known] for end in ("low", "high"))
-                axes.vlines(x, *ends, color=color, alpha=0.5)
-            layers = next(r["layers"] for r in rows if r["fault"] == fault)
+                low, high = [100 * won.ci_low for _, won in known], [100 * won.ci_high for _, won in known]
+                axes.vlines(x, low, high, color=color, alpha=0.5)
+            layers = next(r.layers for r in rows if r.fault == fault)
             axes.set_title(f"{fault}: {len(layers)} layers", loc="left", size=9)
             axes.axhline(0, color=COLORS["text"], linewidth=0.8)
             axes.axhline(100, color=COLORS["text"], linewidth=0.8, linestyle=":")
@@ -48,7 +47,7 @@ def won_back(rows: Sequence[Row]) -> str:
         return svg(figure, "Share of the lost loss that each arm wins back, by dose of each fault, with 95 % intervals")
 
 
-def found_layers(rows: Sequence[Row], layers: Sequence[int]) -> str:
+def found_layers(rows: Sequence[FoundRow], layers: Sequence[int]) -> str:
     """How often each layer was re-mixed, one line an arm and dose; a dot where the fault is.
 
     Args:
@@ -62,12 +61,12 @@ def found_layers(rows: Sequence[Row], layers: Sequence[int]) -> str:
         figure = Figure(figsize=(2 * WIDTH, 0.9 + 0.8 * LINE * len(rows)), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(rows):
-            color = COLORS[COLOR.get(row["role"], "method")]
-            for x, share in enumerate(row["chosen"]):
+            color = COLORS[COLOR.get(row.role, "method")]
+            for x, share in enumerate(row.chosen):
                 axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=color, alpha=share, linewidth=0))
-                if row["dose"] and layers[x] in row["layers"]:
+                if row.dose and layers[x] in row.layers:
                     axes.plot(x, y, ".", color=COLORS["text"], markersize=3)
-        names = [f"{r['fault']} × {r['dose']:g}: {r['selector']}, {r['optimizer']}" for r in rows]
+        names = [f"{r.fault} × {r.dose:g}: {r.selector}, {r.optimizer}" for r in rows]
         axes.set_xlim(-0.5, len(layers) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xticks(range(len(layers)), [str(layer) for layer in layers], size=8)

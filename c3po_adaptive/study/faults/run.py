@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ...errors import PluginError, SettingError
 from ...models.routed import RoutedModel
 from ...progress import Progress, silent
+from ...records.jsonl import Records, read_records
 from ...registry import Registry, default_registry
 from ...storage.files import write_text
 from ...storage.lock import held
-from ...storage.run_folder import Records, read_records
 from ..comparison.run import check_arms, check_strategies
 from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
 from .config import FaultsConfig
 from .draw import draw_report
+from .rows import FaultsSummary
 from .summary import summarize
+from .truth import FaultAnswer
 from .worker import FaultsWorker
 
 
@@ -32,7 +32,7 @@ def run_faults(
     registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> FaultsSummary:
     """Plant each fault in memory, have every selector with every optimizer answer, and hold them against the truth.
 
     An interrupted study resumes. ``out`` gets ``records.jsonl`` (a row for each question, faulty model and arm),
@@ -63,12 +63,12 @@ def run_faults(
         )
     with held(out):
         inputs = worker.claim(out)
-        records = Records(out)
+        records = Records(out, FaultAnswer)
         failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
         if failed:
             raise PluginError("\n".join(failed.values()))
-        summary = summarize(read_records(out), config, worker.model.layers) | {"hashes": inputs}
-        write_text(Path(out) / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        summary = summarize(read_records(out, FaultAnswer), config, worker.model.layers, inputs)
+        write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
         return summary
 
@@ -93,7 +93,7 @@ def check_model(worker: FaultsWorker, layers: tuple[int, ...], experts: int | No
     check_arms(worker.answering(), layers, experts)
 
 
-def _waiting(config: FaultsConfig, data: Data, records: Records) -> Iterator[Piece]:
+def _waiting(config: FaultsConfig, data: Data, records: Records[FaultAnswer]) -> Iterator[Piece]:
     """Pieces that some question's row is missing of: one faulty model after another, whose references are kept, and all
     arms on the same questions in turn."""
     done, size = records.done(), config.batch_size

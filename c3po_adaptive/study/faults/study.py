@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,9 @@ from ..kind import Study, Table
 from ..plan import Plan, foresee, left
 from .config import FaultsConfig
 from .draw import draw_report
+from .rows import FaultsSummary, FoundRow, Told
 from .run import check_model, run_faults
+from .truth import FaultAnswer
 from .worker import FaultsWorker
 
 COLUMNS = (
@@ -46,7 +48,7 @@ class Faults(Study[FaultsConfig]):
         ]
         return Plan(
             {"kind": self.kind, "datasets": counted(worker.data), **values},
-            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, worker.data, times)],
+            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, FaultAnswer, worker.data, times)],
         )
 
     def run(
@@ -57,28 +59,29 @@ class Faults(Study[FaultsConfig]):
         *,
         executor: Executor = HERE,
         progress: Progress = silent,
-    ) -> dict[str, Any]:
+    ) -> FaultsSummary:
         return run_faults(config, out, registry=registry, executor=executor, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)
         yield from ()
 
-    def table(self, summary: Mapping[str, Any]) -> Table:
-        return Table(COLUMNS, [_shown(row) for row in summary["rows"]])
+    def table(self, summary: FaultsSummary) -> Table:
+        return Table(COLUMNS, [_shown(row) for row in summary.rows])
 
 
-def _shown(row: Mapping[str, Any]) -> list[str]:
-    def number(name: str, form: str) -> str:
-        return "–" if row[name] is None else form.format(row[name])
-
-    def interval(name: str, form: str) -> str:
-        ends = [row[f"{name}{end}"] for end in ("", "_ci_low", "_ci_high")]
-        return "–" if None in ends else f"{form} [{form}, {form}]".format(*ends)
-
+def _shown(row: FoundRow) -> list[str]:
     return [
-        *(row["dataset"], row["fault"], f"{row['dose']:g}", row["selector"], row["optimizer"], str(row["n"])),
-        *(interval("auc", "{:.2f}"), number("precision", "{:.2f}"), number("recall", "{:.2f}")),
-        *(number("won_back", "{:.0%}"), number("loss_won_back", "{:.0%}"), interval("harm", "{:+.1f}")),
-        *(row["finds"], row["mends"]),
+        *(row.dataset, row.fault, f"{row.dose:g}", row.selector, row.optimizer, str(row.n)),
+        *(_interval(row.auc, "{:.2f}"), _number(row.precision, "{:.2f}"), _number(row.recall, "{:.2f}")),
+        *(_number(row.won_back, "{:.0%}"), _number(row.loss_won_back, "{:.0%}"), _interval(row.harm, "{:+.1f}")),
+        *(row.finds, row.mends),
     ]
+
+
+def _number(told: Told, form: str) -> str:
+    return form.format(told.mean) if told else "–"
+
+
+def _interval(told: Told, form: str) -> str:
+    return f"{form} [{form}, {form}]".format(told.mean, told.ci_low, told.ci_high) if told else "–"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ...problem import FaultTruth
+from ...records.answer import AnswerRecord
 from ...remixing.fault_truth import SAME
 from ...routing.mixing import mass
 from ...types import Answer
@@ -17,19 +16,33 @@ from ...types import Answer
 Floats = NDArray[np.float64]
 
 
-def told(answer: Answer, truth: FaultTruth, b: int, own: Tensor) -> dict[str, Any]:
-    """Fields of sample b's record.
+class FaultAnswer(AnswerRecord):
+    """the record of an answer of a faulty model
+
+    Attributes:
+        concerned: whether the fault changed what its last token is routed by.
+        cosine: of Δω and the true one; None: there is nothing to compare, as below.
+        expert_precision: of the experts whose weight changed, layer by layer.
+        expert_recall: likewise.
+        scored: what the selector gave each layer.
+    """
+
+    concerned: bool
+    cosine: float | None
+    expert_precision: float | None
+    expert_recall: float | None
+    scored: tuple[float, ...]
+
+
+def told(record: AnswerRecord, answer: Answer, truth: FaultTruth, b: int, own: Tensor) -> FaultAnswer:
+    """Sample b's record.
 
     Args:
+        record: of the answer.
         answer: to the sample.
         truth: of its batch.
         b: its place there.
         own: ``[B, L, E]`` the faulty model's own pathways.
-
-    Returns:
-        ``concerned``: whether the fault changed what its last token is routed by; ``cosine`` of Δω and the true one,
-        and ``expert_precision`` and ``expert_recall`` of the experts whose weight changed, layer by layer; None where
-        there is nothing to compare. ``scored``: what the selector gave each layer.
     """
     wanted = truth.sound[b] - own[b]
     changed = torch.zeros_like(wanted) if answer.pathway is None else answer.pathway.weights - answer.pathway.own
@@ -37,13 +50,14 @@ def told(answer: Answer, truth: FaultTruth, b: int, own: Tensor) -> dict[str, An
     theirs, mine = (((change / total).abs() > SAME) for change in (wanted, changed))
     both, count, planted = (int(x.sum()) for x in (theirs & mine, mine, theirs))
     length = float(wanted.norm() * changed.norm())
-    return {
-        "concerned": planted > 0,
-        "cosine": float(f"{(wanted * changed).sum() / length:.5g}") if planted and count else None,
-        "expert_precision": both / count if planted and count else None,
-        "expert_recall": both / planted if planted else None,
-        "scored": [float(f"{score:.5g}") for score in answer.layer_scores],
-    }
+    return FaultAnswer(
+        **dict(record),
+        concerned=planted > 0,
+        cosine=float(f"{(wanted * changed).sum() / length:.5g}") if planted and count else None,
+        expert_precision=both / count if planted and count else None,
+        expert_recall=both / planted if planted else None,
+        scored=tuple(float(f"{score:.5g}") for score in answer.layer_scores),
+    )
 
 
 def area_under_curve(scores: Floats, broken: NDArray[np.bool_]) -> Floats:

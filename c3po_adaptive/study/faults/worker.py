@@ -17,10 +17,10 @@ from ...problem import FaultTruth
 from ...remixing.fault_truth import truth_of
 from ...types import Question
 from ..comparison.worker import ComparisonWorker
-from ..executor import Piece, Row
+from ..executor import Piece
 from ..worker import Worker
 from .config import FaultsConfig
-from .truth import told
+from .truth import FaultAnswer, told
 
 NOTHING = Fault("noise", dose=0.0)
 
@@ -28,12 +28,13 @@ NOTHING = Fault("noise", dose=0.0)
 class FaultsWorker(Worker[FaultsConfig]):
     """Plants a cell's fault when its first piece comes, and has a comparison's worker answer; the last one is kept."""
 
-    def rows(self, piece: Piece) -> tuple[Row, ...]:
+    def rows(self, piece: Piece) -> tuple[FaultAnswer, ...]:
         cell, arm = self.config.parts[piece.arm]
         if cell not in self._cells:
             self._cells.clear()  # two at once might not fit
             self._cells[cell] = _Cell.of(self, self.fault(cell))
-        return tuple({**row, "arm": piece.arm} for row in self._cells[cell].rows(replace(piece, arm=arm)))
+        found = self._cells[cell].rows(replace(piece, arm=arm))
+        return tuple(row.model_copy(update={"arm": piece.arm}) for row in found)
 
     @cached_property
     def _cells(self) -> dict[str, _Cell]:
@@ -64,12 +65,12 @@ class _Cell:
         model = planted(study.model, fault)
         return cls(study.answering(model), model)
 
-    def rows(self, piece: Piece) -> list[Row]:
+    def rows(self, piece: Piece) -> list[FaultAnswer]:
         questions, answers = self.worker.batch(piece), self.worker.answers(piece)
         recorded = self.worker.recorded(piece, answers)
         own, truth = self._truth(piece, questions)
-        beside = [told(answer, truth, b, own) for b, answer in enumerate(answers)]
-        return [dict(row) | one for row, one in zip(recorded, beside, strict=True)]
+        beside = enumerate(zip(recorded, answers, strict=True))
+        return [told(record, answer, truth, b, own) for b, (record, answer) in beside]
 
     def _truth(self, piece: Piece, questions: Sequence[Question]) -> tuple[Tensor, FaultTruth]:
         """The model's own pathways, and what the fault did to them."""

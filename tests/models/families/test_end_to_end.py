@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from plugins.rivals import registry_with
+from records.made import plain
 from routing.toys import questions
 from study.configs import parse_config
 
@@ -56,7 +57,7 @@ def test_run(family, format, tmp_path, monkeypatch):
         "references": [written(tmp_path / "references.jsonl", questions(30))],
     }
     config = {"model": str(tmp_path / "model"), "format": format, "datasets": [data], "arms": ARMS, "batch_size": 3}
-    summary = evaluate(parse_config(config), tmp_path / "run", registry=REGISTRY)
+    summary = plain(evaluate(parse_config(config), tmp_path / "run", registry=REGISTRY))
     rows = {row["arm"]: row for row in summary["rows"]}
     assert rows.keys() == ARMS.keys()
     moved = {

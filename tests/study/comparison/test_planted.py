@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from records.made import plain as kept
 from study.configs import parse_config
 
 from c3po_adaptive import AnswererStrategy, hookimpl
@@ -100,13 +101,14 @@ def judged(tmp_path, model, ask, arms, controlled=()):
     few = {"selector": {"name": "fixed", "n": 2, "experts": 5}}  # for controls that re-mix: the model is small
     arms = {"base": {"optimizer": "none"}} | {name: few | arm for name, arm in arms.items()}
     given = {"model": str(model), "datasets": [data], "arms": arms, "learn_from": "all", "pathways": False}
-    summary = evaluate(parse_config(given | {"controlled": controlled}), tmp_path / "run", registry=registry)
+    summary = kept(evaluate(parse_config(given | {"controlled": controlled}), tmp_path / "run", registry=registry))
     return {row["arm"]: row for row in summary["rows"]}
 
 
 def test_a_gain_by_question_is_told_from_every_control(tmp_path, model):
     near = {"answerer": "knn-label", "retriever": {"name": "faiss-knn", "k": 5}}
-    arms = {"vote": near, "vote, random neighbours": near | {"retriever": {"name": "random", "k": 5}}}
+    far = near | {"retriever": {"name": "random", "k": 5}, "control_of": ["vote"]}
+    arms = {"vote": near, "vote, random neighbours": far}
     found = judged(tmp_path, model, by_topic, arms, ["vote"])["vote"]
     assert {*found["controls"]} == {
         *("vote, random neighbours", "vote, shuffled labels", "constant", "calibrated", "core mixed")

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from plugins.rivals import registry_with
+from records.made import plain
 from study.configs import parse_config
 from typer.testing import CliRunner
 
@@ -13,12 +14,12 @@ from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.records.jsonl import Records
+from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
-from c3po_adaptive.storage.parquet_records import read_parquet
-from c3po_adaptive.storage.run_folder import Records, read_records
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison import run
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -64,6 +65,11 @@ def place(tmp_path_factory):
         patch.setenv("C3PO_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         yield folder
+
+
+def evaluate(*given, **how):
+    """The summary as it stands in its file."""
+    return plain(run.evaluate(*given, **how))
 
 
 def config(*names, arms=ARMS, batch_size=3, seed=0):
@@ -191,7 +197,7 @@ class TestInterruption:
             "of 3 questions of second, random-layers answered 1, oracle answered none"
         ]
         summary = evaluate(config("first", "second"), out)
-        assert "missing" not in summary
+        assert summary["missing"] == []
         assert summary["rows"] == close(json.loads((two / "summary.json").read_text())["rows"])
 
     def test_without_its_questions_nobody_knows_how_many_are_missing(self, place, tmp_path):
@@ -208,7 +214,7 @@ class TestInterruption:
     def test_without_the_base_nothing_can_be_drawn(self, place, whole, tmp_path):
         out = shutil.copytree(place / "whole", tmp_path / "run")
         (out / "summary.json").unlink()
-        rows = [line for line in (out / "records.jsonl").read_text().splitlines() if '"arm": "base"' not in line]
+        rows = [line for line in (out / "records.jsonl").read_text().splitlines() if '"arm":"base"' not in line]
         (out / "records.jsonl").write_text("\n".join(rows) + "\n")
         result = CliRunner().invoke(app, ["report", str(out)])
         assert result.exit_code == 1
@@ -413,7 +419,7 @@ class TestDraws:
 
 
 class TestControls:
-    """Arms that get their controls: they are run, and recognized as such by what their records say of settings."""
+    """Arms that get their controls: they are run, and their records say whose they are."""
 
     CONTROLS = ("shuffled labels", "random neighbours", "random change", "random layers")
 
@@ -556,17 +562,18 @@ class TestLongRuns:
     def test_pathways_may_be_left_out(self, place):
         parsed = config(arms={name: ARMS[name] for name in ("base", "ngd")}).model_copy(update={"pathways": False})
         evaluate(parsed, place / "thin")
-        rows = read_records(place / "thin")
-        assert all(row["pathway"] == {} for row in rows)
-        assert any(row["layers"] for row in rows)
-        again = {(r["arm"], r["id"]): r for r in read_parquet(place / "thin" / "records.parquet")}
-        assert all(again[r["arm"], r["id"]]["choice"] == r["choice"] for r in rows)
+        found = rows(place / "thin")
+        assert all(row["pathway"] == {} for row in found)
+        assert any(row["layers"] for row in found)
+        again = {(r.arm, r.id): r for r in read_parquet(place / "thin" / "records.parquet")}
+        assert all(again[r["arm"], r["id"]].choice == r["choice"] for r in found)
 
     def test_arms_that_are_named_must_be_there(self):
-        absent = ({"controls": {"ngd": ["absent"]}}, {"controlled": ["absent"]})
+        arms = ARMS | {"other": ARMS["ngd"] | {"control_of": ["absent"]}}
+        absent = ({"arms": arms}, {"controlled": ["absent"]})
         for setting in ({"headline": "none"}, {"compare": [["ngd", "absent"]]}, {"standard": "absent"}, *absent):
-            with pytest.raises(SettingError, match=r"controlled and controls to name arms among base, .*got"):
-                parse_config({"model": "model", "arms": ARMS, **setting})
+            with pytest.raises(SettingError, match=r"controlled and control_of to name arms among base, .*got"):
+                parse_config({"model": "model", "arms": ARMS} | setting)
 
 
 def test_what_the_model_has_too_few_of_is_found_before_anything_is_run(place):
@@ -608,8 +615,8 @@ class TestNoTestQuestionChooses:
         evaluate(parse_config(raw), place / "trained", registry=LEARNING)
         assert len(seen) == 32 + 50, "what was learned once is used again"
         assert all(id_.startswith("many-") for id_ in seen)
-        rows = read_records(place / "trained")
-        assert all(row["strength"] is not None for row in rows if row["arm"] == "abstain")
+        found = rows(place / "trained")
+        assert all(row["strength"] is not None for row in found if row["arm"] == "abstain")
 
     def test_references_that_are_asked_are_not_trained_on(self, place, monkeypatch):
         seen, train = [], Remixer._training_batch
@@ -624,7 +631,7 @@ class TestNoTestQuestionChooses:
         raw = config(arms=arms).model_dump()
         raw["datasets"] = [raw["datasets"][0] | {"questions": "many.jsonl", "references": ["many.jsonl"], "limit": 20}]
         evaluate(parse_config(raw), place / "held-out", registry=LEARNING)
-        asked = {row["id"] for row in read_records(place / "held-out")}
+        asked = {row["id"] for row in rows(place / "held-out")}
         assert len(seen) == 32
         assert not asked & set(seen)
 
@@ -639,8 +646,8 @@ class TestNoTestQuestionChooses:
 def test_shuffled_labels_are_other_labels(place):
     arms = {"base": ARMS["base"], "ngd": ARMS["ngd"], "shuffled": ARMS["ngd"] | {"labels": "shuffled"}}
     evaluate(config(arms=arms), place / "shuffled")
-    rows = read_records(place / "shuffled")
-    own, shuffled = ([r for r in rows if r["arm"] == arm] for arm in ("ngd", "shuffled"))
+    found = rows(place / "shuffled")
+    own, shuffled = ([r for r in found if r["arm"] == arm] for arm in ("ngd", "shuffled"))
     assert [r["neighbours"] for r in own] == [r["neighbours"] for r in shuffled], (
         "the same neighbours teach other things"
     )
@@ -652,10 +659,10 @@ def test_another_draw_of_a_control(place):
     shuffled = ARMS["ngd"] | {"labels": "shuffled"}
     arms = {"base": ARMS["base"], "one": shuffled, "same": shuffled | {"seed": 0}, "other": shuffled | {"seed": 1}}
     evaluate(config(arms=arms), place / "draws")
-    rows = read_records(place / "draws")
-    one, same, other = ([r["scores"] for r in rows if r["arm"] == arm] for arm in ("one", "same", "other"))
+    found = rows(place / "draws")
+    one, same, other = ([r["scores"] for r in found if r["arm"] == arm] for arm in ("one", "same", "other"))
     assert one == same != other
-    assert {r["setting"].get("seed") for r in rows} == {None, 1}, "said only where it is not the run's"
+    assert {r["setting"].get("seed") for r in found} == {None, 1}, "said only where it is not the run's"
 
 
 def test_references_that_were_answered_wrong(place):
@@ -664,19 +671,18 @@ def test_references_that_were_answered_wrong(place):
         "all": ARMS["ngd"] | {"learn_from": "all", "retriever": {"name": "faiss-knn", "k": 14}},
     }
     evaluate(config(arms=arms), place / "wrong")
-    near = {n["id"] for r in read_records(place / "wrong") if r["arm"] == "all" for n in r["neighbours"]}
+    near = {n["id"] for r in rows(place / "wrong") if r["arm"] == "all" for n in r["neighbours"]}
     assert near == {f"references-{i}" for i in range(14)}
 
 
-def test_a_summary_of_an_earlier_version_is_made_anew_from_the_records(two, tmp_path):
-    """Which had calibration apart, and no verdicts; arms that had failed stay left out."""
+def test_a_summary_of_another_form_is_refused_with_what_to_do(two, tmp_path):
     out = shutil.copytree(two, tmp_path / "run")
     whole = json.loads((out / "summary.json").read_text())
-    new = ("verdict", "because", "controls", "nll_difference", "detectable", "draws")
-    rows_before = [{k: v for k, v in row.items() if k not in new} for row in whole["rows"]]
-    before = whole | {"rows": rows_before, "calibration": [], "failed": {"oracle": "it broke"}, "schema_version": 1}
-    (out / "summary.json").write_text(json.dumps(before))
+    (out / "summary.json").write_text(json.dumps(whole | {"calibration": []}))
+    result = CliRunner().invoke(app, ["report", str(out)])
+    assert result.exit_code == 1
+    assert "expected the summary of a comparison, got another (calibration: Extra inputs" in result.stderr
+    assert "run the study again, or delete the file" in result.stderr
+    (out / "summary.json").unlink()
     assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0
-    found = json.loads((out / "summary.json").read_text())
-    assert found["rows"][0].keys() == whole["rows"][0].keys()
-    assert {row["arm"] for row in found["rows"]} == {*ARMS} - {"oracle"}
+    assert json.loads((out / "summary.json").read_text())["rows"] == whole["rows"]

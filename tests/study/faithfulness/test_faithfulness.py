@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from plugins.rivals import PLUGINS, registry_with
+from records.made import rows_in
 from remixing.test_remixer import remixer
 from routing.toys import questions
 from study.configs import load_config
@@ -20,13 +21,14 @@ from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
+from c3po_adaptive.records.jsonl import Records, read_records
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.gradient import Gradient
-from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.faithfulness import TRUTHS, run_faithfulness
 from c3po_adaptive.study.faithfulness.curves import Curves, area
 from c3po_adaptive.study.faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
+from c3po_adaptive.study.faithfulness.record import ScoreRecord
 from c3po_adaptive.study.faithfulness.summary import CONTROLS
 from c3po_adaptive.study.faithfulness.truth import truth
 from c3po_adaptive.tasks import questions as read
@@ -229,15 +231,17 @@ def _still(page):
 
 class TestStudy:
     def test_a_row_for_each_question_and_score(self, ran):
-        rows = read_records(ran[0])
+        rows = rows_in(ran[0])
         assert {(r["arm"], r["id"]) for r in rows} == {
             (a, f"asked-{i}") for a in [*SCORES, *CONTROLS, "truth"] for i in range(6)
         }
         shapley = [r for r in rows if r["arm"] == "shapley"]
         assert all(len(r["values"]) == 3 for r in shapley)
-        assert [("infidelity" in r, "sensitivity" in r) for r in shapley] == [(True, True)] * 3 + [(False, False)] * 3
+        assert [(r["infidelity"] is not None, r["sensitivity"] is not None) for r in shapley] == [(True, True)] * 3 + [
+            (False, False)
+        ] * 3
         assert all(-1 <= r["other_seed"] <= 1 for r in shapley[:3])
-        assert not any("other_seed" in r for r in shapley[3:])
+        assert not any(r["other_seed"] for r in shapley[3:])
         costs = {a: np.mean([r["cost"] for r in rows if r["arm"] == a]) for a in SCORES}
         assert costs["amortized"] == costs["learned"] == 0 < costs["gradient"] < min(costs["shapley"], costs["bound"])
 
@@ -286,18 +290,18 @@ class TestStudy:
         monkeypatch.setattr(Records, "append", append)
         summary = study_of_faithfulness(config, "again", model=model)
         whole = json.loads((ran[0] / "summary.json").read_text())
-        for one, other in zip(summary["rows"], whole["rows"], strict=True):
-            assert one["score"] == other["score"]
-            assert one["alone, own"]["mean"] == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
+        for one, other in zip(summary.rows, whole["rows"], strict=True):
+            assert one.score == other["score"]
+            assert one.beside("alone, own").mean == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
 
     def test_without_the_neighbours_loss(self, place):
         few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}"]
         summary = study_of_faithfulness(load_config("config.yaml", few), "own", model=load_moe_model("model"))
-        assert list(summary["truths"]) == ["alone, own", "without, own"]
-        assert "alone, neighbours" not in summary["rows"][0]
+        assert summary.truths == ("alone, own", "without, own")
+        assert "alone, neighbours" not in summary.rows[0].model_extra
         assert "Among the best 2: alone, own" in (place / "own" / "report.html").read_text()
-        last = next(r for r in summary["rows"] if r["score"] == "last layers")
-        assert last["last"]["mean"] == 1
+        last = next(r for r in summary.rows if r.score == "last layers")
+        assert last.last.mean == 1
 
     def test_plan(self, place):
         result = CliRunner().invoke(app, ["study", "plan", "config.yaml", "--plugin", str(LEARNED)])
@@ -343,7 +347,7 @@ class TestStudy:
         from c3po_adaptive.study.faithfulness.summary import summarize
 
         for lost in ("shapley", "truth"):
-            rows = [r for r in read_records(ran[0]) if (r["arm"], r["id"]) != (lost, "asked-3")]
+            rows = [r for r in read_records(ran[0], ScoreRecord) if (r.arm, r.id) != (lost, "asked-3")]
             with pytest.raises(DataError, match=f"got some without {lost}; run it to the end"):
                 summarize(rows, load_config("config.yaml"), (0, 1, 2))
 

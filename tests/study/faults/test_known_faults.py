@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from records.made import rows_in
 from remixing.test_remixer import remixer
 from routing.naive import shared_model
 from routing.toys import HashEmbedder, questions
@@ -22,6 +23,7 @@ from c3po_adaptive.models.planting import planted, undone_at_tails
 from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.random_change import RandomChange
+from c3po_adaptive.records.jsonl import Records, read_records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.remixing.strategies import Strategies
@@ -30,10 +32,10 @@ from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
-from c3po_adaptive.storage.run_folder import Records, read_records
 from c3po_adaptive.study.faults import STUDY, run_faults
+from c3po_adaptive.study.faults.rows import FoundRow
 from c3po_adaptive.study.faults.summary import _corrected, summarize
-from c3po_adaptive.study.faults.truth import area_under_curve
+from c3po_adaptive.study.faults.truth import FaultAnswer, area_under_curve
 from c3po_adaptive.tasks.formats import as_format
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt
@@ -223,12 +225,14 @@ def ran(place):
 
 
 def rows_of(summary, **wanted):
-    return [r for r in summary["rows"] if all(r[key] == value for key, value in wanted.items())]
+    """As they stand in files."""
+    rows = summary["rows"] if isinstance(summary, dict) else summary.model_dump(mode="json")["rows"]
+    return [r for r in rows if all(r[key] == value for key, value in wanted.items())]
 
 
 class TestStudy:
     def test_a_row_for_each_model_arm_and_question(self, ran):
-        rows = read_records(ran)
+        rows = rows_in(ran)
         config = STUDY.parse(SETTINGS)
         assert list(config.cells) == ["sound", "late, dose 0.5", "late, dose 1", "nowhere, dose 1"]
         assert len(config.arms) == 7
@@ -274,11 +278,11 @@ class TestStudy:
         assert "late × 1: told, undone" in page
 
     def test_interrupted_it_resumes(self, ran, place):
-        rows = read_records(ran)
+        rows = read_records(ran, FaultAnswer)
         out = place / "again"
         out.mkdir()
         (out / "config.json").write_text((ran / "config.json").read_text())
-        part = Records(out)
+        part = Records(out, FaultAnswer)
         for row in rows[: len(rows) // 2 + 1]:
             part.append(row)
         result = CliRunner().invoke(app, ["study", "run", "config.yaml", "--out", "again"])
@@ -306,25 +310,25 @@ class TestStudy:
         """By hand: the records of random layers, made to lie in the broken ones at dose one."""
 
         def as_found(row):
-            right = [1, 2] if row["arm"].startswith("late") else [0]
-            return row | {"layers": right, "scored": []} if "| random |" in row["arm"] else row
+            right = (1, 2) if row.arm.startswith("late") else (0,)
+            return row.model_copy(update={"layers": right, "scored": ()}) if "| random |" in row.arm else row
 
-        summary = summarize([as_found(r) for r in read_records(ran)], STUDY.parse(SETTINGS), (0, 1, 2))
+        summary = summarize([as_found(r) for r in read_records(ran, FaultAnswer)], STUDY.parse(SETTINGS), (0, 1, 2))
         for row in rows_of(summary, selector="random", optimizer="descent", fault="late"):
             assert row["finds"] == ("found" if row["dose"] else "nothing planted")
 
     def test_what_is_found_once_among_many_looks_is_taken_back(self):
-        rows = [{"role": "method", "dose": 1, "auc_p": p, "finds": "found"} for p in (0.001, 0.03)]
-        rows += [{"role": "method", "dose": 1, "auc_p": 0.9, "finds": "not found"} for _ in range(8)]
-        rows += [{"role": "bound", "dose": 1, "auc_p": 0.0, "finds": "upper bound"}]
-        _corrected(rows, "auc", "finds", "not found")
-        assert [row["finds"] for row in rows[:2]] == ["found", "not found"]
-        assert rows[0]["auc_p_holm"] == pytest.approx(0.01)
-        assert rows[-1]["finds"] == "upper bound"
+        looks = [("method", p, "found") for p in (0.001, 0.03)] + 8 * [("method", 0.9, "not found")]
+        looks += [("bound", 0.0, "upper bound")]
+        rows = [FoundRow.model_construct(role=role, dose=1, auc_p=p, finds=finds) for role, p, finds in looks]
+        first, second, *_, bound = _corrected(rows, "auc", "finds", "not found")
+        assert (first.finds, second.finds) == ("found", "not found")
+        assert first.auc_p_holm == pytest.approx(0.01)
+        assert (bound.finds, bound.auc_p_holm) == ("upper bound", None)
 
     def test_unfinished_records_make_no_summary(self, ran):
         with pytest.raises(DataError, match="run it to the end"):
-            summarize(read_records(ran)[:-1], STUDY.parse(SETTINGS), (0, 1, 2))
+            summarize(read_records(ran, FaultAnswer)[:-1], STUDY.parse(SETTINGS), (0, 1, 2))
 
 
 @pytest.mark.parametrize(

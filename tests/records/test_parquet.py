@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from records.made import made, summarize
 from report.test_report import synthetic
 
-from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.storage.parquet_records import read_parquet, write_parquet
+from c3po_adaptive.records.parquet import read_parquet, write_parquet
 
 
 @pytest.mark.slow
@@ -20,21 +20,22 @@ def test_the_same_summary(tmp_path):
     for record in records:
         strength = None if record["arm"] != "ngd" else record["scores"][0]
         record |= {"strength": strength, "moved": record["cost"]["total"] / 9}
+    records = made(records)
     path = tmp_path / "records.parquet"
     write_parquet(records, path)
     assert path.stat().st_size < 40 * len(records)
     again = read_parquet(path)
-    arms = [(r["dataset"], r["arm"]) for r in again]
-    together = list(dict.fromkeys((r["dataset"], r["arm"]) for r in records))
+    arms = [(r.dataset, r.arm) for r in again]
+    together = list(dict.fromkeys((r.dataset, r.arm) for r in records))
     assert [arm for arm, _ in groupby(arms)] == together
-    before = {(r["dataset"], r["arm"], r["id"]): r for r in records}
+    before = {(r.dataset, r.arm, r.id): r for r in records}
     assert len(again) == len(before)
     for one in again:
-        other = before[one["dataset"], one["arm"], one["id"]]
-        assert one["scores"] == pytest.approx([s - other["scores"][other["answer"]] for s in other["scores"]], abs=6e-4)
-        assert (one["choice"], one["layers"]) == (other["choice"], other["layers"])
-        assert one["moved"] == pytest.approx(other["moved"], abs=6e-5)
-        assert one["cost"]["total"] == pytest.approx(other["cost"]["total"], abs=2e-3)
+        other = before[one.dataset, one.arm, one.id]
+        assert one.scores == pytest.approx([s - other.scores[other.answer] for s in other.scores], abs=6e-4)
+        assert (one.choice, one.layers) == (other.choice, other.layers)
+        assert one.moved == pytest.approx(other.moved, abs=6e-5)
+        assert one.cost.total == pytest.approx(other.cost.total, abs=2e-3)
     whole, small = (summarize(r, config={}, seed=0) for r in (records, again))
     for name in ("rows", "comparisons", "risk"):
         assert len(small[name]) == len(whole[name]) > 0
@@ -58,7 +59,7 @@ def test_what_is_no_such_file(tmp_path):
 
 def test_a_file_of_another_layout_is_refused_with_what_to_do(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "score": [1.0]}), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match="got none for the column dataset, which is of string; if an earlier"):
+    with pytest.raises(DataError, match="got none for the column of_arm, which is of string; if an earlier"):
         read_parquet(tmp_path / "x.parquet")
 
 

@@ -1,0 +1,1 @@
+"""What studies keep: a record of each answer, declared once, in JSONL and in Parquet."""

@@ -1,0 +1,168 @@
+"""The record of an answer. Which fields there are, and how Parquet keeps each, is said here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .record import Count, Expert, Layer, Part, Real, Record, Whole
+from .setting import Setting
+
+
+@dataclass(frozen=True)
+class Kept:
+    """That Parquet keeps a field, and how; fields without it stand in JSONL alone.
+
+    Attributes:
+        type: of a value, or of each of several, as Arrow calls it.
+        coded: ``words``: each once, in a dictionary; ``planes``: byte by byte; ``plain``.
+        unit: numbers are counted in it, as whole ones.
+    """
+
+    type: str
+    coded: Literal["plain", "words", "planes"] = "plain"
+    unit: float | None = None
+
+
+Phase = Annotated[Real, Kept("int32", "planes", unit=1e-3)]
+Text = Annotated[str, Kept("string", "words")]
+
+
+class Cost(Part):
+    """What an answer took, in base forwards of its question, by FLOPs."""
+
+    prefill: Phase = 0.0
+    embedding: Phase = 0.0
+    retrieval: Phase = 0.0
+    references: Phase = 0.0
+    attribution: Phase = 0.0
+    optimisation: Phase = 0.0
+    answer: Phase = 0.0
+    total: Real
+
+
+class Scored(Record):
+    """a scored answer: all that statistics of answers and costs ask for
+
+    Attributes:
+        answer: the right choice.
+        choice: the chosen one.
+        correct: whether they are the same.
+        scores: of each choice.
+        cost: what it took.
+        run: which of several runs that are looked at together it is of.
+    """
+
+    dataset: Text
+    arm: Text
+    id: Annotated[str, Kept("string")]
+    seed: Annotated[Whole, Kept("int64", "words")]
+    answer: Annotated[Whole, Kept("int32")]
+    choice: Annotated[Whole, Kept("int32")]
+    correct: bool
+    scores: Annotated[tuple[Real, ...], Field(min_length=1), Kept("int32", "planes", unit=1e-3)]
+    cost: Cost
+    run: int = Field(default=0, exclude=True)
+
+    @model_validator(mode="after")
+    def _one_of_its_choices(self) -> Self:
+        if not all(0 <= i < len(self.scores) for i in (self.answer, self.choice)):
+            raise ValueError(f"an answer or a choice that is none of {len(self.scores)}")
+        if self.correct != (self.choice == self.answer):
+            raise ValueError(f"choice {self.choice} where {self.answer} is right, called {self.correct}")
+        return self
+
+
+class OfArm(Part):
+    """what is the same for all answers of an arm on a data set, which Parquet keeps as one long word
+
+    Attributes:
+        setting: of the arm.
+        needs_label: whether the arm looks at the right answer: an upper bound.
+        once: what was spent before the first question, in base forwards; None: not recorded.
+        labels: of how many references it could learn; None: likewise.
+        parameters: how many were trained; None: likewise.
+    """
+
+    setting: Setting
+    needs_label: bool
+    once: Real | None
+    labels: Count | None
+    parameters: Whole | None
+
+
+class Answered(Scored, OfArm):
+    """the record of an answer, as Parquet keeps it
+
+    Attributes:
+        split: of the data set.
+        subject: kind of the question; "": it has none.
+        base_choice: the choice along the model's own pathway; None: it was not asked.
+        layers: decoder layers that were re-mixed.
+        strength: what spoke for re-mixing it at all; None: the selector weighed nothing.
+        neighbours_used: how many references had a weight; None: not recorded.
+        moved: share of the re-mixed layers' weight that lies on other experts than before; None: likewise.
+    """
+
+    split: Text
+    subject: Text
+    base_choice: Annotated[Whole | None, Kept("int32")]
+    layers: Annotated[tuple[Whole, ...], Kept("int32", "words")]
+    strength: Annotated[Real | None, Kept("float", "planes")]
+    neighbours_used: Annotated[Count | None, Kept("int32", "words")]
+    moved: Annotated[Real | None, Kept("int32", "planes", unit=1e-4)]
+
+    @model_validator(mode="after")
+    def _a_choice_before(self) -> Self:
+        if not 0 <= (self.base_choice or 0) < len(self.scores):
+            raise ValueError(f"a choice of the base that is none of {len(self.scores)}")
+        return self
+
+
+class Change(Part):
+    """Weights of a layer's experts, own and new, without those that are zero."""
+
+    own: dict[Expert, float]
+    new: dict[Expert, float]
+
+
+class Neighbour(Part):
+    """A reference that was learned from: cosine similarity to the question, and weight."""
+
+    id: str
+    similarity: Real
+    weight: Real
+
+
+class AnswerRecord(Answered):
+    """the record of an answer
+
+    Attributes:
+        base_correct: whether the choice along the model's own pathway is right.
+        base_scores: of each choice, along that.
+        experts: by layer, those whose weight changed.
+        raised: of these, those whose weight rose.
+        layer_scores: what the selector gave each layer.
+        pathway: what changed, by layer, if that is kept.
+        neighbours: nearest first, as many as are named.
+        flops: by phase.
+        seconds: the question's share of its batch.
+    """
+
+    base_correct: bool | None
+    base_scores: tuple[Real, ...]
+    experts: dict[Layer, tuple[Expert, ...]]
+    raised: dict[Layer, tuple[Expert, ...]]
+    layer_scores: dict[Layer, Real]
+    pathway: dict[Layer, Change]
+    neighbours: tuple[Neighbour, ...]
+    flops: dict[str, Whole]
+    seconds: Real
+
+    @model_validator(mode="after")
+    def _scores_before(self) -> Self:
+        if self.base_choice is not None and len(self.base_scores) != len(self.scores):
+            raise ValueError(f"{len(self.base_scores)} base scores for {len(self.scores)} choices")
+        return self

@@ -1,0 +1,47 @@
+"""Pictures of a study of faithfulness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...report import plots
+from .summary import KindEffects, ScoreRow
+
+
+def faithful(rows: Sequence[ScoreRow], truths: Sequence[str]) -> str:
+    """Rank correlation of each score with each truth, one column of dots and intervals per truth."""
+    from matplotlib.figure import Figure
+
+    with plots.style():
+        figure = Figure(figsize=(2 * plots.WIDTH, 0.9 + plots.LINE * len(rows)), layout="constrained")
+        every = figure.subplots(1, len(truths), sharey=True, squeeze=False)[0]
+        for axes, truth in zip(every, truths, strict=True):
+            axes.set_yticks(range(len(rows)), [row.score for row in rows])
+            axes.set_ylim(len(rows) - 0.4, -0.7)
+            axes.grid(True, axis="x")
+            axes.axvline(0, color=plots.COLORS["text"], linewidth=0.8)
+            axes.set_title(truth, loc="left", size=9)
+            for y, row in enumerate(rows):
+                found = row.beside(truth)
+                color = plots.COLORS[{"bound": "oracle", "control": "control"}.get(row.role or "", "method")]
+                axes.plot([found.ci_low, found.ci_high], [y, y], color=color, linewidth=2)
+                axes.plot(found.mean, y, "o", color=color, markersize=5)
+        return plots.svg(figure, "Rank correlation of each score of layers with what layers really do")
+
+
+def heat(rows: Sequence[KindEffects], layers: Sequence[int]) -> str:
+    """Single-layer effects by kind of question; dots where there is an interval and it excludes zero."""
+    with plots.style():
+        figure, (axes,) = plots.panels(0.8 + plots.LINE * len(rows))
+        most = max((abs(x) for row in rows for x in row.effect), default=0) or 1
+        for y, row in enumerate(rows):
+            intervals = row.ci or [(0.0, 0.0)] * len(row.effect)
+            for x, (effect, (low, high)) in enumerate(zip(row.effect, intervals, strict=True)):
+                color = plots.COLORS["up"] if effect > 0 else plots.COLORS["down"]
+                axes.add_patch(plots.square(x, y, color, abs(effect) / most))
+                if low > 0 or high < 0:
+                    axes.plot(x, y, ".", color=plots.COLORS["text"], markersize=3)
+        names = [row.dataset if row.kind in ("", row.dataset) else row.kind for row in rows]
+        plots.cells(axes, [f"{name} ({row.n})" for name, row in zip(names, rows, strict=True)], layers)
+        axes.set_xlabel(f"decoder layer; the strongest color is {most:.3f} nats", size=9)
+        return plots.svg(figure, "Single-layer effects of re-mixing, by kind of question")
