@@ -33,7 +33,7 @@ from c3po_adaptive.models import fault_files
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import PARQUET, write_parquet
 from c3po_adaptive.records.record import Record
-from c3po_adaptive.records.summary import TwoRuns
+from c3po_adaptive.records.summary import BoardSummary, TwoRuns
 from c3po_adaptive.references import build, learned, prefill_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
 from c3po_adaptive.registry import new_registry
@@ -185,7 +185,7 @@ def unpacked(out):
 
 
 def on_board(out, pages=()):
-    summary = {"matrix": [], "sources": [], "title": "t"}
+    summary = BoardSummary.model_construct(matrix=(), sources=(), title="t")
     return list(board.write_board(SimpleNamespace(results=str(out), pages=pages), Path(), summary))
 
 
