@@ -47,6 +47,12 @@ PUBLIC = {"LabelledProblem": "LabeledProblem"}
 """Names at the package's root."""
 
 
+def where(name: str, role: str | None = None) -> str:
+    """What to do to have what was built in, of a role or of any; "" if nothing of that name was."""
+    known = [how for (of, called), how in PLUGINS.items() if called == name and role in (of, None)]
+    return f"it is in a plugin of the repository: {known[0]}." if known else ""
+
+
 def renamed(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Keys as they are called now, with a warning where one is not."""
     return {now(key, names): value for key, value in given.items()}

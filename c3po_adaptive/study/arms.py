@@ -164,6 +164,6 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
-            hint = suggestion(name, known, f"known arms: {', '.join(known)}.")
+            hint = former.where(name) or suggestion(name, known, f"known arms: {', '.join(known)}.")
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
     return {name: known[name] for name in names}
