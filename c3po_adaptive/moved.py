@@ -20,3 +20,9 @@ PLUGINS = {
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
 }
 """What was built in, by role and name, and how it is had now."""
+
+
+def where(name: str, role: str | None = None) -> str:
+    """What to do to have what was built in, of a role or of any; "" if nothing of that name was."""
+    known = [how for (of, called), how in PLUGINS.items() if called == name and role in (of, None)]
+    return f"it is in a plugin of the repository: {known[0]}." if known else ""

@@ -1,5 +1,7 @@
 """Strategies by name, from the built-ins, installed plugins and plain files; anything doubtful raises.
 
+Kinds of study and readers of traces, which plugins may bring beside them, are kept by name, too.
+
 An experiment must never run a method that nobody chose, so nothing is renamed, skipped or replaced here.
 """
 
@@ -433,8 +435,7 @@ def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownN
         known: names that there are.
         remedy: what to do where no name is near and no plugin known.
     """
-    plugin = moved.PLUGINS.get((what, name))
-    hint = suggestion(name, known, remedy) if plugin is None else f"it is in a plugin of the repository: {plugin}."
+    hint = moved.where(name, what) or suggestion(name, known, remedy)
     article = "an" if what[0] in "aeiou" else "a"
     return UnknownNameError(
         f"Expected {article} {what} among {', '.join(known) or '(none registered)'}, got {name!r}; {hint}"

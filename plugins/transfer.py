@@ -6,7 +6,7 @@ Tried in ``studies/mixture``, and found to gain nothing: learned teachers do as 
 Where an arm stands among a study's ``controlled``, write ``shuffled: false``, and the retriever's ``k``: defaults of a
 plugin are not known there.
 
-Try it: ``c3po demo --plugin plugins/transfer.py --arm transfer`` (NGD on its neighbours, by its weights).
+Try it: ``c3po demo --plugin plugins/transfer.py --arm transfer`` (NGD on its neighbours).
 """
 
 from __future__ import annotations

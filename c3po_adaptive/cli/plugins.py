@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
 from .shared import PATH, AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with, say
@@ -41,7 +42,7 @@ def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
         entries = [entry for entry in registry.table() if entry.name == name]
         if not entries:
             known = sorted({entry.name for entry in registry.table()})
-            hint = suggestion(name, known, "c3po plugins list shows them all.")
+            hint = moved.where(name) or suggestion(name, known, "c3po plugins list shows them all.")
             raise UnknownNameError(f"Expected the name of a strategy among {', '.join(known)}, got {name!r}; {hint}")
         if as_json:
             shown = [(e, [asdict(parameter) for parameter in parameters(e)]) for e in entries]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..remixing.presets import PRESETS
@@ -162,7 +163,7 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
-            hint = suggestion(name, known, f"known arms: {', '.join(known)}.")
+            hint = moved.where(name) or suggestion(name, known, f"known arms: {', '.join(known)}.")
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
     return {name: _among(known[name], names) for name in names}
 

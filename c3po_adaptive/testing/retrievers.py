@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import DataError, SettingError, ShapeError
-from ..kernels.base import Array
+from ..kernels.base import Array, Seen
 from ..retrievers.base import Hits, Index, Retriever
 from .contract import Contract, check_identity, expect, refused
+from .toy import toy_parts
 
 
 class RetrieverContract(Contract):
@@ -25,6 +26,11 @@ class RetrieverContract(Contract):
         rows[30:] = 2 * rows[:10]
         return rows, np.concatenate([rows[:4], np.random.default_rng(1).normal(loc=0.7, size=(5, 4))])
 
+    def seen(self, retriever: Retriever) -> tuple[Array, Array]:
+        """Both as the retriever sees them: of one that learns, the parts that it reads."""
+        references, queries = (retriever.sees(Seen(rows, toy_parts(rows))) for rows in self.vectors())
+        return references, queries
+
     def test_identity(self, retriever: Retriever) -> None:
         """Name and parameters identify a run.
 
@@ -37,7 +43,7 @@ class RetrieverContract(Contract):
 
         Sort by similarity, descending; fill short rows up with index -1 and similarity 0.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         index = retriever.fit(references)
         expect(isinstance(index, Index), "an Index from fit", type(index).__name__)
         hits = index.search(queries)
@@ -49,7 +55,7 @@ class RetrieverContract(Contract):
 
         Look for more than k, and drop what is excluded, rather than dropping from the k.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         index = retriever.fit(references)
         first = index.search(queries)
         exclude = [{int(i) for i in row if i >= 0} for row in first.index]
@@ -66,7 +72,7 @@ class RetrieverContract(Contract):
 
         Filter by the exact cosine before the k are taken.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         for most in (0.95, 0.6, -1.0):
             hits = retriever.fit(references).search(queries, max_similarity=most)
             _check_hits(hits, references, queries, retriever)
@@ -78,7 +84,7 @@ class RetrieverContract(Contract):
 
         Mind rounding: 1.0000001 is not above ``max_similarity=1``.
         """
-        references = self.vectors()[0][:1]
+        references = self.seen(retriever)[0][:1]
         hits = retriever.fit(references).search(references)
         expect(hits.index.shape[1] and hits.index[0, 0] == 0, "row 0 for its own vector", hits.index.tolist())
         expect(abs(hits.similarity[0, 0] - 1) < 1e-6, "a cosine of 1", hits.similarity[0, 0])
@@ -88,7 +94,7 @@ class RetrieverContract(Contract):
 
         Seed what is drawn: by a parameter, and by ``keys``, a number for each query.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         index = retriever.fit(references)
         hits = index.search(queries, max_similarity=0.99)
         for again in (index, retriever.fit(references)):
@@ -99,7 +105,7 @@ class RetrieverContract(Contract):
 
         Draw by ``keys[b]``, not in the order of the queries.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         index = retriever.fit(references)
         exclude = [{b, b + 30} for b in range(len(queries))]
         hits = index.search(queries, exclude=exclude, max_similarity=0.97)
@@ -112,7 +118,7 @@ class RetrieverContract(Contract):
 
         Pad with -1, or return fewer columns.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         hits = retriever.fit(references[:2]).search(queries, exclude=[{1}] * len(queries))
         _check_hits(hits, references[:2], queries, retriever)
         expect(((hits.index >= 0).sum(1) <= 1).all(), "the one row that is left at most", "more")
@@ -122,7 +128,7 @@ class RetrieverContract(Contract):
 
         Copy in ``fit``: the caller's array may change afterwards.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         before, asked = references.copy(), queries.copy()
         exclude: list[set[int]] = [{0}] * len(queries)
         index = retriever.fit(references)
@@ -140,7 +146,7 @@ class RetrieverContract(Contract):
 
         Say ``row 3`` and ``shape (n, 4)``, got ``(9, 3)``; "at least one" for none.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         index = retriever.fit(references)
         for row in (np.nan, np.inf) if retriever.learns else (0.0, np.nan, np.inf):
             for vectors, use in ((references.copy(), retriever.fit), (queries.copy(), index.search)):
@@ -152,8 +158,9 @@ class RetrieverContract(Contract):
         for bad in (references[0], references[None]):
             with refused(ShapeError, "shape", f"an array of {bad.ndim} dimensions"):
                 retriever.fit(bad)
-        with refused(ShapeError, r"\(n, 4\).*\(9, 3\)", "queries of three dimensions"):
-            index.search(queries[:, :3])
+        width = queries.shape[1]
+        with refused(ShapeError, rf"\(n, {width}\).*\(9, {width - 1}\)", f"queries of {width - 1} dimensions"):
+            index.search(queries[:, :-1])
 
     def test_refuses_bad_filters(self, retriever: Retriever) -> None:
         """``exclude`` for another number of queries is refused with a ``ShapeError``, a ``max_similarity`` above 1 or
@@ -161,7 +168,7 @@ class RetrieverContract(Contract):
 
         Check them before the search.
         """
-        references, queries = self.vectors()
+        references, queries = self.seen(retriever)
         index = retriever.fit(references)
         with refused(ShapeError, "exclude", "exclude for one query of nine"):
             index.search(queries, exclude=[{0}])

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
-from ..kernels.base import Lessons
+from ..kernels.base import Array, Lessons
 from ..optimizers.base import PathwayOptimizer
 from ..optimizers.ngd import NGD
 from ..problem import FaultTruth, LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
@@ -213,8 +213,12 @@ def toy_lessons(width: int, n: int = 60, seed: int = 0, *, told: bool = True) ->
     known[:, 0] += kind if told else drawn.choice([-1.0, 1.0], n)
     gradients = drawn.normal(size=(n, 2, 6))
     gradients[:, 0] += kind[:, None] * np.linspace(-3, 3, 6)
-    parts = {"state": known[:, : width - 2], "pathway": known[:, width - 2 : width - 1], "form": known[:, width - 1 :]}
-    return Lessons(parts, gradients - gradients.mean(-1, keepdims=True))
+    return Lessons(toy_parts(known), gradients - gradients.mean(-1, keepdims=True))
+
+
+def toy_parts(known: Array) -> dict[str, Array]:
+    """What is known of toys, ``[N, F]``, by part, as ``Seen`` has it."""
+    return {"state": known[:, :-2], "pathway": known[:, -2:-1], "form": known[:, -1:]}
 
 
 def tensors(problem: Problem) -> dict[str, Tensor]:

@@ -317,6 +317,8 @@ class TestPlugins:
         result = CliRunner().invoke(app, ["plugins", "show", "surface-logits"])
         assert result.exit_code == 1
         assert "did you mean 'surface-logit'" in result.output
+        result = CliRunner().invoke(app, ["plugins", "show", "shrunken"])
+        assert "it is in a plugin of the repository: --plugin plugins/agreement.py" in result.output
 
 
 @pytest.mark.parametrize("command", ["", "demo", "evaluate", "report", "refset", "plugins", "study", "refset build"])

@@ -28,7 +28,9 @@ class TestKernel(KernelContract):
 
 
 class TestRetriever(RetrieverContract):
-    @pytest.fixture(params=[TransferNeighbours(), TransferNeighbours(k=3, rank=2)], ids=repr)
+    @pytest.fixture(
+        params=[TransferNeighbours(), TransferNeighbours(k=3, rank=2), TransferNeighbours(reads=("form",))], ids=repr
+    )
     def retriever(self, request):
         return request.param.learn(toy_lessons(4))
 

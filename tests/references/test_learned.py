@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from plugins.rivals import PLUGINS, module
 from routing.toys import reference_set
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.references.learned import learned_once
+from c3po_adaptive.references.learned import code_of, learned_once
 from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.storage.identity import digest_of_file
 
 
 def found():
@@ -64,3 +66,9 @@ def test_a_disk_that_refuses_is_told_and_nothing_is_lost(references):
     with pytest.warns(UserWarning, match="it is learned again next time"):
         assert learned_once(references, ["one"], found).keys() == found().keys()
     assert learned_once(references, ["one"], never).keys() == found().keys()
+
+
+def test_what_a_plugin_imports_from_beside_it_is_its_code():
+    learner = module("learned_pathway.py").LearnedPathway()
+    code = [digest_of_file(PLUGINS / name)[:16] for name in ("learned_pathway.py", "_known.py")]
+    assert {*code} <= {*code_of(learner)}

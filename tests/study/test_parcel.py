@@ -67,6 +67,23 @@ def test_what_is_gone_where_the_worker_sits_is_there_for_it(place, raw):
         assert len(there.rows(Piece("toy", arm, 0))) == 3
 
 
+def test_what_a_plugin_imports_from_beside_it_goes_with_it(place, raw):
+    plugin = place / "still.py"
+    plugin.write_text(
+        "from .part import Still, hookimpl\n\n@hookimpl\ndef register_optimizers():\n    return [Still]\n"
+    )
+    (place / "part.py").write_text(PLUGIN.partition("@hookimpl")[0])
+    registry = new_registry()
+    registry.load_file(plugin)
+    raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
+    parcel = Parcel.of(ComparisonWorker.here(parse_config(raw), registry))
+    for name in ("still.py", "part.py"):
+        (place / name).unlink()
+    there = parcel.unpack()
+    assert there.registry.files == registry.files
+    assert len(there.rows(Piece("toy", "still", 0))) == 3
+
+
 @pytest.mark.parametrize("passages", ["{place}/facts.txt", "../facts.txt"])
 def test_another_file_of_that_path_is_neither_read_nor_written(place, raw, passages):
     """Whatever stands there on the worker's machine; the results go by the path that the configuration has."""
