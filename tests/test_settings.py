@@ -127,7 +127,6 @@ def test_arms_that_are_records_take_the_runs_settings_too():
     [
         ("optimizer", "amortised-ngd", "amortized-ngd"),
         ("optimizer", {"name": "ngd", "parametrisation": "logits"}, "parametrization"),
-        ("selector", {"name": "learned", "practice": 64}, "training"),
         ("selector", {"name": "gradient", "target": "entropy"}, "of"),
         ("selector", {"name": "gradient", "candidates": 3}, "within_last"),
     ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hostile.doors import command, is_refused, untouched
 from models.families.checks import model_of
+from records.made import answered
 from routing.toys import questions
 from scipy.stats import binom
 from typer.testing import CliRunner
@@ -228,15 +229,19 @@ class TestUse:
 
 class TestChance:
     def test_of_questions_with_as_many_choices_it_is_binomial(self):
-        records = [{"dataset": "a", "id": i, "scores": [0] * 4, "correct": i < 9} for i in range(20)]
-        found = above_chance(records)
+        def records(right):
+            return [
+                answered(dataset="a", arm="base", id=str(i), scores=[0.0] * 4, correct=i < right) for i in range(20)
+            ]
+
+        found = above_chance(records(9))
         assert found.p == pytest.approx(binom.sf(8, 20, 0.25))
         assert (found.accuracy, found.chance) == (45, 25)
         assert found.shown
-        assert not above_chance([r | {"correct": r["id"] < 6} for r in records]).shown
+        assert not above_chance(records(6)).shown
 
     def test_of_different_ones_it_is_their_own(self):
-        records = [{"dataset": "a", "id": c, "scores": [0] * c, "correct": True} for c in (2, 3, 5)]
+        records = [answered(dataset="a", arm="base", id=str(c), scores=[0.0] * c, correct=True) for c in (2, 3, 5)]
         assert above_chance(records).p == pytest.approx(1 / 30)
 
 

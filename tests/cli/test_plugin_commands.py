@@ -19,7 +19,7 @@ from c3po_adaptive.registry import ROLES, new_registry
 
 UNDER_O = "ignore:assertions not in test modules:pytest.PytestConfigWarning"
 
-PLUGINS = sorted((Path(__file__).parents[2] / "plugins").glob("*.py"))
+PLUGINS = sorted((Path(__file__).parents[2] / "plugins").glob("[!_]*.py"))
 BROKEN = """
 from dataclasses import dataclass
 from typing import ClassVar

@@ -42,9 +42,8 @@ NOTHING = [
     ("comparison", "arms.adaptive=", None),
     ("comparison", "arms.=1", None),
     ("comparison", "arms..mix=core", None),
-    ("comparison", "controls.*=1", None),
-    ("comparison", "controls.adaptive=[base]", None),
-    ("comparison", "control.*=1", "controls"),
+    ("comparison", "controlled.*=1", None),
+    ("comparison", "control.*=1", "controlled"),
     ("comparison", "datasets.2.limit=1", None),
     ("comparison", "datasets.-1.limit=1", None),
     ("comparison", "datasets.d.limit=1", None),
@@ -102,8 +101,6 @@ def test_what_is_there_is_said():
         parse_config(COMPARISON, ["arms.adpative.selector.n=5"])
     with pytest.raises(SettingError, match="no '7' in datasets, which has 0, 1; name a list's parts by number"):
         parse_config(COMPARISON, ["datasets.7.limit=5"])
-    with pytest.raises(SettingError, match=r"controls has no parts that \* could stand for"):
-        parse_config(COMPARISON, ["controls.*=1"])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +108,6 @@ def test_what_is_there_is_said():
     [
         ("comparison", "+arms.new={}", lambda c: [*c.arms] == ["base", "adaptive", "new"]),
         ("comparison", "+arms.new.selector.n=5", lambda c: c.arms["new"].selector == {"name": "fixed", "n": 5}),
-        ("comparison", "+controls.adaptive=[base]", lambda c: c.controls == {"adaptive": ("base",)}),
         ("faithfulness", "+scores.confidence=causal", lambda c: [*c.scores] == ["gradient", "confidence"]),
         ("speed", "+cases.cold.warm=false", lambda c: not c.cases["cold"].warm),
         (
@@ -136,7 +132,7 @@ def test_what_is_new_is_written_with_a_plus(kind, setting, read):
         *("+datasets.0.limit=1", "+arms.*.mix=core", "+format.chat=true", "+arms.adaptive.optimizer.steps=2"),
         *("+datasets.2.name=f", "+datasets.2={name: f}", "+bach_size=1", "+arms.adaptive.slector=fixed"),
         *("+arms.={}", "+arms..mix=core", "+=1", "+", "++arms.new={}", "+@FILE", "+arms.new.slector=fixed"),
-        *("+arms.*={}", "+controls.*=[base]", "+seed.x=1"),
+        *("+arms.*={}", "+seed.x=1"),
     ],
 )
 def test_a_plus_adds_what_there_is_not_to_a_mapping_and_nothing_else(setting):
@@ -197,7 +193,7 @@ class TestDoors:
             ("demo", "--arm", "ngd", "--out", tmp_path / "out"),
         ):
             assert command(*words, "--set", "arms.adpative.mix=core") == 1
-            assert command(*words, "--set", "controls.*=1") == 1
+            assert command(*words, "--set", "controlled.*=1") == 1
         assert not (tmp_path / "out").exists()
         assert command("explain", "x", "--set", "adaptive.mix=core") == 1
         said = CliRunner().invoke(app, ["plugins", "check", "ngd", "--set", "stpes=2"]).stderr

@@ -95,8 +95,8 @@ def test_another_file_of_that_path_is_neither_read_nor_written(place, raw, passa
     there = parcel.unpack()
     rows = there(Piece("toy", "told", 0))
     assert there._inputs == before
-    assert [row["scores"] for row in rows] == [row["scores"] for row in here]
-    assert [row["setting"] for row in rows] == [row["setting"] for row in here]
+    assert [row.scores for row in rows] == [row.scores for row in here]
+    assert [row.setting for row in rows] == [row.setting for row in here]
     assert (place / "facts.txt").read_text().startswith("Iron")
     assert {path.name for path in place.iterdir()} >= {"driver", "cache"}
     assert not list((place / "driver").iterdir())
