@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import suggestion
 
 if TYPE_CHECKING:
-    from .answerers.base import Answerer, AnswererStrategy, Bench
+    from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
     from .api import Optimizer
     from .attribution import attribute
     from .checks import check_number
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Answerer": "answerers.base",
     "AnswererStrategy": "answerers.base",
-    "Bench": "answerers.base",
+    "AnsweringContext": "answerers.base",
     "Optimizer": "api",
     "attribute": "attribution",
     "check_number": "checks",
@@ -121,8 +121,8 @@ __all__ = [
     "Answer",
     "Answerer",
     "AnswererStrategy",
+    "AnsweringContext",
     "ArtifactError",
-    "Bench",
     "C3POError",
     "Change",
     "CosineIndex",

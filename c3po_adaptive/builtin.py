@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from . import baselines, kernels, optimizers, retrievers, selectors
-from .answerers import AnswererStrategy, Informed, Remix, SoundRouting
+from . import answerers, kernels, optimizers, retrievers, selectors
 from .hookspecs import hookimpl
 
 
@@ -53,21 +52,21 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
 
 
 @hookimpl
-def register_answerers() -> list[type[AnswererStrategy]]:
+def register_answerers() -> list[type[answerers.AnswererStrategy]]:
     return [
-        Remix,
-        Informed,
-        SoundRouting,
-        baselines.PromptTuning,
-        baselines.PrefixTuning,
-        baselines.LoRA,
-        baselines.RouterTuning,
-        baselines.Tent,
-        baselines.Dense,
-        baselines.InContext,
-        baselines.KnnLabel,
-        baselines.LengthExponent,
-        baselines.SurfaceLogit,
-        baselines.PMI,
-        baselines.Contextual,
+        answerers.Remix,
+        answerers.Informed,
+        answerers.SoundRouting,
+        answerers.PromptTuning,
+        answerers.PrefixTuning,
+        answerers.LoRA,
+        answerers.RouterTuning,
+        answerers.Tent,
+        answerers.Dense,
+        answerers.InContext,
+        answerers.KnnLabel,
+        answerers.LengthExponent,
+        answerers.SurfaceLogit,
+        answerers.PMI,
+        answerers.Contextual,
     ]

@@ -57,6 +57,7 @@ RENAMED = {
     "parametrisation": ("parametrization",),
     "normalise": ("normalize",),
     "LabelledProblem": ("LabeledProblem",),
+    "Bench": ("AnsweringContext",),
 }
 """Names that went, and what they are called now."""
 

@@ -28,7 +28,7 @@ from c3po_adaptive import (
     Answer,
     Answerer,
     AnswererStrategy,
-    Bench,
+    AnsweringContext,
     Change,
     DataError,
     Entry,
@@ -69,9 +69,9 @@ class GumbelRoutes(AnswererStrategy):
                 f"Expected gumbel-routes.layers <= {len(layers)}, the model's MoE layers, got {self.layers}."
             )
 
-    def prepare(self, bench: Bench) -> Answerer:
-        self.fits(bench.strategies, bench.model.layers, bench.model.n_experts, 0)
-        return _Router(self, bench, needs_label=self.choose == "label")
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        self.fits(context.strategies, context.model.layers, context.model.n_experts, 0)
+        return _Router(self, context, needs_label=self.choose == "label")
 
     def used(self, strategies: object) -> tuple[str, ...]:
         return ("seed",)
@@ -95,7 +95,7 @@ class _Route:
 @dataclass(frozen=True, eq=False)
 class _Router:
     strategy: GumbelRoutes
-    bench: Bench
+    context: AnsweringContext
     needs_label: bool = field(default=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -105,9 +105,9 @@ class _Router:
             DataError: a question without its label, if routes are chosen by that.
         """
         began = time.perf_counter()
-        plain, prompts, model = self.bench.plain(questions), self.bench.prompts(questions), self.bench.model
+        plain, prompts, model = self.context.plain(questions), self.context.prompts(questions), self.context.model
         start = len(model.layers) - self.strategy.layers
-        generators = [self.bench.generator(question) for question in questions]
+        generators = [self.context.generator(question) for question in questions]
         last = torch.tensor([len(prompt.ids) - 1 for prompt in prompts])
         routes = [model.ruled(prompts)]
         for _ in range(self.strategy.routes):

@@ -27,7 +27,7 @@ from c3po_adaptive import (
     Answer,
     Answerer,
     AnswererStrategy,
-    Bench,
+    AnsweringContext,
     Change,
     DataError,
     Entry,
@@ -67,8 +67,8 @@ class Rewiring(AnswererStrategy):
         if self.weighting not in ("hard", "soft"):
             raise SettingError(f"Expected rewiring.weighting hard or soft, got {self.weighting!r}.")
 
-    def prepare(self, bench: Bench) -> Answerer:
-        return _Rewired(self, bench)
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        return _Rewired(self, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class _Confidence:
 @dataclass(frozen=True, eq=False)
 class _Rewired:
     strategy: Rewiring
-    bench: Bench
+    context: AnsweringContext
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -110,9 +110,9 @@ class _Rewired:
             DataError: a prompt of one token, which has no next one to be likelier.
         """
         if self.strategy.steps == 0:
-            return self.bench.plain(questions)
+            return self.context.plain(questions)
         began = time.perf_counter()
-        plain, prompts, model = self.bench.plain(questions), self.bench.prompts(questions), self.bench.model
+        plain, prompts, model = self.context.plain(questions), self.context.prompts(questions), self.context.model
         contexts = [_context(q.id, prompt) for q, prompt in zip(questions, prompts, strict=True)]
         confidence, reading = self.confidence(contexts)
         weights = self.weights(confidence)
@@ -147,9 +147,9 @@ class _Rewired:
 
     def confidence(self, contexts: Sequence[Prompt]) -> tuple[Tensor, list[Entry]]:
         """Each layer's confidence ``[B, L]``, its mean over the context's tokens, and what reading it takes."""
-        rule = _Confidence(torch.zeros(len(contexts), len(self.bench.model.layers)))
-        read = self.bench.model.ruled(contexts, rule, start=0)
-        own = self.bench.model.ruled(contexts)
+        rule = _Confidence(torch.zeros(len(contexts), len(self.context.model.layers)))
+        read = self.context.model.ruled(contexts, rule, start=0)
+        own = self.context.model.ruled(contexts)
         tokens = torch.tensor([len(context.options[0]) for context in contexts])  # the last token predicts nothing
         return rule.total / tokens[:, None], [a.work + b.work for a, b in zip(own, read, strict=True)]
 
@@ -162,7 +162,7 @@ class _Rewired:
 
     def learned(self, contexts: Sequence[Prompt], weights: Tensor, start: int) -> tuple[Tensor, list[Entry]]:
         """Shifts ``[B, L, E]`` after descent, and what that took; each context by itself."""
-        model, each = self.bench.model, weights[..., None]
+        model, each = self.context.model, weights[..., None]
         delta = torch.zeros(*weights.shape, model.n_experts, requires_grad=True)
         adam = torch.optim.Adam([delta], lr=self.strategy.lr)
         spent = [Entry()] * len(contexts)

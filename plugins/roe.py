@@ -28,7 +28,7 @@ from c3po_adaptive import (
     Answer,
     Answerer,
     AnswererStrategy,
-    Bench,
+    AnsweringContext,
     Change,
     Entry,
     LayerRouting,
@@ -52,8 +52,8 @@ class RoE(AnswererStrategy):
         check_number(self, "passes", at_least=1, whole=True)
         check_number(self, "temperature", at_least=0)
 
-    def prepare(self, bench: Bench) -> Answerer:
-        return _Roster(self, bench)
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        return _Roster(self, context)
 
     def used(self, strategies: object) -> tuple[str, ...]:
         return ("seed",)
@@ -76,16 +76,16 @@ class _Noisy:
 @dataclass(frozen=True, eq=False)
 class _Roster:
     strategy: RoE
-    bench: Bench
+    context: AnsweringContext
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its tail as often as there are passes."""
         began = time.perf_counter()
-        plain, prompts, model = self.bench.plain(questions), self.bench.prompts(questions), self.bench.model
+        plain, prompts, model = self.context.plain(questions), self.context.prompts(questions), self.context.model
         if self.strategy.temperature == 0:
             return plain
-        generators = [self.bench.generator(question) for question in questions]
+        generators = [self.context.generator(question) for question in questions]
         last = torch.tensor([len(prompt.ids) - 1 for prompt in prompts])
         shape = (len(model.layers), model.n_experts)
         passes = []

@@ -28,7 +28,7 @@ from c3po_adaptive import (
     Answer,
     Answerer,
     AnswererStrategy,
-    Bench,
+    AnsweringContext,
     Change,
     LayerRouting,
     Ledger,
@@ -64,21 +64,21 @@ class SCMoE(AnswererStrategy):
         if self.rank is not None and self.rank > experts:
             raise SettingError(f"Expected scmoe.rank <= {experts}, the experts of a layer, got {self.rank}.")
 
-    def prepare(self, bench: Bench) -> Answerer:
-        self.fits(bench.strategies, bench.model.layers, bench.model.n_experts, 0)
-        return _Contrast(self, bench)
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        self.fits(context.strategies, context.model.layers, context.model.n_experts, 0)
+        return _Contrast(self, context)
 
 
 @dataclass(frozen=True, eq=False)
 class _Contrast:
     strategy: SCMoE
-    bench: Bench
+    context: AnsweringContext
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of one more pass with one expert a layer."""
         began = time.perf_counter()
-        plain, prompts, model = self.bench.plain(questions), self.bench.prompts(questions), self.bench.model
+        plain, prompts, model = self.context.plain(questions), self.context.prompts(questions), self.context.model
         pairs = zip(model.ruled(prompts), model.ruled(prompts, self.weak), strict=True)
         found = []
         for base, (strong, weak) in zip(plain, pairs, strict=True):

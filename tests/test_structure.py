@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "c3po_adaptive"
 
 STRATEGIES = ("kernels", "retrievers", "optimizers", "selectors")
-REGISTRY = {"answerers", "baselines", "hookspecs", "builtin", "registry"}
+REGISTRY = {"answerers", "hookspecs", "builtin", "registry"}
 GROUND = {"errors", "moved", "records", "types", "checks", "settings", "ledger", "progress", "storage"}
 LOW = {"routing", "tasks", "problem", "losses"}
 # Which room may enter which, from the bottom up. A room is a folder, or some files at the top of the package.

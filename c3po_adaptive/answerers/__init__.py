@@ -1,8 +1,35 @@
-"""Answerers: what an arm is. The remixer is one; others stand beside it as baselines."""
+"""Answerers: what an arm is. The remixer is one; others re-mix nothing, or correct the scores of another answerer."""
 
-from .base import Answerer, AnswererStrategy, Bench
+from .adapters import LoRA, RouterTuning
+from .base import Answerer, AnswererStrategy, AnsweringContext
+from .calibration import PMI, Contextual
+from .dense import Dense
+from .fitted import LengthExponent
 from .informed import Informed
+from .neighbours import InContext, KnnLabel
 from .remix import Remix
+from .soft_prompts import PrefixTuning, PromptTuning
 from .sound_routing import SoundRouting
+from .surface_logit import SurfaceLogit
+from .tent import Tent
 
-__all__ = ["Answerer", "AnswererStrategy", "Bench", "Informed", "Remix", "SoundRouting"]
+__all__ = [
+    "PMI",
+    "Answerer",
+    "AnswererStrategy",
+    "AnsweringContext",
+    "Contextual",
+    "Dense",
+    "InContext",
+    "Informed",
+    "KnnLabel",
+    "LengthExponent",
+    "LoRA",
+    "PrefixTuning",
+    "PromptTuning",
+    "Remix",
+    "RouterTuning",
+    "SoundRouting",
+    "SurfaceLogit",
+    "Tent",
+]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from ..references.embedding import Embedder
     from ..references.reference_set import ReferenceSet
     from ..remixing.strategies import Strategies
+    from ..routing.whole import Opening, Whole
     from ..tasks.formats import Format
+
+FEWEST = 10  # references that it makes sense to learn from
 
 
 class Answerer(Protocol):
@@ -40,8 +45,8 @@ class Answerer(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """What an answerer is made from: one data set's side of an arm.
+class AnsweringContext:
+    """What an answerer may use: the model, an arm's strategies and settings, one data set's references.
 
     Attributes:
         model: the frozen model; whoever changes it, changes it back.
@@ -67,6 +72,18 @@ class Bench:
     def references(self) -> ReferenceSet | None:
         """The references, built when they are first asked for."""
         return self.build_references()
+
+    def references_for(self, name: str) -> ReferenceSet:
+        """The references, for the answerer of that name.
+
+        Raises:
+            SettingError: there are none.
+            DataError: they are of another model, format or embedder.
+        """
+        if self.references is None:
+            raise SettingError(f"{name} expected references, got none; name some in the data set.")
+        self.references.check(self.model, self.format, self.embedder)
+        return self.references
 
     @property
     def labels_used(self) -> int:
@@ -107,6 +124,13 @@ class Bench:
         """The tokens of each question, put as the arm puts them."""
         return [self.model.encode(question, self.format) for question in questions]
 
+    def with_shots(self, question: Question, shots: tuple[Question | str, ...]) -> Prompt | None:
+        """The tokens of a question behind these shots, in place of the format's; None if the model cannot read all."""
+        longer = replace(self.format, shots=shots)  # type: ignore[type-var]  # all formats are dataclasses
+        prompt: Prompt = longer.prompt(question, self.model.tokenizer, sys.maxsize)
+        fits = len(prompt.ids) + max(map(len, prompt.options)) <= self.model.max_length
+        return prompt if fits else None
+
     def generator(self, question: Question) -> Generator:
         """Draws for one question by the arm's seed: the same in any batch, and in any process."""
         from torch import Generator
@@ -127,6 +151,22 @@ class Bench:
             )
             for state, scores in zip(states, self.model.choice_scores(states), strict=True)
         ]
+
+    def rescored(
+        self, plain: Sequence[Answer], questions: Sequence[Question], whole: Whole, opening: Opening
+    ) -> list[Answer]:
+        """The plain answers with the scores, and at the price, of another run of their prompts."""
+        found: list[Answer] = []
+        prompts = self.prompts(questions)
+        for i in range(0, len(prompts), self.batch_size):
+            part, began = prompts[i : i + self.batch_size], time.perf_counter()
+            scores = whole.scores(part, opening)
+            seconds = (time.perf_counter() - began) / len(part)
+            for prompt, row, base in zip(part, scores, plain[i : i + self.batch_size], strict=True):
+                own = row[: len(prompt.options)]
+                ledger = Ledger(prefill=whole.work(prompt, opening).lasting(seconds))
+                found.append(replace(base, choice=int(own.argmax()), scores=tuple(own.tolist()), ledger=ledger))
+        return found
 
 
 class AnswererStrategy(ABC):
@@ -149,11 +189,11 @@ class AnswererStrategy(ABC):
     files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def prepare(self, bench: Bench) -> Answerer:
-        """The answerer, ready for the bench's questions; what takes long to learn is learned here.
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        """The answerer, ready for the context's questions; what takes long to learn is learned here.
 
         Raises:
-            SettingError: the bench lacks what it needs.
+            SettingError: the context lacks what it needs.
         """
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:  # noqa: B027
@@ -187,3 +227,16 @@ class AnswererStrategy(ABC):
         They identify the arm in results; others, which it does not look at, do not.
         """
         return ()
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse to fit or train on fewer than ``FEWEST`` references.
+
+    Raises:
+        SettingError: there are fewer.
+    """
+    if count < FEWEST:
+        raise SettingError(
+            f"{name} expected at least {FEWEST} references that are not asked themselves, got {count}; name more in "
+            "the data set."
+        )

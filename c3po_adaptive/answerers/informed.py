@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ..optimizers.none import NoStep
 from ..tasks.formats import description
 from ..tasks.passages import Passage, read_passages
 from ..types import Answer, Prompt, Question
-from .base import Answerer, AnswererStrategy, Bench
+from .base import Answerer, AnswererStrategy, AnsweringContext
 from .remix import Remix, remixer_of
 
 if TYPE_CHECKING:
@@ -73,9 +72,9 @@ class Informed(AnswererStrategy):
     def files(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant of most answerers
         return (self.passages,)
 
-    def prepare(self, bench: Bench) -> Answerer:
-        shelf = Shelf(read_passages(self.passages), self.k, bench)
-        return _chosen(self, shelf, bench) if self.choose else Told(bench, shelf)
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        search = PassageSearch(read_passages(self.passages), self.k, context)
+        return _chosen(self, search, context) if self.choose else WithPassages(context, search)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         if self.choose:
@@ -90,36 +89,36 @@ class Informed(AnswererStrategy):
 
 
 @dataclass(frozen=True, eq=False)
-class Shelf:
+class PassageSearch:
     """Passages, and which of them are near.
 
     Attributes:
         passages: of the file.
         k: how many stand before a question.
-        bench: whose model, format and embedder are used.
+        context: whose model, format and embedder are used.
     """
 
     passages: Sequence[Passage]
     k: int
-    bench: Bench
+    context: AnsweringContext
 
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
-        return self.bench.embedder.encode([passage.about for passage in self.passages])
+        return self.context.embedder.encode([passage.about for passage in self.passages])
 
     @cached_property
     def once(self) -> float:
         """FLOPs of embedding the passages."""
-        return sum(self.bench.embedder.flops(passage.about) for passage in self.passages)
+        return sum(self.context.embedder.flops(passage.about) for passage in self.passages)
 
     def searched(self, question: Question) -> Entry:
         """What looking for a question's passages takes."""
-        return Entry(forward=Work(linear=self.bench.embedder.flops(description(question))))
+        return Entry(forward=Work(linear=self.context.embedder.flops(description(question))))
 
     def near(self, question: Question) -> list[tuple[Passage, float]]:
         """The k nearest that may be used, with their cosine, nearest first."""
-        similarity = (self._vectors @ self.bench.embedder.encode([description(question)])[0]).clip(-1, 1)
-        allowed = similarity <= self.bench.settings.max_similarity
+        similarity = (self._vectors @ self.context.embedder.encode([description(question)])[0]).clip(-1, 1)
+        allowed = similarity <= self.context.settings.max_similarity
         rows = [row for row in np.argsort(-similarity, kind="stable") if allowed[row]]
         found = [(self.passages[row], float(similarity[row])) for row in rows if self.passages[row].id != question.id]
         return found[: self.k]
@@ -137,14 +136,13 @@ class Shelf:
         return lru_cache(maxsize=LATELY)(self._place)
 
     def _place(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        model, format, near = self.bench.model, self.bench.format, self.near(question)
-        prompt = model.encode(question, format)
+        near, shots = self.near(question), self.context.format.shots
+        prompt = self.context.model.encode(question, self.context.format)
         used: list[tuple[Passage, float]] = []
         for one in near:
             told = tuple(passage.text for passage, _ in reversed([*used, one]))
-            longer = replace(format, shots=told + format.shots)  # type: ignore[type-var]  # all are dataclasses
-            tried: Prompt = longer.prompt(question, model.tokenizer, sys.maxsize)
-            if len(tried.ids) + max(map(len, tried.options)) <= model.max_length:
+            tried = self.context.with_shots(question, told + shots)
+            if tried is not None:
                 prompt, used = tried, [*used, one]
         if len(used) < len(near):
             warnings.warn(
@@ -156,15 +154,15 @@ class Shelf:
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class WithPassages:
     """Answers with passages before each question."""
 
-    bench: Bench
-    shelf: Shelf
+    context: AnsweringContext
+    search: PassageSearch
 
     @cached_property
     def _remixer(self) -> Answerer:
-        return remixer_of(self.bench, self.shelf.put)
+        return remixer_of(self.context, self.search.put)
 
     @property
     def needs_label(self) -> bool:
@@ -174,25 +172,25 @@ class Told:
         """An answer to each question, held against the plain one, at the price of its longer prompt."""
         found = []
         for question, answer, plain in zip(
-            questions, self._remixer.answer(questions), self.bench.plain(questions), strict=True
+            questions, self._remixer.answer(questions), self.context.plain(questions), strict=True
         ):
-            searched = [answer.ledger.embedding, self.shelf.searched(question)]
+            searched = [answer.ledger.embedding, self.search.searched(question)]
             ledger = replace(answer.ledger, embedding=summed(searched))
-            used = self.shelf.placed(question)[1]
+            used = self.search.placed(question)[1]
             told = tuple((passage.id, similarity, 1 / len(used)) for passage, similarity in used)
             base = {name: getattr(plain, name) for name in ("base_flops", "base_choice", "base_scores")}
-            once = answer.once + self.shelf.once
+            once = answer.once + self.search.once
             found.append(replace(answer, ledger=ledger, neighbours=(*told, *answer.neighbours), once=once, **base))
         return found
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class ChosenWay:
     """Answers each question the way that is predicted to gain most beyond its price.
 
     Attributes:
-        bench: whose plain answers are what is known before.
-        shelf: the passages.
+        context: whose plain answers are what is known before.
+        search: finds passages.
         ways: who answers in each way but ``neither``.
         model: predicts the gain of each of these.
         prices: of each of these, in nats.
@@ -200,8 +198,8 @@ class Chosen:
         kept: of those, what is kept of each reference.
     """
 
-    bench: Bench
-    shelf: Shelf
+    context: AnsweringContext
+    search: PassageSearch
     ways: dict[str, Answerer]
     model: Any = field(repr=False)
     prices: NDArray[np.floating] = field(repr=False)
@@ -213,8 +211,8 @@ class Chosen:
         return any(way.needs_label for way in self.ways.values())
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        plain = self.bench.plain(questions)
-        gain = self.model.predict(_features(self.shelf, questions, plain))
+        plain = self.context.plain(questions)
+        gain = self.model.predict(_features(self.search, questions, plain))
         worth = np.concatenate([np.zeros((len(plain), 1)), gain - self.prices], 1)
         chosen = [WAYS[way] for way in worth.argmax(1)]
         found = list(plain)
@@ -222,7 +220,7 @@ class Chosen:
             rows = [b for b, name in enumerate(chosen) if name == way]
             for b, answer in zip(rows, answerer.answer([questions[b] for b in rows]), strict=True):
                 found[b] = _after(plain[b], answer, longer=way != "pathway")
-        whole = self.once + self.shelf.once
+        whole = self.once + self.search.once
         return [
             self._weighed(question, answer, way, strength, whole)
             for question, answer, way, strength in zip(questions, found, chosen, gain.max(1), strict=True)
@@ -232,7 +230,7 @@ class Chosen:
         """With what choosing took: passages were looked for, whatever was chosen."""
         ledger = answer.ledger
         if way in ("neither", "pathway"):
-            ledger = replace(ledger, embedding=summed([ledger.embedding, self.shelf.searched(question)]))
+            ledger = replace(ledger, embedding=summed([ledger.embedding, self.search.searched(question)]))
         return replace(answer, ledger=ledger, strength=float(gain), once=once, kept=self.kept)
 
 
@@ -242,34 +240,34 @@ def _after(plain: Answer, answer: Answer, *, longer: bool) -> Answer:
     return replace(answer, ledger=replace(answer.ledger, prefill=summed(read)))
 
 
-def _chosen(strategy: Informed, shelf: Shelf, bench: Bench) -> Chosen:
+def _chosen(strategy: Informed, search: PassageSearch, context: AnsweringContext) -> ChosenWay:
     """After every way was tried on references that nothing else learned from."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    if bench.references is None:
+    if context.references is None:
         raise SettingError(f"{strategy.name} expected references to learn the choice from, got none; name some.")
-    known = [q for q in bench.references.labeled_by(bench.settings).questions if q.id not in bench.held_out]
+    known = [q for q in context.references.labeled_by(context.settings).questions if q.id not in context.held_out]
     _check_count(strategy, len(known))
-    drawn = np.random.default_rng(bench.settings.seed).permutation(len(known))[: strategy.training]
+    drawn = np.random.default_rng(context.settings.seed).permutation(len(known))[: strategy.training]
     tried = [known[row] for row in drawn]
-    apart = replace(bench, held_out=bench.held_out | {q.id for q in tried})
+    apart = replace(context, held_out=context.held_out | {q.id for q in tried})
     plain = apart.plain(tried)
-    answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, replace(shelf, bench=apart)).items()}
+    answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, replace(search, context=apart)).items()}
     rights = [cast(int, q.answer) for q in tried]  # references are labeled
     before = np.array(list(map(_ahead, plain, rights)))
     gain = np.stack([list(map(_ahead, found, rights)) for found in answers.values()], 1)
     costs = [[a.cost.total / a.base_flops for a in found] for found in answers.values()]
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
-    model.fit(_features(shelf, tried, plain), gain - before[:, None])
+    model.fit(_features(search, tried, plain), gain - before[:, None])
     tries = sum(a.cost.total for found in (plain, *answers.values()) for a in found)
     spent, kept = (max(getattr(a, what) for a in answers["pathway"]) for what in ("once", "kept"))
     longer = np.array([way != "pathway" for way in answers])  # the plain prompt is read before a way is chosen
     prices = strategy.price * (np.mean(costs, 1) - 1 + longer)
     # what is learned is learned twice: without the references that ways are tried on, then for the questions
     once = tries + 2 * (spent - kept) + kept
-    return Chosen(bench, shelf, _ways(bench, shelf), model, prices, once, kept)
+    return ChosenWay(context, search, _ways(context, search), model, prices, once, kept)
 
 
 def _check_count(strategy: Informed, known: int) -> None:
@@ -280,19 +278,19 @@ def _check_count(strategy: Informed, known: int) -> None:
         )
 
 
-def _ways(bench: Bench, shelf: Shelf) -> dict[str, Answerer]:
-    silent = replace(bench, strategies=replace(bench.strategies, optimizer=NoStep()))
+def _ways(context: AnsweringContext, search: PassageSearch) -> dict[str, Answerer]:
+    silent = replace(context, strategies=replace(context.strategies, optimizer=NoStep()))
     return {
-        "text": Told(silent, replace(shelf, bench=silent)),
-        "pathway": remixer_of(bench),
-        "both": Told(bench, shelf),
+        "text": WithPassages(silent, replace(search, context=silent)),
+        "pathway": remixer_of(context),
+        "both": WithPassages(context, search),
     }
 
 
-def _features(shelf: Shelf, questions: Sequence[Question], plain: Sequence[Answer]) -> NDArray[np.floating]:
+def _features(search: PassageSearch, questions: Sequence[Question], plain: Sequence[Answer]) -> NDArray[np.floating]:
     """``[N, 6]`` what is known of questions before a way is chosen."""
     form = [form_of(torch.tensor([answer.scores]))[0].tolist() for answer in plain]
-    nearest = [max((s for _, s in shelf.near(question)), default=0.0) for question in questions]
+    nearest = [max((s for _, s in search.near(question)), default=0.0) for question in questions]
     return np.concatenate([np.array(form), np.array(nearest)[:, None]], 1)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..selectors.fixed import Fixed
 from ..settings import RemixSettings
 from ..types import Changes
-from .base import Answerer, AnswererStrategy, Bench
+from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
     from ..remixing.remixer import Remixer
@@ -24,8 +24,8 @@ class Remix(AnswererStrategy):
     name: ClassVar[str] = "remix"
     likelihoods: ClassVar[bool] = True
 
-    def prepare(self, bench: Bench) -> Answerer:
-        return remixer_of(bench)
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        return remixer_of(context)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         from ..remixing.training import check_enough
@@ -49,21 +49,21 @@ class Remix(AnswererStrategy):
         return ("optimizer", *selector, *neighbours, *RemixSettings.model_fields)
 
 
-def remixer_of(bench: Bench, put: Callable[[Question], Prompt] | None = None) -> Remixer:
+def remixer_of(context: AnsweringContext, put: Callable[[Question], Prompt] | None = None) -> Remixer:
     """The remixer of an arm; ``put`` where questions are not put by the format alone."""
     from ..remixing.remixer import Remixer
 
-    strategies = bench.strategies
+    strategies = context.strategies
     if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
         strategies = replace(strategies, selector=Fixed(n=0))
     return Remixer(
-        bench.model,
-        bench.references if strategies.needs_references else None,
+        context.model,
+        context.references if strategies.needs_references else None,
         strategies,
-        bench.embedder,
-        bench.format,
-        bench.settings,
-        bench.batch_size,
-        bench.held_out,
+        context.embedder,
+        context.format,
+        context.settings,
+        context.batch_size,
+        context.held_out,
         put,
     )

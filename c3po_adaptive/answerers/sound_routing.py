@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import SettingError
-from .base import Answerer, AnswererStrategy, Bench
+from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +36,10 @@ class SoundRouting(AnswererStrategy):
         if self.tokens not in ("answer", "all"):
             raise SettingError(f"Expected tokens 'answer' or 'all', got {self.tokens!r}.")
 
-    def prepare(self, bench: Bench) -> Answerer:
+    def prepare(self, context: AnsweringContext) -> Answerer:
         from ..models.planting import known_fault
 
-        return _Sound(bench, known_fault(bench.model).fault.broken, self.tokens)
+        return _Sound(context, known_fault(context.model).fault.broken, self.tokens)
 
     def learns(self, strategies: object) -> bool:
         return False
@@ -47,14 +47,14 @@ class SoundRouting(AnswererStrategy):
 
 @dataclass(frozen=True, eq=False)
 class _Sound:
-    bench: Bench
+    context: AnsweringContext
     layers: tuple[int, ...]
     tokens: Tokens
     needs_label: ClassVar[bool] = True
     """As upper bounds have it: it looks at the truth of the fault."""
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
-        plainly = self.bench.plain(questions)
+        plainly = self.context.plain(questions)
         if not self.layers:  # nothing to undo, nothing done
             return plainly
         found = zip(plainly, self._scored(questions), strict=True)
@@ -72,9 +72,9 @@ class _Sound:
     def _scored(self, questions: Sequence[Question]) -> list[tuple[Tensor, Entry]]:
         from ..models.planting import sound, undone_at_tails
 
-        prompts = self.bench.prompts(questions)
+        prompts = self.context.prompts(questions)
         if self.tokens == "answer":
-            return [(r.scores(), r.work) for r in undone_at_tails(self.bench.model, prompts)]
-        without = sound(self.bench.model)
+            return [(r.scores(), r.work) for r in undone_at_tails(self.context.model, prompts)]
+        without = sound(self.context.model)
         states = without.prefill(prompts)
         return [(s, state.work) for s, state in zip(without.choice_scores(states), states, strict=True)]

@@ -4,7 +4,7 @@
 """
 
 from ..models.tiny import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
-from .answerers import AnswererContract, toy_bench
+from .answerers import AnswererContract, toy_context
 from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
@@ -21,7 +21,7 @@ __all__ = [
     "altered",
     "tiny_moe",
     "tiny_tokenizer",
-    "toy_bench",
+    "toy_context",
     "toy_lessons",
     "toy_problem",
     "write_tiny_checkpoint",

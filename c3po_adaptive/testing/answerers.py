@@ -1,4 +1,4 @@
-"""The contract of answerers, and a bench to run it on: a tiny random model, and questions of some words."""
+"""The contract of answerers, and a context to run it on: a tiny random model, and questions of some words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..answerers.base import AnswererStrategy, Bench
+from ..answerers.base import AnswererStrategy, AnsweringContext
 from ..registry import default_registry
 from ..settings import RemixSettings
 from ..tasks.formats import as_format
@@ -74,10 +74,10 @@ def _references() -> ReferenceSet:
     return build_reference_set(_model(), toy_questions(20, "references"), cast("Embedder", ToyEmbedder()))
 
 
-def toy_bench(**settings: Any) -> Bench:
-    """A bench with 20 references, and strategies that fit the tiny model; ``settings`` of re-mixing."""
+def toy_context(**settings: Any) -> AnsweringContext:
+    """A context with 20 references, and strategies that fit the tiny model; ``settings`` of re-mixing."""
     specs = {"optimizer": {"name": "ngd", "steps": 2}, "kernel": "gaussian", "retriever": "faiss-knn"}
-    return Bench(
+    return AnsweringContext(
         _model(),
         default_registry().strategies(specs | {"selector": {"name": "fixed", "n": 2, "experts": 5}}),
         cast("Embedder", ToyEmbedder()),
@@ -99,7 +99,7 @@ class AnswererContract(Contract):
         """Of questions, by one that is made anew; whatever it does to the model is undone."""
         before = _weights()
         try:
-            return answerer.prepare(toy_bench()).answer(list(asked))
+            return answerer.prepare(toy_context()).answer(list(asked))
         finally:
             _model().model.load_state_dict(before)
 
@@ -113,7 +113,7 @@ class AnswererContract(Contract):
     def test_an_answer_for_each_question(self, answerer: AnswererStrategy) -> None:
         """Each question gets an ``Answer``, in order: a choice, a finite score an option, and what it cost.
 
-        ``bench.plain(questions)`` gives the model's own answers with ``base_flops``; ``replace`` what differs.
+        ``context.plain(questions)`` gives the model's own answers with ``base_flops``; ``replace`` what differs.
         """
         answers = self.answers(answerer)
         expect(len(answers) == len(self.ASKED), f"{len(self.ASKED)} answers", len(answers))
@@ -129,7 +129,7 @@ class AnswererContract(Contract):
     def test_deterministic(self, answerer: AnswererStrategy) -> None:
         """The same questions get the same scores.
 
-        Seed what is drawn by ``bench.settings.seed`` and the question's id.
+        Seed what is drawn by ``context.settings.seed`` and the question's id.
         """
         one, other = (self.answers(answerer) for _ in range(2))
         expect([a.scores for a in one] == [a.scores for a in other], "the same scores twice", "others")
@@ -149,7 +149,7 @@ class AnswererContract(Contract):
 
         An upper bound says so by its answerer's ``needs_label``.
         """
-        not_for(not answerer.prepare(toy_bench()).needs_label, UPPER_BOUND)
+        not_for(not answerer.prepare(toy_context()).needs_label, UPPER_BOUND)
         unlabeled = [replace(question, answer=None) for question in self.ASKED]
         same = [a.scores for a in self.answers(answerer, unlabeled)] == [a.scores for a in self.answers(answerer)]
         expect(same, "the same scores whether a label is known or not", "others")
@@ -161,7 +161,7 @@ class AnswererContract(Contract):
         """
         model = _model().model
         before = _weights()
-        answerer.prepare(toy_bench()).answer(list(self.ASKED))
+        answerer.prepare(toy_context()).answer(list(self.ASKED))
         after = model.state_dict()
         expect(before.keys() == after.keys(), "the same tensors in the model", sorted(before.keys() ^ after.keys()))
         changed = [name for name in before if not torch.equal(before[name], after[name])]
@@ -177,7 +177,7 @@ class AnswererContract(Contract):
         """
         for name in ("calibrates", "positive"):
             expect(isinstance(getattr(answerer, name), bool), f"{name} to be True or False", getattr(answerer, name))
-        changes = answerer.changes(toy_bench().strategies)
+        changes = answerer.changes(toy_context().strategies)
         expect(changes in get_args(Changes), f"changes among {', '.join(get_args(Changes))}", repr(changes))
 
     def test_used_names_roles_and_settings(self, answerer: AnswererStrategy) -> None:
@@ -186,5 +186,5 @@ class AnswererContract(Contract):
         Roles are optimizer, kernel, retriever and selector; settings are those of ``RemixSettings``.
         """
         known = {"optimizer", "kernel", "retriever", "selector", *RemixSettings.model_fields}
-        unknown = set(answerer.used(toy_bench().strategies)) - known
+        unknown = set(answerer.used(toy_context().strategies)) - known
         expect(not unknown, f"names among {', '.join(sorted(known))}", ", ".join(sorted(unknown)))

@@ -11,7 +11,7 @@ from statistics import fmean
 from time import process_time
 from typing import Any
 
-from c3po_adaptive.baselines._training import Tuned
+from c3po_adaptive.answerers.trained import Tuned
 from c3po_adaptive.progress import bar
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.files import write_text

@@ -9,7 +9,7 @@ import pytest
 from c3po_adaptive.answerers import AnswererStrategy, Remix
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.study.comparison.worker import blamed, check_answers
-from c3po_adaptive.testing import AnswererContract, toy_bench
+from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(3, "asked")
@@ -28,18 +28,18 @@ class Altered(AnswererStrategy):
     change: Callable = field(repr=False)
     name: ClassVar[str] = "altered"
 
-    def prepare(self, bench):
-        return _Altered(self.change, bench)
+    def prepare(self, context):
+        return _Altered(self.change, context)
 
 
 @dataclass(frozen=True)
 class _Altered:
     change: Callable
-    bench: object
+    context: object
     needs_label: ClassVar[bool] = False
 
     def answer(self, questions):
-        return self.change(self.bench.plain(questions), questions)
+        return self.change(self.context.plain(questions), questions)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Plain(AnswererStrategy):
 
     name: ClassVar[str] = "plain"
 
-    def prepare(self, bench):
-        return _Altered(lambda answers, _: [replace(a, base_choice=None, base_scores=()) for a in answers], bench)
+    def prepare(self, context):
+        return _Altered(lambda answers, _: [replace(a, base_choice=None, base_scores=()) for a in answers], context)
 
 
 class TestPlain(AnswererContract):
@@ -77,13 +77,13 @@ WRONG = {
 
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_answers_are_refused_by_the_arms_name(message):
-    answers = WRONG[message](toy_bench().plain(ASKED))
+    answers = WRONG[message](toy_context().plain(ASKED))
     with pytest.raises(PluginError, match=f"the answerer of arm 'own' to give {message}"):
         check_answers("own", ASKED, answers)
 
 
 def test_right_answers_are_not():
-    check_answers("own", ASKED, toy_bench().plain(ASKED))
+    check_answers("own", ASKED, toy_context().plain(ASKED))
 
 
 def test_an_unforeseen_error_is_the_arms():
@@ -96,14 +96,14 @@ def test_an_unforeseen_error_is_the_arms():
 
 def test_neighbours_are_those_of_the_settings():
     """Successes or all, own right choices or the control's; the question itself is none of its own."""
-    bench = toy_bench(learn_from="all")
-    references = bench.references.questions
-    assert all(q in references for near in bench.nearest(ASKED) for q, _ in near)
-    for near, question in zip(bench.nearest(references), references, strict=True):
+    context = toy_context(learn_from="all")
+    references = context.references.questions
+    assert all(q in references for near in context.nearest(ASKED) for q, _ in near)
+    for near, question in zip(context.nearest(references), references, strict=True):
         assert question.id not in {q.id for q, _ in near}
-    shuffled = toy_bench(learn_from="all", labels="shuffled").nearest(ASKED)
-    one, other = ([q for near in found for q, _ in near] for found in (bench.nearest(ASKED), shuffled))
+    shuffled = toy_context(learn_from="all", labels="shuffled").nearest(ASKED)
+    one, other = ([q for near in found for q, _ in near] for found in (context.nearest(ASKED), shuffled))
     assert [q.id for q in one] == [q.id for q in other]
     assert [q.answer for q in one] != [q.answer for q in other]
-    successes = {q.id for q in bench.references.successes.questions}
-    assert all(q.id in successes for near in toy_bench().nearest(ASKED) for q, _ in near)
+    successes = {q.id for q in context.references.successes.questions}
+    assert all(q.id in successes for near in toy_context().nearest(ASKED) for q, _ in near)

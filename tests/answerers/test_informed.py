@@ -12,7 +12,7 @@ from c3po_adaptive.optimizers import NoStep
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.tasks.passages import read_passages
-from c3po_adaptive.testing import AnswererContract, toy_bench, write_tiny_checkpoint
+from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(5, "asked")
@@ -32,13 +32,13 @@ class TestInformed(AnswererContract):
         return Informed(passages=facts, **request.param)
 
 
-def bench(optimizer=None, **settings):
-    made = toy_bench(**{"learn_from": "all", "max_similarity": 1.0} | settings)
+def context(optimizer=None, **settings):
+    made = toy_context(**{"learn_from": "all", "max_similarity": 1.0} | settings)
     return made if optimizer is None else replace(made, strategies=replace(made.strategies, optimizer=optimizer))
 
 
 def test_the_nearest_passages_stand_before_the_question(facts):
-    made = bench(NoStep())
+    made = context(NoStep())
     for question, answer in zip(ASKED, Informed(passages=facts, k=2).prepare(made).answer(ASKED), strict=True):
         by_id = {p.id: p.text for p in read_passages(facts)}
         told = tuple(by_id[id_] for id_, _, _ in reversed(answer.neighbours))
@@ -51,7 +51,7 @@ def test_the_nearest_passages_stand_before_the_question(facts):
 
 
 def test_the_optimizer_re_mixes_what_was_told(facts):
-    silent, both = (Informed(passages=facts).prepare(made).answer(ASKED) for made in (bench(NoStep()), bench()))
+    silent, both = (Informed(passages=facts).prepare(made).answer(ASKED) for made in (context(NoStep()), context()))
     assert any(a.scores != b.scores for a, b in zip(silent, both, strict=True))
     assert all(b.layers and len(b.neighbours) == 4 for b in both), "a passage and three references"
 
@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_left_out_by_whole_passages(tmp_path):
     file = tmp_path / "facts.txt"
     file.write_text("wood " * 5000 + "\n\nStones sink.\n\n" + "grass " * 5000, encoding="utf-8")
     with pytest.warns(UserWarning, match="2 of 3 passages do not fit"):
-        answers = Informed(passages=str(file), k=3).prepare(bench(NoStep())).answer(ASKED)
+        answers = Informed(passages=str(file), k=3).prepare(context(NoStep())).answer(ASKED)
     assert all([id_ for id_, _, _ in a.neighbours] == ["facts.1"] for a in answers), "whichever is nearest"
 
 
@@ -68,7 +68,7 @@ def test_near_duplicates_of_the_question_are_not_told(tmp_path):
     file = tmp_path / "facts.jsonl"
     lines = [{"text": ASKED[0].question}, {"text": "Stones sink."}]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    (answer,) = Informed(passages=str(file), k=2).prepare(bench(NoStep(), max_similarity=0.95)).answer(ASKED[:1])
+    (answer,) = Informed(passages=str(file), k=2).prepare(context(NoStep(), max_similarity=0.95)).answer(ASKED[:1])
     assert [id_ for id_, _, _ in answer.neighbours] == ["facts.1"]
 
 
@@ -78,14 +78,14 @@ def test_the_questions_own_solved_example_is_not_told(tmp_path):
     row = {"question": ASKED[0].question, "choices": list(ASKED[0].choices), "answer": 0}
     rows = [row | {"id": ASKED[0].id, "question": "Another?"}, row | {"id": "copy"}, row | {"question": "Do cows fly?"}]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    (answer,) = Informed(passages=str(file), k=3).prepare(bench(NoStep(), max_similarity=0.95)).answer(ASKED[:1])
+    (answer,) = Informed(passages=str(file), k=3).prepare(context(NoStep(), max_similarity=0.95)).answer(ASKED[:1])
     assert [id_ for id_, _, _ in answer.neighbours] == ["examples.2"]
 
 
 def test_the_way_is_chosen_by_what_it_is_predicted_to_gain(facts):
     """With a price that nothing is worth, all are answered plainly, at the plain cost."""
     free, dear = (
-        Informed(passages=facts, choose=True, training=16, price=price).prepare(bench()).answer(ASKED)
+        Informed(passages=facts, choose=True, training=16, price=price).prepare(context()).answer(ASKED)
         for price in (0.0, 1e6)
     )
     assert all(a.scores == pytest.approx(a.base_scores, abs=1e-6) for a in dear)
@@ -134,7 +134,7 @@ def test_wrong_settings_are_refused(wrong):
 
 def test_too_few_references_to_choose_by_are_refused(facts):
     with pytest.raises(SettingError, match="64 references"):
-        Informed(passages=facts, choose=True).prepare(bench())
+        Informed(passages=facts, choose=True).prepare(context())
 
 
 def test_a_run_is_not_gone_on_with_after_the_file_changed(facts, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from c3po_adaptive.optimizers import AmortizedNGD, Constant, NoStep
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors import Fixed
-from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_bench, toy_problem
+from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_context, toy_problem
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
@@ -53,12 +53,12 @@ class Drawing(Fixed):
 
 
 def remixer(optimizer, held_out=(), selector=None, **settings):
-    bench = toy_bench(**{"learn_from": "all", "max_similarity": 1.0} | settings)
+    context = toy_context(**{"learn_from": "all", "max_similarity": 1.0} | settings)
     chosen = selector or Fixed(n=2, experts=5)
     strategies = replace(
-        bench.strategies, optimizer=optimizer, kernel=Equal(), retriever=FaissKNN(k=20), selector=chosen
+        context.strategies, optimizer=optimizer, kernel=Equal(), retriever=FaissKNN(k=20), selector=chosen
     )
-    return Remix().prepare(replace(bench, strategies=strategies, held_out=frozenset(held_out)))
+    return Remix().prepare(replace(context, strategies=strategies, held_out=frozenset(held_out)))
 
 
 def mean_gradient(run, rows):

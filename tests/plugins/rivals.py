@@ -11,7 +11,7 @@ import torch
 from models.families.checks import model_of
 
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.testing import toy_bench
+from c3po_adaptive.testing import toy_context
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 FAMILIES = ("olmoe", "deepseek", "qwen2_moe", "mixtral")
@@ -36,7 +36,7 @@ def module_of(strategy):
 
 
 def bench_of(family, **settings):
-    return replace(toy_bench(**settings), model=model_of(family))
+    return replace(toy_context(**settings), model=model_of(family))
 
 
 def public_names_only(file):

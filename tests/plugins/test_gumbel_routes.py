@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plugins.rivals import FAMILIES, bench_of, module_of, public_names_only, registry_with, token_logits, weighed
+from plugins.rivals import FAMILIES, context_of, module_of, public_names_only, registry_with, token_logits, weighed
 
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.testing import AnswererContract
@@ -31,8 +31,8 @@ class TestByLabel(AnswererContract):
 
 
 def answered(registry, family, **settings):
-    bench = bench_of(family)
-    return bench, registry.create("answerer", {"name": "gumbel-routes"} | settings).prepare(bench).answer(ASKED)
+    context = context_of(family)
+    return context, registry.create("answerer", {"name": "gumbel-routes"} | settings).prepare(context).answer(ASKED)
 
 
 def entropy(scores):
@@ -43,10 +43,10 @@ def entropy(scores):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_route_is_a_full_forward_with_noise_in_the_last_layers(registry, family, layers):
     """Of one route and the own one, that with the least entropy."""
-    bench, answers = answered(registry, family, routes=1, layers=layers)
+    context, answers = answered(registry, family, routes=1, layers=layers)
     gumbel, first = module_of(registry.create("answerer", "gumbel-routes"))._gumbel, 3 - layers
-    for question, prompt, answer in zip(ASKED, bench.prompts(ASKED), answers, strict=True):
-        noise, last = gumbel(bench.generator(question), prompt, layers, 8), len(prompt.ids) - 1
+    for question, prompt, answer in zip(ASKED, context.prompts(ASKED), answers, strict=True):
+        noise, last = gumbel(context.generator(question), prompt, layers, 8), len(prompt.ids) - 1
 
         def noisy(layer, logits, weights, noise=noise, last=last):
             added = torch.zeros_like(logits)
@@ -58,7 +58,7 @@ def test_a_route_is_a_full_forward_with_noise_in_the_last_layers(registry, famil
 
         candidates = []
         for choose in (None, noisy):
-            logs = [z.log_softmax(-1) for z in token_logits(bench.model.model, prompt, choose)]
+            logs = [z.log_softmax(-1) for z in token_logits(context.model.model, prompt, choose)]
             sums = [float(z[range(len(o)), list(o)].sum()) for z, o in zip(logs, prompt.options, strict=True)]
             candidates.append([s / n for s, n in zip(sums, prompt.lengths, strict=True)])
         assert answer.scores == pytest.approx(min(candidates, key=entropy), abs=1e-3)
@@ -66,9 +66,9 @@ def test_a_route_is_a_full_forward_with_noise_in_the_last_layers(registry, famil
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_own_route_is_among_them(registry, family):
-    bench, confident = answered(registry, family)
+    context, confident = answered(registry, family)
     _, oracle = answered(registry, family, choose="label")
-    plain = bench.plain(ASKED)
+    plain = context.plain(ASKED)
     for question, own, sure, best in zip(ASKED, plain, confident, oracle, strict=True):
         assert entropy(sure.scores) <= entropy(own.scores)
         assert best.scores[question.answer] >= own.scores[question.answer]
@@ -77,9 +77,9 @@ def test_the_own_route_is_among_them(registry, family):
 
 
 def test_routes_have_equal_compute(registry):
-    bench = bench_of("olmoe")
-    start, prompts = 2, bench.prompts(ASKED)
-    own = bench.model.ruled(prompts, lambda routing: None, start=start)
+    context = context_of("olmoe")
+    start, prompts = 2, context.prompts(ASKED)
+    own = context.model.ruled(prompts, lambda routing: None, start=start)
     _, answers = answered(registry, "olmoe", routes=3)
     for answer, run in zip(answers, own, strict=True):
         assert answer.cost.optimisation == pytest.approx(3 * run.work.flops)
@@ -87,11 +87,11 @@ def test_routes_have_equal_compute(registry):
 
 def test_choosing_by_the_label_is_an_upper_bound_and_needs_it(registry):
     made = {c: registry.create("answerer", {"name": "gumbel-routes", "choose": c}) for c in ("confidence", "label")}
-    bench = bench_of("olmoe")
-    assert not made["confidence"].prepare(bench).needs_label
-    assert made["label"].prepare(bench).needs_label
+    context = context_of("olmoe")
+    assert not made["confidence"].prepare(context).needs_label
+    assert made["label"].prepare(context).needs_label
     with pytest.raises(DataError, match="expected the label of question 'asked0'"):
-        made["label"].prepare(bench).answer([replace(ASKED[0], answer=None)])
+        made["label"].prepare(context).answer([replace(ASKED[0], answer=None)])
 
 
 @pytest.mark.parametrize("setting", [{"routes": -1}, {"layers": 0}, {"choose": "best"}, {"routes": True}])

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from plugins.rivals import FAMILIES, bench_of, public_names_only, registry_with, token_logits
+from plugins.rivals import FAMILIES, context_of, public_names_only, registry_with, token_logits
 from routing.naive import own_routing
 from routing.test_along import patched
 
@@ -35,8 +35,8 @@ class TestSoft(AnswererContract):
 
 
 def made(registry, family, **settings):
-    bench = bench_of(family)
-    return bench, registry.create("answerer", {"name": "rewiring"} | settings).prepare(bench)
+    context = context_of(family)
+    return context, registry.create("answerer", {"name": "rewiring"} | settings).prepare(context)
 
 
 def context_loss(model, ids, delta):
@@ -49,9 +49,9 @@ def context_loss(model, ids, delta):
 @pytest.mark.parametrize("weighting", ["hard", "soft"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_is_descent_of_the_prompts_own_loss_through_the_familys_router(registry, family, weighting):
-    bench, answerer = made(registry, family, steps=3, layers=2, weighting=weighting)
-    model, answers = bench.model, answerer.answer(ASKED)
-    for prompt, answer in zip(bench.prompts(ASKED), answers, strict=True):
+    context, answerer = made(registry, family, steps=3, layers=2, weighting=weighting)
+    model, answers = context.model, answerer.answer(ASKED)
+    for prompt, answer in zip(context.prompts(ASKED), answers, strict=True):
         confidence = torch.tensor(answer.layer_scores)
         if weighting == "hard":
             weights = torch.zeros(len(model.layers)).index_fill(0, confidence.topk(2).indices, 1.0)
@@ -77,30 +77,30 @@ def test_is_descent_of_the_prompts_own_loss_through_the_familys_router(registry,
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe"])
 def test_confidence_is_that_of_the_chosen_experts_over_the_context(registry, family):
-    bench, answerer = made(registry, family)
-    for prompt, answer in zip(bench.prompts(ASKED), answerer.answer(ASKED), strict=True):
+    context, answerer = made(registry, family)
+    for prompt, answer in zip(context.prompts(ASKED), answerer.answer(ASKED), strict=True):
         with torch.no_grad():
-            weights, probabilities = own_routing(bench.model.model, prompt.ids[:-1])
+            weights, probabilities = own_routing(context.model.model, prompt.ids[:-1])
         expected = torch.stack(
-            [-probabilities[:, layer][weights[:, layer] > 0].log().mean() for layer in range(len(bench.model.layers))]
+            [-probabilities[:, layer][weights[:, layer] > 0].log().mean() for layer in range(len(context.model.layers))]
         )
         torch.testing.assert_close(torch.tensor(answer.layer_scores), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_step_is_the_base_bit_for_bit(registry, family):
-    bench, answerer = made(registry, family, steps=0)
-    plain = bench.plain(ASKED)
+    context, answerer = made(registry, family, steps=0)
+    plain = context.plain(ASKED)
     assert [a.scores for a in answerer.answer(ASKED)] == [a.scores for a in plain]
     moved = made(registry, family)[1].answer(ASKED)
     assert all(a.scores != pytest.approx(b.scores, abs=1e-4) for a, b in zip(moved, plain, strict=True))
 
 
 def test_layers_left_out_stay_as_they_are(registry):
-    bench, answerer = made(registry, "olmoe", layers=1)
+    context, answerer = made(registry, "olmoe", layers=1)
     for answer in answerer.answer(ASKED):
         best = int(torch.tensor(answer.layer_scores).argmax())
-        assert answer.layers == (bench.model.layers[best],)
+        assert answer.layers == (context.model.layers[best],)
 
 
 def test_costs_what_was_run(registry):
@@ -126,10 +126,10 @@ def test_settings_are_checked(registry, setting):
 
 
 def test_a_prompt_without_a_next_token_is_refused(registry):
-    bench, answerer = made(registry, "olmoe")
-    short = replace(bench.prompts(ASKED)[0], ids=(5,))
+    context, answerer = made(registry, "olmoe")
+    short = replace(context.prompts(ASKED)[0], ids=(5,))
     with (
-        patch.object(type(bench), "prompts", lambda self, questions: [short]),
+        patch.object(type(context), "prompts", lambda self, questions: [short]),
         pytest.raises(DataError, match="two tokens or more, got one for question 'asked0'"),
     ):
         answerer.answer(ASKED[:1])

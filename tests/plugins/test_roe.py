@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from plugins.rivals import FAMILIES, bench_of, module_of, public_names_only, registry_with, token_logits, weighed
+from plugins.rivals import FAMILIES, context_of, module_of, public_names_only, registry_with, token_logits, weighed
 
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.testing import AnswererContract
@@ -25,16 +25,16 @@ class TestRoE(AnswererContract):
 
 
 def answered(registry, family, seed=0, **settings):
-    bench = bench_of(family, seed=seed)
-    return bench, registry.create("answerer", {"name": "roe"} | settings).prepare(bench).answer(ASKED)
+    context = context_of(family, seed=seed)
+    return context, registry.create("answerer", {"name": "roe"} | settings).prepare(context).answer(ASKED)
 
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "mixtral"])
 def test_is_the_mean_probability_of_full_forwards_with_noise(registry, family):
-    bench, answers = answered(registry, family, passes=3, temperature=0.8)
+    context, answers = answered(registry, family, passes=3, temperature=0.8)
     gumbel = module_of(registry.create("answerer", "roe"))._gumbel
-    for question, prompt, answer in zip(ASKED, bench.prompts(ASKED), answers, strict=True):
-        generator, passes = bench.generator(question), []
+    for question, prompt, answer in zip(ASKED, context.prompts(ASKED), answers, strict=True):
+        generator, passes = context.generator(question), []
         for _ in range(3):
             noise, last = gumbel(generator, prompt, 3, 8), len(prompt.ids) - 1
 
@@ -45,7 +45,7 @@ def test_is_the_mean_probability_of_full_forwards_with_noise(registry, family):
                 index = (logits + added).topk(2).indices
                 return index, weighed(logits, weights, index, family == "mixtral")
 
-            passes.append(token_logits(bench.model.model, prompt, noisy))
+            passes.append(token_logits(context.model.model, prompt, noisy))
         for c, option in enumerate(prompt.options):
             chances = [sum(float(run[c][i].softmax(-1)[token]) for run in passes) / 3 for i, token in enumerate(option)]
             assert answer.scores[c] == pytest.approx(sum(map(math.log, chances)) / prompt.lengths[c], abs=1e-3)
@@ -53,8 +53,8 @@ def test_is_the_mean_probability_of_full_forwards_with_noise(registry, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_noise_of_no_size_is_the_base_and_other_noise_is_not(registry, family):
-    bench, answers = answered(registry, family, temperature=0)
-    assert [a.scores for a in answers] == [a.scores for a in bench.plain(ASKED)]
+    context, answers = answered(registry, family, temperature=0)
+    assert [a.scores for a in answers] == [a.scores for a in context.plain(ASKED)]
     _, tiny = answered(registry, family, temperature=1e-6)
     for one, other in zip(tiny, answers, strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
@@ -70,7 +70,7 @@ def test_noise_is_the_seeds(registry):
 
 def test_noise_is_gumbels(registry):
     gumbel = module_of(registry.create("answerer", "roe"))._gumbel
-    prompt = bench_of("olmoe").prompts(ASKED)[0]
+    prompt = context_of("olmoe").prompts(ASKED)[0]
     drawn = gumbel(torch.Generator().manual_seed(0), prompt, 100, 1000)
     assert float(drawn.mean()) == pytest.approx(0.5772, abs=0.01)  # Euler's constant
     assert float(drawn.var()) == pytest.approx(math.pi**2 / 6, abs=0.02)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plugins.rivals import FAMILIES, bench_of, public_names_only, registry_with, token_logits, weighed
+from plugins.rivals import FAMILIES, context_of, public_names_only, registry_with, token_logits, weighed
 
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.testing import AnswererContract
@@ -23,22 +23,22 @@ class TestSCMoE(AnswererContract):
 
 
 def answered(registry, family, **settings):
-    bench = bench_of(family)
-    return bench, registry.create("answerer", {"name": "scmoe"} | settings).prepare(bench).answer(ASKED)
+    context = context_of(family)
+    return context, registry.create("answerer", {"name": "scmoe"} | settings).prepare(context).answer(ASKED)
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "mixtral"])
 def test_is_the_contrast_of_two_full_forwards(registry, family, rank):
-    bench, answers = answered(registry, family, rank=rank)
+    context, answers = answered(registry, family, rank=rank)
     renormalized = family == "mixtral"
 
     def weak(layer, logits, weights):
         index = logits.argsort(-1, descending=True)[:, rank - 1 : rank]
         return index, weighed(logits, weights, index, renormalized)
 
-    for prompt, answer in zip(bench.prompts(ASKED), answers, strict=True):
-        strong, other = (token_logits(bench.model.model, prompt, choose) for choose in (None, weak))
+    for prompt, answer in zip(context.prompts(ASKED), answers, strict=True):
+        strong, other = (token_logits(context.model.model, prompt, choose) for choose in (None, weak))
         for c, option in enumerate(prompt.options):
             total = 0.0
             for z, w, token in zip(strong[c], other[c], option, strict=True):
@@ -54,8 +54,8 @@ def test_is_the_contrast_of_two_full_forwards(registry, family, rank):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_taken_off_is_the_base(registry, family):
-    bench, answers = answered(registry, family, beta=0.0)
-    for answer, plain in zip(answers, bench.plain(ASKED), strict=True):
+    context, answers = answered(registry, family, beta=0.0)
+    for answer, plain in zip(answers, context.plain(ASKED), strict=True):
         assert answer.scores == pytest.approx(plain.scores, abs=1e-4)
     _, contrasted = answered(registry, family)
     assert any(a.scores != pytest.approx(b.scores, abs=1e-3) for a, b in zip(contrasted, answers, strict=True))
@@ -64,7 +64,7 @@ def test_nothing_taken_off_is_the_base(registry, family):
 def test_the_contrast_is_a_distribution_and_moves_plausible_tokens_only(registry):
     strategy = registry.create("answerer", "scmoe")
     strong, weak = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(0)) * 3
-    found = strategy.prepare(bench_of("olmoe")).contrast(strong, weak)
+    found = strategy.prepare(context_of("olmoe")).contrast(strong, weak)
     torch.testing.assert_close(found.exp().sum(-1), torch.ones(5))
     p = strong.softmax(-1)
     plausible = p >= 0.1 * p.max(-1, keepdim=True).values
@@ -75,8 +75,8 @@ def test_the_contrast_is_a_distribution_and_moves_plausible_tokens_only(registry
 
 
 def test_costs_one_pass_more_with_one_expert_a_layer(registry):
-    bench, answers = answered(registry, "mixtral")
-    for answer, plain in zip(answers, bench.plain(ASKED), strict=True):
+    context, answers = answered(registry, "mixtral")
+    for answer, plain in zip(answers, context.plain(ASKED), strict=True):
         weak, own = answer.ledger.answer.forward, plain.ledger.prefill.forward
         assert weak.experts == own.experts / 2
         assert weak.linear == own.linear

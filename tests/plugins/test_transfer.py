@@ -13,7 +13,7 @@ from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.kernels.base import Lessons, Seen
 from c3po_adaptive.optimizers import AmortizedNGD
 from c3po_adaptive.retrievers import FaissKNN
-from c3po_adaptive.testing import KernelContract, RetrieverContract, toy_bench, toy_lessons
+from c3po_adaptive.testing import KernelContract, RetrieverContract, toy_context, toy_lessons
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
@@ -83,14 +83,14 @@ def test_the_retriever_takes_those_that_help():
 
 
 def remixer(kernel=None, retriever=None, **settings):
-    bench = toy_bench(**{"learn_from": "all", "max_similarity": 1.0} | settings)
+    context = toy_context(**{"learn_from": "all", "max_similarity": 1.0} | settings)
     strategies = replace(
-        bench.strategies,
+        context.strategies,
         optimizer=AmortizedNGD(steps=2, lr=0.1),
         kernel=kernel or Gaussian(),
         retriever=retriever or FaissKNN(k=20),
     )
-    return Remix().prepare(replace(bench, strategies=strategies))
+    return Remix().prepare(replace(context, strategies=strategies))
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_where_nothing_can_be_predicted_neighbours_are_drawn():
 
 
 def test_baselines_that_go_by_texts_refuse_it():
-    bench = toy_bench(learn_from="all")
-    bench = replace(bench, strategies=replace(bench.strategies, retriever=TransferNeighbours()))
+    context = toy_context(learn_from="all")
+    context = replace(context, strategies=replace(context.strategies, retriever=TransferNeighbours()))
     with pytest.raises(SettingError, match="goes by texts"):
-        bench.nearest(ASKED)
+        context.nearest(ASKED)
 
 
 def test_its_answers_to_references_are_flattered():
-    strategies = toy_bench().strategies
+    strategies = toy_context().strategies
     assert not Remix().learns(strategies)
     assert Remix().learns(replace(strategies, kernel=Transfer()))
 

@@ -313,8 +313,8 @@ class WrongAnswerer(AnswererStrategy):
     how: str = ""
     name: ClassVar[str] = "wrong"
 
-    def prepare(self, bench):
-        return WrongAnswers(self.how, bench)
+    def prepare(self, context):
+        return WrongAnswers(self.how, context)
 
     def used(self, strategies):
         return ("oracle",) if self.how == "used" else ()
@@ -323,14 +323,14 @@ class WrongAnswerer(AnswererStrategy):
 @dataclass(frozen=True, eq=False)
 class WrongAnswers:
     how: str
-    bench: object
+    context: object
     needs_label: bool = field(default=False, init=False)
 
     def answer(self, questions):
-        answers = self.bench.plain(questions)
+        answers = self.context.plain(questions)
         if self.how == "changes the model":
             with torch.no_grad():
-                next(self.bench.model.model.parameters()).view(-1)[0] += 0.01
+                next(self.context.model.model.parameters()).view(-1)[0] += 0.01
         if self.how == "fewer":
             return answers[1:]
         return [

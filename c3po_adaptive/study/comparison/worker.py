@@ -10,7 +10,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from ...answerers import Answerer, AnswererStrategy, Bench
+from ...answerers import Answerer, AnswererStrategy, AnsweringContext
 from ...errors import C3POError, DataError, PluginError, place_of
 from ...records.answer import AnswerRecord, Change, Cost, Neighbour
 from ...records.setting import Setting
@@ -60,7 +60,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def files(self) -> Sequence[str]:
         return [file for arm in self.config.arms for file in self.strategy(arm).files]
 
-    def _answerer(self, piece: Piece) -> tuple[Answerer, Setting, Bench]:
+    def _answerer(self, piece: Piece) -> tuple[Answerer, Setting, AnsweringContext]:
         """The piece's answerer, what identifies it in results, and what it was made from."""
         key = (self._taught(piece.dataset), piece.arm, piece.draw)
         if any(taught != key[0] for taught, _, _ in self._ready):
@@ -73,7 +73,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, Setting, Bench]]:
+    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, Setting, AnsweringContext]]:
         return {}
 
     def _taught(self, dataset: str) -> str:
@@ -89,10 +89,10 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _teaching(self) -> dict[str, str]:
         return {}
 
-    def bench(self, piece: Piece) -> Bench:
+    def bench(self, piece: Piece) -> AnsweringContext:
         """What a piece's answerer is made from."""
         arm, asked = self.config.arms[piece.arm], self.data[piece.dataset]
-        return Bench(
+        return AnsweringContext(
             self.model,
             self.registry.strategies(arm.specs),
             self.embedder,
@@ -114,7 +114,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _built(self) -> dict[str, ReferenceSet | None]:
         return {}
 
-    def _setting(self, name: str, strategy: AnswererStrategy, bench: Bench) -> Setting:
+    def _setting(self, name: str, strategy: AnswererStrategy, bench: AnsweringContext) -> Setting:
         arm, used = self.config.arms[name], strategy.used(bench.strategies)
         playing = {role: getattr(bench.strategies, role) for role in ROLES if role in used}
         if arm.name_of("answerer") != "remix":

@@ -14,7 +14,7 @@ from routing.toys import HashEmbedder, questions
 from typer.testing import CliRunner
 
 from c3po_adaptive import LayerSelector, Selection, hookimpl
-from c3po_adaptive.answerers import Bench, SoundRouting
+from c3po_adaptive.answerers import AnsweringContext, SoundRouting
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.kernels import Gaussian
@@ -102,7 +102,9 @@ class TestBounds:
         model = shared_model("qwen2_moe")
         faulty = planted(model, Fault("exchange", (1, 2), PAIRS))
         strategies = Strategies(NoStep(), Gaussian(), FaissKNN(), Fixed(n=0))
-        bench = Bench(faulty, strategies, HashEmbedder(), as_format("cloze"), DEFAULTS, 32, frozenset(), lambda: None)
+        bench = AnsweringContext(
+            faulty, strategies, HashEmbedder(), as_format("cloze"), DEFAULTS, 32, frozenset(), lambda: None
+        )
         everywhere, at_answers = (SoundRouting(tokens).prepare(bench) for tokens in ("all", "answer"))
         assert everywhere.needs_label
         wanted = [tuple(s.tolist()) for s in model.score_choices(ASKED)]

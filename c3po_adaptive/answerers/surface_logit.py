@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,12 +11,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingError, suggestion
-from ._calibration import Scored
-from ._fitted import FOLDS, Correction, FittedCalibration
-from ._surface import FEATURES, surface
+from .calibration import ScoredQuestion
+from .fitted import FOLDS, Correction, FittedCalibration
 
 PENALTIES = np.logspace(1, -4, 11)
 LEAST = 1e-3  # the score's own coefficient: its order is never turned round
+
+_WORD = re.compile(r"\w+(?:'\w+)?")
+_NEGATION = re.compile(r"\b(?:no|not|never|none|nothing|nobody|neither|nor|without|cannot)\b|n't\b", re.IGNORECASE)
+
+
+def surface(asked: ScoredQuestion, names: Sequence[str]) -> NDArray[np.float64]:
+    """``[C, F]`` features of each option."""
+    each = [np.array(FEATURES[name](asked), np.float64) for name in names]
+    return np.stack(each, axis=-1) if each else np.zeros((len(asked.scores), 0))
+
+
+def _tokens(asked: ScoredQuestion) -> list[int]:
+    return [len(option) for option in asked.prompt.options]
+
+
+def _characters(asked: ScoredQuestion) -> list[int]:
+    return [len(text) for text in asked.question.choices]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _shared(asked: ScoredQuestion) -> list[float]:
+    """The share of an option's words that the question has, too."""
+    known = set(_words(asked.question.question))
+    each = [_words(text) for text in asked.question.choices]
+    return [sum(word in known for word in words) / max(1, len(words)) for words in each]
+
+
+def _found(pattern: re.Pattern[str]) -> Callable[[ScoredQuestion], list[bool]]:
+    return lambda asked: [pattern.search(text) is not None for text in asked.question.choices]
+
+
+FEATURES: Mapping[str, Callable[[ScoredQuestion], Sequence[float] | NDArray[np.float64]]] = {
+    "sum": lambda asked: asked.sums,
+    "tokens": _tokens,
+    "log-tokens": lambda asked: np.log(_tokens(asked)),
+    "characters": _characters,
+    "words": lambda asked: [len(_words(text)) for text in asked.question.choices],
+    "place": lambda asked: np.linspace(0, 1, len(asked.scores)),
+    "longest": lambda asked: [n == max(_characters(asked)) for n in _characters(asked)],
+    "shortest": lambda asked: [n == min(_characters(asked)) for n in _characters(asked)],
+    "shared": _shared,
+    "digits": _found(re.compile(r"\d")),
+    "negation": _found(_NEGATION),
+    "capital": lambda asked: [text[:1].isupper() for text in asked.question.choices],
+}
+"""Each by name: ``ScoredQuestion -> [C]``. ``sum`` is the score times what the format divides by: log-likelihood."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +94,7 @@ class SurfaceLogit(FittedCalibration):
                 + suggestion(str(unknown[0]), FEATURES, "leave it out.")
             )
 
-    def fit(self, references: Sequence[Scored], answers: NDArray[np.int64]) -> Correction:
+    def fit(self, references: Sequence[ScoredQuestion], answers: NDArray[np.int64]) -> Correction:
         known = _Options.of(references, answers, self.features)
         parts = np.arange(len(references)) % FOLDS
 
@@ -65,7 +114,7 @@ class Logit:
     features: tuple[str, ...]
     weights: tuple[float, ...]
 
-    def __call__(self, asked: Scored) -> NDArray[np.float64]:
+    def __call__(self, asked: ScoredQuestion) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = _seen(asked, self.features) @ np.array(self.weights)
         return scores
 
@@ -87,7 +136,7 @@ class _Options:
     scale: NDArray[np.float64]
 
     @classmethod
-    def of(cls, references: Sequence[Scored], answers: NDArray[np.int64], features: Sequence[str]) -> _Options:
+    def of(cls, references: Sequence[ScoredQuestion], answers: NDArray[np.int64], features: Sequence[str]) -> _Options:
         """Only differences within a question matter: it is these that are standardized."""
         each = [_seen(one, features) for one in references]
         each = [values - values.mean(0) for values in each]
@@ -138,6 +187,6 @@ class _Options:
         return logs
 
 
-def _seen(asked: Scored, features: Sequence[str]) -> NDArray[np.float64]:
+def _seen(asked: ScoredQuestion, features: Sequence[str]) -> NDArray[np.float64]:
     """``[C, 1 + F]`` the arm's score, and the features."""
     return np.concatenate([asked.scores[:, None], surface(asked, features)], axis=1)

@@ -1,40 +1,72 @@
-"""Adapt the scales of a model's norms to one question at a time."""
+"""TENT: entropy minimisation at test time, on the scales of the norms."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
-from ..answerers.base import Bench
+from ..checks import check_number
 from ..ledger import Ledger, summed
 from ..losses import entropy
-from ..routing.sites import decoder_of
-from ..routing.whole import Whole
 from ..types import Answer, Prompt, Question
 from ._exchange import Copies
+from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
+    from ..remixing.strategies import Strategies
+    from ..routing.whole import Whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tent(AnswererStrategy):
+    """Entropy of each question's own choices, lowered by the scales of all norms (Wang et al. 2021, arXiv 2006.10726).
+
+    No label and no reference is looked at. The paper adapts batch after batch; here each question starts from the model
+    as it was, so that its answer does not depend on others. Biases of norms, where a family has them, stay.
+
+    Attributes:
+        steps: of Adam.
+        lr: learning rate.
+    """
+
+    steps: int = 1
+    lr: float = 1e-3
+    name: ClassVar[str] = "tent"
+    likelihoods: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_number(self, "steps", at_least=0, whole=True)
+        check_number(self, "lr", above=0)
+
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        return _Adapting(context, self.steps, self.lr)
+
+    def learns(self, strategies: Strategies) -> bool:
+        return False
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return ()
 
 
 @dataclass(frozen=True, eq=False)
-class Adapting:
-    """TENT's answerer.
+class _Adapting:
+    """Adapts the scales of the norms to one question at a time.
 
     Raises:
         ModelError: the model has no norms with a scale, or they are quantized or offloaded.
     """
 
-    bench: Bench
+    context: AnsweringContext
     steps: int
     lr: float
-    needs_label: bool = field(default=False, init=False)
+    needs_label: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._copies()  # refuses before the first question
@@ -42,14 +74,16 @@ class Adapting:
     @cached_property
     def whole(self) -> Whole:
         """Runs the model as it is."""
-        return Whole(self.bench.model.model, self.bench.model.flops)
+        from ..routing.whole import Whole
+
+        return Whole(self.context.model.model, self.context.model.flops)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its steps, forward and backward, and of one more pass."""
-        plain, prompts = self.bench.plain(questions), self.bench.prompts(questions)
+        plain, prompts = self.context.plain(questions), self.context.prompts(questions)
         if self.steps == 0:
             return plain
-        with self.bench.model.lock:
+        with self.context.model.lock:
             return [self._adapted(*one) for one in zip(prompts, plain, strict=True)]
 
     def _adapted(self, prompt: Prompt, base: Answer) -> Answer:
@@ -76,11 +110,13 @@ class Adapting:
         )
 
     def _copies(self) -> Copies:
-        return Copies.of(self.bench.model.model, _scales(self.bench.model), "norms with a scale")
+        return Copies.of(self.context.model.model, _scales(self.context.model), "norms with a scale")
 
 
 def _scales(model: RoutedModel) -> Iterator[nn.Parameter]:
     """Of every norm that the decoder has, those of queries and keys included."""
+    from ..routing.sites import decoder_of
+
     for module in decoder_of(model.model).modules():
         weight = getattr(module, "weight", None)
         if "Norm" in type(module).__name__ and isinstance(weight, nn.Parameter) and weight.ndim == 1:

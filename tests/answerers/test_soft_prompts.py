@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from baselines.tuning import ASKED, bench_of, learned, scores
+from answerers.tuning import ASKED, context_of, learned, scores
 from routing.naive import choice_scores
 
-from c3po_adaptive.baselines import PrefixTuning, PromptTuning
+from c3po_adaptive.answerers import PrefixTuning, PromptTuning
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.whole import Whole
@@ -19,13 +19,13 @@ PREFIX = PrefixTuning(epochs=2, tokens=4, lr=5e-2)
 EACH = pytest.mark.parametrize("strategy", [PROMPT, PREFIX], ids=lambda s: s.name)
 
 
-def tuning_of(strategy, bench):
-    return strategy.tuning(bench.model, bench.prompts(bench.references.questions))
+def tuning_of(strategy, context):
+    return strategy.tuning(context.model, context.prompts(context.references.questions))
 
 
-def scored(tuning, bench, prompts):
+def scored(tuning, context, prompts):
     with torch.no_grad(), tuning.placed() as opening:
-        return Whole(bench.model.model, bench.model.flops).scores(prompts, opening)
+        return Whole(context.model.model, context.model.flops).scores(prompts, opening)
 
 
 @EACH
@@ -33,10 +33,10 @@ def scored(tuning, bench, prompts):
 @torch.no_grad()
 def test_they_begin_as_real_tokens(strategy, family):
     """Before it is trained, a prompt scores as it does behind the first tokens of the references' prompts."""
-    bench = bench_of(family)
-    first, prompts = bench.prompts(bench.references.questions[:1])[0].ids[:4], bench.prompts(ASKED)
-    for prompt, row in zip(prompts, scored(tuning_of(strategy, bench), bench, prompts), strict=True):
-        expected = choice_scores(bench.model.model, replace(prompt, ids=first + prompt.ids))
+    context = context_of(family)
+    first, prompts = context.prompts(context.references.questions[:1])[0].ids[:4], context.prompts(ASKED)
+    for prompt, row in zip(prompts, scored(tuning_of(strategy, context), context, prompts), strict=True):
+        expected = choice_scores(context.model.model, replace(prompt, ids=first + prompt.ids))
         torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=0)
 
 
@@ -58,10 +58,10 @@ class Recorded:
 @pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")  # PEFT 0.21 calls it so
 @torch.no_grad()
 def test_scores_are_those_of_pefts_own_forward_pass(strategy, family, monkeypatch):
-    bench, peft = bench_of(family), Recorded(monkeypatch, strategy)
-    tuning = tuning_of(strategy, bench)
+    context, peft = context_of(family), Recorded(monkeypatch, strategy)
+    tuning = tuning_of(strategy, context)
     tuning.parameters["embedding"].add_(0.1 * torch.randn(tuning.parameters["embedding"].shape))
-    for prompt, row in zip(bench.prompts(ASKED), scored(tuning, bench, bench.prompts(ASKED)), strict=True):
+    for prompt, row in zip(context.prompts(ASKED), scored(tuning, context, context.prompts(ASKED)), strict=True):
         for option, length, score in zip(prompt.options, prompt.lengths, row, strict=False):
             logits = peft.logits(prompt.ids + option)[0].log_softmax(-1)[-len(option) - 1 : -1]
             expected = logits[range(len(option)), list(option)].sum() / length
@@ -71,11 +71,11 @@ def test_scores_are_those_of_pefts_own_forward_pass(strategy, family, monkeypatc
 @EACH
 def test_they_cost_what_stands_before_the_prompt(strategy):
     """Virtual tokens pass the layers, a prefix is only seen."""
-    bench = bench_of("qwen2_moe")
-    answers = replace(strategy, lr=3e-2, epochs=4).prepare(bench).answer(ASKED)
-    assert scores(answers) != scores(bench.plain(ASKED)), "something was learned"
-    longer = replace(bench.prompts(ASKED)[0], ids=(0,) * 4 + bench.prompts(ASKED)[0].ids)
-    as_tokens = bench.model.plain_work(longer).flops
+    context = context_of("qwen2_moe")
+    answers = replace(strategy, lr=3e-2, epochs=4).prepare(context).answer(ASKED)
+    assert scores(answers) != scores(context.plain(ASKED)), "something was learned"
+    longer = replace(context.prompts(ASKED)[0], ids=(0,) * 4 + context.prompts(ASKED)[0].ids)
+    as_tokens = context.model.plain_work(longer).flops
     assert answers[0].base_flops < answers[0].cost.total
     assert (
         answers[0].cost.total == pytest.approx(as_tokens) if strategy is PROMPT else answers[0].cost.total < as_tokens
@@ -84,11 +84,11 @@ def test_they_cost_what_stands_before_the_prompt(strategy):
 
 @EACH
 def test_a_question_that_leaves_no_room_is_refused(strategy):
-    bench = bench_of("qwen2_moe")
-    answerer = replace(strategy, lr=3e-2, epochs=4).prepare(bench)
-    limit = bench.model.max_length
+    context = context_of("qwen2_moe")
+    answerer = replace(strategy, lr=3e-2, epochs=4).prepare(context)
+    limit = context.model.max_length
     long = Question("long", "", ("a", "b"))
-    missing = limit - len(bench.model.encode(long).ids) - max(map(len, bench.model.encode(long).options))
+    missing = limit - len(context.model.encode(long).ids) - max(map(len, context.model.encode(long).options))
     fits, too_long = (replace(long, question="q" * (missing - less)) for less in (4, 3))
     answerer.answer([fits])
     with pytest.raises(DataError, match=f"question of at most {limit - 4} tokens, so that 4 virtual ones fit.*got"):
@@ -97,10 +97,10 @@ def test_a_question_that_leaves_no_room_is_refused(strategy):
 
 @EACH
 def test_more_of_them_than_the_references_have_tokens(strategy):
-    bench = bench_of()
+    context = context_of()
     said = rf"Expected {strategy.name}.tokens to be at most \d+, as many as the references' prompts have.*got 100000"
     with pytest.raises(SettingError, match=said):
-        replace(strategy, tokens=100_000).prepare(bench)
+        replace(strategy, tokens=100_000).prepare(context)
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_more_of_them_than_the_references_have_tokens(strategy):
     ],
 )
 def test_families_that_peft_does_not_support_are_told(strategy, family, said):
-    bench = bench_of(model=RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family))
+    context = context_of(model=RoutedModel(tiny_moe(family), tiny_tokenizer(), name=family))
     with pytest.raises(ModelError, match=rf"{strategy.name} cannot be used on .*{said}"):
-        strategy.prepare(bench)
-    assert not bench.references.learned
+        strategy.prepare(context)
+    assert not context.references.learned
 
 
 def test_prompt_tuning_where_layers_keep_other_states():
-    bench = bench_of(model=RoutedModel(tiny_moe("qwen3_next"), tiny_tokenizer(), name="qwen3_next"))
-    PROMPT.prepare(bench).answer(ASKED)
-    assert learned(bench)
+    context = context_of(model=RoutedModel(tiny_moe("qwen3_next"), tiny_tokenizer(), name="qwen3_next"))
+    PROMPT.prepare(context).answer(ASKED)
+    assert learned(context)

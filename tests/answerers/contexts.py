@@ -1,4 +1,4 @@
-"""Benches whose labels are planted: a tiny random model that knows nothing, and references that follow a rule."""
+"""Contexts whose labels are planted: a tiny random model that knows nothing, and references that follow a rule."""
 
 import random
 from dataclasses import replace
@@ -7,7 +7,7 @@ from functools import cache
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.tasks.formats import as_format
-from c3po_adaptive.testing import toy_bench
+from c3po_adaptive.testing import toy_context
 from c3po_adaptive.testing.answerers import ToyEmbedder
 from c3po_adaptive.types import Question
 
@@ -36,17 +36,19 @@ def with_digit(choices):
 
 @cache
 def references(right, count=60, format="cloze"):
-    return build_reference_set(toy_bench().model, made(count, "known", right), ToyEmbedder(), format=as_format(format))
+    return build_reference_set(
+        toy_context().model, made(count, "known", right), ToyEmbedder(), format=as_format(format)
+    )
 
 
-def bench_of(known, strategies=None, **changes):
-    """A bench with these references; ``strategies`` in the place of the toy's, and fields of the bench changed."""
+def context_of(known, strategies=None, **changes):
+    """A context with these references; ``strategies`` in the place of the toy's, and fields of the context changed."""
     settings = changes.pop("settings", {})
-    bench = toy_bench(**settings)
+    context = toy_context(**settings)
     specs = {"optimizer": "none", "kernel": "gaussian", "retriever": "faiss-knn"}
     specs |= {"selector": {"name": "fixed", "n": 2, "experts": 5}} | (strategies or {})
     made = {"strategies": default_registry().strategies(specs), "build_references": lambda: known} | changes
-    return replace(bench, **made)
+    return replace(context, **made)
 
 
 def accuracy(answers, questions):

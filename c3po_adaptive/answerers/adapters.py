@@ -1,4 +1,4 @@
-"""LoRA: low-rank matrices beside the model's own, by PEFT."""
+"""Weights of a frozen model that are trained on references: routers, or low-rank matrices beside its own (by PEFT)."""
 
 from __future__ import annotations
 
@@ -7,25 +7,95 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from torch import nn
+
 from ..checks import check_number
 from ..errors import ModelError, SettingError
-from ._layers import Layers, check_layers, chosen
-from ._trained import Trained
+from ..types import Prompt
+from .trained import Trained, Tuning
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..models.routed import RoutedModel
+    from ..remixing.strategies import Strategies
     from ..routing.whole import Opening
-    from ..types import Prompt
     from ._exchange import Place
-    from ._tuning import Tuning
 
+Layers = Literal["all", "last-five"] | tuple[int, ...]
 TARGETS = ("attention", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoRA(Trained):
+class LayersTrained(Trained):
+    """Trains some of a model's layers.
+
+    Attributes:
+        layers: which: all, the last five, or a list; those below are run once.
+    """
+
+    layers: Layers = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.layers, list):  # what YAML gives
+            object.__setattr__(self, "layers", tuple(self.layers))
+        given = self.layers
+        listed = isinstance(given, tuple) and bool(given) and all(type(x) is int for x in given)
+        if not listed and given not in ("all", "last-five"):
+            raise SettingError(
+                f"Expected {self.name}.layers to be all, last-five or a list of layer numbers, got {given!r}."
+            )
+
+    def chosen(self, known: tuple[int, ...], what: str) -> tuple[int, ...]:
+        """Those that ``layers`` means among the ``known`` ones, which are called ``what``.
+
+        Raises:
+            SettingError: a number that is none of them.
+        """
+        if isinstance(self.layers, tuple):
+            if missing := sorted(set(self.layers) - set(known)):
+                raise SettingError(f"Expected layers among the {what} {known}, got {missing}.")
+            return tuple(sorted(set(self.layers)))
+        return known if self.layers == "all" else known[-5:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterTuning(LayersTrained):
+    """The routers' own weights, trained on references: one routing for all questions, where C3PO finds one for each.
+
+    The supervised counterpart of re-mixing: the same lever, the same labels, but parameters in place of pathways.
+    Gradients reach a router through the weights of the experts that it chose.
+
+    Attributes:
+        layers: MoE layers whose routers are trained: all, the last five, or a list; layers below are run once.
+    """
+
+    layers: Layers = "last-five"
+    name: ClassVar[str] = "router-tuning"
+    uses_peft: ClassVar[bool] = False
+
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        super().fits(strategies, layers, experts, references)
+        self.chosen(layers, "MoE layers")
+
+    def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
+        from ..routing.whole import BARE
+        from ._exchange import Copies
+
+        layers = self.chosen(model.layers, "MoE layers")
+        routers = [site.router for site in model.sites if site.layer in layers]
+        copies = Copies.of(model.model, (p for router in routers for p in router.parameters()), "routers with weights")
+
+        @contextmanager
+        def placed() -> Iterator[Opening]:
+            with copies.placed():
+                yield BARE
+
+        matrices = sum(p.numel() for p in copies.trained.values() if p.ndim == 2)
+        return Tuning(copies.trained, placed, layers[0], matrices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA(LayersTrained):
     """Low-rank updates of linear layers, trained on references (Hu et al. 2021, arXiv 2106.09685).
 
     Attributes:
@@ -35,7 +105,6 @@ class LoRA(Trained):
         targets: the linear layers of the attention, or all but routers and routed experts.
     """
 
-    layers: Layers = "all"
     r: int = 8
     alpha: float = 16.0
     targets: Literal["attention", "linear"] = "attention"
@@ -44,7 +113,6 @@ class LoRA(Trained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_layers(self)
         check_number(self, "r", at_least=1, whole=True)
         check_number(self, "alpha", above=0)
         if self.targets not in TARGETS:
@@ -52,11 +120,9 @@ class LoRA(Trained):
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from peft import LoraConfig, inject_adapter_in_model
-        from torch import nn
 
         from ..routing.whole import BARE
         from ._exchange import exchanged
-        from ._tuning import Tuning
 
         wanted = self._wanted(model)
         # In a list of their own: PEFT renames targets of MoE models, and would leave its traces in the model.
@@ -82,12 +148,10 @@ class LoRA(Trained):
     def _layers(self, model: RoutedModel) -> tuple[int, ...]:
         from ..routing.sites import decoder_layers
 
-        return chosen(self.layers, tuple(range(len(decoder_layers(model.model)))), "decoder layers")
+        return self.chosen(tuple(range(len(decoder_layers(model.model)))), "decoder layers")
 
     def _wanted(self, model: RoutedModel) -> dict[Place, tuple[str, nn.Module]]:
         """Where the linear layers that are adapted stand: their names, and themselves."""
-        from torch import nn
-
         from ..routing.sites import decoder_layers
 
         routed = {id(m) for site in model.sites for part in (site.experts, site.router) for m in part.modules()}

@@ -6,27 +6,29 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..answerers.base import Answerer, Bench
-from ..answerers.remix import Remix
 from ..checks import check_number
 from ..ledger import Entry
 from ..progress import bar
-from ..types import Answer, Question
-from ._calibration import Calibration, Scored, calibrated
-from ._references import FEWEST, check_count, references_of
+from ..types import Answer, Prompt, Question
+from .base import FEWEST, Answerer, AnsweringContext, check_count
+from .calibration import Calibration, ScoredQuestion, calibrated
+from .remix import Remix
 
 if TYPE_CHECKING:
     from ..references.reference_set import ReferenceSet
     from ..remixing.strategies import Strategies
 
 FOLDS = 5
+EXPONENTS = np.linspace(0, 2, 41)
+RANGE = (-6.0, 6.0)  # of the logarithm of what scores are multiplied with
+EQUAL = 1e-7  # nats, below which two exponents explain the references alike
 
-Correction = Callable[[Scored], NDArray[np.float64]]
+Correction = Callable[[ScoredQuestion], NDArray[np.float64]]
 """From an arm's scores ``[C]`` to corrected ones, whose softmax is the distribution over the choices."""
 
 
@@ -55,25 +57,25 @@ class FittedCalibration(Calibration):
             check_number(self, "sample", at_least=FEWEST, whole=True)
 
     @abstractmethod
-    def fit(self, references: Sequence[Scored], answers: NDArray[np.int64]) -> Correction:
+    def fit(self, references: Sequence[ScoredQuestion], answers: NDArray[np.int64]) -> Correction:
         """The correction, of N references and their right choices ``[N]``; the same for the same references."""
 
-    def prepare(self, bench: Bench) -> Answerer:
-        known, inner = _without_asked(references_of(bench, self.name), bench.held_out), self.of.prepare(bench)
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        known, inner = _without_asked(context.references_for(self.name), context.held_out), self.of.prepare(context)
         check_count(self.name, len(known))
-        fitted = self._sampled(known.labeled_by(bench.settings), bench.settings.seed)
+        fitted = self._sampled(known.labeled_by(context.settings), context.settings.seed)
         labeled = fitted.questions
-        if isinstance(self.of, Remix) and not bench.strategies.re_mixes:
+        if isinstance(self.of, Remix) and not context.strategies.re_mixes:
             scores: Sequence[Sequence[float]] = fitted.scores
-            once = sum(bench.model.plain_work(prompt).flops for prompt in bench.prompts(labeled))
+            once = sum(context.model.plain_work(prompt).flops for prompt in context.prompts(labeled))
         else:
-            answers, learning = self._answers(replace(bench, build_references=lambda: known), labeled)
+            answers, learning = self._answers(replace(context, build_references=lambda: known), labeled)
             scores = [answer.scores for answer in answers]
             known_already = 0.0 if answers[0].kept == 0 else sum(answer.cost.prefill for answer in answers)
             once = learning + sum(answer.cost.total for answer in answers) - known_already
-        asked = zip(labeled, bench.prompts(labeled), map(np.array, scores), strict=True)
+        asked = zip(labeled, context.prompts(labeled), map(np.array, scores), strict=True)
         right = np.array([q.answer for q in labeled], np.int64)
-        return _Fitted(self.fit([Scored(*one) for one in asked], right), inner, bench, once)
+        return _Fitted(self.fit([ScoredQuestion(*one) for one in asked], right), inner, context, once)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         check_count(self.name, references)
@@ -95,24 +97,24 @@ class FittedCalibration(Calibration):
         drawn = torch.randperm(len(references), generator=torch.Generator().manual_seed(seed))
         return references.subset(drawn[: self.sample].sort().values)
 
-    def _answers(self, bench: Bench, labeled: Sequence[Question]) -> tuple[list[Answer], float]:
+    def _answers(self, context: AnsweringContext, labeled: Sequence[Question]) -> tuple[list[Answer], float]:
         """The arm's answers to references, and the FLOPs of learning once more in each fold, if it learns at all."""
-        if not self.of.learns(bench.strategies):
-            return self._asked(self.of.prepare(bench), bench, labeled), 0.0
+        if not self.of.learns(context.strategies):
+            return self._asked(self.of.prepare(context), context, labeled), 0.0
         found: dict[str, Answer] = {}
         learning = 0.0
         for fold in range(FOLDS):
             asked = labeled[fold::FOLDS]
-            held_out = bench.held_out | {q.id for q in asked}
-            answers = self._asked(self.of.prepare(replace(bench, held_out=held_out)), bench, asked)
+            held_out = context.held_out | {q.id for q in asked}
+            answers = self._asked(self.of.prepare(replace(context, held_out=held_out)), context, asked)
             learning += answers[-1].once - answers[-1].kept
             found |= {q.id: answer for q, answer in zip(asked, answers, strict=True)}
         return [found[q.id] for q in labeled], learning
 
-    def _asked(self, inner: Answerer, bench: Bench, labeled: Sequence[Question]) -> list[Answer]:
+    def _asked(self, inner: Answerer, context: AnsweringContext, labeled: Sequence[Question]) -> list[Answer]:
         """Answers to references, whose labels only an upper bound sees."""
         seen = list(labeled) if inner.needs_label else [replace(q, answer=None) for q in labeled]
-        parts = [seen[i : i + bench.batch_size] for i in range(0, len(seen), bench.batch_size)]
+        parts = [seen[i : i + context.batch_size] for i in range(0, len(seen), context.batch_size)]
         label = f"{self.name}: asking {len(seen)} references"
         return [answer for part in bar(parts, label) for answer in inner.answer(part)]
 
@@ -132,13 +134,13 @@ class _Fitted:
     Attributes:
         correction: that was fitted.
         inner: whose scores they are.
-        bench: of the questions.
+        context: of the questions.
         fitting: FLOPs of the references' scores.
     """
 
     correction: Correction
     inner: Answerer
-    bench: Bench
+    context: AnsweringContext
     fitting: float
 
     @property
@@ -147,9 +149,64 @@ class _Fitted:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """The other answerer's answers, by corrected scores."""
-        answers, prompts = self.inner.answer(questions), self.bench.prompts(questions)
+        answers, prompts = self.inner.answer(questions), self.context.prompts(questions)
         found = []
         for question, prompt, answer in zip(questions, prompts, answers, strict=True):
-            scores = self.correction(Scored(question, prompt, np.array(answer.scores)))
+            scores = self.correction(ScoredQuestion(question, prompt, np.array(answer.scores)))
             found.append(replace(calibrated(answer, scores, Entry()), once=answer.once + self.fitting))
         return found
+
+
+@dataclass(frozen=True)
+class LengthExponent(FittedCalibration):
+    """Scores Σ log p / length^a, with the exponent a that makes the references' right choices likeliest.
+
+    Maximum likelihood of the right choice among the choices, over a from 0 (the sum) by 1 (the mean) to 2 and a
+    temperature. Lengths are those that the format divides by, or tokens where it divides by nothing; where exponents
+    explain the references alike, as in a lettered format, the format's own is kept.
+    """
+
+    name: ClassVar[str] = "length-exponent"
+
+    def fit(self, references: Sequence[ScoredQuestion], answers: NDArray[np.int64]) -> Correction:
+        own = float(any(set(one.prompt.lengths) != {1.0} for one in references))
+        fits = [_likeliest(references, answers, float(exponent)) for exponent in EXPONENTS]
+        least = min(loss for loss, _ in fits)
+        alike = [power for loss, power in fits if loss <= least + EQUAL]
+        return min(alike, key=lambda power: abs(power.exponent - own))
+
+
+@dataclass(frozen=True)
+class Power:
+    """The correction: scores ``scale`` · Σ log p / length^``exponent``."""
+
+    exponent: float
+    scale: float
+
+    def __call__(self, asked: ScoredQuestion) -> NDArray[np.float64]:
+        return self.scale * asked.sums / _lengths(asked.prompt) ** self.exponent
+
+
+def _lengths(prompt: Prompt) -> NDArray[np.float64]:
+    """``[C]`` what the format divides by, or tokens where that is nothing."""
+    undivided = set(prompt.lengths) == {1.0}
+    return np.array([len(option) for option in prompt.options] if undivided else prompt.lengths, np.float64)
+
+
+def _likeliest(
+    references: Sequence[ScoredQuestion], answers: NDArray[np.int64], exponent: float
+) -> tuple[float, Power]:
+    """Of all scales with an exponent the likeliest, and the mean negative log-likelihood that it has."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    width = max(len(one.scores) for one in references)
+    scores = np.full((len(references), width), -np.inf)
+    for row, one in enumerate(references):
+        scores[row, : len(one.scores)] = Power(exponent, 1.0)(one)
+
+    def loss(scale: float) -> float:
+        return -float(log_softmax(np.exp(scale) * scores, axis=1)[np.arange(len(answers)), answers].mean())
+
+    found = minimize_scalar(loss, bounds=RANGE, method="bounded", options={"xatol": 1e-6})
+    return float(found.fun), Power(exponent, float(np.exp(found.x)))

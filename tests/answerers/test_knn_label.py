@@ -7,10 +7,10 @@ import pytest
 from records.made import plain, rows_in
 from study.configs import parse_config
 
-from c3po_adaptive.baselines import KnnLabel
+from c3po_adaptive.answerers import KnnLabel
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.study.comparison import evaluate
-from c3po_adaptive.testing import AnswererContract, toy_bench, write_tiny_checkpoint
+from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
@@ -77,14 +77,14 @@ def test_a_question_is_not_its_own_neighbour(place):
 
 def test_the_same_text_counts_as_the_label():
     """Where options are the same few texts in every question, it is a vote."""
-    bench = toy_bench(learn_from="all", max_similarity=1.0)
-    known = bench.references
+    context = toy_context(learn_from="all", max_similarity=1.0)
+    known = context.references
     asked = [replace(q, choices=("yes", "no"), answer=0) for q in known.questions]
     labels = {q.id: i % 2 for i, q in enumerate(asked)}
     voting = replace(known, questions=tuple(replace(q, answer=labels[q.id]) for q in asked))
-    bench = replace(bench, build_references=lambda: voting)
-    answers = KnnLabel().prepare(bench).answer([replace(q, choices=("yes", "no")) for q in ASKED])
-    for found, answer in zip(bench.nearest(ASKED), answers, strict=True):
+    context = replace(context, build_references=lambda: voting)
+    answers = KnnLabel().prepare(context).answer([replace(q, choices=("yes", "no")) for q in ASKED])
+    for found, answer in zip(context.nearest(ASKED), answers, strict=True):
         shares = [sum(s for q, s in found if q.answer == c) for c in (0, 1)]
         assert answer.choice == int(shares[1] > shares[0])
 

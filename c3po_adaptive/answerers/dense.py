@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..answerers.base import Answerer, AnswererStrategy, Bench
 from ..errors import SettingError
 from ..models.names import OURS
+from ..types import Answer, Question
+from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from ..remixing.strategies import Strategies
 
 
@@ -30,18 +34,17 @@ class Dense(AnswererStrategy):
         if self.model is not None and not (isinstance(self.model, str) and self.model):
             raise SettingError(f"Expected dense.model to be a Hub id, a folder or None, got {self.model!r}.")
 
-    def prepare(self, bench: Bench) -> Answerer:
+    def prepare(self, context: AnsweringContext) -> Answerer:
         from ..models.dense import load_dense_model, parent_of_embedded
-        from ._rescored import Other
 
-        if self.model is None and bench.model.name not in OURS:
+        if self.model is None and context.model.name not in OURS:
             raise SettingError(
                 f"Expected dense.model, for only {' and '.join(OURS)} have a dense model of their own, got none for "
-                f"{bench.model.name!r}; name one with the same tokenizer."
+                f"{context.model.name!r}; name one with the same tokenizer."
             )
         model, tokenizer = parent_of_embedded() if self.model is None else load_dense_model(self.model)
-        _check_tokenizer(bench.model.tokenizer, tokenizer, self.model or "the embedded model's parent")
-        return Other(bench, model)
+        _check_tokenizer(context.model.tokenizer, tokenizer, self.model or "the embedded model's parent")
+        return _OtherModel(context, model)
 
     def learns(self, strategies: Strategies) -> bool:
         return False
@@ -62,3 +65,24 @@ def _check_tokenizer(ours: Any, theirs: Any, name: str) -> None:
             f"Expected dense.model to have the run's tokenizer, got {name} with another ({len(theirs)} tokens, the "
             f"run's has {len(ours)}): the same prompts would be others; name a model with the same one."
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _OtherModel:
+    """Answers with a dense model in the place of the context's own."""
+
+    context: AnsweringContext
+    model: PreTrainedModel
+    needs_label: ClassVar[bool] = False
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """An answer to each question, at the price of the other model."""
+        import torch
+
+        from ..routing.exclusive import exclusive
+        from ..routing.flops import measure
+        from ..routing.whole import BARE, Whole
+
+        plain, whole = self.context.plain(questions), Whole(self.model, measure(self.model, ()))
+        with exclusive(self.model), torch.no_grad():
+            return self.context.rescored(plain, questions, whole, BARE)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from baselines.tuning import Picture
+from answerers.tuning import Picture
 from torch import nn
 
-from c3po_adaptive.baselines._exchange import Copies, exchanged, kept
+from c3po_adaptive.answerers._exchange import Copies, exchanged, kept
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer

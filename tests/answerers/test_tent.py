@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from baselines.tuning import ASKED, Picture, bench_of, scores
+from answerers.tuning import ASKED, Picture, context_of, scores
 from routing.naive import choice_scores
 
-from c3po_adaptive.baselines import Tent
+from c3po_adaptive.answerers import Tent
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.losses import entropy
 from c3po_adaptive.testing import AnswererContract
@@ -25,18 +25,18 @@ def entropies(rows):
 
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "deepseek"])
 def test_it_lowers_the_entropy_of_every_question(family):
-    bench = bench_of(family)
-    before = Picture(bench.model)
-    answers = Tent(steps=3, lr=3e-3).prepare(bench).answer(ASKED)
+    context = context_of(family)
+    before = Picture(context.model)
+    answers = Tent(steps=3, lr=3e-3).prepare(context).answer(ASKED)
     assert (entropies(scores(answers)) < entropies([a.base_scores for a in answers])).all()
-    assert Picture(bench.model) == before
+    assert Picture(context.model) == before
 
 
 def test_a_step_is_adams_on_all_scales():
     """Written out on a model of its own: one step of Adam is the learning rate, against the gradient's sign."""
-    bench, model = bench_of("olmoe"), bench_of("olmoe").model.model
-    (answer,) = Tent(lr=0.01).prepare(bench).answer(ASKED[:1])
-    (prompt,) = bench.prompts(ASKED[:1])
+    context, model = context_of("olmoe"), context_of("olmoe").model.model
+    (answer,) = Tent(lr=0.01).prepare(context).answer(ASKED[:1])
+    (prompt,) = context.prompts(ASKED[:1])
     scales = {n: p for n, p in model.named_parameters() if "norm" in n}
     assert len(scales) == 3 * 4 + 1, "queries' and keys' norms, too"
     kept = {name: p.detach().clone() for name, p in scales.items()}
@@ -56,26 +56,26 @@ def test_a_step_is_adams_on_all_scales():
 
 
 def test_no_step_is_the_plain_answer():
-    bench = bench_of()
-    assert scores(Tent(steps=0).prepare(bench).answer(ASKED)) == scores(bench.plain(ASKED))
+    context = context_of()
+    assert scores(Tent(steps=0).prepare(context).answer(ASKED)) == scores(context.plain(ASKED))
 
 
 def test_model_is_as_it_was_after_an_exception(monkeypatch):
-    bench = bench_of()
-    before, answerer = Picture(bench.model), Tent().prepare(bench)
+    context = context_of()
+    before, answerer = Picture(context.model), Tent().prepare(context)
 
     def failing(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("c3po_adaptive.baselines._adapting.entropy", failing)
+    monkeypatch.setattr("c3po_adaptive.answerers.tent.entropy", failing)
     with pytest.raises(KeyboardInterrupt):
         answerer.answer(ASKED)
-    assert Picture(bench.model) == before
+    assert Picture(context.model) == before
 
 
 def test_it_needs_no_references_and_costs_its_steps():
-    bench = replace(bench_of(), build_references=lambda: None)
-    one, three = (Tent(steps=n).prepare(bench).answer(ASKED)[0] for n in (1, 3))
+    context = replace(context_of(), build_references=lambda: None)
+    one, three = (Tent(steps=n).prepare(context).answer(ASKED)[0] for n in (1, 3))
     assert one.cost.answer == pytest.approx(one.base_flops)
     assert 2 * one.base_flops < one.cost.optimisation < 2.6 * one.base_flops, "forward, and backward"
     assert three.cost.optimisation == pytest.approx(3 * one.cost.optimisation)

@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from baselines.benches import bench_of, longest, made, references
+from answerers.contexts import context_of, longest, made, references
 from records.made import rows_in
 from study.configs import parse_config
 
-from c3po_adaptive.baselines import InContext
+from c3po_adaptive.answerers import InContext
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set
@@ -34,28 +34,30 @@ class TestInContext(AnswererContract):
 def test_the_nearest_stand_before_the_question_solved_the_nearest_last(format):
     known = references(longest, 30)
     if format != Cloze():
-        known = build_reference_set(bench_of(None).model, known.questions, ToyEmbedder(), format=format)
-    bench = bench_of(known, NEAR, format=format, settings={"learn_from": "all"})
-    for question, answer in zip(ASKED, InContext().prepare(bench).answer(ASKED), strict=True):
+        known = build_reference_set(context_of(None).model, known.questions, ToyEmbedder(), format=format)
+    context = context_of(known, NEAR, format=format, settings={"learn_from": "all"})
+    for question, answer in zip(ASKED, InContext().prepare(context).answer(ASKED), strict=True):
         by_id = {q.id: q for q in known.questions}
         similarity = [s for _, s, _ in answer.neighbours]
         assert similarity == sorted(similarity, reverse=True)
         shots = tuple(by_id[id_] for id_, _, _ in reversed(answer.neighbours))
         assert len(shots) == 3
         longer = replace(format, shots=format.shots + shots)
-        assert answer.scores == pytest.approx(bench.model.score_choices(question, format=longer).tolist(), abs=1e-4)
-        assert answer.cost.prefill == bench.model.plain_work(bench.model.encode(question, longer)).flops
-        assert answer.base_flops == bench.model.plain_work(bench.model.encode(question, format)).flops
-        assert answer.base_scores == tuple(bench.model.score_choices(question, format=format).tolist())
+        assert answer.scores == pytest.approx(context.model.score_choices(question, format=longer).tolist(), abs=1e-4)
+        assert answer.cost.prefill == context.model.plain_work(context.model.encode(question, longer)).flops
+        assert answer.base_flops == context.model.plain_work(context.model.encode(question, format)).flops
+        assert answer.base_scores == tuple(context.model.score_choices(question, format=format).tolist())
 
 
 def test_are_those_of_the_arms_retriever_and_settings():
     known = references(longest, 30)
     right = {q.id for q in known.successes.questions}
-    assert all({n[0] for n in a.neighbours} <= right for a in InContext().prepare(bench_of(known, NEAR)).answer(ASKED))
+    assert all(
+        {n[0] for n in a.neighbours} <= right for a in InContext().prepare(context_of(known, NEAR)).answer(ASKED)
+    )
     settings = {"learn_from": "all"}
     near, drawn, shuffled = (
-        InContext().prepare(bench_of(known, specs, settings=settings | more)).answer(ASKED)
+        InContext().prepare(context_of(known, specs, settings=settings | more)).answer(ASKED)
         for specs, more in ((NEAR, {}), ({"retriever": "random"}, {}), (NEAR, {"labels": "shuffled"}))
     )
     assert [a.neighbours for a in near] == [a.neighbours for a in shuffled] != [a.neighbours for a in drawn]
@@ -64,43 +66,43 @@ def test_are_those_of_the_arms_retriever_and_settings():
 
 def test_a_reference_is_no_example_of_itself():
     known = references(longest, 30)
-    answers = InContext().prepare(bench_of(known, NEAR, settings={"learn_from": "all"})).answer(known.questions)
+    answers = InContext().prepare(context_of(known, NEAR, settings={"learn_from": "all"})).answer(known.questions)
     assert all(q.id not in {n[0] for n in a.neighbours} for q, a in zip(known.questions, answers, strict=True))
 
 
 def test_costs_what_the_set_had_to_be_run_for():
     """Which of them the model answers right has to be found out; that all may be examples has not."""
     known = references(longest, 30)
-    bench = bench_of(known, NEAR)
-    prompts = sum(bench.model.plain_work(prompt).flops for prompt in bench.prompts(known.questions))
-    assert InContext().prepare(bench).answer(ASKED)[0].once == pytest.approx(prompts)
-    assert InContext().prepare(bench_of(known, NEAR, settings={"learn_from": "all"})).answer(ASKED)[0].once == 0
+    context = context_of(known, NEAR)
+    prompts = sum(context.model.plain_work(prompt).flops for prompt in context.prompts(known.questions))
+    assert InContext().prepare(context).answer(ASKED)[0].once == pytest.approx(prompts)
+    assert InContext().prepare(context_of(known, NEAR, settings={"learn_from": "all"})).answer(ASKED)[0].once == 0
 
 
 class TestMoreThanTheContextHolds:
     """A model of 160 characters; a question with its answer takes about 50."""
 
     @pytest.fixture
-    def bench(self):
+    def context(self):
         model = RoutedModel(tiny_moe("olmoe", max_position_embeddings=160), tiny_tokenizer(), name="short")
         known = build_reference_set(model, references(longest, 30).questions, ToyEmbedder())
         six = {"retriever": {"name": "faiss-knn", "k": 6}}
-        return bench_of(known, six, model=model, settings={"learn_from": "all"})
+        return context_of(known, six, model=model, settings={"learn_from": "all"})
 
-    def test_the_nearest_that_fit_are_used(self, bench):
-        near = bench.nearest(ASKED)
-        for question, found, answer in zip(ASKED, near, InContext().prepare(bench).answer(ASKED), strict=True):
+    def test_the_nearest_that_fit_are_used(self, context):
+        near = context.nearest(ASKED)
+        for question, found, answer in zip(ASKED, near, InContext().prepare(context).answer(ASKED), strict=True):
             used = [id_ for id_, _, _ in answer.neighbours]
             assert 0 < len(used) < 6
             assert used == [q.id for q, _ in found[: len(used)]]
             assert [weight for _, _, weight in answer.neighbours] == [1 / len(used)] * len(used)
             one_more = Cloze(shots=tuple(q for q, _ in reversed(found[: len(used) + 1])))
-            prompt = one_more.prompt(question, bench.model.tokenizer, 10**6)
+            prompt = one_more.prompt(question, context.model.tokenizer, 10**6)
             assert len(prompt.ids) + max(map(len, prompt.options)) > 160
 
-    def test_none_if_none_fits(self, bench):
+    def test_none_if_none_fits(self, context):
         question = replace(ASKED[0], question="la" * 50)
-        (answer,) = InContext().prepare(bench).answer([question])
+        (answer,) = InContext().prepare(context).answer([question])
         assert answer.neighbours == ()
         assert answer.scores == answer.base_scores
 
@@ -132,4 +134,4 @@ class TestMoreThanTheContextHolds:
 
 def test_needs_references():
     with pytest.raises(SettingError, match="in-context expected references, got none"):
-        InContext().prepare(bench_of(None))
+        InContext().prepare(context_of(None))

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Place = tuple[nn.Module, str]
 """A module, and the name of a parameter or submodule of it."""
@@ -23,16 +25,17 @@ Place = tuple[nn.Module, str]
 @contextmanager
 def exchanged(parts: Mapping[Place, Tensor | nn.Module]) -> Iterator[None]:
     """Afterwards the model holds its own objects again, also after an exception."""
-    own: list[tuple[dict[str, Any], str, Any]] = []
+    own: list[tuple[dict[str, object], str, object]] = []
     try:
         for (module, name), part in parts.items():
-            held: dict[str, Any] = module._modules if name in module._modules else module._parameters
+            among = module._modules if name in module._modules else module._parameters
+            held = cast(dict[str, object], among)
             own.append((held, name, held[name]))
             held[name] = part  # in its own place: a state dict keeps its order
         yield
     finally:
-        for held, name, part in reversed(own):
-            held[name] = part
+        for held, name, replaced in reversed(own):
+            held[name] = replaced
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Benches of tiny models for trained baselines, and a picture of all that must be as it was."""
+"""Contexts of tiny models for trained baselines, and a picture of all that must be as it was."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,7 +8,7 @@ import torch
 from c3po_adaptive.models.identity import fingerprint
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, toy_bench
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, toy_context
 from c3po_adaptive.testing.answerers import ToyEmbedder, toy_questions
 
 ASKED = toy_questions(5, "asked")
@@ -24,16 +24,16 @@ def _references(model, count):
     return build_reference_set(model, toy_questions(count, "references"), ToyEmbedder())
 
 
-def bench_of(family="olmoe", count=20, model=None, folder=None, **settings):
-    """A bench whose references nothing was learned from yet."""
+def context_of(family="olmoe", count=20, model=None, folder=None, **settings):
+    """A context whose references nothing was learned from yet."""
     model = model or _model(family)
     references = replace(_references(model, count), folder=folder)
-    return replace(toy_bench(**settings), model=model, build_references=lambda: references)
+    return replace(toy_context(**settings), model=model, build_references=lambda: references)
 
 
-def learned(bench):
-    """What was learned from the bench's references."""
-    (found,) = bench.references.learned.values()
+def learned(context):
+    """What was learned from the context's references."""
+    (found,) = context.references.learned.values()
     return found
 
 

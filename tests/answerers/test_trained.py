@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from baselines.tuning import ASKED, Picture, bench_of, learned, scores
+from answerers.tuning import ASKED, Picture, context_of, learned, scores
 
-from c3po_adaptive.baselines import LoRA, PrefixTuning, PromptTuning, RouterTuning
-from c3po_adaptive.baselines._training import FLOPS, LOSSES
+from c3po_adaptive.answerers import LoRA, PrefixTuning, PromptTuning, RouterTuning
+from c3po_adaptive.answerers.trained import FLOPS, LOSSES
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.models.routed import RoutedModel
@@ -54,23 +54,23 @@ class TestPrefixTuning(AnswererContract):
         return PREFIX
 
 
-def kept(bench):
-    return learned(bench).keys() > {FLOPS, LOSSES}
+def kept(context):
+    return learned(context).keys() > {FLOPS, LOSSES}
 
 
 @EACH
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "deepseek", "mixtral"])
 def test_model_is_as_it_was_bit_for_bit(strategy, family):
-    bench = bench_of(family)
-    before = Picture(bench.model)
-    plain = scores(bench.plain(ASKED))
-    answerer = strategy.prepare(bench)
-    assert Picture(bench.model) == before
+    context = context_of(family)
+    before = Picture(context.model)
+    plain = scores(context.plain(ASKED))
+    answerer = strategy.prepare(context)
+    assert Picture(context.model) == before
     answers = answerer.answer(ASKED)
-    assert Picture(bench.model) == before
-    assert scores(bench.plain(ASKED)) == plain, "prompts that were kept, too"
+    assert Picture(context.model) == before
+    assert scores(context.plain(ASKED)) == plain, "prompts that were kept, too"
     assert [a.base_scores for a in answers] == plain
-    assert (scores(answers) != plain) == kept(bench)
+    assert (scores(answers) != plain) == kept(context)
 
 
 class Stopped(BaseException):
@@ -81,14 +81,14 @@ class Stopped(BaseException):
 @pytest.mark.parametrize(("error", "call"), [(Stopped, 1), (ZeroDivisionError, 3)])
 def test_model_is_as_it_was_after_an_exception_in_the_middle(strategy, error, call, monkeypatch):
     """While training, before a forward pass and after it."""
-    bench, calls, scored = bench_of(), [], Whole.scores
-    before = Picture(bench.model)
+    context, calls, scored = context_of(), [], Whole.scores
+    before = Picture(context.model)
 
-    def failing(self, prompts, opening):
+    def failing(self, prompts, *opening):
         calls.append(prompts)
         if len(calls) > call + 1:
             raise error("in the middle")
-        found = scored(self, prompts, opening)
+        found = scored(self, prompts, *opening)
         if len(calls) > call:
             raise error("in the middle")
         return found
@@ -96,16 +96,16 @@ def test_model_is_as_it_was_after_an_exception_in_the_middle(strategy, error, ca
     with monkeypatch.context() as patch:
         patch.setattr(Whole, "scores", failing)
         with pytest.raises((Stopped, ModelError), match="in the middle"):
-            strategy.prepare(bench)
-    assert Picture(bench.model) == before
-    assert not bench.references.learned
-    strategy.prepare(bench).answer(ASKED)
+            strategy.prepare(context)
+    assert Picture(context.model) == before
+    assert not context.references.learned
+    strategy.prepare(context).answer(ASKED)
 
 
 @EACH
 def test_model_is_as_it_was_after_an_exception_in_an_answer(strategy, monkeypatch):
-    bench = bench_of(loss="likelihood")
-    before, answerer = Picture(bench.model), strategy.prepare(bench)
+    context = context_of(loss="likelihood")
+    before, answerer = Picture(context.model), strategy.prepare(context)
     expected = scores(answerer.answer(ASKED))
 
     def failing(*args):
@@ -115,7 +115,7 @@ def test_model_is_as_it_was_after_an_exception_in_an_answer(strategy, monkeypatc
         patch.setattr("c3po_adaptive.routing.whole.head", failing)
         with pytest.raises(Stopped):
             answerer.answer(ASKED)
-    assert Picture(bench.model) == before
+    assert Picture(context.model) == before
     assert scores(answerer.answer(ASKED)) == expected
 
 
@@ -123,30 +123,30 @@ def test_model_is_as_it_was_after_an_exception_in_an_answer(strategy, monkeypatc
 @pytest.mark.parametrize("loss", ["choices", "likelihood", "lead"])
 def test_it_learns_what_the_settings_say(strategy, loss):
     """The loss of what was held back falls, and in the model itself that of all references."""
-    bench = bench_of("qwen2_moe", loss=loss)
-    answerer = replace(strategy, epochs=3, patience=3, lr=2e-2).prepare(bench)
-    losses = learned(bench)[LOSSES]
-    assert kept(bench)
+    context = context_of("qwen2_moe", loss=loss)
+    answerer = replace(strategy, epochs=3, patience=3, lr=2e-2).prepare(context)
+    losses = learned(context)[LOSSES]
+    assert kept(context)
     assert losses[1:].min() < losses[0]
     if strategy in (PROMPT, PREFIX):
         return
-    known = bench.references.questions
+    known = context.references.questions
     right = torch.tensor([q.answer for q in known])
 
     def mean(rows):
         padded = [torch.tensor(row + (-torch.inf,) * (4 - len(row))) for row in rows]
         return right_answer_loss(torch.stack(padded), right, loss).mean()
 
-    assert mean(scores(answerer.answer(known))) < mean([a.base_scores for a in bench.plain(known)])
+    assert mean(scores(answerer.answer(known))) < mean([a.base_scores for a in context.plain(known)])
 
 
 @EACH
 def test_the_same_seed_learns_the_same_and_another_does_not(strategy):
     found = []
     for seed in (0, 0, 1):
-        bench = bench_of(seed=seed)
-        strategy.prepare(bench)
-        found.append(learned(bench))
+        context = context_of(seed=seed)
+        strategy.prepare(context)
+        found.append(learned(context))
     one, again, other = found
     assert one.keys() == again.keys()
     assert all(torch.equal(one[name], again[name]) for name in one)
@@ -157,44 +157,44 @@ def test_the_same_seed_learns_the_same_and_another_does_not(strategy):
 def test_labels_drawn_at_random_teach_something_else(strategy):
     losses = []
     for labels in ("own", "shuffled"):
-        bench = bench_of(labels=labels)
-        strategy.prepare(bench)
-        losses.append(learned(bench)[LOSSES])
+        context = context_of(labels=labels)
+        strategy.prepare(context)
+        losses.append(learned(context)[LOSSES])
     assert not torch.equal(losses[0][:1], losses[1][:1]), "those held back have other labels, too"
 
 
 @IN_PLACE
 def test_questions_that_are_asked_teach_nothing(strategy):
     """Neither in a step nor among those held back, whatever their labels are."""
-    whole = bench_of()
+    whole = context_of()
     held_out = frozenset(q.id for q in whole.references.questions[:8])
     found = []
     for shift in (0, 1):
-        bench = bench_of()
+        context = context_of()
         changed = tuple(
             replace(q, answer=(q.answer + shift) % len(q.choices)) if q.id in held_out else q
-            for q in bench.references.questions
+            for q in context.references.questions
         )
-        references = replace(bench.references, questions=changed)
-        bench = replace(bench, held_out=held_out, build_references=lambda r=references: r)
-        strategy.prepare(bench)
-        found.append(learned(bench))
+        references = replace(context.references, questions=changed)
+        context = replace(context, held_out=held_out, build_references=lambda r=references: r)
+        strategy.prepare(context)
+        found.append(learned(context))
     assert all(torch.equal(a, b) for a, b in zip(found[0].values(), found[1].values(), strict=True))
 
 
 def test_learning_that_is_no_better_keeps_the_start(monkeypatch):
-    bench = bench_of("qwen2_moe")
-    monkeypatch.setattr("c3po_adaptive.baselines._training._Training._held_back_loss", lambda self, _=None: 1e9)
-    answers = LORA.prepare(bench).answer(ASKED)
-    assert scores(answers) == scores(bench.plain(ASKED))
-    assert answers[0].cost.total == bench.plain(ASKED)[0].cost.total
+    context = context_of("qwen2_moe")
+    monkeypatch.setattr("c3po_adaptive.answerers.trained._Training._held_back_loss", lambda self, plainly=False: 1e9)
+    answers = LORA.prepare(context).answer(ASKED)
+    assert scores(answers) == scores(context.plain(ASKED))
+    assert answers[0].cost.total == context.plain(ASKED)[0].cost.total
     assert answers[0].once > 0, "it was tried all the same"
 
 
 def test_it_stops_early_and_keeps_the_best_epoch():
-    bench = bench_of()
-    replace(LORA, epochs=40, patience=2, lr=3e-2).prepare(bench)
-    losses = learned(bench)[LOSSES]
+    context = context_of()
+    replace(LORA, epochs=40, patience=2, lr=3e-2).prepare(context)
+    losses = learned(context)[LOSSES]
     assert len(losses) < 40
     best = int(losses[1:].argmin())
     assert best == len(losses) - 1 - 2 - 1, "two more epochs after the best one"
@@ -202,11 +202,11 @@ def test_it_stops_early_and_keeps_the_best_epoch():
 
 @EACH
 def test_what_was_learned_is_kept_beside_the_references(strategy, tmp_path, monkeypatch):
-    folder = bench_of().references.save(tmp_path / "set")
-    bench = bench_of(folder=folder)
-    first = strategy.prepare(bench).answer(ASKED)
-    monkeypatch.setattr("c3po_adaptive.baselines._training._Training.run", None)  # would raise if it were called
-    again = bench_of(folder=folder)
+    folder = context_of().references.save(tmp_path / "set")
+    context = context_of(folder=folder)
+    first = strategy.prepare(context).answer(ASKED)
+    monkeypatch.setattr("c3po_adaptive.answerers.trained._Training.run", None)  # would raise if it were called
+    again = context_of(folder=folder)
     answers = strategy.prepare(again).answer(ASKED)
     assert scores(answers) == scores(first)
     assert answers[0].once == first[0].once > 0
@@ -214,35 +214,35 @@ def test_what_was_learned_is_kept_beside_the_references(strategy, tmp_path, monk
 
 @IN_PLACE
 def test_what_decides_what_is_learned_is_told_apart(strategy, tmp_path):
-    folder = bench_of().references.save(tmp_path / "set")
+    folder = context_of().references.save(tmp_path / "set")
     strategy = replace(strategy, epochs=1)
     for settings in ({}, {"loss": "lead"}, {"labels": "shuffled"}, {"seed": 1}):
-        strategy.prepare(bench_of(folder=folder, **settings))
-    replace(strategy, lr=2e-2).prepare(bench_of(folder=folder))
-    strategy.prepare(replace(bench_of(folder=folder), held_out=frozenset({"references0"})))
+        strategy.prepare(context_of(folder=folder, **settings))
+    replace(strategy, lr=2e-2).prepare(context_of(folder=folder))
+    strategy.prepare(replace(context_of(folder=folder), held_out=frozenset({"references0"})))
     assert len(list((folder / "learned").iterdir())) == 6
-    strategy.prepare(bench_of(folder=folder, learn_from="all"))
+    strategy.prepare(context_of(folder=folder, learn_from="all"))
     assert len(list((folder / "learned").iterdir())) == 6, "which has no part"
 
 
 @EACH
 def test_what_another_model_learned_is_refused(strategy, tmp_path):
-    folder = bench_of().references.save(tmp_path / "set")
-    strategy.prepare(bench_of(folder=folder))
+    folder = context_of().references.save(tmp_path / "set")
+    strategy.prepare(context_of(folder=folder))
     (path,) = (folder / "learned").iterdir()
     save_tensors(load_tensors(path, ""), path, {"model": "of somebody else"})
     with pytest.raises(DataError, match="cut short or altered; delete it"):
-        strategy.prepare(bench_of(folder=folder))
+        strategy.prepare(context_of(folder=folder))
 
 
 @EACH
 def test_what_it_took_is_told(strategy):
-    bench = bench_of()
-    answers = strategy.prepare(bench).answer(ASKED)
+    context = context_of()
+    answers = strategy.prepare(context).answer(ASKED)
     base = [a.base_flops for a in answers]
     # a forward pass and about two backward for each reference, epoch after epoch
-    references = sum(bench.model.plain_work(p).flops for p in bench.prompts(bench.references.questions))
-    epochs = len(learned(bench)[LOSSES]) - 1
+    references = sum(context.model.plain_work(p).flops for p in context.prompts(context.references.questions))
+    epochs = len(learned(context)[LOSSES]) - 1
     assert 1.4 * epochs * references < answers[0].once < 3.5 * epochs * references
     assert {a.once for a in answers} == {answers[0].once}
     sizes = {"lora": 3 * 4 * 2 * 64 - 2 * 3 * 2 * 16, "router-tuning": 3 * 8 * 32}
@@ -250,23 +250,23 @@ def test_what_it_took_is_told(strategy):
     assert {a.parameters for a in answers} == {sizes[strategy.name]}
     for answer, plain in zip(answers, base, strict=True):
         assert plain <= answer.cost.total < 1.5 * plain
-        assert answer.seconds > 0 or not kept(bench)
+        assert answer.seconds > 0 or not kept(context)
 
 
 def test_layers_below_are_run_once():
     costs = {}
     for layers in ("all", (2,)):
-        bench = bench_of()
-        costs[layers] = replace(ROUTERS, layers=layers).prepare(bench).answer(ASKED)[0].once
-        assert bench.references.learned
+        context = context_of()
+        costs[layers] = replace(ROUTERS, layers=layers).prepare(context).answer(ASKED)[0].once
+        assert context.references.learned
     assert costs[2,] < 0.6 * costs["all"]
 
 
 def test_only_what_is_named_is_trained():
     for strategy, layers in ((ROUTERS, (1,)), (LORA, (0, 2))):
-        bench = bench_of()
-        replace(strategy, layers=layers).prepare(bench)
-        names = learned(bench).keys() - {FLOPS, LOSSES}
+        context = context_of()
+        replace(strategy, layers=layers).prepare(context)
+        names = learned(context).keys() - {FLOPS, LOSSES}
         assert names
         assert all(any(f"{layer}." in name for layer in layers) for name in names)
 
@@ -275,51 +275,51 @@ def test_only_what_is_named_is_trained():
 def test_in_bfloat16(strategy):
     """What is trained is kept in float32, for small steps would be lost."""
     model = RoutedModel(tiny_moe("qwen2_moe").to(torch.bfloat16), tiny_tokenizer(), name="half")
-    bench = bench_of(model=model)
+    context = context_of(model=model)
     before = Picture(model)
-    answers = replace(strategy, lr=1e-2).prepare(bench).answer(ASKED)
+    answers = replace(strategy, lr=1e-2).prepare(context).answer(ASKED)
     assert Picture(model) == before
-    assert all(t.dtype == torch.float32 for n, t in learned(bench).items() if n not in (FLOPS, LOSSES))
+    assert all(t.dtype == torch.float32 for n, t in learned(context).items() if n not in (FLOPS, LOSSES))
     assert len(answers) == len(ASKED)
 
 
 class TestRefused:
     @EACH
     def test_without_references(self, strategy):
-        bench = replace(bench_of(), build_references=lambda: None)
+        context = replace(context_of(), build_references=lambda: None)
         with pytest.raises(SettingError, match=f"{strategy.name} expected references, got none"):
-            strategy.prepare(bench)
+            strategy.prepare(context)
         with pytest.raises(SettingError, match=f"{strategy.name} expected at least 10 references.* got 0"):
-            strategy.fits(bench.strategies, (0, 1, 2), 8, 0)
+            strategy.fits(context.strategies, (0, 1, 2), 8, 0)
 
     @EACH
     def test_with_too_few(self, strategy):
-        bench = bench_of()
-        asked = replace(bench, held_out=frozenset(q.id for q in bench.references.questions[:11]))
+        context = context_of()
+        asked = replace(context, held_out=frozenset(q.id for q in context.references.questions[:11]))
         with pytest.raises(SettingError, match="at least 10 references that are not asked themselves, got 9"):
             strategy.prepare(asked)
         with pytest.raises(SettingError, match="at least 10 references that are not asked themselves, got 9"):
-            strategy.fits(bench.strategies, (0, 1, 2), 8, 9)
-        strategy.fits(bench.strategies, (0, 1, 2), 8, 10)
+            strategy.fits(context.strategies, (0, 1, 2), 8, 9)
+        strategy.fits(context.strategies, (0, 1, 2), 8, 10)
 
     @pytest.mark.parametrize("strategy", [LORA, PROMPT, PREFIX], ids=lambda s: s.name)
     def test_without_peft(self, strategy, monkeypatch):
         find = importlib.util.find_spec
         monkeypatch.setattr(
-            "c3po_adaptive.baselines._trained.find_spec", lambda name: None if name == "peft" else find(name)
+            "c3po_adaptive.answerers.trained.find_spec", lambda name: None if name == "peft" else find(name)
         )
-        bench = bench_of()
-        for call in (lambda: strategy.prepare(bench), lambda: strategy.fits(bench.strategies, (0, 1, 2), 8, 20)):
+        context = context_of()
+        for call in (lambda: strategy.prepare(context), lambda: strategy.fits(context.strategies, (0, 1, 2), 8, 20)):
             with pytest.raises(SettingError, match=r"pip install 'c3po_adaptive\[tuning\]'"):
                 call()
-        ROUTERS.fits(bench.strategies, (0, 1, 2), 8, 20)
+        ROUTERS.fits(context.strategies, (0, 1, 2), 8, 20)
 
     def test_layers_that_are_not_there(self):
-        bench = bench_of()
+        context = context_of()
         with pytest.raises(SettingError, match=r"among the MoE layers \(0, 1, 2\), got \[7\]"):
-            replace(ROUTERS, layers=(1, 7)).fits(bench.strategies, (0, 1, 2), 8, 20)
+            replace(ROUTERS, layers=(1, 7)).fits(context.strategies, (0, 1, 2), 8, 20)
         with pytest.raises(SettingError, match=r"among the decoder layers \(0, 1, 2\), got \[3\]"):
-            replace(LORA, layers=[3]).prepare(bench)
+            replace(LORA, layers=[3]).prepare(context)
 
     @pytest.mark.parametrize(
         ("make", "said"),
@@ -344,7 +344,7 @@ class TestRefused:
 
     def test_a_loss_that_is_no_number(self):
         with pytest.raises(ModelError, match="lora expected a finite loss while training, got nan; lower lr"):
-            replace(LORA, lr=1e30, epochs=5).prepare(bench_of())
+            replace(LORA, lr=1e30, epochs=5).prepare(context_of())
 
     def test_memory_that_is_not_there(self, monkeypatch):
         def full(*args):
@@ -352,10 +352,10 @@ class TestRefused:
 
         monkeypatch.setattr(Whole, "scores", full)
         with pytest.raises(SettingError, match=r"router-tuning expected memory for 8 references at once.*Set batch"):
-            ROUTERS.prepare(bench_of())
+            ROUTERS.prepare(context_of())
 
     def test_families_without_linear_attention(self):
         model = RoutedModel(tiny_moe("nemotron_h"), tiny_tokenizer(), name="nemotron_h")
         said = r"lora expected NemotronHForCausalLM of the family nemotron_h to have linear layers.*router-tuning"
         with pytest.raises(ModelError, match=said):
-            LORA.prepare(bench_of(model=model))
+            LORA.prepare(context_of(model=model))

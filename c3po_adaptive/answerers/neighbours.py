@@ -1,0 +1,170 @@
+"""Answers from the neighbours by themselves: as solved examples in the prompt, or by their labels' votes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import check_number
+from ..ledger import Entry, Ledger, Work
+from ..remixing.clock import Clock
+from ..tasks.formats import description
+from ..types import Answer, Prompt, Question
+from .base import Answerer, AnswererStrategy, AnsweringContext
+
+if TYPE_CHECKING:
+    from ..references.reference_set import ReferenceSet
+    from ..remixing.strategies import Strategies
+
+Near = Sequence[tuple[Question, float]]
+"""References with their similarity, nearest first."""
+
+
+@dataclass(frozen=True)
+class FromNeighbours(AnswererStrategy):
+    """Answers from the neighbours of the arm's retriever, as a re-mixing arm finds them."""
+
+    def learns(self, strategies: Strategies) -> bool:
+        return False
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return ("retriever", "learn_from", "labels", "max_similarity", "seed")
+
+
+def finding_successes(context: AnsweringContext, references: ReferenceSet) -> float:
+    """FLOPs of finding out which references the model answers right; none where all of them may be neighbours."""
+    if context.settings.learn_from == "all":
+        return 0.0
+    return sum(context.model.plain_work(prompt).flops for prompt in context.prompts(references.questions))
+
+
+@dataclass(frozen=True)
+class InContext(FromNeighbours):
+    """The neighbours of the arm's retriever stand before the question, solved, the nearest last (Brown et al. 2020,
+    arXiv 2005.14165); the model is left alone.
+
+    The same neighbours as a re-mixing arm's: ``learn_from``, ``labels`` and ``max_similarity`` hold as there, and the
+    retriever ``random`` is the control. As many examples are used as fit the model's context, the nearest ones; the
+    answer's neighbours are those. The format's own shots, if it has any, come first.
+    """
+
+    name: ClassVar[str] = "in-context"
+    positive: ClassVar[bool] = True
+    likelihoods: ClassVar[bool] = True
+
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        return _WithExamples(context, finding_successes(context, context.references_for(self.name)))
+
+
+@dataclass(frozen=True, eq=False)
+class _WithExamples:
+    context: AnsweringContext
+    once: float
+    needs_label: ClassVar[bool] = False
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """An answer to each question, at the price of its longer prompt."""
+        context, clock = self.context, Clock(len(questions))
+        with clock("retrieval"):
+            near = context.nearest(questions)
+        with clock("prefill"):
+            put = [self._put(question, found) for question, found in zip(questions, near, strict=True)]
+            states = context.model.prefill([prompt for prompt, _ in put], batch_size=context.batch_size, keep=False)
+            scores = context.model.choice_scores(states)
+        found = []
+        for b, (question, plain) in enumerate(zip(questions, context.plain(questions), strict=True)):
+            used = put[b][1]
+            ledger = Ledger(
+                prefill=states[b].work.lasting(clock.seconds["prefill"]),
+                embedding=Entry(forward=Work(linear=context.embedder.flops(description(question)))),
+                retrieval=Entry(seconds=clock.seconds["retrieval"]),
+            )
+            answer = replace(plain, choice=int(scores[b].argmax()), scores=tuple(scores[b].tolist()), ledger=ledger)
+            neighbours = tuple((q.id, similarity, 1 / len(used)) for q, similarity in used)
+            found.append(replace(answer, neighbours=neighbours, once=self.once))
+        return found
+
+    def _put(self, question: Question, near: Near) -> tuple[Prompt, Near]:
+        """The question after as many of its neighbours as the context holds, and these."""
+        shots = self.context.format.shots
+        for count in range(len(near), 0, -1):
+            examples = tuple(q for q, _ in reversed(near[:count]))
+            prompt = self.context.with_shots(question, shots + examples)
+            if prompt is not None:
+                return prompt, near[:count]
+        return self.context.model.encode(question, self.context.format), ()
+
+
+@dataclass(frozen=True)
+class KnnLabel(FromNeighbours):
+    """The option whose text is most like the right answers of the nearest references (by the arm's retriever).
+
+    Nearest-neighbour classification (Cover and Hart 1967, IEEE Trans. Inf. Theory 13:21) where options are texts: each
+    scores Σ s_i cos(option, right answer i), s_i the reference's similarity to the question. Where options are the same
+    few texts in every question, that is a vote for a label. The model is not asked; its plain answer only says what the
+    question would have cost. Without neighbours all options are alike.
+
+    Attributes:
+        temperature: what the scores are divided by.
+    """
+
+    temperature: float = 0.1
+    name: ClassVar[str] = "knn-label"
+
+    def __post_init__(self) -> None:
+        check_number(self, "temperature", above=0)
+
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        references = context.references_for(self.name)
+        right = [q.choices[q.answer] for q in references.questions if q.answer is not None]
+        embedded = sum(map(context.embedder.flops, right))
+        return _Voter(self.temperature, context, finding_successes(context, references) + embedded)
+
+
+@dataclass(frozen=True, eq=False)
+class _Voter:
+    temperature: float
+    context: AnsweringContext
+    once: float
+    needs_label: ClassVar[bool] = False
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """An answer to each question, at the price of embedding it and its options."""
+        clock = Clock(len(questions))
+        with clock("retrieval"):
+            near = self.context.nearest(questions)
+        found = []
+        for question, neighbours, plain in zip(questions, near, self.context.plain(questions), strict=True):
+            with clock("embedding"):
+                scores = self._scores(question, neighbours)
+            flops = sum(map(self.context.embedder.flops, [description(question), *question.choices]))
+            ledger = Ledger(embedding=Entry(forward=Work(linear=flops)))
+            voted = tuple((q.id, similarity, 1 / len(neighbours)) for q, similarity in neighbours)
+            answer = replace(
+                plain,
+                choice=int(scores.argmax()) if neighbours else plain.choice,
+                scores=tuple(scores.tolist()),
+                ledger=ledger,
+            )
+            found.append(replace(answer, neighbours=voted, once=self.once))
+        return [replace(answer, ledger=_timed(answer.ledger, clock)) for answer in found]
+
+    def _scores(self, question: Question, near: Sequence[tuple[Question, float]]) -> NDArray[np.float64]:
+        right = [q.choices[q.answer] for q, _ in near if q.answer is not None]
+        embedded = self.context.embedder.encode([*question.choices, *right])
+        choices, answers = embedded[: len(question.choices)], embedded[len(question.choices) :]
+        votes: NDArray[np.float64] = choices @ answers.T @ np.array([similarity for _, similarity in near])
+        return votes / self.temperature
+
+
+def _timed(ledger: Ledger, clock: Clock) -> Ledger:
+    seconds = clock.seconds
+    return replace(
+        ledger,
+        embedding=ledger.embedding.lasting(seconds["embedding"]),
+        retrieval=ledger.retrieval.lasting(seconds["retrieval"]),
+    )

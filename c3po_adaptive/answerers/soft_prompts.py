@@ -1,0 +1,211 @@
+"""Tokens before every prompt that are no text, trained on references: virtual tokens, or keys and values (by PEFT)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, ClassVar
+from warnings import catch_warnings, simplefilter
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import DataError, ModelError, SettingError
+from ..types import Prompt
+from .trained import Trained, Tuning
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel
+
+    from ..models.routed import RoutedModel
+    from ..routing.packing import Packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftPrompt(Trained):
+    """Trains what stands in the place of ``tokens`` tokens before every prompt."""
+
+    tokens: int = 20
+    lr: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self, "tokens", at_least=1, whole=True)
+
+    def first_tokens(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tensor:
+        """``[n]`` the first tokens of references' prompts, which virtual ones start as: text that the model knows.
+
+        Raises:
+            SettingError: there are not so many.
+        """
+        ids = list(islice(chain.from_iterable(prompt.ids for prompt in prompts), self.tokens))
+        if len(ids) < self.tokens:
+            raise SettingError(
+                f"Expected {self.name}.tokens to be at most {len(ids)}, as many as the references' prompts have "
+                f"together, got {self.tokens}; take fewer."
+            )
+        return torch.tensor(ids, device=model.model.device)
+
+    @staticmethod
+    def wrapped(model: RoutedModel, config: Any) -> Any:
+        """PEFT's model of a configuration; the model itself stays as it is."""
+        from peft import get_peft_model
+
+        from ._exchange import kept
+
+        with kept(model.model), catch_warnings():
+            simplefilter("ignore", FutureWarning)  # PEFT 0.21 asks transformers for what will be called otherwise
+            return get_peft_model(model.model, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTuning(SoftPrompt):
+    """Embeddings of virtual tokens, trained on references (Lester et al. 2021, arXiv 2104.08691).
+
+    They start as the embeddings of the first tokens of references' prompts.
+
+    Attributes:
+        tokens: how many there are.
+    """
+
+    name: ClassVar[str] = "prompt-tuning"
+
+    def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
+        from peft import PromptTuningConfig, TaskType
+
+        config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=self.tokens)
+        wrapper = self.wrapped(model, config)
+        trained = wrapper.prompt_encoder["default"].embedding.weight
+        with torch.no_grad():
+            trained.copy_(model.model.get_input_embeddings()(self.first_tokens(model, prompts)))
+        opening = VirtualTokens(self.tokens, model.max_length, lambda: wrapper.get_prompt(1)[0])
+        return Tuning({"embedding": trained}, lambda: nullcontext(opening))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixTuning(SoftPrompt):
+    """Keys and values that every layer sees before every prompt, trained on references (Li & Liang 2021, arXiv
+    2101.00190).
+
+    They start as those of the first tokens of references' prompts, which the paper finds best with few labels, and are
+    trained themselves, without the paper's network that makes them.
+
+    Attributes:
+        tokens: how many tokens they stand for.
+    """
+
+    name: ClassVar[str] = "prefix-tuning"
+
+    def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
+        from peft import PrefixTuningConfig, TaskType
+
+        own = _keys_and_values(model, self.first_tokens(model, prompts))
+        config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=self.tokens)
+        wrapper = self.wrapped(model, config)
+        made = [tensor[0] for layer in wrapper.get_prompt(1).layers for tensor in (layer.keys, layer.values)]
+        if [t.shape for t in made] != [t.shape for t in own]:
+            family = model.model.config.get_text_config().model_type
+            raise ModelError(
+                f"prefix-tuning cannot be used on the family {family}: PEFT makes keys and values "
+                f"{tuple(made[0].shape)} for {len(made) // 2} layers, and the model's own are "
+                f"{' and '.join(sorted({str(tuple(t.shape)) for t in own}))} in {len(own) // 2}; use prompt-tuning, "
+                "lora or router-tuning."
+            )
+        trained = wrapper.prompt_encoder["default"].embedding.weight
+        with torch.no_grad():
+            trained.copy_(torch.stack(own).permute(2, 0, 1, 3).flatten(1))
+        opening = Prefix(self.tokens, model.max_length, wrapper.get_prompt)
+        return Tuning({"embedding": trained}, lambda: nullcontext(opening))
+
+
+def _keys_and_values(model: RoutedModel, ids: Tensor) -> list[Tensor]:
+    """``[heads, n, size]`` the model's own of n tokens: each layer's keys, then its values.
+
+    Raises:
+        ModelError: layers keep something else.
+    """
+    from transformers import DynamicCache
+
+    from ..routing.packing import NO_CACHE, PLAIN
+    from ..routing.sites import decoder_of
+    from ..routing.tail import cache_argument
+
+    config = model.model.config.get_text_config()
+    cache: Any = DynamicCache(config=model.model.config)
+    if config.model_type in NO_CACHE or not all(type(layer) in PLAIN for layer in cache.layers):
+        raise ModelError(
+            f"prefix-tuning cannot be used on the family {config.model_type}: it needs layers that keep keys and "
+            "values, and some of its keep a state of another kind; use lora, router-tuning or prompt-tuning."
+        )
+    with torch.no_grad():
+        decoder_of(model.model)(input_ids=ids[None], use_cache=True, **{cache_argument(model.model): cache})
+    return [tensor[0] for layer in cache.layers for tensor in (layer.keys, layer.values)]
+
+
+@dataclass(frozen=True, eq=False)
+class VirtualTokens:
+    """Embeddings before a prompt's own, an ``Opening``.
+
+    Attributes:
+        count: n, how many there are.
+        limit: the longest prompt with an option that the model reads.
+        embeddings: gives them, ``[n, H]``.
+    """
+
+    count: int
+    limit: int
+    embeddings: Callable[[], Tensor]
+
+    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
+        from ..routing.packing import layout_for, pack
+
+        check_room(prompt, self.count, self.limit)
+        longer = replace(prompt, ids=(0,) * self.count + prompt.ids)
+        return pack(longer, layout_for(model, prompt), whole=True)
+
+    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
+        own = model.get_input_embeddings()(tokens[:, self.count :])
+        virtual = self.embeddings().to(own).expand(len(tokens), -1, -1)
+        return {"inputs_embeds": torch.cat([virtual, own], 1)}, None
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values that all tokens see as if they came before, an ``Opening``.
+
+    Attributes:
+        count: n, how many tokens they stand for.
+        limit: the longest prompt with an option that the model reads.
+        cache: gives them for N sequences.
+    """
+
+    count: int
+    limit: int
+    cache: Callable[[int], DynamicCache]
+
+    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
+        from ..routing.packing import layout_for, pack
+
+        check_room(prompt, self.count, self.limit)
+        bare = pack(prompt, layout_for(model, prompt), whole=True)
+        return replace(bare, past=self.count, positions=bare.positions + self.count)
+
+    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
+        return {"input_ids": tokens}, self.cache(len(tokens))
+
+
+def check_room(prompt: Prompt, count: int, limit: int) -> None:
+    """Refuse a prompt that is too long with ``count`` tokens before it.
+
+    Raises:
+        DataError: it is.
+    """
+    length = len(prompt.ids) + max(map(len, prompt.options), default=0)
+    if count + length > limit:
+        raise DataError(
+            f"Expected a question of at most {limit - count} tokens, so that {count} virtual ones fit before it, got "
+            f"{length}; shorten it, or take fewer tokens."
+        )

@@ -1,0 +1,369 @@
+"""Answerers that train something in a frozen model on labeled references, keep it beside them, and answer with it.
+
+A ``Tuning`` is put into the model for each step and for each answer, and taken out again.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_number
+from ..errors import C3POError, ModelError, SettingError
+from ..losses import right_answer_loss
+from ..models.identity import computed, fingerprint
+from ..progress import bar
+from ..references.learned import NoSource, code_of, learned_once
+from ..references.reference_set import ReferenceSet
+from ..storage.identity import digest_of_file, routing_versions
+from ..tasks.formats import format_key
+from ..types import Answer, Prompt, Question
+from .base import Answerer, AnswererStrategy, AnsweringContext, check_count
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+    from ..remixing.strategies import Strategies
+    from ..routing.whole import Opening, Whole
+
+HELD_BACK = 0.2
+STEEPEST = 1.0  # norm that gradients are clipped to
+FLOPS, LOSSES = "flops", "held-back losses"  # kept beside what was learned
+_HERE = Path(__file__).parent
+_DECIDING = [_HERE / "_exchange.py", _HERE.parent / "losses.py", *sorted((_HERE.parent / "routing").glob("[_a-z]*.py"))]
+"""Code that decides what is learned, beside that of the strategy's classes: what other code learned is learned anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """What is trained in a frozen model, and how it is put there.
+
+    Attributes:
+        parameters: in float32, by name.
+        placed: the model with them inside the block; gives what prompts begin with.
+        layer: the first decoder layer that they act in.
+        weights: how many of them every token is multiplied with.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    placed: Callable[[], AbstractContextManager[Opening]]
+    layer: int = 0
+    weights: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(AnswererStrategy):
+    """Learns from all labeled references but a fifth, which is held back; a subclass says what is trained.
+
+    AdamW without weight decay lowers the loss that the settings say. It stops when ``patience`` epochs have not lowered
+    the held-back references' loss, keeps the best epoch, and where that is no better than the model as it was, the
+    model as it was: then all answers are plain ones. What is learned is kept beside the reference set.
+
+    ``Answer.once`` counts every forward pass in full, and every backward pass as one more product with each weight that
+    gradients pass, two with each attention product, and one with each weight that is trained. References' own
+    pathways, which the set holds, are not needed and not counted.
+
+    Attributes:
+        epochs: passes over the references, at most.
+        lr: learning rate.
+        batch: references a step.
+        patience: epochs without progress after which it stops.
+    """
+
+    epochs: int = 4
+    lr: float = 1e-3
+    batch: int = 8
+    patience: int = 1
+    uses_peft: ClassVar[bool] = True
+    likelihoods: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_number(self, "epochs", at_least=1, whole=True)
+        check_number(self, "lr", above=0)
+        check_number(self, "batch", at_least=1, whole=True)
+        check_number(self, "patience", at_least=1, whole=True)
+
+    @abstractmethod
+    def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
+        """What is trained, as it is before it is; torch's global generator may be drawn from.
+
+        Raises:
+            SettingError: a parameter that does not fit the model.
+            ModelError: the model's family has nothing of the kind.
+        """
+
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        """The answerer, once it has learned.
+
+        Raises:
+            SettingError: too few references, or PEFT is not installed.
+            DataError: they are of another model, format or embedder; or what was kept of an earlier training is.
+            ModelError: the model's family cannot be trained like that.
+        """
+        self._check_peft()
+        references = context.references_for(self.name)
+        known = _labeled(context, references)
+        check_count(self.name, len(known))
+        order = torch.randperm(len(known), generator=_generator(context)).tolist()
+        known, count = [known[i] for i in order], max(1, round(HELD_BACK * len(known)))
+        held_back, learned_from = known[:count], known[count:]
+        with context.model.lock, _unchanged(context.model):
+            with torch.random.fork_rng(devices=[]), _refused(self, context.model):
+                torch.manual_seed(context.settings.seed)
+                tuning = self.tuning(context.model, [one.prompt for one in learned_from])
+            training = _Training(self, context, tuning, learned_from, held_back)
+            try:
+                found = learned_once(references, _identity(self, context, references), training.run)
+            except NoSource:
+                found = training.run()
+        once, losses = float(found[FLOPS]), tuple(found[LOSSES].tolist())
+        return Tuned(context, _filled(tuning, found), once, _count(tuning.parameters.values()), losses)
+
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        self._check_peft()
+        check_count(self.name, references)
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return ("loss", "labels", "seed")
+
+    def _check_peft(self) -> None:
+        if self.uses_peft and find_spec("peft") is None:
+            raise SettingError(
+                f"{self.name} expected the package peft, which is not installed: pip install 'c3po_adaptive[tuning]'."
+            )
+
+
+@dataclass(frozen=True)
+class _Labeled:
+    """A reference to learn from: its prompt and its right choice."""
+
+    prompt: Prompt
+    answer: int
+
+
+def _labeled(context: AnsweringContext, references: ReferenceSet) -> list[_Labeled]:
+    """The references that are not asked, answered right and wrong, with the labels that the settings say."""
+    asked = [q for q in references.labeled_by(context.settings).questions if q.id not in context.held_out]
+    pairs = zip(context.prompts(asked), asked, strict=True)
+    return [_Labeled(prompt, question.answer) for prompt, question in pairs if question.answer is not None]
+
+
+def _generator(context: AnsweringContext) -> torch.Generator:
+    return torch.Generator().manual_seed(context.settings.seed)
+
+
+def _identity(strategy: Trained, context: AnsweringContext, references: ReferenceSet) -> list[object]:
+    """What decides what is learned."""
+    settings = {name: getattr(context.settings, name) for name in strategy.used(context.strategies)}
+    asked = sorted(context.held_out & {q.id for q in references.questions})
+    model = [fingerprint(context.model), str(context.model.model.dtype), routing_versions()]
+    peft = version("peft") if strategy.uses_peft else None
+    code = [code_of(strategy), *(digest_of_file(path) for path in _DECIDING)]
+    return [
+        repr(strategy),
+        code,
+        format_key(context.format),
+        settings,
+        asked,
+        references.card.get("source"),
+        model,
+        peft,
+    ]
+
+
+@contextmanager
+def _unchanged(model: RoutedModel) -> Iterator[None]:
+    """The model's fingerprint has to be the same afterwards, whatever happens: every weight is read."""
+    before = fingerprint(model)
+    try:
+        yield
+    finally:
+        if computed(model) != before:
+            raise ModelError(
+                f"Expected {type(model.model).__name__} to be as it was after training, bit for bit, got other "
+                "weights; load the model anew, and report this."
+            )
+
+
+@contextmanager
+def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
+    """What fails inside, in PEFT or in the model's own code, is that family's, unless it is memory."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    try:
+        yield
+    except C3POError:
+        raise
+    except Exception as error:  # neither library says which families it supports
+        if should_reduce_batch_size(error):
+            raise SettingError(
+                f"{strategy.name} expected memory for {strategy.batch} references at once, got: {error} Set batch to "
+                "fewer, or train later layers alone."
+            ) from error
+        family = model.model.config.get_text_config().model_type
+        raise ModelError(
+            f"{strategy.name} cannot be used on {type(model.model).__name__} of the family {family}: "
+            f"{type(error).__name__}: {str(error).strip()[:500]}. Use a baseline that trains something else."
+        ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """One training."""
+
+    strategy: Trained
+    context: AnsweringContext
+    tuning: Tuning
+    learned_from: list[_Labeled]
+    held_back: list[_Labeled]
+
+    @cached_property
+    def whole(self) -> Whole:
+        """Runs the model from the first layer on that the tuning acts in."""
+        model = self.context.model
+        return whole_of(model, self.tuning, self.tuning.layer if model.sites[0].entered else 0)
+
+    def run(self) -> dict[str, Tensor]:
+        """The best epoch's parameters, or none where the model as it was is better; with FLOPs and held-back losses.
+
+        Raises:
+            ModelError: gradients do not reach what is trained, or the loss is no number any more.
+        """
+        with _refused(self.strategy, self.context.model), torch.enable_grad():
+            self._try()
+            return self._run()
+
+    def _run(self) -> dict[str, Tensor]:
+        losses, best, left = [self._held_back_loss(plainly=True)], float("inf"), self.strategy.patience
+        found: dict[str, Tensor] = {}
+        known = [*self.learned_from, *self.held_back]
+        work = sum(self.whole.work_once(one.prompt).flops for one in known) + self._work(self.held_back)
+        parameters = list(self.tuning.parameters.values())
+        optimizer = torch.optim.AdamW(parameters, lr=self.strategy.lr, weight_decay=0.0)
+        for part, ends in self._batches():
+            optimizer.zero_grad()
+            self._loss(part).backward()
+            nn.utils.clip_grad_norm_(parameters, STEEPEST)
+            optimizer.step()
+            work += self._work(part, self.tuning.weights)
+            if not ends:
+                continue
+            losses.append(self._held_back_loss())
+            work += self._work(self.held_back)
+            left -= 1
+            if losses[-1] < best:
+                best, left = losses[-1], self.strategy.patience
+                found = {name: p.detach().clone() for name, p in self.tuning.parameters.items()}
+            if left == 0:
+                break
+        kept = found if best < losses[0] else {}
+        return kept | {FLOPS: torch.tensor(work, dtype=torch.float64), LOSSES: torch.tensor(losses)}
+
+    def _batches(self) -> Iterator[tuple[list[_Labeled], bool]]:
+        """The references of each step, and whether an epoch ends with them."""
+        generator, count, size = _generator(self.context), len(self.learned_from), self.strategy.batch
+        parts = [
+            ([self.learned_from[j] for j in order[i : i + size]], i + size >= count)
+            for order in (torch.randperm(count, generator=generator).tolist() for _ in range(self.strategy.epochs))
+            for i in range(0, count, size)
+        ]
+        yield from bar(parts, f"{self.strategy.name}: learning from {count} references")
+
+    def _loss(self, examples: Sequence[_Labeled], *, plainly: bool = False) -> Tensor:
+        """With the tuning in the model, or along the model as it is."""
+        prompts = [one.prompt for one in examples]
+        if plainly:
+            scores = self.whole.scores(prompts)
+        else:
+            with self.tuning.placed() as opening:
+                scores = self.whole.scores(prompts, opening)
+        answers = torch.tensor([one.answer for one in examples])
+        loss = right_answer_loss(scores, answers, self.context.settings.loss).mean()
+        if not loss.isfinite():
+            raise ModelError(
+                f"{self.strategy.name} expected a finite loss while training, got {loss.item()}; lower lr, or load the "
+                "model in float32."
+            )
+        return loss
+
+    @torch.no_grad()
+    def _held_back_loss(self, *, plainly: bool = False) -> float:
+        size = self.context.batch_size
+        parts = [self.held_back[i : i + size] for i in range(0, len(self.held_back), size)]
+        return sum(self._loss(part, plainly=plainly).item() * len(part) for part in parts) / len(self.held_back)
+
+    def _work(self, examples: Sequence[_Labeled], trained: int | None = None) -> float:
+        with self.tuning.placed() as opening:
+            return sum(self.whole.work(one.prompt, opening, trained).flops for one in examples)
+
+    def _try(self) -> None:
+        """Raises whatever the family does not support."""
+        loss, parameters = self._loss(self.learned_from[:1]), list(self.tuning.parameters.values())
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else ()
+        if not any(g is not None and g.any() for g in gradients):
+            raise RuntimeError("no gradient reaches what is trained")
+
+
+def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> Whole:
+    """Runs whole prompts, at the price of the model with the tuning in it."""
+    from ..routing.flops import measure
+    from ..routing.whole import Whole
+
+    with tuning.placed():
+        flops = replace(measure(model.model, model.sites), attention=model.flops.attention)
+    return Whole(model.model, flops, start)
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters)
+
+
+@torch.no_grad()
+def _filled(tuning: Tuning, found: dict[str, Tensor]) -> Tuning | None:
+    """The tuning with what was learned; None if that is the model as it was."""
+    if found.keys() <= {FLOPS, LOSSES}:
+        return None
+    for name, parameter in tuning.parameters.items():
+        parameter.copy_(found[name])
+    return tuning
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """Answers with a tuning in the model, or plainly without one.
+
+    Attributes:
+        context: that it was trained on.
+        tuning: what was trained; None where it is no better than the model as it was.
+        once: FLOPs of the training.
+        parameters: how many were trained.
+        losses: mean loss of the held-back references, as it was and after each epoch.
+    """
+
+    context: AnsweringContext
+    tuning: Tuning | None
+    once: float
+    parameters: int
+    losses: tuple[float, ...]
+    needs_label: bool = field(default=False, init=False)
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """An answer to each question, at the price of the model with what was trained."""
+        plain = [
+            replace(answer, once=self.once, parameters=self.parameters) for answer in self.context.plain(questions)
+        ]
+        if self.tuning is None:
+            return plain
+        with self.context.model.lock:
+            whole = whole_of(self.context.model, self.tuning)
+            with torch.no_grad(), self.tuning.placed() as opening:
+                return self.context.rescored(plain, questions, whole, opening)
