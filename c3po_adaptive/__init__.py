@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from .hookspecs import hookimpl
-    from .kernels.base import Kernel, Lessons, Seen
+    from .kernels.base import Kernel, QuestionFeatures, ReferenceFeatures
     from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
     from .models.routed import RoutedModel
@@ -68,8 +68,8 @@ _HOME = {
     "UnknownNameError": "errors",
     "hookimpl": "hookspecs",
     "Kernel": "kernels.base",
-    "Lessons": "kernels.base",
-    "Seen": "kernels.base",
+    "QuestionFeatures": "kernels.base",
+    "ReferenceFeatures": "kernels.base",
     "Cost": "ledger",
     "Entry": "ledger",
     "Ledger": "ledger",
@@ -138,7 +138,6 @@ __all__ = [
     "LayerRouting",
     "LayerSelector",
     "Ledger",
-    "Lessons",
     "ModelError",
     "Neighbours",
     "Optimizer",
@@ -149,8 +148,10 @@ __all__ = [
     "Problem",
     "Prompt",
     "Question",
+    "QuestionFeatures",
     "ReferenceArtifact",
     "ReferenceBatch",
+    "ReferenceFeatures",
     "ReferenceSet",
     "RemixSettings",
     "Remixer",
@@ -159,7 +160,6 @@ __all__ = [
     "RoutingRule",
     "Ruled",
     "Scored",
-    "Seen",
     "Selection",
     "SettingError",
     "ShapeError",

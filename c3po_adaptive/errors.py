@@ -58,6 +58,8 @@ RENAMED = {
     "normalise": ("normalize",),
     "LabelledProblem": ("LabeledProblem",),
     "Bench": ("AnsweringContext",),
+    "Lessons": ("ReferenceFeatures",),
+    "Seen": ("QuestionFeatures",),
 }
 """Names that went, and what they are called now."""
 

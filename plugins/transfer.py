@@ -23,9 +23,9 @@ from c3po_adaptive import (
     Hits,
     Index,
     Kernel,
-    Lessons,
+    QuestionFeatures,
+    ReferenceFeatures,
     Retriever,
-    Seen,
     SettingError,
     ShapeError,
     check_number,
@@ -81,8 +81,10 @@ class Transfer(Kernel):
         if wrong:
             raise SettingError(f"Expected reads among {', '.join(get_args(Part))}, got {self.reads!r}.")
 
-    def learn(self, lessons: Lessons) -> Self:
-        x, gradients = self.joined(lessons.known), lessons.gradients.reshape(len(lessons.gradients), -1)
+    def prepare(self, references: ReferenceFeatures) -> Self:
+        if not references.known:  # vectors alone, as of pathway space: nothing to learn from
+            return self
+        x, gradients = self.joined(references.known), references.gradients.reshape(len(references.gradients), -1)
         if len(x) < FEWEST:
             raise SettingError(f"transfer expected {FEWEST} references to learn from, got {len(x)}; give more.")
         drawn = np.random.default_rng(0)
@@ -107,7 +109,7 @@ class Transfer(Kernel):
         """``[N, F]`` the parts that it reads, side by side."""
         return np.concatenate([np.asarray(known[part], dtype=np.float64) for part in self.reads], 1)
 
-    def between(self, x: Seen, y: Seen) -> Array:
+    def between(self, x: QuestionFeatures, y: QuestionFeatures) -> Array:
         return self(self.joined(x.known), self.joined(y.known))
 
     def __call__(self, x: Array, y: Array) -> Array:
@@ -247,10 +249,10 @@ class TransferNeighbours(Retriever):
     def _kernel(self) -> Transfer:
         return self.kernel or Transfer(rank=self.rank, reads=self.reads, shuffled=self.shuffled)
 
-    def learn(self, lessons: Lessons) -> Self:
-        return replace(self, kernel=self._kernel().learn(lessons))
+    def prepare(self, references: ReferenceFeatures) -> Self:
+        return replace(self, kernel=self._kernel().prepare(references))
 
-    def sees(self, questions: Seen) -> Array:
+    def sees(self, questions: QuestionFeatures) -> Array:
         return self._kernel().joined(questions.known)
 
     def fit(self, vectors: Array) -> TransferIndex:

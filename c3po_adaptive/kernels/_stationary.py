@@ -9,7 +9,7 @@ import numpy as np
 
 from ..checks import check_number
 from ..errors import DataError, SettingError
-from .base import Array, Kernel
+from .base import Array, Kernel, ReferenceFeatures
 
 LengthScale = float | Literal["median"]
 
@@ -54,8 +54,8 @@ class Stationary(Kernel):
         if self.length_scale != "median":
             check_number(self, "length_scale", above=0, hint='set it to one, or to "median"')
 
-    def prepare(self, references: Array) -> Self:
-        return replace(self, length_scale=median_distance(references)) if self.length_scale == "median" else self
+    def prepare(self, references: ReferenceFeatures) -> Self:
+        return replace(self, length_scale=median_distance(references.text)) if self.length_scale == "median" else self
 
     def scale(self) -> float:
         """The length scale in use.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,8 +14,8 @@ Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Questions as a kernel or a retriever may see them.
+class QuestionFeatures:
+    """What a kernel or a retriever may look at of N questions.
 
     Attributes:
         text: ``[N, D]`` their embeddings.
@@ -28,16 +28,19 @@ class Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
-    """References to learn from what helps what.
+class ReferenceFeatures:
+    """What a kernel or a retriever is prepared on.
 
     Attributes:
-        known: of each, as in ``Seen``.
-        gradients: ``[N, L, E]`` of each reference's own loss at its own pathway, on the tangent of the simplex.
+        text: ``[N, D]`` embeddings of the references that may be neighbours, or other vectors that are compared.
+        known: of the M references that may be learned from, as in ``QuestionFeatures``; empty for a strategy that does
+            not say ``learns``.
+        gradients: ``[M, L, E]`` of each one's own loss at its own pathway, on the tangent of the simplex.
     """
 
-    known: Mapping[str, Array]
-    gradients: Array
+    text: Array
+    known: Mapping[str, Array] = field(default_factory=dict)
+    gradients: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
 
 class Kernel(ABC):
@@ -56,15 +59,13 @@ class Kernel(ABC):
     def __call__(self, x: Array, y: Array) -> Array:
         """``[n, m]`` kernel values of ``x [n, D]`` and ``y [m, D]``."""
 
-    def prepare(self, references: Array) -> Self:
-        """A kernel whose data-dependent parameters are settled on the references ``[N, D]``; the same by default."""
+    def prepare(self, references: ReferenceFeatures) -> Self:
+        """A kernel whose data-dependent parameters are settled on the references, and which has learned from them what
+        it has to; the same by default.
+        """
         return self
 
-    def learn(self, lessons: Lessons) -> Self:
-        """A kernel that learned which references help which; the same by default."""
-        return self
-
-    def between(self, x: Seen, y: Seen) -> Array:
+    def between(self, x: QuestionFeatures, y: QuestionFeatures) -> Array:
         """``[n, m]`` values of questions, all that may be seen of them; by default those of their embeddings."""
         return self(x.text, y.text)
 
@@ -76,50 +77,41 @@ class Kernel(ABC):
 
 
 @dataclass(frozen=True)
-class Sum(Kernel):
-    """The pointwise sum of two kernels, a kernel again."""
+class Composite(Kernel):
+    """Two kernels together."""
 
     left: Kernel
     right: Kernel
+
+    @property
+    def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels
+        return self.left.learns or self.right.learns
+
+    def prepare(self, references: ReferenceFeatures) -> Self:
+        return replace(self, left=self.left.prepare(references), right=self.right.prepare(references))
+
+
+@dataclass(frozen=True)
+class Sum(Composite):
+    """The pointwise sum of two kernels, a kernel again."""
+
     name: ClassVar[str] = "sum"
 
     def __call__(self, x: Array, y: Array) -> Array:
         return self.left(x, y) + self.right(x, y)
 
-    def prepare(self, references: Array) -> Kernel:  # type: ignore[override]
-        return Sum(self.left.prepare(references), self.right.prepare(references))
-
-    @property
-    def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels
-        return self.left.learns or self.right.learns
-
-    def learn(self, lessons: Lessons) -> Kernel:  # type: ignore[override]
-        return Sum(self.left.learn(lessons), self.right.learn(lessons))
-
-    def between(self, x: Seen, y: Seen) -> Array:
+    def between(self, x: QuestionFeatures, y: QuestionFeatures) -> Array:
         return self.left.between(x, y) + self.right.between(x, y)
 
 
 @dataclass(frozen=True)
-class Product(Kernel):
+class Product(Composite):
     """The pointwise product of two kernels, a kernel again (Schur)."""
 
-    left: Kernel
-    right: Kernel
     name: ClassVar[str] = "product"
 
     def __call__(self, x: Array, y: Array) -> Array:
         return self.left(x, y) * self.right(x, y)
 
-    def prepare(self, references: Array) -> Kernel:  # type: ignore[override]
-        return Product(self.left.prepare(references), self.right.prepare(references))
-
-    @property
-    def learns(self) -> bool:  # type: ignore[override]  # a constant of most kernels
-        return self.left.learns or self.right.learns
-
-    def learn(self, lessons: Lessons) -> Kernel:  # type: ignore[override]
-        return Product(self.left.learn(lessons), self.right.learn(lessons))
-
-    def between(self, x: Seen, y: Seen) -> Array:
+    def between(self, x: QuestionFeatures, y: QuestionFeatures) -> Array:
         return self.left.between(x, y) * self.right.between(x, y)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_number
-from ..kernels.base import Kernel
+from ..kernels.base import Kernel, ReferenceFeatures
 from ..kernels.gaussian import Gaussian
 from ..problem import Problem
 from ..retrievers.base import Retriever
@@ -52,7 +52,7 @@ class ModeFinding(PathwayOptimizer):
     def _shift(self, problem: Problem, rows: Tensor, chosen: Tensor) -> Tensor:
         """Mean shift of samples ``rows`` that share the layers ``chosen [L]``; returns ``[r, L, E]``."""
         references = problem.reference_pathways[:, chosen].flatten(1).double().numpy()
-        index, kernel = self.retriever.fit(references), self.kernel.prepare(references)
+        index, kernel = self.retriever.fit(references), self.kernel.prepare(ReferenceFeatures(references))
         excluded = [problem.excluded[i] for i in rows.tolist()] if problem.excluded else None
         full = problem.own.clone()
         for _ in range(self.steps):

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import PluginError
-from ..kernels.base import Kernel, Seen
+from ..kernels.base import Kernel, QuestionFeatures, ReferenceFeatures
 from ..references.reference_set import ReferenceSet
 from ..retrievers.base import Index, Retriever
 from ..settings import RemixSettings
 from ..types import Neighbours, Question, draw_key
 from .given import blamed, check_hits, check_values
 from .strategies import Strategies
-
-if TYPE_CHECKING:
-    from ..references.embedding import Embedder
 
 
 class Found(NamedTuple):
@@ -39,15 +37,15 @@ class Neighbourhood:
     Attributes:
         candidates: the references that may be neighbours.
         seen: what retriever and kernel may see of them.
-        retriever: after it learned what it has to.
-        kernel: likewise, and settled on the candidates.
+        retriever: prepared.
+        kernel: prepared, settled on the candidates.
         index: the retriever fitted to them.
         settings: of the run.
         in_pathway_space: whether the optimizer searches there, too.
     """
 
     candidates: ReferenceSet
-    seen: Seen
+    seen: QuestionFeatures
     retriever: Retriever
     kernel: Kernel
     index: Index
@@ -56,10 +54,18 @@ class Neighbourhood:
 
     @classmethod
     def open(
-        cls, candidates: ReferenceSet, seen: Seen, strategies: Strategies, embedder: Embedder, settings: RemixSettings
+        cls,
+        candidates: ReferenceSet,
+        seen: QuestionFeatures,
+        references: ReferenceFeatures,
+        strategies: Strategies,
+        settings: RemixSettings,
     ) -> Neighbourhood:
-        """Fit the retriever to what is seen of the candidates, and settle the kernel on their embeddings."""
-        retriever, kernel = strategies.retriever, strategies.kernel
+        """Prepare retriever and kernel on references, and fit the retriever to what is seen of the candidates."""
+        with blamed("kernel", strategies.kernel, "prepare"):
+            kernel = strategies.kernel.prepare(references)
+        with blamed("retriever", strategies.retriever, "prepare"):
+            retriever = strategies.retriever.prepare(references)
         with blamed("retriever", retriever, "fit"):
             index = retriever.fit(retriever.sees(seen)) if retriever.learns else candidates.index(retriever)
             if not isinstance(index, Index):
@@ -67,10 +73,8 @@ class Neighbourhood:
                     f"Expected retriever {retriever.name!r} to give an Index, got {type(index).__name__}; "
                     "return one from fit."
                 )
-        with blamed("kernel", kernel, "prepare"):
-            prepared = kernel.prepare(candidates.vectors)
         searched = strategies.optimizer.searches_pathways
-        return cls(candidates, seen, retriever, prepared, index, settings, searched)
+        return cls(candidates, seen, retriever, kernel, index, settings, searched)
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -83,7 +87,7 @@ class Neighbourhood:
         return self.retriever.learns or self.kernel.learns
 
     def of(
-        self, seen: Seen, texts: Sequence[str], questions: Sequence[Question] | None, unseen: frozenset[str]
+        self, seen: QuestionFeatures, texts: Sequence[str], questions: Sequence[Question] | None, unseen: frozenset[str]
     ) -> Found:
         """The neighbours of questions.
 
@@ -122,6 +126,6 @@ class Neighbourhood:
         return Found(Neighbours(index, similarity, torch.from_numpy(weights).float()), excluded)
 
 
-def _rows(seen: Seen, rows: Any) -> Seen:
+def _rows(seen: QuestionFeatures, rows: slice | NDArray[np.int64]) -> QuestionFeatures:
     """Some of the questions."""
-    return Seen(seen.text[rows], {part: values[rows] for part, values in seen.known.items()})
+    return QuestionFeatures(seen.text[rows], {part: values[rows] for part, values in seen.known.items()})

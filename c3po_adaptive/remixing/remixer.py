@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..errors import PluginError, SettingError
-from ..kernels.base import Seen
+from ..kernels.base import QuestionFeatures, ReferenceFeatures
 from ..ledger import Ledger
 from ..models.routed import RoutedModel
 from ..optimizers._known import known, parts
@@ -124,16 +124,12 @@ class Remixer:
                 key = (self.model, format_key(self.format), self.store_bytes, store.written)
                 store = references.stores.setdefault(key, store)
             self._store = store
-        seen = Seen(candidates.vectors)
+        seen, known = QuestionFeatures(candidates.vectors), ReferenceFeatures(candidates.vectors)
         if s.kernel.learns or s.retriever.learns:
-            lessons = replace(self.training, taken=s.references_needed, left=0).lessons()
-            with blamed("kernel", s.kernel, "learn"):
-                s = replace(s, kernel=s.kernel.learn(lessons))
-            with blamed("retriever", s.retriever, "learn"):
-                s = replace(s, retriever=s.retriever.learn(lessons))
-            seen = Seen(candidates.vectors, self.training.known_of_candidates())
-        self._neighbourhood = Neighbourhood.open(candidates, seen, s, self.embedder, self.settings)
-        self.strategies = replace(s, kernel=self._neighbourhood.kernel)
+            known = replace(self.training, taken=s.references_needed, left=0).features(candidates.vectors)
+            seen = QuestionFeatures(candidates.vectors, self.training.known_of_candidates())
+        self._neighbourhood = near = Neighbourhood.open(candidates, seen, known, s, self.settings)
+        self.strategies = replace(s, kernel=near.kernel, retriever=near.retriever)
 
     @property
     def needs_label(self) -> bool:
@@ -293,7 +289,7 @@ class Remixer:
             with clock("embedding"):
                 vectors = self.embedder.encode(list(texts))
             with clock("retrieval"):
-                seen = Seen(vectors, self._known_of(states) if near.learns else {})
+                seen = QuestionFeatures(vectors, self._known_of(states) if near.learns else {})
                 found = near.of(seen, texts, questions, unseen)
         return SampleBatch(
             self.model,

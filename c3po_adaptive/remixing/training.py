@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import SettingError
-from ..kernels.base import Lessons
+from ..kernels.base import Array, ReferenceFeatures
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
 from ..optimizers._known import FORM, KNOWN_AND_LOSS, parts
@@ -99,11 +99,13 @@ class ReferenceTraining:
             self.kept[artifact.name] = len(candidates) * mean_flops(*labeled, self.settings, folder=folder)
         return found
 
-    def lessons(self) -> Lessons:
-        """What kernels and retrievers learn from: the references that ``of_references`` gives."""
+    def features(self, text: Array) -> ReferenceFeatures:
+        """What kernels and retrievers that learn are prepared on: ``text [N, D]`` of all candidates, and what the
+        references that ``of_references`` gives teach.
+        """
         slope = self.of_references(GRADIENT)
         slope = slope - slope.mean(-1, keepdim=True)
-        return Lessons(self._parts(self.of_references(KNOWN_AND_LOSS)), slope.cpu().numpy())
+        return ReferenceFeatures(text, self._parts(self.of_references(KNOWN_AND_LOSS)), slope.cpu().numpy())
 
     def known_of_candidates(self) -> dict[str, NDArray[np.floating]]:
         """What the model knows of every candidate, also of those that nothing is learned from."""

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.base import Array, Lessons, Seen
+from ..kernels.base import Array, QuestionFeatures, ReferenceFeatures
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Retriever(ABC):
     learns: ClassVar[bool] = False
     varies: ClassVar[str] = ""
 
-    def learn(self, lessons: Lessons) -> Self:
-        """A retriever that learned which references help which; the same by default."""
+    def prepare(self, references: ReferenceFeatures) -> Self:
+        """A retriever that learned from references what it has to; the same by default."""
         return self
 
-    def sees(self, questions: Seen) -> Array:
+    def sees(self, questions: QuestionFeatures) -> Array:
         """``[N, D]`` what it is fitted to and searched by; by default the embeddings."""
         return questions.text
 

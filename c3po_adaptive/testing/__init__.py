@@ -9,7 +9,7 @@ from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract
-from .toy import ToyTraining, altered, toy_lessons, toy_problem
+from .toy import ToyTraining, altered, toy_problem, toy_references
 
 __all__ = [
     "AnswererContract",
@@ -22,7 +22,7 @@ __all__ = [
     "tiny_moe",
     "tiny_tokenizer",
     "toy_context",
-    "toy_lessons",
     "toy_problem",
+    "toy_references",
     "write_tiny_checkpoint",
 ]

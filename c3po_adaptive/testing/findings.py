@@ -21,7 +21,7 @@ from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
 from .selectors import SelectorContract
-from .toy import ToyTraining, toy_lessons
+from .toy import ToyTraining, toy_references
 
 CONTRACTS: dict[str, type[Contract]] = {
     contract.role: contract
@@ -69,9 +69,8 @@ def findings(role: str, strategy: Any) -> Iterator[Finding]:
     try:
         strategy = _taught(strategy, contract)
     except Exception as error:
-        door = "learn" if isinstance(strategy, Kernel | Retriever) else "prepare"
-        wanted, remedy = "It learns from references.", f"``{door}`` is given references to learn from, once."
-        yield Finding(door, "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
+        wanted, remedy = "It learns from references.", "``prepare`` is given references to learn from, once."
+        yield Finding("prepare", "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
         return
     found = [_found(name, getattr(contract, name), strategy) for name in _tests(type(contract))]
     yield from found
@@ -85,7 +84,7 @@ def _taught(strategy: Any, contract: Contract) -> Any:
         size = contract.size if isinstance(contract, SelectorContract) else TOY_SIZES[0]
         return strategy.prepare(ToyTraining(size=size))
     if isinstance(strategy, Kernel | Retriever):
-        return strategy.learn(toy_lessons(contract.vectors()[0].shape[1]))  # type: ignore[attr-defined]
+        return strategy.prepare(toy_references(contract.vectors()[0].shape[1]))  # type: ignore[attr-defined]
     return strategy
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..kernels.base import Array, Kernel, Product, Sum
+from ..kernels.base import Array, Kernel, Product, ReferenceFeatures, Sum
 from .contract import Contract, check_identity, expect, refused
 
 
@@ -25,7 +25,7 @@ class KernelContract(Contract):
     def ready(self, kernel: Kernel) -> tuple[Kernel, Array, Array]:
         """The kernel, prepared on X; X; Y."""
         x, y = self.vectors()
-        return kernel.prepare(x), x, y
+        return kernel.prepare(ReferenceFeatures(x)), x, y
 
     def test_identity(self, kernel: Kernel) -> None:
         """Name and parameters identify a run.
@@ -35,16 +35,16 @@ class KernelContract(Contract):
         check_identity("kernel", kernel)
 
     def test_prepare_returns_a_new_kernel(self, kernel: Kernel) -> None:
-        """``prepare(vectors)`` returns a kernel, leaves this one as it is, and settles once what it settles.
+        """``prepare(references)`` returns a kernel, leaves this one as it is, and settles once what it settles.
 
         ``dataclasses.replace(self, bandwidth=…)``; return ``self`` where nothing is left to settle.
         """
         x, y = self.vectors()
         before = repr(kernel)
-        ready = kernel.prepare(x)
+        ready = kernel.prepare(ReferenceFeatures(x))
         expect(isinstance(ready, Kernel), "a Kernel from prepare", type(ready).__name__)
         expect(repr(kernel) == before, f"prepare to leave {before} as it is", repr(kernel))
-        same = np.array_equal(ready(x, y), ready.prepare(y)(x, y))
+        same = np.array_equal(ready(x, y), ready.prepare(ReferenceFeatures(y))(x, y))
         expect(same, "what is settled to stay settled when it is prepared again", "other values")
 
     def test_shape(self, kernel: Kernel) -> None:
@@ -102,7 +102,7 @@ class KernelContract(Contract):
         """
         x, y = self.vectors()
         before = x.copy(), y.copy()
-        kernel.prepare(x)(x, y)
+        kernel.prepare(ReferenceFeatures(x))(x, y)
         expect(np.array_equal(x, before[0]) and np.array_equal(y, before[1]), "vectors as they were", "others")
 
     def test_refuses_vectors_that_do_not_fit(self, kernel: Kernel) -> None:
@@ -126,7 +126,7 @@ class KernelContract(Contract):
         for composite, expected in ((kernel + kernel, values + values), (kernel * kernel, values * values)):
             expect(isinstance(composite, Sum | Product), "a Sum or a Product", type(composite).__name__)
             check_identity("kernel", composite)
-            prepared = composite.prepare(x)
+            prepared = composite.prepare(ReferenceFeatures(x))
             _expect_close(prepared(x, y), expected, 0, 1e-7, f"{composite.name} of the values")
             _expect_positive_semi_definite(prepared, x)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import DataError, SettingError, ShapeError
-from ..kernels.base import Array, Seen
+from ..kernels.base import Array, QuestionFeatures
 from ..retrievers.base import Hits, Index, Retriever
 from .contract import Contract, check_identity, expect, refused
 from .toy import toy_parts
@@ -28,7 +28,7 @@ class RetrieverContract(Contract):
 
     def seen(self, retriever: Retriever) -> tuple[Array, Array]:
         """Both as the retriever sees them: of one that learns, the parts that it reads."""
-        references, queries = (retriever.sees(Seen(rows, toy_parts(rows))) for rows in self.vectors())
+        references, queries = (retriever.sees(QuestionFeatures(rows, toy_parts(rows))) for rows in self.vectors())
         return references, queries
 
     def test_identity(self, retriever: Retriever) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import ShapeError
-from ..kernels.base import Array, Lessons
+from ..kernels.base import Array, ReferenceFeatures
 from ..optimizers.base import PathwayOptimizer
 from ..optimizers.ngd import NGD
 from ..problem import FaultTruth, LabeledProblem, Loss, Problem, ReferenceArtifact, ReferenceBatch
@@ -198,7 +198,7 @@ class ToyTraining:
         return self.kept[repr(learner)]
 
 
-def toy_lessons(width: int, n: int = 60, seed: int = 0, *, told: bool = True) -> Lessons:
+def toy_references(width: int, n: int = 60, seed: int = 0, *, told: bool = True) -> ReferenceFeatures:
     """References of two kinds that want opposite changes, for kernels and retrievers that learn.
 
     Args:
@@ -213,11 +213,11 @@ def toy_lessons(width: int, n: int = 60, seed: int = 0, *, told: bool = True) ->
     known[:, 0] += kind if told else drawn.choice([-1.0, 1.0], n)
     gradients = drawn.normal(size=(n, 2, 6))
     gradients[:, 0] += kind[:, None] * np.linspace(-3, 3, 6)
-    return Lessons(toy_parts(known), gradients - gradients.mean(-1, keepdims=True))
+    return ReferenceFeatures(known, toy_parts(known), gradients - gradients.mean(-1, keepdims=True))
 
 
 def toy_parts(known: Array) -> dict[str, Array]:
-    """What is known of toys, ``[N, F]``, by part, as ``Seen`` has it."""
+    """What is known of toys, ``[N, F]``, by part, as ``QuestionFeatures`` has it."""
     return {"state": known[:, :-2], "pathway": known[:, -2:-1], "form": known[:, -1:]}
 
 

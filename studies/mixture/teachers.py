@@ -19,7 +19,7 @@ import numpy as np
 import opened
 from scipy.stats import rankdata
 
-from c3po_adaptive import Lessons
+from c3po_adaptive import ReferenceFeatures
 from c3po_adaptive.storage.files import write_text
 
 FOLDS, Transfer, correlation = (
@@ -89,7 +89,11 @@ def _as_it_is(x: Array, gradients: Array, asked: Array) -> Array:
 
 def _learned(x: Array, gradients: Array, asked: Array, *, shuffled: bool = False) -> Array:
     """By transfer's own way of learning, whatever is known."""
-    return Transfer(reads=("state",), shuffled=shuffled).learn(Lessons({"state": x}, gradients)).placed(asked)
+    return (
+        Transfer(reads=("state",), shuffled=shuffled)
+        .prepare(ReferenceFeatures(x, {"state": x}, gradients))
+        .placed(asked)
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear, Matern, Polynomial
 from c3po_adaptive.kernels._stationary import median_distance
+from c3po_adaptive.kernels.base import ReferenceFeatures
 from c3po_adaptive.testing import KernelContract
 
 KERNELS = [
@@ -73,14 +74,14 @@ def test_sums_and_products_settle_the_medians_of_their_parts(x, y):
     kernel = (Gaussian("median") + Linear()) * Matern("median")
     median = median_distance(x)
     np.testing.assert_allclose(
-        kernel.prepare(x)(x, y), (Gaussian(median)(x, y) + Linear()(x, y)) * Matern(median)(x, y)
+        kernel.prepare(ReferenceFeatures(x))(x, y), (Gaussian(median)(x, y) + Linear()(x, y)) * Matern(median)(x, y)
     )
 
 
 def test_median_is_that_of_all_pairs(x):
     pairs = distance(x, x)[np.triu_indices(len(x), 1)]
     assert median_distance(x) == pytest.approx(np.median(pairs))
-    assert Gaussian("median").prepare(x) == Gaussian(median_distance(x))
+    assert Gaussian("median").prepare(ReferenceFeatures(x)) == Gaussian(median_distance(x))
 
 
 def test_median_of_many_is_that_of_a_seeded_sample():
@@ -98,11 +99,11 @@ def test_median_asks_to_be_prepared(kernel, x, y):
 
 def test_median_needs_references_that_differ(x):
     with pytest.raises(DataError, match="at least two"):
-        Gaussian("median").prepare(x[:1])
+        Gaussian("median").prepare(ReferenceFeatures(x[:1]))
     with pytest.raises(DataError, match="duplicates"):
-        Gaussian("median").prepare(np.ones((5, 3)))
+        Gaussian("median").prepare(ReferenceFeatures(np.ones((5, 3))))
     with pytest.raises(DataError, match="nan"):
-        Gaussian("median").prepare(np.full((5, 3), np.nan))
+        Gaussian("median").prepare(ReferenceFeatures(np.full((5, 3), np.nan)))
 
 
 @pytest.mark.parametrize(

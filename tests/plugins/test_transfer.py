@@ -10,10 +10,10 @@ from plugins.rivals import module, public_names_only
 from c3po_adaptive.answerers import Remix
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.kernels import Gaussian
-from c3po_adaptive.kernels.base import Lessons, Seen
+from c3po_adaptive.kernels.base import QuestionFeatures, ReferenceFeatures
 from c3po_adaptive.optimizers import AmortizedNGD
 from c3po_adaptive.retrievers import FaissKNN
-from c3po_adaptive.testing import KernelContract, RetrieverContract, toy_context, toy_lessons
+from c3po_adaptive.testing import KernelContract, RetrieverContract, toy_context, toy_references
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
@@ -24,7 +24,7 @@ Transfer, TransferNeighbours = PLUGIN.Transfer, PLUGIN.TransferNeighbours
 class TestKernel(KernelContract):
     @pytest.fixture(params=[Transfer(), Transfer(rank=1), Transfer(shuffled=True)], ids=repr)
     def kernel(self, request):
-        return request.param.learn(toy_lessons(5))
+        return request.param.prepare(toy_references(5))
 
 
 class TestRetriever(RetrieverContract):
@@ -32,18 +32,20 @@ class TestRetriever(RetrieverContract):
         params=[TransferNeighbours(), TransferNeighbours(k=3, rank=2), TransferNeighbours(reads=("form",))], ids=repr
     )
     def retriever(self, request):
-        return request.param.learn(toy_lessons(4))
+        return request.param.prepare(toy_references(4))
 
 
 def kinds(state):
     """What is known of questions whose state's first number is as given."""
     known = np.zeros((len(state), 5))
     known[:, 0] = state
-    return Seen(np.ones((len(state), 3)), {"state": known[:, :3], "pathway": known[:, 3:4], "form": known[:, 4:]})
+    return QuestionFeatures(
+        np.ones((len(state), 3)), {"state": known[:, :3], "pathway": known[:, 3:4], "form": known[:, 4:]}
+    )
 
 
 def test_it_finds_whom_a_question_can_learn_from():
-    kernel = Transfer().learn(toy_lessons(5))
+    kernel = Transfer().prepare(toy_references(5))
     values = kernel.between(kinds([1.0, -1.0]), kinds([1.0, 1.0, -1.0]))
     assert (values[0, :2] > 0).all() and values[0, 2] < 0 and values[1, 2] > 0
     assert kernel.learned.held_out > 0.5
@@ -54,29 +56,29 @@ def test_rank_zero_is_what_remains_where_nothing_can_be_predicted():
     ranks = []
     for seed in range(5):
         for told, kernel in ((True, Transfer(shuffled=True)), (False, Transfer())):
-            ranks.append(kernel.learn(toy_lessons(5, seed=seed, told=told)).learned.axes.shape[1])
+            ranks.append(kernel.prepare(toy_references(5, seed=seed, told=told)).learned.axes.shape[1])
     assert ranks.count(0) >= 7
 
 
 def test_it_reads_only_what_it_is_told_to():
-    lessons = toy_lessons(5)
-    blind = Transfer(reads=("form",)).learn(lessons)
-    assert blind.learned.held_out < Transfer().learn(lessons).learned.held_out
+    lessons = toy_references(5)
+    blind = Transfer(reads=("form",)).prepare(lessons)
+    assert blind.learned.held_out < Transfer().prepare(lessons).learned.held_out
     other = kinds([1.0])
     other.known["state"] = other.known["state"] * 100
     np.testing.assert_allclose(blind.between(other, kinds([1.0])), blind.between(kinds([1.0]), kinds([1.0])))
 
 
 def test_sums_and_products_see_both():
-    both = (Gaussian() * Transfer() + Transfer()).learn(toy_lessons(5))
+    both = (Gaussian() * Transfer() + Transfer()).prepare(toy_references(5))
     x, y = kinds([1.0, -1.0]), kinds([1.0])
-    learned = Transfer().learn(toy_lessons(5)).between(x, y)
+    learned = Transfer().prepare(toy_references(5)).between(x, y)
     np.testing.assert_allclose(both.between(x, y), Gaussian()(x.text, y.text) * learned + learned)
     assert both.learns and not (Gaussian() + Gaussian()).learns
 
 
 def test_the_retriever_takes_those_that_help():
-    retriever = TransferNeighbours(k=2).learn(toy_lessons(5))
+    retriever = TransferNeighbours(k=2).prepare(toy_references(5))
     index = retriever.fit(retriever.sees(kinds([1.0, -1.0, 0.9, -0.9])))
     hits = index.search(retriever.sees(kinds([2.0, -2.0])))
     assert [set(row) for row in hits.index.tolist()] == [{0, 2}, {1, 3}]
@@ -120,7 +122,7 @@ def test_a_reference_is_not_its_own_neighbour_and_near_texts_are_left_out():
 
 
 def test_where_nothing_can_be_predicted_neighbours_are_drawn():
-    retriever = TransferNeighbours(k=3, rank=0).learn(toy_lessons(5))
+    retriever = TransferNeighbours(k=3, rank=0).prepare(toy_references(5))
     index = retriever.fit(retriever.sees(kinds(np.linspace(-1, 1, 30))))
     queries = retriever.sees(kinds([1.0, -1.0, 0.5]))
     hits = index.search(queries, keys=[1, 2, 3]).index.tolist()
@@ -145,12 +147,12 @@ def test_it_says_when_it_has_not_learned():
     with pytest.raises(SettingError, match="references to learn from"):
         Transfer()(np.zeros((1, 3)), np.zeros((1, 3)))
     with pytest.raises(SettingError, match="20 references"):
-        Transfer().learn(toy_lessons(5, n=10))
+        Transfer().prepare(toy_references(5, n=10))
 
 
 def test_what_it_did_not_learn_from_is_refused():
     with pytest.raises(ShapeError, match=r"\(n, 5\)"):
-        Transfer().learn(toy_lessons(5)).placed(np.zeros((2, 4)))
+        Transfer().prepare(toy_references(5)).placed(np.zeros((2, 4)))
 
 
 @pytest.mark.parametrize("wrong", [{"rank": -1}, {"reads": ()}, {"reads": ("answer",)}, {"rank": 1.5}])
@@ -162,8 +164,8 @@ def test_wrong_settings_are_refused(kind, wrong):
 
 def test_gradients_are_on_the_tangent():
     run = remixer(kernel=Transfer())
-    lessons = run.training.lessons()
-    assert isinstance(lessons, Lessons)
+    lessons = run.training.features(run.candidates.vectors)
+    assert isinstance(lessons, ReferenceFeatures)
     assert torch.from_numpy(lessons.gradients).sum(-1).abs().max() < 1e-4
 
 
