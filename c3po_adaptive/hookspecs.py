@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -49,7 +49,7 @@ def register_answerers() -> list[type[AnswererStrategy]]:
 
 
 @hookspec
-def register_studies() -> Mapping[str, Any]:
+def register_studies() -> Mapping[str, object]:
     """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
 
 

@@ -80,7 +80,7 @@ class Registration:
         return getdoc(self.cls) or ""
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, object]:
         """What it can be made with, and the defaults; MISSING where there is none."""
         return {f.name: _default(f) for f in fields(self.cls) if f.init and f.repr}
 
@@ -208,7 +208,7 @@ class Registry:
         _check_role(role)
         return sorted(name for r, name in self._table if r == role)
 
-    def strategies(self, specs: Mapping[str, Any]) -> Strategies:
+    def strategies(self, specs: Mapping[str, object]) -> Strategies:
         """The four strategies of re-mixing from a spec for each role; errors as for ``create``."""
         return Strategies(**{f.name: self.create(f.name, specs[f.name]) for f in fields(Strategies)})
 

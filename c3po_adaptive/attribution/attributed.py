@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from torch import Tensor
 
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # layers, where it is printed
 EXPERTS = 3  # of each layer, there and in the table
+
+
+class LayerRow(TypedDict):
+    """A layer of ``Attributed.table``."""
+
+    layer: int
+    score: float
+    share: float
+    sum: float
+    experts: dict[int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +70,7 @@ class Attributed:
     def __len__(self) -> int:
         return len(self.values)
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[LayerRow]:
         """A row for each layer, the most attributed first; means over the samples.
 
         Returns:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from ..tasks.formats import Format, description, format_key
 from ..tasks.sources import LEARNED_FROM
 from ..tasks.sources import questions as read_questions
 from ..types import Question
+from .card import SetCard
 from .reference_set import ReferenceSet, is_reference_set
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def build_reference_set(
             + (f"none for {', '.join(unanswered[:3])}" if unanswered else "no questions at all")
             + "; references are labeled questions."
         )
-    card = {
+    card: SetCard = {
         "source": digest([asdict(q) for q in questions]),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
@@ -121,11 +122,11 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
         raise DataError(f"Could not delete {store}: {error}; the set is built, delete it yourself.") from error
 
 
-def _store(scratch: str | Path, card: Mapping[str, Any]) -> Path:
+def _store(scratch: str | Path, card: Mapping[str, object]) -> Path:
     return Path(scratch) / digest(card)[:16]
 
 
-def _card_of(model: RoutedModel) -> dict[str, Any]:
+def _card_of(model: RoutedModel) -> SetCard:
     """What a card says of the model."""
     return {
         "model_name": public_name(model.name),

@@ -4,21 +4,65 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Self, TypedDict
+
+from pydantic import model_validator
 
 from ..models.names import base_model
 from ..storage.cards import TAGS, load_snippet, rendered
+from ..storage.json_files import Ours
 from ..storage.markdown import cell, code
+from ..storage.sealed import plain_name
 from ..tasks.formats import format_key
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 LARGER = "n>1M"
+QUESTIONS, TENSORS = "questions.parquet", "tensors.safetensors"
+
+
+class SetCard(TypedDict, total=False):
+    """What a set says of itself, as its card holds it; what an older release wrote says less."""
+
+    source: str
+    model: str
+    format: str
+    embedder: dict[str, str]
+    files: dict[str, str]
+    model_name: str | None
+    dtype: str | None
+    revision: str | None
+    layers: list[int] | None
+    versions: dict[str, str] | None
+    questions: int
+    successes: int
+    success_rate: float
+
+
+class ReferenceSetCard(Ours):
+    """the card of a reference set"""
+
+    source: str
+    model: str
+    format: str
+    embedder: dict[str, str]
+    files: dict[str, str]
+    model_name: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    layers: list[int] | None = None
+    versions: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _hashed(self) -> Self:
+        if sorted(map(plain_name, self.files)) != [QUESTIONS, TENSORS]:
+            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone, sealed or not")
+        return self
 
 
 def set_card(
-    card: Mapping[str, Any],
+    card: SetCard,
     shape: Sequence[int],
     answered: Sequence[tuple[str, bool]],
     name: str,

@@ -78,7 +78,7 @@ def build_store(
     wanted = _card(model, prompts, format, dtype or model.model.dtype)
     _check_own(folder)
     known = [one for name in (CARD, BEGUN) if (one := _read_card(folder / name)) is not None]
-    files = next((dict(one["files"]) for one in known if _identity(one) == wanted), {})
+    files = next((dict(one.files) for one in known if _identity(one) == wanted), {})
     card = folder / (CARD if all(_identity(one) == wanted for one in known) else BEGUN)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +156,8 @@ def open_store(
     if card is None:
         return None
     prompts = [model.encode(q, format) for q in references.successes.questions]
-    complete = len(card["files"]) == -(-len(prompts) // SHARD)
-    if _identity(card) != _card(model, prompts, format, getattr(torch, card["dtype"])) or not complete:
+    complete = len(card.files) == -(-len(prompts) // SHARD)
+    if _identity(card) != _card(model, prompts, format, getattr(torch, card.dtype)) or not complete:
         warnings.warn(
             f"{folder} is of another model, format, set or release, or not complete; {REBUILD}.", stacklevel=2
         )
@@ -193,7 +193,7 @@ class PrefillStore:
         card = _read_card(self.folder / CARD)
         if card is None:
             raise DataError(f"Expected a prefill store (a folder with {CARD}) at {self.folder}; {REBUILD}.")
-        self._files: Mapping[str, str] = card["files"]
+        self._files: Mapping[str, str] = card.files
 
     @property
     def nbytes(self) -> int:
@@ -332,19 +332,19 @@ def damaged(folder: Path) -> list[str]:
         DataError: its card is none of ours.
     """
     card = _read_card(folder / CARD)
-    files = {} if card is None or "prompts" not in card else card["files"]
+    files = {} if card is None or "prompts" not in (card.model_extra or {}) else card.files
     return [why for first in files if (why := _why_not(folder, first, files))]
 
 
-def _as_text(card: Mapping[str, Any], files: Mapping[str, str]) -> str:
+def _as_text(card: Mapping[str, object], files: Mapping[str, str]) -> str:
     return json.dumps({**card, "files": files}, indent=1)
 
 
-def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in card.items() if key != "files"}
+def _identity(card: PrefillStoreCard) -> dict[str, object]:
+    return card.model_dump(exclude={"files"})
 
 
-def _card(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: torch.dtype) -> dict[str, Any]:
+def _card(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: torch.dtype) -> dict[str, object]:
     return {
         "model": fingerprint(model),
         "prompts": digest([[p.ids, p.options, p.lengths, p.given, p.after] for p in prompts]),
@@ -355,14 +355,14 @@ def _card(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, d
     }
 
 
-class Card(Ours):
+class PrefillStoreCard(Ours):
     """the card of a prefill store"""
 
     dtype: Literal["float32", "bfloat16", "float16", "float64"]
     files: dict[str, str]
 
 
-def _read_card(path: Path) -> dict[str, Any] | None:
+def _read_card(path: Path) -> PrefillStoreCard | None:
     if not is_file(path):
         return None
     card = read_json(path, REBUILD)
@@ -372,4 +372,4 @@ def _read_card(path: Path) -> dict[str, Any] | None:
         )
     if isinstance(card, dict) and {"model", "set", "format"} <= card.keys() and not {"files", "dtype"} <= card.keys():
         return None  # of a release that kept something else
-    return checked(Card, card, str(path), REBUILD).model_dump()
+    return checked(PrefillStoreCard, card, str(path), REBUILD)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
 from ..types import Question
-from .card import set_card
+from .card import QUESTIONS, TENSORS, ReferenceSetCard, SetCard, set_card
 
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..settings import RemixSettings
     from .embedding import Embedder
 
-QUESTIONS, TENSORS, CARD = "questions.parquet", "tensors.safetensors", "card.json"
+CARD = "card.json"
 INDEX, WARM = "index", "warm"
 """Folders beside them: what retrievers keep, and the prefill store."""
 REBUILD = "build the set again: c3po refset build FILE --model MODEL --out DIR"
@@ -69,7 +69,7 @@ class ReferenceSet(OnHub):
     pathways: Tensor
     scores: tuple[tuple[float, ...], ...]
     correct: Tensor
-    card: dict[str, Any]
+    card: SetCard
     folder: Path | None = None
     repo_type: ClassVar[Literal["dataset"]] = "dataset"
     files: ClassVar[tuple[str, ...]] = (CARD, QUESTIONS, TENSORS)
@@ -149,15 +149,16 @@ class ReferenceSet(OnHub):
 
     def check(self, model: RoutedModel, format: str | Format, embedder: Embedder) -> None:
         """Raise DataError unless the set was built with this model, format and embedder and holds a success."""
-        wanted: dict[str, Any] = {"model": fingerprint(model), "format": format_key(format)}
-        wanted["embedder"] = {"name": embedder.name, "revision": embedder.revision}
+        known: Mapping[str, object] = self.card
+        of_embedder = {"name": embedder.name, "revision": embedder.revision}
+        wanted = {"model": fingerprint(model), "format": format_key(format), "embedder": of_embedder}
         if is_of_before(self.card["model"]):
             raise DataError(
                 "Expected a reference set that knows its model by every weight, got one of an earlier version, which "
                 f"told models apart by their routers alone; {REBUILD}."
             )
         for key, expected in wanted.items():
-            if (built := self.card[key]) != expected:
+            if (built := known[key]) != expected:
                 raise DataError(
                     f"Expected a reference set built with {key} {expected!r}, got one built with {built!r}; {REBUILD}."
                 )
@@ -225,7 +226,7 @@ class ReferenceSet(OnHub):
         if folder.parent == cache_folder() / "refsets":  # a broken one is built anew
             return True
         with suppress(DataError):
-            checked(Card, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
+            checked(ReferenceSetCard, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
             return True
         return False
 
@@ -256,7 +257,7 @@ class ReferenceSet(OnHub):
         folder, what = Path(folder), "the questions of a reference set"
         if not is_file(folder / CARD):
             raise DataError(f"Expected a reference set (a folder with {CARD}) at {folder}; {REBUILD}.")
-        card = checked(Card, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
+        card = checked(ReferenceSetCard, read_json(folder / CARD, REBUILD), str(folder / CARD), REBUILD)
         for name, expected in card.files.items():
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
@@ -277,7 +278,7 @@ class ReferenceSet(OnHub):
             pathways,
             tuple(row.scores for row in kept),
             torch.tensor([row.correct for row in kept], dtype=torch.bool),
-            card.model_dump(exclude_unset=True),
+            cast(SetCard, card.model_dump(exclude_unset=True)),
             folder,
         )
 
@@ -304,7 +305,7 @@ def files_of(folder: str | Path) -> tuple[str, ...]:
         DataError: its card is none.
     """
     path = Path(folder) / CARD
-    return CARD, *checked(Card, read_json(path, REBUILD), str(path), REBUILD).files
+    return CARD, *checked(ReferenceSetCard, read_json(path, REBUILD), str(path), REBUILD).files
 
 
 def _data_files(folder: Path) -> tuple[str, ...]:
@@ -330,27 +331,6 @@ def _seal(folder: Path) -> None:
         del card["files"][name]
         card["files"][path.name] = held
     (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
-
-
-class Card(Ours):
-    """the card of a reference set"""
-
-    source: str
-    model: str
-    format: str
-    embedder: dict[str, str]
-    files: dict[str, str]
-    model_name: str | None = None
-    dtype: str | None = None
-    revision: str | None = None
-    layers: list[int] | None = None
-    versions: dict[str, str] | None = None
-
-    @model_validator(mode="after")
-    def _hashed(self) -> Self:
-        if sorted(map(plain_name, self.files)) != [QUESTIONS, TENSORS]:
-            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone, sealed or not")
-        return self
 
 
 class _Row(Ours):

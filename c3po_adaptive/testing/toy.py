@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -126,27 +126,26 @@ def toy_problem(
         found = 0.5 * (weights[:, None] - goals).square().sum((-1, -2))
         return found if running is None else found * running[:, None]
 
-    fields: dict[str, Any] = {
-        "own": own[kept],
-        "router": router[kept],
-        "router_input": read[kept],
-        "layers": tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
-        "neighbours": Neighbours(index[kept], similarity[kept], weight[kept]),
-        "neighbour_pathways": near[kept],
-        "reference_pathways": known,
-        "loss": quadratic(near[kept], weight[kept]),
-        "scores": scores,
-        "own_scores": scores(own[kept]),
-        "of_neighbours": of_neighbours,
-        "generators": tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
-        "within": lambda selection: made,
-        "selection": None if mask is None else Selection(mask[kept]),
-        "truth": _exchanged(own[kept]) if told else None,
-    }
-    made: Problem = Problem(**fields)
+    made: Problem = Problem(
+        own=own[kept],
+        router=router[kept],
+        router_input=read[kept],
+        layers=tuple(range(2, 2 + L)),  # as if the first two decoder layers were dense
+        neighbours=Neighbours(index[kept], similarity[kept], weight[kept]),
+        neighbour_pathways=near[kept],
+        reference_pathways=known,
+        loss=quadratic(near[kept], weight[kept]),
+        scores=scores,
+        own_scores=scores(own[kept]),
+        of_neighbours=of_neighbours,
+        generators=tuple(Generator().manual_seed(seed + b) for b in range(B)[kept]),
+        within=lambda selection: made,
+        selection=None if mask is None else Selection(mask[kept]),
+        truth=_exchanged(own[kept]) if told else None,
+    )
     if labeled:
         made = LabeledProblem(
-            **fields,
+            **{f.name: getattr(made, f.name) for f in fields(Problem)},
             label_loss=label_loss,
             answers=torch.arange(B)[kept] % 3,
             answered=lambda weights: scores(weights).argmax(-1),
