@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
     from .models.routed import RoutedModel
-    from .optimizers._known import KNOWN_AND_LOSS, known_of
+    from .optimizers._question_features import KNOWN_AND_LOSS, known_of
     from .optimizers._reference_artifacts import GRADIENT
     from .optimizers._simplex import allowed_experts, project, toward
     from .optimizers.base import PathwayOptimizer
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .routing.ruled import Ruled
     from .routing.rules import PathwayRule
     from .selectors.base import LayerSelector
-    from .selectors.scored import Scored
+    from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
     from .storage.new_folder import new_folder
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
@@ -77,8 +77,8 @@ _HOME = {
     "load_moe_model": "models.loading",
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
-    "KNOWN_AND_LOSS": "optimizers._known",
-    "known_of": "optimizers._known",
+    "KNOWN_AND_LOSS": "optimizers._question_features",
+    "known_of": "optimizers._question_features",
     "GRADIENT": "optimizers._reference_artifacts",
     "allowed_experts": "optimizers._simplex",
     "project": "optimizers._simplex",
@@ -105,7 +105,7 @@ _HOME = {
     "Ruled": "routing.ruled",
     "PathwayRule": "routing.rules",
     "LayerSelector": "selectors.base",
-    "Scored": "selectors.scored",
+    "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
     "new_folder": "storage.new_folder",
     "Answer": "types",
@@ -159,7 +159,7 @@ __all__ = [
     "RoutedModel",
     "RoutingRule",
     "Ruled",
-    "Scored",
+    "ScoredLayers",
     "Selection",
     "SettingError",
     "ShapeError",

@@ -57,6 +57,7 @@ RENAMED = {
     "parametrisation": ("parametrization",),
     "normalise": ("normalize",),
     "LabelledProblem": ("LabeledProblem",),
+    "Scored": ("ScoredLayers",),
     "Bench": ("AnsweringContext",),
     "Lessons": ("ReferenceFeatures",),
     "Seen": ("QuestionFeatures",),

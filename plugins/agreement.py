@@ -24,7 +24,7 @@ from c3po_adaptive import (
     LayerSelector,
     PathwayOptimizer,
     Problem,
-    Scored,
+    ScoredLayers,
     Selection,
     SettingError,
     allowed_experts,
@@ -137,7 +137,7 @@ def noise_level(agreement: Agreement, level: float, flips: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossFitted(Scored):
+class CrossFitted(ScoredLayers):
     """Layers in which the neighbours' kept gradients agree by more than noise would let them: no pass per question.
 
     A layer's z is what a step learned from all neighbours but one would lower that one's loss by, on average, over its

@@ -23,7 +23,7 @@ from c3po_adaptive import (
     LayerSelector,
     PathwayOptimizer,
     Problem,
-    Scored,
+    ScoredLayers,
     SettingError,
     TrainingReferences,
     check_number,
@@ -79,7 +79,7 @@ def _gradients(problem: Problem, experts: int) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disagreement(Scored):
+class Disagreement(ScoredLayers):
     """Layers where the own pathway is far from the neighbours', weighed by how much these agree.
 
     With p and p_i the routing weights of a layer as distributions and p̄ = Σ K_i p_i, the score is
@@ -103,7 +103,7 @@ PENALTIES = np.logspace(-2, 4, 13)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned(Scored):
+class Learned(ScoredLayers):
     """Layers whose predicted benefit is highest, and above the threshold.
 
     On ``training`` references, answered right and wrong, the single-layer effects of the run's own optimizer are

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from c3po_adaptive import LayerSelector, Problem, ReferenceArtifact, ReferenceBatch, Scored, hookimpl
+from c3po_adaptive import LayerSelector, Problem, ReferenceArtifact, ReferenceBatch, ScoredLayers, hookimpl
 
 
 def _by_layer(references: ReferenceBatch) -> Tensor:
@@ -31,7 +31,7 @@ BY_LAYER = ReferenceArtifact("input x gradient by layer", _by_layer)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LentAttribution(Scored):
+class LentAttribution(ScoredLayers):
     """Layers that mattered to the neighbours' own right answers, by their kernel weights; no pass per question."""
 
     name: ClassVar[str] = "lent-attribution"

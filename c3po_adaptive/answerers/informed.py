@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..checks import check_number
 from ..errors import SettingError
 from ..ledger import Entry, Work, summed
-from ..optimizers._known import form_of
+from ..optimizers._question_features import form_of
 from ..optimizers.none import NoStep
 from ..tasks.formats import description
 from ..tasks.passages import Passage, read_passages

@@ -148,7 +148,7 @@ def refset_check(
 ) -> None:
     """Check that a reference set is whole, with all that is kept beside it, and fits a model and a format."""
     with clear_errors():
-        from ..references.beside import damaged_beside
+        from ..references.damage import damaged_beside
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format

@@ -17,8 +17,8 @@ from ..references.reference_set import ReferenceSet
 from ..retrievers.base import Index, Retriever
 from ..settings import RemixSettings
 from ..types import Neighbours, Question, draw_key
-from .given import blamed, check_hits, check_values
 from .strategies import Strategies
+from .strategy_results import blamed, check_hits, check_values
 
 
 class Found(NamedTuple):

@@ -19,7 +19,7 @@ from ..errors import PluginError, SettingError
 from ..kernels.base import QuestionFeatures, ReferenceFeatures
 from ..ledger import Ledger
 from ..models.routed import RoutedModel
-from ..optimizers._known import known, parts
+from ..optimizers._question_features import known, parts
 from ..optimizers.base import PathwayOptimizer
 from ..problem import Problem
 from ..references.prefill_store import PrefillStore, open_store
@@ -30,10 +30,10 @@ from ..settings import DEFAULTS, RemixSettings
 from ..tasks.formats import Format, description, format_key
 from ..types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 from .clock import Clock
-from .given import blamed, check_selection, weights_of
 from .neighbourhood import Found, Neighbourhood
 from .sample_batch import SampleBatch
 from .strategies import Strategies
+from .strategy_results import blamed, check_selection, weights_of
 from .training import ReferenceTraining
 
 if TYPE_CHECKING:

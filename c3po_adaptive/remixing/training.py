@@ -15,7 +15,7 @@ from ..errors import SettingError
 from ..kernels.base import Array, ReferenceFeatures
 from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
-from ..optimizers._known import FORM, KNOWN_AND_LOSS, parts
+from ..optimizers._question_features import FORM, KNOWN_AND_LOSS, parts
 from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar

@@ -6,7 +6,7 @@ from .faiss_hnsw import FaissHNSW
 from .faiss_ivf import FaissIVF
 from .faiss_knn import FaissKNN
 from .faiss_radius import FaissRadius
-from .random import RandomNeighbours
+from .random_neighbours import RandomNeighbours
 
 __all__ = [
     "CosineIndex",

@@ -1,15 +1,14 @@
 """Layer selectors: which layers and experts are re-mixed, question by question; perhaps none."""
 
-from .amortized import Amortized
 from .attribution import Attribution
 from .base import LayerSelector
 from .causal import Causal
 from .fault_layers import FaultLayers
 from .fixed import Fixed
-from .gradient import Gradient
+from .gradient import Amortized, Gradient
 from .oracle_layers import OracleLayers
-from .random import RandomLayers
-from .scored import Scored
+from .random_layers import RandomLayers
+from .scored import ScoredLayers
 
 __all__ = [
     "Amortized",
@@ -21,5 +20,5 @@ __all__ = [
     "LayerSelector",
     "OracleLayers",
     "RandomLayers",
-    "Scored",
+    "ScoredLayers",
 ]

@@ -15,11 +15,11 @@ from ..checks import check_number
 from ..errors import SettingError, suggestion
 from ..problem import Problem
 from .fixed import check_experts
-from .scored import Scored
+from .scored import ScoredLayers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attribution(Scored):
+class Attribution(ScoredLayers):
     """The layers that the neighbours' loss (or the sample's own entropy, or margin) owes most to, by Captum.
 
     A layer's score is the sum over its experts of the absolute attribution to Ω ``[B, L, E]``, the explicit pathway.

@@ -13,11 +13,11 @@ from ..errors import SettingError
 from ..optimizers.base import PathwayOptimizer
 from ..problem import Loss, Problem, TrainingReferences
 from ._single_layer import single_layer_benefit
-from .scored import Scored
+from .scored import ScoredLayers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Causal(Scored):
+class Causal(ScoredLayers):
     """Layers with the largest single-layer effects on the neighbours' loss: an upper bound in cost, not for use.
 
     Every MoE layer is re-mixed by ``optimizer`` (None: the run's own) with all others left as they are, so that a

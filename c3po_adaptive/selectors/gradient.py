@@ -11,16 +11,17 @@ from torch import Tensor
 from ..attribution.function import Attributable, PathwayFunction
 from ..checks import check_number
 from ..errors import SettingError
+from ..optimizers._reference_artifacts import GRADIENT
 from ..optimizers._simplex import slope
 from ..problem import Problem
 from ..routing.mixing import core, mass
 from ..types import Selection
 from .fixed import check_layers
-from .scored import Scored
+from .scored import ScoredLayers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradient(Scored):
+class Gradient(ScoredLayers):
     """The layers where a step of one length would lower the loss most (or raise the margin, so that the sample becomes
     surer, as with a lower entropy): one forward pass and one backward pass per sample.
 
@@ -56,6 +57,22 @@ class Gradient(Scored):
             values = function(weights, torch.arange(len(weights)))
             (gradient,) = torch.autograd.grad(values.sum(), weights)
         return steepness(problem, -gradient if self.of == "margin" else gradient, looked_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amortized(ScoredLayers):
+    """Layers where the neighbours' own gradients, each computed once at its own pathway, point down most steeply.
+
+    In place of the gradient at the question's ω it takes Σ K_i g_i, as ``amortized-ngd`` does: no tail pass per
+    question.
+    """
+
+    name: ClassVar[str] = "amortized"
+
+    def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
+        weight = problem.neighbours.weight[:, :, None, None]
+        gradient = (weight * problem.of_neighbours(GRADIENT)).sum(1)
+        return steepness(problem, gradient, eligible_experts(problem, None, self.core_size(problem)))
 
 
 def eligible_experts(problem: Problem, last: int | None, experts: int) -> Tensor:

@@ -19,7 +19,7 @@ from .fixed import check_core, check_experts, check_layers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored(LayerSelector):
+class ScoredLayers(LayerSelector):
     """Layers with the highest scores, and in each its best experts; a subclass says what the scores are.
 
     Attributes:

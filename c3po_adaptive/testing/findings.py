@@ -96,7 +96,7 @@ def _idle(contract: SelectorContract, selector: LayerSelector) -> Iterator[Findi
             "remark",
             "It re-mixes some layer of some question.",
             "It re-mixed no layer of any question.",
-            remedy="If that is not meant: `Scored` takes layers whose score is above `threshold`, 0 if not set.",
+            remedy="If that is not meant: `ScoredLayers` takes layers whose score is above `threshold`, 0 if not set.",
         )
 
 

@@ -41,7 +41,7 @@ class SelectorContract(Contract):
     def test_mask(self, selector: LayerSelector) -> None:
         """It returns a ``Selection`` whose mask ``[B, L, E]`` is bool.
 
-        ``Selection(mask)`` with ``mask`` of ``problem.own.shape``; a subclass of ``Scored`` only has to score layers.
+        ``Selection(mask)`` with ``mask`` of ``problem.own.shape``; a subclass of ``ScoredLayers`` only scores layers.
         """
         problem = self.make_problem(selector)
         selection = selector.select(problem)

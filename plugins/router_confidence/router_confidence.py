@@ -16,11 +16,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from c3po_adaptive import LayerSelector, Problem, Scored, hookimpl
+from c3po_adaptive import LayerSelector, Problem, ScoredLayers, hookimpl
 
 
 @dataclass(frozen=True, kw_only=True)
-class RouterConfidence(Scored):
+class RouterConfidence(ScoredLayers):
     """Layers whose used experts have the least router probability; needs no neighbours and no pass."""
 
     name: ClassVar[str] = "router-confidence"

@@ -263,7 +263,9 @@ class TestInstalled:
 
 
 def test_scores_of_another_shape_say_so_once_where_they_are_made(tmp_path):
-    source = BROKEN.replace("PathwayOptimizer, hookimpl", "Scored, hookimpl").replace("(PathwayOptimizer)", "(Scored)")
+    source = BROKEN.replace("PathwayOptimizer, hookimpl", "ScoredLayers, hookimpl").replace(
+        "(PathwayOptimizer)", "(ScoredLayers)"
+    )
     source = source.replace("register_optimizers", "register_layer_selectors").replace("optimize(", "score(")
     path = tmp_path / "doubled.py"
     path.write_text(source.replace("2 * problem.own", "problem.own, None"))

@@ -7,7 +7,7 @@ import torch
 from plugins.rivals import module, public_names_only
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.optimizers._known import KNOWN_AND_LOSS, known
+from c3po_adaptive.optimizers._question_features import KNOWN_AND_LOSS, known
 from c3po_adaptive.routing.mixing import mass
 from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
 from c3po_adaptive.types import Selection

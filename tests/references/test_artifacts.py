@@ -11,7 +11,7 @@ from routing.toys import HashEmbedder, questions
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.losses import right_answer_loss
-from c3po_adaptive.optimizers._known import KNOWN_AND_LOSS
+from c3po_adaptive.optimizers._question_features import KNOWN_AND_LOSS
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.oracle import Oracle

@@ -31,11 +31,10 @@ from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.remixing.sample_batch import SampleBatch
 from c3po_adaptive.remixing.strategies import Strategies
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
-from c3po_adaptive.selectors.amortized import Amortized
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
-from c3po_adaptive.selectors.gradient import Gradient
-from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.selectors.gradient import Amortized, Gradient
+from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.tasks.formats import Letter
 from c3po_adaptive.types import Pathway, Question

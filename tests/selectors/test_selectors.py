@@ -11,14 +11,13 @@ from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD
-from c3po_adaptive.selectors.amortized import Amortized
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed, check_experts
-from c3po_adaptive.selectors.gradient import Gradient
+from c3po_adaptive.selectors.gradient import Amortized, Gradient
 from c3po_adaptive.selectors.oracle_layers import OracleLayers
-from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.selectors.scored import best
 from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
 

@@ -22,7 +22,7 @@ from c3po_adaptive import (
     PluginError,
     ReferenceArtifact,
     Retriever,
-    Scored,
+    ScoredLayers,
     Selection,
 )
 from c3po_adaptive.optimizers.ngd import NGD
@@ -370,7 +370,7 @@ class Forgetful(LayerSelector):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Negative(Scored):
+class Negative(ScoredLayers):
     """Scores below zero: the order is right, and no layer is above the threshold."""
 
     name: ClassVar[str] = "negative"
@@ -435,7 +435,7 @@ def test_a_selector_that_takes_more_is_tested_on_a_larger_toy():
 
 
 @dataclass(frozen=True, kw_only=True)
-class Around(Scored):
+class Around(ScoredLayers):
     """A selector with a retriever of its own."""
 
     retriever: Retriever = field(default_factory=FaissKNN)

@@ -14,7 +14,7 @@ from ...records.jsonl import Records, read_records
 from ...registry import Registry, default_registry
 from ...remixing.training import check_enough
 from ...routing.mixing import core_size
-from ...selectors.scored import Scored
+from ...selectors.scored import ScoredLayers
 from ...storage.files import write_text
 from ...storage.lock import held
 from ..data import Data, counted_once
@@ -126,7 +126,7 @@ def _check_numbers(config: FaithfulnessConfig, layers: int, experts: int) -> Non
         )
 
 
-def _check_neighbours(optimizer: PathwayOptimizer, scores: Mapping[str, Scored]) -> None:
+def _check_neighbours(optimizer: PathwayOptimizer, scores: Mapping[str, ScoredLayers]) -> None:
     wanting = [name for name, selector in scores.items() if selector.needs_neighbours]
     if wanting and not optimizer.needs_neighbours:
         raise SettingError(

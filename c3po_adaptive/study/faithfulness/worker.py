@@ -17,7 +17,7 @@ from ...references.reference_set import ReferenceSet
 from ...registry import Registry
 from ...remixing.remixer import Remixer
 from ...remixing.strategies import Strategies
-from ...selectors import Attribution, Causal, Scored
+from ...selectors import Attribution, Causal, ScoredLayers
 from ...types import Question
 from ..data import Asked
 from ..executor import Piece
@@ -39,7 +39,7 @@ class FaithfulnessWorker(Worker[FaithfulnessConfig]):
         return self.registry.strategies(self.config.arm.specs | {"selector": "fixed"})
 
     @cached_property
-    def scores(self) -> dict[str, Scored]:
+    def scores(self) -> dict[str, ScoredLayers]:
         """Selectors that score layers, by name."""
         return {name: _scored(self.registry, spec, self.config.experts) for name, spec in self.config.scores.items()}
 
@@ -107,7 +107,7 @@ class _DataSet:
         }
 
     def _stability(
-        self, selector: Scored, values: Tensor, problem: LabeledProblem, asked: Sequence[Question]
+        self, selector: ScoredLayers, values: Tensor, problem: LabeledProblem, asked: Sequence[Question]
     ) -> dict[str, list[Any]]:
         """Rank correlation of scores with neighbours from either half of the references, and with another seed."""
         rows: dict[str, list[Any]] = {}
@@ -141,7 +141,7 @@ class _DataSet:
         ]
 
     @cached_property
-    def prepared(self) -> dict[str, Scored]:
+    def prepared(self) -> dict[str, ScoredLayers]:
         """What has to learn has learned from all references."""
         return {name: selector.prepare(self.whole.training) for name, selector in self.worker.scores.items()}
 
@@ -174,9 +174,9 @@ class _DataSet:
         )
 
 
-def _scored(registry: Registry, spec: Any, experts: int) -> Scored:
+def _scored(registry: Registry, spec: Any, experts: int) -> ScoredLayers:
     selector = registry.create("selector", spec)
-    if not isinstance(selector, Scored):
+    if not isinstance(selector, ScoredLayers):
         raise SettingError(f"Expected selectors that score layers, got {selector.name!r}, which does not.")
     if isinstance(spec, dict) and spec.get("experts", experts) != experts:
         raise SettingError(f"Expected {experts} experts in every score, as they are re-mixed, got {spec}; set experts.")

@@ -30,7 +30,7 @@ from c3po_adaptive.remixing.strategies import Strategies
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors.fault_layers import FaultLayers
 from c3po_adaptive.selectors.fixed import Fixed
-from c3po_adaptive.selectors.random import RandomLayers
+from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
 from c3po_adaptive.study.faults import STUDY, run_faults
 from c3po_adaptive.study.faults.rows import FoundRow
