@@ -39,7 +39,7 @@ def exchanged(parts: Mapping[Place, Tensor | nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def kept(model: PreTrainedModel) -> Iterator[None]:
+def unaltered(model: PreTrainedModel) -> Iterator[None]:
     """Undo whatever else's code does to modules, attributes and configuration in the block, also after an exception."""
     children = [(module, dict(module._modules)) for module in model.modules()]
     attributes, settings = set(vars(model)), dict(vars(model.config))

@@ -54,9 +54,9 @@ class SoftPrompt(Trained):
         """PEFT's model of a configuration; the model itself stays as it is."""
         from peft import get_peft_model
 
-        from ._exchange import kept
+        from ._exchange import unaltered
 
-        with kept(model.model), catch_warnings():
+        with unaltered(model.model), catch_warnings():
             simplefilter("ignore", FutureWarning)  # PEFT 0.21 asks transformers for what will be called otherwise
             return get_peft_model(model.model, config)
 

@@ -6,19 +6,22 @@ from typing import ClassVar
 
 import pytest
 
-from c3po_adaptive.answerers import AnswererStrategy, Remix
+from c3po_adaptive.answerers import (
+    AnswererStrategy,
+    InContext,
+    LengthExponent,
+    LoRA,
+    PrefixTuning,
+    PromptTuning,
+    RouterTuning,
+    Tent,
+)
 from c3po_adaptive.errors import PluginError, SettingError
 from c3po_adaptive.study.comparison.worker import blamed, check_answers
 from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(3, "asked")
-
-
-class TestRemix(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return Remix()
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,24 @@ class Plain(AnswererStrategy):
         return _Altered(lambda answers, _: [replace(a, base_choice=None, base_scores=()) for a in answers], context)
 
 
-class TestPlain(AnswererContract):
-    """What an answer does not say may be left out."""
+EACH = {
+    "what an answer does not say may be left out": Plain(),
+    "length-exponent": LengthExponent(InContext()),
+    "tent": Tent(steps=2, lr=1e-2),
+    "lora": LoRA(epochs=2, r=2, lr=1e-2),
+    "lora of all linear layers": LoRA(epochs=2, r=2, lr=1e-2, targets="linear", layers=(1,)),
+    "router-tuning": RouterTuning(epochs=2, lr=1e-2, layers="all"),
+    "prompt-tuning": PromptTuning(epochs=2, tokens=4, lr=5e-2),
+    "prefix-tuning": PrefixTuning(epochs=2, tokens=4, lr=5e-2),
+}
 
-    @pytest.fixture
-    def answerer(self):
-        return Plain()
+
+class TestEach(AnswererContract):
+    """As they come, all built-ins keep it in ``tests/testing/test_findings.py``."""
+
+    @pytest.fixture(params=EACH.values(), ids=EACH)
+    def answerer(self, request):
+        return request.param
 
 
 def altered(b, **changes):

@@ -26,37 +26,13 @@ from c3po_adaptive.answerers.surface_logit import FEATURES
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.tasks.formats import Letter, Rendered, encode
-from c3po_adaptive.testing import AnswererContract, toy_context
+from c3po_adaptive.testing import toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 from c3po_adaptive.types import Prompt, Question
 
 FITTED, LABEL_FREE = (LengthExponent, SurfaceLogit), (PMI, Contextual)
 ASKED = made(30, "asked", longest)
 NGD = {"optimizer": {"name": "ngd", "steps": 2, "lr": 0.1}}
-
-
-class TestLengthExponent(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return LengthExponent(InContext())
-
-
-class TestSurfaceLogit(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return SurfaceLogit()
-
-
-class TestPMI(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return PMI()
-
-
-class TestContextual(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return Contextual()
 
 
 @pytest.mark.parametrize("strategy", [*FITTED, *LABEL_FREE])

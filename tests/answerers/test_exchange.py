@@ -5,7 +5,7 @@ import torch
 from answerers.tuning import Picture
 from torch import nn
 
-from c3po_adaptive.answerers._exchange import Copies, exchanged, kept
+from c3po_adaptive.answerers._exchange import Copies, exchanged, unaltered
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
@@ -61,7 +61,7 @@ def test_after_an_exception(model, error):
 def test_traces_that_others_leave_are_wiped_out(model, error):
     before = Picture(model)
     try:
-        with kept(model.model):
+        with unaltered(model.model):
             model.model.model.layers[0].self_attn.q_proj = nn.Identity()
             model.model.model.layers[0].more = nn.Identity()
             model.model.trace = model.model.config.trace = "here"

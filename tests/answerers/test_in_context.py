@@ -15,17 +15,11 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.report.sentences import sentences
 from c3po_adaptive.study.comparison import evaluate
 from c3po_adaptive.tasks.formats import Cloze, Letter
-from c3po_adaptive.testing import AnswererContract, tiny_moe, tiny_tokenizer, write_tiny_checkpoint
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import ToyEmbedder
 
 ASKED = made(4, "asked", longest)
 NEAR = {"retriever": {"name": "faiss-knn", "k": 3}}
-
-
-class TestInContext(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return InContext()
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,11 @@ from study.configs import parse_config
 from c3po_adaptive.answerers import KnnLabel
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.study.comparison import evaluate
-from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint
+from c3po_adaptive.testing import toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
 COLORS = {"sky": "blue", "grass": "green", "blood": "red", "snow": "white", "coal": "black", "sun": "yellow"}
-
-
-class TestKnnLabel(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return KnnLabel()
 
 
 @pytest.fixture

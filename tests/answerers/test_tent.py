@@ -10,13 +10,6 @@ from routing.naive import choice_scores
 from c3po_adaptive.answerers import Tent
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.losses import entropy
-from c3po_adaptive.testing import AnswererContract
-
-
-class TestContract(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return Tent(steps=2, lr=1e-2)
 
 
 def entropies(rows):

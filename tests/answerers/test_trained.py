@@ -14,7 +14,7 @@ from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.whole import Whole
 from c3po_adaptive.storage.tensors import load_tensors, save_tensors
-from c3po_adaptive.testing import AnswererContract, tiny_moe, tiny_tokenizer
+from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 LORA = LoRA(epochs=2, r=2, lr=1e-2)
 ROUTERS = RouterTuning(epochs=2, lr=1e-2, layers="all")
@@ -22,36 +22,6 @@ PROMPT = PromptTuning(epochs=2, tokens=4, lr=5e-2)
 PREFIX = PrefixTuning(epochs=2, tokens=4, lr=5e-2)
 EACH = pytest.mark.parametrize("strategy", [LORA, ROUTERS, PROMPT, PREFIX], ids=lambda s: s.name)
 IN_PLACE = pytest.mark.parametrize("strategy", [LORA, ROUTERS], ids=lambda s: s.name)
-
-
-class TestLoRA(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return LORA
-
-
-class TestLoRAOfAllLinearLayers(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return replace(LORA, targets="linear", layers=(1,))
-
-
-class TestRouterTuning(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return ROUTERS
-
-
-class TestPromptTuning(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return PROMPT
-
-
-class TestPrefixTuning(AnswererContract):
-    @pytest.fixture
-    def answerer(self):
-        return PREFIX
 
 
 def kept(context):

@@ -14,16 +14,10 @@ from c3po_adaptive.optimizers import AmortizedNGD, Constant, NoStep
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors import Fixed
-from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_context, toy_problem
+from c3po_adaptive.testing import toy_context, toy_problem
 from c3po_adaptive.testing.answerers import toy_questions
 
 ASKED = toy_questions(4, "asked")
-
-
-class TestConstant(OptimizerContract):
-    @pytest.fixture(params=[{}, {"step": "sgd", "lr": 0.5}, {"parametrization": "logits", "lr": 0.2}], ids=str)
-    def optimizer(self, request):
-        return Constant(**request.param).prepare(ToyTraining())
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,18 @@ from c3po_adaptive.errors import SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.optimizers._simplex import allowed_experts, project, toward
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
+from c3po_adaptive.optimizers.constant import Constant
 from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.oracle import Oracle
+from c3po_adaptive.optimizers.random_change import RandomChange
 from c3po_adaptive.problem import Problem
+from c3po_adaptive.registry import in_words
 from c3po_adaptive.retrievers import FaissKNN
-from c3po_adaptive.testing import OptimizerContract, toy_problem
+from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
 from c3po_adaptive.types import Selection
 
 DESCENTS = [
@@ -30,17 +33,29 @@ DESCENTS = [
 ]
 
 
-class TestNGD(OptimizerContract):
-    @pytest.fixture(params=DESCENTS, ids=str)
+LEARNED = ToyTraining()
+EACH = [
+    *(kind(**settings) for kind in (NGD, AmortizedNGD, Oracle) for settings in DESCENTS),
+    *(AmortizedNGD(variant=variant) for variant in ("diagonal", "pathway")),
+    *(Constant(**settings).prepare(LEARNED) for settings in DESCENTS[:3]),
+    FaultUndone(),
+    *(KernelRegression(**settings) for settings in ({}, {"points": 2}, {"alpha": 0.3}, {"alpha": 0}, {"alpha": 1.0})),
+    *(ModeFinding(**settings) for settings in ({}, {"steps": 1, "alpha": 0.0})),
+    ModeFinding(retriever=FaissKNN(k=2), kernel=Gaussian()),
+    NoStep(),
+    NoStep("core"),
+    *map(RandomChange, (NGD(lr=0.1), KernelRegression(alpha=0.5), ModeFinding(), NoStep(), NoStep("core"), Oracle())),
+    RandomChange(Constant()).prepare(LEARNED),
+]
+
+
+class TestEach(OptimizerContract):
+    @pytest.fixture(params=EACH, ids=in_words)
     def optimizer(self, request):
-        return NGD(**request.param)
+        return request.param
 
 
-class TestAmortizedNGD(OptimizerContract):
-    @pytest.fixture(params=[*DESCENTS, {"variant": "diagonal"}, {"variant": "pathway"}], ids=str)
-    def optimizer(self, request):
-        return AmortizedNGD(**request.param)
-
+class TestAmortizedNGD:
     def test_first_step_is_that_of_ngd(self):
         """The toy's loss has one gradient for all neighbours at ω0, which is what is kept."""
         settings = {"steps": 1, "lr": 0.3, "lr_end": 0.3, "step": "sgd"}
@@ -75,51 +90,14 @@ class TestAmortizedNGD(OptimizerContract):
             AmortizedNGD(**settings)
 
 
-class TestOracle(OptimizerContract):
-    @pytest.fixture(params=DESCENTS, ids=str)
-    def optimizer(self, request):
-        return Oracle(**request.param)
-
-
-class TestFaultUndone(OptimizerContract):
-    @pytest.fixture
-    def optimizer(self):
-        return FaultUndone()
-
-    def test_sound_weights_in_selected_layers(self, optimizer):
-        problem = toy_problem(told=True, selected=(4,), core=24)
-        found = optimizer.optimize(problem)
-        torch.testing.assert_close(found[:, 4], problem.truth.sound[:, 4])
-        assert torch.equal(found[:, :4], problem.own[:, :4])
-        assert torch.equal(found[:, 5], problem.own[:, 5])
-        with pytest.raises(SettingError, match="truth of a planted fault"):
-            optimizer.optimize(toy_problem())
-
-
-class TestKernelRegression(OptimizerContract):
-    @pytest.fixture(params=[{}, {"points": 2}, {"alpha": 0.3}, {"alpha": 0}, {"alpha": 1.0}], ids=str)
-    def optimizer(self, request):
-        return KernelRegression(**request.param)
-
-
-class TestModeFinding(OptimizerContract):
-    @pytest.fixture(
-        params=[{}, {"steps": 1, "alpha": 0.0}, {"retriever": FaissKNN(k=2), "kernel": Gaussian()}], ids=str
-    )
-    def optimizer(self, request):
-        return ModeFinding(**request.param)
-
-
-class TestNoStep(OptimizerContract):
-    @pytest.fixture
-    def optimizer(self):
-        return NoStep()
-
-
-class TestCore(OptimizerContract):
-    @pytest.fixture
-    def optimizer(self):
-        return NoStep("core")
+def test_a_fault_undone_is_sound_weights_in_selected_layers():
+    problem = toy_problem(told=True, selected=(4,), core=24)
+    found = FaultUndone().optimize(problem)
+    torch.testing.assert_close(found[:, 4], problem.truth.sound[:, 4])
+    assert torch.equal(found[:, :4], problem.own[:, :4])
+    assert torch.equal(found[:, 5], problem.own[:, 5])
+    with pytest.raises(SettingError, match="truth of a planted fault"):
+        FaultUndone().optimize(toy_problem())
 
 
 def constrained(target, allowed, own):

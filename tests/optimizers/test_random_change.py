@@ -6,21 +6,9 @@ import torch
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import NGD, Constant, KernelRegression, ModeFinding, NoStep, Oracle, RandomChange
 from c3po_adaptive.registry import default_registry
-from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
+from c3po_adaptive.testing import toy_problem
 
 OTHERS = [NGD(lr=0.1), KernelRegression(alpha=0.5), ModeFinding(), NoStep(), NoStep("core"), Oracle()]
-
-
-class TestRandomChange(OptimizerContract):
-    @pytest.fixture(params=OTHERS, ids=lambda o: o.name)
-    def optimizer(self, request):
-        return RandomChange(request.param)
-
-
-class TestOfOneThatLearns(OptimizerContract):
-    @pytest.fixture
-    def optimizer(self):
-        return RandomChange(Constant()).prepare(ToyTraining())
 
 
 def lengths(weights, problem):

@@ -11,6 +11,7 @@ from c3po_adaptive.attribution import METHODS
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD
+from c3po_adaptive.registry import in_words
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.fault_layers import FaultLayers
@@ -25,80 +26,34 @@ SCORED = [Attribution, Gradient, Amortized, partial(Causal, optimizer=NGD(steps=
 TARGETS = ("neighbours", "entropy", "margin")
 
 
-class TestFixed(SelectorContract):
-    @pytest.fixture(
-        params=[
-            {},
-            {"layers": "first", "n": 1},
-            {"layers": "middle", "experts": 3},
-            {"layers": "all"},
-            {"layers": (3, 5)},
-        ],
-        ids=str,
-    )
+EACH = [
+    *(Fixed(**settings) for settings in ({}, {"layers": "first", "n": 1}, {"layers": "middle", "experts": 3})),
+    *(Fixed(layers=layers) for layers in ("all", (3, 5))),
+    *(RandomLayers(**settings) for settings in ({}, {"n": 1, "experts": 2}, {"n": 0})),
+    *(Attribution(method=method, of=of, n=2, experts=6, draws=2) for method, of in product(METHODS, TARGETS)),
+    Attribution(
+        method="feature-ablation", baseline="neighbours", groups="expert", budget=200, rank="score", n=2, experts=6
+    ),
+    Attribution(method="saliency", rank="score", n=2, experts=6),
+    *(Gradient(n=2, experts=6, **settings) for settings in ({}, {"of": "entropy"}, {"of": "margin", "share": 0.5})),
+    Gradient(n=2, experts=6, rank="score", expert_share=0.7),
+    *(Amortized(n=2, experts=6, rank=rank) for rank in ("router", "score")),
+    *(kind(n=2, experts=6, optimizer=NGD(steps=2)) for kind in (Causal, OracleLayers)),
+    FaultLayers(),
+]
+
+
+class TestEach(SelectorContract):
+    @pytest.fixture(params=EACH, ids=in_words)
     def selector(self, request):
-        return Fixed(**request.param)
+        return request.param
 
 
-class TestRandom(SelectorContract):
-    @pytest.fixture(params=[{}, {"n": 1, "experts": 2}, {"n": 0}], ids=str)
-    def selector(self, request):
-        return RandomLayers(**request.param)
-
-
-class TestAttribution(SelectorContract):
-    @pytest.fixture(params=list(product(METHODS, TARGETS)), ids=", ".join)
-    def selector(self, request):
-        method, of = request.param
-        return Attribution(method=method, of=of, n=2, experts=6, draws=2)
-
-
-class TestAttributionOfExperts(SelectorContract):
-    @pytest.fixture(params=[
-        {"method": "feature-ablation", "baseline": "neighbours", "groups": "expert", "budget": 200},
-        {"method": "saliency"},
-    ], ids=lambda settings: settings["method"])  # fmt: skip
-    def selector(self, request):
-        return Attribution(rank="score", n=2, experts=6, **request.param)
-
-
-class TestGradient(SelectorContract):
-    @pytest.fixture(
-        params=[{}, {"of": "entropy"}, {"of": "margin", "share": 0.5}, {"rank": "score", "expert_share": 0.7}],
-        ids=str,
-    )
-    def selector(self, request):
-        return Gradient(n=2, experts=6, **request.param)
-
-
-class TestAmortized(SelectorContract):
-    @pytest.fixture(params=["router", "score"])
-    def selector(self, request):
-        return Amortized(n=2, experts=6, rank=request.param)
-
-
-class TestCausal(SelectorContract):
-    @pytest.fixture
-    def selector(self):
-        return Causal(n=2, experts=6, optimizer=NGD(steps=2))
-
-
-class TestOracleLayers(SelectorContract):
-    @pytest.fixture
-    def selector(self):
-        return OracleLayers(n=2, experts=6, optimizer=NGD(steps=2))
-
-
-class TestFaultLayers(SelectorContract):
-    @pytest.fixture
-    def selector(self):
-        return FaultLayers()
-
-    def test_the_broken_layers(self, selector):
-        found = selector.select(toy_problem(told=True, selected=None))
-        assert found.layers.tolist() == [[False] * 4 + [True] * 2] * 3
-        with pytest.raises(SettingError, match="truth of a planted fault"):
-            selector.select(toy_problem(selected=None))
+def test_the_broken_layers():
+    found = FaultLayers().select(toy_problem(told=True, selected=None))
+    assert found.layers.tolist() == [[False] * 4 + [True] * 2] * 3
+    with pytest.raises(SettingError, match="truth of a planted fault"):
+        FaultLayers().select(toy_problem(selected=None))
 
 
 class TestFixedLayers:
