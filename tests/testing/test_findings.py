@@ -62,7 +62,7 @@ class Wrong(PathwayOptimizer):
     name: ClassVar[str] = "wrong"
 
     def optimize(self, problem):
-        return SPOILT[self.how](problem, towards_neighbours(problem))
+        return SPOILT[self.how][1](problem, towards_neighbours(problem))
 
 
 def in_place(problem, omega):
@@ -103,48 +103,29 @@ def even(problem, omega):
 
 
 SPOILT = {
-    "nan": lambda problem, omega: omega * float("nan"),
-    "shape": lambda problem, omega: omega[:, 0],
-    "list": lambda problem, omega: omega.tolist(),
-    "dtype": lambda problem, omega: omega.double(),
-    "device": lambda problem, omega: omega.to("meta"),
-    "graph": lambda problem, omega: omega.clone().requires_grad_(),
-    "mass": lambda problem, omega: 2 * omega,
-    "negative": lambda problem, omega: omega - 1,
-    "support": spread,
-    "selection": lambda problem, omega: omega.flip(-1),
-    "in place": in_place,
-    "not deterministic": noise,
-    "label": looks,
-    "batch": of_the_batch,
-    "without neighbours": even,
-    "without steps": lambda problem, omega: omega,
+    "nan": ("shape", lambda problem, omega: omega * float("nan")),
+    "shape": ("shape", lambda problem, omega: omega[:, 0]),
+    "list": ("shape", lambda problem, omega: omega.tolist()),
+    "dtype": ("shape", lambda problem, omega: omega.double()),
+    "device": ("shape", lambda problem, omega: omega.to("meta")),
+    "graph": ("shape", lambda problem, omega: omega.clone().requires_grad_()),
+    "mass": ("layers keep their mass", lambda problem, omega: 2 * omega),
+    "negative": ("not negative", lambda problem, omega: omega - 1),
+    "support": ("mixes only own and selected experts", spread),
+    "selection": ("leaves alone what is not selected", lambda problem, omega: omega.flip(-1)),
+    "in place": ("inputs untouched", in_place),
+    "not deterministic": ("same seed same result", noise),
+    "label": ("does not look at the label", looks),
+    "batch": ("batch equals one by one", of_the_batch),
+    "without neighbours": ("no neighbours no change", even),
+    "without steps": ("no step is the base", lambda problem, omega: omega),
 }
-"""Ways to be wrong."""
-CAUGHT_BY = {
-    "nan": "shape",
-    "shape": "shape",
-    "list": "shape",
-    "dtype": "shape",
-    "device": "shape",
-    "graph": "shape",
-    "mass": "layers keep their mass",
-    "negative": "not negative",
-    "support": "mixes only own and selected experts",
-    "selection": "leaves alone what is not selected",
-    "in place": "inputs untouched",
-    "not deterministic": "same seed same result",
-    "label": "does not look at the label",
-    "batch": "batch equals one by one",
-    "without neighbours": "no neighbours no change",
-    "without steps": "no step is the base",
-}
-"""Each of them, and the test that has to see it."""
+"""Ways to be wrong: the test that has to see it, and what it does to weights."""
 
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_wrong_optimizers(how):
-    found = found_by_test("optimizer", Wrong(how))[CAUGHT_BY[how]]
+    found = found_by_test("optimizer", Wrong(how))[SPOILT[how][0]]
     assert found.outcome == "fails", found
     assert "test_findings.py:" in found.where
     assert found.remedy
