@@ -35,7 +35,7 @@ def module_of(strategy):
     return sys.modules[type(strategy).__module__]
 
 
-def bench_of(family, **settings):
+def context_of(family, **settings):
     return replace(toy_context(**settings), model=model_of(family))
 
 
