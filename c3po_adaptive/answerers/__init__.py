@@ -2,8 +2,8 @@
 
 from .adapters import LoRA, RouterTuning
 from .base import Answerer, AnswererStrategy, AnsweringContext
-from .calibration import PMI, Contextual
-from .dense import Dense
+from .calibrations import PMI, Contextual
+from .dense_model import Dense
 from .fitted import LengthExponent
 from .informed import Informed
 from .neighbours import InContext, KnnLabel

@@ -16,7 +16,7 @@ from ..ledger import Entry
 from ..progress import bar
 from ..types import Answer, Prompt, Question
 from .base import FEWEST, Answerer, AnsweringContext, check_count
-from .calibration import Calibration, ScoredQuestion, calibrated
+from .calibrations import Calibration, ScoredQuestion, calibrated
 from .remix import Remix
 
 if TYPE_CHECKING:

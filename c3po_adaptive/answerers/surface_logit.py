@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SettingError, suggestion
-from .calibration import ScoredQuestion
+from .calibrations import ScoredQuestion
 from .fitted import FOLDS, Correction, FittedCalibration
 
 PENALTIES = np.logspace(1, -4, 11)

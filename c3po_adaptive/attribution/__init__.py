@@ -4,8 +4,8 @@ from .attribute import attribute
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
 from .function import Attributable, Choice, PathwayFunction
-from .groups import Groups
 from .methods import CAPTUM, METHODS
+from .weight_groups import Groups
 
 __all__ = [
     "CAPTUM",

@@ -15,8 +15,8 @@ from ..types import Selection
 from .attributed import Attributed
 from .baselines import Baseline, baseline_pathway
 from .function import Attributable, Choice, PathwayFunction, is_named, likelihood_of
-from .groups import Groups, grouped, how_many, shared
 from .methods import METHODS, Task, method_name
+from .weight_groups import Groups, grouped, how_many, shared
 
 
 def attribute(

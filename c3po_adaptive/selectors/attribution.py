@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..attribution import METHODS, Attributable, Attributed, Baseline, Groups, attribute
 from ..attribution.attribute import check_budget, check_use
-from ..attribution.groups import how_many
 from ..attribution.methods import method_name
+from ..attribution.weight_groups import how_many
 from ..checks import check_number
 from ..errors import SettingError, suggestion
 from ..problem import Problem

@@ -21,7 +21,7 @@ from c3po_adaptive.answerers import (
     Remix,
     SurfaceLogit,
 )
-from c3po_adaptive.answerers.calibration import ScoredQuestion, _AgainstPrior
+from c3po_adaptive.answerers.calibrations import ScoredQuestion, _AgainstPrior
 from c3po_adaptive.answerers.surface_logit import FEATURES
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.registry import default_registry

@@ -10,7 +10,7 @@ from remixing.test_remixer import remixer
 from routing.toys import questions
 
 from c3po_adaptive.attribution import CAPTUM, METHODS, PathwayFunction, attribute, baseline_pathway
-from c3po_adaptive.attribution.groups import grouped
+from c3po_adaptive.attribution.weight_groups import grouped
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.routing.mixing import core
