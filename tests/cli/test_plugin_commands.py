@@ -122,7 +122,7 @@ class TestNew:
         ("MyMethod", "optimizer", "kebab case, such as my-optimizer"),
         ("ngd", "optimizer", "no optimizer has yet"),
         ("random", "optimizer", "that nothing has in Python"),
-        ("scored", "selector", "take my-scored"),
+        ("scored-layers", "selector", "take my-scored-layers"),
         ("mine", "optimiser", "did you mean 'optimizer'"),
     ])  # fmt: skip
     def test_refuses_names_that_cannot_be(self, tmp_path, name, role, said):
