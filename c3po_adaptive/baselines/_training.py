@@ -5,12 +5,11 @@ A ``Tuning`` is put into the model for each step and for each answer, and taken 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,13 +19,13 @@ from torch import Tensor, nn
 from ..answerers.base import Bench
 from ..errors import C3POError, ModelError, SettingError
 from ..losses import right_answer_loss
-from ..models.identity import computed, fingerprint
+from ..models.identity import computed, fingerprint, numbers_of
 from ..progress import bar
-from ..references.learned import NoSource, code_of, learned_once
+from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
 from ..routing.flops import measure
 from ..routing.whole import BARE, Opening, Whole
-from ..storage.identity import digest_of_file, routing_versions
+from ..storage.kept import NoSource, code_of
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
 from ._references import check_count, references_of
@@ -38,12 +37,6 @@ if TYPE_CHECKING:
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
-_PACKAGE = Path(__file__).parents[1]
-_DECIDING = [
-    _PACKAGE / "losses.py",
-    *sorted(p for part in ("baselines", "routing") for p in (_PACKAGE / part).glob("[_a-z]*.py")),
-]
-"""Code that decides what is learned: what was kept by other code is learned anew."""
 FLOPS, LOSSES = "flops", "held-back losses"  # kept beside what was learned
 
 
@@ -109,10 +102,10 @@ def _identity(strategy: Learner, bench: Bench, references: ReferenceSet) -> list
     """What decides what is learned."""
     settings = {name: getattr(bench.settings, name) for name in strategy.used(bench.strategies)}
     asked = sorted(bench.held_out & {q.id for q in references.questions})
-    model = [fingerprint(bench.model), str(bench.model.model.dtype), routing_versions()]
     peft = version("peft") if strategy.uses_peft else None
-    code = [code_of(strategy), *(digest_of_file(path) for path in _DECIDING)]
-    return [repr(strategy), code, format_key(bench.format), settings, asked, references.card.get("source"), model, peft]
+    code = code_of(strategy, _Training, right_answer_loss, Whole)
+    known = [format_key(bench.format), settings, asked, references.card.get("source"), numbers_of(bench.model)]
+    return [repr(strategy), code, *known, peft]
 
 
 @contextmanager
@@ -258,7 +251,7 @@ def _count(parameters: Iterable[nn.Parameter]) -> int:
 
 
 @torch.no_grad()
-def _filled(tuning: Tuning, found: dict[str, Tensor]) -> Tuning | None:
+def _filled(tuning: Tuning, found: Mapping[str, Tensor]) -> Tuning | None:
     """The tuning with what was learned; None if that is the model as it was."""
     if found.keys() <= {FLOPS, LOSSES}:
         return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..errors import DataError
+from ..storage.kept import AGAIN
 from ..storage.sealed import check_seal, sealed_files
 from .artifacts import ARTIFACTS
-from .learned import AGAIN, LEARNED
+from .learned import LEARNED
 from .prefill_store import damaged
 from .reference_set import INDEX, WARM, ReferenceSet
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -134,7 +134,7 @@ class ReferenceSet(OnHub):
         return self._indexes[retriever]
 
     @cached_property
-    def learned(self) -> dict[str, dict[str, Tensor]]:
+    def learned(self) -> dict[str, Mapping[str, Tensor]]:
         """What strategies learned from these references, by a hash of who learned it and how."""
         return {}
 

@@ -6,35 +6,36 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError
+from .kept import AGAIN, short_digest
 from .sealed import TENSORS, load_sealed, save_sealed, sealed_files
 
 SHARD = 128
-AGAIN = "delete it, and it is computed again"
 
 
 class TensorStore:
-    """One tensor a key. Files are shards named by their owner, their keys and what they hold: two processes that
-    compute the same write the same, and what another owner computed is not met."""
+    """One tensor a key, of an identity. Files are shards named by it, their keys and what they hold: two processes that
+    compute the same write the same, and what was computed otherwise is not met."""
 
-    def __init__(self, folder: Path | None, owner: str = "") -> None:
+    def __init__(self, folder: Path | None, identity: Any = None) -> None:
         """Read what is in the folder, if there is one.
 
         Args:
-            folder: of the shards, also of other owners'.
-            owner: all that decides what the tensors are, as a hash.
+            folder: of the shards, also of other identities.
+            identity: all that decides what the tensors are beside their keys, as JSON has it.
 
         Raises:
             DataError: a shard is cut short, altered, or no such store's.
         """
-        self.folder, self.owner = folder, owner
+        self.folder, self.name = folder, short_digest(identity)
         self._known: dict[bytes, Tensor] = {}
         self._unwritten: list[bytes] = []
-        for path in [] if folder is None else sealed_files(folder, f"{owner}-*", TENSORS):
+        for path in [] if folder is None else sealed_files(folder, f"{self.name}-*", TENSORS):
             keys, values = _shard(path)
             if any(_kind(other) != _kind(values[0]) for other in [*self._known.values()][:1]):
                 raise DataError(f"{path}: expected tensors like those beside it, got others; {AGAIN}.")
@@ -60,7 +61,7 @@ class TensorStore:
             return
         index = torch.tensor([list(key) for key in keys], dtype=torch.uint8)
         values = torch.stack([self._known[key] for key in keys])
-        of = f"{self.owner}-{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}"
+        of = f"{self.name}-{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}"
         try:
             save_sealed({"keys": index, "values": values}, self.folder, of)
         except OSError as error:
