@@ -15,7 +15,7 @@ from ..answerers.base import Bench
 from ..ledger import Ledger, summed
 from ..losses import entropy
 from ..routing.sites import decoder_of
-from ..routing.whole import Whole
+from ..routing.whole_prompts import WholePrompts
 from ..types import Answer, Prompt, Question
 from ._exchange import Copies
 
@@ -40,9 +40,9 @@ class Adapting:
         self._copies()  # refuses before the first question
 
     @cached_property
-    def whole(self) -> Whole:
+    def whole(self) -> WholePrompts:
         """Runs the model as it is."""
-        return Whole(self.bench.model.model, self.bench.model.flops)
+        return WholePrompts(self.bench.model.model, self.bench.model.flops)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its steps, forward and backward, and of one more pass."""

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from ..answerers.base import Bench
 from ..ledger import Ledger
-from ..routing.exclusive import exclusive
 from ..routing.flops import measure
-from ..routing.whole import BARE, Opening, Whole
+from ..routing.intercept import lock_of
+from ..routing.whole_prompts import NO_PREFIX, Prefix, WholePrompts
 from ..types import Answer, Prompt, Question
 
 
@@ -27,13 +27,13 @@ class Other:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of the other model."""
-        plain, whole = self.bench.plain(questions), Whole(self.model, measure(self.model, ()))
-        with exclusive(self.model), torch.no_grad():
-            return rescored(plain, whole, self.bench.prompts(questions), BARE, self.bench.batch_size)
+        plain, whole = self.bench.plain(questions), WholePrompts(self.model, measure(self.model, ()))
+        with lock_of(self.model), torch.no_grad():
+            return rescored(plain, whole, self.bench.prompts(questions), NO_PREFIX, self.bench.batch_size)
 
 
 def rescored(
-    plain: Sequence[Answer], whole: Whole, prompts: Sequence[Prompt], opening: Opening, size: int
+    plain: Sequence[Answer], whole: WholePrompts, prompts: Sequence[Prompt], opening: Prefix, size: int
 ) -> list[Answer]:
     """The plain answers with the scores, and at the price, of another run of their prompts, ``size`` at a time."""
     found: list[Answer] = []

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from ..answerers.base import Bench
 from ..errors import C3POError, ModelError, SettingError
 from ..losses import right_answer_loss
-from ..models.identity import computed, fingerprint, numbers_of
+from ..models.fingerprint import computed, fingerprint, numbers_of
 from ..progress import bar
 from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
 from ..routing.flops import measure
-from ..routing.whole import BARE, Opening, Whole
+from ..routing.whole_prompts import NO_PREFIX, Prefix, WholePrompts
 from ..storage.kept import NoSource, code_of
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
@@ -103,7 +103,7 @@ def _identity(strategy: Learner, bench: Bench, references: ReferenceSet) -> list
     settings = {name: getattr(bench.settings, name) for name in strategy.used(bench.strategies)}
     asked = sorted(bench.held_out & {q.id for q in references.questions})
     peft = version("peft") if strategy.uses_peft else None
-    code = code_of(strategy, _Training, right_answer_loss, Whole)
+    code = code_of(strategy, _Training, right_answer_loss, WholePrompts)
     known = [format_key(bench.format), settings, asked, references.card.get("source"), numbers_of(bench.model)]
     return [repr(strategy), code, *known, peft]
 
@@ -153,7 +153,7 @@ class _Training:
     held_back: list[Labeled]
 
     @cached_property
-    def whole(self) -> Whole:
+    def whole(self) -> WholePrompts:
         """Runs the model from the first layer on that the tuning acts in."""
         model = self.bench.model
         return whole_of(model, self.tuning, self.tuning.layer if model.sites[0].entered else 0)
@@ -169,7 +169,7 @@ class _Training:
             return self._run()
 
     def _run(self) -> dict[str, Tensor]:
-        losses, best, left = [self._held_back_loss(BARE)], float("inf"), self.strategy.patience
+        losses, best, left = [self._held_back_loss(NO_PREFIX)], float("inf"), self.strategy.patience
         found: dict[str, Tensor] = {}
         known = [*self.learned_from, *self.held_back]
         work = sum(self.whole.work_once(one.prompt).flops for one in known) + self._work(self.held_back)
@@ -204,7 +204,7 @@ class _Training:
         ]
         yield from bar(parts, f"{self.strategy.name}: learning from {count} references")
 
-    def _loss(self, examples: Sequence[Labeled], opening: Opening | None = None) -> Tensor:
+    def _loss(self, examples: Sequence[Labeled], opening: Prefix | None = None) -> Tensor:
         """Along the model as it is where an opening is given, else with the tuning in it."""
         prompts = [one.prompt for one in examples]
         if opening is not None:
@@ -222,7 +222,7 @@ class _Training:
         return loss
 
     @torch.no_grad()
-    def _held_back_loss(self, opening: Opening | None = None) -> float:
+    def _held_back_loss(self, opening: Prefix | None = None) -> float:
         size = self.bench.batch_size
         parts = [self.held_back[i : i + size] for i in range(0, len(self.held_back), size)]
         return sum(self._loss(part, opening).item() * len(part) for part in parts) / len(self.held_back)
@@ -239,11 +239,11 @@ class _Training:
             raise RuntimeError("no gradient reaches what is trained")
 
 
-def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> Whole:
+def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> WholePrompts:
     """Runs whole prompts, at the price of the model with the tuning in it."""
     with tuning.placed():
         flops = replace(measure(model.model, model.sites), attention=model.flops.attention)
-    return Whole(model.model, flops, start)
+    return WholePrompts(model.model, flops, start)
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

@@ -31,7 +31,7 @@ class Dense(AnswererStrategy):
             raise SettingError(f"Expected dense.model to be a Hub id, a folder or None, got {self.model!r}.")
 
     def prepare(self, bench: Bench) -> Answerer:
-        from ..models.dense import load_dense_model, parent_of_embedded
+        from ..models.dense_models import load_dense_model, parent_of_embedded
         from ._rescored import Other
 
         if self.model is None and bench.model.name not in OURS:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.routed import RoutedModel
-    from ..routing.whole import Opening
+    from ..routing.whole_prompts import Prefix
     from ..types import Prompt
     from ._exchange import Place
     from ._tuning import Tuning
@@ -54,7 +54,7 @@ class LoRA(Trained):
         from peft import LoraConfig, inject_adapter_in_model
         from torch import nn
 
-        from ..routing.whole import BARE
+        from ..routing.whole_prompts import NO_PREFIX
         from ._exchange import exchanged
         from ._tuning import Tuning
 
@@ -73,9 +73,9 @@ class LoRA(Trained):
             trained |= {f"{path}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
 
         @contextmanager
-        def placed() -> Iterator[Opening]:
+        def placed() -> Iterator[Prefix]:
             with exchanged(parts):
-                yield BARE
+                yield NO_PREFIX
 
         return Tuning(trained, placed, self._layers(model)[0], sum(p.numel() for p in trained.values()))
 

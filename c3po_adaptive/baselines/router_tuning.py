@@ -13,7 +13,7 @@ from ._trained import Trained
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
-    from ..routing.whole import Opening
+    from ..routing.whole_prompts import Prefix
     from ..types import Prompt
     from ._tuning import Tuning
 
@@ -42,7 +42,7 @@ class RouterTuning(Trained):
         chosen(self.layers, layers, "MoE layers")
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
-        from ..routing.whole import BARE
+        from ..routing.whole_prompts import NO_PREFIX
         from ._exchange import Copies
         from ._tuning import Tuning
 
@@ -51,9 +51,9 @@ class RouterTuning(Trained):
         copies = Copies.of(model.model, (p for router in routers for p in router.parameters()), "routers with weights")
 
         @contextmanager
-        def placed() -> Iterator[Opening]:
+        def placed() -> Iterator[Prefix]:
             with copies.placed():
-                yield BARE
+                yield NO_PREFIX
 
         matrices = sum(p.numel() for p in copies.trained.values() if p.ndim == 2)
         return Tuning(copies.trained, placed, layers[0], matrices)

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..ledger import Entry, summed
 from ..losses import right_answer_loss
-from ..models.identity import numbers_of
+from ..models.fingerprint import numbers_of
 from ..models.routed import RoutedModel
 from ..problem import Loss, ReferenceArtifact, ReferenceBatch
 from ..progress import Progress, silent
@@ -21,8 +21,7 @@ from ..routing.scores import TailScores
 from ..routing.states import State, normalized
 from ..settings import RemixSettings
 from ..storage.identity import digest
-from ..storage.kept import NoSource, code_of
-from ..storage.tensor_store import TensorStore
+from ..storage.kept import NoSource, TensorStore, code_of
 from ..types import Head, Prompt
 
 ARTIFACTS = "artifacts"

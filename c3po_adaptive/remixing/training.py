@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..kernels.base import Lessons
-from ..models.identity import numbers_of
+from ..models.fingerprint import numbers_of
 from ..models.routed import RoutedModel
 from ..optimizers._known import FORM, KNOWN_AND_LOSS, parts
 from ..optimizers._reference_artifacts import GRADIENT

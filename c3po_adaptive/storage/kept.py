@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import warnings
 from abc import ABC
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
+from ..errors import DataError
+from .checksummed import (
+    TENSORS,
+    checksummed_files,
+    load_checksummed,
+    save_checksummed,
+    verify_checksum,
+    write_checksummed,
+)
 from .identity import digest, digest_of_file
-from .sealed import TENSORS, check_seal, sealed_files, write_sealed
 from .tensors import load_tensors, save_tensors
 
 AGAIN = "delete it, and it is computed again"
+SHARD = 128
 T = TypeVar("T")
 
 
@@ -66,15 +77,15 @@ def kept(folder: Path, identity: Any, compute: Callable[[], T], form: Form[T], o
         DataError: the file is cut short or altered.
     """
     name = f"{of}{short_digest(identity)}"
-    there = sealed_files(folder, name, form.suffix)
+    there = checksummed_files(folder, name, form.suffix)
     if not there:
         value = compute()
         try:
-            there = [write_sealed(folder, name, form.suffix, partial(form.write, value))]
+            there = [write_checksummed(folder, name, form.suffix, partial(form.write, value))]
         except OSError as error:
             warnings.warn(f"Could not keep {folder / name}: {error}; it is computed again next time.", stacklevel=3)
             return value
-    check_seal(there[0], AGAIN)
+    verify_checksum(there[0], AGAIN)
     return form.read(there[0])
 
 
@@ -136,3 +147,67 @@ def _relative_imports(source: bytes) -> list[tuple[int, str]]:
     """Level and name of each module."""
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level]
     return [(n.level, name) for n in nodes for name in ([n.module] if n.module else [alias.name for alias in n.names])]
+
+
+class TensorStore:
+    """One tensor a key, of an identity. Files are shards named by it, their keys and what they hold: two processes that
+    compute the same write the same, and what was computed otherwise is not met."""
+
+    def __init__(self, folder: Path | None, identity: Any = None) -> None:
+        """Read what is in the folder, if there is one.
+
+        Args:
+            folder: of the shards, also of other identities.
+            identity: all that decides what the tensors are beside their keys, as JSON has it.
+
+        Raises:
+            DataError: a shard is cut short, altered, or no such store's.
+        """
+        self.folder, self.name = folder, short_digest(identity)
+        self._known: dict[bytes, Tensor] = {}
+        self._unwritten: list[bytes] = []
+        for path in [] if folder is None else checksummed_files(folder, f"{self.name}-*", TENSORS):
+            keys, values = _shard(path)
+            if any(_kind(other) != _kind(values[0]) for other in [*self._known.values()][:1]):
+                raise DataError(f"{path}: expected tensors like those beside it, got others; {AGAIN}.")
+            self._known.update(zip(keys, values, strict=True))
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._known
+
+    def __getitem__(self, key: bytes) -> Tensor:
+        return self._known[key]
+
+    def add(self, keys: Sequence[bytes], values: Tensor) -> None:
+        """``values [N, …]``, one a key; they are written shard by shard."""
+        self._known.update(zip(keys, values.clone(), strict=True))
+        self._unwritten += keys
+        if len(self._unwritten) >= SHARD:
+            self.write()
+
+    def write(self) -> None:
+        """What was added since; with a warning, in memory alone, where the folder cannot be written."""
+        keys, self._unwritten = self._unwritten, []
+        if not keys or self.folder is None:
+            return
+        index = torch.tensor([list(key) for key in keys], dtype=torch.uint8)
+        values = torch.stack([self._known[key] for key in keys])
+        of = f"{self.name}-{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}"
+        try:
+            save_checksummed({"keys": index, "values": values}, self.folder, of)
+        except OSError as error:
+            warnings.warn(f"Could not keep {self.folder}: {error}; it is computed again next time.", stacklevel=4)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:
+    return tensor.dtype, tensor.shape
+
+
+def _shard(path: Path) -> tuple[list[bytes], Tensor]:
+    """N keys, at least one, and ``[N, …]`` their tensors."""
+    tensors = load_checksummed(path, AGAIN)
+    keys, values = (tensors.get(name, torch.empty(())) for name in ("keys", "values"))
+    if keys.dtype != torch.uint8 or keys.ndim != 2 or not values.ndim or not 0 < len(keys) == len(values):
+        found = {name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in tensors.items()}
+        raise DataError(f"{path}: expected keys, uint8 [N, …], and values [N, …], got {found}; {AGAIN}.")
+    return list(map(bytes, keys.tolist())), values
