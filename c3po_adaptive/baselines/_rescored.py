@@ -13,7 +13,7 @@ from ..answerers.base import Bench
 from ..ledger import Ledger
 from ..routing.flops import measure
 from ..routing.intercept import lock_of
-from ..routing.whole_prompts import NO_PREFIX, Prefix, WholePrompts
+from ..routing.whole_prompts import NO_PREFIX, PromptPrefix, WholePrompts
 from ..types import Answer, Prompt, Question
 
 
@@ -33,7 +33,7 @@ class Other:
 
 
 def rescored(
-    plain: Sequence[Answer], whole: WholePrompts, prompts: Sequence[Prompt], opening: Prefix, size: int
+    plain: Sequence[Answer], whole: WholePrompts, prompts: Sequence[Prompt], opening: PromptPrefix, size: int
 ) -> list[Answer]:
     """The plain answers with the scores, and at the price, of another run of their prompts, ``size`` at a time."""
     found: list[Answer] = []

@@ -24,7 +24,7 @@ from ..progress import bar
 from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
 from ..routing.flops import measure
-from ..routing.whole_prompts import NO_PREFIX, Prefix, WholePrompts
+from ..routing.whole_prompts import NO_PREFIX, PromptPrefix, WholePrompts
 from ..storage.kept import NoSource, code_of
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
@@ -204,7 +204,7 @@ class _Training:
         ]
         yield from bar(parts, f"{self.strategy.name}: learning from {count} references")
 
-    def _loss(self, examples: Sequence[Labeled], opening: Prefix | None = None) -> Tensor:
+    def _loss(self, examples: Sequence[Labeled], opening: PromptPrefix | None = None) -> Tensor:
         """Along the model as it is where an opening is given, else with the tuning in it."""
         prompts = [one.prompt for one in examples]
         if opening is not None:
@@ -222,7 +222,7 @@ class _Training:
         return loss
 
     @torch.no_grad()
-    def _held_back_loss(self, opening: Prefix | None = None) -> float:
+    def _held_back_loss(self, opening: PromptPrefix | None = None) -> float:
         size = self.bench.batch_size
         parts = [self.held_back[i : i + size] for i in range(0, len(self.held_back), size)]
         return sum(self._loss(part, opening).item() * len(part) for part in parts) / len(self.held_back)

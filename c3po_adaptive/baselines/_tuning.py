@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
-from ..routing.whole_prompts import Prefix
+from ..routing.whole_prompts import PromptPrefix
 from ..types import Prompt
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Tuning:
     """
 
     parameters: dict[str, nn.Parameter]
-    placed: Callable[[], AbstractContextManager[Prefix]]
+    placed: Callable[[], AbstractContextManager[PromptPrefix]]
     layer: int = 0
     weights: int = 0
 

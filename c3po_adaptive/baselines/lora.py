@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.routed import RoutedModel
-    from ..routing.whole_prompts import Prefix
+    from ..routing.whole_prompts import PromptPrefix
     from ..types import Prompt
     from ._exchange import Place
     from ._tuning import Tuning
@@ -73,7 +73,7 @@ class LoRA(Trained):
             trained |= {f"{path}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
 
         @contextmanager
-        def placed() -> Iterator[Prefix]:
+        def placed() -> Iterator[PromptPrefix]:
             with exchanged(parts):
                 yield NO_PREFIX
 

@@ -13,7 +13,7 @@ from ._trained import Trained
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
-    from ..routing.whole_prompts import Prefix
+    from ..routing.whole_prompts import PromptPrefix
     from ..types import Prompt
     from ._tuning import Tuning
 
@@ -51,7 +51,7 @@ class RouterTuning(Trained):
         copies = Copies.of(model.model, (p for router in routers for p in router.parameters()), "routers with weights")
 
         @contextmanager
-        def placed() -> Iterator[Prefix]:
+        def placed() -> Iterator[PromptPrefix]:
             with copies.placed():
                 yield NO_PREFIX
 

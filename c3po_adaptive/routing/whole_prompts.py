@@ -27,7 +27,7 @@ from .states import TokenBatch, laid_out, widened
 from .tail import ModelInputs, context, entering, from_layer, skipped
 
 
-class Prefix(Protocol):
+class PromptPrefix(Protocol):
     """What every prompt begins with."""
 
     def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
@@ -67,7 +67,7 @@ class WholePrompts:
     start: int = 0
     _entering: dict[Prompt, Tensor] = field(default_factory=dict)
 
-    def scores(self, prompts: Sequence[Prompt], opening: Prefix = NO_PREFIX) -> Tensor:
+    def scores(self, prompts: Sequence[Prompt], opening: PromptPrefix = NO_PREFIX) -> Tensor:
         """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer."""
         packed = [opening.pack(self.model, prompt) for prompt in prompts]
         width = max(len(prompt.options) for prompt in prompts)
@@ -81,7 +81,7 @@ class WholePrompts:
             found.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
         return torch.stack([found[i] for i in range(len(prompts))])
 
-    def work(self, prompt: Prompt, opening: Prefix = NO_PREFIX, trained: int | None = None) -> Entry:
+    def work(self, prompt: Prompt, opening: PromptPrefix = NO_PREFIX, trained: int | None = None) -> Entry:
         """What scoring a prompt takes, without what is computed once; ``trained`` as ``Flops.whole`` has it."""
         return self.flops.whole(opening.pack(self.model, prompt), self.start, trained)
 
@@ -90,7 +90,7 @@ class WholePrompts:
         return self.flops.before(NO_PREFIX.pack(self.model, prompt), self.start)
 
     def _hidden(
-        self, prompts: Sequence[Prompt], packed: Sequence[Packed], batch: TokenBatch, opening: Prefix
+        self, prompts: Sequence[Prompt], packed: Sequence[Packed], batch: TokenBatch, opening: PromptPrefix
     ) -> Tensor:
         """Final hidden states ``[N, S, H]``."""
         tokens, cache = opening.read(self.model, batch.tokens.to(self.model.device))
