@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
     from .retrievers.cosine import CosineIndex
-    from .routing.along import LayerRouting, RoutingRule
-    from .routing.change import Change
-    from .routing.ruled import Ruled
+    from .routing.router_rules import LayerRouting, RoutingRule
+    from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
+    from .routing.styles import Change
     from .selectors.base import LayerSelector
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
-    from .storage.new_folder import new_folder
+    from .storage.folders import new_folder
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -99,15 +99,15 @@ _HOME = {
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
-    "LayerRouting": "routing.along",
-    "RoutingRule": "routing.along",
-    "Change": "routing.change",
-    "Ruled": "routing.ruled",
+    "LayerRouting": "routing.router_rules",
+    "RoutingRule": "routing.router_rules",
+    "Change": "routing.styles",
+    "Ruled": "routing.rule_scores",
     "PathwayRule": "routing.rules",
     "LayerSelector": "selectors.base",
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
-    "new_folder": "storage.new_folder",
+    "new_folder": "storage.folders",
     "Answer": "types",
     "Neighbours": "types",
     "Pathway": "types",

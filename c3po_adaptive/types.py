@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from .errors import DataError, SettingError, ShapeError
 from .ledger import Cost, Ledger
 from .storage.hub import OnHub
-from .storage.pathway_file import Origin, is_pathway, read_pathway, write_pathway
+from .storage.pathway_file import Origin, PathwayCard, is_pathway, read_pathway, write_pathway
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,8 +164,8 @@ class Pathway(OnHub):
             SettingError: it does not say which model it is of.
             DataError: the disk refuses it, or something else than a pathway lies there.
         """
-        origin = self._known_origin().model_dump()
-        card = {"layers": self.layers, "scope": self.scope, "top_k": self.top_k, "origin": origin}
+        origin = self._known_origin()
+        card = PathwayCard(schema_version=1, layers=self.layers, scope=self.scope, top_k=self.top_k, origin=origin)
         write_pathway(Path(path), {"weights": self.weights, "own": self.own}, card)
         return Path(path)
 

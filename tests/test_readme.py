@@ -53,7 +53,7 @@ SNIPPET = re.search(r"```python\n(from c3po_adaptive import Optimizer.*?)```", R
 
 
 def test_the_snippet_runs(dense_weights, tmp_path, monkeypatch):
-    from c3po_adaptive.tasks.files import demo_questions
+    from c3po_adaptive.tasks.question_files import demo_questions
 
     monkeypatch.chdir(tmp_path)
     rows = [

@@ -1,10 +1,12 @@
 """The package's shape: imports point one way, nothing heavy is loaded early, public names exist, tests are strict."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -91,9 +93,7 @@ def is_for_type_checkers(node):
 
 
 def test_imports_are_read():
-    assert imports("routing.intercept") == {
-        *("errors", "routing.change", "routing.mixing", "routing.sites", "routing.styles")
-    }
+    assert imports("routing.intercept") == {*("errors", "routing.mixing", "routing.sites", "routing.styles")}
     assert imports("kernels.gaussian") >= {"kernels.base"}
     assert "remixing.remixer" in imports("answerers.remix"), "inside functions, too"
     assert "remixing.remixer" not in imports("answerers.remix", only_at_import=True)
@@ -171,6 +171,28 @@ def test_public_names_are_sorted_and_others_are_refused():
     order = lambda name: (not name.isupper(), not name[0].isupper(), name)  # noqa: E731 (constants, classes, functions)
     assert c3po_adaptive.__all__ == sorted(c3po_adaptive.__all__, key=order)
     assert not hasattr(c3po_adaptive, "Optimiser")
+
+
+def test_what_is_imported_is_installed():
+    """By name, or as what a named package requires itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert len(project["dependencies"]) <= 20
+    named = {
+        name_of(wanted)
+        for part in (*project["optional-dependencies"].values(), project["dependencies"])
+        for wanted in part
+    }
+    brought = {name_of(wanted) for wanted in project["dependencies"] for wanted in requires(name_of(wanted)) or ()}
+    nodes = [node for path in MODULES.values() for node in ast.walk(ast.parse(path.read_text()))]
+    roots = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    roots |= {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    others = packages_distributions()
+    for root in sorted(roots - {*sys.stdlib_module_names, "c3po_adaptive", "vllm"}):
+        assert {name_of(one) for one in others.get(root, [root])} & (named | brought), root
+
+
+def name_of(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
 
 
 def test_pytest_is_strict():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..records.answer import Scored
+from ..records.answer import ScoredAnswer
 from .statistics import Estimate, confidence, is_correct, values
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 BINS, RESAMPLES = 10, 2000
 
 
-def calibration_error(records: Iterable[Scored]) -> float:
+def calibration_error(records: Iterable[ScoredAnswer]) -> float:
     """Expected calibration error of an arm, in points: of each draw on each data set, averaged."""
     return 100 * float(np.mean([np.mean([_error(gaps.sum(0)) / len(gaps) for gaps in each]) for each in _of(records)]))
 
 
-def calibration_change(a: Iterable[Scored], b: Iterable[Scored], *, seed: int) -> Estimate:
+def calibration_change(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) -> Estimate:
     """Error of arm ``a`` minus that of ``b``, in points, with its paired 95 % bootstrap interval.
 
     Questions are drawn again within each data set, the same for both arms and all of their draws. The interval is the
@@ -70,7 +70,7 @@ def _gaps(confidence: Sequence[float], correct: Sequence[float]) -> Floats:
     return found
 
 
-def _of(records: Iterable[Scored]) -> list[list[Floats]]:
+def _of(records: Iterable[ScoredAnswer]) -> list[list[Floats]]:
     """Of each data set the gaps of each draw, data sets and questions in the order of their names."""
     records = list(records)
     sure, right = values(records, confidence), values(records, is_correct)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..records.answer import Scored
+from ..records.answer import ScoredAnswer
 from . import statistics as stats
 
 ABOVE = 0.05
@@ -32,7 +32,7 @@ class AboveChance:
         return self.p < ABOVE
 
 
-def above_chance(records: Iterable[Scored]) -> AboveChance:
+def above_chance(records: Iterable[ScoredAnswer]) -> AboveChance:
     """Of an arm's records, in whichever data sets, every question alike; of several draws of a question the first.
 
     The number of right guesses is Poisson binomial: each question has a probability of its own, one over its choices.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..records.answer import Scored
+from ..records.answer import ScoredAnswer
 from .statistics import by_question, confidence, is_correct
 
 BINS = 10
@@ -32,7 +32,7 @@ class Bin:
     high: float
 
 
-def reliability(records: Sequence[Scored]) -> list[Bin]:
+def reliability(records: Sequence[ScoredAnswer]) -> list[Bin]:
     """Bins of equal width that hold questions, least confident first; all data sets together.
 
     The bins are those of ``calibration``; intervals are Wilson's (1927, JASA 22:209).

@@ -14,7 +14,7 @@ from math import exp, fsum, log
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DataError
-from ..records.answer import Scored
+from ..records.answer import ScoredAnswer
 from ..records.summary import Comparison
 from . import paired
 from .crossed import crossed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[Any]
 
-R = TypeVar("R", bound=Scored)
+R = TypeVar("R", bound=ScoredAnswer)
 
 FEW_FLIPS = 25
 """Below this many flips (McNemar's usual threshold) the bootstrap is too narrow, and the exact interval is used too."""
@@ -49,7 +49,7 @@ class Estimate:
     high: float
 
 
-def compare(a: Iterable[Scored], b: Iterable[Scored], *, seed: int) -> Comparison:
+def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) -> Comparison:
     """Compare two arms by the records of each.
 
     Args:
@@ -95,7 +95,7 @@ def compare(a: Iterable[Scored], b: Iterable[Scored], *, seed: int) -> Compariso
     )
 
 
-def gains_of_draws(a: Iterable[Scored], b: Iterable[Scored]) -> list[float]:
+def gains_of_draws(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer]) -> list[float]:
     """Difference of accuracy in each draw, in points: the mean over data sets."""
     strata = differences(a, b, is_correct).values()
     return [100 * sum(float(s[:, r].mean()) for s in strata) / len(strata) for r in range(next(iter(strata)).shape[1])]
@@ -180,21 +180,21 @@ def differences(a: Iterable[R], b: Iterable[R], value: Callable[[R], float]) -> 
     return paired.differences(values(a, value), values(b, value))
 
 
-def _arm(records: Sequence[Scored]) -> str:
+def _arm(records: Sequence[ScoredAnswer]) -> str:
     return records[0].arm
 
 
-def is_correct(record: Scored) -> float:
+def is_correct(record: ScoredAnswer) -> float:
     """1 if the arm's choice is the gold one."""
     return float(record.correct)
 
 
-def chance(record: Scored) -> float:
+def chance(record: ScoredAnswer) -> float:
     """Of being right by guessing: one over the number of choices."""
     return 1 / len(record.scores)
 
 
-def total_cost(record: Scored) -> float:
+def total_cost(record: ScoredAnswer) -> float:
     """In base forwards of the sample."""
     return record.cost.total
 
@@ -207,13 +207,13 @@ def probabilities(scores: Sequence[float]) -> Floats:
     return result
 
 
-def gold_nll(record: Scored) -> float:
+def gold_nll(record: ScoredAnswer) -> float:
     """Negative log-probability of the gold choice among the choices."""
     scores = record.scores
     return _log_of_sum(scores) - float(scores[record.answer])
 
 
-def confidence(record: Scored) -> float:
+def confidence(record: ScoredAnswer) -> float:
     """Probability of the likeliest choice among the choices."""
     return exp(max(record.scores) - _log_of_sum(record.scores))
 

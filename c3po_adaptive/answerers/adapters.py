@@ -17,7 +17,7 @@ from .trained import Trained, Tuning
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
-    from ..routing.whole import Opening
+    from ..routing.whole_prompts import PromptPrefix
     from ._exchange import Place
 
 Layers = Literal["all", "last-five"] | tuple[int, ...]
@@ -78,7 +78,7 @@ class RouterTuning(LayersTrained):
         self.chosen(layers, "MoE layers")
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
-        from ..routing.whole import BARE
+        from ..routing.whole_prompts import NO_PREFIX
         from ._exchange import Copies
 
         layers = self.chosen(model.layers, "MoE layers")
@@ -86,9 +86,9 @@ class RouterTuning(LayersTrained):
         copies = Copies.of(model.model, (p for router in routers for p in router.parameters()), "routers with weights")
 
         @contextmanager
-        def placed() -> Iterator[Opening]:
+        def placed() -> Iterator[PromptPrefix]:
             with copies.placed():
-                yield BARE
+                yield NO_PREFIX
 
         matrices = sum(p.numel() for p in copies.trained.values() if p.ndim == 2)
         return Tuning(copies.trained, placed, layers[0], matrices)
@@ -121,7 +121,7 @@ class LoRA(LayersTrained):
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from peft import LoraConfig, inject_adapter_in_model
 
-        from ..routing.whole import BARE
+        from ..routing.whole_prompts import NO_PREFIX
         from ._exchange import exchanged
 
         wanted = self._wanted(model)
@@ -139,9 +139,9 @@ class LoRA(LayersTrained):
             trained |= {f"{path}.{name}": p for name, p in module.named_parameters() if p.requires_grad}
 
         @contextmanager
-        def placed() -> Iterator[Opening]:
+        def placed() -> Iterator[PromptPrefix]:
             with exchanged(parts):
-                yield BARE
+                yield NO_PREFIX
 
         return Tuning(trained, placed, self._layers(model)[0], sum(p.numel() for p in trained.values()))
 

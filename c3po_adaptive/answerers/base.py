@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..references.embedding import Embedder
     from ..references.reference_set import ReferenceSet
     from ..remixing.strategies import Strategies
-    from ..routing.whole import Opening, Whole
+    from ..routing.whole_prompts import PromptPrefix, WholePrompts
     from ..tasks.formats import Format
 
 FEWEST = 10  # references that it makes sense to learn from
@@ -153,7 +153,7 @@ class AnsweringContext:
         ]
 
     def rescored(
-        self, plain: Sequence[Answer], questions: Sequence[Question], whole: Whole, opening: Opening
+        self, plain: Sequence[Answer], questions: Sequence[Question], whole: WholePrompts, opening: PromptPrefix
     ) -> list[Answer]:
         """The plain answers with the scores, and at the price, of another run of their prompts."""
         found: list[Answer] = []

@@ -35,7 +35,7 @@ class Dense(AnswererStrategy):
             raise SettingError(f"Expected dense.model to be a Hub id, a folder or None, got {self.model!r}.")
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        from ..models.dense import load_dense_model, parent_of_embedded
+        from ..models.dense_models import load_dense_model, parent_of_embedded
 
         if self.model is None and context.model.name not in OURS:
             raise SettingError(
@@ -79,10 +79,10 @@ class _OtherModel:
         """An answer to each question, at the price of the other model."""
         import torch
 
-        from ..routing.exclusive import exclusive
         from ..routing.flops import measure
-        from ..routing.whole import BARE, Whole
+        from ..routing.intercept import lock_of
+        from ..routing.whole_prompts import NO_PREFIX, WholePrompts
 
-        plain, whole = self.context.plain(questions), Whole(self.model, measure(self.model, ()))
-        with exclusive(self.model), torch.no_grad():
-            return self.context.rescored(plain, questions, whole, BARE)
+        plain, whole = self.context.plain(questions), WholePrompts(self.model, measure(self.model, ()))
+        with lock_of(self.model), torch.no_grad():
+            return self.context.rescored(plain, questions, whole, NO_PREFIX)

@@ -147,7 +147,7 @@ def _keys_and_values(model: RoutedModel, ids: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class VirtualTokens:
-    """Embeddings before a prompt's own, an ``Opening``.
+    """Embeddings before a prompt's own, a ``PromptPrefix``.
 
     Attributes:
         count: n, how many there are.
@@ -174,7 +174,7 @@ class VirtualTokens:
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """Keys and values that all tokens see as if they came before, an ``Opening``.
+    """Keys and values that all tokens see as if they came before, a ``PromptPrefix``.
 
     Attributes:
         count: n, how many tokens they stand for.

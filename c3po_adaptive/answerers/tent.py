@@ -21,7 +21,7 @@ from .base import Answerer, AnswererStrategy, AnsweringContext
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
-    from ..routing.whole import Whole
+    from ..routing.whole_prompts import WholePrompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,11 @@ class _Adapting:
         self._copies()  # refuses before the first question
 
     @cached_property
-    def whole(self) -> Whole:
+    def whole(self) -> WholePrompts:
         """Runs the model as it is."""
-        from ..routing.whole import Whole
+        from ..routing.whole_prompts import WholePrompts
 
-        return Whole(self.context.model.model, self.context.model.flops)
+        return WholePrompts(self.context.model.model, self.context.model.flops)
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its steps, forward and backward, and of one more pass."""

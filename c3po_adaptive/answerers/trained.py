@@ -6,13 +6,12 @@ A ``Tuning`` is put into the model for each step and for each answer, and taken 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -21,11 +20,12 @@ from torch import Tensor, nn
 from ..checks import check_number
 from ..errors import C3POError, ModelError, SettingError
 from ..losses import right_answer_loss
-from ..models.identity import computed, fingerprint
+from ..models.fingerprint import computed, fingerprint, numbers_of
 from ..progress import bar
-from ..references.learned import NoSource, code_of, learned_once
+from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
-from ..storage.identity import digest_of_file, routing_versions
+from ..routing.whole_prompts import WholePrompts
+from ..storage.kept import NoSource, code_of
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
 from .base import Answerer, AnswererStrategy, AnsweringContext, check_count
@@ -33,14 +33,11 @@ from .base import Answerer, AnswererStrategy, AnsweringContext, check_count
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
-    from ..routing.whole import Opening, Whole
+    from ..routing.whole_prompts import PromptPrefix
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
 FLOPS, LOSSES = "flops", "held-back losses"  # kept beside what was learned
-_HERE = Path(__file__).parent
-_DECIDING = [_HERE / "_exchange.py", _HERE.parent / "losses.py", *sorted((_HERE.parent / "routing").glob("[_a-z]*.py"))]
-"""Code that decides what is learned, beside that of the strategy's classes: what other code learned is learned anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +52,7 @@ class Tuning:
     """
 
     parameters: dict[str, nn.Parameter]
-    placed: Callable[[], AbstractContextManager[Opening]]
+    placed: Callable[[], AbstractContextManager[PromptPrefix]]
     layer: int = 0
     weights: int = 0
 
@@ -165,19 +162,10 @@ def _identity(strategy: Trained, context: AnsweringContext, references: Referenc
     """What decides what is learned."""
     settings = {name: getattr(context.settings, name) for name in strategy.used(context.strategies)}
     asked = sorted(context.held_out & {q.id for q in references.questions})
-    model = [fingerprint(context.model), str(context.model.model.dtype), routing_versions()]
     peft = version("peft") if strategy.uses_peft else None
-    code = [code_of(strategy), *(digest_of_file(path) for path in _DECIDING)]
-    return [
-        repr(strategy),
-        code,
-        format_key(context.format),
-        settings,
-        asked,
-        references.card.get("source"),
-        model,
-        peft,
-    ]
+    code = code_of(strategy, _Training, right_answer_loss, WholePrompts)
+    known = [format_key(context.format), settings, asked, references.card.get("source"), numbers_of(context.model)]
+    return [repr(strategy), code, *known, peft]
 
 
 @contextmanager
@@ -227,7 +215,7 @@ class _Training:
     held_back: list[_Labeled]
 
     @cached_property
-    def whole(self) -> Whole:
+    def whole(self) -> WholePrompts:
         """Runs the model from the first layer on that the tuning acts in."""
         model = self.context.model
         return whole_of(model, self.tuning, self.tuning.layer if model.sites[0].entered else 0)
@@ -313,14 +301,13 @@ class _Training:
             raise RuntimeError("no gradient reaches what is trained")
 
 
-def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> Whole:
+def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> WholePrompts:
     """Runs whole prompts, at the price of the model with the tuning in it."""
     from ..routing.flops import measure
-    from ..routing.whole import Whole
 
     with tuning.placed():
         flops = replace(measure(model.model, model.sites), attention=model.flops.attention)
-    return Whole(model.model, flops, start)
+    return WholePrompts(model.model, flops, start)
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
@@ -328,7 +315,7 @@ def _count(parameters: Iterable[nn.Parameter]) -> int:
 
 
 @torch.no_grad()
-def _filled(tuning: Tuning, found: dict[str, Tensor]) -> Tuning | None:
+def _filled(tuning: Tuning, found: Mapping[str, Tensor]) -> Tuning | None:
     """The tuning with what was learned; None if that is the model as it was."""
     if found.keys() <= {FLOPS, LOSSES}:
         return None

@@ -14,10 +14,10 @@ from torch import Generator, Tensor
 
 from ..errors import ModelError
 from ..models.routed import RoutedModel
-from ..routing.along import LayerRouting, RoutingRule
-from ..routing.change import Change
 from ..routing.mixing import mass
+from ..routing.router_rules import LayerRouting, RoutingRule
 from ..routing.states import State
+from ..routing.styles import Change
 
 PERMUTED, UNIFORM, EVERYONE, ALONE, NEXT = "permuted", "uniform top-k", "uniform all", "top-1", "next-best"
 MEANINGS: Mapping[str, str] = {

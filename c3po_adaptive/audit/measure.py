@@ -18,8 +18,8 @@ from ..references.embedding import default_embedder
 from ..remixing.remixer import Remixer
 from ..remixing.strategies import Strategies
 from ..retrievers import FaissKNN
-from ..routing.along import LayerRouting, RoutingRule
-from ..routing.ruled import Ruled, ruled
+from ..routing.router_rules import LayerRouting, RoutingRule
+from ..routing.rule_scores import Ruled, ruled
 from ..routing.states import State
 from ..tasks.formats import Format
 from ..types import Question

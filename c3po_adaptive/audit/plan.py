@@ -15,8 +15,8 @@ from ..models.routed import RoutedModel
 from ..optimizers.ngd import NGD
 from ..optimizers.oracle import Oracle
 from ..remixing.presets import PRESETS
-from ..routing.along import RoutingRule
 from ..routing.packing import Packed
+from ..routing.router_rules import RoutingRule
 from ..routing.states import State
 from ..selectors.fixed import Fixed
 from .interventions import ALONE, BANNED, EVERYONE, NEXT, PERMUTED, UNIFORM, At, lacking, mixed_by

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..records.record import Record
+from ..records.base import Record
 from ..storage.json_files import SCHEMA, Ours
 
 Where = Literal["all tokens", "answers"]

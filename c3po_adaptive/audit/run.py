@@ -10,7 +10,7 @@ from typing import Any
 
 from ..analysis.verdict import Audited
 from ..errors import DataError, SettingError
-from ..models.identity import fingerprint
+from ..models.fingerprint import fingerprint
 from ..models.routed import RoutedModel
 from ..progress import Progress, silent
 from ..records.jsonl import Records, read_records
@@ -20,8 +20,8 @@ from ..storage.identity import digest, versions
 from ..storage.json_files import checked, read_json
 from ..storage.lock import held
 from ..storage.run_folder import check_folder, claim, claimed_config, made_by
-from ..tasks.files import first_of, unique
 from ..tasks.formats import Format, format_key
+from ..tasks.question_files import first_of, unique
 from ..types import Question
 from .interventions import interventions
 from .measure import Measurement

@@ -9,7 +9,7 @@ from typing import Any
 from ..analysis import statistics as stats
 from ..analysis.chance import above_chance
 from ..models.routed import RoutedModel
-from ..records.answer import Cost, Scored
+from ..records.answer import AnswerCost, ScoredAnswer
 from ..storage.identity import versions
 from .interventions import PERMUTED
 from .measure import BANS, HEADROOM, LEVERAGE, PLAIN
@@ -64,14 +64,16 @@ def summarize(
     )
 
 
-def _records(rows: Sequence[Row], arm: str, scores_of: Callable[[Row], list[float]], cost: float = 1.0) -> list[Scored]:
+def _records(
+    rows: Sequence[Row], arm: str, scores_of: Callable[[Row], list[float]], cost: float = 1.0
+) -> list[ScoredAnswer]:
     """Rows as an arm's records, for statistics."""
     found = []
     for row in rows:
         scores = scores_of(row)
-        choice, price = max(range(len(scores)), key=scores.__getitem__), Cost(total=cost)
+        choice, price = max(range(len(scores)), key=scores.__getitem__), AnswerCost(total=cost)
         known = {"arm": arm, "choice": choice, "correct": choice == row.answer, "scores": scores, "cost": price}
-        found.append(Scored.model_validate(row.model_dump(include={"dataset", "id", "seed", "answer"}) | known))
+        found.append(ScoredAnswer.model_validate(row.model_dump(include={"dataset", "id", "seed", "answer"}) | known))
     return found
 
 

@@ -58,7 +58,7 @@ def explain(
         from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet, is_reference_set
-        from ..storage.pages import EXPLANATION, check_page
+        from ..storage.text_checksum import EXPLANATION, check_page
         from ..study.arms import arms_by_name, parse_arm
         from ..tasks.formats import as_format
 

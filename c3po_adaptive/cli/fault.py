@@ -50,7 +50,7 @@ def fault(
 
         from ..models.fault_files import COPY, write_faulty
         from ..models.faults import fault_of, layers_of
-        from ..storage.new_folder import check_new
+        from ..storage.folders import check_new
 
         given: dict[str, Any] = {
             "kind": kind,
@@ -68,7 +68,7 @@ def fault(
         with working(f"writing {out}"):
             truth = write_faulty(loaded, planned, out)
         if as_json:
-            print_json({"out": str(out)} | truth)
+            print_json({"out": str(out), **truth})
             return
         where = f"layers {', '.join(map(str, truth['broken']))}" if truth["broken"] else "no layer"
         say(f"{out}: {kind}, dose {dose:g}, in {where}; its truth is in {out / 'fault.json'}")

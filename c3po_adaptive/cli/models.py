@@ -33,7 +33,7 @@ def models(
             else:
                 say(footprint)
         return
-    from ..models.families import ABILITIES, families, reason
+    from ..models.family_table import ABILITIES, families, reason
 
     if as_json:
         print_json([{"family": family} | row for family, row in families().items()])

@@ -11,7 +11,7 @@ import c3po_adaptive
 
 from ..errors import PluginError
 from ..registry import Registry
-from ..storage.new_folder import new_folder
+from ..storage.folders import new_folder
 
 NAMES = {
     "pyproject.toml.j2": "pyproject.toml",

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..progress import bar, printable
-from ..storage.new_folder import check_new
+from ..storage.folders import check_new
 from .shared import (
     PATH,
     Address,
@@ -53,8 +53,8 @@ def refset_build(
         from ..references.build import forget_shards, labeled_questions
         from ..study.executor import device_here
         from ..study.shards import build_set_by
-        from ..tasks.files import given_again
         from ..tasks.formats import as_format
+        from ..tasks.question_files import given_again
 
         executor = executor_for(engine, address, workers)
         as_format(format)  # refused before the model is loaded

@@ -6,17 +6,19 @@ import json
 import shutil
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
+
+from pydantic import JsonValue
 
 from ..errors import C3POError, DataError
 from ..storage.files import is_file
+from ..storage.folders import check_new, new_folder
 from ..storage.json_files import SCHEMA, Ours, checked, read_json
-from ..storage.new_folder import check_new, new_folder
 from ..storage.run_folder import COMMAND
 from ..storage.tensors import load_tensors, save_tensors
 from .faults import Fault, Planted, fault_of
+from .fingerprint import fingerprint
 from .footprint import GIB
-from .identity import fingerprint
 from .planting import known_fault, planted
 
 if TYPE_CHECKING:
@@ -32,11 +34,24 @@ BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
 class _Truth(Ours):
     """the truth of a planted fault"""
 
-    fault: dict[str, Any]
-    base: dict[str, Any]
+    fault: dict[str, JsonValue]
+    base: dict[str, str | None]
 
 
-def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> dict[str, Any]:
+class WrittenFault(TypedDict):
+    """What stands in a ``fault.json``."""
+
+    schema_version: int
+    fault: dict[str, JsonValue]
+    broken: list[int]
+    kinds: list[str]
+    undone_by: dict[str, JsonValue]
+    base: dict[str, str | None]
+    model: str
+    command: str | None
+
+
+def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> WrittenFault:
     """Write a copy of a model with a fault, which transformers alone loads, whole or not at all; the truth that stands
     in its ``fault.json``, too.
 
@@ -74,7 +89,7 @@ def fault_in(folder: Path) -> Planted | None:
     return Planted(fault, load_tensors(folder / SOUND, remedy) if fault.broken else {}, told.base)
 
 
-def _truth(made: RoutedModel) -> dict[str, Any]:
+def _truth(made: RoutedModel) -> WrittenFault:
     known = known_fault(made)
     fault = known.fault
     return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from ..checks import check_number
@@ -83,13 +84,13 @@ class Fault:
         return tuple(sorted({kind for expert, kind in self.concerns if not self.touched or expert in self.touched}))
 
     @property
-    def undone_by(self) -> dict[str, Any] | None:
+    def undone_by(self) -> dict[str, JsonValue] | None:
         """The exchange of the faulty rows that undoes it; None: the sound rows themselves are needed."""
         if self.kind != "exchange" or self.dose != 1 or not self.layers:
             return None
         return {"kind": "exchange", "pairs": [list(p) for p in self.pairs], "dose": self.dose}
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, JsonValue]:
         """Plain ones, which ``fault_of`` reads."""
         return {
             "kind": self.kind,
@@ -172,7 +173,7 @@ class Planted:
 
     fault: Fault
     sound: Mapping[str, Tensor]
-    base: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def _check_experts(fault: Fault) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +78,17 @@ def footprint(
     sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once
     total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
     inside, text = sum(sizes[key] for key in experts), _settings(config)
-    counts = [next((text[n] for n in names if isinstance(text.get(n), int)), None) for names in (EXPERTS, TOP_K)]
-    return Footprint(sum(sizes.values()), inside, int(total), moe_layers(model), *counts)
+    experts_of_layer, top_k = (_first_number(text, names) for names in (EXPERTS, TOP_K))
+    return Footprint(sum(sizes.values()), inside, int(total), moe_layers(model), experts_of_layer, top_k)
 
 
-def _settings(config: PreTrainedConfig) -> dict[str, Any]:
+def _first_number(settings: Mapping[str, object], names: Sequence[str]) -> int | None:
+    """The first of these settings that there is, under whichever name the family has it."""
+    found = (settings.get(name) for name in names)
+    return next((value for value in found if isinstance(value, int)), None)
+
+
+def _settings(config: PreTrainedConfig) -> dict[str, object]:
     """Of the text model, with those of nested feed-forward settings (dbrx)."""
     text = config.get_text_config()
     nested = [value for value in vars(text).values() if isinstance(value, PreTrainedConfig)]

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggestion
-from ..routing.experts import run_densely_if_narrow
+from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
@@ -34,6 +34,15 @@ from .routed import RoutedModel
 LONGEST_REASON = 800  # characters of another library's error that are shown
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DeviceMap = dict[str, int | str | torch.device]
+"""Where each part of a model goes, by the name of its module; "" is all of it."""
+
+
+class Fetching(TypedDict, total=False):
+    """What every file of a checkpoint is asked for with."""
+
+    revision: str | None
+    trust_remote_code: bool
 
 
 def load_moe_model(
@@ -41,7 +50,7 @@ def load_moe_model(
     *,
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
-    device_map: str | dict[str, Any] | None = None,
+    device_map: str | DeviceMap | None = None,
     quantize: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -68,8 +77,8 @@ def load_moe_model(
     name = str(name_or_path)
     source = source_of(name)
     _check_name(name)
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    placed: str | dict[str, Any] | None = device_map
+    options = Fetching(revision=revision, trust_remote_code=trust_remote_code)
+    placed = device_map
     if device is not None and device != "cpu":  # straight to where it goes, without all of it passing the CPU
         placed = "auto" if device == "auto" else {"": device}
     fault = fault_in(Path(source))
@@ -136,7 +145,7 @@ def source_of(name: str) -> str:
 
 
 def _check_settings(
-    dtype: str | torch.dtype, device: str | None, device_map: str | dict[str, Any] | None, quantize: str | None
+    dtype: str | torch.dtype, device: str | None, device_map: str | DeviceMap | None, quantize: str | None
 ) -> None:
     if isinstance(dtype, str) and dtype not in DTYPES:
         hint = suggestion(dtype, DTYPES, "choose one of these.")
@@ -168,25 +177,24 @@ def weights(
     source: str,
     config: PreTrainedConfig,
     dtype: str | torch.dtype,
-    placed: str | dict[str, Any] | None,
+    placed: str | DeviceMap | None,
     quantization: BitsAndBytesConfig | None,
-    options: dict[str, Any],
+    options: Fetching,
 ) -> PreTrainedModel:
     """The model; a checkpoint that leaves parameters to chance is refused.
 
     Raises:
         ValueError: parameters are missing or of another shape.
     """
-    if quantization is not None:
-        options = options | {"quantization_config": quantization}
+    more: dict[str, object] = {} if quantization is None else {"quantization_config": quantization}
     folder = None
     if placed is not None:  # parts on the disk are kept there as long as the model lives
         (cache_folder() / "offload").mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(dir=cache_folder() / "offload")
-        options = options | {"device_map": placed, "offload_folder": folder}
+        more |= {"device_map": placed, "offload_folder": folder}
     try:
         model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
-            source, config=config, dtype=dtype, output_loading_info=True, **options
+            source, config=config, dtype=dtype, output_loading_info=True, **options, **more
         )
     except BaseException:
         if folder is not None:
@@ -196,9 +204,9 @@ def weights(
         weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     lacking = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lacking:
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        others = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise ValueError(
-            f"its weights do not fit its configuration: {', '.join(lacking[:3])}{more} missing or misshapen"
+            f"its weights do not fit its configuration: {', '.join(lacking[:3])}{others} missing or misshapen"
         )
     return cast(PreTrainedModel, model)
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import ModelError, SettingError
-from ..routing.along import Along
-from ..routing.grouping import grouped
+from ..routing.grouping import grouped, waiting
 from ..routing.intercept import recorded
-from ..routing.routers import router_tensors
-from ..routing.ruled import Ruled, ruled_tails, waiting
+from ..routing.router_rules import RuleRun
+from ..routing.rule_scores import Ruled, ruled_tails
+from ..routing.sites import WORKING, Site
 from ..routing.states import State, collate
 from ..routing.tail import tail_hidden
 from ..types import Prompt
 from .faults import Fault, Planted
-from .identity import fingerprint
+from .fingerprint import fingerprint
 from .names import public_name
 from .routed import RoutedModel
 
@@ -92,9 +92,9 @@ def undone_at_tails(model: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled
         SettingError: the model has no known fault.
     """
     without, states = sound(model), model.prefill(prompts)
-    along = Along(without.sites, lambda routing: None, torch.arange(len(prompts)))
+    run = RuleRun(without.sites, lambda routing: None, torch.arange(len(prompts)))
     with without.lock, torch.no_grad():
-        return ruled_tails(without.model, without.sites, without.flops, states, along)
+        return ruled_tails(without.model, without.sites, without.flops, states, run)
 
 
 def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
@@ -109,7 +109,7 @@ def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
         raise SettingError("Expected a fault in some layer, got one that changes nothing.")
     start = model.layers.index(broken[0])
     found = torch.stack([state.own for state in states])
-    for group in grouped([waiting(i, state) for i, state in enumerate(states)]):
+    for group in grouped([waiting(i, state.packed) for i, state in enumerate(states)]):
         batch = collate([states[i] for i in group])
         first = [batch.owner.tolist().index(b) for b in range(len(group))]  # of a sample's sequences, if it has several
         rows = torch.tensor(first) * batch.tokens.shape[1] + batch.acting[first]
@@ -139,3 +139,31 @@ def _with(model: RoutedModel, tensors: Mapping[str, Tensor], fault: Planted | No
     copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes)
     copied.fault = fault
     return copied
+
+
+def router_tensors(model: PreTrainedModel, site: Site) -> dict[str, Tensor]:
+    """What a MoE layer's choice is made by, with E rows each, by name in the model: the one matrix ``[E, H]`` first,
+    then biases and factors of experts (``[E]`` or ``[1, E]``), which may stand beside the router.
+
+    Raises:
+        ModelError: the router holds no such matrix, several, or a table of token ids.
+    """
+    experts, where = site.n_experts, next(str(name) for name, m in model.named_modules() if m is site.router)
+    block = where.rpartition(".")[0]
+    named = dict(chain(model.named_parameters(), model.named_buffers()))
+    inside = {name: t for name, t in named.items() if name.startswith(f"{where}.")}
+    beside = {name: t for name, t in named.items() if name.rpartition(".")[0] == block}
+    matrices = [name for name, t in inside.items() if t.ndim == 2 and len(t) == experts]
+    if len(matrices) != 1 or named[matrices[0]].shape[1] == experts:
+        shapes = ", ".join(f"{name.removeprefix(where)[1:]} {tuple(t.shape)}" for name, t in inside.items())
+        raise ModelError(
+            f"Expected the router of layer {site.layer} to have one matrix of {experts} rows, one an expert, got "
+            f"{type(site.router).__name__} with {shapes}: which row is whose cannot be told in this family. {WORKING}"
+        )
+    if tables := [name for name, t in inside.items() if not t.is_floating_point()]:
+        raise ModelError(
+            f"Expected the router of layer {site.layer} to choose by hidden states, got {tables[0]}: it chooses by "
+            f"token ids, which have no rows of experts. {WORKING}"
+        )
+    vectors = [name for name, t in {**inside, **beside}.items() if tuple(t.shape) in ((experts,), (1, experts))]
+    return {name: named[name] for name in [*matrices, *vectors]}

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import torch
 from cachetools import RRCache
@@ -17,12 +17,10 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
-from ..routing.along import Along, RoutingRule
-from ..routing.exclusive import exclusive
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, decoded_rows
 from ..routing.head import can_choose, check_head, head, read_in_one_piece
-from ..routing.intercept import intercepted
+from ..routing.intercept import intercepted, lock_of
 from ..routing.likelihoods import (
     Likelihoods,
     finals_along,
@@ -33,7 +31,8 @@ from ..routing.likelihoods import (
 )
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.prefill import prefill, prefill_finals
-from ..routing.ruled import Ruled, ruled, ruled_tails
+from ..routing.router_rules import RoutingRule, RuleRun
+from ..routing.rule_scores import Ruled, ruled, ruled_tails
 from ..routing.scores import TailScores
 from ..routing.sites import Site, find_sites
 from ..routing.states import State, TailBatch, collate, normalized
@@ -44,14 +43,15 @@ from ..tasks.formats import Format, as_format, raw_text
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
 from .faults import Planted
+from .fingerprint import fingerprint
 from .footprint import available
-from .identity import fingerprint
 from .names import base_model, public_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+BATCH = 32  # prompts side by side
 UNKNOWN = "unknown"  # in a hash's place
 
 
@@ -129,7 +129,7 @@ class RoutedModel:
     @property
     def lock(self) -> AbstractContextManager[Any]:
         """Held by whoever runs the model; the same thread may take it again."""
-        lock: AbstractContextManager[Any] = exclusive(self.model)
+        lock: AbstractContextManager[Any] = lock_of(self.model)
         return lock
 
     @property
@@ -181,7 +181,7 @@ class RoutedModel:
         return raw_text(text, self.tokenizer, max_length=self.max_length)
 
     @_alone
-    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = 32, keep: bool = True) -> list[State]:
+    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = BATCH, keep: bool = True) -> list[State]:
         """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
         known = {p: self._states[p] for p in prompts if p in self._states}
         new = list({p: None for p in prompts if p not in known})
@@ -240,8 +240,8 @@ class RoutedModel:
     @_alone
     def ruled_from(self, states: Sequence[State], rule: RoutingRule, start: int = 0) -> list[Ruled]:
         """Tails of prefilled prompts along a rule from MoE layer ``start`` on, as ``ruled`` with ``start``."""
-        along = Along(self.sites, rule, torch.arange(len(states)), start)
-        return ruled_tails(self.model, self.sites, self.flops, states, along)
+        run = RuleRun(self.sites, rule, torch.arange(len(states)), start)
+        return ruled_tails(self.model, self.sites, self.flops, states, run)
 
     @_alone
     @torch.no_grad()
@@ -250,15 +250,15 @@ class RoutedModel:
         return head(self.model, answered.final[None])[0].float()[answered.at.to(answered.final.device)]
 
     @_alone
-    def prefill_along(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = 32) -> list[State]:
+    def prefill_along(self, prompts: Sequence[Prompt], rule: RoutingRule, batch_size: int = BATCH) -> list[State]:
         """States along a rule at every token; they are not kept, for another rule makes others of the same prompts.
 
         A rule that returns None everywhere only looks on: then the states are those of ``prefill``.
         """
         found: dict[int, State] = {}
         for layout, numbers in self._batches(prompts, batch_size):
-            along, part = Along(self.sites, rule, torch.tensor(numbers)), [prompts[i] for i in numbers]
-            found.update(zip(numbers, prefill(self.model, self.sites, part, self.flops, layout, along), strict=True))
+            run, part = RuleRun(self.sites, rule, torch.tensor(numbers)), [prompts[i] for i in numbers]
+            found.update(zip(numbers, prefill(self.model, self.sites, part, self.flops, layout, run), strict=True))
         return [found[i] for i in range(len(prompts))]
 
     # -- what users call -------------------------------------------------------------------------------------------
@@ -331,8 +331,8 @@ class RoutedModel:
         with ExitStack() as stack:
             stack.enter_context(read_in_one_piece(self.model))
             if callable(routing):
-                along = Along(self.sites, routing, torch.arange(len(seen)))
-                stack.enter_context(along.routed(decoded_rows(seen.cpu().bool())))
+                run = RuleRun(self.sites, routing, torch.arange(len(seen)))
+                stack.enter_context(run.routed(decoded_rows(seen.cpu().bool())))
             elif routing is not None and routing.changed().any():
                 self.check(routing)
                 stack.enter_context(intercepted(self.sites, DecodingRule(routing, seen.shape[1])))
@@ -437,7 +437,7 @@ class RoutedModel:
         return torch.stack(found)
 
     @_alone
-    def likelihoods(self, prompts: Sequence[Prompt], *, batch_size: int = 32) -> list[Likelihoods]:
+    def likelihoods(self, prompts: Sequence[Prompt], *, batch_size: int = BATCH) -> list[Likelihoods]:
         """Log-likelihood of each option as a whole along the model's own pathway, from one pass that keeps nothing."""
         found: dict[int, Likelihoods] = {}
         for layout, numbers in self._batches(prompts, batch_size, layout_to_score):
@@ -536,7 +536,13 @@ def as_questions(
     ]
 
 
-def _ropes(config: Any) -> list[dict[str, Any]]:
+class _Rope(TypedDict, total=False):
+    rope_type: str
+    original_max_position_embeddings: int
+
+
+def _ropes(config: Any) -> list[_Rope]:
     """A model's rotary settings: one, or one for each kind of layer."""
-    given = getattr(config, "rope_parameters", None) or {}
-    return [given] if "rope_type" in given else [part for part in given.values() if isinstance(part, dict)]
+    given: Any = getattr(config, "rope_parameters", None) or {}
+    parts = cast(list[_Rope], [part for part in given.values() if isinstance(part, dict)])
+    return [given] if "rope_type" in given else parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -13,7 +13,7 @@ from ..errors import UnknownNameError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-_TINY: dict[str, Any] = {
+_TINY: dict[str, object] = {
     "vocab_size": 128,
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -32,7 +32,7 @@ _TINY: dict[str, Any] = {
 }
 """Set in every family that has the setting."""
 
-_SMALL: dict[str, Any] = {
+_SMALL: dict[str, object] = {
     **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"), 8),
     **dict.fromkeys(("num_experts_per_token", "moe_topk", "moe_k", "moe_top_k", "top_k_experts"), 2),
     **dict.fromkeys(
@@ -54,9 +54,9 @@ _SMALL: dict[str, Any] = {
 }
 """Set where a family has the setting and gives it a value by default."""
 
-_HYBRID = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
-_LATENT = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
-_QWEN4 = {
+_HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
+_LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
+_QWEN4: dict[str, object] = {
     "num_hidden_layers": 4,
     "ple_embed_dim": 8,
     "ngram_vocab_size_base": 64,
@@ -67,7 +67,7 @@ _QWEN4 = {
     "indexer_budget": 64,
     "indexer_compress_ratio": 4,
 }
-_GEMMA4 = {
+_GEMMA4: dict[str, object] = {
     "enable_moe_block": True,
     "num_experts": 8,
     "top_k_experts": 2,
@@ -76,7 +76,7 @@ _GEMMA4 = {
     "hidden_size_per_layer_input": 8,
     "global_head_dim": 8,
 }
-_OWN: dict[str, dict[str, Any]] = {
+_OWN: dict[str, dict[str, object]] = {
     "qwen2_moe": {"intermediate_size": 64, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
     **dict.fromkeys(
         ("axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "sarvam_mla"), _LATENT
@@ -125,7 +125,7 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     usual = CONFIG_MAPPING[family]().get_text_config()
     given = {k: v for k, v in _TINY.items() if k in vars(usual) or k in dir(usual)}
     given |= {k: v for k, v in _SMALL.items() if vars(usual).get(k) is not None}
-    made: PreTrainedConfig = type(usual)(**given | _OWN.get(family, {}) | settings)
+    made: PreTrainedConfig = cast(Any, type(usual))(**given | _OWN.get(family, {}) | settings)
     return made
 
 

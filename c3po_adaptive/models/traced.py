@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
-from ..routing.given_logits import routed_by
+from ..routing.forced_logits import routing_from_logits
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
 from ..storage.identity import digest
 from ..types import Prompt
-from .identity import fingerprint
+from .fingerprint import fingerprint
 from .names import public_name
 from .routed import RoutedModel
 
@@ -166,7 +166,7 @@ def of_router_logits(model: RoutedModel, tokens: Tensor, router_logits: Sequence
     if not all(part.is_floating_point() and part.float().isfinite().all() for part in router_logits):
         raise ShapeError("Expected finite router logits, got NaN or infinity; record again.")
     with model.lock:
-        experts, weights = routed_by(model.model, model.sites, tokens, [part.float() for part in logits])
+        experts, weights = routing_from_logits(model.model, model.sites, tokens, [part.float() for part in logits])
     return of_experts(model, tokens, experts, weights, by="transformers")
 
 

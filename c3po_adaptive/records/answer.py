@@ -7,12 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .record import Count, Expert, Layer, Part, Real, Record, Whole
+from .base import Count, Expert, Layer, Part, Real, Record, Whole
 from .setting import Setting
 
 
 @dataclass(frozen=True)
-class Kept:
+class InParquet:
     """That Parquet keeps a field, and how; fields without it stand in JSONL alone.
 
     Attributes:
@@ -26,11 +26,11 @@ class Kept:
     unit: float | None = None
 
 
-Phase = Annotated[Real, Kept("int32", "planes", unit=1e-3)]
-Text = Annotated[str, Kept("string", "words")]
+Phase = Annotated[Real, InParquet("int32", "planes", unit=1e-3)]
+Text = Annotated[str, InParquet("string", "words")]
 
 
-class Cost(Part):
+class AnswerCost(Part):
     """What an answer took, in base forwards of its question, by FLOPs."""
 
     prefill: Phase = 0.0
@@ -43,7 +43,7 @@ class Cost(Part):
     total: Real
 
 
-class Scored(Record):
+class ScoredAnswer(Record):
     """a scored answer: all that statistics of answers and costs ask for
 
     Attributes:
@@ -57,13 +57,13 @@ class Scored(Record):
 
     dataset: Text
     arm: Text
-    id: Annotated[str, Kept("string")]
-    seed: Annotated[Whole, Kept("int64", "words")]
-    answer: Annotated[Whole, Kept("int32")]
-    choice: Annotated[Whole, Kept("int32")]
+    id: Annotated[str, InParquet("string")]
+    seed: Annotated[Whole, InParquet("int64", "words")]
+    answer: Annotated[Whole, InParquet("int32")]
+    choice: Annotated[Whole, InParquet("int32")]
     correct: bool
-    scores: Annotated[tuple[Real, ...], Field(min_length=1), Kept("int32", "planes", unit=1e-3)]
-    cost: Cost
+    scores: Annotated[tuple[Real, ...], Field(min_length=1), InParquet("int32", "planes", unit=1e-3)]
+    cost: AnswerCost
     run: int = Field(default=0, exclude=True)
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class OfArm(Part):
     parameters: Whole | None
 
 
-class Answered(Scored, OfArm):
+class Answered(ScoredAnswer, OfArm):
     """the record of an answer, as Parquet keeps it
 
     Attributes:
@@ -108,11 +108,11 @@ class Answered(Scored, OfArm):
 
     split: Text
     subject: Text
-    base_choice: Annotated[Whole | None, Kept("int32")]
-    layers: Annotated[tuple[Whole, ...], Kept("int32", "words")]
-    strength: Annotated[Real | None, Kept("float", "planes")]
-    neighbours_used: Annotated[Count | None, Kept("int32", "words")]
-    moved: Annotated[Real | None, Kept("int32", "planes", unit=1e-4)]
+    base_choice: Annotated[Whole | None, InParquet("int32")]
+    layers: Annotated[tuple[Whole, ...], InParquet("int32", "words")]
+    strength: Annotated[Real | None, InParquet("float", "planes")]
+    neighbours_used: Annotated[Count | None, InParquet("int32", "words")]
+    moved: Annotated[Real | None, InParquet("int32", "planes", unit=1e-4)]
 
     @model_validator(mode="after")
     def _a_choice_before(self) -> Self:
@@ -121,7 +121,7 @@ class Answered(Scored, OfArm):
         return self
 
 
-class Change(Part):
+class LayerChange(Part):
     """Weights of a layer's experts, own and new, without those that are zero."""
 
     own: dict[Expert, float]
@@ -156,7 +156,7 @@ class AnswerRecord(Answered):
     experts: dict[Layer, tuple[Expert, ...]]
     raised: dict[Layer, tuple[Expert, ...]]
     layer_scores: dict[Layer, Real]
-    pathway: dict[Layer, Change]
+    pathway: dict[Layer, LayerChange]
     neighbours: tuple[Neighbour, ...]
     flops: dict[str, Whole]
     seconds: Real

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..storage.files import is_file, write_text
 from ..storage.json_files import checked_json
 from ..storage.run_folder import RECORDS, check_files
-from .record import Key, Record
+from .base import Key, Record
 
 R = TypeVar("R", bound=Record)
 

@@ -19,10 +19,10 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from ..errors import DataError
-from ..storage.files import whole
+from ..storage.files import atomic_file
 from ..storage.json_files import checked, checked_json
 from ..storage.tables import read_table
-from .answer import Answered, Cost, Kept, OfArm
+from .answer import AnswerCost, Answered, InParquet, OfArm
 
 PARQUET = "records.parquet"
 AGAIN = "draw the run's report again, which writes it anew"
@@ -34,7 +34,7 @@ class _Column:
     """A column of the table, as a field declares it."""
 
     name: str
-    kept: Kept
+    kept: InParquet
     value: Callable[[Answered], Any]
     several: bool = False
     maybe: bool = False
@@ -67,14 +67,14 @@ class _Column:
 
 @cache
 def _columns() -> tuple[_Column, ...]:
-    phases = [_column(name, field, f"cost.{name}", f"cost_{name}") for name, field in Cost.model_fields.items()]
+    phases = [_column(name, field, f"cost.{name}", f"cost_{name}") for name, field in AnswerCost.model_fields.items()]
     fields = [_column(name, field, name, name) for name, field in Answered.model_fields.items()]
-    word = _Column(WORD, Kept("string", "words"), _word)
+    word = _Column(WORD, InParquet("string", "words"), _word)
     return word, *(column for column in (*fields, *phases) if column is not None)
 
 
 def _column(name: str, field: FieldInfo, place: str, called: str) -> _Column | None:
-    kept = next((mark for mark in field.metadata if isinstance(mark, Kept)), None)
+    kept = next((mark for mark in field.metadata if isinstance(mark, InParquet)), None)
     if kept is None:
         return None
     value = _apart if name == "scores" else attrgetter(place)
@@ -110,7 +110,7 @@ def write_parquet(records: Iterable[Answered], path: Path) -> None:
     records, columns = _by_arm(records), _columns()
     table = pa.table([pa.array(map(c.coded, records), c.kind) for c in columns], schema=_schema())
     try:
-        with whole(path) as writing:
+        with atomic_file(path) as writing:
             pq.write_table(
                 table,
                 writing,
@@ -163,5 +163,5 @@ def _records(table: Any, path: str) -> Iterator[Answered]:
         row |= dict(known[row.pop(WORD)])  # one object for all records of an arm
         row["scores"].insert(row["answer"], 0.0)
         row["correct"] = row["choice"] == row["answer"]
-        row["cost"] = Cost(**cost, total=round(sum(cost.values()), 3))
+        row["cost"] = AnswerCost(**cost, total=round(sum(cost.values()), 3))
         yield checked(Answered, row, path, AGAIN)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from ..types import Changes
-from .record import Part
+from .base import Part
 
 
 class Described(Part):
@@ -58,8 +58,8 @@ class Setting(Part):
     positive: bool = False
 
     @model_serializer(mode="wrap")
-    def _what_is_said(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: Mapping[str, Any] = plain(self)
+    def _what_is_said(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        found: Mapping[str, object] = plain(self)
         fields = type(self).model_fields
         return {name: value for name, value in found.items() if getattr(self, name) != fields[name].default}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from ..storage.json_files import SCHEMA
-from .record import Part, Real
+from .base import Part, Real
 from .setting import Setting
 
 SIGNIFICANT = 0.05
@@ -240,8 +240,8 @@ class Summary(Part):
     draws: tuple[AmongDraws, ...]
     versions: dict[str, str | None]
     seed: int
-    config: dict[str, Any]
-    hashes: dict[str, Any]
+    config: dict[str, JsonValue]
+    hashes: dict[str, JsonValue]
     failed: dict[str, str] = Field(default_factory=dict)
     counted_once: tuple[str, ...] = ()
 
@@ -336,7 +336,7 @@ class AskedFor(Part):
     beyond_noise: float | None
 
 
-class Source(Part):
+class RunSource(Part):
     """Where an arm on a data set is from."""
 
     dataset: str
@@ -350,4 +350,4 @@ class BoardSummary(Summary):
 
     title: str
     matrix: tuple[AskedFor, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[RunSource, ...]

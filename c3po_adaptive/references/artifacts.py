@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +13,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..ledger import Entry, summed
 from ..losses import right_answer_loss
-from ..models.identity import fingerprint
+from ..models.fingerprint import numbers_of
 from ..models.routed import RoutedModel
 from ..problem import Loss, ReferenceArtifact, ReferenceBatch
 from ..progress import Progress, silent
 from ..routing.scores import TailScores
 from ..routing.states import State, normalized
 from ..settings import RemixSettings
-from ..storage.identity import digest, digest_of_file, routing_versions
-from ..storage.tensor_store import TensorStore
+from ..storage.identity import digest
+from ..storage.kept import NoSource, TensorStore, code_of
 from ..types import Head, Prompt
 
 ARTIFACTS = "artifacts"
@@ -109,23 +108,17 @@ def _store(
     stores = _STORES.setdefault(model, {})
     head = model.head_for(settings.head)
     depends = (artifact.name, settings.scope, settings.loss, head)
-    code = _code(artifact)
-    if (key := (depends, code or artifact.compute, folder)) not in stores:
-        place, owner = None, ""
-        if folder is not None and code is not None:
-            identity = [*depends, code, fingerprint(model), str(model.model.dtype), routing_versions()]
-            place, owner = folder / ARTIFACTS, digest(identity)[:16]
-        stores[key] = TensorStore(place, owner)
-    return stores[key]
-
-
-def _code(artifact: ReferenceArtifact) -> str | None:
-    """Hash of the file that the function is defined in; None for one that was typed into a notebook."""
+    code: Hashable
     try:
-        file = inspect.getsourcefile(artifact.compute)
-    except TypeError:
-        return None
-    return None if file is None or not Path(file).is_file() else digest_of_file(Path(file))
+        code = tuple(code_of(artifact.compute))
+    except NoSource:
+        code, place = artifact.compute, None
+    else:
+        place = None if folder is None else folder / ARTIFACTS
+    if (key := (depends, code, folder)) not in stores:
+        identity = None if place is None else [*depends, code, *numbers_of(model)]
+        stores[key] = TensorStore(place, identity)
+    return stores[key]
 
 
 def _batch(

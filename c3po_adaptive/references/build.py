@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..models.identity import fingerprint
+from ..models.fingerprint import fingerprint
 from ..models.names import public_name
 from ..progress import Progress, bar, silent
+from ..storage.checksummed import TENSORS, checksummed_files, load_checksummed, save_checksummed
 from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
 from ..storage.lock import in_turn
-from ..storage.sealed import TENSORS, load_sealed, save_sealed, sealed_files
-from ..tasks.files import first, of_split
 from ..tasks.formats import Format, description, format_key
+from ..tasks.question_files import first, of_split
 from ..tasks.sources import LEARNED_FROM
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -79,9 +79,9 @@ def build_reference_set(
     store = None if scratch is None else _writable(_store(scratch, card))
     firsts = range(0, len(questions), SHARD)
     kept: dict[int, Mapping[str, Tensor]] = {
-        i: load_sealed(path, "delete it, and build again to resume")
+        i: load_checksummed(path, "delete it, and build again to resume")
         for i in firsts
-        for path in ([] if store is None else sealed_files(store, _name(i), TENSORS)[:1])
+        for path in ([] if store is None else checksummed_files(store, _name(i), TENSORS)[:1])
     }
     missing = [i for i in firsts if i not in kept]
     run = compute or partial(_shards, model, questions, embedder, format)
@@ -114,7 +114,7 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
     store = _store(scratch, {key: value for key, value in built.card.items() if key not in COUNTS})
     try:
         for i in range(0, len(built), SHARD):
-            for path in sealed_files(store, _name(i), TENSORS):
+            for path in checksummed_files(store, _name(i), TENSORS):
                 path.unlink()
         if not any(store.iterdir()):
             store.rmdir()
@@ -169,7 +169,7 @@ def _saved(shard: Mapping[str, Tensor], store: Path | None, first: int) -> Mappi
     """The shard, also on disk if there is a place for it."""
     if store is not None:
         try:
-            save_sealed(shard, store, _name(first))
+            save_checksummed(shard, store, _name(first))
         except OSError as error:
             raise DataError(f"Could not write {store}: {error}; free the disk, and build again to resume.") from error
     return shard

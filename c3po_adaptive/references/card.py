@@ -12,9 +12,9 @@ from pydantic import model_validator
 
 from ..models.names import base_model
 from ..storage.cards import TAGS, load_snippet, rendered
+from ..storage.checksummed import plain_name
 from ..storage.json_files import Ours
 from ..storage.markdown import cell, code
-from ..storage.sealed import plain_name
 from ..tasks.formats import format_key
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..errors import DataError
-from ..storage.sealed import check_seal, sealed_files
+from ..storage.checksummed import checksummed_files, verify_checksum
+from ..storage.kept import AGAIN
 from .artifacts import ARTIFACTS
-from .learned import AGAIN, LEARNED
+from .learned import LEARNED
 from .prefill_store import damaged
 from .reference_set import INDEX, WARM, ReferenceSet
 
@@ -20,9 +21,9 @@ def damaged_beside(references: ReferenceSet) -> list[str]:
     folders = [own / name for name in (LEARNED, INDEX)] if own is not None else []
     folders += [shared / ARTIFACTS] if shared is not None else []
     found = []
-    for path in (path for folder in folders for path in sealed_files(folder)):
+    for path in (path for folder in folders for path in checksummed_files(folder)):
         try:
-            check_seal(path, AGAIN)
+            verify_checksum(path, AGAIN)
         except DataError as error:
             found.append(str(error))
     return found + ([] if own is None else damaged(own / WARM))

@@ -23,15 +23,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import DataError, SettingError
-from ..models.identity import fingerprint
+from ..models.fingerprint import fingerprint
 from ..progress import Progress, silent
-from ..routing.caches import Kept
+from ..routing.caches import CacheSlice
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
+from ..storage.checksummed import TENSORS, checksummed_files, save_checksummed, verify_checksum
 from ..storage.files import is_file, is_folder, is_own, is_there, write_text
 from ..storage.identity import digest, routing_versions
 from ..storage.json_files import Ours, checked, read_json
-from ..storage.sealed import TENSORS, check_seal, save_sealed, sealed_files
 from ..tasks.formats import Format, format_key
 from ..types import Prompt
 from .build import SHARD, Shards
@@ -106,7 +106,7 @@ def _check_own(folder: Path) -> None:
             f"Expected a folder to keep states in, got {folder}, a link, which is not followed, as what it leads to "
             "may be another set's; name the folder itself, or move the link away."
         )
-    shards = sealed_files(folder, FIRST, TENSORS) if is_folder(folder) else []
+    shards = checksummed_files(folder, FIRST, TENSORS) if is_folder(folder) else []
     others = [path for path in (*shards, folder / CARD, folder / BEGUN) if is_there(path) and not is_own(path)]
     if others:
         raise DataError(f"Expected shards of states in {folder}, got {others[0].name}, which is no file; move it away.")
@@ -118,7 +118,7 @@ def _forget_others(folder: Path, files: Mapping[str, str]) -> None:
     Raises:
         DataError: one cannot be deleted.
     """
-    others = [path for path in sealed_files(folder, FIRST, TENSORS) if path.name not in files.values()]
+    others = [path for path in checksummed_files(folder, FIRST, TENSORS) if path.name not in files.values()]
     try:
         for path in (*others, folder / BEGUN):
             path.unlink()
@@ -243,7 +243,7 @@ class PrefillStore:
         state = State(
             prompt,
             packed,
-            tuple(Kept(kept.shell, _cached(named, i, kept, dtype)) for kept, i in cache),
+            tuple(CacheSlice(kept.shell, _cached(named, i, kept, dtype)) for kept, i in cache),
             named["entry"].to(like.entry.device, dtype),
             named["own"],
             named["router"],
@@ -277,7 +277,7 @@ class PrefillStore:
 
 
 def _cached(
-    named: Mapping[str, Tensor], layer: int, like: Kept, dtype: torch.dtype
+    named: Mapping[str, Tensor], layer: int, like: CacheSlice, dtype: torch.dtype
 ) -> dict[str | tuple[str, int], Tensor]:
     """Tensors of one cache layer, by attribute, or attribute and key; where those of ``like`` are."""
     found: dict[str | tuple[str, int], Tensor] = {}
@@ -308,7 +308,7 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
 def _written(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
     """Write a shard, whole or not at all; its name."""
     try:
-        return save_sealed(tensors, folder, f"{first:07d}").name
+        return save_checksummed(tensors, folder, f"{first:07d}").name
     except OSError as error:
         raise DataError(f"Could not write to {folder}: {error}; free the disk, and build again to resume.") from error
 
@@ -319,7 +319,7 @@ def _why_not(folder: Path, first: str, files: Mapping[str, str]) -> str:
     if Path(name).name != name or not name.startswith(f"{first:0>7}."):
         return f"{folder / CARD}: expected the shard of reference {first}, got {name!r}; {REBUILD}."
     try:
-        check_seal(folder / name, REBUILD)
+        verify_checksum(folder / name, REBUILD)
     except DataError as error:
         return str(error)
     return ""

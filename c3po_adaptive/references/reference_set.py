@@ -25,13 +25,13 @@ from pydantic import model_validator
 from torch import Tensor
 
 from ..errors import DataError
-from ..models.identity import fingerprint, is_of_before
+from ..models.fingerprint import fingerprint, is_of_before
+from ..storage.checksummed import checksummed_files, checksummed_name, plain_name
 from ..storage.files import is_file, is_own
 from ..storage.folders import cache_folder
 from ..storage.hub import OnHub
 from ..storage.identity import digest, digest_of_file
 from ..storage.json_files import Ours, checked, read_json
-from ..storage.sealed import plain_name, sealed_files, sealed_name
 from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
@@ -134,7 +134,7 @@ class ReferenceSet(OnHub):
         return self._indexes[retriever]
 
     @cached_property
-    def learned(self) -> dict[str, dict[str, Tensor]]:
+    def learned(self) -> dict[str, Mapping[str, Tensor]]:
         """What strategies learned from these references, by a hash of who learned it and how."""
         return {}
 
@@ -318,7 +318,9 @@ def _data_files(folder: Path) -> tuple[str, ...]:
 
 def _left(folder: Path) -> list[str]:
     """Names of sealed ones, which an interruption may have left that no card names."""
-    found = (path for name in (QUESTIONS, TENSORS) for path in sealed_files(folder, Path(name).stem, Path(name).suffix))
+    found = (
+        path for name in (QUESTIONS, TENSORS) for path in checksummed_files(folder, Path(name).stem, Path(name).suffix)
+    )
     return [path.name for path in found if is_own(path)]
 
 
@@ -327,7 +329,7 @@ def _seal(folder: Path) -> None:
     card = read_json(folder / CARD, REBUILD)
     for name, held in [*card["files"].items()]:
         path = folder / name
-        path = path.rename(folder / sealed_name(path, path.stem, path.suffix))
+        path = path.rename(folder / checksummed_name(path, path.stem, path.suffix))
         del card["files"][name]
         card["files"][path.name] = held
     (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..kernels.base import Array, ReferenceFeatures
-from ..models.identity import fingerprint
+from ..models.fingerprint import numbers_of
 from ..models.routed import RoutedModel
 from ..optimizers._question_features import FORM, KNOWN_AND_LOSS, parts
 from ..optimizers._reference_artifacts import GRADIENT
 from ..problem import LabeledProblem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
-from ..references.learned import NoSource, code_of, learned_once, shared_code
+from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
 from ..settings import RemixSettings
-from ..storage.identity import routing_versions
+from ..storage.kept import NoSource, code_of
 from ..tasks.formats import Format, format_key
 from ..types import Question
 from .strategies import Strategies
@@ -158,13 +158,12 @@ class ReferenceTraining:
         references = self._references()
         s = self.strategies
         strategies = [learner, s.optimizer, s.kernel, s.retriever]
-        model = [fingerprint(self.model), str(self.model.model.dtype), routing_versions()]
         settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
         asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]
         source = references.card.get("source")
         return [
-            *(list(map(repr, strategies)), list(map(code_of, strategies)), shared_code()),
-            *(format_key(self.format), settings, asked, source, model, FLOPS),
+            *(list(map(repr, strategies)), code_of(*strategies)),
+            *(format_key(self.format), settings, asked, source, numbers_of(self.model), FLOPS),
         ]
 
 

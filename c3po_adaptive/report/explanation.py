@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..storage.pages import EXPLANATION, write_page
+from ..storage.text_checksum import EXPLANATION, write_page
 from ..types import Pathway, Question
 from .page import draw
 from .plots import pathway_change, scored_layers

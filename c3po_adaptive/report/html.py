@@ -137,7 +137,8 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
 
 def _beside_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """Of each data set that the paper reports, if the configuration names the model to stand beside."""
-    if not (model := summary.config.get("published")):
+    model = summary.config.get("published")
+    if not isinstance(model, str):
         return
     label = f"published, {published.called(model)}"
     for dataset in summary.datasets:

@@ -6,7 +6,6 @@ inverted file stay on the disk, memory-mapped; a graph is read into memory.
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,8 +16,7 @@ import numpy as np
 
 from ..checks import check_number
 from ..kernels.base import Array
-from ..storage.identity import digest
-from ..storage.sealed import check_seal, sealed_files, write_sealed
+from ..storage.kept import Form, kept
 from ._exact import ExactIndex
 from ._vectors import Unit, cosine, unit
 from .base import Index, Retriever
@@ -82,18 +80,8 @@ class Approximate(Retriever):
             return ExactIndex.build(vectors, self.k)
         scaled = unit(vectors, "references")
         identity = [RECIPE, self.shape, faiss.__version__, sha256(scaled.data).hexdigest()]
-        of = f"{self.name}-{digest(identity)[:16]}"
-        kept = sealed_files(folder, of, FAISS)[:1]
-        for path in kept:
-            check_seal(path, "delete it, and it is built again")
-        if not kept:
-            built = self.built(scaled)
-            try:
-                kept = [write_sealed(folder, of, FAISS, lambda path: faiss.write_index(built, str(path)))]
-            except (OSError, RuntimeError) as error:
-                warnings.warn(f"Could not keep {folder}: {error}; the index is built again next time.", stacklevel=2)
-                return ApproximateIndex(scaled, self.k, self.tuned(built))
-        index = faiss.read_index(str(kept[0]), faiss.IO_FLAG_MMAP)
+        form = Form(FAISS, _write, lambda path: faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
+        index = kept(folder, identity, lambda: self.built(scaled), form, of=f"{self.name}-")
         return ApproximateIndex(scaled, self.k, self.tuned(index))
 
     @property
@@ -108,3 +96,12 @@ class Approximate(Retriever):
     @abstractmethod
     def tuned(self, index: Any) -> Any:
         """The index, told how much to search."""
+
+
+def _write(index: Any, path: Path) -> None:
+    import faiss
+
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # what FAISS makes of a full disk
+        raise OSError(str(error)) from error

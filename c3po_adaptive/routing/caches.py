@@ -21,7 +21,7 @@ SEQUENCE_AXIS = {"keys": -2, "values": -2, "indexer_keys": 0}
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class CacheSlice:
     """One cache layer of one sample.
 
     Attributes:
@@ -37,7 +37,7 @@ class Kept:
         return sum(t.nbytes for t in self.tensors.values())
 
 
-def cut(layer: Any, b: int, length: int) -> Kept:
+def cut(layer: Any, b: int, length: int) -> CacheSlice:
     """Sample b of a cache layer over left-padded prompts, of which it has ``length`` tokens."""
     shell, tensors = copy.copy(layer), {}
     for name, value in vars(layer).items():
@@ -51,7 +51,7 @@ def cut(layer: Any, b: int, length: int) -> Kept:
             setattr(shell, name, dict.fromkeys(value))
         elif isinstance(value, dict):  # counts and flags, which the live layer keeps changing
             setattr(shell, name, dict(value))
-    return Kept(shell, tensors)
+    return CacheSlice(shell, tensors)
 
 
 def _without_padding(name: str, tensor: Tensor, length: int) -> Tensor:
@@ -62,16 +62,18 @@ def _without_padding(name: str, tensor: Tensor, length: int) -> Tensor:
     return tensor.narrow(axis, tensor.shape[axis] - kept, kept).clone()
 
 
-def joined(parts: Sequence[Kept], owner: Tensor) -> Kept:
+def joined(parts: Sequence[CacheSlice], owner: Tensor) -> CacheSlice:
     """Samples side by side ``[N, …]``, prompts padded on the left; ``owner [N]`` names whose cache a sequence has."""
     tensors = {
         key: torch.stack(_padded(key if isinstance(key, str) else key[0], [p.tensors[key] for p in parts]))
         for key in parts[0].tensors
     }
-    return Kept(parts[0].shell, {k: t if len(t) == len(owner) else t[owner.to(t.device)] for k, t in tensors.items()})
+    return CacheSlice(
+        parts[0].shell, {k: t if len(t) == len(owner) else t[owner.to(t.device)] for k, t in tensors.items()}
+    )
 
 
-def layer_of(kept: Kept, width: int) -> Any:
+def layer_of(kept: CacheSlice, width: int) -> Any:
     """A cache layer that a model may use up: over joined samples whose longest prompt has ``width`` tokens.
 
     Updating it rebinds what grows, so that is shared; states are overwritten in place, so they are copied.
@@ -136,7 +138,7 @@ def _states(layer: Any) -> Iterator[Tensor]:
             yield from (v for v in value.values() if isinstance(v, Tensor))
 
 
-def passed_by(layer: Any, like: Kept, width: int) -> Any:
+def passed_by(layer: Any, like: CacheSlice, width: int) -> Any:
     """Tell a fresh layer how long the prompts are, and no more: for decoder layers that are not run."""
     if hasattr(layer, "keys"):
         some = next(iter(like.tensors.values()))

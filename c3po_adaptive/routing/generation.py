@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..types import Pathway
-from .along import Rows
-from .change import Change
+from .router_rules import Rows
 from .rules import PathwayRule
+from .styles import Change
 
 
 @dataclass(eq=False)
@@ -52,7 +52,7 @@ class Decoding:
 
 
 def decoded_rows(seen: Tensor) -> Callable[[int, int], Rows]:
-    """What ``Along.routed`` asks for, for prompts of which ``seen [B, T]`` is True where they are no padding."""
+    """What ``RuleRun.routed`` asks for, for prompts of which ``seen [B, T]`` is True where they are no padding."""
     decoding, places = Decoding(*seen.shape), (seen.long().cumsum(1) - 1).clamp_min(0)
 
     def rows_of(position: int, rows: int) -> Rows:

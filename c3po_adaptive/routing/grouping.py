@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from .packing import Packed
+
 OVERHEAD = 48  # tokens that take as long as one more group does, in each layer (measured on two cores)
 
 
@@ -25,6 +27,12 @@ class Tail:
     width: int
     sequences: int = 1
     layers: int = 1
+
+
+def waiting(number: int, packed: Packed, way: Hashable = None, layers: int = 1) -> Tail:
+    """A packed tail; those of one kind have the same layout, something in their cache or nothing, and the same way."""
+    kind = (packed.visible is None, packed.past == 0, way)
+    return Tail(number, kind, packed.tokens.shape[1], len(packed.tokens), layers)
 
 
 def grouped(tails: Sequence[Tail]) -> list[list[int]]:

@@ -10,18 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..types import Pathway, Prompt
-from .grouping import grouped
-from .head import head, likelihoods
+from .grouping import grouped, waiting
+from .head import ROWS, head, likelihoods
 from .intercept import intercepted
 from .packing import Layout, layout_for
-from .prefill import Scored
-from .ruled import waiting
+from .prefill import ScoredTail
 from .rules import PathwayRule
 from .scores import acting_rows
 from .sites import Site
 from .states import State, TailBatch, collate
 from .tail import tail_hidden
-from .tangent import ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +41,12 @@ def layout_to_score(model: PreTrainedModel, prompt: Prompt) -> Layout:
 
 
 @torch.no_grad()
-def likelihoods_of(model: PreTrainedModel, prompts: Sequence[Prompt], scored: Sequence[Scored]) -> list[Likelihoods]:
+def likelihoods_of(
+    model: PreTrainedModel, prompts: Sequence[Prompt], scored: Sequence[ScoredTail]
+) -> list[Likelihoods]:
     """What the final hidden states of some prompts say of their options; logits of a few tokens are held at a time."""
     packed, final = [s.packed for s in scored], torch.cat([s.final for s in scored])
+    # [M] which row of ``final`` predicts each scored token: its prompt's rows stand behind those of the prompts before.
     first = torch.tensor([len(s.final) for s in scored]).cumsum(0).roll(1)
     first[0] = 0
     at = torch.cat([p.row.unique(return_inverse=True)[1] + begin for p, begin in zip(packed, first, strict=True)])
@@ -74,20 +75,20 @@ def _of_options(count: int, option: Tensor, score: Tensor, greedy: Tensor) -> Li
 @torch.no_grad()
 def finals_along(
     model: PreTrainedModel, sites: Sequence[Site], states: Sequence[State], pathway: Pathway
-) -> list[Scored]:
+) -> list[ScoredTail]:
     """What predicts the scored tokens of prefilled prompts along their pathways ``[B, L, E]``.
 
     A sample that its pathway leaves alone keeps what its prefill gave, bit for bit.
     """
     moved = pathway.changed().any(-1).tolist()
     found = {i: state.final for i, state in enumerate(states) if not moved[i]}
-    for group in grouped([waiting(i, state) for i, state in enumerate(states) if moved[i]]):
+    for group in grouped([waiting(i, state.packed) for i, state in enumerate(states) if moved[i]]):
         batch, part = collate([states[i] for i in group]), pathway[group]
         with intercepted(sites, rule_of(batch, part)):
             hidden = tail_hidden(model, sites, batch, first_changed(part.changed()))
-        final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
+        final = batch.final(hidden)
         found.update(zip(group, final.split([len(s.final) for s in batch.states]), strict=True))
-    return [Scored(state.packed, found[i]) for i, state in enumerate(states)]
+    return [ScoredTail(state.packed, found[i]) for i, state in enumerate(states)]
 
 
 def rule_of(batch: TailBatch, pathway: Pathway) -> PathwayRule:

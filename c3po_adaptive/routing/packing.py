@@ -123,6 +123,7 @@ def _tree(prompt: Prompt, *, whole: bool) -> Packed:
     tokens, positions = list(prompt.ids[past:]), list(range(past, len(prompt.ids)))
     parents = list(range(-1, last))
     option, row, scored = [], [], []
+    # Every option begins at the prompt's last token, and grows a branch of its own; its last token predicts nothing.
     for c, (continuation, given) in enumerate(_options(prompt)):
         here = last
         for depth, token in enumerate(continuation):
@@ -134,6 +135,7 @@ def _tree(prompt: Prompt, *, whole: bool) -> Packed:
                 here = len(tokens)
                 tokens.append(token)
                 positions.append(past + last + depth + 1)
+    # A token sees itself and what its parent sees, which stands before it: the prompt's end, and its own option so far.
     visible = torch.eye(len(tokens), dtype=torch.bool)
     for child, parent in enumerate(parents[1:], start=1):
         visible[child] |= visible[parent]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,23 +15,23 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ShapeError
 from ..types import Prompt
-from .along import Along
-from .caches import Kept, cut, joined, layer_of
+from .caches import CacheSlice, cut, joined, layer_of
 from .flops import Flops
-from .grouping import Tail, grouped
+from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
 from .intercept import recorded
 from .packing import Layout, Packed, pack
+from .router_rules import RuleRun
 from .sites import Site, decoder_layers, decoder_of
-from .states import State, laid_out
-from .tail import cache_argument, context, entering, first_layer
+from .states import State, TokenBatch, laid_out
+from .tail import ModelInputs, cache_argument, context, entering, first_layer
 
 
 @dataclass(frozen=True, eq=False)
 class _Prefix:
     """A prompt before its tail: what every decoder layer keeps of it, and its final hidden states ``[P, H]``."""
 
-    cache: tuple[Kept, ...]
+    cache: tuple[CacheSlice, ...]
     hidden: Tensor
 
 
@@ -40,7 +39,7 @@ _Part = tuple[Prompt, _Prefix, Packed]
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredTail:
     """A prompt's tail, and the final hidden states ``[U, H]`` of its tokens that predict a scored one."""
 
     packed: Packed
@@ -54,7 +53,7 @@ def prefill(
     prompts: Sequence[Prompt],
     flops: Flops,
     layout: Layout,
-    along: Along | None = None,
+    run: RuleRun | None = None,
 ) -> list[State]:
     """The states of prompts that are laid out alike, along the model's own routing or a rule's.
 
@@ -62,13 +61,13 @@ def prefill(
         ShapeError: a prompt without tokens.
     """
     states: dict[int, State] = {}
-    for group, parts in _side_by_side(model, prompts, layout, along):
-        states.update(zip(group, _run_tails(model, sites, parts, flops, group, along), strict=True))
+    for group, parts in _side_by_side(model, prompts, layout, run):
+        states.update(zip(group, _run_tails(model, sites, parts, flops, group, run), strict=True))
     return [states[i] for i in range(len(prompts))]
 
 
 @torch.no_grad()
-def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout) -> list[Scored]:
+def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout) -> list[ScoredTail]:
     """What predicts the scored tokens of prompts that are laid out alike, along the model's own routing.
 
     A prefill of which nothing is kept that tails could start from.
@@ -76,40 +75,40 @@ def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: La
     Raises:
         ShapeError: a prompt without tokens.
     """
-    found: dict[int, Scored] = {}
+    found: dict[int, ScoredTail] = {}
     for group, parts in _side_by_side(model, prompts, layout, None):
         packed = [p for _, _, p in parts]
-        index, call = _call(model, parts)
+        batch, call = _call(model, parts)
         last = decoder_of(model)(**call).last_hidden_state
-        found.update(zip(group, map(Scored, packed, _finals(last, index, packed)), strict=True))
+        found.update(zip(group, map(ScoredTail, packed, _finals(last, batch, packed)), strict=True))
     return [found[i] for i in range(len(prompts))]
 
 
 def _side_by_side(
-    model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout, along: Along | None
+    model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout, run: RuleRun | None
 ) -> Iterator[tuple[list[int], list[_Part]]]:
     """Prompts whose tails are run together: their numbers, and each with its prefix, which was run."""
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
     packed = [pack(p, layout) for p in prompts]
-    prefixes = _prefixes(model, prompts, [p.past for p in packed], along)
-    for group in grouped([Tail(i, p.past == 0, p.tokens.shape[1], len(p.tokens)) for i, p in enumerate(packed)]):
+    prefixes = _prefixes(model, prompts, [p.past for p in packed], run)
+    for group in grouped([waiting(i, p) for i, p in enumerate(packed)]):
         yield group, [(prompts[i], prefixes[i], packed[i]) for i in group]
 
 
 def _prefixes(
-    model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int], along: Along | None
+    model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int], run: RuleRun | None
 ) -> list[_Prefix]:
     empty = torch.empty(0, model.config.get_text_config().hidden_size).to(model.device, model.dtype)
     found = {i: _Prefix((), empty) for i, n in enumerate(past) if n == 0}
     for group in grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0]):
-        parts = _run_prefixes(model, [prompts[i].ids[: past[i]] for i in group], group, along)
+        parts = _run_prefixes(model, [prompts[i].ids[: past[i]] for i in group], group, run)
         found.update(zip(group, parts, strict=True))
     return [found[i] for i in range(len(prompts))]
 
 
 def _run_prefixes(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], group: Sequence[int], along: Along | None
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], group: Sequence[int], run: RuleRun | None
 ) -> list[_Prefix]:
     """One batch, padded on the left."""
     width = max(map(len, sequences))
@@ -118,7 +117,7 @@ def _run_prefixes(
     for b, ids in enumerate(sequences):
         tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
     places = (seen.cumsum(1) - 1).clamp_min(0)
-    with along.routing(torch.tensor(group), places, seen.bool()) if along else nullcontext():
+    with run.routing(torch.tensor(group), places, seen.bool()) if run else nullcontext():
         hidden = decoder_of(model)(
             input_ids=tokens.to(model.device),
             attention_mask=seen.to(model.device),
@@ -138,26 +137,26 @@ def _run_tails(
     parts: Sequence[_Part],
     flops: Flops,
     group: Sequence[int],
-    along: Along | None,
+    run: RuleRun | None,
 ) -> list[State]:
     """One batch of tails."""
     packed = [p for _, _, p in parts]
     layers = decoder_layers(model)
-    index, call = _call(model, parts)
-    owner = torch.tensor(group)[index["owner"]]
+    batch, call = _call(model, parts)
+    owner = torch.tensor(group)[batch.owner]
     sizes = torch.tensor([len(p.tokens) for p in packed])
     first = sizes.cumsum(0) - sizes
-    acting = first * index["tokens"].shape[1] + torch.tensor([p.acting for p in packed])
+    acting = first * batch.tokens.shape[1] + torch.tensor([p.acting for p in packed])
     with (
-        along.routing(owner, index["positions"], index["real"]) if along else nullcontext(),
+        run.routing(owner, batch.positions, batch.real) if run else nullcontext(),
         recorded(sites, acting) as recording,
         entering([layers[s.layer] for s in sites]) as entries,
     ):
         last = decoder_of(model)(**call).last_hidden_state
     own, router, read = recording.stacked()
-    finals = _finals(last, index, packed)
+    finals = _finals(last, batch, packed)
     logits = head(model, torch.cat(finals)[None])[0]
-    scores = likelihoods(logits, index["at"], index["scored"]).split([len(p.row) for p in packed])
+    scores = likelihoods(logits, batch.at, batch.scored).split([len(p.row) for p in packed])
     states = []
     for b, (prompt, before, p) in enumerate(parts):
         mine, width = slice(int(first[b]), int(first[b]) + len(p.tokens)), p.tokens.shape[1]
@@ -173,24 +172,23 @@ def _run_tails(
                 scores[b],
                 finals[b].clone(),
                 None if prompt.options else torch.cat([before.hidden, last[mine][0, :width]]),
-                flops.prefill(p, along.mixed(group[b]) if along else None),
+                flops.prefill(p, run.mixed(group[b]) if run else None),
             )
         )
     return states
 
 
-def _call(model: PreTrainedModel, parts: Sequence[_Part]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _call(model: PreTrainedModel, parts: Sequence[_Part]) -> tuple[TokenBatch, ModelInputs]:
     """A batch of tails behind their prefixes, padded on the right: how they lie, and what the decoder is given."""
     packed = [p for _, _, p in parts]
-    index = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
-    cache = _cache(model, [before for _, before, _ in parts], packed, index["owner"])
-    return index, {"input_ids": index["tokens"].to(model.device), **context(model, packed, index, cache)}
+    batch = laid_out(packed, [prompt.lengths for prompt, _, _ in parts])
+    cache = _cache(model, [before for _, before, _ in parts], packed, batch.owner)
+    return batch, {"input_ids": batch.tokens.to(model.device), **context(model, packed, batch, cache)}
 
 
-def _finals(last: Tensor, index: dict[str, Tensor], packed: Sequence[Packed]) -> list[Tensor]:
+def _finals(last: Tensor, batch: TokenBatch, packed: Sequence[Packed]) -> list[Tensor]:
     """``[U, H]`` of each tail: the states that predict a scored token."""
-    final = last.flatten(0, 1)[index["predicting"].to(last.device)]
-    return list(final.split([len(p.row.unique()) for p in packed]))
+    return list(batch.final(last).split([len(p.row.unique()) for p in packed]))
 
 
 def _cache(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .change import Change
 from .mixing import dense, mass, sparse, top, with_mass
+from .styles import Change
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,16 +37,19 @@ class PathwayRule:
     top_k: int | None = None
 
     def __call__(self, position: int, index: Tensor, weights: Tensor) -> Change | None:
-        acting = torch.cat([self.active[:, position], self.active.new_zeros(1)])  # the last one serves rows marked -1
+        # [B + 1], of which the last serves rows marked -1; then [R] which rows take ω itself.
+        acting = torch.cat([self.active[:, position], self.active.new_zeros(1)])
         replaced = acting[self.replaced]
         rows = (replaced | acting[self.shifted]).nonzero().squeeze(1)
         if len(rows) == 0:
             return None
+        # r rows that change, each of one sample: [r, 1] and [r]. A row is of one kind, the other mark is -1.
         replaced, sample = replaced[rows, None], torch.maximum(self.replaced, self.shifted)[rows]
         omega, own = self.weights[:, position], self.own[:, position]
         support = None if self.support is None else self.support[:, position][sample]
         place = weights.device
         rows, replaced, omega, change = (t.to(place) for t in (rows, replaced, omega[sample], (omega - own)[sample]))
+        # [r, E]: what the router made of these rows, and what it becomes.
         routing = dense(index[rows], weights[rows], omega.shape[-1])
         new = torch.where(replaced, omega, shift(routing, change))
         if self.top_k is not None:
@@ -54,6 +57,8 @@ class PathwayRule:
         used = new.detach() != 0
         if support is not None:
             used = used | support.to(place)
+        # Back to the experts' own form [r, n], n experts of the row that uses most: weights keep their gradient, and
+        # experts that are mixed at weight zero are among them, as one is added where they are picked.
         counts = used.sum(1).clamp_min(1)
         # Two at least: longcat_flash's experts cannot take one column (transformers 5.24).
         chosen = sparse(new + used.to(new.dtype), max(2, int(counts.max())))[0]

@@ -14,15 +14,14 @@ from transformers import PreTrainedModel
 
 from ..ledger import Entry
 from ..types import Head, Scope, Transfer
-from .change import Change
-from .exclusive import exclusive
 from .flops import Flops
-from .grouping import Tail, grouped
+from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
-from .intercept import intercepted
+from .intercept import intercepted, lock_of
 from .rules import PathwayRule
 from .sites import Site
 from .states import State, TailBatch, collate, normalized
+from .styles import Change
 from .tail import first_layer, tail_hidden
 
 Way = Literal["letters", "tangent", "full"]
@@ -80,7 +79,7 @@ class TailScores:
             weights: ``[B, L, E]`` the samples' pathways.
             running: ``[B]`` bool, samples whose tails are run; others' keep the scores of their prefill. None: all.
         """
-        with exclusive(self.model):
+        with lock_of(self.model):
             return self._scores(weights, running)
 
     def _scores(self, weights: Tensor, running: Tensor | None) -> Tensor:
@@ -112,7 +111,7 @@ class TailScores:
         rule = _Counting(PathwayRule(weights, self.own, replaced, shifted, self.active, self.support, self.top_k))
         with intercepted(self.sites, rule):
             hidden = tail_hidden(self.model, self.sites, batch, min(self._first[i] for i in members))
-        tokens = self._tokens(hidden.flatten(0, 1)[batch.predicting.to(hidden.device)], batch, self._way(members[0]))
+        tokens = self._tokens(batch.final(hidden), batch, self._way(members[0]))
         used = {layer: rows.view(batch.real.shape) for layer, rows in rule.used.items()}
         for row, i in enumerate(members):
             mine = batch.owner == row
@@ -158,11 +157,9 @@ class TailScores:
         return self._laid_out[going]
 
     def _waiting(self, i: int) -> Tail:
-        """Tails of one kind have the same layout, something in their cache or nothing, and the same way to the head."""
-        packed = self.tails[i].packed
-        kind = (packed.visible is None, packed.past == 0, self._way(i))
+        """Tails that run together go the same way to the head, too."""
         layers = len(self.flops.linear) - first_layer(self.sites, self._first[i])
-        return Tail(i, kind, packed.tokens.shape[1], len(packed.tokens), layers)
+        return waiting(i, self.tails[i].packed, self._way(i), layers)
 
     def _way(self, i: int) -> Way:
         return "letters" if self.relative and self.tails[i].prompt.lettered else self.head

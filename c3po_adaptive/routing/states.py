@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +13,9 @@ from transformers import PreTrainedModel
 
 from ..ledger import Entry
 from ..types import Prompt
-from .caches import Kept, joined
+from .caches import CacheSlice, joined
+from .head import ROWS, Tangent, plane
 from .packing import Packed
-from .tangent import ROWS, Tangent, plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class State:
 
     prompt: Prompt
     packed: Packed
-    cache: tuple[Kept, ...]
+    cache: tuple[CacheSlice, ...]
     entry: Tensor
     own: Tensor
     router: Tensor
@@ -134,9 +133,14 @@ class TokenBatch:
     option: Tensor
     lengths: Tensor
 
+    def final(self, hidden: Tensor) -> Tensor:
+        """``[U, H]`` of hidden states ``[N, S, H]``: those that predict a scored token, where the head is needed."""
+        return hidden.flatten(0, 1)[self.predicting.to(hidden.device)]
+
     def choice_scores(self, token_scores: Tensor) -> Tensor:
         """Normalized log-likelihood of each choice ``[B, C]`` (-inf where there is none) of ``token_scores [M]``."""
         n, c = self.lengths.shape
+        # Each token is added to the place b * C + c of its option; tokens that are given (option -1) count for none.
         of_one = self.option >= 0
         place = (self.sample * c + self.option)[of_one]
         sums = token_scores.new_zeros(n * c).index_add(0, place, token_scores[of_one]).view(n, c)
@@ -172,7 +176,7 @@ class TailBatch(TokenBatch):
         return self._tangents[0]
 
     @cached_property
-    def cache(self) -> list[Kept]:
+    def cache(self) -> list[CacheSlice]:
         """The samples' caches side by side, one per entry of ``State.cache``; empty if nothing was kept."""
         return [joined(parts, self.owner) for parts in zip(*(s.cache for s in self.states), strict=True)]
 
@@ -182,37 +186,45 @@ def widened(parts: Sequence[Tensor], width: int) -> Tensor:
     return torch.cat([pad(part, (0, 0, 0, width - part.shape[1])) for part in parts])
 
 
-def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> dict[str, Tensor]:
-    """The index tensors of a batch."""
+def laid_out(packed: Sequence[Packed], lengths: Sequence[Sequence[float]]) -> TokenBatch:
+    """The sequences of B prompts side by side; a row's place is its sequence's times the batch's width, and its own."""
     width = max(p.tokens.shape[1] for p in packed)
     first = [0, *torch.tensor([len(p.tokens) for p in packed]).cumsum(0).tolist()]
+    # [B, C], infinite where a prompt has fewer options.
     table = torch.full((len(packed), max(1, *map(len, lengths))), torch.inf)
     for b, row in enumerate(lengths):
         table[b, : len(row)] = torch.tensor(row, dtype=torch.float)
+    # [M] place n * S + s, in the batch, of the row that predicts each scored token: a prompt's own place q * s_own + s
+    # taken apart, moved behind the sequences of the prompts before it, and put together by the batch's width.
     place = torch.cat(
         [(first[b] + p.row // p.tokens.shape[1]) * width + p.row % p.tokens.shape[1] for b, p in enumerate(packed)]
     )
-    predicting, at = place.unique(return_inverse=True)
-    return {
-        "owner": torch.cat([torch.full((len(p.tokens),), b) for b, p in enumerate(packed)]),
-        **{
-            name: torch.cat([torch.full((len(p.tokens),), getattr(p, name)) for p in packed])
-            for name in ("acting", "last")
-        },
-        **{
-            name: torch.cat([pad(getattr(p, name), (0, width - p.tokens.shape[1])) for p in packed])
-            for name in ("tokens", "positions", "real")
-        },
-        "predicting": predicting,
-        "at": at,
-        "scored": torch.cat([p.scored for p in packed]),
-        "sample": torch.cat([torch.full_like(p.row, b) for b, p in enumerate(packed)]),
-        "option": torch.cat([p.option for p in packed]),
-        "lengths": table,
-    }
+    predicting, at = place.unique(return_inverse=True)  # the head runs once a row, however many tokens it predicts
+    each = [len(p.tokens) for p in packed]  # sequences of each prompt
+
+    def of_sequences(values: Sequence[int]) -> Tensor:
+        return torch.tensor(values).repeat_interleave(torch.tensor(each))
+
+    def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([pad(t, (0, width - t.shape[1])) for t in tensors])
+
+    return TokenBatch(
+        owner=of_sequences(range(len(packed))),
+        acting=of_sequences([p.acting for p in packed]),
+        last=of_sequences([p.last for p in packed]),
+        tokens=side_by_side([p.tokens for p in packed]),
+        positions=side_by_side([p.positions for p in packed]),
+        real=side_by_side([p.real for p in packed]),
+        predicting=predicting,
+        at=at,
+        scored=torch.cat([p.scored for p in packed]),
+        sample=torch.cat([torch.full_like(p.row, b) for b, p in enumerate(packed)]),
+        option=torch.cat([p.option for p in packed]),
+        lengths=table,
+    )
 
 
 def collate(states: Sequence[State]) -> TailBatch:
     """Lay states side by side."""
-    index: dict[str, Any] = dict(laid_out([s.packed for s in states], [s.prompt.lengths for s in states]))
-    return TailBatch(states=tuple(states), **index)
+    batch = laid_out([s.packed for s in states], [s.prompt.lengths for s in states])
+    return TailBatch(states=tuple(states), **vars(batch))

@@ -7,14 +7,32 @@ are intercepted at their router instead.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .change import Change
 from .mixing import dense
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Other routing for some rows.
+
+    Attributes:
+        rows: ``[r]`` which; None: all.
+        index: ``[r, n]`` their experts, short rows filled up.
+        weights: ``[r, n]`` of these experts, zero where filled up.
+        used: ``[r]`` how many of the n experts are no filling; None: all of them.
+    """
+
+    rows: Tensor | None
+    index: Tensor
+    weights: Tensor
+    used: Tensor | None = None
+
 
 Decide = Callable[[Tensor, Tensor], Change | None]
 """From the router's choice, ``index [R, k]`` and ``weights [R, k]``, to another one for some rows, or None."""
@@ -100,11 +118,12 @@ class SortedGates:
 
 def _pairs(change: Change, index: Tensor, weights: Tensor, n_experts: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
     """All token-expert pairs after a change: order of the sort, token, gate, and how many each expert has."""
+    # Pairs of the rows that change, r * n of them, then those of all others, (R - r) * k, as the router made them.
     every = torch.arange(len(index), device=index.device)
     rows = every if change.rows is None else change.rows
     kept = torch.ones(len(index), dtype=torch.bool, device=index.device).index_fill(0, rows, False)
     tokens = torch.cat([rows.repeat_interleave(change.index.shape[1]), every[kept].repeat_interleave(index.shape[1])])
     experts = torch.cat([change.index.flatten(), index[kept].flatten()])
     gates = torch.cat([change.weights.to(weights.dtype).flatten(), weights[kept].flatten()])
-    order = experts.sort(stable=True).indices
+    order = experts.sort(stable=True).indices  # the experts run one after another, each over its own pairs
     return order, tokens[order], gates[order], torch.bincount(experts, minlength=n_experts).tolist()

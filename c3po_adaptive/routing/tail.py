@@ -8,7 +8,7 @@ values. Masks, rotary positions, the final norm and the head stay the model's ow
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,10 +18,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from .caches import layer_of, overwritten, passed_by
 from .head import forward_as
-from .masks import tree_masks
 from .packing import Packed, windows
 from .sites import Site, decoder_layers, decoder_of
-from .states import TailBatch
+from .states import TailBatch, TokenBatch
 
 
 def cache_argument(model: PreTrainedModel) -> str:
@@ -30,20 +29,27 @@ def cache_argument(model: PreTrainedModel) -> str:
     return "cache" if "cache" in names else "past_key_values"
 
 
+ModelInputs = dict[str, Tensor | dict[str, Tensor] | DynamicCache | bool]
+"""What a decoder is called with, by the names of its arguments; a mask may be one for each kind of layer."""
+
+
 def context(
-    model: PreTrainedModel, packed: Sequence[Packed], index: Mapping[str, Tensor], cache: DynamicCache | None
-) -> dict[str, Any]:
+    model: PreTrainedModel, packed: Sequence[Packed], batch: TokenBatch, cache: DynamicCache | None
+) -> ModelInputs:
     """What a tail is called with beside its tokens: mask, positions and cache."""
-    mask: Any
+    mask: Tensor | dict[str, Tensor]
     if packed[0].visible is not None:
         mask = tree_masks(packed, windows(model), model.dtype)
     else:
         width = max(p.past for p in packed)
-        before = torch.stack([torch.arange(width) >= width - p.past for p in packed])[index["owner"]]
-        mask = torch.cat([before, index["real"]], 1).long()
+        before = torch.stack([torch.arange(width) >= width - p.past for p in packed])[batch.owner]
+        mask = torch.cat([before, batch.real], 1).long()
     mask = {k: v.to(model.device) for k, v in mask.items()} if isinstance(mask, dict) else mask.to(model.device)
-    context = {"attention_mask": mask, "position_ids": index["positions"].to(model.device)}
-    return context | ({"use_cache": False} if cache is None else {"use_cache": True, cache_argument(model): cache})
+    inputs: ModelInputs = {"attention_mask": mask, "position_ids": batch.positions.to(model.device)}
+    inputs["use_cache"] = cache is not None
+    if cache is not None:
+        inputs[cache_argument(model)] = cache
+    return inputs
 
 
 @contextmanager
@@ -51,8 +57,8 @@ def from_layer(layers: nn.ModuleList, start: int, hidden: Tensor) -> Iterator[No
     """Skip the decoder layers below ``start`` and let ``hidden`` enter there."""
 
     def inject(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
         return (hidden, *args[1:]), {k: v for k, v in kwargs.items() if k != "hidden_states"}
 
     with skipped(layers[:start]):
@@ -81,7 +87,7 @@ def entering(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """Collect the hidden states that enter each of the given decoder layers."""
     taken: list[Tensor] = []
 
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         taken.append(args[0] if args else kwargs["hidden_states"])
 
     with ExitStack() as stack:
@@ -104,7 +110,7 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch,
             inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
         cache = _cache(model, batch, at, first_layer(sites, 0))
         stack.enter_context(overwritten(() if cache is None else cache.layers))
-        hidden: Tensor = decoder_of(model)(**inputs, **context(model, packed, vars(batch), cache)).last_hidden_state
+        hidden: Tensor = decoder_of(model)(**inputs, **context(model, packed, batch, cache)).last_hidden_state
     return hidden
 
 
@@ -122,3 +128,30 @@ def _cache(model: PreTrainedModel, batch: TailBatch, start: int, first: int) -> 
         kept = batch.cache[max(0, i - first)]
         cache.layers[i] = layer_of(kept, width) if i >= start else passed_by(layer, kept, width)
     return cache
+
+
+def tree_masks(
+    packed: Sequence[Packed], kinds: dict[str, int | None], dtype: torch.dtype
+) -> Tensor | dict[str, Tensor]:
+    """For each kind of layer ``[B, 1, S, P + S]``, added to attention scores."""
+    masks = {kind: _mask(packed, window, dtype, chunked=kind == "chunked_attention") for kind, window in kinds.items()}
+    return masks.get("", masks)
+
+
+def _mask(packed: Sequence[Packed], window: int | None, dtype: torch.dtype, *, chunked: bool) -> Tensor:
+    """Every tail row sees its own prompt (padded on the left) and its ancestors in the tail, within the window."""
+    width, rows = max(p.past for p in packed), max(p.tokens.shape[1] for p in packed)
+    seen = torch.zeros(len(packed), rows, width + rows, dtype=torch.bool)
+    for b, p in enumerate(packed):
+        here = p.tokens.shape[1]
+        seen[b, :here, width - p.past : width] = True
+        seen[b, :here, width : width + here] = p.seen
+        if window is not None:
+            places = torch.cat([torch.arange(width) - (width - p.past), p.positions[0]])
+            mine = p.positions[0][:, None]
+            near = mine // window == places // window if chunked else mine - places < window
+            seen[b, :here, : width + here] &= near
+        seen[b, range(here, rows), range(width + here, width + rows)] = True  # padding sees itself: no NaN
+    if window is not None:  # such a layer's cache keeps the last tokens only
+        seen = seen[:, :, max(0, width - (window - 1)) :]
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]

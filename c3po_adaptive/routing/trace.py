@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError, ShapeError
-from .along import LayerRouting
-from .change import Change
+from .router_rules import LayerRouting
+from .styles import Change
 
 NONE = -1  # in the place of an expert: a token or a layer that was not recorded
 HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16

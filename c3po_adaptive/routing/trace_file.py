@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..errors import DataError, ShapeError
-from ..storage.files import check_own, whole
+from ..storage.files import atomic_file, check_own
 from ..storage.json_files import Ours, checked
 from ..storage.tables import read_table
 from .trace import LIMIT, Trace
@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=0, lt=LIMIT)]
 AGAIN = "record one: c3po trace record"
 
 
-class Card(Ours):
+class TraceCard(Ours):
     """the card of a routing trace"""
 
     newest: ClassVar[int] = SCHEMA_VERSION
@@ -70,7 +70,7 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     }
     table = pa.table(columns, _schema().with_metadata({KEY: json.dumps(card).encode()}))
     try:
-        with whole(path) as writing:
+        with atomic_file(path) as writing:
             pq.write_table(table, writing, compression="zstd", write_page_checksum=True)
     except OSError as error:
         raise DataError(f"Expected to write {path}, got: {error}; free the disk, and record again.") from error
@@ -107,7 +107,7 @@ def read_trace(path: Path | str) -> Trace:
         held = json.loads((table.schema.metadata or {})[KEY])
     except (KeyError, ValueError, RecursionError) as error:
         raise DataError(f"Expected a routing trace at {path}, got: {error!r}; {AGAIN}.") from None
-    card = checked(Card, held, str(path), AGAIN)
+    card = checked(TraceCard, held, str(path), AGAIN)
     if not card.layers or table.num_rows != card.tokens * len(card.layers):
         raise DataError(
             f"{path}: expected {card.tokens} tokens in {len(card.layers)} layers, one at least, got {table.num_rows} "
@@ -116,7 +116,7 @@ def read_trace(path: Path | str) -> Trace:
     return _trace(table, card, path)
 
 
-def _trace(table: Any, card: Card, path: Path | str) -> Trace:
+def _trace(table: Any, card: TraceCard, path: Path | str) -> Trace:
     """The trace of a file's table, held against its card."""
     T, L, k = size = card.tokens, len(card.layers), card.top_k
     layers = torch.tensor(card.layers)

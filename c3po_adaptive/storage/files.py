@@ -18,7 +18,7 @@ SUFFIX = ".writing"
 
 
 @contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
+def atomic_file(path: Path | str) -> Iterator[Path]:
     """A path to write a file at, which takes the place of the file ``path`` when the block ends, and has its mode.
 
     A block that raises leaves ``path`` as it was. Its folder is made if it is not there. A folder, a link or a device
@@ -35,12 +35,13 @@ def whole(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], bool]) -> Iterator[Path]:
+def atomic_folder(path: Path | str, names: Sequence[str], ours: Callable[[str], bool]) -> Iterator[Path]:
     """A folder to write files of these names in, which stand in the folder ``path`` when the block ends.
 
     A new folder appears whole. In one that is there each file takes the place of the old one of its name in one step,
     in the order of ``names``: first the one that says whose they all are. Files of other names that the block writes
-    are sealed, so that they meet none but themselves; they come before all. Whatever else lies there stays.
+    have checksums in theirs, so that they meet none but themselves; they come before all. Whatever else lies there
+    stays.
 
     Args:
         path: of the folder, or a link to one.
@@ -224,7 +225,7 @@ def write_text(path: Path | str, text: str) -> None:
         DataError: the disk refuses it, or something that is no file stands there, or one that is read-only.
     """
     try:
-        with whole(path) as writing:
+        with atomic_file(path) as writing:
             writing.write_text(text, encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
         raise _refusal(path, error) from error

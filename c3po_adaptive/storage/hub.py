@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..errors import ArtifactError, C3POError, DataError, SettingError
-from .files import is_folder, is_there, whole_folder, write_text
-from .sealed import sealed_pattern
-from .unaltered import is_unaltered, marked
+from .checksummed import checksummed_pattern
+from .files import atomic_folder, is_folder, is_there, write_text
+from .text_checksum import is_unedited, with_checksum
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -29,8 +29,8 @@ class OnHub(ABC):
 
     Attributes:
         repo_type: of its repositories.
-        files: what such a folder holds, beside the card, that which says whose they are first; sealed or not, nothing
-            else is downloaded.
+        files: what such a folder holds, beside the card, that which says whose they are first; nothing else is
+            downloaded, but for the same with a checksum in their names.
     """
 
     repo_type: ClassVar[Literal["model", "dataset"]]
@@ -85,12 +85,12 @@ class OnHub(ABC):
         return self._placed(folder, (*self.files, README), write)
 
     def _write_card(self, folder: Path, name: str, license: str | None) -> None:
-        write_text(folder / README, marked(self._card(name, license), type(self).__name__))
+        write_text(folder / README, with_checksum(self._card(name, license), type(self).__name__))
 
     @classmethod
     def _owns_card(cls, path: Path) -> bool:
         """Whether a card is of such a thing, and as it was written."""
-        return is_unaltered(path, cls.__name__)
+        return is_unedited(path, cls.__name__)
 
     def _placed(self, folder: str | Path, names: tuple[str, ...], write: Callable[[Path], None]) -> Path:
         """Have the files of these names written, into a new folder or one that is there."""
@@ -100,7 +100,7 @@ class OnHub(ABC):
             return self._owns_card(folder / README) if name == README else self._owns(folder)
 
         try:
-            with whole_folder(folder, names, ours) as writing:
+            with atomic_folder(folder, names, ours) as writing:
                 write(writing)
         except OSError as error:
             raise DataError(f"Could not write to {str(folder)!r}: {error}; choose a writable folder.") from error
@@ -211,11 +211,13 @@ def _download(
 ) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*files, *map(sealed_pattern, files)]
+    patterns = [*files, *map(checksummed_pattern, files)]
     with _asking(name, repo_type, revision):
         found = snapshot_download(name, repo_type=repo_type, revision=revision, token=token, allow_patterns=patterns)
     folder = Path(found)
-    missing = [file for file in files if not (folder / file).is_file() and not any(folder.glob(sealed_pattern(file)))]
+    missing = [
+        file for file in files if not (folder / file).is_file() and not any(folder.glob(checksummed_pattern(file)))
+    ]
     if missing:
         raise ArtifactError(
             f"Expected the {repo_type} {name} on the Hub to hold {', '.join(files)}, got none of the name "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -60,7 +60,7 @@ class Origin(BaseModel):
         return self.model_copy(update={"prompts": tuple(self.prompts[row] for row in rows), "texts": texts})
 
 
-class Card(Ours):
+class PathwayCard(Ours):
     """the card of a pathway"""
 
     newest: ClassVar[int] = SCHEMA_VERSION
@@ -72,13 +72,13 @@ class Card(Ours):
     origin: Origin
 
 
-def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: PathwayCard) -> None:
     """Write a pathway's file, whole or not at all.
 
     Args:
         path: of the file.
         tensors: ``weights`` and ``own``.
-        card: what ``Card`` holds, but for the version.
+        card: whose it is.
 
     Raises:
         DataError: the disk refuses it, or something else than a pathway lies there.
@@ -86,7 +86,7 @@ def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, 
     import torch
 
     check_own(path, is_pathway, "a pathway's file")
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **card})
+    text = json.dumps(card.model_dump())
     try:
         # Copies: the model's own pathway is its weights and its own weights at once.
         copies = {name: t.detach().to("cpu", torch.float32, copy=True).contiguous() for name, t in tensors.items()}
@@ -103,7 +103,7 @@ def is_pathway(path: Path) -> bool:
         return False
 
 
-def read_pathway(path: Path) -> tuple[dict[str, Tensor], Card]:
+def read_pathway(path: Path) -> tuple[dict[str, Tensor], PathwayCard]:
     """Weights and own weights, ``[L, E]`` or ``[B, L, E]`` both, and the card.
 
     Raises:
@@ -116,7 +116,7 @@ def read_pathway(path: Path) -> tuple[dict[str, Tensor], Card]:
     if text is None:
         raise DataError(f"{path}: expected the file of a pathway, got other tensors; {REMEDY}.")
     value = parse_json(text, str(path), REMEDY)
-    card = checked(Card, value, str(path), REMEDY)
+    card = checked(PathwayCard, value, str(path), REMEDY)
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
     weights, own = tensors.get("weights"), tensors.get("own")
     if (

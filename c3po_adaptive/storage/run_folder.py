@@ -8,15 +8,15 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import JsonValue, model_validator
 
 from ..errors import DataError
 from .files import is_file, is_own, is_there, write_text
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
-from .json_files import Ours, checked, read_json
+from .json_files import JsonObject, Ours, checked, read_json
 from .lock import LOCK, OWNER, held, is_lock, is_owner
-from .set_aside import Claim, is_unsettled, set_aside, settle
+from .overwriting import Claim, is_unsettled, make_room, settle
 
 RECORDS = "records.jsonl"
 CONFIG = "config.json"
@@ -33,7 +33,7 @@ REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
 """Whether a run that is in a folder makes room for the one that claims it."""
 
 
-def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping[str, str]) -> None:
+def check_folder(folder: Path | str, config: JsonObject, plugins: Mapping[str, str]) -> None:
     """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it. What
     an interrupted ``--overwrite`` left is set right.
 
@@ -57,7 +57,7 @@ def check_folder(folder: Path | str, config: Mapping[str, Any], plugins: Mapping
     if REPLACING.get():
         _check_replaced(folder, found, old, config)
         return
-    inputs = old.get("inputs", {}) | {"plugins": dict(plugins)} if "inputs" in old else {}
+    inputs = _inputs(old) | {"plugins": {**plugins}} if "inputs" in old else {}
     new = _plain({**config, "inputs": inputs} if inputs else config)
     if _differing(old, new):
         raise _another(folder, old, new)
@@ -72,12 +72,12 @@ def is_run(folder: Path | str) -> bool:
     return is_own(Path(folder) / CONFIG) and digest(config) == found
 
 
-def files_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+def files_of(config: JsonObject) -> tuple[str, ...]:
     """Names of what a run of that configuration writes, beside it."""
     return FILES.get(str(config.get("kind", "comparison")), (RECORDS, *DRAWN))
 
 
-def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = None) -> str:
+def claim(folder: Path | str, config: JsonObject, model: str | None = None) -> str:
     """Make the folder, or resume in it, for this configuration alone; the caller holds it.
 
     Args:
@@ -97,7 +97,7 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     settle(folder, CONFIG, _said_by)
-    made: dict[str, Any] = {"model": model, "command": COMMAND.get()}
+    made: dict[str, JsonValue] = {"model": model, "command": COMMAND.get()}
     if not is_there(folder / CONFIG):
         _check_free(folder, files_of(config))
         write_text(folder / CONFIG, _claim_of(config, wanted, made))
@@ -106,7 +106,7 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
     check_files(folder, {*files_of(old), *files_of(config)})
     if REPLACING.get():
         _check_replaced(folder, found, old, config)
-        with set_aside(folder, CONFIG, _said_by) as aside:
+        with make_room(folder, CONFIG, _said_by) as aside:
             write_text(folder / CONFIG, _claim_of(config, wanted, made | {"replaces": aside}))
     elif found != wanted:
         raise _another(folder, old, _plain(config))
@@ -115,7 +115,7 @@ def claim(folder: Path | str, config: Mapping[str, Any], model: str | None = Non
     return wanted
 
 
-def _claim_of(config: Mapping[str, Any], wanted: str, made: Mapping[str, Any]) -> str:
+def _claim_of(config: JsonObject, wanted: str, made: JsonObject) -> str:
     return json.dumps({"hash": wanted, "made": made, "config": config}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -153,7 +153,7 @@ def check_files(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _check_replaced(folder: Path, found: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_replaced(folder: Path, found: str, old: JsonObject, new: JsonObject) -> None:
     """Refuse to have a run take the place of what is none, or of what the run there never wrote."""
     if digest(old) != found:
         raise DataError(
@@ -168,12 +168,12 @@ def _check_replaced(folder: Path, found: str, old: Mapping[str, Any], new: Mappi
         )
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _differing(old: JsonObject, new: JsonObject) -> list[str]:
     before, now = _flat(old), _flat(new)
     return sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
 
 
-def _another(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> DataError:
+def _another(folder: Path, old: JsonObject, new: JsonObject) -> DataError:
     remedy = (
         "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
         if _flat(new).keys() - _flat(old).keys()
@@ -219,7 +219,7 @@ class _Claim(Ours):
 
     hash: str
     made: _Made | None = None
-    config: dict[str, Any]
+    config: dict[str, JsonValue]
 
     @model_validator(mode="after")
     def _with_inputs(self) -> Self:
@@ -228,7 +228,7 @@ class _Claim(Ours):
         return self
 
 
-def _claimed(path: Path) -> tuple[str, dict[str, Any]]:
+def _claimed(path: Path) -> tuple[str, dict[str, JsonValue]]:
     found = _claim_in(path)
     return found.hash, found.config
 
@@ -238,13 +238,19 @@ def _claim_in(path: Path) -> _Claim:
     return checked(_Claim, read_json(path, remedy), str(path), remedy)
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(config: JsonObject) -> dict[str, JsonValue]:
     """With the parts of ``inputs`` one by one, so that a message can name them."""
-    inputs = {f"inputs.{k}": v for k, v in config.get("inputs", {}).items()}
+    inputs = {f"inputs.{k}": v for k, v in _inputs(config).items()}
     return {k: v for k, v in config.items() if k != "inputs"} | inputs
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(config: JsonObject) -> dict[str, JsonValue]:
+    """What a run read, beside its settings."""
+    inputs = config.get("inputs", {})
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _plain(config: JsonObject) -> dict[str, JsonValue]:
     """As it comes back from JSON: tuples as lists, keys as text."""
-    plain: dict[str, Any] = json.loads(json.dumps(config))
+    plain: dict[str, JsonValue] = json.loads(json.dumps(config))
     return plain

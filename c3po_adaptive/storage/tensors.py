@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
-from .files import whole
+from .files import atomic_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with whole(path) as writing:
+    with atomic_file(path) as writing:
         try:
             save_file(dict(tensors), writing, None if metadata is None else dict(metadata))
         except SafetensorError as error:  # what it makes of a full disk

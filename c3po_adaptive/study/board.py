@@ -20,7 +20,7 @@ from ..audit import audited_in
 from ..errors import DataError, SettingError
 from ..records.answer import Answered
 from ..records.parquet import read_parquet
-from ..records.summary import BoardSummary, Source
+from ..records.summary import BoardSummary, RunSource
 from ..report.board import blocks, filled, page, picture
 from ..settings import Settings
 from ..storage.files import check_ours, check_replaceable, write_text
@@ -123,11 +123,11 @@ def board_summary(board: Board, folder: Path) -> BoardSummary:
         partly=board.partly,
         audited=None if board.audit is None else audited_in(folder / board.audit),
     )
-    sources: dict[tuple[str, str], Source] = {}
+    sources: dict[tuple[str, str], RunSource] = {}
     asked: dict[str, dict[str, dict[str, Any]]] = {}
     for run, config, path, own in read:
         for dataset, arm in dict.fromkeys((r.dataset, r.arm) for r in own):
-            source = Source(dataset=dataset, arm=arm, config=run.config, records=path)
+            source = RunSource(dataset=dataset, arm=arm, config=run.config, records=path)
             sources.setdefault((dataset, arm), source)
             asked.setdefault(arm, {}).setdefault(dataset, _plain(config, dataset, path))
         _check_made_by(run, config, path, own)

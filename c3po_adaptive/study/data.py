@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..models.identity import fingerprint
+from ..models.fingerprint import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
 from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
-from ..tasks.files import first_of, given_again, unique, within
+from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..references.reference_set import files_of, is_reference_set
-from ..storage.files import is_file, whole
+from ..storage.files import atomic_file, is_file
 from ..storage.folders import cache_folder
 from ..storage.identity import digest
 from .data import Asked
@@ -103,7 +103,7 @@ def _put(path: Path, content: bytes) -> None:
     """
     try:
         if not is_file(path) or path.is_symlink() or path.read_bytes() != content:
-            with whole(path) as writing:
+            with atomic_file(path) as writing:
                 writing.write_bytes(content)
     except OSError as error:
         raise DataError(

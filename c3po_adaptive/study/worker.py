@@ -13,8 +13,8 @@ from typing import Any, Generic, Self, TypeVar
 from ..errors import DataError
 from ..models.routed import RoutedModel
 from ..progress import Progress
+from ..records.base import Record
 from ..records.jsonl import Records
-from ..records.record import Record
 from ..references.build import reference_set_of
 from ..references.embedding import Embedder, embedder_named
 from ..references.reference_set import ReferenceSet, is_reference_set

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ArtifactError, DataError, UnknownNameError, suggestion
 from ..storage.files import is_folder
 from ..types import Question
-from .files import SPLITS, Placed, Row, first, of_split, read_question, unique
+from .question_files import SPLITS, Placed, Row, first, of_split, read_question, unique
 
 Fields = dict[str, Any]
 

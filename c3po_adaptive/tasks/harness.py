@@ -6,15 +6,42 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from ..errors import ArtifactError, DataError, UnknownNameError, suggestion
 from ..types import Question
-from .files import Placed, first, read_question, unique
 from .formats import BLANK, HARNESS
+from .question_files import Placed, first, read_question, unique
 
 SPLITS = {"test": "test", "validation": "validation", "train": "training"}
 """Ours, and what a task's methods call them."""
+
+
+Document = Mapping[str, object]
+"""A row of a task's data, which its own templates read."""
+
+
+class _Request(Protocol):
+    args: tuple[str, str]
+
+
+class _Settings(Protocol):
+    task: str
+
+
+class _Task(Protocol):
+    """As much of a task of the harness as is asked here, beside ``has_test_docs``, ``test_docs`` and so on."""
+
+    OUTPUT_TYPE: str
+    config: _Settings
+    multiple_input: int
+
+    def doc_to_choice(self, doc: Document) -> list[str]: ...
+    def doc_to_text(self, doc: Document) -> str | int: ...
+    def doc_to_target(self, doc: Document) -> str | int | list[int]: ...
+    def doc_to_prefix(self, doc: Document) -> str | None: ...
+    def fewshot_context(self, doc: Document, *, num_fewshot: int, gen_prefix: str | None) -> str: ...
+    def construct_requests(self, doc: Document, context: str) -> list[_Request]: ...
 
 
 def load_harness_questions(
@@ -51,7 +78,7 @@ def load_harness_questions(
     return first(unique(placed, HARNESS + name), limit)
 
 
-def _tasks(name: str) -> tuple[str | None, dict[str, Any]]:
+def _tasks(name: str) -> tuple[str | None, dict[str, _Task]]:
     """The task, or those of a group or tag, and what these are called together."""
     try:
         from lm_eval.tasks import TaskManager
@@ -78,7 +105,7 @@ def _tasks(name: str) -> tuple[str | None, dict[str, Any]]:
     return group, dict(loaded["tasks"])
 
 
-def _questions(task: Any, group: str | None, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
+def _questions(task: _Task, group: str | None, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
     there = [ours for ours, theirs in SPLITS.items() if getattr(task, f"has_{theirs}_docs")()]
     wanted = split if split is not None else next((one for one in usual if one in there), None)
     called = task.config.task
@@ -100,7 +127,7 @@ def _questions(task: Any, group: str | None, split: str | None, usual: Sequence[
         yield where, read_question(row, where)
 
 
-def _scored(task: Any, doc: Mapping[str, Any], where: str) -> tuple[str, list[str]]:
+def _scored(task: _Task, doc: Document, where: str) -> tuple[str, list[str]]:
     """What is asked, and its choices: blanks at the end of a context go with what follows it, as they do there."""
     context = task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc))
     requests = task.construct_requests(doc, context)[: len(task.doc_to_choice(doc))]  # behind them: without contexts
@@ -124,10 +151,10 @@ def _with_blank(contexts: Sequence[str], texts: Sequence[str]) -> tuple[str, lis
     return sentence if whole else "", [context[len(shared) :].strip() for context in contexts]
 
 
-def _right(task: Any, doc: Mapping[str, Any], where: str) -> int:
+def _right(task: _Task, doc: Document, where: str) -> int:
     """The place of the right choice, by the harness's own rule."""
     choices = task.doc_to_choice(doc)
-    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    gold: object = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if isinstance(gold, list) and len(gold) == 1:
         gold = gold[0]
     if isinstance(gold, str) and choices.count(gold) == 1:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .files import read_question, read_rows
 from .formats import description
+from .question_files import read_question, read_rows
 from .texts import check_text
 
 

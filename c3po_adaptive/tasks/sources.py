@@ -12,9 +12,9 @@ from ..storage.files import is_file, is_folder
 from ..types import Question
 from .bed import BED, bed_questions, cases
 from .benchmarks import BENCHMARKS, SAVED, load_dataset_questions
-from .files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
 from .formats import HARNESS
 from .harness import load_harness_questions
+from .question_files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
 
 DATA = "C3PO_DATA"
 """Environment variable with a folder of benchmarks as files, ``NAME.SPLIT.jsonl``: looked into before the hub."""

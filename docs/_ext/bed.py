@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 from written import Written, table
 
 from c3po_adaptive.tasks.bed import KINDS, LEARNED, SIBLINGS, Kind, cases
-from c3po_adaptive.tasks.bed.hub import HUB
+from c3po_adaptive.tasks.bed.hub_kinds import HUB
 
 
 class Bed(Written):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sphinx.application import Sphinx
 from written import Written, table
 
-from c3po_adaptive.models import families
+from c3po_adaptive.models import family_table as families
 from c3po_adaptive.models.loading import ALIASES
 
 

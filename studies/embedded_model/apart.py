@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from c3po_adaptive.storage.files import whole
+from c3po_adaptive.storage.files import atomic_file
 
 KEPT_EVERY = 100  # steps
 Loss = Callable[[Sequence[int]], Tensor]
@@ -217,7 +217,7 @@ def train(
         optimizer.step()
         schedule.step()
         if step % KEPT_EVERY == KEPT_EVERY - 1 or step == len(plan) - 1:
-            with whole(checkpoint) as writing:
+            with atomic_file(checkpoint) as writing:
                 parts = {"upper": upper, "optimizer": optimizer, "schedule": schedule}
                 torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, writing)
         yield {"step": step, "steps": len(plan), "loss": found.item()}

@@ -22,13 +22,13 @@ from c3po_adaptive.cli.shared import clear_errors
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
 from c3po_adaptive.models.embedded.builder import fetch, load_dense
-from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.progress import bar
-from c3po_adaptive.storage.files import whole, write_text
+from c3po_adaptive.storage.files import atomic_file, write_text
 from c3po_adaptive.storage.folders import cache_folder
 from c3po_adaptive.storage.identity import digest, digest_of_file
-from c3po_adaptive.tasks.bed.families import EXPERTS
+from c3po_adaptive.tasks.bed.expert_families import EXPERTS
 
 from . import together
 from .apart import Recipe, Row, Upper, answer_loss, entries, products, train
@@ -99,7 +99,7 @@ def states_of(dense: LlamaForCausalLM, rows: Sequence[Row], recipe: Recipe, out:
         of = digest([_donor_hash(dense), layer, recipe.half, [row.ids for row in part]])[:16]
         path = out / f"states-{layer}-{of}.pt"
         if not path.is_file():
-            with whole(path) as writing, products(recipe):
+            with atomic_file(path) as writing, products(recipe):
                 torch.save(entries(dense, part, layer), writing)
         found += torch.load(path, weights_only=True)
     return found

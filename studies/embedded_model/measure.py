@@ -18,11 +18,11 @@ from transformers import PreTrainedModel
 from c3po_adaptive.audit.interventions import cycles
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.progress import bar
-from c3po_adaptive.routing.along import LayerRouting, RoutingRule
-from c3po_adaptive.routing.change import Change
-from c3po_adaptive.tasks.bed.families import EXPERTS, FAMILIES, GENERAL
-from c3po_adaptive.tasks.bed.published import fresh
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.routing.router_rules import LayerRouting, RoutingRule
+from c3po_adaptive.routing.styles import Change
+from c3po_adaptive.tasks.bed.expert_families import EXPERTS, FAMILIES, GENERAL
+from c3po_adaptive.tasks.bed.hub_questions import fresh
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 
 from . import corpus

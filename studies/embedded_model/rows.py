@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.tasks.bed.families import EXPERTS, FAMILIES, GENERAL
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.bed.expert_families import EXPERTS, FAMILIES, GENERAL
 from c3po_adaptive.tasks.formats import Cloze
+from c3po_adaptive.tasks.question_files import load_questions
 
 from . import corpus
 from .apart import Row

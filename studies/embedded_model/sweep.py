@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 
 from c3po_adaptive.models.embedded.assemble import assemble
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.tasks.bed.families import LEARNED
+from c3po_adaptive.tasks.bed.expert_families import LEARNED
 
 from .apart import Recipe, Row, Upper, answer_loss, entries, products, train
 from .measure import RULES, family_of, questions_of, right, scores

@@ -34,8 +34,8 @@ from c3po_adaptive.storage.identity import routing_versions
 from c3po_adaptive.storage.json_files import M, Ours, checked, read_json
 from c3po_adaptive.storage.run_folder import made_by
 from c3po_adaptive.study import claimed
-from c3po_adaptive.tasks.files import demo_questions
 from c3po_adaptive.tasks.formats import Format, as_format
+from c3po_adaptive.tasks.question_files import demo_questions
 from c3po_adaptive.types import Answer, Question
 
 from .config import Case, Shape, SpeedConfig

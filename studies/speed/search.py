@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import Registry
 from c3po_adaptive.retrievers._exact import ExactIndex
-from c3po_adaptive.tasks.files import demo_questions
 from c3po_adaptive.tasks.formats import description
+from c3po_adaptive.tasks.question_files import demo_questions
 
 from .config import Search
 from .rows import TimedSearch

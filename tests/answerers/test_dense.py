@@ -85,7 +85,7 @@ def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
     with pytest.raises(SettingError, match="to be a Hub id, a folder or None, got 3"):
         Dense(model=3)
     loaded = AutoModelForCausalLM.from_pretrained(folder), tiny_tokenizer()
-    monkeypatch.setattr("c3po_adaptive.models.dense.parent_of_embedded", lambda: loaded)
+    monkeypatch.setattr("c3po_adaptive.models.dense_models.parent_of_embedded", lambda: loaded)
     context = context_of()
     named = replace(context.model, name=EMBEDDED)
     answers = Dense().prepare(replace(context, model=named)).answer(ASKED)

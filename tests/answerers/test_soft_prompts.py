@@ -10,7 +10,7 @@ from routing.naive import choice_scores
 from c3po_adaptive.answerers import PrefixTuning, PromptTuning
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.routing.whole import Whole
+from c3po_adaptive.routing.whole_prompts import WholePrompts
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Question
 
@@ -25,7 +25,7 @@ def tuning_of(strategy, context):
 
 def scored(tuning, context, prompts):
     with torch.no_grad(), tuning.placed() as opening:
-        return Whole(context.model.model, context.model.flops).scores(prompts, opening)
+        return WholePrompts(context.model.model, context.model.flops).scores(prompts, opening)
 
 
 @EACH

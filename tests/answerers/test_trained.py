@@ -12,7 +12,7 @@ from c3po_adaptive.answerers.trained import FLOPS, LOSSES
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.routing.whole import Whole
+from c3po_adaptive.routing.whole_prompts import WholePrompts
 from c3po_adaptive.storage.tensors import load_tensors, save_tensors
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
@@ -51,7 +51,7 @@ class Stopped(BaseException):
 @pytest.mark.parametrize(("error", "call"), [(Stopped, 1), (ZeroDivisionError, 3)])
 def test_model_is_as_it_was_after_an_exception_in_the_middle(strategy, error, call, monkeypatch):
     """While training, before a forward pass and after it."""
-    context, calls, scored = context_of(), [], Whole.scores
+    context, calls, scored = context_of(), [], WholePrompts.scores
     before = Picture(context.model)
 
     def failing(self, prompts, *opening):
@@ -64,7 +64,7 @@ def test_model_is_as_it_was_after_an_exception_in_the_middle(strategy, error, ca
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(Whole, "scores", failing)
+        patch.setattr(WholePrompts, "scores", failing)
         with pytest.raises((Stopped, ModelError), match="in the middle"):
             strategy.prepare(context)
     assert Picture(context.model) == before
@@ -82,7 +82,7 @@ def test_model_is_as_it_was_after_an_exception_in_an_answer(strategy, monkeypatc
         raise Stopped("in the middle")
 
     with monkeypatch.context() as patch:
-        patch.setattr("c3po_adaptive.routing.whole.head", failing)
+        patch.setattr("c3po_adaptive.routing.whole_prompts.head", failing)
         with pytest.raises(Stopped):
             answerer.answer(ASKED)
     assert Picture(context.model) == before
@@ -320,7 +320,7 @@ class TestRefused:
         def full(*args):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
-        monkeypatch.setattr(Whole, "scores", full)
+        monkeypatch.setattr(WholePrompts, "scores", full)
         with pytest.raises(SettingError, match=r"router-tuning expected memory for 8 references at once.*Set batch"):
             ROUTERS.prepare(context_of())
 

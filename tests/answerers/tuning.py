@@ -5,7 +5,7 @@ from functools import cache
 
 import torch
 
-from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, toy_context

@@ -25,7 +25,7 @@ from c3po_adaptive.audit.interventions import (
     lacking,
 )
 from c3po_adaptive.audit.measure import Looking
-from c3po_adaptive.models.families import families
+from c3po_adaptive.models.family_table import families
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.sites import router_logits
 

@@ -14,7 +14,7 @@ from docs.blocks import PAGES, ROOT
 import c3po_adaptive
 from c3po_adaptive import default_registry, hookspecs
 from c3po_adaptive.cli import app
-from c3po_adaptive.models.families import ABILITIES, families, reason
+from c3po_adaptive.models.family_table import ABILITIES, families, reason
 from c3po_adaptive.models.loading import ALIASES
 from c3po_adaptive.study.kind import kinds
 from c3po_adaptive.tasks.bed import KINDS, LEARNED

@@ -30,9 +30,9 @@ from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError, DataError
 from c3po_adaptive.lm_eval import export
 from c3po_adaptive.models import fault_files
+from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import PARQUET, write_parquet
-from c3po_adaptive.records.record import Record
 from c3po_adaptive.records.summary import BoardSummary, TwoRuns
 from c3po_adaptive.references import build, learned, prefill_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
@@ -40,8 +40,10 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.report.explanation import Explanation
 from c3po_adaptive.routing.trace import Trace
 from c3po_adaptive.routing.trace_file import write_trace
-from c3po_adaptive.storage import new_folder
+from c3po_adaptive.storage.checksummed import write_checksummed
 from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.folders import check_new
+from c3po_adaptive.storage.kept import NAMED_TENSORS, TensorStore, kept
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.storage.pathway_file import Origin
 from c3po_adaptive.storage.run_folder import (
@@ -54,8 +56,6 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
-from c3po_adaptive.storage.sealed import write_sealed
-from c3po_adaptive.storage.tensor_store import TensorStore
 from c3po_adaptive.study import board
 from c3po_adaptive.study.comparison import beside
 from c3po_adaptive.study.kind import kinds
@@ -141,7 +141,7 @@ def overwriting(out, kind="comparison"):
 def set_built(out):
     """What ``c3po refset build`` does."""
     out = Path(out)
-    new_folder.check_new(out, "folder for the reference set")
+    check_new(out, "folder for the reference set")
     parts = out.with_name(f".{out.name}.parts")
     shard = {"embeddings": SET.embeddings, "pathways": SET.pathways, "scores": torch.ones(6), "correct": SET.correct}
     embedder = SimpleNamespace(name="e", revision="r")
@@ -158,12 +158,12 @@ def kept_beside(out):
     """What is learned from a set, its artifacts and its index."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is computed again next time
-        learned._keep({"w": torch.ones(2)}, Path(out) / learned.LEARNED, "of")
+        kept(Path(out) / learned.LEARNED, "of", lambda: {"w": torch.ones(2)}, NAMED_TENSORS)
         store = TensorStore(Path(out) / "artifacts", "owner")
         store.add([b"key"], torch.ones(1, 2))
         store.write()
     with suppress(OSError):
-        write_sealed(Path(out) / INDEX, "of", ".faiss", lambda path: path.write_bytes(b"index"))
+        write_checksummed(Path(out) / INDEX, "of", ".faiss", lambda path: path.write_bytes(b"index"))
 
 
 @dataclass

@@ -38,7 +38,7 @@ from c3po_adaptive.study.comparison.run import check_strategies
 from c3po_adaptive.study.config import read_yaml
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.study.overrides import with_settings
-from c3po_adaptive.tasks.files import load_questions, read_question
+from c3po_adaptive.tasks.question_files import load_questions, read_question
 
 set_hypothesis_home_dir(tempfile.gettempdir())  # even without a database it keeps some things
 

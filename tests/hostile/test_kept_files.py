@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 from hostile.doors import is_refused, passed
-from routing.naive import routed_model
-from routing.toys import HashEmbedder, questions
 from speed.rows import TimedCase, TimedSearch
 from speed.run import _finished
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.storage.run_folder import claim
 from c3po_adaptive.study.faithfulness.draw import draw_report
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 RESULTS = Path(__file__).parents[2] / "studies"
@@ -68,15 +64,6 @@ def test_a_long_line_is_refused_when_it_is_read(tmp_path):
     with pytest.raises(DataError, match=r"at most 1,000,000 characters, got 50,000,000") as caught:
         load_questions(tmp_path / "long.jsonl")
     assert len(str(caught.value)) < 500
-
-
-def test_a_file_where_states_should_be(tmp_path):
-    model = routed_model("olmoe")
-    build_reference_set(model, questions(24), HashEmbedder()).save(tmp_path / "set")
-    references = build_reference_set(model, questions(24), HashEmbedder())
-    (tmp_path / "warm").write_text("mine")
-    is_refused(lambda: build_store(references, model, tmp_path / "warm"))
-    assert (tmp_path / "warm").read_text() == "mine"
 
 
 def test_a_folder_that_turned_read_only(tmp_path, monkeypatch):

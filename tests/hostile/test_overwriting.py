@@ -11,8 +11,8 @@ from study.configs import SPEED, registry
 
 import c3po_adaptive
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
-from c3po_adaptive.records.record import Record
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.storage.run_folder import (
@@ -177,39 +177,6 @@ def test_what_is_no_run_is_not_overwritten(tmp_path, config):
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
-@pytest.mark.parametrize("name", [*files_of(OLD), ".owner", ".lock"])
-def test_files_of_others_of_a_runs_names(tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with untouched(tmp_path):
-        with pytest.raises(DataError, match="name another --out"):
-            check_folder(tmp_path, OLD, {})
-        with pytest.raises(DataError, match="name another --out"):
-            claim(tmp_path, OLD)
-    assert {p.name for p in tmp_path.iterdir()} == {name}
-
-
-@pytest.mark.parametrize("name", [CONFIG, *files_of(OLD), ".owner", ".lock"])
-@pytest.mark.parametrize("target", ["mine.txt", "nowhere"])
-def test_links_are_not_followed(tmp_path, name, target):
-    folder = run_in(tmp_path / "run")
-    (tmp_path / "mine.txt").write_text("mine")
-    if (folder / name).exists():
-        (folder / name).unlink()
-    (folder / name).symlink_to(tmp_path / target)
-
-    def run():
-        check_folder(folder, OLD, {})
-        with held(folder):
-            claim(folder, OLD)
-            Records(folder, Record)
-
-    with untouched(tmp_path):
-        is_refused(run)
-        is_refused(lambda: overwritten(folder))
-    assert os.readlink(folder / name) == str(tmp_path / target)
-    assert not (tmp_path / "nowhere").exists()
-
-
 def test_what_a_killed_run_and_a_waiting_shell_leave_is_no_obstacle(tmp_path):
     for folder in (tmp_path / "made by hand", tmp_path / "left"):
         folder.mkdir()
@@ -274,7 +241,7 @@ def left_by_a_kill(folder, patch, at):
     run_in(folder)
     with patch.context() as patched:
         patched.setattr("c3po_adaptive.storage.run_folder.write_text", killed)
-        patched.setattr("c3po_adaptive.storage.set_aside.settle", lambda *args: None)
+        patched.setattr("c3po_adaptive.storage.overwriting.settle", lambda *args: None)
         with pytest.raises(Killed):
             overwritten(folder)
     (aside,) = (p for p in folder.glob(".replaced-*") if p.is_dir())

@@ -7,7 +7,7 @@ from hostile.doors import command, untouched
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.report.explanation import Explanation
-from c3po_adaptive.storage.pages import write_page
+from c3po_adaptive.storage.text_checksum import write_page
 
 SHOWN = SimpleNamespace(html=lambda command: "<!doctype html>\n<p>What was found.</p>")
 

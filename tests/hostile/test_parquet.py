@@ -14,6 +14,7 @@ from hostile.test_generated import records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records.made import made
+from routing.toys import reference_set
 
 from c3po_adaptive.analysis.summary import summarize
 from c3po_adaptive.errors import DataError
@@ -23,7 +24,6 @@ from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.json_files import read_json
 from c3po_adaptive.storage.tables import read_table
-from c3po_adaptive.tasks.files import load_questions
 
 MAYBE = ("base_choice", "strength", "neighbours_used", "moved")
 """What a record may be without."""
@@ -185,7 +185,7 @@ def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
 
 def test_references_of_a_file_of_some_hundred_bytes(tmp_path):
     """With the hash of it in their card."""
-    made = a_set(tmp_path, {})
+    made = reference_set("olmoe").save(tmp_path / "set")
     row = pq.read_table(made / QUESTIONS).to_pylist()[0] | {"question": LONG}
     table = pa.Table.from_pylist([row], pq.read_schema(made / QUESTIONS)).take(pa.array([0] * 2_000))
     pq.write_table(table, made / QUESTIONS, compression="zstd")
@@ -195,50 +195,6 @@ def test_references_of_a_file_of_some_hundred_bytes(tmp_path):
     assert (made / QUESTIONS).stat().st_size < 10_000
     with pytest.raises(DataError, match="bytes that claims 200,"):
         ReferenceSet.load(made)
-
-
-def a_set(folder, changes):
-    """A reference set whose questions are others, with a card that has their hash."""
-    from routing.toys import reference_set
-
-    made = ReferenceSet.save(reference_set("olmoe"), folder / "set")
-    held = pq.read_table(made / QUESTIONS).to_pylist()
-    pq.write_table(pa.Table.from_pylist([held[0] | changes, *held[1:]]), made / QUESTIONS)
-    card = json.loads((made / CARD).read_text())
-    card["files"][QUESTIONS] = digest_of_file(made / QUESTIONS)
-    (made / CARD).write_text(json.dumps(card))
-    return made
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({name: None} for name in ("id", "question", "choices", "answer", "task", "scores", "correct")),
-        {"answer": 99},
-        {"answer": -1},
-        {"choices": [None, "a"]},
-        {"choices": []},
-        {"scores": [None, 1.0]},
-        {"scores": [float("nan"), 1.0]},
-    ],
-    ids=str,
-)
-def test_references_with_nulls_or_an_answer_that_is_none(tmp_path, changes):
-    made = a_set(tmp_path, changes)
-    is_refused(lambda: ReferenceSet.load(made))
-    assert command("refset", "show", made) == 1
-
-
-@pytest.mark.parametrize("row", [{"answer": None}, {"answer": 2}, {"answer": -1}, {"answer": True}, {"choices": None},
-                                 {"choices": [None, "a"]}, {"question": None}, {"id": None}, {"id": "a\0b"},
-                                 {"question": "a\0b"}, {"choices": ["a\0", "b"]}], ids=str)  # fmt: skip
-def test_questions_with_nulls_or_an_answer_that_is_none(tmp_path, row):
-    whole = {"id": "a", "task": "t", "question": "Is it?", "choices": ["yes", "no"], "answer": 0}
-    (tmp_path / "q.jsonl").write_text(json.dumps(whole | row))
-    if "\\u0000" in json.dumps(row):
-        passed(lambda: load_questions(tmp_path / "q.jsonl"))  # text may hold it, where a tokenizer knows it
-    else:
-        is_refused(lambda: load_questions(tmp_path / "q.jsonl"))
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from hostile.doors import is_refused, untouched
 from routing.naive import routed_model
 from routing.toys import HashEmbedder, questions
 
-from c3po_adaptive import Pathway
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.prefill_store import build_store, open_store
@@ -30,68 +29,6 @@ def references(model):
 @pytest.fixture(scope="module")
 def pathway(model):
     return model.with_origin(model.pathway("Is it so?"), "Is it so?")
-
-
-@pytest.fixture(params=["set", "set with a card", "pathway"])
-def save(request, references, pathway):
-    """A way to save something as a folder."""
-    ways = {"set": references.save, "set with a card": references.save_pretrained, "pathway": pathway.save_pretrained}
-    return ways[request.param]
-
-
-def filled(folder):
-    """A folder of the user's."""
-    (folder / "work" / "years").mkdir(parents=True)
-    (folder / "work" / "years" / "thesis.tex").write_text("of years")
-    (folder / "notes.txt").write_text("mine")
-    (folder / "link").symlink_to("notes.txt")
-    (folder / "empty").mkdir()
-    return folder
-
-
-def test_all_else_in_the_folder_stays(save, tmp_path):
-    folder = filled(tmp_path / "mine")
-    with untouched(folder):
-        for _ in range(2):
-            save(folder)
-    assert not list(tmp_path.rglob("*.writing"))
-
-
-@pytest.mark.parametrize(
-    "name", ["..", ".", "", "/", "a\0b", "x" * 300, "dangling", "file", "file/below", "deep/../.."]
-)
-def test_what_is_no_folder_of_its_own_is_refused(save, tmp_path, monkeypatch, name):
-    filled(tmp_path)
-    here = filled(tmp_path / "deep" / "here")
-    (here / "dangling").symlink_to("nowhere")
-    (here / "file").write_text("mine")
-    monkeypatch.chdir(here)
-    before = {*tmp_path.rglob("*")}
-    with untouched(tmp_path):
-        is_refused(lambda: save(name))
-    assert {*tmp_path.rglob("*")} == before
-
-
-@pytest.mark.parametrize("name", ["card.json", "questions.parquet", "README.md", "pathway.safetensors"])
-def test_files_of_others_of_its_names_are_not_replaced(references, pathway, tmp_path, name):
-    folder = filled(tmp_path / "mine")
-    (folder / name).write_text('{"mine": true}')
-    saves = [references.save, references.save_pretrained, pathway.save_pretrained]
-    own = [ReferenceSet.files, (*ReferenceSet.files, "README.md"), (*Pathway.files, "README.md")]
-    clash = [name in names for names in own]
-    for save, clashes in zip(saves, clash, strict=True):
-        with untouched(folder):
-            if clashes:
-                with pytest.raises(DataError, match=f"without {name}.* of others, got .*mine; nothing was touched"):
-                    save(folder)
-    assert any(clash)
-
-
-def test_a_card_that_a_person_wrote_stays(references, tmp_path):
-    folder = references.save(tmp_path / "set")
-    (folder / "README.md").write_text("# My set\n\n- c3po_adaptive\n")
-    with untouched(folder):
-        is_refused(lambda: references.save_pretrained(folder))
 
 
 TAGGED = "---\ntags:\n- c3po_adaptive\n---\n# My model, which I describe\n"
@@ -133,20 +70,6 @@ def test_half_a_character_is_refused_in_a_sentence(references, tmp_path):
         ):
             save(tmp_path / "set")
     assert not list(tmp_path.iterdir())
-
-
-def test_links_are_not_followed(save, tmp_path):
-    folder = save(tmp_path / "saved")
-    (tmp_path / "mine").write_text("mine")
-    for file in sorted(folder.iterdir()):
-        kept = file.read_bytes()
-        file.unlink()
-        file.symlink_to(tmp_path / "mine")
-        with untouched(tmp_path):
-            is_refused(lambda: save(folder))
-        assert os.readlink(file) == str(tmp_path / "mine")
-        file.unlink()
-        file.write_bytes(kept)
 
 
 def test_what_is_kept_beside_a_set_stays_and_is_not_taken_for_anothers(references, model, tmp_path):

@@ -29,11 +29,11 @@ from c3po_adaptive.references.prefill_store import PrefillStore, build_store, op
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.retrievers.base import Hits, Index, Retriever
 from c3po_adaptive.selectors import LayerSelector
+from c3po_adaptive.storage.checksummed import checksummed_name
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.run_folder import claim, claimed_config
-from c3po_adaptive.storage.sealed import sealed_name
 from c3po_adaptive.study.kind import read_study
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.tasks.sources import LEARNED_FROM
 from c3po_adaptive.tasks.sources import questions as questions_of
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -97,30 +97,24 @@ FILES = {
     "blank": b" \n\n\t\n",
     "no UTF-8": json.dumps(question("a")).encode() + b"\xff\xfe",
     "UTF-16": json.dumps(question("a")).encode("utf-16"),
-    "Latin-1": '{"id": "é"}'.encode("latin-1"),
     "NUL bytes": b"\0" * 1000,
     "NUL in a row": json.dumps(question("a")).encode().replace(b"odd", b"o\0d") + b"\0",
     "NUL in a string": with_value("question", '"a\0b"'),
     "BOM in the middle": b"\xef\xbb\xbf" * 2 + json.dumps(question("a")).encode(),
     "binary": bytes(range(256)),
     "deep": DEEP.encode(),
-    "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "deep, open": b"[" * 100_000,
     "deep in a row": with_value("more", DEEP),
     "a number": b"1",
     "a long number": DIGITS.encode(),
-    "a long number in an array": b"[" + DIGITS.encode() + b"]",
     "a long number in a row": with_value("more", DIGITS),
     "NaN": b"NaN",
-    "a string": b'"question"',
     "null": b"null",
-    "array of arrays": b"[[[]]]",
     "empty array": b"[]",
     "empty object": b"{}",
     "two on a line": json.dumps(question("a")).encode() * 2,
     "cut": json.dumps(question("a")).encode()[:-5],
     "id again": b"\n".join([json.dumps(question("a")).encode()] * 2),
-    "CR alone between rows": b"\r".join([json.dumps(question("a")).encode()] * 2),
     **{f"no {key}": without(key) for key in ("question", "choices", "answer")},
     **{f"id: {what}": with_value("id", value.decode()) for what, value in WORSE.items() if what != "whitespace"},
     **{f"question: {what}": with_value("question", value.decode()) for what, value in WORSE.items()},
@@ -141,10 +135,8 @@ FILES = {
     "lettered, no stem": lettered(question={}),
     "lettered, choices alike": lettered(question={"stem": "?", "choices": "AB"}),
     "lettered, choices of numbers": lettered(question={"stem": "?", "choices": [1, 2]}),
-    "lettered, label a list": lettered(question={"stem": "?", "choices": [{"label": [], "text": "x"}] * 2}),
     "lettered, more labels": lettered(question="?", choices={"label": ["A", "B"], "text": ["x"]}),
     "lettered, fewer labels": lettered(question="?", choices={"label": ["A"], "text": ["x", "y"]}),
-    "lettered, text null": lettered(question="?", choices={"label": ["A", "B"], "text": None}),
 }
 
 GOOD_FILES = {
@@ -257,25 +249,16 @@ TEXTS = {
     "two documents": b"a: 1\n---\nb: 2",
     "a tab": b"a:\n\tb: 1",
     "deep lists": b"a: " + b"[" * 10_000 + b"]" * 10_000,
-    "deep lists, less": b"arms: " + b"[" * 150 + b"]" * 150,
     "deep keys": b"{a: " * 3000 + b"}" * 3000,
-    "deep keys, less": b"arms: " + b"{a: " * 150 + b"}" * 150,
     "deep, open": b"[" * 10_000,
     "no date": b"model: 2024-99-99",
     "a date": b"model: 2024-01-01",
-    "a date as seed": b"seed: 2024-01-01",
-    "a time": b"seed: 2024-01-01T00:00:00Z",
-    "no time": b"seed: 2024-01-01T99:99:99Z",
     "a date as key": b"2024-01-01: 1",
     "python object": b"model: !!python/object/apply:os.system ['true']",
     "python name": b"model: !!python/name:os.system",
     "unknown tag": b"model: !mine 1",
     "binary": b"model: !!binary gIA=",
     "no binary": b"model: !!binary gI*",
-    "int that is none": b"seed: !!int x",
-    "float that is none": b"seed: !!float x",
-    "bool that is none": b"seed: !!bool x",
-    "null that is none": b"seed: !!null x",
     "timestamp that is none": b"seed: !!timestamp x",
     "a set": b"arms: !!set {a, b}",
     "omap": b"arms: !!omap [a: 1]",
@@ -283,21 +266,15 @@ TEXTS = {
     "pairs": b"arms: !!pairs [a: 1]",
     "no anchor": b"model: *nowhere",
     "merge of a number": b"<<: 1",
-    "merge of numbers": b"<<: [1, 2]",
     "a list in itself": b"arms: &a [*a]",
-    "a mapping in itself": b"arms: &a {x: *a}",
     "an arm in itself": b"arms: {base: &a {optimizer: *a}}",
     "all in itself": b"&a {arms: *a, datasets: *a}",
     "a format in itself": b"format: &a {name: cloze, shots: *a}",
     "a spec in itself": configured() + b"  x: {optimizer: &a {name: ngd, lr: *a}}\n",
     "bomb": f"{bomb(6)}\narms: *a5".encode(),
-    "bomb as a setting": f"model: &m [x]\n{bomb(6)}\nseed: *a5".encode(),
     "bomb of an arm": f"arms:\n  base: {{optimizer: {{name: none, z: &a0 [x]}}}}\n  {bomb(6)}".encode(),
     "a number as key": b"1: 2",
-    "null as key": b"null: 2",
-    "NaN as key": b".nan: 2",
     "a list as key": b"? [1]\n: 2",
-    "a mapping as key": b"? {a: 1}\n: 2",
     "number as a data set's key": b"datasets: [{1: 2}]",
     "number as an arm's key": configured(arms={"base": {1: 2}}),
     "number as a spec's key": configured(arms={"base": {"optimizer": {"name": "none", 1: 2}}}),
@@ -305,9 +282,7 @@ TEXTS = {
     "unknown key": configured(modle=1),
     "kind of none": configured(kind="nothing"),
     "kind: a list": configured(kind=["comparison"]),
-    "kind: a mapping": configured(kind={"a": 1}),
     "kind: null": configured(kind=None),
-    "format: a list": configured(format=["cloze"]),
     "format: name a list": configured(format={"name": ["cloze"]}),
     "format: name null": configured(format={"name": None}),
     "format: shots a number": configured(format={"shots": 5}),
@@ -316,10 +291,7 @@ TEXTS = {
     "format: normalize a list": configured(format={"normalize": ["tokens"]}),
     "seed: a long number": b"seed: " + DIGITS.encode(),
     "seed: a long number, hexadecimal": b"seed: 0x" + b"f" * 10_000,
-    "batch_size: a long number, hexadecimal": b"batch_size: -0x" + b"f" * 10_000,
-    "model: a long number, hexadecimal": b"model: 0x" + b"f" * 10_000,
     "an arm's long number": configured() + b"  x: {optimizer: {name: ngd, lr: 0x" + b"f" * 10_000 + b"}}\n",
-    "seed: sexagesimal": b"seed: -1:30",
     "arms: a list": configured(arms=["base"]),
     "arms: null": configured(arms=None),
     "arms: of null": configured(arms={"base": None}),
@@ -330,8 +302,6 @@ TEXTS = {
     "arm: lr a date": configured() + b"  x: {optimizer: {name: ngd, lr: 2024-01-01}}\n",
     "arm: lr bytes": configured() + b"  x: {optimizer: {name: ngd, lr: !!binary gIA=}}\n",
     "arm: layers a set": configured() + b"  x: {selector: {name: fixed, layers: !!set {1}}}\n",
-    "arm: layers a mapping": configured() + b"  x: {selector: {name: fixed, layers: {1: 2}}}\n",
-    "arm: layers of texts": configured() + b"  x: {selector: {name: fixed, layers: [a]}}\n",
     "arm: layers in itself": configured() + b"  x: {selector: {name: fixed, layers: &a [*a]}}\n",
     "arm: n NaN": configured() + b"  x: {selector: {name: fixed, n: .nan}}\n",
     "arm: n text": configured() + b"  x: {selector: {name: fixed, n: '1'}}\n",
@@ -342,19 +312,15 @@ TEXTS = {
     "compare: one": configured(compare=[["base"]]),
     "datasets: empty": configured(datasets=[]),
     "datasets: a mapping": configured(datasets={}),
-    "datasets: null": configured(datasets=None),
     "questions nowhere": configured(datasets=[{"name": "t", "questions": "nowhere.jsonl"}]),
     "questions a folder": configured(datasets=[{"name": "t", "questions": "./model"}]),
     "questions empty": configured(datasets=[{"name": "t", "questions": ""}]),
-    "questions long": configured(datasets=[{"name": "t", "questions": "x" * 300 + ".jsonl"}]),
     "questions NUL": configured(datasets=[{"name": "t", "questions": "a\0.jsonl"}]),
     "references half": b'datasets: [{name: t, questions: test.jsonl, references: ["\\ud800.jsonl"]}]',
     "limit 0": configured(datasets=[VALID["datasets"][0] | {"limit": 0}]),
     "limit true": configured(datasets=[VALID["datasets"][0] | {"limit": "x"}]),
     "model nowhere": configured(model="./nowhere"),
-    "model empty": configured(model=""),
     "model a file": configured(model="./test.jsonl"),
-    "model long": configured(model="./" + "x" * 300),
     "model NUL": configured(model="./a\0"),
     "dtype": configured(dtype="float7"),
     "device": configured(device="toaster"),
@@ -928,7 +894,7 @@ def shard(change):
 def renamed(folder):
     card = json.loads((folder / "card.json").read_text())
     path = folder / card["files"]["0"]
-    card["files"]["0"] = sealed_name(path, "0000000", ".safetensors")
+    card["files"]["0"] = checksummed_name(path, "0000000", ".safetensors")
     path.rename(folder / card["files"]["0"])
     (folder / "card.json").write_text(json.dumps(card))
 
@@ -1104,6 +1070,8 @@ WEIGHTS = THINGS | {
     "float8": lambda p: p.own.to(torch.float8_e4m3fn),
 }
 
+NO_WEIGHTS = ("None", "NaN", "infinite", "negative", "flat", "zero", "fewer samples", "bool")
+
 MASKS = {
     "None": lambda p: None,
     "float": lambda p: p.own,
@@ -1186,13 +1154,10 @@ def answered(**changes):
 
 
 class TestPlugins:
-    @pytest.mark.parametrize("made", WEIGHTS.values(), ids=WEIGHTS)
-    def test_optimizers(self, made):
-        passed(answered(optimizer=Returning(made)))
-
-    @pytest.mark.parametrize("what", ["None", "NaN", "infinite", "negative", "flat", "zero", "fewer samples", "bool"])
-    def test_optimizers_refused(self, what):
-        is_refused(answered(optimizer=Returning(WEIGHTS[what])))
+    @pytest.mark.parametrize("what", WEIGHTS)
+    def test_optimizers(self, what):
+        check = is_refused if what in NO_WEIGHTS else passed
+        check(answered(optimizer=Returning(WEIGHTS[what])))
 
     @pytest.mark.parametrize("made", SELECTIONS.values(), ids=SELECTIONS)
     def test_selectors(self, made):
@@ -1210,13 +1175,10 @@ class TestPlugins:
     def test_retrievers_fitted(self, fitted):
         is_refused(answered(retriever=Finding(rows, fitted)))
 
-    @pytest.mark.parametrize("made", KERNELS.values(), ids=KERNELS)
-    def test_kernels(self, made):
-        passed(answered(kernel=Weighing(made=made)))
-
-    @pytest.mark.parametrize("what", ["None", "words", "NaN", "infinite", "more", "a word"])
-    def test_kernels_refused(self, what):
-        is_refused(answered(kernel=Weighing(made=KERNELS[what])))
+    @pytest.mark.parametrize("what", KERNELS)
+    def test_kernels(self, what):
+        check = is_refused if what in ("None", "words", "NaN", "infinite", "more", "a word") else passed
+        check(answered(kernel=Weighing(made=KERNELS[what])))
 
 
 ASKED = {
@@ -1300,20 +1262,12 @@ OF_TEXTS = ("optimize", "explain text", "pathway", "forward", "generate")
 
 
 class TestQuestions:
-    @pytest.mark.parametrize("text", ASKED.values(), ids=ASKED)
+    @pytest.mark.parametrize("what", ASKED)
     @pytest.mark.parametrize("door", OF_QUESTIONS + OF_TEXTS)
-    def test_texts(self, c3po, door, text):
-        passed(doors(c3po, text)[door])
-
-    @pytest.mark.parametrize("what", UNREADABLE)
-    @pytest.mark.parametrize("door", OF_TEXTS)
-    def test_texts_refused(self, c3po, door, what):
-        is_refused(doors(c3po, ASKED[what])[door])
-
-    @pytest.mark.parametrize("what", ["half of a character", "the other half", "too long"])
-    @pytest.mark.parametrize("door", OF_QUESTIONS)
-    def test_questions_refused(self, c3po, door, what):
-        is_refused(doors(c3po, ASKED[what])[door])
+    def test_texts(self, c3po, door, what):
+        """Where there are choices, a question may be empty."""
+        refused = UNREADABLE if door in OF_TEXTS else UNREADABLE[3:]
+        (is_refused if what in refused else passed)(doors(c3po, ASKED[what])[door])
 
     @pytest.mark.parametrize("text", NO_TEXTS.values(), ids=NO_TEXTS)
     @pytest.mark.parametrize("door", OF_QUESTIONS + OF_TEXTS)

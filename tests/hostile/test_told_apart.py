@@ -31,7 +31,7 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.retrievers import _approximate
 from c3po_adaptive.retrievers.faiss_ivf import FaissIVF
 from c3po_adaptive.settings import RemixSettings
-from c3po_adaptive.storage.sealed import save_sealed
+from c3po_adaptive.storage.checksummed import save_checksummed
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
@@ -389,7 +389,7 @@ class TestBesideASet:
     def test_shards_that_are_no_such_thing(self, beside, change):
         path = file_of(beside, "artifacts")
         tensors = load_file(path)
-        save_sealed(change(tensors["keys"], tensors["values"]), beside / "artifacts", path.stem.rpartition(".")[0])
+        save_checksummed(change(tensors["keys"], tensors["values"]), beside / "artifacts", path.stem.rpartition(".")[0])
         path.unlink()
         with pytest.raises(DataError, match=r"expected keys, uint8 \[N, …\], and values \[N, …\], got .*delete it"):
             artifacts(beside)
@@ -398,7 +398,7 @@ class TestBesideASet:
         path = file_of(beside, "artifacts")
         tensors = load_file(path)
         other = {"keys": tensors["keys"], "values": tensors["values"][..., None]}
-        save_sealed(other, beside / "artifacts", path.stem.rpartition(".")[0])
+        save_checksummed(other, beside / "artifacts", path.stem.rpartition(".")[0])
         with pytest.raises(DataError, match=r"expected tensors like those beside it.*delete it"):
             artifacts(beside)
 

@@ -9,7 +9,7 @@ from routing.naive import moved, routed_model, shared_model
 from routing.toys import questions
 
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
-from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.routed import stack_pathways
 from c3po_adaptive.storage.identity import digest
 from c3po_adaptive.types import Pathway

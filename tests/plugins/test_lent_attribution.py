@@ -13,7 +13,6 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.retrievers import FaissKNN
-from c3po_adaptive.storage import tensor_store
 from c3po_adaptive.testing import SelectorContract, toy_problem
 
 FILE = Path(__file__).parents[2] / "plugins" / "lent_attribution.py"
@@ -65,9 +64,10 @@ class TestKept:
 
     def test_what_an_interruption_leaves_is_not_computed_again(self, registry, folder, monkeypatch):
         from c3po_adaptive.references import artifacts
+        from c3po_adaptive.storage import kept
 
         monkeypatch.setattr(artifacts, "BATCH", 2)
-        monkeypatch.setattr(tensor_store, "SHARD", 2)
+        monkeypatch.setattr(kept, "SHARD", 2)
         whole, prefilled = self.answered(registry, folder, monkeypatch)
         for file in sorted(folder.glob("artifacts/*.safetensors"))[:2]:
             file.unlink()

@@ -3,8 +3,8 @@
 import pytest
 
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records, read_records
-from c3po_adaptive.records.record import Record
 
 
 class Said(Record):

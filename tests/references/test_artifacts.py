@@ -20,7 +20,7 @@ from c3po_adaptive.references.artifacts import key_of, mean_flops, of_references
 from c3po_adaptive.references.build import reference_set_of
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.settings import RemixSettings
-from c3po_adaptive.storage.tensor_store import TensorStore
+from c3po_adaptive.storage.kept import TensorStore
 
 TEST = questions(4, "t")
 

@@ -1,16 +1,19 @@
 """What is learned from references is kept beside them, and of one model only."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from c3po_adaptive.baselines import LoRA, lora
 from plugins.rivals import PLUGINS, module
 from routing.toys import reference_set
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.references.learned import code_of, learned_once
+from c3po_adaptive.references.learned import learned_once
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.storage.identity import digest_of_file
+from c3po_adaptive.storage.kept import code_of
 
 
 def found():
@@ -63,7 +66,7 @@ def test_a_broken_file_is_refused(references):
 
 def test_a_disk_that_refuses_is_told_and_nothing_is_lost(references):
     (references.folder / "learned").write_text("a file in the folder's place")
-    with pytest.warns(UserWarning, match="it is learned again next time"):
+    with pytest.warns(UserWarning, match="it is computed again next time"):
         assert learned_once(references, ["one"], found).keys() == found().keys()
     assert learned_once(references, ["one"], never).keys() == found().keys()
 
@@ -72,3 +75,11 @@ def test_what_a_plugin_imports_from_beside_it_is_its_code():
     learner = module("learned_pathway.py").LearnedPathway()
     code = [digest_of_file(PLUGINS / name)[:16] for name in ("learned_pathway.py", "_known.py")]
     assert {*code} <= {*code_of(learner)}
+
+
+def test_another_strategy_s_file_is_not_its_code():
+    """An edit of one baseline trains no other again; what it shares with others is its own."""
+    files = {path.stem: digest_of_file(path)[:16] for path in Path(lora.__file__).parent.glob("*.py")}
+    code = {*code_of(LoRA())}
+    assert {files["lora"], files["_training"], files["_tuning"]} <= code
+    assert not {files["pmi"], files["router_tuning"], files["tent"]} & code

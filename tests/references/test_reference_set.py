@@ -12,7 +12,7 @@ from routing.naive import FAMILIES, choice_scores, own_routing, routed_model, sh
 from routing.toys import HashEmbedder, questions, reference_set
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.models.identity import fingerprint
+from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.progress import silent
 from c3po_adaptive.references import build
 from c3po_adaptive.references.build import build_reference_set, forget_shards

@@ -183,7 +183,7 @@ class TestKept:
 
     def test_a_folder_that_cannot_be_written(self, references, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.warns(UserWarning, match=r"Could not keep .*built again next time"):
+        with pytest.warns(UserWarning, match=r"Could not keep .*computed again next time"):
             index = FaissIVF().fit_kept(references, tmp_path / "file" / "index")
         assert index.search(references[:2]).index[:, 0].tolist() == [0, 1]
 

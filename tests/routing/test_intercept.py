@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from routing.naive import FAMILIES, along, assert_pristine, logits, moved, own_routing, routed_model, shared_model
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted, recorded
 from c3po_adaptive.routing.rules import PathwayRule
 from c3po_adaptive.routing.sites import find_sites
+from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 
 TEXT = "Which object can float on water?"
@@ -263,13 +262,6 @@ class TestRestoring:
 
 
 class TestRefusing:
-    def test_dense_model(self):
-        config = LlamaConfig(
-            vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
-        )
-        with pytest.raises(ModelError, match=r"LlamaForCausalLM has no MoE layer.*needs a Mixture-of-Experts model"):
-            find_sites(LlamaForCausalLM(config))
-
     def test_experts_without_a_router(self):
         model = tiny_moe("olmoe")
         mlp = model.model.layers[1].mlp

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from c3po_adaptive.routing.masks import tree_masks
 from c3po_adaptive.routing.packing import layout_for, pack, windows
+from c3po_adaptive.routing.tail import tree_masks
 from c3po_adaptive.testing import tiny_moe
 from c3po_adaptive.types import Prompt
 

@@ -9,7 +9,7 @@ from routing.naive import tail_scores_of
 from routing.toys import questions
 
 from c3po_adaptive.losses import right_answer_loss
-from c3po_adaptive.routing.experts import DENSE
+from c3po_adaptive.routing.dense_experts import DENSE
 from c3po_adaptive.types import Prompt
 
 FAMILIES = ("olmoe", "deepseek", "gpt_oss", "jamba", "qwen3_next")

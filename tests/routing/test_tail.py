@@ -55,19 +55,6 @@ class TestPrefill:
             with torch.no_grad():
                 torch.testing.assert_close(scores, choice_scores(model.model, prompt), atol=1e-5, rtol=0)
 
-    def test_batch_equals_one_by_one(self, model):
-        together = prefill(model.model, model.sites, prompts(model), model.flops, "tree")
-        for prompt, state in zip(prompts(model), together, strict=True):
-            (alone,) = prefill(model.model, model.sites, [prompt], model.flops, "tree")
-            assert state.prompt == prompt
-            assert state.work == alone.work
-            for name in ("entry", "own", "router", "token_scores", "hidden"):
-                torch.testing.assert_close(getattr(state, name), getattr(alone, name), atol=1e-5, rtol=0)
-            for kept, other in zip(state.cache, alone.cache, strict=True):
-                assert kept.tensors.keys() == other.tensors.keys() == {"keys", "values"}
-                for name, tensor in kept.tensors.items():
-                    torch.testing.assert_close(tensor, other.tensors[name], atol=1e-5, rtol=0)
-
     def test_first_dense_layers_keep_no_keys(self):
         model = routed_model("qwen2_moe", mlp_only_layers=[0])
         (state,) = model.prefill([model.encode(QUESTIONS[0])])

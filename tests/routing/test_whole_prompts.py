@@ -7,7 +7,7 @@ from routing.test_flops import counted
 from routing.toys import questions
 
 from c3po_adaptive.routing.packing import pack
-from c3po_adaptive.routing.whole import Whole
+from c3po_adaptive.routing.whole_prompts import WholePrompts
 from c3po_adaptive.types import Prompt
 
 PROMPT = Prompt((4, 5, 6), options=((7, 8, 9), (7,), (1, 2)), lengths=(3.0, 1.0, 2.0))
@@ -40,7 +40,7 @@ def test_a_tree_with_all_of_its_prompt():
 def test_scores_are_those_of_full_forwards(family, start):
     model = shared_model(family)
     prompts = prompts_of(model)
-    whole = Whole(model.model, model.flops, start)
+    whole = WholePrompts(model.model, model.flops, start)
     for _ in range(2):  # what enters layer ``start`` is kept from the first time on
         scores = whole.scores(prompts)
         for prompt, row in zip(prompts, scores, strict=True):
@@ -58,7 +58,7 @@ def test_gradients_are_those_of_full_forwards(family, start):
     model = routed_model(family)
     prompts, layer = prompts_of(model, 2), model.model.get_decoder().layers[2]
     trained = [layer.mlp.gate.weight.requires_grad_(), layer.input_layernorm.weight.requires_grad_()]
-    scores = Whole(model.model, model.flops, start).scores(prompts)
+    scores = WholePrompts(model.model, model.flops, start).scores(prompts)
     found = torch.autograd.grad(scores[scores.isfinite()].sum(), trained)
     naive = sum(choice_scores(model.model, prompt).sum() for prompt in prompts)
     for a, b in zip(found, torch.autograd.grad(naive, trained), strict=True):
@@ -75,10 +75,10 @@ class TestCost:
 
     def test_a_pass_costs_what_a_plain_answer_costs(self, model):
         for prompt in prompts_of(model):
-            whole = Whole(model.model, model.flops)
+            whole = WholePrompts(model.model, model.flops)
             assert whole.work(prompt).flops == pytest.approx(model.plain_work(prompt).flops)
             for start in (1, 2):
-                part = Whole(model.model, model.flops, start)
+                part = WholePrompts(model.model, model.flops, start)
                 both = part.work_once(prompt).flops + part.work(prompt).flops
                 assert both == pytest.approx(whole.work(prompt).flops)
 
@@ -87,7 +87,7 @@ class TestCost:
         (prompt,) = prompts_of(model, 1)
         for start in (0, 2):
             routers = [layer.mlp.gate.weight.requires_grad_() for layer in model.model.get_decoder().layers[start:]]
-            whole = Whole(model.model, model.flops, start)
+            whole = WholePrompts(model.model, model.flops, start)
             with torch.no_grad():
                 whole.scores([prompt])
             total, _ = counted(lambda w=whole, r=routers: torch.autograd.grad(w.scores([prompt]).sum(), r))

@@ -9,10 +9,10 @@ import pytest
 from c3po_adaptive.cli.runs import _called
 from c3po_adaptive.tasks import benchmarks, questions
 from c3po_adaptive.tasks.bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
-from c3po_adaptive.tasks.bed.hub import HUB
-from c3po_adaptive.tasks.bed.published import SIZES, fingerprint, fingerprints, from_hub, learned
+from c3po_adaptive.tasks.bed.hub_kinds import HUB
+from c3po_adaptive.tasks.bed.hub_questions import SIZES, fingerprint, fingerprints, from_hub, learned
 from c3po_adaptive.tasks.bed.wording import wordings
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
 
 BED = Path(__file__).parents[3] / "shared" / "pool"
@@ -168,7 +168,7 @@ class TestHub:
         monkeypatch.setattr(benchmarks, "_table", lambda path, config, split, revision: table)
         asked = wordings()["tweet_irony"].asked
         known = {fingerprint(asked.format(text=f"Tweet: {n}")) for n in range(1000)}
-        monkeypatch.setattr("c3po_adaptive.tasks.bed.published.learned", lambda: known)
+        monkeypatch.setattr("c3po_adaptive.tasks.bed.hub_questions.learned", lambda: known)
         found = {split: questions(f"bed:tweet_irony:{split}") for split in SIZES}
         assert {split: len(rows) for split, rows in found.items()} == SIZES
         assert Counter(one.choices[one.answer] for one in found["test"]) == {"yes": 30, "no": 30}
@@ -179,7 +179,7 @@ class TestHub:
 
     def test_of_several_kinds_those_that_are_there_with_a_warning(self, monkeypatch):
         monkeypatch.delenv("C3PO_BED", raising=False)
-        monkeypatch.setattr("c3po_adaptive.tasks.bed.questions.from_hub", lambda kind, split: [])
+        monkeypatch.setattr("c3po_adaptive.tasks.bed.case_questions.from_hub", lambda kind, split: [])
         with pytest.warns(UserWarning, match=r"bed:sibling: 8 of 16 kinds come from the Hub; .* left out .*trec_place"):
             assert questions("bed:sibling:test") == []
 
@@ -213,5 +213,5 @@ class TestHub:
 
 
 def test_from_hub_draws_nothing_from_nothing(monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.tasks.bed.published.published", lambda *where: [])
+    monkeypatch.setattr("c3po_adaptive.tasks.bed.hub_questions.published", lambda *where: [])
     assert from_hub("boolq", "test") == []

@@ -9,7 +9,7 @@ import pytest
 
 from c3po_adaptive.tasks.bed import LEARNED
 from c3po_adaptive.tasks.bed.wording import reworded, wordings
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 
 BED = Path(__file__).parents[3] / "shared" / "pool"

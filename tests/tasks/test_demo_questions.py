@@ -9,7 +9,7 @@ import pytest
 
 from c3po_adaptive.tasks import DEMO_SPLITS, demo_questions
 from c3po_adaptive.tasks.bed import KINDS, LEARNED, SIBLINGS
-from c3po_adaptive.tasks.files import load_questions
+from c3po_adaptive.tasks.question_files import load_questions
 
 SIZES = {"references": 480, "validation": 112, "test": 224}
 MAX_SIMILARITY = 0.95

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from safetensors import safe_open
@@ -20,7 +20,27 @@ from transformers import LlamaForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
 from ...errors import ArtifactError
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+class Recipe(TypedDict):
+    """What an embedded model is made by.
+
+    Attributes:
+        layers: decoder layers with experts.
+        experts: how many each has.
+        top_k: how many of them a token uses.
+        width: neurons of an expert; of the carved model it follows from the others.
+        shared: neurons of the carved model's shared expert.
+        renormalized: whether weights of a token's experts sum to one, as they do by default.
+    """
+
+    layers: list[int]
+    experts: int
+    top_k: int
+    width: NotRequired[int]
+    shared: NotRequired[int]
+    renormalized: NotRequired[bool]
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Recipe]:
     """The trained tensors and the recipe they were made by."""
     try:
         with safe_open(path, "pt") as file:
@@ -31,14 +51,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @torch.no_grad()
-def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> Qwen2MoeForCausalLM:
+def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Recipe) -> Qwen2MoeForCausalLM:
     """The dense model with experts.
 
     Args:
         dense: the donor, a Llama.
         tensors: of each layer in the recipe ``gate``, ``up``, ``down`` ``[E, F, H]`` as int8 with scales ``[E, F]``,
             and ``router [E, H]``.
-        recipe: ``layers``, ``experts``, ``width``, ``top_k``.
+        recipe: with its ``width``.
     """
     model = Qwen2MoeForCausalLM(config_of(dense, recipe, width=recipe["width"], shared=dense.config.intermediate_size))
     model.load_state_dict(dense.state_dict(), strict=False)  # all but the layers with experts
@@ -62,12 +82,12 @@ def _scaled(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[name].float() * tensors[f"{name}.scale"].float()[..., None]
 
 
-def config_of(dense: LlamaForCausalLM, recipe: Mapping[str, Any], *, width: int, shared: int) -> Qwen2MoeConfig:
+def config_of(dense: LlamaForCausalLM, recipe: Recipe, *, width: int, shared: int) -> Qwen2MoeConfig:
     """The configuration of a model with the donor's sizes.
 
     Args:
         dense: the donor.
-        recipe: ``layers``, ``experts``, ``top_k``; and ``renormalized``, whether their weights sum to one (default).
+        recipe: without its ``width`` or ``shared``.
         width: neurons of an expert.
         shared: of the shared one.
     """

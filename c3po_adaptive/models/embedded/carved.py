@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, Qwen2MoeForCausalLM
 
-from .assemble import config_of
+from .assemble import Recipe, config_of
 
 
 @torch.no_grad()
-def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> Qwen2MoeForCausalLM:
+def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Recipe) -> Qwen2MoeForCausalLM:
     """The carved model with its adapters merged.
 
     Args:
         dense: SmolLM2-135M-Instruct.
         tensors: see ``export`` in ``studies/embedded_model/carved/recover.py``.
-        recipe: as a mapping.
+        recipe: with ``shared``.
     """
     width = (dense.config.intermediate_size - recipe["shared"]) // recipe["experts"]
     model = Qwen2MoeForCausalLM(config_of(dense, recipe, width=width, shared=recipe["shared"]))
@@ -43,7 +43,7 @@ def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Map
     return model
 
 
-def _fill(block: Any, dense: Any, tensors: Mapping[str, Tensor], prefix: str, recipe: Mapping[str, Any]) -> None:
+def _fill(block: Any, dense: Any, tensors: Mapping[str, Tensor], prefix: str, recipe: Recipe) -> None:
     """One carved feed-forward layer."""
     order, shared, experts = tensors[prefix + "order"].long(), recipe["shared"], recipe["experts"]
     gate = dense.gate_proj.weight[order] + _adapter(tensors, prefix + "gate")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, AnsweringContext
 from ...errors import C3POError, DataError, PluginError, place_of
-from ...records.answer import AnswerRecord, Change, Cost, Neighbour
+from ...records.answer import AnswerCost, AnswerRecord, LayerChange, Neighbour
 from ...records.setting import Setting
 from ...references.reference_set import ReferenceSet
 from ...storage.identity import digest
@@ -172,7 +172,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             neighbours_used=sum(w > 0 for _, _, w in answer.neighbours),
             moved=_moved(answer),
             once=round(answer.once / self._plain_flops(piece.dataset), 2),
-            cost=Cost(**{k: round(v / answer.base_flops, 4) for k, v in flops.items()}),
+            cost=AnswerCost(**{k: round(v / answer.base_flops, 4) for k, v in flops.items()}),
             flops={k: round(v) for k, v in flops.items()},
             seconds=round(answer.seconds, 4),
             parameters=answer.parameters,
@@ -213,14 +213,14 @@ def _moved(answer: Answer) -> float:
     return round(float(share.mean()), 5)
 
 
-def _changes(answer: Answer) -> dict[int, Change]:
+def _changes(answer: Answer) -> dict[int, LayerChange]:
     """Own and new weights of each layer that was re-mixed."""
     p = answer.pathway
     if p is None:
         return {}
     rows = {layer: i for i, layer in enumerate(p.layers)}
     return {
-        layer: Change(own=_sparse(p.own[rows[layer]].tolist()), new=_sparse(p.weights[rows[layer]].tolist()))
+        layer: LayerChange(own=_sparse(p.own[rows[layer]].tolist()), new=_sparse(p.weights[rows[layer]].tolist()))
         for layer in answer.layers
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...progress import Progress, silent
-from ...records.record import Interval
+from ...records.base import Interval
 from ...registry import Registry
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor

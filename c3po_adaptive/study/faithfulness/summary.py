@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ...analysis.statistics import bootstrap_interval
 from ...errors import DataError
-from ...records.record import Interval
+from ...records.base import Interval
 from ...storage.json_files import SCHEMA, Ours
 from .config import FaithfulnessConfig
 from .curves import area

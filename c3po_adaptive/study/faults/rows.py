@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ...records.record import Interval
+from ...records.base import Interval
 from ...storage.json_files import SCHEMA, Ours
 
 Told = Interval | None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll, holm, sign_flip_p
 from ...errors import DataError
-from ...records.record import Interval
+from ...records.base import Interval
 from .config import BASE, REACH, SOUND, FaultsConfig
 from .rows import FaultsSummary, FoundRow, LostRow, Told
 from .truth import FaultAnswer, Floats, area_under_curve

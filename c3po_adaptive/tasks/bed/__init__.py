@@ -1,8 +1,8 @@
 """The bed: many kinds of tasks, by families that the embedded model's experts learned, and what was kept from them."""
 
-from .families import EXPERTS, FAMILIES, LEARNED, SIBLINGS, Family
+from .case_questions import BED, bed_questions, cases
+from .expert_families import EXPERTS, FAMILIES, LEARNED, SIBLINGS, Family
 from .kinds import KINDS, UNKNOWN, Kind, Source, Terms
-from .questions import BED, bed_questions, cases
 
 __all__ = [
     "BED",

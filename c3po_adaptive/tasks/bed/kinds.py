@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .families import LEARNED, SIBLINGS
+from .expert_families import LEARNED, SIBLINGS
 
 Terms = Literal["open", "share-alike", "unstated", "disputed", "non-commercial"]
 """Of a data set, as best known: open (attribution at most), share-alike, none stated by its authors, stated in

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -85,7 +85,14 @@ def reworded(question: Question) -> Question:
     )
 
 
-def _wording(asked: str, anew: list[dict[str, Any]] | None = None) -> Wording:
+class _VariantEntry(TypedDict):
+    """As the file has it."""
+
+    ask: str
+    answers: dict[str, str]
+
+
+def _wording(asked: str, anew: list[_VariantEntry] | None = None) -> Wording:
     return Wording(asked, tuple(Variant(**variant) for variant in anew or ()))
 
 

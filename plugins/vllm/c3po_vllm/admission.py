@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 from c3po_adaptive import DataError, ModelError
 
@@ -13,6 +13,17 @@ from .request import KEY, PathwayRequest
 
 PREFIX = "c3po"
 HEADER = 4096  # bytes of a request that hold no numbers: its card, and where its tensors lie
+
+
+class Told(TypedDict):
+    """A ``ServedModel`` as it goes from process to process."""
+
+    layers: Sequence[int]
+    n_experts: int
+    top_k: int
+    routers: str
+    widest: int
+    problems: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -36,23 +47,30 @@ class ServedModel:
     widest: int
     problems: tuple[str, ...] = ()
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Told:
         """As it goes from process to process."""
-        return asdict(self)
+        return {
+            "layers": self.layers,
+            "n_experts": self.n_experts,
+            "top_k": self.top_k,
+            "routers": self.routers,
+            "widest": self.widest,
+            "problems": self.problems,
+        }
 
     @classmethod
-    def of_workers(cls, told: Sequence[Mapping[str, Any]]) -> ServedModel:
+    def of_workers(cls, told: Sequence[Told]) -> ServedModel:
         """From what each worker told; each sees the same model."""
-        first = dict(told[0])
-        problems = dict.fromkeys(problem for one in told for problem in one["problems"])
-        return cls(**{**first, "layers": tuple(first["layers"]), "problems": tuple(problems)})
+        first, problems = told[0], dict.fromkeys(problem for one in told for problem in one["problems"])
+        same = first["n_experts"], first["top_k"], first["routers"], first["widest"]
+        return cls(tuple(first["layers"]), *same, tuple(problems))
 
 
 MORE = "or start the server with C3PO_EXPERTS set to more, where its kernels can"
 KINDS: Mapping[str, type[PathwayRequest] | type[TraceRequest]] = {KEY: PathwayRequest, TRACE_KEY: TraceRequest}
 
 
-def carried(extra: Mapping[str, Any] | None) -> tuple[str, object] | None:
+def carried(extra: Mapping[str, object] | None) -> tuple[str, object] | None:
     """The pathway or the trace among a request's extra arguments, by its key and still as text; None: it has none.
 
     Raises:

@@ -125,7 +125,7 @@ READERS: dict[str, Callable[[RoutedModel, Path, list[int] | None, int], Trace]] 
 }
 
 
-def _tensors(path: Path) -> Mapping[str, Any]:
+def _tensors(path: Path) -> Mapping[str, object]:
     """Tensors by name, of any file that can hold them without running code."""
     try:
         if path.suffix == ".safetensors":
@@ -190,7 +190,7 @@ def _json(path: Path) -> Any:
         raise DataError(f"{path}: expected JSON, got: {_first_line(error)}; {AGAIN}.") from None
 
 
-def _answer(path: Path) -> dict[str, Any]:
+def _answer(path: Path) -> dict[str, object]:
     """What an engine's JSON answer holds, with that of its only choice and of the parts that hold routing."""
     held = _json(path)
     if isinstance(held, list) and len(held) == 1:

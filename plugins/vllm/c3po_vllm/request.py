@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -239,7 +239,7 @@ def routers_of(model: RoutedModel) -> str:
     return routers_identity(found)
 
 
-def acted(answer: Mapping[str, Any] | None) -> dict[str, int]:
+def acted(answer: Mapping[str, Mapping[str, int]] | None) -> dict[str, int]:
     """Where the pathway of an answered request acted: ``tokens``, ``layers``, and pairs of both (``acted``).
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from c3po_adaptive import C3POError, DataError
 
-from .admission import ServedModel, admitted, carried
+from .admission import ServedModel, Told, admitted, carried
 from .request import ACTED
 from .worker import Hooks
 
@@ -55,7 +55,7 @@ def _teach_worker() -> None:
     WorkerBase.c3po_counts = _worker_counts
 
 
-def _worker_served(worker: Any) -> dict[str, Any]:
+def _worker_served(worker: Any) -> Told:
     if getattr(worker, "_c3po", None) is None:
         worker._c3po = Hooks(worker)
     return worker._c3po.served().plain()  # type: ignore[no-any-return]
@@ -103,7 +103,7 @@ def _answering(step: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _tell(core: Any, held: dict[str, Any], outputs: list[Any]) -> None:
+def _tell(core: Any, held: Mapping[str, Any], outputs: list[Any]) -> None:
     done = {one.request_id: one for one in outputs if one.request_id in held and _may_end(one, held[one.request_id])}
     if not done:
         return
@@ -180,7 +180,7 @@ def _knows(engine: Any) -> bool:
     return getattr(engine, "c3po_knows", False)
 
 
-def _learn(engine: Any, told: list[dict[str, Any]]) -> None:
+def _learn(engine: Any, told: list[Told]) -> None:
     engine.input_processor.c3po_served = ServedModel.of_workers(told)
     engine.c3po_knows = True
 

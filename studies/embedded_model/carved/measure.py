@@ -20,8 +20,8 @@ from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.routing.intercept import recorded
-from c3po_adaptive.tasks.files import demo_questions, load_questions
 from c3po_adaptive.tasks.formats import Cloze
+from c3po_adaptive.tasks.question_files import demo_questions, load_questions
 from c3po_adaptive.types import Question
 
 from .. import corpus

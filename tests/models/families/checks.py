@@ -19,13 +19,13 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from c3po_adaptive.errors import C3POError
-from c3po_adaptive.models.families import ABILITIES
+from c3po_adaptive.models.family_table import ABILITIES
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.packing import layout_for
 from c3po_adaptive.routing.rules import PathwayRule
 from c3po_adaptive.routing.states import State
+from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Prompt
 

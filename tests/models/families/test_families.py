@@ -9,11 +9,11 @@ import transformers
 from models.families.checks import CLOSE, PROMPTS, checked, model_of, moe_families, moved, naive, tried
 
 from c3po_adaptive.errors import ModelError
-from c3po_adaptive.models.families import ABILITIES, families, table
+from c3po_adaptive.models.family_table import ABILITIES, families, table
 from c3po_adaptive.models.footprint import footprint
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
-from c3po_adaptive.routing.experts import DENSE, can_run_densely
+from c3po_adaptive.routing.dense_experts import DENSE, can_run_densely
 from c3po_adaptive.routing.sites import find_sites
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint
 

@@ -12,8 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models import footprint as sizes
+from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.footprint import footprint
-from c3po_adaptive.models.identity import fingerprint
 from c3po_adaptive.models.loading import load_moe_model, model_footprint
 from c3po_adaptive.models.names import ALIASES
 from c3po_adaptive.models.tiny import tiny_config

@@ -10,9 +10,9 @@ from c3po_vllm.acting import Acting
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.tiny import write_tiny_checkpoint
-from c3po_adaptive.routing.change import Change
 from c3po_adaptive.routing.intercept import intercepted
 from c3po_adaptive.routing.mixing import dense
+from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.routing.trace import Trace
 
 OWN = torch.tensor([[0.6, 0.4, 0.0, 0.0]])

@@ -1,4 +1,4 @@
-"""Questions along a rule: at every token, or at their tails alone, behind prompts as the model itself ran them."""
+"""Scores of questions along a rule: at every token, or at tails alone, behind prompts as the model itself ran them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from ..ledger import Entry
 from ..types import Prompt
-from .along import Along
 from .flops import Flops
-from .grouping import Tail, grouped
+from .grouping import grouped, waiting
 from .head import head, likelihoods
+from .router_rules import RuleRun
 from .sites import Site
 from .states import State, by_option, collate
 from .tail import tail_hidden
@@ -64,15 +64,15 @@ def ruled(
 
 
 def ruled_tails(
-    model: PreTrainedModel, sites: Sequence[Site], flops: Flops, states: Sequence[State], along: Along
+    model: PreTrainedModel, sites: Sequence[Site], flops: Flops, states: Sequence[State], run: RuleRun
 ) -> list[Ruled]:
     """Tails along a rule from its first layer on; differentiable in what the rule makes its weights from."""
     found: dict[int, Ruled] = {}
-    for group in grouped([waiting(i, state) for i, state in enumerate(states)]):
+    for group in grouped([waiting(i, state.packed) for i, state in enumerate(states)]):
         batch = collate([states[i] for i in group])
-        with along.routing(torch.tensor(group)[batch.owner], batch.positions, batch.real):
-            hidden = tail_hidden(model, sites, batch, along.start)
-        final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
+        with run.routing(torch.tensor(group)[batch.owner], batch.positions, batch.real):
+            hidden = tail_hidden(model, sites, batch, run.start)
+        final = batch.final(hidden)
         scores = likelihoods(head(model, final[None])[0], batch.at, batch.scored)
         parts = zip(
             group,
@@ -81,12 +81,6 @@ def ruled_tails(
             strict=True,
         )
         for i, tokens, last in parts:
-            work = flops.tail(states[i].packed, along.start, along.mixed(i), backward=scores.requires_grad)
+            work = flops.tail(states[i].packed, run.start, run.mixed(i), backward=scores.requires_grad)
             found[i] = ruled(states[i], tokens, last, work)
     return [found[i] for i in range(len(states))]
-
-
-def waiting(i: int, state: State) -> Tail:
-    """A state's tail, to be run beside others."""
-    kind = (state.packed.visible is None, state.packed.past == 0)
-    return Tail(i, kind, state.packed.tokens.shape[1], len(state.packed.tokens))

@@ -19,15 +19,15 @@ from transformers import DynamicCache, PreTrainedModel
 from ..ledger import Entry
 from ..types import Prompt
 from .flops import Flops
-from .grouping import Tail, grouped
+from .grouping import grouped, waiting
 from .head import head, likelihoods
 from .packing import Packed, layout_for, pack
 from .sites import decoder_layers, decoder_of
 from .states import TokenBatch, laid_out, widened
-from .tail import context, entering, from_layer, skipped
+from .tail import ModelInputs, context, entering, from_layer, skipped
 
 
-class Opening(Protocol):
+class PromptPrefix(Protocol):
     """What every prompt begins with."""
 
     def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
@@ -38,8 +38,8 @@ class Opening(Protocol):
 
 
 @dataclass(frozen=True)
-class Bare:
-    """Prompts as they are, an ``Opening``."""
+class NoPrefix:
+    """Prompts as they are, a ``PromptPrefix``."""
 
     def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
         return pack(prompt, layout_for(model, prompt), whole=True)
@@ -48,11 +48,11 @@ class Bare:
         return {"input_ids": tokens}, None
 
 
-BARE = Bare()
+NO_PREFIX = NoPrefix()
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
+class WholePrompts:
     """Runs whole prompts; hold the model's lock around it.
 
     Attributes:
@@ -67,34 +67,34 @@ class Whole:
     start: int = 0
     _entering: dict[Prompt, Tensor] = field(default_factory=dict)
 
-    def scores(self, prompts: Sequence[Prompt], opening: Opening = BARE) -> Tensor:
+    def scores(self, prompts: Sequence[Prompt], opening: PromptPrefix = NO_PREFIX) -> Tensor:
         """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer."""
         packed = [opening.pack(self.model, prompt) for prompt in prompts]
         width = max(len(prompt.options) for prompt in prompts)
         found: dict[int, Tensor] = {}
-        for group in grouped([_waiting(i, part) for i, part in enumerate(packed)]):
+        for group in grouped([waiting(i, part) for i, part in enumerate(packed)]):
             parts = [packed[i] for i in group]
-            batch = TokenBatch(**laid_out(parts, [prompts[i].lengths for i in group]))
+            batch = laid_out(parts, [prompts[i].lengths for i in group])
             hidden = self._hidden([prompts[i] for i in group], parts, batch, opening)
-            final = hidden.flatten(0, 1)[batch.predicting.to(hidden.device)]
-            rows = batch.choice_scores(likelihoods(head(self.model, final[None])[0], batch.at, batch.scored))
+            logits = head(self.model, batch.final(hidden)[None])[0]
+            rows = batch.choice_scores(likelihoods(logits, batch.at, batch.scored))
             found.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
         return torch.stack([found[i] for i in range(len(prompts))])
 
-    def work(self, prompt: Prompt, opening: Opening = BARE, trained: int | None = None) -> Entry:
+    def work(self, prompt: Prompt, opening: PromptPrefix = NO_PREFIX, trained: int | None = None) -> Entry:
         """What scoring a prompt takes, without what is computed once; ``trained`` as ``Flops.whole`` has it."""
         return self.flops.whole(opening.pack(self.model, prompt), self.start, trained)
 
     def work_once(self, prompt: Prompt) -> Entry:
         """What is computed once a prompt."""
-        return self.flops.before(BARE.pack(self.model, prompt), self.start)
+        return self.flops.before(NO_PREFIX.pack(self.model, prompt), self.start)
 
     def _hidden(
-        self, prompts: Sequence[Prompt], packed: Sequence[Packed], batch: TokenBatch, opening: Opening
+        self, prompts: Sequence[Prompt], packed: Sequence[Packed], batch: TokenBatch, opening: PromptPrefix
     ) -> Tensor:
         """Final hidden states ``[N, S, H]``."""
-        inputs, cache = opening.read(self.model, batch.tokens.to(self.model.device))
-        inputs |= context(self.model, packed, vars(batch), cache)
+        tokens, cache = opening.read(self.model, batch.tokens.to(self.model.device))
+        inputs: ModelInputs = {**tokens, **context(self.model, packed, batch, cache)}
         with ExitStack() as stack:
             if self.start > 0:
                 known = self._entered(prompts, packed, inputs)
@@ -103,7 +103,7 @@ class Whole:
         return hidden
 
     @torch.no_grad()
-    def _entered(self, prompts: Sequence[Prompt], packed: Sequence[Packed], inputs: dict[str, Tensor]) -> Tensor:
+    def _entered(self, prompts: Sequence[Prompt], packed: Sequence[Packed], inputs: ModelInputs) -> Tensor:
         """``[N, S, H]`` what enters decoder layer ``start``, kept from the first time on."""
         if any(prompt not in self._entering for prompt in prompts):
             layers = list(decoder_layers(self.model))
@@ -112,8 +112,4 @@ class Whole:
             parts = entries[0].split([len(p.tokens) for p in packed])
             for prompt, part, p in zip(prompts, parts, packed, strict=True):
                 self._entering[prompt] = part[:, : p.tokens.shape[1]].clone()
-        return widened([self._entering[prompt] for prompt in prompts], inputs["position_ids"].shape[1])
-
-
-def _waiting(i: int, packed: Packed) -> Tail:
-    return Tail(i, packed.visible is None, packed.tokens.shape[1], len(packed.tokens))
+        return widened([self._entering[prompt] for prompt in prompts], max(p.tokens.shape[1] for p in packed))

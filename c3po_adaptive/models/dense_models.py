@@ -11,7 +11,7 @@ from ..errors import ModelError
 from ..routing.head import check_head
 from ..storage.folders import cache_folder
 from .embedded.builder import fetch, load_dense
-from .loading import briefly, weights
+from .loading import Fetching, briefly, weights
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -33,7 +33,7 @@ def load_dense_model(name_or_path: str) -> Loaded:
         ModelError: it cannot be loaded, or its head cannot be run alone.
     """
     try:
-        model = weights(name_or_path, AutoConfig.from_pretrained(name_or_path), "auto", None, None, {})
+        model = weights(name_or_path, AutoConfig.from_pretrained(name_or_path), "auto", None, None, Fetching())
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except Exception as error:  # transformers checks little, and may fail anywhere
         raise ModelError(

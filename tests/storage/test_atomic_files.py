@@ -6,8 +6,8 @@ import pytest
 from safetensors import SafetensorError
 
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.storage.files import SUFFIX, check_replaceable, whole, whole_folder, write_text
-from c3po_adaptive.storage.new_folder import new_folder
+from c3po_adaptive.storage.files import SUFFIX, atomic_file, atomic_folder, check_replaceable, write_text
+from c3po_adaptive.storage.folders import new_folder
 
 NAMES = ("claim", "part")
 
@@ -17,7 +17,7 @@ def left_over(folder):
 
 
 def put(folder, text, ours=lambda name: True):
-    with whole_folder(folder, NAMES, ours) as writing:
+    with atomic_folder(folder, NAMES, ours) as writing:
         for name in NAMES:
             (writing / name).write_text(text)
 
@@ -31,7 +31,7 @@ class TestFiles:
     def test_takes_the_place_of_the_old_one(self, tmp_path):
         target = tmp_path / "new" / "target"
         for text in ("one", "two"):
-            with whole(target) as writing:
+            with atomic_file(target) as writing:
                 writing.write_text(text)
                 assert not target.exists() or target.read_text() == "one"
             assert target.read_text() == text
@@ -42,7 +42,7 @@ class TestFiles:
         target.write_text("old")
 
         def interrupted():
-            with whole(target) as writing:
+            with atomic_file(target) as writing:
                 writing.write_text("new")
                 raise KeyboardInterrupt
 
@@ -118,7 +118,7 @@ class TestFiles:
 
 class TestFolders:
     def test_a_new_one_appears_whole(self, tmp_path):
-        with whole_folder(tmp_path / "new" / "set", NAMES, lambda name: False) as writing:
+        with atomic_folder(tmp_path / "new" / "set", NAMES, lambda name: False) as writing:
             for name in NAMES:
                 (writing / name).write_text("one")
             assert not (tmp_path / "new" / "set").exists()
@@ -164,7 +164,7 @@ class TestFolders:
         put(tmp_path / "set", "old")
 
         def interrupted(folder):
-            with whole_folder(folder, NAMES, lambda name: True) as writing:
+            with atomic_folder(folder, NAMES, lambda name: True) as writing:
                 (writing / "claim").write_text("new")
                 raise KeyboardInterrupt
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import unescape
 
 from ..benchmarks import BENCHMARKS, Benchmark, Fields
-from ..files import Row
+from ..question_files import Row
 from .wording import wordings
 
 

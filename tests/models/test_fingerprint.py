@@ -4,7 +4,7 @@ import pytest
 import torch
 from routing.naive import routed_model
 
-from c3po_adaptive.models.identity import fingerprint, is_of_before
+from c3po_adaptive.models.fingerprint import fingerprint, is_of_before
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_another_dtype_is_another_model(model):
 
 def test_is_computed_once(model, monkeypatch):
     calls = []
-    import c3po_adaptive.models.identity as identity
+    import c3po_adaptive.models.fingerprint as identity
 
     original = identity._hashed
     monkeypatch.setattr(identity, "_hashed", lambda tensor: [calls.append(1), original(tensor)][1])

@@ -1,6 +1,6 @@
 """Files that are named by what they are of and by a hash: altered, cut short or renamed, they are found out when read.
 
-``<of>.<seal>.<kind>``, where the seal is a hash of both the name and what the file holds. What is kept under such a
+``<of>.<checksum>.<kind>``, where the checksum is of both the name and what the file holds. What is kept under such a
 name takes long to compute, and can be computed again.
 """
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LENGTH = 16
-SEAL = "[0-9a-f]" * LENGTH
+CHECKSUM = "[0-9a-f]" * LENGTH
 TENSORS = ".safetensors"
 
 
-def sealed_name(path: Path, of: str, kind: str) -> str:
+def checksummed_name(path: Path, of: str, kind: str) -> str:
     """The name that a file has to have, from what it holds.
 
     Raises:
@@ -35,16 +35,16 @@ def sealed_name(path: Path, of: str, kind: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """The name without its seal, if it has one."""
-    return re.sub(rf"\.{SEAL}(?=\.[a-z]+$)", "", name)
+    """The name without its checksum, if it has one."""
+    return re.sub(rf"\.{CHECKSUM}(?=\.[a-z]+$)", "", name)
 
 
-def sealed_pattern(name: str) -> str:
-    """A wildcard for the names that a file of this plain name may have, sealed."""
-    return f"{Path(name).stem}.{SEAL}{Path(name).suffix}"
+def checksummed_pattern(name: str) -> str:
+    """A wildcard for the names that a file of this plain name may have with a checksum."""
+    return f"{Path(name).stem}.{CHECKSUM}{Path(name).suffix}"
 
 
-def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
+def write_checksummed(folder: Path, of: str, kind: str, write: Callable[[Path], object]) -> Path:
     """Where the file lies that ``write`` makes, whole or not at all.
 
     Raises:
@@ -52,17 +52,17 @@ def write_sealed(folder: Path, of: str, kind: str, write: Callable[[Path], objec
     """
     with scratch_file(folder) as writing:
         write(writing)
-        path = folder / sealed_name(writing, of, kind)
+        path = folder / checksummed_name(writing, of, kind)
         take_place(writing, path)
         return path
 
 
-def sealed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
+def checksummed_files(folder: Path, of: str = "*", kind: str = ".*") -> list[Path]:
     """The files of such names; ``of`` and ``kind`` may hold wildcards."""
-    return sorted(folder.glob(f"{of}.{SEAL}{kind}")) if is_folder(folder) else []
+    return sorted(folder.glob(f"{of}.{CHECKSUM}{kind}")) if is_folder(folder) else []
 
 
-def check_seal(path: Path, remedy: str) -> None:
+def verify_checksum(path: Path, remedy: str) -> None:
     """Refuse a file that does not hold what its name says.
 
     Args:
@@ -74,19 +74,19 @@ def check_seal(path: Path, remedy: str) -> None:
     """
     of, _, _ = path.stem.rpartition(".")
     try:
-        whole, why = sealed_name(path, of, path.suffix) == path.name, ""
+        whole, why = checksummed_name(path, of, path.suffix) == path.name, ""
     except (OSError, ValueError) as error:
         whole, why = False, f" ({getattr(error, 'strerror', None) or error})"
     if not whole:
         raise DataError(f"{path} is missing, cut short or altered{why}; {remedy}.")
 
 
-def save_sealed(tensors: Mapping[str, Tensor], folder: Path, of: str) -> Path:
+def save_checksummed(tensors: Mapping[str, Tensor], folder: Path, of: str) -> Path:
     """Write tensors; errors as for ``write_sealed``."""
-    return write_sealed(folder, of, TENSORS, lambda path: save_tensors(tensors, path))
+    return write_checksummed(folder, of, TENSORS, lambda path: save_tensors(tensors, path))
 
 
-def load_sealed(path: Path, remedy: str) -> dict[str, Tensor]:
+def load_checksummed(path: Path, remedy: str) -> dict[str, Tensor]:
     """Read tensors back, into memory: what becomes of the file later is not seen; errors as for ``check_seal``."""
-    check_seal(path, remedy)
+    verify_checksum(path, remedy)
     return {name: tensor.clone() for name, tensor in load_tensors(path, remedy).items()}

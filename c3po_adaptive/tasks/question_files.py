@@ -254,7 +254,7 @@ def _line(line: str, where: str) -> Any:
         ) from None
 
 
-def _unlettered(row: Row, where: str) -> dict[str, Any]:
+def _unlettered(row: Row, where: str) -> Row:
     """A row with an ``answerKey``, in our schema."""
     question = _field(row, "question", (str, Mapping), where)
     stem, holder = (

@@ -13,8 +13,8 @@ from routing.toys import questions
 from torch.nn.functional import linear
 
 from c3po_adaptive import Change, ModelError, SettingError
-from c3po_adaptive.models.families import families
-from c3po_adaptive.routing.along import LayerRouting
+from c3po_adaptive.models.family_table import families
+from c3po_adaptive.routing.router_rules import LayerRouting
 from c3po_adaptive.types import Prompt
 
 FAMILIES = ("olmoe", "deepseek", "qwen2_moe", "mixtral", "qwen3_moe")

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import Any
+from typing import TypedDict
 
 ABILITIES = ("read", "replace", "tail", "gradient", "generation")
 
 
-def table() -> dict[str, Any]:
+class FamilyTable(TypedDict):
     """``transformers``: the version that it was made with; ``families``: see below."""
-    read: dict[str, Any] = json.loads((files(__package__) / "families.json").read_text())
+
+    transformers: str
+    families: dict[str, dict[str, object]]
+
+
+def table() -> FamilyTable:
+    """As the tests wrote it."""
+    read: FamilyTable = json.loads((files(__package__) / "families.json").read_text())
     return read
 
 
 def families() -> dict[str, dict[str, object]]:
     """For each model type, its tails' layout and whether each ability works; or why it is refused."""
-    found: dict[str, dict[str, object]] = table()["families"]
-    return found
+    return table()["families"]
 
 
 def reason(row: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Along router logits that are given: what each router makes of them, by its own function, bias, groups and scale."""
+"""Routing from router logits that another engine recorded, by each router's own function, bias, groups and scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sites import WORKING, Site, router_logits
 
 
 @torch.no_grad()
-def routed_by(
+def routing_from_logits(
     model: PreTrainedModel, sites: Sequence[Site], tokens: Tensor, logits: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The experts of each token, and the weights that their outputs are multiplied with: both ``[T, L, k]``.
@@ -61,7 +61,7 @@ class _Product(TorchFunctionMode):
         func: Callable[..., Any],
         types: Any,
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, object] | None = None,
     ) -> Any:
         made = func(*args, **(kwargs or {}))
         if func is functional.linear and self.result is not None and made.numel() == self.result.numel():

@@ -11,11 +11,11 @@ from pathlib import Path
 from ...errors import DataError, UnknownNameError, suggestion
 from ...storage.files import is_file, is_folder
 from ...types import Question
-from ..files import DEMO_SPLITS, first_of, load_questions
-from .families import LEARNED, SIBLINGS
-from .hub import HUB
+from ..question_files import DEMO_SPLITS, first_of, load_questions
+from .expert_families import LEARNED, SIBLINGS
+from .hub_kinds import HUB
+from .hub_questions import fresh, from_hub
 from .kinds import KINDS, UNKNOWN
-from .published import fresh, from_hub
 from .wording import reworded, wordings
 
 FOLDER = "C3PO_BED"

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+from ..storage.identity import routing_versions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LENGTH = 32  # hex digits; of releases before, which told models apart by their routers alone, 16
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
@@ -34,6 +39,18 @@ def fingerprint(model: _Wraps) -> str:
     if known is None or known[0] != state:
         known = _KNOWN[whole] = state, computed(model)
     return known[1]
+
+
+class _Computes(Protocol):
+    """A ``RoutedModel``."""
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+
+
+def numbers_of(model: _Computes) -> list[Any]:
+    """What decides the numbers that a model computes, bit for bit: its weights, its dtype and whose code runs it."""
+    return [fingerprint(model), str(model.model.dtype), routing_versions()]
 
 
 def is_of_before(identity: object) -> bool:

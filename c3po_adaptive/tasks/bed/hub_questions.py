@@ -10,8 +10,8 @@ from importlib.resources import files
 
 from ...types import Question
 from ..benchmarks import published
-from ..files import first_of, within
-from .hub import HUB
+from ..question_files import first_of, within
+from .hub_kinds import HUB
 from .wording import wordings
 
 SIZES = {"references": 200, "validation": 40, "test": 60}

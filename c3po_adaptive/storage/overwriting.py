@@ -32,7 +32,7 @@ Read = Callable[[Path], Claim | None]
 
 
 @contextmanager
-def set_aside(folder: Path, claim: str, read: Read) -> Iterator[str]:
+def make_room(folder: Path, claim: str, read: Read) -> Iterator[str]:
     """Make room in a folder that this process holds while the block lasts.
 
     Args:

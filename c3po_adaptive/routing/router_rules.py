@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .change import Change
 from .intercept import intercepted
 from .mixing import mass
 from .sites import WORKING, Site, router_logits
+from .styles import Change
 
 EXPLAINED = 0.02
 """How far a layer's own weights may be from what softmax says; half precision is within 0.01."""
@@ -129,7 +129,7 @@ class Rows:
 
 
 @dataclass(eq=False)
-class Along:
+class RuleRun:
     """Prompts that are run along a rule, and how many experts that takes.
 
     Attributes:
