@@ -12,7 +12,7 @@ from . import statistics as stats
 from .chance import above_chance
 from .groups import grouped
 from .table import Table
-from .unfinished import beside_base
+from .unfinished_run import beside_base
 from .verdict import Audited, judge, why_untellable
 
 

@@ -11,8 +11,8 @@ from ..records.answer import Answered, AnswerRecord
 from ..records.setting import Setting
 from ..records.summary import Agreement, AmongDraws, Comparison, Coverage, Predicted, Row
 from . import statistics as stats
-from .asked_with import format_of, references_of
 from .controls import RANDOM_NEIGHBOURS, controls_of
+from .dataset_in_words import format_of, references_of
 from .groups import Arms
 from .pathway_similarity import similarity_of_pathways
 from .predicted_benefit import predicted_benefit

@@ -24,7 +24,7 @@ def board(
 ) -> None:
     """Join runs to a leader board: summary, page, picture, and the marked blocks of Markdown pages."""
     with clear_errors():
-        from ..study.board import board_summary, read_board, stale_pages, write_board
+        from ..study.leader_board import board_summary, read_board, stale_pages, write_board
 
         parsed, folder = read_board(config), config.parent
         summary = board_summary(parsed, folder)

@@ -333,7 +333,7 @@ def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, registry
 
     if (another := study_in(b, registry).kind) != kind.kind:
         raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
-    found, table = kind.beside(a, b, out)
+    found, table = kind.compare_runs(a, b, out)
     if as_json:
         print_json(found)
     else:

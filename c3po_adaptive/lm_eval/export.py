@@ -18,8 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..analysis.asked_with import format_of
-from ..analysis.kept import whole_records
+from ..analysis.comparison_folder import records_in
+from ..analysis.dataset_in_words import format_of
 from ..analysis.statistics import first_draw
 from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
@@ -66,7 +66,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
     claimed = claimed_config(run)
     claimed.pop("inputs", None)
     config = STUDY.parse(claimed)
-    records = first_draw(whole_records(run))
+    records = first_draw(records_in(run))
     texts = _texts(config, records, questions)
     put = _put(config, texts)
     answered = datetime.fromtimestamp((run / RECORDS).stat().st_mtime)

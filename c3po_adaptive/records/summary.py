@@ -322,7 +322,7 @@ class TwoRuns(Part):
 
 
 class AskedFor(Part):
-    """What an arm asks for: see ``analysis.board.matrix``."""
+    """What an arm asks for: see ``analysis.arm_requirements``."""
 
     arm: str
     needs_label: bool

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis.asked_with import benchmark_of
+from ..analysis.comparison_folder import results_in
+from ..analysis.dataset_in_words import benchmark_of
 from ..analysis.expert_use import expert_use
 from ..analysis.gain_by_kind import KindRow, gain_by_kind
-from ..analysis.kept import kept
 from ..analysis.reliability import reliability
 from ..analysis.statistics import first_draw
 from ..records.answer import AnswerRecord
@@ -41,7 +41,7 @@ def render(
         DataError: records or summary are missing, or a text belongs to another question than its record.
     """
     folder = Path(folder)
-    summary, records = kept(folder)
+    summary, records = results_in(folder)
     arms = list(dict.fromkeys(row.arm for row in summary.rows))
     rows = summary.on(summary.shown_dataset)
     arm = _shown_arm(rows)

@@ -115,7 +115,7 @@ class Study(ABC, Generic[C]):
             What has to be said about it.
         """
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
+    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
         """Compare two runs of this kind: the summary, and what the terminal shows of it.
 
         Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...analysis.summary import summarize
-from ...analysis.unfinished import missing
+from ...analysis.unfinished_run import missing
 from ...analysis.verdict import Audited
 from ...audit import audited_in
 from ...errors import DataError, PluginError, SettingError

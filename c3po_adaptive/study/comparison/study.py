@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...analysis.kept import kept_summary, whole_records
+from ...analysis.comparison_folder import records_in, summary_in
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...models.loading import model_footprint
 from ...progress import Progress, silent
@@ -22,10 +22,10 @@ from ..data import Asked, Data, as_answered, counted, counted_in_words, read_dat
 from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left
-from .beside import beside, table_beside
 from .config import ComparisonConfig
 from .draw import draw_report
 from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
+from .two_runs import compare_runs, table_of
 from .worker import ComparisonWorker
 
 COLUMNS = (
@@ -82,22 +82,22 @@ class Comparison(Study[ComparisonConfig]):
             data = {d.name: Asked(given, given) for d in config.datasets}
         else:
             try:
-                data = as_answered(read_data(config), {(r.dataset, r.id) for r in whole_records(out)})
+                data = as_answered(read_data(config), {(r.dataset, r.id) for r in records_in(out)})
             except (DataError, ArtifactError, UnknownNameError) as error:
                 yield f"ids instead of texts: {error}"
-        told = kept_summary(out)
+        told = summary_in(out)
         if told is not None and not told.missing:
             draw_report(out, data)
-            write_parquet(whole_records(out), out / PARQUET)
+            write_parquet(records_in(out), out / PARQUET)
         else:
             asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
             with held(out):  # a run that goes on there writes its own
                 told = conclude(out, config, inputs, data, asked, {} if told is None else told.failed)
             yield from (f"not finished: {what}" for what in told.missing)
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
-        found = beside(a, b, out)
-        return found, table_beside(found)
+    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
+        found = compare_runs(a, b, out)
+        return found, table_of(found)
 
     def table(self, summary: Summary) -> Table:
         return Table(COLUMNS, [*_rows(summary)], sentences(summary))

@@ -11,15 +11,16 @@ from records.made import answered, plain
 from typer.testing import CliRunner
 
 from c3po_adaptive import load_moe_model
-from c3po_adaptive.analysis.board import joined, matrix
+from c3po_adaptive.analysis.arm_requirements import requirements
+from c3po_adaptive.analysis.joined_runs import Run, as_draws
 from c3po_adaptive.audit import audit, audited_in
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.records.summary import BoardSummary
-from c3po_adaptive.report.board import filled, gains, overall, page
+from c3po_adaptive.report.leader_board_page import filled, gains, overall, page
 from c3po_adaptive.storage.markdown import cell
-from c3po_adaptive.study.board import board_summary, read_board, stale_pages, write_board
+from c3po_adaptive.study.leader_board import board_summary, read_board, stale_pages, write_board
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Question
 
@@ -112,7 +113,7 @@ def test_without_an_answer_of_the_base_to_all_of_them_there_is_no_mean(folder):
 
 
 def test_what_each_asks_for(folder):
-    found = {row.arm: plain(row) for row in matrix(summary_of(folder))}
+    found = {row.arm: plain(row) for row in requirements(summary_of(folder))}
     assert [found["method"][key] for key in ("parameters", "prompt", "labels")] == [0, 1, 300]
     one, two = (row["gain"] for row in made(folder)["rows"] if row["arm"] == "method" and row["dataset"] != "all")
     assert (found["method"]["lowest"], found["method"]["highest"]) == (min(one, two), max(one, two))
@@ -212,14 +213,14 @@ class TestRefused:
 
     def test_one_answer_twice(self):
         rows = records("one", 0.1, n=4)
-        assert len(joined([("a.parquet", "", rows), ("b.parquet", "", rows)])) == len(rows), "the same counts once"
+        assert len(as_draws([Run("a.parquet", rows), Run("b.parquet", rows)])) == len(rows), "the same counts once"
         other = [r.model_copy(update={"choice": 1 - r.choice}) for r in rows]
         with pytest.raises(DataError, match=r"'one-0' of 'one' by 'base', in a\.parquet and in b.*choices differ"):
-            joined([("a.parquet", "", rows), ("b.parquet", "", other)])
+            as_draws([Run("a.parquet", rows), Run("b.parquet", other)])
         other = [r.model_copy(update={"setting": r.setting.model_copy(update={"seed": 9})}) for r in rows]
         with pytest.raises(DataError, match=r"settings differ"):
-            joined([("a.parquet", "", rows), ("b.parquet", "", other)])
-        assert {r.run for r in joined([("a", "", rows), ("b", "more", rows)])} == {0, 1}
+            as_draws([Run("a.parquet", rows), Run("b.parquet", other)])
+        assert {r.run for r in as_draws([Run("a", rows), Run("b", rows, "more")])} == {0, 1}
 
     def test_records_that_are_not_there(self, folder):
         (folder / "one.parquet").unlink()

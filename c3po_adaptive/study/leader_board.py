@@ -13,15 +13,16 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ..analysis.asked_with import format_of, references_of
-from ..analysis.board import joined, matrix
+from ..analysis.arm_requirements import requirements
+from ..analysis.dataset_in_words import format_of, references_of
+from ..analysis.joined_runs import Run, as_draws
 from ..analysis.summary import summarize
 from ..audit import audited_in
 from ..errors import DataError, SettingError
 from ..records.answer import Answered
 from ..records.parquet import read_parquet
 from ..records.summary import BoardSummary, Source
-from ..report.board import blocks, filled, page, picture
+from ..report.leader_board_page import blocks, filled, page, picture
 from ..settings import Settings
 from ..storage.files import check_ours, check_replaceable, write_text
 from ..storage.json_files import holds
@@ -110,7 +111,7 @@ def board_summary(board: Board, folder: Path) -> BoardSummary:
         for run, config in zip(board.runs, configs, strict=True)
         for path in _paths(run, folder)
     ]
-    records = joined([(path, run.draw, own) for run, _, path, own in read])
+    records = as_draws([Run(path, own, run.draw) for run, _, path, own in read])
     _check_there(board, records)
     if board.arms:
         records.sort(key=lambda r: board.arms.index(r.arm))
@@ -132,7 +133,7 @@ def board_summary(board: Board, folder: Path) -> BoardSummary:
             asked.setdefault(arm, {}).setdefault(dataset, _plain(config, dataset, path))
         _check_made_by(run, config, path, own)
     rows = tuple(row.model_copy(update=_asked_with(asked[row.arm], row.dataset)) for row in summary.rows)
-    told = {"title": board.title, "matrix": matrix(summary), "sources": list(sources.values())}
+    told = {"title": board.title, "matrix": requirements(summary), "sources": list(sources.values())}
     return BoardSummary.model_validate(dict(summary) | {"rows": rows} | told)
 
 

@@ -224,7 +224,7 @@ def page(summary: BoardSummary, results: str) -> str:
     datasets = list(dict.fromkeys(row.dataset for row in summary.rows))
     return draw(
         __package__,
-        "board.html.j2",
+        "leader_board.html.j2",
         made=None,
         model=summary.config["model"],
         summary=summary,

@@ -9,13 +9,13 @@ from ..records.answer import AnswerRecord
 from ..records.jsonl import read_records
 from ..records.summary import Summary
 from ..storage.json_files import checked_json, read_text
-from .unfinished import beside_base
+from .unfinished_run import beside_base
 
 SUMMARY = "summary.json"
 _AGAIN = "run the study again, or delete the file"
 
 
-def kept_summary(folder: Path | str) -> Summary | None:
+def summary_in(folder: Path | str) -> Summary | None:
     """A comparison's summary; None: there is none.
 
     Raises:
@@ -25,23 +25,23 @@ def kept_summary(folder: Path | str) -> Summary | None:
     return checked_json(Summary, read_text(path, _AGAIN), str(path), _AGAIN) if path.is_file() else None
 
 
-def whole_records(folder: Path | str) -> list[AnswerRecord]:
+def records_in(folder: Path | str) -> list[AnswerRecord]:
     """Records of a run, finished or not, without those of arms that failed: their answers before are no result.
 
     Raises:
         DataError: there are none, or one is none of ours; or the summary.
     """
-    summary, records = kept_summary(folder), read_records(folder, AnswerRecord)
+    summary, records = summary_in(folder), read_records(folder, AnswerRecord)
     return [record for record in records if summary is None or record.arm not in summary.failed]
 
 
-def kept(folder: Path | str) -> tuple[Summary, list[AnswerRecord]]:
+def results_in(folder: Path | str) -> tuple[Summary, list[AnswerRecord]]:
     """Both, of the same arms.
 
     Raises:
         DataError: as above; there is no summary; or records of an arm that it does not know.
     """
-    summary, records = kept_summary(folder), whole_records(folder)
+    summary, records = summary_in(folder), records_in(folder)
     if summary is None:
         path = Path(folder) / SUMMARY
         raise DataError(f"Expected a summary in {path}, found none; let the run finish, or summarize its records.")

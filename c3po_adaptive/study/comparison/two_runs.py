@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...analysis.asked_with import references_of
-from ...analysis.kept import whole_records
+from ...analysis.comparison_folder import records_in
+from ...analysis.dataset_in_words import references_of
+from ...analysis.joined_runs import Run
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
 from ...records.summary import SideRow, TwoRuns
@@ -24,7 +25,7 @@ SUMMARY, REPORT = "summary.json", "report.html"
 SHOWN = 60  # characters of a value
 
 
-def beside(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
+def compare_runs(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
     """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ, ``references``
     those of each data set in either.
 
@@ -40,7 +41,7 @@ def beside(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
     if out is not None:
         _check_out(out)
     one, other = (claimed_config(folder) for folder in (a, b))
-    found = side_by_side((str(a), whole_records(a)), (str(b), whole_records(b)))
+    found = side_by_side(Run(str(a), records_in(a)), Run(str(b), records_in(b)))
     names = dict.fromkeys(row.dataset for row in found.rows)
     references = {name: (references_of(one, name), references_of(other, name)) for name in names}
     found = found.model_copy(update={"fields": tuple(differing(one, other)), "references": references})
@@ -63,7 +64,7 @@ def _check_out(out: Path) -> None:
     check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
 
 
-def table_beside(found: TwoRuns) -> Table:
+def table_of(found: TwoRuns) -> Table:
     """What the terminal shows of it."""
     return Table(COLUMNS, [_shown(row) for row in found.rows], _sentences(found))
 
@@ -109,7 +110,7 @@ def _short(value: Any) -> str:
 def _page(found: TwoRuns, made: Mapping[str, str | None]) -> str:
     return draw(
         __package__,
-        "beside.html.j2",
+        "two_runs.html.j2",
         made=made,
         found=found,
         columns=COLUMNS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from c3po_adaptive.analysis.asked_with import format_of, references_of
+from c3po_adaptive.analysis.dataset_in_words import format_of, references_of
 
 
 def config(**datasets):
