@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from . import audit, board, explain, fault, models, plugins, refset, runs, trace
-from .shared import Commands, say
+from .terminal import Commands, say
 
 app = typer.Typer(
     cls=Commands,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .shared import AsJson, clear_errors, print_json, say
+from .options import AsJson
+from .terminal import clear_errors, print_json, say
 
 
 def add_to(app: typer.Typer) -> None:

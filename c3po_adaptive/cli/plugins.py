@@ -11,7 +11,8 @@ import typer
 from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
-from .shared import PATH, AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with, say
+from .options import PATH, AsJson, Plugins, SetOption, registry_with
+from .terminal import clear_errors, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..registry import Registration, Registry

@@ -9,21 +9,8 @@ import typer
 
 from ..errors import DataError
 from ..storage.json_files import read_json
-from .shared import (
-    PATH,
-    AsJson,
-    Device,
-    Dtype,
-    Model,
-    Plugins,
-    Quantize,
-    Revision,
-    clear_errors,
-    load_model,
-    print_json,
-    registry_with,
-    say,
-)
+from .options import PATH, AsJson, LoadOptions, ModelOptions, Plugins, grouped, registry_with
+from .terminal import clear_errors, print_json, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,15 +28,13 @@ File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")
 
 
 @app.command()
+@grouped
 def record(
     text: Annotated[str, typer.Argument(help="Any text of two tokens or more.")],
     out: Annotated[Path, typer.Option("--out", **PATH, help="The file.")],
+    *,
     generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
-    model: Model = "smollm2-moe",
-    revision: Revision = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
     """Run a text, and its answer if wanted, and write down the experts that each token used in each layer."""
@@ -58,29 +43,27 @@ def record(
         from ..routing.trace_file import check_place, write_trace
 
         check_place(out)  # refused before the model is loaded
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = model.loaded()
         trace = traced.record(loaded, text, generate=generate)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
 
 @app.command("import")
+@grouped
 def import_(
     engine: Annotated[
         str, typer.Argument(help="That wrote the file, of those that plugins read: plugins/vllm has three.")
     ],
     file: Annotated[Path, typer.Argument(help="Router logits of transformers, or an answer of vLLM or SGLang.")],
     out: Annotated[Path, typer.Option("--out", **PATH, help="The trace.")],
+    *,
     tokens: Annotated[
         Path | None, typer.Option(help="JSON list of the token ids of prompt and answer, where FILE has not all.")
     ] = None,
     start: Annotated[int, typer.Option(min=0, help="First token whose experts vLLM or SGLang was asked for.")] = 0,
     plugin: Plugins = None,
-    model: Model = "smollm2-moe",
-    revision: Revision = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
     """Make a trace of what another engine says of its routing; the model has to be the one that it ran."""
@@ -90,7 +73,7 @@ def import_(
         read = registry_with(plugin).other("trace reader", engine)
         check_place(out)
         ids = None if tokens is None else _ids(tokens)
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = model.loaded()
         trace = read(loaded, file, ids, start)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
@@ -106,14 +89,12 @@ def show(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@grouped
 def replay(
     file: File,
+    *,
     foreign: Annotated[bool, typer.Option("--foreign", help="It may be of a model with other weights.")] = False,
-    model: Model = "smollm2-moe",
-    revision: Revision = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
+    model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
     """Force a trace, and say what its tokens' log-likelihood becomes."""
@@ -122,7 +103,7 @@ def replay(
         from ..routing.trace_file import read_trace
 
         trace = read_trace(file)
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = model.loaded()
         forced = traced.replay(loaded, trace, foreign=foreign).detach()
         own = traced.likelihoods(loaded, trace)
         found = {"tokens": len(forced), "own": own.mean().item(), "replayed": forced.mean().item()}
@@ -131,14 +112,13 @@ def replay(
 
 
 @app.command()
+@grouped
 def diff(
     one: File,
     other: File,
+    *,
     model: Annotated[str | None, typer.Option("--model", help="Say what it costs in this one's likelihood.")] = None,
-    revision: Revision = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
+    how: LoadOptions,
     as_json: AsJson = False,
 ) -> None:
     """Where two traces of the same tokens part, and with a model what that costs in log-likelihood."""
@@ -154,8 +134,7 @@ def diff(
         first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
         cost: dict[str, Any] = {}
         if model is not None:
-            loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
-            cost = _cost(loaded, a, b, where)
+            cost = _cost(how.load(model), a, b, where)
         _say(found | {"first": first} | (cost if as_json else _in_short(cost)), as_json)
 
 
