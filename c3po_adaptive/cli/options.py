@@ -117,7 +117,7 @@ class EngineOptions:
             SettingError: an address or a number of workers, and no Ray.
         """
         if self.engine == "ray":
-            from ..study.ray_engine import RayExecutor
+            from ..study.ray_executor import RayExecutor
 
             return RayExecutor(self.address, self.workers)
         if self.address is not None or self.workers is not None:

@@ -33,7 +33,7 @@ def refset_build(
     with clear_errors():
         from ..references.build import forget_shards, labeled_questions
         from ..study.executor import device_here
-        from ..study.shards import build_set_by
+        from ..study.reference_shards import build_set_by
         from ..tasks.files import given_again
         from ..tasks.formats import as_format
 
@@ -68,7 +68,7 @@ def refset_warm(
         from ..models.loading import DTYPES
         from ..references.reference_set import WARM, ReferenceSet
         from ..study.executor import device_here
-        from ..study.shards import build_store_by
+        from ..study.reference_shards import build_store_by
         from ..tasks.formats import as_format
 
         executor = engine.executor()

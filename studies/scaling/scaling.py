@@ -28,7 +28,7 @@ from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Done, Piece
-from c3po_adaptive.study.ray_engine import RayExecutor
+from c3po_adaptive.study.ray_executor import RayExecutor
 from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
 

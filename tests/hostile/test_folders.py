@@ -59,7 +59,7 @@ from c3po_adaptive.storage.tensor_store import TensorStore
 from c3po_adaptive.study import leader_board
 from c3po_adaptive.study.comparison import two_runs
 from c3po_adaptive.study.kind import kinds
-from c3po_adaptive.study.parcel import Parcel
+from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
 
 CASES = 80  # of each writer, at least; each is two starts
@@ -181,7 +181,7 @@ def unpacked(out):
     files = {"mine.py": {"mine.py": b"plugin"}, "set": dict.fromkeys(ReferenceSet.files, b"of a set")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("C3PO_CACHE", out)
-        Parcel(Sent(), {}, files).unpack()
+        WorkerPayload(Sent(), {}, files).unpack()
 
 
 def on_board(out, pages=()):

@@ -18,7 +18,7 @@ from .worker import Worker
 
 
 @dataclass(frozen=True)
-class Parcel:
+class WorkerPayload:
     """A worker with all that it reads.
 
     Attributes:
@@ -33,7 +33,7 @@ class Parcel:
     files: Mapping[str, Mapping[str, bytes]]
 
     @classmethod
-    def of(cls, worker: Worker[Any]) -> Parcel:
+    def of(cls, worker: Worker[Any]) -> WorkerPayload:
         """Read everything that is named by a path.
 
         Raises:

@@ -11,10 +11,9 @@ from typing import Any
 from ..errors import DataError, SettingError
 from ..storage.files import is_folder
 from .executor import Compute, Done, Piece
-from .groups import Groups
-from .parcel import Parcel
-from .ray_crew import Crew
+from .ray_workers import PieceQueue, RayWorkers
 from .worker import Worker
+from .worker_payload import WorkerPayload
 
 ANSWER = 10.0  # seconds that a cluster has to answer
 
@@ -23,11 +22,11 @@ ANSWER = 10.0  # seconds that a cluster has to answer
 class RayExecutor:
     """Computes pieces on a Ray cluster; each worker loads the model once.
 
-    A worker gets pieces once it sits somewhere, so that nothing waits for one whose machine is gone or busy: the others
-    compute what is left. One that dies is replaced where there is room, and its pieces go back to those that wait; a
-    piece that kills every worker ends the run, after some tries. Pieces of one arm on one data set go to one worker as
-    long as there are others to do, so that what they share is prepared once. Rows come back here, to the one writer: a
-    driver that died goes on from what was written.
+    A worker gets pieces once it has found room, so that nothing waits for one whose machine is busy. One that dies is
+    restarted by Ray where there is room, and computes its piece again; others compute it, too, once they have nothing
+    else to do. A piece that kills every worker ends the run, after some tries. Pieces of one arm on one data set go to
+    one worker as long as there are others to do, so that what they share is prepared once. Rows come back here, to the
+    one writer: a driver that died goes on from what was written.
 
     Attributes:
         address: of the cluster, such as ``auto`` or ``ray://host:10001``; None: the one that this process is connected
@@ -53,12 +52,12 @@ class RayExecutor:
     def map(self, compute: Compute, pieces: Iterable[Piece]) -> Generator[Done, None, None]:
         if not isinstance(compute, Worker):
             raise SettingError(f"Expected a study on questions for Ray, got {type(compute).__name__}; run it here.")
-        ray, groups = _ray(), Groups(pieces)
-        if not groups:
+        ray, queue = _ray(), PieceQueue(pieces)
+        if not queue:
             return
         connected = self._connect()
         try:
-            yield from self._computed(ray, _absolute(compute), groups)
+            yield from self._computed(ray, _absolute(compute), queue)
         finally:
             if connected:
                 ray.shutdown()
@@ -93,25 +92,22 @@ class RayExecutor:
         as_client: Any = client.ray
         return (self.address or "").startswith("ray://") and bool(as_client.is_connected())
 
-    def _computed(self, ray: Any, worker: Worker[Any], groups: Groups) -> Iterator[Done]:
-        count, each = self._seats(ray, len(groups), on_gpus=worker.config.device not in (None, "cpu"))
+    def _computed(self, ray: Any, worker: Worker[Any], queue: PieceQueue) -> Iterator[Done]:
+        count, each = self._resources(ray, len(queue), on_gpus=worker.config.device not in (None, "cpu"))
         try:
-            parcel = ray.put(Parcel.of(worker))
+            payload = ray.put(WorkerPayload.of(worker))
         except ray.exceptions.RayError as error:  # its store is full, and so is the disk behind it
             raise DataError(
                 f"Expected room for the study's questions and files in Ray's object store, got: {error}; free the disk "
                 "or start Ray with a larger --object-store-memory."
             ) from None
-        crew = Crew(ray, parcel, count, each)
+        workers = RayWorkers(ray, payload, count, each)
         try:
-            while groups or crew.at_work:
-                found = crew.next(groups)
-                if found is not None:
-                    yield found
+            yield from workers.computed(queue)
         finally:
-            crew.dismiss()
+            workers.dismiss()
 
-    def _seats(self, ray: Any, pieces: int, *, on_gpus: bool) -> tuple[int, dict[str, float]]:
+    def _resources(self, ray: Any, pieces: int, *, on_gpus: bool) -> tuple[int, dict[str, float]]:
         """How many workers, and what each asks for."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
@@ -169,7 +165,7 @@ def _check_answers(address: str | None) -> None:
 
 
 def _absolute(worker: Worker[Any]) -> Worker[Any]:
-    """The same, with the model's folder by its whole path: workers sit in folders of their own."""
+    """The same, with the model's folder by its whole path: workers run in folders of their own."""
     config = worker.config
     if not is_folder(Path(config.model)):
         return worker

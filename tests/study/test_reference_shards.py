@@ -12,7 +12,7 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.study.executor import done
-from c3po_adaptive.study.shards import build_set_by, build_store_by
+from c3po_adaptive.study.reference_shards import build_set_by, build_store_by
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 

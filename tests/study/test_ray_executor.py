@@ -26,9 +26,9 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.run import evaluate
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Piece
-from c3po_adaptive.study.groups import Groups
-from c3po_adaptive.study.ray_engine import RayExecutor
-from c3po_adaptive.study.shards import build_set_by, build_store_by
+from c3po_adaptive.study.ray_executor import RayExecutor
+from c3po_adaptive.study.ray_workers import PieceQueue
+from c3po_adaptive.study.reference_shards import build_set_by, build_store_by
 
 ray = pytest.importorskip("ray")
 
@@ -68,11 +68,11 @@ def same(one, other):
         assert row["scores"] == pytest.approx(other[key]["scores"], abs=1e-5)
 
 
-def seats():
-    """Processes of this machine in which a worker sits."""
+def processes():
+    """Processes of this machine in which a worker runs."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if any("Seat" in part for part in process.info["cmdline"] or []):
+        if any("RayWorker" in part for part in process.info["cmdline"] or []):
             found.append(process)
     return found
 
@@ -81,7 +81,7 @@ def killing(stop, count, killed):
     """Kill one worker after another by -9."""
     drawn = random.Random(count)
     while len(killed) < count and not stop.wait(drawn.uniform(0.1, 1.0)):
-        if alive := seats():
+        if alive := processes():
             victim = drawn.choice(alive)
             victim.send_signal(signal.SIGKILL)
             killed.append(victim.pid)
@@ -121,7 +121,7 @@ def test_a_node_that_goes_down_is_not_waited_for(config, tmp_path, cluster):
 
     def going(items, label, total):
         for number, done in enumerate(items):
-            while not number and len(seats()) < 3:
+            while not number and len(processes()) < 3:
                 time.sleep(0.1)  # from here on all three are given pieces
             if number == 2:
                 cluster.remove_node(lent, allow_graceful=False)
@@ -203,7 +203,9 @@ def on(nodes, pieces=100, workers=None, on_gpus=False):
     """Workers for a cluster of these nodes, and what each asks for."""
     there = [{"Alive": True, "Resources": {"CPU": float(c), "GPU": float(g)}} for c, g in nodes]
     gone = {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}
-    return RayExecutor(workers=workers)._seats(SimpleNamespace(nodes=lambda: [*there, gone]), pieces, on_gpus=on_gpus)
+    return RayExecutor(workers=workers)._resources(
+        SimpleNamespace(nodes=lambda: [*there, gone]), pieces, on_gpus=on_gpus
+    )
 
 
 def room(nodes, each):
@@ -322,7 +324,7 @@ def connected(config, monkeypatch):
 
     def mapped(executor, there=""):
         made = Connected(there)
-        monkeypatch.setattr("c3po_adaptive.study.ray_engine._ray", lambda: made)
+        monkeypatch.setattr("c3po_adaptive.study.ray_executor._ray", lambda: made)
         monkeypatch.setattr(RayExecutor, "_computed", lambda *given: iter(()))
         list(executor.map(ComparisonWorker.here(config, new_registry()), [Piece("toy", "base", 0)]))
         return made.begun, made.ended
@@ -371,7 +373,7 @@ def test_a_store_without_room(config):
 
     worker = ComparisonWorker.here(config, new_registry())
     with pytest.raises(DataError, match=r"room .* in Ray's object store, got: (.|\n)*--object-store-memory"):
-        list(RayExecutor(workers=1)._computed(Full(), worker, Groups([Piece("toy", "base", 0)])))
+        list(RayExecutor(workers=1)._computed(Full(), worker, PieceQueue([Piece("toy", "base", 0)])))
 
 
 HUNGRY = """

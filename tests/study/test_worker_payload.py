@@ -13,7 +13,7 @@ from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
-from c3po_adaptive.study.parcel import Parcel
+from c3po_adaptive.study.worker_payload import WorkerPayload
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def test_what_is_gone_where_the_worker_sits_is_there_for_it(place, raw):
     registry.load_file(plugin)
     raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
     worker = ComparisonWorker.here(parse_config(raw), registry)
-    parcel = Parcel.of(worker)
+    parcel = WorkerPayload.of(worker)
     for name in ("still.py", "facts.txt", "test.jsonl", "references.jsonl"):
         (place / name).unlink()
     there = parcel.unpack()
@@ -76,7 +76,7 @@ def test_what_a_plugin_imports_from_beside_it_goes_with_it(place, raw):
     registry = new_registry()
     registry.load_file(plugin)
     raw["arms"]["still"] = {"optimizer": "still", "selector": FIXED}
-    parcel = Parcel.of(ComparisonWorker.here(parse_config(raw), registry))
+    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), registry))
     for name in ("still.py", "part.py"):
         (place / name).unlink()
     there = parcel.unpack()
@@ -90,7 +90,7 @@ def test_another_file_of_that_path_is_neither_read_nor_written(place, raw, passa
     worker = told(raw, passages.format(place=place))
     worker.inputs = worker._inputs
     before, here = worker.inputs, worker.rows(Piece("toy", "told", 0))
-    parcel = Parcel.of(worker)
+    parcel = WorkerPayload.of(worker)
     (place / "facts.txt").write_text("Iron floats.\n\nWater burns.\n")
     there = parcel.unpack()
     rows = there(Piece("toy", "told", 0))
@@ -106,7 +106,7 @@ def test_a_built_set_is_the_one_that_was_sent(place, raw):
     model, embedder = load_moe_model(raw["model"]), default_embedder()
     built = build_reference_set(model, labeled_questions("../references.jsonl"), embedder).save(place / "set")
     raw["datasets"][0]["references"] = [str(built)]
-    parcel = Parcel.of(ComparisonWorker.here(parse_config(raw), new_registry()))
+    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), new_registry()))
     for file in built.iterdir():
         file.write_bytes(b"stale")
     sent = parcel.unpack().reference_set("toy")
@@ -116,7 +116,7 @@ def test_a_built_set_is_the_one_that_was_sent(place, raw):
 
 def test_workers_of_one_machine_may_unpack_at_once(place, raw, monkeypatch):
     """Each finds whole files, though another is writing the same ones."""
-    parcel = Parcel.of(told(raw, "../facts.txt"))
+    parcel = WorkerPayload.of(told(raw, "../facts.txt"))
     with ThreadPoolExecutor(8) as pool:
         unpacked = list(pool.map(lambda _: parcel.unpack(), range(16)))
     (path,) = {worker.places["../facts.txt"] for worker in unpacked}
@@ -125,7 +125,7 @@ def test_workers_of_one_machine_may_unpack_at_once(place, raw, monkeypatch):
 
 
 def test_what_was_written_in_part_is_not_taken(place, raw, monkeypatch):
-    parcel = Parcel.of(told(raw, "../facts.txt"))
+    parcel = WorkerPayload.of(told(raw, "../facts.txt"))
     write = Path.write_bytes
 
     def cut_off(path, content):
