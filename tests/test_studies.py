@@ -10,8 +10,8 @@ from records.made import plain
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
-from c3po_adaptive.analysis.groups import grouped
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import BoardSummary
 from c3po_adaptive.registry import new_registry

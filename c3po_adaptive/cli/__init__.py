@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from . import audit, board, explain, fault, models, plugins, refset, runs, trace
+from . import audit, board, explain, fault, models, plugins, refset, runs, traces
 from .terminal import Commands, say
 
 app = typer.Typer(
@@ -53,4 +53,4 @@ for group in (runs, audit, board, explain, fault, models):
 app.add_typer(runs.study, name="study")
 app.add_typer(refset.app, name="refset")
 app.add_typer(plugins.app, name="plugins")
-app.add_typer(trace.app, name="trace")
+app.add_typer(traces.app, name="trace")

@@ -44,8 +44,8 @@ def audit(
     """
     with clear_errors():
         from ..audit import audit as carried_out
-        from ..audit.plan import USUAL_RATES
-        from ..audit.run import check, settings
+        from ..audit.audit_plan import USUAL_RATES
+        from ..audit.audit_run import check, settings
         from ..storage.run_folder import check_folder
         from ..tasks.formats import as_format
         from ..tasks.sources import ASKED

@@ -116,8 +116,8 @@ def _named(what: str, registry: Registry) -> list[Registration]:
 
 
 def _made(entry: Registration, registry: Registry, settings: list[str]) -> Any:
-    from ..study.config import Spec
     from ..study.overrides import with_settings
+    from ..study.study_config import Spec
 
     return registry.create(entry.role, with_settings({"name": entry.name}, settings, Spec))
 

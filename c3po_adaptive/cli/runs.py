@@ -80,7 +80,7 @@ def demo(
 
         registry = registry_with(run.plugin)
         names = list(dict.fromkeys(["base", *(arm or (QUICK_ARMS if quick else DEMO["arms"]))]))
-        (data,) = DEMO["datasets"]
+        data = dict(DEMO["datasets"][0])
         if questions != "demo":
             data = {**data, "name": _called(questions), "questions": questions, "split": None, "limit": None}
         data |= {"limit": QUICK_LIMIT, "references_limit": QUICK_REFERENCES} if quick else {}

@@ -30,7 +30,7 @@ from ..storage.folders import refuse_home_and_projects, writable_folder
 from ..storage.json_files import SCHEMA, holds, read_json
 from ..storage.run_folder import RECORDS, claimed_config
 from ..study.comparison import STUDY
-from ..study.comparison.config import ComparisonConfig
+from ..study.comparison.comparison_config import ComparisonConfig
 from ..study.data import source_of
 from ..study.kind import study_in
 from ..tasks.formats import Rendered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..analysis.controls import RANDOM_NEIGHBOURS
+from ..analysis.matching_controls import RANDOM_NEIGHBOURS
 from ..records.summary import SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
 

@@ -12,8 +12,8 @@ from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..settings import RemixSettings
-from .config import Spec, read_yaml
 from .overrides import with_settings
+from .study_config import Spec, read_yaml
 
 ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 

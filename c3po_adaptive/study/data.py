@@ -19,7 +19,7 @@ from ..tasks.files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .config import Dataset, OnQuestions
+from .study_config import Dataset, OnQuestions
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from ..registry import Registry, unknown
 from ..settings import Settings
 from ..storage.lock import held
 from ..storage.run_folder import DRAWN, FILES, RECORDS, check_folder, claim, claimed_config
-from .config import read_yaml
 from .executor import HERE, Executor
 from .overrides import with_settings
 from .plan import Plan
+from .study_config import read_yaml
 
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"

@@ -16,7 +16,7 @@ from pydantic import Field
 from ..analysis.arm_requirements import requirements
 from ..analysis.dataset_in_words import format_of, references_of
 from ..analysis.joined_runs import Run, as_draws
-from ..analysis.summary import summarize
+from ..analysis.summarize import summarize
 from ..audit import audited_in
 from ..errors import DataError, SettingError
 from ..records.answer import Answered
@@ -26,8 +26,8 @@ from ..report.leader_board_page import blocks, filled, page, picture
 from ..settings import Settings
 from ..storage.files import check_ours, check_replaceable, write_text
 from ..storage.json_files import holds
-from .config import OnQuestions, read_yaml
 from .kind import read_study
+from .study_config import OnQuestions, read_yaml
 
 SUMMARY, PAGE, PICTURE = "summary.json", "board.html", "accuracy_by_cost.svg"
 

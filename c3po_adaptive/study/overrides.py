@@ -15,7 +15,7 @@ import yaml
 
 from ..errors import SettingError, suggestion
 from ..settings import Settings
-from .config import Spec, read_value, read_yaml
+from .study_config import Spec, read_value, read_yaml
 
 NEW = "+"
 

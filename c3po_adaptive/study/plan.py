@@ -20,8 +20,8 @@ from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
 from ..tasks.formats import Format, format_key
 from ..types import Question
-from .config import OnQuestions
 from .data import Data, spread
+from .study_config import OnQuestions
 
 SAMPLE = 64  # questions of a data set whose tokens are counted
 

@@ -21,9 +21,9 @@ from ..references.reference_set import ReferenceSet
 from ..registry import new_registry
 from ..tasks.formats import as_format
 from ..types import Question
-from .config import OnQuestions
 from .data import Asked, inputs_of
 from .executor import Executor, Piece, Row
+from .study_config import OnQuestions
 from .worker import Worker
 
 SET = "references"

@@ -21,9 +21,9 @@ from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
-from .config import OnQuestions
 from .data import Asked, inputs_of, load_model, read_data
 from .executor import HERE, Done, Executor, Piece, Row, device_here
+from .study_config import OnQuestions
 
 C = TypeVar("C", bound=OnQuestions)
 R = TypeVar("R", bound=Record)

@@ -26,7 +26,7 @@ from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Done, Piece
 from c3po_adaptive.study.ray_executor import RayExecutor
 from c3po_adaptive.study.worker import run_pieces

@@ -17,7 +17,7 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.storage.run_folder import claim
-from c3po_adaptive.study.faithfulness.draw import draw_report
+from c3po_adaptive.study.faithfulness.faithfulness_page import draw_report
 from c3po_adaptive.tasks.files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 

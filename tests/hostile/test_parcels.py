@@ -13,7 +13,7 @@ from c3po_adaptive.references.build import build_reference_set, labeled_question
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.worker_payload import WorkerPayload
 
 FORGED = ["../x", "a/../../x", "/tmp/c3po-x", "", ".", "..", "a\0b", "C:x", "C:\\x", "..\\x", "a/b", "a\\b", "x/"]

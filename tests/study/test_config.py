@@ -11,8 +11,8 @@ from c3po_adaptive.registry import default_registry, new_registry
 from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.study.config import DEMO, Dataset
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.study.study_config import DEMO, Dataset
 from c3po_adaptive.tasks import Cloze
 
 WRITTEN = {

@@ -14,7 +14,7 @@ from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY, evaluate
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint

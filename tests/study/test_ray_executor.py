@@ -23,8 +23,8 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.run import evaluate
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.executor import HERE, Piece
 from c3po_adaptive.study.ray_executor import RayExecutor
 from c3po_adaptive.study.ray_workers import PieceQueue

@@ -9,8 +9,8 @@ from study.configs import SPEED, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.study.config import read_yaml
 from c3po_adaptive.study.kind import kind_of, kinds
+from c3po_adaptive.study.study_config import read_yaml
 
 STUDIES = Path(__file__).parents[2] / "studies"
 

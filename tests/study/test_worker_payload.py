@@ -11,7 +11,7 @@ from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set, labeled_questions
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.study.worker_payload import WorkerPayload
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...analysis.summary import summarize
+from ...analysis.summarize import summarize
 from ...analysis.unfinished_run import missing
 from ...analysis.verdict import Audited
 from ...audit import audited_in
@@ -18,14 +18,14 @@ from ...records.jsonl import Records, read_records
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Summary
 from ...registry import Registry, default_registry
+from ...report.comparison_page import render
 from ...storage.files import write_text
 from ...storage.lock import held
 from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
-from .config import ComparisonConfig
-from .draw import draw_report
-from .worker import ComparisonWorker
+from .comparison_config import ComparisonConfig
+from .comparison_worker import ComparisonWorker
 
 
 def evaluate(
@@ -186,3 +186,15 @@ def audited(config: ComparisonConfig, inputs: Mapping[str, Any] | None = None) -
             "audit this one, with the same dtype and revision, or leave audit out."
         )
     return found
+
+
+def draw_report(out: Path | str, data: Data) -> None:
+    """Draw ``report.html`` of a run's summary and records.
+
+    Args:
+        out: the run's folder.
+        data: the texts of its questions and references, as far as they are at hand; ids stand for others.
+    """
+    asked = {(name, q.id): q for name, part in data.items() for q in part.questions}
+    known = {(name, q.id): q for name, part in data.items() for q in part.references}
+    render(out, asked, known)

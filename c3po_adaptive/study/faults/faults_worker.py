@@ -16,11 +16,11 @@ from ...models.routed import RoutedModel
 from ...problem import FaultTruth
 from ...remixing.fault_truth import truth_of
 from ...types import Question
-from ..comparison.worker import ComparisonWorker
+from ..comparison.comparison_worker import ComparisonWorker
 from ..executor import Piece
 from ..worker import Worker
-from .config import FaultsConfig
-from .truth import FaultAnswer, told
+from .fault_answer import FaultAnswer, told
+from .faults_config import FaultsConfig
 
 NOTHING = Fault("noise", dose=0.0)
 

@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 
 from ...progress import Progress, silent
 from ...registry import Registry
-from ..comparison.run import check_strategies, strategies_of
+from ..comparison.evaluation import check_strategies, strategies_of
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left
-from .config import FaultsConfig
-from .draw import draw_report
-from .rows import FaultsSummary, FoundRow, Told
-from .run import check_model, run_faults
-from .truth import FaultAnswer
-from .worker import FaultsWorker
+from .fault_answer import FaultAnswer
+from .fault_rows import FaultsSummary, FoundRow, Told
+from .faults_config import FaultsConfig
+from .faults_page import draw_report
+from .faults_run import check_model, run_faults
+from .faults_worker import FaultsWorker
 
 COLUMNS = (
     *("data set", "fault", "dose", "selector", "optimizer", "n", "AUC [95 %]", "precision", "recall"),

@@ -19,8 +19,8 @@ from ..routing.along import RoutingRule
 from ..routing.packing import Packed
 from ..routing.states import State
 from ..selectors.fixed import Fixed
+from .audit_records import Where
 from .interventions import ALONE, BANNED, EVERYONE, NEXT, PERMUTED, UNIFORM, At, lacking, mixed_by
-from .records import Where
 
 BUDGET = 12.0
 """Base forwards a question that an audit takes at most, on average; ``deep`` knows none."""
@@ -54,7 +54,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Descent:
+class LabelDescent:
     """The label's own loss descended at a rate, within what a selector chooses."""
 
     rate: float
@@ -82,7 +82,7 @@ class Descent:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """What is tried.
 
     Attributes:
@@ -95,7 +95,7 @@ class Plan:
     """
 
     trials: tuple[Trial, ...]
-    descents: tuple[Descent, ...]
+    descents: tuple[LabelDescent, ...]
     descended: int
     bans: bool
     exact: bool
@@ -110,7 +110,7 @@ def make_plan(
     rates: Sequence[float],
     *,
     deep: bool,
-) -> Plan:
+) -> AuditPlan:
     """What is tried.
 
     What does not fit into the budget is left out; the oracle is asked of as many questions as fit.
@@ -144,7 +144,7 @@ def make_plan(
     selectors = (FIVE, ALL) if len(model.sites) > Fixed().n else (ALL,)
     if FIVE not in selectors:
         left_out[FIVE] = f"the model has {len(model.sites)} MoE layers"
-    descents = tuple(Descent(rate, selector) for rate in rates for selector in selectors)
+    descents = tuple(LabelDescent(rate, selector) for rate in rates for selector in selectors)
     totals = [1.0 + sum(each) for each in zip(*map(told.descent, descents), strict=True)]
     left = float("inf") if deep else (BUDGET - spent) * len(tails)
     descended = sum(total <= left for total in accumulate(totals))
@@ -154,7 +154,7 @@ def make_plan(
             f"{len(tails)}; --deep tries all"
         )
         descents, descended = (), 0
-    return Plan(tuple(trials), descents, descended, bans, deep, left_out)
+    return AuditPlan(tuple(trials), descents, descended, bans, deep, left_out)
 
 
 def _groups(layers: int, *, deep: bool) -> Iterator[list[Trial]]:
@@ -189,7 +189,7 @@ class _Forecast:
         used = {position: k + 1 for position, k in self._mixed("", None).items()}
         return self._mean(lambda p: self.model.flops.tail(p, 0, _pairs(used, p.rows), backward=True))
 
-    def descent(self, descent: Descent) -> list[float]:
+    def descent(self, descent: LabelDescent) -> list[float]:
         """Of each question."""
         fixed, flops, layers = descent.fixed(self.model), self.model.flops, len(self.model.sites)
         start = 0 if descent.selector == ALL else layers - fixed.n

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from ..arms import Arm, in_a_run
-from ..config import Datasets, OnQuestions, Spec
+from ..study_config import Datasets, OnQuestions, Spec
 
 
 class FaithfulnessConfig(OnQuestions):

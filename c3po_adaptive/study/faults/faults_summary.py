@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll, holm, sign_flip_p
 from ...errors import DataError
 from ...records.record import Interval
-from .config import BASE, REACH, SOUND, FaultsConfig
-from .rows import FaultsSummary, FoundRow, LostRow, Told
-from .truth import FaultAnswer, Floats, area_under_curve
+from .fault_answer import FaultAnswer, Floats, area_under_curve
+from .fault_rows import FaultsSummary, FoundRow, LostRow, Told
+from .faults_config import BASE, REACH, SOUND, FaultsConfig
 
 Bools = NDArray[np.bool_]
 RESAMPLES = 2000
@@ -37,7 +37,7 @@ def summarize(
         DataError: a question without some of its rows: the study was interrupted.
     """
     names = [d.name for d in config.datasets]
-    tables = {name: _Table([r for r in records if r.dataset == name], config, layers) for name in names}
+    tables = {name: _QuestionsOfArms([r for r in records if r.dataset == name], config, layers) for name in names}
     groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
     rows: list[FoundRow] = []
     faults: list[LostRow] = []
@@ -58,7 +58,7 @@ def summarize(
     )
 
 
-class _Table:
+class _QuestionsOfArms:
     """One data set's records, question by question in one order."""
 
     def __init__(self, records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequence[int]) -> None:
@@ -93,7 +93,7 @@ class _Table:
 class _Asked:
     """Data sets asked at one dose of a fault."""
 
-    tables: Sequence[_Table]
+    tables: Sequence[_QuestionsOfArms]
     dataset: str
     config: FaultsConfig
     fault: str
@@ -109,7 +109,7 @@ class _Asked:
         """``[L]`` layers of the place: at dose zero those where nothing is."""
         return np.array([layer in self.place for layer in self.tables[0].layers])
 
-    def concerned(self, table: _Table) -> Bools:
+    def concerned(self, table: _QuestionsOfArms) -> Bools:
         """``[N]`` questions that the fault routes otherwise."""
         return np.array([r.concerned for r in table.rows(self.cell, BASE)], dtype=bool)
 
@@ -130,7 +130,7 @@ class _Asked:
             loss_in_reach=self._interval(self._losses(_loss_in_reach)),
         )
 
-    def _losses(self, of: Callable[[_Table, str], Floats]) -> list[Floats]:
+    def _losses(self, of: Callable[[_QuestionsOfArms, str], Floats]) -> list[Floats]:
         return [of(table, self.cell) for table in self.tables]
 
     def row(self, arm: str) -> FoundRow:
@@ -281,20 +281,20 @@ def _nll(record: FaultAnswer) -> float:
     return gold_nll(record)
 
 
-def _by(table: _Table, cell: str, a: str, b: str, value: Callable[[FaultAnswer], float]) -> Floats:
+def _by(table: _QuestionsOfArms, cell: str, a: str, b: str, value: Callable[[FaultAnswer], float]) -> Floats:
     """``[N]`` value of a − that of b."""
     return table.of(cell, a, value) - table.of(cell, b, value)
 
 
-def _lost(table: _Table, cell: str) -> Floats:
+def _lost(table: _QuestionsOfArms, cell: str) -> Floats:
     return 100 * (table.of(SOUND, BASE, _right) - table.of(cell, BASE, _right))
 
 
-def _loss_lost(table: _Table, cell: str) -> Floats:
+def _loss_lost(table: _QuestionsOfArms, cell: str) -> Floats:
     return table.of(cell, BASE, _nll) - table.of(SOUND, BASE, _nll)
 
 
-def _loss_in_reach(table: _Table, cell: str) -> Floats:
+def _loss_in_reach(table: _QuestionsOfArms, cell: str) -> Floats:
     return table.of(cell, BASE, _nll) - table.of(cell, REACH, _nll)
 
 

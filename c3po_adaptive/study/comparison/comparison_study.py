@@ -22,11 +22,10 @@ from ..data import Asked, Data, as_answered, counted, counted_in_words, read_dat
 from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left
-from .config import ComparisonConfig
-from .draw import draw_report
-from .run import check_arms, check_strategies, conclude, evaluate, strategies_of
+from .comparison_config import ComparisonConfig
+from .comparison_worker import ComparisonWorker
+from .evaluation import check_arms, check_strategies, conclude, draw_report, evaluate, strategies_of
 from .two_runs import compare_runs, table_of
-from .worker import ComparisonWorker
 
 COLUMNS = (
     *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
@@ -34,7 +33,7 @@ COLUMNS = (
 )
 
 
-class Comparison(Study[ComparisonConfig]):
+class ComparisonStudy(Study[ComparisonConfig]):
     """Arms on the same questions."""
 
     kind: ClassVar[str] = "comparison"

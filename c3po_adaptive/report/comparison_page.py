@@ -17,9 +17,9 @@ from ..records.summary import Predicted, Row, Summary
 from ..storage.files import write_text
 from ..storage.run_folder import made_by
 from ..types import Question
-from . import plots, published
+from . import plots, published_figures
 from .page import draw
-from .questions import Key, payload
+from .question_payload import Key, payload
 from .sentences import sentences
 
 REPORT = "report.html"
@@ -139,15 +139,15 @@ def _beside_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """Of each data set that the paper reports, if the configuration names the model to stand beside."""
     if not (model := summary.config.get("published")):
         return
-    label = f"published, {published.called(model)}"
+    label = f"published, {published_figures.called(model)}"
     for dataset in summary.datasets:
         rows = summary.on(dataset)
-        known = published.accuracy(model, benchmark_of(summary.config, dataset))
+        known = published_figures.accuracy(model, benchmark_of(summary.config, dataset))
         there = {r.arm: known[r.optimizer] for r in rows if _as_published(r) and r.optimizer in known}
         if there:
             caption = (
-                f"Dashed: {label}, of the arm's method ({published.source()}). Prompts, references and questions are "
-                "others: to be looked at beside this run, and no results of it."
+                f"Dashed: {label}, of the arm's method ({published_figures.source()}). Prompts, references and "
+                "questions are others: to be looked at beside this run, and no results of it."
             )
             yield f"Beside published figures: {dataset}", caption, plots.beside_published(rows, there, label)
 

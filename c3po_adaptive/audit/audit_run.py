@@ -23,12 +23,12 @@ from ..storage.run_folder import check_folder, claim, claimed_config, made_by
 from ..tasks.files import first_of, unique
 from ..tasks.formats import Format, format_key
 from ..types import Question
+from .audit_page import page
+from .audit_plan import FEWEST, USUAL_RATES, make_plan
+from .audit_records import ARM, AuditRow, AuditSummary
+from .audit_summary import leverage_line, summarize
 from .interventions import interventions
 from .measure import Measurement
-from .page import page
-from .plan import FEWEST, USUAL_RATES, make_plan
-from .records import ARM, AuditSummary, Row
-from .summary import leverage_line, summarize
 
 BATCH = 8
 """Questions that are run together; what an interruption loses."""
@@ -70,7 +70,7 @@ def audit(
     config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
     hashes = {"model": fingerprint(model), "questions": config["questions"]}
 
-    def carried_out(known: list[Row], keep: Callable[[Row], None]) -> AuditSummary:
+    def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
         measurement = _prepared(model, questions, format, rates, seed, dataset, deep=deep)
         rows = _measured(measurement, questions, known, keep, progress or silent)
         return summarize(rows, model, measurement.plan, hashes, dataset=dataset, seed=seed)
@@ -80,8 +80,8 @@ def audit(
     check_folder(out, config, {})
     with held(out):
         claim(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, model.name)
-        records = Records(out, Row)
-        known = read_records(out, Row) if records.path.exists() else []
+        records = Records(out, AuditRow)
+        known = read_records(out, AuditRow) if records.path.exists() else []
         summary = carried_out(known, records.append)
         write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
@@ -110,10 +110,10 @@ def _prepared(
 def _measured(
     measurement: Measurement,
     questions: Sequence[Question],
-    known: Sequence[Row],
-    keep: Callable[[Row], None],
+    known: Sequence[AuditRow],
+    keep: Callable[[AuditRow], None],
     progress: Progress,
-) -> list[Row]:
+) -> list[AuditRow]:
     """The rows of all questions, in their order: those that are known, and others, which are kept as they come.
 
     Raises:

@@ -9,9 +9,9 @@ from ..records.answer import Answered
 from ..records.summary import Comparison, Row, Summary
 from ..storage.identity import digest, versions
 from . import statistics as stats
+from .arm_comparisons import ArmComparisons
+from .by_dataset import grouped
 from .chance import above_chance
-from .groups import grouped
-from .table import Table
 from .unfinished_run import beside_base
 from .verdict import Audited, judge, why_untellable
 
@@ -58,9 +58,11 @@ def summarize(
     """
     records, inputs = list(records), inputs or {}
     told = beside_base(records, baseline) if missing else records
-    table = Table(grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing), partly=partly)
+    table = ArmComparisons(
+        grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing), partly=partly
+    )
     gains = _with_holm([gain for gain in table.gains.values() if gain.a != baseline], headline)
-    beside = _with_holm(table.beside(compare), headline)
+    beside = _with_holm(table.with_controls(compare), headline)
     rows = list(table.rows(config, headline))
     untellable = {} if audited is None else _untellable(audited, table, rows, gains)
     return Summary(
@@ -83,7 +85,7 @@ def summarize(
 
 
 def _untellable(
-    audited: Audited, table: Table, rows: Sequence[Row], gains: Sequence[Comparison]
+    audited: Audited, table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comparison]
 ) -> dict[str, list[str]]:
     """Why nothing can be told of a null result, by data set."""
     return {

@@ -19,10 +19,10 @@ from ...storage.identity import digest
 from ...tasks.formats import format_key
 from ...types import Answer, Question
 from ..arms import ROLES
-from ..config import Spec
 from ..executor import Piece
+from ..study_config import Spec
 from ..worker import Worker
-from .config import ComparisonConfig
+from .comparison_config import ComparisonConfig
 
 SHOWN = 16  # neighbours that a record names, nearest first
 

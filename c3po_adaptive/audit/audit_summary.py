@@ -11,10 +11,10 @@ from ..analysis.chance import above_chance
 from ..models.routed import RoutedModel
 from ..records.answer import Cost, Scored
 from ..storage.identity import versions
+from .audit_plan import AuditPlan, LabelDescent, Trial
+from .audit_records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
 from .interventions import PERMUTED
 from .measure import BANS, HEADROOM, LEVERAGE, PLAIN
-from .plan import Descent, Plan, Trial
-from .records import AuditSummary, Ban, Base, Effect, Fragile, Interval, LayerUse, Reached, Row
 from .use import evenness, loads, shared_with_kinds
 
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
@@ -26,7 +26,7 @@ FEW = 10
 
 
 def summarize(
-    rows: Sequence[Row], model: RoutedModel, plan: Plan, hashes: Mapping[str, str], *, dataset: str, seed: int
+    rows: Sequence[AuditRow], model: RoutedModel, plan: AuditPlan, hashes: Mapping[str, str], *, dataset: str, seed: int
 ) -> AuditSummary:
     """The summary of an audit's rows."""
     left_out = dict(plan.left_out)
@@ -64,7 +64,9 @@ def summarize(
     )
 
 
-def _records(rows: Sequence[Row], arm: str, scores_of: Callable[[Row], list[float]], cost: float = 1.0) -> list[Scored]:
+def _records(
+    rows: Sequence[AuditRow], arm: str, scores_of: Callable[[AuditRow], list[float]], cost: float = 1.0
+) -> list[Scored]:
     """Rows as an arm's records, for statistics."""
     found = []
     for row in rows:
@@ -75,7 +77,7 @@ def _records(rows: Sequence[Row], arm: str, scores_of: Callable[[Row], list[floa
     return found
 
 
-def _base(rows: Sequence[Row], seed: int) -> Base:
+def _base(rows: Sequence[AuditRow], seed: int) -> Base:
     records = _records(rows, PLAIN, lambda row: row.scores)
     found = above_chance(records)
     right, loss = ([of(r) for r in records] for of in (stats.is_correct, stats.gold_nll))
@@ -89,7 +91,7 @@ def _base(rows: Sequence[Row], seed: int) -> Base:
     )
 
 
-def _effect(rows: Sequence[Row], trial: Trial, model: RoutedModel, seed: int) -> Effect:
+def _effect(rows: Sequence[AuditRow], trial: Trial, model: RoutedModel, seed: int) -> Effect:
     return Effect(
         intervention=trial.intervention,
         where=trial.where,
@@ -100,7 +102,7 @@ def _effect(rows: Sequence[Row], trial: Trial, model: RoutedModel, seed: int) ->
     )
 
 
-def _reached(rows: Sequence[Row], descent: Descent, seed: int) -> Reached:
+def _reached(rows: Sequence[AuditRow], descent: LabelDescent, seed: int) -> Reached:
     asked = [row for row in rows if descent.name in row.reached]
     return Reached(
         rate=descent.rate,
@@ -113,18 +115,18 @@ def _reached(rows: Sequence[Row], descent: Descent, seed: int) -> Reached:
     )
 
 
-def _paired(rows: Sequence[Row], scores_of: Callable[[Row], list[float]], seed: int) -> dict[str, Any]:
+def _paired(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]], seed: int) -> dict[str, Any]:
     """Accuracy in points, loss in nats, and p of the first, of other scores minus those as routed."""
     other, own = _records(rows, "other", scores_of), _records(rows, PLAIN, lambda row: row.scores)
     found, loss = stats.compare(other, own, seed=seed), stats.paired_mean(other, own, stats.gold_nll, seed=seed)
     return {
-        "accuracy": Interval(value=found.difference, low=found.ci_low, high=found.ci_high),
-        "loss": Interval(value=loss.value, low=loss.low, high=loss.high),
+        "accuracy": AuditInterval(value=found.difference, low=found.ci_low, high=found.ci_high),
+        "loss": AuditInterval(value=loss.value, low=loss.low, high=loss.high),
         "p": found.p,
     }
 
 
-def _layers(rows: Sequence[Row], model: RoutedModel, kinds: Sequence[str], seed: int) -> list[LayerUse]:
+def _layers(rows: Sequence[AuditRow], model: RoutedModel, kinds: Sequence[str], seed: int) -> list[LayerUse]:
     import numpy as np
 
     shares = loads([row.used for row in rows])
@@ -142,7 +144,7 @@ def _layers(rows: Sequence[Row], model: RoutedModel, kinds: Sequence[str], seed:
     ]
 
 
-def _bans(rows: Sequence[Row], model: RoutedModel, seed: int) -> list[Ban]:
+def _bans(rows: Sequence[AuditRow], model: RoutedModel, seed: int) -> list[Ban]:
     """The experts whose ban costs most; intervals are of each by itself, not of having been picked."""
     import numpy as np
 
@@ -155,7 +157,7 @@ def _bans(rows: Sequence[Row], model: RoutedModel, seed: int) -> list[Ban]:
     ]
 
 
-def _fragile(rows: Sequence[Row], model: RoutedModel) -> Fragile:
+def _fragile(rows: Sequence[AuditRow], model: RoutedModel) -> Fragile:
     places = Counter(token for row in rows for token in row.fragile)
     return Fragile(
         tokens=sum(len(row.fragile) for row in rows) / max(1, sum(row.tokens for row in rows)),
@@ -164,11 +166,11 @@ def _fragile(rows: Sequence[Row], model: RoutedModel) -> Fragile:
     )
 
 
-def _interval(values: Sequence[float], seed: int) -> Interval:
+def _interval(values: Sequence[float], seed: int) -> AuditInterval:
     import numpy as np
 
     low, high = stats.bootstrap_interval([np.asarray(values, float)], seed=seed)
-    return Interval(value=_mean(values), low=low, high=high)
+    return AuditInterval(value=_mean(values), low=low, high=high)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -20,11 +20,11 @@ from ...storage.lock import held
 from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
-from .config import FaithfulnessConfig
-from .draw import draw_report
-from .record import ScoreRecord
-from .summary import TRUTH, FaithfulnessSummary, summarize
-from .worker import FaithfulnessWorker
+from .faithfulness_config import FaithfulnessConfig
+from .faithfulness_page import draw_report
+from .faithfulness_summary import TRUTH, FaithfulnessSummary, summarize
+from .faithfulness_worker import FaithfulnessWorker
+from .layer_record import ScoreRecord
 
 
 def run_faithfulness(

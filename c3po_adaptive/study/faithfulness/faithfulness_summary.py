@@ -14,11 +14,11 @@ from ...analysis.statistics import bootstrap_interval
 from ...errors import DataError
 from ...records.record import Interval
 from ...storage.json_files import SCHEMA, Ours
-from .config import FaithfulnessConfig
 from .curves import area
+from .faithfulness_config import FaithfulnessConfig
+from .layer_effects import TRUTHS
+from .layer_record import Role, ScoreRecord
 from .metrics import overlap, rank_correlation
-from .record import Role, ScoreRecord
-from .truth import TRUTHS
 
 RANDOM = "random layers"
 TRUTH = "truth"
@@ -116,7 +116,7 @@ def summarize(
         DataError: a question without its truth: the study was interrupted.
     """
     names = [d.name for d in config.datasets]
-    tables = {name: _Table([r for r in records if r.dataset == name], config) for name in names}
+    tables = {name: _ScoredQuestions([r for r in records if r.dataset == name], config) for name in names}
     groups = {name: [name] for name in names} | ({"all": names} if len(names) > 1 else {})
     rows = [
         _row(group, score, [tables[name] for name in members], config)
@@ -139,7 +139,7 @@ def truths_of(config: FaithfulnessConfig) -> tuple[str, ...]:
     return TRUTHS if config.neighbours else TRUTHS[:2]
 
 
-class _Table:
+class _ScoredQuestions:
     """One data set's records, question by question in one order."""
 
     def __init__(self, records: Sequence[ScoreRecord], config: FaithfulnessConfig) -> None:
@@ -186,7 +186,7 @@ class _Table:
             )
 
 
-def _row(dataset: str, score: str, tables: Sequence[_Table], config: FaithfulnessConfig) -> ScoreRow:
+def _row(dataset: str, score: str, tables: Sequence[_ScoredQuestions], config: FaithfulnessConfig) -> ScoreRow:
     seed, n = config.seed, config.n
     layers, truths = tables[0].effects(TRUTHS[0]).shape[1], truths_of(config)
     inserted, chance, deleted = (
@@ -218,7 +218,7 @@ def _row(dataset: str, score: str, tables: Sequence[_Table], config: Faithfulnes
     )
 
 
-def _area(table: _Table, score: str, field: str, points: Sequence[int], layers: int) -> Floats:
+def _area(table: _ScoredQuestions, score: str, field: str, points: Sequence[int], layers: int) -> Floats:
     together = torch.tensor([r.together for r in table.truth])
     ends = (0 * together, together) if field == "insertion" else (together, 0 * together)
     found: Floats = area(torch.from_numpy(table.values(score, field)).float(), points, *ends, layers).numpy()

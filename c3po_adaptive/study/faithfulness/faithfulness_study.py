@@ -14,11 +14,11 @@ from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee
-from .config import FaithfulnessConfig
-from .draw import draw_report
-from .run import check_model, check_strategies, run_faithfulness
-from .summary import FaithfulnessSummary
-from .worker import FaithfulnessWorker
+from .faithfulness_config import FaithfulnessConfig
+from .faithfulness_page import draw_report
+from .faithfulness_run import check_model, check_strategies, run_faithfulness
+from .faithfulness_summary import FaithfulnessSummary
+from .faithfulness_worker import FaithfulnessWorker
 
 
 class Faithfulness(Study[FaithfulnessConfig]):

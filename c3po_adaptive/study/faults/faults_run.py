@@ -12,16 +12,16 @@ from ...records.jsonl import Records, read_records
 from ...registry import Registry, default_registry
 from ...storage.files import write_text
 from ...storage.lock import held
-from ..comparison.run import check_arms, check_strategies
+from ..comparison.evaluation import check_arms, check_strategies
 from ..data import Data
 from ..executor import HERE, Done, Executor, Piece
 from ..worker import UNKNOWN, run_pieces
-from .config import FaultsConfig
-from .draw import draw_report
-from .rows import FaultsSummary
-from .summary import summarize
-from .truth import FaultAnswer
-from .worker import FaultsWorker
+from .fault_answer import FaultAnswer
+from .fault_rows import FaultsSummary
+from .faults_config import FaultsConfig
+from .faults_page import draw_report
+from .faults_summary import summarize
+from .faults_worker import FaultsWorker
 
 
 def run_faults(

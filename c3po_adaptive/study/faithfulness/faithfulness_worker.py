@@ -22,12 +22,12 @@ from ...types import Question
 from ..data import Asked
 from ..executor import Piece
 from ..worker import Worker
-from .config import FaithfulnessConfig
 from .curves import Curves
+from .faithfulness_config import FaithfulnessConfig
+from .faithfulness_summary import CONTROLS, TRUTH
+from .layer_effects import WHOSE, truth
+from .layer_record import ScoreRecord
 from .metrics import infidelity, rank_correlation, sensitivity
-from .record import ScoreRecord
-from .summary import CONTROLS, TRUTH
-from .truth import WHOSE, truth
 
 
 class FaithfulnessWorker(Worker[FaithfulnessConfig]):

@@ -15,7 +15,7 @@ Where = Literal["all tokens", "answers"]
 ARM = "audit"
 
 
-class Row(Record):
+class AuditRow(Record):
     """a question's row of an audit"""
 
     arm: str = ARM
@@ -49,7 +49,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Interval(_Part):
+class AuditInterval(_Part):
     """A mean over questions with its 95 % interval."""
 
     value: float
@@ -61,8 +61,8 @@ class Base(_Part):
     """The model as it routes: accuracy and chance in percent, ``p`` of being as right by guessing (exact)."""
 
     n: int
-    accuracy: Interval
-    loss: Interval
+    accuracy: AuditInterval
+    loss: AuditInterval
     chance: float
     p: float
     above_chance: bool
@@ -80,8 +80,8 @@ class Effect(_Part):
     where: Where
     layer: int | None
     n: int
-    accuracy: Interval
-    loss: Interval
+    accuracy: AuditInterval
+    loss: AuditInterval
     p: float
     cost: float
 
@@ -100,8 +100,8 @@ class Reached(_Part):
     selector: str
     steps: int
     n: int
-    accuracy: Interval
-    loss: Interval
+    accuracy: AuditInterval
+    loss: AuditInterval
     p: float
     cost: float
 
@@ -140,7 +140,7 @@ class Ban(_Part):
 
     layer: int
     expert: int
-    loss: Interval
+    loss: AuditInterval
 
 
 class Fragile(_Part):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from ..report.page import draw
 from ..report.plots import Measured, layers_by_measure, paired_effects
+from .audit_plan import WHERE
+from .audit_records import AuditSummary
 from .interventions import MEANINGS
-from .plan import WHERE
-from .records import AuditSummary
 
 
 def page(summary: AuditSummary, made: Mapping[str, str | None] | None = None) -> str:

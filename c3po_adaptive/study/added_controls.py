@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UnknownNameError
 from ..registry import default_registry
 from .arms import Arm
-from .config import Spec
+from .study_config import Spec
 
 _DESCENTS = ("ngd", "amortized-ngd")
 _STEPS = ("steps", "lr", "lr_end", "step", "parametrization", "tolerance")

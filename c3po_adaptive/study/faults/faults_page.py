@@ -1,12 +1,51 @@
-"""Pictures of a study of known faults."""
+"""The report of a study of known faults: one page, to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from pathlib import Path
 
+from ...errors import DataError
+from ...report.page import draw
 from ...report.plots import COLORS, LINE, WIDTH, style, svg
-from .rows import FoundRow
+from ...storage.files import write_text
+from ...storage.json_files import checked, read_json
+from ...storage.run_folder import made_by
+from .fault_rows import FaultsSummary, FoundRow
+
+_AGAIN = "run the study again"
+
+
+def page(summary: FaultsSummary, made: Mapping[str, str | None] | None = None) -> str:
+    """The page as HTML, self-contained; ``made`` says by what, as ``made_by`` does."""
+    names = list(dict.fromkeys(row.dataset for row in summary.rows))
+    shown = "all" if "all" in names else names[0]
+    rows = [row for row in summary.rows if row.dataset == shown]
+    return draw(
+        __package__,
+        "report.html.j2",
+        made=made,
+        model=summary.config.get("model"),
+        summary=summary,
+        names=names,
+        won=won_back(rows),
+        layers=found_layers(rows, summary.decoder_layers),
+    )
+
+
+def draw_report(out: Path | str) -> None:
+    """Draw the report of a study's summary.
+
+    Raises:
+        DataError: there is none: the study was interrupted.
+    """
+    path = Path(out) / "summary.json"
+    if not path.is_file():
+        raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
+    summary = checked(FaultsSummary, read_json(path, _AGAIN), str(path), _AGAIN)
+    write_text(Path(out) / "report.html", page(summary, made_by(out)))
+
 
 COLOR = {"bound": "oracle", "control": "control"}
 LINES = ("-", "--", ":", "-.")

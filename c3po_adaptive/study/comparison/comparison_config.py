@@ -13,10 +13,10 @@ from pydantic import (
 )
 
 from ...errors import SettingError, suggestion
-from ...report.published import models
+from ...report.published_figures import models
+from ..added_controls import with_controls
 from ..arms import DEMO_ARMS, Arm, in_a_run
-from ..config import OnQuestions
-from ..controls import with_controls
+from ..study_config import OnQuestions
 
 
 class ComparisonConfig(OnQuestions):

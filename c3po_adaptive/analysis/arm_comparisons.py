@@ -11,17 +11,17 @@ from ..records.answer import Answered, AnswerRecord
 from ..records.setting import Setting
 from ..records.summary import Agreement, AmongDraws, Comparison, Coverage, Predicted, Row
 from . import statistics as stats
-from .controls import RANDOM_NEIGHBOURS, controls_of
+from .arm_row import row, settings_of
+from .by_dataset import Arms
 from .dataset_in_words import format_of, references_of
-from .groups import Arms
+from .matching_controls import RANDOM_NEIGHBOURS, controls_of
 from .pathway_similarity import similarity_of_pathways
 from .predicted_benefit import predicted_benefit
 from .repeated_controls import among_draws
 from .risk_by_coverage import risk_by_coverage
-from .rows import row, settings_of
 
 
-class Table:
+class ArmComparisons:
     """What a summary's rows and comparisons are made from.
 
     Args:
@@ -87,7 +87,7 @@ class Table:
             found = row(dataset, asked_with, own, base, gain, self.seed)
             yield found.model_copy(update={"controls": tuple(self.controls[dataset, arm]), "headline": arm == headline})
 
-    def beside(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
+    def with_controls(self, compare: Sequence[tuple[str, str]]) -> list[Comparison]:
         """Every arm minus its controls, and pairs that are asked for; each pair once, and none with the base."""
         found = []
         for dataset, arms in self.groups.items():

@@ -10,8 +10,8 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from ...models.faults import Fault, Kind, concerns_of, layers_of
 from ...settings import Settings
 from ..arms import Arm, in_a_run
-from ..comparison.config import ComparisonConfig
-from ..config import Datasets, OnQuestions, Spec
+from ..comparison.comparison_config import ComparisonConfig
+from ..study_config import Datasets, OnQuestions, Spec
 
 BASE = "base"
 REACH = "undone"
