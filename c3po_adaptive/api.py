@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .retrievers.base import Retriever
     from .selectors.base import LayerSelector
 
-    Spec = str | Mapping[str, Any]
+    Spec = str | Mapping[str, object]
 
 
 class Optimizer:
@@ -68,8 +68,8 @@ class Optimizer:
         kernel: Spec | Kernel | None = None,
         retriever: Spec | Retriever | None = None,
         selector: Spec | LayerSelector | None = None,
-        format: str | Mapping[str, Any] | Format | None = None,
-        settings: RemixSettings | Mapping[str, Any] | None = None,
+        format: str | Mapping[str, object] | Format | None = None,
+        settings: RemixSettings | Mapping[str, object] | None = None,
         embedder: Embedder | None = None,
         registry: Registry | None = None,
     ) -> None:

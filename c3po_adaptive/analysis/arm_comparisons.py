@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from ..errors import DataError
 from ..records.answer import Answered, AnswerRecord
 from ..records.setting import Setting
 from ..records.summary import Agreement, AmongDraws, Comparison, Coverage, Predicted, Row
+from ..storage.json_values import Values
 from . import statistics as stats
 from .arm_row import row, settings_of
 from .by_dataset import Arms
@@ -79,7 +79,7 @@ class ArmComparisons:
             for arm in arms
         }
 
-    def rows(self, config: Mapping[str, Any], headline: str | None) -> Iterator[Row]:
+    def rows(self, config: Values, headline: str | None) -> Iterator[Row]:
         """Of every arm, the base included; without a verdict, which takes all comparisons."""
         for (dataset, arm), gain in self.gains.items():
             own, base = self._pair(dataset, arm, self.baseline)

@@ -5,15 +5,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
 
+from pydantic import BaseModel, JsonValue
+
+from ..storage.json_values import Values
 from ..tasks.bed import BED
 from ..tasks.formats import HARNESS
 
 SAME = "same set"
+_Format = str | dict[str, JsonValue]
 
 
-def references_of(config: Mapping[str, Any], dataset: str) -> str:
+class _Dataset(BaseModel):
+    """What a configuration says of a data set, as far as it is told here."""
+
+    name: str
+    questions: str = ""
+    references: tuple[str, ...] = ()
+    format: _Format | None = None
+
+
+class _Config(BaseModel):
+    """A comparison's configuration, as far as it is told here."""
+
+    datasets: tuple[_Dataset, ...] = ()
+    format: _Format = "cloze"
+
+
+def references_of(config: Values, dataset: str) -> str:
     """Names of the sources that a data set's references come from, such as ``openbookqa + sciq``.
 
     One that is the questions' own says so: ``arc_easy (same set)``. Of "all", the mean over data sets, it is said which
@@ -23,40 +42,40 @@ def references_of(config: Mapping[str, Any], dataset: str) -> str:
         config: of a comparison, as plain values.
         dataset: its name there.
     """
-    named = {one["name"]: _named(one) for one in config.get("datasets", ())}
+    named = {one.name: _named(one) for one in _Config.model_validate(config).datasets}
     if dataset in named:
         return " + ".join(named[dataset]) or "none"
     kinds = {SAME if SAME in source else "other sets" for sources in named.values() for source in sources}
     return " and ".join(sorted(kinds)) or "none"
 
 
-def benchmark_of(config: Mapping[str, Any], dataset: str) -> str:
+def benchmark_of(config: Values, dataset: str) -> str:
     """The name of the source that a data set's questions come from; "" of "all".
 
     Args:
         config: see above.
         dataset: likewise.
     """
-    return next((_set(one["questions"]) for one in config.get("datasets", ()) if one["name"] == dataset), "")
+    return next((_set(one.questions) for one in _Config.model_validate(config).datasets if one.name == dataset), "")
 
 
-def format_of(config: Mapping[str, Any], dataset: str) -> str:
+def format_of(config: Values, dataset: str) -> str:
     """How a data set's questions were put, in words; of "all", how those of each were, or ``several``.
 
     Args:
         config: see above.
         dataset: likewise.
     """
-    usual = config.get("format", "cloze")
-    named = {one["name"]: _in_words(one.get("format") or usual) for one in config.get("datasets", ())}
+    told = _Config.model_validate(config)
+    named = {one.name: _in_words(one.format or told.format) for one in told.datasets}
     if dataset in named:
         return named[dataset]
-    each = {*named.values()} or {_in_words(usual)}
+    each = {*named.values()} or {_in_words(told.format)}
     return each.pop() if len(each) == 1 else "several"
 
 
-def _in_words(format: str | Mapping[str, Any]) -> str:
-    given = {"name": format} if isinstance(format, str) else format
+def _in_words(format: _Format) -> str:
+    given: Mapping[str, JsonValue] = {"name": format} if isinstance(format, str) else format
     scored = given.get("normalize", "tokens")
     name = "letters" if given["name"] == "letter" else f"cloze by {'sum' if scored == 'none' else scored}"
     name += ", in a chat" if given.get("chat") else ""
@@ -64,9 +83,9 @@ def _in_words(format: str | Mapping[str, Any]) -> str:
     return name if token == "last" else f"{name}, ω at the {token} token"
 
 
-def _named(dataset: Mapping[str, Any]) -> Sequence[str]:
-    own = _set(dataset["questions"])
-    names = dict.fromkeys(map(_set, dataset.get("references", ())))
+def _named(dataset: _Dataset) -> Sequence[str]:
+    own = _set(dataset.questions)
+    names = dict.fromkeys(map(_set, dataset.references))
     return [f"{name} ({SAME})" if name == own else name for name in names]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..records.answer import Answered
 from ..records.summary import Differing, SideRow, TwoRuns
+from ..storage.json_values import Json, Values
 from . import statistics as stats
 from .joined_runs import Pair, Run, by_arm, paired
-
-Plain = Mapping[str, Any]
 
 
 def side_by_side(a: Run, b: Run, *, seed: int = 0) -> TwoRuns:
@@ -42,7 +40,7 @@ def side_by_side(a: Run, b: Run, *, seed: int = 0) -> TwoRuns:
     )
 
 
-def differing(a: Plain, b: Plain, at: str = "") -> list[Differing]:
+def differing(a: Values, b: Values, at: str = "") -> list[Differing]:
     """Fields that two configurations have different values of, by their dotted names; None: it has no such field.
 
     What one has as a whole (an arm, say) is one field; so are lists of anything but mappings.
@@ -62,7 +60,7 @@ def differing(a: Plain, b: Plain, at: str = "") -> list[Differing]:
     return found
 
 
-def _parts(value: Any) -> Plain:
+def _parts(value: Json) -> Values:
     """What can be named within a value."""
     if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
         return {str(place): part for place, part in enumerate(value)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from ..records.answer import Answered
 from ..records.summary import Comparison, Row, Summary
 from ..storage.identity import digest, versions
+from ..storage.json_values import Values
 from . import statistics as stats
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
@@ -19,13 +19,13 @@ from .verdict import Audited, judge, why_untellable
 def summarize(
     records: Iterable[Answered],
     *,
-    config: Mapping[str, Any],
+    config: Values,
     seed: int,
     baseline: str = "base",
     standard: str | None = None,
     headline: str | None = None,
     compare: Sequence[tuple[str, str]] = (),
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Values | None = None,
     missing: Sequence[str] = (),
     partly: bool = False,
     audited: Audited | None = None,
@@ -76,11 +76,14 @@ def summarize(
         agreement=() if standard is None else tuple(table.near(standard)),
         comparisons=tuple(c for dataset in table.groups for c in (*gains, *beside) if c.dataset == dataset),
         draws=tuple(table.draws()),
-        versions=inputs.get("versions") or versions(),
+        versions=told_versions if isinstance(told_versions := inputs.get("versions"), dict) else versions(),
         seed=seed,
         config=dict(config),
-        hashes={"config": digest(config), "records": digest([_timeless(r) for r in records])}
-        | {k: v for k, v in inputs.items() if k != "versions"},
+        hashes={
+            "config": digest(config),
+            "records": digest([_timeless(r) for r in records]),
+            **{name: value for name, value in inputs.items() if name != "versions"},
+        },
     )
 
 
@@ -99,7 +102,7 @@ def _untellable(
     }
 
 
-def _timeless(record: Answered) -> dict[str, Any]:
+def _timeless(record: Answered) -> dict[str, object]:
     return record.model_dump(mode="json", exclude={"seconds"})
 
 

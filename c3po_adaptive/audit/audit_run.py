@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ..analysis.verdict import Audited
 from ..errors import DataError, SettingError
@@ -68,7 +67,7 @@ def audit(
     """
     check(questions, rates)
     config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
-    hashes = {"model": fingerprint(model), "questions": config["questions"]}
+    hashes = {"model": fingerprint(model), "questions": str(config["questions"])}
 
     def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
         measurement = _prepared(model, questions, format, rates, seed, dataset, deep=deep)
@@ -141,7 +140,7 @@ def settings(
     rates: Sequence[float],
     seed: int,
     dataset: str,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What identifies an audit, beside its model."""
     return {
         "kind": ARM,

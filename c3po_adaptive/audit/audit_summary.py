@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from ..analysis import statistics as stats
 from ..analysis.chance import above_chance
@@ -115,7 +115,13 @@ def _reached(rows: Sequence[AuditRow], descent: LabelDescent, seed: int) -> Reac
     )
 
 
-def _paired(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]], seed: int) -> dict[str, Any]:
+class _Paired(TypedDict):
+    accuracy: AuditInterval
+    loss: AuditInterval
+    p: float
+
+
+def _paired(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]], seed: int) -> _Paired:
     """Accuracy in points, loss in nats, and p of the first, of other scores minus those as routed."""
     other, own = _records(rows, "other", scores_of), _records(rows, PLAIN, lambda row: row.scores)
     found, loss = stats.compare(other, own, seed=seed), stats.paired_mean(other, own, stats.gold_nll, seed=seed)

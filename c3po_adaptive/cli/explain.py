@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,14 +60,24 @@ def explain(
             )
         put = as_format(format)
         asked = put if choices else None  # without choices it is raw text, beside references as cloze
-        specs: dict[str, Any] = {k: v for k, v in chosen.specs.items() if k != "answerer"}
+        specs = {role: spec for role, spec in chosen.specs.items() if role != "answerer"}
         registry.strategies(specs)
         built = ReferenceSet.load(refset) if is_reference_set(refset) else None
         labeled = [] if built else labeled_questions(refset)
         loaded = model.loaded()
         references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
         with working("strategies"):
-            c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
+            c3po = Optimizer(
+                loaded,
+                references,
+                registry=registry,
+                format=asked,
+                settings=chosen.remixing,
+                optimizer=chosen.optimizer,
+                kernel=chosen.kernel,
+                retriever=chosen.retriever,
+                selector=chosen.selector,
+            )
         with working("explanation"):
             found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
         if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,7 +53,7 @@ def fault(
         from ..models.faults import fault_of, layers_of
         from ..storage.new_folder import check_new
 
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             "kind": kind,
             "pairs": [_pair(text) for text in pair or []],
             "experts": expert or [],

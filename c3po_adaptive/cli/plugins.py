@@ -122,7 +122,7 @@ def _made(entry: Registration, registry: Registry, settings: list[str]) -> Any:
     return registry.create(entry.role, with_settings({"name": entry.name}, settings, Spec))
 
 
-def _plain(entry: Registration, found: list[Finding]) -> dict[str, Any]:
+def _plain(entry: Registration, found: list[Finding]) -> dict[str, object]:
     return {"role": entry.role, "name": entry.name, "plugin": entry.plugin, "tests": [asdict(f) for f in found]}
 
 

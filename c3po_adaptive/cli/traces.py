@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -132,10 +133,11 @@ def diff(
         by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
         found = {"places": int(where.numel()), "parted": len(places), "by_layer": by_layer}
         first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
-        cost: dict[str, Any] = {}
+        told: dict[str, object] = {**found, "first": first}
         if model is not None:
             cost = _cost(how.load(model), a, b, where)
-        _say(found | {"first": first} | (cost if as_json else _in_short(cost)), as_json)
+            told |= cost if as_json else _in_short(cost)
+        _say(told, as_json)
 
 
 def _ids(path: Path) -> list[int]:
@@ -150,13 +152,28 @@ def _ids(path: Path) -> list[int]:
     return held
 
 
-def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[str, Any]:
+class NextToken(TypedDict):
+    """A token after a place where two traces part."""
+
+    position: int
+    layers: list[int]
+    difference: float
+
+
+class LikelihoodOfTwo(TypedDict):
+    """What each of two traces makes of a model's log-likelihood."""
+
+    log_likelihood: dict[str, float | None]
+    next_token: list[NextToken]
+
+
+def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> LikelihoodOfTwo:
     """What each of two traces makes of a model's log-likelihood, and of the token after each place where they part."""
     from ..models.traced import compared
 
     first, second = compared(model, one, other)
     change, after = second - first, where[:-1].any(-1)
-    tokens = [
+    tokens: list[NextToken] = [
         {
             "position": t,
             "layers": [one.layers[row] for row in where[t].nonzero().flatten()],
@@ -164,21 +181,21 @@ def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> dict[s
         }
         for t in after.nonzero().flatten().tolist()
     ]
-    means: dict[str, Any] = {"one": first.mean().item(), "other": second.mean().item()}
+    means: dict[str, float | None] = {"one": first.mean().item(), "other": second.mean().item()}
     means |= {"difference": change.mean().item(), "where_parted": change[after].mean().item() if after.any() else None}
     return {"log_likelihood": means, "next_token": tokens}
 
 
-def _in_short(cost: dict[str, Any]) -> dict[str, Any]:
+def _in_short(cost: LikelihoodOfTwo) -> dict[str, object]:
     """For people: the next tokens that change the most."""
-    if not cost.get("next_token"):
-        return cost
+    if not cost["next_token"]:
+        return {**cost}
     most = sorted(cost["next_token"], key=lambda token: -abs(token["difference"]))[:SHOWN]
     lines = [f"{t['difference']:+.4f} after position {t['position']} (layers {t['layers']})" for t in most]
-    return cost | {"next_token": f"{len(cost['next_token'])}, of which most: " + ", ".join(lines)}
+    return {**cost, "next_token": f"{len(cost['next_token'])}, of which most: " + ", ".join(lines)}
 
 
-def _shown(trace: Trace) -> dict[str, Any]:
+def _shown(trace: Trace) -> dict[str, object]:
     """A trace in plain values."""
     used = trace.experts[trace.experts >= 0]
     return {
@@ -194,7 +211,7 @@ def _shown(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _say(values: dict[str, Any], as_json: bool) -> None:
+def _say(values: Mapping[str, object], as_json: bool) -> None:
     if as_json:
         print_json(values)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..analysis.comparison_folder import results_in
 from ..analysis.dataset_in_words import benchmark_of
@@ -71,7 +70,7 @@ def render(
     return folder / REPORT
 
 
-def _settings(summary: Summary) -> dict[str, Any]:
+def _settings(summary: Summary) -> dict[str, object]:
     plain = summary.model_dump(mode="json", include={"config", "versions", "hashes"})
     return plain | {"settings": {row.arm: row.setting.model_dump() for row in summary.on(summary.shown_dataset)}}
 
@@ -214,7 +213,7 @@ def _in_ranks(predicted: Sequence[Predicted]) -> str:
     )
 
 
-def _uses(records: Sequence[AnswerRecord]) -> dict[str, Any]:
+def _uses(records: Sequence[AnswerRecord]) -> dict[str, object]:
     """Counts of layers × experts by arm, as the page's script takes them."""
     return {
         arm: {

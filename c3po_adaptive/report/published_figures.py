@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TypedDict
+
+
+class _Model(TypedDict):
+    called: str
+    accuracy: dict[str, list[float]]
+
+
+class _Figures(TypedDict):
+    source: str
+    benchmarks: list[str]
+    models: dict[str, _Model]
 
 
 @cache
-def _table() -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((files(__package__) / "published.json").read_text())
+def _table() -> _Figures:
+    read: _Figures = json.loads((files(__package__) / "published.json").read_text())
     return read
 
 
@@ -21,12 +32,12 @@ def models() -> list[str]:
 
 def source() -> str:
     """Where the figures are from."""
-    return str(_table()["source"])
+    return _table()["source"]
 
 
 def called(model: str) -> str:
     """What the paper calls a model."""
-    return str(_table()["models"][model]["called"])
+    return _table()["models"][model]["called"]
 
 
 def accuracy(model: str, benchmark: str) -> dict[str, float]:

@@ -25,7 +25,7 @@ def payload(
     baseline: str,
     questions: Mapping[Key, Question],
     references: Mapping[Key, Question],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The data; numbers after the point are integers over ``scale``, and what answers share is stored once.
 
     Args:
@@ -135,7 +135,7 @@ class _Details:
             texts.setdefault(dataset, {})[id_] = _reference(self._references[dataset, id_])
         return texts
 
-    def _detail(self, record: AnswerRecord) -> dict[str, Any]:
+    def _detail(self, record: AnswerRecord) -> dict[str, object]:
         return {
             "layerScores": {k: v for k, v in record.layer_scores.items() if k in record.layers},
             # Where a pathway was kept, it shows which experts changed.
@@ -161,7 +161,7 @@ def _in_turns(records: Sequence[AnswerRecord]) -> Iterator[list[AnswerRecord]]:
         yield group
 
 
-def _asked(record: AnswerRecord, question: Question | None) -> dict[str, Any]:
+def _asked(record: AnswerRecord, question: Question | None) -> dict[str, object]:
     asked = {"id": record.id, "set": record.dataset, "subject": record.subject, "gold": record.answer}
     if question is None:
         return asked

@@ -15,7 +15,7 @@ _DESCENTS = ("ngd", "amortized-ngd")
 _STEPS = ("steps", "lr", "lr_end", "step", "parametrization", "tolerance")
 
 
-def with_controls(arms: Mapping[str, Any], controlled: tuple[str, ...]) -> dict[str, Any]:
+def with_controls(arms: Mapping[str, object], controlled: tuple[str, ...]) -> dict[str, object]:
     """Plain values of arms, and of the controls of some; one whose name is taken is that arm.
 
     A re-mixing arm gets random neighbours (as many), labels drawn at random, changes of the same size in random
@@ -33,9 +33,9 @@ def with_controls(arms: Mapping[str, Any], controlled: tuple[str, ...]) -> dict[
     return found
 
 
-def _controls(arm: Arm) -> dict[str, dict[str, Any]]:
+def _controls(arm: Arm) -> dict[str, dict[str, object]]:
     """What each changes, by its name, where {} stands for the arm's."""
-    own: dict[str, dict[str, Any]] = {"{}, shuffled labels": {"labels": "shuffled"}}
+    own: dict[str, dict[str, object]] = {"{}, shuffled labels": {"labels": "shuffled"}}
     if arm.name_of("answerer") == "remix":
         own["{}, random neighbours"] = {"retriever": {"name": "random", **_some("retriever", arm.retriever, "k")}}
         own["{}, random change"] = {"optimizer": {"name": "random-change", "of": arm.optimizer}}
@@ -49,7 +49,7 @@ def _controls(arm: Arm) -> dict[str, dict[str, Any]]:
     }
 
 
-def _layers(arm: Arm) -> dict[str, dict[str, Any]]:
+def _layers(arm: Arm) -> dict[str, dict[str, object]]:
     """Random layers, as many; none of what takes all, or as many as each question asks for."""
     known = _some("selector", arm.selector, "layers", "n", "experts")
     listed = known.pop("layers", None)
@@ -60,9 +60,9 @@ def _layers(arm: Arm) -> dict[str, dict[str, Any]]:
     return {"{}, random layers": {"selector": {"name": "random", **known}}}
 
 
-def _learned(arm: Arm) -> dict[str, dict[str, Any]]:
+def _learned(arm: Arm) -> dict[str, dict[str, object]]:
     """What learned, from nothing: a policy from random rewards, teachers and weights from gradients of others."""
-    found = {}
+    found: dict[str, dict[str, object]] = {}
     if _some("selector", arm.selector, "reward"):
         found["{}, random rewards"] = {"selector": _with(arm.selector, reward="random")}
     for role in ("retriever", "kernel"):
@@ -72,11 +72,11 @@ def _learned(arm: Arm) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _with(spec: Spec, **parameters: Any) -> dict[str, Any]:
+def _with(spec: Spec, **parameters: Any) -> dict[str, object]:
     return (dict(spec) if isinstance(spec, dict) else {"name": spec}) | parameters
 
 
-def _some(role: str, spec: Spec, *names: str) -> dict[str, Any]:
+def _some(role: str, spec: Spec, *names: str) -> dict[str, object]:
     """Parameters of a strategy that has them, as they are given or as they are by default.
 
     Defaults of a plugin that is not loaded yet are not known: what is written alone counts.

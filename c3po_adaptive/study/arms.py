@@ -68,19 +68,19 @@ class Arm(RemixSettings):
         start = self.optimizer.get("start", "own") if isinstance(self.optimizer, dict) else "own"
         return self.name_of("answerer") == "remix" and self.name_of("optimizer") == "none" and start == "own"
 
-    def plain_in(self, run: RemixSettings) -> dict[str, Any]:
+    def plain_in(self, run: RemixSettings) -> dict[str, object]:
         """Plain values, without the settings that are the run's."""
         given = self.model_dump(mode="json")
         return {k: v for k, v in given.items() if k not in RemixSettings.model_fields or v != getattr(run, k)}
 
-    def apart_from(self, run: RemixSettings) -> dict[str, Any]:
+    def apart_from(self, run: RemixSettings) -> dict[str, object]:
         """The settings that identify it in a run's results: seed and filter only where they are not the run's."""
         given = self.remixing.model_dump()
         common = {"seed", "max_similarity"}
         return {k: v for k, v in given.items() if k not in common or v != getattr(run, k)}
 
 
-def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
+def in_a_run(arms: Any, run: Mapping[str, object]) -> Any:
     """Plain values of arms, with a run's settings where they say nothing themselves."""
     common = {name: run[name] for name in RemixSettings.model_fields if name in run}
     if not isinstance(arms, Mapping):
@@ -95,7 +95,7 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     Raises:
         SettingError: an unknown key, or a value of the wrong kind; the key is named.
     """
-    return Arm(**with_settings(arm.model_dump(mode="json"), settings, Arm))
+    return Arm.of(with_settings(arm.model_dump(mode="json"), settings, Arm))
 
 
 DEMO = read_yaml(Path(__file__).with_name("demo.yaml"))

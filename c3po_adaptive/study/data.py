@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from ..models.identity import fingerprint
@@ -15,6 +14,7 @@ from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
+from ..storage.json_values import Values
 from ..tasks.files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
@@ -51,7 +51,7 @@ def spread(questions: Sequence[Question], number: int) -> Sequence[Question]:
     return questions if len(questions) <= number else [questions[i * len(questions) // number] for i in range(number)]
 
 
-def counted(data: Data) -> list[dict[str, Any]]:
+def counted(data: Data) -> list[dict[str, str | int]]:
     """How many there are of each data set."""
     return [
         {"name": n, "questions": len(d.questions), "references": len(d.references), "given_again": len(d.again)}
@@ -139,9 +139,7 @@ def load_model(config: OnQuestions) -> RoutedModel:
         )
 
 
-def inputs_of(
-    model: RoutedModel, data: Data, registry: Registry, files: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping[str, str] | None = None) -> Values:
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
 
     Args:
@@ -154,7 +152,8 @@ def inputs_of(
         DataError: one of the files is not there.
     """
     read = {"files": {name: file_digest(path) for name, path in sorted(files.items())}} if files else {}
-    return read | {
+    return {
+        **read,
         "model": fingerprint(model),
         "questions": {name: digest([asdict(q) for q in asked.questions]) for name, asked in data.items()},
         "references": {name: digest([asdict(q) for q in asked.references]) for name, asked in data.items()},

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ from ..report.leader_board_page import blocks, filled, page, picture
 from ..settings import Settings
 from ..storage.files import check_ours, check_replaceable, write_text
 from ..storage.json_files import holds
+from ..storage.json_values import Json, Values
 from .kind import read_study
 from .study_config import OnQuestions, read_yaml
 
@@ -125,7 +126,7 @@ def board_summary(board: Board, folder: Path) -> BoardSummary:
         audited=None if board.audit is None else audited_in(folder / board.audit),
     )
     sources: dict[tuple[str, str], Source] = {}
-    asked: dict[str, dict[str, dict[str, Any]]] = {}
+    asked: dict[str, dict[str, Values]] = {}
     for run, config, path, own in read:
         for dataset, arm in dict.fromkeys((r.dataset, r.arm) for r in own):
             source = Source(dataset=dataset, arm=arm, config=run.config, records=path)
@@ -237,10 +238,10 @@ def _config(run: RunOnBoard, folder: Path) -> OnQuestions:
     return config
 
 
-def _asked(board: Board, configs: Iterable[OnQuestions]) -> dict[str, Any]:
+def _asked(board: Board, configs: Iterable[OnQuestions]) -> Values:
     """The models and data sets of the configurations; of data sets of one name the first."""
     models: dict[str, None] = {}
-    datasets: dict[str, dict[str, Any]] = {}
+    datasets: dict[str, Values] = {}
     for config in configs:
         models[config.model] = None
         for dataset in config.datasets:
@@ -250,7 +251,7 @@ def _asked(board: Board, configs: Iterable[OnQuestions]) -> dict[str, Any]:
     return {"model": ", ".join(models), "datasets": list(datasets.values())}
 
 
-def _plain(config: OnQuestions, name: str, path: str) -> dict[str, Any]:
+def _plain(config: OnQuestions, name: str, path: str) -> Values:
     """A data set of a configuration, with the format its questions were put in."""
     for dataset in config.datasets:
         if dataset.name == name:
@@ -280,7 +281,7 @@ def _check_made_by(run: RunOnBoard, config: OnQuestions, path: str, records: Seq
                 )
 
 
-def _said_of(arm: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+def _said_of(arm: Values, setting: Values) -> Iterator[tuple[str, Json, Json]]:
     """What a configuration and records both say of an arm."""
     for role in sorted(arm.keys() & setting.keys()):
         given, known = arm[role], setting[role]
@@ -292,7 +293,7 @@ def _said_of(arm: Mapping[str, Any], setting: Mapping[str, Any]) -> Iterator[tup
             yield f"{role}.{key}", given[key], known[key]
 
 
-def _asked_with(datasets: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, str]:
+def _asked_with(datasets: Mapping[str, Values], name: str) -> dict[str, str]:
     """Whose references and format an arm's run had, which may be others than another arm's on the same questions."""
     own = {"datasets": list(datasets.values())}
     return {"references": references_of(own, name), "format": format_of(own, name)}

@@ -18,6 +18,7 @@ from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_
 from ..records.answer import AnswerRecord
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
+from ..storage.json_values import Values
 from ..tasks.formats import Format, format_key
 from ..types import Question
 from .data import Data, spread
@@ -35,7 +36,7 @@ class Plan:
         lines: the same for a person.
     """
 
-    values: Mapping[str, Any]
+    values: Values
     lines: Sequence[str]
 
 
@@ -58,7 +59,7 @@ class Forecast:
     flops: float
     note: str = ""
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Values:
         """Plain ones, for programs."""
         return {**asdict(self.weights), "room": self.room, "answers": self.answers, "flops": self.flops}
 

@@ -19,6 +19,7 @@ from ..references.build import reference_set_of
 from ..references.embedding import Embedder, embedder_named
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
+from ..storage.json_values import Values
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
 from .data import Asked, inputs_of, load_model, read_data
@@ -46,7 +47,7 @@ class Worker(ABC, Generic[C]):
 
     config: C
     plugins: tuple[str, ...] = ()
-    inputs: Mapping[str, Any] | None = None
+    inputs: Values | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -58,7 +59,7 @@ class Worker(ABC, Generic[C]):
             worker.model = model
         return worker
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
@@ -142,7 +143,7 @@ class Worker(ABC, Generic[C]):
         """
         check_folder(out, self.config.model_dump(mode="json"), self.registry.files)
 
-    def claim(self, out: Path | str) -> Mapping[str, Any]:
+    def claim(self, out: Path | str) -> Values:
         """Claim a run's folder for the configuration and the inputs here, which others are held to; the inputs.
 
         Raises:
@@ -154,7 +155,7 @@ class Worker(ABC, Generic[C]):
         return self.inputs
 
     @property
-    def _inputs(self) -> dict[str, Any]:
+    def _inputs(self) -> Values:
         return inputs_of(self.model, self.data, self.registry, {name: self.at(name) for name in self.files})
 
     @cached_property

@@ -83,7 +83,7 @@ class ComparisonConfig(OnQuestions):
         return self
 
     @field_serializer("arms")
-    def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, Any]:
+    def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, object]:
         """Settings that are the run's stand there alone, so that one that differs is named once."""
         return {name: arm.plain_in(self) for name, arm in arms.items()}
 

@@ -39,7 +39,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
     kind: ClassVar[str] = "comparison"
     config = ComparisonConfig
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, object]:
         arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
         return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
 

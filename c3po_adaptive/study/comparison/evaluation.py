@@ -20,6 +20,7 @@ from ...records.summary import Summary
 from ...registry import Registry, default_registry
 from ...report.comparison_page import render
 from ...storage.files import write_text
+from ...storage.json_values import Values
 from ...storage.lock import held
 from ..data import Data, counted_once
 from ..executor import HERE, Done, Executor, Piece
@@ -131,7 +132,7 @@ def _label(done: Done) -> str:
 def conclude(
     out: Path | str,
     config: ComparisonConfig,
-    inputs: Mapping[str, Any],
+    inputs: Values,
     data: Data,
     asked: Mapping[str, int],
     failed: Mapping[str, str],
@@ -171,7 +172,7 @@ def conclude(
     return summary
 
 
-def audited(config: ComparisonConfig, inputs: Mapping[str, Any] | None = None) -> Audited | None:
+def audited(config: ComparisonConfig, inputs: Values | None = None) -> Audited | None:
     """What the audit that a configuration names says, if it names one.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ...progress import Progress, silent
 from ...records.record import Interval
 from ...registry import Registry
+from ...storage.json_values import Json
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
 from ..kind import Study, Table
@@ -39,7 +40,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
         foreseen = foresee(config, worker.data, {"": 1})
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arm, times = config.arm.model_dump(mode="json", exclude_defaults=True), 2 * len(foreseen.weights.layers) + 1
-        values = {"arm": arm, "scores": config.scores, "times": times, "forecast": foreseen.values()}
+        values: dict[str, Json] = {"arm": arm, "scores": config.scores, "times": times, "forecast": foreseen.values()}
         told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
         return Plan(
             {"kind": self.kind, "datasets": counted(worker.data), **values},

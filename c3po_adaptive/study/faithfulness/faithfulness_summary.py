@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from ...analysis.statistics import bootstrap_interval
 from ...errors import DataError
 from ...records.record import Interval
 from ...storage.json_files import SCHEMA, Ours
+from ...storage.json_values import Values
 from .curves import area
 from .faithfulness_config import FaithfulnessConfig
 from .layer_effects import TRUTHS
@@ -76,12 +77,12 @@ class FaithfulnessSummary(Ours):
 
     schema_version: int = SCHEMA
     kind: Literal["faithfulness"] = "faithfulness"
-    config: dict[str, Any]
+    config: dict[str, object]
     truths: tuple[str, ...] = Field(min_length=1)
     decoder_layers: tuple[int, ...] = Field(min_length=1)
     rows: tuple[ScoreRow, ...] = Field(min_length=1)
     layers: tuple[KindEffects, ...] = Field(min_length=1)
-    hashes: dict[str, Any] = Field(default_factory=dict)
+    hashes: dict[str, object] = Field(default_factory=dict)
     counted_once: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -100,7 +101,7 @@ def summarize(
     records: Sequence[ScoreRecord],
     config: FaithfulnessConfig,
     layers: Sequence[int],
-    hashes: Mapping[str, Any] | None = None,
+    hashes: Values | None = None,
     counted_once: Sequence[str] = (),
 ) -> FaithfulnessSummary:
     """What was found.

@@ -116,8 +116,8 @@ class FaultsSummary(Ours):
 
     schema_version: int = SCHEMA
     kind: Literal["faults"] = "faults"
-    config: dict[str, Any]
+    config: dict[str, object]
     decoder_layers: tuple[int, ...] = Field(min_length=1)
     faults: tuple[LostRow, ...] = Field(min_length=1)
     rows: tuple[FoundRow, ...] = Field(min_length=1)
-    hashes: dict[str, Any] = Field(default_factory=dict)
+    hashes: dict[str, object] = Field(default_factory=dict)

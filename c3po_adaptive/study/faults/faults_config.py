@@ -95,7 +95,7 @@ class FaultsConfig(OnQuestions):
         return {**given, "arm": in_a_run({"arm": given.get("arm", {})}, given)["arm"]}
 
     @field_serializer("arm")
-    def _plain_arm(self, arm: Arm) -> dict[str, Any]:
+    def _plain_arm(self, arm: Arm) -> dict[str, object]:
         """Settings that are the study's stand there alone."""
         return arm.plain_in(self)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ...progress import Progress, silent
 from ...registry import Registry
+from ...storage.json_values import Json
 from ..comparison.evaluation import check_strategies, strategies_of
 from ..data import counted, counted_in_words
 from ..executor import HERE, Executor
@@ -41,7 +42,11 @@ class Faults(Study[FaultsConfig]):
         times = dict.fromkeys(config.parts, 1)
         foreseen = foresee(config, worker.data, times)
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        values = {"faults": list(config.cells), "arms": list(config.arms), "forecast": foreseen.values()}
+        values: dict[str, Json] = {
+            "faults": list(config.cells),
+            "arms": list(config.arms),
+            "forecast": foreseen.values(),
+        }
         told = [
             f"{len(config.cells)} models, each with {1 + len(config.arms)} arms:",
             *(f"  {c}" for c in config.cells),

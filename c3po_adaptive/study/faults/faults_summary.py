@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...analysis.statistics import TAIL, bootstrap_interval, gold_nll, holm, sign_flip_p
 from ...errors import DataError
 from ...records.record import Interval
+from ...storage.json_values import Values
 from .fault_answer import FaultAnswer, Floats, area_under_curve
 from .fault_rows import FaultsSummary, FoundRow, LostRow, Told
 from .faults_config import BASE, REACH, SOUND, FaultsConfig
@@ -23,7 +24,7 @@ BOUND, NOTHING = "upper bound", "nothing planted"
 
 
 def summarize(
-    records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequence[int], hashes: Mapping[str, Any] | None = None
+    records: Sequence[FaultAnswer], config: FaultsConfig, layers: Sequence[int], hashes: Values | None = None
 ) -> FaultsSummary:
     """What each fault lost, and what each arm found and won back of it.
 
