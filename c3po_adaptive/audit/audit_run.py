@@ -13,10 +13,10 @@ from ..models.identity import fingerprint
 from ..models.routed import RoutedModel
 from ..progress import Progress, silent
 from ..records.jsonl import Records, read_records
+from ..report.page import finished_summary
 from ..routing.packing import layout_for, pack
 from ..storage.files import write_text
 from ..storage.identity import digest, versions
-from ..storage.json_files import checked, read_json
 from ..storage.lock import held
 from ..storage.run_folder import check_folder, claim, claimed_config, made_by
 from ..tasks.files import first_of, unique
@@ -183,10 +183,7 @@ def summary_of(folder: Path | str) -> AuditSummary:
     Raises:
         DataError: there is none: no audit, or one that was interrupted.
     """
-    path = Path(folder) / "summary.json"
-    if not path.is_file():
-        raise DataError(f"Expected an audit that was run to the end, got {folder} without {path.name}; {_AGAIN}.")
-    return checked(AuditSummary, read_json(path, _AGAIN), str(path), _AGAIN)
+    return finished_summary(folder, AuditSummary, "audit")
 
 
 def audited_in(folder: Path | str) -> Audited:

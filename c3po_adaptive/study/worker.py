@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -22,7 +22,7 @@ from ..registry import Registry, new_registry
 from ..storage.json_values import Values
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
-from .data import Asked, inputs_of, load_model, read_data
+from .data import Asked, Data, inputs_of, load_model, read_data
 from .executor import HERE, Done, Executor, Piece, Row, device_here
 from .study_config import OnQuestions
 
@@ -167,13 +167,29 @@ class Worker(ABC, Generic[C]):
         return sorted(name for name in {*run, *here} if run.get(name) != here.get(name))
 
 
+def pieces_left(
+    config: OnQuestions, data: Data, records: Records[Any], arms: Sequence[tuple[str, int]]
+) -> Iterator[Piece]:
+    """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
+    once, however little memory there is for states.
+
+    Args:
+        config: of the study.
+        data: its questions.
+        records: that there are already.
+        arms: names and draws.
+    """
+    done, size = records.done(), config.batch_size
+    for dataset, asked in data.items():
+        for first in range(0, len(asked.questions), size):
+            batch = asked.questions[first : first + size]
+            for name, draw in arms:
+                if any((name, dataset, q.id, config.seed + draw) not in done for q in batch):
+                    yield Piece(dataset, name, first // size, draw)
+
+
 def run_pieces(
-    worker: Worker[Any],
-    records: Records[R],
-    waiting: Iterator[Piece],
-    executor: Executor,
-    progress: Progress,
-    label: Callable[[Done], str],
+    worker: Worker[Any], records: Records[R], waiting: Iterator[Piece], executor: Executor, progress: Progress
 ) -> dict[str, str]:
     """Compute pieces and write their rows, but for those that are there already; this is the one writer.
 
@@ -186,7 +202,7 @@ def run_pieces(
     failed: dict[str, str] = {}
     going = (piece for piece in pieces if piece.arm not in failed)
     with closing(executor.map(worker, going)) as computed:  # an error on its way would keep it: others want its cores
-        for done in progress(computed, label, len(pieces)):
+        for done in progress(computed, _label, len(pieces)):
             if done.failure:
                 failed.setdefault(done.piece.arm, done.failure)
             there = records.done()
@@ -194,3 +210,7 @@ def run_pieces(
                 if row.key not in there:
                     records.append(row)
     return failed
+
+
+def _label(done: Done) -> str:
+    return ": ".join(filter(None, (done.piece.dataset, done.piece.arm)))

@@ -138,7 +138,7 @@ def timed(worker: ComparisonWorker, pieces: list[Piece], executor: object, out: 
             yield done
             seen.append(time.perf_counter())
 
-    run_pieces(worker, Records(out, AnswerRecord), iter(pieces), executor, noted, str)
+    run_pieces(worker, Records(out, AnswerRecord), iter(pieces), executor, noted)
     half = len(seen) // 2
     return {
         "whole": (len(seen) - 1) / (seen[-1] - seen[0]),

@@ -23,8 +23,8 @@ from ...storage.files import write_text
 from ...storage.json_values import Values
 from ...storage.lock import held
 from ..data import Data, counted_once
-from ..executor import HERE, Done, Executor, Piece
-from ..worker import UNKNOWN, run_pieces
+from ..executor import HERE, Executor
+from ..worker import UNKNOWN, pieces_left, run_pieces
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
 
@@ -69,7 +69,8 @@ def evaluate(
         inputs = worker.claim(out)
         audited(config, inputs)
         records = Records(out, AnswerRecord)
-        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        arms = [(name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)]
+        failed = run_pieces(worker, records, pieces_left(config, data, records, arms), executor, progress)
         if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
             raise PluginError("\n".join(failed.values()))
         return conclude(out, config, inputs, data, {name: len(part.questions) for name, part in data.items()}, failed)
@@ -111,22 +112,6 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
                 worker.strategy(name).fits(strategies, layers, experts or UNKNOWN, asked.known)
         except SettingError as error:
             raise SettingError(f"Arm {name}: {error}") from error
-
-
-def _waiting(config: ComparisonConfig, data: Data, records: Records[AnswerRecord]) -> Iterator[Piece]:
-    """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
-    once, however little memory there is for states."""
-    done, size = records.done(), config.batch_size
-    for dataset, asked in data.items():
-        for first in range(0, len(asked.questions), size):
-            batch = asked.questions[first : first + size]
-            for name, draw in ((name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)):
-                if any((name, dataset, q.id, config.seed + draw) not in done for q in batch):
-                    yield Piece(dataset, name, first // size, draw)
-
-
-def _label(done: Done) -> str:
-    return f"{done.piece.dataset}: {done.piece.arm}"
 
 
 def conclude(

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...errors import DataError
 from ...report import plots
-from ...report.page import draw
+from ...report.page import draw, finished_summary
 from ...storage.files import write_text
-from ...storage.json_files import checked, read_json
 from ...storage.run_folder import made_by
 from .faithfulness_summary import FaithfulnessSummary, KindEffects, ScoreRow
-
-_AGAIN = "run the study again"
 
 
 def page(summary: FaithfulnessSummary, made: Mapping[str, str | None] | None = None) -> str:
@@ -39,10 +35,7 @@ def draw_report(out: Path | str) -> None:
     Raises:
         DataError: there is none: the study was interrupted.
     """
-    path = Path(out) / "summary.json"
-    if not path.is_file():
-        raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
-    summary = checked(FaithfulnessSummary, read_json(path, _AGAIN), str(path), _AGAIN)
+    summary = finished_summary(out, FaithfulnessSummary, "study")
     write_text(Path(out) / "report.html", page(summary, made_by(out)))
 
 

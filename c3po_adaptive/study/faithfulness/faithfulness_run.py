@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from ...routing.mixing import core_size
 from ...selectors.scored import Scored
 from ...storage.files import write_text
 from ...storage.lock import held
-from ..data import Data, counted_once
-from ..executor import HERE, Done, Executor, Piece
-from ..worker import UNKNOWN, run_pieces
+from ..data import counted_once
+from ..executor import HERE, Executor
+from ..worker import UNKNOWN, pieces_left, run_pieces
 from .faithfulness_config import FaithfulnessConfig
 from .faithfulness_page import draw_report
 from .faithfulness_summary import TRUTH, FaithfulnessSummary, summarize
@@ -62,7 +62,8 @@ def run_faithfulness(
     with held(out):
         inputs = worker.claim(out)
         records = Records(out, ScoreRecord)
-        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        waiting = (replace(piece, arm="") for piece in pieces_left(config, data, records, [(TRUTH, 0)]))
+        failed = run_pieces(worker, records, waiting, executor, progress)
         if failed:
             raise PluginError("\n".join(failed.values()))
         layers = worker.model.layers
@@ -70,20 +71,6 @@ def run_faithfulness(
         write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
         draw_report(out)
         return summary
-
-
-def _waiting(config: FaithfulnessConfig, data: Data, records: Records[ScoreRecord]) -> Iterator[Piece]:
-    """Batches that are not through."""
-    done, size = records.done(), config.batch_size
-    for dataset, asked in data.items():
-        for first in range(0, len(asked.questions), size):
-            batch = asked.questions[first : first + size]
-            if any((TRUTH, dataset, q.id, config.seed) not in done for q in batch):
-                yield Piece(dataset, "", first // size)
-
-
-def _label(done: Done) -> str:
-    return done.piece.dataset
 
 
 def check_strategies(worker: FaithfulnessWorker) -> None:

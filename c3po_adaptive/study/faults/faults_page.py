@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from ...errors import DataError
-from ...report.page import draw
+from ...report.page import draw, finished_summary
 from ...report.plots import COLORS, LINE, WIDTH, style, svg
 from ...storage.files import write_text
-from ...storage.json_files import checked, read_json
 from ...storage.run_folder import made_by
 from .fault_rows import FaultsSummary, FoundRow
-
-_AGAIN = "run the study again"
 
 
 def page(summary: FaultsSummary, made: Mapping[str, str | None] | None = None) -> str:
@@ -40,10 +36,7 @@ def draw_report(out: Path | str) -> None:
     Raises:
         DataError: there is none: the study was interrupted.
     """
-    path = Path(out) / "summary.json"
-    if not path.is_file():
-        raise DataError(f"Expected a study that was run to the end, got {out} without {path.name}; run it again.")
-    summary = checked(FaultsSummary, read_json(path, _AGAIN), str(path), _AGAIN)
+    summary = finished_summary(out, FaultsSummary, "study")
     write_text(Path(out) / "report.html", page(summary, made_by(out)))
 
 

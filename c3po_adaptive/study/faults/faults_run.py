@@ -14,8 +14,8 @@ from ...storage.files import write_text
 from ...storage.lock import held
 from ..comparison.evaluation import check_arms, check_strategies
 from ..data import Data
-from ..executor import HERE, Done, Executor, Piece
-from ..worker import UNKNOWN, run_pieces
+from ..executor import HERE, Executor, Piece
+from ..worker import UNKNOWN, pieces_left, run_pieces
 from .fault_answer import FaultAnswer
 from .fault_rows import FaultsSummary
 from .faults_config import FaultsConfig
@@ -64,7 +64,7 @@ def run_faults(
     with held(out):
         inputs = worker.claim(out)
         records = Records(out, FaultAnswer)
-        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress, _label)
+        failed = run_pieces(worker, records, _waiting(config, data, records), executor, progress)
         if failed:
             raise PluginError("\n".join(failed.values()))
         summary = summarize(read_records(out, FaultAnswer), config, worker.model.layers, inputs)
@@ -94,18 +94,6 @@ def check_model(worker: FaultsWorker, layers: tuple[int, ...], experts: int | No
 
 
 def _waiting(config: FaultsConfig, data: Data, records: Records[FaultAnswer]) -> Iterator[Piece]:
-    """Pieces that some question's row is missing of: one faulty model after another, whose references are kept, and all
-    arms on the same questions in turn."""
-    done, size = records.done(), config.batch_size
+    """One faulty model after another, whose references are kept."""
     for cell in config.cells:
-        names = [name for name, (of, _) in config.parts.items() if of == cell]
-        for dataset, asked in data.items():
-            for first in range(0, len(asked.questions), size):
-                batch = asked.questions[first : first + size]
-                for name in names:
-                    if any((name, dataset, q.id, config.seed) not in done for q in batch):
-                        yield Piece(dataset, name, first // size)
-
-
-def _label(done: Done) -> str:
-    return f"{done.piece.dataset}: {done.piece.arm}"
+        yield from pieces_left(config, data, records, [(n, 0) for n, (of, _) in config.parts.items() if of == cell])
