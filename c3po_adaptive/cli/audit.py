@@ -7,13 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Format, LoadOptions, Minutes, Named, Out, Overwrite, grouped, progress_for
+from .options import AsJson, Format, LoadOptions, Minutes, Named, Out, Overwrite, progress_for
 from .terminal import clear_errors, print_json, print_table, room_in, say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(grouped(audit))
 
 
 def audit(

@@ -11,11 +11,6 @@ from .options import AsJson
 from .terminal import clear_errors, print_json, say
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(board)
-
-
 def board(
     config: Annotated[Path, typer.Argument(help="YAML: title, runs, pages.")],
     check: Annotated[

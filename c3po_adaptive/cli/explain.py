@@ -10,13 +10,8 @@ import typer
 from ..errors import DataError, SettingError
 from ..progress import working
 from ..storage.run_folder import COMMAND
-from .options import PATH, AsJson, Format, ModelOptions, Plugins, grouped, registry_with
+from .options import PATH, AsJson, Format, ModelOptions, Plugins, registry_with
 from .terminal import clear_errors, print_json, say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(grouped(explain))
 
 
 def explain(

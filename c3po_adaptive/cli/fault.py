@@ -13,11 +13,6 @@ from .options import PATH, AsJson, Dtype, LoadOptions, Named, Revision
 from .terminal import clear_errors, print_json, say
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(fault)
-
-
 def fault(
     model: Named,
     out: Annotated[Path, typer.Option("--out", **PATH, help="A new folder for the copy.")],

@@ -11,11 +11,6 @@ from .options import AsJson, Dtype, Quantize, Revision
 from .terminal import clear_errors, print_json, print_table, say
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(models)
-
-
 def models(
     name: Annotated[str | None, typer.Argument(help="Alias, Hub id or folder: only its size, before loading.")] = None,
     dtype: Dtype = "auto",

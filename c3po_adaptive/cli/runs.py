@@ -44,12 +44,6 @@ Only = Annotated[
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands that belong to no group."""
-    for command in (demo, evaluate, report, export):
-        app.command()(grouped(command))
-
-
 def demo(
     *,
     out: Out = Path("runs/demo"),

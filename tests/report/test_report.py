@@ -10,7 +10,6 @@ from typing import ClassVar
 import pytest
 from records.made import answered, made, plain, row_of, summarize
 
-from c3po_adaptive.analysis.costs import cost_over
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS
 from c3po_adaptive.errors import DataError, SettingError
@@ -19,6 +18,7 @@ from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.summary import RowCost
 from c3po_adaptive.report import plots, published_figures
 from c3po_adaptive.report.comparison_page import render
+from c3po_adaptive.report.plots import cost_over
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import COMMAND, claim
 from c3po_adaptive.study.comparison import ComparisonConfig

@@ -159,5 +159,5 @@ def test_an_executor_lets_go_when_a_run_is_cut_short(tmp_path):
 
     pieces = (Piece("sums", "base", batch) for batch in range(2))
     with pytest.raises(Paused) as error:
-        run_pieces(None, Records(tmp_path, AnswerRecord), pieces, Holding(), limited(silent, 0), str)
+        run_pieces(None, Records(tmp_path, AnswerRecord), pieces, Holding(), limited(silent, 0))
     assert ended and error.tb

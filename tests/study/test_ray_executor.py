@@ -107,14 +107,6 @@ def test_two_nodes_give_what_one_process_gives_though_workers_are_killed(config,
 
 
 @pytest.mark.slow
-def test_twenty_of_twenty(config, tmp_path, cluster):
-    evaluate(config, tmp_path / "here")
-    for number in range(20):
-        run_with_kills(config, tmp_path / f"ray{number}", cluster.address, kills=1)
-        same(rows(tmp_path / "here"), rows(tmp_path / f"ray{number}"))
-
-
-@pytest.mark.slow
 def test_a_node_that_goes_down_is_not_waited_for(config, tmp_path, cluster):
     """There is no room for the worker that takes the place of its own."""
     lent, gone = cluster.add_node(num_cpus=1), []
