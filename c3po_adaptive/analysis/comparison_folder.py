@@ -39,7 +39,7 @@ def results_in(folder: Path | str) -> tuple[Summary, list[AnswerRecord]]:
     """Both, of the same arms.
 
     Raises:
-        DataError: as above; there is no summary; or records of an arm that it does not know.
+        DataError: a file is none of ours; there is no summary; or records of an arm that it does not know.
     """
     summary, records = summary_in(folder), records_in(folder)
     if summary is None:

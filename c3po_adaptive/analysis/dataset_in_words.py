@@ -53,8 +53,8 @@ def benchmark_of(config: Values, dataset: str) -> str:
     """The name of the source that a data set's questions come from; "" of "all".
 
     Args:
-        config: see above.
-        dataset: likewise.
+        config: of a comparison, as plain values.
+        dataset: its name there.
     """
     return next((_set(one.questions) for one in _Config.model_validate(config).datasets if one.name == dataset), "")
 
@@ -63,8 +63,8 @@ def format_of(config: Values, dataset: str) -> str:
     """How a data set's questions were put, in words; of "all", how those of each were, or ``several``.
 
     Args:
-        config: see above.
-        dataset: likewise.
+        config: of a comparison, as plain values.
+        dataset: its name there.
     """
     told = _Config.model_validate(config)
     named = {one.name: _in_words(one.format or told.format) for one in told.datasets}

@@ -62,7 +62,7 @@ class Measurement:
         rules: of the interventions.
         descended: ids of the questions whose label's loss is descended.
         dataset: what rows call their source.
-        seed: likewise.
+        seed: of what is drawn, as rows say it.
     """
 
     model: RoutedModel

@@ -60,7 +60,9 @@ def refset_warm(
     *,
     model: ModelOptions,
     format: Format = "cloze",
-    kept: Annotated[str, typer.Option(help="Precision on disk: auto (the model's), float32, bfloat16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--kept", help="Precision on disk: auto (the model's), float32, bfloat16.")
+    ] = "auto",
     engine: EngineOptions,
 ) -> None:
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
@@ -72,8 +74,8 @@ def refset_warm(
         from ..tasks.formats import as_format
 
         executor = engine.executor()
-        if kept not in DTYPES:
-            raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
+        if precision not in DTYPES:
+            raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {precision!r}.")
         as_format(format)
         built = ReferenceSet.load(folder)
         loaded = replace(model, device=device_here(executor, model.device, model.quantize)).loaded()
@@ -84,7 +86,7 @@ def refset_warm(
             built,
             folder / WARM,
             format=format,
-            kept=kept,
+            precision=precision,
             progress=bar,
         )
         size = sum(file.stat().st_size for file in store.folder.iterdir())

@@ -66,7 +66,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         max_batch_size: what ``auto`` begins with.
         optimizer: by name, or ``{"name": …, parameters}``; None: the model as it is.
         refset: labeled questions, or a built set; see ``Optimizer``.
-        kernel: by name or mapping, likewise the next two.
+        kernel: by name or mapping, as retriever and selector are.
         retriever: of neighbours.
         selector: of layers and experts.
         format: how references are put.

@@ -34,7 +34,7 @@ def render(
     Args:
         folder: holds ``records.jsonl`` and ``summary.json``; ``report.html`` is written there.
         questions: texts of the test questions by data set and id, from local files; without them ids are shown.
-        references: texts of the neighbours, likewise.
+        references: texts of the neighbours, by data set and id.
 
     Raises:
         DataError: records or summary are missing, or a text belongs to another question than its record.
@@ -59,7 +59,7 @@ def render(
         tables=[(dataset, summary.on(dataset)) for dataset in summary.datasets],
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
-        kinds=_beside(kinds),
+        kinds=_arms_together(kinds),
         by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
         figures=_figures(summary, single),
         settings=_settings(summary),
@@ -89,10 +89,10 @@ def _by_kind(summary: Summary, records: Sequence[AnswerRecord], arm: str | None)
     beside = [b for a, b in summary.compare if a == arm] + [*rows[arm].controls, *rows]
     control = [name for name in beside if rows[name].role == "control" and name != arm][:1]
     found = [gain_by_kind(records, name, summary.baseline, seed=summary.seed) for name in [arm, *control]]
-    return [row for together in _beside([row for of_arm in found for row in of_arm]) for row in together]
+    return [row for together in _arms_together([row for of_arm in found for row in of_arm]) for row in together]
 
 
-def _beside(kinds: Sequence[KindRow]) -> list[list[KindRow]]:
+def _arms_together(kinds: Sequence[KindRow]) -> list[list[KindRow]]:
     """The arms' rows of one kind together."""
     found: dict[tuple[str, str | None], list[KindRow]] = {}
     for row in kinds:

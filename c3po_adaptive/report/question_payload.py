@@ -33,7 +33,7 @@ def payload(
         arms: their names.
         baseline: the arm that left the model alone.
         questions: texts by data set and id; without them ids are shown.
-        references: texts of the neighbours, likewise.
+        references: texts of the neighbours, by data set and id.
 
     Returns:
         ``questions``; ``answers``, each ``[question, arm, seed, choice, before, after, layers, cost, seconds, detail]``

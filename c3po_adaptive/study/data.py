@@ -60,7 +60,7 @@ def counted(data: Data) -> list[dict[str, str | int]]:
 
 
 def counted_in_words(data: Data) -> list[str]:
-    """The same for a person."""
+    """How many questions and references there are of each data set, in sentences."""
     told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
     references = {name: given_again(d.references) for name, d in data.items()}
     return [
@@ -118,7 +118,7 @@ def _read(dataset: Dataset) -> Asked:
 
 
 def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
-    """The same, unless one id stands for two questions: then a question would leave out another than itself."""
+    """The data set as it was read, unless one id stands for two questions: then a question would leave out another than itself."""
     by_id = {q.id: q for q in asked.questions}
     for reference in asked.references:
         own = by_id.get(reference.id, reference)

@@ -165,7 +165,7 @@ def _check_answers(address: str | None) -> None:
 
 
 def _absolute(worker: Worker[Any]) -> Worker[Any]:
-    """The same, with the model's folder by its whole path: workers run in folders of their own."""
+    """A worker with the model's folder by its whole path: workers run in folders of their own."""
     config = worker.config
     if not is_folder(Path(config.model)):
         return worker

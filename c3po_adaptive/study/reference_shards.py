@@ -43,10 +43,10 @@ class StateWorker(Worker[OnQuestions]):
     """Computes what tails start from; a piece is a shard of a set's successes.
 
     Attributes:
-        kept: precision on disk: ``auto`` (the model's) or a dtype's name.
+        precision: on disk: ``auto`` (the model's) or a dtype's name.
     """
 
-    kept: str = "auto"
+    precision: str = "auto"
 
     def rows(self, piece: Piece) -> tuple[Row, ...]:
         format = self.config.format_of(piece.dataset)
@@ -55,8 +55,8 @@ class StateWorker(Worker[OnQuestions]):
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The same; None: the model's."""
-        return None if self.kept == "auto" else as_dtype(self.kept)
+        """The precision as a dtype; None: the model's."""
+        return None if self.precision == "auto" else as_dtype(self.precision)
 
 
 def build_set_by(
@@ -77,11 +77,11 @@ def build_set_by(
         load: how it is loaded elsewhere: ``model`` (its name), ``dtype``, ``device``, ``quantize``, ``revision``.
         questions: labeled ones.
         format: how they are put.
-        scratch: as there.
-        progress: likewise.
+        scratch: a folder for shards of a build that is interrupted.
+        progress: shows how many are done.
 
     Raises:
-        DataError: as there; or a worker lacks the model, or the same versions.
+        DataError: a question without an answer; or a worker lacks the model, or the same versions.
     """
     compute = _shards(executor, ReferenceWorker(_config(format, load)), model, questions)
     embedder = embedder_named(NAME)
@@ -98,11 +98,11 @@ def build_store_by(
     folder: Path,
     *,
     format: str = "cloze",
-    kept: str = "auto",
+    precision: str = "auto",
     progress: Progress = silent,
 ) -> PrefillStore:
-    """``build_store``, likewise; ``kept``: precision on disk, ``auto`` (the model's) or a dtype's name."""
-    worker = StateWorker(_config(format, load), kept=kept)
+    """``build_store``, its shards computed by an executor; ``precision`` on disk: ``auto`` or a dtype's name."""
+    worker = StateWorker(_config(format, load), precision=precision)
     compute = _shards(executor, worker, model, references.successes.questions)
     return build_store(
         references, model, folder, format=as_format(format), dtype=worker.dtype, progress=progress, compute=compute

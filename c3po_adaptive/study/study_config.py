@@ -78,12 +78,12 @@ class Dataset(Settings):
         split: which split of them; by default ``test``, or else ``validation``, where the source has splits.
         limit: how many of them, spread over the source.
         share: only questions whose id's hash (SHA-256, as a number from 0 to 1) lies in [a, b).
-        references: sources of labeled questions, likewise, or the folder of a built set; ``name:split`` names a split
-            of its own.
+        references: sources of labeled questions, named as ``questions`` are, or the folder of a built set;
+            ``name:split`` names a split of its own.
         references_split: which split of those; by default the first of ``references``, ``train`` and ``validation``
             that a source has.
         references_limit: how many of each source.
-        references_share: likewise.
+        references_share: only references whose id's hash lies in [a, b).
         format: how these questions are put, where that is not the study's.
         references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
             none in common while the source lasts, and go on from its beginning where it ends.

@@ -120,7 +120,7 @@ class Worker(ABC, Generic[C]):
 
     @abstractmethod
     def rows(self, piece: Piece) -> tuple[Row, ...]:
-        """The same, of this process's inputs."""
+        """The rows of a piece, whatever the inputs of this process."""
 
     @property
     def files(self) -> Sequence[str]:

@@ -74,13 +74,13 @@ def test_a_build_that_was_interrupted_asks_for_the_rest(place, model):
     assert executor.pieces == [1, 0]
 
 
-@pytest.mark.parametrize("kept", ["auto", "bfloat16"])
-def test_states_are_the_same_in_whatever_order(place, model, kept):
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_states_are_the_same_in_whatever_order(place, model, precision):
     references = built(model, questions(150))
     asked, executor = references.successes.questions, Elsewhere()
     assert len(asked) > 32, "more than one shard"
-    there = build_store_by(executor, model, load(place), references, place / "there", kept=kept)
-    dtype = None if kept == "auto" else torch.bfloat16
+    there = build_store_by(executor, model, load(place), references, place / "there", precision=precision)
+    dtype = None if precision == "auto" else torch.bfloat16
     here = build_store(references, model, place / "here", dtype=dtype)
     assert executor.pieces == list(range(-(-len(asked) // 32)))[::-1]
     prompts = [model.encode(q) for q in asked]

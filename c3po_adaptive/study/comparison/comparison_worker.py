@@ -41,7 +41,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return _answered(piece.arm, answerer, self.batch(piece))
 
     def recorded(self, piece: Piece, answers: Sequence[Answer]) -> tuple[AnswerRecord, ...]:
-        """The same as rows."""
+        """The rows of a piece, from answers that it got already."""
         answerer, _, _ = self._answerer(piece)
         return tuple(
             self._record(piece, question, answer, answerer.needs_label)

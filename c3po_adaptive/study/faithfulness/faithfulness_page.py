@@ -53,7 +53,7 @@ def faithful(rows: Sequence[ScoreRow], truths: Sequence[str]) -> str:
             axes.axvline(0, color=plots.COLORS["text"], linewidth=0.8)
             axes.set_title(truth, loc="left", size=9)
             for y, row in enumerate(rows):
-                found = row.beside(truth)
+                found = row.correlation(truth)
                 color = plots.COLORS[{"bound": "oracle", "control": "control"}.get(row.role or "", "method")]
                 axes.plot([found.ci_low, found.ci_high], [y, y], color=color, linewidth=2)
                 axes.plot(found.mean, y, "o", color=color, markersize=5)

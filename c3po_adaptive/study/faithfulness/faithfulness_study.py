@@ -65,7 +65,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
     def table(self, summary: FaithfulnessSummary) -> Table:
         truths = summary.truths
         rows = [
-            [row.dataset, row.score, *(_interval(row.beside(truth)) for truth in truths), f"{row.cost:.2f}"]
+            [row.dataset, row.score, *(_interval(row.correlation(truth)) for truth in truths), f"{row.cost:.2f}"]
             for row in summary.rows
         ]
         said = [f"Counted once: {what}." for what in summary.counted_once]

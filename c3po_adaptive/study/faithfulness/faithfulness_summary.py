@@ -37,7 +37,7 @@ class ScoreRow(Ours):
     Attributes:
         insertion: area of the curve, as ``deletion``; ``beside_random``: minus that of random layers.
         last: share of the best layers that are among the last; for ``best, …`` among the best of that truth.
-        other_neighbours: rank correlation with the score by other neighbours; None: not probed, as below.
+        other_neighbours: rank correlation with the score by other neighbours; None: not probed.
     """
 
     __pydantic_extra__: dict[str, Interval]
@@ -57,7 +57,7 @@ class ScoreRow(Ours):
     infidelity: Interval | None
     sensitivity: Interval | None
 
-    def beside(self, truth: str) -> Interval:
+    def correlation(self, truth: str) -> Interval:
         """Rank correlation with a truth."""
         return self.__pydantic_extra__[truth]
 

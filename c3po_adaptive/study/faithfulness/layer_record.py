@@ -19,12 +19,12 @@ class ScoreRecord(Record):
         kind: of question.
         role: what the score is there for; of the truth nothing.
         values: ``[L]`` what the score gives each layer.
-        insertion: at each of the curve's points.
-        deletion: likewise.
+        insertion: by how much the loss falls with the best k layers, at each of the curve's points k.
+        deletion: by how much it falls with all but those.
         cost: in base forwards.
         effects: of the truth: ``[L]`` of each of its names.
         together: of the truth: the effect of all layers.
-        other_neighbours: rank correlation with the score by other neighbours; None: not probed, as below.
+        other_neighbours: rank correlation with the score by other neighbours; None: not probed.
         other_seed: with that by another seed.
         infidelity: Captum's.
         sensitivity: Captum's.

@@ -21,9 +21,9 @@ class FaultAnswer(AnswerRecord):
 
     Attributes:
         concerned: whether the fault changed what its last token is routed by.
-        cosine: of Δω and the true one; None: there is nothing to compare, as below.
-        expert_precision: of the experts whose weight changed, layer by layer.
-        expert_recall: likewise.
+        cosine: of Δω and the true one; None: there is nothing to compare.
+        expert_precision: share of the experts whose weight changed that the fault is in, layer by layer; None: none.
+        expert_recall: share of the experts that the fault is in whose weight changed; None: it is in none.
         scored: what the selector gave each layer.
     """
 

@@ -292,7 +292,7 @@ class TestStudy:
         whole = json.loads((ran[0] / "summary.json").read_text())
         for one, other in zip(summary.rows, whole["rows"], strict=True):
             assert one.score == other["score"]
-            assert one.beside("alone, own").mean == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
+            assert one.correlation("alone, own").mean == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
 
     def test_without_the_neighbours_loss(self, place):
         few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}"]
