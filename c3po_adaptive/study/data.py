@@ -118,7 +118,11 @@ def _read(dataset: Dataset) -> Asked:
 
 
 def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
-    """The data set as it was read, unless one id stands for two questions: then a question would leave out another than itself."""
+    """The data set as it was read.
+
+    Raises:
+        DataError: one id stands for two questions: then a question would leave out another than itself.
+    """
     by_id = {q.id: q for q in asked.questions}
     for reference in asked.references:
         own = by_id.get(reference.id, reference)
