@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...analysis.comparison_folder import records_in, summary_in
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...models.loading import model_footprint
-from ...progress import Progress, silent
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary, TwoRuns
@@ -19,7 +18,6 @@ from ...storage.lock import held
 from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, as_answered, counted, counted_in_words, read_data
-from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left
 from .comparison_config import ComparisonConfig
@@ -38,13 +36,12 @@ class ComparisonStudy(Study[ComparisonConfig]):
 
     kind: ClassVar[str] = "comparison"
     config = ComparisonConfig
+    strategies = staticmethod(strategies_of)
+    run = staticmethod(evaluate)
 
     def defaults(self) -> dict[str, object]:
         arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
         return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
-
-    def strategies(self, config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
-        return strategies_of(config, registry)
 
     def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
         check_strategies(config, registry)
@@ -59,17 +56,6 @@ class ComparisonStudy(Study[ComparisonConfig]):
             {"kind": self.kind, "datasets": counted(worker.data), "arms": arms, "forecast": foreseen.values()},
             [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, AnswerRecord, worker.data, times)],
         )
-
-    def run(
-        self,
-        config: ComparisonConfig,
-        out: Path,
-        registry: Registry,
-        *,
-        executor: Executor = HERE,
-        progress: Progress = silent,
-    ) -> Summary:
-        return evaluate(config, out, registry=registry, executor=executor, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)

@@ -32,9 +32,9 @@ from .comparison_worker import ComparisonWorker
 def evaluate(
     config: ComparisonConfig,
     out: Path | str,
+    registry: Registry | None = None,
     *,
     model: RoutedModel | None = None,
-    registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
 ) -> Summary:
@@ -43,8 +43,8 @@ def evaluate(
     Args:
         config: what is run.
         out: the run's folder: ``records.jsonl``, ``summary.json``, ``report.html``.
-        model: loaded already; else from the configuration.
         registry: of the strategies; default: built-ins and plugins of installed packages.
+        model: loaded already; else from the configuration.
         executor: where pieces are computed.
         progress: shows how many are.
 

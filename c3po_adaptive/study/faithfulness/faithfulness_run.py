@@ -30,9 +30,9 @@ from .layer_record import ScoreRecord
 def run_faithfulness(
     config: FaithfulnessConfig,
     out: Path | str,
+    registry: Registry | None = None,
     *,
     model: RoutedModel | None = None,
-    registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
 ) -> FaithfulnessSummary:
@@ -44,8 +44,8 @@ def run_faithfulness(
     Args:
         config: what is run.
         out: the study's folder.
-        model: loaded already; else from the configuration.
         registry: of the strategies; default: built-ins and plugins of installed packages.
+        model: loaded already; else from the configuration.
         executor: where pieces are computed.
         progress: shows how many are.
 

@@ -7,12 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...progress import Progress, silent
 from ...records.record import Interval
 from ...registry import Registry
 from ...storage.json_values import Json
 from ..data import counted, counted_in_words
-from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee
 from .faithfulness_config import FaithfulnessConfig
@@ -27,6 +25,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
 
     kind: ClassVar[str] = "faithfulness"
     config = FaithfulnessConfig
+    run = staticmethod(run_faithfulness)
 
     def strategies(self, config: FaithfulnessConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         worker = FaithfulnessWorker.here(config, registry)
@@ -46,17 +45,6 @@ class Faithfulness(Study[FaithfulnessConfig]):
             {"kind": self.kind, "datasets": counted(worker.data), **values},
             [*counted_in_words(worker.data), *told, f"each question is re-mixed {times} times", *foreseen.lines()],
         )
-
-    def run(
-        self,
-        config: FaithfulnessConfig,
-        out: Path,
-        registry: Registry,
-        *,
-        executor: Executor = HERE,
-        progress: Progress = silent,
-    ) -> FaithfulnessSummary:
-        return run_faithfulness(config, out, registry=registry, executor=executor, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)

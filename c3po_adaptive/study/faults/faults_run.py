@@ -27,9 +27,9 @@ from .faults_worker import FaultsWorker
 def run_faults(
     config: FaultsConfig,
     out: Path | str,
+    registry: Registry | None = None,
     *,
     model: RoutedModel | None = None,
-    registry: Registry | None = None,
     executor: Executor = HERE,
     progress: Progress = silent,
 ) -> FaultsSummary:
@@ -41,8 +41,8 @@ def run_faults(
     Args:
         config: what is run.
         out: the study's folder.
-        model: the sound one, loaded already; else from the configuration.
         registry: of the strategies; default: built-ins and plugins of installed packages.
+        model: the sound one, loaded already; else from the configuration.
         executor: where pieces are computed.
         progress: shows how many are.
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...progress import Progress, silent
 from ...registry import Registry
 from ...storage.json_values import Json
 from ..comparison.evaluation import check_strategies, strategies_of
 from ..data import counted, counted_in_words
-from ..executor import HERE, Executor
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left
 from .fault_answer import FaultAnswer
@@ -32,6 +30,7 @@ class Faults(Study[FaultsConfig]):
 
     kind: ClassVar[str] = "faults"
     config = FaultsConfig
+    run = staticmethod(run_faults)
 
     def strategies(self, config: FaultsConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
         return strategies_of(config.comparison, registry)
@@ -55,17 +54,6 @@ class Faults(Study[FaultsConfig]):
             {"kind": self.kind, "datasets": counted(worker.data), **values},
             [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, FaultAnswer, worker.data, times)],
         )
-
-    def run(
-        self,
-        config: FaultsConfig,
-        out: Path,
-        registry: Registry,
-        *,
-        executor: Executor = HERE,
-        progress: Progress = silent,
-    ) -> FaultsSummary:
-        return run_faults(config, out, registry=registry, executor=executor, progress=progress)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)
