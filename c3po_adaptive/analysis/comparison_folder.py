@@ -9,7 +9,7 @@ from ..records.answer import AnswerRecord
 from ..records.jsonl import read_records
 from ..records.summary import Summary
 from ..storage.json_files import checked_json, read_text
-from .unfinished_run import beside_base
+from .unfinished_run import answered_by_base
 
 SUMMARY = "summary.json"
 _AGAIN = "run the study again, or delete the file"
@@ -46,7 +46,7 @@ def results_in(folder: Path | str) -> tuple[Summary, list[AnswerRecord]]:
         path = Path(folder) / SUMMARY
         raise DataError(f"Expected a summary in {path}, found none; let the run finish, or summarize its records.")
     if summary.missing:
-        records = beside_base(records, summary.baseline)
+        records = answered_by_base(records, summary.baseline)
     known = {(row.dataset, row.arm) for row in summary.rows}
     for record in records:
         if (record.dataset, record.arm) not in known:

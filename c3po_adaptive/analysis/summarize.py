@@ -12,7 +12,7 @@ from . import statistics as stats
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
-from .unfinished_run import beside_base
+from .unfinished_run import answered_by_base
 from .verdict import Audited, judge, why_untellable
 
 
@@ -57,7 +57,7 @@ def summarize(
             questions.
     """
     records, inputs = list(records), inputs or {}
-    told = beside_base(records, baseline) if missing else records
+    told = answered_by_base(records, baseline) if missing else records
     table = ArmComparisons(
         grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing), partly=partly
     )

@@ -12,7 +12,7 @@ from ..records.answer import Answered
 R = TypeVar("R", bound=Answered)
 
 
-def beside_base(records: Iterable[R], baseline: str) -> list[R]:
+def answered_by_base(records: Iterable[R], baseline: str) -> list[R]:
     """Records of the questions that the base answered, too: of these alone there is a gain.
 
     Raises:

@@ -130,11 +130,11 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
     figures += _of_headline(summary, records)
     for dataset in summary.datasets[1:]:
         figures.append((f"Gain over base: {dataset}", "With 95 % intervals.", plots.gains(summary.on(dataset))))
-    figures += _beside_published(summary)
+    figures += _with_published(summary)
     return [{"title": title, "caption": caption, "svg": svg} for title, caption, svg in figures if svg]
 
 
-def _beside_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
+def _with_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
     """Of each data set that the paper reports, if the configuration names the model to stand beside."""
     if not (model := summary.config.get("published")):
         return
@@ -148,7 +148,7 @@ def _beside_published(summary: Summary) -> Iterator[tuple[str, str, str]]:
                 f"Dashed: {label}, of the arm's method ({published_figures.source()}). Prompts, references and "
                 "questions are others: to be looked at beside this run, and no results of it."
             )
-            yield f"Beside published figures: {dataset}", caption, plots.beside_published(rows, there, label)
+            yield f"Beside published figures: {dataset}", caption, plots.with_published(rows, there, label)
 
 
 def _as_published(row: Row) -> bool:

@@ -104,7 +104,7 @@ def gains(rows: Sequence[Row]) -> str:
         return svg(figure, "Gain of each arm over base, in points, with 95 % interval")
 
 
-def beside_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
+def with_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
     """Each arm's accuracy, and dashed what others report of its method.
 
     Args:
