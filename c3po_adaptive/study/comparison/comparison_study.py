@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from ...analysis.comparison_folder import records_in, summary_in
 from ...errors import ArtifactError, DataError, UnknownNameError
-from ...models.loading import model_footprint
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary, TwoRuns
@@ -17,9 +16,9 @@ from ...report.sentences import sentences
 from ...storage.lock import held
 from ...storage.run_folder import claimed_config
 from ...tasks.sources import questions as read_questions
-from ..data import Asked, Data, as_answered, counted, counted_in_words, read_data
+from ..data import Asked, Data, as_answered, read_data
 from ..kind import Study, Table
-from ..plan import Plan, foresee, left
+from ..plan import Plan, foresee, left, planned
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
 from .evaluation import check_arms, check_strategies, conclude, draw_report, evaluate, strategies_of
@@ -46,16 +45,13 @@ class ComparisonStudy(Study[ComparisonConfig]):
     def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
-        weights = model_footprint(config.model, quantize=config.quantize, revision=config.revision)
-        check_arms(worker, weights.layers, weights.n_experts)
         times = {name: arm.draws for name, arm in config.arms.items()}
         foreseen = foresee(config, worker.data, times)
+        check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
-        return Plan(
-            {"kind": self.kind, "datasets": counted(worker.data), "arms": arms, "forecast": foreseen.values()},
-            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, AnswerRecord, worker.data, times)],
-        )
+        rest = left(begun, AnswerRecord, worker.data, times)
+        return planned(self.kind, worker.data, foreseen, {"arms": arms}, told, rest)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)

@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 
 from ...records.record import Interval
 from ...registry import Registry
-from ...storage.json_values import Json
-from ..data import counted, counted_in_words
 from ..kind import Study, Table
-from ..plan import Plan, foresee
+from ..plan import Plan, foresee, planned
 from .faithfulness_config import FaithfulnessConfig
 from .faithfulness_page import draw_report
 from .faithfulness_run import check_model, check_strategies, run_faithfulness
@@ -39,12 +37,9 @@ class Faithfulness(Study[FaithfulnessConfig]):
         foreseen = foresee(config, worker.data, {"": 1})
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
         arm, times = config.arm.model_dump(mode="json", exclude_defaults=True), 2 * len(foreseen.weights.layers) + 1
-        values: dict[str, Json] = {"arm": arm, "scores": config.scores, "times": times, "forecast": foreseen.values()}
         told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
-        return Plan(
-            {"kind": self.kind, "datasets": counted(worker.data), **values},
-            [*counted_in_words(worker.data), *told, f"each question is re-mixed {times} times", *foreseen.lines()],
-        )
+        told.append(f"each question is re-mixed {times} times")
+        return planned(self.kind, worker.data, foreseen, {"arm": arm, "scores": config.scores, "times": times}, told)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)

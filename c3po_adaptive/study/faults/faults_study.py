@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...registry import Registry
-from ...storage.json_values import Json
 from ..comparison.evaluation import check_strategies, strategies_of
-from ..data import counted, counted_in_words
 from ..kind import Study, Table
-from ..plan import Plan, foresee, left
+from ..plan import Plan, foresee, left, planned
 from .fault_answer import FaultAnswer
 from .fault_rows import FaultsSummary, FoundRow, Told
 from .faults_config import FaultsConfig
@@ -41,19 +39,11 @@ class Faults(Study[FaultsConfig]):
         times = dict.fromkeys(config.parts, 1)
         foreseen = foresee(config, worker.data, times)
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        values: dict[str, Json] = {
-            "faults": list(config.cells),
-            "arms": list(config.arms),
-            "forecast": foreseen.values(),
-        }
-        told = [
-            f"{len(config.cells)} models, each with {1 + len(config.arms)} arms:",
-            *(f"  {c}" for c in config.cells),
-        ]
-        return Plan(
-            {"kind": self.kind, "datasets": counted(worker.data), **values},
-            [*counted_in_words(worker.data), *told, *foreseen.lines(), *left(begun, FaultAnswer, worker.data, times)],
-        )
+        values = {"faults": list(config.cells), "arms": list(config.arms)}
+        told = [f"{len(config.cells)} models, each with {1 + len(config.arms)} arms:"]
+        told += [f"  {cell}" for cell in config.cells]
+        rest = left(begun, FaultAnswer, worker.data, times)
+        return planned(self.kind, worker.data, foreseen, values, told, rest)
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)
