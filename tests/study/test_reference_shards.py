@@ -24,7 +24,7 @@ class Elsewhere:
 
     def map(self, compute, pieces):
         there = pickle.loads(pickle.dumps(compute))  # without the model that is loaded here
-        there.__dict__["data"] = compute.data  # in a parcel
+        there.data = compute.data  # which is sent with it
         for piece in reversed(list(pieces)):
             self.pieces.append(piece.batch)
             yield done(there, piece)

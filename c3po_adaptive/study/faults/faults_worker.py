@@ -49,7 +49,7 @@ class FaultsWorker(Worker[FaultsConfig]):
         """What answers with a model that was made from this one; None: what only has to know arms and data."""
         worker = ComparisonWorker.here(self.config.comparison, self.registry, model)
         worker.places = self.places
-        worker.__dict__["data"] = self.data
+        worker.data = self.data
         return worker
 
 
