@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .retrievers.base import Retriever
     from .selectors.base import LayerSelector
 
-    Spec = str | Mapping[str, Any]
+    Spec = str | Mapping[str, object]
 
 
 class Optimizer:
@@ -42,9 +42,9 @@ class Optimizer:
             learned from the 300 nearest references, in all layers; ``constant``, one change for all questions.
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
             an instance.
-        kernel: likewise.
-        retriever: likewise.
-        selector: likewise.
+        kernel: in place of the preset's; named as an optimizer is, like the next two.
+        retriever: in place of the preset's.
+        selector: in place of the preset's.
         format: how questions are put. If given, ``optimize`` takes its texts as questions in this format (the prompt
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
         settings: how pathways act and what is learned from: a mapping of values over the preset's, or a whole
@@ -68,8 +68,8 @@ class Optimizer:
         kernel: Spec | Kernel | None = None,
         retriever: Spec | Retriever | None = None,
         selector: Spec | LayerSelector | None = None,
-        format: str | Mapping[str, Any] | Format | None = None,
-        settings: RemixSettings | Mapping[str, Any] | None = None,
+        format: str | Mapping[str, object] | Format | None = None,
+        settings: RemixSettings | Mapping[str, object] | None = None,
         embedder: Embedder | None = None,
         registry: Registry | None = None,
     ) -> None:

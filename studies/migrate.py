@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from c3po_adaptive.records.parquet import read_parquet, write_parquet
-from c3po_adaptive.study.board import read_board
-from c3po_adaptive.study.config import read_yaml
+from c3po_adaptive.study.leader_board import read_board
+from c3po_adaptive.study.study_config import read_yaml
 
 NAMES = {"amortised-ngd": "amortized-ngd", "amortised": "amortized"}
 KEYS = {"target": "loss", "practice": "training", "candidates": "within_last", "parametrisation": "parametrization"}

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, SettingError, ShapeError, load_moe_model
 from c3po_adaptive.cli import app
-from c3po_adaptive.cli.shared import room_in
+from c3po_adaptive.cli.terminal import room_in
 from c3po_adaptive.models.embedded import builder
 from c3po_adaptive.models.names import EMBEDDED
 from c3po_adaptive.storage.lock import held

@@ -10,14 +10,14 @@ from records.made import plain
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
-from c3po_adaptive.analysis.groups import grouped
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import BoardSummary
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.board import board_summary, read_board, stale_pages
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.study.leader_board import board_summary, read_board, stale_pages
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"

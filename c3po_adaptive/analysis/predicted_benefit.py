@@ -73,8 +73,8 @@ def _correlation(name: str, x: Any, y: Any, ranked: Any, drawn: Any, seed: int) 
 
     Args:
         name: of what is told.
-        x: of each question.
-        y: likewise.
+        x: a value of each question.
+        y: another value of each.
         ranked: in which group each is ranked.
         drawn: from which group each is drawn again.
         seed: of that.

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ..errors import DataError
 from ..records.answer import Answered
 from ..records.summary import Differing, SideRow, TwoRuns
+from ..storage.json_values import Json, Values
 from . import statistics as stats
-from .unfinished import whole_draws
-
-Named = tuple[str, Sequence[Answered]]
-"""What a run is called, and its records."""
-
-Plain = Mapping[str, Any]
+from .joined_runs import Pair, Run, by_arm, paired
 
 
-def side_by_side(a: Named, b: Named, *, seed: int = 0) -> TwoRuns:
-    """Arm by arm, run ``b`` minus run ``a``, finished or not: of an arm's draws those that went as far as its first.
+def side_by_side(a: Run, b: Run, *, seed: int = 0) -> TwoRuns:
+    """Arm by arm, run ``b`` minus run ``a``, finished or not.
 
     Args:
         a: one run.
@@ -32,27 +26,21 @@ def side_by_side(a: Named, b: Named, *, seed: int = 0) -> TwoRuns:
     Raises:
         DataError: no arm of the same name answered the same question in both, or an id stands for two questions.
     """
-    arms = [_by_arm(whole_draws(records)) for _, records in (a, b)]
-    pairs = {arm: stats.on_common_questions(own, arms[1][arm]) for arm, own in arms[0].items() if arm in arms[1]}
-    pairs = {arm: pair for arm, pair in pairs.items() if pair[0]}
-    if not pairs:
-        raise DataError(_nothing_common(a, b, arms))
-    for pair in pairs.values():
-        _check_same(*pair)
+    pairs = paired(a, b)
     rows: list[SideRow] = []
     for name in _datasets(pairs):
         some = {arm: _on(name, pair) for arm, pair in pairs.items()}
         rows += _with_holm([_row(name, arm, *pair, seed) for arm, pair in some.items() if pair[0]])
     return TwoRuns(
-        a=a[0],
-        b=b[0],
+        a=a.name,
+        b=b.name,
         rows=tuple(rows),
-        only_a=tuple(arm for arm in arms[0] if arm not in pairs),
-        only_b=tuple(arm for arm in arms[1] if arm not in pairs),
+        only_a=tuple(arm for arm in by_arm(a.records) if arm not in pairs),
+        only_b=tuple(arm for arm in by_arm(b.records) if arm not in pairs),
     )
 
 
-def differing(a: Plain, b: Plain, at: str = "") -> list[Differing]:
+def differing(a: Values, b: Values, at: str = "") -> list[Differing]:
     """Fields that two configurations have different values of, by their dotted names; None: it has no such field.
 
     What one has as a whole (an arm, say) is one field; so are lists of anything but mappings.
@@ -72,52 +60,21 @@ def differing(a: Plain, b: Plain, at: str = "") -> list[Differing]:
     return found
 
 
-def _parts(value: Any) -> Plain:
+def _parts(value: Json) -> Values:
     """What can be named within a value."""
     if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
         return {str(place): part for place, part in enumerate(value)}
     return value if isinstance(value, Mapping) else {}
 
 
-def _by_arm(records: Sequence[Answered]) -> dict[str, list[Answered]]:
-    arms: dict[str, list[Answered]] = {}
-    for record in records:
-        arms.setdefault(record.arm, []).append(record)
-    return arms
-
-
-def _nothing_common(a: Named, b: Named, arms: Sequence[Mapping[str, Sequence[Answered]]]) -> str:
-    told = []
-    for (name, records), own in zip((a, b), arms, strict=True):
-        ids = list(dict.fromkeys(f"{r.dataset}: {r.id}" for r in records))
-        told.append(f"{name} has the arms {', '.join(own)} on {len(ids)} questions, such as {ids[0]}" if ids else name)
-    return (
-        "Expected two runs that share questions (data set and id) along an arm of the same name, got none: "
-        f"{'; '.join(told)}; give runs on the same questions, with data sets and arms called alike."
-    )
-
-
-def _check_same(a: Sequence[Answered], b: Sequence[Answered]) -> None:
-    """Ids may be made from a file's name: then other files have the same."""
-    asked = {(r.dataset, r.id): (r.answer, len(r.scores)) for r in a}
-    for r in b:
-        answer, choices = asked[r.dataset, r.id]
-        if (r.answer, len(r.scores)) != (answer, choices):
-            raise DataError(
-                f"Expected the same questions in both runs, got {r.id!r} of {r.dataset!r} with {choices} choices "
-                f"(right: number {answer}) and with {len(r.scores)} (right: number {r.answer}); give runs on the "
-                "same questions."
-            )
-
-
-def _datasets(pairs: Mapping[str, tuple[list[Answered], list[Answered]]]) -> list[str]:
+def _datasets(pairs: Mapping[str, Pair]) -> list[str]:
     """Those that there are, and "all" last if each of several has every arm."""
     by_arm = [list(dict.fromkeys(r.dataset for r in one)) for one, _ in pairs.values()]
     names = list(dict.fromkeys(name for own in by_arm for name in own))
     return [*names, "all"] if len(names) > 1 and all({*own} == {*names} for own in by_arm) else names
 
 
-def _on(dataset: str, pair: tuple[list[Answered], list[Answered]]) -> tuple[list[Answered], list[Answered]]:
+def _on(dataset: str, pair: Pair) -> Pair:
     one, two = ([r for r in records if dataset in ("all", r.dataset)] for records in pair)
     return one, two
 

@@ -132,7 +132,7 @@ def judge(
     Args:
         rows: of a summary, each with its ``controls``.
         gains: of every arm on every data set.
-        beside: every arm minus each of its controls, likewise.
+        beside: every arm minus each of its controls, on every data set.
         untellable: why nothing can be told of a null result, by data set.
     """
     of = {(c.dataset, c.a): c for c in gains}

@@ -24,7 +24,6 @@ from ..models.fingerprint import computed, fingerprint, numbers_of
 from ..progress import bar
 from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
-from ..routing.whole_prompts import WholePrompts
 from ..storage.kept import NoSource, code_of
 from ..tasks.formats import format_key
 from ..types import Answer, Prompt, Question
@@ -33,7 +32,7 @@ from .base import Answerer, AnswererStrategy, AnsweringContext, check_count
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..remixing.strategies import Strategies
-    from ..routing.whole_prompts import PromptPrefix
+    from ..routing.whole_prompts import PromptPrefix, WholePrompts
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
@@ -160,6 +159,8 @@ def _generator(context: AnsweringContext) -> torch.Generator:
 
 def _identity(strategy: Trained, context: AnsweringContext, references: ReferenceSet) -> list[object]:
     """What decides what is learned."""
+    from ..routing.whole_prompts import WholePrompts
+
     settings = {name: getattr(context.settings, name) for name in strategy.used(context.strategies)}
     asked = sorted(context.held_out & {q.id for q in references.questions})
     peft = version("peft") if strategy.uses_peft else None
@@ -304,6 +305,7 @@ class _Training:
 def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> WholePrompts:
     """Runs whole prompts, at the price of the model with the tuning in it."""
     from ..routing.flops import measure
+    from ..routing.whole_prompts import WholePrompts
 
     with tuning.placed():
         flops = replace(measure(model.model, model.sites), attention=model.flops.attention)

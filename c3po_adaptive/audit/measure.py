@@ -23,10 +23,10 @@ from ..routing.rule_scores import Ruled, ruled
 from ..routing.states import State
 from ..tasks.formats import Format
 from ..types import Question
+from .audit_plan import AuditPlan, LabelDescent, Trial
+from .audit_records import AuditRow
 from .fragile import fragile_tokens
 from .interventions import PERMUTED, At, Banned, Dimmed
-from .plan import Descent, Plan, Trial
-from .records import Row
 
 PLAIN, LEVERAGE, BANS, HEADROOM = "as routed", "leverage", "bans", "headroom"
 """What costs are spent on."""
@@ -62,18 +62,18 @@ class Measurement:
         rules: of the interventions.
         descended: ids of the questions whose label's loss is descended.
         dataset: what rows call their source.
-        seed: likewise.
+        seed: of what is drawn, as rows say it.
     """
 
     model: RoutedModel
     format: str | Format
-    plan: Plan
+    plan: AuditPlan
     rules: Mapping[str, RoutingRule]
     descended: frozenset[str]
     dataset: str
     seed: int
 
-    def rows(self, questions: Sequence[Question]) -> list[Row]:
+    def rows(self, questions: Sequence[Question]) -> list[AuditRow]:
         """Of labeled questions, run side by side."""
         began = time.perf_counter()
         with self.model.lock:
@@ -98,7 +98,7 @@ class Measurement:
             costs |= {name: flops for name, (_, flops) in mine.items()}
             parts = {LEVERAGE: leverage, BANS: spent[b].flops, HEADROOM: headroom}
             found.append(
-                Row(
+                AuditRow(
                     dataset=self.dataset,
                     id=question.id,
                     seed=self.seed,
@@ -154,7 +154,7 @@ class Measurement:
                 spent[b] += run.work
         return rise, spent
 
-    def _reached(self, descent: Descent, questions: Sequence[Question]) -> dict[str, tuple[list[float], float]]:
+    def _reached(self, descent: LabelDescent, questions: Sequence[Question]) -> dict[str, tuple[list[float], float]]:
         """Scores along the label's own descent, and FLOPs without the prompt's, of the questions that have one."""
         asked = [q for q in questions if q.id in self.descended]
         answers = self._remixers[descent].answer(asked) if asked else []
@@ -164,7 +164,7 @@ class Measurement:
         }
 
     @cached_property
-    def _remixers(self) -> dict[Descent, Remixer]:
+    def _remixers(self) -> dict[LabelDescent, Remixer]:
         return {
             descent: Remixer(
                 self.model,

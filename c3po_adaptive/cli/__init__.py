@@ -12,12 +12,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from . import audit, board, explain, fault, models, plugins, refset, runs, trace
-from .shared import Commands, say
+from . import audit, board, explain, fault, models, plugins, refset, runs, traces
+from .options import grouped
+from .terminal import Commands, say
 
 app = typer.Typer(
     cls=Commands,
@@ -48,9 +50,13 @@ def c3po(
         logging.getLogger("c3po_adaptive").setLevel(logging.DEBUG)
 
 
-for group in (runs, audit, board, explain, fault, models):
-    group.add_to(app)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(runs.demo, runs.evaluate, runs.report, runs.export),
+    *(audit.audit, board.board, explain.explain, fault.fault, models.models),
+)
+for _command in _COMMANDS:
+    app.command()(grouped(_command))
 app.add_typer(runs.study, name="study")
 app.add_typer(refset.app, name="refset")
 app.add_typer(plugins.app, name="plugins")
-app.add_typer(trace.app, name="trace")
+app.add_typer(traces.app, name="trace")

@@ -7,36 +7,16 @@ from typing import Annotated
 
 import typer
 
-from .shared import (
-    AsJson,
-    Device,
-    Dtype,
-    Format,
-    Minutes,
-    Out,
-    Overwrite,
-    Quantize,
-    Revision,
-    clear_errors,
-    load_model,
-    print_json,
-    print_table,
-    progress_for,
-    room_in,
-    say,
-)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(audit)
+from .options import AsJson, Format, LoadOptions, Minutes, Named, Out, Overwrite, progress_for
+from .terminal import clear_errors, print_json, print_table, room_in, say
 
 
 def audit(
-    model: Annotated[str, typer.Argument(help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")],
+    model: Named,
     questions: Annotated[
         str, typer.Argument(help="Labeled questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
     ] = "demo",
+    *,
     out: Out = Path("runs/audit"),
     split: Annotated[str | None, typer.Option(help="Which split of them.")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="So many, spread over the kinds.")] = None,
@@ -48,10 +28,7 @@ def audit(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of permutations and resampling.")] = 0,
     minutes: Minutes = None,
-    revision: Revision = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
+    how: LoadOptions,
     format: Format = "cloze",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -62,8 +39,8 @@ def audit(
     """
     with clear_errors():
         from ..audit import audit as carried_out
-        from ..audit.plan import USUAL_RATES
-        from ..audit.run import check, settings
+        from ..audit.audit_plan import USUAL_RATES
+        from ..audit.audit_run import check, settings
         from ..storage.run_folder import check_folder
         from ..tasks.formats import as_format
         from ..tasks.sources import ASKED
@@ -74,7 +51,7 @@ def audit(
         check(asked, tried)
         if not overwrite:
             check_folder(out, settings(asked, put, deep=deep, rates=tried, seed=seed, dataset=questions), {})
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = how.load(model)
         with room_in(out, overwrite):
             summary = carried_out(
                 loaded,
@@ -88,7 +65,7 @@ def audit(
                 progress=progress_for(minutes),
             )
         if as_json:
-            print_json(summary.model_dump(mode="json"))
+            print_json(summary)
             return
         rows = [
             [e.intervention, e.where, _told(e.accuracy, 1), _told(e.loss, 3), f"{e.cost:.2f}"]

@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .shared import AsJson, clear_errors, print_json, say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(board)
+from .options import AsJson
+from .terminal import clear_errors, print_json, say
 
 
 def board(
@@ -24,7 +20,7 @@ def board(
 ) -> None:
     """Join runs to a leader board: summary, page, picture, and the marked blocks of Markdown pages."""
     with clear_errors():
-        from ..study.board import board_summary, read_board, stale_pages, write_board
+        from ..study.leader_board import board_summary, read_board, stale_pages, write_board
 
         parsed, folder = read_board(config), config.parent
         summary = board_summary(parsed, folder)

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..errors import DataError, SettingError
 from ..progress import working
 from ..storage.run_folder import COMMAND
-from .shared import (
-    PATH,
-    AsJson,
-    Device,
-    Dtype,
-    Format,
-    Model,
-    Plugins,
-    Quantize,
-    Revision,
-    clear_errors,
-    load_model,
-    print_json,
-    registry_with,
-    say,
-)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(explain)
+from .options import PATH, AsJson, Format, ModelOptions, Plugins, registry_with
+from .terminal import clear_errors, print_json, say
 
 
 def explain(
     text: Annotated[str, typer.Argument(help="A question, or any text.")],
+    *,
     choice: Annotated[list[str] | None, typer.Option("--choice", help="An option; repeatable.")] = None,
     answer: Annotated[str | None, typer.Option(help="The right one of them, which upper bounds look at.")] = None,
     refset: Annotated[str, typer.Option(help="Labeled questions: a file, folder, benchmark, built set.")] = "demo",
@@ -43,11 +25,7 @@ def explain(
     ] = "ngd-attribution",
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
     html: Annotated[Path | None, typer.Option(**PATH, help="Also write a page there.")] = None,
-    model: Model = "smollm2-moe",
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
-    revision: Revision = None,
+    model: ModelOptions,
     format: Format = "cloze",
     plugin: Plugins = None,
     as_json: AsJson = False,
@@ -77,14 +55,24 @@ def explain(
             )
         put = as_format(format)
         asked = put if choices else None  # without choices it is raw text, beside references as cloze
-        specs: dict[str, Any] = {k: v for k, v in chosen.specs.items() if k != "answerer"}
+        specs = {role: spec for role, spec in chosen.specs.items() if role != "answerer"}
         registry.strategies(specs)
         built = ReferenceSet.load(refset) if is_reference_set(refset) else None
         labeled = [] if built else labeled_questions(refset)
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = model.loaded()
         references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
         with working("strategies"):
-            c3po = Optimizer(loaded, references, registry=registry, format=asked, settings=chosen.remixing, **specs)
+            c3po = Optimizer(
+                loaded,
+                references,
+                registry=registry,
+                format=asked,
+                settings=chosen.remixing,
+                optimizer=chosen.optimizer,
+                kernel=chosen.kernel,
+                retriever=chosen.retriever,
+                selector=chosen.selector,
+            )
         with working("explanation"):
             found = c3po.explain(text, choices, None if answer is None else choices.index(answer))
         if as_json:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ..errors import SettingError
 from ..progress import working
-from .shared import PATH, AsJson, Dtype, Revision, clear_errors, load_model, print_json, say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(fault)
+from .options import PATH, AsJson, Dtype, LoadOptions, Named, Revision
+from .terminal import clear_errors, print_json, say
 
 
 def fault(
-    model: Annotated[str, typer.Argument(help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")],
+    model: Named,
     out: Annotated[Path, typer.Option("--out", **PATH, help="A new folder for the copy.")],
     kind: Annotated[
         Literal["exchange", "weaken", "strengthen", "noise"], typer.Option(help="What becomes of experts' router rows.")
@@ -52,7 +48,7 @@ def fault(
         from ..models.faults import fault_of, layers_of
         from ..storage.folders import check_new
 
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             "kind": kind,
             "pairs": [_pair(text) for text in pair or []],
             "experts": expert or [],
@@ -62,7 +58,7 @@ def fault(
         }
         check_new(out, COPY)
         fault_of(given)  # what cannot be is refused before the model is loaded
-        loaded = load_model(model, dtype=dtype, revision=revision)
+        loaded = LoadOptions(revision, dtype).load(model)
         planned = fault_of(given | {"layers": layers_of(layers, loaded.layers)})
         disable_progress_bar()  # of shards, under ours
         with working(f"writing {out}"):

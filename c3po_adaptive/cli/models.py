@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .shared import AsJson, Dtype, Quantize, Revision, clear_errors, print_json, print_table, say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(models)
+from .options import AsJson, Dtype, Quantize, Revision
+from .terminal import clear_errors, print_json, print_table, say
 
 
 def models(

@@ -11,7 +11,8 @@ import typer
 from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
-from .shared import PATH, AsJson, Plugins, SetOption, clear_errors, print_json, print_table, registry_with, say
+from .options import PATH, AsJson, Plugins, SetOption, registry_with
+from .terminal import clear_errors, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..registry import Registration, Registry
@@ -115,13 +116,13 @@ def _named(what: str, registry: Registry) -> list[Registration]:
 
 
 def _made(entry: Registration, registry: Registry, settings: list[str]) -> Any:
-    from ..study.config import Spec
     from ..study.overrides import with_settings
+    from ..study.study_config import Spec
 
     return registry.create(entry.role, with_settings({"name": entry.name}, settings, Spec))
 
 
-def _plain(entry: Registration, found: list[Finding]) -> dict[str, Any]:
+def _plain(entry: Registration, found: list[Finding]) -> dict[str, object]:
     return {"role": entry.role, "name": entry.name, "plugin": entry.plugin, "tests": [asdict(f) for f in found]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,60 +13,37 @@ import typer
 from ..errors import DataError, SettingError
 from ..progress import bar, printable
 from ..storage.folders import check_new
-from .shared import (
-    PATH,
-    Address,
-    AsJson,
-    Device,
-    Dtype,
-    Engine,
-    Format,
-    Model,
-    Quantize,
-    Revision,
-    Workers,
-    clear_errors,
-    executor_for,
-    load_model,
-    print_json,
-    say,
-)
+from .options import PATH, AsJson, EngineOptions, Format, ModelOptions, grouped
+from .terminal import clear_errors, print_json, say
 
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
 
 @app.command("build")
+@grouped
 def refset_build(
     source: Annotated[str, typer.Argument(help="Labeled questions: file, folder, benchmark or demo; NAME:SPLIT.")],
     out: Annotated[Path, typer.Option("--out", **PATH, help="A new folder, of the reference set.")],
-    model: Model = "smollm2-moe",
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
-    revision: Revision = None,
+    *,
+    model: ModelOptions,
     format: Format = "cloze",
-    engine: Engine = "local",
-    address: Address = None,
-    workers: Workers = None,
+    engine: EngineOptions,
 ) -> None:
     """Run labeled questions and keep their pathways. Interrupted, it resumes."""
     with clear_errors():
         from ..references.build import forget_shards, labeled_questions
         from ..study.executor import device_here
-        from ..study.shards import build_set_by
+        from ..study.reference_shards import build_set_by
         from ..tasks.formats import as_format
         from ..tasks.question_files import given_again
 
-        executor = executor_for(engine, address, workers)
+        executor = engine.executor()
         as_format(format)  # refused before the model is loaded
         labeled = labeled_questions(source)
         check_new(out, "folder for the reference set")
         parts = out.with_name(f".{out.name}.parts")
-        options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
-        loaded = load_model(model, **options | {"device": device_here(executor, device, quantize)})
-        built = build_set_by(
-            executor, loaded, {"model": model, **options}, labeled, format=format, scratch=parts, progress=bar
-        )
+        loaded = replace(model, device=device_here(executor, model.device, model.quantize)).loaded()
+        built = build_set_by(executor, loaded, model.values, labeled, format=format, scratch=parts, progress=bar)
         built.save(out)
         forget_shards(built, parts)
         with suppress(OSError):  # those of a build with other arguments stay, to be resumed
@@ -76,42 +54,39 @@ def refset_build(
 
 
 @app.command("warm")
+@grouped
 def refset_warm(
     folder: Path,
-    model: Model = "smollm2-moe",
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
-    revision: Revision = None,
+    *,
+    model: ModelOptions,
     format: Format = "cloze",
-    kept: Annotated[str, typer.Option(help="Precision on disk: auto (the model's), float32, bfloat16.")] = "auto",
-    engine: Engine = "local",
-    address: Address = None,
-    workers: Workers = None,
+    precision: Annotated[
+        str, typer.Option("--kept", help="Precision on disk: auto (the model's), float32, bfloat16.")
+    ] = "auto",
+    engine: EngineOptions,
 ) -> None:
     """Keep what re-mixing needs of a set's references on disk beside it. Interrupted, it resumes."""
     with clear_errors():
         from ..models.loading import DTYPES
         from ..references.reference_set import WARM, ReferenceSet
         from ..study.executor import device_here
-        from ..study.shards import build_store_by
+        from ..study.reference_shards import build_store_by
         from ..tasks.formats import as_format
 
-        executor = executor_for(engine, address, workers)
-        if kept not in DTYPES:
-            raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {kept!r}.")
+        executor = engine.executor()
+        if precision not in DTYPES:
+            raise SettingError(f"Expected --kept among {', '.join(DTYPES)}, got {precision!r}.")
         as_format(format)
         built = ReferenceSet.load(folder)
-        options = {"dtype": dtype, "device": device, "quantize": quantize, "revision": revision}
-        loaded = load_model(model, **options | {"device": device_here(executor, device, quantize)})
+        loaded = replace(model, device=device_here(executor, model.device, model.quantize)).loaded()
         store = build_store_by(
             executor,
             loaded,
-            {"model": model, **options},
+            model.values,
             built,
             folder / WARM,
             format=format,
-            kept=kept,
+            precision=precision,
             progress=bar,
         )
         size = sum(file.stat().st_size for file in store.folder.iterdir())
@@ -136,13 +111,11 @@ def refset_show(folder: Path, as_json: AsJson = False) -> None:
 
 
 @app.command("check")
+@grouped
 def refset_check(
     folder: Path,
-    model: Model = "smollm2-moe",
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
-    revision: Revision = None,
+    *,
+    model: ModelOptions,
     format: Format = "cloze",
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +130,7 @@ def refset_check(
         built = ReferenceSet.load(folder)
         if found := damaged_beside(built):
             raise DataError("\n".join([f"Expected what is kept beside {folder} as it was written, got:", *found]))
-        loaded = load_model(model, dtype=dtype, device=device, quantize=quantize, revision=revision)
+        loaded = model.loaded()
         built.check(loaded, put, default_embedder())
         if as_json:
             print_json({"whole": True, "references": len(built), "successes": len(built.successes)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,43 +12,30 @@ import typer
 from ..errors import SettingError
 from ..storage.files import is_file, is_folder
 from ..storage.json_files import read_json
-from .shared import (
+from .options import (
     PATH,
-    Address,
     AsJson,
-    Device,
-    Dtype,
-    Engine,
+    EngineOptions,
     Format,
-    Minutes,
-    Model,
+    ModelOptions,
     Out,
-    Overwrite,
     Plugins,
-    Quantize,
-    Revision,
+    RunOptions,
     SetOption,
-    Unchecked,
-    Workers,
-    check_plugins,
-    clear_errors,
-    executor_for,
-    print_json,
-    print_table,
+    Texts,
+    grouped,
     progress_for,
     registry_with,
-    room_in,
-    say,
 )
+from .terminal import clear_errors, print_json, print_table, room_in, say
 
 if TYPE_CHECKING:
     from ..registry import Registry
     from ..study.executor import Executor
     from ..study.kind import Study, Table
 
-DEMO_LIMIT = 112  # half of the demo's test questions: some minutes on two cores
 EXPORTS = ("lm-eval",)
-QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("ngd", "nearest")  # about a minute
+QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("base", "ngd", "nearest")  # about a minute
 
 Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
@@ -56,19 +44,11 @@ Only = Annotated[
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands that belong to no group."""
-    app.command()(demo)
-    app.command()(evaluate)
-    app.command()(report)
-    app.command()(export)
-
-
 def demo(
+    *,
     out: Out = Path("runs/demo"),
     limit: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"So many, spread over the kinds; {DEMO_LIMIT} of the demo's own."),
+        int | None, typer.Option(min=1, help="So many, spread over the kinds; 112 of the demo's own.")
     ] = None,
     arm: Annotated[
         list[str] | None,
@@ -83,48 +63,34 @@ def demo(
         list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
-    set: SetOption = None,
-    minutes: Minutes = None,
-    model: Model = "smollm2-moe",
-    revision: Revision = None,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    quantize: Quantize = None,
+    model: ModelOptions,
     format: Format = "cloze",
-    plugin: Plugins = None,
-    unchecked: Unchecked = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    run: RunOptions,
 ) -> None:
     """Ways to re-mix, and their controls, side by side on the embedded model and real questions, with a report."""
     with clear_errors():
-        from ..study.arms import DEMO_ARMS, DEMO_COMPARED, DEMO_HEADLINE, arms_by_name
+        from ..study.arms import DEMO, arms_by_name
         from ..study.comparison import STUDY
 
-        registry = registry_with(plugin)
-        arm = arm or (list(QUICK_ARMS) if quick else list(DEMO_ARMS))
-        names = list(dict.fromkeys(["base", *arm]))
-        usual = QUICK_LIMIT if quick else DEMO_LIMIT
-        if questions == "demo":
-            data: dict[str, Any] = {"name": "demo", "split": split or "test", "limit": limit or usual}
-        else:
-            data = {"name": _called(questions), "split": split, "limit": limit or (QUICK_LIMIT if quick else None)}
-        data |= {"references": references} if references else {"references": ["demo"], "references_split": "references"}
-        data |= {"references_limit": QUICK_REFERENCES} if quick else {}
+        registry = registry_with(run.plugin)
+        names = list(dict.fromkeys(["base", *(arm or (QUICK_ARMS if quick else DEMO["arms"]))]))
+        data = dict(DEMO["datasets"][0])
+        if questions != "demo":
+            data = {**data, "name": _called(questions), "questions": questions, "split": None, "limit": None}
+        data |= {"limit": QUICK_LIMIT, "references_limit": QUICK_REFERENCES} if quick else {}
+        data |= {"references": references, "references_split": None} if references else {}
+        data |= {key: value for key, value in (("split", split), ("limit", limit)) if value is not None}
         config = {
+            **DEMO,
             "seed": seed,
-            "model": model,
-            "revision": revision,
-            "dtype": dtype,
-            "device": device,
-            "quantize": quantize,
+            **model.values,
             "format": format,
-            "datasets": [data | {"questions": questions}],
-            "arms": {n: a.model_dump(exclude_unset=True) for n, a in arms_by_name(names, registry).items()},
-            "headline": DEMO_HEADLINE if DEMO_HEADLINE in names else None,
-            "compare": [pair for pair in DEMO_COMPARED if {*pair} <= {*names}],
+            "datasets": [data],
+            "arms": {name: made.model_dump(exclude_unset=True) for name, made in arms_by_name(names, registry).items()},
+            "headline": DEMO["headline"] if DEMO["headline"] in names else None,
+            "compare": [pair for pair in DEMO["compare"] if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config, set or []), out, registry, minutes, unchecked, overwrite, as_json)
+        _run(STUDY, STUDY.parse(config, run.set or []), out, registry, run)
 
 
 def _called(source: str) -> str:
@@ -141,46 +107,28 @@ def _called(source: str) -> str:
 
 
 def evaluate(
+    *,
     config: Annotated[Path, typer.Option(help="YAML: model, datasets, arms.")],
     out: Out,
-    set: SetOption = None,
     dataset: Only = None,
-    plugin: Plugins = None,
-    minutes: Minutes = None,
-    engine: Engine = "local",
-    address: Address = None,
-    workers: Workers = None,
-    unchecked: Unchecked = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    engine: EngineOptions,
+    run: RunOptions,
 ) -> None:
     """Run the arms of a configuration on its data sets."""
-    study_run(config, out, set, dataset, plugin, minutes, engine, address, workers, unchecked, overwrite, as_json)
+    study_run(config, out=out, dataset=dataset, engine=engine, run=run)
 
 
-@study.command("run")
-def study_run(
-    config: Path,
-    out: Out,
-    set: SetOption = None,
-    dataset: Only = None,
-    plugin: Plugins = None,
-    minutes: Minutes = None,
-    engine: Engine = "local",
-    address: Address = None,
-    workers: Workers = None,
-    unchecked: Unchecked = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
+def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOptions, run: RunOptions) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
         from ..study.kind import read_study
 
-        registry = registry_with(plugin)
-        kind, parsed = read_study(config, set or [], dataset or [], registry)
-        executor = executor_for(engine, address, workers)
-        _run(kind, parsed, out, registry, minutes, unchecked, overwrite, as_json, executor)
+        registry = registry_with(run.plugin)
+        kind, parsed = read_study(config, run.set or [], dataset or [], registry)
+        _run(kind, parsed, out, registry, run, engine.executor())
+
+
+study.command("run")(grouped(study_run))
 
 
 @study.command("plan")
@@ -233,21 +181,18 @@ def _run(
     config: Any,
     out: Path,
     registry: Registry,
-    minutes: float | None,
-    unchecked: bool,
-    overwrite: bool,
-    as_json: bool,
+    options: RunOptions,
     executor: Executor | None = None,
 ) -> None:
     """Run it, here or where the executor computes, and show what came out."""
     from ..study.executor import HERE
 
     used = kind.strategies(config, registry)
-    if not unchecked:
+    if not options.unchecked:
         check_plugins(used, registry)
-    with room_in(out, overwrite):
-        summary = kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(minutes))
-    if as_json:
+    with room_in(out, options.overwrite):
+        summary = kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(options.minutes))
+    if options.as_json:
         print_json(summary)
     else:
         _print(kind.table(summary), f"\nReport: {out / 'report.html'}\n")
@@ -256,6 +201,26 @@ def _run(
     if failed:
         say(f"left out: {', '.join(failed)}; the same command tries them again", err=True)
         raise typer.Exit(1)
+
+
+def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
+    """Refuse strategies of plugins that break the contract of their role: seconds now, or a model loaded in vain.
+
+    Args:
+        used: strategies with their roles.
+        registry: knows which of them are built in.
+
+    Raises:
+        PluginError: with all that does not hold.
+    """
+    from ..registry import BUILTIN
+    from ..testing.findings import check_contract, parts
+
+    foreign = {entry.cls: entry.plugin for entry in registry.table() if entry.plugin != BUILTIN}
+    there = [part for role, strategy in used for part in parts(role, strategy) if type(part[1]) in foreign]
+    for role, strategy in {repr(part): part for part in there}.values():
+        brought_by = foreign[type(strategy)]
+        check_contract(role, strategy, brought_by if brought_by.endswith(".py") else strategy.name)
 
 
 def _print(table: Table, below: str) -> None:
@@ -269,9 +234,7 @@ def report(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
     other: Annotated[Path | None, typer.Argument(help="Another run's: the two side by side.")] = None,
     out: Annotated[Path | None, typer.Option(**PATH, help="Folder for the report of two runs.")] = None,
-    questions: Annotated[
-        list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
-    ] = None,
+    questions: Texts = None,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -314,9 +277,7 @@ def export(
         str,
         typer.Option(help=f"{EXPORTS[0]}: samples_TASK_DATE.jsonl and results_DATE.json, as that harness logs them."),
     ] = EXPORTS[0],
-    questions: Annotated[
-        list[str] | None, typer.Option(help="Where the questions' texts are: a file, a folder, …; repeatable.")
-    ] = None,
+    questions: Texts = None,
 ) -> None:
     """Write a run's records in another tool's format."""
     with clear_errors():
@@ -333,7 +294,7 @@ def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, registry
 
     if (another := study_in(b, registry).kind) != kind.kind:
         raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
-    found, table = kind.beside(a, b, out)
+    found, table = kind.compare_runs(a, b, out)
     if as_json:
         print_json(found)
     else:

@@ -23,7 +23,7 @@ class Context(str):
 
 
 def with_contexts(requests: Sequence[Instance], query: str | None) -> list[Instance]:
-    """The same requests, whose contexts know what they are of.
+    """Requests whose contexts know what they are of.
 
     Args:
         requests: with a context as their first argument.

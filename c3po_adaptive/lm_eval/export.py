@@ -16,10 +16,10 @@ from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from ..analysis.asked_with import format_of
-from ..analysis.kept import whole_records
+from ..analysis.comparison_folder import records_in
+from ..analysis.dataset_in_words import format_of
 from ..analysis.statistics import first_draw
 from ..errors import DataError, SettingError
 from ..models.loading import load_tokenizer
@@ -28,9 +28,10 @@ from ..records.answer import AnswerRecord
 from ..storage.files import check_ours, write_text
 from ..storage.folders import refuse_home_and_projects, writable_folder
 from ..storage.json_files import SCHEMA, holds, read_json
+from ..storage.json_values import Values
 from ..storage.run_folder import RECORDS, claimed_config
 from ..study.comparison import STUDY
-from ..study.comparison.config import ComparisonConfig
+from ..study.comparison.comparison_config import ComparisonConfig
 from ..study.data import source_of
 from ..study.kind import study_in
 from ..tasks.formats import Rendered
@@ -66,7 +67,7 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
     claimed = claimed_config(run)
     claimed.pop("inputs", None)
     config = STUDY.parse(claimed)
-    records = first_draw(whole_records(run))
+    records = first_draw(records_in(run))
     texts = _texts(config, records, questions)
     put = _put(config, texts)
     answered = datetime.fromtimestamp((run / RECORDS).stat().st_mtime)
@@ -103,22 +104,42 @@ def _put(config: ComparisonConfig, texts: Mapping[Key, Question]) -> dict[Key, R
     return {key: formats[key[0]].put(question, tokenizer) for key, question in texts.items()}
 
 
+class Sample(TypedDict):
+    """A line of the harness's log of samples."""
+
+    doc_id: int
+    doc: Values
+    target: str
+    arguments: dict[str, dict[str, str]]
+    resps: list[list[list[str]]]
+    filtered_resps: list[list[str]]
+    filter: str
+    metrics: list[str]
+    doc_hash: str
+    prompt_hash: str
+    target_hash: str
+    acc: float
+    choice: int
+    base_choice: int | None
+    layers: list[int]
+
+
 def _samples(
     records: Sequence[AnswerRecord], texts: Mapping[Key, Question], put: Mapping[Key, Rendered]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[Sample]]:
     """Of one arm, by data set; a document's number is the same in every arm."""
     numbers: dict[Key, int] = {}
     counts: dict[str, int] = {}
     for dataset, id_ in texts:
         numbers[dataset, id_] = counts[dataset] = counts.get(dataset, -1) + 1
-    samples: dict[str, list[dict[str, Any]]] = {}
+    samples: dict[str, list[Sample]] = {}
     for record in records:
         key = record.dataset, record.id
         samples.setdefault(record.dataset, []).append(_sample(record, numbers[key], texts[key], put[key]))
-    return {dataset: sorted(some, key=lambda sample: int(sample["doc_id"])) for dataset, some in samples.items()}
+    return {dataset: sorted(some, key=lambda sample: sample["doc_id"]) for dataset, some in samples.items()}
 
 
-def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered) -> dict[str, Any]:
+def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered) -> Sample:
     doc = asdict(question)
     if question.answer not in (None, record.answer) or len(put.options) != len(record.scores):
         raise DataError(
@@ -150,7 +171,7 @@ def _write(
     out: Path,
     config: ComparisonConfig,
     arm: str,
-    samples: Mapping[str, Sequence[Mapping[str, Any]]],
+    samples: Mapping[str, Sequence[Sample]],
     records: Sequence[AnswerRecord],
     answered: datetime,
 ) -> Path:
@@ -191,9 +212,9 @@ def _is_export(results: Path) -> bool:
 def _results(
     config: ComparisonConfig,
     name: str,
-    samples: Mapping[str, Sequence[Mapping[str, Any]]],
+    samples: Mapping[str, Sequence[Sample]],
     records: Sequence[AnswerRecord],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What their tables are made from."""
     plain = config.model_dump(mode="json")
     formats = {d.name: config.format_of(d.name) for d in config.datasets}
@@ -236,9 +257,9 @@ def _results(
     }
 
 
-def _accuracy(dataset: str, right: Sequence[float]) -> dict[str, Any]:
+def _accuracy(dataset: str, right: Sequence[float]) -> dict[str, str | float]:
     error: float | str = statistics.stdev(right) / len(right) ** 0.5 if len(right) > 1 else "N/A"
-    told = {"name": dataset, "alias": dataset, "sample_len": len(right)}
+    told: dict[str, str | float] = {"name": dataset, "alias": dataset, "sample_len": len(right)}
     return told | {"acc,none": statistics.fmean(right), "acc_stderr,none": error}
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..routing.likelihoods import Likelihoods
     from ..tasks.formats import Format
 
-Spec = str | Mapping[str, Any]
+Spec = str | Mapping[str, object]
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request as their ``TemplateLM`` encodes it: its texts (None: a window of a longer one), context, continuation."""
 
@@ -66,7 +66,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         max_batch_size: what ``auto`` begins with.
         optimizer: by name, or ``{"name": …, parameters}``; None: the model as it is.
         refset: labeled questions, or a built set; see ``Optimizer``.
-        kernel: by name or mapping, likewise the next two.
+        kernel: by name or mapping, as retriever and selector are.
         retriever: of neighbours.
         selector: of layers and experts.
         format: how references are put.
@@ -97,7 +97,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         kernel: Spec | None = None,
         retriever: Spec | None = None,
         selector: Spec | None = None,
-        format: str | Mapping[str, Any] | Format | None = None,
+        format: str | Mapping[str, object] | Format | None = None,
         query: str | None = None,
         plugin: str | Path | Sequence[str | Path] | None = None,
         **more: Any,
@@ -117,9 +117,18 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
             registry = new_registry()
             for file in [plugin] if isinstance(plugin, str | Path) else plugin or ():
                 registry.load_file(file)
-            chosen: dict[str, Any] = {role: roles[role] or usual for role, usual in USUAL.items()}
-            chosen |= {"format": format, "settings": settings, "registry": registry}
-            self.remixer = _without_labels(Optimizer(self.routed, refset, optimizer=optimizer, **chosen).remixer)
+            c3po = Optimizer(
+                self.routed,
+                refset,
+                optimizer=optimizer,
+                kernel=kernel or USUAL["kernel"],
+                retriever=retriever or USUAL["retriever"],
+                selector=selector or USUAL["selector"],
+                format=format,
+                settings=settings,
+                registry=registry,
+            )
+            self.remixer = _without_labels(c3po.remixer)
         with _quietly():
             super().__init__(
                 self.routed.model,
@@ -145,7 +154,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         """The longest context with its continuation: theirs, or where our tails end."""
         return min(int(super().max_length), self.routed.max_length)
 
-    def get_model_info(self) -> dict[str, Any]:
+    def get_model_info(self) -> dict[str, object]:
         """What was run, for their results: the model, and how it was re-mixed."""
         model = self.routed.model
         info = {
@@ -298,7 +307,7 @@ def _there(device: str | None) -> str | None:
     return device
 
 
-def _check_known(settings: Mapping[str, Any]) -> None:
+def _check_known(settings: Mapping[str, object]) -> None:
     """Refuse arguments that there are not, before a model is loaded for them."""
     own = [name for name in inspect.signature(C3POLM.__init__).parameters if name not in ("self", "more")]
     known = [*own, *THEIRS, *RemixSettings.model_fields]
@@ -309,7 +318,7 @@ def _check_known(settings: Mapping[str, Any]) -> None:
     RemixSettings.of(settings)
 
 
-def _check_unused(given: Mapping[str, Any]) -> None:
+def _check_unused(given: Mapping[str, object]) -> None:
     if unused := [name for name, value in given.items() if value is not None]:
         raise SettingError(
             f"Expected an optimizer beside {', '.join(unused)}, got none: the model as it is has no use for them; add "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from ..storage.json_files import SCHEMA
 from .base import Part, Real
@@ -240,8 +240,8 @@ class Summary(Part):
     draws: tuple[AmongDraws, ...]
     versions: dict[str, str | None]
     seed: int
-    config: dict[str, JsonValue]
-    hashes: dict[str, JsonValue]
+    config: dict[str, Any]
+    hashes: dict[str, Any]
     failed: dict[str, str] = Field(default_factory=dict)
     counted_once: tuple[str, ...] = ()
 
@@ -322,7 +322,7 @@ class TwoRuns(Part):
 
 
 class AskedFor(Part):
-    """What an arm asks for: see ``analysis.board.matrix``."""
+    """What an arm asks for: see ``analysis.arm_requirements``."""
 
     arm: str
     needs_label: bool

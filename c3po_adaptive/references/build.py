@@ -57,7 +57,7 @@ def build_reference_set(
         scratch: folder for finished shards; an interrupted build with the same arguments resumes from there. They stay
             until ``forget_shards`` is told that the set is kept.
         progress: shows how many shards are done.
-        compute: computes shards elsewhere (see ``study.shards``); by default the model here does.
+        compute: computes shards elsewhere (see ``study.reference_shards``); by default the model here does.
 
     Raises:
         DataError: no questions, or one without an answer.

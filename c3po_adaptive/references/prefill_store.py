@@ -68,7 +68,7 @@ def build_store(
         format: how questions are put.
         dtype: of hidden states and caches on disk; None: the model's, with which results are the same.
         progress: wraps the iteration over shards, to show how far it is.
-        compute: computes shards elsewhere (see ``study.shards``); by default the model here does.
+        compute: computes shards elsewhere (see ``study.reference_shards``); by default the model here does.
 
     Raises:
         DataError: the folder cannot be written, is a link, or holds what is no store's.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class Explanation:
         write_page(path, self.html(command), EXPLANATION)
         return Path(path)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """The explanation in plain values, for programs: of ω the experts whose weight changed; strength as (what spoke
         for re-mixing, what it had to be above), None for a threshold that nothing is above."""
         count = len(self.pathway.own[0])

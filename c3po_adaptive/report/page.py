@@ -4,7 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import DataError
+from ..storage.json_files import Ours, checked, read_json
+
+S = TypeVar("S", bound=Ours)
+
+
+def finished_summary(folder: Path | str, kind: type[S], what: str) -> S:
+    """The summary of a run that came to its end.
+
+    Args:
+        folder: of the run.
+        kind: of the summary.
+        what: was run: a study, or an audit.
+
+    Raises:
+        DataError: there is none: it was interrupted.
+    """
+    path, again = Path(folder) / "summary.json", f"run the {what} again"
+    if not path.is_file():
+        raise DataError(
+            f"Expected {'an' if what[0] in 'aeiou' else 'a'} {what} that was run to the end, got {folder} without "
+            f"{path.name}; {again}."
+        )
+    return checked(kind, read_json(path, again), str(path), again)
 
 
 def draw(

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.costs import QUESTIONS, cost_over
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..analysis.gain_by_kind import KindRow
     from ..analysis.reliability import Bin
-    from ..records.summary import Coverage, Predicted, Row
+    from ..records.summary import Coverage, Predicted, Row, RowCost
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ STYLE: Any = {
 }
 
 WIDTH = 4.6
+QUESTIONS = tuple(10 ** (k / 8) for k in range(49))  # from a single one to a million
 LINE = 0.3
 """Inches: of a figure, and of one arm's line in it."""
 
@@ -105,7 +104,7 @@ def gains(rows: Sequence[Row]) -> str:
         return svg(figure, "Gain of each arm over base, in points, with 95 % interval")
 
 
-def beside_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
+def with_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:
     """Each arm's accuracy, and dashed what others report of its method.
 
     Args:
@@ -277,6 +276,16 @@ def costs_over(rows: Sequence[Row]) -> str:
         last = [lines[row.arm][-1] for row in drawn]
         _name_at_the_right(axes, [row.arm for row in drawn], [QUESTIONS[-1]] * len(drawn), last)
         return svg(figure, "Cost of an answer in base forwards by the number of questions, one-time costs included")
+
+
+def cost_over(cost: RowCost, questions: float) -> float:
+    """Base forwards a question: the answer's own, and its share of what its references, gradients or training took.
+
+    Args:
+        cost: of an arm.
+        questions: how many are asked.
+    """
+    return cost.total + (cost.once or 0.0) / questions
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

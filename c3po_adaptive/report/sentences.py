@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..analysis.controls import RANDOM_NEIGHBOURS
+from ..analysis.matching_controls import RANDOM_NEIGHBOURS
 from ..records.summary import SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
 
@@ -62,11 +62,11 @@ def _sentence(row: Row, summary: Summary) -> str:
     head += _fewer(row)
     if row.role == "control":
         return f"{head}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
-    beside = _beside_random(row, summary)
+    beside = _against_random(row, summary)
     return f"{head}." if beside is None else f"{head}; {_neighbours(beside)}."
 
 
-def _beside_random(row: Row, summary: Summary) -> Comparison | None:
+def _against_random(row: Row, summary: Summary) -> Comparison | None:
     """An arm minus its control with random neighbours."""
     drawn = [other.arm for other in summary.on(row.dataset) if other.setting.varies == (RANDOM_NEIGHBOURS,)]
     found = (summary.find(row.dataset, row.arm, name) for name in drawn if name in row.controls)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import DataError
 
@@ -15,9 +15,6 @@ SCHEMA = 2
 """Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1.
 Summaries of 2 hold calibration, what could have been found, controls and a verdict in every row.
 """
-
-
-JsonObject = Mapping[str, JsonValue]
 
 
 class Ours(BaseModel):

@@ -14,7 +14,8 @@ from ..errors import DataError
 from .files import is_file, is_own, is_there, write_text
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
-from .json_files import JsonObject, Ours, checked, read_json
+from .json_files import Ours, checked, read_json
+from .json_values import Json, Values
 from .lock import LOCK, OWNER, held, is_lock, is_owner
 from .overwriting import Claim, is_unsettled, make_room, settle
 
@@ -33,7 +34,7 @@ REPLACING: ContextVar[bool] = ContextVar("replacing", default=False)
 """Whether a run that is in a folder makes room for the one that claims it."""
 
 
-def check_folder(folder: Path | str, config: JsonObject, plugins: Mapping[str, str]) -> None:
+def check_folder(folder: Path | str, config: Values, plugins: Mapping[str, str]) -> None:
     """Refuse a folder that cannot be written, holds another run, or is not ours, before anything is loaded for it. What
     an interrupted ``--overwrite`` left is set right.
 
@@ -72,12 +73,12 @@ def is_run(folder: Path | str) -> bool:
     return is_own(Path(folder) / CONFIG) and digest(config) == found
 
 
-def files_of(config: JsonObject) -> tuple[str, ...]:
+def files_of(config: Values) -> tuple[str, ...]:
     """Names of what a run of that configuration writes, beside it."""
     return FILES.get(str(config.get("kind", "comparison")), (RECORDS, *DRAWN))
 
 
-def claim(folder: Path | str, config: JsonObject, model: str | None = None) -> str:
+def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
     """Make the folder, or resume in it, for this configuration alone; the caller holds it.
 
     Args:
@@ -97,7 +98,7 @@ def claim(folder: Path | str, config: JsonObject, model: str | None = None) -> s
     except (OSError, ValueError) as error:
         raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
     settle(folder, CONFIG, _said_by)
-    made: dict[str, JsonValue] = {"model": model, "command": COMMAND.get()}
+    made: dict[str, Json] = {"model": model, "command": COMMAND.get()}
     if not is_there(folder / CONFIG):
         _check_free(folder, files_of(config))
         write_text(folder / CONFIG, _claim_of(config, wanted, made))
@@ -115,7 +116,7 @@ def claim(folder: Path | str, config: JsonObject, model: str | None = None) -> s
     return wanted
 
 
-def _claim_of(config: JsonObject, wanted: str, made: JsonObject) -> str:
+def _claim_of(config: Values, wanted: str, made: Values) -> str:
     return json.dumps({"hash": wanted, "made": made, "config": config}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -153,7 +154,7 @@ def check_files(folder: Path, files: Iterable[str]) -> None:
         )
 
 
-def _check_replaced(folder: Path, found: str, old: JsonObject, new: JsonObject) -> None:
+def _check_replaced(folder: Path, found: str, old: Values, new: Values) -> None:
     """Refuse to have a run take the place of what is none, or of what the run there never wrote."""
     if digest(old) != found:
         raise DataError(
@@ -168,12 +169,12 @@ def _check_replaced(folder: Path, found: str, old: JsonObject, new: JsonObject) 
         )
 
 
-def _differing(old: JsonObject, new: JsonObject) -> list[str]:
+def _differing(old: Values, new: Values) -> list[str]:
     before, now = _flat(old), _flat(new)
     return sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
 
 
-def _another(folder: Path, old: JsonObject, new: JsonObject) -> DataError:
+def _another(folder: Path, old: Values, new: Values) -> DataError:
     remedy = (
         "another version began it, and alone resumes it: name another --out (c3po report draws this one)."
         if _flat(new).keys() - _flat(old).keys()
@@ -238,19 +239,19 @@ def _claim_in(path: Path) -> _Claim:
     return checked(_Claim, read_json(path, remedy), str(path), remedy)
 
 
-def _flat(config: JsonObject) -> dict[str, JsonValue]:
+def _flat(config: Values) -> dict[str, Json]:
     """With the parts of ``inputs`` one by one, so that a message can name them."""
     inputs = {f"inputs.{k}": v for k, v in _inputs(config).items()}
     return {k: v for k, v in config.items() if k != "inputs"} | inputs
 
 
-def _inputs(config: JsonObject) -> dict[str, JsonValue]:
+def _inputs(config: Values) -> dict[str, Json]:
     """What a run read, beside its settings."""
     inputs = config.get("inputs", {})
     return inputs if isinstance(inputs, dict) else {}
 
 
-def _plain(config: JsonObject) -> dict[str, JsonValue]:
+def _plain(config: Values) -> dict[str, Json]:
     """As it comes back from JSON: tuples as lists, keys as text."""
-    plain: dict[str, JsonValue] = json.loads(json.dumps(config))
+    plain: dict[str, Json] = json.loads(json.dumps(config))
     return plain

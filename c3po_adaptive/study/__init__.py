@@ -8,10 +8,10 @@ plugin's own, a subclass of ``Study`` that its ``register_studies`` brings.
 from ..progress import Progress, silent
 from ..settings import Settings
 from ..storage.files import write_text
-from .config import Spec
 from .executor import HERE, Executor
 from .kind import Study, Table, claimed
 from .plan import Plan
+from .study_config import Spec
 
 __all__ = [
     "HERE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -10,10 +11,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
-from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
-from .config import Spec
 from .overrides import with_settings
+from .study_config import Spec, read_yaml
 
 ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 
@@ -68,19 +68,19 @@ class Arm(RemixSettings):
         start = self.optimizer.get("start", "own") if isinstance(self.optimizer, dict) else "own"
         return self.name_of("answerer") == "remix" and self.name_of("optimizer") == "none" and start == "own"
 
-    def plain_in(self, run: RemixSettings) -> dict[str, Any]:
+    def plain_in(self, run: RemixSettings) -> dict[str, object]:
         """Plain values, without the settings that are the run's."""
         given = self.model_dump(mode="json")
         return {k: v for k, v in given.items() if k not in RemixSettings.model_fields or v != getattr(run, k)}
 
-    def apart_from(self, run: RemixSettings) -> dict[str, Any]:
+    def apart_from(self, run: RemixSettings) -> dict[str, object]:
         """The settings that identify it in a run's results: seed and filter only where they are not the run's."""
         given = self.remixing.model_dump()
         common = {"seed", "max_similarity"}
         return {k: v for k, v in given.items() if k not in common or v != getattr(run, k)}
 
 
-def in_a_run(arms: Any, run: Mapping[str, Any]) -> Any:
+def in_a_run(arms: Any, run: Mapping[str, object]) -> Any:
     """Plain values of arms, with a run's settings where they say nothing themselves."""
     common = {name: run[name] for name in RemixSettings.model_fields if name in run}
     if not isinstance(arms, Mapping):
@@ -95,57 +95,12 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
     Raises:
         SettingError: an unknown key, or a value of the wrong kind; the key is named.
     """
-    return Arm(**with_settings(arm.model_dump(mode="json"), settings, Arm))
+    return Arm.of(with_settings(arm.model_dump(mode="json"), settings, Arm))
 
 
-def _arm(preset: str, **other: Any) -> Arm:
-    """A preset as an arm; other parts in place of its own, and without those that are an arm's usual ones."""
-    usual, given = Arm().specs, {**PRESETS[preset].specs, **PRESETS[preset].settings, **other}
-    return Arm(**{name: value for name, value in given.items() if value != usual.get(name)})
-
-
-def _control(preset: str, **other: Any) -> Arm:
-    return _arm(preset, **other, control_of=(preset,))
-
-
-# What validation chose in studies/mixture to do for each question, and its controls: one thing drawn at random each,
-# one change for all questions by the same steps, the base's scores corrected by the same labels, and no step at all.
-_NEAREST = PRESETS["nearest"].specs
-_FEWER: dict[str, Any] = {"name": "amortized", "n": 8, "experts": None}
-_CONTROLS: Mapping[str, Arm] = {
-    "nearest-shuffled-labels": _control("nearest", labels="shuffled"),
-    "nearest-random-neighbours": _control("nearest", retriever={"name": "random", "k": 300}),
-    "nearest-random-change": _control("nearest", optimizer={"name": "random-change", "of": _NEAREST["optimizer"]}),
-    "constant": _arm("constant"),
-    "calibrated": Arm(answerer="surface-logit", optimizer="none"),
-    "core-mixed": Arm(optimizer={"name": "none", "start": "core"}, selector=_arm("nearest").selector),
-}
-# Eight of the layers, chosen by the kept gradients, and as many drawn at random.
-_LAYERS: Mapping[str, Arm] = {
-    "nearest-eight-layers": _arm("nearest", selector=_FEWER),
-    "nearest-random-layers": _arm(
-        "nearest", selector={"name": "random", "n": 8, "experts": None}, control_of=("nearest-eight-layers",)
-    ),
-}
-
-DEMO_ARMS: Mapping[str, Arm] = {
-    "base": Arm(optimizer="none", selector={"name": "fixed", "n": 0}),
-    "kernel-regression": Arm(optimizer="kernel-regression"),
-    "mode-finding": Arm(optimizer="mode-finding"),
-    "ngd": Arm(optimizer="ngd"),
-    "ngd-attribution": Arm(optimizer="ngd", selector="attribution"),
-    "ngd-random-neighbours": Arm(optimizer="ngd", retriever="random", control_of=("ngd",)),
-    "nearest": _arm("nearest"),
-    **_CONTROLS,
-    **_LAYERS,
-    "oracle": Arm(optimizer="oracle"),
-}
-
-DEMO_HEADLINE = "nearest"
-DEMO_COMPARED = (
-    *(("nearest", other) for other in ("ngd", "constant", "nearest-shuffled-labels")),
-    ("nearest-eight-layers", "nearest-random-layers"),
-)
+DEMO = read_yaml(Path(__file__).with_name("demo.yaml"))
+"""The configuration that ``c3po demo`` runs, in plain values."""
+DEMO_ARMS: Mapping[str, Arm] = {name: Arm(**values) for name, values in DEMO["arms"].items()}
 
 
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:

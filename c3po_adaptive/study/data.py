@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import DataError
 from ..models.fingerprint import fingerprint
@@ -15,11 +14,12 @@ from ..progress import working
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
+from ..storage.json_values import Values
 from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
-from .config import Dataset, OnQuestions
+from .study_config import Dataset, OnQuestions
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def spread(questions: Sequence[Question], number: int) -> Sequence[Question]:
     return questions if len(questions) <= number else [questions[i * len(questions) // number] for i in range(number)]
 
 
-def counted(data: Data) -> list[dict[str, Any]]:
+def counted(data: Data) -> list[dict[str, str | int]]:
     """How many there are of each data set."""
     return [
         {"name": n, "questions": len(d.questions), "references": len(d.references), "given_again": len(d.again)}
@@ -60,7 +60,7 @@ def counted(data: Data) -> list[dict[str, Any]]:
 
 
 def counted_in_words(data: Data) -> list[str]:
-    """The same for a person."""
+    """How many questions and references there are of each data set, in sentences."""
     told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
     references = {name: given_again(d.references) for name, d in data.items()}
     return [
@@ -118,7 +118,11 @@ def _read(dataset: Dataset) -> Asked:
 
 
 def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
-    """The same, unless one id stands for two questions: then a question would leave out another than itself."""
+    """The data set as it was read.
+
+    Raises:
+        DataError: one id stands for two questions: then a question would leave out another than itself.
+    """
     by_id = {q.id: q for q in asked.questions}
     for reference in asked.references:
         own = by_id.get(reference.id, reference)
@@ -139,9 +143,7 @@ def load_model(config: OnQuestions) -> RoutedModel:
         )
 
 
-def inputs_of(
-    model: RoutedModel, data: Data, registry: Registry, files: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping[str, str] | None = None) -> Values:
     """What decides a run's results beside its configuration: resumed with anything else it would be two runs in one.
 
     Args:
@@ -154,7 +156,8 @@ def inputs_of(
         DataError: one of the files is not there.
     """
     read = {"files": {name: file_digest(path) for name, path in sorted(files.items())}} if files else {}
-    return read | {
+    return {
+        **read,
         "model": fingerprint(model),
         "questions": {name: digest([asdict(q) for q in asked.questions]) for name, asked in data.items()},
         "references": {name: digest([asdict(q) for q in asked.references]) for name, asked in data.items()},

@@ -18,12 +18,13 @@ from ..progress import Progress, silent
 from ..records.summary import TwoRuns
 from ..registry import Registry, unknown
 from ..settings import Settings
+from ..storage.json_values import Values
 from ..storage.lock import held
 from ..storage.run_folder import DRAWN, FILES, RECORDS, check_folder, claim, claimed_config
-from .config import read_yaml
 from .executor import HERE, Executor
 from .overrides import with_settings
 from .plan import Plan
+from .study_config import read_yaml
 
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"
@@ -53,7 +54,7 @@ class Study(ABC, Generic[C]):
     files: ClassVar[tuple[str, ...]] = (RECORDS, *DRAWN)
     config: type[C]
 
-    def parse(self, raw: Mapping[str, Any], settings: Sequence[str] = ()) -> C:
+    def parse(self, raw: Mapping[str, object], settings: Sequence[str] = ()) -> C:
         """A checked configuration.
 
         Args:
@@ -65,7 +66,7 @@ class Study(ABC, Generic[C]):
         """
         return self.config(**with_settings(raw, settings, self.config, self.defaults()))
 
-    def defaults(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, object]:
         """Plain values of keys that may be changed in part without being written out."""
         return {}
 
@@ -115,7 +116,7 @@ class Study(ABC, Generic[C]):
             What has to be said about it.
         """
 
-    def beside(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
+    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
         """Compare two runs of this kind: the summary, and what the terminal shows of it.
 
         Args:
@@ -162,7 +163,7 @@ def _ours() -> dict[str, Study[Any]]:
     return {name: import_module(f".{name}", __package__).STUDY for name in names}
 
 
-def kind_of(raw: Mapping[str, Any], registry: Registry | None = None) -> Study[Any]:
+def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:
     """The kind that plain values of a configuration are of.
 
     Raises:
@@ -208,7 +209,7 @@ def _of_datasets(config: Any, names: Sequence[str]) -> Any:
 
 
 @contextmanager
-def claimed(out: Path, config: Mapping[str, Any]) -> Iterator[None]:
+def claimed(out: Path, config: Values) -> Iterator[None]:
     """While the block lasts a run's folder is ours: new, or begun with the same plain values of a configuration.
 
     Raises:

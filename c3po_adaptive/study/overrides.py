@@ -15,14 +15,14 @@ import yaml
 
 from ..errors import SettingError, suggestion
 from ..settings import Settings
-from .config import Spec, read_value, read_yaml
+from .study_config import Spec, read_value, read_yaml
 
 NEW = "+"
 
 
 def with_settings(
-    raw: Mapping[str, Any], settings: Sequence[str], of: Any, defaults: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    raw: Mapping[str, object], settings: Sequence[str], of: Any, defaults: Mapping[str, object] | None = None
+) -> dict[str, object]:
     """Plain values with settings on top.
 
     Args:
@@ -119,7 +119,7 @@ def _said(key: str, known: Sequence[str], where: str, addable: Sequence[str], pl
     return f"no {key!r} in {where}, which has {has}{added}"
 
 
-def _written(place: Any) -> Mapping[str, Any]:
+def _written(place: Any) -> Mapping[str, object]:
     """The parts of a mapping or a list by name or number; none of anything else."""
     if isinstance(place, Mapping):
         return place

@@ -5,7 +5,7 @@ how long the rest takes at the pace of finished answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,10 +18,11 @@ from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_
 from ..records.answer import AnswerRecord
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
+from ..storage.json_values import Values
 from ..tasks.formats import Format, format_key
 from ..types import Question
-from .config import OnQuestions
-from .data import Data, spread
+from .data import Data, counted, counted_in_words, spread
+from .study_config import OnQuestions
 
 SAMPLE = 64  # questions of a data set whose tokens are counted
 
@@ -35,7 +36,7 @@ class Plan:
         lines: the same for a person.
     """
 
-    values: Mapping[str, Any]
+    values: Values
     lines: Sequence[str]
 
 
@@ -58,7 +59,7 @@ class Forecast:
     flops: float
     note: str = ""
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Values:
         """Plain ones, for programs."""
         return {**asdict(self.weights), "room": self.room, "answers": self.answers, "flops": self.flops}
 
@@ -71,6 +72,25 @@ class Forecast:
         yield f"{self.answers:,} answers, plain ones: {self.flops:.2e} FLOPs with the references' prompts"
         if self.note:
             yield self.note
+
+
+def planned(
+    kind: str, data: Data, forecast: Forecast, values: Values, lines: Iterable[str], left: Iterable[str] = ()
+) -> Plan:
+    """The plan of a study on questions.
+
+    Args:
+        kind: of study.
+        data: its questions and references.
+        forecast: what it takes at least.
+        values: what is its own, for programs.
+        lines: what is its own, for a person.
+        left: what of a run that was begun is left.
+    """
+    return Plan(
+        {"kind": kind, "datasets": counted(data), **values, "forecast": forecast.values()},
+        [*counted_in_words(data), *lines, *forecast.lines(), *left],
+    )
 
 
 def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int]) -> Forecast:

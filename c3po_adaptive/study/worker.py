@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -19,11 +19,12 @@ from ..references.build import reference_set_of
 from ..references.embedding import Embedder, embedder_named
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
+from ..storage.json_values import Values
 from ..storage.run_folder import check_folder, claim
 from ..types import Question
-from .config import OnQuestions
-from .data import Asked, inputs_of, load_model, read_data
+from .data import Asked, Data, inputs_of, load_model, read_data
 from .executor import HERE, Done, Executor, Piece, Row, device_here
+from .study_config import OnQuestions
 
 C = TypeVar("C", bound=OnQuestions)
 R = TypeVar("R", bound=Record)
@@ -46,7 +47,7 @@ class Worker(ABC, Generic[C]):
 
     config: C
     plugins: tuple[str, ...] = ()
-    inputs: Mapping[str, Any] | None = None
+    inputs: Values | None = None
     places: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -58,7 +59,7 @@ class Worker(ABC, Generic[C]):
             worker.model = model
         return worker
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
@@ -119,7 +120,7 @@ class Worker(ABC, Generic[C]):
 
     @abstractmethod
     def rows(self, piece: Piece) -> tuple[Row, ...]:
-        """The same, of this process's inputs."""
+        """The rows of a piece, whatever the inputs of this process."""
 
     @property
     def files(self) -> Sequence[str]:
@@ -142,7 +143,7 @@ class Worker(ABC, Generic[C]):
         """
         check_folder(out, self.config.model_dump(mode="json"), self.registry.files)
 
-    def claim(self, out: Path | str) -> Mapping[str, Any]:
+    def claim(self, out: Path | str) -> Values:
         """Claim a run's folder for the configuration and the inputs here, which others are held to; the inputs.
 
         Raises:
@@ -154,7 +155,7 @@ class Worker(ABC, Generic[C]):
         return self.inputs
 
     @property
-    def _inputs(self) -> dict[str, Any]:
+    def _inputs(self) -> Values:
         return inputs_of(self.model, self.data, self.registry, {name: self.at(name) for name in self.files})
 
     @cached_property
@@ -166,13 +167,29 @@ class Worker(ABC, Generic[C]):
         return sorted(name for name in {*run, *here} if run.get(name) != here.get(name))
 
 
+def pieces_left(
+    config: OnQuestions, data: Data, records: Records[Any], arms: Sequence[tuple[str, int]]
+) -> Iterator[Piece]:
+    """Pieces that some question's row is missing of: all arms on the same questions in turn, which the model then reads
+    once, however little memory there is for states.
+
+    Args:
+        config: of the study.
+        data: its questions.
+        records: that there are already.
+        arms: names and draws.
+    """
+    done, size = records.done(), config.batch_size
+    for dataset, asked in data.items():
+        for first in range(0, len(asked.questions), size):
+            batch = asked.questions[first : first + size]
+            for name, draw in arms:
+                if any((name, dataset, q.id, config.seed + draw) not in done for q in batch):
+                    yield Piece(dataset, name, first // size, draw)
+
+
 def run_pieces(
-    worker: Worker[Any],
-    records: Records[R],
-    waiting: Iterator[Piece],
-    executor: Executor,
-    progress: Progress,
-    label: Callable[[Done], str],
+    worker: Worker[Any], records: Records[R], waiting: Iterator[Piece], executor: Executor, progress: Progress
 ) -> dict[str, str]:
     """Compute pieces and write their rows, but for those that are there already; this is the one writer.
 
@@ -185,7 +202,7 @@ def run_pieces(
     failed: dict[str, str] = {}
     going = (piece for piece in pieces if piece.arm not in failed)
     with closing(executor.map(worker, going)) as computed:  # an error on its way would keep it: others want its cores
-        for done in progress(computed, label, len(pieces)):
+        for done in progress(computed, _label, len(pieces)):
             if done.failure:
                 failed.setdefault(done.piece.arm, done.failure)
             there = records.done()
@@ -193,3 +210,7 @@ def run_pieces(
                 if row.key not in there:
                     records.append(row)
     return failed
+
+
+def _label(done: Done) -> str:
+    return ": ".join(filter(None, (done.piece.dataset, done.piece.arm)))

@@ -18,7 +18,7 @@ import typer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from c3po_adaptive.cli.shared import clear_errors
+from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
 from c3po_adaptive.models.embedded.builder import fetch, load_dense

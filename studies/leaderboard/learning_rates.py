@@ -16,11 +16,11 @@ from c3po_adaptive.progress import bar
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.identity import routing_versions
-from c3po_adaptive.study.comparison.config import ComparisonConfig
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.config import read_yaml
+from c3po_adaptive.study.comparison.comparison_config import ComparisonConfig
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.study.overrides import with_settings
+from c3po_adaptive.study.study_config import read_yaml
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "learning_rates.json"

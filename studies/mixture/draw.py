@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from c3po_adaptive.analysis.gain_by_kind import KindRow
 from c3po_adaptive.records.summary import BoardSummary, Row, Summary
 from c3po_adaptive.report import plots
-from c3po_adaptive.report.board import picture
+from c3po_adaptive.report.leader_board_page import picture
 from c3po_adaptive.storage.files import write_text
 
 SHOWN = {"nearest 300": "method", "constant": "base"}

@@ -10,7 +10,7 @@ from types import ModuleType
 from c3po_adaptive import Optimizer
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.registry import Registry, new_registry
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.kind import read_study
 
 PLUGINS = Path(__file__).parents[2] / "plugins"

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.study.config import Dataset, read_yaml
 from c3po_adaptive.study.data import references_of
+from c3po_adaptive.study.study_config import Dataset, read_yaml
 
 SAME = Path(__file__).parents[1] / "leaderboard" / "same.yaml"
 CARVED = "studies/embedded_model/carved/demo"

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from c3po_adaptive import Optimizer
 from c3po_adaptive.progress import bar
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.tasks.formats import description
 
 

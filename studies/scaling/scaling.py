@@ -26,9 +26,9 @@ from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Done, Piece
-from c3po_adaptive.study.ray_engine import RayExecutor
+from c3po_adaptive.study.ray_executor import RayExecutor
 from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -138,7 +138,7 @@ def timed(worker: ComparisonWorker, pieces: list[Piece], executor: object, out: 
             yield done
             seen.append(time.perf_counter())
 
-    run_pieces(worker, Records(out, AnswerRecord), iter(pieces), executor, noted, str)
+    run_pieces(worker, Records(out, AnswerRecord), iter(pieces), executor, noted)
     half = len(seen) // 2
     return {
         "whole": (len(seen) - 1) / (seen[-1] - seen[0]),

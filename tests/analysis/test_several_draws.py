@@ -6,6 +6,7 @@ from records.made import answered, sentences, summarize
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
+from c3po_adaptive.analysis.joined_runs import Run
 from c3po_adaptive.analysis.power import detectable
 from c3po_adaptive.analysis.repeated_controls import among_draws
 from c3po_adaptive.analysis.side_by_side import side_by_side
@@ -74,7 +75,7 @@ class TestUnfinished:
     def test_beside_another_run_too(self):
         whole = records("a", [[0, 0, 0, 0]] * 3)
         for pair, difference in (((self.cut(), whole), -75), ((whole, self.cut()), 75)):
-            (row,) = side_by_side(*(("run", own) for own in pair)).rows
+            (row,) = side_by_side(*(Run("run", own) for own in pair)).rows
             assert (row.n, row.difference) == (2, difference)
 
 

@@ -8,7 +8,7 @@ from records.made import made, plain, row_of, sentences, summarize
 
 from c3po_adaptive.analysis import predicted_benefit as predicted
 from c3po_adaptive.analysis import risk_by_coverage as risk
-from c3po_adaptive.analysis.controls import RANDOM_NEIGHBOURS
+from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS
 from c3po_adaptive.analysis.verdict import judge
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.records.summary import Comparison, Summary

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from records.made import sentences, summarize
 
-from c3po_adaptive.analysis.controls import controls_of
+from c3po_adaptive.analysis.matching_controls import controls_of
 from c3po_adaptive.analysis.verdict import Audited, verdict
 from c3po_adaptive.records.setting import Setting
 from c3po_adaptive.records.summary import Comparison

@@ -17,7 +17,7 @@ from c3po_adaptive.answerers import (
     Tent,
 )
 from c3po_adaptive.errors import PluginError, SettingError
-from c3po_adaptive.study.comparison.worker import blamed, check_answers
+from c3po_adaptive.study.comparison.comparison_worker import blamed, check_answers
 from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 

@@ -9,7 +9,7 @@ from study.configs import parse_config
 from c3po_adaptive.answerers import Informed
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.optimizers import NoStep
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.tasks.passages import read_passages
 from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from c3po_adaptive import DataError, ModelError, SettingError
 from c3po_adaptive.analysis.chance import above_chance
 from c3po_adaptive.audit import AuditSummary, audit, leverage_line, summary_of
-from c3po_adaptive.audit.plan import ALL, BUDGET, FIVE, USUAL_RATES
-from c3po_adaptive.audit.summary import leverage_in_words
+from c3po_adaptive.audit.audit_plan import ALL, BUDGET, FIVE, USUAL_RATES
+from c3po_adaptive.audit.audit_summary import leverage_in_words
 from c3po_adaptive.audit.use import evenness, loads, shared_with_kinds
 from c3po_adaptive.cli import app
 from c3po_adaptive.testing import write_tiny_checkpoint

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.registry import ROLES, new_registry
-from c3po_adaptive.study.arms import DEMO_ARMS, DEMO_COMPARED
+from c3po_adaptive.study.arms import DEMO as PACKAGED
+from c3po_adaptive.study.arms import DEMO_ARMS
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -141,7 +142,7 @@ class TestDemo:
         assert len(asked["base"]) == 8
 
     def test_ends_with_one_sentence_an_arm_and_comparison(self, demo):
-        compared = [f"{a} beside {b}" for a, b in DEMO_COMPARED]
+        compared = [f"{a} beside {b}" for a, b in PACKAGED["compare"]]
         last = demo[0].rstrip("\n").split("\n")[-len(DEMO_ARMS) - len(compared) :]
         told = [line.partition(":")[0] for line in last]
         assert told[: len(DEMO_ARMS)] == list(DEMO_ARMS)

@@ -8,6 +8,7 @@ from cli.test_cli import call, place  # noqa: F401 (a fixture)
 from records.made import answered, plain
 from typer.testing import CliRunner
 
+from c3po_adaptive.analysis.joined_runs import Run
 from c3po_adaptive.analysis.side_by_side import differing, side_by_side
 from c3po_adaptive.analysis.statistics import compare
 from c3po_adaptive.cli import app
@@ -49,7 +50,7 @@ def test_arms_of_the_same_name_are_paired(runs):
 
 
 def test_figures_are_those_of_the_statistics(runs):
-    (row, _) = side_by_side(*((name, read_records(name, AnswerRecord)) for name in runs)).rows
+    (row, _) = side_by_side(*(Run(name, read_records(name, AnswerRecord)) for name in runs)).rows
     a, b = ([r for r in read_records(name, AnswerRecord) if r.arm == "base"] for name in runs)
     made = compare(b, a, seed=0)
     assert (row.difference, row.ci_low, row.ci_high, row.p) == (*(made.difference, made.ci_low, made.ci_high, made.p),)
@@ -113,10 +114,10 @@ def test_several_data_sets_and_their_mean():
 
     a = records("base", [1, 0], "x") + records("base", [0, 0, 0, 0], "y") + records("mine", [1, 1], "x")
     b = records("base", [1, 1], "x") + records("base", [0, 0, 0, 1], "y")
-    rows = side_by_side(("a", a), ("b", b)).rows
+    rows = side_by_side(Run("a", a), Run("b", b)).rows
     assert [(r.dataset, r.n, r.difference) for r in rows] == [("x", 2, 50.0), ("y", 4, 25.0), ("all", 6, 37.5)]
     with pytest.raises(DataError, match="share questions"):
-        side_by_side(("a", a), ("b", records("base", [1], "z")))
+        side_by_side(Run("a", a), Run("b", records("base", [1], "z")))
 
 
 def test_fields_that_differ():

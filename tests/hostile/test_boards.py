@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 from doors import is_refused, untouched
-from study.test_board import records
+from study.test_leader_board import records
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.records.parquet import write_parquet
-from c3po_adaptive.report.board import blocks, filled, page, picture
-from c3po_adaptive.study.board import board_summary, read_board, stale_pages, write_board
+from c3po_adaptive.report.leader_board_page import blocks, filled, page, picture
+from c3po_adaptive.study.leader_board import board_summary, read_board, stale_pages, write_board
 
 BEGIN, END = "<!-- board overall -->", "<!-- /board -->"
 TEXT = "What a person wrote.\n"

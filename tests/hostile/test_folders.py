@@ -56,10 +56,10 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
-from c3po_adaptive.study import board
-from c3po_adaptive.study.comparison import beside
+from c3po_adaptive.study import leader_board
+from c3po_adaptive.study.comparison import two_runs
 from c3po_adaptive.study.kind import kinds
-from c3po_adaptive.study.parcel import Parcel
+from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
 
 CASES = 80  # of each writer, at least; each is two starts
@@ -99,14 +99,14 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(fault_files, "_truth", lambda model: {"fault": {}})
     monkeypatch.setattr(fault_files, "_check_room", lambda model, out: None)
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
-    monkeypatch.setattr(board, "blocks", lambda summary, folder: {"overall": lambda arms: "| of the board |\n"})
-    monkeypatch.setattr(board, "page", lambda summary, results: "a page")
-    monkeypatch.setattr(board, "picture", lambda summary: "a picture")
-    monkeypatch.setattr(beside, "side_by_side", lambda a, b: TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=()))
-    monkeypatch.setattr(beside, "whole_records", lambda folder: [])
-    monkeypatch.setattr(beside, "claimed_config", lambda folder: {})
-    monkeypatch.setattr(beside, "made_by", lambda folder: None)
-    monkeypatch.setattr(beside, "_page", lambda found, made: "a page")
+    monkeypatch.setattr(leader_board, "blocks", lambda summary, folder: {"overall": lambda arms: "| of the board |\n"})
+    monkeypatch.setattr(leader_board, "page", lambda summary, results: "a page")
+    monkeypatch.setattr(leader_board, "picture", lambda summary: "a picture")
+    monkeypatch.setattr(two_runs, "side_by_side", lambda a, b: TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=()))
+    monkeypatch.setattr(two_runs, "records_in", lambda folder: [])
+    monkeypatch.setattr(two_runs, "claimed_config", lambda folder: {})
+    monkeypatch.setattr(two_runs, "made_by", lambda folder: None)
+    monkeypatch.setattr(two_runs, "_page", lambda found, made: "a page")
     monkeypatch.setattr(export, "_results", lambda *args: {"results": {}, "config": {"model": "c3po"}})
     monkeypatch.setattr(prefill_store, "fingerprint", lambda model: model.name)
     monkeypatch.setattr(ReferenceSet, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
@@ -181,12 +181,16 @@ def unpacked(out):
     files = {"mine.py": {"mine.py": b"plugin"}, "set": dict.fromkeys(ReferenceSet.files, b"of a set")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("C3PO_CACHE", out)
-        Parcel(Sent(), {}, files).unpack()
+        WorkerPayload(Sent(), {}, files).unpack()
 
 
 def on_board(out, pages=()):
     summary = BoardSummary.model_construct(matrix=(), sources=(), title="t")
-    return list(board.write_board(SimpleNamespace(results=str(out), pages=pages), Path(), summary))
+    return list(leader_board.write_board(SimpleNamespace(results=str(out), pages=pages), Path(), summary))
+
+
+def two_runs_in(out):
+    return two_runs.compare_runs(Path("A"), Path("B"), Path(out))
 
 
 def warmed(out, model="one"):
@@ -203,7 +207,7 @@ def exported(out):
 
 
 STORE = (prefill_store.CARD, prefill_store.BEGUN)
-BOARD = (board.SUMMARY, board.PAGE, board.PICTURE)
+BOARD = (leader_board.SUMMARY, leader_board.PAGE, leader_board.PICTURE)
 ANSWERS = (RECORDS, "rows.json")
 kinds(registry())  # so that what runs of speed write is known
 STUDIES = ("comparison", "speed", "audit")
@@ -221,7 +225,10 @@ WRITERS = {
     "page": (lambda out: Explanation.save(PAGE, Path(out) / "page.html"), ("page.html",)),
     "board": (on_board, BOARD),
     "board with a page": (lambda out: on_board(out, [Path(out) / "page.md"]), BOARD),
-    "report of two": (lambda out: beside.beside(Path("A"), Path("B"), Path(out)), ("summary.json", "report.html")),
+    "report of two": (
+        lambda out: two_runs.compare_runs(Path("A"), Path("B"), Path(out)),
+        ("summary.json", "report.html"),
+    ),
     "export": (exported, ()),
     "plugin": (lambda out: new_plugin("my-plugin", "kernel", Path(out), REGISTRY), ()),
     "checkpoint": (lambda out: vllm.export_for_vllm(MODEL, out), ()),

@@ -24,7 +24,7 @@ from routing.naive import shared_model
 from routing.toys import reference_set
 
 from c3po_adaptive import C3POError
-from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.analysis.summarize import summarize
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records, read_records
 from c3po_adaptive.records.parquet import write_parquet
@@ -34,10 +34,10 @@ from c3po_adaptive.registry import default_registry
 from c3po_adaptive.storage.identity import digest_of_file
 from c3po_adaptive.storage.run_folder import claim, claimed_config
 from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.study.comparison.run import check_strategies
-from c3po_adaptive.study.config import read_yaml
+from c3po_adaptive.study.comparison.evaluation import check_strategies
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.study.overrides import with_settings
+from c3po_adaptive.study.study_config import read_yaml
 from c3po_adaptive.tasks.question_files import load_questions, read_question
 
 set_hypothesis_home_dir(tempfile.gettempdir())  # even without a database it keeps some things

@@ -13,7 +13,7 @@ from speed.run import _finished
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.storage.run_folder import claim
-from c3po_adaptive.study.faithfulness.draw import draw_report
+from c3po_adaptive.study.faithfulness.faithfulness_page import draw_report
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 

@@ -16,7 +16,7 @@ from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.references.reference_set import CARD, ReferenceSet
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.settings import RemixSettings
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.study.comparison.beside import beside
+from c3po_adaptive.study.comparison.two_runs import compare_runs
 
 
 def commands(group, *names):
@@ -39,7 +39,7 @@ def test_an_empty_name_is_no_folder(words, option):
 def test_the_report_of_two_in_a_project(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with untouched(tmp_path), pytest.raises(DataError, match="which is a project"):
-        beside(tmp_path / "A", tmp_path / "B", tmp_path)
+        compare_runs(tmp_path / "A", tmp_path / "B", tmp_path)
     assert len([*tmp_path.iterdir()]) == 1
 
 
@@ -53,5 +53,7 @@ def test_the_report_of_two_where_it_cannot_be(tmp_path, monkeypatch, name, said)
     (tmp_path / "file").write_text("mine")
     (tmp_path / "dangling").symlink_to("nowhere")
     with untouched(tmp_path), pytest.raises(DataError, match=f"Expected a folder .*{said}"):
-        beside(tmp_path / "A", tmp_path / "B", name if not name or name == "a\0b" else tmp_path / name.replace("~", ""))
+        compare_runs(
+            tmp_path / "A", tmp_path / "B", name if not name or name == "a\0b" else tmp_path / name.replace("~", "")
+        )
     assert len([*tmp_path.iterdir()]) == 2

@@ -201,7 +201,7 @@ class TestDoors:
         assert command("plugins", "check", "ngd", "--set", "+steps=2") == 1
 
     def test_of_a_board(self, tmp_path):
-        from c3po_adaptive.study.board import board_summary, read_board
+        from c3po_adaptive.study.leader_board import board_summary, read_board
 
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(COMPARISON))
         runs = [{"config": "run.yaml", "set": ["arms.adpative.mix=core"], "records": ["x.parquet"]}]

@@ -13,8 +13,8 @@ from c3po_adaptive.references.build import build_reference_set, labeled_question
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
-from c3po_adaptive.study.parcel import Parcel
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
+from c3po_adaptive.study.worker_payload import WorkerPayload
 
 FORGED = ["../x", "a/../../x", "/tmp/c3po-x", "", ".", "..", "a\0b", "C:x", "C:\\x", "..\\x", "a/b", "a\\b", "x/"]
 
@@ -38,8 +38,8 @@ def worker(place):
 
 
 def placed(place, worker):
-    """Parcel, and the paths of the set and of the passages where they were unpacked."""
-    parcel = Parcel.of(worker)
+    """WorkerPayload, and the paths of the set and of the passages where they were unpacked."""
+    parcel = WorkerPayload.of(worker)
     places = parcel.unpack().places
     return parcel, Path(places[str(place / "set")]), Path(places[str(place / "facts.txt")])
 
@@ -92,7 +92,7 @@ def test_a_folder_in_a_files_place_is_refused(place, worker):
 @pytest.mark.parametrize("name", FORGED, ids=repr)
 @pytest.mark.parametrize("beside", [{}, {"card.json": b"{}"}], ids=["alone", "in a set"])
 def test_names_that_lead_elsewhere_are_refused_before_anything_is_written(place, worker, name, beside):
-    parcel = Parcel.of(worker)
+    parcel = WorkerPayload.of(worker)
     forged = replace(parcel, files=dict(parcel.files) | {str(place / "facts.txt"): beside | {name: b"forged"}})
     only = replace(forged, files={str(place / "facts.txt"): forged.files[str(place / "facts.txt")]})
     with untouched(place), pytest.raises(DataError, match="Expected a file's name for a worker's folder, got"):
@@ -102,7 +102,7 @@ def test_names_that_lead_elsewhere_are_refused_before_anything_is_written(place,
 
 
 def test_a_name_that_is_too_long_for_the_disk(place, worker):
-    parcel = Parcel.of(worker)
+    parcel = WorkerPayload.of(worker)
     files = {str(place / "facts.txt"): {"x" * 300: b"long"}}
     with pytest.raises(DataError, match="Could not write"):
         replace(parcel, files=files).unpack()
@@ -111,19 +111,19 @@ def test_a_name_that_is_too_long_for_the_disk(place, worker):
 def test_a_file_that_is_gone_is_named(place, worker):
     (place / "facts.txt").unlink()
     with pytest.raises(DataError, match=r"Expected to read .*facts\.txt for a worker elsewhere, got: No such file"):
-        Parcel.of(worker)
+        WorkerPayload.of(worker)
 
 
 def test_a_set_of_which_a_file_is_altered_is_not_sent(place, worker):
     path = place / "set" / "tensors.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match=r"tensors\.safetensors is missing, cut short or altered"):
-        Parcel.of(worker)
+        WorkerPayload.of(worker)
 
 
 def test_a_set_whose_folder_is_called_like_one_of_its_files(place, worker):
     named = (place / "set").rename(place / "card.json")
     config = worker.config.model_dump(mode="json")
     config["datasets"][0]["references"] = [str(named)]
-    unpacked = Parcel.of(ComparisonWorker.here(parse_config(config), new_registry())).unpack()
+    unpacked = WorkerPayload.of(ComparisonWorker.here(parse_config(config), new_registry())).unpack()
     assert len(unpacked.reference_set("toy")) == 20

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from records.made import made
 from routing.toys import reference_set
 
-from c3po_adaptive.analysis.summary import summarize
+from c3po_adaptive.analysis.summarize import summarize
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.records.parquet import read_parquet, write_parquet
 from c3po_adaptive.references.reference_set import CARD, QUESTIONS, ReferenceSet

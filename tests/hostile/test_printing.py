@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive import cli
 from c3po_adaptive.cli import app
-from c3po_adaptive.cli.shared import clear_errors, print_json, print_table, say
+from c3po_adaptive.cli.terminal import clear_errors, print_json, print_table, say
 from c3po_adaptive.progress import bar, printable, working
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.routing.trace_file import write_trace
@@ -81,7 +81,7 @@ def test_tables_and_progress(capsys):
 
 def test_warnings():
     """In a process of their own: pytest keeps them."""
-    code = "import warnings\nfrom c3po_adaptive.cli.shared import clear_errors\nwith clear_errors():\n"
+    code = "import warnings\nfrom c3po_adaptive.cli.terminal import clear_errors\nwith clear_errors():\n"
     code += f"    warnings.warn('left out: ' + {NASTY!a})"
     err = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     assert err.startswith("warning: left out: a\\u001b[2J") and not RAW.search(err) and err.count("\n") == 1

@@ -7,7 +7,7 @@ import threading
 import pytest
 import typer
 
-from c3po_adaptive.cli.shared import INTERRUPTED, TERMINATED, clear_errors
+from c3po_adaptive.cli.terminal import INTERRUPTED, TERMINATED, clear_errors
 
 
 def ended(number):

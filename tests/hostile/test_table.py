@@ -522,7 +522,7 @@ class TestRunFolders:
     def test_fields_of_other_kinds(self, run, field, summary, monkeypatch):
         """Whatever stands in a field, and without it: a report, or one message."""
         if field not in FIGURES:
-            monkeypatch.setattr("c3po_adaptive.report.html._figures", lambda *given: [])  # they take longest
+            monkeypatch.setattr("c3po_adaptive.report.comparison_page._figures", lambda *given: [])  # they take longest
         path = run / "records.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         kept = {"absent": {k: v for k, v in rows[-1].items() if k != field}}
@@ -582,7 +582,7 @@ class TestRunFolders:
     @pytest.mark.parametrize("key", ["rows", "comparisons", "draws", "risk", "versions", "hashes", "config"])
     def test_summaries_of_other_kinds(self, run, key, monkeypatch):
         if key not in ("rows", "risk"):
-            monkeypatch.setattr("c3po_adaptive.report.html._figures", lambda *given: [])  # they take longest
+            monkeypatch.setattr("c3po_adaptive.report.comparison_page._figures", lambda *given: [])  # they take longest
         summary, failures = json.loads((run / "summary.json").read_text()), {}
         for what, value in WRONG.items():
             (run / "summary.json").write_text(json.dumps(summary | {key: value}))

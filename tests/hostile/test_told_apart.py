@@ -32,8 +32,8 @@ from c3po_adaptive.retrievers import _approximate
 from c3po_adaptive.retrievers.faiss_ivf import FaissIVF
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.checksummed import save_checksummed
-from c3po_adaptive.study.comparison.run import evaluate
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.executor import Piece
 from c3po_adaptive.testing import write_tiny_checkpoint
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from c3po_adaptive.analysis import summary as analysis
+from c3po_adaptive.analysis import summarize as analysis
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.summary import Row, RowCost, Summary
 from c3po_adaptive.report import sentences as report

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from report.test_report import ARMS, run, synthetic
 
-from c3po_adaptive.report.html import render
+from c3po_adaptive.report.comparison_page import render
 from c3po_adaptive.storage.run_folder import COMMAND, claim
 from c3po_adaptive.types import Question
 
@@ -70,8 +70,8 @@ def pages(report, explanation, tmp_path_factory) -> dict[str, Path]:
     from speed.draw import page as speed
     from speed.rows import SpeedSummary
 
-    from c3po_adaptive.study.faithfulness.draw import page as faithfulness
-    from c3po_adaptive.study.faithfulness.summary import FaithfulnessSummary
+    from c3po_adaptive.study.faithfulness.faithfulness_page import page as faithfulness
+    from c3po_adaptive.study.faithfulness.faithfulness_summary import FaithfulnessSummary
 
     made = {"report": report, "explanation": explanation}
     studies = Path(__file__).parents[2] / "studies"

@@ -10,15 +10,15 @@ from typing import ClassVar
 import pytest
 from records.made import answered, made, plain, row_of, summarize
 
-from c3po_adaptive.analysis.controls import RANDOM_NEIGHBOURS
-from c3po_adaptive.analysis.costs import cost_over
 from c3po_adaptive.analysis.expert_use import expert_use
+from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.summary import RowCost
-from c3po_adaptive.report import plots, published
-from c3po_adaptive.report.html import render
+from c3po_adaptive.report import plots, published_figures
+from c3po_adaptive.report.comparison_page import render
+from c3po_adaptive.report.plots import cost_over
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.run_folder import COMMAND, claim
 from c3po_adaptive.study.comparison import ComparisonConfig
@@ -237,12 +237,14 @@ class TestPublished:
         assert "published" not in self.drawn(tmp_path, {k: v for k, v in self.CONFIG.items() if k != "published"})
 
     def test_are_those_of_the_paper(self):
-        assert published.accuracy("OLMoE", "arc_easy")["ngd"] == 87.4
-        assert published.accuracy("DeepSeekMoE", "winogrande")["none"] == 70.1
-        assert published.accuracy("OLMoE", "openbookqa") == {}
+        assert published_figures.accuracy("OLMoE", "arc_easy")["ngd"] == 87.4
+        assert published_figures.accuracy("DeepSeekMoE", "winogrande")["none"] == 70.1
+        assert published_figures.accuracy("OLMoE", "openbookqa") == {}
         for model, means in {"OLMoE": (69.9, 79.2), "DeepSeekMoE": (66.4, 74.4)}.items():
-            rows = [published.accuracy(model, b) for b in ("mmlu", "hellaswag", "arc_challenge", "arc_easy", "piqa")]
-            rows.append(published.accuracy(model, "winogrande"))
+            rows = [
+                published_figures.accuracy(model, b) for b in ("mmlu", "hellaswag", "arc_challenge", "arc_easy", "piqa")
+            ]
+            rows.append(published_figures.accuracy(model, "winogrande"))
             for method, mean in zip(("none", "ngd"), means, strict=True):
                 assert sum(row[method] for row in rows) / 6 == pytest.approx(mean, abs=0.06), "as it says itself"
 
@@ -352,7 +354,7 @@ def test_a_study_of_selection_shows_layers_questions_and_kinds(tmp_path):
 
 
 def test_long_runs_show_the_first_questions(tmp_path, monkeypatch):
-    monkeypatch.setattr("c3po_adaptive.report.questions.ANSWERS", 7 * len(ARMS) + 1)
+    monkeypatch.setattr("c3po_adaptive.report.question_payload.ANSWERS", 7 * len(ARMS) + 1)
     page = render(run(tmp_path, synthetic(30))).read_text()
     data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.S).group(1))
     assert len(data["questions"]) == 7

@@ -8,10 +8,11 @@ from study.configs import load_config, parse_config
 
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.registry import default_registry, new_registry
+from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
-from c3po_adaptive.study.config import DEMO, Dataset
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.study.study_config import DEMO, Dataset
 from c3po_adaptive.tasks import Cloze
 
 WRITTEN = {
@@ -155,6 +156,13 @@ def test_arms_of_the_demo_can_be_made():
     for arm in DEMO_ARMS.values():
         for role in ("optimizer", "kernel", "retriever", "selector"):
             assert registry.create(role, getattr(arm, role)).name
+
+
+@pytest.mark.parametrize(("arm", "preset"), [("ngd", "c3po"), ("nearest", "nearest"), ("constant", "constant")])
+def test_arms_of_the_demo_that_are_presets(arm, preset):
+    found, wanted = DEMO_ARMS[arm], PRESETS[preset]
+    assert {role: spec for role, spec in found.specs.items() if role != "answerer"} == wanted.specs
+    assert {key: getattr(found, key) for key in wanted.settings} == wanted.settings
 
 
 def test_arms_by_name_keep_their_order():

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.study.config import Dataset, OnQuestions
 from c3po_adaptive.study.data import (
     as_answered,
     counted,
@@ -15,6 +14,7 @@ from c3po_adaptive.study.data import (
     read_data,
     references_of,
 )
+from c3po_adaptive.study.study_config import Dataset, OnQuestions
 
 
 @pytest.fixture

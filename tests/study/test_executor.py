@@ -14,7 +14,7 @@ from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY, evaluate
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import Done, Piece
 from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -159,5 +159,5 @@ def test_an_executor_lets_go_when_a_run_is_cut_short(tmp_path):
 
     pieces = (Piece("sums", "base", batch) for batch in range(2))
     with pytest.raises(Paused) as error:
-        run_pieces(None, Records(tmp_path, AnswerRecord), pieces, Holding(), limited(silent, 0), str)
+        run_pieces(None, Records(tmp_path, AnswerRecord), pieces, Holding(), limited(silent, 0))
     assert ended and error.tb

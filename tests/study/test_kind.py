@@ -30,7 +30,9 @@ def test_unknown_kinds_are_refused_with_those_that_there_are():
         kind.kind_of({"kind": "compairson"})
 
 
-@pytest.mark.parametrize("file", [*CLI.glob("*.py"), Path(kind.__file__), Path(kind.__file__).with_name("config.py")])
+@pytest.mark.parametrize(
+    "file", [*CLI.glob("*.py"), Path(kind.__file__), Path(kind.__file__).with_name("study_config.py")]
+)
 def test_nobody_else_names_them(file):
     names = re.findall(r"faithfulness|(?<!\w)speed(?!\w)", file.read_text())
     assert names == []

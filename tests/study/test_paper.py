@@ -9,7 +9,7 @@ from study.configs import load_config
 
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.data import read_data
 from c3po_adaptive.testing import write_tiny_checkpoint
 

@@ -10,7 +10,7 @@ from c3po_adaptive.models.deepseek import DeepseekConfig
 from c3po_adaptive.models.loading import load_moe_model, model_config
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 REAL = {

@@ -1,6 +1,7 @@
 """The JSON schema of configurations takes what is taken, refuses what is refused, and says what each field means."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from study.configs import SPEED, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.study.config import read_yaml
 from c3po_adaptive.study.kind import kind_of, kinds
+from c3po_adaptive.study.study_config import read_yaml
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
 
+@cache
 def schema_of(*options):
     shown = CliRunner().invoke(app, ["study", "schema", "--plugin", str(SPEED), *options])
     assert shown.exit_code == 0, shown.output

@@ -1,9 +1,9 @@
 """Arms side by side on the same questions, with controls, paired intervals and costs."""
 
-from .config import ComparisonConfig
-from .run import evaluate
-from .study import Comparison
+from .comparison_config import ComparisonConfig
+from .comparison_study import ComparisonStudy
+from .evaluation import evaluate
 
-STUDY = Comparison()
+STUDY = ComparisonStudy()
 
-__all__ = ["STUDY", "Comparison", "ComparisonConfig", "evaluate"]
+__all__ = ["STUDY", "ComparisonConfig", "ComparisonStudy", "evaluate"]

@@ -1,9 +1,9 @@
 """Which layers matter, found exhaustively, and which cheap score finds them."""
 
-from .config import FaithfulnessConfig
-from .run import run_faithfulness
-from .study import Faithfulness
-from .truth import TRUTHS
+from .faithfulness_config import FaithfulnessConfig
+from .faithfulness_run import run_faithfulness
+from .faithfulness_study import Faithfulness
+from .layer_effects import TRUTHS
 
 STUDY = Faithfulness()
 

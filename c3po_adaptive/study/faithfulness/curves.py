@@ -28,7 +28,7 @@ class Curves:
         return torch.stack([self.fall(_rank(scores) < k) for k in points], 1)
 
     def deletion(self, scores: Tensor, points: Sequence[int]) -> Tensor:
-        """The same with all but the k best."""
+        """``[B, P]`` with all but the k best layers by ``scores [B, L]``, for the numbers k of ``points``."""
         return torch.stack([self.fall(_rank(scores) >= k) for k in points], 1)
 
     @torch.no_grad()

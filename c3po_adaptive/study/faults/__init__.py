@@ -1,8 +1,8 @@
 """Does a method find what was planted? Known faults in routers, and every selector and optimizer held against them."""
 
-from .config import FaultsConfig
-from .run import run_faults
-from .study import Faults
+from .faults_config import FaultsConfig
+from .faults_run import run_faults
+from .faults_study import Faults
 
 STUDY = Faults()
 

@@ -12,7 +12,7 @@ from study.configs import parse_config
 
 from c3po_adaptive import Optimizer, ReferenceSet
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -6,7 +6,7 @@ from study.configs import small_study
 
 from c3po_adaptive import DataError, load_moe_model
 from c3po_adaptive.audit import audit, leverage_line, summary_of
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.tasks import questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 

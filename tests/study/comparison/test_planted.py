@@ -10,7 +10,7 @@ from study.configs import parse_config
 
 from c3po_adaptive import AnswererStrategy, hookimpl
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.study.comparison.run import evaluate
+from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 COLOURS = ("red", "blue", "green", "grey")

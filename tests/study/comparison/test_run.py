@@ -19,8 +19,8 @@ from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
-from c3po_adaptive.study.comparison import run
-from c3po_adaptive.study.comparison.worker import ComparisonWorker
+from c3po_adaptive.study.comparison import evaluation
+from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -69,7 +69,7 @@ def place(tmp_path_factory):
 
 def evaluate(*given, **how):
     """The summary as it stands in its file."""
-    return plain(run.evaluate(*given, **how))
+    return plain(evaluation.evaluate(*given, **how))
 
 
 def config(*names, arms=ARMS, batch_size=3, seed=0):

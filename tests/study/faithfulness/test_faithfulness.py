@@ -27,10 +27,10 @@ from c3po_adaptive.selectors.causal import Causal
 from c3po_adaptive.selectors.gradient import Gradient
 from c3po_adaptive.study.faithfulness import TRUTHS, run_faithfulness
 from c3po_adaptive.study.faithfulness.curves import Curves, area
+from c3po_adaptive.study.faithfulness.faithfulness_summary import CONTROLS
+from c3po_adaptive.study.faithfulness.layer_effects import truth
+from c3po_adaptive.study.faithfulness.layer_record import ScoreRecord
 from c3po_adaptive.study.faithfulness.metrics import RADIUS, infidelity, overlap, rank_correlation, sensitivity
-from c3po_adaptive.study.faithfulness.record import ScoreRecord
-from c3po_adaptive.study.faithfulness.summary import CONTROLS
-from c3po_adaptive.study.faithfulness.truth import truth
 from c3po_adaptive.tasks import questions as read
 from c3po_adaptive.testing import altered, toy_problem, write_tiny_checkpoint
 
@@ -292,7 +292,7 @@ class TestStudy:
         whole = json.loads((ran[0] / "summary.json").read_text())
         for one, other in zip(summary.rows, whole["rows"], strict=True):
             assert one.score == other["score"]
-            assert one.beside("alone, own").mean == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
+            assert one.correlation("alone, own").mean == pytest.approx(other["alone, own"]["mean"], abs=1e-3)
 
     def test_without_the_neighbours_loss(self, place):
         few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}"]
@@ -344,7 +344,7 @@ class TestStudy:
             study_of_faithfulness(load_config("config.yaml"), ran[0], model=load_moe_model("model"))
 
     def test_unfinished_records_are_not_summarized(self, ran):
-        from c3po_adaptive.study.faithfulness.summary import summarize
+        from c3po_adaptive.study.faithfulness.faithfulness_summary import summarize
 
         for lost in ("shapley", "truth"):
             rows = [r for r in read_records(ran[0], ScoreRecord) if (r.arm, r.id) != (lost, "asked-3")]

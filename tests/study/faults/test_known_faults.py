@@ -33,9 +33,9 @@ from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.settings import DEFAULTS
 from c3po_adaptive.study.faults import STUDY, run_faults
-from c3po_adaptive.study.faults.rows import FoundRow
-from c3po_adaptive.study.faults.summary import _corrected, summarize
-from c3po_adaptive.study.faults.truth import FaultAnswer, area_under_curve
+from c3po_adaptive.study.faults.fault_answer import FaultAnswer, area_under_curve
+from c3po_adaptive.study.faults.fault_rows import FoundRow
+from c3po_adaptive.study.faults.faults_summary import _corrected, summarize
 from c3po_adaptive.tasks.formats import as_format
 from c3po_adaptive.testing import write_tiny_checkpoint
 from c3po_adaptive.types import Prompt

@@ -1,0 +1,100 @@
+"""What a data set was asked with: references of other data sets, as in C3PO, or of its own, which is another task; and
+how its questions were put."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+from pydantic import BaseModel, JsonValue
+
+from ..storage.json_values import Values
+from ..tasks.bed import BED
+from ..tasks.formats import HARNESS
+
+SAME = "same set"
+_Format = str | dict[str, JsonValue]
+
+
+class _Dataset(BaseModel):
+    """What a configuration says of a data set, as far as it is told here."""
+
+    name: str
+    questions: str = ""
+    references: tuple[str, ...] = ()
+    format: _Format | None = None
+
+
+class _Config(BaseModel):
+    """A comparison's configuration, as far as it is told here."""
+
+    datasets: tuple[_Dataset, ...] = ()
+    format: _Format = "cloze"
+
+
+def references_of(config: Values, dataset: str) -> str:
+    """Names of the sources that a data set's references come from, such as ``openbookqa + sciq``.
+
+    One that is the questions' own says so: ``arc_easy (same set)``. Of "all", the mean over data sets, it is said which
+    of the two there are: ``same set``, ``other sets``, or both.
+
+    Args:
+        config: of a comparison, as plain values.
+        dataset: its name there.
+    """
+    named = {one.name: _named(one) for one in _Config.model_validate(config).datasets}
+    if dataset in named:
+        return " + ".join(named[dataset]) or "none"
+    kinds = {SAME if SAME in source else "other sets" for sources in named.values() for source in sources}
+    return " and ".join(sorted(kinds)) or "none"
+
+
+def benchmark_of(config: Values, dataset: str) -> str:
+    """The name of the source that a data set's questions come from; "" of "all".
+
+    Args:
+        config: of a comparison, as plain values.
+        dataset: its name there.
+    """
+    return next((_set(one.questions) for one in _Config.model_validate(config).datasets if one.name == dataset), "")
+
+
+def format_of(config: Values, dataset: str) -> str:
+    """How a data set's questions were put, in words; of "all", how those of each were, or ``several``.
+
+    Args:
+        config: of a comparison, as plain values.
+        dataset: its name there.
+    """
+    told = _Config.model_validate(config)
+    named = {one.name: _in_words(one.format or told.format) for one in told.datasets}
+    if dataset in named:
+        return named[dataset]
+    each = {*named.values()} or {_in_words(told.format)}
+    return each.pop() if len(each) == 1 else "several"
+
+
+def _in_words(format: _Format) -> str:
+    given: Mapping[str, JsonValue] = {"name": format} if isinstance(format, str) else format
+    scored = given.get("normalize", "tokens")
+    name = "letters" if given["name"] == "letter" else f"cloze by {'sum' if scored == 'none' else scored}"
+    name += ", in a chat" if given.get("chat") else ""
+    token = given.get("token", "last")
+    return name if token == "last" else f"{name}, ω at the {token} token"
+
+
+def _named(dataset: _Dataset) -> Sequence[str]:
+    own = _set(dataset.questions)
+    names = dict.fromkeys(map(_set, dataset.references))
+    return [f"{name} ({SAME})" if name == own else name for name in names]
+
+
+def _set(source: str) -> str:
+    """A source's name without its split, and of a file or a folder without where it is; of a harness task its own,
+    of the bed ``bed:NAME``."""
+    if source.startswith(BED):
+        return BED + source.removeprefix(BED).partition(":")[0]
+    source = source.removeprefix(HARNESS)
+    name, colon, split = source.rpartition(":")
+    path = PurePath(name if colon and split.isidentifier() else source)
+    return path.name.partition(".")[0] if path.suffix in (".json", ".jsonl") else path.name or source

@@ -1,0 +1,115 @@
+"""From records to ``summary.json``, and to sentences that claim no more than its intervals allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..records.answer import Answered
+from ..records.summary import Comparison, Row, Summary
+from ..storage.identity import digest, versions
+from ..storage.json_values import Values
+from . import statistics as stats
+from .arm_comparisons import ArmComparisons
+from .by_dataset import grouped
+from .chance import above_chance
+from .unfinished_run import answered_by_base
+from .verdict import Audited, judge, why_untellable
+
+
+def summarize(
+    records: Iterable[Answered],
+    *,
+    config: Values,
+    seed: int,
+    baseline: str = "base",
+    standard: str | None = None,
+    headline: str | None = None,
+    compare: Sequence[tuple[str, str]] = (),
+    inputs: Values | None = None,
+    missing: Sequence[str] = (),
+    partly: bool = False,
+    audited: Audited | None = None,
+) -> Summary:
+    """What ``summary.json`` holds.
+
+    P-values are adjusted by Holm in two families, as they are printed in two tables: all gains over the base, on every
+    data set, and all other comparisons.
+
+    Args:
+        records: of all arms, one split per data set; a data set "all" is added to several. Records of several runs say
+            which they are of (``run``).
+        config: of the run, kept as it is.
+        seed: of the bootstrap.
+        baseline: the arm that gains are measured against; must be among the records.
+        standard: the arm that others are to come near to; None: none.
+        headline: the arm that the run is about; its rows and comparisons say so.
+        compare: pairs of arms (a, b) that are compared as well, beside every arm with its controls.
+        inputs: ``versions``, and hashes of model, questions, references and plugins, as the run began; kept beside the
+            hashes of config and of records (without seconds). None: of a run that was not claimed with any.
+        missing: what the run has not answered, if it did not come to its end: then each arm counts with the questions
+            that the base answered, too, and two arms are compared on those that both answered.
+        audited: what an audit of the model says: then it stands in the summary, and a null result where nothing could
+            have been found has the verdict *cannot tell*.
+        partly: so they are although nothing is missing: an arm may have been asked fewer of a data set's questions.
+
+    Raises:
+        DataError: no records, no baseline, two splits of a data set, or, if neither, arms that answered different
+            questions.
+    """
+    records, inputs = list(records), inputs or {}
+    told = answered_by_base(records, baseline) if missing else records
+    table = ArmComparisons(
+        grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing), partly=partly
+    )
+    gains = _with_holm([gain for gain in table.gains.values() if gain.a != baseline], headline)
+    beside = _with_holm(table.with_controls(compare), headline)
+    rows = list(table.rows(config, headline))
+    untellable = {} if audited is None else _untellable(audited, table, rows, gains)
+    return Summary(
+        missing=tuple(missing),
+        audit=None if audited is None else audited.line,
+        baseline=baseline,
+        compare=tuple(compare),
+        rows=tuple(judge(rows, gains, beside, untellable)),
+        risk=tuple(table.risk()),
+        predicted=tuple(table.predicted()),
+        agreement=() if standard is None else tuple(table.near(standard)),
+        comparisons=tuple(c for dataset in table.groups for c in (*gains, *beside) if c.dataset == dataset),
+        draws=tuple(table.draws()),
+        versions=told_versions if isinstance(told_versions := inputs.get("versions"), dict) else versions(),
+        seed=seed,
+        config=dict(config),
+        hashes={
+            "config": digest(config),
+            "records": digest([_timeless(r) for r in records]),
+            **{name: value for name, value in inputs.items() if name != "versions"},
+        },
+    )
+
+
+def _untellable(
+    audited: Audited, table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comparison]
+) -> dict[str, list[str]]:
+    """Why nothing can be told of a null result, by data set."""
+    return {
+        dataset: why_untellable(
+            audited,
+            above_chance(arms[table.baseline]),
+            [gain for gain in gains if gain.dataset == dataset],
+            {row.arm for row in rows if row.dataset == dataset and row.setting.positive},
+        )
+        for dataset, arms in table.groups.items()
+    }
+
+
+def _timeless(record: Answered) -> dict[str, object]:
+    return record.model_dump(mode="json", exclude={"seconds"})
+
+
+def _with_holm(comparisons: Sequence[Comparison], headline: str | None) -> list[Comparison]:
+    """Adjusted for the number of them."""
+    adjusted = stats.holm([c.p for c in comparisons])
+    return [
+        c.model_copy(update={"p_holm": p, "headline": c.a == headline})
+        for c, p in zip(comparisons, adjusted, strict=True)
+    ]

@@ -1,0 +1,203 @@
+"""What an audit writes: a row a question, and what is said of all of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..records.base import Record
+from ..storage.json_files import SCHEMA, Ours
+
+Where = Literal["all tokens", "answers"]
+"""Where an intervention acts: at every token, or at the prompt's last one and those of the options."""
+
+ARM = "audit"
+
+
+class AuditRow(Record):
+    """a question's row of an audit"""
+
+    arm: str = ARM
+    kind: str
+    """Of question; "" where it says none."""
+    answer: int
+    """The right choice."""
+    scores: list[float]
+    """``[C]`` as the model routes."""
+    trials: dict[str, list[float]]
+    """``[C]`` along each trial, by its name."""
+    reached: dict[str, list[float]]
+    """``[C]`` along the oracle's pathway at each rate and selector, by its name; of some questions alone."""
+    used: list[list[int]]
+    """``[L, E]`` how many tokens of the prompt and its options each expert was used by."""
+    bans: list[list[float]]
+    """``[L, E]`` by how much the loss rises if the expert is banned at the answer's tokens; [] where none can be."""
+    tokens: int
+    """Scored tokens of the options."""
+    fragile: list[int]
+    """Ids of those whose change alone turns the answer; see ``fragile.py``."""
+    cost: dict[str, float]
+    """In base forwards, by what they were spent on."""
+    costs: dict[str, float]
+    """Of these each trial's and each descent's own, by its name."""
+    seconds: float
+    """The question's share of its batch."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class AuditInterval(_Part):
+    """A mean over questions with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Base(_Part):
+    """The model as it routes: accuracy and chance in percent, ``p`` of being as right by guessing (exact)."""
+
+    n: int
+    accuracy: AuditInterval
+    loss: AuditInterval
+    chance: float
+    p: float
+    above_chance: bool
+
+
+class Effect(_Part):
+    """What an intervention changes: accuracy in points and loss in nats, paired with the model as it routes.
+
+    Attributes:
+        layer: the decoder layer it is in; None: all MoE layers.
+        cost: in base forwards.
+    """
+
+    intervention: str
+    where: Where
+    layer: int | None
+    n: int
+    accuracy: AuditInterval
+    loss: AuditInterval
+    p: float
+    cost: float
+
+
+class Reached(_Part):
+    """What descending the label's own loss reaches: the most that re-mixing by this rate and steps could.
+
+    Attributes:
+        rate: the first learning rate.
+        of: whose usual one it is; "": nobody's.
+        selector: which layers and experts it may change.
+    """
+
+    rate: float
+    of: str
+    selector: str
+    steps: int
+    n: int
+    accuracy: AuditInterval
+    loss: AuditInterval
+    p: float
+    cost: float
+
+
+class Shared(_Part):
+    """Mutual information between a layer's expert and the kind of question, as a share of the smaller entropy.
+
+    Attributes:
+        by_chance: the same with kinds drawn at random among the questions.
+    """
+
+    share: float
+    by_chance: float
+
+
+class LayerUse(_Part):
+    """One MoE layer.
+
+    Attributes:
+        layer: decoder layer.
+        load: ``[E]`` share of tokens and experts used, summing to one; questions count alike.
+        entropy: of the load, as a share of that of an even one.
+        kinds: what it tells of the kind; None where there are no kinds.
+        ban: by how much the loss rises if its dearest expert is banned; None where none can be.
+    """
+
+    layer: int
+    load: list[float]
+    entropy: float
+    kinds: Shared | None
+    ban: float | None
+
+
+class Ban(_Part):
+    """An expert that is never chosen at the answer's tokens, and by how many nats the loss rises."""
+
+    layer: int
+    expert: int
+    loss: AuditInterval
+
+
+class Fragile(_Part):
+    """Answer tokens whose change under permuted routers would turn the answer by itself.
+
+    Attributes:
+        tokens: share of the scored tokens.
+        questions: share of questions with one at least.
+        most: the most frequent: text, and in how many places.
+    """
+
+    tokens: float
+    questions: float
+    most: list[tuple[str, int]]
+
+
+class AuditSummary(Ours):
+    """the summary of an audit"""
+
+    kind: Literal["audit"] = "audit"
+    schema_version: int = SCHEMA
+    sentence: str
+    """What may be said in one."""
+    matters: bool
+    """Whether permuted routers are shown to cost accuracy."""
+    model: str
+    dataset: str
+    seed: int
+    deep: bool
+    experts: int
+    """Of a layer."""
+    top_k: int
+    """Experts that a token uses, at most."""
+    kinds: list[str]
+    """Of question."""
+    base: Base
+    effects: list[Effect]
+    reached: list[Reached]
+    layers: list[LayerUse]
+    bans: list[Ban]
+    bans_exact: bool
+    """Whether bans were carried out (``deep``), or told to first order, by gradient times weight."""
+    fragile: Fragile | None
+    left_out: dict[str, str]
+    """What could not be had, or would have cost too much, and why."""
+    cost: dict[str, float]
+    """Mean base forwards a question, by what they were spent on."""
+    seconds: float
+    hashes: dict[str, str]
+    versions: dict[str, str | None]
+
+    @property
+    def total_cost(self) -> float:
+        """Mean base forwards a question."""
+        return sum(self.cost.values())
+
+    def effect(self, intervention: str, where: Where, layer: int | None = None) -> Effect | None:
+        """What an intervention changes, if it was tried."""
+        found = (intervention, where, layer)
+        return next((e for e in self.effects if (e.intervention, e.where, e.layer) == found), None)

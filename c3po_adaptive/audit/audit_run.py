@@ -1,0 +1,215 @@
+"""An audit from questions to a summary, in a folder that it resumes in, or without any."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..analysis.verdict import Audited
+from ..errors import DataError, SettingError
+from ..models.fingerprint import fingerprint
+from ..models.routed import RoutedModel
+from ..progress import Progress, silent
+from ..records.jsonl import Records, read_records
+from ..report.page import finished_summary
+from ..routing.packing import layout_for, pack
+from ..storage.files import write_text
+from ..storage.identity import digest, versions
+from ..storage.json_values import Json
+from ..storage.lock import held
+from ..storage.run_folder import check_folder, claim, claimed_config, made_by
+from ..tasks.formats import Format, format_key
+from ..tasks.question_files import first_of, unique
+from ..types import Question
+from .audit_page import page
+from .audit_plan import FEWEST, USUAL_RATES, make_plan
+from .audit_records import ARM, AuditRow, AuditSummary
+from .audit_summary import leverage_line, summarize
+from .interventions import interventions
+from .measure import Measurement
+
+BATCH = 8
+"""Questions that are run together; what an interruption loses."""
+_AGAIN = "run the audit again"
+
+
+def audit(
+    model: RoutedModel,
+    questions: Sequence[Question],
+    out: Path | str | None = None,
+    *,
+    format: str | Format = "cloze",
+    deep: bool = False,
+    rates: Sequence[float] = tuple(USUAL_RATES),
+    seed: int = 0,
+    dataset: str = "questions",
+    progress: Progress | None = None,
+) -> AuditSummary:
+    """What routing is worth on a model and questions, before anything is re-mixed.
+
+    Args:
+        model: the frozen model.
+        questions: labeled ones; their ``subject``, or else their ``task``, is their kind.
+        out: a folder for ``records.jsonl`` (a row a question), ``summary.json`` and ``report.html``, in which an
+            interrupted audit resumes; None: nothing is written.
+        format: how questions are put.
+        deep: everything in each layer, every expert banned, and the oracle on all questions, whatever it costs; else at
+            most a dozen base forwards a question are spent.
+        rates: learning rates at which the label's own descent is tried: those that methods use by default.
+        seed: of what is drawn: permutations, and resampled questions.
+        dataset: what the questions are called.
+        progress: shows how many are done; None: nothing does.
+
+    Raises:
+        DataError: too few questions, one without an answer, or a folder that holds another run.
+        SettingError: a learning rate that is none.
+    """
+    check(questions, rates)
+    config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
+    hashes = {"model": fingerprint(model), "questions": str(config["questions"])}
+
+    def carried_out(known: list[AuditRow], keep: Callable[[AuditRow], None]) -> AuditSummary:
+        measurement = _prepared(model, questions, format, rates, seed, dataset, deep=deep)
+        rows = _measured(measurement, questions, known, keep, progress or silent)
+        return summarize(rows, model, measurement.plan, hashes, dataset=dataset, seed=seed)
+
+    if out is None:
+        return carried_out([], lambda row: None)
+    check_folder(out, config, {})
+    with held(out):
+        claim(out, config | {"inputs": {**hashes, "plugins": {}, "versions": versions()}}, model.name)
+        records = Records(out, AuditRow)
+        known = read_records(out, AuditRow) if records.path.exists() else []
+        summary = carried_out(known, records.append)
+        write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
+        draw_report(out)
+        return summary
+
+
+def _prepared(
+    model: RoutedModel,
+    questions: Sequence[Question],
+    format: str | Format,
+    rates: Sequence[float],
+    seed: int,
+    dataset: str,
+    *,
+    deep: bool,
+) -> Measurement:
+    """What is tried of each question; the oracle is tried of the first in the order of a hash of their ids."""
+    rules, drawn = interventions(model, seed), first_of(questions, len(questions))
+    prompts = [model.encode(q, format) for q in drawn]
+    (state,) = model.prefill(prompts[:1], keep=False)
+    tails = [pack(prompt, layout_for(model.model, prompt)) for prompt in prompts]
+    plan = make_plan(model, rules, state, tails, rates, deep=deep)
+    return Measurement(model, format, plan, rules, frozenset(q.id for q in drawn[: plan.descended]), dataset, seed)
+
+
+def _measured(
+    measurement: Measurement,
+    questions: Sequence[Question],
+    known: Sequence[AuditRow],
+    keep: Callable[[AuditRow], None],
+    progress: Progress,
+) -> list[AuditRow]:
+    """The rows of all questions, in their order: those that are known, and others, which are kept as they come.
+
+    Raises:
+        DataError: a known row is of no question.
+    """
+    rows = {row.id: row for row in known}
+    if strange := rows.keys() - {q.id for q in questions}:
+        raise DataError(
+            f"Expected rows of the questions that are asked, got one of {min(strange)!r}; {_AGAIN} elsewhere."
+        )
+    waiting = [q for q in questions if q.id not in rows]
+    batches = [waiting[i : i + BATCH] for i in range(0, len(waiting), BATCH)]
+    for batch in progress(batches, f"auditing {measurement.dataset}"):
+        for row in measurement.rows(batch):
+            keep(row)
+            rows[row.id] = row
+    return [rows[q.id] for q in questions]
+
+
+def settings(
+    questions: Sequence[Question],
+    format: str | Format,
+    *,
+    deep: bool,
+    rates: Sequence[float],
+    seed: int,
+    dataset: str,
+) -> dict[str, Json]:
+    """What identifies an audit, beside its model."""
+    return {
+        "kind": ARM,
+        "dataset": dataset,
+        "questions": digest([asdict(q) for q in questions]),
+        "format": format_key(format),
+        "deep": deep,
+        "rates": [float(rate) for rate in rates],
+        "seed": seed,
+    }
+
+
+def check(questions: Sequence[Question], rates: Sequence[float]) -> None:
+    """Refuse what cannot be audited, before a model is loaded.
+
+    Raises:
+        DataError: too few questions, one without an answer, or two of one id.
+        SettingError: a learning rate that is none.
+    """
+    unanswered = [q.id for q in questions if q.answer is None]
+    if unanswered:
+        raise DataError(
+            f"An audit expected labeled questions, got {len(unanswered)} without an answer, as {unanswered[0]!r}; "
+            "give their answers, or leave them out."
+        )
+    if len(questions) < FEWEST:
+        raise DataError(f"An audit expected {FEWEST} questions at least, got {len(questions)}; give more of them.")
+    unique([(q.id, q) for q in questions], "the questions of an audit")
+    wrong = [rate for rate in rates if not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0)]
+    if wrong or len(set(rates)) != len(rates):
+        raise SettingError(
+            f"Expected different learning rates above zero, got {list(rates)}; the usual ones are "
+            f"{', '.join(f'{rate:g} ({of})' for rate, of in USUAL_RATES.items())}."
+        )
+
+
+def summary_of(folder: Path | str) -> AuditSummary:
+    """The summary of an audit's folder.
+
+    Raises:
+        DataError: there is none: no audit, or one that was interrupted.
+    """
+    return finished_summary(folder, AuditSummary, "audit")
+
+
+def audited_in(folder: Path | str) -> Audited:
+    """What the audit in a folder says, as it stands beside results.
+
+    Raises:
+        DataError: there is none: no audit, or one that was interrupted.
+    """
+    summary = summary_of(folder)
+    return Audited(summary.matters, leverage_line(summary), summary.hashes["model"])
+
+
+def is_audit(folder: Path | str) -> bool:
+    """Whether a run folder is an audit's.
+
+    Raises:
+        DataError: it is no run folder.
+    """
+    return claimed_config(folder).get("kind") == ARM
+
+
+def draw_report(folder: Path | str) -> None:
+    """Draw the page of an audit's summary.
+
+    Raises:
+        DataError: there is none.
+    """
+    write_text(Path(folder) / "report.html", page(summary_of(folder), made_by(folder)))

@@ -1,0 +1,229 @@
+"""From rows to a summary, and to the one sentence that it allows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
+
+from ..analysis import statistics as stats
+from ..analysis.chance import above_chance
+from ..models.routed import RoutedModel
+from ..records.answer import AnswerCost, ScoredAnswer
+from ..storage.identity import versions
+from .audit_plan import AuditPlan, LabelDescent, Trial
+from .audit_records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
+from .interventions import PERMUTED
+from .measure import BANS, HEADROOM, LEVERAGE, PLAIN
+from .use import evenness, loads, shared_with_kinds
+
+SHOWN_BANS, SHOWN_TOKENS = 10, 10
+"""Of experts and of fragile tokens, the first ones."""
+LITTLE = 5.0
+"""Points: where permuted routers are shown to lose fewer, that is next to no leverage."""
+FEW = 10
+"""Questions, of which fewer say nothing of what re-mixing could reach."""
+
+
+def summarize(
+    rows: Sequence[AuditRow], model: RoutedModel, plan: AuditPlan, hashes: Mapping[str, str], *, dataset: str, seed: int
+) -> AuditSummary:
+    """The summary of an audit's rows."""
+    left_out = dict(plan.left_out)
+    base = _base(rows, seed)
+    effects = [_effect(rows, trial, model, seed) for trial in plan.trials]
+    reached = [_reached(rows, descent, seed) for descent in plan.descents]
+    kinds = sorted({row.kind for row in rows})
+    if len(kinds) < 2:
+        left_out["mutual information"] = f"the questions are of one kind, {kinds[0]!r}: give kinds as task or subject"
+    layers = _layers(rows, model, kinds, seed)
+    permuted = next((e for e in effects if (e.intervention, e.layer) == (PERMUTED, None)), None)
+    matters = permuted is not None and permuted.accuracy.high < 0
+    return AuditSummary(
+        sentence=_sentence(base, permuted, reached, matters=matters),
+        matters=matters,
+        model=model.name,
+        dataset=dataset,
+        seed=seed,
+        deep=plan.exact,
+        experts=model.n_experts,
+        top_k=max(site.top_k for site in model.sites),
+        kinds=kinds,
+        base=base,
+        effects=effects,
+        reached=reached,
+        layers=layers,
+        bans=_bans(rows, model, seed) if plan.bans else [],
+        bans_exact=plan.exact,
+        fragile=_fragile(rows, model) if PERMUTED not in left_out else None,
+        left_out=left_out,
+        cost={part: _mean([row.cost[part] for row in rows]) for part in (PLAIN, LEVERAGE, BANS, HEADROOM)},
+        seconds=sum(row.seconds for row in rows),
+        hashes=dict(hashes),
+        versions=versions(),
+    )
+
+
+def _records(
+    rows: Sequence[AuditRow], arm: str, scores_of: Callable[[AuditRow], list[float]], cost: float = 1.0
+) -> list[ScoredAnswer]:
+    """Rows as an arm's records, for statistics."""
+    found = []
+    for row in rows:
+        scores = scores_of(row)
+        choice, price = max(range(len(scores)), key=scores.__getitem__), AnswerCost(total=cost)
+        known = {"arm": arm, "choice": choice, "correct": choice == row.answer, "scores": scores, "cost": price}
+        found.append(ScoredAnswer.model_validate(row.model_dump(include={"dataset", "id", "seed", "answer"}) | known))
+    return found
+
+
+def _base(rows: Sequence[AuditRow], seed: int) -> Base:
+    records = _records(rows, PLAIN, lambda row: row.scores)
+    found = above_chance(records)
+    right, loss = ([of(r) for r in records] for of in (stats.is_correct, stats.gold_nll))
+    return Base(
+        n=len(rows),
+        accuracy=_interval([100 * x for x in right], seed),
+        loss=_interval(loss, seed),
+        chance=found.chance,
+        p=found.p,
+        above_chance=found.shown,
+    )
+
+
+def _effect(rows: Sequence[AuditRow], trial: Trial, model: RoutedModel, seed: int) -> Effect:
+    return Effect(
+        intervention=trial.intervention,
+        where=trial.where,
+        layer=None if trial.position is None else model.layers[trial.position],
+        n=len(rows),
+        cost=_mean([row.costs[trial.name] for row in rows]),
+        **_paired(rows, lambda row: row.trials[trial.name], seed),
+    )
+
+
+def _reached(rows: Sequence[AuditRow], descent: LabelDescent, seed: int) -> Reached:
+    asked = [row for row in rows if descent.name in row.reached]
+    return Reached(
+        rate=descent.rate,
+        of=descent.of,
+        selector=descent.selector,
+        steps=descent.oracle.steps,
+        n=len(asked),
+        cost=_mean([row.costs[descent.name] for row in asked]),
+        **_paired(asked, lambda row: row.reached[descent.name], seed),
+    )
+
+
+class _Paired(TypedDict):
+    accuracy: AuditInterval
+    loss: AuditInterval
+    p: float
+
+
+def _paired(rows: Sequence[AuditRow], scores_of: Callable[[AuditRow], list[float]], seed: int) -> _Paired:
+    """Accuracy in points, loss in nats, and p of the first, of other scores minus those as routed."""
+    other, own = _records(rows, "other", scores_of), _records(rows, PLAIN, lambda row: row.scores)
+    found, loss = stats.compare(other, own, seed=seed), stats.paired_mean(other, own, stats.gold_nll, seed=seed)
+    return {
+        "accuracy": AuditInterval(value=found.difference, low=found.ci_low, high=found.ci_high),
+        "loss": AuditInterval(value=loss.value, low=loss.low, high=loss.high),
+        "p": found.p,
+    }
+
+
+def _layers(rows: Sequence[AuditRow], model: RoutedModel, kinds: Sequence[str], seed: int) -> list[LayerUse]:
+    import numpy as np
+
+    shares = loads([row.used for row in rows])
+    told = shared_with_kinds(shares, [row.kind for row in rows], seed) if len(kinds) > 1 else None
+    bans = np.mean([row.bans for row in rows], 0) if rows[0].bans else None
+    return [
+        LayerUse(
+            layer=layer,
+            load=[float(f"{x:.5g}") for x in shares[:, i].mean(0)],
+            entropy=evenness(shares[:, i].mean(0)),
+            kinds=None if told is None else told[i],
+            ban=None if bans is None else float(bans[i].max()),
+        )
+        for i, layer in enumerate(model.layers)
+    ]
+
+
+def _bans(rows: Sequence[AuditRow], model: RoutedModel, seed: int) -> list[Ban]:
+    """The experts whose ban costs most; intervals are of each by itself, not of having been picked."""
+    import numpy as np
+
+    each = np.asarray([row.bans for row in rows])
+    order = each.mean(0).ravel().argsort()[::-1][:SHOWN_BANS]
+    places = [divmod(int(flat), each.shape[2]) for flat in order]
+    return [
+        Ban(layer=model.layers[i], expert=expert, loss=_interval(each[:, i, expert].tolist(), seed))
+        for i, expert in places
+    ]
+
+
+def _fragile(rows: Sequence[AuditRow], model: RoutedModel) -> Fragile:
+    places = Counter(token for row in rows for token in row.fragile)
+    return Fragile(
+        tokens=sum(len(row.fragile) for row in rows) / max(1, sum(row.tokens for row in rows)),
+        questions=_mean([float(bool(row.fragile)) for row in rows]),
+        most=[(str(model.tokenizer.decode([token])), n) for token, n in places.most_common(SHOWN_TOKENS)],
+    )
+
+
+def _interval(values: Sequence[float], seed: int) -> AuditInterval:
+    import numpy as np
+
+    low, high = stats.bootstrap_interval([np.asarray(values, float)], seed=seed)
+    return AuditInterval(value=_mean(values), low=low, high=high)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(sum(values) / len(values)) if values else 0.0
+
+
+def _sentence(base: Base, permuted: Effect | None, reached: Sequence[Reached], *, matters: bool) -> str:
+    return f"{leverage_in_words(permuted, matters=matters)}; {_headroom(reached)}; {_chance(base)}."
+
+
+def leverage_in_words(permuted: Effect | None, *, matters: bool) -> str:
+    """What permuted routers cost, and whether that is shown, not shown, or next to nothing."""
+    if permuted is None:
+        return "What routing is worth here cannot be said: its routers cannot be permuted"
+    value, low, high = (
+        f"{0 - round(x, 1):.1f}" for x in (permuted.accuracy.value, permuted.accuracy.high, permuted.accuracy.low)
+    )
+    nats = permuted.loss
+    lost = f"{value} points [{low}, {high}] and {nats.value:.2f} nats [{nats.low:.2f}, {nats.high:.2f}]"
+    lost = f"{lost} are lost with permuted routers"
+    if matters:
+        return f"Routing matters here by {value} points ({lost})"
+    if -permuted.accuracy.low < LITTLE:
+        return f"Routing is not shown to matter here: next to no leverage ({lost})"
+    return f"Routing is not shown to matter here, of too few questions to tell ({lost})"
+
+
+def _headroom(reached: Sequence[Reached]) -> str:
+    most = max(reached, key=lambda r: r.accuracy.value, default=None)
+    if most is None:
+        return "what re-mixing could reach was not tried"
+    if most.n < FEW:
+        return f"{most.n} questions are too few to say what re-mixing could reach"
+    gain = f"{most.accuracy.value:+.1f} points [{most.accuracy.low:.1f}, {most.accuracy.high:.1f}]"
+    of = f", {most.of}'s" if most.of else ""
+    return (
+        f"the most that re-mixing by this rate ({most.rate:g}{of}) could reach is {gain} "
+        f"(by the label, {most.selector}, {most.n} questions; the best of {len(reached)} tried)"
+    )
+
+
+def _chance(base: Base) -> str:
+    p = "p < 0.001" if base.p < 0.001 else f"p = {base.p:.2g}"
+    above = "is above chance" if base.above_chance else "is not shown to be above chance"
+    return f"base ({base.accuracy.value:.1f} %) {above} ({base.chance:.1f} %, {p})"
+
+
+def leverage_line(summary: AuditSummary) -> str:
+    """What stands beside results on the same model: the audit's sentence, and on what it rests."""
+    return f"Audit of {summary.model} on {summary.dataset} ({summary.base.n} questions): {summary.sentence}"

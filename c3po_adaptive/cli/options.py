@@ -1,0 +1,185 @@
+"""Options that commands share, one by one and in groups: a model, an engine, a run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from ..errors import SettingError
+from ..progress import Progress, bar, limited, working
+from .terminal import PAUSED
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+    from ..registry import Registry
+    from ..study.executor import Executor
+
+
+def named(path: str | Path) -> Path:
+    """A path as options give it; an empty one, which an unset variable leaves, would be the current folder."""
+    if not str(path):
+        raise typer.BadParameter("expected a path, got an empty one; name one, or . for the current folder.")
+    return Path(path)
+
+
+PATH: dict[str, Any] = {"parser": named, "metavar": "PATH"}
+"""How options take a path to write to."""
+
+Out = Annotated[Path, typer.Option("--out", **PATH, help="Folder of the run; an interrupted run there is resumed.")]
+Named = Annotated[str, typer.Argument(help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+Quantize = Annotated[str | None, typer.Option(help="4bit or 8bit: linear layers, by bitsandbytes.")]
+Format = Annotated[str, typer.Option(help="cloze or letter.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value, +key.NEW=value or @FILE, over the file; repeatable."),
+]
+Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="When this run begins, delete the files of the run in --out, and no others; asks on a terminal.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--questions", help="Where the questions' texts are: a file, a folder, …; repeatable."),
+]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded."""
+
+    revision: Revision = None
+    dtype: Dtype = "auto"
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps, or auto: spread over all, disk included.")
+    ] = None
+    quantize: Quantize = None
+
+    def load(self, name: str) -> RoutedModel:
+        """As ``load_moe_model``; shows that it does."""
+        from ..models.loading import load_moe_model
+
+        with working(f"loading {name}"):
+            return load_moe_model(
+                name, dtype=self.dtype, device=self.device, quantize=self.quantize, revision=self.revision
+            )
+
+
+@dataclass(frozen=True)
+class ModelOptions(LoadOptions):
+    """Which model, and how it is loaded."""
+
+    model: Annotated[str, typer.Option("--model", help="smollm2-moe, OLMoE, DeepSeekMoE, a Hub id, or a folder.")] = (
+        "smollm2-moe"
+    )
+
+    def loaded(self) -> RoutedModel:
+        """The model."""
+        return self.load(self.model)
+
+    @property
+    def values(self) -> dict[str, str | None]:
+        """By name, as configurations have them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where pieces of work are computed."""
+
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where it is computed: here, or on a Ray cluster.")
+    ] = "local"
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else one is started here.")
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of Ray, at most; else one a CPU core, or a GPU where that is the device.")
+    ] = None
+
+    def executor(self) -> Executor:
+        """What computes them.
+
+        Raises:
+            SettingError: an address or a number of workers, and no Ray.
+        """
+        if self.engine == "ray":
+            from ..study.ray_executor import RayExecutor
+
+            return RayExecutor(self.address, self.workers)
+        if self.address is not None or self.workers is not None:
+            raise SettingError("Expected --engine ray beside --address or --workers, got the local engine; add it.")
+        from ..study.executor import HERE
+
+        return HERE
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a study is run."""
+
+    set: SetOption = None
+    plugin: Plugins = None
+    minutes: Minutes = None
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")] = False
+    overwrite: Overwrite = False
+    as_json: AsJson = False
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command as typer takes it: with the fields of its parameters' dataclasses in these parameters' place."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        group = groups.get(parameter.name)
+        parts = [parameter.replace(annotation=hints[parameter.name])] if group is None else _parameters(group)
+        parameters += [part.replace(kind=inspect.Parameter.KEYWORD_ONLY) for part in parts]
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        made = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    vars(called).pop("__wrapped__")
+    vars(called)["__signature__"] = inspect.Signature(parameters)
+    called.__annotations__ = {part.name: part.annotation for part in parameters}
+    return called
+
+
+def _parameters(group: type) -> Iterable[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        kind = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
+
+
+def registry_with(files: Iterable[Path] | None, *, installed: bool = True) -> Registry:
+    """Built-ins, plugins of installed packages, and those of files."""
+    from ..registry import new_registry
+
+    registry = new_registry(installed=installed)
+    for file in files or ():
+        registry.load_file(file)
+    return registry
+
+
+def progress_for(minutes: float | None) -> Progress:
+    """A bar, and an end after so many minutes."""
+    return bar if minutes is None else limited(bar, minutes)

@@ -1,0 +1,141 @@
+"""What commands say, and how they end: errors with their message alone, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import C3POError
+from ..progress import Paused, printable
+from ..storage.run_folder import COMMAND
+
+if TYPE_CHECKING:
+    pass
+
+PAUSED = 3  # exit status of a study that has more to do
+INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal
+
+
+class Commands(TyperGroup):
+    """All commands; what is made while one is carried out can say which it was."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
+        context = super().make_context(info_name, args, *rest, **extra)
+        token = COMMAND.set(words)
+        context.call_on_close(lambda: COMMAND.reset(token))
+        return context
+
+
+_log = logging.getLogger("c3po_adaptive")
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Errors raised on purpose end the command with their message alone; SIGTERM ends it as Ctrl-C does; warnings are
+    one line each."""
+    try:
+        with _terminable(), _warning_plainly():
+            yield
+    except C3POError as error:
+        _log.debug("", exc_info=error)
+        say(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt as end:
+        say("interrupted; the same command resumes from here", err=True)
+        raise typer.Exit(TERMINATED if isinstance(end, _Terminated) else INTERRUPTED) from None
+    except Paused as pause:
+        say("the minutes are over; the same command resumes from here", err=True)
+        raise typer.Exit(PAUSED) from pause
+
+
+@contextmanager
+def _warning_plainly() -> Iterator[None]:
+    """What libraries and we warn of is said as all else: it may have names from files in it."""
+    before, warnings.formatwarning = warnings.formatwarning, _plainly
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _plainly(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {printable(message)}\n"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the end that a scheduler asks for."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # no other may set a signal's handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: not of Python
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def room_in(out: Path, overwrite: bool) -> Iterator[None]:
+    """With ``overwrite`` a run in the folder makes room for the one of the block, when that begins; a person is asked.
+
+    Raises:
+        typer.Abort: the answer was no.
+    """
+    from ..storage.run_folder import REPLACING, is_run
+
+    if overwrite and is_run(out) and sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm(f"Delete the run in {out}, with all its answers?", abort=True, err=True)
+    token = REPLACING.set(overwrite)
+    try:
+        yield
+    finally:
+        REPLACING.reset(token)
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print text, whoever wrote it; the door of all that commands say, with ``print_table``."""
+    typer.echo(printable(text), err=err)
+
+
+def print_json(value: Any) -> None:
+    """For programs; whatever else a command has to say, it says on standard error."""
+    from pydantic import BaseModel
+
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    say(json.dumps(plain, indent=1, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """On the terminal, or whole in a pipe."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*(escape(printable(column)) for column in columns))
+    for row in rows:
+        table.add_row(*(escape(printable(cell)) for cell in row))  # [B, L] is a shape, no style
+    # In a pipe rich assumes 80 columns, and cuts names off.
+    Console(width=max(80, Console().width) if sys.stdout.isatty() else 220).print(table)

@@ -1,0 +1,219 @@
+"""Commands on routing traces: record, import, show, replay, diff."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from ..errors import DataError
+from ..storage.json_files import read_json
+from .options import PATH, AsJson, LoadOptions, ModelOptions, Plugins, grouped, registry_with
+from .terminal import clear_errors, print_json, say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.routed import RoutedModel
+    from ..routing.trace import Trace
+
+app = typer.Typer(
+    help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
+)
+
+SHOWN = 5  # next tokens, on a terminal
+
+File = Annotated[Path, typer.Argument(help="A trace: a Parquet file of record.")]
+
+
+@app.command()
+@grouped
+def record(
+    text: Annotated[str, typer.Argument(help="Any text of two tokens or more.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="The file.")],
+    *,
+    generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
+    model: ModelOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Run a text, and its answer if wanted, and write down the experts that each token used in each layer."""
+    with clear_errors():
+        from ..models import traced
+        from ..routing.trace_file import check_place, write_trace
+
+        check_place(out)  # refused before the model is loaded
+        loaded = model.loaded()
+        trace = traced.record(loaded, text, generate=generate)
+        write_trace(trace, out)
+        _say(_shown(trace) | {"file": str(out)}, as_json)
+
+
+@app.command("import")
+@grouped
+def import_(
+    engine: Annotated[
+        str, typer.Argument(help="That wrote the file, of those that plugins read: plugins/vllm has three.")
+    ],
+    file: Annotated[Path, typer.Argument(help="Router logits of transformers, or an answer of vLLM or SGLang.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="The trace.")],
+    *,
+    tokens: Annotated[
+        Path | None, typer.Option(help="JSON list of the token ids of prompt and answer, where FILE has not all.")
+    ] = None,
+    start: Annotated[int, typer.Option(min=0, help="First token whose experts vLLM or SGLang was asked for.")] = 0,
+    plugin: Plugins = None,
+    model: ModelOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Make a trace of what another engine says of its routing; the model has to be the one that it ran."""
+    with clear_errors():
+        from ..routing.trace_file import check_place, write_trace
+
+        read = registry_with(plugin).other("trace reader", engine)
+        check_place(out)
+        ids = None if tokens is None else _ids(tokens)
+        loaded = model.loaded()
+        trace = read(loaded, file, ids, start)
+        write_trace(trace, out)
+        _say(_shown(trace) | {"file": str(out)}, as_json)
+
+
+@app.command()
+def show(file: File, as_json: AsJson = False) -> None:
+    """What a trace holds."""
+    with clear_errors():
+        from ..routing.trace_file import read_trace
+
+        _say(_shown(read_trace(file)), as_json)
+
+
+@app.command()
+@grouped
+def replay(
+    file: File,
+    *,
+    foreign: Annotated[bool, typer.Option("--foreign", help="It may be of a model with other weights.")] = False,
+    model: ModelOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Force a trace, and say what its tokens' log-likelihood becomes."""
+    with clear_errors():
+        from ..models import traced
+        from ..routing.trace_file import read_trace
+
+        trace = read_trace(file)
+        loaded = model.loaded()
+        forced = traced.replay(loaded, trace, foreign=foreign).detach()
+        own = traced.likelihoods(loaded, trace)
+        found = {"tokens": len(forced), "own": own.mean().item(), "replayed": forced.mean().item()}
+        weights = "the router's, for ids alone" if trace.weights is None else "the trace's"
+        _say(found | {"largest_difference": (forced - own).abs().max().item(), "weights": weights}, as_json)
+
+
+@app.command()
+@grouped
+def diff(
+    one: File,
+    other: File,
+    *,
+    model: Annotated[str | None, typer.Option("--model", help="Say what it costs in this one's likelihood.")] = None,
+    how: LoadOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Where two traces of the same tokens part, and with a model what that costs in log-likelihood."""
+    with clear_errors():
+        from ..routing.trace import parted
+        from ..routing.trace_file import read_trace
+
+        a, b = read_trace(one), read_trace(other)
+        where = parted(a, b)
+        places = where.nonzero().tolist()
+        by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
+        found = {"places": int(where.numel()), "parted": len(places), "by_layer": by_layer}
+        first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
+        told: dict[str, object] = {**found, "first": first}
+        if model is not None:
+            cost = _cost(how.load(model), a, b, where)
+            told |= cost if as_json else _in_short(cost)
+        _say(told, as_json)
+
+
+def _ids(path: Path) -> list[int]:
+    """A JSON list of token ids.
+
+    Raises:
+        DataError: something else.
+    """
+    held = read_json(path, "write [1, 2, 3]")
+    if not isinstance(held, list) or not all(type(token) is int and 0 <= token < 2**31 for token in held):
+        raise DataError(f"{path}: expected a JSON list of token ids, got something else; write [1, 2, 3].")
+    return held
+
+
+class NextToken(TypedDict):
+    """A token after a place where two traces part."""
+
+    position: int
+    layers: list[int]
+    difference: float
+
+
+class LikelihoodOfTwo(TypedDict):
+    """What each of two traces makes of a model's log-likelihood."""
+
+    log_likelihood: dict[str, float | None]
+    next_token: list[NextToken]
+
+
+def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> LikelihoodOfTwo:
+    """What each of two traces makes of a model's log-likelihood, and of the token after each place where they part."""
+    from ..models.traced import compared
+
+    first, second = compared(model, one, other)
+    change, after = second - first, where[:-1].any(-1)
+    tokens: list[NextToken] = [
+        {
+            "position": t,
+            "layers": [one.layers[row] for row in where[t].nonzero().flatten()],
+            "difference": float(change[t]),
+        }
+        for t in after.nonzero().flatten().tolist()
+    ]
+    means: dict[str, float | None] = {"one": first.mean().item(), "other": second.mean().item()}
+    means |= {"difference": change.mean().item(), "where_parted": change[after].mean().item() if after.any() else None}
+    return {"log_likelihood": means, "next_token": tokens}
+
+
+def _in_short(cost: LikelihoodOfTwo) -> dict[str, object]:
+    """For people: the next tokens that change the most."""
+    if not cost["next_token"]:
+        return {**cost}
+    most = sorted(cost["next_token"], key=lambda token: -abs(token["difference"]))[:SHOWN]
+    lines = [f"{t['difference']:+.4f} after position {t['position']} (layers {t['layers']})" for t in most]
+    return {**cost, "next_token": f"{len(cost['next_token'])}, of which most: " + ", ".join(lines)}
+
+
+def _shown(trace: Trace) -> dict[str, object]:
+    """A trace in plain values."""
+    used = trace.experts[trace.experts >= 0]
+    return {
+        "model": trace.name,
+        "revision": trace.revision or None,
+        "tokens": len(trace.tokens),
+        "layers": list(trace.layers),
+        "experts": trace.n_experts,
+        "top_k": trace.experts.shape[-1],
+        "weights": trace.weights is not None,
+        "recorded": round(trace.recorded.float().mean().item(), 4),
+        "experts_used": len(used.unique()),
+    }
+
+
+def _say(values: Mapping[str, object], as_json: bool) -> None:
+    if as_json:
+        print_json(values)
+        return
+    for name, value in values.items():
+        say(f"{name}: {value}".replace("\n", "\\n"))  # a name is no further line

@@ -1,0 +1,103 @@
+"""The configuration of a comparison: arms on data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import (
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from ...errors import SettingError, suggestion
+from ...report.published_figures import models
+from ..added_controls import with_controls
+from ..arms import DEMO_ARMS, Arm, in_a_run
+from ..study_config import OnQuestions
+
+
+class ComparisonConfig(OnQuestions):
+    """Several arms on the same questions.
+
+    Attributes:
+        kind: of study; may be left out.
+        arms: what is compared, by name; one of them leaves the model alone.
+        standard: the arm that others are to come near to.
+        headline: the arm that the run is about.
+        compare: pairs of arms that are compared, beside those with the base and with controls.
+        controlled: arms that get their controls, random neighbours, shuffled labels and more, as arms beside them.
+        pathways: records hold what changed expert by expert; long runs do without.
+        audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
+            whether a null result says anything.
+        published: the model of the paper whose published figures are drawn beside a run's own, dashed.
+    """
+
+    called: ClassVar[str] = "a run configuration"
+
+    kind: Literal["comparison"] = "comparison"
+    arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
+    standard: str | None = None
+    headline: str | None = None
+    compare: tuple[tuple[str, str], ...] = ()
+    controlled: tuple[str, ...] = ()
+    pathways: bool = True
+    audit: str | None = None
+    published: str | None = None
+
+    @field_validator("published")
+    @classmethod
+    def _reported(cls, value: str | None) -> str | None:
+        if value is not None and value not in models():
+            raise ValueError(
+                f"expected a model that the paper reports, {' or '.join(models())}, got {value!r}; "
+                f"{suggestion(value, models(), 'leave it out')}"
+            )
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_run(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
+        arms, controlled = in_a_run(arms, given), given.get("controlled", ())
+        if isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
+            arms = with_controls(arms, tuple(map(str, controlled)))
+        return {**given, "arms": arms}
+
+    @model_validator(mode="after")
+    def _arms_are_there(self) -> ComparisonConfig:
+        named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
+        named |= {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
+        if unknown := named - self.arms.keys():
+            hint = suggestion(min(unknown), self.arms, "name one of these")
+            raise ValueError(
+                "expected standard, headline, compare, controlled and control_of to name arms among "
+                f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {hint}"
+            )
+        if self.standard and not self.pathways:
+            raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
+        return self
+
+    @field_serializer("arms")
+    def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, object]:
+        """Settings that are the run's stand there alone, so that one that differs is named once."""
+        return {name: arm.plain_in(self) for name, arm in arms.items()}
+
+    @property
+    def baseline(self) -> str:
+        """The arm that leaves the model alone, which gains are measured against.
+
+        Raises:
+            SettingError: there is none.
+        """
+        for name, arm in self.arms.items():
+            if arm.leaves_the_model_alone:
+                return name
+        raise SettingError(
+            "Expected an arm that leaves the model alone, as gains are measured against it, got "
+            f"{', '.join(self.arms)}; add base: {{optimizer: none}}."
+        )

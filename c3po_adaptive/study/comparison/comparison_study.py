@@ -1,0 +1,107 @@
+"""Comparisons as a kind of study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from ...analysis.comparison_folder import records_in, summary_in
+from ...errors import ArtifactError, DataError, UnknownNameError
+from ...records.answer import AnswerRecord
+from ...records.parquet import PARQUET, write_parquet
+from ...records.summary import Row, Summary, TwoRuns
+from ...registry import Registry
+from ...report.sentences import sentences
+from ...storage.lock import held
+from ...storage.run_folder import claimed_config
+from ...tasks.sources import questions as read_questions
+from ..data import Asked, Data, as_answered, read_data
+from ..kind import Study, Table
+from ..plan import Plan, foresee, left, planned
+from .comparison_config import ComparisonConfig
+from .comparison_worker import ComparisonWorker
+from .evaluation import check_arms, check_strategies, conclude, draw_report, evaluate, strategies_of
+from .two_runs import compare_runs, table_of
+
+COLUMNS = (
+    *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
+    *("ECE [difference, 95 %]", "layers", "cost", "once", "verdict"),
+)
+
+
+class ComparisonStudy(Study[ComparisonConfig]):
+    """Arms on the same questions."""
+
+    kind: ClassVar[str] = "comparison"
+    config = ComparisonConfig
+    strategies = staticmethod(strategies_of)
+    run = staticmethod(evaluate)
+
+    def defaults(self) -> dict[str, object]:
+        arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
+        return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
+
+    def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
+        check_strategies(config, registry)
+        worker = ComparisonWorker.here(config, registry)
+        times = {name: arm.draws for name, arm in config.arms.items()}
+        foreseen = foresee(config, worker.data, times)
+        check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
+        told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
+        rest = left(begun, AnswerRecord, worker.data, times)
+        return planned(self.kind, worker.data, foreseen, {"arms": arms}, told, rest)
+
+    def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
+        claimed = claimed_config(out)
+        inputs = claimed.pop("inputs", {})
+        config = self.parse(claimed)
+        data: Data = {}
+        if questions:
+            given = [q for source in questions for q in read_questions(source)]
+            data = {d.name: Asked(given, given) for d in config.datasets}
+        else:
+            try:
+                data = as_answered(read_data(config), {(r.dataset, r.id) for r in records_in(out)})
+            except (DataError, ArtifactError, UnknownNameError) as error:
+                yield f"ids instead of texts: {error}"
+        told = summary_in(out)
+        if told is not None and not told.missing:
+            draw_report(out, data)
+            write_parquet(records_in(out), out / PARQUET)
+        else:
+            asked = {} if questions else {name: len(part.questions) for name, part in data.items()}
+            with held(out):  # a run that goes on there writes its own
+                told = conclude(out, config, inputs, data, asked, {} if told is None else told.failed)
+            yield from (f"not finished: {what}" for what in told.missing)
+
+    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
+        found = compare_runs(a, b, out)
+        return found, table_of(found)
+
+    def table(self, summary: Summary) -> Table:
+        return Table(COLUMNS, [*_rows(summary)], sentences(summary))
+
+
+def _rows(summary: Summary) -> Iterator[list[str]]:
+    """The arms on each data set, after what its references are and what guessing would reach."""
+    told = set()
+    for row in summary.rows:
+        if row.dataset not in told:
+            told.add(row.dataset)
+            beside = [f"{row.dataset} ← {row.references}", "(chance)", str(row.n), f"{row.chance:.1f}"]
+            yield beside + [""] * (len(COLUMNS) - len(beside))
+        yield _shown(row)
+
+
+def _shown(r: Row) -> list[str]:
+    itself = r.role == "base"
+    gain = "" if itself else f"{r.gain:+.1f} [{r.ci_low:+.1f}, {r.ci_high:+.1f}]"
+    nll = "" if itself else f" {r.nll_difference:+.3f} [{r.nll_ci_low:+.3f}, {r.nll_ci_high:+.3f}]"
+    ece = f" {r.calibration_difference:+.1f} [{r.calibration_ci_low:+.1f}, {r.calibration_ci_high:+.1f}]"
+    return [
+        *(r.dataset, r.arm, str(r.n), f"{r.accuracy:.1f}", gain, f"{r.flips_up}/{r.flips_down}"),
+        *(f"{r.nll:.3f}{nll}", f"{r.calibration_error:.1f}{'' if itself else ece}", f"{r.layers:.1f}"),
+        *(f"{r.cost.total:.1f}", "" if r.cost.once is None else f"{r.cost.once:.0f}", r.verdict or ""),
+    ]

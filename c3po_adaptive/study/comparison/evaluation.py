@@ -1,0 +1,186 @@
+"""Arms side by side on the same questions: records, summary, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...analysis.summarize import summarize
+from ...analysis.unfinished_run import missing
+from ...analysis.verdict import Audited
+from ...audit import audited_in
+from ...errors import DataError, PluginError, SettingError
+from ...models.routed import RoutedModel
+from ...progress import Progress, silent
+from ...records.answer import AnswerRecord
+from ...records.jsonl import Records, read_records
+from ...records.parquet import PARQUET, write_parquet
+from ...records.summary import Summary
+from ...registry import Registry, default_registry
+from ...report.comparison_page import render
+from ...storage.files import write_text
+from ...storage.json_values import Values
+from ...storage.lock import held
+from ..data import Data, counted_once
+from ..executor import HERE, Executor
+from ..worker import UNKNOWN, pieces_left, run_pieces
+from .comparison_config import ComparisonConfig
+from .comparison_worker import ComparisonWorker
+
+
+def evaluate(
+    config: ComparisonConfig,
+    out: Path | str,
+    registry: Registry | None = None,
+    *,
+    model: RoutedModel | None = None,
+    executor: Executor = HERE,
+    progress: Progress = silent,
+) -> Summary:
+    """Run every arm on every data set; an interrupted run resumes where it stopped.
+
+    Args:
+        config: what is run.
+        out: the run's folder: ``records.jsonl``, ``summary.json``, ``report.html``.
+        registry: of the strategies; default: built-ins and plugins of installed packages.
+        model: loaded already; else from the configuration.
+        executor: where pieces are computed.
+        progress: shows how many are.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DataError: the folder cannot be written or holds another run; questions or references are broken.
+        SettingError: an arm that cannot be.
+        UnknownNameError: a strategy that does not exist.
+        PluginError: the base failed, or every other arm; one arm of several that fails is left out of the summary,
+            which says so in ``failed``.
+    """
+    known = registry or default_registry()
+    check_strategies(config, known)
+    worker = ComparisonWorker.here(config, known, model, executor)
+    audited(config)
+    worker.check_folder(out)
+    data = worker.data
+    check_arms(worker, worker.model.layers, worker.model.n_experts)
+    with held(out):
+        inputs = worker.claim(out)
+        audited(config, inputs)
+        records = Records(out, AnswerRecord)
+        arms = [(name, draw) for name, arm in config.arms.items() for draw in range(arm.draws)]
+        failed = run_pieces(worker, records, pieces_left(config, data, records, arms), executor, progress)
+        if failed and (config.baseline in failed or failed.keys() == config.arms.keys() - {config.baseline}):
+            raise PluginError("\n".join(failed.values()))
+        return conclude(out, config, inputs, data, {name: len(part.questions) for name, part in data.items()}, failed)
+
+
+def strategies_of(config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
+    """Every strategy of every arm, with its role; errors as for ``registry.create``."""
+    for arm in config.arms.values():
+        for role, spec in arm.specs.items():
+            yield role, registry.create(role, spec)
+
+
+def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
+    """Refuse names and parameters that do not exist, and a run without a base.
+
+    Raises:
+        UnknownNameError: a strategy that does not exist.
+        SettingError: a parameter that does not, or no base.
+    """
+    list(strategies_of(config, registry))
+    _ = config.baseline
+
+
+def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None) -> None:
+    """Refuse arms that the model or the data sets have too little for: now, rather than after other arms were run.
+
+    Args:
+        worker: of the run.
+        layers: decoder layers that are MoE layers.
+        experts: how many there are in each; None: not known, and not checked.
+
+    Raises:
+        SettingError: with the arm's name.
+    """
+    for name, arm in worker.config.arms.items():
+        strategies = worker.registry.strategies(arm.specs)
+        try:
+            for asked in worker.data.values():
+                worker.strategy(name).fits(strategies, layers, experts or UNKNOWN, asked.known)
+        except SettingError as error:
+            raise SettingError(f"Arm {name}: {error}") from error
+
+
+def conclude(
+    out: Path | str,
+    config: ComparisonConfig,
+    inputs: Values,
+    data: Data,
+    asked: Mapping[str, int],
+    failed: Mapping[str, str],
+) -> Summary:
+    """Write the summary and draw the report of a run's records, as far as they go.
+
+    Args:
+        out: the run's folder.
+        config: what was run.
+        inputs: what the run was claimed with beside its configuration.
+        data: its questions and references, as far as they are at hand.
+        asked: how many questions each data set has, as far as that is known.
+        failed: arms that are left out, and why.
+
+    Raises:
+        DataError: there are no records, or none of ours, or none of the base; or the audit is of another model.
+    """
+    going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
+    records = [record for record in read_records(out, AnswerRecord) if record.arm not in failed]
+    summary = summarize(
+        records,
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+        baseline=config.baseline,
+        standard=None if config.standard in failed else config.standard,
+        headline=None if config.headline in failed else config.headline,
+        compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
+        inputs=inputs,
+        audited=audited(config, inputs),
+        missing=[f"{arm} failed" for arm in failed]
+        + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
+    )
+    summary = summary.model_copy(update={"failed": dict(failed), "counted_once": tuple(counted_once(data))})
+    write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
+    write_parquet(records, Path(out) / PARQUET)
+    draw_report(out, data)
+    return summary
+
+
+def audited(config: ComparisonConfig, inputs: Values | None = None) -> Audited | None:
+    """What the audit that a configuration names says, if it names one.
+
+    Raises:
+        DataError: there is none, or with the inputs of a run, it is of another model.
+    """
+    if config.audit is None:
+        return None
+    found = audited_in(config.audit)
+    if inputs and inputs.get("model") not in (None, found.model):
+        raise DataError(
+            f"Expected an audit of the run's model, got {config.audit}, which is of another; "
+            "audit this one, with the same dtype and revision, or leave audit out."
+        )
+    return found
+
+
+def draw_report(out: Path | str, data: Data) -> None:
+    """Draw ``report.html`` of a run's summary and records.
+
+    Args:
+        out: the run's folder.
+        data: the texts of its questions and references, as far as they are at hand; ids stand for others.
+    """
+    asked = {(name, q.id): q for name, part in data.items() for q in part.questions}
+    known = {(name, q.id): q for name, part in data.items() for q in part.references}
+    render(out, asked, known)

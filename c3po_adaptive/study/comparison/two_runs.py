@@ -1,0 +1,122 @@
+"""Two comparisons side by side: what changed from one run to the other, arm by arm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...analysis.comparison_folder import records_in
+from ...analysis.dataset_in_words import references_of
+from ...analysis.joined_runs import Run
+from ...analysis.side_by_side import differing, side_by_side
+from ...errors import DataError
+from ...records.summary import SideRow, TwoRuns
+from ...report.page import draw
+from ...storage.files import check_ours, is_there, write_text
+from ...storage.folders import refuse_home_and_projects, writable_folder
+from ...storage.json_files import holds
+from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
+from ..kind import Table
+
+COLUMNS = ("data set", "arm", "n", "chance", "A", "B", "B − A [95 %]", "p (Holm)", "up/down", "cost, B over A")
+SUMMARY, REPORT = "summary.json", "report.html"
+SHOWN = 60  # characters of a value
+
+
+def compare_runs(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
+    """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ, ``references``
+    those of each data set in either.
+
+    Args:
+        a: the folder of one.
+        b: that of another.
+        out: gets ``summary.json`` and ``report.html``, if given.
+
+    Raises:
+        DataError: a folder holds no run, they share no questions, or ``out`` cannot be written, holds a run or files
+            of others, or is a project's or your home.
+    """
+    if out is not None:
+        _check_out(out)
+    one, other = (claimed_config(folder) for folder in (a, b))
+    found = side_by_side(Run(str(a), records_in(a)), Run(str(b), records_in(b)))
+    names = dict.fromkeys(row.dataset for row in found.rows)
+    references = {name: (references_of(one, name), references_of(other, name)) for name in names}
+    found = found.model_copy(update={"fields": tuple(differing(one, other)), "references": references})
+    if out is not None:
+        write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
+        models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
+        write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
+    return found
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder where the report of two does not belong.
+
+    Raises:
+        DataError: with what it is, or what lies there.
+    """
+    refuse_home_and_projects(writable_folder(out))
+    if any(is_there(out / name) for name in (RECORDS, CONFIG)):
+        raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
+    check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))
+
+
+def table_of(found: TwoRuns) -> Table:
+    """What the terminal shows of it."""
+    return Table(COLUMNS, [_shown(row) for row in found.rows], _sentences(found))
+
+
+def _shown(r: SideRow) -> list[str]:
+    return [
+        *(r.dataset, r.arm, str(r.n)),
+        *(f"{x:.1f}" for x in (r.chance, r.accuracy_a, r.accuracy_b)),
+        f"{r.difference:+.1f} [{r.ci_low:+.1f}, {r.ci_high:+.1f}]",
+        *(f"{r.p_holm:.3f}", f"{r.flips_up}/{r.flips_down}", f"{r.cost_ratio:.2f}"),
+    ]
+
+
+def _sentences(found: TwoRuns) -> list[str]:
+    lines = [f"A: {found.a}", f"B: {found.b}"]
+    for only, name in ((found.only_a, "A"), (found.only_b, "B")):
+        if only:
+            lines.append(f"In {name} alone: {', '.join(only)}")
+    lines += _references(found)
+    fields = _fields(found)
+    if not fields:
+        return [*lines, f"No {'other ' if found.fields else ''}field of their configurations differs."]
+    return [*lines, "They differ in:", *(f"  {name}: {one} → {other}" for name, one, other in fields)]
+
+
+def _fields(found: TwoRuns) -> list[tuple[str, str, str]]:
+    """Those that differ, and their values; not arms of one run alone, which are named as such."""
+    alone = {f"arms.{arm}" for arm in (*found.only_a, *found.only_b)}
+    told = [f for f in found.fields if f.field not in alone or None not in (f.a, f.b)]
+    return [(f.field, _short(f.a), _short(f.b)) for f in told]
+
+
+def _references(found: TwoRuns) -> list[str]:
+    pairs = {name: dict.fromkeys(both) for name, both in found.references.items()}
+    return [f"References of {name}: {' in A, in B '.join(both)}" for name, both in pairs.items()]
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _page(found: TwoRuns, made: Mapping[str, str | None]) -> str:
+    return draw(
+        __package__,
+        "two_runs.html.j2",
+        made=made,
+        found=found,
+        columns=COLUMNS,
+        difference=COLUMNS.index("B − A [95 %]"),
+        flips=COLUMNS.index("up/down"),
+        rows=[(row, _shown(row)) for row in found.rows],
+        references=_references(found),
+        fields=_fields(found),
+    )

@@ -1,0 +1,89 @@
+"""Answers pieces of a study of known faults: a batch of one data set by one arm of one faulty model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...models.faults import Fault
+from ...models.planting import planted
+from ...models.routed import RoutedModel
+from ...problem import FaultTruth
+from ...remixing.fault_truth import truth_of
+from ...types import Question
+from ..comparison.comparison_worker import ComparisonWorker
+from ..executor import Piece
+from ..worker import Worker
+from .fault_answer import FaultAnswer, told
+from .faults_config import FaultsConfig
+
+NOTHING = Fault("noise", dose=0.0)
+
+
+class FaultsWorker(Worker[FaultsConfig]):
+    """Plants a cell's fault when its first piece comes, and has a comparison's worker answer; the last one is kept."""
+
+    def rows(self, piece: Piece) -> tuple[FaultAnswer, ...]:
+        cell, arm = self.config.parts[piece.arm]
+        if cell not in self._cells:
+            self._cells.clear()  # two at once might not fit
+            self._cells[cell] = _Cell.of(self, self.fault(cell))
+        found = self._cells[cell].rows(replace(piece, arm=arm))
+        return tuple(row.model_copy(update={"arm": piece.arm}) for row in found)
+
+    @cached_property
+    def _cells(self) -> dict[str, _Cell]:
+        return {}
+
+    def fault(self, cell: str) -> Fault:
+        """The fault of a cell."""
+        known = self.config.cells[cell]
+        return NOTHING if known is None else self.config.faults[known[0]].fault(self.model.layers, known[1])
+
+    def answering(self, model: RoutedModel | None = None) -> ComparisonWorker:
+        """What answers with a model that was made from this one; None: what only has to know arms and data."""
+        worker = ComparisonWorker.here(self.config.comparison, self.registry, model)
+        worker.places = self.places
+        worker.data = self.data
+        return worker
+
+
+@dataclass(eq=False)
+class _Cell:
+    """A faulty model."""
+
+    worker: ComparisonWorker
+    model: RoutedModel
+
+    @classmethod
+    def of(cls, study: FaultsWorker, fault: Fault) -> _Cell:
+        model = planted(study.model, fault)
+        return cls(study.answering(model), model)
+
+    def rows(self, piece: Piece) -> list[FaultAnswer]:
+        questions, answers = self.worker.batch(piece), self.worker.answers(piece)
+        recorded = self.worker.recorded(piece, answers)
+        own, truth = self._truth(piece, questions)
+        beside = enumerate(zip(recorded, answers, strict=True))
+        return [told(record, answer, truth, b, own) for b, (record, answer) in beside]
+
+    def _truth(self, piece: Piece, questions: Sequence[Question]) -> tuple[Tensor, FaultTruth]:
+        """The model's own pathways, and what the fault did to them."""
+        key = (piece.dataset, piece.batch)
+        if self._known[:1] != [key]:
+            format = self.worker.config.format_of(piece.dataset)
+            states = self.model.prefill([self.model.encode(question, format) for question in questions])
+            own = torch.stack([state.own for state in states])
+            self._known[:] = [key, (own, truth_of(self.model, states))]
+        found: tuple[Tensor, FaultTruth] = self._known[1]
+        return found
+
+    @cached_property
+    def _known(self) -> list[Any]:
+        """Of the last batch: all arms have it in turn."""
+        return []

@@ -1,0 +1,176 @@
+"""What configurations of studies share: reading YAML, the model and the data sets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import AfterValidator, Field, model_validator
+
+from ..errors import SettingError
+from ..references.embedding import NAME
+from ..settings import RemixSettings, Settings
+from ..tasks.formats import Format, as_format
+
+Spec = str | dict[str, Any]
+"""A strategy by its name, or by a mapping of its name and parameters."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does; PyYAML knows 1.1, where it is text. Keys are text."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """At once, whatever is inside: so a list that holds itself is refused."""
+        return super().construct_object(node, deep=True)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """With numbers as keys turned into text, as JSON does."""
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Of whole characters."""
+        value = super().construct_scalar(node)
+        value.encode()
+        return value
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """Of 64 bits, as all that is kept."""
+        value: int = super().construct_yaml_int(node)
+        if not -(2**63) <= value < 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a whole number beyond 64 bits", node.start_mark)
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _ascending(share: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= share[0] < share[1] <= 1:
+        raise ValueError(f"expected a share [a, b) with 0 <= a < b <= 1, got {list(share)}")
+    return share
+
+
+Share = Annotated[tuple[float, float], AfterValidator(_ascending)]
+"""A part of a source, by a hash of the questions' ids."""
+
+
+def _known(format: Spec) -> Spec:
+    spec: Spec = {"name": "cloze", **format} if isinstance(format, dict) else format
+    as_format(spec)
+    return spec
+
+
+Put = Annotated[Spec, AfterValidator(_known)]
+"""How questions are put: a format."""
+
+
+class Dataset(Settings):
+    """Test questions and the references beside them.
+
+    Attributes:
+        name: what it is called in results.
+        questions: ``demo``, a JSON(L) file, a folder, or a benchmark's name; see ``c3po_adaptive.tasks.questions``.
+        split: which split of them; by default ``test``, or else ``validation``, where the source has splits.
+        limit: how many of them, spread over the source.
+        share: only questions whose id's hash (SHA-256, as a number from 0 to 1) lies in [a, b).
+        references: sources of labeled questions, named as ``questions`` are, or the folder of a built set;
+            ``name:split`` names a split of its own.
+        references_split: which split of those; by default the first of ``references``, ``train`` and ``validation``
+            that a source has.
+        references_limit: how many of each source.
+        references_share: only references whose id's hash lies in [a, b).
+        format: how these questions are put, where that is not the study's.
+        references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
+            none in common while the source lasts, and go on from its beginning where it ends.
+    """
+
+    name: str
+    questions: str
+    split: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    share: Share | None = None
+    references: tuple[str, ...] = ()
+    references_split: str | None = None
+    references_limit: int | None = Field(default=None, ge=1)
+    references_share: Share | None = None
+    format: Put | None = None
+    references_draw: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _drawn_of_a_limit(self) -> Self:
+        if self.references_draw and self.references_limit is None:
+            raise ValueError("expected references_limit beside references_draw, got none: all are one draw")
+        return self
+
+
+DEMO = Dataset(name="demo", questions="demo", split="test", references=("demo",), references_split="references")
+
+
+def _told_apart(datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+    names = [d.name for d in datasets]
+    if not names or len(set(names)) != len(names) or "all" in names:
+        raise ValueError(f"expected data sets of different names, none of them 'all' (their mean), got {names}")
+    return datasets
+
+
+Datasets = Annotated[tuple[Dataset, ...], AfterValidator(_told_apart)]
+
+
+class OnQuestions(RemixSettings):
+    """What a study of a model's answers says beside what it compares.
+
+    Its settings hold for every arm that does not say otherwise.
+
+    Attributes:
+        model: an alias, a Hub id or a folder.
+        dtype: of the weights.
+        revision: of a Hub id.
+        device: where the model goes.
+        quantize: ``4bit`` or ``8bit``.
+        datasets: what is asked, and what may be learned from.
+        format: how questions are put.
+        embedder: of retrieval: a sentence-transformers model, by its Hub id or folder.
+        batch_size: questions that are answered together.
+    """
+
+    model: str = "smollm2-moe"
+    dtype: str = "auto"
+    revision: str | None = None
+    device: str | None = None
+    quantize: str | None = None
+    datasets: Datasets = (DEMO,)
+    format: Put = "cloze"
+    embedder: str = NAME
+    batch_size: int = Field(default=32, ge=1)
+
+    def format_of(self, dataset: str) -> Format:
+        """How the questions of a data set are put: in its own format, or the study's."""
+        (own,) = (d.format for d in self.datasets if d.name == dataset)
+        return as_format(self.format if own is None else own)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Keys and values of a configuration.
+
+    Raises:
+        SettingError: no such file, or no YAML of that kind.
+    """
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        # Of bytes that are no text, dates that are none, and values with tags, PyYAML lets through what Python says.
+        said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see studies/demo.") from None
+    if not isinstance(raw, dict):
+        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+    return raw
+
+
+def read_value(text: str) -> Any:
+    """A value as YAML has it; what the reader raises where it is none, the caller knows."""
+    return yaml.load(text, _Loader)
