@@ -7,7 +7,7 @@ import pytest
 import torch
 from plugins.rivals import FAMILIES, context_of, public_names_only, registry_with, token_logits
 from routing.naive import own_routing
-from routing.test_along import patched
+from routing.test_router_rules import patched
 
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.testing import AnswererContract

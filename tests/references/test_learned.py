@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from c3po_adaptive.baselines import LoRA, lora
 from plugins.rivals import PLUGINS, module
 from routing.toys import reference_set
 
+from c3po_adaptive.answerers import LoRA, adapters
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.references.learned import learned_once
 from c3po_adaptive.references.reference_set import ReferenceSet
@@ -79,7 +79,7 @@ def test_what_a_plugin_imports_from_beside_it_is_its_code():
 
 def test_another_strategy_s_file_is_not_its_code():
     """An edit of one baseline trains no other again; what it shares with others is its own."""
-    files = {path.stem: digest_of_file(path)[:16] for path in Path(lora.__file__).parent.glob("*.py")}
+    files = {path.stem: digest_of_file(path)[:16] for path in Path(adapters.__file__).parent.glob("*.py")}
     code = {*code_of(LoRA())}
-    assert {files["lora"], files["_training"], files["_tuning"]} <= code
-    assert not {files["pmi"], files["router_tuning"], files["tent"]} & code
+    assert {files["adapters"], files["trained"], files["_exchange"]} <= code
+    assert not {files["calibrations"], files["soft_prompts"], files["tent"]} & code
