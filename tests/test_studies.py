@@ -22,7 +22,7 @@ from c3po_adaptive.study.leader_board import board_summary, read_board, stale_pa
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
 BOARDS = {  # with the pages that at least quote them
-    "leaderboard/board.yaml": ("../../README.md", "README.md"),
+    "leaderboard/board.yaml": ("README.md",),
     "leaderboard/everything.yaml": ("everything.md",),
     "leaderboard/transferred_board.yaml": ("transferred.md",),
     "mixture/board.yaml": ("test.md",),
@@ -143,11 +143,11 @@ def quotes(text):
 
 @pytest.mark.parametrize(
     "place",
-    ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "knowledge", "docs", "README"],
+    ["fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "rivals", "mixture", "knowledge", "docs"],
 )
 def test_intervals_that_are_quoted_are_those_of_the_results(place):
     named = ("fixed_vs_adaptive", "faithfulness", "demo", "arc_easy", "leaderboard", "mixture", "knowledge")
-    pages = {"docs": STUDIES.parent / "docs" / "explanation" / "results.md", "README": STUDIES.parent / "README.md"}
+    pages = {"docs": STUDIES.parent / "docs" / "explanation" / "results.md"}
     studies = named if place in (*pages, "knowledge") else [place]  # others quote what they ran themselves
     files = [file for study in studies for file in (STUDIES / study / "results").rglob("*.json")]
     known = [x for file in files for x in intervals(json.loads(file.read_text(encoding="utf-8")))]
@@ -157,6 +157,22 @@ def test_intervals_that_are_quoted_are_those_of_the_results(place):
     for quote, (value, low, high), decimals in found:
         near = [x for x in known if round(x["ci_low"], decimals) == low and round(x["ci_high"], decimals) == high]
         assert any(round(y, decimals) == value for x in near for y in x.values() if isinstance(y, float)), quote
+
+
+def test_readme_says_what_was_measured():
+    said = (STUDIES.parent / "README.md").read_text(encoding="utf-8")
+    results = said[said.index("## Results") : said.index("## Documentation")]
+    leverage = json.loads((STUDIES / "embedded_model" / "apart-0.json").read_text(encoding="utf-8"))["leverage"]
+    lost = -leverage["permuted"]["difference"]
+    assert f"answers {lost:.1f} points less of {leverage['n']:,} test questions right" in results
+    bounds = json.loads((STUDIES / "faults" / "results" / "bounds" / "summary.json").read_text(encoding="utf-8"))[
+        "rows"
+    ]
+    won = {(r["selector"], r["optimizer"]): r for r in bounds if r["dose"] > 0}
+    told, random = won["told", "undone"], won["told", "random"]
+    assert told["loss_won_back_in_reach"] == pytest.approx(1, abs=0.05)
+    assert random["loss_won_back_in_reach_ci_low"] < 0
+    assert all(len(re.findall(r"(?<!\w)\d[\d,.]*", sentence)) <= 2 for sentence in results.split(". "))
 
 
 def same(one, other):
@@ -173,7 +189,7 @@ def same(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
 def test_boards_are_what_the_records_say(name):
-    """Every number of the leader board, and of README's results, from the committed records."""
+    """Every number of the leader board, from the committed records."""
     folder = (STUDIES / name).parent
     board = read_board(STUDIES / name)
     kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
@@ -191,7 +207,7 @@ LONG = ("mixture/board.yaml", "mixture/primary.yaml", "leaderboard/everything.ya
     "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in BOARDS]
 )
 def test_boards_have_the_means_of_the_records_and_pages_quote_them(name):
-    """What takes no drawing again; and the gains' intervals that README quotes."""
+    """What takes no drawing again."""
     folder = (STUDIES / name).parent
     board = read_board(STUDIES / name)
     kept = json.loads((folder / board.results / "summary.json").read_text(encoding="utf-8"))
