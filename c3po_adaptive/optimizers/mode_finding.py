@@ -64,7 +64,8 @@ class ModeFinding(PathwayOptimizer):
                 weights = kernel(point[None], references[near])[0] if len(near) else np.zeros(0)
                 if weights.sum() > 0:
                     means[rows[r]] = _mean(problem.reference_pathways, near, weights)
-            full = torch.where(means == full, full, self.alpha * full + (1 - self.alpha) * toward(problem, means))
+            stays = (means == full).all(-1, keepdim=True)  # of a layer: single weights alone would not keep its mass
+            full = torch.where(stays, full, self.alpha * full + (1 - self.alpha) * toward(problem, means))
         return full[rows]
 
 

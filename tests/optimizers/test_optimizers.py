@@ -385,6 +385,17 @@ class TestModeFindingFormula:
         torch.testing.assert_close(twice, method.optimize(replace(allowed, own=once)), atol=1e-5, rtol=0)
         assert not torch.equal(once, twice)
 
+    def test_mass_is_kept_where_a_weight_is_that_of_the_mean(self):
+        """Such a weight moves with the others of its layer, whose experts that are not allowed give theirs away."""
+        problem = toy_problem()
+        shared = problem.own.argmax(-1, keepdim=True)  # B L 1
+        references = problem.reference_pathways[:3].scatter(-1, shared, problem.own.gather(-1, shared))
+        mask = problem.own > 0
+        problem = replace(problem, reference_pathways=references, excluded=(), selection=Selection(mask))
+        omega = ModeFinding(retriever=FaissKNN(k=1)).optimize(problem)
+        assert not torch.equal(omega, problem.own)
+        torch.testing.assert_close(omega.sum(-1), problem.own.sum(-1), atol=1e-5, rtol=0)
+
     def test_alone_in_the_world_nothing_moves(self):
         problem = toy_problem()
         everyone = replace(problem, excluded=(frozenset(range(10)),) * 3)
