@@ -43,7 +43,9 @@ def read_table(path: Path | str, wanted: Any, expected: str, remedy: str) -> Any
             claimed += sum(_repeated(chunk) for column in table.columns for chunk in column.chunks)
         if claimed > room:
             raise ValueError(f"one of {size:,} bytes that claims {claimed:,}")
-        return table.cast(wanted.with_metadata(table.schema.metadata))
+        found = table.cast(wanted.with_metadata(table.schema.metadata))
+        found.validate(full=True)  # texts, too: bytes that are no UTF-8 would be seen where one is taken out
+        return found
     except (OSError, ValueError, pa.ArrowException) as error:
         got = str(error) if type(error) is ValueError else repr(error)
         raise DataError(f"Expected {expected} at {path}, got {got}; {remedy}.") from None

@@ -124,6 +124,15 @@ def test_bytes_of_records_that_were_changed(tmp_path, data):
     passed(lambda: read_parquet(tmp_path / "b.parquet"))
 
 
+def test_texts_that_are_no_utf_8(tmp_path):
+    broken = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\x80a")]
+    )
+    pq.write_table(pa.table({"a": broken}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="UTF8|UTF-8"):
+        read_table(tmp_path / "a.parquet", pa.schema([("a", pa.string())]), "texts", "write it again")
+
+
 def test_tables_that_claim_more_than_their_bytes_hold(tmp_path):
     """Run lengths and zstd make sixteen million numbers of a few kilobytes."""
     ends, ones = np.arange(2**13 + 1, dtype=np.int32) * 2**11, np.ones(2**24, np.int16)
