@@ -129,7 +129,7 @@ def test_texts_that_are_no_utf_8(tmp_path):
         pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\x80a")]
     )
     pq.write_table(pa.table({"a": broken}), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="UTF8|UTF-8"):
+    with pytest.raises(DataError, match=r"UTF-?8"):
         read_table(tmp_path / "a.parquet", pa.schema([("a", pa.string())]), "texts", "write it again")
 
 
