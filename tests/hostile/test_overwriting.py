@@ -299,7 +299,7 @@ KINDS = (*FOLDERS, "audit")
 
 
 def test_every_kind_writes_files_of_its_kind_alone():
-    """As its code has it: a new kind that writes others says so in ``FILES``, or a plugin's in its ``files``."""
+    """As its code has it: a new kind that writes others says so in its ``files``."""
     for kind, folder in {**FOLDERS, "audit": PACKAGE / "audit"}.items():
         texts = [path.read_text() for path in folder.glob("*.py")]
         written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
