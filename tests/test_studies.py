@@ -14,7 +14,7 @@ from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import BoardSummary
-from c3po_adaptive.registry import new_registry
+from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.study.leader_board import board_summary, read_board, stale_pages
@@ -111,7 +111,9 @@ def test_configurations_name_the_plugins_that_they_need(path):
     for file in plugins_of(path.read_text(encoding="utf-8").partition("\n")[0]):
         registry.load_file(STUDIES.parent / file)
     kind, config = read_study(path, registry=registry)
-    assert list(kind.strategies(config, registry))
+    used = [(ROLES[role][0], strategy) for role, strategy in kind.strategies(config, registry)]
+    assert used or not re.search('"(optimizer|selector|answerer)s?"', json.dumps(config.model_dump(mode="json")))
+    assert all(isinstance(strategy, base) for base, strategy in used)
 
 
 QUOTED = re.compile(r"([+−-]?\d+\.\d+)(?:\s\w+)?\s+\[([+−-]?\d+\.\d+),\s+([+−-]?\d+\.\d+)\]")

@@ -78,7 +78,13 @@ class ScoredLayers(LayerSelector):
 
     def select(self, problem: Problem) -> Selection:
         self._count(problem.layers)  # before any pass
-        return self.selected(problem, *self.score(problem))
+        scored = self.score(problem)
+        if not isinstance(scored, tuple) or len(scored) != 2:
+            raise ShapeError(
+                f"Expected {self.name} to score layers (B, L) and their experts (B, L, E), or None for these, got "
+                f"{type(scored).__name__}; return (scores, None)."
+            )
+        return self.selected(problem, *scored)
 
     def selected(self, problem: Problem, scores: Tensor, each: Tensor | None) -> Selection:
         """The selection by scores of layers ``[B, L]`` and of their experts ``[B, L, E]``."""

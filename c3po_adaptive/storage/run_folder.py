@@ -23,8 +23,8 @@ RECORDS = "records.jsonl"
 CONFIG = "config.json"
 DRAWN = ("summary.json", "report.html")
 FILES: dict[str, tuple[str, ...]] = {"comparison": (RECORDS, "records.parquet", *DRAWN)}
-"""What runs of these kinds write beside their configuration, with kinds that plugins bring; those of any other write
-``RECORDS`` and ``DRAWN``."""
+"""What runs of these kinds write beside their configuration, with every kind's ``Study.files`` once it is known; those
+of any other write ``RECORDS`` and ``DRAWN``."""
 LOCKS = {LOCK: is_lock, OWNER: is_owner}
 
 COMMAND: ContextVar[str | None] = ContextVar("command", default=None)

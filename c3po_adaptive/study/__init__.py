@@ -1,7 +1,6 @@
 """Studies: a configuration in, results out.
 
-A kind of study is one folder here, which exports its ``STUDY``: ``comparison`` (arms on questions), ``faithfulness``
-(which layers matter, and which score finds them), ``faults`` (whether planted faults are found and mended); or a
+A kind of study is one folder here, which exports its ``STUDY``, such as ``comparison`` (arms on questions); or a
 plugin's own, a subclass of ``Study`` that its ``register_studies`` brings.
 """
 

@@ -160,7 +160,9 @@ def _brought(name: str, registry: Registry) -> Study[Any]:
 def _ours() -> dict[str, Study[Any]]:
     here = Path(__file__).parent
     names = [found.name for found in pkgutil.iter_modules([str(here)]) if found.ispkg]
-    return {name: import_module(f".{name}", __package__).STUDY for name in names}
+    found = {name: import_module(f".{name}", __package__).STUDY for name in names}
+    FILES.update({name: study.files for name, study in found.items()})
+    return found
 
 
 def kind_of(raw: Mapping[str, object], registry: Registry | None = None) -> Study[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from remixing.test_remixer import remixer
+from routing.naive import SCOPES
 from routing.toys import questions
 
 from c3po_adaptive.attribution import CAPTUM, METHODS, PathwayFunction, attribute, baseline_pathway
@@ -455,7 +456,7 @@ class TestBadInput:
             attribute(problem, omega=problem.own[:1])
 
 
-@pytest.mark.parametrize("scope", ["last", "answer"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_unused_core_experts_have_their_gradient_on_a_real_model(scope):
     """Saliency of an expert with weight zero is the slope of giving it weight."""
     problem = remixer("olmoe", scope=scope, selector=Gradient(n=2, experts=6)).problem(questions(3, "t"))

@@ -13,6 +13,7 @@ from harness.local_tasks import DOCS, asked, manager, requests, write_tasks
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from routing.naive import SCOPES
 
 from c3po_adaptive import Optimizer, RemixSettings, load_moe_model
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
@@ -135,7 +136,7 @@ def test_answers_do_not_depend_on_order_and_company(remixed, olmoe, refset, task
     assert alike(asked(alone, instances[::-1])[::-1], asked(remixed, instances), 1e-4)
 
 
-@pytest.mark.parametrize("scope", ["last", "answer"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_generation_follows_the_pathway_of_its_context(olmoe, refset, tasks, scope):
     lm = C3POLM(
         olmoe, refset=refset, batch_size=5, scope=scope, **(REMIXED | {"optimizer": {"name": "ngd", "steps": 40}})

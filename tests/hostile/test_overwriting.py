@@ -1,5 +1,6 @@
 """``--overwrite`` and ``--out``: a run makes room for another, and nothing else does, wherever it is interrupted."""
 
+import inspect
 import json
 import os
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hostile.doors import command, is_refused, on_disk, passed, question, untouched
-from study.configs import SPEED, registry
+from study.configs import registry
 
 import c3po_adaptive
 from c3po_adaptive.errors import DataError
@@ -292,16 +293,15 @@ def test_a_set_aside_folder_that_a_user_works_in_stays(tmp_path, monkeypatch):
     assert {p.name for p in aside.iterdir()} == {"notes.txt"}
 
 
-kinds(registry())  # so that what runs of speed write is known
-KINDS = ("comparison", "speed", "faithfulness", "faults", "audit")
+FOLDERS = {name: Path(inspect.getfile(type(study))).parent for name, study in kinds(registry()).items()}
+"""Of each kind's code; what is read here makes known what runs of plugins' kinds write, too."""
+KINDS = (*FOLDERS, "audit")
 
 
 def test_every_kind_writes_files_of_its_kind_alone():
-    """As its code has it: a new kind that writes others says so in ``FILES``, or a plugin's in its ``files``."""
-    assert {*KINDS} == {*kinds(registry()), "audit"}
-    for kind in KINDS:
-        folder = {"audit": PACKAGE / "audit", "speed": SPEED.parent}.get(kind, PACKAGE / "study" / kind)
-        texts = [path.read_text() for path in folder.glob("*.py") if path.name != "beside.py"]
+    """As its code has it: a new kind that writes others says so in its ``files``."""
+    for kind, folder in {**FOLDERS, "audit": PACKAGE / "audit"}.items():
+        texts = [path.read_text() for path in folder.glob("*.py")]
         written = {name for text in texts for name in re.findall(r'write_text\((?:out|Path\(\w+\)) / "([\w.]+)"', text)}
         assert "summary.json" in written
         assert written <= {*files_of({"kind": kind})}, kind

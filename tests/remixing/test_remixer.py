@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from plugins.rivals import module
-from routing.naive import FAMILIES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
+from routing.naive import FAMILIES, SCOPES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 from torch import Tensor
 
@@ -247,7 +247,7 @@ class TestMemory:
 
 
 class TestLosses:
-    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("scope", SCOPES)
     @pytest.mark.parametrize(("transfer", "loss"), [("replace", "choices"), ("shift", "likelihood")])
     def test_neighbours_loss_is_that_of_full_forwards(self, family, scope, transfer, loss):
         """Every neighbour's question is run with the sample's ω at its last prompt token."""
@@ -422,7 +422,7 @@ class TestAttribution:
 
 class TestAnswers:
     @pytest.mark.parametrize("mix", ["core", "top-k"])
-    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("scope", SCOPES)
     def test_are_scored_along_their_pathway(self, family, scope, mix):
         model = shared_model(family)
         for question, answer in zip(TEST, remixer(family, scope=scope, mix=mix).answer(TEST), strict=True):

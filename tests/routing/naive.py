@@ -8,15 +8,17 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from typing import get_args
 
 import torch
 
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.scores import TailScores
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
-from c3po_adaptive.types import Pathway
+from c3po_adaptive.types import Pathway, Scope
 
 FAMILIES = ("olmoe", "qwen2_moe")
+SCOPES = get_args(Scope)
 Edit = Callable[[int, torch.Tensor], torch.Tensor]
 
 

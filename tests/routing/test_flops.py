@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from routing.naive import moved, routed_model, tail_scores_of
+from routing.naive import SCOPES, moved, routed_model, tail_scores_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from c3po_adaptive.ledger import summed
@@ -44,7 +44,7 @@ def test_prefill(model, prompt):
 
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("start", [0, -1])
-@pytest.mark.parametrize("scope", ["last", "answer"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_tail(model, backward, start, scope):
     states = model.prefill(PROMPTS[1:2])
     own = torch.stack([s.own for s in states])

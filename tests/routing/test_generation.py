@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from routing.naive import FAMILIES, along, assert_pristine, logits, moved, shared_model
+from routing.naive import FAMILIES, SCOPES, along, assert_pristine, logits, moved, shared_model
 
 from c3po_adaptive.errors import SettingError
 
@@ -42,7 +42,7 @@ def test_own_pathway_changes_nothing(model):
     assert model.generate(TEXTS, model.pathway(TEXTS), max_new_tokens=NEW) == model.generate(TEXTS, max_new_tokens=NEW)
 
 
-@pytest.mark.parametrize("scope", ["last", "answer"])
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_changed_pathways_act(model, scope, seed):
     pathways = [replace(moved(model.pathway(t), seed=seed), scope=scope) for t in TEXTS]

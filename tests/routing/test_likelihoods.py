@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_model
+from routing.naive import FAMILIES, SCOPES, along, logits, moved, routed_model, shared_model
 from routing.toys import questions
 
 from c3po_adaptive.errors import ShapeError
@@ -53,7 +53,7 @@ def test_of_the_models_own_pathway(family, batch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("scope", ["last", "answer"])
+@pytest.mark.parametrize("scope", SCOPES)
 def test_along_pathways(family, scope):
     """One of them leaves its sample alone."""
     model = shared_model(family)

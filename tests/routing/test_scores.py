@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from routing.naive import FAMILIES, along, choice_scores, moved, own_routing, shared_model, tail_scores_of
+from routing.naive import FAMILIES, SCOPES, along, choice_scores, moved, own_routing, shared_model, tail_scores_of
 from routing.toys import questions
 
 from c3po_adaptive.ledger import Entry
@@ -118,7 +118,7 @@ class TestTailScores:
             ):
                 torch.testing.assert_close(scores, expected, atol=1e-4, rtol=1e-4)
 
-    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("scope", SCOPES)
     @pytest.mark.parametrize("transfer", ["replace", "shift"])
     def test_a_pathway_may_act_on_an_earlier_token(self, family, scope, transfer):
         model = shared_model(family)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from routing.naive import (
     FAMILIES,
+    SCOPES,
     along,
     assert_pristine,
     choice_scores,
@@ -76,7 +77,7 @@ class TestTail:
         torch.testing.assert_close(scores, torch.cat([s.token_scores for s in states]), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("layers", [(0,), (2,), (0, 2), (0, 1, 2)])
-    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("scope", SCOPES)
     def test_changed_pathway_is_the_full_forward(self, model, layers, scope):
         states = model.prefill(prompts(model)[:4])
         pathways = [pathway_of(s, model, layers=layers, seed=i, scope=scope) for i, s in enumerate(states)]
@@ -159,7 +160,7 @@ class TestTail:
 
 
 class TestGradients:
-    @pytest.mark.parametrize("scope", ["last", "answer"])
+    @pytest.mark.parametrize("scope", SCOPES)
     @pytest.mark.parametrize("transfer", ["replace", "shift"])
     def test_are_those_of_full_forwards(self, model, scope, transfer):
         """Two samples' ω in two questions that are not theirs, with left padding."""

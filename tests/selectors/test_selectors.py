@@ -1,14 +1,16 @@
 """Layer selectors: the contract, and what each chooses, against closed forms on the toy."""
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import ClassVar
 
 import pytest
 import torch
 from one_layer import chosen, only
 
 from c3po_adaptive.attribution import METHODS
-from c3po_adaptive.errors import SettingError
+from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers._simplex import slope
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.registry import in_words
@@ -19,7 +21,7 @@ from c3po_adaptive.selectors.fixed import Fixed, check_experts
 from c3po_adaptive.selectors.gradient import Amortized, Gradient
 from c3po_adaptive.selectors.oracle_layers import OracleLayers
 from c3po_adaptive.selectors.random_layers import RandomLayers
-from c3po_adaptive.selectors.scored import best
+from c3po_adaptive.selectors.scored import ScoredLayers, best
 from c3po_adaptive.testing import SelectorContract, ToyTraining, altered, toy_problem
 
 SCORED = [Attribution, Gradient, Amortized, partial(Causal, optimizer=NGD(steps=1))]
@@ -323,3 +325,18 @@ def test_a_share_of_experts_leaves_those_without_a_score(problem):
     router = torch.tensor([[0.1, 0.5, 0.2, 0.2]])
     assert best(each, 4, 1.0, 0.0, router).tolist() == [[True, False, False, True]]
     assert best(torch.ones(1, 4), 2, 1.0, 0.0, router).tolist()[0][1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bare(ScoredLayers):
+    """Gives the scores of layers alone."""
+
+    name: ClassVar[str] = "bare"
+
+    def score(self, problem):
+        return problem.own.sum(-1)
+
+
+def test_scores_without_a_word_on_experts_are_refused():
+    with pytest.raises(ShapeError, match=r"Expected bare to score .* got Tensor; return \(scores, None\)"):
+        Bare().select(toy_problem(selected=None))

@@ -1,6 +1,7 @@
 """A pathway's file that others may have written: whatever it holds, it is read or refused, in words."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 from c3po_adaptive.errors import C3POError, DataError
 from c3po_adaptive.storage.pathway_file import KEY, read_pathway
-from c3po_adaptive.types import Pathway
+from c3po_adaptive.types import Pathway, Scope
 
 TEXT = "Which object can float on water?"
 
@@ -81,7 +82,7 @@ def test_other_tensors(file):
     ({"schema_version": None}, "schema_version"),
     ({"layers": [0, 1]}, r"L = 2, got \(3, 8\)"),
     ({"layers": "all"}, "layers"),
-    ({"scope": "everywhere"}, "a scope among last, answer, got 'everywhere'"),
+    ({"scope": "everywhere"}, f"a scope among {', '.join(get_args(Scope))}, got 'everywhere'"),
     ({"top_k": 0}, "top_k"),
     ({"origin": None}, "origin"),
     ({"origin": {}}, r"origin\.model"),

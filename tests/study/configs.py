@@ -15,14 +15,18 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 FIXED = {"name": "fixed", "n": 2, "experts": 5}
 
 
-SPEED = Path(__file__).parents[2] / "studies" / "speed" / "kind.py"
+STUDIES = Path(__file__).parents[2] / "studies"
+SPEED = STUDIES / "speed" / "kind.py"
+KINDS = sorted(STUDIES.glob("*/kind.py"))
+"""Files of the kinds of study that come from ``studies/``."""
 
 
 @cache
 def registry():
-    """The built-ins, and the kind of study that comes from ``studies/``."""
+    """The built-ins, and those kinds."""
     made = new_registry(installed=False)
-    made.load_file(SPEED)
+    for file in KINDS:
+        made.load_file(file)
     return made
 
 

@@ -1,6 +1,7 @@
 """Kinds of study are folders: what runs them knows none by name."""
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -42,12 +43,13 @@ def test_a_new_folder_is_a_new_kind(tmp_path, monkeypatch):
     """Nothing else has to be touched: the recipe in CONTRIBUTING.md."""
     folder = tmp_path / "greeting"
     folder.mkdir()
-    (folder / "__init__.py").write_text("STUDY = 'a study'\n")
+    (folder / "__init__.py").write_text("class STUDY:\n    files = ('hello.json',)\n")
     monkeypatch.setattr(kind, "__file__", str(tmp_path / "kind.py"))
     monkeypatch.setattr(kind, "__package__", "")
     monkeypatch.setattr(kind, "import_module", lambda name, package: __import__(name.lstrip(".")))
     monkeypatch.syspath_prepend(tmp_path)
-    assert kind._ours.__wrapped__() == {"greeting": "a study"}
+    assert kind._ours.__wrapped__() == {"greeting": sys.modules["greeting"].STUDY}
+    assert files_of({"kind": "greeting"}) == ("hello.json",)
 
 
 def brought(studies):

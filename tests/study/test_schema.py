@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from study.configs import SPEED, registry
+from study.configs import KINDS, registry
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
@@ -18,7 +18,8 @@ STUDIES = Path(__file__).parents[2] / "studies"
 
 @cache
 def schema_of(*options):
-    shown = CliRunner().invoke(app, ["study", "schema", "--plugin", str(SPEED), *options])
+    plugins = [part for file in KINDS for part in ("--plugin", str(file))]
+    shown = CliRunner().invoke(app, ["study", "schema", *plugins, *options])
     assert shown.exit_code == 0, shown.output
     return json.loads(shown.stdout)
 

@@ -14,7 +14,7 @@ from ...records.summary import Row, Summary, TwoRuns
 from ...registry import Registry
 from ...report.sentences import sentences
 from ...storage.lock import held
-from ...storage.run_folder import claimed_config
+from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, as_answered, read_data
 from ..kind import Study, Table
@@ -34,6 +34,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
     """Arms on the same questions."""
 
     kind: ClassVar[str] = "comparison"
+    files: ClassVar[tuple[str, ...]] = FILES["comparison"]
     config = ComparisonConfig
     strategies = staticmethod(strategies_of)
     run = staticmethod(evaluate)
