@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.answerers import Dense
 from c3po_adaptive.errors import ModelError, SettingError
-from c3po_adaptive.models.names import EMBEDDED
+from c3po_adaptive.models.names import CARVED, EMBEDDED
 from c3po_adaptive.testing import AnswererContract, tiny_tokenizer
 
 
@@ -94,11 +94,11 @@ def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
 
 @pytest.mark.slow
 def test_the_embedded_models_parent(dense_weights):
-    """Carved, recovered and quantized, the embedded model answers much as the model that it is made from."""
+    """Carved, recovered and quantized, the model before the embedded one answers much as the model that it is made from."""
     from c3po_adaptive import Question, load_moe_model
 
     question = Question("q", "Which object can float on water?", ("a stone", "a wooden boat"))
-    context = replace(context_of(), model=load_moe_model())
+    context = replace(context_of(), model=load_moe_model(CARVED))
     (answer,) = Dense().prepare(context).answer([question])
     assert answer.choice == 1
     assert max(abs(a - b) for a, b in zip(answer.scores, answer.base_scores, strict=True)) < 1
