@@ -94,7 +94,7 @@ def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
 
 @pytest.mark.slow
 def test_the_embedded_models_parent(dense_weights):
-    """Carved, recovered and quantized, the model before the embedded one answers much as the model that it is made from."""
+    """Carved, recovered and quantized, the model before the embedded one answers much as its parent."""
     from c3po_adaptive import Question, load_moe_model
 
     question = Question("q", "Which object can float on water?", ("a stone", "a wooden boat"))
