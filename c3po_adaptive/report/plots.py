@@ -51,6 +51,12 @@ COLORS = {
     "down": "#010108",
 }
 
+
+def color_of(role: str | None) -> str:
+    """Of an arm by what it is: ``bound``, ``control``, or else a method."""
+    return COLORS[{"bound": "oracle", "control": "control"}.get(role or "", "method")]
+
+
 LIGHT = {"text": "#1d2126", "grid": "#dfe2e6", "base": "#7b8490", "method": "#1f63b5", "control": "#a8700a"}
 DARK = {"text": "#e6e8ea", "grid": "#343a41", "base": "#959fab", "method": "#6ba8f0", "control": "#dca03c"}
 LIGHT |= {"oracle": "#7d4bb3"}

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
 from ..settings import RemixSettings
 from .overrides import with_settings
-from .study_config import Spec, read_yaml
+from .study_config import OnQuestions, Spec, read_yaml
 
 ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 
@@ -87,6 +87,29 @@ def in_a_run(arms: Any, run: Mapping[str, object]) -> Any:
         return arms
     plain = {name: arm.model_dump(exclude_unset=True) if isinstance(arm, Arm) else arm for name, arm in arms.items()}
     return {name: common | dict(arm) if isinstance(arm, Mapping) else arm for name, arm in plain.items()}
+
+
+class OnOneArm(OnQuestions):
+    """What a study says that varies parts of one arm.
+
+    Attributes:
+        arm: how questions are re-mixed where the study does not vary it; its settings are the study's unless it says
+            otherwise.
+    """
+
+    arm: Arm = Arm()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_study(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {**given, "arm": in_a_run({"arm": given.get("arm", {})}, given)["arm"]}
+
+    @field_serializer("arm")
+    def _plain_arm(self, arm: Arm) -> dict[str, object]:
+        """Settings that are the study's stand there alone."""
+        return arm.plain_in(self)
 
 
 def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:

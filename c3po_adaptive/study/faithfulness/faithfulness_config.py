@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from ..arms import Arm, in_a_run
-from ..study_config import Datasets, OnQuestions, Spec
+from ..arms import OnOneArm
+from ..study_config import Datasets, Spec
 
 
-class FaithfulnessConfig(OnQuestions):
+class FaithfulnessConfig(OnOneArm):
     """Which layers matter to validation questions, and which scores find them.
 
     Attributes:
@@ -31,7 +30,6 @@ class FaithfulnessConfig(OnQuestions):
 
     kind: Literal["faithfulness"]
     datasets: Datasets
-    arm: Arm = Arm()
     scores: dict[str, Spec]
     experts: int = Field(default=20, ge=1)
     neighbours: bool = True
@@ -39,18 +37,6 @@ class FaithfulnessConfig(OnQuestions):
     points: tuple[int, ...] = (1, 3, 5, 8)
     probed: int = Field(default=32, ge=0)
     moves: int = Field(default=8, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _settings_of_the_study(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {**given, "arm": in_a_run({"arm": given.get("arm", {})}, given)["arm"]}
-
-    @field_serializer("arm")
-    def _plain_arm(self, arm: Arm) -> dict[str, object]:
-        """Settings that are the study's stand there alone."""
-        return arm.plain_in(self)
 
     @field_validator("scores")
     @classmethod

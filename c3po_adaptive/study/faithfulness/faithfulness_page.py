@@ -54,7 +54,7 @@ def faithful(rows: Sequence[ScoreRow], truths: Sequence[str]) -> str:
             axes.set_title(truth, loc="left", size=9)
             for y, row in enumerate(rows):
                 found = row.correlation(truth)
-                color = plots.COLORS[{"bound": "oracle", "control": "control"}.get(row.role or "", "method")]
+                color = plots.color_of(row.role)
                 axes.plot([found.ci_low, found.ci_high], [y, y], color=color, linewidth=2)
                 axes.plot(found.mean, y, "o", color=color, markersize=5)
         return plots.svg(figure, "Rank correlation of each score of layers with what layers really do")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ...models.faults import Fault, Kind, concerns_of, layers_of
 from ...settings import Settings
-from ..arms import Arm, in_a_run
+from ..arms import Arm, OnOneArm
 from ..comparison.comparison_config import ComparisonConfig
 from ..study_config import Datasets, OnQuestions, Spec
 
@@ -67,7 +67,7 @@ class FaultSpec(Settings):
         return Fault(self.kind, place, self.pairs, self.experts, dose, self.seed, concerns)
 
 
-class FaultsConfig(OnQuestions):
+class FaultsConfig(OnOneArm):
     """Known faults, and selectors and optimizers that are to find and mend them.
 
     Attributes:
@@ -85,19 +85,6 @@ class FaultsConfig(OnQuestions):
     faults: dict[str, FaultSpec] = Field(min_length=1)
     selectors: dict[str, Spec] = Field(min_length=1)
     optimizers: dict[str, Spec] = Field(min_length=1)
-    arm: Arm = Arm()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _settings_of_the_study(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {**given, "arm": in_a_run({"arm": given.get("arm", {})}, given)["arm"]}
-
-    @field_serializer("arm")
-    def _plain_arm(self, arm: Arm) -> dict[str, object]:
-        """Settings that are the study's stand there alone."""
-        return arm.plain_in(self)
 
     @field_validator("arm")
     @classmethod

@@ -7,7 +7,7 @@ from itertools import cycle
 from pathlib import Path
 
 from ...report.page import draw, finished_summary
-from ...report.plots import COLORS, LINE, WIDTH, style, svg
+from ...report.plots import COLORS, LINE, WIDTH, color_of, style, svg
 from ...storage.files import write_text
 from ...storage.run_folder import made_by
 from .fault_rows import FaultsSummary, FoundRow
@@ -40,7 +40,6 @@ def draw_report(out: Path | str) -> None:
     write_text(Path(out) / "report.html", page(summary, made_by(out)))
 
 
-COLOR = {"bound": "oracle", "control": "control"}
 LINES = ("-", "--", ":", "-.")
 
 
@@ -62,7 +61,7 @@ def won_back(rows: Sequence[FoundRow]) -> str:
             for selector, optimizer, role in arms:
                 own = [r for r in rows if (r.fault, r.selector, r.optimizer) == (fault, selector, optimizer)]
                 known = [(r.dose, r.loss_won_back) for r in own if r.loss_won_back]
-                x, color = [dose for dose, _ in known], COLORS[COLOR.get(role, "method")]
+                x, color = [dose for dose, _ in known], color_of(role)
                 axes.plot(x, [100 * won.mean for _, won in known], "o" + next(lines), color=color, markersize=4,
                           label=f"{selector}, {optimizer}")  # fmt: skip
                 low, high = [100 * won.ci_low for _, won in known], [100 * won.ci_high for _, won in known]
@@ -93,7 +92,7 @@ def found_layers(rows: Sequence[FoundRow], layers: Sequence[int]) -> str:
         figure = Figure(figsize=(2 * WIDTH, 0.9 + 0.8 * LINE * len(rows)), layout="constrained")
         axes = figure.subplots()
         for y, row in enumerate(rows):
-            color = COLORS[COLOR.get(row.role, "method")]
+            color = color_of(row.role)
             for x, share in enumerate(row.chosen):
                 axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=color, alpha=share, linewidth=0))
                 if row.dose and layers[x] in row.layers:
