@@ -42,19 +42,19 @@ def as_draws(runs: Sequence[Run]) -> list[Answered]:
     """
     _check_questions(runs)
     numbers: dict[str, int] = {}
-    seen: dict[tuple[int, str, str, str, int], tuple[str, int, Setting]] = {}
+    seen: dict[tuple[int, str, str, str, int], tuple[int, int, Setting]] = {}
     found = []
-    for run in runs:
+    for place, run in enumerate(runs):
         number = numbers.setdefault(run.draw, len(numbers))
         for record in run.records:
             key = number, record.dataset, record.arm, record.id, record.seed
-            before, choice, setting = seen.setdefault(key, (run.name, record.choice, record.setting))
-            if before == run.name:
+            before, choice, setting = seen.setdefault(key, (place, record.choice, record.setting))
+            if before == place:
                 found.append(record.model_copy(update={"run": number}))
             elif (choice, setting) != (record.choice, record.setting):
                 raise DataError(
                     f"Expected one answer to a question from each arm, got two to {record.id!r} of "
-                    f"{record.dataset!r} by {record.arm!r}, in {before} and in {run.name}, of which "
+                    f"{record.dataset!r} by {record.arm!r}, in {runs[before].name} and in {run.name}, of which "
                     f"{'settings' if setting != record.setting else 'choices'} differ; name draws, or leave one of "
                     "them out."
                 )

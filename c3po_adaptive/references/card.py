@@ -57,7 +57,7 @@ class ReferenceSetCard(Ours):
     @model_validator(mode="after")
     def _hashed(self) -> Self:
         if sorted(map(plain_name, self.files)) != [QUESTIONS, TENSORS]:
-            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone, sealed or not")
+            raise ValueError(f"files: hashes of {QUESTIONS} and {TENSORS} alone, with a checksum in their names or not")
         return self
 
 

@@ -1,7 +1,7 @@
 """The prefill store: what a reference's tail starts from, computed once, kept on disk beside the set, read as needed.
 
 A store is a folder of shards (safetensors, memory-mapped) with a card that names the model, the format and a hash of
-the prompts it was made with, and every shard. Shards are sealed and written one at a time: an interrupted build
+the prompts it was made with, and every shard. Shards are written with a checksum, one at a time: an interrupted build
 resumes, one that does not hold is computed again, and of two processes that build the same store the last card names
 files of its own.
 """

@@ -317,7 +317,7 @@ def _data_files(folder: Path) -> tuple[str, ...]:
 
 
 def _left(folder: Path) -> list[str]:
-    """Names of sealed ones, which an interruption may have left that no card names."""
+    """Names of those with a checksum, which an interruption may have left that no card names."""
     found = (
         path for name in (QUESTIONS, TENSORS) for path in checksummed_files(folder, Path(name).stem, Path(name).suffix)
     )

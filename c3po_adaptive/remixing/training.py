@@ -22,6 +22,7 @@ from ..progress import bar
 from ..references.artifacts import mean_flops, of_references
 from ..references.learned import learned_once
 from ..references.reference_set import ReferenceSet
+from ..selectors._single_layer import single_layer_benefit
 from ..settings import RemixSettings
 from ..storage.kept import NoSource, code_of
 from ..tasks.formats import Format, format_key
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 
 FLOPS, KEPT = "flops", "kept "  # beside what was learned: what it took, and each artifact that it looked at
+_LOOKED_UP = (GRADIENT.compute, KNOWN_AND_LOSS.compute, single_layer_benefit)
+"""What learners of plugins, too, take from the package: its code decides what they learn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +165,7 @@ class ReferenceTraining:
         asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]
         source = references.card.get("source")
         return [
-            *(list(map(repr, strategies)), code_of(*strategies)),
+            *(list(map(repr, strategies)), code_of(*strategies, *_LOOKED_UP)),
             *(format_key(self.format), settings, asked, source, numbers_of(self.model), FLOPS),
         ]
 

@@ -82,11 +82,11 @@ def verify_checksum(path: Path, remedy: str) -> None:
 
 
 def save_checksummed(tensors: Mapping[str, Tensor], folder: Path, of: str) -> Path:
-    """Write tensors; errors as for ``write_sealed``."""
+    """Write tensors; errors as for ``write_checksummed``."""
     return write_checksummed(folder, of, TENSORS, lambda path: save_tensors(tensors, path))
 
 
 def load_checksummed(path: Path, remedy: str) -> dict[str, Tensor]:
-    """Read tensors back, into memory: what becomes of the file later is not seen; errors as for ``check_seal``."""
+    """Read tensors back, into memory: what becomes of the file later is not seen; errors as for ``verify_checksum``."""
     verify_checksum(path, remedy)
     return {name: tensor.clone() for name, tensor in load_tensors(path, remedy).items()}

@@ -85,7 +85,8 @@ def kept(folder: Path, identity: Any, compute: Callable[[], T], form: Form[T], o
         except OSError as error:
             warnings.warn(f"Could not keep {folder / name}: {error}; it is computed again next time.", stacklevel=3)
             return value
-    verify_checksum(there[0], AGAIN)
+    else:
+        verify_checksum(there[0], AGAIN)
     return form.read(there[0])
 
 
@@ -101,13 +102,15 @@ def code_of(*things: Any) -> list[str]:
     of the same folder, or of a file whose name begins with ``_``: an edit of another strategy's file changes nothing.
 
     Raises:
-        NoSource: one of them stands in no file.
+        NoSource: one of them stands in no file, or does what its file does not say: a partial with arguments, or an
+            object that is no dataclass.
     """
     files = {file for thing in things for file in _files(thing)}
     return [digest_of_file(file)[:16] for file in sorted(files)]
 
 
 def _files(thing: Any) -> Iterator[Path]:
+    thing = _undecorated(thing)
     defined = [thing] if inspect.isfunction(thing) else _classes(thing if isinstance(thing, type) else type(thing))
     for one in defined:
         try:
@@ -119,6 +122,16 @@ def _files(thing: Any) -> Iterator[Path]:
         yield from _with_imports(source)
     parts = [getattr(thing, f.name) for f in fields(thing)] if is_dataclass(thing) and thing not in defined else []
     yield from (file for part in parts if is_dataclass(part) for file in _files(part))
+
+
+def _undecorated(thing: Any) -> Any:
+    """What a decorated function or a partial without arguments calls; the decorator's file would say nothing of it."""
+    thing = inspect.unwrap(thing)
+    if isinstance(thing, partial) and not (thing.args or thing.keywords):
+        return _undecorated(thing.func)
+    if not (inspect.isfunction(thing) or isinstance(thing, type) or is_dataclass(thing)):
+        raise NoSource
+    return thing
 
 
 def _classes(kind: type) -> list[type]:
@@ -137,9 +150,9 @@ def _with_imports(file: Path) -> set[Path]:
 
 def _imported(file: Path) -> Iterator[Path]:
     for level, name in _relative_imports(file.read_bytes()):
-        path = file.parents[level - 1].joinpath(*name.split(".")).with_suffix(".py")
-        if (level == 1 or path.name.startswith("_")) and path.is_file():
-            yield path
+        module = file.parents[level - 1].joinpath(*name.split("."))
+        if level == 1 or module.name.startswith("_"):
+            yield from filter(Path.is_file, (module.with_suffix(".py"), module / "__init__.py"))
 
 
 @lru_cache(1024)

@@ -20,6 +20,11 @@ SOUND = "sound"
 """The cell of the model without any fault: that of dose zero, which all faults share."""
 
 
+def cell_of(fault: str, dose: float) -> str:
+    """What a faulty model is called."""
+    return f"{fault}, dose {dose:g}" if dose else SOUND
+
+
 class FaultSpec(Settings):
     """What is planted, by doses.
 
@@ -110,7 +115,7 @@ class FaultsConfig(OnOneArm):
     def cells(self) -> dict[str, tuple[str, float] | None]:
         """Fault and dose of each model that is asked, by its name; None: the sound one."""
         planted = ((name, dose) for name, spec in self.faults.items() for dose in spec.doses if dose > 0)
-        return {SOUND: None} | {f"{name}, dose {dose:g}": (name, dose) for name, dose in planted}
+        return {SOUND: None} | {cell_of(name, dose): (name, dose) for name, dose in planted}
 
     @property
     def parts(self) -> dict[str, tuple[str, str]]:

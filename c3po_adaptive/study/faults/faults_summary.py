@@ -16,7 +16,7 @@ from ...records.base import Interval
 from ...storage.json_values import Values
 from .fault_answer import FaultAnswer, Floats, area_under_curve
 from .fault_rows import FaultsSummary, FoundRow, LostRow, Told
-from .faults_config import BASE, REACH, SOUND, FaultsConfig
+from .faults_config import BASE, REACH, SOUND, FaultsConfig, cell_of
 
 Bools = NDArray[np.bool_]
 RESAMPLES = 2000
@@ -103,7 +103,7 @@ class _Asked:
 
     @property
     def cell(self) -> str:
-        return f"{self.fault}, dose {self.dose:g}" if self.dose else SOUND
+        return cell_of(self.fault, self.dose)
 
     @property
     def broken(self) -> Bools:
