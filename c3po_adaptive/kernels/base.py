@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ class ReferenceFeatures:
     text: Array
     known: Mapping[str, Array] = field(default_factory=dict)
     gradients: Array = field(default_factory=lambda: np.zeros((0, 0, 0)))
+
+    def seen_by(self, strategy: Any) -> ReferenceFeatures:
+        """Texts alone for a kernel or a retriever that does not learn, whatever another beside it does."""
+        return self if strategy.learns else ReferenceFeatures(self.text)
 
 
 class Kernel(ABC):
@@ -88,7 +92,11 @@ class Composite(Kernel):
         return self.left.learns or self.right.learns
 
     def prepare(self, references: ReferenceFeatures) -> Self:
-        return replace(self, left=self.left.prepare(references), right=self.right.prepare(references))
+        return replace(
+            self,
+            left=self.left.prepare(references.seen_by(self.left)),
+            right=self.right.prepare(references.seen_by(self.right)),
+        )
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ class Neighbourhood:
     ) -> Neighbourhood:
         """Prepare retriever and kernel on references, and fit the retriever to what is seen of the candidates."""
         with blamed("kernel", strategies.kernel, "prepare"):
-            kernel = strategies.kernel.prepare(_seen_by(strategies.kernel, references))
+            kernel = strategies.kernel.prepare(references.seen_by(strategies.kernel))
         with blamed("retriever", strategies.retriever, "prepare"):
-            retriever = strategies.retriever.prepare(_seen_by(strategies.retriever, references))
+            retriever = strategies.retriever.prepare(references.seen_by(strategies.retriever))
         with blamed("retriever", retriever, "fit"):
             index = retriever.fit(retriever.sees(seen)) if retriever.learns else candidates.index(retriever)
             if not isinstance(index, Index):
@@ -129,8 +129,3 @@ class Neighbourhood:
 def _rows(seen: QuestionFeatures, rows: slice | NDArray[np.int64]) -> QuestionFeatures:
     """Some of the questions."""
     return QuestionFeatures(seen.text[rows], {part: values[rows] for part, values in seen.known.items()})
-
-
-def _seen_by(strategy: Kernel | Retriever, references: ReferenceFeatures) -> ReferenceFeatures:
-    """Texts alone for one that does not learn, whatever the other does."""
-    return references if strategy.learns else ReferenceFeatures(references.text)

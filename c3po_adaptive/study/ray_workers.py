@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..errors import C3POError, DataError
 from .executor import Done, Piece, done
 from .worker import Worker
 
-RETRIES = 3  # of a piece, or of a start, whose worker died: once more, and it ends the run
+RETRIES = 3  # of a piece, or of a start, by a worker that died; and workers that may die of one piece
 PATIENCE = 60.0  # seconds without any worker after which it is said what is waited for
 ASKED = {"num_cpus": "CPU", "num_gpus": "GPU"}  # what Ray calls what a worker asks for
 
@@ -55,6 +55,10 @@ def _said_here(error: Exception) -> C3POError:
         )
     error.args = (f"{error} (the worker on {platform.node()})",)
     return error
+
+
+class _Lost(Exception):
+    """A worker died of a piece, or of its start, again and again: one that has more memory may not."""
 
 
 class PieceQueue:
@@ -110,29 +114,41 @@ class RayWorkers:
         """Each piece, as it is done.
 
         A worker gets pieces one by one, from when it has found room. One that has nothing left to do computes again
-        what another is at: that one's machine may be gone, and there may be no room to restart it.
+        what another is at: that one's machine may be gone, and there may be no room to restart it. A piece of which one
+        died is given to another, whose machine may have more memory.
 
         Raises:
-            C3POError: what keeps a worker from computing; or workers die again and again.
+            C3POError: what keeps a worker from computing; or a piece, or the start, of which all die.
         """
         calls: dict[Any, tuple[int, Piece | None]] = {
             actor.start.remote(self._payload): (number, None) for number, actor in enumerate(self._actors)
         }
         finished: set[Piece] = set()
+        losses = _Losses(len(self._actors))
         idle: list[int] = []
-        while queue or any(piece and piece not in finished for _, piece in calls.values()):
+        while queue or losses.waiting or any(piece and piece not in finished for _, piece in calls.values()):
             reference = self._first_answer(calls)
             number, piece = calls.pop(reference)
-            idle.append(number)
             if piece not in finished:
-                found = self._answer(reference, piece)
-                if piece is not None and found is not None:
-                    finished.add(piece)
-                    if found.failure:
-                        queue.leave_out(piece.arm)
-                    yield found
+                try:
+                    found = self._answer(reference, piece)
+                except _Lost as lost:
+                    losses.add(number, piece, lost, begun=any(piece == other for _, other in calls.values()))
+                    if piece is None:
+                        continue
+                else:
+                    if piece is not None and found is not None:
+                        finished.add(piece)
+                        losses.forget(piece)
+                        if found.failure:
+                            queue.leave_out(piece.arm)
+                            losses.leave_out(piece.arm)
+                        yield found
+            idle.append(number)
             for worker in [*idle]:
-                following = queue.next_for(worker) or _begun_once(calls, finished)
+                following = (
+                    losses.next_for(worker) or queue.next_for(worker) or losses.begun_once(worker, calls, finished)
+                )
                 if following is not None:
                     idle.remove(worker)
                     calls[self._actors[worker].compute.remote(self._payload, following)] = worker, following
@@ -162,7 +178,8 @@ class RayWorkers:
         """What a call gave.
 
         Raises:
-            C3POError: what a worker said itself; or workers died too often.
+            C3POError: what a worker said itself.
+            _Lost: it died too often.
         """
         errors = self._ray.exceptions
         try:
@@ -171,14 +188,60 @@ class RayWorkers:
             cause = getattr(error, "cause", None)
             if isinstance(error, errors.RayTaskError) and not isinstance(cause, errors.RayError):
                 raise (cause if isinstance(cause, C3POError) else error) from None
-            raise DataError(
+            raise _Lost(
                 f"Expected {'workers that start' if piece is None else f'a worker that survives {piece}'}, got: "
                 f"{error}; do machines have the model, the same packages and the memory for it?"
             ) from None
         return found
 
 
-def _begun_once(calls: Mapping[Any, tuple[int, Piece | None]], finished: set[Piece]) -> Piece | None:
-    """A piece that one worker alone is at."""
-    times = Counter(piece for _, piece in calls.values() if piece and piece not in finished)
-    return next((piece for piece, count in times.items() if count == 1), None)
+class _Losses:
+    """Pieces of which workers died, and workers that died of their start.
+
+    Args:
+        count: how many workers there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.waiting: set[Piece] = set()
+        self._able, self._died = {*range(count)}, defaultdict[Piece, set[int]](set)
+
+    def add(self, worker: int, piece: Piece | None, lost: _Lost, *, begun: bool) -> None:
+        """One more; ``begun``: another worker is at the piece already.
+
+        Raises:
+            DataError: no worker is left for it.
+        """
+        if piece is None:
+            self._able.discard(worker)
+        else:
+            self._died[piece].add(worker)
+            if not begun:
+                self.waiting.add(piece)
+        if not self._able or any(died >= self._able or len(died) >= RETRIES for died in self._died.values()):
+            raise DataError(str(lost)) from None
+
+    def next_for(self, worker: int) -> Piece | None:
+        """A piece that waits, and of which this worker did not die."""
+        found = next((piece for piece in self.waiting if worker not in self._died[piece]), None)
+        if found is not None:
+            self.waiting.remove(found)
+        return found
+
+    def begun_once(
+        self, worker: int, calls: Mapping[Any, tuple[int, Piece | None]], finished: set[Piece]
+    ) -> Piece | None:
+        """A piece that one worker alone is at, and of which this one did not die."""
+        times = Counter(piece for _, piece in calls.values() if piece and piece not in finished)
+        alone = (piece for piece, count in times.items() if count == 1)
+        return next((piece for piece in alone if worker not in self._died.get(piece, ())), None)
+
+    def forget(self, piece: Piece) -> None:
+        """One that is done."""
+        self.waiting.discard(piece)
+        self._died.pop(piece, None)
+
+    def leave_out(self, arm: str) -> None:
+        """An arm that failed."""
+        for piece in [piece for piece in self._died if piece.arm == arm]:
+            self.forget(piece)

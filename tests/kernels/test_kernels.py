@@ -6,7 +6,7 @@ import pytest
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.kernels import Gaussian, Kernel, Linear, Matern, Polynomial
 from c3po_adaptive.kernels._stationary import median_distance
-from c3po_adaptive.kernels.base import ReferenceFeatures
+from c3po_adaptive.kernels.base import Product, ReferenceFeatures, Sum
 from c3po_adaptive.testing import KernelContract
 
 KERNELS = [
@@ -76,6 +76,25 @@ def test_sums_and_products_settle_the_medians_of_their_parts(x, y):
     np.testing.assert_allclose(
         kernel.prepare(ReferenceFeatures(x))(x, y), (Gaussian(median)(x, y) + Linear()(x, y)) * Matern(median)(x, y)
     )
+
+
+@pytest.mark.parametrize("pair", [Sum, Product])
+def test_parts_that_do_not_learn_are_prepared_on_texts_alone(pair, x):
+    seen = {}
+
+    class Plain(Gaussian):
+        def prepare(self, references):
+            seen[self.learns] = references
+            return self
+
+    class Learning(Plain):
+        learns = True
+
+    both = ReferenceFeatures(x, {"state": x})
+    pair(Learning(), Plain()).prepare(both)
+    assert seen[True] is both
+    assert seen[False].text is x
+    assert not seen[False].known
 
 
 def test_median_is_that_of_all_pairs(x):

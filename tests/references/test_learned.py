@@ -1,19 +1,23 @@
 """What is learned from references is kept beside them, and of one model only."""
 
+import importlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from plugins.rivals import PLUGINS, module
+from remixing.test_remixer import remixer
 from routing.toys import reference_set
 
+import c3po_adaptive
 from c3po_adaptive.answerers import LoRA, adapters
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.references.learned import learned_once
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.storage.identity import digest_of_file
-from c3po_adaptive.storage.kept import code_of
+from c3po_adaptive.storage.kept import NoSource, code_of
 
 
 def found():
@@ -75,6 +79,34 @@ def test_what_a_plugin_imports_from_beside_it_is_its_code():
     learner = module("learned_pathway.py").LearnedPathway()
     code = [digest_of_file(PLUGINS / name)[:16] for name in ("learned_pathway.py", "_known.py")]
     assert {*code} <= {*code_of(learner)}
+
+
+def test_decorated_functions_are_told_by_their_own_file_and_partials_by_none():
+    def plain(x):
+        return x
+
+    assert code_of(torch.no_grad()(plain)) == code_of(plain) == code_of(partial(plain))
+    for untold in (partial(plain, 2), partial(plain, x=2), "text".join, object()):
+        with pytest.raises(NoSource):
+            code_of(untold)
+
+
+def test_a_package_beside_a_file_is_its_code(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "__init__.py").write_text("HELP = 1\n")
+    (tmp_path / "__init__.py").write_text("")
+    (tmp_path / "main.py").write_text("from .sub import HELP\ndef f():\n    return HELP\n")
+    monkeypatch.syspath_prepend(tmp_path.parent)
+    f = importlib.import_module(f"{tmp_path.name}.main").f
+    assert digest_of_file(tmp_path / "sub" / "__init__.py")[:16] in code_of(f)
+
+
+def test_what_plugins_look_up_in_the_package_decides_what_they_learn():
+    """A plugin imports it by the package's name, which tells nobody the file."""
+    identity = repr(remixer().training._identity(module("learned_layers.py").Learned(training=32)))
+    for part in ("selectors/_single_layer", "optimizers/_reference_artifacts", "optimizers/_question_features"):
+        file = Path(c3po_adaptive.__file__).parent / f"{part}.py"
+        assert digest_of_file(file)[:16] in identity
 
 
 def test_another_strategy_s_file_is_not_its_code():

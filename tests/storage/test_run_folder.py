@@ -45,3 +45,10 @@ def test_a_run_of_another_version_says_so(tmp_path):
     claim(tmp_path / "run", {"seed": 0})
     with pytest.raises(DataError, match=r"they differ in loss\); another version began it, .*name another --out"):
         claim(tmp_path / "run", {"seed": 0, "loss": "choices"})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"hash": "x", "config": 3}'])
+def test_a_broken_config_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DataError, match=r"config\.json: expected"):
+        claim(tmp_path, {})

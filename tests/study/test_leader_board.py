@@ -214,6 +214,7 @@ class TestRefused:
     def test_one_answer_twice(self):
         rows = records("one", 0.1, n=4)
         assert len(as_draws([Run("a.parquet", rows), Run("b.parquet", rows)])) == len(rows), "the same counts once"
+        assert len(as_draws([Run("a.parquet", rows)] * 2)) == len(rows), "a file that is named twice, too"
         other = [r.model_copy(update={"choice": 1 - r.choice}) for r in rows]
         with pytest.raises(DataError, match=r"'one-0' of 'one' by 'base', in a\.parquet and in b.*choices differ"):
             as_draws([Run("a.parquet", rows), Run("b.parquet", other)])

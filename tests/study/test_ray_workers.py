@@ -149,6 +149,50 @@ def test_what_ray_gives_up_is_told_in_our_words_with_the_piece(error, at, said):
         found_by(Pretend(lambda number, piece: error if piece == at else None), [A, B])
 
 
+@pytest.mark.parametrize("error", LOST)
+def test_a_piece_of_which_one_machine_dies_is_computed_by_another(error):
+    pretended = Pretend(lambda number, piece: error if number == 0 and piece == A else None)
+    assert {*found_by(pretended, [A, B, C, D], workers=2)} == {A, B, C, D}
+    assert len(pretended.computed) == 4
+
+
+@pytest.mark.parametrize("error", LOST)
+def test_a_worker_that_cannot_start_leaves_the_work_to_others(error):
+    pretended = Pretend(lambda number, piece: error if number == 0 and piece is None else None)
+    assert {*found_by(pretended, [A, B], workers=2)} == {A, B}
+
+
+def test_one_that_helps_and_dies_of_it_does_not_end_the_run():
+    """The first is slow at its piece; the second, idle, computes it too, dies, and the first answers after all."""
+    slow = lambda number, piece: number == 0 and piece == A and not died  # noqa: E731
+    died = []
+
+    def fails(number, piece):
+        if number == 1 and piece == A:
+            died.append(piece)
+            return LOST[0]
+        return None
+
+    assert {*found_by(Pretend(fails, silent=slow), [A, B], workers=2)} == {A, B}
+    assert died == [A]
+
+
+def test_a_piece_of_which_all_die_ends_the_run():
+    tried = []
+
+    def fails(number, piece):
+        if piece == A:
+            tried.append(number)
+            return LOST[1]
+        return None
+
+    with pytest.raises(DataError, match="a worker that survives"):
+        found_by(Pretend(fails), [A, B, C, D], workers=8)
+    assert len(tried) == len({*tried}) == RETRIES, (
+        "one of many machines after the other, but not all of a large cluster"
+    )
+
+
 @pytest.mark.parametrize("cause", [ModelError("Expected a folder."), KeyError("x")], ids=["ours", "a mistake"])
 def test_what_a_worker_says_ends_the_run(cause):
     told = ray.exceptions.RayTaskError("compute", "", cause).as_instanceof_cause()
