@@ -17,6 +17,8 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
         optimizers.Oracle,
         optimizers.FaultUndone,
         optimizers.NoStep,
+        optimizers.IntegratedStep,
+        optimizers.ConstantIntegratedStep,
         optimizers.RandomChange,
     ]
 
