@@ -46,6 +46,7 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.Attribution,
         selectors.Gradient,
         selectors.Amortized,
+        selectors.Misrouted,
         selectors.RandomLayers,
         selectors.Causal,
         selectors.OracleLayers,

@@ -17,6 +17,8 @@ from ._reference_artifacts import INTEGRATED_GRADIENT
 from ._simplex import allowed_experts, has_neighbours
 from .base import PathwayOptimizer
 
+FLOOR = 1e-3
+
 
 @dataclass(frozen=True)
 class IntegratedStep(PathwayOptimizer):
@@ -37,7 +39,7 @@ class IntegratedStep(PathwayOptimizer):
     """
 
     lr: float = 100.0
-    floor: float = 1e-3
+    floor: float = FLOOR
     name: ClassVar[str] = "integrated-step"
 
     def __post_init__(self) -> None:
@@ -47,16 +49,25 @@ class IntegratedStep(PathwayOptimizer):
     def optimize(self, problem: Problem) -> Tensor:
         weight = problem.neighbours.weight[:, :, None, None]
         slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
-        return torch.where(has_neighbours(problem)[:, None, None], self.stepped(problem, slope), problem.own)
+        return torch.where(has_neighbours(problem)[:, None, None], self.step(problem, slope), problem.own)
 
-    def stepped(self, problem: Problem, slope: Tensor) -> Tensor:
+    def step(self, problem: Problem, slope: Tensor) -> Tensor:
         """``[B, L, E]`` from ω0 along ``slope [B, L, E]`` or ``[L, E]``, in nats per unit of weight."""
         if self.lr == 0:
             return problem.own
-        allowed, total = allowed_experts(problem), mass(problem.own)
-        logits = (problem.own + self.floor * total).log() - self.lr * slope
-        moved = with_mass(logits.masked_fill(~allowed, -torch.inf).softmax(-1), total)
+        allowed = allowed_experts(problem)
+        moved = stepped(problem.own, mass(problem.own), slope, self.lr, self.floor, allowed)
         return torch.where(allowed.any(-1, keepdim=True), moved, problem.own)
+
+
+def stepped(
+    own: Tensor, total: Tensor, slope: Tensor, lr: float, floor: float = FLOOR, allowed: Tensor | None = None
+) -> Tensor:
+    """``[..., L, E]`` weights of mass ``total [..., L, 1]`` after a step from ``own`` along ``slope`` (nats per unit of
+    weight), with nothing on experts that are not ``allowed``.
+    """
+    logits = (own + floor * total).log() - lr * slope
+    return with_mass((logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)).softmax(-1), total)
 
 
 @dataclass(frozen=True)
@@ -82,4 +93,4 @@ class ConstantIntegratedStep(IntegratedStep):
     def optimize(self, problem: Problem) -> Tensor:
         if self.slope is None:
             raise SettingError(f"{self.name} expected references to learn from first; use it in a run or an Optimizer.")
-        return self.stepped(problem, self.slope)
+        return self.step(problem, self.slope)

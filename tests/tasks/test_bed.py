@@ -94,7 +94,7 @@ class TestCases:
         assert Counter(one.task for one in found) == dict.fromkeys(("sciq", *SIBLINGS, "arc_easy"), 2)
         both = questions("bed:seen,reworded:test")
         assert both == questions("bed:seen:test") + questions("bed:reworded:test")
-        with pytest.raises(UnknownNameError, match="'arc_eazy'.*arc_easy"):
+        with pytest.raises(UnknownNameError, match=r"'arc_eazy'.*arc_easy"):
             questions("bed:sciq,arc_eazy:test")
 
     def test_usual_splits(self, folder):
