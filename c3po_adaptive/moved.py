@@ -20,6 +20,8 @@ PLUGINS = {
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
 }
 """What was built in, by role and name, and how it is had now."""
+COMMANDS = {"board": "c3po report A B puts two runs side by side."}
+"""Commands that there were, and what does their work now."""
 
 
 def where(name: str, role: str | None = None) -> str:

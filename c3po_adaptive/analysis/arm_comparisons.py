@@ -28,9 +28,8 @@ class ArmComparisons:
         groups: records by data set and arm.
         baseline: the arm that gains are measured against.
         seed: of the bootstrap.
-        unfinished: of a run, which may have answered each data set with other arms.
-        partly: two arms are compared on the questions that both answered, as in an unfinished run; else others are an
-            error.
+        unfinished: of a run, which may have answered each data set with other arms: two arms are compared on the
+            questions that both answered; else others are an error.
 
     Raises:
         DataError: the baseline did not answer some data set.
@@ -43,10 +42,9 @@ class ArmComparisons:
         seed: int,
         *,
         unfinished: bool,
-        partly: bool = False,
     ) -> None:
         self.groups, self.baseline = groups, baseline
-        self.seed, self.unfinished, self.partly = seed, unfinished, partly or unfinished
+        self.seed, self.unfinished = seed, unfinished
         for dataset, arms in groups.items():
             if baseline not in arms:
                 raise DataError(
@@ -109,7 +107,7 @@ class ArmComparisons:
                 own, drawn, base = (
                     [r for r in self.groups[dataset][name] if r.run == run] for name in (arm, control, self.baseline)
                 )
-                place = among_draws(dataset, own, drawn, base) if own and not self.partly else None
+                place = among_draws(dataset, own, drawn, base) if own and not self.unfinished else None
                 found += [place] if place else []
         return found
 
@@ -140,7 +138,7 @@ class ArmComparisons:
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
         """What of two arms can be compared: the runs that both are in."""
         one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
-        return stats.on_common_questions(one, two) if self.partly else (one, two)
+        return stats.on_common_questions(one, two) if self.unfinished else (one, two)
 
 
 def _all_drawn(setting: Setting, own: Sequence[Answered]) -> bool:

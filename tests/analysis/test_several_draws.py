@@ -6,7 +6,7 @@ from records.made import answered, sentences, summarize
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
-from c3po_adaptive.analysis.joined_runs import Run
+from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.analysis.power import detectable
 from c3po_adaptive.analysis.repeated_controls import among_draws
 from c3po_adaptive.analysis.side_by_side import side_by_side
