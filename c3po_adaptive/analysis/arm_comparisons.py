@@ -99,15 +99,14 @@ class ArmComparisons:
         return found
 
     def draws(self) -> list[AmongDraws]:
-        """Where each arm stands among the draws of each of its controls that was drawn several times in a run."""
+        """Where each arm stands among the draws of each of its controls that was drawn several times."""
+        if self.unfinished:
+            return []
         found = []
         for (dataset, arm), names in self.controls.items():
             for control in names:
-                run = min(r.run for r in self.groups[dataset][control])
-                own, drawn, base = (
-                    [r for r in self.groups[dataset][name] if r.run == run] for name in (arm, control, self.baseline)
-                )
-                place = among_draws(dataset, own, drawn, base) if own and not self.unfinished else None
+                own, drawn, base = (self.groups[dataset][name] for name in (arm, control, self.baseline))
+                place = among_draws(dataset, own, drawn, base)
                 found += [place] if place else []
         return found
 
@@ -136,8 +135,8 @@ class ArmComparisons:
         return found
 
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
-        """What of two arms can be compared: the runs that both are in."""
-        one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
+        """What of two arms can be compared."""
+        one, two = (self.groups[dataset][name] for name in (a, b))
         return stats.on_common_questions(one, two) if self.unfinished else (one, two)
 
 

@@ -35,8 +35,7 @@ def summarize(
     data set, and all other comparisons.
 
     Args:
-        records: of all arms, one split per data set; a data set "all" is added to several. Records of several runs say
-            which they are of (``run``).
+        records: of all arms, one split per data set; a data set "all" is added to several.
         config: of the run, kept as it is.
         seed: of the bootstrap.
         baseline: the arm that gains are measured against; must be among the records.
