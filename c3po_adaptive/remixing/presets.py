@@ -41,7 +41,7 @@ PRESETS: Mapping[str, Preset] = {
 }
 """``c3po``: as published (arXiv 2504.07964): three neighbours, ten steps, the last five layers, the top 20 experts.
 ``nearest``: a step along the kept gradients of the 300 nearest references, in all layers; ``constant``: one change for
-all questions, learned from all references by the same steps. What each gains is measured in ``studies/mixture``."""
+all questions, learned from all references by the same steps."""
 
 
 def preset_named(name: str) -> Preset:

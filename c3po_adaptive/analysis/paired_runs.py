@@ -1,4 +1,4 @@
-"""Several runs joined: as draws of one table, or as a pair that is compared arm by arm."""
+"""Two runs paired, arm by arm, on the questions that both answered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ..errors import DataError
 from ..records.answer import Answered
-from ..records.setting import Setting
 from . import statistics as stats
 from .unfinished_run import whole_draws
 
@@ -21,44 +20,10 @@ class Run:
     Attributes:
         name: what messages call it.
         records: what its arms answered.
-        draw: runs of one draw, such as a data set each, stand in one table. Another draw answers the same questions
-            with other references, or with another carving of the model.
     """
 
     name: str
     records: Sequence[Answered]
-    draw: str = ""
-
-
-def as_draws(runs: Sequence[Run]) -> list[Answered]:
-    """All records in one table, each with the number of its draw (``run``).
-
-    Intervals are then over draws, too (see ``crossed``). The draw of the first run is the first. An arm that several
-    runs have in common, as a base is, counts once.
-
-    Raises:
-        DataError: an arm answered a question of a data set twice in a draw, and not the same, or by other settings; or
-            an id stands for two questions.
-    """
-    _check_questions(runs)
-    numbers: dict[str, int] = {}
-    seen: dict[tuple[int, str, str, str, int], tuple[int, int, Setting]] = {}
-    found = []
-    for place, run in enumerate(runs):
-        number = numbers.setdefault(run.draw, len(numbers))
-        for record in run.records:
-            key = number, record.dataset, record.arm, record.id, record.seed
-            before, choice, setting = seen.setdefault(key, (place, record.choice, record.setting))
-            if before == place:
-                found.append(record.model_copy(update={"run": number}))
-            elif (choice, setting) != (record.choice, record.setting):
-                raise DataError(
-                    f"Expected one answer to a question from each arm, got two to {record.id!r} of "
-                    f"{record.dataset!r} by {record.arm!r}, in {runs[before].name} and in {run.name}, of which "
-                    f"{'settings' if setting != record.setting else 'choices'} differ; name draws, or leave one of "
-                    "them out."
-                )
-    return found
 
 
 def paired(a: Run, b: Run) -> dict[str, Pair]:
