@@ -1,0 +1,62 @@
+"""From runs to what is kept of them: ``python studies/answer/collect.py sound=runs/answer/sound early=runs/answer/early …``
+
+Of each model's run ``results/MODEL.parquet`` (every answer, without pathways) and, in ``results/layers.json``, what its
+selectors gave each layer: the mean, and how well a question's own scores tell broken layers from others.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import read_records
+from c3po_adaptive.records.parquet import write_parquet
+from c3po_adaptive.storage.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+LAYERS = range(16, 28)
+BROKEN = {"early": range(16, 24), "late": range(20, 28), "some": range(16, 28, 2)}
+"""Layers of each model's fault (``../protocol.md``)."""
+SCORED = ("eight chosen", "eight by leverage")
+
+
+def found(records, broken):
+    """Of each selector's scores of a model's layers: means, and areas under the curve for some layers, by question and
+    of the means.
+    """
+    by_arm = defaultdict(list)
+    for record in records:
+        if record.arm in SCORED:
+            by_arm[record.arm].append([record.layer_scores[layer] for layer in LAYERS])
+    truth = {name: [layer in layers for layer in LAYERS] for name, layers in broken.items()}
+    return {
+        arm: {
+            "mean": [round(float(value), 6) for value in np.mean(scores, 0)],
+            "auc": {name: round(_mean_auc(scores, true), 4) for name, true in truth.items()},
+            "auc_of_means": {name: round(float(roc_auc_score(true, np.mean(scores, 0))), 4) for name, true in truth.items()},
+        }
+        for arm, scores in by_arm.items()
+    }
+
+
+def _mean_auc(scores, true):
+    return float(np.mean([roc_auc_score(true, one) for one in scores]))
+
+
+def main(runs):
+    RESULTS.mkdir(exist_ok=True)
+    layers = json.loads((RESULTS / "layers.json").read_text()) if (RESULTS / "layers.json").exists() else {}
+    for model, run in runs.items():
+        records = read_records(Path(run), AnswerRecord)
+        write_parquet(records, RESULTS / f"{model}.parquet")
+        layers[model] = found(records, BROKEN)
+        print(f"{model}: {len(records)} answers")
+    write_text(RESULTS / "layers.json", json.dumps(layers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
