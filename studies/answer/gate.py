@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-MARGIN, ASKED, LEARNED_FROM = 0.05, 20, 30
+MARGIN, ASKED, LEARNED_FROM = 0.05, 12, 30
 HERE = Path(__file__).parent
 
 
