@@ -37,7 +37,9 @@ def found(records, broken):
         arm: {
             "mean": [round(float(value), 6) for value in np.mean(scores, 0)],
             "auc": {name: round(_mean_auc(scores, true), 4) for name, true in truth.items()},
-            "auc_of_means": {name: round(float(roc_auc_score(true, np.mean(scores, 0))), 4) for name, true in truth.items()},
+            "auc_of_means": {
+                name: round(float(roc_auc_score(true, np.mean(scores, 0))), 4) for name, true in truth.items()
+            },
         }
         for arm, scores in by_arm.items()
     }

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-
 from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.analysis.over_kinds import compare_over_kinds
+
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import Comparison
@@ -116,7 +116,9 @@ def harm(answers: Kept) -> list[dict[str, object]]:
         records = [record for record in answers["sound"] if case_of(record.subject) == case]
         for arm in ("each", "eight chosen", "one for all"):
             one = compared(records, arm, "base")
-            found.append({"case": case, "arm": arm} | {k: getattr(one, k) for k in ("n", "difference", "ci_low", "ci_high")})
+            found.append(
+                {"case": case, "arm": arm} | {k: getattr(one, k) for k in ("n", "difference", "ci_low", "ci_high")}
+            )
     return found
 
 
