@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..analysis.matching_controls import RANDOM_NEIGHBOURS
 from ..records.summary import SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
@@ -55,7 +57,7 @@ def _sentence(row: Row, summary: Summary) -> str:
         return f"{head} {where} ({row.n} questions), the model left alone."
     head = f"{head}, {gain.difference:+.1f} points over {summary.baseline} {_interval(gain)}"
     if row.role == "oracle":
-        return f"{head}: an upper bound that uses the labels, not a method."
+        return f"{head}: an upper bound that uses the labels{_by_steps(row)}, not a method."
     head = f"{head}: {_claim(gain) if row.role == 'control' else _verdict(row)}"
     if row.layers == 0 and row.setting.selector is not None:
         head = f"{head} (it re-mixed no layer of any question)"
@@ -64,6 +66,15 @@ def _sentence(row: Row, summary: Summary) -> str:
         return f"{head}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
     beside = _against_random(row, summary)
     return f"{head}." if beside is None else f"{head}; {_neighbours(beside)}."
+
+
+def _by_steps(row: Row) -> str:
+    """Which steps a bound took: those of the optimizer that it bounds."""
+    optimizer = row.setting.optimizer
+    of = None if optimizer is None else optimizer.parameter("of")
+    if not isinstance(of, Mapping) or "lr" not in of:
+        return ""
+    return f", by the steps of {of['name']} ({of['steps']} by {of['step']} from a rate of {of['lr']:g})"
 
 
 def _against_random(row: Row, summary: Summary) -> Comparison | None:

@@ -250,6 +250,15 @@ def test_sentence_tells_when_holm_disagrees():
     assert "no evidence (not after Holm's correction, p = 0.2)" in sentences(summary)[1]
 
 
+def test_a_bound_tells_whose_steps_it_took():
+    of = {"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}
+    row = row_of("bound", 60.0, role="oracle", setting={"optimizer": {"name": "oracle", "of": of}})
+    gain = comparison("bound", "base", 10.0, 5.0, 15.0, 0.001)
+    kept = made_up((1.0, -1.0, 3.0, 0.3))
+    told = sentences(kept | {"rows": [*kept["rows"], plain(row)], "comparisons": [*kept["comparisons"], plain(gain)]})
+    assert told[2].endswith("uses the labels, by the steps of ngd (4 by sgd from a rate of 0.02), not a method.")
+
+
 def test_oracle_is_an_upper_bound():
     lines = sentences(made_up((20.0, 15.0, 25.0, 0.001), needs_label=True, role="oracle"))
     assert lines[1].endswith("an upper bound that uses the labels, not a method.")

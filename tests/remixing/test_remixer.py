@@ -227,7 +227,7 @@ class TestMemory:
         ):
             remixer(optimizer=Hungry("broken")).answer(TEST)
 
-    @pytest.mark.parametrize("optimizer", [NGD(steps=1), Oracle(steps=1), AmortizedNGD()], ids=lambda o: o.name)
+    @pytest.mark.parametrize("optimizer", [NGD(steps=1), Oracle(of=NGD(steps=1)), AmortizedNGD()], ids=lambda o: o.name)
     def test_a_batch_goes_when_it_is_answered(self, optimizer, monkeypatch):
         """Not when the garbage collector comes: until then it would hold the states of all its neighbours."""
         asked, made, begin = remixer(optimizer=optimizer), [], SampleBatch.__init__
@@ -494,7 +494,7 @@ class TestAnswers:
 class TestOracle:
     @pytest.mark.parametrize("loss", ["choices", "likelihood", "lead"])
     def test_lowers_the_loss_of_the_right_answer(self, family, loss):
-        run = remixer(family, references=None, optimizer=Oracle(steps=8, lr=0.05), loss=loss)
+        run = remixer(family, references=None, optimizer=Oracle(of=NGD(steps=8, lr=0.05)), loss=loss)
         for question, answer in zip(TEST, run.answer(TEST), strict=True):
             label = torch.tensor([question.answer])
             before, after = (

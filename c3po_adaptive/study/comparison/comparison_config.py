@@ -28,7 +28,8 @@ class ComparisonConfig(OnQuestions):
         standard: the arm that others are to come near to.
         headline: the arm that the run is about.
         compare: pairs of arms that are compared, beside those with the base and with controls.
-        controlled: arms that get their controls, random neighbours, shuffled labels and more, as arms beside them.
+        controlled: arms that get their controls, random neighbours, shuffled labels and more, and their upper bound, as
+            arms beside them.
         pathways: records hold what changed expert by expert; long runs do without.
         audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
             whether a null result says anything.

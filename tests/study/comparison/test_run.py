@@ -33,7 +33,7 @@ ARMS = {
     "attribution": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL | {"name": "attribution"}},
     "random": {"optimizer": {"name": "ngd", "steps": 3}, "retriever": "random", "selector": SMALL},
     "random-layers": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL | {"name": "random"}},
-    "oracle": {"optimizer": {"name": "oracle", "steps": 3}, "selector": SMALL},
+    "oracle": {"optimizer": {"name": "oracle", "of": {"name": "ngd", "steps": 3, "lr": 0.1}}, "selector": SMALL},
 }
 
 
@@ -428,16 +428,46 @@ class TestControls:
         given = config(arms=arms).model_dump(mode="json") | {"arms": arms, "controlled": ["method"]}
         parsed = parse_config(given)
         own, shared = [f"method, {control}" for control in self.CONTROLS], ["constant", "calibrated", "core mixed"]
-        assert [*parsed.arms] == ["base", "method", *own, *shared]
+        assert [*parsed.arms] == ["base", "method", *own, "method, oracle", *shared]
         assert parse_config(parsed.model_dump(mode="json")) == parsed, "what is there already is not made again"
         summary = evaluate(parsed, tmp_path / "run")
         found = {row["arm"]: row for row in summary["rows"]}
         assert sorted(found["method"]["controls"]) == sorted([*own, *shared])
         assert found["constant"]["controls"] == ["calibrated", "core mixed"]
-        assert all(found[name]["controls"] == [] for name in ("base", *own, "calibrated", "core mixed"))
-        assert all(found[name]["verdict"] is None for name in ("base", *own, "core mixed"))
+        assert all(
+            found[name]["controls"] == [] for name in ("base", *own, "method, oracle", "calibrated", "core mixed")
+        )
+        assert all(found[name]["verdict"] is None for name in ("base", *own, "method, oracle", "core mixed"))
         beside = {c["b"] for c in summary["comparisons"] if c["a"] == "method"}
         assert beside == {"base", *own, *shared}
+
+    def test_the_oracle_is_the_arm_with_its_label_known(self):
+        """Rate, steps and rule, loss, scope and selection are the arm's: by others it would bound another arm."""
+        arms = {
+            "base": {"optimizer": "none"},
+            "near": {"optimizer": {"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}, "scope": "last"},
+            "all": {"optimizer": {"name": "amortized-ngd", "lr": 0.1}, "selector": SMALL, "loss": "lead"},
+            "mean": {"optimizer": "kernel-regression"},
+        }
+        made = parse_config({"model": "model", "arms": arms, "controlled": ["near", "all", "mean"]}).arms
+        assert "mean, oracle" not in made, "it takes no steps"
+        for name in ("near", "all"):
+            own, bound = made[name].model_dump(), made[f"{name}, oracle"].model_dump()
+            assert bound.pop("optimizer") == {"name": "oracle", "of": own.pop("optimizer")}
+            assert bound == own, "and it is no control"
+
+    def test_one_change_for_all_is_by_the_steps_of_each_arm(self):
+        """By another's it would be a control of that one alone."""
+        gently, boldly = ({"optimizer": {"name": "amortized-ngd", "lr": lr}} for lr in (0.01, 0.1))
+        arms = {"base": {"optimizer": "none"}, "one": gently, "two": boldly, "three": boldly}
+        given = {"model": "model", "arms": arms, "controlled": ["one", "two", "three"]}
+        made = parse_config(given).arms
+        assert made["constant"].optimizer["lr"] == 0.01
+        assert made["two, constant"].optimizer["lr"] == made["three, constant"].optimizer["lr"] == 0.1
+        assert "one, constant" not in made
+        mine = {"constant": {"optimizer": {"name": "constant", "lr": 0.1}}}
+        made = parse_config(given | {"arms": arms | mine}).arms
+        assert {"one, constant", "two, constant", "three, constant"} & made.keys() == {"one, constant"}
 
     @pytest.mark.parametrize(
         ("selector", "random"),
