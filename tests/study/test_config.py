@@ -169,7 +169,11 @@ def test_arms_by_name_keep_their_order():
     registry = default_registry()
     assert list(arms_by_name(["oracle", "base"], registry)) == ["oracle", "base"]
     found = arms_by_name(["gradient", "amortized-ngd"], registry)
-    assert found == {"gradient": Arm(selector="gradient"), "amortized-ngd": Arm(optimizer="amortized-ngd")}
+    paper = PRESETS["c3po"].settings
+    assert found == {
+        "gradient": Arm(selector="gradient", **paper),
+        "amortized-ngd": Arm(optimizer="amortized-ngd", **paper),
+    }, "ngd's twins but for one thing"
     with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
         arms_by_name(["base", "orakle"], registry)
 
