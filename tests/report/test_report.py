@@ -430,3 +430,12 @@ def test_no_gain_without_its_interval(folder):
     assert all("–" in cell or re.search(r"\[[−+][\d.]+, [−+][\d.]+\]", cell) for cell in cells)
     assert len(re.findall(r">[+−][\d.]+ \[[^<]+\]</text>", html)) == len(ARMS) - 1
     assert not re.findall(r">\+[\d.]+</text>", html)
+
+
+def test_a_primary_comparison_is_told_as_one(tmp_path):
+    """In its cell there is no correction, as none was made; the others have theirs."""
+    named = [("ngd", "base", "question")]
+    html = render(run(tmp_path, synthetic(12), compare=[("ngd", "base")], primary=named)).read_text()
+    assert html.count("· primary, tested alone</small>") == 1
+    assert "· Holm " in html
+    assert re.search(r"<b>ngd beside base</b>: .* Primary: tested alone, p = [\d.e-]+\.</li>", html)

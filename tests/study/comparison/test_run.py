@@ -9,6 +9,7 @@ from records.made import plain
 from study.configs import parse_config
 from typer.testing import CliRunner
 
+from c3po_adaptive.analysis.rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
@@ -503,6 +504,59 @@ class TestControls:
         assert [*made] == ["base", "vote", "vote, shuffled labels", "constant", "calibrated", "core mixed"]
         assert made["vote, shuffled labels"].answerer == "knn-label"
         assert made["constant"].answerer == "remix"
+
+
+class TestNamedBeforehand:
+    """What a configuration says of a comparison: whether it is primary, and what its unit is."""
+
+    ARMS = {name: ARMS[name] for name in ("base", "kernel-regression", "mode-finding")}
+
+    def given(self, **entry):
+        pair = {"a": "kernel-regression", "b": "base", **entry}
+        return config(arms=self.ARMS).model_dump() | {"compare": [["mode-finding", "base"], pair]}
+
+    def test_of_a_run(self, place, tmp_path):
+        lines = (place / "first.jsonl").read_text().splitlines()
+        kinds = [json.dumps(json.loads(line) | {"subject": f"kind {i % 3}"}) for i, line in enumerate(lines)]
+        (tmp_path / "kinds.jsonl").write_text("\n".join(kinds))
+        data = [{"name": "kinds", "questions": str(tmp_path / "kinds.jsonl"), "references": ["references.jsonl"]}]
+        parsed = parse_config(self.given(primary=True, unit="kind") | {"datasets": data})
+        assert parse_config(parsed.model_dump(mode="json")) == parsed
+        summary = evaluate(parsed, tmp_path / "run")
+        found = {(c["a"], c["unit"]): c for c in summary["comparisons"] if c["b"] == "base"}
+        assert {key: (c["primary"], c["kinds"]) for key, c in found.items()} == {
+            ("kernel-regression", "question"): (False, None),
+            ("mode-finding", "question"): (False, None),
+            ("kernel-regression", "kind"): (True, 3),
+        }
+        assert "kernel-regression beside base, as the mean over 3 kinds" in (tmp_path / "run/report.html").read_text()
+
+    def test_questions_of_one_kind_are_refused_before_anything_is_run(self, place, tmp_path):
+        with pytest.raises(SettingError, match=r"of several kinds, which unit: kind resamples, got 1; give questions"):
+            evaluate(parse_config(self.given(unit="kind")), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ({"primry": True}, r"compare\.1\.mapping\.primry: an unknown key; did you mean 'primary'"),
+            ({"unit": "kinds"}, r"compare\.1\.mapping\.unit: Input should be 'question' or 'kind', not 'kinds'"),
+            ({"b": "absent"}, r"compare, controlled and control_of to name arms among .*got absent"),
+        ],
+    )
+    def test_what_it_cannot_say(self, entry, message):
+        with pytest.raises(SettingError, match=message):
+            parse_config(self.given(**entry))
+
+
+def test_a_run_that_was_judged_by_other_rules_says_so(place, whole, tmp_path):
+    out = shutil.copytree(place / "whole", tmp_path / "run")
+    assert f"Judged by rules {rules()}." in (out / "report.html").read_text()
+    assert "rules changed" not in CliRunner().invoke(app, ["report", str(out)]).output
+    kept = (out / "summary.json").read_text()
+    (out / "summary.json").write_text(kept.replace(rules(), "0123456789ab"))
+    said = CliRunner().invoke(app, ["report", str(out)]).output
+    assert " ".join(said.split()).count("rules changed since: its verdicts were made by rules 0123456789ab") == 1
 
 
 class TestRecords:
