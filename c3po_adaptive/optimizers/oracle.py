@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -39,5 +39,5 @@ class Oracle(PathwayOptimizer):
     def optimize(self, problem: Problem) -> Tensor:
         if not isinstance(problem, LabeledProblem):
             raise SettingError("The oracle expected questions with known answers, got a problem without labels.")
-        assert isinstance(self.of, Descent)  # as it was checked
-        return self.of.descend(problem.label_loss, problem)
+        descent = cast(Descent, self.of)  # checked, and annotated by its role for the registry to look up
+        return descent.descend(problem.label_loss, problem)

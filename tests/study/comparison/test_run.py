@@ -509,11 +509,10 @@ class TestControls:
 class TestNamedBeforehand:
     """What a configuration says of a comparison: whether it is primary, and what its unit is."""
 
-    ARMS = {name: ARMS[name] for name in ("base", "kernel-regression", "mode-finding")}
-
     def given(self, **entry):
+        arms = {name: ARMS[name] for name in ("base", "kernel-regression", "mode-finding")}
         pair = {"a": "kernel-regression", "b": "base", **entry}
-        return config(arms=self.ARMS).model_dump() | {"compare": [["mode-finding", "base"], pair]}
+        return config(arms=arms).model_dump() | {"compare": [["mode-finding", "base"], pair]}
 
     def test_of_a_run(self, place, tmp_path):
         lines = (place / "first.jsonl").read_text().splitlines()
@@ -532,8 +531,11 @@ class TestNamedBeforehand:
         assert "kernel-regression beside base, as the mean over 3 kinds" in (tmp_path / "run/report.html").read_text()
 
     def test_questions_of_one_kind_are_refused_before_anything_is_run(self, place, tmp_path):
+        lines = [json.loads(line) | {"subject": "one"} for line in (place / "first.jsonl").read_text().splitlines()]
+        (tmp_path / "one.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        data = [{"name": "one", "questions": str(tmp_path / "one.jsonl"), "references": ["references.jsonl"]}]
         with pytest.raises(SettingError, match=r"of several kinds, which unit: kind resamples, got 1; give questions"):
-            evaluate(parse_config(self.given(unit="kind")), tmp_path / "run")
+            evaluate(parse_config(self.given(unit="kind") | {"datasets": data}), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize(
