@@ -18,7 +18,7 @@ def requirements(summary: Summary) -> list[AskedFor]:
     of that when the variance that so few questions bring by themselves is taken off (Hedges and Olkin 1985); in points,
     None on a single data set.
     """
-    errors = {(c.dataset, c.a): c.error for c in summary.comparisons if (c.b, c.unit) == (summary.baseline, "question")}
+    errors = {(c.dataset, c.a): c.error for c in summary.comparisons if c.b == summary.baseline}
     arms: dict[str, list[Row]] = {}
     for row in summary.rows:
         if row.dataset != "all":
