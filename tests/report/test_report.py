@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from markupsafe import escape
 from records.made import answered, made, plain, row_of, summarize
 
 from c3po_adaptive.analysis.expert_use import expert_use
@@ -177,7 +178,7 @@ def test_verdicts_and_controls_stand_beside_gains(tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     row = next(row for row in summary["rows"] if row["arm"] == "ngd")
     assert row["controls"] == ["ngd-random-neighbours"]
-    assert f">{row['verdict']}</b> <small><br>{row['because']}" in page
+    assert f">{row['verdict']}</b> <small><br>{escape(row['because'])}" in page
     section = page[page.index('<h2 id="controls">') :]
     table = section[: section.index("</table>")]
     assert re.findall(r'<th scope="row">(.*?)</th>.*?"Control">(.*?)</td>', table) == [("ngd", "ngd-random-neighbours")]
