@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self, cast
 
 from torch import Tensor
 
 from ..checks import check_part
 from ..errors import SettingError
-from ..problem import LabeledProblem, Problem
+from ..problem import LabeledProblem, Problem, TrainingReferences
 from .base import PathwayOptimizer
 from .descent import Descent
 from .ngd import NGD
@@ -35,6 +35,14 @@ class Oracle(PathwayOptimizer):
 
     def __post_init__(self) -> None:
         check_part(self, "of", Descent)
+
+    @property
+    def references_needed(self) -> int:
+        """As many as of the optimizer that it bounds: a selector learns from the same others."""
+        return self.of.references_needed
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        return replace(self, of=self.of.prepare(training))
 
     def optimize(self, problem: Problem) -> Tensor:
         if not isinstance(problem, LabeledProblem):
