@@ -165,6 +165,13 @@ def test_arms_of_the_demo_that_are_presets(arm, preset):
     assert {key: getattr(found, key) for key in wanted.settings} == wanted.settings
 
 
+@pytest.mark.parametrize(("bound", "arm"), [("oracle", "ngd"), ("nearest-oracle", "nearest")])
+def test_bounds_of_the_demo_are_their_arms_with_the_label_known(bound, arm):
+    known, own = DEMO_ARMS[bound].model_dump(), DEMO_ARMS[arm].model_dump()
+    assert known.pop("optimizer") == {"name": "oracle", "of": own.pop("optimizer")}
+    assert known == own
+
+
 def test_arms_by_name_keep_their_order():
     registry = default_registry()
     assert list(arms_by_name(["oracle", "base"], registry)) == ["oracle", "base"]
