@@ -17,6 +17,8 @@ def register_optimizers() -> list[type[optimizers.PathwayOptimizer]]:
         optimizers.Oracle,
         optimizers.FaultUndone,
         optimizers.NoStep,
+        optimizers.IntegratedStep,
+        optimizers.ConstantIntegratedStep,
         optimizers.RandomChange,
     ]
 
@@ -44,6 +46,7 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
         selectors.Attribution,
         selectors.Gradient,
         selectors.Amortized,
+        selectors.Misrouted,
         selectors.RandomLayers,
         selectors.Causal,
         selectors.OracleLayers,

@@ -20,6 +20,13 @@ PLUGINS = {
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
 }
 """What was built in, by role and name, and how it is had now."""
+COMMANDS = {"board": "c3po report A B puts two runs side by side."}
+"""Commands that there were, and what does their work now."""
+MODELS = {
+    "smollm2-moe-carved": "it lies in commit bdc42fc of the repository, with what was measured on it; the embedded "
+    "model is 'smollm2-moe'."
+}
+"""Models that were built here, and where they are."""
 
 
 def where(name: str, role: str | None = None) -> str:

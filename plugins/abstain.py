@@ -1,7 +1,7 @@
 """Whether to re-mix a sample at all: ``abstain``, a wrapper around any selector.
 
-Tried in ``studies/fixed_vs_adaptive``, and found to gain nothing: it spoils 20 answers, not 43, of 899, and repairs 33,
-not 59 (on test −0.7 points [−1.4, 0.1] beside re-mixing all).
+Tried on the carved model (``docs/explanation/results.md``), and found to gain nothing: it spoils 20 answers, not 43, of
+899, and repairs 33, not 59 (on test −0.7 points [−1.4, 0.1] beside re-mixing all).
 
 Try it: ``c3po demo --plugin plugins/abstain.py --arm abstain``.
 """

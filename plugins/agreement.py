@@ -4,8 +4,8 @@ The length of a mean gradient cannot tell agreement from noise: every neighbour'
 *different* neighbours' gradients can, ⟨g_i, g_j⟩ with i ≠ j, which are zero on average where neighbours agree on
 nothing: an unbiased measure of what they have in common. Neither strategy takes a pass per question.
 
-Tried in ``studies/mixture`` and ``studies/faithfulness``, and found to gain nothing: neighbours agree on some layer in
-one of eight questions, and that the predicted benefit ranks these by what they gain is not shown.
+Tried in ``studies/faithfulness`` and before, on the carved model, and found to gain nothing: neighbours agree on some
+layer in one of eight questions, and that the predicted benefit ranks these by what they gain is not shown.
 
 Try it: ``c3po demo --plugin plugins/agreement.py --arm cross-fitted --arm shrunken``.
 """

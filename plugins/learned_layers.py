@@ -1,8 +1,8 @@
 """Layers where the question goes another way than its neighbours, and layers by predicted benefit: the selectors
 ``disagreement`` and ``learned``.
 
-Tried in ``studies/faithfulness`` and ``studies/fixed_vs_adaptive``, and found to gain nothing: disagreement orders
-layers worse than chance by what lowers the neighbours' loss (ρ −0.21), and neither is told from random layers.
+Tried in ``studies/faithfulness`` and before, on the carved model, and found to gain nothing: disagreement orders layers
+worse than chance by what lowers the neighbours' loss (ρ −0.21), and neither is told from random layers.
 
 Try it: ``c3po demo --plugin plugins/learned_layers.py --arm disagreement --arm learned``.
 """

@@ -1,7 +1,7 @@
 """A change of the pathway that is a function of the question, learned from references: ``learned-pathway``.
 
-Tried in ``studies/mixture`` and ``studies/leaderboard``: four factors do as well as one (+0.0 points [−1.0, 1.0]), and
-on ARC-Easy neither beats its start on references held back.
+Tried on the carved model (``docs/explanation/results.md``): four factors do as well as one (+0.0 points [−1.0, 1.0]),
+and on ARC-Easy neither beats its start on references held back.
 
 Try it: ``c3po demo --plugin plugins/learned_pathway.py --arm learned-pathway``.
 """

@@ -1,7 +1,7 @@
 """Selection as a policy that is learned by trial, what it re-mixed and what came of it: ``rl-layers``, ``rl-experts``.
 
-Tried in ``studies/mixture``, and found to gain nothing: chosen layers equal all of them (+0.0 points [−1.0, 1.1]), and
-what is learned from random rewards does nearly as well.
+Tried on the carved model (``docs/explanation/results.md``), and found to gain nothing: chosen layers equal all of them
+(+0.0 points [−1.0, 1.1]), and what is learned from random rewards does nearly as well.
 
 Where an arm stands among a study's ``controlled``, write ``reward: lead``: defaults of a plugin are not known there.
 

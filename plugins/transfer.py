@@ -1,7 +1,7 @@
 """How much a reference is expected to help a question, learned in place of given: kernel and retriever ``transfer``.
 
-Tried in ``studies/mixture``, and found to gain nothing: learned teachers do as well as near ones (−0.0 points
-[−1.3, 1.2]), and what is predicted correlates by 0.005 with what one reference teaches another.
+Tried on the carved model (``docs/explanation/results.md``), and found to gain nothing: learned teachers do as well as
+near ones (−0.0 points [−1.3, 1.2]), and what is predicted correlates by 0.005 with what one reference teaches another.
 
 Where an arm stands among a study's ``controlled``, write ``shuffled: false``, and the retriever's ``k``: defaults of a
 plugin are not known there.

@@ -14,7 +14,6 @@ from c3po_adaptive import DataError, ModelError, Optimizer, ReferenceSet, Settin
 from c3po_adaptive.cli import app
 from c3po_adaptive.cli.terminal import room_in
 from c3po_adaptive.models.embedded import builder
-from c3po_adaptive.models.names import EMBEDDED
 from c3po_adaptive.storage.lock import held
 from c3po_adaptive.storage.run_folder import check_folder, claim, claimed_config
 from c3po_adaptive.testing import tiny_tokenizer, write_tiny_checkpoint
@@ -249,9 +248,9 @@ class TestModels:
 
     @pytest.mark.parametrize("altered", [True, False], ids=["altered", "cut short"])
     def test_embedded_tensors(self, place, tmp_path, monkeypatch, altered):
-        tensors, whole = tmp_path / "tensors.safetensors", builder.MODELS[EMBEDDED].tensors.read_bytes()
+        tensors, whole = tmp_path / "tensors.safetensors", builder.TENSORS.read_bytes()
         tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if altered else whole[: len(whole) // 2])
-        monkeypatch.setitem(builder.MODELS, EMBEDDED, dataclasses.replace(builder.MODELS[EMBEDDED], tensors=tensors))
+        monkeypatch.setattr(builder, "TENSORS", tensors)
         message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")
         assert message == f"{tensors} is missing, cut short or altered; install c3po_adaptive again.\n"
 
@@ -264,7 +263,8 @@ class TestModels:
     def test_embedded_wheel(self, place, tmp_path, monkeypatch):
         tensors = tmp_path / "tensors.safetensors"
         tensors.write_bytes(b"")
-        monkeypatch.setitem(builder.MODELS, EMBEDDED, builder.Made(tensors, builder.digest_of_file(tensors)))
+        monkeypatch.setattr(builder, "TENSORS", tensors)
+        monkeypatch.setattr(builder, "TENSORS_SHA256", builder.digest_of_file(tensors))
         monkeypatch.setenv("C3PO_CACHE", str(tmp_path))
         (tmp_path / builder.WHEEL_FILE).write_bytes(b"half of it")
         message = refused("refset", "build", "references.jsonl", "--out", tmp_path / "x")

@@ -123,12 +123,12 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("kernel") == ["gaussian", "linear", "matern", "polynomial"]
     assert registry.names("retriever") == ["faiss-hnsw", "faiss-ivf", "faiss-knn", "faiss-radius", "random"]
     scored, others = (
-        ["amortized", "attribution", "causal", "gradient"],
+        ["amortized", "attribution", "causal", "gradient", "misrouted"],
         ["fault-layers", "fixed", "oracle-layers", "random"],
     )
     assert registry.names("selector") == sorted([*scored, *others])
     papers = ["kernel-regression", "mode-finding", "ngd"]
-    ours = ["amortized-ngd", "constant", "none", "random-change"]
+    ours = ["amortized-ngd", "constant", "constant-integrated-step", "integrated-step", "none", "random-change"]
     bounds = ["fault-undone", "oracle"]
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]

@@ -29,9 +29,8 @@ class ArmComparisons:
         groups: records by data set and arm.
         baseline: the arm that gains are measured against.
         seed: of the bootstrap.
-        unfinished: of a run, which may have answered each data set with other arms.
-        partly: two arms are compared on the questions that both answered, as in an unfinished run; else others are an
-            error.
+        unfinished: of a run, which may have answered each data set with other arms: two arms are compared on the
+            questions that both answered; else others are an error.
 
     Raises:
         DataError: the baseline did not answer some data set.
@@ -44,10 +43,9 @@ class ArmComparisons:
         seed: int,
         *,
         unfinished: bool,
-        partly: bool = False,
     ) -> None:
         self.groups, self.baseline = groups, baseline
-        self.seed, self.unfinished, self.partly = seed, unfinished, partly or unfinished
+        self.seed, self.unfinished = seed, unfinished
         for dataset, arms in groups.items():
             if baseline not in arms:
                 raise DataError(
@@ -110,15 +108,14 @@ class ArmComparisons:
         return [c for c in found if c is not None]
 
     def draws(self) -> list[AmongDraws]:
-        """Where each arm stands among the draws of each of its controls that was drawn several times in a run."""
+        """Where each arm stands among the draws of each of its controls that was drawn several times."""
+        if self.unfinished:
+            return []
         found = []
         for (dataset, arm), names in self.controls.items():
             for control in names:
-                run = min(r.run for r in self.groups[dataset][control])
-                own, drawn, base = (
-                    [r for r in self.groups[dataset][name] if r.run == run] for name in (arm, control, self.baseline)
-                )
-                place = among_draws(dataset, own, drawn, base) if own and not self.partly else None
+                own, drawn, base = (self.groups[dataset][name] for name in (arm, control, self.baseline))
+                place = among_draws(dataset, own, drawn, base)
                 found += [place] if place else []
         return found
 
@@ -147,9 +144,9 @@ class ArmComparisons:
         return found
 
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
-        """What of two arms can be compared: the runs that both are in."""
-        one, two = stats.of_common_runs(self.groups[dataset][a], self.groups[dataset][b])
-        return stats.on_common_questions(one, two) if self.partly else (one, two)
+        """What of two arms can be compared."""
+        one, two = (self.groups[dataset][name] for name in (a, b))
+        return stats.on_common_questions(one, two) if self.unfinished else (one, two)
 
 
 def _all_drawn(setting: Setting, own: Sequence[Answered]) -> bool:

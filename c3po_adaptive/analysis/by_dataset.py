@@ -14,8 +14,7 @@ Arms = Mapping[str, list[Answered]]
 def grouped(records: Iterable[Answered], *, unfinished: bool) -> dict[str, dict[str, list[Answered]]]:
     """``{dataset: {arm: records}}``, with "all" last if there are several data sets.
 
-    "all" has the arms that answered every data set, each in the runs that it has of all; an unfinished run in which an
-    arm lacks a data set has none.
+    "all" has the arms that answered every data set; an unfinished run in which an arm lacks a data set has none.
 
     Raises:
         DataError: no records, two splits of a data set, or one that is called "all".
@@ -40,12 +39,10 @@ def grouped(records: Iterable[Answered], *, unfinished: bool) -> dict[str, dict[
 
 
 def _everywhere(groups: Mapping[str, Arms]) -> dict[str, list[Answered]]:
-    """By arm of every data set, in the order of the first, its records of the runs that it has of all."""
+    """By arm of every data set, in the order of the first, all its records."""
     first, *others = groups.values()
-    found = {}
-    for arm in (arm for arm in first if all(arm in arms for arms in others)):
-        parts = [arms[arm] for arms in groups.values()]
-        runs = set.intersection(*({r.run for r in part} for part in parts))
-        if runs:
-            found[arm] = [r for part in parts for r in part if r.run in runs]
-    return found
+    return {
+        arm: [record for arms in groups.values() for record in arms[arm]]
+        for arm in first
+        if all(arm in arms for arms in others)
+    }

@@ -8,7 +8,7 @@ from ..records.answer import Answered
 from ..records.summary import Differing, SideRow, TwoRuns
 from ..storage.json_values import Json, Values
 from . import statistics as stats
-from .joined_runs import Pair, Run, by_arm, paired
+from .paired_runs import Pair, Run, by_arm, paired
 
 
 def side_by_side(a: Run, b: Run, *, seed: int = 0) -> TwoRuns:

@@ -1,8 +1,8 @@
 """Paired statistics of arms that answered the same questions.
 
-Accuracies, gains and their intervals are in points: 0 to 100. A question answered in several draws (seeds, or runs that
-are looked at together) counts once, with the mean over them, and intervals are then over draws, too; records of several
-data sets give the mean over data sets, so that a large one drowns no other.
+Accuracies, gains and their intervals are in points: 0 to 100. A question answered in several draws, each by a seed,
+counts once, with the mean over them, and intervals are then over draws, too; records of several data sets give the mean
+over data sets, so that a large one drowns no other.
 """
 
 from __future__ import annotations
@@ -111,20 +111,13 @@ def on_common_questions(a: Iterable[R], b: Iterable[R]) -> tuple[list[R], list[R
     return one, two
 
 
-def of_common_runs(a: Iterable[R], b: Iterable[R]) -> tuple[list[R], list[R]]:
-    """Of two arms the records of those runs that both are in: each run has references, or a model, of its own."""
-    a, b = list(a), list(b)
-    runs = {r.run for r in a} & {r.run for r in b}
-    return [r for r in a if r.run in runs], [r for r in b if r.run in runs]
-
-
 def first_draw(records: Iterable[R]) -> list[R]:
     """Of each arm on each data set the records of its first draw."""
-    first: dict[tuple[str, str], paired.Draw] = {}
+    first: dict[tuple[str, str], int] = {}
     records = list(records)
     for r in records:
-        first.setdefault((r.dataset, r.arm), (r.run, r.seed))
-    return [r for r in records if first[r.dataset, r.arm] == (r.run, r.seed)]
+        first.setdefault((r.dataset, r.arm), r.seed)
+    return [r for r in records if first[r.dataset, r.arm] == r.seed]
 
 
 def paired_mean(a: Iterable[R], b: Iterable[R], value: Callable[[R], float], *, seed: int) -> Estimate:
@@ -156,22 +149,21 @@ def by_question(records: Iterable[R], value: Callable[[R], float]) -> dict[str, 
     }
 
 
-def values(records: Iterable[R], value: Callable[[R], float]) -> dict[str, dict[str, dict[paired.Draw, float]]]:
-    """``{dataset: {id: {draw: value}}}`` of an arm, in order of appearance.
+def values(records: Iterable[R], value: Callable[[R], float]) -> dict[str, dict[str, dict[int, float]]]:
+    """``{dataset: {id: {seed: value}}}`` of an arm, in order of appearance.
 
     Raises:
         DataError: no records, or one question of an arm twice in a draw.
     """
-    seen: dict[str, dict[str, dict[paired.Draw, float]]] = {}
+    seen: dict[str, dict[str, dict[int, float]]] = {}
     for record in records:
         draws = seen.setdefault(record.dataset, {}).setdefault(record.id, {})
-        draw = record.run, record.seed
-        if draw in draws:
+        if record.seed in draws:
             raise DataError(
                 f"Expected one record per sample, arm and seed, got two of {record.id!r} in arm {record.arm!r}; "
                 "pass the records of one arm, and drop repeated rows."
             )
-        draws[draw] = value(record)
+        draws[record.seed] = value(record)
     if not seen:
         raise DataError("Expected records, got none; run the arm first, or check the name of the arm and data set.")
     return seen

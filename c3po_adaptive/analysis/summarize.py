@@ -30,7 +30,6 @@ def summarize(
     primary: Sequence[tuple[str, str, Unit]] = (),
     inputs: Values | None = None,
     missing: Sequence[str] = (),
-    partly: bool = False,
     audited: Audited | None = None,
 ) -> Summary:
     """What ``summary.json`` holds.
@@ -40,8 +39,7 @@ def summarize(
     shown ("all", or the only one).
 
     Args:
-        records: of all arms, one split per data set; a data set "all" is added to several. Records of several runs say
-            which they are of (``run``).
+        records: of all arms, one split per data set; a data set "all" is added to several.
         config: of the run, kept as it is.
         seed: of the bootstrap.
         baseline: the arm that gains are measured against; must be among the records.
@@ -57,7 +55,6 @@ def summarize(
             that the base answered, too, and two arms are compared on those that both answered.
         audited: what an audit of the model says: then it stands in the summary, and a null result where nothing could
             have been found has the verdict *cannot tell*.
-        partly: so they are although nothing is missing: an arm may have been asked fewer of a data set's questions.
 
     Raises:
         DataError: no records, no baseline, two splits of a data set, or, if neither, arms that answered different
@@ -65,9 +62,7 @@ def summarize(
     """
     records, inputs = list(records), inputs or {}
     told = answered_by_base(records, baseline) if missing else records
-    table = ArmComparisons(
-        grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing), partly=partly
-    )
+    table = ArmComparisons(grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing))
     named = named_beforehand(table.groups, primary)
     gains = corrected([gain for gain in table.gains.values() if gain.a != baseline], named)
     others = corrected([*table.with_controls(compare), *table.over_kinds(by_kind)], named)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from .. import moved
 from ..errors import C3POError
 from ..progress import Paused, printable
 from ..storage.run_folder import COMMAND
@@ -37,6 +38,11 @@ class Commands(TyperGroup):
         token = COMMAND.set(words)
         context.call_on_close(lambda: COMMAND.reset(token))
         return context
+
+    def resolve_command(self, context: Any, args: list[str]) -> Any:
+        if (now := moved.COMMANDS.get(args[0])) and not context.resilient_parsing:
+            context.fail(f"No such command '{args[0]}' any more; {now}")
+        return super().resolve_command(context, args)
 
 
 _log = logging.getLogger("c3po_adaptive")

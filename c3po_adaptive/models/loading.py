@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from .. import moved
 from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggestion
 from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
@@ -28,7 +29,7 @@ from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
-from .names import ALIASES, EMBEDDED, OURS
+from .names import ALIASES, EMBEDDED
 from .routed import RoutedModel
 
 LONGEST_REASON = 800  # characters of another library's error that are shown
@@ -93,7 +94,7 @@ def load_moe_model(
     except C3POError:
         raise
     except Exception as error:  # transformers checks little: a broken configuration may fail anywhere, and in any way
-        if name in OURS:
+        if name == EMBEDDED:
             raise ArtifactError(f"Could not read {source}: {error}\nDelete that folder; it is built again.") from error
         raise ModelError(
             f"Could not load {source!r}: {briefly(error)}\nExpected {EMBEDDED!r}, one of {', '.join(ALIASES)}, a Hub "
@@ -126,21 +127,21 @@ def briefly(error: Exception) -> str:
 
 def _check_name(name: str) -> None:
     """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
-    if name in (*OURS, *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
+    if name in (EMBEDDED, *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
         return
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
-    hint = suggestion(name, (*OURS, *ALIASES), "")
+    hint = moved.MODELS.get(name) or suggestion(name, (EMBEDDED, *ALIASES), "")
     if "/" not in name and hint:
         raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
 
 
 def source_of(name: str) -> str:
     """What transformers loads by: a folder or a Hub id."""
-    if name in OURS:
+    if name == EMBEDDED:
         from .embedded.builder import build
 
-        return str(build(name))
+        return str(build())
     return ALIASES.get(name, name)
 
 

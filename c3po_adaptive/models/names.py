@@ -17,20 +17,18 @@ ALIASES = {
     "DeepSeekMoE-chat": "deepseek-ai/deepseek-moe-16b-chat",
 }
 EMBEDDED = "smollm2-moe"
-CARVED = "smollm2-moe-carved"
-OURS = (EMBEDDED, CARVED)
-"""Models that are built here: with experts trained apart, and with slices of the dense layers for experts."""
-_MADE_FROM = dict.fromkeys(OURS, "HuggingFaceTB/SmolLM2-135M-Instruct")
+"""The model that is built here."""
+_MADE_FROM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def base_model(name: str, revision: str | None) -> str | None:
-    """A model's name on the Hub, for cards; of an embedded one, that of the model that it is made from.
+    """A model's name on the Hub, for cards; of the embedded one, that of the model that it is made from.
 
     Args:
         name: as it was asked for.
         revision: the commit that it was loaded from; without one it is a folder of somebody's.
     """
-    known = _MADE_FROM.get(name) or ALIASES.get(name)
+    known = _MADE_FROM if name == EMBEDDED else ALIASES.get(name)
     return known or (name if revision is not None and re.fullmatch(REPOSITORY, name) else None)
 
 

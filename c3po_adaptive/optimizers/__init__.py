@@ -5,6 +5,7 @@ from .base import PathwayOptimizer
 from .constant import Constant
 from .descent import Descent
 from .fault_undone import FaultUndone
+from .integrated_step import ConstantIntegratedStep, IntegratedStep
 from .kernel_regression import KernelRegression
 from .mode_finding import ModeFinding
 from .ngd import NGD
@@ -17,8 +18,10 @@ __all__ = [
     "NGD",
     "AmortizedNGD",
     "Constant",
+    "ConstantIntegratedStep",
     "Descent",
     "FaultUndone",
+    "IntegratedStep",
     "KernelRegression",
     "ModeFinding",
     "NoStep",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..problem import ReferenceArtifact, ReferenceBatch
-from ..routing.mixing import CORE, core
+from ..routing.mixing import CORE, core, mass, with_mass
 from .descent import Descent
 
 
@@ -19,6 +19,25 @@ def _gradient(references: ReferenceBatch) -> Tensor:
 
 GRADIENT = ReferenceArtifact("gradient", _gradient)
 """``[N, L, E]`` gradient of each reference's loss at its own pathway, over every expert of every MoE layer."""
+
+
+STEPS = 3  # of the integral: Gauss-Legendre, exact where the gradient bends as a polynomial of the fifth degree
+
+
+def _integrated(references: ReferenceBatch) -> Tensor:
+    from captum.attr import IntegratedGradients
+
+    even = with_mass(references.movable.to(references.own.dtype), mass(references.own))
+    found: Tensor = IntegratedGradients(references.loss, multiply_by_inputs=False).attribute(
+        references.own.clone(), even, n_steps=STEPS, internal_batch_size=len(references.own)
+    )
+    return found
+
+
+INTEGRATED_GRADIENT = ReferenceArtifact("integrated gradient", _integrated)
+"""``[N, L, E]`` gradient of each reference's loss, averaged over the way from uniform weights to its own pathway:
+integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) without their factor of the way itself. In nats per
+unit of an expert's weight."""
 
 
 def change_by(descent: Descent) -> ReferenceArtifact:

@@ -52,7 +52,6 @@ class ScoredAnswer(Record):
         correct: whether they are the same.
         scores: of each choice.
         cost: what it took.
-        run: which of several runs that are looked at together it is of.
     """
 
     dataset: Text
@@ -64,7 +63,6 @@ class ScoredAnswer(Record):
     correct: bool
     scores: Annotated[tuple[Real, ...], Field(min_length=1), InParquet("int32", "planes", unit=1e-3)]
     cost: AnswerCost
-    run: int = Field(default=0, exclude=True)
 
     @model_validator(mode="after")
     def _one_of_its_choices(self) -> Self:

@@ -333,35 +333,3 @@ class TwoRuns(Part):
     only_b: tuple[str, ...]
     fields: tuple[Differing, ...] = ()
     references: dict[str, tuple[str, str]] = Field(default_factory=dict)
-
-
-class AskedFor(Part):
-    """What an arm asks for: see ``analysis.arm_requirements``."""
-
-    arm: str
-    needs_label: bool
-    datasets: int
-    parameters: float | None
-    prompt: float | None
-    labels: float | None
-    lowest: float | None
-    highest: float | None
-    sd: float | None
-    beyond_noise: float | None
-
-
-class RunSource(Part):
-    """Where an arm on a data set is from."""
-
-    dataset: str
-    arm: str
-    config: str
-    records: str
-
-
-class BoardSummary(Summary):
-    """the summary of a leader board"""
-
-    title: str
-    matrix: tuple[AskedFor, ...]
-    sources: tuple[RunSource, ...]

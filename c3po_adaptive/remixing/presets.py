@@ -60,7 +60,7 @@ Where they are scored as texts (``cloze``), only their first tokens are near the
   gradient; the paper says nothing of that.
 
 ``nearest``: a step along the kept gradients of the 300 nearest references, in all layers; ``constant``: one change for
-all questions, learned from all references by the same steps. What each gains is measured in ``studies/mixture``."""
+all questions, learned from all references by the same steps."""
 
 
 def preset_named(name: str) -> Preset:

@@ -144,8 +144,8 @@ class Tangent:
 
     The normalizer takes the head over the whole vocabulary, which costs more than the layers that ω acts in where
     options have several tokens. Small steps move a tail's final hidden states little, and around those of the model's
-    own pathway the plane is computed once (how good it is then: studies/agreement). The logits of scored tokens
-    themselves stay exact.
+    own pathway the plane is computed once (changes of ω by it were measured: a cosine of 0.999 to those by the whole
+    head). The logits of scored tokens themselves stay exact.
 
     Attributes:
         hidden: ``[U, H]`` final hidden states along the model's own pathway.

@@ -6,6 +6,7 @@ from .causal import Causal
 from .fault_layers import FaultLayers
 from .fixed import Fixed
 from .gradient import Amortized, Gradient
+from .misrouted import Misrouted
 from .oracle_layers import OracleLayers
 from .random_layers import RandomLayers
 from .scored import ScoredLayers
@@ -18,6 +19,7 @@ __all__ = [
     "Fixed",
     "Gradient",
     "LayerSelector",
+    "Misrouted",
     "OracleLayers",
     "RandomLayers",
     "ScoredLayers",

@@ -231,18 +231,6 @@ def write_text(path: Path | str, text: str) -> None:
         raise _refusal(path, error) from error
 
 
-def check_replaceable(path: Path | str) -> None:
-    """Refuse what ``write_text`` would refuse for what stands there; nothing is touched.
-
-    Raises:
-        DataError: it is no file, or read-only.
-    """
-    try:
-        _replaceable(Path(path))
-    except OSError as error:
-        raise _refusal(path, error) from error
-
-
 def _refusal(path: Path | str, error: Exception) -> DataError:
     then = "make it writable" if isinstance(error, PermissionError) else "name a folder you may write to"
     return DataError(f"Expected to write {path}, got: {error}; {then}.")

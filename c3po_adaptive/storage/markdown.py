@@ -6,7 +6,6 @@ What does no harm stands as it is; any other sign is an entity, which no reader 
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
 
 _BREAKS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _SIGNS = re.compile(rf"[`*\[\]|<>&\\#~{_BREAKS}]|(?<![^\W_])_|_(?![^\W_])")  # inside a word _ is a letter
@@ -23,11 +22,6 @@ def code(value: object) -> str:
     """A value as code, in a table, too: between backticks, or where it has what would end that, in HTML."""
     text = str(value)
     return f"<code>{_ANY.sub(_entity, text)}</code>" if _ENDS_CODE.search(text) else f"`{text}`"
-
-
-def link(text: str, path: str) -> str:
-    """A link to a file beside a page, whose path may have any sign."""
-    return f"[{cell(text)}]({quote(path)})"
 
 
 def _entity(sign: re.Match[str]) -> str:

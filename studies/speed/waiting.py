@@ -23,10 +23,10 @@ from pathlib import Path
 
 POLICIES = ("active", "passive")
 BESIDE = ("nothing", "a busy process", "a second study")
-STUDY = Path(__file__).parents[1] / "fixed_vs_adaptive" / "quick.yaml"
+STUDY = Path(__file__).parents[1] / "demo" / "config.yaml"
 COMMAND = [sys.executable, "-c", "from c3po_adaptive.cli import app; app()", "study", "run", str(STUDY)]
-SHORT = ["--set", "datasets.0.limit=24", "--set", "arms={base: {optimizer: none}, ngd: {}}", "--set", "headline=ngd",
-         "--set", "compare=[]"]  # fmt: skip
+SHORT = ["--set", "datasets.0.split=validation", "--set", "datasets.0.limit=24", "--set", "headline=ngd",
+         "--set", "arms={base: {optimizer: none}, ngd: {}}", "--set", "compare=[]"]  # fmt: skip
 
 
 def start(policy: str, out: Path) -> subprocess.Popen:

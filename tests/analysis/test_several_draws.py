@@ -7,18 +7,18 @@ from scipy.stats import ttest_1samp
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
-from c3po_adaptive.analysis.joined_runs import Run
+from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.analysis.power import detectable
 from c3po_adaptive.analysis.repeated_controls import among_draws
 from c3po_adaptive.analysis.side_by_side import side_by_side
 from c3po_adaptive.errors import DataError
 
 
-def records(arm, columns, dataset="demo", run=0, **setting):
+def records(arm, columns, dataset="demo", **setting):
     """Of an arm: a column of right and wrong for each seed."""
     known = {"dataset": dataset, "arm": arm, "setting": {"optimizer": {"name": arm}, **setting}}
     return [
-        answered(id=f"{i:03d}", seed=seed, correct=bool(c), scores=[float(c), 0.0], run=run, **known)
+        answered(id=f"{i:03d}", seed=seed, correct=bool(c), scores=[float(c), 0.0], **known)
         for seed, column in enumerate(columns)
         for i, c in enumerate(column)
     ]
@@ -34,25 +34,23 @@ class TestPairing:
         assert stats.compare(a, b, seed=0).draws == 2
         assert stats.gains_of_draws(a, b) == pytest.approx([100 / 3, 0])
 
+    def test_whatever_the_seed_of_the_one_is(self):
+        a, b = records("a", [[1, 1, 0], [1, 0, 0]]), records("b", [[0, 1, 0]])
+        late = [r.model_copy(update={"seed": 5}) for r in b]
+        assert (
+            stats.gains_of_draws(a, late) == stats.gains_of_draws(a, b) == [-g for g in stats.gains_of_draws(late, a)]
+        )
+
     def test_draws_that_both_have_are_paired(self):
         a, b = records("a", [[1, 1], [0, 0], [1, 0]]), records("b", [[1, 0], [0, 0]])
         (found,) = stats.differences(a, b, stats.is_correct).values()
         assert found.tolist() == [[0, 0], [1, 0]]
 
-    def test_runs_are_paired_and_their_seeds_averaged(self):
-        a = records("a", [[1], [0]], run=0) + records("a", [[1], [1]], run=1)
-        b = records("b", [[0]], run=0) + records("b", [[1]], run=1) + records("b", [[1]], run=2)
-        (found,) = stats.differences(a, b, stats.is_correct).values()
-        assert found.tolist() == [[0.5, 0]]
-
-    def test_a_control_of_one_run_stands_beside_that_run_alone(self):
-        a = records("a", [[1, 1]], run=0) + records("a", [[0, 0]], run=1)
-        (found,) = stats.differences(a, records("b", [[0, 1]], run=1), stats.is_correct).values()
-        assert found.tolist() == [[0], [-1]]
-
-    def test_runs_apart_cannot_be_compared(self):
+    def test_draws_apart_cannot_be_compared(self):
+        a = records("a", [[1], [0]])
+        b = [r.model_copy(update={"seed": r.seed + 2}) for r in records("b", [[1], [1]])]
         with pytest.raises(DataError, match="no draw that both have"):
-            stats.compare(records("a", [[1]], run=0), records("b", [[1]], run=1), seed=0)
+            stats.compare(a, b, seed=0)
 
     def test_a_draw_with_holes_is_refused(self):
         with pytest.raises(DataError, match="answer its 2 questions, got 1 with seed 1"):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.answerers import Dense
 from c3po_adaptive.errors import ModelError, SettingError
-from c3po_adaptive.models.names import CARVED, EMBEDDED
+from c3po_adaptive.models.names import EMBEDDED
 from c3po_adaptive.testing import AnswererContract, tiny_tokenizer
 
 
@@ -79,7 +79,7 @@ def test_models_that_are_not_there_or_not_whole(folder, tmp_path):
 def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
     with pytest.raises(
         SettingError,
-        match=r"for only smollm2-moe and smollm2-moe-carved have .* own, got none for 'olmoe'",
+        match=r"for only smollm2-moe has .* own, got none for 'olmoe'",
     ):
         Dense().prepare(context_of())
     with pytest.raises(SettingError, match="to be a Hub id, a folder or None, got 3"):
@@ -94,11 +94,14 @@ def test_only_the_embedded_model_has_a_parent_of_its_own(monkeypatch, folder):
 
 @pytest.mark.slow
 def test_the_embedded_models_parent(dense_weights):
-    """Carved, recovered and quantized, the model before the embedded one answers much as its parent."""
+    """Without what its experts add, the embedded model answers as its parent."""
     from c3po_adaptive import Question, load_moe_model
 
     question = Question("q", "Which object can float on water?", ("a stone", "a wooden boat"))
-    context = replace(context_of(), model=load_moe_model(CARVED))
-    (answer,) = Dense().prepare(context).answer([question])
+    model = load_moe_model(EMBEDDED)
+    for name, parameter in model.model.named_parameters():
+        if name.endswith("experts.down_proj"):
+            parameter.data.zero_()
+    (answer,) = Dense().prepare(replace(context_of(), model=model)).answer([question])
     assert answer.choice == 1
-    assert max(abs(a - b) for a, b in zip(answer.scores, answer.base_scores, strict=True)) < 1
+    assert answer.scores == pytest.approx(answer.base_scores, abs=1e-3)

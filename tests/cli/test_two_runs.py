@@ -8,7 +8,7 @@ from cli.test_cli import call, place  # noqa: F401 (a fixture)
 from records.made import answered, plain
 from typer.testing import CliRunner
 
-from c3po_adaptive.analysis.joined_runs import Run
+from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.analysis.side_by_side import differing, side_by_side
 from c3po_adaptive.analysis.statistics import compare
 from c3po_adaptive.cli import app

@@ -118,11 +118,11 @@ def test_every_kind_of_the_bed_is_there_with_its_terms(page):
         assert licence == f"{kind.source.terms}: {kind.source.licence}"
 
 
-@pytest.mark.parametrize("study", ["demo", "arc_easy", "fixed_vs_adaptive"])
+@pytest.mark.parametrize("study", ["demo", "rivals"])
 def test_results_are_those_of_the_committed_summaries(page, study):
     summary = json.loads((STUDIES / study / "results" / "summary.json").read_text())
     shown = rows(page("reference/results")[0])
-    over = "all" if study == "fixed_vs_adaptive" else study
+    over = "all" if study == "rivals" else study
     found = [row for row in summary["rows"] if row["dataset"] == over]
     assert len(found) > 5
     for row in found:

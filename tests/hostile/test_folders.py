@@ -11,7 +11,6 @@ import errno
 import io
 import os
 import random
-import re
 import stat
 import tempfile
 import warnings
@@ -33,7 +32,7 @@ from c3po_adaptive.models import fault_files
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import PARQUET, write_parquet
-from c3po_adaptive.records.summary import BoardSummary, TwoRuns
+from c3po_adaptive.records.summary import TwoRuns
 from c3po_adaptive.references import build, learned, prefill_store
 from c3po_adaptive.references.reference_set import INDEX, ReferenceSet
 from c3po_adaptive.registry import new_registry
@@ -56,13 +55,12 @@ from c3po_adaptive.storage.run_folder import (
     files_of,
     is_run,
 )
-from c3po_adaptive.study import leader_board
 from c3po_adaptive.study.comparison import two_runs
 from c3po_adaptive.study.kind import kinds
 from c3po_adaptive.study.worker_payload import WorkerPayload
 from c3po_adaptive.types import Pathway, Prompt, Question
 
-CASES = 80  # of each writer, at least; each is two starts
+CASES = 84  # of each writer, at least; each is two starts
 
 ORIGIN = Origin(model="ab", name="toy", dtype="float32", prompts=("cd",), versions={})
 PATHWAY = Pathway(torch.ones(2, 4), torch.ones(2, 4), (0, 1), origin=ORIGIN)
@@ -99,9 +97,6 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(fault_files, "_truth", lambda model: {"fault": {}})
     monkeypatch.setattr(fault_files, "_check_room", lambda model, out: None)
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
-    monkeypatch.setattr(leader_board, "blocks", lambda summary, folder: {"overall": lambda arms: "| of the board |\n"})
-    monkeypatch.setattr(leader_board, "page", lambda summary, results: "a page")
-    monkeypatch.setattr(leader_board, "picture", lambda summary: "a picture")
     monkeypatch.setattr(two_runs, "side_by_side", lambda a, b: TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=()))
     monkeypatch.setattr(two_runs, "records_in", lambda folder: [])
     monkeypatch.setattr(two_runs, "claimed_config", lambda folder: {})
@@ -184,11 +179,6 @@ def unpacked(out):
         WorkerPayload(Sent(), {}, files).unpack()
 
 
-def on_board(out, pages=()):
-    summary = BoardSummary.model_construct(matrix=(), sources=(), title="t")
-    return list(leader_board.write_board(SimpleNamespace(results=str(out), pages=pages), Path(), summary))
-
-
 def two_runs_in(out):
     return two_runs.compare_runs(Path("A"), Path("B"), Path(out))
 
@@ -207,7 +197,6 @@ def exported(out):
 
 
 STORE = (prefill_store.CARD, prefill_store.BEGUN)
-BOARD = (leader_board.SUMMARY, leader_board.PAGE, leader_board.PICTURE)
 ANSWERS = (RECORDS, "rows.json")
 kinds(registry())  # so that what runs of speed write is known
 STUDIES = ("comparison", "speed", "audit")
@@ -223,8 +212,6 @@ WRITERS = {
     "trace": (lambda out: write_trace(TRACE, Path(out) / "page.html"), ("page.html",)),
     "trace at the path": (lambda out: write_trace(TRACE, out), ()),
     "page": (lambda out: Explanation.save(PAGE, Path(out) / "page.html"), ("page.html",)),
-    "board": (on_board, BOARD),
-    "board with a page": (lambda out: on_board(out, [Path(out) / "page.md"]), BOARD),
     "report of two": (
         lambda out: two_runs.compare_runs(Path("A"), Path("B"), Path(out)),
         ("summary.json", "report.html"),
@@ -244,9 +231,8 @@ NEW = ("plugin", "checkpoint", "fault", "refset build")
 """What these find is not written again."""
 NAMES = sorted({name for _, names in WRITERS.values() for name in names} | {CONFIG})
 NAMES += sorted({name for kind in STUDIES for name in files_of({"kind": kind})} - {*NAMES})
-NAMES += [".lock", ".owner", ".replaced", f".replaced-{'0' * 16}", "toy__arm", "tokenizer.json", "notes.txt", "page.md"]
+NAMES += [".lock", ".owner", ".replaced", f".replaced-{'0' * 16}", "toy__arm", "tokenizer.json", "notes.txt"]
 NAMES += ["learned", "artifacts", "index", "warm", "sent", f"tensors.{'0' * 15}.safetensors"]
-PAGE_TEXT = "# Mine\n\n<!-- board overall -->\nold\n<!-- /board -->\n\nThe end.\n"
 KINDS = (
     *("absent", "deep", "empty", "own", "own", "own", "own, left half-way", "another run", "model", "repository"),
     *("home", "link", "link to own", "dangling", "below dangling", "loop", "file", "below a file", "store"),
@@ -346,7 +332,6 @@ def place(kind, writer, draw):
             (partial(run, kind=draw.choice(STUDIES)) if "--overwrite" in writer else write)("given")
         except C3POError:  # it takes a folder that is there
             folder.mkdir()
-            (folder / "page.md").write_text(PAGE_TEXT)
             write("given")
         if kind == "own, left half-way":
             with meeting("killed", draw.randrange(1, 30)), suppress(Killed, C3POError):
@@ -358,7 +343,7 @@ def place(kind, writer, draw):
     elif kind not in ("absent", "deep", "dangling", "below dangling", "loop", "file", "below a file"):
         folder.mkdir()
     may = own or (kind == "another run" and "--overwrite" in writer) or (kind == "store" and "states" in writer)
-    ours = {*on_disk(root.parent)} - users - {str(folder / "page.md")} if may and writer not in NEW else set()
+    ours = {*on_disk(root.parent)} - users if may and writer not in NEW else set()
     if kind == "model":
         (folder / "config.json").write_text('{"model_type": "olmoe"}')
         (folder / "model.safetensors").write_text("weights")
@@ -410,18 +395,16 @@ def users_work(where, writer, ours, draw):
                 (folder / "of mine.safetensors").write_text("computed for hours")
     if asides and not os.path.lexists(where / CONFIG) and draw.random() < 0.7:  # whose place is free for now
         user_file(where / CONFIG, draw)
-    if writer == "board with a page" and not os.path.lexists(where / "page.md"):
-        (where / "page.md").write_text(PAGE_TEXT)
-        (where / "page.md").chmod(draw.choice([0o644, 0o600, 0o444]))
 
 
-def seen(root, where):
-    """What is on the disk, of a board's page what is outside of its block; with modes, which are the user's, too."""
-    found = on_disk(root)
-    page = str(where / "page.md")
-    if isinstance(held := found.get(page), bytes) and os.access(page, os.W_OK) and os.lstat(page).st_mode & 0o222:
-        found[page] = re.sub(rb"(?s)(<!-- board overall -->\n).*?(<!-- /board)", rb"\1\2", held)
-    return {path: (content, stat.S_IMODE(os.lstat(path).st_mode)) for path, content in found.items()}
+def seen(root):
+    """What is on the disk, with modes, which are the user's, too."""
+    return {path: (content, stat.S_IMODE(os.lstat(path).st_mode)) for path, content in on_disk(root).items()}
+
+
+def replaced_in(where):
+    """Folders of runs whose place another has claimed: these may go."""
+    return {path.parent for path in where.glob(f".replaced-*/{CONFIG}")} if is_run(where) else set()
 
 
 def case(writer, seed):
@@ -437,7 +420,7 @@ def case(writer, seed):
             users_work(where, writer, ours, draw)
         elif start == 2 and not os.path.lexists(where) and where.parent.is_dir() and draw.random() < 0.3:
             user_file(where, draw)
-        before = seen(Path.cwd().parent, where)
+        before, replaced = seen(Path.cwd().parent), replaced_in(where)
         fault, at = draw.choice([None, "killed", "killed", "killed", "full", "read-only"]), draw.randrange(25)
         said = None
         with meeting(fault, at):
@@ -445,11 +428,12 @@ def case(writer, seed):
                 WRITERS[writer][0](named)
             except (C3POError, Killed) as error:
                 said = error
-        after = seen(Path.cwd().parent, where)
+        after = seen(Path.cwd().parent)
         told.append((kind, fault, said))
         changed = [p for p, held in before.items() if p not in ours and after.get(p) != held]
         if "--overwrite" in writer and not is_run(where):  # then the old run is there, or aside
             answers = {p: held for p, held in before.items() if p in ours and Path(p).name in (CONFIG, *ANSWERS)}
+            answers = {p: held for p, held in answers.items() if Path(p).parent not in replaced}
             changed += [p for p, held in answers.items() if held not in after.values()]
         if changed:
             return told, changed

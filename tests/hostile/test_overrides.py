@@ -200,15 +200,6 @@ class TestDoors:
         assert "did you mean 'steps'" in said
         assert command("plugins", "check", "ngd", "--set", "+steps=2") == 1
 
-    def test_of_a_board(self, tmp_path):
-        from c3po_adaptive.study.leader_board import board_summary, read_board
-
-        (tmp_path / "run.yaml").write_text(yaml.safe_dump(COMPARISON))
-        runs = [{"config": "run.yaml", "set": ["arms.adpative.mix=core"], "records": ["x.parquet"]}]
-        (tmp_path / "board.yaml").write_text(yaml.safe_dump({"title": "x", "runs": runs}))
-        with pytest.raises(SettingError, match="did you mean 'adaptive'"):
-            board_summary(read_board(tmp_path / "board.yaml"), tmp_path)
-
 
 def test_what_was_written_is_left_alone():
     """An override makes new values: those of a file, or of another run, are not changed by it."""

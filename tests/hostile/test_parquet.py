@@ -254,7 +254,6 @@ def test_a_new_plugin_whose_test_would_have_too_long_a_name(odd):
     [
         ["trace", "show"],
         ["refset", "show"],
-        ["board"],
         ["report"],
         ["study", "plan"],
         ["models"],

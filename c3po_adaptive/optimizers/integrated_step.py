@@ -1,0 +1,96 @@
+"""One step along what experts are worth to the neighbours, integrated over how much they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import SettingError
+from ..problem import Problem, TrainingReferences
+from ..routing.mixing import mass, with_mass
+from ..types import Changes
+from ._reference_artifacts import INTEGRATED_GRADIENT
+from ._simplex import allowed_experts, has_neighbours
+from .base import PathwayOptimizer
+
+FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class IntegratedStep(PathwayOptimizer):
+    """ω ∝ (ω0 + f) exp(−η Σ K_i ḡ_i): one step of exponentiated gradient descent on the neighbours' loss.
+
+    ḡ_i is the gradient of reference i's own loss, averaged over the way from uniform weights to its own pathway:
+    integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) not multiplied by the way, by Captum, once a
+    reference. The gradient at the pathway itself, which NGD follows (C3PO, arXiv 2504.07964), says what the next
+    hundredth of weight does; experts change places by whole weights, and along the way it often turns.
+
+    The step is that of mirror descent with entropy (Kivinen and Warmuth 1997): it keeps each layer's mass and no weight
+    falls below zero, so nothing is projected; and it is plain, not Adam's, so that a small sum moves little.
+
+    Attributes:
+        lr: η in 1/nats.
+        floor: what is added to each weight before the step, as a share of its layer's mass: an expert without any
+            could not gain by a factor.
+    """
+
+    lr: float = 100.0
+    floor: float = FLOOR
+    name: ClassVar[str] = "integrated-step"
+
+    def __post_init__(self) -> None:
+        check_number(self, "lr", at_least=0)
+        check_number(self, "floor", at_least=0)
+
+    def optimize(self, problem: Problem) -> Tensor:
+        weight = problem.neighbours.weight[:, :, None, None]
+        slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
+        return torch.where(has_neighbours(problem)[:, None, None], self.step(problem, slope), problem.own)
+
+    def step(self, problem: Problem, slope: Tensor) -> Tensor:
+        """``[B, L, E]`` from ω0 along ``slope [B, L, E]`` or ``[L, E]``, in nats per unit of weight."""
+        if self.lr == 0:
+            return problem.own
+        allowed = allowed_experts(problem)
+        moved = stepped(problem.own, mass(problem.own), slope, self.lr, self.floor, allowed)
+        return torch.where(allowed.any(-1, keepdim=True), moved, problem.own)
+
+
+def stepped(
+    own: Tensor, total: Tensor, slope: Tensor, lr: float, floor: float = FLOOR, allowed: Tensor | None = None
+) -> Tensor:
+    """``[..., L, E]`` weights of mass ``total [..., L, 1]`` after a step from ``own`` along ``slope`` (nats per unit of
+    weight), with nothing on experts that are not ``allowed``.
+    """
+    logits = (own + floor * total).log() - lr * slope
+    return with_mass((logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)).softmax(-1), total)
+
+
+@dataclass(frozen=True)
+class ConstantIntegratedStep(IntegratedStep):
+    """The step of ``integrated-step`` along the mean of all references, the same for whatever is asked.
+
+    The control for choosing by question: what the sum over neighbours becomes where each reference is one, and all
+    weigh the same. References that are asked in the same run teach nothing, nor do those that a selector learns from.
+    """
+
+    slope: Tensor | None = field(default=None, repr=False, compare=False)
+    name: ClassVar[str] = "constant-integrated-step"
+    needs_neighbours: ClassVar[bool] = False
+    changes: ClassVar[Changes] = "same"
+
+    @property
+    def references_needed(self) -> int:
+        return 1  # at least; it takes all there are
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        return replace(self, slope=training.of_references(INTEGRATED_GRADIENT).mean(0))
+
+    def optimize(self, problem: Problem) -> Tensor:
+        if self.slope is None:
+            raise SettingError(f"{self.name} expected references to learn from first; use it in a run or an Optimizer.")
+        return self.step(problem, self.slope)

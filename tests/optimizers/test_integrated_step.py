@@ -1,0 +1,86 @@
+"""A step along integrated gradients: the integral, the step, and what it keeps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from c3po_adaptive.errors import SettingError
+from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep
+from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT
+from c3po_adaptive.problem import ReferenceBatch
+from c3po_adaptive.testing import toy_problem
+from c3po_adaptive.types import Selection
+
+
+def references(loss, experts=6, movable=None):
+    """Five references of two layers, whose loss is a function of their weights."""
+    own = torch.rand(5, 2, experts, generator=torch.Generator().manual_seed(0)).double() * 3
+    free = torch.ones_like(own, dtype=torch.bool) if movable is None else movable.expand_as(own)
+    nothing = torch.zeros(0)
+    return ReferenceBatch(own, own, nothing, free, nothing, nothing, nothing, nothing, loss, loss, loss)
+
+
+def everywhere(problem):
+    """The problem with all experts of all layers open."""
+    return replace(problem, selection=Selection(torch.ones_like(problem.own, dtype=torch.bool)))
+
+
+def test_the_integral_is_what_the_loss_loses_on_the_way_from_even_weights():
+    batch = references(lambda w, running=None: (w**4 + w.roll(1, -1) * w).sum((1, 2)))
+    even = batch.own.sum(-1, keepdim=True).expand_as(batch.own) / 6
+    found = ((batch.own - even) * INTEGRATED_GRADIENT.compute(batch)).sum((1, 2))
+    torch.testing.assert_close(found, batch.loss(batch.own) - batch.loss(even))
+
+
+def test_the_way_begins_at_experts_that_weight_can_be_put_on():
+    movable = torch.tensor([True, True, True, True, False, False])
+    seen = []
+    INTEGRATED_GRADIENT.compute(references(lambda w, running=None: seen.append(w) or w.sum((1, 2)), movable=movable))
+    first, last = (min(seen, key=lambda w: w[..., 4].sum()), max(seen, key=lambda w: w[..., 4].sum()))
+    assert first[..., :4].std(-1).max() < last[..., :4].std(-1).max()
+    assert (first[..., 4] < 0.2 * last[..., 4]).all()
+
+
+@pytest.mark.parametrize("lr", [0.5, 20.0, 5000.0])
+def test_a_step_keeps_mass_and_allowed_experts_and_lowers_the_linear_loss(lr):
+    problem = toy_problem(B=6, K=4, seed=1)
+    weight = problem.neighbours.weight[:, :, None, None]
+    slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
+    omega = IntegratedStep(lr=lr).optimize(problem)
+    torch.testing.assert_close(omega.sum(-1), problem.own.sum(-1))
+    allowed = (problem.selection.mask | (problem.own > 0)) & problem.selection.layers[..., None]
+    assert (omega >= 0).all()
+    assert torch.equal(omega[~allowed], problem.own[~allowed])
+    asked = weight.sum((1, 2, 3)) > 0
+    still = IntegratedStep(lr=1e-9).optimize(problem)  # ω0 with its floor
+    assert (((omega - still) * slope).sum((1, 2))[asked] < 0).all()
+
+
+def test_the_step_is_the_one_of_the_formula():
+    problem = everywhere(toy_problem(B=3, K=4, seed=2))
+    weight = problem.neighbours.weight.numpy()[:, :, None, None]
+    slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT).numpy()).sum(1)
+    own, total = problem.own.numpy(), problem.own.numpy().sum(-1, keepdims=True)
+    raised = (own + 0.01 * total) * np.exp(-3 * slope)
+    omega = IntegratedStep(lr=3, floor=0.01).optimize(problem)
+    np.testing.assert_allclose(omega, raised / raised.sum(-1, keepdims=True) * total, rtol=1e-4)
+
+
+def test_no_step_and_no_neighbours_are_the_models_own_bit_for_bit():
+    problem = toy_problem(B=4, K=3)
+    assert torch.equal(IntegratedStep(lr=0).optimize(problem), problem.own)
+    alone = replace(problem.neighbours, weight=torch.zeros_like(problem.neighbours.weight))
+    assert torch.equal(IntegratedStep().optimize(replace(problem, neighbours=alone)), problem.own)
+
+
+@pytest.mark.parametrize("settings", [{"lr": -1}, {"floor": -0.1}, {"lr": float("nan")}])
+def test_settings_are_checked(settings):
+    with pytest.raises(SettingError, match=next(iter(settings))):
+        IntegratedStep(**settings)
+
+
+def test_the_constant_step_learns_first():
+    with pytest.raises(SettingError, match="references to learn from first"):
+        ConstantIntegratedStep().optimize(toy_problem())
