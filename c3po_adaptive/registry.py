@@ -264,7 +264,7 @@ class Registry:
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
                 f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "
-                f"got {unknown[0]!r}; " + suggestion(str(unknown[0]), list(parameters), "remove it.")
+                f"got {unknown[0]!r}; " + suggestion(str(unknown[0]), list(parameters), _inside(cls, str(unknown[0])))
             )
         required = [n for n, f in parameters.items() if f.default is MISSING and f.default_factory is MISSING]
         if missing := [n for n in required if n not in given]:
@@ -463,6 +463,15 @@ def _nested_roles(cls: type) -> dict[str, str]:
         f.name: formatannotation(f.type).strip("'").removesuffix(" | None").rpartition(".")[2] for f in fields(cls)
     }
     return {key: roles[hint] for key, hint in types.items() if hint in roles}
+
+
+def _inside(cls: type, parameter: str) -> str:
+    """What to do about a parameter that a part of the strategy has, or nobody."""
+    for f in fields(cls):
+        part = _default(f)
+        if _is_strategy(part) and parameter in {inner.name for inner in fields(part)}:
+            return f'it is a parameter of its part: {{"{f.name}": {{"name": "{part.name}", "{parameter}": …}}}}.'
+    return "remove it."
 
 
 def in_words(strategy: Any) -> str:

@@ -10,7 +10,7 @@ from plugins.rivals import registry_with
 from routing.naive import moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
-from c3po_adaptive import Optimizer
+from c3po_adaptive import Optimizer, default_registry
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.references.build import build_reference_set
@@ -181,7 +181,7 @@ class TestAnswer:
     @pytest.mark.parametrize("name", ["cloze", "letter"])
     def test_scores_are_those_of_score_choices(self, name):
         model = shared_model("olmoe")
-        settings = {"optimizer": {"name": "none", "start": "core"}, "format": name}
+        settings = {"optimizer": {"name": "none", "start": "core"}, "format": name, "settings": {"mix": "core"}}
         c3po = Optimizer(model, embedder=HashEmbedder(), **STRATEGIES | settings)
         answer = c3po.answer(TEXTS[0], CHOICES[0])
         assert answer.base_scores == tuple(model.score_choices(TEXTS[0], CHOICES[0], format=name).tolist())
@@ -241,7 +241,7 @@ class TestPresets:
     def test_is_what_its_strategies_are(self, name):
         small = {"selector": STRATEGIES["selector"]} if name == "c3po" else {}  # five layers are more than there are
         one, preset = self.made(preset=name, **small), PRESETS[name]
-        other = self.made(**{**preset.specs, **small}, settings=preset.settings)
+        other = self.made(**{**preset.specs, **small}, settings=RemixSettings(**preset.settings))
         assert one.remixer.strategies == other.remixer.strategies
         assert one.remixer.settings == other.remixer.settings
         assert one.answer(TEXTS[0], CHOICES[0]).scores == pytest.approx(other.answer(TEXTS[0], CHOICES[0]).scores)
@@ -249,7 +249,27 @@ class TestPresets:
     def test_the_papers_is_the_usual_one(self):
         small = {"selector": STRATEGIES["selector"]}
         assert self.made(**small).remixer.strategies == self.made(preset="c3po", **small).remixer.strategies
-        assert self.made(**small).remixer.settings == RemixSettings()
+        assert self.made(**small).remixer.settings == RemixSettings(**PRESETS["c3po"].settings)
+
+    def test_the_papers_numbers(self):
+        """arXiv 2504.07964: what is published, whatever our own defaults become."""
+        specs = PRESETS["c3po"].specs
+        made = default_registry().strategies(specs)
+        assert (made.optimizer.name, made.optimizer.steps, made.optimizer.step) == ("ngd", 10, "adam")
+        assert (made.optimizer.lr, made.optimizer.lr_end, made.optimizer.tolerance) == (0.01, 0.00001, 0)
+        selector = made.selector
+        assert (selector.name, selector.layers, selector.n, selector.experts) == ("fixed", "last", 5, 20)
+        assert (made.retriever.name, made.retriever.k, made.kernel.name) == ("faiss-knn", 3, "gaussian")
+        settings = RemixSettings(**PRESETS["c3po"].settings)
+        assert (settings.scope, settings.transfer) == ("last", "replace")
+        assert (settings.loss, settings.head) == ("likelihood", "full")
+        assert (settings.mix, settings.learn_from, settings.labels) == ("top-k", "successful", "own")
+        assert settings.max_similarity == 0.95
+
+    def test_the_papers_acts_on_the_last_token_with_the_models_own_number_of_experts(self):
+        c3po = self.made(selector=STRATEGIES["selector"])
+        omega = c3po.optimize(TEXTS[0])
+        assert (omega.scope, omega.top_k) == ("last", c3po.model.sites[0].top_k)
 
     def test_single_parts_are_replaced(self):
         c3po = self.made(preset="nearest", retriever={"name": "faiss-knn", "k": 5}, settings={"seed": 3})

@@ -15,6 +15,7 @@ from .arm_row import row, settings_of
 from .by_dataset import Arms
 from .dataset_in_words import format_of, references_of
 from .matching_controls import RANDOM_NEIGHBOURS, controls_of
+from .over_kinds import compare_over_kinds
 from .pathway_similarity import similarity_of_pathways
 from .predicted_benefit import predicted_benefit
 from .repeated_controls import among_draws
@@ -97,6 +98,14 @@ class ArmComparisons:
                     one, two = self._pair(dataset, a, b)
                     found += [stats.compare(one, two, seed=self.seed)] if one and two else []
         return found
+
+    def over_kinds(self, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+        """Pairs that are compared with kinds of question as the unit, on each data set that has several."""
+        once = {frozenset(pair): pair for pair in reversed(pairs)}.values()
+        there = [(dataset, a, b) for dataset, arms in self.groups.items() for a, b in once if {a, b} <= arms.keys()]
+        sides = (self._pair(*each) for each in there)
+        found = [compare_over_kinds(one, two, seed=self.seed) for one, two in sides if one and two]
+        return [c for c in found if c is not None]
 
     def draws(self) -> list[AmongDraws]:
         """Where each arm stands among the draws of each of its controls that was drawn several times."""

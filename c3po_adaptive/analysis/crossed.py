@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ class Crossed:
         high: upper end.
         p: two-sided, that the mean is zero.
         error: standard error of the mean.
+        freedom: its degrees of freedom; infinite where no test by t is made.
     """
 
     low: float
     high: float
     p: float
     error: float
+    freedom: float = inf
 
 
 def crossed(strata: Sequence[Floats]) -> Crossed:
@@ -55,11 +58,11 @@ def crossed(strata: Sequence[Floats]) -> Crossed:
     mean, variance = float(by_draw.mean()), of_draws + of_questions
     if not variance:
         return Crossed(mean, mean, float(not mean), 0.0)
-    freedom = (r - 1) * (variance / of_draws) ** 2 if of_draws > 1e-12 * variance else np.inf
+    freedom = (r - 1) * (variance / of_draws) ** 2 if of_draws > 1e-12 * variance else inf
     error = variance**0.5
     width = float(t.ppf(0.975, freedom)) * error
     p = float(2 * t.sf(abs(mean) / error, freedom))
-    return Crossed(mean - width, mean + width, p, error)
+    return Crossed(mean - width, mean + width, p, error, freedom)
 
 
 def _beyond_draws(values: Floats) -> float:

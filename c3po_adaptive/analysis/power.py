@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-LEVEL, POWER = 0.05, 0.8
-FEWEST = 6
-"""Flips, all in one direction, that McNemar's exact test takes for p < 0.05."""
+from math import floor, inf, log2
+
+from ..records.summary import SIGNIFICANT
+
+POWER = 0.8
+LARGE = 1000
+"""Degrees of freedom from which on t is normal."""
 
 
-def detectable(error: float, n: int) -> float:
-    """The smallest gain that a two-sided test at 0.05 finds with power 0.8, in units of ``error``'s.
+def detectable(error: float, n: int, comparisons: int = 1, freedom: float = inf) -> float:
+    """The smallest gain that is found with power 0.8 after Holm's correction, in units of ``error``'s.
 
-    It is (z₀.₉₇₅ + z₀.₈) times the standard error of the paired differences: flips are taken to be as many as there
-    were. Where hardly any were, this falls towards zero, and no test follows: fewer than six flips, all in one
-    direction, prove nothing. So the gain is at least the rate at which six of ``n`` questions flip with that power,
-    some 7.9 / n.
+    Of several comparisons in one table it is Holm's hardest case, which tests at 0.05 / ``comparisons``: that no other
+    of them is found before it. The gain is then (z₁₋ₐ + z₀.₈) times the standard error of the paired differences, where
+    a is half that level: 2.8 of one comparison, 4.1 of fifty. Flips are taken to be as many as there were. Where hardly
+    any were, this falls towards zero, and no test follows: too few flips, all in one direction, prove nothing (fewer
+    than six, of one comparison). So the gain is at least the rate at which so many of ``n`` questions flip with that
+    power, some 7.9 / n.
 
     Args:
         error: standard error of the mean difference of accuracy, 0 to 1.
         n: questions.
+        comparisons: that share the correction; 1: none is made.
+        freedom: degrees of freedom of a test by t; infinite: of one that has none.
 
     Returns:
-        0 to 1; 1 where six flips are more than there are questions.
+        0 to 1; 1 where it takes more flips than there are questions.
     """
-    from scipy.stats import norm
+    level = SIGNIFICANT / comparisons
+    return min(1.0, max(_shifts(level, freedom) * error, _fewest(level, n)))
 
-    return min(1.0, max(float(norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER)) * error, _fewest(n)))
+
+def _shifts(level: float, freedom: float) -> float:
+    """By how many standard errors a mean has to differ from zero."""
+    from scipy.optimize import brentq
+    from scipy.stats import nct, norm, t
+
+    if freedom > LARGE:
+        return float(norm.isf(level / 2) + norm.ppf(POWER))
+    least = float(t.isf(level / 2, freedom))
+    return float(brentq(lambda shift: float(nct.sf(least, freedom, shift)) - POWER, 0, 10 * least))
 
 
-def _fewest(n: int) -> float:
-    """The rate at which ``FEWEST`` of ``n`` flip, or more, with that power."""
+def _fewest(level: float, n: int) -> float:
+    """The rate at which as many of ``n`` flip as McNemar's exact test takes, all in one direction, or more."""
     from scipy.stats import beta
 
+    fewest = floor(log2(2 / level)) + 1
     # Clopper and Pearson's relation: P(binomial(n, rate) >= k) = P(beta(k, n - k + 1) <= rate).
-    return float(beta.ppf(POWER, FEWEST, n - FEWEST + 1)) if n >= FEWEST else 1.0
+    return float(beta.ppf(POWER, fewest, n - fewest + 1)) if n >= fewest else 1.0

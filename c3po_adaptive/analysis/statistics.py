@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import exp, fsum, log
+from math import exp, fsum, inf, log
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DataError
@@ -65,12 +65,13 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
     strata = [d.mean(1) for d in by_draw.values()]
     up, down = (sum(int((sign * d > 0).sum()) for d in strata) for sign in (1, -1))
     low, high = accuracy_interval(strata, up + down, seed)
-    error = standard_error(strata)
+    error, freedom = standard_error(strata), inf
     draws = next(iter(by_draw.values())).shape[1]
     if draws > 1:
         p = sign_flip_p(strata, seed=seed)
         both = crossed(list(by_draw.values()))
         low, high, p, error = min(low, both.low), max(high, both.high), max(p, both.p), max(error, both.error)
+        freedom = both.freedom
     else:
         p = mcnemar_p(up, down) if len(strata) == 1 else sign_flip_p(strata, seed=seed)
     if not (divisor := mean(b, total_cost)):
@@ -87,7 +88,8 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
         p=p,
         p_holm=p,
         error=100 * error,
-        detectable=100 * detectable(error, n),
+        freedom=freedom,
+        detectable=100 * detectable(error, n, freedom=freedom),
         draws=draws,
         cost_ratio=mean(a, total_cost) / divisor,
         flips_up=up,
@@ -272,21 +274,21 @@ def bootstrap_interval(strata: Sequence[Floats], *, seed: int) -> tuple[float, f
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    means = sum(_resampled_means(s, rng) for s in strata) / len(strata)
+    means = sum(resampled_means(s, rng) for s in strata) / len(strata)
     low, high = np.quantile(means, [TAIL, 1 - TAIL])
     return float(low), float(high)
 
 
-def _resampled_means(stratum: Floats, rng: np.random.Generator) -> Floats:
-    """``[RESAMPLES]`` means of as many values, drawn with replacement."""
+def resampled_means(stratum: Floats, rng: np.random.Generator, times: int = RESAMPLES) -> Floats:
+    """``[times]`` means of as many values, drawn with replacement."""
     import numpy as np
 
     n = len(stratum)
     values, counts = np.unique(stratum, return_counts=True)
     if len(values) <= FEW_VALUES:
-        means: Floats = rng.multinomial(n, counts / n, RESAMPLES) @ values / n
+        means: Floats = rng.multinomial(n, counts / n, times) @ values / n
         return means
-    sizes = [min(BATCH, RESAMPLES - done) for done in range(0, RESAMPLES, BATCH)]  # keeps memory small
+    sizes = [min(BATCH, times - done) for done in range(0, times, BATCH)]  # keeps memory small
     return np.concatenate([stratum[rng.integers(n, size=(size, n))].mean(1) for size in sizes])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..records.answer import Answered
-from ..records.summary import Comparison, Row, Summary
+from ..records.summary import Comparison, Row, Summary, Unit
 from ..storage.identity import digest, versions
 from ..storage.json_values import Values
-from . import statistics as stats
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
+from .holm_families import corrected, named_beforehand
+from .rules import rules
 from .unfinished_run import answered_by_base
 from .verdict import Audited, judge, why_untellable
 
@@ -25,6 +26,8 @@ def summarize(
     standard: str | None = None,
     headline: str | None = None,
     compare: Sequence[tuple[str, str]] = (),
+    by_kind: Sequence[tuple[str, str]] = (),
+    primary: Sequence[tuple[str, str, Unit]] = (),
     inputs: Values | None = None,
     missing: Sequence[str] = (),
     audited: Audited | None = None,
@@ -32,7 +35,8 @@ def summarize(
     """What ``summary.json`` holds.
 
     P-values are adjusted by Holm in two families, as they are printed in two tables: all gains over the base, on every
-    data set, and all other comparisons.
+    data set, and all other comparisons. Primary ones are in neither: each is tested alone, on the data set that is
+    shown ("all", or the only one).
 
     Args:
         records: of all arms, one split per data set; a data set "all" is added to several.
@@ -42,8 +46,11 @@ def summarize(
         standard: the arm that others are to come near to; None: none.
         headline: the arm that the run is about; its rows and comparisons say so.
         compare: pairs of arms (a, b) that are compared as well, beside every arm with its controls.
+        by_kind: pairs of these that are compared once more, with kinds of question as the unit.
+        primary: pairs, and the unit of each, that were named as primary before the run.
         inputs: ``versions``, and hashes of model, questions, references and plugins, as the run began; kept beside the
-            hashes of config and of records (without seconds). None: of a run that was not claimed with any.
+            hashes of config, of records (without seconds) and of the rules that judged them. None: of a run that was
+            not claimed with any.
         missing: what the run has not answered, if it did not come to its end: then each arm counts with the questions
             that the base answered, too, and two arms are compared on those that both answered.
         audited: what an audit of the model says: then it stands in the summary, and a null result where nothing could
@@ -56,8 +63,10 @@ def summarize(
     records, inputs = list(records), inputs or {}
     told = answered_by_base(records, baseline) if missing else records
     table = ArmComparisons(grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing))
-    gains = _with_holm([gain for gain in table.gains.values() if gain.a != baseline], headline)
-    beside = _with_holm(table.with_controls(compare), headline)
+    named = named_beforehand(table.groups, primary)
+    gains = corrected([gain for gain in table.gains.values() if gain.a != baseline], named)
+    others = corrected([*table.with_controls(compare), *table.over_kinds(by_kind)], named)
+    gains, others = ([c.model_copy(update={"headline": c.a == headline}) for c in each] for each in (gains, others))
     rows = list(table.rows(config, headline))
     untellable = {} if audited is None else _untellable(audited, table, rows, gains)
     return Summary(
@@ -65,11 +74,11 @@ def summarize(
         audit=None if audited is None else audited.line,
         baseline=baseline,
         compare=tuple(compare),
-        rows=tuple(judge(rows, gains, beside, untellable)),
+        rows=tuple(judge(rows, gains, others, untellable)),
         risk=tuple(table.risk()),
         predicted=tuple(table.predicted()),
         agreement=() if standard is None else tuple(table.near(standard)),
-        comparisons=tuple(c for dataset in table.groups for c in (*gains, *beside) if c.dataset == dataset),
+        comparisons=tuple(c for dataset in table.groups for c in (*gains, *others) if c.dataset == dataset),
         draws=tuple(table.draws()),
         versions=told_versions if isinstance(told_versions := inputs.get("versions"), dict) else versions(),
         seed=seed,
@@ -77,6 +86,7 @@ def summarize(
         hashes={
             "config": digest(config),
             "records": digest([_timeless(r) for r in records]),
+            "rules": rules(),
             **{name: value for name, value in inputs.items() if name != "versions"},
         },
     )
@@ -99,12 +109,3 @@ def _untellable(
 
 def _timeless(record: Answered) -> dict[str, object]:
     return record.model_dump(mode="json", exclude={"seconds"})
-
-
-def _with_holm(comparisons: Sequence[Comparison], headline: str | None) -> list[Comparison]:
-    """Adjusted for the number of them."""
-    adjusted = stats.holm([c.p for c in comparisons])
-    return [
-        c.model_copy(update={"p_holm": p, "headline": c.a == headline})
-        for c, p in zip(comparisons, adjusted, strict=True)
-    ]

@@ -41,10 +41,11 @@ def verdict(
     """An arm's, on one data set or over all.
 
     A gain or a loss over the base is one if it may be claimed (``Comparison.claimed``) and stays so after Holm's
-    correction over all gains of the table. It goes beyond the controls if the arm may be claimed to be better than
-    *each* of them. As all have to be beaten, the test's p is the largest of theirs, whatever their number (an
-    intersection-union test: Berger 1982, Technometrics 24:295), and that, too, has to stay below 0.05 after Holm's
-    correction, over all arms and data sets of the table (``beyond``). Of controls that are not beaten, those that gain
+    correction over all gains of the table, of which a primary one needs none. It goes beyond the controls if the arm
+    may be claimed to be better than *each* of them. As all have to be beaten, the test's p is the largest of theirs,
+    whatever their number (an intersection-union test: Berger 1982, Technometrics 24:295), and that, too, has to stay
+    below 0.05 after Holm's correction, over all arms and data sets of the table (``_beyond``) but those whose
+    comparisons with controls are all primary. Of controls that are not beaten, those that gain
     themselves (interval above zero, before any correction) help, too; the one that gains most is named. If none of them
     gains, the arm's gain is there, but not told from chance's: no evidence. Nor is it said to go beyond its controls
     where none of them leaves something of the arm to chance.
@@ -58,7 +59,7 @@ def verdict(
     """
     found = gain.claimed
     if not found:
-        least = f"a gain of {gain.detectable:.1f} points would have been found by itself, with power 0.8"
+        least = f"a gain of {gain.detectable:.1f} points would have been found {_how(gain)}, with power 0.8"
         least = least if gain.detectable < 100 else "so few questions show none"
         holds = gain.ci_low <= 0 <= gain.ci_high
         why = "the interval holds zero" if holds else f"p = {gain.p:.2g}"
@@ -66,7 +67,7 @@ def verdict(
     if gain.p_holm >= SIGNIFICANT:
         return Verdict(NONE, f"not after Holm's correction, p = {gain.p_holm:.2g}")
     if found < 0:
-        return Verdict(HARMS, f"{_points(gain)} after Holm's correction")
+        return Verdict(HARMS, f"{_points(gain)} {_how(gain)}")
     if not beside:
         return Verdict(None, UNTOLD)
     nearest = max(beside, key=lambda c: (c.p, -c.difference))
@@ -126,8 +127,8 @@ def judge(
     beside: Sequence[Comparison],
     untellable: Mapping[str, Sequence[str]],
 ) -> list[Row]:
-    """Rows with ``verdict``, ``because`` and ``p_beyond``; of the base, of an upper bound, and of what is a control and
-    no more, there is none.
+    """Rows with ``verdict``, ``because``, ``p_beyond`` and what was ``detectable``; of the base, of an upper bound, and
+    of what is a control and no more, there is no verdict.
 
     Args:
         rows: of a summary, each with its ``controls``.
@@ -136,14 +137,20 @@ def judge(
         untellable: why nothing can be told of a null result, by data set.
     """
     of = {(c.dataset, c.a): c for c in gains}
-    against = {(c.dataset, c.a, c.b): c for one in beside for c in (one.mirrored, one)}
+    over_questions = [one for one in beside if one.unit == "question"]
+    against = {(c.dataset, c.a, c.b): c for one in over_questions for c in (one.mirrored, one)}
     own = [[c for x in row.controls if (c := against.get((row.dataset, row.arm, x)))] for row in rows]
-    largest = iter(holm([max(c.p for c in each) for each in own if each]))
     drawn = {(row.dataset, row.arm) for row in rows if row.setting.varies}
-    judged = [
-        _judged(row, of, each, next(largest) if each else None, drawn) for row, each in zip(rows, own, strict=True)
-    ]
+    judged = [_judged(row, of, each, p, drawn) for row, each, p in zip(rows, own, _beyond(own), strict=True)]
     return [_told_apart(row, untellable.get(row.dataset, ())) for row in judged]
+
+
+def _beyond(own: Sequence[Sequence[Comparison]]) -> list[float | None]:
+    """The largest p of each arm's comparisons with its controls, after Holm where not all of them are primary."""
+    largest = [max((c.p for c in each), default=None) for each in own]
+    alone = [all(c.primary for c in each) for each in own]
+    adjusted = iter(holm([p for p, named in zip(largest, alone, strict=True) if p is not None and not named]))
+    return [p if p is None or named else next(adjusted) for p, named in zip(largest, alone, strict=True)]
 
 
 def _told_apart(row: Row, why: Sequence[str]) -> Row:
@@ -165,7 +172,13 @@ def _judged(
         gains = {name: c for (dataset, name), c in of.items() if dataset == row.dataset}
         chance = {name for dataset, name in drawn if dataset == row.dataset}
         found = verdict(gain, beside, gains, 1.0 if p is None else p, chance)
-    return row.model_copy(update={"p_beyond": p, "verdict": found.name, "because": found.because})
+    told = {"p_beyond": p, "verdict": found.name, "because": found.because}
+    return row.model_copy(update=told | {"detectable": None if gain is None else gain.detectable})
+
+
+def _how(gain: Comparison) -> str:
+    """What its test corrects for."""
+    return "tested alone" if gain.primary else "after Holm's correction"
 
 
 def _named(c: Comparison) -> str:

@@ -67,7 +67,12 @@ class LabelDescent:
 
     @property
     def oracle(self) -> Oracle:
-        return Oracle(lr=self.rate, lr_end=min(self.rate, Oracle().lr_end))
+        return Oracle(of=self.ngd)
+
+    @property
+    def ngd(self) -> NGD:
+        """Whose steps these are, at this rate."""
+        return NGD(lr=self.rate, lr_end=min(self.rate, NGD().lr_end))
 
     @property
     def of(self) -> str:
@@ -197,7 +202,7 @@ class _Forecast:
         used = self._mixed("", None) | dict.fromkeys(range(start, layers), fixed.experts or self.model.n_experts)
         steps = self._each(lambda p: flops.tail(p, start, _pairs(used, p.rows), backward=True))
         answer = self._each(lambda p: flops.tail(p, start, _pairs(used, p.rows), backward=False))
-        return [descent.oracle.steps * a + b for a, b in zip(steps, answer, strict=True)]
+        return [descent.ngd.steps * a + b for a, b in zip(steps, answer, strict=True)]
 
     def _mixed(self, intervention: str, position: int | None) -> dict[int, int]:
         own, new = mixed_by("", self.model), mixed_by(intervention, self.model)

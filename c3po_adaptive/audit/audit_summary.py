@@ -108,7 +108,7 @@ def _reached(rows: Sequence[AuditRow], descent: LabelDescent, seed: int) -> Reac
         rate=descent.rate,
         of=descent.of,
         selector=descent.selector,
-        steps=descent.oracle.steps,
+        steps=descent.ngd.steps,
         n=len(asked),
         cost=_mean([row.costs[descent.name] for row in asked]),
         **_paired(asked, lambda row: row.reached[descent.name], seed),

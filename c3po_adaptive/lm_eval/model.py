@@ -125,7 +125,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
                 retriever=retriever or USUAL["retriever"],
                 selector=selector or USUAL["selector"],
                 format=format,
-                settings=settings,
+                settings=RemixSettings.of(settings),
                 registry=registry,
             )
             self.remixer = _without_labels(c3po.remixer)

@@ -26,6 +26,14 @@ class ModeFinding(PathwayOptimizer):
     C3PO (arXiv 2504.07964), mode finding: ω ← α ω + (1 − α) ω̄ with ω̄ = Σ K(ω_i, ω) ω_i / Σ K(ω_i, ω); neighbours and
     kernel are those of pathway space, over the selected layers, not of input space. One reference alone spans no
     density: samples are then left as they are.
+
+    The paper leaves open how many steps, which α, how many neighbours and which bandwidth: all four defaults are ours.
+
+    Attributes:
+        steps: of the mean shift.
+        alpha: how much of ω stays in each step.
+        retriever: of pathways; here the eight nearest.
+        kernel: of pathways; here Gaussian, as wide as the median distance.
     """
 
     steps: int = 5

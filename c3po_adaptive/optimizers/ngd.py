@@ -19,6 +19,7 @@ class NGD(Descent):
     C3PO (Li, Li and Zhou 2025, arXiv 2504.07964), neighbourhood gradient descent: ω ← ω − λ ∇ L(ω), λ by cosine from
     1e-2 to 1e-5 in 10 steps. The paper does not say how ω stays a valid routing: here by projection, or as logits. Its
     loss takes the head anew in each step; here that is ``head: full``, and the default is the tangent (``types.Head``).
+    That, and what else belongs to the paper's setting beside these steps, has the preset ``c3po``.
     """
 
     name: ClassVar[str] = "ngd"

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self, cast
 
 from torch import Tensor
 
+from ..checks import check_part
 from ..errors import SettingError
-from ..problem import LabeledProblem, Problem
+from ..problem import LabeledProblem, Problem, TrainingReferences
+from .base import PathwayOptimizer
 from .descent import Descent
+from .ngd import NGD
 
 
 @dataclass(frozen=True)
-class Oracle(Descent):
-    """Descend the loss of the test question's own right answer: what any choice of ω could reach, not a method.
+class Oracle(PathwayOptimizer):
+    """Descend the loss of the test question's own right answer by another optimizer's steps: what these could have
+    reached, had they known the label; a bound of that optimizer, and not a method.
 
-    C3PO (arXiv 2504.07964), oracle: gradient descent on ℓ(f(x, ω), y). Its rate is ten times NGD's: a bound has to go
-    as far as it can, and ten steps of 1e-2 move a weight by 0.05 at most: 40 % of an eighth.
+    C3PO (arXiv 2504.07964), oracle: gradient descent on ℓ(f(x, ω), y). Number, rate and rule of its steps are those of
+    the optimizer that it bounds: by other steps it would bound something else, as ten times the rate goes ten times as
+    far.
+
+    Attributes:
+        of: whose steps they are; one that descends.
     """
 
-    lr: float = 0.1
+    of: PathwayOptimizer = field(default_factory=NGD)
     name: ClassVar[str] = "oracle"
     needs_label: ClassVar[bool] = True
     needs_neighbours: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_part(self, "of", Descent)
+
+    @property
+    def references_needed(self) -> int:
+        """As many as of the optimizer that it bounds: a selector learns from the same others."""
+        return self.of.references_needed
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        return replace(self, of=self.of.prepare(training))
+
     def optimize(self, problem: Problem) -> Tensor:
         if not isinstance(problem, LabeledProblem):
             raise SettingError("The oracle expected questions with known answers, got a problem without labels.")
-        return self.descend(problem.label_loss, problem)
+        descent = cast(Descent, self.of)  # checked, and annotated by its role for the registry to look up
+        return descent.descend(problem.label_loss, problem)

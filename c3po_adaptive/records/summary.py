@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +12,8 @@ from .base import Part, Real
 from .setting import Setting
 
 SIGNIFICANT = 0.05
+Unit = Literal["question", "kind"]
+"""What a comparison counts once, and resamples."""
 Role = Literal["base", "control", "oracle", "method"]
 """What an arm is there for: left alone, a control, an upper bound, or what could be used."""
 
@@ -37,7 +40,8 @@ class Row(Part):
         format: how questions were put, in words.
         draws: that it answered in.
         gain: over the base.
-        detectable: the smallest gain that would have been found; None: of the base.
+        detectable: the smallest gain that would have been found with power 0.8 after the correction that the verdict
+            makes; None: of the base.
         flips_up: questions that it gets right where the base does not.
         flips_down: the reverse.
         layers: how many were re-mixed, on average.
@@ -46,7 +50,7 @@ class Row(Part):
         labels: of how many references it could learn.
         parameters: how many were trained.
         controls: names of the arms that its gain has to be told from.
-        p_beyond: the largest p among comparisons with these, after Holm; None: there are none.
+        p_beyond: the largest p among comparisons with these, after Holm, if not all are primary; None: there are none.
         verdict: see ``analysis.verdict``; None: there is none.
         because: what that rests on, in words.
         headline: whether the run is about this arm.
@@ -104,13 +108,18 @@ class Comparison(Part):
             ones cannot be pooled, a sign-flip permutation test of the mean over data sets. With several draws that of
             ``crossed``, if it is larger than one over questions alone.
         error: standard error of the difference.
-        detectable: the smallest difference that would have been found with power 0.8: see ``power``.
+        detectable: the smallest difference that would have been found with power 0.8 after Holm's correction over its
+            table, by itself if it is primary: see ``power``.
         draws: that both arms were answered in.
         cost_ratio: cost of ``a`` divided by that of ``b``, by FLOPs.
         flips_up: questions that ``a`` gets right (more often) where ``b`` does not; these are told in the arm's row.
         flips_down: the reverse.
-        p_holm: p after Holm's correction over its table; as long as there is none, p.
+        freedom: degrees of freedom of its p, told nowhere; infinite where it is by no test by t.
+        p_holm: p after Holm's correction over its table; as long as there is none, and of a primary one, p.
         headline: whether the run is about arm ``a``.
+        primary: whether the configuration named it beforehand as one that is tested alone, without correction.
+        unit: what is resampled: questions, or kinds of question, of which each counts once: see ``over_kinds``.
+        kinds: how many there are, where they are the unit.
     """
 
     dataset: str
@@ -127,8 +136,12 @@ class Comparison(Part):
     cost_ratio: float
     flips_up: int = Field(default=0, exclude=True)
     flips_down: int = Field(default=0, exclude=True)
+    freedom: float = Field(default=inf, exclude=True, allow_inf_nan=True)
     p_holm: float
     headline: bool = False
+    primary: bool = False
+    unit: Unit = "question"
+    kinds: int | None = None
 
     @property
     def claimed(self) -> int:
@@ -269,8 +282,9 @@ class Summary(Part):
         return [row for row in self.rows if row.dataset == dataset]
 
     def find(self, dataset: str, a: str, b: str) -> Comparison | None:
-        """The comparison of two arms, if it was made."""
-        return next((c for c in self.comparisons if (c.dataset, c.a, c.b) == (dataset, a, b)), None)
+        """The comparison of two arms over questions, if it was made."""
+        wanted = dataset, a, b, "question"
+        return next((c for c in self.comparisons if (c.dataset, c.a, c.b, c.unit) == wanted), None)
 
 
 class SideRow(Part):

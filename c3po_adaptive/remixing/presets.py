@@ -23,11 +23,12 @@ class Preset:
 
 
 _USUAL = {"optimizer": "ngd", "kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
+_PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k"}
 _ALL_LAYERS = {"name": "fixed", "layers": "all", "experts": None}
 _FROM_ALL = {"learn_from": "all", "loss": "lead"}
 
 PRESETS: Mapping[str, Preset] = {
-    "c3po": Preset(_USUAL),
+    "c3po": Preset(_USUAL, _PAPER),
     "nearest": Preset(
         {
             **_USUAL,
@@ -39,7 +40,25 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "constant": Preset({**_USUAL, "optimizer": {"name": "constant", "lr": 0.1}, "selector": _ALL_LAYERS}, _FROM_ALL),
 }
-"""``c3po``: as published (arXiv 2504.07964): three neighbours, ten steps, the last five layers, the top 20 experts.
+"""``c3po``: as published (Li, Li and Zhou 2025, arXiv 2504.07964: "the paper"). How questions are scored is no part of
+a preset. The paper reads a letter that the model generates: ask with ``format="letter"`` where options can be listed.
+Where they are scored as texts (``cloze``), only their first tokens are near the one that ω acts on.
+
+- **Neighbours**: three, by a Gaussian kernel, none nearer than 0.95, of the references answered right: the paper. Its
+  released code (github.com/tianyi-lab/C3PO) has neither kernel nor filter nor any descent: it writes the mean of three
+  neighbours' pathways, weighed by their cosines, in the question's place. The paper is taken: it has the method.
+- **Place**: ω at the prompt's last token alone (``scope: last``), in the last five layers: the paper. The released code
+  goes on overwriting each generated token; the paper is taken, which says nothing of that.
+- **Steps**: ten, by cosine from 1e-2 to 1e-5: the paper. It writes plain gradient steps; the same lab's code of the
+  same algorithm at the same rates (github.com/tianyi-lab/R2-T2) takes Adam's, and so does this, as the paper's own code
+  has none. The loss is that code's, too: cross-entropy of the answer's tokens over the whole vocabulary (``loss:
+  likelihood``, ``head: full``); the paper writes ℓ.
+- **Experts**: the 20 that the router ranks highest are re-mixed, and the answer mixes the best of them, as many as the
+  model itself does (``mix: top-k``): the paper tells that the 20 hold 99.8 % of the top eight after a full descent, and
+  the released code takes the top eight of what it wrote, as they are, on a model that does not renormalize. Here they
+  are brought back to the layer's mass, as everywhere. All 20 are mixed while steps are taken, so that each has a
+  gradient; the paper says nothing of that.
+
 ``nearest``: a step along the kept gradients of the 300 nearest references, in all layers; ``constant``: one change for
 all questions, learned from all references by the same steps."""
 

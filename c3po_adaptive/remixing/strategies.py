@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..kernels.base import Kernel
 from ..optimizers.base import PathwayOptimizer
 from ..optimizers.none import NoStep
+from ..optimizers.oracle import Oracle
 from ..retrievers.base import Retriever
 from ..selectors.base import LayerSelector
 
@@ -23,7 +24,15 @@ class Strategies:
     @property
     def needs_neighbours(self) -> bool:
         """Whether references are retrieved for each question."""
-        return self.optimizer.needs_neighbours or self.selector.needs_neighbours
+        learns = self.selector.references_needed > 0 and self.learned_with.needs_neighbours
+        return self.optimizer.needs_neighbours or self.selector.needs_neighbours or learns
+
+    @property
+    def learned_with(self) -> PathwayOptimizer:
+        """What re-mixes references that a selector learns from: the optimizer, and of an oracle the one that it bounds,
+        which sees no label, so that both choose alike.
+        """
+        return self.optimizer.of if isinstance(self.optimizer, Oracle) else self.optimizer
 
     @property
     def references_needed(self) -> int:

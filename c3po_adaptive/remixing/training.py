@@ -72,7 +72,7 @@ class ReferenceTraining:
 
     @property
     def optimizer(self) -> Any:
-        return self.strategies.optimizer
+        return self.strategies.learned_with
 
     def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
         known, skip = self._shuffled, skip + self.taken
@@ -160,7 +160,7 @@ class ReferenceTraining:
         """What decides what is learned."""
         references = self._references()
         s = self.strategies
-        strategies = [learner, s.optimizer, s.kernel, s.retriever]
+        strategies = [learner, self.optimizer, s.kernel, s.retriever]
         settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
         asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]
         source = references.card.get("source")

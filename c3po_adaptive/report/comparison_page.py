@@ -63,6 +63,7 @@ def render(
         by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
         figures=_figures(summary, single),
         settings=_settings(summary),
+        rules=summary.hashes.get("rules"),
         uses=bool(uses),
         data=payload(single, arms, summary.baseline, questions or {}, references or {}) | {"uses": uses, "shown": arm},
     )

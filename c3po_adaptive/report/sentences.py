@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..analysis.matching_controls import RANDOM_NEIGHBOURS
 from ..records.summary import SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
@@ -12,7 +14,7 @@ def sentences(summary: Summary) -> list[str]:
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
-    of the comparison with random ones.
+    of the comparison with random ones. Of a primary comparison it is said that it is one.
     """
     dataset = summary.shown_dataset
     rows = summary.on(dataset)
@@ -44,7 +46,9 @@ def _among_draws(d: AmongDraws, summary: Summary) -> str:
 def _compared(c: Comparison) -> str:
     claim = {1: "better", -1: "worse", 0: "no difference can be claimed"}[c.claimed] + _caveat(c)
     by = f"{c.difference:+.1f} points {_interval(c)}"
-    return f"{c.a} beside {c.b}: {by} at {100 * c.cost_ratio:.0f} % of its cost: {claim}."
+    over = "" if c.unit == "question" else f", as the mean over {c.kinds} kinds"
+    alone = f" Primary: tested alone, p = {c.p:.2g}." if c.primary else ""
+    return f"{c.a} beside {c.b}{over}: {by} at {100 * c.cost_ratio:.0f} % of its cost: {claim}.{alone}"
 
 
 def _sentence(row: Row, summary: Summary) -> str:
@@ -54,8 +58,9 @@ def _sentence(row: Row, summary: Summary) -> str:
         where = "as the mean over data sets" if row.dataset == "all" else f"of {row.dataset}"
         return f"{head} {where} ({row.n} questions), the model left alone."
     head = f"{head}, {gain.difference:+.1f} points over {summary.baseline} {_interval(gain)}"
+    head += f" (primary, tested alone: p = {gain.p:.2g})" if gain.primary else ""
     if row.role == "oracle":
-        return f"{head}: an upper bound that uses the labels, not a method."
+        return f"{head}: an upper bound that uses the labels{_by_steps(row)}, not a method."
     head = f"{head}: {_claim(gain) if row.role == 'control' else _verdict(row)}"
     if row.layers == 0 and row.setting.selector is not None:
         head = f"{head} (it re-mixed no layer of any question)"
@@ -64,6 +69,15 @@ def _sentence(row: Row, summary: Summary) -> str:
         return f"{head}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
     beside = _against_random(row, summary)
     return f"{head}." if beside is None else f"{head}; {_neighbours(beside)}."
+
+
+def _by_steps(row: Row) -> str:
+    """Which steps a bound took: those of the optimizer that it bounds."""
+    optimizer = row.setting.optimizer
+    of = None if optimizer is None else optimizer.parameter("of")
+    if not isinstance(of, Mapping) or "lr" not in of:
+        return ""
+    return f", by the steps of {of['name']} ({of['steps']} by {of['step']} from a rate of {of['lr']:g})"
 
 
 def _against_random(row: Row, summary: Summary) -> Comparison | None:

@@ -1,4 +1,4 @@
-"""The controls that an arm's gain has to be told from, as arms that say so."""
+"""What an arm's gain has to be told from, and what it could have reached, as arms that say so."""
 
 from __future__ import annotations
 
@@ -7,46 +7,76 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ..errors import UnknownNameError
+from ..optimizers.descent import Descent
 from ..registry import default_registry
 from .arms import Arm
 from .study_config import Spec
 
-_DESCENTS = ("ngd", "amortized-ngd")
 _STEPS = ("steps", "lr", "lr_end", "step", "parametrization", "tolerance")
+_CONSTANT = "constant"
 
 
 def with_controls(arms: Mapping[str, object], controlled: tuple[str, ...]) -> dict[str, object]:
-    """Plain values of arms, and of the controls of some; one whose name is taken is that arm.
+    """Plain values of arms, and of the controls and the upper bound of some; one whose name is taken is that arm.
 
     A re-mixing arm gets random neighbours (as many), labels drawn at random, changes of the same size in random
     directions, if it chooses a number of layers, as many random ones, and if it learned from rewards or from gradients,
-    what learned from random ones, or from those of others. Any other answerer gets labels drawn at random. Beside them
-    stand, once for all, one change for all questions by the same steps, the base with its scores corrected by a logit
-    of surface features, and the core experts mixed without a step.
+    what learned from random ones, or from those of others. Any other answerer gets labels drawn at random. One that
+    takes steps gets its oracle, which is no control: it is the arm with the label known.
+
+    Beside all of them stand the base with its scores corrected by a logit of surface features, the core experts mixed
+    without a step, and one change for all questions, by the first arm's steps; an arm with other steps gets one by its
+    own.
     """
     found = dict(arms)
     for name in controlled:
         if isinstance(plain := arms.get(name), Mapping):
-            for control, values in _controls(Arm(**plain)).items():
-                own = {"control_of": [name]} if control.startswith("{}") else {}
-                found.setdefault(control.format(name), {**plain, **values, **own})
+            arm = Arm(**plain)
+            steps, remixes = _steps(arm.optimizer), arm.name_of("answerer") == "remix"
+            for control, values in _own(arm).items():
+                found.setdefault(f"{name}, {control}", {**plain, **values, "control_of": [name]})
+            if steps and remixes:
+                found.setdefault(f"{name}, oracle", {**plain, "optimizer": {"name": "oracle", "of": arm.optimizer}})
+            for control, values in _of_all(steps).items():
+                found.setdefault(control, {**plain, **values})
+            if steps and remixes and not _by(steps, found[_CONSTANT]):
+                found.setdefault(f"{name}, {_CONSTANT}", {**plain, **_of_all(steps)[_CONSTANT]})
     return found
 
 
-def _controls(arm: Arm) -> dict[str, dict[str, object]]:
-    """What each changes, by its name, where {} stands for the arm's."""
-    own: dict[str, dict[str, object]] = {"{}, shuffled labels": {"labels": "shuffled"}}
+def _own(arm: Arm) -> dict[str, dict[str, object]]:
+    """What each of an arm's own controls changes, by its name."""
+    own: dict[str, dict[str, object]] = {"shuffled labels": {"labels": "shuffled"}}
     if arm.name_of("answerer") == "remix":
-        own["{}, random neighbours"] = {"retriever": {"name": "random", **_some("retriever", arm.retriever, "k")}}
-        own["{}, random change"] = {"optimizer": {"name": "random-change", "of": arm.optimizer}}
+        own["random neighbours"] = {"retriever": {"name": "random", **_some("retriever", arm.retriever, "k")}}
+        own["random change"] = {"optimizer": {"name": "random-change", "of": arm.optimizer}}
         own |= _layers(arm) | _learned(arm)
-    steps = _some("optimizer", arm.optimizer, *_STEPS) if arm.name_of("optimizer") in _DESCENTS else {}
+    return own
+
+
+def _of_all(steps: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """What each of the controls changes that all arms have, by its name."""
     plain = {"answerer": "remix"}
-    return own | {
-        "constant": plain | {"optimizer": {"name": "constant", **steps}},
+    return {
+        _CONSTANT: plain | {"optimizer": {"name": "constant", **steps}},
         "calibrated": {"answerer": "surface-logit", "optimizer": "none"},
         "core mixed": plain | {"optimizer": {"name": "none", "start": "core"}},
     }
+
+
+def _steps(optimizer: Spec) -> dict[str, object]:
+    """Of an optimizer that takes them; {} of any other, and of a plugin's that is not loaded yet."""
+    name = optimizer if isinstance(optimizer, str) else str(optimizer["name"])
+    try:
+        descends = issubclass(default_registry().get("optimizer", name), Descent)
+    except UnknownNameError:
+        return {}
+    return _some("optimizer", optimizer, *_STEPS) if descends else {}
+
+
+def _by(steps: Mapping[str, object], constant: object) -> bool:
+    """Whether an arm takes just these steps; what is no arm is refused elsewhere."""
+    return not isinstance(constant, Mapping) or _steps(Arm(**constant).optimizer) == steps
 
 
 def _layers(arm: Arm) -> dict[str, dict[str, object]]:
@@ -57,18 +87,18 @@ def _layers(arm: Arm) -> dict[str, dict[str, object]]:
         known["n"] = len(listed)
     if listed == "all" or known.get("n") is None:
         return {}
-    return {"{}, random layers": {"selector": {"name": "random", **known}}}
+    return {"random layers": {"selector": {"name": "random", **known}}}
 
 
 def _learned(arm: Arm) -> dict[str, dict[str, object]]:
     """What learned, from nothing: a policy from random rewards, teachers and weights from gradients of others."""
     found: dict[str, dict[str, object]] = {}
     if _some("selector", arm.selector, "reward"):
-        found["{}, random rewards"] = {"selector": _with(arm.selector, reward="random")}
+        found["random rewards"] = {"selector": _with(arm.selector, reward="random")}
     for role in ("retriever", "kernel"):
         spec = arm.specs[role]
         if _some(role, spec, "shuffled"):
-            found[f"{{}}, shuffled {role}"] = {role: _with(spec, shuffled=True)}
+            found[f"shuffled {role}"] = {role: _with(spec, shuffled=True)}
     return found
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator, m
 from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..registry import Registry
+from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
 from .overrides import with_settings
 from .study_config import OnQuestions, Spec, read_yaml
@@ -123,22 +124,23 @@ def parse_arm(arm: Arm, settings: Sequence[str]) -> Arm:
 
 DEMO = read_yaml(Path(__file__).with_name("demo.yaml"))
 """The configuration that ``c3po demo`` runs, in plain values."""
+PAPER = PRESETS["c3po"].settings
 DEMO_ARMS: Mapping[str, Arm] = {name: Arm(**values) for name, values in DEMO["arms"].items()}
 
 
 def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
-    """Some of the demo's arms; any other optimizer's name is an arm in the fixed setting, any other selector's one of
-    NGD in the layers that it selects, any other answerer's one that it answers, and any other retriever's or kernel's
-    one of NGD with its neighbours, or weighed by it.
+    """Some of the demo's arms; any other optimizer's name is an arm in the paper's setting, any other selector's one of
+    NGD in the layers that it selects, and any other retriever's or kernel's one of NGD with its neighbours, or weighed
+    by it: alike in all but that one thing to the demo's ``ngd``. Any other answerer's is one that it answers.
 
     Raises:
         UnknownNameError: a name that is none of them.
     """
-    known = {name: Arm(kernel=name) for name in registry.names("kernel")}
-    known |= {name: Arm(retriever=name) for name in registry.names("retriever")}
+    known = {name: Arm(kernel=name, **PAPER) for name in registry.names("kernel")}
+    known |= {name: Arm(retriever=name, **PAPER) for name in registry.names("retriever")}
     known |= {name: Arm(answerer=name) for name in registry.names("answerer") if name != "remix"}
-    known |= {name: Arm(selector=name) for name in registry.names("selector")}
-    known |= {name: Arm(optimizer=name) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
+    known |= {name: Arm(selector=name, **PAPER) for name in registry.names("selector")}
+    known |= {name: Arm(optimizer=name, **PAPER) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
             hint = moved.where(name) or suggestion(name, known, f"known arms: {', '.join(known)}.")

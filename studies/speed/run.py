@@ -29,6 +29,7 @@ from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import Registry, default_registry
 from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.scores import TailScores
+from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.identity import routing_versions
 from c3po_adaptive.storage.json_files import M, Ours, checked, read_json
@@ -208,6 +209,7 @@ class _Setup:
         if not case.warm:
             references = replace(references, folder=None)
         common: dict[str, Any] = {"format": self.format, "registry": registry, "embedder": self.embedder}
+        common["settings"] = RemixSettings()
         self.plain = Optimizer(self.model, optimizer="none", selector={"name": "fixed", "n": 0}, **common)
         self.remixed = Optimizer(
             self.model,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from records.made import answered, sentences, summarize
+from scipy.stats import ttest_1samp
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.crossed import crossed
@@ -134,15 +135,30 @@ class TestInterval:
 
 
 class TestPower:
+    @pytest.mark.parametrize("comparisons", [1, 20, 555])
     @pytest.mark.parametrize(("n", "flips"), [(100, 0.1), (500, 0.2), (200, 0.02), (300, 0.0)])
-    def test_a_gain_of_that_size_is_found_four_times_in_five(self, n, flips):
+    def test_a_gain_of_that_size_is_found_four_times_in_five(self, n, flips, comparisons):
+        """Among others without any effect, after the correction that the verdict makes."""
         rng = np.random.default_rng(0)
         error = (flips / n) ** 0.5
-        gain = detectable(error, n)
+        gain = detectable(error, n, comparisons)
         up = (max(flips, gain) + gain) / 2
         counts = rng.multinomial(n, [up, up - gain, 1 - 2 * up + gain], 600)
-        found = np.mean([stats.mcnemar_p(int(u), int(d)) < 0.05 for u, d, _ in counts])
+        others = [1.0] * (comparisons - 1)
+        found = np.mean([stats.holm([stats.mcnemar_p(int(u), int(d)), *others])[0] < 0.05 for u, d, _ in counts])
         assert 0.72 <= found <= 0.88
+
+    @pytest.mark.parametrize("comparisons", [1, 20])
+    @pytest.mark.parametrize("draws", [3, 8])
+    def test_of_few_draws_likewise(self, draws, comparisons):
+        """Their test is by t, whose threshold is far higher."""
+        rng = np.random.default_rng(1)
+        gain = detectable(1.0, 10**6, comparisons, draws - 1)
+        assert gain == 1, "in units of accuracy no more than one can be gained"
+        gain = detectable(1e-3, 10**6, comparisons, draws - 1)
+        values = rng.normal(gain, 1e-3 * draws**0.5, (4000, draws))
+        found = np.mean(ttest_1samp(values, 0, axis=1).pvalue < 0.05 / comparisons)
+        assert 0.77 <= found <= 0.83
 
     def test_six_questions_show_nothing(self):
         assert detectable(0.0, 5) == 1
@@ -153,6 +169,16 @@ class TestPower:
         base, a = rows["rows"]
         assert base["detectable"] is None
         assert a["detectable"] == rows["comparisons"][0]["detectable"] == pytest.approx(7.8, abs=0.1)
+
+    def test_more_arms_make_less_detectable(self):
+        """Of fifty arms the one that gains is held to 0.05 / 50, and so is what could have been found."""
+        arms = [records(f"a{i}", [[1, 1] + [0, 1] * 49]) for i in range(50)]
+        summary = summarize([*records("base", [[0, 1] * 50]), *(r for own in arms for r in own)], config={}, seed=0)
+        row = summary["rows"][1]
+        error = summary["comparisons"][0]["error"] / 100
+        assert row["detectable"] == pytest.approx(100 * detectable(error, 100, 50))
+        assert row["detectable"] > 1.4 * 7.8
+        assert "points would have been found after Holm's correction, with power 0.8" in row["because"]
 
 
 DRAWN = {"control_of": ["own"], "varies": ["labels drawn at random"]}

@@ -19,7 +19,8 @@ ROW += (
 )
 ROW += " calibration_difference calibration_ci_low calibration_ci_high flips_up flips_down"
 ROW += " layers moved neighbours_used labels parameters cost controls p_beyond verdict because headline"
-COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline"
+COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline primary unit"
+COMPARISON += " kinds"
 CONTROL = "ngd-random-neighbours"
 
 
@@ -168,7 +169,7 @@ def test_what_was_measured_stands_in_the_rows():
 def test_how_it_was_made():
     summary = summarize(base([1, 0]), config={"limit": 2}, seed=7, inputs={"model": "abc", "versions": {"torch": "1"}})
     assert (summary["seed"], summary["config"], summary["hashes"]["model"]) == (7, {"limit": 2}, "abc")
-    assert set(summary["hashes"]) == {"config", "records", "model"}
+    assert set(summary["hashes"]) == {"config", "records", "rules", "model"}
     assert summary["versions"] == {"torch": "1"}, "those of the run, not of whoever sums it up"
     now = summarize(base([1, 0]), config={}, seed=7)["versions"]
     assert set(now) == {"python", "torch", "transformers", "captum", "c3po_adaptive"}
@@ -223,8 +224,8 @@ def test_sentence_without_a_gain():
     line = sentences(made_up((1.2, -0.8, 3.1, 0.3), (0.0, -1.5, 1.5, 1.0)))[1]
     assert line == (
         "ngd: 51.2 %, +1.2 points over base [-0.8, 3.1]: no evidence (the interval holds zero; a gain of 4.0 points "
-        "would have been found by itself, with power 0.8); its control, random neighbours, reaches the same "
-        "(+0.0 points [-1.5, 1.5])."
+        "would have been found after Holm's correction, with power 0.8); its control, random neighbours, reaches the "
+        "same (+0.0 points [-1.5, 1.5])."
     )
 
 
@@ -248,6 +249,15 @@ def test_sentence_with_a_loss():
 def test_sentence_tells_when_holm_disagrees():
     summary = made_up((6.0, 0.1, 9.0, 0.04), p_holm=0.2)
     assert "no evidence (not after Holm's correction, p = 0.2)" in sentences(summary)[1]
+
+
+def test_a_bound_tells_whose_steps_it_took():
+    of = {"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}
+    row = row_of("bound", 60.0, role="oracle", setting={"optimizer": {"name": "oracle", "of": of}})
+    gain = comparison("bound", "base", 10.0, 5.0, 15.0, 0.001)
+    kept = made_up((1.0, -1.0, 3.0, 0.3))
+    told = sentences(kept | {"rows": [*kept["rows"], plain(row)], "comparisons": [*kept["comparisons"], plain(gain)]})
+    assert told[2].endswith("uses the labels, by the steps of ngd (4 by sgd from a rate of 0.02), not a method.")
 
 
 def test_oracle_is_an_upper_bound():

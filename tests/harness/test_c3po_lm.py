@@ -122,7 +122,9 @@ def test_texts_are_generated_as_by_hf(checkpoint, tasks):
 
 def test_options_of_one_context_answer_one_pathway(remixed, olmoe, refset, tasks):
     """As our own face asks the same question, where it puts it in the same words."""
-    face = Optimizer(olmoe, refset, optimizer=REMIXED["optimizer"], selector=SMALL, format=CLOZE)
+    face = Optimizer(
+        olmoe, refset, optimizer=REMIXED["optimizer"], selector=SMALL, format=CLOZE, settings=RemixSettings()
+    )
     answers = face.answer([d["question"] for d in DOCS], [d["choices"] for d in DOCS])
     found = asked(remixed, requests(tasks, "options"))
     assert [total for total, _ in found] == pytest.approx([s for a in answers for s in a.scores], abs=1e-4)

@@ -19,7 +19,7 @@ from c3po_adaptive.optimizers.none import NoStep
 from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.optimizers.random_change import RandomChange
 from c3po_adaptive.problem import Problem
-from c3po_adaptive.registry import in_words
+from c3po_adaptive.registry import in_words, new_registry
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
 from c3po_adaptive.types import Selection
@@ -35,7 +35,8 @@ DESCENTS = [
 
 LEARNED = ToyTraining()
 EACH = [
-    *(kind(**settings) for kind in (NGD, AmortizedNGD, Oracle) for settings in DESCENTS),
+    *(kind(**settings) for kind in (NGD, AmortizedNGD) for settings in DESCENTS),
+    *(Oracle(of=AmortizedNGD(**settings)) for settings in DESCENTS),
     *(AmortizedNGD(variant=variant) for variant in ("diagonal", "pathway")),
     *(Constant(**settings).prepare(LEARNED) for settings in DESCENTS[:3]),
     FaultUndone(),
@@ -212,7 +213,7 @@ class TestDescent:
         problem = toy_problem()
         assert (problem.loss(NGD(**settings).optimize(problem)) < problem.loss(problem.own)).all()
         labeled = toy_problem(labeled=True)
-        omega = Oracle(**settings).optimize(labeled)
+        omega = Oracle(of=NGD(**settings)).optimize(labeled)
         assert (labeled.label_loss(omega) < labeled.label_loss(labeled.own)).all()
 
     def test_tolerance_stops_a_sample_on_its_own(self):
@@ -291,7 +292,7 @@ class TestDescent:
             ({"tolerance": 1.5}, "tolerance to be a finite number >= 0 and <= 1"),
         ],
     )
-    @pytest.mark.parametrize("method", [NGD, Oracle])
+    @pytest.mark.parametrize("method", [NGD, AmortizedNGD])
     def test_settings_are_checked(self, method, setting, message):
         with pytest.raises(SettingError, match=message):
             method(**setting)
@@ -299,6 +300,22 @@ class TestDescent:
     def test_oracle_needs_a_label(self):
         with pytest.raises(SettingError, match="without labels"):
             Oracle().optimize(toy_problem())
+
+    @pytest.mark.parametrize("settings", DESCENTS, ids=str)
+    def test_oracle_takes_the_steps_of_the_optimizer_that_it_bounds(self, settings):
+        """Told the label's loss in the place of its neighbours', that optimizer goes to the same place."""
+        problem = toy_problem(labeled=True)
+        told = replace(problem, loss=problem.label_loss)
+        assert torch.equal(Oracle(of=NGD(**settings)).optimize(problem), NGD(**settings).optimize(told))
+
+    def test_oracle_bounds_what_descends(self):
+        for other in (KernelRegression(), "ngd"):
+            with pytest.raises(SettingError, match=r"oracle\.of to be a Descent, got"):
+                Oracle(of=other)
+        with pytest.raises(
+            SettingError, match=r'got .lr.; it is a parameter of its part: \{"of": \{"name": "ngd", "lr"'
+        ):
+            new_registry(installed=False).create("optimizer", {"name": "oracle", "lr": 0.1})
 
     def test_selection_comes_first(self):
         with pytest.raises(ValueError, match="call a LayerSelector first"):

@@ -14,6 +14,7 @@ from c3po_adaptive.losses import right_answer_loss
 from c3po_adaptive.optimizers._question_features import KNOWN_AND_LOSS
 from c3po_adaptive.optimizers._reference_artifacts import GRADIENT, change_by
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
+from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.optimizers.oracle import Oracle
 from c3po_adaptive.problem import ReferenceArtifact
 from c3po_adaptive.references.artifacts import key_of, mean_flops, of_references
@@ -74,7 +75,7 @@ def test_are_computed_once():
 
 def test_changes_are_those_of_the_oracle_on_the_reference_itself():
     """A reference that descends its own loss is a question whose label is known."""
-    model, asked, oracle = model_of("olmoe"), questions(3), Oracle(steps=4, lr=0.02)
+    model, asked, oracle = model_of("olmoe"), questions(3), Oracle(of=NGD(steps=4, lr=0.02))
     prompts, answers = [model.encode(q) for q in asked], [q.answer for q in asked]
     descent = AmortizedNGD(steps=4, lr=0.02)
     settings = RemixSettings(head="full")
@@ -103,8 +104,6 @@ def test_a_question_takes_no_pass_but_its_answer():
 
 def test_goes_where_ngd_goes():
     """On a random model: the same direction for the most part."""
-    from c3po_adaptive.optimizers.ngd import NGD
-
     one, other = (remixer(optimizer=o(lr=0.02, steps=5)).answer(TEST) for o in (NGD, AmortizedNGD))
     moves = (
         [(a.pathway.weights - a.pathway.own).flatten() for a in one],

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from plugins.rivals import module
+from plugins.rivals import module, registry_with
 from routing.naive import FAMILIES, SCOPES, along, assert_pristine, choice_scores, moved, routed_model, shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 from torch import Tensor
@@ -21,6 +21,7 @@ from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.losses import entropy, right_answer_loss
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.base import PathwayOptimizer
+from c3po_adaptive.optimizers.constant import Constant
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
 from c3po_adaptive.optimizers.ngd import NGD
@@ -227,7 +228,7 @@ class TestMemory:
         ):
             remixer(optimizer=Hungry("broken")).answer(TEST)
 
-    @pytest.mark.parametrize("optimizer", [NGD(steps=1), Oracle(steps=1), AmortizedNGD()], ids=lambda o: o.name)
+    @pytest.mark.parametrize("optimizer", [NGD(steps=1), Oracle(of=NGD(steps=1)), AmortizedNGD()], ids=lambda o: o.name)
     def test_a_batch_goes_when_it_is_answered(self, optimizer, monkeypatch):
         """Not when the garbage collector comes: until then it would hold the states of all its neighbours."""
         asked, made, begin = remixer(optimizer=optimizer), [], SampleBatch.__init__
@@ -494,13 +495,25 @@ class TestAnswers:
 class TestOracle:
     @pytest.mark.parametrize("loss", ["choices", "likelihood", "lead"])
     def test_lowers_the_loss_of_the_right_answer(self, family, loss):
-        run = remixer(family, references=None, optimizer=Oracle(steps=8, lr=0.05), loss=loss)
+        run = remixer(family, references=None, optimizer=Oracle(of=NGD(steps=8, lr=0.05)), loss=loss)
         for question, answer in zip(TEST, run.answer(TEST), strict=True):
             label = torch.tensor([question.answer])
             before, after = (
                 right_answer_loss(torch.tensor([s]), label, loss) for s in (answer.base_scores, answer.scores)
             )
             assert after < before
+
+    @pytest.mark.parametrize("learned", [NGD(steps=2, lr=0.05), Constant(steps=2, lr=0.05)], ids=lambda o: o.name)
+    def test_a_selector_that_learns_chooses_as_it_does_for_the_arm(self, learned):
+        """It learns from re-mixing without labels, by the optimizer that the oracle bounds."""
+        known = build_reference_set(shared_model("olmoe"), questions(40), HashEmbedder())
+        spec = {"name": "learned", "n": 1, "experts": 5, "training": 32}
+        how = {"selector": registry_with("learned_layers.py").create("selector", spec), "references": known}
+        own, bound = (remixer(optimizer=o, learn_from="all", **how) for o in (learned, Oracle(of=learned)))
+        for one, other in zip(own.answer(TEST), bound.answer(TEST), strict=True):
+            assert one.layers == other.layers != ()
+            assert one.layer_scores == other.layer_scores
+        assert (own.needs_label, bound.needs_label) == (False, True)
 
     def test_needs_every_answer(self):
         with pytest.raises(DataError, match="expected the answer of every question"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from markupsafe import escape
 from records.made import answered, made, plain, row_of, summarize
 
 from c3po_adaptive.analysis.expert_use import expert_use
@@ -177,7 +178,7 @@ def test_verdicts_and_controls_stand_beside_gains(tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     row = next(row for row in summary["rows"] if row["arm"] == "ngd")
     assert row["controls"] == ["ngd-random-neighbours"]
-    assert f">{row['verdict']}</b> <small><br>{row['because']}" in page
+    assert f">{row['verdict']}</b> <small><br>{escape(row['because'])}" in page
     section = page[page.index('<h2 id="controls">') :]
     table = section[: section.index("</table>")]
     assert re.findall(r'<th scope="row">(.*?)</th>.*?"Control">(.*?)</td>', table) == [("ngd", "ngd-random-neighbours")]
@@ -430,3 +431,12 @@ def test_no_gain_without_its_interval(folder):
     assert all("–" in cell or re.search(r"\[[−+][\d.]+, [−+][\d.]+\]", cell) for cell in cells)
     assert len(re.findall(r">[+−][\d.]+ \[[^<]+\]</text>", html)) == len(ARMS) - 1
     assert not re.findall(r">\+[\d.]+</text>", html)
+
+
+def test_a_primary_comparison_is_told_as_one(tmp_path):
+    """In its cell there is no correction, as none was made; the others have theirs."""
+    named = [("ngd", "base", "question")]
+    html = render(run(tmp_path, synthetic(12), compare=[("ngd", "base")], primary=named)).read_text()
+    assert html.count("· primary, tested alone</small>") == 1
+    assert "· Holm " in html
+    assert re.search(r"<b>ngd beside base</b>: .* Primary: tested alone, p = [\d.e-]+\.</li>", html)

@@ -165,11 +165,22 @@ def test_arms_of_the_demo_that_are_presets(arm, preset):
     assert {key: getattr(found, key) for key in wanted.settings} == wanted.settings
 
 
+@pytest.mark.parametrize(("bound", "arm"), [("oracle", "ngd"), ("nearest-oracle", "nearest")])
+def test_bounds_of_the_demo_are_their_arms_with_the_label_known(bound, arm):
+    known, own = DEMO_ARMS[bound].model_dump(), DEMO_ARMS[arm].model_dump()
+    assert known.pop("optimizer") == {"name": "oracle", "of": own.pop("optimizer")}
+    assert known == own
+
+
 def test_arms_by_name_keep_their_order():
     registry = default_registry()
     assert list(arms_by_name(["oracle", "base"], registry)) == ["oracle", "base"]
     found = arms_by_name(["gradient", "amortized-ngd"], registry)
-    assert found == {"gradient": Arm(selector="gradient"), "amortized-ngd": Arm(optimizer="amortized-ngd")}
+    paper = PRESETS["c3po"].settings
+    assert found == {
+        "gradient": Arm(selector="gradient", **paper),
+        "amortized-ngd": Arm(optimizer="amortized-ngd", **paper),
+    }, "ngd's twins but for one thing"
     with pytest.raises(UnknownNameError, match="got 'orakle'; did you mean 'oracle'"):
         arms_by_name(["base", "orakle"], registry)
 

@@ -8,6 +8,7 @@ from records.made import plain
 from study.configs import load_config
 
 from c3po_adaptive.registry import default_registry
+from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.data import read_data
@@ -86,6 +87,20 @@ def test_runs(place, tmp_path, name, family):
     assert {row["arm"] for row in summary["rows"]} == {*config.arms}
     assert {row["dataset"] for row in summary["rows"]} - {"all"} == {d.name for d in config.datasets}
     assert {row["n"] for row in summary["rows"] if row["dataset"] != "all"} == {2}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_its_setting_is_the_papers(name):
+    """What an ablation does not vary is the preset's; ``format`` comes from the model's file: letters."""
+    config = load_config(PAPER / f"{name}.yaml", [f"@{PAPER / 'olmoe.yaml'}"])
+    paper = PRESETS["c3po"]
+    assert {key: getattr(config, key) for key in paper.settings} == paper.settings
+    own = config.arms[config.headline]
+    assert {key: getattr(own, key) for key in paper.settings} == paper.settings
+    registry = default_registry()
+    for role, spec in paper.specs.items():
+        assert registry.create(role, own.specs[role]) == registry.create(role, spec)
+    assert config.format == "letter" or name == "token"
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
+    Tag,
     field_serializer,
     field_validator,
     model_validator,
 )
 
 from ...errors import SettingError, suggestion
+from ...records.summary import Unit
 from ...report.published_figures import models
+from ...settings import Settings
 from ..added_controls import with_controls
 from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..study_config import OnQuestions
+
+
+class Compared(Settings):
+    """Two arms that are compared, and how.
+
+    Attributes:
+        a: one arm.
+        b: the arm that is taken from it.
+        primary: whether this is what the study was made to decide, named before it was run: then it is tested alone,
+            without correction for the others; on several data sets, on the mean over them.
+        unit: what the mean is over and what is resampled: questions, or kinds of question (of all data sets), each of
+            which counts once.
+    """
+
+    called: ClassVar[str] = "a comparison of two arms"
+
+    a: str
+    b: str
+    primary: bool = False
+    unit: Unit = "question"
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Names of the arms."""
+        return self.a, self.b
+
+
+_PairOrMapping = Annotated[
+    Annotated[tuple[str, str], Tag("pair")] | Annotated[Compared, Tag("mapping")],
+    Discriminator(lambda given: "mapping" if isinstance(given, Mapping | Compared) else "pair"),
+]
 
 
 class ComparisonConfig(OnQuestions):
@@ -27,8 +62,10 @@ class ComparisonConfig(OnQuestions):
         arms: what is compared, by name; one of them leaves the model alone.
         standard: the arm that others are to come near to.
         headline: the arm that the run is about.
-        compare: pairs of arms that are compared, beside those with the base and with controls.
-        controlled: arms that get their controls, random neighbours, shuffled labels and more, as arms beside them.
+        compare: pairs of arms that are compared, beside those with the base and with controls; or mappings, that say
+            which of them are primary, and what their unit is.
+        controlled: arms that get their controls, random neighbours, shuffled labels and more, and their upper bound, as
+            arms beside them.
         pathways: records hold what changed expert by expert; long runs do without.
         audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
             whether a null result says anything.
@@ -41,7 +78,7 @@ class ComparisonConfig(OnQuestions):
     arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))
     standard: str | None = None
     headline: str | None = None
-    compare: tuple[tuple[str, str], ...] = ()
+    compare: tuple[_PairOrMapping, ...] = ()
     controlled: tuple[str, ...] = ()
     pathways: bool = True
     audit: str | None = None
@@ -70,7 +107,7 @@ class ComparisonConfig(OnQuestions):
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
-        named = {*filter(None, (self.standard, self.headline)), *(arm for pair in self.compare for arm in pair)}
+        named = {*filter(None, (self.standard, self.headline)), *(arm for each in self.compared for arm in each.pair)}
         named |= {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
         if unknown := named - self.arms.keys():
             hint = suggestion(min(unknown), self.arms, "name one of these")
@@ -86,6 +123,11 @@ class ComparisonConfig(OnQuestions):
     def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, object]:
         """Settings that are the run's stand there alone, so that one that differs is named once."""
         return {name: arm.plain_in(self) for name, arm in arms.items()}
+
+    @property
+    def compared(self) -> list[Compared]:
+        """What is compared, pairs as well."""
+        return [each if isinstance(each, Compared) else Compared(a=each[0], b=each[1]) for each in self.compare]
 
     @property
     def baseline(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...analysis.comparison_folder import records_in, summary_in
+from ...analysis.rules import changed_since
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
@@ -21,7 +22,7 @@ from ..kind import Study, Table
 from ..plan import Plan, foresee, left, planned
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
-from .evaluation import check_arms, check_strategies, conclude, draw_report, evaluate, strategies_of
+from .evaluation import check_arms, check_kinds, check_strategies, conclude, draw_report, evaluate, strategies_of
 from .two_runs import compare_runs, table_of
 
 COLUMNS = (
@@ -49,6 +50,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
         times = {name: arm.draws for name, arm in config.arms.items()}
         foreseen = foresee(config, worker.data, times)
         check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        check_kinds(config, worker.data)
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         rest = left(begun, AnswerRecord, worker.data, times)
@@ -76,6 +78,8 @@ class ComparisonStudy(Study[ComparisonConfig]):
             with held(out):  # a run that goes on there writes its own
                 told = conclude(out, config, inputs, data, asked, {} if told is None else told.failed)
             yield from (f"not finished: {what}" for what in told.missing)
+        if said := changed_since(told.hashes.get("rules")):
+            yield said
 
     def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
         found = compare_runs(a, b, out)

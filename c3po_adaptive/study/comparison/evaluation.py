@@ -65,6 +65,7 @@ def evaluate(
     worker.check_folder(out)
     data = worker.data
     check_arms(worker, worker.model.layers, worker.model.n_experts)
+    check_kinds(config, data)
     with held(out):
         inputs = worker.claim(out)
         audited(config, inputs)
@@ -114,6 +115,20 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
             raise SettingError(f"Arm {name}: {error}") from error
 
 
+def check_kinds(config: ComparisonConfig, data: Data) -> None:
+    """Refuse kinds of question as the unit where there is one at most.
+
+    Raises:
+        SettingError: with what there is.
+    """
+    kinds = {(name, question.subject) for name, part in data.items() for question in part.questions}
+    if len(kinds) < 2 and any(each.unit == "kind" for each in config.compared):
+        raise SettingError(
+            f"Expected questions of several kinds, which unit: kind resamples, got {len(kinds)}; give questions a "
+            "subject, or leave the unit out."
+        )
+
+
 def conclude(
     out: Path | str,
     config: ComparisonConfig,
@@ -137,6 +152,7 @@ def conclude(
     """
     going = {name: arm.draws for name, arm in config.arms.items() if name not in failed}
     records = [record for record in read_records(out, AnswerRecord) if record.arm not in failed]
+    compared = [each for each in config.compared if not {*each.pair} & failed.keys()]
     summary = summarize(
         records,
         config=config.model_dump(mode="json"),
@@ -144,7 +160,9 @@ def conclude(
         baseline=config.baseline,
         standard=None if config.standard in failed else config.standard,
         headline=None if config.headline in failed else config.headline,
-        compare=[pair for pair in config.compare if not {*pair} & failed.keys()],
+        compare=list(dict.fromkeys(each.pair for each in compared)),
+        by_kind=[each.pair for each in compared if each.unit == "kind"],
+        primary=[(*each.pair, each.unit) for each in compared if each.primary],
         inputs=inputs,
         audited=audited(config, inputs),
         missing=[f"{arm} failed" for arm in failed]

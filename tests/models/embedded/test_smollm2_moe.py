@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from c3po_adaptive import Optimizer, load_moe_model
+from c3po_adaptive import Optimizer, RemixSettings, load_moe_model
 from c3po_adaptive.models.embedded import builder
 from c3po_adaptive.tasks import demo_questions
 
@@ -90,7 +90,8 @@ def test_every_moe_layer_steers(model):
 
 def test_oracle_lowers_the_loss_of_the_right_answer(model):
     questions = demo_questions("validation", limit=8)
-    answers = Optimizer(model, optimizer="oracle", selector="fixed").answer(questions)
+    boldly = {"name": "oracle", "of": {"name": "ngd", "lr": 0.1}}
+    answers = Optimizer(model, optimizer=boldly, settings=RemixSettings()).answer(questions)
     before, after = (
         [-torch.tensor(s).log_softmax(0)[q.answer].item() for q, s in zip(questions, scores, strict=True)]
         for scores in ([a.base_scores for a in answers], [a.scores for a in answers])

@@ -22,7 +22,7 @@ REGISTRY = registry_with("agreement.py", "learned_pathway.py")
 FIXED, ATTRIBUTION = {"name": "fixed", **SMALL}, {"name": "attribution", **SMALL}
 SETTINGS = {
     "ngd": {"steps": 3},
-    "oracle": {"steps": 3},
+    "oracle": {"of": {"name": "ngd", "steps": 3, "lr": 0.1}},
     "kernel-regression": {"alpha": 0.5},
     "shrunken": {"sure": 0},  # three neighbours are seldom sure
 }

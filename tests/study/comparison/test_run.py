@@ -9,6 +9,7 @@ from records.made import plain
 from study.configs import parse_config
 from typer.testing import CliRunner
 
+from c3po_adaptive.analysis.rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
@@ -33,7 +34,7 @@ ARMS = {
     "attribution": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL | {"name": "attribution"}},
     "random": {"optimizer": {"name": "ngd", "steps": 3}, "retriever": "random", "selector": SMALL},
     "random-layers": {"optimizer": {"name": "ngd", "steps": 3}, "selector": SMALL | {"name": "random"}},
-    "oracle": {"optimizer": {"name": "oracle", "steps": 3}, "selector": SMALL},
+    "oracle": {"optimizer": {"name": "oracle", "of": {"name": "ngd", "steps": 3, "lr": 0.1}}, "selector": SMALL},
 }
 
 
@@ -428,16 +429,46 @@ class TestControls:
         given = config(arms=arms).model_dump(mode="json") | {"arms": arms, "controlled": ["method"]}
         parsed = parse_config(given)
         own, shared = [f"method, {control}" for control in self.CONTROLS], ["constant", "calibrated", "core mixed"]
-        assert [*parsed.arms] == ["base", "method", *own, *shared]
+        assert [*parsed.arms] == ["base", "method", *own, "method, oracle", *shared]
         assert parse_config(parsed.model_dump(mode="json")) == parsed, "what is there already is not made again"
         summary = evaluate(parsed, tmp_path / "run")
         found = {row["arm"]: row for row in summary["rows"]}
         assert sorted(found["method"]["controls"]) == sorted([*own, *shared])
         assert found["constant"]["controls"] == ["calibrated", "core mixed"]
-        assert all(found[name]["controls"] == [] for name in ("base", *own, "calibrated", "core mixed"))
-        assert all(found[name]["verdict"] is None for name in ("base", *own, "core mixed"))
+        assert all(
+            found[name]["controls"] == [] for name in ("base", *own, "method, oracle", "calibrated", "core mixed")
+        )
+        assert all(found[name]["verdict"] is None for name in ("base", *own, "method, oracle", "core mixed"))
         beside = {c["b"] for c in summary["comparisons"] if c["a"] == "method"}
         assert beside == {"base", *own, *shared}
+
+    def test_the_oracle_is_the_arm_with_its_label_known(self):
+        """Rate, steps and rule, loss, scope and selection are the arm's: by others it would bound another arm."""
+        arms = {
+            "base": {"optimizer": "none"},
+            "near": {"optimizer": {"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}, "scope": "last"},
+            "all": {"optimizer": {"name": "amortized-ngd", "lr": 0.1}, "selector": SMALL, "loss": "lead"},
+            "mean": {"optimizer": "kernel-regression"},
+        }
+        made = parse_config({"model": "model", "arms": arms, "controlled": ["near", "all", "mean"]}).arms
+        assert "mean, oracle" not in made, "it takes no steps"
+        for name in ("near", "all"):
+            own, bound = made[name].model_dump(), made[f"{name}, oracle"].model_dump()
+            assert bound.pop("optimizer") == {"name": "oracle", "of": own.pop("optimizer")}
+            assert bound == own, "and it is no control"
+
+    def test_one_change_for_all_is_by_the_steps_of_each_arm(self):
+        """By another's it would be a control of that one alone."""
+        gently, boldly = ({"optimizer": {"name": "amortized-ngd", "lr": lr}} for lr in (0.01, 0.1))
+        arms = {"base": {"optimizer": "none"}, "one": gently, "two": boldly, "three": boldly}
+        given = {"model": "model", "arms": arms, "controlled": ["one", "two", "three"]}
+        made = parse_config(given).arms
+        assert made["constant"].optimizer["lr"] == 0.01
+        assert made["two, constant"].optimizer["lr"] == made["three, constant"].optimizer["lr"] == 0.1
+        assert "one, constant" not in made
+        mine = {"constant": {"optimizer": {"name": "constant", "lr": 0.1}}}
+        made = parse_config(given | {"arms": arms | mine}).arms
+        assert {"one, constant", "two, constant", "three, constant"} & made.keys() == {"one, constant"}
 
     @pytest.mark.parametrize(
         ("selector", "random"),
@@ -473,6 +504,61 @@ class TestControls:
         assert [*made] == ["base", "vote", "vote, shuffled labels", "constant", "calibrated", "core mixed"]
         assert made["vote, shuffled labels"].answerer == "knn-label"
         assert made["constant"].answerer == "remix"
+
+
+class TestNamedBeforehand:
+    """What a configuration says of a comparison: whether it is primary, and what its unit is."""
+
+    def given(self, **entry):
+        arms = {name: ARMS[name] for name in ("base", "kernel-regression", "mode-finding")}
+        pair = {"a": "kernel-regression", "b": "base", **entry}
+        return config(arms=arms).model_dump() | {"compare": [["mode-finding", "base"], pair]}
+
+    def test_of_a_run(self, place, tmp_path):
+        lines = (place / "first.jsonl").read_text().splitlines()
+        kinds = [json.dumps(json.loads(line) | {"subject": f"kind {i % 3}"}) for i, line in enumerate(lines)]
+        (tmp_path / "kinds.jsonl").write_text("\n".join(kinds))
+        data = [{"name": "kinds", "questions": str(tmp_path / "kinds.jsonl"), "references": ["references.jsonl"]}]
+        parsed = parse_config(self.given(primary=True, unit="kind") | {"datasets": data})
+        assert parse_config(parsed.model_dump(mode="json")) == parsed
+        summary = evaluate(parsed, tmp_path / "run")
+        found = {(c["a"], c["unit"]): c for c in summary["comparisons"] if c["b"] == "base"}
+        assert {key: (c["primary"], c["kinds"]) for key, c in found.items()} == {
+            ("kernel-regression", "question"): (False, None),
+            ("mode-finding", "question"): (False, None),
+            ("kernel-regression", "kind"): (True, 3),
+        }
+        assert "kernel-regression beside base, as the mean over 3 kinds" in (tmp_path / "run/report.html").read_text()
+
+    def test_questions_of_one_kind_are_refused_before_anything_is_run(self, place, tmp_path):
+        lines = [json.loads(line) | {"subject": "one"} for line in (place / "first.jsonl").read_text().splitlines()]
+        (tmp_path / "one.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        data = [{"name": "one", "questions": str(tmp_path / "one.jsonl"), "references": ["references.jsonl"]}]
+        with pytest.raises(SettingError, match=r"of several kinds, which unit: kind resamples, got 1; give questions"):
+            evaluate(parse_config(self.given(unit="kind") | {"datasets": data}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            ({"primry": True}, r"compare\.1\.mapping\.primry: an unknown key; did you mean 'primary'"),
+            ({"unit": "kinds"}, r"compare\.1\.mapping\.unit: Input should be 'question' or 'kind', not 'kinds'"),
+            ({"b": "absent"}, r"compare, controlled and control_of to name arms among .*got absent"),
+        ],
+    )
+    def test_what_it_cannot_say(self, entry, message):
+        with pytest.raises(SettingError, match=message):
+            parse_config(self.given(**entry))
+
+
+def test_a_run_that_was_judged_by_other_rules_says_so(place, whole, tmp_path):
+    out = shutil.copytree(place / "whole", tmp_path / "run")
+    assert f"Judged by rules {rules()}." in (out / "report.html").read_text()
+    assert "rules changed" not in CliRunner().invoke(app, ["report", str(out)]).output
+    kept = (out / "summary.json").read_text()
+    (out / "summary.json").write_text(kept.replace(rules(), "0123456789ab"))
+    said = CliRunner().invoke(app, ["report", str(out)]).output
+    assert " ".join(said.split()).count("rules changed since: its verdicts were made by rules 0123456789ab") == 1
 
 
 class TestRecords:
