@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..problem import ReferenceArtifact, ReferenceBatch
+from ..problem import Loss, ReferenceArtifact, ReferenceBatch
 from ..routing.mixing import CORE, core, mass, with_mass
 from .descent import Descent
 
@@ -24,14 +24,21 @@ GRADIENT = ReferenceArtifact("gradient", _gradient)
 STEPS = 3  # of the integral: Gauss-Legendre, exact where the gradient bends as a polynomial of the fifth degree
 
 
-def _integrated(references: ReferenceBatch) -> Tensor:
+def integrated_gradient(loss: Loss, own: Tensor, movable: Tensor) -> Tensor:
+    """``[B, L, E]`` gradient of a loss, averaged over the way from even weights on the experts ``movable [B, L, E]``
+    to ``own [B, L, E]``, by Captum.
+    """
     from captum.attr import IntegratedGradients
 
-    even = with_mass(references.movable.to(references.own.dtype), mass(references.own))
-    found: Tensor = IntegratedGradients(references.loss, multiply_by_inputs=False).attribute(
-        references.own.clone(), even, n_steps=STEPS, internal_batch_size=len(references.own)
+    even = with_mass(movable.to(own.dtype), mass(own))
+    found: Tensor = IntegratedGradients(loss, multiply_by_inputs=False).attribute(
+        own.clone(), even, n_steps=STEPS, internal_batch_size=len(own)
     )
     return found
+
+
+def _integrated(references: ReferenceBatch) -> Tensor:
+    return integrated_gradient(references.loss, references.own, references.movable)
 
 
 INTEGRATED_GRADIENT = ReferenceArtifact("integrated gradient", _integrated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from ..problem import Problem, TrainingReferences
+from ..problem import LabeledProblem, Problem, TrainingReferences
 from ..types import Changes
 
 if TYPE_CHECKING:
@@ -53,3 +53,17 @@ class PathwayOptimizer(ABC):
         What it learned is a field with ``repr=False``. Of ``training.optimizer``, which is itself, it has no use.
         """
         return self
+
+
+class SteppingOptimizer(PathwayOptimizer):
+    """An optimizer that takes steps along a loss: the same steps can be taken along another.
+
+    Attributes:
+        one_for_all: name of the optimizer that takes these steps once, along the mean loss of all references.
+    """
+
+    one_for_all: ClassVar[str]
+
+    @abstractmethod
+    def toward_label(self, problem: LabeledProblem) -> Tensor:
+        """``[B, L, E]`` weights after the steps along the loss of each sample's own right answer."""

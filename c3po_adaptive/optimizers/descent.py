@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ..checks import check_number
 from ..errors import SettingError
-from ..problem import Loss, Problem
+from ..problem import LabeledProblem, Loss, Problem
 from ..routing.mixing import mass, with_mass
 from ._simplex import allowed_experts, project, slope
-from .base import PathwayOptimizer
+from .base import SteppingOptimizer
 
 Step = Literal["adam", "sgd"]
 Parametrization = Literal["projection", "logits"]
@@ -74,7 +74,7 @@ class Logits:
 
 
 @dataclass(frozen=True)
-class Descent(PathwayOptimizer):
+class Descent(SteppingOptimizer):
     """Gradient descent on routing weights; a subclass says on which loss.
 
     Attributes:
@@ -93,6 +93,7 @@ class Descent(PathwayOptimizer):
     step: Step = "adam"
     parametrization: Parametrization = "projection"
     tolerance: float = 0.0
+    one_for_all: ClassVar[str] = "constant"
 
     def __post_init__(self) -> None:
         check_number(self, "steps", at_least=0, whole=True, hint="the paper uses 10")
@@ -103,6 +104,9 @@ class Descent(PathwayOptimizer):
             raise SettingError(f"Expected step 'adam' or 'sgd', got {self.step!r}.")
         if self.parametrization not in ("projection", "logits"):
             raise SettingError(f"Expected parametrization 'projection' or 'logits', got {self.parametrization!r}.")
+
+    def toward_label(self, problem: LabeledProblem) -> Tensor:
+        return self.descend(problem.label_loss, problem)
 
     def descend(self, loss: Loss, problem: Problem, eligible: Tensor | None = None) -> Tensor:
         """Descend ``loss`` from ω0 within the selection; returns weights ``[B, L, E]``.

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..errors import SettingError
-from ..problem import Problem, TrainingReferences
+from ..problem import LabeledProblem, Problem, TrainingReferences
 from ..routing.mixing import mass, with_mass
 from ..types import Changes
-from ._reference_artifacts import INTEGRATED_GRADIENT
+from ._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
 from ._simplex import allowed_experts, has_neighbours
-from .base import PathwayOptimizer
+from .base import SteppingOptimizer
 
 FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
-class IntegratedStep(PathwayOptimizer):
+class IntegratedStep(SteppingOptimizer):
     """ω ∝ (ω0 + f) exp(−η Σ K_i ḡ_i): one step of exponentiated gradient descent on the neighbours' loss.
 
     ḡ_i is the gradient of reference i's own loss, averaged over the way from uniform weights to its own pathway:
@@ -41,6 +41,7 @@ class IntegratedStep(PathwayOptimizer):
     lr: float = 100.0
     floor: float = FLOOR
     name: ClassVar[str] = "integrated-step"
+    one_for_all: ClassVar[str] = "constant-integrated-step"
 
     def __post_init__(self) -> None:
         check_number(self, "lr", at_least=0)
@@ -50,6 +51,11 @@ class IntegratedStep(PathwayOptimizer):
         weight = problem.neighbours.weight[:, :, None, None]
         slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
         return torch.where(has_neighbours(problem)[:, None, None], self.step(problem, slope), problem.own)
+
+    def toward_label(self, problem: LabeledProblem) -> Tensor:
+        allowed = allowed_experts(problem)
+        movable = torch.where(allowed.any(-1, keepdim=True), allowed, problem.own > 0)
+        return self.step(problem, integrated_gradient(problem.label_loss, problem.own, movable))
 
     def step(self, problem: Problem, slope: Tensor) -> Tensor:
         """``[B, L, E]`` from ω0 along ``slope [B, L, E]`` or ``[L, E]``, in nats per unit of weight."""

@@ -1,4 +1,4 @@
-"""The upper bound: descent on the sample's own label."""
+"""The upper bound: an optimizer's steps on the sample's own label."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 from ..checks import check_part
 from ..errors import SettingError
 from ..problem import LabeledProblem, Problem, TrainingReferences
-from .base import PathwayOptimizer
-from .descent import Descent
+from .base import PathwayOptimizer, SteppingOptimizer
 from .ngd import NGD
 
 
@@ -25,7 +24,7 @@ class Oracle(PathwayOptimizer):
     far.
 
     Attributes:
-        of: whose steps they are; one that descends.
+        of: whose steps they are.
     """
 
     of: PathwayOptimizer = field(default_factory=NGD)
@@ -34,7 +33,7 @@ class Oracle(PathwayOptimizer):
     needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_part(self, "of", Descent)
+        check_part(self, "of", SteppingOptimizer)
 
     @property
     def references_needed(self) -> int:
@@ -47,5 +46,5 @@ class Oracle(PathwayOptimizer):
     def optimize(self, problem: Problem) -> Tensor:
         if not isinstance(problem, LabeledProblem):
             raise SettingError("The oracle expected questions with known answers, got a problem without labels.")
-        descent = cast(Descent, self.of)  # checked, and annotated by its role for the registry to look up
-        return descent.descend(problem.label_loss, problem)
+        steps = cast(SteppingOptimizer, self.of)  # checked, and annotated by its role for the registry to look up
+        return steps.toward_label(problem)

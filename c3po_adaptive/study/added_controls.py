@@ -7,12 +7,12 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ..errors import UnknownNameError
-from ..optimizers.descent import Descent
+from ..optimizers.base import SteppingOptimizer
 from ..registry import default_registry
 from .arms import Arm
 from .study_config import Spec
 
-_STEPS = ("steps", "lr", "lr_end", "step", "parametrization", "tolerance")
+_STEPS = ("steps", "lr", "lr_end", "step", "parametrization", "tolerance", "floor")
 _CONSTANT = "constant"
 
 
@@ -65,13 +65,17 @@ def _of_all(steps: Mapping[str, object]) -> dict[str, dict[str, object]]:
 
 
 def _steps(optimizer: Spec) -> dict[str, object]:
-    """Of an optimizer that takes them; {} of any other, and of a plugin's that is not loaded yet."""
+    """Of an optimizer that takes them, as the one that takes them once for all questions; {} of any other, and of a
+    plugin's that is not loaded yet.
+    """
     name = optimizer if isinstance(optimizer, str) else str(optimizer["name"])
     try:
-        descends = issubclass(default_registry().get("optimizer", name), Descent)
+        strategy = default_registry().get("optimizer", name)
     except UnknownNameError:
         return {}
-    return _some("optimizer", optimizer, *_STEPS) if descends else {}
+    if not issubclass(strategy, SteppingOptimizer):
+        return {}
+    return {"name": strategy.one_for_all, **_some("optimizer", optimizer, *_STEPS)}
 
 
 def _by(steps: Mapping[str, object], constant: object) -> bool:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from c3po_adaptive.errors import SettingError
-from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep
+from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep, Oracle
 from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT
 from c3po_adaptive.problem import ReferenceBatch
+from c3po_adaptive.study.added_controls import with_controls
 from c3po_adaptive.testing import toy_problem
 from c3po_adaptive.types import Selection
 
@@ -66,6 +67,23 @@ def test_the_step_is_the_one_of_the_formula():
     raised = (own + 0.01 * total) * np.exp(-3 * slope)
     omega = IntegratedStep(lr=3, floor=0.01).optimize(problem)
     np.testing.assert_allclose(omega, raised / raised.sum(-1, keepdims=True) * total, rtol=1e-4)
+
+
+def test_its_oracle_takes_the_same_step_along_the_label():
+    problem = toy_problem(B=5, labeled=True, seed=4)
+    step = IntegratedStep(lr=3.0)
+    known, still = Oracle(of=step).optimize(problem), IntegratedStep(lr=1e-9).toward_label(problem)
+    assert (problem.label_loss(known) < problem.label_loss(still)).all()
+    torch.testing.assert_close(known.sum(-1), problem.own.sum(-1))
+    untouched = ~problem.selection.layers
+    assert torch.equal(known[untouched], problem.own[untouched])
+
+
+def test_controls_are_by_its_own_step():
+    arms = with_controls({"each": {"optimizer": {"name": "integrated-step", "lr": 50}}}, ("each",))
+    assert arms["constant"]["optimizer"] == {"name": "constant-integrated-step", "lr": 50, "floor": 1e-3}
+    assert arms["each, oracle"]["optimizer"] == {"name": "oracle", "of": {"name": "integrated-step", "lr": 50}}
+    assert "each, constant" not in arms
 
 
 def test_no_step_and_no_neighbours_are_the_models_own_bit_for_bit():

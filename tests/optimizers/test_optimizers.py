@@ -310,7 +310,7 @@ class TestDescent:
 
     def test_oracle_bounds_what_descends(self):
         for other in (KernelRegression(), "ngd"):
-            with pytest.raises(SettingError, match=r"oracle\.of to be a Descent, got"):
+            with pytest.raises(SettingError, match=r"oracle\.of to be a SteppingOptimizer, got"):
                 Oracle(of=other)
         with pytest.raises(
             SettingError, match=r'got .lr.; it is a parameter of its part: \{"of": \{"name": "ngd", "lr"'
