@@ -14,11 +14,12 @@ from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text
-from c3po_adaptive.tasks.bed import LEARNED, SIBLINGS
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("sound", "early", "late", "some")
 MIXTURE, SEED = "mixture", 0
+PARTS = {"": ("learned", "reworded"), ", others": ("others",), ", everything": ("learned", "reworded", "others")}
+"""What comparisons are of, by what is added to a model's name: the first are kinds whose experts exist."""
 PRIMARY = (("each", "one for all"), ("each", "each, random neighbours"), ("eight chosen", "last five"))
 SECONDARY = (
     ("each", "base"),
@@ -45,13 +46,19 @@ def kept() -> Kept:
     return {model: read_parquet(file) for model in MODELS if (file := RESULTS / f"{model}.parquet").exists()}
 
 
-def mixed(answers: Kept) -> list[Answered]:
-    """Answers of all models as one data set: a kind's questions are those of every model."""
-    return [
-        record.model_copy(update={"dataset": MIXTURE, "id": f"{model}/{record.id}"})
-        for model, records in answers.items()
-        for record in records
-    ]
+def parts(answers: Kept) -> dict[str, list[Answered]]:
+    """Answers by model, or of all of them together, and by part: a kind's questions are one data set's, in both
+    wordings.
+    """
+    found: dict[str, list[Answered]] = {}
+    for of, datasets in PARTS.items():
+        for model, records in answers.items():
+            own = [record for record in records if record.dataset in datasets]
+            for name, prefix in ((MIXTURE + of, f"{model}/"), (model + of, "")):
+                found.setdefault(name, []).extend(
+                    record.model_copy(update={"dataset": name, "id": prefix + record.id}) for record in own
+                )
+    return found
 
 
 def compared(records: Iterable[Answered], a: str, b: str) -> Comparison:
@@ -63,37 +70,35 @@ def compared(records: Iterable[Answered], a: str, b: str) -> Comparison:
     return found
 
 
-def comparisons(answers: Kept) -> list[Comparison]:
-    """Primary ones on the mixture, tested alone; all others Holm-corrected among themselves."""
-    everything = [*mixed(answers)]
-    together = [compared(everything, *pair) for pair in (*PRIMARY, *SECONDARY)]
-    each = [
-        compared(records, *pair).model_copy(update={"dataset": model})
-        for model, records in answers.items()
-        for pair in (*PRIMARY, *SECONDARY)
-    ]
-    return corrected([*together, *each], {(MIXTURE, frozenset(pair), "kind") for pair in PRIMARY})
+def comparisons(of: Mapping[str, list[Answered]]) -> list[Comparison]:
+    """Of each part; primary ones, on the mixture, are tested alone, all others Holm-corrected among themselves."""
+    found = [compared(records, *pair) for records in of.values() for pair in (*PRIMARY, *SECONDARY)]
+    return corrected(found, {(MIXTURE, frozenset(pair), "kind") for pair in PRIMARY})
 
 
-def rows(answers: Kept) -> list[dict[str, object]]:
-    """Accuracy (mean over kinds), nats and cost of each arm on each model and on the mixture."""
-    found = []
-    for model, records in {**answers, MIXTURE: mixed(answers)}.items():
-        for arm in dict.fromkeys(record.arm for record in records):
-            own = [record for record in records if record.arm == arm]
-            found.append(
-                {
-                    "model": model,
-                    "arm": arm,
-                    "n": len(own),
-                    "accuracy": round(100 * float(np.mean(list(by_kind(own).values()))), 3),
-                    "nats": round(float(np.mean([_nats(record) for record in own])), 4),
-                    "cost": round(float(np.mean([record.cost.total for record in own])), 3),
-                    "once": own[0].once,
-                    "layers": round(float(np.mean([len(record.layers) for record in own])), 2),
-                }
-            )
+def rows(of: Mapping[str, list[Answered]]) -> list[dict[str, object]]:
+    """Accuracy (mean over kinds), nats and cost of each arm, part by part."""
+    return [_row(name, arm, own) for name, records in of.items() for arm, own in _by_arm(records).items()]
+
+
+def _by_arm(records: Iterable[Answered]) -> dict[str, list[Answered]]:
+    found: dict[str, list[Answered]] = {}
+    for record in records:
+        found.setdefault(record.arm, []).append(record)
     return found
+
+
+def _row(name: str, arm: str, own: list[Answered]) -> dict[str, object]:
+    return {
+        "part": name,
+        "arm": arm,
+        "n": len(own),
+        "accuracy": round(100 * float(np.mean(list(by_kind(own).values()))), 3),
+        "nats": round(float(np.mean([_nats(record) for record in own])), 4),
+        "cost": round(float(np.mean([record.cost.total for record in own])), 3),
+        "once": own[0].once,
+        "layers": round(float(np.mean([len(record.layers) for record in own])), 2),
+    }
 
 
 def by_kind(records: Iterable[Answered]) -> dict[str, float]:
@@ -104,21 +109,15 @@ def by_kind(records: Iterable[Answered]) -> dict[str, float]:
     return {kind: float(np.mean(right)) for kind, right in kinds.items()}
 
 
-def case_of(kind: str) -> str:
-    """Whether experts learned a kind, or others of its family."""
-    return "learned" if kind in LEARNED else "sibling" if kind in SIBLINGS else "unknown"
-
-
 def harm(answers: Kept) -> list[dict[str, object]]:
-    """What re-mixing does to the sound model, by case of kind."""
+    """What re-mixing does to the sound model, by case."""
     found = []
-    for case in ("learned", "sibling", "unknown"):
-        records = [record for record in answers["sound"] if case_of(record.subject) == case]
+    for case in ("learned", "reworded", "others"):
+        records = [record for record in answers["sound"] if record.dataset == case]
         for arm in ("each", "eight chosen", "one for all"):
             one = compared(records, arm, "base")
-            found.append(
-                {"case": case, "arm": arm} | {k: getattr(one, k) for k in ("n", "difference", "ci_low", "ci_high")}
-            )
+            told = {name: getattr(one, name) for name in ("n", "difference", "ci_low", "ci_high")}
+            found.append({"case": case, "arm": arm} | told)
     return found
 
 
@@ -129,16 +128,19 @@ def _nats(record: Answered) -> float:
 
 def main() -> None:
     answers = kept()
+    of = parts(answers)
+    found = comparisons(of)
     summary = {
-        "rows": rows(answers),
-        "comparisons": [one.model_dump() for one in comparisons(answers)],
+        "rows": rows(of),
+        "comparisons": [one.model_dump() for one in found],
         "harm": harm(answers),
         "layers": json.loads((RESULTS / "layers.json").read_text()),
     }
     write_text(RESULTS / "summary.json", json.dumps(summary, indent=1) + "\n")
-    for one in comparisons(answers):
-        if one.dataset == MIXTURE:
-            print(f"{one.a} − {one.b}: {one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}] p {one.p_holm:.3g}")
+    for one in found:
+        if one.dataset.startswith(MIXTURE):
+            interval = f"{one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}]"
+            print(f"{one.dataset}: {one.a} − {one.b}: {interval}, p {one.p_holm:.3g}")
 
 
 if __name__ == "__main__":

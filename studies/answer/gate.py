@@ -11,7 +11,11 @@ from pathlib import Path
 
 import yaml
 
-MARGIN, ASKED, LEARNED_FROM = 0.05, 12, 30
+from c3po_adaptive.tasks.bed import LEARNED, cases
+
+MARGIN, LEARNED_FROM = 0.05, 30
+ASKED = {"learned": 18, "reworded": 8, "others": 4}
+"""Questions of each kind, by what experts know of it."""
 HERE = Path(__file__).parent
 
 
@@ -23,19 +27,30 @@ def gated(records: list[dict]) -> list[str]:
     return sorted(kind for kind, found in by_kind.items() if sum(found) / len(found) >= MARGIN)
 
 
-def main(run: Path) -> None:
-    kinds = gated([json.loads(line) for line in (run / "records.jsonl").open()])
-    source = f"bed:{','.join(kinds)}"
-    data = {
-        "name": "bed",
-        "questions": source,
-        "split": "test",
-        "limit": ASKED * len(kinds),
-        "references": [source],
+def data(kinds: list[str]) -> list[dict]:
+    """The data sets: kinds that experts learned, these in other words (all there are), and all others; one set of
+    references, of all kinds.
+    """
+    learned, others = ([kind for kind in kinds if (kind in LEARNED) == known] for known in (True, False))
+    sources = {
+        "learned": (learned, f"bed:{','.join(learned)}"),
+        "reworded": (cases()["reworded"], "bed:reworded"),
+        "others": (others, f"bed:{','.join(others)}"),
+    }
+    known = {
+        "references": [f"bed:{','.join(kinds)}"],
         "references_split": "references",
         "references_limit": LEARNED_FROM * len(kinds),
     }
-    (HERE / "kinds.yaml").write_text(yaml.safe_dump({"datasets": [data]}, sort_keys=False, width=120))
+    return [
+        {"name": name, "questions": source, "split": "test", "limit": ASKED[name] * len(of)} | known
+        for name, (of, source) in sources.items()
+    ]
+
+
+def main(run: Path) -> None:
+    kinds = gated([json.loads(line) for line in (run / "records.jsonl").open()])
+    (HERE / "kinds.yaml").write_text(yaml.safe_dump({"datasets": data(kinds)}, sort_keys=False, width=120))
     print(f"{len(kinds)} kinds: {', '.join(kinds)}")
 
 
