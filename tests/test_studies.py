@@ -16,7 +16,7 @@ from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kind import read_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
-BENCHMARKS = STUDIES.parents[1] / "shared" / "benchmarks"
+BENCHMARKS, BED = (STUDIES.parents[1] / "shared" / name for name in ("benchmarks", "pool"))
 STUDIED = sorted(STUDIES.glob("*/*.yaml"))
 
 
@@ -35,9 +35,10 @@ def wording(question):
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """By model: wordings of test questions, of their references, and of all that was seen where settings were made."""
-    if not BENCHMARKS.exists():
-        pytest.skip(f"the benchmarks' files are not beside the project: {BENCHMARKS}")
+    if not (BENCHMARKS.exists() and BED.exists()):
+        pytest.skip(f"the benchmarks' and the bed's files are not beside the project: {BENCHMARKS}, {BED}")
     monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))
+    monkeypatch.setenv("C3PO_BED", str(BED))
     monkeypatch.chdir(tmp_path)  # where nothing is to be written
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
@@ -51,13 +52,20 @@ def asked(monkeypatch, tmp_path):
     return test, references, seen
 
 
+def study(key):
+    """The model and the folder of a data set: settings of a study are chosen in its own folder."""
+    model, place = key
+    return model, place.split("/")[0]
+
+
 def test_no_test_question_took_part_in_any_choice(asked):
     test, references, seen = asked
     assert len(test) > 15
     assert len(seen) > 15
     assert sum(map(len, test.values())) > 10_000
     for key, questions in test.items():
-        assert not questions & set().union(*(asked for (model, _), asked in seen.items() if model == key[0])), key
+        of_study = [asked for other, asked in seen.items() if study(other) == study(key)]
+        assert not questions & set().union(*of_study), key
         assert not questions & references[key], key
 
 

@@ -1,7 +1,7 @@
-"""Which kinds are asked, from the records of ``gate.yaml``; written into ``kinds.yaml``, which the other configurations
-take their data from: ``python studies/answer/gate.py runs/gate``.
+"""Which kinds are asked, from the records of ``gate.yaml``: ``python studies/answer/gate.py runs/gate`` writes
+``results/gate.json``, by how many points the model is above chance on each kind, and prints the data sets that follow.
 
-Rule (``studies/protocol.md``): the model is right at least five points more often than chance on validation questions.
+Rule (``studies/protocol.md``): at least five points more often right than chance on validation questions.
 """
 
 import json
@@ -11,26 +11,30 @@ from pathlib import Path
 
 import yaml
 
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import read_records
+from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.tasks.bed import LEARNED, cases
 
-MARGIN, LEARNED_FROM = 0.05, 30
+MARGIN, LEARNED_FROM = 5.0, 30
 ASKED = {"learned": 18, "reworded": 8, "others": 4}
 """Questions of each kind, by what experts know of it."""
-HERE = Path(__file__).parent
+ABOVE = Path(__file__).parent / "results" / "gate.json"
 
 
-def gated(records: list[dict]) -> list[str]:
-    """Kinds above the margin, in alphabetical order."""
-    by_kind = defaultdict(list)
+def above_chance(records: list[AnswerRecord]) -> dict[str, float]:
+    """Points by which each kind is answered better than by chance."""
+    by_kind: dict[str, list[float]] = defaultdict(list)
     for record in records:
-        by_kind[record["subject"]].append(record["correct"] - 1 / len(record["scores"]))
-    return sorted(kind for kind, found in by_kind.items() if sum(found) / len(found) >= MARGIN)
+        by_kind[record.subject].append(100 * (record.correct - 1 / len(record.scores)))
+    return {kind: round(sum(found) / len(found), 3) for kind, found in sorted(by_kind.items())}
 
 
-def data(kinds: list[str]) -> list[dict]:
+def data(above: dict[str, float]) -> list[dict[str, object]]:
     """The data sets: kinds that experts learned, these in other words (all there are), and all others; one set of
-    references, of all kinds.
+    references, of all gated kinds.
     """
+    kinds = [kind for kind, points in above.items() if points >= MARGIN]
     learned, others = ([kind for kind in kinds if (kind in LEARNED) == known] for known in (True, False))
     sources = {
         "learned": (learned, f"bed:{','.join(learned)}"),
@@ -49,9 +53,9 @@ def data(kinds: list[str]) -> list[dict]:
 
 
 def main(run: Path) -> None:
-    kinds = gated([json.loads(line) for line in (run / "records.jsonl").open()])
-    (HERE / "kinds.yaml").write_text(yaml.safe_dump({"datasets": data(kinds)}, sort_keys=False, width=120))
-    print(f"{len(kinds)} kinds: {', '.join(kinds)}")
+    above = above_chance(read_records(run, AnswerRecord))
+    write_text(ABOVE, json.dumps(above, indent=1) + "\n")
+    print(yaml.safe_dump({"datasets": data(above)}, sort_keys=False, width=10_000))
 
 
 if __name__ == "__main__":
