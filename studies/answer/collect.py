@@ -1,4 +1,4 @@
-"""From runs to what is kept of them: ``python studies/answer/collect.py sound=runs/sound early=runs/early …``
+"""From runs to what is kept of them: ``python -m answer.collect sound=RUN early=RUN …`` (in ``studies``)
 
 Of each model's run ``results/MODEL.parquet`` (every answer, without pathways) and, in ``results/layers.json``, what its
 selectors gave each layer: the mean, and how well a question's own scores tell broken layers from others.

@@ -1,5 +1,5 @@
-"""The comparisons of ``../protocol.md`` from ``results/*.parquet``: ``python studies/answer/compare.py`` writes
-``results/summary.json`` and the pictures.
+"""The comparisons of ``../protocol.md`` from ``results/*.parquet``, into ``results/summary.json``:
+``python -m answer.compare`` (in ``studies``).
 """
 
 import json
