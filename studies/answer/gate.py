@@ -1,7 +1,7 @@
 """Which kinds are asked, from the records of ``gate.yaml``: ``python -m answer.gate RUN`` (in ``studies``).
 
-It writes ``results/gate.json``, by how many points the model is above chance on each kind, and prints the data sets that
-follow.
+It writes ``results/gate.json``, by how many points the model is above chance on each kind, and prints the data sets
+that follow.
 
 Rule (``studies/protocol.md``): at least five points more often right than chance on validation questions.
 """
