@@ -2,10 +2,10 @@
 
 from .amortized import AmortizedNGD
 from .base import PathwayOptimizer
-from .constant import Constant
+from .constant import Constant, ConstantIntegratedStep
 from .descent import Descent
 from .fault_undone import FaultUndone
-from .integrated_step import ConstantIntegratedStep, IntegratedStep
+from .integrated_step import IntegratedStep
 from .kernel_regression import KernelRegression
 from .mode_finding import ModeFinding
 from .ngd import NGD

@@ -8,15 +8,17 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from ..errors import SettingError
-from ..problem import Problem, TrainingReferences
+from ..problem import Problem, ReferenceArtifact, TrainingReferences
 from ..types import Changes
-from ._reference_artifacts import GRADIENT
+from ._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT
+from .base import PathwayOptimizer
 from .descent import Descent
+from .integrated_step import IntegratedStep
 
 
 @dataclass(frozen=True)
-class Constant(Descent):
-    """The steps of ``amortized-ngd`` on the mean gradient of all references, the same for whatever is asked.
+class OneForAll(PathwayOptimizer):
+    """Steps along the mean slope of all references, the same for whatever is asked.
 
     A control: the mean over all references (that may be neighbours, by ``learn_from``) is what the sum over a
     question's neighbours becomes where every reference is a neighbour and every weight is equal. It needs no
@@ -24,10 +26,14 @@ class Constant(Descent):
     each layer keeps its mass and no weight falls below zero: one Δω as far as ω0 allows it.
 
     References that are asked in the same run teach nothing; nor do those that a selector learns from.
+
+    Attributes:
+        slope: ``[L, E]`` learned, in nats per unit of weight.
+        taught: what it is the mean of.
     """
 
     slope: Tensor | None = field(default=None, repr=False, compare=False)
-    name: ClassVar[str] = "constant"
+    taught: ClassVar[ReferenceArtifact]
     needs_neighbours: ClassVar[bool] = False
     changes: ClassVar[Changes] = "same"
 
@@ -36,14 +42,44 @@ class Constant(Descent):
         return 1  # at least; it takes all there are
 
     def prepare(self, training: TrainingReferences) -> Self:
-        return replace(self, slope=training.of_references(GRADIENT).mean(0))
+        return replace(self, slope=training.of_references(self.taught).mean(0))
+
+    @property
+    def learned(self) -> Tensor:
+        """The slope.
+
+        Raises:
+            SettingError: nothing was learned yet.
+        """
+        if self.slope is None:
+            raise SettingError(
+                f"{self.name} expected references to learn from first; use it through Optimizer or a run."
+            )
+        return self.slope
+
+
+@dataclass(frozen=True)
+class Constant(OneForAll, Descent):
+    """The steps of ``amortized-ngd`` along the mean gradient of all references."""
+
+    name: ClassVar[str] = "constant"
+    taught: ClassVar[ReferenceArtifact] = GRADIENT
 
     def optimize(self, problem: Problem) -> Tensor:
-        if self.slope is None:
-            raise SettingError("constant expected references to learn from first; use it through Optimizer or a run.")
-        slope = self.slope
+        slope = self.learned
 
         def loss(weights: Tensor, running: Tensor | None = None) -> Tensor:
             return (slope * (weights - problem.own)).sum((1, 2))
 
         return self.descend(loss, problem)
+
+
+@dataclass(frozen=True)
+class ConstantIntegratedStep(OneForAll, IntegratedStep):
+    """The step of ``integrated-step`` along the mean integrated gradient of all references."""
+
+    name: ClassVar[str] = "constant-integrated-step"
+    taught: ClassVar[ReferenceArtifact] = INTEGRATED_GRADIENT
+
+    def optimize(self, problem: Problem) -> Tensor:
+        return self.step(problem, self.learned)

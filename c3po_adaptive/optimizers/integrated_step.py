@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..checks import check_number
-from ..errors import SettingError
-from ..problem import LabeledProblem, Problem, TrainingReferences
+from ..problem import LabeledProblem, Problem
 from ..routing.mixing import mass, with_mass
-from ..types import Changes
 from ._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
 from ._simplex import allowed_experts, has_neighbours
 from .base import SteppingOptimizer
@@ -74,29 +72,3 @@ def stepped(
     """
     logits = (own + floor * total).log() - lr * slope
     return with_mass((logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)).softmax(-1), total)
-
-
-@dataclass(frozen=True)
-class ConstantIntegratedStep(IntegratedStep):
-    """The step of ``integrated-step`` along the mean of all references, the same for whatever is asked.
-
-    The control for choosing by question: what the sum over neighbours becomes where each reference is one, and all
-    weigh the same. References that are asked in the same run teach nothing, nor do those that a selector learns from.
-    """
-
-    slope: Tensor | None = field(default=None, repr=False, compare=False)
-    name: ClassVar[str] = "constant-integrated-step"
-    needs_neighbours: ClassVar[bool] = False
-    changes: ClassVar[Changes] = "same"
-
-    @property
-    def references_needed(self) -> int:
-        return 1  # at least; it takes all there are
-
-    def prepare(self, training: TrainingReferences) -> Self:
-        return replace(self, slope=training.of_references(INTEGRATED_GRADIENT).mean(0))
-
-    def optimize(self, problem: Problem) -> Tensor:
-        if self.slope is None:
-            raise SettingError(f"{self.name} expected references to learn from first; use it in a run or an Optimizer.")
-        return self.step(problem, self.slope)
