@@ -12,7 +12,7 @@ from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
 from .holm_families import corrected, named_beforehand
-from .rules import rules
+from .judging_rules import rules
 from .unfinished_run import answered_by_base
 from .verdict import Audited, judge, why_untellable
 

@@ -102,7 +102,8 @@ class TestWords:
         assert "re-mixing won at no threshold" in str(never)
 
     def test_upper_bounds_need_the_answer(self):
-        c3po = optimizer(optimizer={"name": "oracle", "of": {"name": "ngd", "steps": 3, "lr": 0.1}}, selector=GRADIENT)
+        oracle = {"name": "oracle", "of": {"name": "ngd", "steps": 3, "lr": 0.1}}
+        c3po = optimizer(optimizer=oracle, selector=GRADIENT, settings={"loss": "choices", "mix": "core"})
         found = [c3po.explain(TEXTS[0], CHOICES[0], answer) for answer in range(2)]
         for answer in range(2):
             assert found[answer].after[answer] > found[answer].before[answer]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...analysis.comparison_folder import records_in, summary_in
-from ...analysis.rules import changed_since
+from ...analysis.judging_rules import changed_since
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet

@@ -54,11 +54,11 @@ def bed_questions(
         DataError: no such split, a file that is missing or broken, or a kind that is in files alone without a folder.
         ArtifactError: the library ``datasets`` is needed, and not installed.
     """
+    kinds = dict.fromkeys((kind, part == REWORDED) for part in name.split(",") for kind in _kinds_of(part))
     split = split if split is not None else next((one for one in usual if one in SPLITS), None)
     if split is None or split not in SPLITS:
         hint = suggestion(str(split), SPLITS, f"write {BED}{name}:test.")
         raise DataError(f"{BED}{name}: expected a split, one of {', '.join(SPLITS)}; got {split!r}; {hint}")
-    kinds = dict.fromkeys((kind, part == REWORDED) for part in name.split(",") for kind in _kinds_of(part))
     if split == "train" and (kept := [kind for kind, _ in kinds if kind not in LEARNED]):
         raise DataError(
             f"{BED}{name}: expected kinds that experts learn for the split 'train', got {kept[0]} and "

@@ -9,7 +9,7 @@ from records.made import plain
 from study.configs import parse_config
 from typer.testing import CliRunner
 
-from c3po_adaptive.analysis.rules import rules
+from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError

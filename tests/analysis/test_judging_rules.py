@@ -2,8 +2,8 @@
 
 from records.made import answered, summarize
 
-from c3po_adaptive.analysis import rules as judging
-from c3po_adaptive.analysis.rules import changed_since, rules
+from c3po_adaptive.analysis import judging_rules as judging
+from c3po_adaptive.analysis.judging_rules import changed_since, rules
 
 
 def test_stand_in_the_summary():
