@@ -1,12 +1,14 @@
 """Work is data: a worker that was sent to another process computes the same rows, in any order."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from records.made import plain, rows_in
 
 from c3po_adaptive.progress import Paused, limited, silent
@@ -81,6 +83,7 @@ class Elsewhere:
                 input=pickle.dumps(compute),
                 capture_output=True,
                 check=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},  # sums are rounded alike
             )
             yield Done(piece, tuple(AnswerRecord.model_validate(row) for row in json.loads(done.stdout)))
 
