@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from answer import gate
+from answer import collect, compare, gate, pictures
+from matplotlib import pyplot as plt
+from records.made import answered
 
 from c3po_adaptive.tasks.bed import LEARNED
 
@@ -33,3 +35,79 @@ def test_what_experts_learned_is_asked_most():
     assert data["learned"]["limit"] == 18 * len(LEARNED)
     assert data["others"]["questions"] == "bed:sciq"
     assert all("aqua_algebra" not in str(d) for d in data.values())
+
+
+ARMS = {arm for pair in (*compare.PRIMARY, *compare.SECONDARY) for arm in pair}
+
+
+def answers(gain, dataset="learned", kinds=("atis_intent", "sciq", "piqa")):
+    """Of each arm to eight questions of each kind; ``each`` is right on so many more of them than the others."""
+    return [
+        answered(
+            arm=arm,
+            dataset=dataset,
+            subject=kind,
+            id=f"{kind}/{n}" + "/r1" * (dataset == "reworded"),
+            correct=n < 2 + gain * (arm == "each"),
+            layer_scores={layer: float(layer) for layer in collect.LAYERS} if arm in collect.SCORED else {},
+        )
+        for arm in sorted(ARMS)
+        for kind in kinds
+        for n in range(8)
+    ]
+
+
+class TestCompare:
+    def test_a_kind_holds_its_questions_of_every_model_and_in_both_wordings(self):
+        both = [*answers(4), *answers(2, "reworded", ("sciq", "boolq"))]
+        of = compare.parts({"sound": both, "early": both})
+        assert set(of) == {name + part for part in compare.PARTS for name in ("mixture", "sound", "early")}
+        found = compare.compared(of["mixture"], "each", "base")
+        assert (found.n, found.kinds, found.unit) == (2 * 40, 4, "kind")
+        assert found.difference == pytest.approx(100 * (0.5 + 0.375 + 0.5 + 0.25) / 4)
+
+    def test_primary_comparisons_are_tested_alone_and_only_those_of_the_mixture(self):
+        of = {name: records for name, records in compare.parts({"sound": answers(3)}).items() if records}
+        found = compare.comparisons(of)
+        primary = [(c.dataset, c.a, c.b) for c in found if c.primary]
+        assert primary == [("mixture", *pair) for pair in compare.PRIMARY]
+        assert all(c.p_holm == c.p for c in found if c.primary)
+        assert any(c.p_holm > c.p for c in found if not c.primary and 0 < c.p < 1)
+
+    def test_rows_are_means_over_kinds(self):
+        uneven = [*answers(4), *answers(0, "reworded", ("boolq",))]
+        row = next(r for r in compare.rows({"mixture": uneven}) if r["arm"] == "each")
+        assert row["accuracy"] == pytest.approx(100 * (3 * 0.75 + 0.25) / 4)
+        assert row["nats"] == pytest.approx(0.6931, abs=1e-4)
+
+    def test_harm_is_of_the_sound_model(self):
+        sound = [r for part in ("learned", "reworded", "others") for r in answers(-1, part)]
+        found = compare.harm({"sound": sound, "early": answers(5)})
+        assert {(h["case"], h["difference"]) for h in found if h["arm"] == "each"} == {
+            (case, -12.5) for case in ("learned", "reworded", "others")
+        }
+
+
+def test_layers_found_are_ranked_question_by_question():
+    found = collect.found(answers(0), {"late": range(20, 28), "early": range(16, 24)})
+    assert set(found) == set(collect.SCORED)
+    assert found["eight chosen"]["auc"] == {"late": 1.0, "early": 0.0}
+    assert found["eight chosen"]["mean"] == [float(layer) for layer in collect.LAYERS]
+
+
+def test_pictures_are_of_every_model_that_was_run():
+    models = {"sound": answers(3), "early": answers(4)}
+    models = {name: [*records, *answers(1, "others", ("mmlu_other", "hellaswag"))] for name, records in models.items()}
+    of = compare.parts(models)
+    summary = {
+        "rows": compare.rows(of),
+        "comparisons": [c.model_dump() for c in compare.comparisons(of)],
+        "layers": {name: collect.found(records, collect.BROKEN) for name, records in models.items()},
+    }
+    with plt.rc_context(pictures.STYLE):
+        kinds = pictures.forest(of)
+        drawn = pictures.gains(of), pictures.layers(summary), pictures.costs(summary)
+    assert len(kinds.axes[0].get_yticklabels()) == 5
+    assert [axis.get_title() for axis in drawn[0].axes] == [pictures.NAMES[name] for name in models]
+    for figure in (kinds, *drawn):
+        plt.close(figure)

@@ -59,10 +59,11 @@ class SteppingOptimizer(PathwayOptimizer):
     """An optimizer that takes steps along a loss: the same steps can be taken along another.
 
     Attributes:
-        one_for_all: name of the optimizer that takes these steps once, along the mean loss of all references.
+        one_for_all: name of the optimizer that takes these steps once, along the mean loss of all references; "": there
+            is none.
     """
 
-    one_for_all: ClassVar[str]
+    one_for_all: ClassVar[str] = ""
 
     @abstractmethod
     def toward_label(self, problem: LabeledProblem) -> Tensor:

@@ -25,18 +25,19 @@ class IntegratedStep(SteppingOptimizer):
     ḡ_i is the gradient of reference i's own loss, averaged over the way from uniform weights to its own pathway:
     integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) not multiplied by the way, by Captum, once a
     reference. The gradient at the pathway itself, which NGD follows (C3PO, arXiv 2504.07964), says what the next
-    hundredth of weight does; experts change places by whole weights, and along the way it often turns.
+    hundredth of weight does; experts change places by whole weights. On the embedded model the gradients at the two
+    ends of the way have a cosine of 0.5.
 
     The step is that of mirror descent with entropy (Kivinen and Warmuth 1997): it keeps each layer's mass and no weight
     falls below zero, so nothing is projected; and it is plain, not Adam's, so that a small sum moves little.
 
     Attributes:
-        lr: η in 1/nats.
+        lr: η in 1/nats; 50 was chosen on validation questions of the embedded model.
         floor: what is added to each weight before the step, as a share of its layer's mass: an expert without any
             could not gain by a factor.
     """
 
-    lr: float = 100.0
+    lr: float = 50.0
     floor: float = FLOOR
     name: ClassVar[str] = "integrated-step"
     one_for_all: ClassVar[str] = "constant-integrated-step"
@@ -46,9 +47,12 @@ class IntegratedStep(SteppingOptimizer):
         check_number(self, "floor", at_least=0)
 
     def optimize(self, problem: Problem) -> Tensor:
+        eligible = has_neighbours(problem)
+        if not eligible.any():
+            return problem.own
         weight = problem.neighbours.weight[:, :, None, None]
         slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
-        return torch.where(has_neighbours(problem)[:, None, None], self.step(problem, slope), problem.own)
+        return torch.where(eligible[:, None, None], self.step(problem, slope), problem.own)
 
     def toward_label(self, problem: LabeledProblem) -> Tensor:
         allowed = allowed_experts(problem)
@@ -60,15 +64,14 @@ class IntegratedStep(SteppingOptimizer):
         if self.lr == 0:
             return problem.own
         allowed = allowed_experts(problem)
-        moved = stepped(problem.own, mass(problem.own), slope, self.lr, self.floor, allowed)
+        moved = stepped(problem.own, allowed, slope, self.lr, self.floor)
         return torch.where(allowed.any(-1, keepdim=True), moved, problem.own)
 
 
-def stepped(
-    own: Tensor, total: Tensor, slope: Tensor, lr: float, floor: float = FLOOR, allowed: Tensor | None = None
-) -> Tensor:
-    """``[..., L, E]`` weights of mass ``total [..., L, 1]`` after a step from ``own`` along ``slope`` (nats per unit of
-    weight), with nothing on experts that are not ``allowed``.
+def stepped(own: Tensor, allowed: Tensor, slope: Tensor, lr: float, floor: float = FLOOR) -> Tensor:
+    """``[..., L, E]`` weights of the same mass after a step from ``own`` along ``slope``, which is in nats per unit of
+    weight, with nothing on experts that are not ``allowed`` (bool); NaN in layers that have none.
     """
+    total = mass(own)
     logits = (own + floor * total).log() - lr * slope
-    return with_mass((logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)).softmax(-1), total)
+    return with_mass(logits.masked_fill(~allowed, -torch.inf).softmax(-1), total)

@@ -12,7 +12,7 @@ from ..checks import check_number
 from ..optimizers._reference_artifacts import INTEGRATED_GRADIENT
 from ..optimizers.integrated_step import stepped
 from ..problem import Problem, TrainingReferences
-from ..routing.mixing import mass
+from .gradient import eligible_experts
 from .scored import ScoredLayers
 
 _TINY = 1e-6
@@ -26,7 +26,9 @@ class Misrouted(ScoredLayers):
     ω₋ᵢ is the step of ``integrated-step`` from the question's ω0 without neighbour i, and ḡ_i that neighbour's
     integrated gradient, so that noise, which neighbours do not share, adds nothing on average. The length of a mean
     gradient (``amortized``, ``gradient``) is large wherever routing has a say, right or wrong: it finds leverage. This
-    is large where another routing than ω0 would have been better for questions like it.
+    is large where another routing than ω0 would have been better for questions like it. It leans to the first layers
+    all the same: of the embedded model's twelve it ranks the first eight above the others in 0.94 of all pairs where
+    these are broken, and in 0.82 where nothing is (``studies/answer``).
 
     A router that is wrong is wrong for many: half of the score is the layer's usual one, of references that are asked
     as questions are. No pass per question.
@@ -72,8 +74,10 @@ class Misrouted(ScoredLayers):
     def _own(self, problem: Problem) -> Tensor:
         """``[B, L]`` of each question alone; zero without two neighbours."""
         weight, each = problem.neighbours.weight[:, :, None, None], problem.of_neighbours(INTEGRATED_GRADIENT)
-        others = ((weight * each).sum(1, keepdim=True) - weight * each) / (1 - weight).clamp_min(_TINY)
-        own, total = problem.own[:, None], mass(problem.own)[:, None]
-        lowered = ((own - stepped(own, total, others, self.lr)) * each).sum(-1)
+        terms = weight * each
+        others = (terms.sum(1, keepdim=True) - terms) / (1 - weight).clamp_min(_TINY)
+        own = problem.own[:, None]
+        movable = (eligible_experts(problem, None, self.core_size(problem)) | (problem.own > 0))[:, None]
+        lowered = ((own - stepped(own, movable, others, self.lr)) * terms).sum((1, 3))
         several = (problem.neighbours.weight > 0).sum(1, keepdim=True) > 1
-        return (weight[..., 0] * lowered).sum(1) * several
+        return lowered * several

@@ -12,7 +12,6 @@ from ..registry import default_registry
 from .arms import Arm
 from .study_config import Spec
 
-_STEPS = ("steps", "lr", "lr_end", "step", "parametrization", "tolerance", "floor")
 _CONSTANT = "constant"
 
 
@@ -33,9 +32,10 @@ def with_controls(arms: Mapping[str, object], controlled: tuple[str, ...]) -> di
         if isinstance(plain := arms.get(name), Mapping):
             arm = Arm(**plain)
             steps, remixes = _steps(arm.optimizer), arm.name_of("answerer") == "remix"
+            stepping = _stepping(arm.optimizer) is not None
             for control, values in _own(arm).items():
                 found.setdefault(f"{name}, {control}", {**plain, **values, "control_of": [name]})
-            if steps and remixes:
+            if stepping and remixes:
                 found.setdefault(f"{name}, oracle", {**plain, "optimizer": {"name": "oracle", "of": arm.optimizer}})
             for control, values in _of_all(steps).items():
                 found.setdefault(control, {**plain, **values})
@@ -65,17 +65,22 @@ def _of_all(steps: Mapping[str, object]) -> dict[str, dict[str, object]]:
 
 
 def _steps(optimizer: Spec) -> dict[str, object]:
-    """Of an optimizer that takes them, as the one that takes them once for all questions; {} of any other, and of a
-    plugin's that is not loaded yet.
-    """
+    """Those of an optimizer that takes them, by the one that takes them once for all questions; {}: there is none."""
+    strategy = _stepping(optimizer)
+    if strategy is None or not strategy.one_for_all:
+        return {}
+    shared = (f.name for f in fields(default_registry().get("optimizer", strategy.one_for_all)) if f.repr)
+    return {"name": strategy.one_for_all, **_some("optimizer", optimizer, *shared)}
+
+
+def _stepping(optimizer: Spec) -> type[SteppingOptimizer] | None:
+    """An optimizer that takes steps; None of any other, and of a plugin's that is not loaded yet."""
     name = optimizer if isinstance(optimizer, str) else str(optimizer["name"])
     try:
         strategy = default_registry().get("optimizer", name)
     except UnknownNameError:
-        return {}
-    if not issubclass(strategy, SteppingOptimizer):
-        return {}
-    return {"name": strategy.one_for_all, **_some("optimizer", optimizer, *_STEPS)}
+        return None
+    return strategy if issubclass(strategy, SteppingOptimizer) else None
 
 
 def _by(steps: Mapping[str, object], constant: object) -> bool:

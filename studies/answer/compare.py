@@ -63,7 +63,7 @@ def parts(answers: Kept) -> dict[str, list[Answered]]:
 
 def compared(records: Iterable[Answered], a: str, b: str) -> Comparison:
     """Arm ``a`` minus arm ``b``, with kinds as the unit."""
-    by_arm = {arm: [r for r in records if r.arm == arm] for arm in (a, b)}
+    by_arm = grouped(records, "arm")
     found = compare_over_kinds(by_arm[a], by_arm[b], seed=SEED)
     if found is None:
         raise SystemExit(f"Expected several kinds of questions, got one, of {a!r} and {b!r}; run more.")
@@ -78,13 +78,14 @@ def comparisons(of: Mapping[str, list[Answered]]) -> list[Comparison]:
 
 def rows(of: Mapping[str, list[Answered]]) -> list[dict[str, object]]:
     """Accuracy (mean over kinds), nats and cost of each arm, part by part."""
-    return [_row(name, arm, own) for name, records in of.items() for arm, own in _by_arm(records).items()]
+    return [_row(name, arm, own) for name, records in of.items() for arm, own in grouped(records, "arm").items()]
 
 
-def _by_arm(records: Iterable[Answered]) -> dict[str, list[Answered]]:
+def grouped(records: Iterable[Answered], by: str) -> dict[str, list[Answered]]:
+    """Answers by ``arm``, or by kind of question (``subject``), in order of appearance."""
     found: dict[str, list[Answered]] = {}
     for record in records:
-        found.setdefault(record.arm, []).append(record)
+        found.setdefault(getattr(record, by), []).append(record)
     return found
 
 
@@ -93,7 +94,7 @@ def _row(name: str, arm: str, own: list[Answered]) -> dict[str, object]:
         "part": name,
         "arm": arm,
         "n": len(own),
-        "accuracy": round(100 * float(np.mean(list(by_kind(own).values()))), 3),
+        "accuracy": round(100 * _over_kinds(own), 3),
         "nats": round(float(np.mean([_nats(record) for record in own])), 4),
         "cost": round(float(np.mean([record.cost.total for record in own])), 3),
         "once": own[0].once,
@@ -101,12 +102,9 @@ def _row(name: str, arm: str, own: list[Answered]) -> dict[str, object]:
     }
 
 
-def by_kind(records: Iterable[Answered]) -> dict[str, float]:
-    """Share of right answers of each kind."""
-    kinds: dict[str, list[bool]] = {}
-    for record in records:
-        kinds.setdefault(record.subject, []).append(record.correct)
-    return {kind: float(np.mean(right)) for kind, right in kinds.items()}
+def _over_kinds(records: Iterable[Answered]) -> float:
+    """Share of right answers, as the mean over kinds."""
+    return float(np.mean([np.mean([r.correct for r in own]) for own in grouped(records, "subject").values()]))
 
 
 def harm(answers: Kept) -> list[dict[str, object]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from answer.collect import BROKEN, LAYERS
-from answer.compare import MIXTURE, MODELS, RESULTS, kept, parts
+from answer.compare import MIXTURE, MODELS, RESULTS, compared, grouped, kept, parts
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -34,8 +34,8 @@ Summary = dict[str, Any]
 def forest(of: dict[str, list[Answered]]) -> Figure:
     """Each kind's gain over one change for all, on the mixture, beside by how much its base is above chance."""
     known, others = of[MIXTURE], of[f"{MIXTURE}, others"]
-    kinds = [(kind, records, COLORS["each"]) for kind, records in _by_kind(known).items()]
-    kinds += [(kind, records, GREY) for kind, records in _by_kind(others).items()]
+    kinds = [(kind, records, COLORS["each"]) for kind, records in grouped(known, "subject").items()]
+    kinds += [(kind, records, GREY) for kind, records in grouped(others, "subject").items()]
     kinds.sort(key=lambda found: _differences(found[1]).mean())
     size = (7.5, 0.15 * len(kinds) + 1)
     figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=[3, 1], layout="constrained")
@@ -58,32 +58,23 @@ def forest(of: dict[str, list[Answered]]) -> Figure:
     return figure
 
 
-def _by_kind(records: list[Answered]) -> dict[str, list[Answered]]:
-    found: dict[str, list[Answered]] = {}
-    for record in records:
-        found.setdefault(record.subject, []).append(record)
-    return found
-
-
 def _differences(records: list[Answered]) -> np.ndarray:
     """Of each question, whether ``each`` is right, less whether ``one for all`` is."""
     right = {arm: {r.id: r.correct for r in records if r.arm == arm} for arm in ("each", "one for all")}
     return np.array([float(right["each"][id_]) - right["one for all"][id_] for id_ in right["each"]])
 
 
-def gains(summary: Summary) -> Figure:
+def gains(of: dict[str, list[Answered]]) -> Figure:
     """What is won on each model by a step in so many layers, chosen or not; kinds whose experts exist."""
-    models = [model for model in MODELS if any(row["part"] == model for row in summary["rows"])]
-    accuracy = {(row["part"], row["arm"]): row["accuracy"] for row in summary["rows"]}
-    found = {(c["dataset"], c["a"]): c for c in summary["comparisons"] if c["b"] == "base"}
-    size = (7.5, 2.8)
-    figure, axes = plt.subplots(1, len(models), figsize=size, sharey=True, sharex=True, layout="constrained")
-    for axis, model in zip(np.atleast_1d(axes), models, strict=True):
+    models = [model for model in MODELS if model in of]
+    figure, axes = plt.subplots(
+        1, len(models), figsize=(7.5, 2.8), sharey=True, sharex=True, layout="constrained", squeeze=False
+    )
+    for axis, model in zip(axes[0], models, strict=True):
         for place, arm in enumerate(reversed(ARMS)):
-            gain = accuracy[model, arm] - accuracy[model, "base"]
-            axis.barh(place, gain, color=COLORS.get(arm, GREY), height=0.7)
-            if (one := found.get((model, arm))) is not None:
-                axis.plot([one["ci_low"], one["ci_high"]], [place, place], color=INK, linewidth=1)
+            one = compared(of[model], arm, "base")
+            axis.barh(place, one.difference, color=COLORS.get(arm, GREY), height=0.7)
+            axis.plot([one.ci_low, one.ci_high], [place, place], color=INK, linewidth=1)
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set_title(NAMES[model], fontsize=9)
         axis.set_yticks(range(len(ARMS)), reversed(ARMS))
@@ -124,7 +115,7 @@ def costs(summary: Summary) -> Figure:
 
 def main() -> None:
     of, summary = parts(kept()), json.loads((RESULTS / "summary.json").read_text())
-    drawn = {"by_kind": forest(of), "by_model": gains(summary), "layers": layers(summary), "cost": costs(summary)}
+    drawn = {"by_kind": forest(of), "by_model": gains(of), "layers": layers(summary), "cost": costs(summary)}
     for name, figure in drawn.items():
         figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
 
