@@ -102,3 +102,10 @@ def test_settings_are_checked(settings):
 def test_the_constant_step_learns_first():
     with pytest.raises(SettingError, match="references to learn from first"):
         ConstantIntegratedStep().optimize(toy_problem())
+
+
+def test_steps_that_nothing_takes_once_for_all_still_have_a_bound(monkeypatch):
+    monkeypatch.setattr(IntegratedStep, "one_for_all", "")
+    arms = with_controls({"each": {"optimizer": "integrated-step"}}, ("each",))
+    assert "each, oracle" in arms
+    assert arms["constant"]["optimizer"] == {"name": "constant"}
