@@ -113,7 +113,7 @@ class Optimizer:
         if not choices:
             return explain(text, self._how, self._remix([text]), self.model, self._shown)
         question = Question("question", text, tuple(choices), answer)
-        states = self.model.prefill([self.model.encode(question, self.remixer.format)])
+        states = self.remixer.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)], [question])
         return explain(text, self._how, run, self.model, self._shown, question.choices, answer)
 
@@ -133,7 +133,7 @@ class Optimizer:
         return self.remixer.problem(as_questions(question, choices))
 
     def _remix(self, texts: Sequence[str]) -> Remixed:
-        return self.remixer.remix(self.model.prefill([self._prompt(t) for t in texts]), texts)
+        return self.remixer.remix(self.remixer.prefill([self._prompt(t) for t in texts]), texts)
 
     def _prompt(self, text: str) -> Prompt:
         if self.format is None:

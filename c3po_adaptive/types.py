@@ -21,8 +21,8 @@ from .storage.pathway_file import Origin, PathwayCard, is_pathway, read_pathway,
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scope = Literal["last", "answer"]
-"""Where a pathway acts: on the prompt's last token (the paper), or on that and every answer token."""
+Scope = Literal["last", "answer", "all"]
+"""Where a pathway acts: on the prompt's last token (the paper), on that and every answer token, or on every token."""
 
 Transfer = Literal["replace", "shift"]
 """How ω enters another prompt's last token: in its routing's place (the paper), or as Δω on top of it."""

@@ -265,7 +265,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         if self.remixer is None or not contexts:
             return []
         with self.routed.lock:
-            states = self.routed.prefill([one.prompt for one in contexts], batch_size=len(contexts), keep=False)
+            states = self.remixer.prefill([one.prompt for one in contexts], keep=False)
             run = self.remixer.remix(states, [one.query for one in contexts])
             return self.routed.likelihoods_along(states, run.pathway)
 
@@ -290,7 +290,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
             pathway = None
             if self.remixer is not None:
                 prompts = [Prompt(tuple(row[mask.bool()].tolist())) for row, mask in zip(context, seen, strict=True)]
-                states = self.routed.prefill(prompts, batch_size=len(prompts), keep=False)
+                states = self.remixer.prefill(prompts, keep=False)
                 pathway = self.remixer.remix(states, [text.query for text in self._generating]).pathway
             with self.routed.decoding(pathway, seen):
                 generated: Tensor = super()._model_generate(context, *args, **options)

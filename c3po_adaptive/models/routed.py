@@ -35,7 +35,7 @@ from ..routing.router_rules import RoutingRule, RuleRun
 from ..routing.rule_scores import Ruled, ruled, ruled_tails
 from ..routing.scores import TailScores
 from ..routing.sites import Site, find_sites
-from ..routing.states import State, TailBatch, collate, normalized
+from ..routing.states import State, collate, normalized
 from ..routing.tail import tail_hidden
 from ..storage.identity import digest, routing_versions
 from ..storage.pathway_file import Origin
@@ -106,7 +106,9 @@ class RoutedModel:
         self.flops = measure(self.model, self.sites)
         if self.cache_bytes is None:
             self.cache_bytes = available(None) // 4 if self.model.device.type == "cpu" else 2**30
-        self._states: RRCache[Prompt, State] = RRCache(self.cache_bytes, Random(0).choice, lambda s: s.nbytes)
+        self._states: RRCache[tuple[Prompt, bool], State] = RRCache(
+            self.cache_bytes, Random(0).choice, lambda s: s.nbytes
+        )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
@@ -181,16 +183,27 @@ class RoutedModel:
         return raw_text(text, self.tokenizer, max_length=self.max_length)
 
     @_alone
-    def prefill(self, prompts: Sequence[Prompt], *, batch_size: int = BATCH, keep: bool = True) -> list[State]:
-        """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there."""
-        known = {p: self._states[p] for p in prompts if p in self._states}
+    def prefill(
+        self, prompts: Sequence[Prompt], *, scope: Scope = "answer", batch_size: int = BATCH, keep: bool = True
+    ) -> list[State]:
+        """Run prompts along the model's own pathway, or take them from the cache; ``keep`` the new ones there.
+
+        Args:
+            prompts: what is run.
+            scope: of the pathways that they will be run along: one that acts on every token starts from all of them.
+            batch_size: prompts that are run together.
+            keep: the states, for the next call.
+        """
+        whole = scope == "all"
+        known = {p: self._states[p, whole] for p in prompts if (p, whole) in self._states}
         new = list({p: None for p in prompts if p not in known})
         for layout, numbers in self._batches(new, batch_size):
             part = [new[i] for i in numbers]
-            known.update(zip(part, prefill(self.model, self.sites, part, self.flops, layout), strict=True))
+            run = prefill(self.model, self.sites, part, self.flops, layout, whole=whole)
+            known.update(zip(part, run, strict=True))
         for prompt in new:
             if keep and known[prompt].nbytes <= self._states.maxsize:
-                self._states[prompt] = known[prompt]
+                self._states[prompt, whole] = known[prompt]
         return [known[p] for p in prompts]
 
     def plain_work(self, prompt: Prompt) -> Entry:
@@ -277,19 +290,20 @@ class RoutedModel:
     ) -> CausalLMOutput:
         """Logits ``[B, T, V]`` of raw texts (short ones padded on the left with zeros).
 
-        The last token is routed by ω, or every token by a rule.
+        The last token is routed by ω, and every other by Δω if its scope is ``all``; or every token by a rule.
 
         Raises:
             ShapeError: a routing of another model or another number of samples.
         """
         prompts = [self.encode_text(t) for t in listed(text)]
-        states = self.prefill_along(prompts, routing) if callable(routing) else self.prefill(prompts)
-        pathway = None if callable(routing) else self._routing(routing, len(states))
+        pathway = None if callable(routing) else self._routing(routing, len(prompts))
+        states = self.prefill_along(prompts, routing) if callable(routing) else self._prefilled(prompts, pathway)
         with torch.no_grad():
             logits = [head(self.model, s.hidden[None])[0] for s in states if s.hidden is not None]
-        if pathway is not None:
-            for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
-                logits[i] = torch.cat([logits[i][:-1], self.next_token([states[i]], pathway[[i]])])
+            if pathway is not None:
+                for i in pathway.changed().any(-1).nonzero().squeeze(1).tolist():
+                    count = len(logits[i]) if pathway.scope == "all" else 1
+                    logits[i] = torch.cat([logits[i][:-count], self._tail(states[i], pathway[[i]], count)])
         width = max(map(len, logits))
         return CausalLMOutput(
             logits=torch.stack([torch.nn.functional.pad(x, (0, 0, width - len(x), 0)) for x in logits])
@@ -304,8 +318,8 @@ class RoutedModel:
     ) -> str | list[str]:
         """The text that continues each text; ``options`` go to transformers' ``generate`` (``max_new_tokens=…``).
 
-        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own. A rule
-        acts at every token.
+        ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own, with
+        ``all`` every other token of the prompt, too. A rule acts at every token.
         """
         texts = listed(text)
         for t in texts:
@@ -360,7 +374,8 @@ class RoutedModel:
         if callable(routing):
             scores = [answered.scores() for answered in self.ruled(prompts, routing)]
         else:
-            scores = self.choice_scores(self.prefill(prompts), self._routing(routing, len(prompts)))
+            pathway = self._routing(routing, len(prompts))
+            scores = self.choice_scores(self._prefilled(prompts, pathway), pathway)
         return scores[0] if isinstance(questions, str | Question) else scores
 
     def with_origin(self, pathway: Pathway, text: str | Sequence[str], *, keep_text: bool = False) -> Pathway:
@@ -431,9 +446,7 @@ class RoutedModel:
         self.check(pathway)
         found = []
         for i, state in enumerate(states):
-            batch = collate([state])
-            with intercepted(self.sites, rule_of(batch, pathway[[i]])):
-                found.append(self._tail(batch, pathway[[i]])[0, 0])
+            found.append(self._tail(state, pathway[[i]], 1)[0])
         return torch.stack(found)
 
     @_alone
@@ -462,10 +475,17 @@ class RoutedModel:
             self.model, self.sites, self.flops, states, each, p.own, p.changed(), scope=p.scope, top_k=p.top_k
         )
 
-    def _tail(self, batch: TailBatch, pathway: Pathway) -> Tensor:
-        """Logits ``[B, 1, V]`` after the prompts' last tokens."""
-        hidden = tail_hidden(self.model, self.sites, batch, first_changed(pathway.changed()))
-        return head(self.model, hidden[torch.arange(len(hidden)), batch.last][:, None])
+    def _tail(self, state: State, pathway: Pathway, count: int) -> Tensor:
+        """Logits ``[T, V]`` after the last T (``count``) tokens of a prompt, all in its tail, along its pathway."""
+        batch = collate([state])
+        with intercepted(self.sites, rule_of(batch, pathway)):
+            hidden = tail_hidden(self.model, self.sites, batch, first_changed(pathway.changed()))
+        end = int(batch.last[0]) + 1
+        return head(self.model, hidden[:1, end - count : end])[0]
+
+    def _prefilled(self, prompts: Sequence[Prompt], pathway: Pathway | None) -> list[State]:
+        """To be run along a pathway."""
+        return self.prefill(prompts, scope="answer" if pathway is None else pathway.scope)
 
     def _routing(self, routing: Pathway | Sequence[Pathway] | None, n: int) -> Pathway | None:
         """One batched pathway ``[n, L, E]`` from what a user may pass."""

@@ -117,7 +117,7 @@ class Remixer:
     def _open_neighbours(self, references: ReferenceSet, candidates: ReferenceSet) -> None:
         """What finds neighbours, and what is kept of them."""
         s = self.strategies
-        if references.folder is not None:
+        if references.folder is not None and self.settings.scope != "all":  # it keeps no more than tails
             folder = references.folder / WARM
             store = open_store(references, self.model, folder, self.format, self.store_bytes)
             if store is not None:  # one for all arms: each would hold its own states
@@ -207,7 +207,7 @@ class Remixer:
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = Clock(len(questions))
         with clock("prefill"):
-            states = self.model.prefill([self._prompt(q) for q in questions])
+            states = self.prefill([self._prompt(q) for q in questions])
         run = self.remix(states, [description(q) for q in questions], questions)
         tails = self.model.tail_scores(states, run.pathway)
         with clock("answer"), torch.no_grad():
@@ -227,6 +227,10 @@ class Remixer:
 
     def _prompt(self, question: Question) -> Prompt:
         return self.model.encode(question, self.format) if self.put is None else self.put(question)
+
+    def prefill(self, prompts: Sequence[Prompt], *, keep: bool = True) -> list[State]:
+        """States of prompts, as pathways of this scope start from."""
+        return self.model.prefill(prompts, scope=self.settings.scope, keep=keep)
 
     def remix(
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
@@ -254,7 +258,7 @@ class Remixer:
     def problem(self, questions: Sequence[Question]) -> Problem:
         """What a selector looks at, without labels."""
         with self.model.lock:
-            states = self.model.prefill([self.model.encode(q, self.format) for q in questions])
+            states = self.prefill([self.model.encode(q, self.format) for q in questions])
             problem = self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
             return replace(problem, choices=tuple(q.choices for q in questions))
 
@@ -267,7 +271,7 @@ class Remixer:
         return self._labeled(questions, self.held_out)
 
     def _labeled(self, questions: Sequence[Question], unseen: frozenset[str]) -> SampleBatch:
-        states = self.model.prefill([self.model.encode(q, self.format) for q in questions], keep=False)
+        states = self.prefill([self.model.encode(q, self.format) for q in questions], keep=False)
         return self._batch(states, [description(q) for q in questions], questions, labeled=True, unseen=unseen)
 
     def _batch(

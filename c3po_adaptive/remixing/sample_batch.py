@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,7 +18,7 @@ from ..losses import right_answer_loss
 from ..models.routed import RoutedModel
 from ..problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact
 from ..progress import bar
-from ..references.artifacts import SAMPLE, mean_flops, of_references
+from ..references.artifacts import SAMPLE, States, mean_flops, of_references
 from ..references.prefill_store import PrefillStore
 from ..references.reference_set import ReferenceSet
 from ..routing.scores import TailScores
@@ -171,7 +171,14 @@ class SampleBatch:
     def near(self) -> list[State]:
         """The neighbours, run when a loss first needs them."""
         with self.clock("references"):
-            return self.model.prefill(self.prompts) if self.store is None else self.store.states(self.prompts)
+            return self._run(self.prompts)
+
+    @property
+    def _run(self) -> States:
+        """From references' prompts to their states."""
+        if self.store is not None:
+            return self.store.states
+        return partial(self.model.prefill, scope=self.settings.scope)
 
     def _of_neighbours(self, artifact: ReferenceArtifact) -> Tensor:
         """``[B, K, …]`` what every neighbour teaches by itself, zeros where there is none."""
@@ -182,8 +189,7 @@ class SampleBatch:
                 f"Expected neighbours that {artifact.name} is of, got a selector and an optimizer that need none; set "
                 "needs_neighbours to True where it is asked for."
             )
-        states = self.model.prefill if self.store is None else self.store.states
-        where, folder = (states, self.settings), self.candidates.artifacts_folder
+        where, folder = (self._run, self.settings), self.candidates.artifacts_folder
         # where there is no neighbour at all, one reference tells the shape
         asked = self._labeled(self.candidates, rows.tolist() or [0])
         each = of_references(artifact, self.model, *asked, *where, folder=folder, progress=bar)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -95,7 +96,8 @@ class ReferenceTraining:
                 "themselves nor learned from otherwise; give more, or set learn_from to all."
             )
         prompts = [self.model.encode(q, self.format) for q in asked]
-        labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], self.model.prefill)
+        run = partial(self.model.prefill, scope=self.settings.scope)
+        labeled = (artifact, self.model, prompts, [cast(int, q.answer) for q in asked], run)
         folder = candidates.artifacts_folder
         found = of_references(*labeled, self.settings, folder=folder, progress=bar)
         if artifact.name not in self.kept:

@@ -66,7 +66,7 @@ def decoded_rows(seen: Tensor) -> Callable[[int, int], Rows]:
 
 
 class DecodingRule:
-    """ω at the last token of each prompt, then Δω on every new token, if the pathway's scope says so."""
+    """ω at the last token of each prompt, and Δω on every new token, or on all others, as the pathway's scope says."""
 
     def __init__(self, pathway: Pathway, width: int) -> None:
         self.pathway, self.decoding = pathway, Decoding(len(pathway.weights), width)
@@ -76,8 +76,11 @@ class DecodingRule:
         owner, step = self.decoding.call(position, len(index))
         replaced, shifted = torch.full((2, len(index)), -1)
         if step == 0:
-            replaced[self.decoding.width - 1 :: self.decoding.width] = owner
-        elif p.scope == "answer":
+            last = slice(self.decoding.width - 1, None, self.decoding.width)
+            if p.scope == "all":
+                shifted = owner.repeat_interleave(self.decoding.width)
+            replaced[last], shifted[last] = owner, -1
+        elif p.scope != "last":
             shifted = owner
         else:
             return None

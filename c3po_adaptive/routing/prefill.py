@@ -54,14 +54,17 @@ def prefill(
     flops: Flops,
     layout: Layout,
     run: RuleRun | None = None,
+    *,
+    whole: bool = False,
 ) -> list[State]:
-    """The states of prompts that are laid out alike, along the model's own routing or a rule's.
+    """The states of prompts that are laid out alike, along the model's own routing or a rule's; with ``whole`` prompts
+    in their tails.
 
     Raises:
         ShapeError: a prompt without tokens.
     """
     states: dict[int, State] = {}
-    for group, parts in _side_by_side(model, prompts, layout, run):
+    for group, parts in _side_by_side(model, prompts, layout, run, whole=whole):
         states.update(zip(group, _run_tails(model, sites, parts, flops, group, run), strict=True))
     return [states[i] for i in range(len(prompts))]
 
@@ -85,12 +88,12 @@ def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: La
 
 
 def _side_by_side(
-    model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout, run: RuleRun | None
+    model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout, run: RuleRun | None, *, whole: bool = False
 ) -> Iterator[tuple[list[int], list[_Part]]]:
     """Prompts whose tails are run together: their numbers, and each with its prefix, which was run."""
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
-    packed = [pack(p, layout) for p in prompts]
+    packed = [pack(p, layout, whole=whole) for p in prompts]
     prefixes = _prefixes(model, prompts, [p.past for p in packed], run)
     for group in grouped([waiting(i, p) for i, p in enumerate(packed)]):
         yield group, [(prompts[i], prefixes[i], packed[i]) for i in group]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Head, Scope, Transfer
 from .flops import Flops
@@ -199,13 +200,19 @@ def acting_rows(
     Args:
         batch: the tails.
         sample: ``[B]`` whose ω acts on each sample of the batch.
-        scope: whether ω acts on answer tokens too, see ``Scope``.
+        scope: on which tokens beside the acting one Δω acts, see ``Scope``.
         transfer: how ω enters the token where it acts, see ``Transfer``.
+
+    Raises:
+        SettingError: a pathway acts on every token, but what comes before the tails is not there to be changed.
     """
+    if scope == "all" and any(batch.past):
+        raise SettingError("Expected whole prompts for scope 'all', got tails; prefill(…, scope='all') has them.")
     place = torch.arange(batch.real.shape[1])
     acting, after = place == batch.acting[:, None], place > batch.last[:, None]
     owner = sample[batch.owner][:, None].expand_as(acting)
     nobody = torch.full_like(owner, -1)
     replaced = torch.where(acting & (transfer == "replace"), owner, nobody)
-    moved = (acting | (after & (scope == "answer"))) & (replaced < 0)
+    others = {"last": torch.zeros_like(acting), "answer": after, "all": torch.ones_like(acting)}[scope]
+    moved = (acting | others) & (replaced < 0)
     return replaced.flatten(), torch.where(moved, owner, nobody).flatten()

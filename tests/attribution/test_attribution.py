@@ -466,9 +466,9 @@ def test_unused_core_experts_have_their_gradient_on_a_real_model(scope):
     checked = 0
     for b, row, expert in unused[::5].tolist():
         step = torch.zeros_like(problem.own)
-        step[b, row, expert] = 1e-3
+        step[b, row, expert] = 1e-4  # more of it, at every token, and a router behind changes its mind about one
         with torch.no_grad():
-            slope = (inside.loss(problem.own + step) - inside.loss(problem.own))[b].item() / 1e-3
+            slope = (inside.loss(problem.own + step) - inside.loss(problem.own))[b].item() / 1e-4
         assert found[b, row, expert].item() == pytest.approx(slope, rel=0.1, abs=5e-3)
         checked += abs(slope) > 0.02
     assert checked, "some of them matter"

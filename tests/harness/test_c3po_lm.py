@@ -145,7 +145,7 @@ def test_generation_follows_the_pathway_of_its_context(olmoe, refset, tasks, sco
     )
     instances = requests(tasks, "generation")
     contexts = [r.args[0] for r in instances]
-    states = olmoe.prefill([olmoe.encode_text(c) for c in contexts])
+    states = olmoe.prefill([olmoe.encode_text(c) for c in contexts], scope=scope)
     pathway = lm.remixer.remix(states, [d["question"] for d in DOCS]).pathway
     wanted = olmoe.generate(contexts, routing=pathway, max_new_tokens=12, do_sample=False)
     assert asked(lm, instances) == [text.partition("e")[0] for text in wanted]

@@ -72,6 +72,17 @@ class TestForward:
             torch.testing.assert_close(new[b, -1], expected, atol=1e-5, rtol=0)
             assert (new[b, -1] - base[b, -1]).abs().max() > 1e-3
 
+    def test_of_all_tokens_acts_on_each(self, model):
+        pathway = replace(moved(model.pathway(TEXTS)), scope="all")
+        base, new = model.forward(TEXTS).logits, model.forward(TEXTS, pathway).logits
+        for b, text in enumerate(TEXTS):
+            ids = model.encode_text(text).ids
+            edit = along(pathway.weights[b], pathway.own[b], len(ids) - 1, scope="all")
+            with torch.no_grad():
+                expected = logits(model.model, ids, edit)
+            torch.testing.assert_close(new[b, -len(ids) :], expected, atol=1e-5, rtol=0)
+            assert ((new[b] - base[b])[-len(ids) :].abs().amax(-1) > 1e-4).all()
+
     def test_one_pathway_for_one_text_or_a_list_for_many(self, model):
         parts = [moved(model.pathway(t), seed=i) for i, t in enumerate(TEXTS)]
         together = model.forward(TEXTS, stack_pathways(parts)).logits

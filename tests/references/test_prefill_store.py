@@ -64,9 +64,9 @@ class TestStore:
         model._states.clear()
         run = []
 
-        def spy(model, sites, prompts, *args):
+        def spy(model, sites, prompts, *args, **options):
             run.extend(prompts)
-            return prefill(model, sites, prompts, *args)
+            return prefill(model, sites, prompts, *args, **options)
 
         monkeypatch.setattr("c3po_adaptive.models.routed.prefill", spy)
         found = open_store(references, model, folder, "cloze").states(store.prompts[:3])

@@ -80,7 +80,7 @@ def logits(model, ids, edit: Edit | None = None) -> torch.Tensor:
 
 def along(weights, own, acting: int, *, scope="answer", transfer="replace", last: int | None = None) -> Edit:
     """ω ``[L, E]`` at token ``acting``, and its change clipped at zero, with the mass kept, at every one after ``last``
-    (None: the same).
+    (None: the same), or at all others.
 
     A layer where ω is ω0 routes by itself, also behind a layer that changed its input.
     """
@@ -92,8 +92,8 @@ def along(weights, own, acting: int, *, scope="answer", transfer="replace", last
         shifted = shifted * (routing.sum(-1, keepdim=True) / shifted.sum(-1, keepdim=True))
         here = weights[layer][None] if transfer == "replace" else shifted[acting : acting + 1]
         begin = acting if last is None else last
-        after = shifted[begin + 1 :] if scope == "answer" else routing[begin + 1 :]
-        return torch.cat([routing[:acting], here, routing[acting + 1 : begin + 1], after])
+        prompt, after = shifted if scope == "all" else routing, routing if scope == "last" else shifted
+        return torch.cat([prompt[:acting], here, prompt[acting + 1 : begin + 1], after[begin + 1 :]])
 
     return edit
 

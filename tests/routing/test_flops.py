@@ -46,7 +46,7 @@ def test_prefill(model, prompt):
 @pytest.mark.parametrize("start", [0, -1])
 @pytest.mark.parametrize("scope", SCOPES)
 def test_tail(model, backward, start, scope):
-    states = model.prefill(PROMPTS[1:2])
+    states = model.prefill(PROMPTS[1:2], scope=scope)
     own = torch.stack([s.own for s in states])
     active = torch.zeros(own.shape[:2], dtype=torch.bool)
     active[:, start:] = True

@@ -57,7 +57,7 @@ def test_of_the_models_own_pathway(family, batch):
 def test_along_pathways(family, scope):
     """One of them leaves its sample alone."""
     model = shared_model(family)
-    states = model.prefill(prompts_of(model))
+    states = model.prefill(prompts_of(model), scope=scope)
     own = torch.stack([state.own for state in states])
     pathway = moved(Pathway(own, own, model.layers, scope))
     pathway.weights[0] = own[0]

@@ -124,7 +124,7 @@ class TestTailScores:
         model = shared_model(family)
         options = ((40, 41), (42,)), (2.0, 1.0)
         prompts = [Prompt(tuple(range(5, 12)), *options, after=after) for after in (0, 2, 6)]
-        states = model.prefill(prompts)
+        states = model.prefill(prompts, scope=scope)
         own = torch.stack([s.own for s in states])
         pathway = moved(Pathway(own, own, model.layers))
         with torch.no_grad():

@@ -17,7 +17,7 @@ from routing.naive import (
     tail_scores_of,
 )
 
-from c3po_adaptive.errors import ShapeError
+from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.models.routed import stack_pathways
 from c3po_adaptive.routing.head import head, likelihoods
 from c3po_adaptive.routing.intercept import intercepted
@@ -79,7 +79,7 @@ class TestTail:
     @pytest.mark.parametrize("layers", [(0,), (2,), (0, 2), (0, 1, 2)])
     @pytest.mark.parametrize("scope", SCOPES)
     def test_changed_pathway_is_the_full_forward(self, model, layers, scope):
-        states = model.prefill(prompts(model)[:4])
+        states = model.prefill(prompts(model)[:4], scope=scope)
         pathways = [pathway_of(s, model, layers=layers, seed=i, scope=scope) for i, s in enumerate(states)]
         together = model.choice_scores(states, stack_pathways(pathways))
         for state, pathway, scores in zip(states, pathways, together, strict=True):
@@ -100,6 +100,17 @@ class TestTail:
             assert (rows[1] >= 0).sum() == (0 if scope == "last" else batch.real.sum() - 1)
             (scores[scope],) = model.choice_scores(states, replace(pathway, scope=scope))
         assert (scores["last"] != scores["answer"]).all()
+
+    def test_of_all_tokens_starts_from_whole_prompts(self, model):
+        asked = [model.encode(QUESTIONS[2])]
+        (tail,), (whole,) = model.prefill(asked), model.prefill(asked, scope="all")
+        assert (tail.packed.past, whole.packed.past) == (len(asked[0].ids) - 1, 0)
+        torch.testing.assert_close(whole.own, tail.own, atol=1e-5, rtol=0)
+        torch.testing.assert_close(whole.token_scores, tail.token_scores, atol=1e-4, rtol=0)
+        assert tail.work.flops < whole.work.flops == pytest.approx(tail.work.flops, rel=0.1)  # no triangle in a mask
+        pathway = stack_pathways([pathway_of(tail, model, scope="all")])
+        with pytest.raises(SettingError, match="whole prompts for scope 'all', got tails"):
+            model.choice_scores([tail], pathway)
 
     def test_batch_equals_one_by_one_where_samples_change_different_layers(self, model):
         states = model.prefill(prompts(model)[:4])
@@ -166,7 +177,7 @@ class TestGradients:
         """Two samples' ω in two questions that are not theirs, with left padding."""
         own = torch.stack([s.own for s in model.prefill([model.encode_text(t) for t in ("Fish swim", "Sand")])])
         weights = moved(Pathway(own, own, model.layers)).weights.requires_grad_()
-        states = model.prefill([model.encode(QUESTIONS[1]), model.encode(QUESTIONS[2])])
+        states = model.prefill([model.encode(QUESTIONS[1]), model.encode(QUESTIONS[2])], scope=scope)
         active = torch.tensor([[False, True, True]]).expand(2, -1)
         sample = torch.tensor([1, 0])
         scores = tail_scores_of(model, states, sample, own, active, torch.ones_like(own).bool(), scope, transfer)(

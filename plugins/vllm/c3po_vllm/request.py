@@ -22,7 +22,7 @@ from c3po_adaptive.models.traced import HEAVIEST
 from .identity import routers_identity
 
 C = TypeVar("C", bound=BaseModel)
-Scope = Literal["last", "answer"]
+Scope = Literal["last", "answer", "all"]
 Transfer = Literal["replace", "shift"]
 
 KEY = "c3po_pathway"
@@ -55,7 +55,7 @@ class PathwayRequest:
         weights: ``[l, E]`` ω of the layers that change, finite and >= 0.
         own: ``[l, E]`` ω0; Δω is ``weights - own``.
         layers: decoder layer index of each of the l rows, rising.
-        scope: whether Δω acts on every answer token too.
+        scope: whether Δω acts on every answer token too, or on every other token.
         transfer: whether the prompt's last token takes ω in its routing's place, or Δω on top of it.
         top_k: if set, only the k largest weights of a layer are mixed, rescaled to the layer's mass.
         prompt_tokens: how many of the request's tokens are the prompt: ω acts at the last of them, and what follows
@@ -119,7 +119,7 @@ class PathwayRequest:
 
         Not where it acts before the last of them, which alone is computed in any case: it would not be counted.
         """
-        return self.prompt_tokens is None or self.prompt_tokens == length
+        return self.scope != "all" and self.prompt_tokens in (None, length)
 
     def places(self, acts: int, first: int, last: int) -> Iterator[tuple[int, bool]]:
         """Those among ``first`` to ``last`` where it acts, and whether ω replaces the routing there.
@@ -127,8 +127,9 @@ class PathwayRequest:
         ``acts`` is that of the prompt's last token.
         """
         if self.layers:
-            end = last if self.scope == "answer" else min(last, acts + 1)
-            yield from ((i, i == acts and self.transfer == "replace") for i in range(max(first, acts), end))
+            begin = first if self.scope == "all" else max(first, acts)
+            end = min(last, acts + 1) if self.scope == "last" else last
+            yield from ((i, i == acts and self.transfer == "replace") for i in range(begin, end))
 
 
 def parsed(text: object, key: str, kind: type[C], again: str) -> tuple[dict[str, Tensor], C]:

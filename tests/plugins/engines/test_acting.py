@@ -54,6 +54,10 @@ def test_prompts_in_pieces_and_answers_act_at_their_places():
     assert [(row.place, row.replaced) for row in acting.step([("a", 4, 3)]).rows] == [(4, True), (5, False), (6, False)]
     acting.begin("a", replace(ASKED, scope="answer", transfer="shift", prompt_tokens=2), prompt_length=5)
     assert [(row.place, row.replaced) for row in acting.step([("a", 0, 3)]).rows] == [(1, False), (2, False)]
+    everywhere = replace(ASKED, scope="all")
+    acting.begin("a", everywhere, prompt_length=5)
+    assert [(row.place, row.replaced) for row in acting.step([("a", 3, 3)]).rows] == [(3, False), (4, True), (5, False)]
+    assert ASKED.reads_cache(5) and not everywhere.reads_cache(5)
 
 
 def test_a_trace_is_forced_token_by_token_beside_a_pathway():
@@ -134,7 +138,7 @@ def test_requests_that_end_are_forgotten_and_preempted_ones_keep_their_counts():
     assert acting.step([("a", 3, 1)]) is None
 
 
-@pytest.mark.parametrize("scope", ["last", "answer"])
+@pytest.mark.parametrize("scope", ["last", "answer", "all"])
 @pytest.mark.parametrize("family", ["olmoe", "qwen2_moe", "deepseek_v2"])
 def test_a_step_means_what_transformers_generates_by(family, scope, tmp_path):
     """Prompt and answer as one step, as an engine runs them again after preemption: the same logits."""
@@ -159,5 +163,5 @@ def test_a_step_means_what_transformers_generates_by(family, scope, tmp_path):
         logits = model.model(out.sequences[:, :-1]).logits[0, ids.shape[1] - 1 :]
     torch.testing.assert_close(logits, torch.stack(out.logits, 1)[0], rtol=1e-4, atol=1e-4)
     step.finish()
-    tokens = 1 if scope == "last" else 4
+    tokens = {"last": 1, "answer": 4, "all": ids.shape[1] + 3}[scope]
     assert acting.counted("a", 99) == {"tokens": tokens, "layers": len(own.layers), "acted": tokens * len(own.layers)}
