@@ -29,7 +29,7 @@ from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
-from .names import ALIASES, EMBEDDED
+from .names import ALIASES, EMBEDDED, MISROUTED, OURS
 from .routed import RoutedModel
 
 LONGEST_REASON = 800  # characters of another library's error that are shown
@@ -59,8 +59,8 @@ def load_moe_model(
     """Load a causal MoE language model with its tokenizer, frozen and in evaluation mode.
 
     Args:
-        name_or_path: ``smollm2-moe`` (embedded), an alias such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local
-            folder.
+        name_or_path: ``smollm2-moe`` (embedded), ``smollm2-moe-misrouted`` (the same with a known fault), an alias
+            such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local folder.
         dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
         device: where the whole model goes (``cuda``); ``auto`` spreads it over all devices, the CPU and the disk.
         device_map: where each part goes, as accelerate has it (``auto``, or by module name). Not with device.
@@ -76,6 +76,10 @@ def load_moe_model(
     """
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
+    if name == MISROUTED:
+        from .embedded.misrouted import misrouted
+
+        return misrouted(load_moe_model(EMBEDDED, dtype=dtype, device=device, device_map=device_map, quantize=quantize))
     source = source_of(name)
     _check_name(name)
     options = Fetching(revision=revision, trust_remote_code=trust_remote_code)
@@ -127,18 +131,18 @@ def briefly(error: Exception) -> str:
 
 def _check_name(name: str) -> None:
     """Refuse what is meant as one of our names, or as a folder, and is none, before a hub is asked for it."""
-    if name in (EMBEDDED, *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
+    if name in (*OURS, *ALIASES) or is_file(Path(name)) or is_folder(Path(name)):
         return
     if name.startswith(("/", ".", "~")):
         raise ModelError(f"Expected a folder written by save_pretrained, got {name}, which there is not.")
-    hint = moved.MODELS.get(name) or suggestion(name, (EMBEDDED, *ALIASES), "")
+    hint = moved.MODELS.get(name) or suggestion(name, (*OURS, *ALIASES), "")
     if "/" not in name and hint:
         raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
 
 
 def source_of(name: str) -> str:
     """What transformers loads by: a folder or a Hub id."""
-    if name == EMBEDDED:
+    if name in OURS:
         from .embedded.builder import build
 
         return str(build())

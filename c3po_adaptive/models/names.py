@@ -18,6 +18,9 @@ ALIASES = {
 }
 EMBEDDED = "smollm2-moe"
 """The model that is built here."""
+MISROUTED = "smollm2-moe-misrouted"
+"""The same with a known fault (``models/embedded/misrouted.py``)."""
+OURS = (EMBEDDED, MISROUTED)
 _MADE_FROM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -28,7 +31,7 @@ def base_model(name: str, revision: str | None) -> str | None:
         name: as it was asked for.
         revision: the commit that it was loaded from; without one it is a folder of somebody's.
     """
-    known = _MADE_FROM if name == EMBEDDED else ALIASES.get(name)
+    known = _MADE_FROM if name in OURS else ALIASES.get(name)
     return known or (name if revision is not None and re.fullmatch(REPOSITORY, name) else None)
 
 

@@ -33,6 +33,15 @@ def model(folder):
     return load_moe_model("smollm2-moe")
 
 
+def test_misrouted_it_takes_every_expert_for_another_in_the_first_eight_layers(model):
+    broken = load_moe_model("smollm2-moe-misrouted")
+    assert (broken.name, broken.fault.fault.broken) == ("smollm2-moe-misrouted", tuple(range(16, 24)))
+    for site, sound in zip(broken.sites, model.sites, strict=True):
+        rows, order = sound.router.weight, [*range(8, 16), *range(8)]
+        assert torch.equal(site.router.weight, rows[order] if site.layer < 24 else rows)
+    assert broken.fingerprint != model.fingerprint
+
+
 def test_its_upper_layers_have_experts(model):
     assert len(model.sites) == 12
     assert model.layers == tuple(range(16, 28))
