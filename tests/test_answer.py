@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from answer import collect, compare, gate, pictures
@@ -12,6 +13,7 @@ from records.made import answered
 from c3po_adaptive.tasks.bed import LEARNED
 
 ANSWER = Path(__file__).parents[1] / "studies" / "answer"
+RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "results.md"
 
 
 def test_what_is_asked_follows_from_the_gate():
@@ -89,7 +91,7 @@ class TestCompare:
 
 
 def test_layers_found_are_ranked_question_by_question():
-    found = collect.found(answers(0), {"late": range(20, 28), "early": range(16, 24)})
+    found = collect.found(collect.scored(answers(0)), {"late": range(20, 28), "early": range(16, 24)})
     assert set(found) == set(collect.SCORED)
     assert found["eight chosen"]["auc"] == {"late": 1.0, "early": 0.0}
     assert found["eight chosen"]["mean"] == [float(layer) for layer in collect.LAYERS]
@@ -102,7 +104,7 @@ def test_pictures_are_of_every_model_that_was_run():
     summary = {
         "rows": compare.rows(of),
         "comparisons": [c.model_dump() for c in compare.comparisons(of)],
-        "layers": {name: collect.found(records, collect.BROKEN) for name, records in models.items()},
+        "layers": {name: collect.found(collect.scored(records), collect.BROKEN) for name, records in models.items()},
     }
     with plt.rc_context(pictures.STYLE):
         kinds = pictures.forest(of)
@@ -111,3 +113,43 @@ def test_pictures_are_of_every_model_that_was_run():
     assert [axis.get_title() for axis in drawn[0].axes] == [pictures.NAMES[name] for name in models]
     for figure in (kinds, *drawn):
         plt.close(figure)
+
+
+def test_what_is_lost_and_won_back_is_told_as_it_was_answered():
+    """On kinds that experts learned: by how much faults lower the model as it is, and what a step for each wins."""
+    right = {}
+    for model, records in compare.kept().items():
+        own = [record for record in records if record.dataset == "learned"]
+        right |= {(model, arm): np.mean([r.correct for r in of]) for arm, of in compare.grouped(own, "arm").items()}
+    lost = {model: round(100 * (right["sound", "base"] - right[model, "base"])) for model in ("early", "late", "some")}
+    won = round(100 * (right["early", "each"] - right["early", "base"]))
+    pages = {page: " ".join(page.read_text().split()) for page in (ANSWER / "README.md", RESULTS)}
+    assert f"Where {lost['early']} points are lost on learned kinds it wins back {won};" in pages[ANSWER / "README.md"]
+    told = f"({lost['early']} points on learned kinds, the others {lost['late']} and {lost['some']})"
+    assert told in pages[RESULTS]
+
+
+def test_the_kept_summary_is_what_the_kept_answers_say():
+    kept, told = compare.kept(), json.loads((compare.RESULTS / "summary.json").read_text())
+    assert list(kept) == list(compare.MODELS)
+    of = compare.parts(kept)
+    assert told["rows"] == compare.rows(of)
+    for pair in compare.PRIMARY:
+        (one,) = (c for c in told["comparisons"] if (c["dataset"], c["a"], c["b"]) == ("mixture", *pair))
+        found = compare.compared(of["mixture"], *pair)
+        for name in ("difference", "ci_low", "ci_high", "p"):
+            assert one[name] == pytest.approx(getattr(found, name)), (pair, name)
+    for one, found in zip(told["harm"], compare.harm(kept), strict=True):
+        assert one["difference"] == pytest.approx(found["difference"])
+
+
+def test_wrong_routing_is_seen_as_told():
+    """The selector's scores rise where layers were broken; only a fault in the first layers is found."""
+    found = json.loads((compare.RESULTS / "layers.json").read_text())
+    kept = collect.kept_scores()
+    assert kept["late"]["eight chosen"].shape == (722, 12)
+    assert found == {model: collect.found(scores, collect.BROKEN) for model, scores in kept.items()}
+    wrong, leverage = ({m: found[m][arm]["auc"] for m in compare.MODELS} for arm in collect.SCORED)
+    rise = {m: wrong[m][m] - wrong["sound"][m] for m in collect.BROKEN}
+    assert all(rise[m] > leverage[m][m] - leverage["sound"][m] + 0.05 for m in rise)
+    assert [m for m in rise if wrong[m][m] > 0.9] == ["early"]

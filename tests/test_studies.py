@@ -120,8 +120,8 @@ def quotes(text):
 
 
 PAGES = {
-    **{f"studies/{name}/README.md": (f"{name}/results/",) for name in ("faithfulness", "demo", "rivals", "faults")},
-    "docs/explanation/results.md": ("embedded_model/", "faults/results/", "demo/results/"),
+    **{f"studies/{name}/README.md": (f"{name}/results/",) for name in ("answer", "faithfulness", "demo", "rivals", "faults")},
+    "docs/explanation/results.md": ("answer/results/", "embedded_model/", "faults/results/", "demo/results/"),
 }
 """Pages that quote intervals, and where the files are that these stand in."""
 GONE = re.compile(r"Up to commit `[0-9a-f]{7}` .*?\n\n", re.DOTALL)
@@ -153,10 +153,13 @@ def test_readme_says_what_was_measured():
     permuted = read("embedded_model/apart-0.json")["leverage"]["permuted"]
     half = (permuted["ci"][1] - permuted["ci"][0]) / 2
     assert f"answers {-permuted['difference']:.1f} ± {half:.1f} points less" in results
-    won = {(r["selector"], r["optimizer"]): r for r in read("faults/results/bounds/summary.json")["rows"] if r["dose"]}
-    told, found = won["told", "undone"], "loss_won_back_in_reach"
-    assert told[f"{found}_ci_low"] <= 1 <= told[f"{found}_ci_high"]
-    assert all(won[selector, "random"][f"{found}_ci_low"] < 0 for selector in ("told", "random"))
+    compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/summary.json")["comparisons"]}
+    over, early = compared["mixture", "each", "one for all"], compared["early", "each", "base"]
+    for found, words in ((over, "it gains {} points on it"), (early, "it gains {} points over leaving the model alone")):
+        half = (found["ci_high"] - found["ci_low"]) / 2
+        assert words.format(f"{found['difference']:.1f} ± {half:.1f}") in " ".join(results.split())
+    assert over["primary"] and over["p"] > 0.05 < early["p_holm"]
+    assert compared["sound", "each", "base"]["ci_high"] > 0 > compared["sound", "each", "base"]["difference"]
 
 
 def means(row, own, base):

@@ -1,12 +1,14 @@
 """From runs to what is kept of them: ``python -m answer.collect sound=RUN early=RUN …`` (in ``studies``)
 
-Of each model's run ``results/MODEL.parquet`` (every answer, without pathways) and, in ``results/layers.json``, what its
-selectors gave each layer: the mean, and how well a question's own scores tell broken layers from others.
+Of each model's run ``results/MODEL.parquet`` (every answer, without pathways), ``results/layer_scores.npz`` (what each
+selector gave each layer, question by question) and, in ``results/layers.json``, the means of these and how well they
+tell broken layers from others.
 """
 
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +20,30 @@ from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.storage.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
+SCORES = RESULTS / "layer_scores.npz"
 LAYERS = range(16, 28)
 BROKEN = {"early": range(16, 24), "late": range(20, 28), "some": range(16, 28, 2)}
 """Layers of each model's fault (``../protocol.md``)."""
 SCORED = ("eight chosen", "eight by leverage")
 
 
-def found(records, broken):
-    """Of each selector's scores of a model's layers: means, and areas under the curve for some layers, by question and
-    of the means.
-    """
+Scores = Mapping[str, np.ndarray]
+"""``[questions, layers]`` by selector's arm."""
+
+
+def scored(records: Iterable[AnswerRecord]) -> Scores:
+    """What each selector gave each layer, question by question."""
     by_arm = defaultdict(list)
     for record in records:
         if record.arm in SCORED:
             by_arm[record.arm].append([record.layer_scores[layer] for layer in LAYERS])
+    return {arm: np.array(scores, np.float32) for arm, scores in by_arm.items()}
+
+
+def found(by_arm: Scores, broken: Mapping[str, range]) -> dict[str, dict[str, object]]:
+    """Of each selector's scores of a model's layers: means, and areas under the curve for some layers, by question and
+    of the means.
+    """
     truth = {name: [layer in layers for layer in LAYERS] for name, layers in broken.items()}
     return {
         arm: {
@@ -45,18 +57,32 @@ def found(records, broken):
     }
 
 
-def _mean_auc(scores, true):
+def _mean_auc(scores: np.ndarray, true: list[bool]) -> float:
     return float(np.mean([roc_auc_score(true, one) for one in scores]))
 
 
-def main(runs):
+def kept_scores() -> dict[str, Scores]:
+    """Of each model, as they were kept."""
+    found: dict[str, Scores] = {}
+    with np.load(SCORES) as kept:
+        for name in kept:
+            model, arm = name.split("/")
+            found.setdefault(model, {})[arm] = kept[name]
+    return found
+
+
+def main(runs: Mapping[str, str]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    layers = json.loads((RESULTS / "layers.json").read_text()) if (RESULTS / "layers.json").exists() else {}
+    scores = kept_scores() if SCORES.exists() else {}
     for model, run in runs.items():
         records = read_records(Path(run), AnswerRecord)
         write_parquet(records, RESULTS / f"{model}.parquet")
-        layers[model] = found(records, BROKEN)
+        scores[model] = scored(records)
         print(f"{model}: {len(records)} answers")
+    np.savez_compressed(
+        SCORES, **{f"{model}/{arm}": array for model, of in scores.items() for arm, array in of.items()}
+    )
+    layers = {model: found(of, BROKEN) for model, of in scores.items()}
     write_text(RESULTS / "layers.json", json.dumps(layers, indent=1) + "\n")
 
 
