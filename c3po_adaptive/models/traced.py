@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
+from ..routing.followed import Followed
 from ..routing.forced_logits import routing_from_logits
+from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
 from ..storage.identity import digest
 from ..types import Prompt
@@ -58,20 +60,27 @@ class TraceReader(Protocol):
         ...
 
 
-def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
-    """The trace of a text along the model's own routing; the last token, after which nothing is predicted, has none.
+def record(model: RoutedModel, text: str, *, generate: int = 0, routing: RoutingRule | None = None) -> Trace:
+    """The trace of a text along the model's own routing, or a rule's; the last token, after which nothing is predicted,
+    has none.
 
     Args:
         model: that is run.
         text: that is read.
         generate: how many tokens the model may add, the likeliest at each step, until it ends its answer; their routing
             is that of the steps which made them.
+        routing: a rule at every token; None: the model's own.
 
     Raises:
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
-    ids = model.encode_text(text).ids
-    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k)
+    ids = prompt = model.encode_text(text).ids
+    size = len(ids) + generate, len(model.layers)
+    recorder: Recorder | Followed
+    if routing is None:
+        recorder = Recorder(*size, model.sites[0].top_k)
+    else:
+        recorder = Followed(routing, *size, model.n_experts, model.sites[0].top_k)
     if generate:
         ids = _continued(model, ids, generate, recorder)
     else:
@@ -86,10 +95,18 @@ def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
         public_name(model.name),
         getattr(model.model.config, "_commit_hash", None) or "",
         tokenizer_identity(model),
+        pieces_of(model, ids),
+        len(prompt),
     )
 
 
-def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
+def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
+    """The text of each token by itself."""
+    each = list(dict.fromkeys(tokens))
+    return dict(zip(each, model.tokenizer.batch_decode([[token] for token in each]), strict=True))
+
+
+def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: RoutingRule) -> tuple[int, ...]:
     """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
     if count < 1 or len(ids) + count > model.max_length:
         raise DataError(
@@ -187,7 +204,16 @@ def of_experts(model: RoutedModel, tokens: Tensor, experts: Tensor, weights: Ten
     """
     check_tokens(model, tokens)
     name, tokenizer = f"{public_name(model.name)} by {by}", tokenizer_identity(model)
-    return Trace(tokens.long(), model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)
+    return Trace(
+        tokens.long(),
+        model.layers,
+        experts,
+        weights,
+        model.n_experts,
+        name=name,
+        tokenizer=tokenizer,
+        pieces=pieces_of(model, tokens.tolist()),
+    )
 
 
 def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:

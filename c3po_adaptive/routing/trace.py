@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from ..errors import SettingError, ShapeError
 from .router_rules import LayerRouting
 from .styles import Change
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NONE = -1  # in the place of an expert: a token or a layer that was not recorded
 HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16
@@ -33,6 +37,8 @@ class Trace:
         name: of the model.
         revision: commit of the Hub that the model was loaded from; "" of a folder, or where nobody knows.
         tokenizer: identity of the tokenizer that the tokens are of; "" where nobody knows.
+        pieces: text of token ids, of those that are known.
+        prompt: how many of the tokens were given, the others generated; 0 where nobody knows.
 
     Raises:
         ShapeError: parts that do not fit together, or are no whole numbers where those are expected; tokens, layers or
@@ -49,6 +55,8 @@ class Trace:
     name: str = ""
     revision: str = ""
     tokenizer: str = ""
+    pieces: Mapping[int, str] = field(default_factory=dict)
+    prompt: int = 0
 
     def __post_init__(self) -> None:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
@@ -70,6 +78,8 @@ class Trace:
             low, high = int(self.experts.min()), int(self.experts.max())
             raise ShapeError(f"Expected experts from 0 to {self.n_experts - 1}, or {NONE}, got {low} to {high}.")
         self._check_weights()
+        if self.prompt < 0:
+            raise ShapeError(f"Expected a prompt of 0 tokens or more, got {self.prompt}.")
         if self._is_of_zeros():
             raise ShapeError(
                 "Expected experts, got zeros alone: an engine that records nothing gives those; turn its recording on."
@@ -108,6 +118,25 @@ class Trace:
     def recorded(self) -> Tensor:
         """``[T, L]`` bool."""
         return (self.experts >= 0).all(-1)
+
+    def plot(
+        self, other: Trace | None = None, *, names: tuple[str, str] = ("before", "after"), first: int = 0
+    ) -> Figure:
+        """A figure of tokens × layers: which expert each token uses most, and its share of the token's weight.
+
+        Args:
+            other: another routing of the same tokens; it stands beside, and how far it moves each place.
+            names: what the two are called.
+            first: the token that it begins with; up to ``PICTURED`` are shown.
+
+        Raises:
+            SettingError: traces of other tokens, layers or numbers of experts; or no such token.
+        """
+        from .trace_picture import pictured
+
+        if other is not None:
+            parted(self, other)  # refuses what cannot be held against each other
+        return pictured(self, other, names, first)
 
 
 class Recorder:
