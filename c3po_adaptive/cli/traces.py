@@ -1,4 +1,4 @@
-"""Commands on routing traces: record, import, show, replay, diff."""
+"""Commands on routing traces: record, import, show, stats, replay, diff."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import DataError, SettingError
 from ..storage.json_files import read_json
 from .options import PATH, AsJson, LoadOptions, ModelOptions, Picture, Plugins, grouped, registry_with
 from .terminal import clear_errors, print_json, say
+from .trace_stats import stats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
 )
+app.command()(grouped(stats))
 
 SHOWN = 5  # next tokens, on a terminal
 
