@@ -73,7 +73,11 @@ def routing_statistics(
 
 
 def trace_files(source: Any) -> list[tuple[Path, str]] | None:
-    """Files of traces that a source names, each with its kind: the name of its subfolder; None if it names none."""
+    """Files of traces that a source names, each with its kind: the name of its subfolder; None if it names none.
+
+    Raises:
+        DataError: some of the files are none, or damaged.
+    """
     if isinstance(source, str | Path):
         path = Path(source)
         if is_file(path):
@@ -82,7 +86,12 @@ def trace_files(source: Any) -> list[tuple[Path, str]] | None:
             return None
         found = [(f, "") for f in sorted(path.glob("*.parquet"))]
         found += [(f, f.parent.name) for f in sorted(path.glob("*/*.parquet"))]
-        return [(file, kind) for file, kind in found if is_trace(file)] or None
+        others = [str(file) for file, _ in found if not is_trace(file)]
+        if len(others) == len(found):
+            return None
+        if others:  # a damaged one is not left out without a word
+            raise DataError(f"Expected traces alone in {path}, got others: {', '.join(others[:3])}; move them away.")
+        return found
     if isinstance(source, list | tuple) and source and all(isinstance(one, str | Path) for one in source):
         parts = {one: trace_files(one) for one in source}
         if missing := [str(one) for one, part in parts.items() if part is None]:

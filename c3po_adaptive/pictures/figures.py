@@ -130,8 +130,11 @@ def scale(
 
 
 def numbered(count: int, room: int) -> list[int]:
-    """Which of so many places have a label, of which there is room for so many."""
-    return list(range(0, count, -(-count // room)))
+    """Which of so many places have a label, of which there is room for so many: every first, second, fourth …"""
+    step = 1
+    while count > room * step:
+        step *= 2
+    return list(range(0, count, step))
 
 
 @cache

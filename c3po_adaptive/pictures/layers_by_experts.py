@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .figures import PLAIN, Ink, Picture, fill, numbered, picture, scale, style
+from .figures import PLAIN, Ink, Picture, drawable, fill, numbered, picture, scale, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def layers_by_experts(
             own = float(np.abs(panel.values).max())
             most = (own if panel.signed else max(plain)) or 1.0
             fill(axes, ink.shades(panel.values / most, signed=panel.signed))
-            axes.set_title(panel.title, loc="left")
+            axes.set_title(drawable(panel.title), loc="left")
             axes.set_xticks(numbered(experts, ROOM))
             scale(figure, axes, most, panel.label, ink, signed=panel.signed, unit=panel.unit)
         shown = numbered(rows, 28)
@@ -80,5 +80,5 @@ def layers_by_experts(
         for axes in every[-1:] if stacked else every:
             axes.set_xlabel("expert")
         if title:
-            figure.suptitle(title, size=10, x=0.01, ha="left")
+            figure.suptitle(drawable(title), size=10, x=0.01, ha="left")
     return figure

@@ -57,9 +57,9 @@ def pictured(one: Routed, other: Routed | None, names: tuple[str, str], first: i
     where = "" if T <= PICTURED else f", tokens {first} to {first + len(pieces) - 1} of {T}"
     views = [_own(one, names[0] if other else "", shown)]
     if other is not None:
-        what, moved = _moved(one, other)
+        what, moved = _moved(one, other, shown)
         label = f"{what} that moved to other experts"
-        views.append(View(names[1], _leading(other)[shown].numpy(), moved[shown].numpy(), label, changed=True))
+        views.append(View(names[1], _leading(other)[shown].numpy(), moved.numpy(), label, changed=True))
     title = f"{one.name or 'unknown model'}: the expert that each token uses most (its number), layer by layer{where}"
     return tokens_by_layers(views, pieces, one.layers, title=title)
 
@@ -82,19 +82,21 @@ def _leading(trace: Routed) -> Tensor:
     return trace.experts.gather(-1, trace.weights.detach().argmax(-1, keepdim=True)).squeeze(-1)
 
 
-def _moved(one: Routed, other: Routed) -> tuple[str, Tensor]:
-    """Of what, and ``[T, L]`` how much of it other experts have: half the sum of |differences| of the shares."""
+def _moved(one: Routed, other: Routed, shown: slice) -> tuple[str, Tensor]:
+    """Of what, and ``[t, L]`` of t tokens how much of it other experts have: half the sum of differences of shares."""
     weighed = one.weights is not None and other.weights is not None
-    shares = [_shares(trace, weighed=weighed) for trace in (one, other)]
+    shares = [_shares(trace, shown, weighed=weighed) for trace in (one, other)]
     moved = (shares[0] - shares[1]).abs().sum(-1) / 2
-    there = one.recorded & other.recorded
+    there = (one.recorded & other.recorded)[shown]
     return ("its weight" if weighed else "its choices"), torch.where(there, moved, 0)
 
 
-def _shares(trace: Routed, *, weighed: bool) -> Tensor:
-    """``[T, L, E]`` of each expert, summing to one where something was recorded."""
-    there = trace.experts >= 0
-    weights = there.float() if trace.weights is None or not weighed else trace.weights.detach() * there
-    found = torch.zeros(*trace.experts.shape[:2], trace.n_experts).scatter_add(2, trace.experts.clamp_min(0), weights)
+def _shares(trace: Routed, shown: slice, *, weighed: bool) -> Tensor:
+    """``[t, L, E]`` of each expert, summing to one where something was recorded."""
+    experts = trace.experts[shown]
+    weights = (experts >= 0).float()
+    if weighed and trace.weights is not None:
+        weights = weights * trace.weights.detach()[shown].float()
+    found = torch.zeros(*experts.shape[:2], trace.n_experts).scatter_add(2, experts.clamp_min(0), weights)
     total = found.sum(-1, keepdim=True)
     return found / total.clamp_min(torch.finfo(found.dtype).tiny)

@@ -137,6 +137,12 @@ class TestTraces:
         assert np.array_equal(routing_statistics(files).whole.counts, found.whole.counts)
         assert routing_statistics(files, limit=2).whole.texts == 2
 
+    def test_a_damaged_one_is_not_left_out(self, tmp_path):
+        write_trace(trace_of([[[0], [1]]]), tmp_path / "a.parquet")
+        (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
+        with pytest.raises(DataError, match=r"traces alone in .*got others: .*b\.parquet"):
+            routing_statistics(tmp_path)
+
     def test_what_is_refused(self, tmp_path):
         one = trace_of([[[0], [1]]])
         with pytest.raises(SettingError, match="2 layers × 4 experts as the first one is"):

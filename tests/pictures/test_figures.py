@@ -9,7 +9,7 @@ from PIL import Image
 
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.pictures import Ink, Panel, View, check_picture, layers_by_experts, save_picture, tokens_by_layers
-from c3po_adaptive.pictures.figures import drawable
+from c3po_adaptive.pictures.figures import drawable, numbered
 
 VALUES = np.array([[0.0, 0.5, 1.0], [0.25, 0.0, 0.0]])
 
@@ -53,6 +53,10 @@ class TestLayersByExperts:
         up = squares(layers_by_experts([panels[2], Panel("d", VALUES, "", signed=True)], (0, 1)).axes[1])
         assert up[0, 2][:3] != c[0, 2][:3], "rises and falls are told apart"
 
+    def test_titles_that_no_font_has(self):
+        figure = layers_by_experts([Panel("\u6c34?", VALUES, "w")], (0, 1), title="\u6c34")
+        assert {"\\u6c34?", "\\u6c34"} <= {*words(figure)}
+
     def test_nothing_at_all_is_drawn_too(self):
         figure = layers_by_experts([Panel("zero", 0 * VALUES, "w")], (0, 1))
         assert squares(figure.axes[0]) == {}
@@ -65,6 +69,12 @@ class TestLayersByExperts:
         one, other = (axes.get_position() for axes in figure.axes[:2])
         assert bool(abs(one.x0 - other.x0) < 1e-6) is stacked
         assert bool(abs(one.y0 - other.y0) < 1e-6) is not stacked
+
+
+def test_labels_are_as_many_as_there_is_room_for():
+    assert numbered(5, 12) == [0, 1, 2, 3, 4]
+    assert numbered(128, 12) == [0, 16, 32, 48, 64, 80, 96, 112]
+    assert numbered(24, 12) == [*range(0, 24, 2)]
 
 
 class TestTokensByLayers:

@@ -154,6 +154,9 @@ class TestPicture:
         figure = long.plot(first=20)
         assert len(figure.axes[0].get_yticks()) == PICTURED
         assert any(f"tokens 20 to {19 + PICTURED} of {len(long.tokens) - 1}" in text for text in words(figure))
+        other = record(shared_model("olmoe"), "water " * 40, routing=reversed_weights)
+        whole, part = (squares(long.plot(other, first=first).axes[1]) for first in (0, 20))
+        assert whole[30, 1] == pytest.approx(part[10, 1]), "the part's places are the whole's"
         for first in (-1, len(long.tokens)):
             with pytest.raises(SettingError, match="a token that was recorded"):
                 long.plot(first=first)
