@@ -34,6 +34,12 @@ class ExpertLoad:
     errors: Floats
 
     @property
+    def size(self) -> str:
+        """How many texts and tokens, in words."""
+        each = {"text": self.texts, "token": self.tokens}
+        return ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in each.items())
+
+    @property
     def load(self) -> Floats:
         """``[L, E]`` each expert's share of all that is asked of its layer, summing to one; zero of an unused layer."""
         shares: Floats = self.counts / self.counts.sum(-1, keepdims=True).clip(min=1)

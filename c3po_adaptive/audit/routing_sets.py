@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..routing.router_rules import LayerRouting
     from ..tasks.formats import Format
 
+T = TypeVar("T")
 PLACES = ("prompt", "last", "answer")
 BATCH = 32
 """Questions that are run together."""
@@ -64,12 +66,26 @@ def routing_statistics(
         return _of_questions(
             questions(source, split=split, limit=limit, usual=ASKED), _model(model), str(source), format, progress
         )
-    texts = list(source)[:limit]
-    if texts and all(isinstance(text, Trace) for text in texts):
-        return _of_traces(((trace, "") for trace in texts), "traces")
-    if not texts or not all(isinstance(text, Question) for text in texts):
-        raise DataError("Expected traces, files of traces, or questions, one at least, got something else or none.")
-    return _of_questions(texts, _model(model), "questions", format, progress)
+    texts = islice(source, limit)
+    first = next(texts, None)
+    every = chain([] if first is None else [first], texts)
+    if isinstance(first, Trace):
+        return _of_traces(((trace, "") for trace in _all(Trace, every)), "traces")
+    return _of_questions(list(_all(Question, every)), _model(model), "questions", format, progress)
+
+
+def _all(kind: type[T], texts: Iterable[object]) -> Iterator[T]:
+    """The texts of a set as they come, which are of one kind.
+
+    Raises:
+        DataError: one is something else.
+    """
+    for text in texts:
+        if not isinstance(text, kind):
+            raise DataError(
+                f"Expected traces, files of traces, or questions, of one kind, got {type(text).__name__} among them."
+            )
+        yield text
 
 
 def trace_files(source: Any) -> list[tuple[Path, str]] | None:

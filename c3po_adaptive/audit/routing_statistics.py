@@ -159,7 +159,7 @@ def _by_layer(load: ExpertLoad) -> dict[str, object]:
 
 def _titled(one: RoutingStatistics) -> str:
     name = one.name if len(one.name) <= TITLE else f"…{one.name[1 - TITLE :]}"
-    return f"{name}: {one.whole.texts} texts, {one.whole.tokens} tokens"
+    return f"{name}: {one.whole.size}"
 
 
 @dataclass(eq=False)

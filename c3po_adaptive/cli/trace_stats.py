@@ -160,8 +160,8 @@ def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadD
 def _say_head(found: RoutingStatistics) -> None:
     L, E = found.whole.counts.shape
     say(
-        f"{found.name}: {found.whole.texts} texts, {found.whole.tokens} tokens; {found.model or 'an unknown model'}, "
-        f"{L} layers × {E} experts, {found.top_k} a token"
+        f"{found.name}: {found.whole.size}; {found.model or 'an unknown model'}, {L} layers × {E} experts, "
+        f"{found.top_k} a token"
     )
 
 

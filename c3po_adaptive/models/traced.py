@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
-from ..routing.followed import Followed
 from ..routing.forced_logits import routing_from_logits
 from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
@@ -60,7 +59,7 @@ class TraceReader(Protocol):
         ...
 
 
-def record(model: RoutedModel, text: str, *, generate: int = 0, routing: RoutingRule | None = None) -> Trace:
+def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRule | None = None) -> Trace:
     """The trace of a text along the model's own routing, or a rule's; the last token, after which nothing is predicted,
     has none.
 
@@ -69,18 +68,14 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, routing: Routing
         text: that is read.
         generate: how many tokens the model may add, the likeliest at each step, until it ends its answer; their routing
             is that of the steps which made them.
-        routing: a rule at every token; None: the model's own.
+        rule: that acts at every token. Where it uses fewer experts in some places than in others, these are filled up
+            with experts of weight zero.
 
     Raises:
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = prompt = model.encode_text(text).ids
-    size = len(ids) + generate, len(model.layers)
-    recorder: Recorder | Followed
-    if routing is None:
-        recorder = Recorder(*size, model.sites[0].top_k)
-    else:
-        recorder = Followed(routing, *size, model.n_experts, model.sites[0].top_k)
+    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
     if generate:
         ids = _continued(model, ids, generate, recorder)
     else:
@@ -88,8 +83,7 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, routing: Routing
     return Trace(
         torch.tensor(ids),
         model.layers,
-        recorder.experts[: len(ids)],
-        recorder.weights[: len(ids)],
+        *recorder.whole(len(ids), model.n_experts),
         model.n_experts,
         fingerprint(model),
         public_name(model.name),
@@ -106,7 +100,7 @@ def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
     return dict(zip(each, model.tokenizer.batch_decode([[token] for token in each]), strict=True))
 
 
-def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: RoutingRule) -> tuple[int, ...]:
+def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
     """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
     if count < 1 or len(ids) + count > model.max_length:
         raise DataError(

@@ -26,7 +26,7 @@ def banned(routing: LayerRouting) -> Change:
 def main() -> None:
     """Write the picture."""
     model = load_moe_model("smollm2-moe")
-    own, other = record(model, TEXT), record(model, TEXT, routing=banned)
+    own, other = record(model, TEXT), record(model, TEXT, rule=banned)
     figure = own.plot(other, names=("as the model routes it", f"with expert {EXPERT} banned"))
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=150)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +138,19 @@ class TestTraces:
         assert np.array_equal(routing_statistics(files).whole.counts, found.whole.counts)
         assert routing_statistics(files, limit=2).whole.texts == 2
 
+    def test_they_come_one_by_one(self):
+        held = []
+
+        def traces():
+            for i in range(9):
+                held.append(weakref.ref(trace := trace_of([[[i % 4], [1]]])))
+                assert sum(ref() is not None for ref in held) <= 3, "those that were counted are gone"
+                yield trace
+                del trace
+
+        assert routing_statistics(traces(), limit=2).whole.texts == 2
+        assert routing_statistics(traces()).whole.texts == 9
+
     def test_a_damaged_one_is_not_left_out(self, tmp_path):
         write_trace(trace_of([[[0], [1]]]), tmp_path / "a.parquet")
         (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
@@ -151,8 +165,8 @@ class TestTraces:
             routing_statistics([replace(one, experts=torch.full((1, 2, 1), NONE))])
         with pytest.raises(DataError, match="traces, files of traces, or questions"):
             routing_statistics([one, ASKED[0]])
-        with pytest.raises(DataError, match="traces, files of traces, or questions"):
-            routing_statistics([])
+        with pytest.raises(DataError, match="Expected questions, got none"):
+            routing_statistics([], shared_model("olmoe"))
         with pytest.raises(SettingError, match="a model to run questions on"):
             routing_statistics(ASKED)
         write_trace(one, tmp_path / "a.parquet")
@@ -255,7 +269,7 @@ class TestPicture:
         figure = found.plot()
         assert squares(figure.axes[0]).keys() == {(0, 0), (0, 1), (1, 1)}
         assert {"share of the layer's load", "100 %", "expert", "decoder layer"} <= {*words(figure)}
-        assert any("1 texts, 2 tokens" in text for text in words(figure))
+        assert any("1 text, 2 tokens" in text for text in words(figure))
 
     def test_of_two(self):
         one = routing_statistics([trace_of([[[0], [1]], [[1], [1]]])])
