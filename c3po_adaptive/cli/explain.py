@@ -10,7 +10,7 @@ import typer
 from ..errors import DataError, SettingError
 from ..progress import working
 from ..storage.run_folder import COMMAND
-from .options import PATH, AsJson, Format, ModelOptions, Plugins, registry_with
+from .options import PATH, AsJson, Format, ModelOptions, Picture, Plugins, registry_with
 from .terminal import clear_errors, print_json, say
 
 
@@ -25,6 +25,7 @@ def explain(
     ] = "ngd-attribution",
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
     html: Annotated[Path | None, typer.Option(**PATH, help="Also write a page there.")] = None,
+    picture: Picture = None,
     model: ModelOptions,
     format: Format = "cloze",
     plugin: Plugins = None,
@@ -33,6 +34,7 @@ def explain(
     """How one question is re-mixed: neighbours, layers, pathway and options, before and after."""
     with clear_errors():
         from ..api import Optimizer
+        from ..pictures import check_picture, save_picture
         from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet, is_reference_set
@@ -47,6 +49,8 @@ def explain(
             raise DataError(f"Expected --html in a folder that there is, got {html}; make {html.parent} first.")
         if html is not None:
             check_page(html, EXPLANATION)
+        if picture is not None:
+            check_picture(picture)
         registry = registry_with(plugin)
         chosen = parse_arm(arms_by_name([arm], registry)[arm], set or [])
         if chosen.name_of("answerer") != "remix":
@@ -79,5 +83,7 @@ def explain(
             print_json(found.values())
         else:
             say(str(found))
+        if picture is not None:
+            say(f"\nPicture: {save_picture(found.plot(), picture)}", err=as_json)
         if html is not None:
             say(f"\nPage: {found.save(html, COMMAND.get())}", err=as_json)

@@ -50,6 +50,9 @@ Overwrite = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
+Picture = Annotated[
+    Path | None, typer.Option("--picture", **PATH, help="Also draw it, as this SVG or PNG file.", show_default=False)
+]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
 Texts = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""Commands on routing traces: record, import, show, replay, diff."""
+"""Commands on routing traces: record, import, show, stats, replay, diff."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from ..errors import DataError
+from ..errors import DataError, SettingError
 from ..storage.json_files import read_json
-from .options import PATH, AsJson, LoadOptions, ModelOptions, Plugins, grouped, registry_with
+from .options import PATH, AsJson, LoadOptions, ModelOptions, Picture, Plugins, grouped, registry_with
 from .terminal import clear_errors, print_json, say
+from .trace_stats import stats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
 )
+app.command()(grouped(stats))
 
 SHOWN = 5  # next tokens, on a terminal
 
@@ -81,12 +83,29 @@ def import_(
 
 
 @app.command()
-def show(file: File, as_json: AsJson = False) -> None:
-    """What a trace holds."""
+def show(
+    file: File,
+    other: Annotated[Path | None, typer.Argument(help="With --picture: another trace of the same tokens.")] = None,
+    *,
+    picture: Picture = None,
+    first: Annotated[int, typer.Option(min=0, help="With --picture: the token that it begins with.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What a trace holds; with --picture tokens × layers, and with a second trace what differs."""
     with clear_errors():
         from ..routing.trace_file import read_trace
 
-        _say(_shown(read_trace(file)), as_json)
+        if picture is None and (other is not None or first):
+            raise SettingError("Expected --picture FILE beside a second trace or --first; add it, or see trace diff.")
+        trace = read_trace(file)
+        if picture is not None:
+            from ..pictures import check_picture, save_picture
+
+            check_picture(picture)
+            names = (file.stem, other.stem if other else "")
+            figure = trace.plot(None if other is None else read_trace(other), names=names, first=first)
+            say(f"Picture: {save_picture(figure, picture)}", err=as_json)
+        _say(_shown(trace), as_json)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
 from ..routing.forced_logits import routing_from_logits
+from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
 from ..storage.identity import digest
 from ..types import Prompt
@@ -58,20 +59,23 @@ class TraceReader(Protocol):
         ...
 
 
-def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
-    """The trace of a text along the model's own routing; the last token, after which nothing is predicted, has none.
+def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRule | None = None) -> Trace:
+    """The trace of a text along the model's own routing, or a rule's; the last token, after which nothing is predicted,
+    has none.
 
     Args:
         model: that is run.
         text: that is read.
         generate: how many tokens the model may add, the likeliest at each step, until it ends its answer; their routing
             is that of the steps which made them.
+        rule: that acts at every token. Where it uses fewer experts in some places than in others, these are filled up
+            with experts of weight zero.
 
     Raises:
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
-    ids = model.encode_text(text).ids
-    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k)
+    ids = prompt = model.encode_text(text).ids
+    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
     if generate:
         ids = _continued(model, ids, generate, recorder)
     else:
@@ -79,14 +83,21 @@ def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
     return Trace(
         torch.tensor(ids),
         model.layers,
-        recorder.experts[: len(ids)],
-        recorder.weights[: len(ids)],
+        *recorder.whole(len(ids), model.n_experts),
         model.n_experts,
         fingerprint(model),
         public_name(model.name),
         getattr(model.model.config, "_commit_hash", None) or "",
         tokenizer_identity(model),
+        pieces_of(model, ids),
+        len(prompt),
     )
+
+
+def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
+    """The text of each token by itself."""
+    each = list(dict.fromkeys(tokens))
+    return dict(zip(each, model.tokenizer.batch_decode([[token] for token in each]), strict=True))
 
 
 def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
@@ -187,7 +198,16 @@ def of_experts(model: RoutedModel, tokens: Tensor, experts: Tensor, weights: Ten
     """
     check_tokens(model, tokens)
     name, tokenizer = f"{public_name(model.name)} by {by}", tokenizer_identity(model)
-    return Trace(tokens.long(), model.layers, experts, weights, model.n_experts, name=name, tokenizer=tokenizer)
+    return Trace(
+        tokens.long(),
+        model.layers,
+        experts,
+        weights,
+        model.n_experts,
+        name=name,
+        tokenizer=tokenizer,
+        pieces=pieces_of(model, tokens.tolist()),
+    )
 
 
 def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:

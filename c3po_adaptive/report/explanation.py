@@ -14,9 +14,11 @@ from torch import Tensor
 from ..storage.text_checksum import EXPLANATION, write_page
 from ..types import Pathway, Question
 from .page import draw
-from .plots import pathway_change, scored_layers
+from .plots import pathway_maps, pathway_panels, scored_layers
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..models.routed import RoutedModel
     from ..references.reference_set import ReferenceSet
     from ..remixing.remixer import Remixed
@@ -25,12 +27,13 @@ SHOWN = 5  # next tokens, where there are no choices
 MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
+ASKED = 80  # characters of the text, over a picture
 TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One text's re-mixing; ``print`` it, or ``save`` it as a page.
+    """One text's re-mixing; ``print`` it, ``plot`` its pathway, or ``save`` all of it as a page.
 
     Attributes:
         text: what was re-mixed.
@@ -83,6 +86,15 @@ class Explanation:
         """
         write_page(path, self.html(command), EXPLANATION)
         return Path(path)
+
+    def plot(self) -> Figure:
+        """A figure of layers × experts: routing weights before and after re-mixing, and their change; selected layers
+        have a star."""
+        from ..pictures import layers_by_experts
+
+        asked = self.text if len(self.text) <= ASKED else f"{self.text[: ASKED - 1]}…"
+        panels = pathway_panels(self.pathway.own.numpy(), self.pathway.weights.numpy())
+        return layers_by_experts(panels, self.pathway.layers, title=" ".join(asked.split()), marked=self.layers)
 
     def values(self) -> dict[str, object]:
         """The explanation in plain values, for programs: of ω the experts whose weight changed; strength as (what spoke
@@ -262,7 +274,8 @@ def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterat
 
 def _page(found: Explanation, command: str | None) -> str:
     """The page as HTML, self-contained."""
-    changes = {layer: found.change(layer).tolist() for layer in found.layers}
+    rows = [found.pathway.layers.index(layer) for layer in found.layers]
+    own, new = found.pathway.own[rows].numpy(), found.pathway.weights[rows].numpy()
     return draw(
         __package__,
         "explanation.html.j2",
@@ -270,5 +283,5 @@ def _page(found: Explanation, command: str | None) -> str:
         found=found,
         most=MOST,
         scores=scored_layers(found.layer_scores, found.layers) if found.layer_scores else "",
-        change=pathway_change(changes) if changes else "",
+        maps=pathway_maps(own, new, found.layers) if rows else "",
     )

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from numpy.typing import NDArray
 
     from ..analysis.gain_by_kind import KindRow
     from ..analysis.reliability import Bin
+    from ..pictures import Panel
     from ..records.summary import Coverage, Predicted, Row, RowCost
 
 
@@ -457,21 +459,25 @@ def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
         return svg(figure, "Score of each decoder layer")
 
 
-def pathway_change(changes: Mapping[int, Sequence[float]]) -> str:
-    """Change of each expert's routing weight, one line per re-mixed layer."""
+def pathway_panels(own: NDArray[Any], new: NDArray[Any]) -> list[Panel]:
+    """Of routing weights ``[L, E]`` before and after re-mixing, and of their change."""
+    from ..pictures import Panel
+
+    return [
+        Panel("before: the model's own", own, "routing weight"),
+        Panel("after re-mixing", new, "routing weight"),
+        Panel("change: after − before", new - own, "change of the weight", signed=True),
+    ]
+
+
+def pathway_maps(own: NDArray[Any], new: NDArray[Any], layers: Sequence[int]) -> str:
+    """Routing weights ``[L, E]`` of layers before and after re-mixing, and their change."""
+    from ..pictures import Ink, layers_by_experts
+
+    ink = Ink(COLORS["text"], COLORS["method"], COLORS["method"], COLORS["down"])
     with style():
-        figure, (axes,) = panels(0.8 + LINE * len(changes))
-        most = max((abs(x) for row in changes.values() for x in row), default=0) or 1
-        for y, row in enumerate(changes.values()):
-            for expert, change in enumerate(row):
-                if change:
-                    color = COLORS["up"] if change > 0 else COLORS["down"]
-                    axes.add_patch(square(expert, y, color, abs(change) / most))
-        axes.set_xlim(-0.5, len(next(iter(changes.values()))) - 0.5)
-        axes.set_ylim(len(changes) - 0.5, -0.5)
-        axes.set_yticks(range(len(changes)), [f"layer {layer}" for layer in changes])
-        axes.set_xlabel(f"expert; the strongest color is a change of {most:.3f}")
-        return svg(figure, "Change of routing weights by layer and expert")
+        figure = layers_by_experts(pathway_panels(own, new), layers, narrow=True, ink=ink)
+        return svg(figure, "Routing weights by layer and expert: before re-mixing, after it, and their change")
 
 
 def cells(axes: Axes, rows: Sequence[str], layers: Sequence[int]) -> None:
@@ -569,7 +575,9 @@ def svg(figure: Figure, label: str) -> str:
     text = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text, count=1
     )
-    text = re.sub(r" id=\"(figure|axes|patch|line2d|text|matplotlib)[^\"]*\"", "", text)  # repeated over figures
+    text = re.sub(
+        r" id=\"(figure|axes|patch|line2d|text|matplotlib|PolyCollection|QuadMesh)[^\"]*\"", "", text
+    )  # repeated over figures
     for name, color in COLORS.items():
         text = text.replace(color, f"var(--{name})")
     return re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", text)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..errors import SettingError, ShapeError
-from .router_rules import LayerRouting
+from .router_rules import LayerRouting, RoutingRule
 from .styles import Change
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NONE = -1  # in the place of an expert: a token or a layer that was not recorded
 HEAVIEST = 2**15  # weight of an expert: far above what routers give, and still a number in float16
@@ -33,6 +38,8 @@ class Trace:
         name: of the model.
         revision: commit of the Hub that the model was loaded from; "" of a folder, or where nobody knows.
         tokenizer: identity of the tokenizer that the tokens are of; "" where nobody knows.
+        pieces: text of token ids, of those that are known.
+        prompt: how many of the tokens were given, the others generated; 0 where nobody knows.
 
     Raises:
         ShapeError: parts that do not fit together, or are no whole numbers where those are expected; tokens, layers or
@@ -49,6 +56,8 @@ class Trace:
     name: str = ""
     revision: str = ""
     tokenizer: str = ""
+    pieces: Mapping[int, str] = field(default_factory=dict)
+    prompt: int = 0
 
     def __post_init__(self) -> None:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
@@ -70,6 +79,8 @@ class Trace:
             low, high = int(self.experts.min()), int(self.experts.max())
             raise ShapeError(f"Expected experts from 0 to {self.n_experts - 1}, or {NONE}, got {low} to {high}.")
         self._check_weights()
+        if self.prompt < 0:
+            raise ShapeError(f"Expected a prompt of 0 tokens or more, got {self.prompt}.")
         if self._is_of_zeros():
             raise ShapeError(
                 "Expected experts, got zeros alone: an engine that records nothing gives those; turn its recording on."
@@ -109,25 +120,85 @@ class Trace:
         """``[T, L]`` bool."""
         return (self.experts >= 0).all(-1)
 
+    def plot(
+        self, other: Trace | None = None, *, names: tuple[str, str] = ("before", "after"), first: int = 0
+    ) -> Figure:
+        """A figure of tokens × layers: which expert each token uses most, and its share of the token's weight.
+
+        Args:
+            other: another routing of the same tokens; it stands beside, and how far it moves each place.
+            names: what the two are called.
+            first: the token that it begins with; up to ``PICTURED`` are shown.
+
+        Raises:
+            SettingError: traces of other tokens, layers or numbers of experts; or no such token.
+        """
+        from .trace_picture import pictured
+
+        if other is not None:
+            parted(self, other)  # refuses what cannot be held against each other
+        return pictured(self, other, names, first)
+
 
 class Recorder:
-    """A rule that leaves all as it is, and writes down what each layer does.
+    """A rule that leaves all as it is, or as another rule has it, and writes down what each layer does.
 
     Attributes:
         experts: ``[T, L, k]``, ``NONE`` where no layer has come by yet.
         weights: ``[T, L, k]``, zero there.
     """
 
-    def __init__(self, length: int, layers: int, top_k: int) -> None:
+    def __init__(self, length: int, layers: int, top_k: int, rule: RoutingRule | None = None) -> None:
         self.experts = torch.full((length, layers, top_k), NONE)
         self.weights = torch.zeros(length, layers, top_k)
+        self.rule = rule
 
     def __call__(self, routing: LayerRouting) -> Change | None:
-        token = routing.token[routing.real]
-        real = routing.real.to(routing.index.device)
-        self.experts[token, routing.position] = routing.index[real].cpu()
-        self.weights[token, routing.position] = routing.weights[real].detach().float().cpu()
-        return None
+        self._write(routing, routing.index, routing.weights, routing.real)
+        change = None if self.rule is None else self.rule(routing)
+        if change is not None:
+            rows = torch.arange(len(routing.real)) if change.rows is None else change.rows.cpu()
+            index, weights = change.index.cpu(), change.weights
+            if change.used is not None:  # what fills short rows up stands behind what is used
+                index = index.masked_fill(torch.arange(index.shape[1]) >= change.used.cpu()[:, None], NONE)
+            self._write(routing, index, weights, routing.real[rows], rows)
+        return change
+
+    def _write(
+        self, routing: LayerRouting, index: Tensor, weights: Tensor, real: Tensor, rows: Tensor | None = None
+    ) -> None:
+        if (wider := index.shape[1] - self.experts.shape[-1]) > 0:
+            self.experts, self.weights = pad(self.experts, (0, wider), value=NONE), pad(self.weights, (0, wider))
+        fill = (0, self.experts.shape[-1] - index.shape[1])
+        token = (routing.token if rows is None else routing.token[rows])[real]
+        index, weights = index[real.to(index.device)].cpu(), weights[real.to(weights.device)].detach().float().cpu()
+        self.experts[token, routing.position] = pad(index, fill, value=NONE)
+        self.weights[token, routing.position] = pad(weights, fill)
+
+    def whole(self, length: int, n_experts: int) -> tuple[Tensor, Tensor]:
+        """Experts and weights ``[T, L, k]`` of the first tokens, with k of the place that used most.
+
+        Places that used fewer are filled up with other experts, at weight zero.
+        """
+        experts, weights = self.experts[:length], self.weights[:length]
+        used = experts != NONE
+        width = max(1, int(used.sum(-1).max())) if used.numel() else 1
+        experts, weights, used = experts[..., :width], weights[..., :width], used[..., :width]
+        short = used.any(-1) & ~used.all(-1)
+        if short.any():
+            # [P, E]: experts of these places come last, the others by number.
+            order = torch.arange(n_experts) + n_experts * _dense(experts[short], n_experts)
+            others = order.argsort(-1)[:, :width]
+            place = (~used[short]).long().cumsum(-1).sub(1).clamp_min(0)
+            experts = experts.clone()
+            experts[short] = torch.where(used[short], experts[short], others.gather(1, place))
+        return experts, weights
+
+
+def _dense(experts: Tensor, n_experts: int) -> Tensor:
+    """``[P, E]`` one for each of the experts ``[P, k]`` that are there, else zero."""
+    marks = torch.zeros(len(experts), n_experts + 1, dtype=torch.long)
+    return marks.scatter(1, experts.where(experts >= 0, n_experts), 1)[:, :n_experts]
 
 
 @dataclass(frozen=True, eq=False)

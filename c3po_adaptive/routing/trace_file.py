@@ -36,6 +36,8 @@ class TraceCard(Ours):
     layers: list[Count]
     tokens: Annotated[int, Field(ge=0)]
     top_k: Count
+    pieces: dict[int, str] = Field(default_factory=dict)
+    prompt: Annotated[int, Field(ge=0)] = 0
 
 
 def _schema() -> Any:
@@ -60,6 +62,7 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
     T, L, k = trace.experts.shape
     card = {"schema_version": SCHEMA_VERSION, "model": trace.model, "name": trace.name, "n_experts": trace.n_experts}
     card |= {"revision": trace.revision, "tokenizer": trace.tokenizer, "layers": trace.layers, "tokens": T, "top_k": k}
+    card |= {"pieces": {**trace.pieces}, "prompt": trace.prompt}
     weights = None if trace.weights is None else trace.weights.detach().float().reshape(T * L, k).tolist()
     columns = {
         "position": torch.arange(T).repeat_interleave(L).tolist(),
@@ -83,10 +86,11 @@ def check_place(path: Path | str) -> None:
     Raises:
         DataError: with where.
     """
-    check_own(path, _is_trace, "a trace")
+    check_own(path, is_trace, "a trace")
 
 
-def _is_trace(path: Path) -> bool:
+def is_trace(path: Path) -> bool:
+    """Whether a file says that it is one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -137,6 +141,8 @@ def _trace(table: Any, card: TraceCard, path: Path | str) -> Trace:
             card.name,
             card.revision,
             card.tokenizer,
+            card.pieces,
+            card.prompt,
         )
     except ShapeError as error:
         raise DataError(f"{path}: {error}") from error

@@ -76,7 +76,7 @@ class Attribution(ScoredLayers):
 
     def score(self, problem: Problem) -> tuple[Tensor, Tensor | None]:
         found = self.attribute(problem)
-        return found.layers, None if found.by_layer else found.values.abs()
+        return found.strength, None if found.by_layer else found.values.abs()
 
     def attribute(self, problem: Problem, omega: Tensor | None = None) -> Attributed:
         """Attribution to each routing weight of ``omega [B, L, E]``; default ω0.

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pictures.test_figures import squares, words
 from remixing.test_remixer import remixer
 from routing.naive import SCOPES
 from routing.toys import questions
+from scipy.stats import ttest_1samp
 
-from c3po_adaptive.attribution import CAPTUM, METHODS, PathwayFunction, attribute, baseline_pathway
+from c3po_adaptive.attribution import CAPTUM, METHODS, Attributed, PathwayFunction, attribute, baseline_pathway
 from c3po_adaptive.attribution.weight_groups import grouped
 from c3po_adaptive.errors import SettingError, ShapeError
 from c3po_adaptive.optimizers.none import NoStep
@@ -361,15 +363,15 @@ class TestShown:
         found = attribute(problem, "input-x-gradient", of=linear)
         rows = found.table()
         assert sorted(row["layer"] for row in rows) == list(found.decoder_layers) == list(problem.layers)
-        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+        assert [row["strength"] for row in rows] == sorted((row["strength"] for row in rows), reverse=True)
         assert sum(row["share"] for row in rows) == pytest.approx(1)
         for row in rows:
             at = problem.layers.index(row["layer"])
             each = (slopes(problem) * problem.own)[:, at]
-            assert row["score"] == pytest.approx(each.abs().sum(-1).mean().item(), abs=1e-6)
+            assert row["strength"] == pytest.approx(each.abs().sum(-1).mean().item(), abs=1e-6)
             assert row["sum"] == pytest.approx(each.mean(0).sum().item(), abs=1e-6)
-            if row["score"]:
-                best = each.mean(0).abs().argsort(descending=True)[:3].tolist()
+            if row["strength"]:
+                best = each.abs().mean(0).argsort(descending=True)[:3].tolist()
                 assert list(row["experts"]) == best
                 assert row["experts"][best[0]] == pytest.approx(each.mean(0)[best[0]].item(), abs=1e-6)
         assert [row["experts"] for row in attribute(problem, "kernel-shap", experts=6).table()] == [{}] * 6
@@ -387,25 +389,127 @@ class TestShown:
         assert len(list(found)) == 3
         assert torch.equal(found[1].values, found.values[1:2])
         assert torch.equal(found[-1].delta, found.delta[2:])
-        assert torch.equal(found[:2].layers, found.layers[:2])
+        assert torch.equal(found[:2].strength, found.strength[:2])
+        assert torch.equal(found[:2].sums, found.sums[:2])
         assert "1 sample ×" in str(found[0])
         with pytest.raises(IndexError, match="from 0 to 2, got 3"):
             found[3]
 
-    @pytest.mark.parametrize(("method", "axes"), [("integrated-gradients", 3), ("feature-ablation", 1)])
-    def test_plot(self, problem, method, axes, tmp_path):
-        from matplotlib import pyplot
+    def test_strength_has_no_sign_and_sums_have(self, problem):
+        found = attribute(problem, "input-x-gradient", of=linear)
+        torch.testing.assert_close(found.strength, found.values.abs().sum(-1))
+        torch.testing.assert_close(found.sums, found.values.sum(-1))
+        with pytest.raises(AttributeError, match=r"called strength .* unsigned; sums"):
+            found.layers  # noqa: B018
+        with pytest.raises(AttributeError, match="no attribute 'layer'"):
+            found.layer  # noqa: B018
 
-        found = attribute(problem, method, of=linear, experts=6)
+    def test_units(self, problem):
+        units = {
+            ("input-x-gradient", "entropy"): "nats",
+            ("input-x-gradient", 0): "nats",
+            ("saliency", "entropy"): "nats per unit of weight",
+            ("input-x-gradient", linear): "units of f",
+        }
+        assert {key: attribute(problem, key[0], of=key[1]).unit for key in units} == units
+
+
+def made(values, by_layer=False):
+    """An attribution of these values ``[B, L, E]``."""
+    layers = tuple(range(4, 4 + values.shape[1]))
+    return Attributed(values, 3, None, "input-x-gradient", "margin", None, layers, by_layer)
+
+
+def of_opposite_signs(samples=20):
+    """Layer 4 pulls half of the samples up and half down, layer 5 all of them up a little."""
+    generator = torch.Generator().manual_seed(0)
+    values = 0.01 * torch.randn(samples, 2, 3, generator=generator)
+    values[:, 0, 1] += torch.tensor([1.0, -1.0]).repeat(samples // 2)
+    values[:, 1, 2] += 0.3
+    return values
+
+
+class TestIntervals:
+    def test_are_those_over_samples(self):
+        values = of_opposite_signs()
+        for row in made(values).table():
+            at = row["layer"] - 4
+            sums, strength = values[:, at].sum(-1).numpy(), values.abs().sum(-1).numpy()
+            expected = ttest_1samp(sums, 0).confidence_interval()
+            assert row["sum_interval"] == pytest.approx((expected.low, expected.high), rel=1e-4)
+            resampled = [strength[rows] for rows in np.random.default_rng(0).integers(20, size=(4000, 20))]
+            shares = [part[:, at].mean() / part.sum(-1).mean() for part in resampled]
+            low, high = np.quantile(shares, [0.025, 0.975])
+            assert row["share_interval"] == pytest.approx((low, high), abs=0.2 * (high - low))
+
+    def test_of_one_sample_there_are_none(self):
+        found = made(of_opposite_signs()[:1])
+        assert (
+            {row["share_interval"] for row in found.table()} == {row["sum_interval"] for row in found.table()} == {None}
+        )
+        assert "[" not in str(found)
+
+    def test_what_cancels_is_strong_and_undecided(self):
+        """What the picture showed as nothing and the print as the strongest: both say both now."""
+        found = made(of_opposite_signs())
+        strongest, weaker = found.table()
+        assert (strongest["layer"], weaker["layer"]) == (4, 5)
+        assert strongest["share"] > 0.7
+        assert strongest["sum_interval"][0] < 0 < strongest["sum_interval"][1]
+        assert 0 < weaker["sum_interval"][0] < 0.3 < weaker["sum_interval"][1]
+        assert next(iter(strongest["experts"])) == 1, "by strength, not by a mean that cancels"
+        line = next(line for line in str(found).splitlines() if "layer 4" in line)
+        assert re.search(r"7\d\.\d% \[7\d\.\d, 7\d\.\d\] .* \[−0\.\d+, \+0\.\d+\]  experts 1 ", line)
+
+
+class TestPlot:
+    def read(self, axes):
+        """Of a panel of bars its widths, intervals and labels."""
+        lines = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
+        widths = [bar.get_width() for bar in axes.patches]
+        return widths, [tuple(line.get_xdata()) for line in lines], [text.get_text() for text in axes.get_yticklabels()]
+
+    @pytest.mark.parametrize("by_layer", [False, True])
+    def test_says_what_the_table_says(self, by_layer, tmp_path):
+        found = made(of_opposite_signs(), by_layer)
         figure = found.plot()
-        try:
-            figure.savefig(tmp_path / "figure.png")
-            assert len(figure.axes) == axes
-            heights = [bar.get_width() for bar in figure.axes[0].patches]
-            assert heights == pytest.approx(found.values.mean(0).sum(-1).tolist())
-            assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(map(str, problem.layers))
-        finally:
-            pyplot.close(figure)
+        figure.savefig(tmp_path / "figure.png")
+        rows = sorted(found.table(), key=lambda row: row["layer"])
+        share, signed = (self.read(axes) for axes in figure.axes[:2])
+        assert share[0] == pytest.approx([100 * row["share"] for row in rows])
+        assert signed[0] == pytest.approx([row["sum"] for row in rows])
+        for drawn, name, factor in ((share, "share_interval", 100), (signed, "sum_interval", 1)):
+            assert np.array(drawn[1]) == pytest.approx(factor * np.array([row[name] for row in rows]))
+        assert share[2] == ["4", "5"]
+        assert len(figure.axes) == (2 if by_layer else 4)
+        assert {"strength, unsigned", "signed sum", "Σ attribution, nats", "share of Σ |attribution|, %"} <= {
+            *words(figure)
+        }
+        assert any("means over 20 samples; lines are 95 % intervals" in text for text in words(figure))
+
+    def test_what_is_undecided_has_no_sign(self):
+        figure = made(of_opposite_signs()).plot()
+        either, up = (bar.get_facecolor()[:3] for bar in figure.axes[1].patches)
+        experts = squares(figure.axes[2])
+        assert experts[0, 1][:3] == pytest.approx(either), "undecided over the samples"
+        assert experts[1, 2][:3] == pytest.approx(up)
+        assert up != pytest.approx(either)
+        assert experts[0, 1][3] == pytest.approx(1), "though it is the strongest"
+        assert "either: the interval holds zero" in words(figure)
+
+    def test_of_one_sample_every_sign_is_its_own(self):
+        figure = made(of_opposite_signs()[1:2]).plot()
+        down, up = (bar.get_facecolor()[:3] for bar in figure.axes[1].patches)
+        assert squares(figure.axes[2])[0, 1][:3] == pytest.approx(down) != pytest.approx(up)
+        assert "either: the interval holds zero" not in words(figure)
+        assert figure.axes[1].lines[0].get_xdata() == [0, 0]
+        assert len(figure.axes[1].lines) == 1, "no interval"
+
+    def test_of_a_real_one(self, problem, tmp_path):
+        attribute(problem, "integrated-gradients", of=linear, experts=6).plot().savefig(tmp_path / "a.png")
+        attribute(problem, "feature-ablation", of=linear, experts=6).plot().savefig(tmp_path / "b.png")
+        zero = attribute(problem, "saliency", of=lambda problem: lambda weights, running=None: 0 * weights.sum((1, 2)))
+        zero.plot().savefig(tmp_path / "c.png")
 
 
 class TestBadInput:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pictures.test_figures import squares, words
 from plugins.rivals import PLUGINS, registry_with
 from routing.naive import shared_model
 from test_api import CHOICES, TEXTS, as_jsonl, cache, optimizer  # noqa: F401 (a fixture)
@@ -82,8 +83,38 @@ class TestWords:
         page = found.save(tmp_path / "page.html").read_text()
         assert "Is &lt;b&gt;wool&lt;/b&gt; cold?" in page
         assert page.count("<svg") == 2
+        assert 'aria-label="Routing weights by layer and expert: before re-mixing, after it, and their change"' in page
+        for said in (
+            ">before: the model&#x27;s own<",
+            ">after re-mixing<",
+            ">decoder layer<",
+            ">expert<",
+            ">routing weight<",
+        ):
+            assert said.replace("&#x27;", "'") in page
         assert f"{100 * found.after[0]:.1f} %" in page
         assert all(q.question in page for q, *_ in found.neighbours)
+
+    def test_picture(self, c3po):
+        found = c3po.explain(TEXTS[1], CHOICES[1])
+        figure = found.plot()
+        before, after, change = (squares(axes) for axes in figure.axes[:3])
+        own, new = found.pathway.own, found.pathway.weights
+        most = max(own.max(), new.max()).item()
+        for drawn, weights in (
+            (before, own / most),
+            (after, new / most),
+            (change, (new - own) / (new - own).abs().max()),
+        ):
+            shown = torch.zeros_like(own)
+            for (row, expert), color in drawn.items():
+                shown[row, expert] = color[3]
+            torch.testing.assert_close(shown, weights.abs(), atol=1e-5, rtol=0)
+        colors = {tuple(color[:3]) for color in change.values()}
+        assert len(colors) == 2, "rose and fell"
+        said = words(figure)
+        assert all(f"* {layer}" in said for layer in found.layers)
+        assert {"routing weight", "change of the weight", "before: the model's own", TEXTS[1]} <= {*said}
 
     def test_left_alone(self, tmp_path):
         found = optimizer(selector={"name": "fixed", "n": 0, "experts": 6}).explain(TEXTS[0], CHOICES[0])
@@ -151,6 +182,9 @@ def test_command(tmp_path, monkeypatch):
     assert "How one question was re-mixed" in (tmp_path / "page.html").read_text()
     result = CliRunner().invoke(app, [*common, *small])
     assert "next tokens, before → after:" in result.output
+    result = CliRunner().invoke(app, [*common, *small, "--picture", "pathway.svg", "--json"])
+    assert json.loads(result.stdout)["layers"], "JSON alone on standard output"
+    assert ">after re-mixing<" in (tmp_path / "pathway.svg").read_text()
     # What learns and what draws, with the seed of a run.
     learns = ["--set", "selector={name: abstain, training: 50, selector: {name: random, n: 1, experts: 4}}"]
     learns += ["--choice", "no", "--choice", "yes", "--plugin", str(PLUGINS / "abstain.py")]
@@ -160,6 +194,7 @@ def test_command(tmp_path, monkeypatch):
     for wrong, message in (
         (["--choice", "no", "--choice", "yes", "--answer", "perhaps"], "one of the choices"),
         (["--html", "nowhere/page.html"], "make nowhere first"),
+        (["--picture", "page.gif"], "end in .png or .svg"),
     ):
         result = CliRunner().invoke(app, [*common, *small, *wrong])
         assert result.exit_code == 1

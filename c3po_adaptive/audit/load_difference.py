@@ -1,0 +1,91 @@
+"""How far two loads are apart, beside how far two samples of one kind of text would be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .expert_load import ExpertLoad
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[Any]
+
+
+class ExpertChange(NamedTuple):
+    """An expert's load in two sets, as shares of its layer's; the interval holds for all experts of all layers at once
+    (95 %, Student's t of the smaller set's texts, Bonferroni), None where a set has one text."""
+
+    layer: int
+    expert: int
+    one: float
+    other: float
+    interval: tuple[float, float] | None
+
+    @property
+    def change(self) -> float:
+        """Other minus one."""
+        return self.other - self.one
+
+
+@dataclass(frozen=True, eq=False)
+class LoadDifference:
+    """Two loads of the same layers and experts.
+
+    Attributes:
+        layers: decoder layer of each of the L rows.
+        one: a load.
+        other: that is held against it.
+    """
+
+    layers: tuple[int, ...]
+    one: ExpertLoad
+    other: ExpertLoad
+
+    @property
+    def change(self) -> Floats:
+        """``[L, E]`` the other's load minus the one's."""
+        change: Floats = self.other.load - self.one.load
+        return change
+
+    @property
+    def apart(self) -> Floats:
+        """``[L]`` total variation: the share of the load that has to move to make the one the other."""
+        import numpy as np
+
+        apart: Floats = np.abs(self.change).sum(-1) / 2
+        return apart
+
+    @property
+    def by_chance(self) -> Floats:
+        """``[L]`` the total variation to expect of two samples of the same texts, of these sizes: half the sum of mean
+        absolute errors, √(2/π) of a standard error each. NaN where a set has one text."""
+        import numpy as np
+
+        chance: Floats = np.sqrt(2 / pi) * self._errors.sum(-1) / 2
+        return chance
+
+    @property
+    def _errors(self) -> Floats:
+        import numpy as np
+
+        errors: Floats = np.hypot(self.one.errors, self.other.errors)
+        return errors
+
+    def most_changed(self, count: int = 5) -> list[ExpertChange]:
+        """The experts whose load changes most, over all layers."""
+        import numpy as np
+        from scipy.stats import t
+
+        change, fewest = self.change, min(self.one.texts, self.other.texts)
+        wide = t.ppf(1 - 0.025 / change.size, fewest - 1) * self._errors if fewest > 1 else None
+        found = []
+        for place in np.abs(change).ravel().argsort(kind="stable")[::-1][:count].tolist():
+            row, expert = divmod(place, change.shape[1])
+            middle = float(change[row, expert])
+            interval = None if wide is None else (middle - float(wide[row, expert]), middle + float(wide[row, expert]))
+            pair = float(self.one.load[row, expert]), float(self.other.load[row, expert])
+            found.append(ExpertChange(self.layers[row], expert, *pair, interval))
+        return found

@@ -1,0 +1,242 @@
+"""Sets of texts whose routing is counted: traces in files, or questions that a model is run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError, SettingError
+from ..models.traced import Trace
+from ..progress import Progress, silent
+from ..routing.trace_file import is_trace, read_trace
+from ..storage.files import is_file, is_folder
+from ..tasks.sources import ASKED, questions
+from ..types import Question
+from .measure import kind_of
+from .routing_statistics import RoutingStatistics, RoutingSums
+
+if TYPE_CHECKING:
+    from ..models.routed import RoutedModel
+    from ..routing.router_rules import LayerRouting
+    from ..tasks.formats import Format
+
+T = TypeVar("T")
+PLACES = ("prompt", "last", "answer")
+BATCH = 32
+"""Questions that are run together."""
+PIECE = 1024
+"""Tokens of a trace that are counted together: what a long one takes of memory."""
+
+
+def routing_statistics(
+    source: str | Path | Iterable[Any],
+    model: RoutedModel | None = None,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    format: str | Format = "cloze",
+    progress: Progress = silent,
+) -> RoutingStatistics:
+    """Statistics of a model's routing over a set of texts, which stream by: memory does not grow with their number.
+
+    Args:
+        source: a file of a trace, or a folder of them, whose subfolders are kinds; or any source of questions (see
+            ``c3po_adaptive.tasks.questions``), whose kinds are their subjects; or several traces, files of traces or
+            questions themselves.
+        model: that is run on questions; traces need none.
+        split: of a source of questions.
+        limit: at most that many texts; of questions spread over the source.
+        format: how questions are put.
+        progress: shows how far it is.
+
+    Raises:
+        SettingError: questions and no model, or traces of models of other shapes.
+        DataError: nothing to count, or whatever reading a source raises.
+    """
+    files = trace_files(source)
+    if files is not None:
+        traces = ((read_trace(file), kind) for file, kind in progress(files[:limit], "traces"))
+        return _of_traces(traces, _called(source))
+    if isinstance(source, str | Path):
+        return _of_questions(
+            questions(source, split=split, limit=limit, usual=ASKED), _model(model), str(source), format, progress
+        )
+    texts = islice(source, limit)
+    first = next(texts, None)
+    every = chain([] if first is None else [first], texts)
+    if isinstance(first, Trace):
+        return _of_traces(((trace, "") for trace in _all(Trace, every)), "traces")
+    return _of_questions(list(_all(Question, every)), _model(model), "questions", format, progress)
+
+
+def _all(kind: type[T], texts: Iterable[object]) -> Iterator[T]:
+    """The texts of a set as they come, which are of one kind.
+
+    Raises:
+        DataError: one is something else.
+    """
+    for text in texts:
+        if not isinstance(text, kind):
+            raise DataError(
+                f"Expected traces, files of traces, or questions, of one kind, got {type(text).__name__} among them."
+            )
+        yield text
+
+
+def trace_files(source: Any) -> list[tuple[Path, str]] | None:
+    """Files of traces that a source names, each with its kind: the name of its subfolder; None if it names none.
+
+    Raises:
+        DataError: some of the files are none, or damaged.
+    """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if is_file(path):
+            return [(path, "")] if is_trace(path) else None
+        if not is_folder(path):
+            return None
+        found = [(f, "") for f in sorted(path.glob("*.parquet"))]
+        found += [(f, f.parent.name) for f in sorted(path.glob("*/*.parquet"))]
+        others = [str(file) for file, _ in found if not is_trace(file)]
+        if len(others) == len(found):
+            return None
+        if others:  # a damaged one is not left out without a word
+            raise DataError(f"Expected traces alone in {path}, got others: {', '.join(others[:3])}; move them away.")
+        return found
+    if isinstance(source, list | tuple) and source and all(isinstance(one, str | Path) for one in source):
+        parts = {one: trace_files(one) for one in source}
+        if missing := [str(one) for one, part in parts.items() if part is None]:
+            raise DataError(
+                f"Expected files or folders of traces, got {', '.join(missing)}; give one source of another kind."
+            )
+        return [pair for part in parts.values() for pair in part or ()]
+    return None
+
+
+def _called(source: Any) -> str:
+    return str(source) if isinstance(source, str | Path) else f"{len(source)} files of traces"
+
+
+def _model(model: RoutedModel | None) -> RoutedModel:
+    if model is None:
+        raise SettingError("Expected a model to run questions on, got none; pass model=load_moe_model(…), or traces.")
+    return model
+
+
+def _of_traces(traces: Iterable[tuple[Trace, str]], name: str) -> RoutingStatistics:
+    sums: RoutingSums | None = None
+    shape: tuple[tuple[int, ...], int] | None = None
+    models: dict[str, None] = {}
+    most = 0
+    for trace, kind in traces:
+        if shape is None or sums is None:
+            shape, sums = (trace.layers, trace.n_experts), RoutingSums(len(trace.layers), trace.n_experts)
+        elif shape != (trace.layers, trace.n_experts):
+            raise SettingError(
+                f"Expected traces of {len(shape[0])} layers × {shape[1]} experts as the first one is, got one of "
+                f"{len(trace.layers)} × {trace.n_experts}; count models apart."
+            )
+        _add(sums, trace, kind)
+        models[trace.name] = None
+        most = max(most, trace.experts.shape[-1])
+    if sums is None or shape is None or not sums.whole.tokens:
+        raise DataError(f"Expected traces in which something was recorded, got none in {name}; record again.")
+    return sums.statistics(name, ", ".join(filter(None, models)), shape[0], most)
+
+
+def _add(sums: RoutingSums, trace: Trace, kind: str) -> None:
+    """Count one trace."""
+    T, L, _ = trace.experts.shape
+    used = trace.experts >= 0
+    if trace.weights is not None:
+        used = used & (trace.weights > 0)
+    names = PLACES if trace.prompt else ("text",)
+    # [T] 0 before the prompt's last token, 1 at it, 2 behind it; or 0 where nobody knows
+    place = (torch.arange(T)[:, None] >= torch.tensor([trace.prompt - 1, trace.prompt])).sum(1) * bool(trace.prompt)
+    counts = torch.zeros(len(names), L, trace.n_experts, dtype=torch.long)
+    together = torch.zeros(L, trace.n_experts, trace.n_experts)
+    for start in range(0, T, PIECE):
+        part = slice(start, start + PIECE)
+        marks = torch.zeros(len(used[part]), L, trace.n_experts + 1)
+        marks.scatter_(2, torch.where(used[part], trace.experts[part], trace.n_experts), 1.0)
+        marks = marks[..., :-1]
+        counts.index_add_(0, place[part], marks.long())
+        together += torch.einsum("tla,tlb->lab", marks, marks)
+    tokens = torch.bincount(place[used.any(2).any(1)], minlength=len(names))
+    sums.together += together.long().numpy()
+    _sum_up(sums, names, counts, tokens, kind)
+
+
+def _sum_up(sums: RoutingSums, names: Sequence[str], counts: Tensor, tokens: Tensor, kind: str) -> None:
+    by_place = dict(zip(names, counts.numpy(), strict=True))
+    sums.add(by_place, dict(zip(names, tokens.tolist(), strict=True)), kind)
+
+
+def _of_questions(
+    asked: Sequence[Question], model: RoutedModel, name: str, format: str | Format, progress: Progress
+) -> RoutingStatistics:
+    if not asked:
+        raise DataError(f"Expected questions, got none in {name}; name another source or split.")
+    sums = RoutingSums(len(model.layers), model.n_experts)
+    for batch in progress(list(_batches(asked)), f"routing of {name}", None):
+        prompts = [model.encode(question, format) for question in batch]
+        counting = Counting(torch.tensor([len(p.ids) for p in prompts]), len(model.layers), model.n_experts)
+        model.prefill_along(prompts, counting)
+        sums.together += counting.together.long().numpy()
+        for question, counts, tokens in zip(batch, counting.counts, counting.tokens, strict=True):
+            _sum_up(sums, PLACES, counts, tokens, kind_of(question))
+    return sums.statistics(name, model.name, model.layers, model.sites[0].top_k)
+
+
+def _batches(asked: Sequence[Question]) -> Iterator[Sequence[Question]]:
+    for start in range(0, len(asked), BATCH):
+        yield asked[start : start + BATCH]
+
+
+class Counting:
+    """A rule that changes nothing, and counts the tokens that use each expert, and each two together.
+
+    A prompt that is run again for each option counts once; the options' tokens all count.
+
+    Attributes:
+        counts: ``[B, 3, L, E]`` of each prompt, by ``PLACES``.
+        tokens: ``[B, 3]`` how many tokens there are.
+        together: ``[L, E, E]`` of all prompts.
+    """
+
+    def __init__(self, lengths: Tensor, layers: int, experts: int) -> None:
+        self._lengths = lengths
+        self.counts = torch.zeros(len(lengths), len(PLACES), layers, experts, dtype=torch.long)
+        self.tokens = torch.zeros(len(lengths), len(PLACES), dtype=torch.long)
+        self.together = torch.zeros(layers, experts, experts, dtype=torch.float64)
+
+    def __call__(self, routing: LayerRouting) -> None:
+        behind = routing.token[:, None] - self._lengths[routing.sample][:, None]
+        place = (behind >= torch.tensor([-1, 0])).sum(1)
+        rows = (routing.real & ((place == 2) | _first(routing))).nonzero().squeeze(1)
+        used = torch.zeros(len(rows), self.counts.shape[-1])
+        index, weights = routing.index.cpu()[rows], routing.weights.detach().cpu()[rows]
+        used.scatter_add_(1, index, (weights != 0).float()).clamp_(max=1)
+        at = routing.sample[rows], place[rows]
+        self.counts[:, :, routing.position].index_put_(at, used.long(), accumulate=True)
+        self.together[routing.position] += used.T @ used
+        if routing.position == 0:
+            self.tokens.index_put_(at, torch.ones(len(rows), dtype=torch.long), accumulate=True)
+
+
+def _first(routing: LayerRouting) -> Tensor:
+    """``[R]`` whether a token is the first of its place in its prompt, padding aside."""
+    seen: set[tuple[int, int]] = set()
+    first = []
+    for key, real in zip(
+        zip(routing.sample.tolist(), routing.token.tolist(), strict=True), routing.real.tolist(), strict=True
+    ):
+        first.append(bool(real) and key not in seen)
+        if first[-1]:
+            seen.add(key)
+    return torch.tensor(first, dtype=torch.bool)

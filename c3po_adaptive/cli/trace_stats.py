@@ -1,0 +1,186 @@
+"""The command that counts the routing of a set of texts, or of two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import SettingError
+from ..progress import bar
+from .options import AsJson, Format, ModelOptions, Picture
+from .terminal import clear_errors, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from ..audit import LoadDifference, RoutingStatistics
+    from ..models.routed import RoutedModel
+
+KINDS = 12
+"""Kinds on a terminal."""
+BUSIEST = 2
+"""Experts of a layer, there."""
+
+
+def stats(
+    sets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SET [OTHER]",
+            help="A folder of traces, or questions: a file, a benchmark, bed:NAME, demo. Two are held side by side; "
+            "several files of traces are one set.",
+        ),
+    ],
+    *,
+    split: Annotated[str | None, typer.Option(help="Which split of questions.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many texts of each set, spread over it.")] = None,
+    picture: Picture = None,
+    model: ModelOptions,
+    format: Format = "cloze",
+    as_json: AsJson = False,
+) -> None:
+    """How texts use a model's experts: load, hot experts, evenness, pairs; by layer, kind and position.
+
+    Traces need no model; questions are run on --model.
+    """
+    with clear_errors():
+        from ..audit import routing_statistics, trace_files
+        from ..pictures import check_picture, save_picture
+        from ..tasks.formats import as_format
+
+        wanted = _sets(sets)
+        if picture is not None:
+            check_picture(picture)
+        put, found = as_format(format), []
+        loaded: RoutedModel | None = None
+        for source in wanted:
+            if loaded is None and trace_files(source) is None:
+                _check(source, split, limit)
+                loaded = model.loaded()
+            found.append(routing_statistics(source, loaded, split=split, limit=limit, format=put, progress=bar))
+        one, other = found[0], found[1] if len(found) > 1 else None
+        difference = None if other is None else one.against(other)
+        if picture is not None:
+            say(f"Picture: {save_picture(one.plot(other), picture)}", err=as_json)
+        if as_json:
+            print_json(one.values() if other is None or difference is None else _values(one, other, difference))
+        elif other is None or difference is None:
+            _say_one(one)
+        else:
+            _say_two(one, other, difference)
+
+
+def _sets(given: list[str]) -> list[str | list[str]]:
+    """One set or two of what the command line names.
+
+    Raises:
+        SettingError: more.
+    """
+    from ..routing.trace_file import is_trace
+
+    if len(given) > 1 and all(Path(name).is_file() and is_trace(Path(name)) for name in given):
+        return [given]
+    if len(given) > 2:
+        raise SettingError(
+            f"Expected one set or two, or several files of traces, got {len(given)}, of which some are no traces; put "
+            "the files of a set into a folder."
+        )
+    return list(given)
+
+
+def _check(source: str | list[str], split: str | None, limit: int | None) -> None:
+    """Refuse a source of questions that there is not before the model is loaded."""
+    from ..tasks.sources import ASKED, questions
+
+    if isinstance(source, str):
+        questions(source, split=split, limit=limit, usual=ASKED)
+
+
+def _values(one: RoutingStatistics, other: RoutingStatistics, difference: LoadDifference) -> dict[str, object]:
+    from ..audit import apart_values
+
+    changed = [change._asdict() for change in difference.most_changed()]
+    return {"one": one.values(), "other": other.values(), **apart_values(difference), "most_changed": changed}
+
+
+def _say_one(found: RoutingStatistics) -> None:
+    _say_head(found)
+    whole = found.whole
+    rows = []
+    for row, layer in enumerate(found.layers):
+        load, wide = whole.load[row], whole.margins[row]
+        busy = ", ".join(f"{e}: {_share(load[e], wide[e])}" for e in (-load).argsort(kind="stable")[:BUSIEST].tolist())
+        rows.append([str(layer), str(len(whole.hot[row])), f"{whole.evenness[row]:.2f}", busy])
+    print_table(["layer", "experts for 80 %", "evenness", "busiest: share of the load"], rows)
+    if pairs := found.pairs():
+        say("experts that are used together most:")
+    for pair in pairs:
+        say(
+            f"  layer {pair.layer}: {pair.experts[0]} and {pair.experts[1]}, {100 * pair.share:.1f} % of tokens, "
+            f"{pair.lift:.1f} times as often as by chance"
+        )
+    places = [[name, str(load.tokens), _hot(load.hot), _mean(load.evenness)] for name, load in found.positions.items()]
+    print_table(["position", "tokens", "experts for 80 %", "evenness"], places)
+    if found.kinds:
+        order = sorted(found.kinds, key=lambda kind: -float(found.kinds_apart[kind].apart.mean()))
+        kinds = [
+            [
+                kind or "(none)",
+                str(found.kinds[kind].texts),
+                str(found.kinds[kind].tokens),
+                *_apart(found.kinds_apart[kind]),
+            ]
+            for kind in order[:KINDS]
+        ]
+        print_table(["kind", "texts", "tokens", "elsewhere", "by chance"], kinds)
+        if len(order) > KINDS:
+            say(f"… and {len(order) - KINDS} kinds more (--json)")
+        say("elsewhere: the share of its load that is on other experts than all other kinds', mean over layers")
+
+
+def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadDifference) -> None:
+    for found in (one, other):
+        _say_head(found)
+    rows = []
+    for row, layer in enumerate(one.layers):
+        each = [text for s in (one, other) for text in (str(len(s.whole.hot[row])), f"{s.whole.evenness[row]:.2f}")]
+        moved = f"{100 * difference.apart[row]:.1f} %", _percent(float(difference.by_chance[row]))
+        rows.append([str(layer), *each, *moved])
+    print_table(["layer", "for 80 %", "evenness", "2nd: 80 %", "evenness", "elsewhere", "by chance"], rows)
+    say("elsewhere: the share of the second set's load that is on other experts than the first's")
+    say("experts whose load changes most:")
+    for change in difference.most_changed():
+        low_high = "" if change.interval is None else " [{:+.1f}, {:+.1f}]".format(*(100 * x for x in change.interval))
+        say(
+            f"  layer {change.layer}, expert {change.expert}: {100 * change.one:.1f} % → {100 * change.other:.1f} %, "
+            f"{100 * change.change:+.1f}{low_high} points".replace("-", "−")
+        )
+
+
+def _say_head(found: RoutingStatistics) -> None:
+    L, E = found.whole.counts.shape
+    say(
+        f"{found.name}: {found.whole.size}; {found.model or 'an unknown model'}, {L} layers × {E} experts, "
+        f"{found.top_k} a token"
+    )
+
+
+def _share(share: float, wide: float) -> str:
+    """A share, with half its 95 % interval where that is known."""
+    return f"{100 * share:.1f} %" if wide != wide else f"{100 * share:.1f} ± {100 * wide:.1f} %"
+
+
+def _apart(difference: LoadDifference) -> tuple[str, str]:
+    return f"{100 * difference.apart.mean():.1f} %", _percent(float(difference.by_chance.mean()))
+
+
+def _percent(share: float) -> str:
+    return "–" if share != share else f"{100 * share:.1f} %"
+
+
+def _hot(hot: tuple[tuple[int, ...], ...]) -> str:
+    return f"{sum(map(len, hot)) / len(hot):.1f}"
+
+
+def _mean(values: tuple[float, ...]) -> str:
+    return f"{sum(values) / len(values):.2f}"
