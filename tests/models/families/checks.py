@@ -46,8 +46,8 @@ PROMPTS = [
 
 
 def moe_families() -> list[str]:
-    """Model types of transformers' causal language models whose configuration speaks of experts; deepseek; and some that
-    read images, too."""
+    """Model types of transformers' causal language models whose configuration speaks of experts; deepseek; and those of
+    ``READ_IMAGES``."""
     found = []
     for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         try:
