@@ -103,6 +103,7 @@ def choosing(model: nn.Module, sites: Sequence[Site], choice: Choice) -> Iterato
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = args[0] if args else next(iter(kwargs.values()))
             experts, live = choice(position, hidden.shape[:-1].numel())
+            experts, live = experts.to(hidden.device), None if live is None else live.to(hidden.device)
             running[position] = _Chosen(experts, live, site.n_experts)
             running[position].forced = by_token[position]
             running[position].enter()
