@@ -36,7 +36,7 @@ def replaying(
     *,
     foreign: bool = False,
 ) -> Iterator[None]:
-    """Inside the block the model routes each token as its routes say; afterwards it is as it was.
+    """Inside the block the model routes each token as its routes say; afterwards it is as it was::
 
         with replaying(model, routes):
             loss = model(**batch, labels=labels).loss
