@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .kernels.base import Kernel, QuestionFeatures, ReferenceFeatures
     from .ledger import Cost, Entry, Ledger, Work
     from .models.loading import load_moe_model
+    from .models.reading import TokenRouting, read_routing
+    from .models.replaying import replaying
     from .models.routed import RoutedModel
     from .optimizers._question_features import KNOWN_AND_LOSS, known_of
     from .optimizers._reference_artifacts import GRADIENT
@@ -75,6 +77,9 @@ _HOME = {
     "Ledger": "ledger",
     "Work": "ledger",
     "load_moe_model": "models.loading",
+    "TokenRouting": "models.reading",
+    "read_routing": "models.reading",
+    "replaying": "models.replaying",
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
     "KNOWN_AND_LOSS": "optimizers._question_features",
@@ -164,6 +169,7 @@ __all__ = [
     "SettingError",
     "ShapeError",
     "Strategies",
+    "TokenRouting",
     "TowardMean",
     "TrainingReferences",
     "UnknownNameError",
@@ -177,6 +183,8 @@ __all__ = [
     "load_moe_model",
     "new_folder",
     "project",
+    "read_routing",
+    "replaying",
     "toward",
 ]
 

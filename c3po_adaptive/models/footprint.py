@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from ..errors import ModelError
 from ..routing.sites import is_experts, moe_layers
+from .architecture import language_model_class
 
 BITS = {"4bit": 4.5, "8bit": 8.0}
 """A quantized weight with its share of the scales (bitsandbytes: one float32 for 64 weights of four bits)."""
@@ -65,7 +66,7 @@ def footprint(
     Linear layers are quantized, experts are not: transformers (5.24) leaves their joined weights as they are.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, **options)
+        model = language_model_class(config).from_config(config, **options)
     width = (dtype_of(config) if dtype == "auto" else as_dtype(dtype)).itemsize
     experts = {
         id(p)

@@ -13,7 +13,6 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedConfig,
@@ -27,6 +26,7 @@ from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
 from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
+from .architecture import language_model_class
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
 from .names import ALIASES, EMBEDDED, MISROUTED, OURS
@@ -198,7 +198,7 @@ def weights(
         folder = tempfile.mkdtemp(dir=cache_folder() / "offload")
         more |= {"device_map": placed, "offload_folder": folder}
     try:
-        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+        model, report = language_model_class(config).from_pretrained(
             source, config=config, dtype=dtype, output_loading_info=True, **options, **more
         )
     except BaseException:
@@ -244,7 +244,7 @@ def model_config(name_or_path: str, revision: str | None = None) -> PreTrainedCo
     try:
         config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source, revision=revision))
         with torch.device("meta"):
-            AutoModelForCausalLM.from_config(config)
+            language_model_class(config).from_config(config)
     except Exception as error:  # as above
         raise ModelError(
             f"Could not read the configuration of {source!r}: {briefly(error)}\nExpected a Hub id that can be reached, "

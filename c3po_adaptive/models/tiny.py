@@ -54,6 +54,16 @@ _SMALL: dict[str, object] = {
 }
 """Set where a family has the setting and gives it a value by default."""
 
+_TINY_VISION: dict[str, object] = {
+    **dict.fromkeys(("hidden_size", "embed_dim", "width"), 16),
+    **dict.fromkeys(("intermediate_size", "out_hidden_size"), 32),
+    **dict.fromkeys(("num_hidden_layers", "layers", "depth"), 1),
+    **dict.fromkeys(("num_attention_heads", "num_heads", "heads"), 2),
+    "image_size": 28,
+    "patch_size": 14,
+}
+"""Of the part that reads images, where a family has no language model without it."""
+
 _HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
 _QWEN4: dict[str, object] = {
@@ -103,6 +113,17 @@ _OWN: dict[str, dict[str, object]] = {
     **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
     **dict.fromkeys(("gemma4", "gemma4_text"), _GEMMA4),
+    "step3p7": {"mlp_layer_types": ["dense", "sparse", "sparse"], "share_expert_dim": 16, "sliding_window": 8},
+    "mistral_large4": _LATENT,
+    "glm4v_moe": {
+        "first_k_dense_replace": 1,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "mrope_section": [2, 1, 1],
+            "partial_rotary_factor": 1.0,
+        },
+    },
     "dbrx": {
         "d_model": 32,
         "n_heads": 4,
@@ -116,16 +137,28 @@ _OWN: dict[str, dict[str, object]] = {
 
 def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     """The configuration of ``tiny_moe``."""
-    from transformers import CONFIG_MAPPING
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
     from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
 
     if family not in CONFIG_MAPPING:
         raise UnknownNameError(f"Expected a model type that transformers knows, got {family!r}; see c3po models.")
-    usual = CONFIG_MAPPING[family]().get_text_config()
-    given = {k: v for k, v in _TINY.items() if k in vars(usual) or k in dir(usual)}
+    whole = CONFIG_MAPPING[family]()
+    usual = whole.get_text_config()
+    made = _small(usual, _TINY, _OWN.get(family, {}) | settings)
+    if usual is whole or type(usual) in AutoModelForCausalLM._model_mapping:
+        return made
+    parts = {name: part for name, part in vars(whole).items() if isinstance(part, PreTrainedConfig)}
+    small = {name: made if part is usual else _small(part, _TINY_VISION, {}) for name, part in parts.items()}
+    together: PreTrainedConfig = cast(Any, type(whole))(**small)
+    return together
+
+
+def _small(usual: PreTrainedConfig, tiny: dict[str, object], own: dict[str, Any]) -> PreTrainedConfig:
+    """A configuration of its class, with the small settings that it has."""
+    given = {k: v for k, v in tiny.items() if k in vars(usual) or k in dir(usual)}
     given |= {k: v for k, v in _SMALL.items() if vars(usual).get(k) is not None}
-    made: PreTrainedConfig = cast(Any, type(usual))(**given | _OWN.get(family, {}) | settings)
+    made: PreTrainedConfig = cast(Any, type(usual))(**given | own)
     return made
 
 
@@ -137,12 +170,12 @@ def tiny_moe(family: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
         seed: settles the parameters; the global random state stays as it is.
         settings: of the configuration class, over the tiny ones.
     """
-    from transformers import AutoModelForCausalLM
+    from .architecture import language_model_class
 
     config = tiny_config(family, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        model: PreTrainedModel = language_model_class(config).from_config(config)
         for parameter in model.parameters():  # some families leave theirs at zero for the checkpoint to fill
             if parameter.ndim > 1 and not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.25)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import takewhile
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,20 +144,45 @@ def _instead(model: PreTrainedModel) -> str:
 
 def _parts(model: PreTrainedModel, index: int, block: nn.Module) -> list[tuple[nn.Module, nn.Module, Style]]:
     """Experts, router and style of a block, if it is one that routes."""
-    for child in block.children():
+    if _is_around_parameters(block):
+        return []
+    parts = {name: _inside(child) for name, child in block.named_children()}
+    for child in parts.values():
         if style := ROUTER_STYLES.get(type(child).__name__):
-            return [(getattr(block, "experts", block), child, style)] if not _of_attention(block) else []
-    experts = next((m for m in block.children() if is_experts(m)), None)
+            return [(parts.get("experts", block), child, style)] if not _of_attention(block) else []
+    experts = next((m for m in parts.values() if is_experts(m)), None)
     if experts is None:
         return []
     recorded = _recorder(model, "target_class")
-    for name, child in block.named_children():
+    for name, child in parts.items():
         if (recorded is not None and isinstance(child, recorded)) or name in ROUTER_NAMES:
             return [(experts, child, Fused())]
     raise ModelError(
         f"The experts of layer {index} of {type(model).__name__} have no router beside them "
         f"({', '.join(ROUTER_NAMES)}): its routing weights cannot be read. {WORKING}"
     )
+
+
+def _is_around_parameters(module: nn.Module) -> bool:
+    """Whether it is PEFT's wrapper of a module with ``target_parameters``, which calls the module itself."""
+    return type(module).__name__ == "ParamWrapper"
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    while _is_around_parameters(module):
+        module = cast(nn.Module, module.base_layer)
+    return module
+
+
+def blocks_of(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
+    """For each MoE layer the smallest module that calls both its router and its experts."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found = []
+    for site in sites:
+        parts = zip(*(names[id(part)].split(".") for part in (site.router, site.experts)), strict=False)
+        shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], parts)]
+        found.append(model.get_submodule(".".join(shared)))
+    return found
 
 
 def is_experts(module: nn.Module) -> bool:

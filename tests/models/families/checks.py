@@ -29,6 +29,8 @@ from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Prompt
 
+READ_IMAGES = ("glm4v_moe", "mistral_large4", "qwen3_vl_moe", "step3p7")
+"""Families without a causal language model beside the one that reads images, too."""
 TABLE = Path(__file__).parents[3] / "c3po_adaptive" / "models" / "families.json"
 CLOSE = 1e-4
 SHAPES = [(9, (2, 1, 3)), (14, (1, 4)), (1, (2, 2)), (5, (1, 1, 1)), (23, (1, 1)), (12, (1, 1, 1)), (1, (1, 1))]
@@ -44,7 +46,8 @@ PROMPTS = [
 
 
 def moe_families() -> list[str]:
-    """Every model type of transformers' causal language models whose configuration speaks of experts, and deepseek."""
+    """Model types of transformers' causal language models whose configuration speaks of experts; deepseek; and those of
+    ``READ_IMAGES``."""
     found = []
     for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         try:
@@ -56,7 +59,7 @@ def moe_families() -> list[str]:
         parts = [config, *(v for v in vars(config).values() if hasattr(v, "to_dict"))]
         if any("experts" in name and "implementation" not in name for part in parts for name in vars(part)):
             found.append(family)
-    return sorted({*found, "deepseek"})
+    return sorted({*found, "deepseek", *(family for family in READ_IMAGES if family in CONFIG_MAPPING)})
 
 
 def model_of(family: str, **settings: object) -> RoutedModel:

@@ -6,8 +6,9 @@ from functools import cache
 import pytest
 import torch
 import transformers
-from models.families.checks import CLOSE, PROMPTS, checked, model_of, moe_families, moved, naive, tried
+from models.families.checks import CLOSE, PROMPTS, READ_IMAGES, checked, model_of, moe_families, moved, naive, tried
 
+from c3po_adaptive import read_routing, replaying
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.family_table import ABILITIES, families, table
 from c3po_adaptive.models.footprint import footprint
@@ -66,6 +67,22 @@ def test_most_families_work():
     known = transformers.__version__ == table()["transformers"]
     assert len(working) >= (50 if known else 45)  # an older release has fewer
     assert set(NAMED) <= working
+
+
+@pytest.mark.parametrize("family", READ_IMAGES)
+def test_language_models_that_read_images_are_loaded_from_a_checkpoint(family, tmp_path):
+    """Of transformers #48911's 17 families step3p7 is the one that has no causal language model of its own."""
+    model = load_moe_model(write_tiny_checkpoint(tmp_path, family))
+    for check in checked():
+        check(model)
+    assert footprint(model.model.config).parameters == model.model.num_parameters()
+    found = read_routing(model, ["Boats float", "So"])
+    assert found.logits.shape[2:] == (len(model.layers), 8) and found.logits[found.real].isfinite().all()
+    inputs = {"input_ids": found.tokens, "attention_mask": found.real.long(), "use_cache": False}
+    trained = tiny_moe(family).requires_grad_(True).train()
+    with replaying(trained, found.experts):
+        trained(**inputs, labels=found.tokens).loss.backward()
+    assert all(any(p.grad.any() for p in site.router.parameters()) for site in find_sites(trained))
 
 
 def close(scores, expected):

@@ -1,0 +1,17 @@
+"""Which of transformers' automatic classes makes a language model of a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
+
+
+def language_model_class(config: PreTrainedConfig) -> Any:
+    """The class whose ``from_config`` and ``from_pretrained`` make the model.
+
+    Some families have no causal language model of their own, but one that reads images, too (step3p7, glm4v_moe); given
+    no image, it is one.
+    """
+    plain, reading = AutoModelForCausalLM, AutoModelForImageTextToText
+    return reading if type(config) in reading._model_mapping and type(config) not in plain._model_mapping else plain

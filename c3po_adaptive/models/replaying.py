@@ -1,0 +1,278 @@
+"""Replaying routes in training: a plain transformers model, forced along the experts that a rollout took."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..errors import ModelError, SettingError, ShapeError
+from ..routing.forced_choice import choosing
+from ..routing.intercept import intercepted, lock_of
+from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
+from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
+from ..routing.styles import Change
+from ..routing.trace import Trace
+from .fingerprint import fingerprint
+from .routed import RoutedModel
+
+Part = TypeVar("Part")
+Each = Tensor | Sequence[Tensor]
+_SITES: WeakKeyDictionary[nn.Module, tuple[list[int], tuple[Site, ...]]] = WeakKeyDictionary()
+
+
+@contextmanager
+def replaying(
+    model: RoutedModel | nn.Module,
+    routes: Each | Trace | Sequence[Trace],
+    weights: Each | None = None,
+    *,
+    foreign: bool = False,
+) -> Iterator[None]:
+    """Inside the block the model routes each token as its routes say; afterwards it is as it was::
+
+        with replaying(model, routes):
+            loss = model(**batch, labels=labels).loss
+            loss.backward()
+
+    With ids alone the router weighs the experts that it is told to choose by its own code, and gets gradients. With
+    weights those are used, and the router gets none. Where an id is -1 a token routes itself.
+
+    Call ``backward`` inside the block: gradient checkpointing runs layers again in it, which has to be along the same
+    routes. Each block is for one batch, which may be run several times.
+
+    Args:
+        model: of transformers, with PEFT's adapters or without, or a ``RoutedModel``.
+        routes: expert ids ``[B, T, L, k]`` beside padded tokens ``[B, T]``; or for each sequence, without its padding,
+            ids ``[T_i, L, k]`` or a ``Trace``, where those of all but the last token are enough, as engines give them.
+            L counts MoE layers, or all decoder layers, whose dense ones are left out.
+        weights: what the experts' outputs are multiplied with, in the shapes of the ids; those of traces are theirs.
+        foreign: whether traces may be of a model with other weights, as of an earlier step of the training.
+
+    Raises:
+        SettingError: traces of another model, layers or tokens; weights beside traces; a second batch.
+        ShapeError: routes of another batch, length, number of layers or experts, or that nobody recorded.
+        ModelError: the model is dense or its routing cannot be reached; ids alone, for a router that does not choose by
+            ``topk`` (phimoe's); no layer was run; or, on leaving, layers that ``backward`` has still to run again.
+    """
+    base = transformers_model(model)
+    with lock_of(base), ExitStack() as stack:
+        sites = sites_of(base)
+        run = _Replay(base, sites, _source(base, sites, routes, weights, foreign))
+        for handle in run.hooks():
+            stack.callback(handle.remove)
+        if run.weighed:
+            stack.enter_context(intercepted(sites, run.change))
+        else:
+            stack.enter_context(choosing(base, sites, run.chosen))
+        yield
+        run.check_done()
+
+
+def transformers_model(model: RoutedModel | nn.Module) -> PreTrainedModel:
+    """The model of transformers inside of what wraps it.
+
+    Raises:
+        SettingError: there is none.
+    """
+    inner: Any = model.model if isinstance(model, RoutedModel) else model
+    if not isinstance(inner, PreTrainedModel) and hasattr(inner, "get_base_model"):  # PEFT
+        inner = inner.get_base_model()
+    if not isinstance(inner, PreTrainedModel):
+        raise SettingError(
+            f"Expected a RoutedModel, or a model of transformers with adapters of PEFT or without, got "
+            f"{type(model).__name__}; give the model inside of it (.module of what is distributed)."
+        )
+    return inner
+
+
+def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
+    """Every MoE layer of the model; found once, until modules are put in or taken out.
+
+    Raises:
+        ModelError: as ``find_sites``.
+    """
+    parts = [id(module) for module in model.modules()]
+    known = _SITES.get(model)
+    if known is None or known[0] != parts:
+        training = [module for module in model.modules() if module.training]
+        model.eval()  # no dropout, which would use up random numbers
+        try:
+            known = _SITES[model] = parts, find_sites(model)
+        finally:
+            for module in training:
+                module.training = True
+    return known[1]
+
+
+def _source(
+    model: PreTrainedModel, sites: Sequence[Site], routes: object, weights: Each | None, foreign: bool
+) -> Routes | Sequences:
+    """What is replayed, held against the model."""
+    layers = tuple(site.layer for site in sites)
+    layout = Layout(layers, len(decoder_layers(model)), sites[0].n_experts, sites[0].top_k, model.device)
+    each = [routes] if isinstance(routes, Trace) else routes
+    if _are(each, Trace):
+        if weights is not None:
+            raise SettingError(
+                "Expected traces or weights, got both; dataclasses.replace(trace, weights=…) has others."
+            )
+        found = of_traces(each, layout)
+        _check_model(model, each, foreign)
+        return found
+    if isinstance(routes, Tensor) and not isinstance(weights, list | tuple):
+        return of_batch(routes, cast(Tensor | None, weights), layout)
+    if _are(routes, Tensor) and not isinstance(weights, Tensor):
+        return of_arrays(routes, weights, layout)
+    raise SettingError(
+        "Expected routes as a tensor [B, T, L, k], or as a list of a trace or a tensor [T, L, k] for each sequence, "
+        f"and weights of the same kind, got {type(routes).__name__} and {type(weights).__name__}; torch.as_tensor makes"
+        " a tensor of an array."
+    )
+
+
+def _are(value: object, kind: type[Part]) -> TypeGuard[Sequence[Part]]:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(part, kind) for part in value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Holding:
+    """What a fingerprint is taken of."""
+
+    model: nn.Module
+
+
+def _check_model(model: PreTrainedModel, traces: Sequence[Trace], foreign: bool) -> None:
+    """Refuse traces that say they are of other weights; an engine's say nothing."""
+    known = {trace.model for trace in traces if trace.model}
+    if not foreign and known and known != {fingerprint(_Holding(model))}:
+        names = ", ".join(sorted({trace.name for trace in traces if trace.name})) or "an unknown model"
+        raise SettingError(
+            f"Expected traces of this model, got those of {names} with other weights; say foreign=True if that is "
+            "meant, as after a step of training."
+        )
+
+
+@dataclass(eq=False)
+class _Replay:
+    """One block.
+
+    Attributes:
+        model: that is run.
+        sites: its MoE layers.
+        source: what is replayed.
+        routes: that, beside the tokens of the calls; None before the first.
+        real: ``[B, T]`` bool of those calls, where the source needs it.
+        to_repeat: of each decoder layer how often ``backward`` will run it again.
+        repeated: of each how often it has.
+    """
+
+    model: PreTrainedModel
+    sites: Sequence[Site]
+    source: Routes | Sequences
+    routes: Routes | None = None
+    real: Tensor | None = None
+    to_repeat: dict[int, int] = field(default_factory=dict)
+    repeated: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def weighed(self) -> bool:
+        return self.source.weights is not None
+
+    def hooks(self) -> Iterator[Any]:
+        """Those that lay the routes beside the tokens of a call, and see which layers will be run again."""
+        decoder = decoder_of(self.model)
+        signature = inspect.signature(decoder.forward)
+
+        def called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given = signature.bind_partial(*args, **kwargs).arguments
+            named = {**given, **given.get("kwargs", {})}
+            self._lay(named.get("input_ids"), named.get("inputs_embeds"), named.get("attention_mask"))
+
+        yield decoder.register_forward_pre_hook(called, with_kwargs=True)
+        layers = decoder_layers(self.model)
+        for number in {site.layer for site in self.sites}:
+            yield layers[number].register_forward_hook(self._noting(number))
+
+    def _noting(self, number: int) -> Any:
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            checkpointed = getattr(module, "gradient_checkpointing", False) and module.training
+            if checkpointed and torch.is_grad_enabled() and first.requires_grad:
+                self.to_repeat[number] = self.to_repeat.get(number, 0) + 1
+
+        return note
+
+    def _lay(self, tokens: Tensor | None, embedded: Tensor | None, mask: object) -> None:
+        """Lay the routes beside a call's tokens.
+
+        Raises:
+            ShapeError: they are of other numbers of sequences or tokens.
+            SettingError: a second batch in one block.
+        """
+        given = tokens if tokens is not None else embedded
+        if given is None:
+            raise SettingError("Expected the model to be called with input_ids or inputs_embeds, got neither.")
+        size = tuple(given.shape[:2])
+        if isinstance(self.source, Routes):
+            if size != (wanted := tuple(self.source.experts.shape[:2])):
+                raise ShapeError(
+                    f"Expected tokens (B, T) = {wanted}, as there are routes for, got {size}; give routes with the "
+                    "batch's padding, and run whole sequences without a cache."
+                )
+            self.routes = self.source
+            return
+        if mask is None:
+            mask = torch.ones(size, dtype=torch.bool, device=given.device)
+        if not isinstance(mask, Tensor) or tuple(mask.shape) != size:
+            raise SettingError(
+                f"Expected an attention_mask (B, T) = {size} beside routes of sequences without padding, got "
+                f"{tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}; give routes [B, T, L, k]."
+            )
+        real = mask.to(self.model.device).bool()
+        if self.real is None:
+            self.real, self.routes = real, self.source.beside(real, tokens)
+        elif not torch.equal(self.real, real):
+            raise SettingError("Expected one batch in a block of replaying, got another; open a block for each.")
+
+    def _at(self, position: int) -> Routes:
+        if self.routes is None:
+            raise ModelError(
+                f"Expected {type(self.model).__name__} to be called as a whole, got a call of MoE layer "
+                f"{self.sites[position].layer} before; run the model itself inside the block."
+            )
+        if in_backward():
+            layer = self.sites[position].layer
+            self.repeated[layer] = self.repeated.get(layer, 0) + 1
+        return self.routes
+
+    def chosen(self, position: int, rows: int) -> tuple[Tensor, Tensor | None]:
+        return self._at(position).chosen(position, rows)
+
+    def change(self, position: int, index: Tensor, weights: Tensor) -> Change:
+        return self._at(position).change(position, index, weights)
+
+    def check_done(self) -> None:
+        """Refuse to leave what would be run again without routes.
+
+        Raises:
+            ModelError: layers that gradient checkpointing has still to run.
+        """
+        left = sorted(n for n, count in self.to_repeat.items() if self.repeated.get(n, 0) < count)
+        if left:
+            raise ModelError(
+                f"Expected backward() inside the block: gradient checkpointing runs layers {left} again in it, which "
+                "would be along their own routing. Move it inside, or run under torch.no_grad() what is not trained on."
+            )
+
+
+def in_backward() -> bool:
+    """Whether a call is made by autograd, as to compute again what gradient checkpointing did not keep."""
+    return torch._C._current_graph_task_id() != -1

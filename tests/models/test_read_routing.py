@@ -1,0 +1,108 @@
+"""Router logits, weights and ids of every family in one call, with padding on either side."""
+
+import copy
+
+import pytest
+import torch
+from models.by_hand import FAMILIES, model_of
+from models.test_replaying import LENGTHS, batch, recorded
+from routing.naive import shared_model
+
+from c3po_adaptive import read_routing, replaying
+from c3po_adaptive.errors import DataError, SettingError, ShapeError
+from c3po_adaptive.models.traced import record
+from c3po_adaptive.testing import tiny_moe
+
+MORE = ("phimoe", "zaya", "deepseek_v4", "jamba", "qwen3_next", "longcat_flash")
+
+
+def made(family):
+    model = model_of(family) if family in FAMILIES else tiny_moe(family)
+    return model.requires_grad_(False)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("family", [*FAMILIES, *MORE])
+def test_each_token_is_read_as_alone(family, side):
+    model, inputs = made(family), batch(side)
+    found = read_routing(model, {key: inputs[key] for key in ("input_ids", "attention_mask")})
+    B, T, L, E = found.logits.shape
+    assert (2, 11, len(found.layers)) == (B, T, L) and E >= 8
+    assert found.weights.shape == found.experts.shape == (B, T, L, 1 if family == "zaya" else 2)
+    assert torch.equal(found.real, inputs["attention_mask"].bool()) and torch.equal(found.tokens, inputs["input_ids"])
+    assert found.logits[~found.real].isnan().all() and not found.weights[~found.real].any()
+    assert (found.experts[~found.real] == -1).all()
+    for i, length in enumerate(LENGTHS):
+        ids = inputs["input_ids"][i][found.real[i]][None]
+        _, experts, weights = recorded(model, {"input_ids": ids, "use_cache": False})
+        assert torch.equal(found.experts[i, found.real[i]], experts[0])
+        torch.testing.assert_close(found.weights[i, found.real[i]], weights[0], atol=1e-5, rtol=0)
+        alone = read_routing(model, {"input_ids": ids})
+        assert alone.real.all() and alone.logits.shape[1] == length
+        torch.testing.assert_close(found.logits[i, found.real[i]], alone.logits[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["olmoe", "deepseek_v3", "gpt_oss", "qwen3_moe"])
+def test_logits_are_those_of_transformers_where_it_gives_them(family):
+    model, ids = made(family), batch()["input_ids"][:1]
+    theirs = copy.deepcopy(model)(ids, use_cache=False, output_router_logits=True).router_logits
+    torch.testing.assert_close(read_routing(model, {"input_ids": ids}).logits[0], torch.stack(theirs, 1))
+
+
+def test_probabilities_are_read_as_logits():
+    model, ids = made("gemma4_text"), batch()["input_ids"][:1]
+    found, hidden = read_routing(model, {"input_ids": ids}), {}
+    router = model.get_decoder().layers[1].router
+    handle = router.proj.register_forward_hook(lambda module, args, out: hidden.update(logits=out))
+    model(ids, use_cache=False)
+    handle.remove()
+    difference = found.logits[0, :, 1] - hidden["logits"]
+    torch.testing.assert_close(difference, difference[:, :1].expand(-1, 8), atol=1e-4, rtol=0)
+
+
+def test_gradients_reach_the_routers_of_a_model_in_training():
+    model, inputs = model_of("olmoe").train(), batch("left")
+    found = read_routing(model, inputs)
+    found.logits[found.real].logsumexp(-1).square().mean().backward()
+    assert all(layer.mlp.gate.weight.grad.any() for layer in model.get_decoder().layers)
+    with torch.no_grad():
+        assert not read_routing(model, inputs).logits.requires_grad
+    assert model.training
+
+
+def test_texts_are_read_as_a_trace_records_them():
+    model, texts = shared_model("olmoe"), ["the boat floats", "so"]
+    found = read_routing(model, texts)
+    assert found.real.sum(1).tolist() == [15, 2] and not found.real[1, 0]
+    for i, text in enumerate(texts):
+        trace = record(model, text)
+        assert torch.equal(found.tokens[i, found.real[i]], trace.tokens)
+        assert torch.equal(found.experts[i, found.real[i]][:-1], trace.experts[:-1])
+        torch.testing.assert_close(found.weights[i, found.real[i]][:-1], trace.weights[:-1], atol=1e-5, rtol=0)
+    assert read_routing(model, texts[0]).logits.shape == (1, 15, 3, 8)
+
+
+def test_what_is_read_can_be_replayed():
+    model, inputs = model_of("deepseek_v3"), batch("left")
+    with torch.no_grad():
+        found = read_routing(model, inputs)
+        wanted = model(**inputs).logits[found.real]
+        for weights in (None, found.weights):
+            with replaying(model, found.experts, weights):
+                torch.testing.assert_close(model(**inputs).logits[found.real], wanted, atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_read_is_refused():
+    model = shared_model("olmoe")
+    with pytest.raises(SettingError, match="what a tokenizer gives for OlmoeForCausalLM, got str"):
+        read_routing(model.model, "a text")
+    with pytest.raises(ShapeError, match=r"input_ids \(B, T\), got \(3,\); tokenize with return_tensors"):
+        read_routing(model, {"input_ids": torch.tensor([4, 5, 6])})
+    with pytest.raises(ShapeError, match="input_ids"):
+        read_routing(model, {"input_ids": [[4, 5, 6]]})
+    with pytest.raises(ShapeError, match=r"attention_mask in the shape \(1, 3\)"):
+        read_routing(model, {"input_ids": torch.tensor([[4, 5, 6]]), "attention_mask": torch.ones(1, 2)})
+    with pytest.raises(DataError):
+        read_routing(model, "")
+    with pytest.raises(DataError, match="Expected texts"):
+        read_routing(model, [])

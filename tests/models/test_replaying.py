@@ -1,0 +1,435 @@
+"""Replay in training: the recorded run's logits, a hand-written forward's gradients; what does not fit is refused."""
+
+import copy
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from models.by_hand import FAMILIES, chosen_by_hand, model_of
+from routing.naive import shared_model
+
+import c3po_adaptive
+from c3po_adaptive.errors import ModelError, SettingError, ShapeError
+from c3po_adaptive.models.replaying import sites_of
+from c3po_adaptive.models.traced import record
+from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.testing import tiny_moe
+
+replaying = c3po_adaptive.replaying
+TEXT = "the boat floats"
+LENGTHS = (11, 7)
+
+
+def batch(side="right"):
+    """Two sequences of other lengths, padded, with the labels that padding has none of."""
+    ids = torch.zeros(2, max(LENGTHS), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, length in enumerate(LENGTHS):
+        where = slice(0, length) if side == "right" else slice(max(LENGTHS) - length, None)
+        ids[i, where] = torch.arange(5 + 17 * i, 5 + 17 * i + length)
+        mask[i, where] = 1
+    first = mask.cumsum(1) < 2  # which is predicted from padding on the left
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": ids.masked_fill(first, -100).masked_fill(mask == 0, -100),
+        "use_cache": False,
+    }
+
+
+def recorded(model, inputs):
+    """Logits of a call, and experts and weights ``[B, T, L, k]`` that it used."""
+    sites, found = sites_of(model), {}
+    with torch.no_grad(), intercepted(sites, lambda i, index, weights: found.update({i: (index, weights.float())})):
+        logits = model(**inputs).logits
+    size = inputs["input_ids"].shape
+    return logits, *(
+        torch.stack([found[i][j] for i in range(len(sites))], 1).view(*size, len(sites), -1) for j in (0, 1)
+    )
+
+
+def others(model, inputs, live=True):
+    """Experts beside those that the model would take, in the same groups; with some tokens left to themselves."""
+    experts = recorded(model, inputs)[1] ^ 1
+    if live:
+        experts[0, 3], experts[1, :, -1] = -1, -1
+    experts[inputs["attention_mask"] == 0] = -1
+    return experts
+
+
+def step(model, inputs):
+    """Loss, logits and gradients of one step."""
+    model.zero_grad()
+    out = model(**inputs)
+    out.loss.backward()
+    return out.logits.detach(), {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(one, other, atol=1e-5):
+    torch.testing.assert_close(one[0], other[0], atol=atol, rtol=0)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in one[1].items():
+        torch.testing.assert_close(
+            gradient, other[1][name], atol=1e-5, rtol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
+        )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_alone_give_logits_and_gradients_of_a_forward_by_hand(family, side):
+    model, inputs = model_of(family).train(), batch(side)
+    experts = others(model, inputs)
+    plain = step(model, inputs)
+    with chosen_by_hand(model, family, experts):
+        wanted = step(model, inputs)
+    assert (wanted[0] - plain[0]).abs().max() > 1e-2, "other experts"
+    with replaying(model, experts):
+        assert_same(step(model, inputs), wanted)
+    assert all(site.router._forward_pre_hooks == {} == site.router._forward_hooks for site in sites_of(model))
+    assert_same(step(model, inputs), plain)
+    for site in sites_of(model):
+        assert any(p.grad is not None and p.grad.any() for p in site.router.parameters()), "gates are live"
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "phimoe"])
+def test_ids_and_weights_give_the_recorded_run_back(family):
+    """Of a model with other routers: whatever this model's would have chosen."""
+    model = (tiny_moe(family).requires_grad_(True) if family == "phimoe" else model_of(family)).train()
+    rollout, inputs = copy.deepcopy(model).eval(), batch("left")
+    with torch.no_grad():
+        for site in sites_of(rollout):
+            for parameter in site.router.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+    logits, experts, weights = recorded(rollout, inputs)
+    real = inputs["attention_mask"].bool()
+    assert (model(**inputs).logits - logits)[real].abs().max() > 1e-2, "routed otherwise by itself"
+    experts[~real] = -1
+    with replaying(model, experts, weights):
+        got = step(model, inputs)
+    torch.testing.assert_close(got[0][real], logits[real], atol=1e-5, rtol=0)
+    for site in sites_of(model):
+        assert not any(p.grad is not None and p.grad.any() for p in site.router.parameters()), "weights are given"
+
+
+def test_ids_alone_give_back_a_run_that_chose_by_another_bias():
+    """Which experts DeepSeek-V3's routers take depends on a bias that their weights do not have."""
+    model, inputs = model_of("deepseek_v3").train(), batch()
+    rollout = copy.deepcopy(model).eval()
+    for site in sites_of(rollout):
+        site.router.e_score_correction_bias += torch.randn(8, generator=torch.Generator().manual_seed(1))
+    logits, experts, _ = recorded(rollout, inputs)
+    real = inputs["attention_mask"].bool()
+    assert (recorded(model, inputs)[0] - logits)[real].abs().max() > 1e-2
+    with replaying(model, experts):
+        torch.testing.assert_close(model(**inputs).logits[real], logits[real], atol=1e-5, rtol=0)
+
+
+def test_given_weights_have_gradients_and_the_router_none():
+    model, inputs = model_of("olmoe").train(), batch()
+    _, experts, weights = recorded(model, inputs)
+    weights.requires_grad_()
+    with replaying(model, experts, weights):
+        _, gradients = step(model, inputs)
+    assert weights.grad.abs().sum((0, 1, 3)).min() > 0, "in each layer"
+    routers = [name for name in gradients if "gate.weight" in name]
+    assert not any(gradients[name].any() for name in routers) and gradients["lm_head.weight"].any()
+
+
+def test_more_experts_than_the_model_mixes_may_be_given_with_weights():
+    model, inputs = model_of("olmoe").train(), batch()
+    experts = torch.arange(3).expand(*inputs["input_ids"].shape, 3, 3).clone()
+    experts[0, 0] = -1
+    plain = step(model, inputs)[0]
+    with replaying(model, experts, torch.full(experts.shape, 0.2)):
+        got = step(model, inputs)[0]
+    torch.testing.assert_close(got[0, 0], plain[0, 0], atol=1e-5, rtol=0)
+    assert (got - plain)[:, 1:].abs().max() > 1e-2
+    with pytest.raises(ShapeError, match=r"Expected 2 experts a token.*got 3; give weights"), replaying(model, experts):
+        pass
+
+
+def checkpointed(model, reentrant):
+    """Called otherwise from transformers 5.24 on."""
+    new = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    new({"use_reentrant": reentrant})
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_gradient_checkpointing_runs_again_along_the_same_routes(reentrant, weighed):
+    model, inputs = model_of("qwen3_moe").train(), batch()
+    experts = others(model, inputs)
+    weights = torch.full(experts.shape, 0.4) if weighed else None
+    with replaying(model, experts, weights):
+        wanted = step(model, inputs)
+    checkpointed(model, reentrant)
+    model.enable_input_require_grads()
+    calls = []
+    handle = sites_of(model)[0].experts.register_forward_pre_hook(lambda *_: calls.append(1))
+    with replaying(model, experts, weights):
+        assert_same(step(model, inputs), wanted)
+    handle.remove()
+    assert len(calls) == 2, "run again in backward"
+    with (
+        pytest.raises(ModelError, match=r"Expected backward\(\) inside the block.*layers \[0, 1, 2\] again"),
+        replaying(model, experts, weights),
+    ):
+        loss = model(**inputs).loss
+    del loss
+    with replaying(model, experts, weights), torch.no_grad():
+        model(**inputs)
+
+
+def test_a_block_may_hold_several_runs_of_its_batch():
+    model, inputs = model_of("olmoe").train(), batch()
+    traces = traces_of(model, inputs)
+    with replaying(model, traces, foreign=True):
+        one, two = model(**inputs), model(**inputs)
+        (one.loss + two.loss).backward()
+    assert torch.equal(one.logits, two.logits)
+    other = inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])}
+    with replaying(model, traces):
+        model(**inputs)
+        with pytest.raises(SettingError, match="one batch in a block"):
+            model(**other)
+
+
+def traces_of(model, inputs, **changes):
+    """One for each sequence, of experts beside its own."""
+    experts, found = others(model, inputs, live=False), []
+    like = record(shared_model("olmoe"), TEXT)
+    for ids, mask, part in zip(inputs["input_ids"], inputs["attention_mask"].bool(), experts, strict=True):
+        trace = replace(like, tokens=ids[mask], experts=part[mask], weights=None, model="", **changes)
+        found.append(trace)
+    return found
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_traces_and_arrays_of_sequences_are_laid_beside_their_tokens(side):
+    model, inputs = model_of("olmoe").train(), batch(side)
+    experts = others(model, inputs, live=False)
+    last = inputs["attention_mask"].cumsum(1).argmax(1)
+    experts[range(2), last] = -1
+    with replaying(model, experts):
+        wanted = step(model, inputs)
+    real = inputs["attention_mask"].bool()
+    arrays = [part[mask][:-1].to(torch.uint8) for part, mask in zip(experts, real, strict=True)]
+    with replaying(model, arrays):
+        assert_same(step(model, inputs), wanted)
+    traces = [replace(t, experts=torch.cat([t.experts[:-1], t.experts[-1:] * 0 - 1])) for t in traces_of(model, inputs)]
+    with replaying(model, traces):
+        assert_same(step(model, inputs), wanted)
+    with (
+        pytest.raises(SettingError, match="Expected routes of the tokens of sequence 0, got those of others"),
+        replaying(model, [replace(t, tokens=t.tokens + 1) for t in traces]),
+    ):
+        step(model, inputs)
+    with (
+        pytest.raises(
+            ShapeError, match="Expected routes of the 11 tokens of sequence 0, or of all but the last, got 7"
+        ),
+        replaying(model, traces[::-1]),
+    ):
+        step(model, inputs)
+    with pytest.raises(ShapeError, match="Expected routes of 2 sequences, got 1"), replaying(model, traces[0]):
+        step(model, inputs)
+
+
+def test_a_recorded_trace_is_replayed_with_its_weights_and_only_on_its_model():
+    routed = shared_model("olmoe")
+    trace = record(routed, TEXT)
+    wanted = routed.model(input_ids=trace.tokens[None], use_cache=False).logits
+    with replaying(routed, trace):
+        torch.testing.assert_close(routed.model(trace.tokens[None], use_cache=False).logits, wanted, atol=1e-5, rtol=0)
+    trained = copy.deepcopy(routed.model)
+    with torch.no_grad():
+        trained.lm_head.weight += 0.1
+    with (
+        pytest.raises(SettingError, match=r"traces of this model, got those of olmoe with other weights.*foreign=True"),
+        replaying(trained, trace),
+    ):
+        pass
+    with replaying(trained, trace, foreign=True):
+        trained(trace.tokens[None], use_cache=False)
+    with (
+        pytest.raises(SettingError, match="Expected traces or weights, got both"),
+        replaying(routed, trace, trace.weights),
+    ):
+        pass
+    with (
+        pytest.raises(SettingError, match="MoE layers 1 to 2 with 8 experts, got 3 layers with 8"),
+        replaying(shared_model("deepseek"), trace),
+    ):
+        pass
+    with (
+        pytest.raises(ShapeError, match="all have weights, or none"),
+        replaying(routed, [trace, replace(trace, weights=None)]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        (
+            lambda e: e[:, :-1],
+            ShapeError,
+            r"Expected tokens \(B, T\) = \(2, 10\), as there are routes for, got \(2, 11\)",
+        ),
+        (lambda e: e[:1], ShapeError, r"Expected tokens \(B, T\) = \(1, 11\)"),
+        (lambda e: e[:, :, :2], ShapeError, r"L = 3 MoE layers \(or all 3 decoder layers\), got \(2, 11, 2, 2\)"),
+        (lambda e: e[0], ShapeError, r"routes \(B, T, L, k\)"),
+        (lambda e: e + 7, ShapeError, r"experts from 0 to 7, or -1.*of another model"),
+        (lambda e: e - 3, ShapeError, "experts from 0 to 7, or -1"),
+        (lambda e: e.float(), ShapeError, "whole numbers, got torch.float32"),
+        (
+            lambda e: torch.zeros_like(e),
+            ShapeError,
+            r"different experts in each place, got \[0, 0\], and alike in 66 of 66",
+        ),
+        (
+            lambda e: torch.where(torch.arange(2) > 0, -1, e),
+            ShapeError,
+            "-1 for all experts of a token in a layer, or for",
+        ),
+        (lambda e: [], SettingError, r"routes as a tensor \[B, T, L, k\], or as a list.*got list"),
+        (lambda e: e.numpy(), SettingError, "torch.as_tensor makes a tensor of an array"),
+    ],
+)
+def test_routes_that_do_not_fit_are_refused(changed, error, said):
+    model, inputs = model_of("olmoe").train(), batch()
+    experts = recorded(model, inputs)[1]
+    with pytest.raises(error, match=said), replaying(model, changed(experts)):
+        step(model, inputs)
+    step(model, inputs)
+
+
+def test_zeros_of_one_expert_a_token_are_refused():
+    model, inputs = tiny_moe("olmoe", num_experts_per_tok=1), batch()
+    with pytest.raises(ShapeError, match="zeros alone"), replaying(model, torch.zeros(2, 11, 3, 1, dtype=torch.long)):
+        model(**inputs)
+
+
+@pytest.mark.parametrize("worst", [float("nan"), -0.1, float("inf")])
+def test_weights_that_are_none_are_refused(worst):
+    model, inputs = model_of("olmoe"), batch()
+    _, experts, weights = recorded(model, inputs)
+    weights[0, 0, 0, 0] = worst
+    with pytest.raises(ShapeError, match="finite weights from 0"), replaying(model, experts, weights):
+        pass
+    with pytest.raises(ShapeError, match="in the experts' shape"), replaying(model, experts, weights[..., :1]):
+        pass
+
+
+def test_experts_of_more_groups_than_a_router_takes_are_refused():
+    model, inputs = model_of("deepseek_v3"), batch()
+    experts = recorded(model, inputs)[1].clone()
+    experts[0, 0, 0] = torch.tensor([0, 7])
+    with pytest.raises(ShapeError, match="in as few groups as DeepseekV3TopkRouter takes"), replaying(model, experts):
+        model(**inputs)
+    model(**inputs)
+
+
+def test_a_router_that_does_not_choose_by_topk_needs_weights():
+    model, inputs = tiny_moe("phimoe"), batch()
+    experts = recorded(model, inputs)[1]
+    plain = model(**inputs).logits
+    with (
+        pytest.raises(ModelError, match=r"PhimoeTopKRouter chooses them otherwise: expert ids alone.*give the weights"),
+        replaying(model, experts),
+    ):
+        model(**inputs)
+    assert torch.equal(model(**inputs).logits, plain), "nothing is left behind"
+
+
+def test_hash_routers_have_to_agree():
+    model, inputs = tiny_moe("deepseek_v4"), batch()
+    for site in sites_of(model):
+        if hasattr(site.router, "tid2eid"):
+            site.router.tid2eid.copy_(torch.stack([torch.arange(128) % 8, (torch.arange(128) + 3) % 8], 1))
+    logits, experts, _ = recorded(model, inputs)
+    with replaying(model, experts):
+        torch.testing.assert_close(model(**inputs).logits, logits, atol=1e-5, rtol=0)
+    with pytest.raises(ModelError, match="HashRouter makes others of them"), replaying(model, experts ^ 1):
+        model(**inputs)
+
+
+def test_decoding_by_a_cache_is_refused():
+    model, inputs = model_of("olmoe"), batch("left")
+    experts = recorded(model, inputs)[1]
+    with (
+        pytest.raises(ShapeError, match=r"Expected tokens \(B, T\) = \(2, 11\).*without a cache"),
+        replaying(model, experts),
+    ):
+        model.generate(inputs["input_ids"], max_new_tokens=3, eos_token_id=None)
+
+
+def _fail(output):
+    raise ZeroDivisionError
+
+
+def test_a_block_that_runs_nothing_is_an_error_and_what_is_raised_inside_comes_out():
+    model, inputs = model_of("olmoe"), batch()
+    experts = recorded(model, inputs)[1]
+    with pytest.raises(ModelError, match="no hook fired"), replaying(model, experts):
+        pass
+    with pytest.raises(ZeroDivisionError), replaying(model, experts):
+        _fail(model(**inputs))
+    with (
+        pytest.raises(SettingError, match="Expected a RoutedModel, or a model of transformers"),
+        replaying(torch.nn.Linear(2, 2), experts),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_bfloat16_by_autocast(weighed):
+    model, inputs = model_of("qwen3_moe"), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, experts, weights = recorded(model, inputs)
+        with replaying(model.train(), experts, weights if weighed else None):
+            got, gradients = step(model, inputs)
+    torch.testing.assert_close(got, logits, atol=1e-5, rtol=0)
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+
+TARGETS = ["q_proj", "v_proj"]
+FUSED = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_adapters_of_peft_are_trained_along_the_routes(fused, again):
+    peft = pytest.importorskip("peft")
+    base, inputs = model_of("olmoe"), batch()
+    experts = others(base, inputs)
+    sites_of(base)  # found before the adapters are put in, they are found again
+    config = peft.LoraConfig(r=2, target_modules=TARGETS, target_parameters=FUSED if fused else None, lora_dropout=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for what will be called otherwise
+        model = peft.get_peft_model(base, config).train()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+    merged = copy.deepcopy(model).merge_and_unload().requires_grad_(True)
+    with chosen_by_hand(merged, "olmoe", experts):
+        wanted, _ = step(merged, inputs)
+    if again:
+        checkpointed(base, reentrant=False)
+    with replaying(model, experts):
+        got, gradients = step(model, inputs)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    assert gradients and all("lora_" in name and gradient.any() for name, gradient in gradients.items())
+    assert any("gate" in name for name in gradients) is fused
+
+
+def test_routers_in_training_are_looked_at_without_dropout_or_random_numbers():
+    model = tiny_moe("mixtral").train()
+    model.get_decoder().layers[0].eval()
+    before = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    sites_of(model)
+    assert [module.training for module in model.modules()] == before
+    assert torch.equal(torch.get_rng_state(), state)
