@@ -90,7 +90,7 @@ def demo(
             "headline": DEMO["headline"] if DEMO["headline"] in names else None,
             "compare": [pair for pair in DEMO["compare"] if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config, run.set or []), out, registry, run)
+        _run(STUDY, STUDY.parse(config, run.set or []), out, registry, run, foretell=True)
 
 
 def _called(source: str) -> str:
@@ -183,13 +183,17 @@ def _run(
     registry: Registry,
     options: RunOptions,
     executor: Executor | None = None,
+    *,
+    foretell: bool = False,
 ) -> None:
-    """Run it, here or where the executor computes, and show what came out."""
+    """Run it, here or where the executor computes, and show what came out; before it, if so, what it could find."""
     from ..study.executor import HERE
 
     used = kind.strategies(config, registry)
     if not options.unchecked:
         check_plugins(used, registry)
+    for line in kind.foretold(config) if foretell else ():
+        say(line, err=True)
     with room_in(out, options.overwrite):
         summary = kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(options.minutes))
     if options.as_json:

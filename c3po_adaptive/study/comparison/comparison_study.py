@@ -23,6 +23,7 @@ from ..plan import Plan, foresee, left, planned
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
 from .evaluation import check_arms, check_kinds, check_strategies, conclude, draw_report, evaluate, strategies_of
+from .foreseen_power import findable, lines, values
 from .two_runs import compare_runs, table_of
 
 COLUMNS = (
@@ -54,7 +55,12 @@ class ComparisonStudy(Study[ComparisonConfig]):
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         rest = left(begun, AnswerRecord, worker.data, times)
-        return planned(self.kind, worker.data, foreseen, {"arms": arms}, told, rest)
+        found = findable(config, worker.data)
+        plain = {"arms": arms, "power": values(found)}
+        return planned(self.kind, worker.data, foreseen, plain, [*told, *lines(found)], rest)
+
+    def foretold(self, config: ComparisonConfig) -> Iterator[str]:
+        return lines(findable(config, read_data(config)))
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
