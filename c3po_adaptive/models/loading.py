@@ -222,7 +222,7 @@ def model_footprint(
     """The sizes of a model by alias, Hub id or folder; only its configuration is read.
 
     Raises:
-        ModelError: there is no configuration of a causal language model.
+        ModelError: there is no configuration of a causal language model, or it is of a dense one.
         SettingError: an unknown dtype or quantization.
     """
     _check_settings(dtype, None, None, quantize)

@@ -77,8 +77,12 @@ class TestLoading:
         )
         LlamaForCausalLM(config).save_pretrained(tmp_path)
         tiny_tokenizer().save_pretrained(tmp_path)
-        with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer"):
-            load_moe_model(tmp_path)
+        said = []
+        for ask in (load_moe_model, model_footprint):  # a command that only plans says what one that runs says
+            with pytest.raises(ModelError, match=r"LlamaForCausalLM has no MoE layer .*it is dense") as refused:
+                ask(str(tmp_path))
+            said.append(str(refused.value))
+        assert said[0] == said[1]
 
     def test_without_a_tokenizer(self, tmp_path):
         tiny_moe("olmoe").save_pretrained(tmp_path)
