@@ -44,7 +44,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
         told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
         told.append(
             f"each question is re-mixed {times} times, with all steps of the optimizer over its neighbours each time, "
-            f"and asked up to {again} times more; how long that takes, --begun says after a batch of {config.batch_size}"
+            f"and asked up to {again} times more; how long that takes, --begun says after {config.batch_size} of them"
         )
         plain = {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}
         return planned(self.kind, worker.data, foreseen, plain, told, left(begun, ScoreRecord, worker.data, {TRUTH: 1}))
