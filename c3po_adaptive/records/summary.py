@@ -12,6 +12,8 @@ from .base import Part, Real
 from .setting import Setting
 
 SIGNIFICANT = 0.05
+FEW_REFERENCES = 10
+"""Below so many, neighbours are most of them, near or not; plans and reports say so."""
 Unit = Literal["question", "kind"]
 """What a comparison counts once, and resamples."""
 Role = Literal["base", "control", "oracle", "method"]
@@ -333,6 +335,8 @@ class TwoRuns(Part):
         only_b: of the other.
         fields: of their configurations, those that differ.
         references: of each data set, what those of either are.
+        arms: of those that are called otherwise in ``b``, the name there by that in ``a``, which rows have.
+        datasets: likewise.
     """
 
     a: str
@@ -342,3 +346,5 @@ class TwoRuns(Part):
     only_b: tuple[str, ...]
     fields: tuple[Differing, ...] = ()
     references: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    arms: dict[str, str] = Field(default_factory=dict)
+    datasets: dict[str, str] = Field(default_factory=dict)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..analysis.matching_controls import RANDOM_NEIGHBOURS
-from ..records.summary import SIGNIFICANT, AmongDraws, Comparison, Row, Summary
+from ..records.summary import FEW_REFERENCES, SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
 
 def sentences(summary: Summary) -> list[str]:
-    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, and
-    which questions were given again.
+    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, which
+    questions were given again, and that there are hardly any references.
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
@@ -22,6 +22,7 @@ def sentences(summary: Summary) -> list[str]:
     rows = summary.on(dataset)
     lines = [f"Not finished: {what}." for what in summary.missing]
     lines += [f"Counted once: {what}." for what in summary.counted_once]
+    lines += _few_references(rows)
     lines += [_sentence(row, summary) for row in rows]
     roles = [row.role for row in rows]
     if "method" in roles and not any(RANDOM_NEIGHBOURS in row.setting.varies for row in rows):
@@ -73,6 +74,17 @@ def _sentence(row: Row, summary: Summary) -> str:
     beside = _against_random(row, summary)
     told = ([] if beside is None else [_neighbours(beside)]) + _beside_others(row, summary)
     return "; ".join([head, *told]) + "."
+
+
+def _few_references(rows: Sequence[Row]) -> list[str]:
+    """That arms had hardly any to learn from, if so."""
+    known = min((row.labels for row in rows if row.labels and row.setting.retriever), default=FEW_REFERENCES)
+    if known >= FEW_REFERENCES:
+        return []
+    return [
+        f"Few references: {known:.0f}. Neighbours are most of them, near or not, and what is learned rests on so many; "
+        "give more."
+    ]
 
 
 def _by_steps(row: Row) -> str:

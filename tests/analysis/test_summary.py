@@ -259,6 +259,16 @@ def test_own_controls_are_told_in_words():
     ]
 
 
+@pytest.mark.parametrize(("labels", "said"), [(3, True), (9, True), (10, False), (None, False)])
+def test_hardly_any_references_are_told(labels, said):
+    ngd = answers("ngd", [1, 1], retriever={"name": "faiss-knn", "k": 3})
+    told = sentences(run(base([1, 0]) + [r | {"labels": labels} for r in ngd]))
+    wanted = (
+        f"Few references: {labels}. Neighbours are most of them, near or not, and what is learned rests on so many;"
+    )
+    assert [line for line in told if line.startswith("Few references:")] == [f"{wanted} give more."] * said
+
+
 def test_a_control_of_each_other_is_told_by_its_pair():
     arms = base([1, 0, 0, 0] * 5) + answers("one", [1, 1, 0, 0] * 5, changes="same")
     arms += answers("other", [1, 1, 1, 1] * 5, optimizer="amortized-ngd", control_of=["one"], changes="same")

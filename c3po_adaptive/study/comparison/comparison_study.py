@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -87,8 +87,16 @@ class ComparisonStudy(Study[ComparisonConfig]):
         if said := changed_since(told.hashes.get("rules")):
             yield said
 
-    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
-        found = compare_runs(a, b, out)
+    def compare_runs(
+        self,
+        a: Path,
+        b: Path,
+        out: Path | None = None,
+        *,
+        arms: Mapping[str, str] | None = None,
+        datasets: Mapping[str, str] | None = None,
+    ) -> tuple[TwoRuns, Table]:
+        found = compare_runs(a, b, out, arms=arms or {}, datasets=datasets or {})
         return found, table_of(found)
 
     def table(self, summary: Summary) -> Table:

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models import footprint as sizes
+from c3po_adaptive.models import loading
 from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.footprint import footprint
 from c3po_adaptive.models.loading import load_moe_model, model_footprint
@@ -62,6 +63,24 @@ class TestLoading:
         for ask in (load_moe_model, model_footprint):
             with pytest.raises(ModelError, match=r"-carved'; it lies in commit bdc42fc .* is 'smollm2-moe'"):
                 ask("smollm2-moe-carved")
+
+    @pytest.mark.parametrize("ask", [load_moe_model, model_footprint])
+    def test_a_hub_that_does_not_answer_is_asked_once(self, ask, monkeypatch, tmp_path):
+        asked = []
+
+        class Session:
+            def head(self, url, timeout):
+                asked.append(url)
+                raise ConnectionError("Name or service not known")
+
+        monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(loading.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(loading, "get_session", Session)
+        with pytest.raises(ModelError, match=r"'nobody/nothing' in the Hub's cache .*Name or service.*name a folder"):
+            ask("nobody/nothing")
+        assert asked == [loading.constants.ENDPOINT]
+        assert ask(str(write_tiny_checkpoint(tmp_path / "folder", "olmoe"))).layers, "a folder is asked for nowhere"
+        assert len(asked) == 1
 
     @pytest.mark.parametrize(
         ("settings", "message"),
