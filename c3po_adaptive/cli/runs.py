@@ -242,7 +242,7 @@ def runs(
     with clear_errors():
         from dataclasses import asdict
 
-        from ..analysis.saved_run import runs_below
+        from ..storage.run_list import runs_below
 
         found = runs_below(folder)
         if as_json:

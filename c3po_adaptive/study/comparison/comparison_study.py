@@ -14,6 +14,7 @@ from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary, TwoRuns
 from ...registry import Registry
 from ...report.sentences import sentences
+from ...storage.json_values import Values
 from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
@@ -56,7 +57,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         rest = left(begun, AnswerRecord, worker.data, times)
         found = findable(config, worker.data)
-        plain = {"arms": arms, "power": values(found)}
+        plain: Values = {"arms": arms, "power": values(found)}
         return planned(self.kind, worker.data, foreseen, plain, [*told, *lines(found)], rest)
 
     def foretold(self, config: ComparisonConfig) -> Iterator[str]:

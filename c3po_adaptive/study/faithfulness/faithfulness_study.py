@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ...records.base import Interval
 from ...registry import Registry
+from ...storage.json_values import Values
 from ..kind import Study, Table
 from ..plan import Plan, footprint_of, foresee, left, planned
 from .faithfulness_config import FaithfulnessConfig
@@ -46,7 +47,7 @@ class Faithfulness(Study[FaithfulnessConfig]):
             f"each question is re-mixed {times} times, with all steps of the optimizer over its neighbours each time, "
             f"and asked up to {again} times more; how long that takes, --begun says after {config.batch_size} of them"
         )
-        plain = {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}
+        plain: Values = {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}
         return planned(self.kind, worker.data, foreseen, plain, told, left(begun, ScoreRecord, worker.data, {TRUTH: 1}))
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
