@@ -64,10 +64,10 @@ def counted_in_words(data: Data) -> list[str]:
     """How many questions and references there are of each data set, in sentences."""
     told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
     references = {name: given_again(d.references) for name, d in data.items()}
-    few = [f"{name} has {d.known} references" for name, d in data.items() if d.references and d.known < FEW_REFERENCES]
+    few = {name: len(d.references) for name, d in data.items() if 0 < len(d.references) < FEW_REFERENCES}
     return [
         *told,
-        *(f"few references: {line} that are not asked: its neighbours are most of them, near or not" for line in few),
+        *(f"few references: {name} has {n}: neighbours are most of them, near or not" for name, n in few.items()),
         *(f"counted once: {line}" for line in counted_once(data)),
         *(f"learned from as often: {_given_again(pairs, 'references', n)}" for n, pairs in references.items() if pairs),
     ]
