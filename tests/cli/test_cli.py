@@ -270,7 +270,7 @@ class TestStudy:
         assert printed[0] == "color: 2 questions, 20 references"
         assert [line.split(":")[0].strip() for line in printed[1:4]] == ["base", "ngd", "entropy"]
         said = [line.split(":")[0] for line in printed[4:] if not line.startswith(" ")]
-        assert said == ["model", "memory", "6 answers, plain ones"]
+        assert said == ["power", "model", "memory", "6 answers, plain ones"]
         assert sorted(place.iterdir()) == before
 
     def test_run_is_evaluate(self, evaluated, place, tmp_path):
