@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import suggestion
 
 if TYPE_CHECKING:
+    from .analysis.saved_run import SavedRun, load_run
     from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
     from .api import Optimizer
     from .attribution import attribute
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
 _HOME = {
+    "SavedRun": "analysis.saved_run",
+    "load_run": "analysis.saved_run",
     "Answerer": "answerers.base",
     "AnswererStrategy": "answerers.base",
     "AnsweringContext": "answerers.base",
@@ -164,6 +167,7 @@ __all__ = [
     "RoutedModel",
     "RoutingRule",
     "Ruled",
+    "SavedRun",
     "ScoredLayers",
     "Selection",
     "SettingError",
@@ -181,6 +185,7 @@ __all__ = [
     "hookimpl",
     "known_of",
     "load_moe_model",
+    "load_run",
     "new_folder",
     "project",
     "read_routing",

@@ -149,6 +149,13 @@ class Optimizer:
     ) -> list[Answer]: ...
 
     def answer(self, question: Any, choices: Any = None) -> Answer | list[Answer]:
-        """Prefill once, optimize, score. Choices stand beside texts; ``Question`` records hold their own."""
-        answers = self.remixer.answer(as_questions(question, choices))
+        """Prefill once, optimize, score. Choices stand beside texts; ``Question`` records hold their own.
+
+        Raises:
+            SettingError: choices that are no lists, or a question with fewer than two.
+        """
+        asked = as_questions(question, choices)
+        if alone := next((q for q in asked if len(q.choices) < 2), None):
+            raise SettingError(f"Expected two choices at least of each question, got {alone.choices!r}; give another.")
+        answers = self.remixer.answer(asked)
         return answers[0] if isinstance(question, str | Question) else answers

@@ -261,7 +261,7 @@ class Selection:
         return self.mask.any(-1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Answer:
     """A question answered, and how it came about; what an answerer does not know stays at its default.
 
@@ -300,6 +300,16 @@ class Answer:
     once: float = 0.0
     kept: float = 0.0
     parameters: int = 0
+
+    def __repr__(self) -> str:
+        """What was answered, before and after, where, and at which cost; the pathway and the rest by their names."""
+        scores = ", ".join(f"{score:.3f}" for score in self.scores)
+        told = [f"choice={self.choice}", f"scores=({scores}{',' * (len(self.scores) == 1)})"]
+        told += [] if self.base_choice is None else [f"base_choice={self.base_choice}"]
+        told += [f"layers={self.layers}"] if self.layers else []
+        told += [f"{len(self.neighbours)} neighbours"] if self.neighbours else []
+        told += [f"{self.cost.total / self.base_flops:.2f} base forwards"] if self.base_flops else []
+        return f"Answer({', '.join(told)})"
 
     @property
     def cost(self) -> Cost:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -103,6 +104,16 @@ class TestReferences:
             optimizer(tmp_path / "broken.jsonl")
         with pytest.raises(SettingError, match="Expected a reference set for ngd"):
             Optimizer(shared_model("olmoe"), embedder=HashEmbedder())
+
+
+def test_an_answer_is_printed_in_a_line():
+    found = repr(optimizer().answer(TEXTS[0], CHOICES[0]))
+    assert len(found) < 200
+    assert re.fullmatch(
+        r"Answer\(choice=\d, scores=\((-?[\d.]+, )+-?[\d.]+\), base_choice=\d, layers=\(1, 2\), \d neighbours, "
+        r"[\d.]+ base forwards\)",
+        found,
+    )
 
 
 class TestOptimize:

@@ -120,7 +120,10 @@ def quotes(text):
 
 
 PAGES = {
-    **{f"studies/{name}/README.md": (f"{name}/results/",) for name in ("answer", "faithfulness", "demo", "rivals", "faults")},
+    **{
+        f"studies/{name}/README.md": (f"{name}/results/",)
+        for name in ("answer", "faithfulness", "demo", "rivals", "faults")
+    },
     "docs/explanation/results.md": ("answer/results/", "embedded_model/", "faults/results/", "demo/results/"),
 }
 """Pages that quote intervals, and where the files are that these stand in."""
@@ -155,7 +158,10 @@ def test_readme_says_what_was_measured():
     assert f"answers {-permuted['difference']:.1f} ± {half:.1f} points less" in results
     compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/summary.json")["comparisons"]}
     over, early = compared["mixture", "each", "one for all"], compared["early", "each", "base"]
-    for found, words in ((over, "it gains {} points on it"), (early, "it gains {} points over leaving the model alone")):
+    for found, words in (
+        (over, "it gains {} points on it"),
+        (early, "it gains {} points over leaving the model alone"),
+    ):
         half = (found["ci_high"] - found["ci_low"]) / 2
         assert words.format(f"{found['difference']:.1f} ± {half:.1f}") in " ".join(results.split())
     assert over["primary"] and over["p"] > 0.05 < early["p_holm"]

@@ -73,7 +73,7 @@ class ArmComparisons:
     def gains(self) -> dict[tuple[str, str], Comparison]:
         """Every arm minus the base, by data set and arm."""
         return {
-            (dataset, arm): stats.compare(*self._pair(dataset, arm, self.baseline), seed=self.seed)
+            (dataset, arm): self._compared(*self._pair(dataset, arm, self.baseline))
             for dataset, arms in self.groups.items()
             for arm in arms
         }
@@ -96,7 +96,7 @@ class ArmComparisons:
                 if {a, b} not in made and {a, b} <= arms.keys():
                     made.append({a, b})
                     one, two = self._pair(dataset, a, b)
-                    found += [stats.compare(one, two, seed=self.seed)] if one and two else []
+                    found += [self._compared(one, two)] if one and two else []
         return found
 
     def over_kinds(self, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
@@ -142,6 +142,12 @@ class ArmComparisons:
                 whole = {arm: [r for r in each if isinstance(r, AnswerRecord)] for arm, each in own.items()}
                 found += similarity_of_pathways(whole, standard, seed=self.seed)
         return found
+
+    def _compared(self, one: Sequence[Answered], two: Sequence[Answered]) -> Comparison:
+        """With the difference of their log-likelihoods."""
+        nll = stats.paired_mean(one, two, stats.gold_nll, seed=self.seed)
+        told = {"nll_difference": nll.value, "nll_ci_low": nll.low, "nll_ci_high": nll.high}
+        return stats.compare(one, two, seed=self.seed).model_copy(update=told)
 
     def _pair(self, dataset: str, a: str, b: str) -> tuple[list[Answered], list[Answered]]:
         """What of two arms can be compared."""

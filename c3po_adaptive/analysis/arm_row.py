@@ -26,11 +26,10 @@ def row(
         asked_with: ``references`` and ``format``, in words.
         own: records of the arm.
         base: of the arm that gains are measured against, on the same questions.
-        gain: the one minus the other.
+        gain: the one minus the other, with the difference of their log-likelihoods.
         seed: of the bootstrap.
     """
     itself = gain.a == gain.b  # base minus itself is zero, not an estimate
-    nll = stats.paired_mean(own, base, stats.gold_nll, seed=seed)
     calibration = calibration_change(own, base, seed=seed)
     first = own[0].setting
     return Row(
@@ -54,9 +53,9 @@ def row(
         ci_high=0.0 if itself else gain.ci_high,
         detectable=None if itself else gain.detectable,
         nll=stats.mean(own, stats.gold_nll),
-        nll_difference=nll.value,
-        nll_ci_low=nll.low,
-        nll_ci_high=nll.high,
+        nll_difference=gain.nll_difference or 0.0,
+        nll_ci_low=gain.nll_ci_low or 0.0,
+        nll_ci_high=gain.nll_ci_high or 0.0,
         calibration_error=calibration_error(own),
         calibration_difference=calibration.value,
         calibration_ci_low=calibration.low,

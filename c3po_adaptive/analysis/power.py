@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from math import floor, inf, log2
+from collections.abc import Sequence
+from math import floor, inf, log2, sqrt
 
 from ..records.summary import SIGNIFICANT
 
 POWER = 0.8
+FLIPPING = 0.2
+"""The share of questions that flip which is assumed before a run: a fifth, as the page of verdicts reckons with."""
+MOST = 10**7
+"""Questions that nobody has."""
 LARGE = 1000
 """Degrees of freedom from which on t is normal."""
 
@@ -32,6 +37,29 @@ def detectable(error: float, n: int, comparisons: int = 1, freedom: float = inf)
     """
     level = SIGNIFICANT / comparisons
     return min(1.0, max(_shifts(level, freedom) * error, _fewest(level, n)))
+
+
+def foreseen(sizes: Sequence[int], comparisons: int = 1, flipping: float = FLIPPING, freedom: float = inf) -> float:
+    """The smallest gain that would be found, as ``detectable``, before anything is answered.
+
+    Args:
+        sizes: how many questions each data set has; of several the gain is the mean over them.
+        comparisons: that share the correction.
+        flipping: share of the questions that are assumed to flip, one way or the other; 0: what no study of so many
+            questions can go below, as all its flips are gains.
+        freedom: degrees of freedom of a test by t.
+    """
+    error = sqrt(sum(flipping / n for n in sizes)) / len(sizes)
+    return detectable(error, sum(sizes), comparisons, freedom)
+
+
+def needed(gain: float, comparisons: int = 1, flipping: float = FLIPPING) -> int:
+    """The fewest questions by which a gain (0 to 1) would be found, of one data set or of several alike together."""
+    least, most = 1, MOST
+    while least < most:
+        n = (least + most) // 2
+        least, most = (least, n) if foreseen([n], comparisons, flipping) <= gain else (n + 1, most)
+    return least
 
 
 def _shifts(level: float, freedom: float) -> float:

@@ -45,7 +45,7 @@ class Remix(AnswererStrategy):
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         selector = ("selector",) if strategies.re_mixes else ()
-        neighbours = ("kernel", "retriever") if strategies.shows_neighbours else ()
+        neighbours = ("kernel", "retriever") if strategies.re_mixes and strategies.shows_neighbours else ()
         return ("optimizer", *selector, *neighbours, *RemixSettings.model_fields)
 
 

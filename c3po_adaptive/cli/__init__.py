@@ -51,7 +51,7 @@ def c3po(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(runs.demo, runs.evaluate, runs.report, runs.export),
+    *(runs.demo, runs.evaluate, runs.report, runs.runs, runs.export),
     *(audit.audit, explain.explain, fault.fault, models.models),
 )
 for _command in _COMMANDS:

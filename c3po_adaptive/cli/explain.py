@@ -22,7 +22,7 @@ def explain(
     refset: Annotated[str, typer.Option(help="Labeled questions: a file, folder, benchmark, built set.")] = "demo",
     arm: Annotated[
         str, typer.Option(help="One of the demo's arms, or the name of an optimizer or a selector.")
-    ] = "ngd-attribution",
+    ] = "ngd",
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the arm; repeatable.")] = None,
     html: Annotated[Path | None, typer.Option(**PATH, help="Also write a page there.")] = None,
     picture: Picture = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +90,7 @@ def demo(
             "headline": DEMO["headline"] if DEMO["headline"] in names else None,
             "compare": [pair for pair in DEMO["compare"] if {*pair} <= {*names}],
         }
-        _run(STUDY, STUDY.parse(config, run.set or []), out, registry, run)
+        _run(STUDY, STUDY.parse(config, run.set or []), out, registry, run, foretell=True)
 
 
 def _called(source: str) -> str:
@@ -114,7 +114,7 @@ def evaluate(
     engine: EngineOptions,
     run: RunOptions,
 ) -> None:
-    """Run the arms of a configuration on its data sets."""
+    """Another name of c3po study run, with the configuration as an option."""
     study_run(config, out=out, dataset=dataset, engine=engine, run=run)
 
 
@@ -183,13 +183,17 @@ def _run(
     registry: Registry,
     options: RunOptions,
     executor: Executor | None = None,
+    *,
+    foretell: bool = False,
 ) -> None:
-    """Run it, here or where the executor computes, and show what came out."""
+    """Run it, here or where the executor computes, and show what came out; before it, if so, what it could find."""
     from ..study.executor import HERE
 
     used = kind.strategies(config, registry)
     if not options.unchecked:
         check_plugins(used, registry)
+    for line in kind.foretold(config) if foretell else ():
+        say(line, err=True)
     with room_in(out, options.overwrite):
         summary = kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(options.minutes))
     if options.as_json:
@@ -230,11 +234,41 @@ def _print(table: Table, below: str) -> None:
         say(sentence)
 
 
+def runs(
+    folder: Annotated[Path, typer.Argument(help="That has run folders in it, at any depth.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """List the runs below a folder, the latest first: kind, model, data, arms, whether finished, and when."""
+    with clear_errors():
+        from dataclasses import asdict
+
+        from ..storage.run_list import runs_below
+
+        found = runs_below(folder)
+        if as_json:
+            print_json([asdict(run) for run in found])
+        elif not found:
+            say(f"no runs in {folder}")
+        else:
+            rows = [
+                [r.folder, r.kind, r.model, ", ".join(r.datasets), ", ".join(r.arms), r.state, r.changed] for r in found
+            ]
+            print_table(("folder", "kind", "model", "data", "arms", "state", "written"), rows)
+
+
 def report(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
     other: Annotated[Path | None, typer.Argument(help="Another run's: the two side by side.")] = None,
     out: Annotated[Path | None, typer.Option(**PATH, help="Folder for the report of two runs.")] = None,
     questions: Texts = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", metavar="A=B", help="Of two runs: arm A of the first is B of the second; repeatable."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", metavar="A=B", help="Of two runs: the first's data set A is B of the second."),
+    ] = None,
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -249,18 +283,34 @@ def report(
             return
         registry = registry_with(plugin)
         kind = study_in(run_dir, registry)
+        renamed = {"arms": _pairs(arm, "--arm"), "datasets": _pairs(dataset, "--dataset")}
         if other is not None:
             if questions:
                 raise SettingError(
                     "Expected --questions beside one run, got two runs, whose report shows no questions."
                 )
-            _side_by_side(kind, run_dir, other, out, registry, as_json=as_json)
+            _side_by_side(kind, run_dir, other, out, registry, renamed, as_json=as_json)
             return
+        if any(renamed.values()):
+            raise SettingError(
+                "Expected --arm and --dataset beside two runs, whose names they pair, got one; leave it."
+            )
         if out is not None:
             raise SettingError(f"Expected --out beside two runs, got one; its report is drawn in {run_dir}.")
         for said in kind.draw(run_dir, questions or []):
             say(said, err=True)
         _say_report(run_dir, as_json=as_json)
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Names in the second run by those in the first."""
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        one, equals, other = (part.strip() for part in text.partition("="))
+        if not (one and equals and other) or one in pairs or other in pairs.values():
+            raise SettingError(f"Expected {option} A=B, each name once, got {text!r}: {option} nearest=adaptive, say.")
+        pairs[one] = other
+    return pairs
 
 
 def _say_report(run_dir: Path, *, as_json: bool) -> None:
@@ -289,12 +339,21 @@ def export(
             say(folder)
 
 
-def _side_by_side(kind: Study[Any], a: Path, b: Path, out: Path | None, registry: Registry, *, as_json: bool) -> None:
+def _side_by_side(
+    kind: Study[Any],
+    a: Path,
+    b: Path,
+    out: Path | None,
+    registry: Registry,
+    renamed: Mapping[str, Mapping[str, str]],
+    *,
+    as_json: bool,
+) -> None:
     from ..study.kind import study_in
 
     if (another := study_in(b, registry).kind) != kind.kind:
         raise SettingError(f"Expected two runs of one kind, got {kind.kind} and {another}; report each.")
-    found, table = kind.compare_runs(a, b, out)
+    found, table = kind.compare_runs(a, b, out, **{what: pairs for what, pairs in renamed.items() if pairs})
     if as_json:
         print_json(found)
     else:

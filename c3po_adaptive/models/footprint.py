@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..errors import ModelError
-from ..routing.sites import is_experts, moe_layers
+from ..routing.sites import is_experts, moe_layers, no_layers
 from .architecture import language_model_class
 
 BITS = {"4bit": 4.5, "8bit": 8.0}
@@ -64,9 +64,15 @@ def footprint(
     """The sizes of a causal language model of this configuration; nothing is allocated.
 
     Linear layers are quantized, experts are not: transformers (5.24) leaves their joined weights as they are.
+
+    Raises:
+        ModelError: it is dense, or has experts that cannot be reached.
     """
     with torch.device("meta"):
         model = language_model_class(config).from_config(config, **options)
+    layers = moe_layers(model)
+    if not layers:
+        raise ModelError(no_layers(model))
     width = (dtype_of(config) if dtype == "auto" else as_dtype(dtype)).itemsize
     experts = {
         id(p)
@@ -80,7 +86,7 @@ def footprint(
     total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
     inside, text = sum(sizes[key] for key in experts), _settings(config)
     experts_of_layer, top_k = (_first_number(text, names) for names in (EXPERTS, TOP_K))
-    return Footprint(sum(sizes.values()), inside, int(total), moe_layers(model), experts_of_layer, top_k)
+    return Footprint(sum(sizes.values()), inside, int(total), layers, experts_of_layer, top_k)
 
 
 def _first_number(settings: Mapping[str, object], names: Sequence[str]) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, get_session, try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -33,6 +33,7 @@ from .names import ALIASES, EMBEDDED, MISROUTED, OURS
 from .routed import RoutedModel
 
 LONGEST_REASON = 800  # characters of another library's error that are shown
+REACHED = 10.0  # seconds that the Hub has to answer at all
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DeviceMap = dict[str, int | str | torch.device]
@@ -88,6 +89,7 @@ def load_moe_model(
         placed = "auto" if device == "auto" else {"": device}
     fault = fault_in(Path(source))
     try:
+        _check_reachable(source, revision)
         config = AutoConfig.from_pretrained(source, **options)
         if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
             check_room(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
@@ -138,6 +140,26 @@ def _check_name(name: str) -> None:
     hint = moved.MODELS.get(name) or suggestion(name, (*OURS, *ALIASES), "")
     if "/" not in name and hint:
         raise ModelError(f"Expected an alias, a Hub id or a folder, got {name!r}; {hint}")
+
+
+def _check_reachable(source: str, revision: str | None) -> None:
+    """Refuse a Hub id that is not kept here while no Hub answers: asked once, where its library asks six times.
+
+    Raises:
+        ModelError: with what to do.
+    """
+    if is_folder(Path(source)) or constants.HF_HUB_OFFLINE:  # nothing is asked for, or that is said by the library
+        return
+    if isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str):
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=REACHED)  # any answer will do
+    except Exception as error:  # of whichever client the Hub's library has
+        raise ModelError(
+            f"Expected {source!r} in the Hub's cache here, or the Hub at {constants.ENDPOINT}, which does not answer: "
+            f"{briefly(error)}; connect, or name a folder written by save_pretrained (config.json is enough to plan), "
+            f"{EMBEDDED!r}, or one that was loaded before."
+        ) from error
 
 
 def source_of(name: str) -> str:
@@ -226,7 +248,7 @@ def model_footprint(
     """The sizes of a model by alias, Hub id or folder; only its configuration is read.
 
     Raises:
-        ModelError: there is no configuration of a causal language model.
+        ModelError: there is no configuration of a causal language model, or it is of a dense one.
         SettingError: an unknown dtype or quantization.
     """
     _check_settings(dtype, None, None, quantize)
@@ -242,9 +264,12 @@ def model_config(name_or_path: str, revision: str | None = None) -> PreTrainedCo
     _check_name(name_or_path)
     source = source_of(name_or_path)
     try:
+        _check_reachable(source, revision)
         config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source, revision=revision))
         with torch.device("meta"):
             language_model_class(config).from_config(config)
+    except C3POError:
+        raise
     except Exception as error:  # as above
         raise ModelError(
             f"Could not read the configuration of {source!r}: {briefly(error)}\nExpected a Hub id that can be reached, "

@@ -12,6 +12,8 @@ from .base import Part, Real
 from .setting import Setting
 
 SIGNIFICANT = 0.05
+FEW_REFERENCES = 10
+"""Below so many, neighbours are most of them, near or not; plans and reports say so."""
 Unit = Literal["question", "kind"]
 """What a comparison counts once, and resamples."""
 Role = Literal["base", "control", "oracle", "method"]
@@ -120,6 +122,10 @@ class Comparison(Part):
         primary: whether the configuration named it beforehand as one that is tested alone, without correction.
         unit: what is resampled: questions, or kinds of question, of which each counts once: see ``over_kinds``.
         kinds: how many there are, where they are the unit.
+        nll_difference: of the negative log-likelihood of right options, in nats: below zero ``a`` is better; None: not
+            told, as over kinds and in summaries of before.
+        nll_ci_low: lower end of its 95 % interval over questions.
+        nll_ci_high: upper end.
     """
 
     dataset: str
@@ -142,6 +148,9 @@ class Comparison(Part):
     primary: bool = False
     unit: Unit = "question"
     kinds: int | None = None
+    nll_difference: float | None = None
+    nll_ci_low: float | None = None
+    nll_ci_high: float | None = None
 
     @property
     def claimed(self) -> int:
@@ -154,6 +163,8 @@ class Comparison(Part):
     def mirrored(self) -> Comparison:
         """Arm ``b`` minus arm ``a``."""
         ends = {"difference": -self.difference, "ci_low": -self.ci_high, "ci_high": -self.ci_low}
+        nll = {"nll_difference": self.nll_difference, "nll_ci_low": self.nll_ci_high, "nll_ci_high": self.nll_ci_low}
+        ends |= {name: -value for name, value in nll.items() if value is not None}
         return self.model_copy(update={"a": self.b, "b": self.a, **ends})
 
 
@@ -324,6 +335,8 @@ class TwoRuns(Part):
         only_b: of the other.
         fields: of their configurations, those that differ.
         references: of each data set, what those of either are.
+        arms: of those that are called otherwise in ``b``, the name there by that in ``a``, which rows have.
+        datasets: likewise.
     """
 
     a: str
@@ -333,3 +346,5 @@ class TwoRuns(Part):
     only_b: tuple[str, ...]
     fields: tuple[Differing, ...] = ()
     references: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    arms: dict[str, str] = Field(default_factory=dict)
+    datasets: dict[str, str] = Field(default_factory=dict)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..analysis.matching_controls import RANDOM_NEIGHBOURS
-from ..records.summary import SIGNIFICANT, AmongDraws, Comparison, Row, Summary
+from ..records.summary import FEW_REFERENCES, SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
 
 def sentences(summary: Summary) -> list[str]:
-    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, and
-    which questions were given again.
+    """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, which
+    questions were given again, and that there are hardly any references.
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
-    of the comparison with random ones. Of a primary comparison it is said that it is one.
+    of the comparison with random ones, and so is what an arm has beside each of its other controls. That the
+    likelihood of right answers is better or worse is said where its interval excludes zero. Of a primary comparison it
+    is said that it is one.
     """
     dataset = summary.shown_dataset
     rows = summary.on(dataset)
     lines = [f"Not finished: {what}." for what in summary.missing]
     lines += [f"Counted once: {what}." for what in summary.counted_once]
+    lines += _few_references(rows)
     lines += [_sentence(row, summary) for row in rows]
     roles = [row.role for row in rows]
     if "method" in roles and not any(RANDOM_NEIGHBOURS in row.setting.varies for row in rows):
@@ -48,7 +51,8 @@ def _compared(c: Comparison) -> str:
     by = f"{c.difference:+.1f} points {_interval(c)}"
     over = "" if c.unit == "question" else f", as the mean over {c.kinds} kinds"
     alone = f" Primary: tested alone, p = {c.p:.2g}." if c.primary else ""
-    return f"{c.a} beside {c.b}{over}: {by} at {100 * c.cost_ratio:.0f} % of its cost: {claim}.{alone}"
+    nll = _likelihood(c.nll_difference, c.nll_ci_low, c.nll_ci_high)
+    return f"{c.a} beside {c.b}{over}: {by} at {100 * c.cost_ratio:.0f} % of its cost: {claim}{nll}.{alone}"
 
 
 def _sentence(row: Row, summary: Summary) -> str:
@@ -64,11 +68,23 @@ def _sentence(row: Row, summary: Summary) -> str:
     head = f"{head}: {_claim(gain) if row.role == 'control' else _verdict(row)}"
     if row.layers == 0 and row.setting.selector is not None:
         head = f"{head} (it re-mixed no layer of any question)"
-    head += _fewer(row)
+    head += _fewer(row) + _likelihood(row.nll_difference, row.nll_ci_low, row.nll_ci_high)
     if row.role == "control":
         return f"{head}. It is a control, with {' and '.join(row.setting.varies) or 'the core mixed and no step'}."
     beside = _against_random(row, summary)
-    return f"{head}." if beside is None else f"{head}; {_neighbours(beside)}."
+    told = ([] if beside is None else [_neighbours(beside)]) + _beside_others(row, summary)
+    return "; ".join([head, *told]) + "."
+
+
+def _few_references(rows: Sequence[Row]) -> list[str]:
+    """That arms had hardly any to learn from, if so."""
+    known = min((row.labels for row in rows if row.labels and row.setting.retriever), default=FEW_REFERENCES)
+    if known >= FEW_REFERENCES:
+        return []
+    return [
+        f"Few references: {known:.0f}. Neighbours are most of them, near or not, and what is learned rests on so many; "
+        "give more."
+    ]
 
 
 def _by_steps(row: Row) -> str:
@@ -85,6 +101,35 @@ def _against_random(row: Row, summary: Summary) -> Comparison | None:
     drawn = [other.arm for other in summary.on(row.dataset) if other.setting.varies == (RANDOM_NEIGHBOURS,)]
     found = (summary.find(row.dataset, row.arm, name) for name in drawn if name in row.controls)
     return next((c for c in found if c is not None), None)
+
+
+def _beside_others(row: Row, summary: Summary) -> list[str]:
+    """An arm minus each of its controls that has no sentence of its own."""
+    neighbours, asked = _against_random(row, summary), {frozenset(pair) for pair in summary.compare}
+    names = [name for name in row.controls if frozenset((row.arm, name)) not in asked]
+    found = [c for name in names if (c := _either_way(summary, row, name)) is not None]
+    told = [_beside(c) for c in found if neighbours is None or c.b != neighbours.b]
+    return [f"beside its {'other ' if neighbours else ''}controls: {', '.join(told)}"] if told else []
+
+
+def _either_way(summary: Summary, row: Row, control: str) -> Comparison | None:
+    """An arm minus its control; of two that are controls of each other the pair is kept once."""
+    found = summary.find(row.dataset, row.arm, control)
+    other = None if found else summary.find(row.dataset, control, row.arm)
+    return other.mirrored if other else found
+
+
+def _beside(c: Comparison) -> str:
+    claim = {1: "better", -1: "worse", 0: "not told apart"}[c.claimed]
+    claim += " before Holm's correction" if _caveat(c) else ""
+    return f"{c.b} {c.difference:+.1f} {_interval(c)} ({claim})"
+
+
+def _likelihood(difference: float | None, low: float | None, high: float | None) -> str:
+    """Whether right answers are shown to be likelier or less likely; nothing where neither is."""
+    if difference is None or low is None or high is None or low <= 0 <= high:
+        return ""
+    return f"; its NLL is {'worse' if low > 0 else 'better'} ({difference:+.3f} [{low:.3f}, {high:.3f}])"
 
 
 def _fewer(row: Row) -> str:

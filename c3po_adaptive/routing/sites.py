@@ -109,10 +109,7 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
         for block in layer.modules():
             found += [(index, *parts) for parts in _parts(model, index, block)]
     if not found:
-        raise ModelError(
-            f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights), "
-            f"{_instead(model)}: re-mixing needs a Mixture-of-Experts model of transformers. {WORKING}"
-        )
+        raise ModelError(no_layers(model))
     sites = tuple(_tried(model, found))
     if len(widths := {site.n_experts for site in sites}) > 1:
         raise ModelError(
@@ -130,6 +127,14 @@ def moe_layers(model: PreTrainedModel) -> tuple[int, ...]:
     """
     layers = enumerate(decoder_layers(model))
     return tuple(i for i, layer in layers if any(_parts(model, i, block) for block in layer.modules()))
+
+
+def no_layers(model: PreTrainedModel) -> str:
+    """What is said of a model none of whose layers is one, told from the structure alone."""
+    return (
+        f"{type(model).__name__} has no MoE layer whose experts are called with (hidden, index, weights), "
+        f"{_instead(model)}: re-mixing needs a Mixture-of-Experts model of transformers. {WORKING}"
+    )
 
 
 def _instead(model: PreTrainedModel) -> str:

@@ -99,6 +99,12 @@ class ScoredLayers(LayerSelector):
             mask = core(problem.ranking, experts)
         elif each is None:
             raise SettingError(f"Expected rank 'router': {self.name} has no scores of experts as it is set.")
+        elif each.shape != problem.own.shape or each.isnan().any():
+            got = "NaN among them" if each.shape == problem.own.shape else f"{tuple(each.shape)}"
+            raise ShapeError(
+                f"Expected {self.name} to score experts, (B, L, E) = {tuple(problem.own.shape)}, without NaN, got "
+                f"{got}; score(problem) returns one number an expert."
+            )
         else:
             mask = best(each, experts, self.expert_share, self.expert_threshold, problem.router)
         return Selection(mask & layers.unsqueeze(-1), scores)

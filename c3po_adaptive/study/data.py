@@ -11,6 +11,7 @@ from ..models.fingerprint import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
 from ..progress import working
+from ..records.summary import FEW_REFERENCES
 from ..references.build import labeled_questions
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
@@ -63,8 +64,10 @@ def counted_in_words(data: Data) -> list[str]:
     """How many questions and references there are of each data set, in sentences."""
     told = [f"{name}: {len(d.questions)} questions, {len(d.references)} references" for name, d in data.items()]
     references = {name: given_again(d.references) for name, d in data.items()}
+    few = {name: len(d.references) for name, d in data.items() if 0 < len(d.references) < FEW_REFERENCES}
     return [
         *told,
+        *(f"few references: {name} has {n}: neighbours are most of them, near or not" for name, n in few.items()),
         *(f"counted once: {line}" for line in counted_once(data)),
         *(f"learned from as often: {_given_again(pairs, 'references', n)}" for n, pairs in references.items() if pairs),
     ]

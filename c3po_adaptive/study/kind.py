@@ -92,6 +92,10 @@ class Study(ABC, Generic[C]):
             C3POError: it could not be run: a strategy, a parameter or a source of questions that is not there.
         """
 
+    def foretold(self, config: C) -> Iterator[str]:
+        """What it could find at all, in words, where that can be told before it is run."""
+        yield from ()
+
     @abstractmethod
     def run(
         self,
@@ -116,16 +120,26 @@ class Study(ABC, Generic[C]):
             What has to be said about it.
         """
 
-    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
+    def compare_runs(
+        self,
+        a: Path,
+        b: Path,
+        out: Path | None = None,
+        *,
+        arms: Mapping[str, str] | None = None,
+        datasets: Mapping[str, str] | None = None,
+    ) -> tuple[TwoRuns, Table]:
         """Compare two runs of this kind: the summary, and what the terminal shows of it.
 
         Args:
             a: the folder of one.
             b: that of another.
             out: a folder to write ``summary.json`` and ``report.html`` to; None: none.
+            arms: what those of the first are called in the other, where they are called otherwise.
+            datasets: likewise.
 
         Raises:
-            SettingError: runs of this kind are not compared.
+            SettingError: runs of this kind are not compared, or a name is none of theirs.
             DataError: these have nothing in common.
         """
         raise SettingError(f"Expected two runs of a kind that is compared side by side, got {self.kind}; report each.")

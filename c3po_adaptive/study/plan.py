@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerBase
 
 from ..models.footprint import GIB, Footprint, available
 from ..models.loading import has_tokenizer, load_tokenizer, model_config, model_footprint
-from ..records.answer import AnswerRecord
 from ..records.jsonl import read_records
 from ..references.embedding import default_embedder
 from ..storage.json_values import Values
@@ -93,18 +92,28 @@ def planned(
     )
 
 
-def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int]) -> Forecast:
+def footprint_of(config: OnQuestions) -> Footprint:
+    """The sizes of a study's model.
+
+    Raises:
+        ModelError: there is no such model, or it has no MoE layer.
+    """
+    return model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
+
+
+def foresee(config: OnQuestions, data: Data, arms: Mapping[str, int], weights: Footprint | None = None) -> Forecast:
     """What a study takes.
 
     Args:
         config: of the study.
         data: its questions and references.
         arms: how often each arm answers a question.
+        weights: sizes of its model, where they are known already.
 
     Raises:
-        ModelError: there is no such model, or its tokenizer cannot be read.
+        ModelError: there is no such model, it has no MoE layer, or its tokenizer cannot be read.
     """
-    weights = model_footprint(config.model, dtype=config.dtype, quantize=config.quantize, revision=config.revision)
+    weights = weights or footprint_of(config)
     tokenizer, note = _tokenizer(config)
     longest = int(getattr(model_config(config.model, config.revision), "max_position_embeddings", 0) or 1 << 20)
     times, tokens = sum(arms.values()), 0.0
@@ -143,13 +152,13 @@ def _room(device: str | None) -> int | None:
     return None if device is not None and not torch.cuda.is_available() else available(device)
 
 
-def left(folder: Path | None, kind: type[AnswerRecord], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
+def left(folder: Path | None, kind: type[Any], data: Data, arms: Mapping[str, int]) -> Iterator[str]:
     """How long the rest of a run takes, arm by arm, at the pace of its own finished answers; an arm without any goes at
     the mean pace. References that are not prepared yet are not counted.
 
     Args:
         folder: of the run that was begun; None: nothing is told.
-        kind: of its records.
+        kind: of its records, which say how long they took.
         data: questions of the study.
         arms: how often each arm answers a question, by the name that records have.
 
@@ -161,10 +170,11 @@ def left(folder: Path | None, kind: type[AnswerRecord], data: Data, arms: Mappin
     records = [r for r in read_records(folder, kind) if r.arm in arms]
     asked = sum(len(one.questions) for one in data.values())
     done = Counter(r.arm for r in records)
-    if not records:
+    timed = [r for r in records if r.seconds]
+    if not timed:
         yield "left: no answer is finished yet that says how long it took"
         return
-    paces = {arm: fmean(r.seconds for r in records if r.arm == arm) for arm in done}
+    paces = {arm: fmean(r.seconds for r in timed if r.arm == arm) for arm in dict.fromkeys(r.arm for r in timed)}
     usual = fmean(paces.values())
     hours = sum((asked * times - done[arm]) * paces.get(arm, usual) for arm, times in arms.items()) / 3600
     yield f"left: {hours:.2g} hours, as {len(records):,} of {asked * sum(arms.values()):,} answers are finished"

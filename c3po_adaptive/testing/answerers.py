@@ -93,6 +93,7 @@ class AnswererContract(Contract):
     """Supply a fixture ``answerer``, an ``AnswererStrategy``. It is run on a tiny random model with 20 references."""
 
     role: ClassVar[str] = "answerer"
+    first: ClassVar[str] = "test_an_answer_for_each_question"
     ASKED = tuple(toy_questions(6, "asked"))
 
     def answers(self, answerer: AnswererStrategy, asked: Sequence[Question] = ASKED) -> list[Answer]:

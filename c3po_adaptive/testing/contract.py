@@ -22,10 +22,13 @@ class Contract:
 
     Attributes:
         role: whose contract it is.
+        first: the test that all others rest on: while it fails ``c3po plugins check`` tries no further, as one wrong
+            shape would fail most of them; "" where there is none.
         exceptions: tests that are known to fail for this strategy, and why; one that passes after all is an error.
     """
 
     role: ClassVar[str]
+    first: ClassVar[str] = ""
     exceptions: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import json
+import shlex
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 from unittest import SkipTest
 
 from ..errors import PluginError, SettingError, place_of
 from ..kernels.base import Kernel
 from ..optimizers.base import PathwayOptimizer
-from ..registry import ROLES
+from ..registry import ROLES, Registry
 from ..retrievers.base import Retriever
 from ..selectors.base import LayerSelector
 from .answerers import AnswererContract
@@ -72,10 +74,27 @@ def findings(role: str, strategy: Any) -> Iterator[Finding]:
         wanted, remedy = "It learns from references.", "``prepare`` is given references to learn from, once."
         yield Finding("prepare", "fails", wanted, _said(error), place_of(error, type(strategy)), remedy)
         return
-    found = [_found(name, getattr(contract, name), strategy) for name in _tests(type(contract))]
-    yield from found
+    found: list[Finding] = []
+    for name in _tests(type(contract)):
+        found.append(_next(name, contract, strategy, found))
+        yield found[-1]
     if isinstance(contract, SelectorContract) and all(one.outcome != "fails" for one in found):
         yield from _idle(contract, strategy)
+
+
+def _next(name: str, contract: Contract, strategy: Any, before: Sequence[Finding]) -> Finding:
+    """What a test finds; what fails for a reason that was told already is told once."""
+    failing = [one for one in before if one.outcome == "fails"]
+    test = getattr(contract, name)
+    if any(one.test == _title(contract.first) for one in failing):
+        return Finding(
+            _title(name), "does not apply", _wanted(test)[0], f"not tried before {_title(contract.first)!r} holds"
+        )
+    found = _found(name, test, strategy)
+    same = next((one for one in failing if (one.what, one.where) == (found.what, found.where)), None)
+    if found.outcome != "fails" or same is None:
+        return found
+    return Finding(found.test, "does not apply", found.wanted, f"the same as of {same.test!r}", found.where)
 
 
 def _taught(strategy: Any, contract: Contract) -> Any:
@@ -134,8 +153,28 @@ def check_contract(role: str, strategy: Any, told_by: str) -> None:
             f"Expected {role} {strategy.name!r} to keep the contract of its role, in which "
             f"fail:\n"
             + "\n".join(lines)
-            + f"\nc3po plugins check {told_by} says how to mend them; --unchecked runs it all the same."
+            + f"\n{command(strategy, told_by)} says how to mend them; --unchecked runs it all the same."
         )
+
+
+def command(strategy: Any, told_by: str) -> str:
+    """The command that checks a strategy with the parameters that it has.
+
+    Args:
+        strategy: with its parameters.
+        told_by: the file or the name that ``c3po plugins check`` knows it by.
+    """
+    try:
+        usual = Registry.describe(type(strategy)())
+    except TypeError:  # a parameter has no default
+        usual = {}
+    given = Registry.describe(strategy)
+    changed = {name: value for name, value in given.items() if name != "name" and usual.get(name, MISSING) != value}
+    if not changed:
+        return f"c3po plugins check {shlex.quote(told_by)}"
+    file = ["--plugin", told_by] if told_by.endswith(".py") else []
+    settings = [word for name, value in changed.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    return shlex.join(["c3po", "plugins", "check", strategy.name, *file, *settings])
 
 
 def parts(role: str, strategy: Any) -> Iterator[tuple[str, Any]]:
@@ -149,8 +188,8 @@ def parts(role: str, strategy: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _found(name: str, test: Any, strategy: Any) -> Finding:
-    title = name.removeprefix("test_").replace("_", " ")
-    wanted, _, remedy = (" ".join(part.split()) for part in _documentation(test).partition("\n\n"))
+    title = _title(name)
+    wanted, remedy = _wanted(test)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -163,8 +202,14 @@ def _found(name: str, test: Any, strategy: Any) -> Finding:
     return Finding(title, "holds", wanted)
 
 
-def _documentation(test: Any) -> str:
-    return (inspect.getdoc(test) or "").replace("``", "`")
+def _title(name: str) -> str:
+    return name.removeprefix("test_").replace("_", " ")
+
+
+def _wanted(test: Any) -> tuple[str, str]:
+    """What a test's documentation says has to hold, and how to mend what does not."""
+    wanted, _, remedy = (inspect.getdoc(test) or "").replace("``", "`").partition("\n\n")
+    return " ".join(wanted.split()), " ".join(remedy.split())
 
 
 def _said(error: Exception) -> str:

@@ -21,6 +21,7 @@ class OptimizerContract(Contract):
     """Supply a fixture ``optimizer``. The toy has B = 3 samples, L = 6 layers, E = 24 experts."""
 
     role: ClassVar[str] = "optimizer"
+    first: ClassVar[str] = "test_shape"
 
     def make_problem(self, optimizer: PathwayOptimizer, **changes: Any) -> Problem:
         """The toy that this suite is run on; override it for an optimizer that needs another."""
@@ -48,6 +49,17 @@ class OptimizerContract(Contract):
         expect(omega.device == own.device, f"weights on {own.device}", omega.device)
         expect(omega.isfinite().all(), "finite weights", f"{_bad(~omega.isfinite())} that are NaN or infinite")
         expect(not omega.requires_grad, "weights without a graph", "some that require a gradient")
+
+    def test_finite_for_more_experts(self, optimizer: PathwayOptimizer) -> None:
+        """Of a model with 64 experts a layer it returns finite weights of all of them, too.
+
+        Number no expert, and look for 0/0 and log(0) where an expert has no weight.
+        """
+        not_for(optimizer.references_needed == 0, "learned from a model with fewer")
+        problem = self.make_problem(optimizer, E=64)
+        omega = optimizer.optimize(problem)
+        expect(omega.shape == problem.own.shape, f"weights of shape {tuple(problem.own.shape)}", tuple(omega.shape))
+        expect(omega.isfinite().all(), "finite weights", f"{_bad(~omega.isfinite())} that are NaN or infinite")
 
     def test_leaves_alone_what_is_not_selected(self, optimizer: PathwayOptimizer) -> None:
         """Layers that are not selected, and samples with nothing selected, keep the model's own weights, bit for bit.

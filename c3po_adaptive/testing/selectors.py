@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import SettingError
 from ..problem import Problem
 from ..selectors.base import LayerSelector
+from ..selectors.scored import ScoredLayers
 from ..types import Selection
 from .contract import Contract, check_identity, expect, not_for
 from .optimizers import UPPER_BOUND, check_untouched, sealed, without_neighbours
@@ -22,6 +23,7 @@ class SelectorContract(Contract):
     """Supply a fixture ``selector``, after ``prepare`` if it learns. The toy has L = 6 layers, E = 24 experts."""
 
     role: ClassVar[str] = "selector"
+    first: ClassVar[str] = "test_mask"
     size: tuple[int, int] = (6, 24)
     """Layers and experts of the toy: more for a selector that is set to take more."""
 
@@ -65,6 +67,19 @@ class SelectorContract(Contract):
         expect(scores.shape == shape, f"scores of shape (B, L) = {tuple(shape)}", tuple(scores.shape))
         expect(not scores.isnan().any(), "scores of every layer", "NaN among them")
         expect(not scores.requires_grad, "scores without a graph", "some that require a gradient")
+
+    def test_scores_of_experts(self, selector: LayerSelector) -> None:
+        """Scores of experts, if it gives any, are ``[B, L, E]``, without NaN for any of them, and without a graph.
+
+        Look for 0/0 and log(0) where an expert has no weight: among others NaN would count as the best.
+        """
+        not_for(isinstance(selector, ScoredLayers), "scores no layers")
+        problem = self.make_problem(selector)
+        each = selector.score(problem)[1]  # type: ignore[attr-defined]
+        not_for(each is not None, "scores no experts")
+        expect(each.shape == problem.own.shape, f"scores (B, L, E) = {tuple(problem.own.shape)}", tuple(each.shape))
+        expect(not each.isnan().any(), "scores of every expert", "NaN among them")
+        expect(not each.requires_grad, "scores without a graph", "some that require a gradient")
 
     def test_more_wanted_than_there_is(self, selector: LayerSelector) -> None:
         """A model with one layer of four experts is taken as it is, or refused with a ``SettingError``.

@@ -1,4 +1,4 @@
-"""Directives whose content is text, written from the code when the pages are built."""
+"""Text from the code: of directives when the pages are built, or written into the pages by ``write.py``."""
 
 from __future__ import annotations
 

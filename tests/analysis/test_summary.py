@@ -1,6 +1,7 @@
 """The summary against a hand-computed example, and sentences against the rules for claims."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ ROW += (
 ROW += " calibration_difference calibration_ci_low calibration_ci_high flips_up flips_down"
 ROW += " layers moved neighbours_used labels parameters cost controls p_beyond verdict because headline"
 COMPARISON = "dataset a b n difference ci_low ci_high p error detectable draws cost_ratio p_holm headline primary unit"
-COMPARISON += " kinds"
+COMPARISON += " kinds nll_difference nll_ci_low nll_ci_high"
 CONTROL = "ngd-random-neighbours"
 
 
@@ -241,6 +242,76 @@ def test_sentence_with_a_gain_that_neighbours_do_not_explain():
     assert "; it cannot be told from its control" in line
 
 
+def test_own_controls_are_told_in_words():
+    """Each that is paired with the arm, whatever it varies, but those that have a sentence of their own."""
+    arms = base([1, 0, 0, 0] * 10) + answers("ngd", [1, 1, 1, 1] * 10)
+    arms += answers("layers", [1, 0, 1, 0] * 10, varies=["random layers"], control_of=["ngd"])
+    arms += answers("far", [1, 1, 0, 0] * 10, varies=[RANDOM_NEIGHBOURS], control_of=["ngd"])
+    arms += answers("core", [1, 1, 1, 0] * 10, optimizer="none", changes="core")
+    arms += answers("labels", [1, 1, 1, 1] * 10, varies=["labels drawn at random"], control_of=["ngd"])
+    summary = summarize(arms, config={"limit": 40}, seed=0, compare=[("ngd", "labels")])
+    ngd = next(line for line in sentences(summary) if line.startswith("ngd:"))
+    assert "it beats its control, random neighbours (+50.0" in ngd
+    told = re.search(r"; beside its other controls: (.*)\.$", ngd)[1]
+    assert re.findall(r"(\w+) \+([\d.]+) \[[^]]*\] \(([^)]*)\)", told) == [
+        ("layers", "50.0", "better"),
+        ("core", "25.0", "better"),
+    ]
+
+
+@pytest.mark.parametrize(("labels", "said"), [(3, True), (9, True), (10, False), (None, False)])
+def test_hardly_any_references_are_told(labels, said):
+    ngd = answers("ngd", [1, 1], retriever={"name": "faiss-knn", "k": 3})
+    told = sentences(run(base([1, 0]) + [r | {"labels": labels} for r in ngd]))
+    wanted = (
+        f"Few references: {labels}. Neighbours are most of them, near or not, and what is learned rests on so many;"
+    )
+    assert [line for line in told if line.startswith("Few references:")] == [f"{wanted} give more."] * said
+
+
+def test_a_control_of_each_other_is_told_by_its_pair():
+    arms = base([1, 0, 0, 0] * 5) + answers("one", [1, 1, 0, 0] * 5, changes="same")
+    arms += answers("other", [1, 1, 1, 1] * 5, optimizer="amortized-ngd", control_of=["one"], changes="same")
+    arms = [r | {"setting": r["setting"] | {"control_of": ["other"]}} if r["arm"] == "one" else r for r in arms]
+    said = {line.split(":")[0]: line for line in sentences(run(arms))}
+    assert "beside its controls: other -50.0 [" in said["one"]
+    assert "beside its controls: one +50.0 [" in said["other"]
+
+
+def test_a_worse_likelihood_is_said():
+    """Where its interval holds no zero, of an arm, and of two arms beside each other."""
+    surer = [r | {"scores": [s * 3 for s in r["scores"]]} for r in answers("surer", [1, 0] * 20)]
+    worse = [r | {"scores": [s / 3 for s in r["scores"]]} for r in answers("less", [1, 1] * 20)]
+    summary = summarize(
+        base([1, 1] * 20) + surer + worse, config={}, seed=0, compare=[("surer", "base"), ("surer", "less")]
+    )
+    said = sentences(summary)
+    row = next(r for r in summary["rows"] if r["arm"] == "surer")
+    told = f"({row['nll_difference']:+.3f} [{row['nll_ci_low']:.3f}, {row['nll_ci_high']:.3f}])"
+    assert row["nll_ci_low"] > 0
+    assert f"; its NLL is worse {told}" in next(line for line in said if line.startswith("surer:"))
+    pair = next(c for c in summary["comparisons"] if (c["a"], c["b"]) == ("surer", "less"))
+    assert pair["nll_difference"] == pytest.approx(
+        row["nll"] - next(r["nll"] for r in summary["rows"] if r["arm"] == "less")
+    )
+    assert pair["nll_ci_low"] < pair["nll_difference"] < pair["nll_ci_high"]
+    assert "of its cost: worse; its NLL is worse (+" in next(
+        line for line in said if line.startswith("surer beside less")
+    )
+    same = sentences(run(base([1, 1] * 20) + answers("same", [1, 1] * 20)))
+    assert not any("NLL" in line for line in same)
+
+
+def test_a_comparison_turned_round_turns_its_likelihood():
+    one = comparison("a", "b", 1, 0, 2, 0.5).model_copy(
+        update={"nll_difference": 0.1, "nll_ci_low": -0.1, "nll_ci_high": 0.3}
+    )
+    turned = one.mirrored
+    assert (turned.nll_difference, turned.nll_ci_low, turned.nll_ci_high) == (-0.1, -0.3, 0.1)
+    assert turned.mirrored == one
+    assert comparison("a", "b", 1, 0, 2, 0.5).mirrored.nll_difference is None
+
+
 def test_sentence_with_a_loss():
     line = sentences(made_up((-6.0, -9.0, -3.0, 0.001), (-5.0, -8.0, -2.0, 0.01)))[1]
     assert ": harms (-6.0 [-9.0, -3.0] after Holm's correction); its neighbours mislead" in line
@@ -306,7 +377,8 @@ class TestHeadline:
         assert pair["p_holm"] >= pair["p"]
         assert sentences(summary)[-3].startswith("fixed beside base: +0.0 points")
         assert "adaptive beside fixed: +50.0 points" in sentences(summary)[-1]
-        assert sentences(summary)[-1].endswith("at 50 % of its cost: better.")
+        ending = r" at 50 % of its cost: better; its NLL is better \(-0\.549 \[-[\d.]+, -[\d.]+\]\)\.$"
+        assert re.search(ending, sentences(summary)[-1])
 
     def test_a_pair_is_compared_once(self):
         arms = [*base([1, 0, 0, 1] * 10), *answers("a", [1, 1, 1, 1] * 10), *answers("b", [1, 0, 0, 1] * 10)]

@@ -397,3 +397,12 @@ def test_names_what_the_arm_uses():
     strategies = toy_context().strategies
     assert set(SurfaceLogit(InContext()).used(strategies)) == {*InContext().used(strategies), "labels"}
     assert PMI().used(strategies) == Remix().used(strategies)
+
+
+def test_a_calibrated_base_uses_no_neighbours():
+    """Whatever its selector would look at: nothing is re-mixed, so none is chosen by them."""
+    specs = {"kernel": "gaussian", "retriever": "faiss-knn", "selector": {"name": "gradient", "n": 2}}
+    made = default_registry().strategies(specs | {"optimizer": "none"})
+    assert not {"kernel", "retriever"} & {*default_registry().create("answerer", "surface-logit").used(made)}
+    moved = default_registry().strategies(specs | {"optimizer": "ngd"})
+    assert {"kernel", "retriever"} <= {*default_registry().create("answerer", "surface-logit").used(moved)}

@@ -133,6 +133,11 @@ class TestDemo:
         assert "it/s" not in process.stderr
         assert "%|" not in process.stderr
 
+    def test_what_could_be_found_is_said_before(self, process):
+        power = next(line for line in process.stderr.splitlines() if line.startswith("power:"))
+        assert "8 questions of demo cannot show a gain over the base" in power
+        assert process.stderr.index(power) < process.stderr.index("demo: base (1 of")
+
     def test_runs_all_arms_on_the_same_questions(self, demo):
         keys = list(rows(demo[1]))
         asked = {arm: sorted(i for a, i in keys if a == arm) for arm, _ in keys}
@@ -265,7 +270,7 @@ class TestStudy:
         assert printed[0] == "color: 2 questions, 20 references"
         assert [line.split(":")[0].strip() for line in printed[1:4]] == ["base", "ngd", "entropy"]
         said = [line.split(":")[0] for line in printed[4:] if not line.startswith(" ")]
-        assert said == ["model", "memory", "6 answers, plain ones"]
+        assert said == ["power", "model", "memory", "6 answers, plain ones"]
         assert sorted(place.iterdir()) == before
 
     def test_run_is_evaluate(self, evaluated, place, tmp_path):

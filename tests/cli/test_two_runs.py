@@ -1,13 +1,16 @@
 """``c3po report A B``: two runs side by side."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from cli.test_cli import call, place  # noqa: F401 (a fixture)
 from records.made import answered, plain
 from typer.testing import CliRunner
 
+from c3po_adaptive import load_run
 from c3po_adaptive.analysis.paired_runs import Run
 from c3po_adaptive.analysis.side_by_side import differing, side_by_side
 from c3po_adaptive.analysis.statistics import compare
@@ -96,6 +99,126 @@ def test_other_questions_of_the_same_ids_are_refused(runs, tmp_path):
         row["correct"] = row["choice"] == row["answer"]
     (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "Expected the same questions in both runs" in refused("A", other)
+
+
+def test_arms_by_other_names_are_paired(runs, tmp_path):
+    """Rows have A's names; B's own arm of that name is named apart."""
+    found = json.loads(call("report", *runs, "--arm", "mode-finding=kernel-regression", "--json"))
+    assert [(r["arm"], r["n"]) for r in found["rows"]] == [("base", 8), ("mode-finding", 8)]
+    assert (found["only_a"], found["only_b"]) == (["kernel-regression"], [])
+    assert found["arms"] == {"mode-finding": "kernel-regression"}
+    a, b = (
+        [r for r in read_records(run, AnswerRecord) if r.arm == arm]
+        for run, arm in zip(runs, ("mode-finding", "kernel-regression"), strict=True)
+    )
+    made = compare([r.model_copy(update={"arm": "x"}) for r in b], a, seed=0)
+    assert found["rows"][1]["difference"] == pytest.approx(made.difference)
+    fields = {f["field"]: (f["a"], f["b"]) for f in found["fields"]}
+    assert fields["arms.mode-finding.optimizer"] == ("mode-finding", "kernel-regression")
+    told = call("report", *runs, "--arm", "kernel-regression = base", "--arm", "base=kernel-regression")
+    assert "kernel-regression of A is base of B" in told
+    taken = json.loads(call("report", *runs, "--arm", "kernel-regression=base", "--json"))
+    assert [r["arm"] for r in taken["rows"]] == ["kernel-regression"]
+    assert taken["only_b"] == ["kernel-regression (B's own)"]
+
+
+def test_data_sets_by_other_names_are_paired(runs, tmp_path):
+    other = shutil.copytree("B", tmp_path / "other")
+    for name in ("records.jsonl", "config.json"):
+        text = (other / name).read_text()
+        (other / name).write_text(
+            text.replace('"dataset":"demo"', '"dataset":"again"').replace('"name": "demo"', '"name": "again"')
+        )
+    (other / "summary.json").unlink()
+    assert "share questions" in refused("A", other)
+    found = json.loads(call("report", "A", other, "--dataset", "demo=again", "--json"))
+    plainly = json.loads(call("report", "A", "B", "--json"))
+    assert found["rows"] == plainly["rows"]
+    assert found["references"] == plainly["references"]
+    assert found["fields"] == plainly["fields"]
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (("A", "B", "--arm", "mode-findin=base"), "did you mean 'mode-finding'"),
+    (("A", "B", "--arm", "base=mode-finding"), "Expected --arm of B among base, kernel-regression"),
+    (("A", "B", "--dataset", "demo=other"), "Expected --dataset of B among demo"),
+    (("A", "B", "--arm", "base"), "Expected --arm A=B, each name once, got 'base'"),
+    (("A", "B", "--arm", "base=base", "--arm", "mode-finding=base"), "each name once, got 'mode-finding=base'"),
+    (("A", "--arm", "base=base"), "beside two runs"),
+])  # fmt: skip
+def test_names_that_cannot_be_paired(runs, given, said):
+    assert said in refused(*given)
+
+
+class TestList:
+    def test_every_run_below_a_folder(self, runs, place, tmp_path):  # noqa: F811
+        shutil.copytree("A", tmp_path / "deep" / "er")
+        begun = shutil.copytree("B", tmp_path / "begun")
+        (begun / "summary.json").unlink()
+        (tmp_path / "none").mkdir()
+        (tmp_path / "none" / "config.json").write_text("{}")
+        found = {r["folder"]: r for r in json.loads(call("runs", tmp_path, "--json"))}
+        assert {str(tmp_path / "deep" / "er"), str(begun)} == {*found}
+        one = found[str(tmp_path / "deep" / "er")]
+        assert one | {"changed": ""} == {
+            "folder": str(tmp_path / "deep" / "er"),
+            "kind": "comparison",
+            "model": "model",
+            "datasets": ["demo"],
+            "arms": ["base", "kernel-regression", "mode-finding"],
+            "state": "finished",
+            "changed": "",
+        }
+        assert found[str(begun)]["state"] == "not finished"
+        told = call("runs", tmp_path)
+        assert "base, kernel-regression, mode-finding" in told
+        assert told.index("finished") > 0
+
+    def test_the_latest_stands_first(self, runs, tmp_path):
+        for name, time in (("old", 1000), ("new", 2000)):
+            copy = shutil.copytree("A", tmp_path / name)
+            for path in copy.iterdir():
+                os.utime(path, (time, time))
+        assert [Path(r["folder"]).name for r in json.loads(call("runs", tmp_path, "--json"))] == ["new", "old"]
+
+    def test_of_none(self, tmp_path):
+        assert call("runs", tmp_path) == f"no runs in {tmp_path}\n"
+        result = CliRunner().invoke(app, ["runs", str(tmp_path / "nowhere")])
+        assert (result.exit_code, "Expected a folder with runs" in result.stderr) == (1, True)
+
+
+class TestLoad:
+    def test_a_table_of_plain_values(self, runs):
+        run = load_run("A")
+        assert [(row["dataset"], row["arm"]) for row in run.table] == [
+            ("demo", "base"),
+            ("demo", "kernel-regression"),
+            ("demo", "mode-finding"),
+        ]
+        summary = json.loads(Path("A", "summary.json").read_text())
+        assert run.table[1]["accuracy"] == summary["rows"][1]["accuracy"]
+        assert run.table[1]["cost_total"] == summary["rows"][1]["cost"]["total"]
+        assert not any(isinstance(value, dict) for row in run.table for value in row.values())
+        assert {(c["a"], c["b"]) for c in run.comparisons} >= {("mode-finding", "base")}
+        assert len(run.records) == 24
+        assert run.config["model"] == "model"
+        assert repr(run) == "SavedRun('A', 3 rows)"
+
+    def test_what_is_no_finished_run_is_refused(self, runs, tmp_path):
+        with pytest.raises(DataError, match="Expected a run folder"):
+            load_run(tmp_path)
+        cut = shutil.copytree("A", tmp_path / "cut")
+        (cut / "summary.json").unlink()
+        with pytest.raises(DataError, match="give its command again to finish it"):
+            load_run(cut)
+        (cut / "summary.json").write_text("[]")
+        with pytest.raises(DataError, match="expected a JSON object"):
+            load_run(cut)
+        (cut / "summary.json").write_text("{}")
+        (cut / "records.jsonl").write_text("{\n{}\n")
+        assert load_run(cut).table == []
+        with pytest.raises(DataError, match="expected a JSON object a line"):
+            _ = load_run(cut).records
 
 
 def test_what_cannot_be(runs, tmp_path):

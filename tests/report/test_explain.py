@@ -1,5 +1,6 @@
 """Explanations say what really happened: probabilities, changes, and what undoing a layer does."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -11,8 +12,13 @@ from routing.naive import shared_model
 from test_api import CHOICES, TEXTS, as_jsonl, cache, optimizer  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
+from c3po_adaptive import Optimizer, default_registry
 from c3po_adaptive.cli import app
+from c3po_adaptive.cli.explain import explain
 from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.remixing.presets import preset_named
+from c3po_adaptive.settings import RemixSettings
+from c3po_adaptive.study.arms import DEMO_ARMS
 from c3po_adaptive.types import Question
 
 GRADIENT = {"name": "gradient", "n": 2, "experts": 6}
@@ -152,8 +158,19 @@ class TestWords:
         for choices in (["one"], "one"):
             with pytest.raises(SettingError, match="two choices at least, as a list"):
                 c3po.explain(TEXTS[0], choices)
+        with pytest.raises(SettingError, match=r"two choices at least of each question, got \('one',\)"):
+            c3po.answer(TEXTS[0], ["one"])
         with pytest.raises(SettingError, match=r"an answer from 0 to \d, a place in choices, got 9"):
             c3po.explain(TEXTS[0], CHOICES[0], 9)
+
+
+def test_the_command_explains_what_python_does_by_default():
+    arm = DEMO_ARMS[inspect.signature(explain).parameters["arm"].default]
+    usual = preset_named(inspect.signature(Optimizer).parameters["preset"].default)
+    registry = default_registry()
+    specs = {role: spec for role, spec in arm.specs.items() if role != "answerer"}
+    assert registry.strategies(specs) == registry.strategies(usual.specs)
+    assert arm.remixing == RemixSettings.of(usual.settings)
 
 
 def test_command(tmp_path, monkeypatch):
@@ -185,6 +202,7 @@ def test_command(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, [*common, *small, "--picture", "pathway.svg", "--json"])
     assert json.loads(result.stdout)["layers"], "JSON alone on standard output"
     assert ">after re-mixing<" in (tmp_path / "pathway.svg").read_text()
+    assert "layers by fixed" in CliRunner().invoke(app, [*common, "--set", "selector={n: 1, experts: 4}"]).output
     # What learns and what draws, with the seed of a run.
     learns = ["--set", "selector={name: abstain, training: 50, selector: {name: random, n: 1, experts: 4}}"]
     learns += ["--choice", "no", "--choice", "yes", "--plugin", str(PLUGINS / "abstain.py")]

@@ -92,6 +92,13 @@ class TestGivenAgain:
         few = [read_data(OnQuestions(datasets=(dataset(limit=n),))) for n in range(1, 5)]
         assert [bool(counted_once(d)) for d in few] == ["a" in {q.id for q in d["t"].questions} for d in few]
 
+    def test_hardly_any_references_are_told(self, dataset, source):
+        own = dataset(references=(dataset().questions,))
+        said = counted_in_words(read_data(OnQuestions(datasets=(own,))))
+        assert any(line.startswith("few references: t has 6: neighbours are most") for line in said)
+        enough = counted_in_words(read_data(OnQuestions(datasets=(dataset(references=(source,)),))))
+        assert not any("few references" in line for line in enough)
+
     def test_nothing_is_said_where_nothing_is(self, source):
         data = read_data(OnQuestions(datasets=(Dataset(name="t", questions=source, references=(source,)),)))
         assert counted_once(data) == []

@@ -24,12 +24,14 @@ from c3po_adaptive import (
     Retriever,
     ScoredLayers,
     Selection,
+    ShapeError,
 )
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.selectors import Fixed
-from c3po_adaptive.testing.findings import check_contract, findings, parts
+from c3po_adaptive.testing import toy_problem
+from c3po_adaptive.testing.findings import check_contract, command, findings, parts
 
 _calls = itertools.count()
 
@@ -154,6 +156,77 @@ def test_an_exception_is_a_finding_with_its_line():
     found = found_by_test("optimizer", Stumbling())["shape"]
     assert found.what.startswith("IndexError: index 99 is out of bounds")
     assert found.where.endswith(line_of("        return problem.own[99]"))
+
+
+def test_a_wrong_shape_is_told_once():
+    found = found_by_test("optimizer", Wrong("shape"))
+    assert [test for test, one in found.items() if one.outcome == "fails"] == ["shape"]
+    assert found["not negative"].what == "not tried before 'shape' holds"
+    assert found["identity"].outcome == "holds"
+
+
+def test_the_same_failure_is_told_once():
+    found = found_by_test("retriever", WrongRetriever("nothing"))
+    failing = [one for one in found.values() if one.outcome == "fails"]
+    assert len({(one.what, one.where) for one in failing}) == len(failing)
+    assert found["deterministic"].what == "the same as of 'excluded are never returned'"
+
+
+@dataclass(frozen=True)
+class OneExpert(PathwayOptimizer):
+    """NaN for one expert, by its number."""
+
+    expert: int = 0
+    name: ClassVar[str] = "one-expert"
+
+    def optimize(self, problem):
+        omega = towards_neighbours(problem).clone()
+        omega[problem.selection.layers] += torch.where(torch.arange(omega.shape[-1]) == self.expert, torch.nan, 0.0)
+        return omega
+
+
+@pytest.mark.parametrize(("expert", "test"), [(5, "shape"), (40, "finite for more experts")])
+def test_nan_for_one_expert_alone(expert, test):
+    found = [one for one in findings("optimizer", OneExpert(expert)) if one.outcome == "fails"]
+    assert [one.test for one in found] == [test]
+    assert "NaN or infinite" in found[0].what
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredExperts(ScoredLayers):
+    """Scores of layers and experts, these spoilt by ``how``."""
+
+    how: str = ""
+    name: ClassVar[str] = "scored-experts"
+
+    def score(self, problem):
+        each = problem.router.clone()
+        if self.how == "nan":
+            each[:, -1, 3] = torch.nan
+        return problem.own.sum(-1), each[..., :-1] if self.how == "shape" else each.requires_grad_(self.how == "graph")
+
+
+@pytest.mark.parametrize(("how", "said"), [("nan", "NaN among them"), ("shape", "(3, 6, 23)"), ("graph", "gradient")])
+def test_scores_of_experts_are_looked_at(how, said):
+    found = found_by_test("selector", ScoredExperts(how=how))["scores of experts"]
+    assert (found.outcome, said in found.what) == ("fails", True), found
+    assert failing("selector", ScoredExperts()) == []
+
+
+@pytest.mark.parametrize("how", ["nan", "shape"])
+def test_scores_of_experts_that_rank_nothing_are_refused(how):
+    with pytest.raises(ShapeError, match="scored-experts to score experts"):
+        ScoredExperts(how=how, rank="score", n=1, experts=2).select(toy_problem(selected=None))
+
+
+def test_the_command_that_checks_has_the_parameters_that_broke_it():
+    assert command(Wrong(), "my plugin.py") == "c3po plugins check 'my plugin.py'"
+    assert command(Wrong("mass", steps=2), "mine.py") == (
+        "c3po plugins check wrong --plugin mine.py --set 'how=\"mass\"' --set steps=2"
+    )
+    assert command(Wrong(steps=2), "wrong") == "c3po plugins check wrong --set steps=2"
+    with pytest.raises(PluginError, match=r"c3po plugins check wrong --plugin mine\.py --set 'how=\"mass\"' says how"):
+        check_contract("optimizer", Wrong("mass"), "mine.py")
 
 
 @dataclass(frozen=True)

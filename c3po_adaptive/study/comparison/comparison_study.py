@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Row, Summary, TwoRuns
 from ...registry import Registry
 from ...report.sentences import sentences
+from ...storage.json_values import Values
 from ...storage.lock import held
 from ...storage.run_folder import FILES, claimed_config
 from ...tasks.sources import questions as read_questions
@@ -23,6 +24,7 @@ from ..plan import Plan, foresee, left, planned
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
 from .evaluation import check_arms, check_kinds, check_strategies, conclude, draw_report, evaluate, strategies_of
+from .foreseen_power import findable, lines, values
 from .two_runs import compare_runs, table_of
 
 COLUMNS = (
@@ -54,7 +56,12 @@ class ComparisonStudy(Study[ComparisonConfig]):
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         rest = left(begun, AnswerRecord, worker.data, times)
-        return planned(self.kind, worker.data, foreseen, {"arms": arms}, told, rest)
+        found = findable(config, worker.data)
+        plain: Values = {"arms": arms, "power": values(found)}
+        return planned(self.kind, worker.data, foreseen, plain, [*told, *lines(found)], rest)
+
+    def foretold(self, config: ComparisonConfig) -> Iterator[str]:
+        return lines(findable(config, read_data(config)))
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
@@ -81,8 +88,16 @@ class ComparisonStudy(Study[ComparisonConfig]):
         if said := changed_since(told.hashes.get("rules")):
             yield said
 
-    def compare_runs(self, a: Path, b: Path, out: Path | None = None) -> tuple[TwoRuns, Table]:
-        found = compare_runs(a, b, out)
+    def compare_runs(
+        self,
+        a: Path,
+        b: Path,
+        out: Path | None = None,
+        *,
+        arms: Mapping[str, str] | None = None,
+        datasets: Mapping[str, str] | None = None,
+    ) -> tuple[TwoRuns, Table]:
+        found = compare_runs(a, b, out, arms=arms or {}, datasets=datasets or {})
         return found, table_of(found)
 
     def table(self, summary: Summary) -> Table:

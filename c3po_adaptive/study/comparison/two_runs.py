@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ...analysis.comparison_folder import records_in
 from ...analysis.dataset_in_words import references_of
 from ...analysis.paired_runs import Run
 from ...analysis.side_by_side import differing, side_by_side
-from ...errors import DataError
+from ...errors import DataError, SettingError, suggestion
 from ...records.summary import SideRow, TwoRuns
 from ...report.page import draw
 from ...storage.files import check_ours, is_there, write_text
 from ...storage.folders import refuse_home_and_projects, writable_folder
 from ...storage.json_files import holds
+from ...storage.json_values import Values
 from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
 from ..kind import Table
 
@@ -25,7 +27,14 @@ SUMMARY, REPORT = "summary.json", "report.html"
 SHOWN = 60  # characters of a value
 
 
-def compare_runs(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
+def compare_runs(
+    a: Path,
+    b: Path,
+    out: Path | None = None,
+    *,
+    arms: Mapping[str, str] = MappingProxyType({}),
+    datasets: Mapping[str, str] = MappingProxyType({}),
+) -> TwoRuns:
     """The summary of two runs, finished or not: see ``side_by_side``; ``fields`` are those that differ, ``references``
     those of each data set in either.
 
@@ -33,22 +42,57 @@ def compare_runs(a: Path, b: Path, out: Path | None = None) -> TwoRuns:
         a: the folder of one.
         b: that of another.
         out: gets ``summary.json`` and ``report.html``, if given.
+        arms: what those of ``a`` are called in ``b``, where they are called otherwise.
+        datasets: likewise.
 
     Raises:
+        SettingError: one of these names is none of its run.
         DataError: a folder holds no run, they share no questions, or ``out`` cannot be written, holds a run or files
             of others, or is a project's or your home.
     """
     if out is not None:
         _check_out(out)
-    one, other = (claimed_config(folder) for folder in (a, b))
-    found = side_by_side(Run(str(a), records_in(a)), Run(str(b), records_in(b)))
+    one = claimed_config(a)
+    other: Values = claimed_config(b)
+    records, others = records_in(a), records_in(b)
+    for what, pairs in (("arm", arms), ("dataset", datasets)):
+        _check_named(what, pairs.keys(), {getattr(r, what) for r in records}, a)
+        _check_named(what, pairs.values(), {getattr(r, what) for r in others}, b)
+    other = _renamed_config(other, arms, datasets)
+    called = [{"arm": _called(r.arm, arms), "dataset": _called(r.dataset, datasets)} for r in others]
+    others = [r.model_copy(update=names) for r, names in zip(others, called, strict=True)]
+    found = side_by_side(Run(str(a), records), Run(str(b), others))
     names = dict.fromkeys(row.dataset for row in found.rows)
     references = {name: (references_of(one, name), references_of(other, name)) for name in names}
-    found = found.model_copy(update={"fields": tuple(differing(one, other)), "references": references})
+    told = {"fields": tuple(differing(one, other)), "references": references}
+    found = found.model_copy(update=told | {"arms": dict(arms), "datasets": dict(datasets)})
     if out is not None:
         write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
         models = dict.fromkeys((made_by(folder) or {}).get("model") or "not recorded" for folder in (a, b))
         write_text(out / REPORT, _page(found, {"model": " and ".join(models), "command": COMMAND.get()}))
+    return found
+
+
+def _check_named(what: str, names: Iterable[str], known: Collection[str], run: Path) -> None:
+    for name in names:
+        if name not in known:
+            hint = suggestion(name, sorted(known), "name one of these.")
+            raise SettingError(f"Expected --{what} of {run} among {', '.join(sorted(known))}, got {name!r}; {hint}")
+
+
+def _called(name: str, pairs: Mapping[str, str]) -> str:
+    """What the first run calls it; another one by a name that is taken so keeps it with a mark."""
+    back = {other: own for own, other in pairs.items()}
+    return back.get(name, f"{name} (B's own)" if name in pairs else name)
+
+
+def _renamed_config(config: Values, arms: Mapping[str, str], datasets: Mapping[str, str]) -> Values:
+    """With arms and data sets called as in the other run."""
+    found: dict[str, Any] = dict(config)
+    if isinstance(own := found.get("arms"), Mapping):
+        found["arms"] = {_called(name, arms): arm for name, arm in own.items()}
+    if isinstance(asked := found.get("datasets"), list):
+        found["datasets"] = [{**part, "name": _called(part["name"], datasets)} for part in asked]
     return found
 
 
@@ -80,6 +124,7 @@ def _shown(r: SideRow) -> list[str]:
 
 def _sentences(found: TwoRuns) -> list[str]:
     lines = [f"A: {found.a}", f"B: {found.b}"]
+    lines += [f"{one} of A is {other} of B" for pairs in (found.datasets, found.arms) for one, other in pairs.items()]
     for only, name in ((found.only_a, "A"), (found.only_b, "B")):
         if only:
             lines.append(f"In {name} alone: {', '.join(only)}")

@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 
 from ...records.base import Interval
 from ...registry import Registry
+from ...storage.json_values import Values
 from ..kind import Study, Table
-from ..plan import Plan, foresee, planned
+from ..plan import Plan, footprint_of, foresee, left, planned
 from .faithfulness_config import FaithfulnessConfig
 from .faithfulness_page import draw_report
 from .faithfulness_run import check_model, check_strategies, run_faithfulness
-from .faithfulness_summary import FaithfulnessSummary
+from .faithfulness_summary import CONTROLS, TRUTH, FaithfulnessSummary
 from .faithfulness_worker import FaithfulnessWorker
+from .layer_record import ScoreRecord
 
 
 class Faithfulness(Study[FaithfulnessConfig]):
@@ -34,12 +36,19 @@ class Faithfulness(Study[FaithfulnessConfig]):
     def plan(self, config: FaithfulnessConfig, registry: Registry, begun: Path | None = None) -> Plan:
         worker = FaithfulnessWorker.here(config, registry)
         check_strategies(worker)
-        foreseen = foresee(config, worker.data, {"": 1})
+        weights = footprint_of(config)
+        times = 2 * len(weights.layers) + 1
+        again = times + 1 + 2 * len(config.points) * (len(config.scores) + len(CONTROLS))
+        foreseen = foresee(config, worker.data, {TRUTH: times + again}, weights)
         check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
-        arm, times = config.arm.model_dump(mode="json", exclude_defaults=True), 2 * len(foreseen.weights.layers) + 1
+        arm = config.arm.model_dump(mode="json", exclude_defaults=True)
         told = [f"re-mixed by {arm or 'defaults'}", *(f"  {name}: {spec}" for name, spec in config.scores.items())]
-        told.append(f"each question is re-mixed {times} times")
-        return planned(self.kind, worker.data, foreseen, {"arm": arm, "scores": config.scores, "times": times}, told)
+        told.append(
+            f"each question is re-mixed {times} times, with all steps of the optimizer over its neighbours each time, "
+            f"and asked up to {again} times more; how long that takes, --begun says after {config.batch_size} of them"
+        )
+        plain: Values = {"arm": arm, "scores": config.scores, "times": times, "asked_again": again}
+        return planned(self.kind, worker.data, foreseen, plain, told, left(begun, ScoreRecord, worker.data, {TRUTH: 1}))
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         draw_report(out)

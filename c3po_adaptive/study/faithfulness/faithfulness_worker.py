@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from torch import Tensor
 from ...attribution import METHODS
 from ...errors import SettingError
 from ...problem import LabeledProblem
+from ...progress import bar
 from ...references.reference_set import ReferenceSet
 from ...registry import Registry
 from ...remixing.remixer import Remixer
@@ -71,12 +73,13 @@ class _DataSet:
     def rows(self, asked: Sequence[Question], *, probed: bool) -> list[ScoreRecord]:
         """Of one batch; the truth last, as it says that the batch is done."""
         done: list[ScoreRecord] = []
+        began = time.perf_counter()
         batch = self.whole.labeled(asked)
         problem = cast(LabeledProblem, batch.problem(labeled=True))
         whose = WHOSE if self.config.neighbours else WHOSE[:1]
         found = truth(problem, self.whole.strategies.optimizer, self.config.experts, whose)
         curves = Curves(problem, found.everywhere)
-        for name, selector in self.prepared.items():
+        for name, selector in bar([*self.prepared.items()], f"{len(asked)} questions: scores of layers"):
             with batch.clock(name):
                 told = batch.problem(labeled=selector.needs_label, told=selector.needs_truth)
                 values = selector.score(told)[0].detach()
@@ -96,7 +99,9 @@ class _DataSet:
             done += self._rows(name, asked, self._scored(curves, values) | {"role": ["control"] * len(asked)})
         batch.close()
         effects = [{name: _plain(values[b]) for name, values in found.effects.items()} for b in range(len(asked))]
-        return done + self._rows(TRUTH, asked, {"effects": effects, "together": _plain(found.together)})
+        seconds = [round((time.perf_counter() - began) / len(asked), 4)] * len(asked)
+        rows = {"effects": effects, "together": _plain(found.together), "seconds": seconds}
+        return done + self._rows(TRUTH, asked, rows)
 
     def _scored(self, curves: Curves, values: Tensor) -> dict[str, list[Any]]:
         points = self.config.points

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...optimizers.base import PathwayOptimizer
 from ...problem import LabeledProblem
+from ...progress import bar
 from ...selectors._single_layer import remixed_in
 
 WHOSE = ("own", "neighbours")
@@ -46,9 +47,13 @@ def truth(problem: LabeledProblem, optimizer: PathwayOptimizer, experts: int, wh
 
     count = len(problem.layers)
     each = torch.eye(count, dtype=torch.bool)
+    ways = [*each, *~each]
     everywhere = remixed(torch.ones(count, dtype=torch.bool))
     before, together = losses(problem.own), losses(everywhere)
-    alone, without = ([losses(remixed(rows)) for rows in way] for way in (each, ~each))
+    found = [
+        losses(remixed(rows)) for rows in bar(ways, f"{len(problem.own)} questions: each layer alone, and left out")
+    ]
+    alone, without = found[:count], found[count:]
     effects = {}
     for i, name in enumerate(whose):
         effects[f"alone, {name}"] = torch.stack([before[i] - after[i] for after in alone], 1)

@@ -28,6 +28,7 @@ class ScoreRecord(Record):
         other_seed: with that by another seed.
         infidelity: Captum's.
         sensitivity: Captum's.
+        seconds: of the truth: the question's share of the time that its batch took, all scores included.
     """
 
     kind: str
@@ -42,3 +43,4 @@ class ScoreRecord(Record):
     other_seed: float | None = None
     infidelity: float | None = None
     sensitivity: float | None = None
+    seconds: float = 0.0

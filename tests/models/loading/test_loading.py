@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models import footprint as sizes
+from c3po_adaptive.models import loading
 from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.footprint import footprint
 from c3po_adaptive.models.loading import load_moe_model, model_footprint
@@ -63,6 +64,24 @@ class TestLoading:
             with pytest.raises(ModelError, match=r"-carved'; it lies in commit bdc42fc .* is 'smollm2-moe'"):
                 ask("smollm2-moe-carved")
 
+    @pytest.mark.parametrize("ask", [load_moe_model, model_footprint])
+    def test_a_hub_that_does_not_answer_is_asked_once(self, ask, monkeypatch, tmp_path):
+        asked = []
+
+        class Session:
+            def head(self, url, timeout):
+                asked.append(url)
+                raise ConnectionError("Name or service not known")
+
+        monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(loading.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(loading, "get_session", Session)
+        with pytest.raises(ModelError, match=r"'nobody/nothing' in the Hub's cache .*Name or service.*name a folder"):
+            ask("nobody/nothing")
+        assert asked == [loading.constants.ENDPOINT]
+        assert ask(str(write_tiny_checkpoint(tmp_path / "folder", "olmoe"))).layers, "a folder is asked for nowhere"
+        assert len(asked) == 1
+
     @pytest.mark.parametrize(
         ("settings", "message"),
         [({"dtype": "float8"}, "auto, float32.*'float8'"), ({"device": "cpu", "device_map": "auto"}, "got both")],
@@ -77,8 +96,12 @@ class TestLoading:
         )
         LlamaForCausalLM(config).save_pretrained(tmp_path)
         tiny_tokenizer().save_pretrained(tmp_path)
-        with pytest.raises(ModelError, match="LlamaForCausalLM has no MoE layer"):
-            load_moe_model(tmp_path)
+        said = []
+        for ask in (load_moe_model, model_footprint):  # a command that only plans says what one that runs says
+            with pytest.raises(ModelError, match=r"LlamaForCausalLM has no MoE layer .*it is dense") as refused:
+                ask(str(tmp_path))
+            said.append(str(refused.value))
+        assert said[0] == said[1]
 
     def test_without_a_tokenizer(self, tmp_path):
         tiny_moe("olmoe").save_pretrained(tmp_path)

@@ -307,6 +307,40 @@ class TestStudy:
         result = CliRunner().invoke(app, ["study", "plan", "config.yaml", "--plugin", str(LEARNED)])
         assert "sums: 6 questions, 40 references" in result.output
         assert "shapley" in result.output
+        again = 7 + 1 + 2 * 2 * (len(SCORES) + len(CONTROLS))
+        assert (
+            f"re-mixed 7 times, with all steps of the optimizer over its neighbours each time, and asked up to {again}"
+            in (" ".join(result.output.split()))
+        )
+        assert f"{6 * (7 + again):,} answers, plain ones" in result.output
+
+    def test_plan_of_a_run_that_was_begun_says_how_long_the_rest_takes(self, place, ran):
+        command = ["study", "plan", "config.yaml", "--plugin", str(LEARNED), "--begun"]
+        told = CliRunner().invoke(app, [*command, str(ran[0])]).output
+        assert "as 6 of 6 answers are finished" in told
+        assert "truth: " in told
+        seconds = [r["seconds"] for r in rows_in(ran[0]) if r["arm"] == "truth"]
+        assert all(second > 0 for second in seconds)
+        half = place / "half"
+        half.mkdir()
+        (half / "config.json").write_text((ran[0] / "config.json").read_text())
+        first = [r for r in (ran[0] / "records.jsonl").read_text().splitlines() if '"id":"asked-0"' in r]
+        (half / "records.jsonl").write_text("\n".join(first) + "\n")
+        left = re.search(r"left: (\S+) hours, as 1 of 6", CliRunner().invoke(app, [*command, str(half)]).output)
+        assert float(left[1]) == pytest.approx(5 * seconds[0] / 3600, rel=0.06)
+
+    def test_progress_is_told_within_a_batch(self, place, monkeypatch):
+        told = []
+
+        def watched(items, label, total=None):
+            told.append((label, len(items)))
+            yield from items
+
+        for module in ("layer_effects", "faithfulness_worker"):
+            monkeypatch.setattr(f"c3po_adaptive.study.faithfulness.{module}.bar", watched)
+        few = ["neighbours=false", "scores={amortized: {name: amortized, experts: 5}}", "datasets.0.limit=3"]
+        study_of_faithfulness(load_config("config.yaml", few), "told", model=load_moe_model("model"))
+        assert told == [("3 questions: each layer alone, and left out", 6), ("3 questions: scores of layers", 1)]
 
     def test_scores_must_be_scores(self, place):
         config = load_config("config.yaml", ["+scores.fixed=fixed"])
