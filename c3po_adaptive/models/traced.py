@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
 from ..routing.forced_logits import routing_from_logits
+from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
 from ..storage.identity import digest
 from ..types import Prompt
@@ -25,6 +26,7 @@ __all__ = [
     "NONE",
     "Trace",
     "TraceReader",
+    "TraceWriter",
     "check_text",
     "check_tokens",
     "compared",
@@ -58,20 +60,40 @@ class TraceReader(Protocol):
         ...
 
 
-def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
-    """The trace of a text along the model's own routing; the last token, after which nothing is predicted, has none.
+class TraceWriter(Protocol):
+    """Writes a trace as another engine gives it."""
+
+    def __call__(self, trace: Trace, path: Path, decoder_layers: int) -> None:
+        """Write a file, whole or not at all.
+
+        Args:
+            trace: that is written; its weights go where the engine has a place for them.
+            path: of the file.
+            decoder_layers: how many the model has, dense ones included.
+
+        Raises:
+            C3POError: the engine's layout has no room for it, or something else lies there.
+        """
+        ...
+
+
+def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRule | None = None) -> Trace:
+    """The trace of a text along the model's own routing, or a rule's; the last token, after which nothing is predicted,
+    has none.
 
     Args:
         model: that is run.
         text: that is read.
         generate: how many tokens the model may add, the likeliest at each step, until it ends its answer; their routing
             is that of the steps which made them.
+        rule: that acts at every token. Where it uses fewer experts in some places than in others, these are filled up
+            with experts of weight zero.
 
     Raises:
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = model.encode_text(text).ids
-    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k)
+    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
     if generate:
         ids = _continued(model, ids, generate, recorder)
     else:
@@ -79,8 +101,7 @@ def record(model: RoutedModel, text: str, *, generate: int = 0) -> Trace:
     return Trace(
         torch.tensor(ids),
         model.layers,
-        recorder.experts[: len(ids)],
-        recorder.weights[: len(ids)],
+        *recorder.whole(len(ids), model.n_experts),
         model.n_experts,
         fingerprint(model),
         public_name(model.name),

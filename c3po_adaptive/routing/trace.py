@@ -8,9 +8,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..errors import SettingError, ShapeError
-from .router_rules import LayerRouting
+from .router_rules import LayerRouting, RoutingRule
 from .styles import Change
 
 NONE = -1  # in the place of an expert: a token or a layer that was not recorded
@@ -111,23 +112,64 @@ class Trace:
 
 
 class Recorder:
-    """A rule that leaves all as it is, and writes down what each layer does.
+    """A rule that leaves all as it is, or as another rule has it, and writes down what each layer does.
 
     Attributes:
         experts: ``[T, L, k]``, ``NONE`` where no layer has come by yet.
         weights: ``[T, L, k]``, zero there.
     """
 
-    def __init__(self, length: int, layers: int, top_k: int) -> None:
+    def __init__(self, length: int, layers: int, top_k: int, rule: RoutingRule | None = None) -> None:
         self.experts = torch.full((length, layers, top_k), NONE)
         self.weights = torch.zeros(length, layers, top_k)
+        self.rule = rule
 
     def __call__(self, routing: LayerRouting) -> Change | None:
-        token = routing.token[routing.real]
-        real = routing.real.to(routing.index.device)
-        self.experts[token, routing.position] = routing.index[real].cpu()
-        self.weights[token, routing.position] = routing.weights[real].detach().float().cpu()
-        return None
+        self._write(routing, routing.index, routing.weights, routing.real)
+        change = None if self.rule is None else self.rule(routing)
+        if change is not None:
+            rows = torch.arange(len(routing.real)) if change.rows is None else change.rows.cpu()
+            index, weights = change.index.cpu(), change.weights
+            if change.used is not None:  # what fills short rows up stands behind what is used
+                index = index.masked_fill(torch.arange(index.shape[1]) >= change.used.cpu()[:, None], NONE)
+            self._write(routing, index, weights, routing.real[rows], rows)
+        return change
+
+    def _write(
+        self, routing: LayerRouting, index: Tensor, weights: Tensor, real: Tensor, rows: Tensor | None = None
+    ) -> None:
+        if (wider := index.shape[1] - self.experts.shape[-1]) > 0:
+            self.experts, self.weights = pad(self.experts, (0, wider), value=NONE), pad(self.weights, (0, wider))
+        fill = (0, self.experts.shape[-1] - index.shape[1])
+        token = (routing.token if rows is None else routing.token[rows])[real]
+        index, weights = index[real.to(index.device)].cpu(), weights[real.to(weights.device)].detach().float().cpu()
+        self.experts[token, routing.position] = pad(index, fill, value=NONE)
+        self.weights[token, routing.position] = pad(weights, fill)
+
+    def whole(self, length: int, n_experts: int) -> tuple[Tensor, Tensor]:
+        """Experts and weights ``[T, L, k]`` of the first tokens, with k of the place that used most.
+
+        Places that used fewer are filled up with other experts, at weight zero.
+        """
+        experts, weights = self.experts[:length], self.weights[:length]
+        used = experts != NONE
+        width = max(1, int(used.sum(-1).max())) if used.numel() else 1
+        experts, weights, used = experts[..., :width], weights[..., :width], used[..., :width]
+        short = used.any(-1) & ~used.all(-1)
+        if short.any():
+            # [P, E]: experts of these places come last, the others by number.
+            order = torch.arange(n_experts) + n_experts * _dense(experts[short], n_experts)
+            others = order.argsort(-1)[:, :width]
+            place = (~used[short]).long().cumsum(-1).sub(1).clamp_min(0)
+            experts = experts.clone()
+            experts[short] = torch.where(used[short], experts[short], others.gather(1, place))
+        return experts, weights
+
+
+def _dense(experts: Tensor, n_experts: int) -> Tensor:
+    """``[P, E]`` one for each of the experts ``[P, k]`` that are there, else zero."""
+    marks = torch.zeros(len(experts), n_experts + 1, dtype=torch.long)
+    return marks.scatter(1, experts.where(experts >= 0, n_experts), 1)[:, :n_experts]
 
 
 @dataclass(frozen=True, eq=False)
