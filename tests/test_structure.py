@@ -38,6 +38,7 @@ ROOMS = [
      | {*REGISTRY, *STRATEGIES, "rules"}),
     ({"study", "lm_eval"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", "audit", *STRATEGIES, "rules"}),
+    ({"inspect_provider"}, GROUND | {"lm_eval"}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "audit", "study", "testing"}
      | {"lm_eval", "rules"}),
