@@ -452,7 +452,9 @@ def default_registry() -> Registry:
     return new_registry()
 
 
-def rule_named(rule: str | Mapping[str, object] | Sequence[Any], registry: Registry | None = None) -> NamedRule:
+def rule_named(
+    rule: str | Mapping[str, object] | Sequence[Any] | NamedRule, registry: Registry | None = None
+) -> NamedRule:
     """A rule by name, for wherever a rule goes: ``model.forward(text, routing=rule_named("ban:3,5@16-20;top-k:1"))``.
 
     Args:

@@ -36,7 +36,7 @@ def answer(
         along = rule_of(rule, registry_with(plugin))
         loaded = model.loaded()
         told = ";".join(rule or ())
-        routings = {"own": None} if along is None else {"own": None, told: along}
+        routings: dict[str, NamedRule | None] = {"own": None} if along is None else {"own": None, told: along}
         with working("answers"):
             found = {name: _answered(loaded, text, choices, each, tokens, format) for name, each in routings.items()}
         if as_json:

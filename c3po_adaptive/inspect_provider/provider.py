@@ -129,16 +129,16 @@ class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be th
                 await anyio.to_thread.run_sync(self._answer, part)
         if asked.error is not None:
             raise asked.error
-        return cast(ModelOutput, asked.answer)
+        return asked.answer
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
         tokenizer = self.evaluated.routed.tokenizer
         if self.templated:
             chat = [{"role": one.role, "content": one.text} for one in messages]
-            text = cast(str, tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+            text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         else:
             text = "\n\n".join(one.text for one in messages)
-        ids = tokenizer(text, add_special_tokens=not self.templated)["input_ids"]
+        ids: Any = tokenizer(text, add_special_tokens=not self.templated)["input_ids"]
         return Prompt(tuple(ids))
 
     def _answer(self, part: Sequence[_Asked]) -> None:
@@ -192,7 +192,7 @@ class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be th
         tokenizer, ids = self.evaluated.routed.tokenizer, new.tolist()
         ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-        text = cast(str, tokenizer.decode(ids[:length], skip_special_tokens=True))
+        text: Any = tokenizer.decode(ids[:length], skip_special_tokens=True)
         cut = min((text.find(stop) for stop in asked.config.stop_seqs or () if stop in text), default=len(text))
         stopped = length < len(ids) or length < (asked.config.max_tokens or MOST_TOKENS) or cut < len(text)
         message = ChatMessageAssistant(content=text[:cut], model=self.model_name, source="generate")

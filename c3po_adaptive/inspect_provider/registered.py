@@ -7,9 +7,11 @@ from typing import Any
 from inspect_ai.model import modelapi
 
 
-@modelapi(name="c3po")  # type: ignore[untyped-decorator]
-def c3po() -> Any:
-    """The class of the provider."""
+def _provider() -> Any:
     from .provider import C3POModelAPI
 
     return C3POModelAPI
+
+
+c3po = modelapi(name="c3po")(_provider)
+"""Makes the provider of a model's name."""

@@ -110,7 +110,7 @@ class Evaluated:
             along.fits(routed.layers, routed.n_experts)
         if not remixes:
             return cls(routed, rule=along)
-        specs = {**USUAL, **{role: spec for role, spec in roles.items() if spec is not None}}
+        specs: dict[str, Any] = {**USUAL, **{role: spec for role, spec in roles.items() if spec is not None}}
         if preset is not None:
             specs, settings = {**roles}, {**preset_named(preset).settings, **settings}
         c3po = Optimizer(

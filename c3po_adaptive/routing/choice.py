@@ -105,7 +105,8 @@ def _check_own(routing: LayerRouting, groups: Groups | None) -> None:
     scores = _with_bias(routing, routing.logits.detach())
     found = selected(scores, routing.index.shape[1], groups, none, none)
     best, own = (scores.gather(1, index)[real].sort(-1).values for index in (found, routing.index))
-    if not routing.site.proportional or not torch.allclose(best, own, rtol=0, atol=EXPLAINED):
+    weighed = routing.site.proportional and routing.in_proportion()
+    if not weighed or not torch.allclose(best, own, rtol=0, atol=EXPLAINED):
         raise ModelError(
             f"Expected MoE layer {routing.site.layer} to choose and weigh its best experts by softmax or sigmoid of "
             f"their router scores, but {type(routing.site.router).__name__} does otherwise: a rule over router scores "

@@ -87,21 +87,26 @@ class LayerRouting:
         Raises:
             ModelError: the layer's own weights are in no such proportion.
         """
-        by, total = self.logits if logits is None else logits, mass(self.weights.float())
-        own = self.scored(self.logits).gather(1, self.index)
-        real = self.real.to(own.device)
-        if not torch.allclose((own / mass(own))[real], (self.weights / total)[real].float(), rtol=0, atol=EXPLAINED):
+        if not self.in_proportion():
             raise ModelError(
                 f"Expected MoE layer {self.site.layer} to weigh its experts by softmax or sigmoid of their router "
                 f"scores, but {type(self.site.router).__name__} weighs them otherwise: others cannot be weighed as "
                 f"this family weighs its own; take a trace with weights, or a rule that makes its own. {WORKING}"
             )
+        by, total = self.logits if logits is None else logits, mass(self.weights.float())
+        own = self.scored(self.logits).gather(1, self.index)
         if not self.site.renormalized:
             return self.scored(by).gather(1, index) * (total / mass(own))
         if self.site.scoring == "sigmoid":
             found = self.scored(by).gather(1, index)
             return found / mass(found) * total
         return by.gather(1, index).softmax(-1) * total  # among the chosen alone: none of them may underflow
+
+    def in_proportion(self) -> bool:
+        """Whether the layer's own weights are in proportion to what it makes of its router's scores."""
+        own, real = self.scored(self.logits).gather(1, self.index), self.real.to(self.index.device)
+        shares = (own / mass(own))[real], (self.weights / mass(self.weights.float()))[real].float()
+        return torch.allclose(*shares, rtol=0, atol=EXPLAINED)
 
     def scored(self, logits: Tensor) -> Tensor:
         """What the router makes of logits ``[R, E]`` before it chooses: their sigmoid, or their softmax."""

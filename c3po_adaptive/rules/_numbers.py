@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ..errors import SettingError
 
@@ -39,14 +40,14 @@ def experts_in(name: str, text: str) -> tuple[int, ...]:
     return found
 
 
-def check_experts(name: str, experts: object) -> None:
+def check_experts(name: str, experts: Any) -> None:
     """Refuse what are no experts' numbers.
 
     Raises:
         SettingError: none, negative ones, one twice, or something else.
     """
     there = isinstance(experts, tuple) and bool(experts) and all(type(one) is int and one >= 0 for one in experts)
-    if not there or len(set(experts)) < len(experts):  # type: ignore[arg-type]
+    if not there or len(set(experts)) < len(experts):
         raise SettingError(f"Expected {name}.experts to be different numbers from 0 on, got {experts!r}; give some.")
 
 
