@@ -30,6 +30,8 @@ def answer(
 ) -> None:
     """Choose among options, or continue a text, as the model does, and beside that along a rule at every token."""
     with clear_errors():
+        from ..models.names import public_name
+
         choices = choice or []
         if len(choices) == 1:
             raise SettingError(f"Expected two choices at least, or none, got {choices}; add one, or leave it out.")
@@ -41,7 +43,8 @@ def answer(
             found = {name: _answered(loaded, text, choices, each, tokens, format) for name, each in routings.items()}
         if as_json:
             own, *others = found.values()
-            print_json({"model": loaded.name, "own": own} | ({"rule": told, "ruled": others[0]} if others else {}))
+            beside = {"rule": told, "ruled": others[0]} if others else {}
+            print_json({"model": public_name(loaded.name), "own": own} | beside)
         elif choices:
             _say_choices(choices, found)
         else:
