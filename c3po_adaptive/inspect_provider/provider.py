@@ -205,7 +205,7 @@ class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be th
 def _query(messages: Sequence[ChatMessage]) -> str:
     """The last message of the user; of a chat without one, the last message."""
     asked = [one.text for one in messages if one.role == "user"]
-    return asked[-1] if asked else messages[-1].text
+    return str(asked[-1] if asked else messages[-1].text)
 
 
 def _check(messages: Sequence[ChatMessage], tools: Sequence[Any], config: GenerateConfig) -> None:
