@@ -38,15 +38,17 @@ if TYPE_CHECKING:
     from .optimizers.toward_mean import TowardMean
     from .problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
     from .references.reference_set import ReferenceSet
-    from .registry import default_registry
+    from .registry import default_registry, rule_named
     from .remixing.remixer import Remixer
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
     from .retrievers.cosine import CosineIndex
+    from .routing.choice import Choice
     from .routing.router_rules import LayerRouting, RoutingRule
     from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
     from .routing.styles import Change
+    from .rules.base import NamedRule
     from .selectors.base import LayerSelector
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
@@ -101,17 +103,20 @@ _HOME = {
     "TrainingReferences": "problem",
     "ReferenceSet": "references.reference_set",
     "default_registry": "registry",
+    "rule_named": "registry",
     "Remixer": "remixing.remixer",
     "Strategies": "remixing.strategies",
     "CosineIndex": "retrievers.cosine",
     "Hits": "retrievers.base",
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
+    "Choice": "routing.choice",
     "LayerRouting": "routing.router_rules",
     "RoutingRule": "routing.router_rules",
     "Change": "routing.styles",
     "Ruled": "routing.rule_scores",
     "PathwayRule": "routing.rules",
+    "NamedRule": "rules.base",
     "LayerSelector": "selectors.base",
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
@@ -133,6 +138,7 @@ __all__ = [
     "ArtifactError",
     "C3POError",
     "Change",
+    "Choice",
     "CosineIndex",
     "Cost",
     "DataError",
@@ -147,6 +153,7 @@ __all__ = [
     "LayerSelector",
     "Ledger",
     "ModelError",
+    "NamedRule",
     "Neighbours",
     "Optimizer",
     "Pathway",
@@ -190,6 +197,7 @@ __all__ = [
     "project",
     "read_routing",
     "replaying",
+    "rule_named",
     "toward",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import answerers, kernels, optimizers, retrievers, selectors
+from . import answerers, kernels, optimizers, retrievers, rules, selectors
 from .hookspecs import hookimpl
 
 
@@ -58,6 +58,7 @@ def register_layer_selectors() -> list[type[selectors.LayerSelector]]:
 def register_answerers() -> list[type[answerers.AnswererStrategy]]:
     return [
         answerers.Remix,
+        answerers.AlongRule,
         answerers.Informed,
         answerers.SoundRouting,
         answerers.PromptTuning,
@@ -73,3 +74,8 @@ def register_answerers() -> list[type[answerers.AnswererStrategy]]:
         answerers.PMI,
         answerers.Contextual,
     ]
+
+
+@hookimpl
+def register_rules() -> list[type[rules.NamedRule]]:
+    return [rules.Ban, rules.Force, rules.TopK, rules.Bias, rules.Temperature]

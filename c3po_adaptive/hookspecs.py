@@ -12,10 +12,11 @@ from .answerers.base import AnswererStrategy
 from .kernels.base import Kernel
 from .optimizers.base import PathwayOptimizer
 from .retrievers.base import Retriever
+from .rules.base import NamedRule
 from .selectors.base import LayerSelector
 
 if TYPE_CHECKING:
-    from .models.traced import TraceReader
+    from .models.traced import TraceReader, TraceWriter
 
 PROJECT = "c3po_adaptive"
 
@@ -49,6 +50,11 @@ def register_answerers() -> list[type[AnswererStrategy]]:
 
 
 @hookspec
+def register_rules() -> list[type[NamedRule]]:
+    """Classes that edit how each MoE layer chooses its experts, at every token."""
+
+
+@hookspec
 def register_studies() -> Mapping[str, object]:
     """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
 
@@ -56,3 +62,8 @@ def register_studies() -> Mapping[str, object]:
 @hookspec
 def register_trace_readers() -> Mapping[str, TraceReader]:
     """What makes routing traces of other engines' files, by the engine's name."""
+
+
+@hookspec
+def register_trace_writers() -> Mapping[str, TraceWriter]:
+    """What writes routing traces as other engines give them, by the engine's name."""

@@ -18,6 +18,7 @@ PLUGINS = {
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
+    **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }
 """What was built in, by role and name, and how it is had now."""
 COMMANDS = {"board": "c3po report A B puts two runs side by side."}

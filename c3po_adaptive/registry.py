@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, reduce
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
@@ -31,6 +31,8 @@ from .kernels.base import Kernel, Product, Sum
 from .optimizers.base import PathwayOptimizer
 from .remixing.strategies import Strategies
 from .retrievers.base import Retriever
+from .rules.base import NamedRule, Then
+from .rules.text import RuleText, rule_texts
 from .selectors.base import LayerSelector
 from .storage.files import is_file
 from .storage.identity import digest, digest_of_file, files_beside
@@ -41,16 +43,24 @@ ROLES: dict[str, tuple[type, str]] = {
     "retriever": (Retriever, "register_retrievers"),
     "selector": (LayerSelector, "register_layer_selectors"),
     "answerer": (AnswererStrategy, "register_answerers"),
+    "rule": (NamedRule, "register_rules"),
 }
 """Each role's base class, and the hook that registers its strategies."""
 
-OTHERS = {"kind of study": "register_studies", "trace reader": "register_trace_readers"}
+OTHERS = {
+    "kind of study": "register_studies",
+    "trace reader": "register_trace_readers",
+    "trace writer": "register_trace_writers",
+}
 """What plugins bring by name beside strategies, and the hook that registers it."""
 
 BUILTIN = "builtin"
 """The plugin that brings the package's own strategies."""
 
-_COMPOSITES: dict[tuple[str, str], type] = {("kernel", cls.name): cls for cls in (Sum, Product)}
+_COMPOSITES: dict[tuple[str, str], type] = {
+    **{("kernel", cls.name): cls for cls in (Sum, Product)},
+    ("rule", Then.name): Then,
+}
 
 
 @dataclass(frozen=True)
@@ -204,7 +214,7 @@ class Registry:
                 self._hashes.setdefault(point.name, []).append(own)
 
     def names(self, role: str) -> list[str]:
-        """The strategies of a role, sorted; not the composites "sum" and "product", which need parts."""
+        """The strategies of a role, sorted; not the composites "sum", "product" and "then", which need parts."""
         _check_role(role)
         return sorted(name for r, name in self._table if r == role)
 
@@ -242,7 +252,8 @@ class Registry:
     def create(self, role: str, spec: Any) -> Any:
         """A strategy from its name, from a mapping of its name and parameters, or as it is if it is one already.
 
-        Parameters that are strategies themselves may be given in the same three ways.
+        Parameters that are strategies themselves may be given in the same three ways. A rule may also be named with its
+        parameters in one text (``ban:3,5@16-20``), and several rules by a text that joins them, or by a list.
 
         Raises:
             UnknownNameError: if there is no strategy of that name.
@@ -251,6 +262,10 @@ class Registry:
         base = _check_role(role)
         if isinstance(spec, base):
             return spec
+        if role == "rule" and isinstance(spec, str | list | tuple):
+            parts = [self._rule(one) for one in rule_texts(spec)] if isinstance(spec, str) else spec
+            if parts:
+                return reduce(Then, [self.create(role, part) for part in parts])
         if isinstance(spec, str):
             spec = {"name": spec}
         if not (isinstance(spec, Mapping) and isinstance(spec.get("name"), str)):
@@ -269,8 +284,8 @@ class Registry:
         required = [n for n, f in parameters.items() if f.default is MISSING and f.default_factory is MISSING]
         if missing := [n for n in required if n not in given]:
             raise SettingError(
-                f"Expected {role} {cls.name!r} with {', '.join(required)}, got no {', '.join(missing)}; "
-                f'write {{"name": "{cls.name}", "{missing[0]}": ...}}.'
+                f"Expected {role} {cls.name!r} with {', '.join(required)}, got no {', '.join(missing)}; write "
+                + (f"{cls.name}:…." if role == "rule" else f'{{"name": "{cls.name}", "{missing[0]}": ...}}.')
             )
         for key, part in _nested_roles(cls).items():
             if key in given and not (given[key] is None and parameters[key].default is None):
@@ -282,6 +297,12 @@ class Registry:
                 f"Expected parameters that {role} {cls.name!r} can work with, got {given!r} ({error}); "
                 "see its documentation for their kinds."
             ) from error
+
+    def _rule(self, text: RuleText) -> dict[str, object]:
+        """The name and parameters of one rule that a text names."""
+        cls = self.get("rule", text.name)
+        given = {} if text.what is None else dict(cls.read(text.what))
+        return {"name": text.name, **given} | ({} if text.layers is None else {"layers": text.layers})
 
     @staticmethod
     def describe(strategy: Any) -> dict[str, Any]:
@@ -429,6 +450,23 @@ def new_registry(*, installed: bool = True) -> Registry:
 def default_registry() -> Registry:
     """The process's registry, built once."""
     return new_registry()
+
+
+def rule_named(
+    rule: str | Mapping[str, object] | Sequence[Any] | NamedRule, registry: Registry | None = None
+) -> NamedRule:
+    """A rule by name, for wherever a rule goes: ``model.forward(text, routing=rule_named("ban:3,5@16-20;top-k:1"))``.
+
+    Args:
+        rule: ``NAME:WHAT@LAYERS``, several joined by semicolons; or ``{"name": …, parameters}``; or a list of these.
+        registry: what names are looked up in; default: built-ins and plugins of installed packages.
+
+    Raises:
+        UnknownNameError: there is no rule of that name.
+        SettingError: a text that is no rule, or a parameter that is unknown, missing or refused.
+    """
+    made: NamedRule = (registry or default_registry()).create("rule", rule)
+    return made
 
 
 def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownNameError:

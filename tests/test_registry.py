@@ -18,6 +18,7 @@ from c3po_adaptive.kernels import Gaussian, Kernel, Linear
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.registry import OTHERS, ROLES, Registry, default_registry, in_words, new_registry
 from c3po_adaptive.retrievers import FaissKNN
+from c3po_adaptive.rules import TopK
 from c3po_adaptive.selectors.base import LayerSelector
 
 
@@ -58,6 +59,18 @@ class Wrapper(LayerSelector):
         return self.inner.select(problem)
 
 
+NEEDED = {
+    "informed": {"passages": "facts.txt"},
+    "rule": {"rule": "ban:3,5@16-20;top-k:1"},
+    "ban": {"experts": [3, 5]},
+    "force": {"experts": [2], "layers": "last-5"},
+    "bias": {"experts": [3], "by": 2.5},
+    "top-k": {"k": 1},
+    "temperature": {"value": 0.5},
+}
+"""Parameters that have no default."""
+
+
 def kernels(*classes):
     """A plugin with these kernels."""
     return SimpleNamespace(register_kernels=hookimpl(lambda: list(classes)))
@@ -84,6 +97,7 @@ def kernel_class(**members):
         ("kernel", "register_kernels", Constant, "constant"),
         ("retriever", "register_retrievers", FaissKNN, "faiss-knn"),
         ("selector", "register_layer_selectors", Wrapper, {"name": "wrapper", "inner": Wrapper(inner=None)}),
+        ("rule", "register_rules", TopK, "top-k:1"),
     ],
 )
 def test_every_hook_registers(role, hook, cls, spec):
@@ -133,8 +147,9 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
-    others = ["dense", "in-context", "informed", "knn-label", "remix", "sound-routing", "tent"]
+    others = ["dense", "in-context", "informed", "knn-label", "remix", "rule", "sound-routing", "tent"]
     assert registry.names("answerer") == sorted([*trained, *calibrated, *others])
+    assert registry.names("rule") == ["ban", "bias", "force", "temperature", "top-k"]
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
     assert all(entry.doc for entry in registry.table()), "each says what it does"
 
@@ -142,7 +157,7 @@ def test_built_ins_come_through_the_same_door():
 @pytest.mark.parametrize("entry", new_registry(installed=False).table(), ids=lambda e: f"{e.role}-{e.name}")
 def test_built_ins_are_made_again_from_their_description(entry):
     registry = new_registry(installed=False)
-    needed = {"informed": {"passages": "facts.txt"}}.get(entry.name, {})
+    needed = NEEDED.get(entry.name, {})
     strategy = registry.create(entry.role, {"name": entry.name, **needed})
     assert registry.create(entry.role, json.loads(json.dumps(registry.describe(strategy)))) == strategy
 

@@ -25,21 +25,23 @@ ROOMS = [
     (GROUND, GROUND),
     (LOW, GROUND | {"storage", "problem", "losses"}),
     ({"models"}, GROUND | {"storage", "routing", "tasks"}),
+    ({"rules"}, GROUND | {"routing"}),
     ({"kernels", "retrievers"}, GROUND | {"storage", "kernels"}),
     ({"attribution"}, GROUND | {"routing", "problem"}),
     ({"optimizers"}, GROUND | {"routing", "problem", "kernels", "retrievers"}),
     ({"selectors"}, GROUND | {"routing", "problem", "losses", "attribution", "optimizers"}),
     ({"references"}, GROUND | LOW | {"models", "retrievers"}),
     ({"remixing"}, GROUND | LOW | {"models", "references", *STRATEGIES}),
-    (REGISTRY, GROUND | LOW | {"models", "references", "remixing", *REGISTRY, *STRATEGIES}),
+    (REGISTRY, GROUND | LOW | {"models", "rules", "references", "remixing", *REGISTRY, *STRATEGIES}),
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
     ({"", "api", "audit"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
-     | {*REGISTRY, *STRATEGIES}),
+     | {*REGISTRY, *STRATEGIES, "rules"}),
     ({"study", "lm_eval"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
-     | {"analysis", "report", "api", "audit", *STRATEGIES}),
-    ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES}),
+     | {"analysis", "report", "api", "audit", *STRATEGIES, "rules"}),
+    ({"inspect_provider"}, GROUND | {"lm_eval"}),
+    ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "audit", "study", "testing"}
-     | {"lm_eval"}),
+     | {"lm_eval", "rules"}),
 ]  # fmt: skip
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
 

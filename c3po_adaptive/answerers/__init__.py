@@ -1,6 +1,7 @@
 """Answerers: what an arm is. The remixer is one; others re-mix nothing, or correct the scores of another answerer."""
 
 from .adapters import LoRA, RouterTuning
+from .along_rule import AlongRule
 from .base import Answerer, AnswererStrategy, AnsweringContext
 from .calibrations import PMI, Contextual
 from .dense_model import Dense
@@ -15,6 +16,7 @@ from .tent import Tent
 
 __all__ = [
     "PMI",
+    "AlongRule",
     "Answerer",
     "AnswererStrategy",
     "AnsweringContext",

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from . import audit, explain, fault, models, plugins, refset, runs, traces
+from . import answer, audit, explain, fault, models, plugins, refset, runs, traces
 from .options import grouped
 from .terminal import Commands, say
 
@@ -52,7 +52,7 @@ def c3po(
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
     *(runs.demo, runs.evaluate, runs.report, runs.runs, runs.export),
-    *(audit.audit, explain.explain, fault.fault, models.models),
+    *(answer.answer, audit.audit, explain.explain, fault.fault, models.models),
 )
 for _command in _COMMANDS:
     app.command()(grouped(_command))

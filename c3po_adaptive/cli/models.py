@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import SettingError
 from .options import AsJson, Dtype, Quantize, Revision
 from .terminal import clear_errors, print_json, print_table, say
 
@@ -16,9 +17,24 @@ def models(
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     revision: Revision = None,
+    peft: Annotated[
+        bool, typer.Option("--peft", help="What a LoraConfig has to name, so that adapters reach the routed experts.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Families of models, and what works for each; others are found by structure, or refused with the reason."""
+    if peft:
+        with clear_errors():
+            from ..models.peft_targets import peft_targets
+
+            if name is None:
+                raise SettingError("Expected a model beside --peft, got none; write c3po models NAME --peft.")
+            targets = peft_targets(name, revision)
+            if as_json:
+                print_json({"name": name} | asdict(targets))
+            else:
+                say(targets)
+        return
     if name is not None:
         with clear_errors():
             from ..models.loading import model_footprint

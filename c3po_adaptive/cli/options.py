@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -18,6 +18,7 @@ from .terminal import PAUSED
 if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..registry import Registry
+    from ..rules.base import NamedRule
     from ..study.executor import Executor
 
 
@@ -54,6 +55,13 @@ Picture = Annotated[
     Path | None, typer.Option("--picture", **PATH, help="Also draw it, as this SVG or PNG file.", show_default=False)
 ]
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A plugin file; repeatable.")]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help="At every token: ban:3,5@16-20, force:2@last-5, top-k:1, bias:3=+2.5, temperature:0.5; repeatable.",
+    ),
+]
 Texts = Annotated[
     list[str] | None,
     typer.Option("--questions", help="Where the questions' texts are: a file, a folder, …; repeatable."),
@@ -181,6 +189,18 @@ def registry_with(files: Iterable[Path] | None, *, installed: bool = True) -> Re
     for file in files or ():
         registry.load_file(file)
     return registry
+
+
+def rule_of(texts: Sequence[str] | None, registry: Registry) -> NamedRule | None:
+    """What ``--rule`` names, one after another; None: nothing.
+
+    Raises:
+        UnknownNameError: there is no rule of that name.
+        SettingError: a text that is no rule, or a parameter that is refused.
+    """
+    from ..registry import rule_named
+
+    return rule_named(list(texts), registry) if texts else None
 
 
 def progress_for(minutes: float | None) -> Progress:

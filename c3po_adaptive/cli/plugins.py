@@ -87,7 +87,7 @@ def plugins_check(
 @app.command("new")
 def plugins_new(
     name: Annotated[str, typer.Argument(help="In kebab case: my-method.")],
-    role: Annotated[str, typer.Option(help="optimizer, kernel, retriever, selector or answerer.")],
+    role: Annotated[str, typer.Option(help="optimizer, kernel, retriever, selector, answerer or rule.")],
     out: Annotated[Path | None, typer.Option("--out", **PATH, help="A new folder; default: the name.")] = None,
 ) -> None:
     """Write a small package with a strategy that works: source, its contract as tests, entry point, CI."""

@@ -1,4 +1,4 @@
-"""Commands on routing traces: record, import, show, stats, replay, diff."""
+"""Commands on routing traces: record, import, export, show, stats, replay, diff."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ import typer
 
 from ..errors import DataError, SettingError
 from ..storage.json_files import read_json
-from .options import PATH, AsJson, LoadOptions, ModelOptions, Picture, Plugins, grouped, registry_with
+from .options import (
+    PATH,
+    AsJson,
+    LoadOptions,
+    ModelOptions,
+    Picture,
+    Plugins,
+    Revision,
+    Rules,
+    grouped,
+    registry_with,
+    rule_of,
+)
 from .terminal import clear_errors, print_json, say
 from .trace_stats import stats
 
@@ -37,6 +49,8 @@ def record(
     out: Annotated[Path, typer.Option("--out", **PATH, help="The file.")],
     *,
     generate: Annotated[int, typer.Option(min=0, help="Tokens that the model adds, the likeliest at each step.")] = 0,
+    rule: Rules = None,
+    plugin: Plugins = None,
     model: ModelOptions,
     as_json: AsJson = False,
 ) -> None:
@@ -46,8 +60,9 @@ def record(
         from ..routing.trace_file import check_place, write_trace
 
         check_place(out)  # refused before the model is loaded
+        along = rule_of(rule, registry_with(plugin))
         loaded = model.loaded()
-        trace = traced.record(loaded, text, generate=generate)
+        trace = traced.record(loaded, text, generate=generate, rule=along)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
 
@@ -80,6 +95,35 @@ def import_(
         trace = read(loaded, file, ids, start)
         write_trace(trace, out)
         _say(_shown(trace) | {"file": str(out)}, as_json)
+
+
+@app.command()
+def export(
+    file: File,
+    *,
+    to: Annotated[str, typer.Option("--to", help="The engine, of those that plugins write: vllm or sglang.")],
+    out: Annotated[Path, typer.Option("--out", **PATH, help="The file: .json; or .npy, of vLLM's ids alone.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="Where decoder layers behind the last MoE layer are dense: its model.")
+    ] = None,
+    revision: Revision = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a trace's expert ids as an engine gives its own; weights have no place there."""
+    with clear_errors():
+        from ..routing.trace_file import read_trace
+
+        write = registry_with(plugin).other("trace writer", to)
+        trace = read_trace(file)
+        layers = trace.layers[-1] + 1
+        if model is not None:
+            from ..models.loading import model_config
+
+            layers = model_config(model, revision).get_text_config().num_hidden_layers
+        write(trace, out, layers)
+        start = int(trace.recorded.all(-1).long().argmax())
+        _say({"tokens": len(trace.tokens), "start": start, "decoder_layers": layers, "file": str(out)}, as_json)
 
 
 @app.command()
@@ -216,7 +260,8 @@ def _in_short(cost: LikelihoodOfTwo) -> dict[str, object]:
 
 def _shown(trace: Trace) -> dict[str, object]:
     """A trace in plain values."""
-    used = trace.experts[trace.experts >= 0]
+    there = trace.experts >= 0
+    used = trace.experts[there if trace.weights is None else there & (trace.weights > 0)]
     return {
         "model": trace.name,
         "revision": trace.revision or None,

@@ -1,4 +1,4 @@
-"""``C3POLM``: a Mixture-of-Experts model, re-mixed or not, as a language model of lm-evaluation-harness.
+"""``C3POLM``: a Mixture-of-Experts model, re-mixed, along a rule, or as it is, in lm-evaluation-harness.
 
 Requests are read, batched, stopped and logged as their ``hf`` does. What differs is how options are scored: those of
 one context stand behind a prompt that is run once, and, with an optimizer, re-mixed once.
@@ -14,20 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
-from ..api import Optimizer
-from ..errors import DataError, SettingError, suggestion
-from ..models.loading import load_moe_model
+from ..errors import DataError, SettingError
 from ..models.names import public_name
 from ..models.routed import RoutedModel
-from ..registry import Registry, new_registry
-from ..settings import RemixSettings
-from ..types import Prompt
+from ..types import Pathway, Prompt
+from .arguments import Evaluated, Spec, check_known
 from .contexts import Context, Gathered, Ids, gathered, with_contexts
 
 if TYPE_CHECKING:
@@ -36,13 +32,12 @@ if TYPE_CHECKING:
     from ..references.reference_set import ReferenceSet
     from ..remixing.remixer import Remixer
     from ..routing.likelihoods import Likelihoods
+    from ..rules.base import NamedRule
     from ..tasks.formats import Format
 
-Spec = str | Mapping[str, object]
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request as their ``TemplateLM`` encodes it: its texts (None: a window of a longer one), context, continuation."""
 
-USUAL = {"kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
 THEIRS = ("max_length", "prefix_token_id", "truncation", "think_end_token", "enable_thinking", "chat_template_args")
 """Arguments of their ``hf`` that mean the same here."""
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
@@ -71,13 +66,15 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         selector: of layers and experts.
         format: how references are put.
         query: field of the documents that neighbours are found by.
+        preset: strategies and settings that go together, by name; re-mixes, as an optimizer does.
+        rule: by its text (``ban:3/5@16-20;top-k:1``), at every token, in place of re-mixing.
         plugin: files of plugins.
         more: settings of ``RemixSettings``, and ``max_length``, ``prefix_token_id``, ``truncation``,
             ``think_end_token``, ``enable_thinking``, ``chat_template_args`` of their ``hf``.
 
     Raises:
-        SettingError: an argument that does not exist, one that has no part without an optimizer, or a strategy that
-            looks at the right answer.
+        SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one, or
+            a strategy that looks at the right answer.
         ModelError, DataError, UnknownNameError: as for ``load_moe_model`` and ``Optimizer``.
     """
 
@@ -99,36 +96,35 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         selector: Spec | None = None,
         format: str | Mapping[str, object] | Format | None = None,
         query: str | None = None,
+        preset: str | None = None,
+        rule: str | Mapping[str, object] | Sequence[Any] | NamedRule | None = None,
         plugin: str | Path | Sequence[str | Path] | None = None,
         **more: Any,
     ) -> None:
         settings = {key: value for key, value in more.items() if key not in THEIRS}
-        roles = {"kernel": kernel, "retriever": retriever, "selector": selector}
-        _check_known(settings)
-        if optimizer is None:
-            _check_unused({"refset": refset, **roles, "format": format, "query": query, "plugin": plugin, **settings})
-        self.routed = pretrained if isinstance(pretrained, RoutedModel) else load_moe_model(
-            pretrained, dtype=dtype, device=_there(device), quantize=quantize, revision=revision,
+        own = [name for name in inspect.signature(C3POLM.__init__).parameters if name not in ("self", "more")]
+        check_known(settings, [*own, *THEIRS], "model_args")
+        self.evaluated = Evaluated.of(
+            pretrained,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            quantize=quantize,
             trust_remote_code=trust_remote_code,
-        )  # fmt: skip
+            preset=preset,
+            optimizer=optimizer,
+            refset=refset,
+            kernel=kernel,
+            retriever=retriever,
+            selector=selector,
+            format=format,
+            query=query,
+            rule=rule,
+            plugin=plugin,
+            settings=settings,
+        )
+        self.routed, self.remixer, self.rule = self.evaluated.routed, self.evaluated.remixer, self.evaluated.rule
         self.query = query
-        self.remixer = None
-        if optimizer is not None:
-            registry = new_registry()
-            for file in [plugin] if isinstance(plugin, str | Path) else plugin or ():
-                registry.load_file(file)
-            c3po = Optimizer(
-                self.routed,
-                refset,
-                optimizer=optimizer,
-                kernel=kernel or USUAL["kernel"],
-                retriever=retriever or USUAL["retriever"],
-                selector=selector or USUAL["selector"],
-                format=format,
-                settings=RemixSettings.of(settings),
-                registry=registry,
-            )
-            self.remixer = _without_labels(c3po.remixer)
         with _quietly():
             super().__init__(
                 self.routed.model,
@@ -163,13 +159,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
             "model_revision": self.revision,
             "model_sha": getattr(model.config, "_commit_hash", None) or "",
         }
-        if self.remixer is None:
-            return info | {"c3po": {"optimizer": None}}
-        made = self.remixer
-        strategies = {role: Registry.describe(strategy) for role, strategy in vars(made.strategies).items()}
-        source = None if made.references is None else made.references.card["source"]
-        told = {"references": source, "query": self.query}
-        return info | {"c3po": strategies | made.settings.model_dump(mode="json") | told}
+        return info | {"c3po": self.evaluated.told(self.query)}
 
     # -- scoring ---------------------------------------------------------------------------------------------------
 
@@ -258,7 +248,8 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         remixed = [one for one in contexts if self.remixer is not None and one.query.strip()]
         plain = [one for one in contexts if one not in remixed]
         found = dict(zip(remixed, self._scored_along(remixed), strict=True))
-        found |= zip(plain, self.routed.likelihoods([one.prompt for one in plain], batch_size=len(plain)), strict=True)
+        prompts = [one.prompt for one in plain]
+        found |= zip(plain, self.routed.likelihoods(prompts, rule=self.rule, batch_size=len(plain)), strict=True)
         return [found[one] for one in contexts]
 
     def _scored_along(self, contexts: Sequence[Gathered]) -> list[Likelihoods]:
@@ -287,53 +278,14 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
     def _model_generate(self, context: Tensor, *args: Any, **options: Any) -> Tensor:
         with self.routed.lock:
             seen = options["attention_mask"]
-            pathway = None
+            routing: Pathway | NamedRule | None = self.rule
             if self.remixer is not None:
                 prompts = [Prompt(tuple(row[mask.bool()].tolist())) for row, mask in zip(context, seen, strict=True)]
                 states = self.remixer.prefill(prompts, keep=False)
-                pathway = self.remixer.remix(states, [text.query for text in self._generating]).pathway
-            with self.routed.decoding(pathway, seen):
+                routing = self.remixer.remix(states, [text.query for text in self._generating]).pathway
+            with self.routed.decoding(routing, seen):
                 generated: Tensor = super()._model_generate(context, *args, **options)
         return generated
-
-
-def _there(device: str | None) -> str | None:
-    """The harness asks for ``cuda:0`` where its user names nothing: the CPU, if there is none, as by their ``hf``."""
-    if device is None or device.startswith("cuda"):
-        if torch.cuda.is_available():
-            return device or "cuda"
-        logging.getLogger(__name__).info("There is no CUDA device: the model is run on the CPU.")
-        return None
-    return device
-
-
-def _check_known(settings: Mapping[str, object]) -> None:
-    """Refuse arguments that there are not, before a model is loaded for them."""
-    own = [name for name in inspect.signature(C3POLM.__init__).parameters if name not in ("self", "more")]
-    known = [*own, *THEIRS, *RemixSettings.model_fields]
-    for name in settings:
-        if name not in RemixSettings.model_fields:
-            hint = suggestion(name, known, "leave it out.")
-            raise SettingError(f"Expected model_args among {', '.join(known)}; got {name!r}; {hint}")
-    RemixSettings.of(settings)
-
-
-def _check_unused(given: Mapping[str, object]) -> None:
-    if unused := [name for name, value in given.items() if value is not None]:
-        raise SettingError(
-            f"Expected an optimizer beside {', '.join(unused)}, got none: the model as it is has no use for them; add "
-            "optimizer=ngd, or leave them out."
-        )
-
-
-def _without_labels(remixer: Remixer) -> Remixer:
-    if remixer.needs_label:
-        names = f"{remixer.strategies.optimizer.name} with {remixer.strategies.selector.name}"
-        raise SettingError(
-            f"Expected strategies that do not look at the right answer, which requests do not tell, got {names}; upper "
-            "bounds are arms of c3po evaluate."
-        )
-    return remixer
 
 
 def _nothing_asked(tasks: Collection[str], remixer: Remixer) -> SettingError:

@@ -450,12 +450,21 @@ class RoutedModel:
         return torch.stack(found)
 
     @_alone
-    def likelihoods(self, prompts: Sequence[Prompt], *, batch_size: int = BATCH) -> list[Likelihoods]:
-        """Log-likelihood of each option as a whole along the model's own pathway, from one pass that keeps nothing."""
+    def likelihoods(
+        self, prompts: Sequence[Prompt], rule: RoutingRule | None = None, *, batch_size: int = BATCH
+    ) -> list[Likelihoods]:
+        """Log-likelihood of each option as a whole, from one pass that keeps nothing.
+
+        Args:
+            prompts: B of them.
+            rule: asked at each MoE layer, at every token; None: along the model's own pathway.
+            batch_size: prompts that are run together.
+        """
         found: dict[int, Likelihoods] = {}
         for layout, numbers in self._batches(prompts, batch_size, layout_to_score):
             part = [prompts[i] for i in numbers]
-            scored = prefill_finals(self.model, part, layout)
+            run = None if rule is None else RuleRun(self.sites, rule, torch.tensor(numbers))
+            scored = prefill_finals(self.model, part, layout, run)
             found.update(zip(numbers, likelihoods_of(self.model, part, scored), strict=True))
         return [found[i] for i in range(len(prompts))]
 

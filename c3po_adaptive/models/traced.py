@@ -26,6 +26,7 @@ __all__ = [
     "NONE",
     "Trace",
     "TraceReader",
+    "TraceWriter",
     "check_text",
     "check_tokens",
     "compared",
@@ -55,6 +56,23 @@ class TraceReader(Protocol):
 
         Raises:
             C3POError: it holds something else.
+        """
+        ...
+
+
+class TraceWriter(Protocol):
+    """Writes a trace as another engine gives it."""
+
+    def __call__(self, trace: Trace, path: Path, decoder_layers: int) -> None:
+        """Write a file, whole or not at all.
+
+        Args:
+            trace: that is written; its weights go where the engine has a place for them.
+            path: of the file.
+            decoder_layers: how many the model has, dense ones included.
+
+        Raises:
+            C3POError: the engine's layout has no room for it, or something else lies there.
         """
         ...
 

@@ -70,8 +70,10 @@ def prefill(
 
 
 @torch.no_grad()
-def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout) -> list[ScoredTail]:
-    """What predicts the scored tokens of prompts that are laid out alike, along the model's own routing.
+def prefill_finals(
+    model: PreTrainedModel, prompts: Sequence[Prompt], layout: Layout, run: RuleRun | None = None
+) -> list[ScoredTail]:
+    """What predicts the scored tokens of prompts that are laid out alike, along the model's own routing or a rule's.
 
     A prefill of which nothing is kept that tails could start from.
 
@@ -79,10 +81,12 @@ def prefill_finals(model: PreTrainedModel, prompts: Sequence[Prompt], layout: La
         ShapeError: a prompt without tokens.
     """
     found: dict[int, ScoredTail] = {}
-    for group, parts in _side_by_side(model, prompts, layout, None):
+    for group, parts in _side_by_side(model, prompts, layout, run):
         packed = [p for _, _, p in parts]
         batch, call = _call(model, parts)
-        last = decoder_of(model)(**call).last_hidden_state
+        owner = torch.tensor(group)[batch.owner]
+        with run.routing(owner, batch.positions, batch.real) if run else nullcontext():
+            last = decoder_of(model)(**call).last_hidden_state
         found.update(zip(group, map(ScoredTail, packed, _finals(last, batch, packed)), strict=True))
     return [found[i] for i in range(len(prompts))]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .intercept import intercepted
 from .mixing import mass
+from .selecting import selection_bias
 from .sites import WORKING, Site, router_logits
 from .styles import Change
 
@@ -37,6 +38,8 @@ class LayerRouting:
         token: ``[R]`` its place in its sequence, 0 … T-1; tokens of several options at one depth share it.
         real: ``[R]`` bool, no padding.
         site: the layer itself.
+        layers: decoder layer index of each of the L MoE layers.
+        selection_bias: ``[E]`` what the router adds to its scores when it chooses, not when it weighs; None: nothing.
     """
 
     position: int
@@ -47,6 +50,8 @@ class LayerRouting:
     token: Tensor
     real: Tensor
     site: Site
+    layers: tuple[int, ...]
+    selection_bias: Tensor | None = None
 
     def change(self, index: Tensor, logits: Tensor | None = None) -> Change:
         """Other experts for every token, weighed as the layer weighs its own choice; differentiable in the logits.
@@ -69,31 +74,43 @@ class LayerRouting:
         factor = (total / mass(own.gather(1, self.index))).detach()
         return Change(None, index, by.softmax(-1).gather(1, index) * factor)
 
-    def weighed(self, index: Tensor) -> Tensor:
+    def weighed(self, index: Tensor, logits: Tensor | None = None) -> Tensor:
         """Weights ``[R, n]`` of other experts ``[R, n]`` as the layer weighs its own, whatever it chose those by.
 
         By softmax or sigmoid of the router's scores: of the same mass in a layer that renormalizes, else times the same
         factor.
 
+        Args:
+            index: ``[R, n]`` the experts.
+            logits: ``[R, E]`` what they are weighed by; None: the router's.
+
         Raises:
             ModelError: the layer's own weights are in no such proportion.
         """
-        sigmoid, total = self.site.scoring == "sigmoid", mass(self.weights.float())
-        scores = self.logits.sigmoid() if sigmoid else self.logits.softmax(-1)
-        own = scores.gather(1, self.index)
-        real = self.real.to(own.device)
-        if not torch.allclose((own / mass(own))[real], (self.weights / total)[real].float(), rtol=0, atol=EXPLAINED):
+        if not self.in_proportion():
             raise ModelError(
                 f"Expected MoE layer {self.site.layer} to weigh its experts by softmax or sigmoid of their router "
-                f"scores, but {type(self.site.router).__name__} weighs them otherwise: expert ids alone cannot be "
-                "weighed in this family; take a trace with weights."
+                f"scores, but {type(self.site.router).__name__} weighs them otherwise: others cannot be weighed as "
+                f"this family weighs its own; take a trace with weights, or a rule that makes its own. {WORKING}"
             )
+        by, total = self.logits if logits is None else logits, mass(self.weights.float())
+        own = self.scored(self.logits).gather(1, self.index)
         if not self.site.renormalized:
-            return scores.gather(1, index) * (total / mass(own))
-        if sigmoid:
-            found = scores.gather(1, index)
+            return self.scored(by).gather(1, index) * (total / mass(own))
+        if self.site.scoring == "sigmoid":
+            found = self.scored(by).gather(1, index)
             return found / mass(found) * total
-        return self.logits.gather(1, index).softmax(-1) * total  # among the chosen alone: none of them may underflow
+        return by.gather(1, index).softmax(-1) * total  # among the chosen alone: none of them may underflow
+
+    def in_proportion(self) -> bool:
+        """Whether the layer's own weights are in proportion to what it makes of its router's scores."""
+        own, real = self.scored(self.logits).gather(1, self.index), self.real.to(self.index.device)
+        shares = (own / mass(own))[real], (self.weights / mass(self.weights.float()))[real].float()
+        return torch.allclose(*shares, rtol=0, atol=EXPLAINED)
+
+    def scored(self, logits: Tensor) -> Tensor:
+        """What the router makes of logits ``[R, E]`` before it chooses: their sigmoid, or their softmax."""
+        return logits.sigmoid() if self.site.scoring == "sigmoid" else logits.softmax(-1)
 
     def _check(self, probabilities: Tensor) -> None:
         """Refuse what a rule over logits cannot be had for: other functions, a selection bias, groups."""
@@ -168,21 +185,23 @@ class RuleRun:
     def routed(self, rows_of: Callable[[int, int], Rows]) -> Iterator[None]:
         """Likewise, where the rows of a call are known by the MoE layer, and by how many there are."""
         logits: dict[int, Tensor] = {}
+        biases: dict[int, Tensor | None] = {}
+        layers = tuple(site.layer for site in self.sites)
 
         def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
             rows = rows_of(position, len(index))
             change = None
             if position >= self.start:
                 places = (self.samples[rows.prompt], rows.token, rows.real)
-                change = self.rule(
-                    LayerRouting(position, index, weights, logits[position], *places, self.sites[position])
-                )
+                own = (position, index, weights, logits[position])
+                change = self.rule(LayerRouting(*own, *places, self.sites[position], layers, biases[position]))
             self._count(position, rows, index, change)
             return change
 
         with ExitStack() as stack:
             for position, site in enumerate(self.sites):
-                stack.callback(site.router.register_forward_hook(_keeping(logits, position, site)).remove)
+                keep = _keeping(logits, biases, position, site)
+                stack.callback(site.router.register_forward_hook(keep, with_kwargs=True).remove)
             stack.enter_context(intercepted(self.sites, decide))
             yield
 
@@ -194,13 +213,16 @@ class RuleRun:
         self.pairs[:, position].index_add_(0, rows.prompt[rows.real], number[rows.real])
 
 
-def _keeping(logits: dict[int, Tensor], position: int, site: Site) -> Callable[[nn.Module, Any, Any], None]:
-    """A hook that keeps what the router makes of each expert."""
+def _keeping(
+    logits: dict[int, Tensor], biases: dict[int, Tensor | None], position: int, site: Site
+) -> Callable[[nn.Module, Any, Any, Any], None]:
+    """A hook that keeps what the router makes of each expert, and what it adds to that when it chooses."""
 
-    def keep(module: nn.Module, args: Any, output: Any) -> None:
+    def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         found = router_logits(output, site).float()
         found = found.log() if site.scoring == "given" else found
         mixable = torch.arange(site.n_experts, device=found.device) < site.mixable
         logits[position] = found.masked_fill(~mixable, -torch.inf)
+        biases[position] = selection_bias(module, (*args, *kwargs.values()), site.n_experts)
 
     return keep

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, Literal, cast
 
@@ -31,6 +31,8 @@ ROUTER_STYLES: dict[str, Style] = {  # the weights are applied outside of the ex
 SKIPPING = {"ZayaRouter": "its last choice is no expert, but leaves the token out (models/zaya/modeling_zaya.py)"}
 NO_ENTRY = {"deepseek_v4": "its hash routers read token ids (transformers: models/deepseek_v4/modeling_deepseek_v4.py)"}
 """Families whose decoder layers need more than hidden states, though they return nothing else."""
+EVEN, EVEN_IN_HALVES = 0.002, 0.03
+"""How far numbers that are the same may be apart, over their mean: in float32, and in half precision."""
 WORKING = "c3po models lists the families that work."
 
 
@@ -48,6 +50,8 @@ class Site:
         logits: place of the router's scores ``[R, E]`` among its outputs.
         scoring: which function of the scores the routing weights are in proportion to.
         renormalized: whether the weights of each token have the same sum; if not, they are scores times one factor.
+        proportional: whether the weights are one of the two; if not, others have a share in them (inkling's shared
+            experts), or they are no function of the scores alone (phimoe).
         mixable: how many of the E can be mixed: the first ones. (zaya's router has a last choice that is no expert.)
         entered: whether hidden states are all that enters the decoder layer, so that a tail may begin there.
     """
@@ -62,6 +66,7 @@ class Site:
     entered: bool = True
     scoring: Scoring = "softmax"
     renormalized: bool = False
+    proportional: bool = True
 
     @property
     def mixable(self) -> int:
@@ -104,10 +109,7 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
     Raises:
         ModelError: the model is dense, or its experts or router cannot be reached, or do not do what is expected.
     """
-    found: list[tuple[int, nn.Module, nn.Module, Style]] = []
-    for index, layer in enumerate(decoder_layers(model)):
-        for block in layer.modules():
-            found += [(index, *parts) for parts in _parts(model, index, block)]
+    found = list(routed_parts(model))
     if not found:
         raise ModelError(no_layers(model))
     sites = tuple(_tried(model, found))
@@ -119,14 +121,24 @@ def find_sites(model: PreTrainedModel) -> tuple[Site, ...]:
     return sites
 
 
+def routed_parts(model: PreTrainedModel) -> Iterator[tuple[int, nn.Module, nn.Module, Style]]:
+    """Decoder layer, experts, router and style of every MoE layer, told from the structure alone.
+
+    Raises:
+        ModelError: experts whose router cannot be found.
+    """
+    for index, layer in enumerate(decoder_layers(model)):
+        for block in layer.modules():
+            yield from ((index, *parts) for parts in _parts(model, index, block))
+
+
 def moe_layers(model: PreTrainedModel) -> tuple[int, ...]:
     """Decoder layers that hold routed experts, told from the structure alone: no weight is looked at, none is run.
 
     Raises:
         ModelError: experts whose router cannot be found.
     """
-    layers = enumerate(decoder_layers(model))
-    return tuple(i for i, layer in layers if any(_parts(model, i, block) for block in layer.modules()))
+    return tuple(dict.fromkeys(index for index, *_ in routed_parts(model)))
 
 
 def no_layers(model: PreTrainedModel) -> str:
@@ -233,7 +245,9 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
                 f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}. {WORKING}"
             ) from error
     entered = all(isinstance(out, Tensor) for out in returned) and model.config.model_type not in NO_ENTRY
-    return [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
+    sites = [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
+    proportional = all(site.proportional for site in sites)  # two tokens may be alike in one layer by chance
+    return [replace(site, proportional=proportional) for site in sites]
 
 
 def _site(
@@ -263,11 +277,13 @@ def _site(
             f"{where} gave its experts indices {tuple(index.shape)} and weights {tuple(weights.shape)} for two tokens, "
             f"and router scores {tuple(logits.shape)}: its routing cannot be read. {WORKING}"
         )
+    even = EVEN if logits.dtype == weights.dtype == torch.float32 else EVEN_IN_HALVES
     logits, weights = logits.reshape(2, n_experts).float(), weights.float()
     scoring = _scoring(logits, index, weights)
     factors = weights / _scored(logits, scoring).gather(1, index)
-    renormalized = _spread(weights.sum(-1)) < _spread(factors)
-    return Site(*parts, n_experts, index.shape[1], place, entered, scoring, renormalized)
+    sums, ratios = _spread(weights.sum(-1)), _spread(factors)
+    found = (scoring, sums < ratios, min(sums, ratios) < even)
+    return Site(*parts, n_experts, index.shape[1], place, entered, *found)
 
 
 def _spread(values: Tensor) -> float:

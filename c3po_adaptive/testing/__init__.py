@@ -8,6 +8,7 @@ from .answerers import AnswererContract, toy_context
 from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
+from .rules import RuleContract
 from .selectors import SelectorContract
 from .toy import ToyTraining, altered, toy_problem, toy_references
 
@@ -16,6 +17,7 @@ __all__ = [
     "KernelContract",
     "OptimizerContract",
     "RetrieverContract",
+    "RuleContract",
     "SelectorContract",
     "ToyTraining",
     "altered",

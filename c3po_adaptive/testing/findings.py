@@ -22,12 +22,16 @@ from .contract import Contract
 from .kernels import KernelContract
 from .optimizers import OptimizerContract
 from .retrievers import RetrieverContract
+from .rules import RuleContract
 from .selectors import SelectorContract
 from .toy import ToyTraining, toy_references
 
 CONTRACTS: dict[str, type[Contract]] = {
     contract.role: contract
-    for contract in (OptimizerContract, KernelContract, RetrieverContract, SelectorContract, AnswererContract)
+    for contract in (
+        *(OptimizerContract, KernelContract, RetrieverContract, SelectorContract),
+        *(AnswererContract, RuleContract),
+    )
 }
 """Each role's contract."""
 

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import pytest
 
+from c3po_adaptive import rule_named
 from c3po_adaptive.answerers import (
+    AlongRule,
     AnswererStrategy,
     InContext,
     LengthExponent,
@@ -17,6 +19,8 @@ from c3po_adaptive.answerers import (
     Tent,
 )
 from c3po_adaptive.errors import PluginError, SettingError
+from c3po_adaptive.registry import default_registry
+from c3po_adaptive.study.arms import Arm
 from c3po_adaptive.study.comparison.comparison_worker import blamed, check_answers
 from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
@@ -62,6 +66,7 @@ EACH = {
     "lora": LoRA(epochs=2, r=2, lr=1e-2),
     "lora of all linear layers": LoRA(epochs=2, r=2, lr=1e-2, targets="linear", layers=(1,)),
     "router-tuning": RouterTuning(epochs=2, lr=1e-2, layers="all"),
+    "a rule": AlongRule(rule_named("ban:1;top-k:1@last-1")),
     "prompt-tuning": PromptTuning(epochs=2, tokens=4, lr=5e-2),
     "prefix-tuning": PrefixTuning(epochs=2, tokens=4, lr=5e-2),
 }
@@ -122,3 +127,37 @@ def test_neighbours_are_those_of_the_settings():
     assert [q.answer for q in one] != [q.answer for q in other]
     successes = {q.id for q in context.references.successes.questions}
     assert all(q.id in successes for near in toy_context().nearest(ASKED) for q, _ in near)
+
+
+class TestAlongARule:
+    def test_scores_are_those_of_the_model_along_it(self):
+        context = toy_context()
+        rule = rule_named("ban:1;temperature:0.5")
+        answers = AlongRule(rule).prepare(context).answer(ASKED)
+        wanted = context.model.score_choices(ASKED, routing=rule, format=context.format)
+        for answer, scores, plain in zip(answers, wanted, context.plain(ASKED), strict=True):
+            assert answer.scores == pytest.approx(scores.tolist(), abs=1e-5)
+            assert answer.base_scores == pytest.approx(plain.scores, abs=1e-5)
+            assert answer.scores != pytest.approx(plain.scores, abs=1e-3), "it acts"
+
+    def test_fewer_experts_cost_less(self):
+        context = toy_context()
+        (one, two) = (
+            AlongRule(rule_named(text)).prepare(context).answer(ASKED)[0].ledger.prefill.flops
+            for text in ("top-k:1", "top-k:2")
+        )
+        assert one < two
+
+    def test_by_name_in_a_configuration(self):
+        arm = Arm(answerer={"name": "rule", "rule": "ban:1;top-k:1@last-1"})
+        assert default_registry().create("answerer", arm.answerer) == AlongRule(rule_named("ban:1;top-k:1@last-1"))
+        with pytest.raises(SettingError, match=r"Expected rule\.rule to be a NamedRule"):
+            AlongRule("top-k:1")
+
+    @pytest.mark.parametrize(
+        ("text", "said"), [("ban:9", "experts of rule 'ban' from 0 to 7"), ("top-k:1@9", "among the MoE layers 0, 1")]
+    )
+    def test_is_refused_before_a_run_where_the_model_lacks_it(self, text, said):
+        context = toy_context()
+        with pytest.raises(SettingError, match=said):
+            AlongRule(rule_named(text)).fits(context.strategies, (0, 1), 8, 0)

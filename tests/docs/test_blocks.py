@@ -27,6 +27,8 @@ def fresh_registry():
 @pytest.mark.usefixtures("dense_weights", "fresh_registry", "engines_installed")
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_pages_run(page, tmp_path, monkeypatch):
+    if page.stem == "inspect":
+        pytest.importorskip("inspect_ai", reason="the extra inspect is not installed")
     monkeypatch.chdir(tmp_path)
     assert run(page) > 0
 

@@ -11,11 +11,13 @@ pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
 from harness.local_tasks import DOCS, asked, manager, requests, write_tasks
 from lm_eval import simple_evaluate
+from lm_eval._cli.harness import HarnessCLI
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import simple_parse_args_string
 from routing.naive import SCOPES
 
-from c3po_adaptive import Optimizer, RemixSettings, load_moe_model
+from c3po_adaptive import Optimizer, Prompt, RemixSettings, load_moe_model, rule_named
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
 from c3po_adaptive.lm_eval import C3POLM, register
 from c3po_adaptive.models.routed import RoutedModel
@@ -279,3 +281,71 @@ def test_plugins_come_from_files(olmoe, tasks):
     plain, instances = C3POLM(olmoe, batch_size=4), requests(tasks, "options")
     assert not alike(asked(lm, instances), asked(plain, instances))
     assert lm.get_model_info()["c3po"]["optimizer"]["name"] == "entropy-descent"
+
+
+RULE = "ban:3/5;bias:1=+2.5@last-1"
+
+
+def through_their_command_line(text):
+    """``--model_args`` as their parser reads it."""
+    parser = HarnessCLI()._parser
+    return vars(parser.parse_args(["run", "--model", "c3po", "--tasks", "x", "--model_args", text]))["model_args"]
+
+
+@pytest.mark.parametrize("parse", [simple_parse_args_string, through_their_command_line])
+def test_a_rule_survives_their_parsers(parse):
+    assert parse(f"pretrained=x,rule={RULE};top-k:1,dtype=float32")["rule"] == f"{RULE};top-k:1"
+
+
+def test_along_a_rule(checkpoint, olmoe, tasks):
+    """Options, texts and generation, as the model itself answers along the same rule."""
+    rule = rule_named(RULE)
+    lm, instances = C3POLM(olmoe, rule=RULE, batch_size=3), requests(tasks, "options")
+    contexts = {r.args[0]: [s.args[1] for s in instances if s.args[0] == r.args[0]] for r in instances}
+    found, plain = asked(lm, instances), asked(C3POLM(olmoe, batch_size=3), instances)
+    assert not alike(found, plain, 1e-2), "it acts"
+    prompts = [
+        Prompt(tuple(lm.tok_encode(context)), tuple(tuple(lm.tok_encode(o)) for o in options), (1.0,) * len(options))
+        for context, options in contexts.items()
+    ]
+    assert [total for total, _ in found] == pytest.approx(
+        [s for one in olmoe.ruled(prompts, rule) for s in one.scores().tolist()], abs=1e-3
+    )
+    for kind in ("texts", "no_context"):  # a rule acts at every token, asked or not
+        assert not alike(asked(lm, requests(tasks, kind)), asked(C3POLM(olmoe), requests(tasks, kind)), 1e-2)
+    instances = requests(tasks, "generation")
+    texts = olmoe.generate([r.args[0] for r in instances], rule, max_new_tokens=12, do_sample=False)
+    assert asked(lm, instances) == [text.partition("e")[0] for text in texts]
+
+
+def test_an_evaluation_along_a_rule(checkpoint, tasks):
+    register()
+    found = simple_evaluate(
+        "c3po", f"pretrained={checkpoint},rule={RULE}", ["options", "texts", "generation"],
+        batch_size=4, task_manager=manager(tasks), bootstrap_iters=0, device="cpu",
+    )  # fmt: skip
+    assert found["config"]["c3po"]["rule"]["first"] == {"name": "ban", "experts": [3, 5], "layers": "all"}
+    json.dumps(found["config"]["c3po"])
+
+
+def test_a_preset_is_taken_whole(olmoe, refset):
+    lm = C3POLM(olmoe, refset=refset, preset="c3po", selector=SMALL, scope="answer")
+    assert (lm.remixer.settings.loss, lm.remixer.settings.mix) == ("likelihood", "top-k"), "the preset's"
+    assert (lm.remixer.settings.scope, lm.remixer.strategies.selector.n) == ("answer", 2), "and what is named beside it"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"rule": "bann:3"}, UnknownNameError, "did you mean 'ban'"),
+        ({"rule": "ban:9"}, SettingError, "experts of rule 'ban' from 0 to 7"),
+        ({"rule": "ban:3@9"}, SettingError, "among the MoE layers 0, 1, 2"),
+        ({"rule": "top-k:1", "optimizer": "ngd"}, SettingError, "a rule or an optimizer, got both"),
+        ({"rule": "top-k:1", "preset": "c3po"}, SettingError, "a rule or an optimizer, got both"),
+        ({"rule": "top-k:1", "refset": "x"}, SettingError, "an optimizer beside refset, got none"),
+        ({"preset": "c3p0", "refset": "x"}, UnknownNameError, "preset"),
+    ],
+)
+def test_rules_that_cannot_be_are_refused(olmoe, options, error, said):
+    with pytest.raises(error, match=said):
+        C3POLM(olmoe, **options)

@@ -29,6 +29,7 @@ from c3po_adaptive import (
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.retrievers import FaissKNN
+from c3po_adaptive.rules import TopK
 from c3po_adaptive.selectors import Fixed
 from c3po_adaptive.testing import toy_problem
 from c3po_adaptive.testing.findings import check_contract, command, findings, parts
@@ -480,7 +481,15 @@ def test_all_that_ship_keep_their_contract(entry, tmp_path):
     if entry.name == "sound-routing":
         pytest.skip("it needs a model with a known fault, which its own tests make")
     (tmp_path / "facts.txt").write_text("Wood floats on water.\n\nStones sink.\n")
-    needed = {"informed": {"passages": str(tmp_path / "facts.txt")}}.get(entry.name, {})
+    needed = {
+        "informed": {"passages": str(tmp_path / "facts.txt")},
+        "rule": {"rule": TopK(1)},
+        "ban": {"experts": (3, 5)},
+        "force": {"experts": (2,)},
+        "bias": {"experts": (3,), "by": 2.5},
+        "top-k": {"k": 1},
+        "temperature": {"value": 0.5},
+    }.get(entry.name, {})
     assert failing(entry.role, entry.cls(**needed)) == []
 
 

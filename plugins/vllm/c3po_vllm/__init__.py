@@ -1,8 +1,9 @@
 """Pathways served by a stock vLLM: what a request carries, how it is admitted, and the plugin that carries it out.
 
-And what engines say of their routing as traces, for ``c3po trace import`` and from Python.
+And what engines say of their routing as traces, and traces as they say it, for ``c3po trace import`` and ``export``.
 """
 
+from .engine_exports import export_trace
 from .engine_traces import from_sglang, from_vllm
 from .export import export_for_vllm
 from .forced import TRACE_KEY, TraceRequest, trace_request
@@ -16,6 +17,7 @@ __all__ = [
     "acted",
     "change_request",
     "export_for_vllm",
+    "export_trace",
     "from_sglang",
     "from_vllm",
     "pathway_request",

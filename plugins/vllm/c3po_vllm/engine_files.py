@@ -22,6 +22,7 @@ from torch import Tensor
 from c3po_adaptive import C3POError, DataError, RoutedModel, SettingError, hookimpl
 from c3po_adaptive.models.traced import LIMIT, NONE, Trace, TraceReader, of_router_logits
 
+from .engine_exports import register_trace_writers  # noqa: F401 (a hook of this plugin, too)
 from .engine_traces import from_sglang, from_vllm
 
 AGAIN = "save the engine's answer again; docs/howto/traces.md shows how"

@@ -1,0 +1,235 @@
+"""``C3POModelAPI``: a Mixture-of-Experts model, re-mixed, along a rule, or as it is, as a provider of inspect_ai."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import torch
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+)
+from torch import Tensor
+
+from ..errors import DataError, SettingError
+from ..lm_eval.arguments import Evaluated, check_known
+from ..types import Prompt
+
+UNSERVED = (
+    *("best_of", "frequency_penalty", "presence_penalty", "logit_bias", "num_choices", "logprobs", "top_logprobs"),
+    *("prompt_logprobs", "response_schema"),
+)
+"""Settings of a request that would change its answer, and that this provider does not have."""
+MOST_TOKENS = 512  # of an answer, where the task says nothing
+
+
+@dataclass(eq=False)
+class _Asked:
+    """One request, and its answer when there is one.
+
+    Attributes:
+        prompt: its tokens.
+        query: the text that neighbours are found by.
+        config: how it is generated.
+        answer: what came out.
+        error: why nothing did.
+    """
+
+    prompt: Prompt
+    query: str
+    config: GenerateConfig
+    answer: ModelOutput | None = None
+    error: Exception | None = None
+
+
+class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be there when types are checked
+    """A provider of inspect_ai; with neither an optimizer, a preset nor a rule it is the model as it is.
+
+    Messages are put by the tokenizer's chat template; without one their texts stand one below another. Answers are the
+    likeliest tokens, unless a request has a temperature above 0. Requests that come while others are answered are
+    answered together. Neighbours are found by the last message of the user, as the task puts it.
+
+    Args:
+        model_name: an alias, a Hub id or a folder: what stands behind ``c3po/``.
+        base_url: none is had.
+        api_key: none is needed.
+        config: of the model's requests.
+        batch_size: requests that are answered together.
+        chat_template: whether the tokenizer's is used; None: if it has one.
+        args: those of ``Evaluated.of``, and every setting of ``RemixSettings``.
+
+    Raises:
+        SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one, or
+            a strategy that looks at the right answer.
+        ModelError, DataError, UnknownNameError: as for ``load_moe_model``, ``Optimizer`` and ``rule_named``.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig | None = None,
+        *,
+        batch_size: int = 16,
+        chat_template: bool | None = None,
+        **args: Any,
+    ) -> None:
+        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+        known = [*inspect.signature(Evaluated.of).parameters]
+        own = [name for name in known if name not in ("pretrained", "query", "settings")]
+        settings = {name: value for name, value in args.items() if name not in own}
+        check_known(settings, [*own, "batch_size", "chat_template"], "model arguments (-M)")
+        given = {name: value for name, value in args.items() if name in own}
+        self.evaluated = Evaluated.of(model_name, settings=settings, **given)
+        self.batch_size, self.turn = batch_size, anyio.Lock()
+        self.waiting: list[_Asked] = []
+        tokenizer = self.evaluated.routed.tokenizer
+        self.templated = tokenizer.chat_template is not None if chat_template is None else chat_template
+        if self.templated and tokenizer.chat_template is None:
+            raise SettingError(
+                f"Expected {model_name} to have a chat template, as chat_template=true says, got none; leave it out."
+            )
+
+    def max_connections(self) -> int:
+        """As many requests wait as are answered together."""
+        return self.batch_size
+
+    def max_tokens(self) -> int:
+        """Of an answer, where the task says nothing."""
+        return MOST_TOKENS
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[Any], tool_choice: Any, config: GenerateConfig
+    ) -> ModelOutput:
+        """The answer to a chat.
+
+        Raises:
+            SettingError: tools, pictures or sound, or a setting of the request that this provider does not have.
+        """
+        _check(input, tools, config)
+        asked = _Asked(self._prompt(input), _query(input), config)
+        self.waiting.append(asked)
+        async with self.turn:
+            if asked.answer is None and asked.error is None:  # those who waited before may have taken it along
+                alike = [one for one in self.waiting if one.config == config and one is not asked]
+                part = [asked, *alike][: self.batch_size]
+                self.waiting = [one for one in self.waiting if one not in part]
+                await anyio.to_thread.run_sync(self._answer, part)
+        if asked.error is not None:
+            raise asked.error
+        return asked.answer
+
+    def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
+        tokenizer = self.evaluated.routed.tokenizer
+        if self.templated:
+            chat = [{"role": one.role, "content": one.text} for one in messages]
+            text: Any = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        else:
+            text = "\n\n".join(one.text for one in messages)
+        ids: Any = tokenizer(text, add_special_tokens=not self.templated)["input_ids"]
+        return Prompt(tuple(ids))
+
+    def _answer(self, part: Sequence[_Asked]) -> None:
+        try:
+            for one, answer in zip(part, self._generated(part), strict=True):
+                one.answer = answer
+        except Exception as error:
+            for one in part:
+                one.error = error
+
+    def _generated(self, part: Sequence[_Asked]) -> list[ModelOutput]:
+        """Answers to requests of one configuration; a prompt that the model cannot read gets an empty one."""
+        room = self.evaluated.routed.max_length
+        fits = [one for one in part if len(one.prompt.ids) < room]
+        found = dict(zip(fits, self._along(fits), strict=True)) if fits else {}
+        none = ModelOutput.from_content(self.model_name, "", stop_reason="model_length")
+        return [found.get(one, none) for one in part]
+
+    def _along(self, part: Sequence[_Asked]) -> list[ModelOutput]:
+        routed, config = self.evaluated.routed, part[0].config
+        width = max(len(one.prompt.ids) for one in part)
+        ids = torch.full((len(part), width), cast(int, routed.tokenizer.pad_token_id))
+        seen = torch.zeros_like(ids)
+        for row, one in enumerate(part):
+            ids[row, width - len(one.prompt.ids) :] = torch.tensor(one.prompt.ids)
+            seen[row, width - len(one.prompt.ids) :] = 1
+        ids, seen = ids.to(routed.model.device), seen.to(routed.model.device)
+        with routed.lock, _drawn(config.seed):
+            routing: Any = self.evaluated.rule
+            if self.evaluated.remixer is not None:
+                states = remixer.prefill([one.prompt for one in part], keep=False)
+                routing = self.evaluated.remixer.remix(states, [one.query for one in part]).pathway
+            with routed.decoding(routing, seen):
+                options = self._options(config, routed.max_length - width)
+                output = cast(Any, routed.model).generate(ids, attention_mask=seen, **options)
+        return [self._output(one, row) for one, row in zip(part, output[:, width:], strict=True)]
+
+    def _options(self, config: GenerateConfig, room: int) -> dict[str, Any]:
+        """What transformers' ``generate`` is told."""
+        tokenizer = self.evaluated.routed.tokenizer
+        warm = config.temperature is not None and config.temperature > 0
+        options: dict[str, Any] = {"do_sample": warm, "pad_token_id": tokenizer.pad_token_id}
+        options["max_new_tokens"] = min(config.max_tokens or MOST_TOKENS, room)
+        if warm:
+            options |= {"temperature": config.temperature, "top_p": config.top_p or 1.0, "top_k": config.top_k or 0}
+        if config.stop_seqs:
+            options |= {"stop_strings": config.stop_seqs, "tokenizer": tokenizer}
+        return options
+
+    def _output(self, asked: _Asked, new: Tensor) -> ModelOutput:
+        tokenizer, ids = self.evaluated.routed.tokenizer, new.tolist()
+        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+        length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+        text: Any = tokenizer.decode(ids[:length], skip_special_tokens=True)
+        cut = min((text.find(stop) for stop in asked.config.stop_seqs or () if stop in text), default=len(text))
+        stopped = length < len(ids) or length < (asked.config.max_tokens or MOST_TOKENS) or cut < len(text)
+        message = ChatMessageAssistant(content=text[:cut], model=self.model_name, source="generate")
+        choice = ChatCompletionChoice(message=message, stop_reason="stop" if stopped else "max_tokens")
+        read = len(asked.prompt.ids)
+        usage = ModelUsage(input_tokens=read, output_tokens=length, total_tokens=read + length)
+        return ModelOutput(model=self.model_name, choices=[choice], usage=usage)
+
+
+def _query(messages: Sequence[ChatMessage]) -> str:
+    """The last message of the user; of a chat without one, the last message."""
+    asked = [one.text for one in messages if one.role == "user"]
+    return str(asked[-1] if asked else messages[-1].text)
+
+
+def _check(messages: Sequence[ChatMessage], tools: Sequence[Any], config: GenerateConfig) -> None:
+    if not messages:
+        raise DataError("Expected a chat of one message at least, got none; give the sample an input.")
+    if tools:
+        raise SettingError(
+            f"Expected a task without tools, got {len(tools)}: c3po/… models call none; choose another task, or hf/…."
+        )
+    kinds = {part.type for one in messages if not isinstance(one.content, str) for part in one.content}
+    if others := sorted(kinds - {"text", "reasoning"}):
+        raise SettingError(f"Expected messages of text alone, got {', '.join(others)}; choose another task.")
+    if given := [name for name in UNSERVED if getattr(config, name, None) not in (None, False)]:
+        raise SettingError(
+            f"Expected a request without {', '.join(given)}, which c3po/… models do not have; leave it out."
+        )
+
+
+@contextmanager
+def _drawn(seed: int | None) -> Iterator[None]:
+    """Draws by a seed inside the block, if one is given."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,114 @@
+"""What PEFT's LoraConfig has to be told of a model, so that adapters reach its routed experts.
+
+Their weights are parameters of one module a layer, which ``target_modules`` skips without a word (PEFT issue 3009);
+``target_parameters`` reaches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from ..errors import ModelError
+from ..routing.sites import WORKING, decoder_layers, is_experts, routed_parts
+from .loading import model_config
+
+TAKEN = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
+"""Names that PEFT (0.21) takes for those of routed experts in some families, wherever they stand."""
+APART = {"dbrx": "its experts read weights of a module that PEFT wraps from outside"}
+"""Families whose experts PEFT (0.21) cannot adapt."""
+UNREAD = {"longcat_flash"}
+"""Families whose router's module is never called: its weight is read, past an adapter."""
+
+
+@dataclass(frozen=True)
+class PeftTargets:
+    """Lists for a LoraConfig, each name a suffix of those of the model.
+
+    Attributes:
+        target_parameters: the routed experts' weights, of all MoE layers.
+        target_modules: the linear layers of the attention.
+        routers: the routers' weights: parameters, too.
+    """
+
+    target_parameters: tuple[str, ...]
+    target_modules: tuple[str, ...]
+    routers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """As it is pasted into a LoraConfig."""
+        lines = [f"target_modules={_listed(self.target_modules)},"] if self.target_modules else []
+        lines += [f"target_parameters={_listed(self.target_parameters)},"]
+        if self.routers:
+            lines += [f"# the routers, too: target_parameters={_listed((*self.target_parameters, *self.routers))},"]
+        return "\n".join(lines)
+
+
+def peft_targets(name_or_path: str, revision: str | None = None) -> PeftTargets:
+    """Those of a model by alias, Hub id or folder; only its configuration is read.
+
+    Raises:
+        ModelError: there is no configuration of a causal language model, it has no MoE layer that can be reached, or
+            PEFT cannot adapt its experts.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config(name_or_path, revision))
+    return targets_of(model)
+
+
+def targets_of(model: PreTrainedModel) -> PeftTargets:
+    """Those of a model, whether it has weights or not.
+
+    Raises:
+        ModelError: it has no MoE layer that can be reached, or PEFT cannot adapt its experts.
+    """
+    family = model.config.get_text_config().model_type
+    if family in APART:
+        raise ModelError(
+            f"Expected a family whose experts PEFT can adapt, got {family}: {APART[family]}; adapt its attention by "
+            "target_modules alone, or take another model."
+        )
+    layers = decoder_layers(model)
+    experts: dict[str, None] = {}
+    routers: dict[str, None] = {}
+    inside: set[int] = set()
+    for index, held, router, _ in routed_parts(model):
+        of_router = {id(p) for p in router.parameters()}
+        inside |= {id(m) for part in (held, router) for m in part.modules()}
+        for name, parameter in layers[index].named_parameters():
+            if id(parameter) in of_router:
+                routers |= {name: None} if parameter.ndim == 2 and "bias" not in name else {}
+            elif id(parameter) in {id(p) for p in _weights(held)}:
+                experts |= {name: None}
+    if not experts:
+        raise ModelError(
+            f"Expected {type(model).__name__} to have routed experts whose weights lie together, found none: PEFT "
+            f"needs no target_parameters for it. {WORKING}"
+        )
+    return PeftTargets(tuple(experts), _of_attention(model, inside), () if family in UNREAD else tuple(routers))
+
+
+def _weights(experts: nn.Module) -> Iterator[nn.Parameter]:
+    """Of all experts together: of three axes, or of two (dbrx); biases have two as well."""
+    for name, parameter in experts.named_parameters():
+        if parameter.ndim == 3 or (parameter.ndim == 2 and is_experts(experts) and "bias" not in name):
+            yield parameter
+
+
+def _of_attention(model: PreTrainedModel, inside: set[int]) -> tuple[str, ...]:
+    """Last names of the linear layers of attention, where they mean nothing else."""
+    mine: set[str] = set()
+    others = set(TAKEN)
+    for name, module in model.named_modules():
+        linear = type(module) is nn.Linear and id(module) not in inside  # subclasses multiply in ways of their own
+        of_attention = linear and ("attn" in name or "attention" in name) and "indexer" not in name  # it only chooses
+        (mine if of_attention else others).add(name.rpartition(".")[2])
+    return tuple(sorted(mine - others))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{name}"' for name in names) + "]"
