@@ -53,7 +53,7 @@ class _Asked:
     error: Exception | None = None
 
 
-class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be there when types are checked
+class C3POModelAPI(ModelAPI):
     """A provider of inspect_ai; with neither an optimizer, a preset nor a rule it is the model as it is.
 
     Messages are put by the tokenizer's chat template; without one their texts stand one below another. Answers are the
@@ -127,8 +127,8 @@ class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be th
                 part = [asked, *alike][: self.batch_size]
                 self.waiting = [one for one in self.waiting if one not in part]
                 await anyio.to_thread.run_sync(self._answer, part)
-        if asked.error is not None:
-            raise asked.error
+        if asked.answer is None:
+            raise cast(Exception, asked.error)
         return asked.answer
 
     def _prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
@@ -169,7 +169,7 @@ class C3POModelAPI(ModelAPI):  # type: ignore[misc]  # inspect_ai need not be th
         with routed.lock, _drawn(config.seed):
             routing: Any = self.evaluated.rule
             if self.evaluated.remixer is not None:
-                states = remixer.prefill([one.prompt for one in part], keep=False)
+                states = self.evaluated.remixer.prefill([one.prompt for one in part], keep=False)
                 routing = self.evaluated.remixer.remix(states, [one.query for one in part]).pathway
             with routed.decoding(routing, seen):
                 options = self._options(config, routed.max_length - width)

@@ -168,7 +168,7 @@ class SampleBatch:
         return [self.candidates.questions[r] for r in rows]
 
     @cached_property
-    def near(self) -> list[State]:
+    def near(self) -> Sequence[State]:
         """The neighbours, run when a loss first needs them."""
         with self.clock("references"):
             return self._run(self.prompts)
