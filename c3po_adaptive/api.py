@@ -39,8 +39,7 @@ class Optimizer:
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
             ``ReferenceSet``; or None for strategies that use no neighbours.
         preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's but for how
-            questions are scored (its way is ``format="letter"``); ``nearest``, learned from the 300 nearest references,
-            in all layers; ``constant``, one change for all questions.
+            questions are scored (its way is ``format="letter"``).
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
             an instance.
         kernel: in place of the preset's; named as an optimizer is, like the next two.

@@ -23,6 +23,13 @@ PLUGINS = {
 """What was built in, by role and name, and how it is had now."""
 COMMANDS = {"board": "c3po report A B puts two runs side by side."}
 """Commands that there were, and what does their work now."""
+PRESETS = {
+    name: "it is not shown to gain, and has no name any more; what studies/answer compares is "
+    f"optimizer='{optimizer}', selector={{'name': 'fixed', 'layers': 'all', 'experts': None}}, "
+    "settings={'learn_from': 'all'}."
+    for name, optimizer in (("nearest", "integrated-step"), ("constant", "constant-integrated-step"))
+}
+"""Presets that there were, and what there is."""
 MODELS = {
     "smollm2-moe-carved": "it lies in commit bdc42fc of the repository, with what was measured on it; the embedded "
     "model is 'smollm2-moe'."

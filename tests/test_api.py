@@ -283,10 +283,10 @@ class TestPresets:
         assert (omega.scope, omega.top_k) == ("last", c3po.model.sites[0].top_k)
 
     def test_single_parts_are_replaced(self):
-        c3po = self.made(preset="nearest", retriever={"name": "faiss-knn", "k": 5}, settings={"seed": 3})
-        assert (c3po.remixer.strategies.retriever.k, c3po.remixer.strategies.optimizer.name) == (5, "amortized-ngd")
-        assert (c3po.remixer.settings.loss, c3po.remixer.settings.seed) == ("lead", 3)
-        assert self.made(preset="nearest", settings=RemixSettings()).remixer.settings.loss == "choices", "whole ones"
+        c3po = self.made(retriever={"name": "faiss-knn", "k": 5}, settings={"seed": 3})
+        assert (c3po.remixer.strategies.retriever.k, c3po.remixer.strategies.optimizer.name) == (5, "ngd")
+        assert (c3po.remixer.settings.loss, c3po.remixer.settings.seed) == ("likelihood", 3)
+        assert self.made(settings=RemixSettings()).remixer.settings.loss == "choices", "whole ones"
 
     @pytest.mark.parametrize(
         "parts", [{}, {"retriever": {"name": "transfer", "k": 8}}, {"optimizer": "learned-pathway"}]
@@ -297,14 +297,18 @@ class TestPresets:
         pool = build_reference_set(shared_model("olmoe"), [*questions(30), *few], HashEmbedder())
         known = registry_with("transfer.py", "learned_pathway.py")
         embedder = HashEmbedder()
-        c3po = Optimizer(shared_model("olmoe"), pool, embedder=embedder, preset="nearest", registry=known, **parts)
+        given = {"embedder": embedder, "registry": known, "settings": {"learn_from": "all"}}
+        given["selector"] = {"name": "fixed", "layers": "all", "experts": None}
+        c3po = Optimizer(shared_model("olmoe"), pool, **given, **parts)
         for text in (TEXTS[0], "Quite another thing 7?"):
             assert all(math.isfinite(score) for score in c3po.answer(text, CHOICES[0]).scores)
 
     def test_an_unknown_one_is_refused(self):
-        with pytest.raises(UnknownNameError, match=r"preset, got 'nearst'; did you mean 'nearest'"):
-            self.made(preset="nearst")
-        with pytest.raises(UnknownNameError, match=r"there are c3po, nearest, constant"):
+        with pytest.raises(UnknownNameError, match=r"preset, got 'c3op'; did you mean 'c3po'"):
+            self.made(preset="c3op")
+        with pytest.raises(UnknownNameError, match=r"there is c3po"):
             self.made(preset="xyz")
+        with pytest.raises(UnknownNameError, match=r"'nearest'; it is not shown to gain.*optimizer='integrated-step'"):
+            self.made(preset="nearest")
         with pytest.raises(UnknownNameError, match=r"preset, got None"):
             self.made(preset=None)

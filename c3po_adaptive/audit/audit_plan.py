@@ -14,7 +14,6 @@ from ..ledger import Entry
 from ..models.routed import RoutedModel
 from ..optimizers.ngd import NGD
 from ..optimizers.oracle import Oracle
-from ..remixing.presets import PRESETS
 from ..routing.packing import Packed
 from ..routing.router_rules import RoutingRule
 from ..routing.states import State
@@ -30,8 +29,8 @@ FEWEST = 2
 """Questions without which there is no interval."""
 WHERE: tuple[Where, ...] = ("all tokens", "answers")
 FIVE, ALL = "last five layers, top 20", "all layers"
-USUAL_RATES: Mapping[float, str] = {NGD().lr: "ngd", dict(PRESETS["nearest"].specs["optimizer"])["lr"]: "nearest"}  # type: ignore[arg-type]
-"""Learning rates that methods have by default, and whose they are."""
+USUAL_RATES: Mapping[float, str] = {NGD().lr: "ngd", 0.1: "ten times ngd's"}
+"""Learning rates that are tried by default, and whose they are."""
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ class RunOptions:
     minutes: Minutes = None
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Run plugins that break their contract, too.")] = False
     overwrite: Overwrite = False
+    wide: Annotated[bool, typer.Option("--wide", help="All columns of the table.")] = False
     as_json: AsJson = False
 
 

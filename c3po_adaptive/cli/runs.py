@@ -1,4 +1,4 @@
-"""Commands that run something, or draw what was run: demo, evaluate, study, report."""
+"""Commands that run a study, or draw what was run: evaluate, study, report, export."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SettingError
-from ..storage.files import is_file, is_folder
 from ..storage.json_files import read_json
 from .options import (
     PATH,
     AsJson,
     EngineOptions,
-    Format,
-    ModelOptions,
     Out,
     Plugins,
     RunOptions,
@@ -35,75 +32,12 @@ if TYPE_CHECKING:
     from ..study.kind import Study, Table
 
 EXPORTS = ("lm-eval",)
-QUICK_LIMIT, QUICK_REFERENCES, QUICK_ARMS = 48, 300, ("base", "ngd", "nearest")  # about a minute
 
 Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
 ]
 
 study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
-
-
-def demo(
-    *,
-    out: Out = Path("runs/demo"),
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="So many, spread over the kinds; 112 of the demo's own.")
-    ] = None,
-    arm: Annotated[
-        list[str] | None,
-        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
-    ] = None,
-    questions: Annotated[
-        str, typer.Option(help="Test questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
-    ] = "demo",
-    split: Annotated[str | None, typer.Option(help="Which split of them.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Three arms on fewer questions: the first look.")] = False,
-    references: Annotated[
-        list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
-    model: ModelOptions,
-    format: Format = "cloze",
-    run: RunOptions,
-) -> None:
-    """Ways to re-mix, and their controls, side by side on the embedded model and real questions, with a report."""
-    with clear_errors():
-        from ..study.arms import DEMO, arms_by_name
-        from ..study.comparison import STUDY
-
-        registry = registry_with(run.plugin)
-        names = list(dict.fromkeys(["base", *(arm or (QUICK_ARMS if quick else DEMO["arms"]))]))
-        data = dict(DEMO["datasets"][0])
-        if questions != "demo":
-            data = {**data, "name": _called(questions), "questions": questions, "split": None, "limit": None}
-        data |= {"limit": QUICK_LIMIT, "references_limit": QUICK_REFERENCES} if quick else {}
-        data |= {"references": references, "references_split": None} if references else {}
-        data |= {key: value for key, value in (("split", split), ("limit", limit)) if value is not None}
-        config = {
-            **DEMO,
-            "seed": seed,
-            **model.values,
-            "format": format,
-            "datasets": [data],
-            "arms": {name: made.model_dump(exclude_unset=True) for name, made in arms_by_name(names, registry).items()},
-            "headline": DEMO["headline"] if DEMO["headline"] in names else None,
-            "compare": [pair for pair in DEMO["compare"] if {*pair} <= {*names}],
-        }
-        _run(STUDY, STUDY.parse(config, run.set or []), out, registry, run, foretell=True)
-
-
-def _called(source: str) -> str:
-    """What a source is called in results: a benchmark's or a task's name, or a file's without its ending."""
-    from ..tasks.bed import BED
-    from ..tasks.formats import HARNESS
-
-    if source.startswith(BED):
-        return BED + source.removeprefix(BED).partition(":")[0]
-    source = source.removeprefix(HARNESS)
-    there = is_file(Path(source)) or is_folder(Path(source))
-    path = Path(source if there else source.partition(":")[0])
-    return (path.stem if path.suffix in (".json", ".jsonl", ".yaml", ".yml") else path.name) or source
 
 
 def evaluate(
@@ -125,7 +59,12 @@ def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOpt
 
         registry = registry_with(run.plugin)
         kind, parsed = read_study(config, run.set or [], dataset or [], registry)
-        _run(kind, parsed, out, registry, run, engine.executor())
+        summary = carried_out(kind, parsed, out, registry, run, engine.executor())
+        if run.as_json:
+            print_json(summary)
+        else:
+            show(kind.table(summary), out, wide=run.wide)
+        tell_failed(summary)
 
 
 study.command("run")(grouped(study_run))
@@ -176,30 +115,39 @@ def study_schema(
         say(json.dumps(schema, indent=1, ensure_ascii=False))
 
 
-def _run(
+def carried_out(
     kind: Study[Any],
     config: Any,
     out: Path,
     registry: Registry,
     options: RunOptions,
     executor: Executor | None = None,
-    *,
-    foretell: bool = False,
-) -> None:
-    """Run it, here or where the executor computes, and show what came out; before it, if so, what it could find."""
+) -> Any:
+    """The summary of a study that was run, here or where the executor computes."""
     from ..study.executor import HERE
 
     used = kind.strategies(config, registry)
     if not options.unchecked:
         check_plugins(used, registry)
-    for line in kind.foretold(config) if foretell else ():
-        say(line, err=True)
     with room_in(out, options.overwrite):
-        summary = kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(options.minutes))
-    if options.as_json:
-        print_json(summary)
-    else:
-        _print(kind.table(summary), f"\nReport: {out / 'report.html'}\n")
+        return kind.run(config, out, registry, executor=executor or HERE, progress=progress_for(options.minutes))
+
+
+def show(table: Table, out: Path | None, *, wide: bool) -> None:
+    """What came out, on the terminal, and where its page is, if there is one."""
+    brief = table if wide else table.in_brief()
+    print_table(brief.columns, brief.rows)
+    say("" if out is None else f"\nReport: {out / 'report.html'}\n")
+    for sentence in table.sentences:
+        say(sentence)
+
+
+def tell_failed(summary: Any) -> None:
+    """That arms were left out, and why.
+
+    Raises:
+        typer.Exit: there are some.
+    """
     for error in (failed := getattr(summary, "failed", {})).values():
         say(f"error: {error}", err=True)
     if failed:
@@ -225,13 +173,6 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
     for role, strategy in {repr(part): part for part in there}.values():
         brought_by = foreign[type(strategy)]
         check_contract(role, strategy, brought_by if brought_by.endswith(".py") else strategy.name)
-
-
-def _print(table: Table, below: str) -> None:
-    print_table(table.columns, table.rows)
-    say(below)
-    for sentence in table.sentences:
-        say(sentence)
 
 
 def runs(
@@ -357,4 +298,4 @@ def _side_by_side(
     if as_json:
         print_json(found)
     else:
-        _print(table, "" if out is None else f"\nReport: {out / 'report.html'}\n")
+        show(table, out, wide=True)

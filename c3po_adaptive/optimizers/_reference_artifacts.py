@@ -21,7 +21,7 @@ GRADIENT = ReferenceArtifact("gradient", _gradient)
 """``[N, L, E]`` gradient of each reference's loss at its own pathway, over every expert of every MoE layer."""
 
 
-STEPS = 3  # of the integral: Gauss-Legendre, exact where the gradient bends as a polynomial of the fifth degree
+STEPS = 1  # of the integral: its middle. Three (Gauss-Legendre) point the same way on the embedded model: cosine 0.99
 
 
 def integrated_gradient(loss: Loss, own: Tensor, movable: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import moved
 from ..errors import UnknownNameError, suggestion
 
 
@@ -24,22 +25,8 @@ class Preset:
 
 _USUAL = {"optimizer": "ngd", "kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
 _PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k"}
-_ALL_LAYERS = {"name": "fixed", "layers": "all", "experts": None}
-_FROM_ALL = {"learn_from": "all", "loss": "lead"}
 
-PRESETS: Mapping[str, Preset] = {
-    "c3po": Preset(_USUAL, _PAPER),
-    "nearest": Preset(
-        {
-            **_USUAL,
-            "optimizer": {"name": "amortized-ngd", "lr": 0.1},
-            "retriever": {"name": "faiss-knn", "k": 300},
-            "selector": _ALL_LAYERS,
-        },
-        _FROM_ALL,
-    ),
-    "constant": Preset({**_USUAL, "optimizer": {"name": "constant", "lr": 0.1}, "selector": _ALL_LAYERS}, _FROM_ALL),
-}
+PRESETS: Mapping[str, Preset] = {"c3po": Preset(_USUAL, _PAPER)}
 """``c3po``: as published (Li, Li and Zhou 2025, arXiv 2504.07964: "the paper"). How questions are scored is no part of
 a preset. The paper reads a letter that the model generates: ask with ``format="letter"`` where options can be listed.
 Where they are scored as texts (``cloze``), only their first tokens are near the one that ω acts on.
@@ -59,8 +46,7 @@ Where they are scored as texts (``cloze``), only their first tokens are near the
   are brought back to the layer's mass, as everywhere. All 20 are mixed while steps are taken, so that each has a
   gradient; the paper says nothing of that.
 
-``nearest``: a step along the kept gradients of the 300 nearest references, in all layers; ``constant``: one change for
-all questions, learned from all references by the same steps."""
+No other setting has a name: none is shown to gain on several models (``studies/answer``)."""
 
 
 def preset_named(name: str) -> Preset:
@@ -70,6 +56,6 @@ def preset_named(name: str) -> Preset:
         UnknownNameError: there is none of that name.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        hint = suggestion(str(name), PRESETS, f"there are {', '.join(PRESETS)}.")
+        hint = moved.PRESETS.get(str(name)) or suggestion(str(name), PRESETS, f"there is {', '.join(PRESETS)}.")
         raise UnknownNameError(f"Expected the name of a preset, got {name!r}; {hint}")
     return PRESETS[name]

@@ -34,11 +34,25 @@ KIND = "kind of study"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows for the terminal, and what is said below them."""
+    """Rows for the terminal, and what is said below them.
+
+    Attributes:
+        columns: their names.
+        rows: a cell a column.
+        sentences: what is said.
+        brief: columns that are shown where nobody asks for all; (): all.
+    """
 
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     sentences: Sequence[str] = ()
+    brief: tuple[str, ...] = ()
+
+    def in_brief(self) -> Table:
+        """The same with its brief columns alone."""
+        kept = [i for i, name in enumerate(self.columns) if not self.brief or name in self.brief]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return Table(tuple(self.columns[i] for i in kept), rows, self.sentences)
 
 
 class Study(ABC, Generic[C]):

@@ -99,7 +99,7 @@ class TestSummary:
                 assert effect.loss.low <= effect.loss.value <= effect.loss.high
 
     def test_the_oracle_is_tried_at_the_rates_that_methods_use(self, found):
-        assert USUAL_RATES == {0.01: "ngd", 0.1: "nearest"}
+        assert USUAL_RATES == {0.01: "ngd", 0.1: "ten times ngd's"}
         assert [(r.rate, r.of, r.selector) for r in found[0].reached] == [
             (rate, of, selector) for rate, of in USUAL_RATES.items() for selector in (FIVE, ALL)
         ]
@@ -202,7 +202,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("rates", [[0.0], [-1], [float("nan")], [float("inf")], [0.1, 0.1], ["fast"]])
     def test_rates(self, model, rates):
-        with pytest.raises(SettingError, match=r"learning rates above zero, got .* 0\.01 \(ngd\), 0\.1 \(nearest\)"):
+        with pytest.raises(SettingError, match=r"learning rates above zero, got .* 0\.01 \(ngd\), 0\.1 \(ten times"):
             audit(model, ASKED[:4], rates=rates)
 
     def test_a_broken_folder(self, model, tmp_path):

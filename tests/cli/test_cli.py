@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.cli.demo import SHOWN
 from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.study.arms import DEMO as PACKAGED
 from c3po_adaptive.study.arms import DEMO_ARMS
@@ -103,7 +104,7 @@ def place(tmp_path_factory):
         yield folder
 
 
-DEMO = ("--model", "model", "--limit", 8, "--references", "references.jsonl")
+DEMO = ("--model", "model", "--limit", 8, "--references", "references.jsonl", "--all", "--wide")
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +212,13 @@ class TestDemo:
         assert {arm for arm, _ in rows(out)} == {"base", "kernel-regression"}
         assert len(summary(out)["rows"]) == 2
 
-    def test_quick_has_three_arms(self, place, tmp_path):
-        call("demo", *DEMO, "--limit", 2, "--quick", "--out", tmp_path / "quick")
-        assert {arm for arm, _ in rows(tmp_path / "quick")} == {"base", "ngd", "nearest"}
+    def test_first_look_has_four_arms_and_controls_and_fits_a_terminal(self, place, tmp_path):
+        told = call("demo", *DEMO[:4], *DEMO[4:6], "--limit", 2, "--out", tmp_path / "first")
+        assert {arm for arm, _ in rows(tmp_path / "first")} == {"base", *SHOWN}
+        table = [line for line in told.split("\n") if line and line[0] in "┏┃┡│└"]
+        assert len(table) == len(SHOWN) + 6
+        assert max(map(len, table)) <= 80
+        assert "Found:" not in told, "one model"
 
     def test_own_questions(self, place, tmp_path):
         options = ("--model", "model", "--references", "references.jsonl", "--questions", "test.jsonl")

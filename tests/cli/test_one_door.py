@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.references.reference_set import ReferenceSet
+from c3po_adaptive.study.arms import DEMO
 from c3po_adaptive.study.kind import read_study
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -31,6 +32,17 @@ def sources(place):  # noqa: F811
     call("refset", "build", "references.jsonl", "--model", "model", "--out", "builtset")
     return {"file": "references.jsonl", "bare": "bare_references.json", "folder": "bench", "benchmark": "colors",
             "of a split": "bench:train", "set": "builtset"}  # fmt: skip
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Configurations that the demo would run."""
+    found, at = [], "c3po_adaptive.cli.demo"
+    monkeypatch.setattr(f"{at}.carried_out", lambda kind, config, *rest: found.append(config))
+    monkeypatch.setattr("c3po_adaptive.study.comparison.ComparisonStudy.table", lambda study, summary: None)
+    for name in ("show", "tell_failed", "_tell"):
+        monkeypatch.setattr(f"{at}.{name}", lambda *parts, **more: None)
+    return found
 
 
 @pytest.fixture
@@ -119,16 +131,12 @@ class TestDemo:
         assert [row["n"] for row in found["rows"]] == [4, 4]
         assert {row["dataset"] for row in found["rows"]} == {"colors"}
 
-    def test_revision_reaches_the_configuration(self, monkeypatch, tmp_path):
-        seen = []
-        monkeypatch.setattr("c3po_adaptive.cli.runs._run", lambda kind, config, *rest, **more: seen.append(config))
+    def test_revision_reaches_the_configuration(self, seen, tmp_path):
         call("demo", "--revision", "abc", "--seed", "3", "--out", tmp_path / "run")
         assert (seen[0].revision, seen[0].seed, seen[0].datasets[0].split) == ("abc", 3, "test")
         assert all(arm.seed == 3 for arm in seen[0].arms.values()), "of all arms"
 
-    def test_settings_come_over_all_that_it_would_run(self, monkeypatch, tmp_path):
-        seen = []
-        monkeypatch.setattr("c3po_adaptive.cli.runs._run", lambda kind, config, *rest, **more: seen.append(config))
+    def test_settings_come_over_all_that_it_would_run(self, seen, tmp_path):
         settings = ("arms.ngd.optimizer.steps=3", "arms.ngd.retriever=random", "batch_size=2", "datasets.0.limit=5")
         given = [word for setting in settings for word in ("--set", setting)]
         call("demo", "--arm", "ngd", "--arm", "oracle", "--limit", 9, *given, "--out", tmp_path / "run")
@@ -137,12 +145,20 @@ class TestDemo:
         assert config.arms["ngd"].retriever == "random"
         assert (config.batch_size, config.datasets[0].limit) == (2, 5)
 
-    def test_a_split_of_the_demos(self, monkeypatch, tmp_path):
-        seen = []
-        monkeypatch.setattr("c3po_adaptive.cli.runs._run", lambda kind, config, *rest, **more: seen.append(config))
+    def test_a_split_of_the_demos(self, seen, tmp_path):
         call("demo", "--split", "validation", "--out", tmp_path / "run")
         call("demo", "--questions", "demo:validation", "--out", tmp_path / "run")
-        assert [(c.datasets[0].name, c.datasets[0].split) for c in seen] == [("demo", "validation"), ("demo", None)]
+        assert [(c.datasets[0].name, c.datasets[0].split) for c in seen[1:]] == [("demo", "validation"), ("demo", None)]
+
+    def test_of_no_model_it_is_on_two(self, seen, tmp_path):
+        call("demo", "--limit", 30, "--out", tmp_path / "run")
+        assert [c.model for c in seen] == ["smollm2-moe", "smollm2-moe-misrouted"]
+        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(30, 240)}
+        assert seen[0].arms == seen[1].arms
+        seen.clear()
+        call("demo", "--all", "--out", tmp_path / "run")
+        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(112, None)}
+        assert list(seen[0].arms) == list(DEMO["arms"])
 
 
 class TestSplits:

@@ -31,6 +31,8 @@ COLUMNS = (
     *("data set", "arm", "n", "accuracy", "gain [95 %]", "up/down", "NLL [difference, 95 %]"),
     *("ECE [difference, 95 %]", "layers", "cost", "once", "verdict"),
 )
+BRIEF = ("data set", "arm", "accuracy", "gain [95 %]", "layers", "cost")
+"""What fits a terminal of eighty columns, but for the first where there are several data sets."""
 
 
 class ComparisonStudy(Study[ComparisonConfig]):
@@ -101,7 +103,8 @@ class ComparisonStudy(Study[ComparisonConfig]):
         return found, table_of(found)
 
     def table(self, summary: Summary) -> Table:
-        return Table(COLUMNS, [*_rows(summary)], sentences(summary))
+        several = len({row.dataset for row in summary.rows}) > 1
+        return Table(COLUMNS, [*_rows(summary)], sentences(summary), BRIEF if several else BRIEF[1:])
 
 
 def _rows(summary: Summary) -> Iterator[list[str]]:

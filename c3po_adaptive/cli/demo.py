@@ -1,0 +1,132 @@
+"""The demo: ways to re-mix beside their controls, on a model as it is and on a copy whose routing is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..models.names import EMBEDDED, MISROUTED
+from ..storage.files import is_file, is_folder
+from .options import Format, ModelOptions, Out, RunOptions, registry_with
+from .runs import carried_out, show, tell_failed
+from .terminal import clear_errors, print_json, say
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+
+SHOWN = ("ngd", "nearest", "nearest-random-neighbours", "nearest-shuffled-labels", "constant")
+LIMIT, REFERENCES = 60, 240
+"""Questions and references of the first look."""
+MODELS = {EMBEDDED: "as it is", MISROUTED: "its first eight routers broken on purpose"}
+FOLLOWING = (
+    "Next: c3po audit MODEL QUESTIONS says what routing is worth in yours; c3po demo --all runs every arm, on all "
+    "questions; {} has the pages."
+)
+
+
+def demo(
+    *,
+    out: Out = Path("runs/demo"),
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"So many, spread over the kinds, and references in proportion; {LIMIT}.")
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every arm, all 112 questions and 480 references.")] = False,
+    questions: Annotated[
+        str, typer.Option(help="Test questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
+    ] = "demo",
+    split: Annotated[str | None, typer.Option(help="Which split of them.")] = None,
+    references: Annotated[
+        list[str] | None, typer.Option(help="Labeled questions, likewise, or a built set; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all arms that draw.")] = 0,
+    model: ModelOptions,
+    format: Format = "cloze",
+    run: RunOptions,
+) -> None:
+    """Ways to re-mix, and their controls, on real questions: the embedded model as it is, and a copy whose routing was
+    broken on purpose; or a model, questions and arms of your own."""
+    with clear_errors():
+        from ..study.arms import DEMO
+        from ..study.comparison import STUDY
+
+        registry = registry_with(run.plugin)
+        names = list(dict.fromkeys(["base", *(arm or (DEMO["arms"] if every else SHOWN))]))
+        data = _data(questions, split, references, limit, every=every)
+        raw = {**model.values, "seed": seed, "format": format, "datasets": [data]}
+        parsed = {
+            name: STUDY.parse(_config(raw | {"model": name}, names, registry), run.set or [])
+            for name in (MODELS if model.model == EMBEDDED and questions == "demo" and not arm else [model.model])
+        }
+        folders = {name: out / name if len(parsed) > 1 else out for name in parsed}
+        for line in STUDY.foretold(next(iter(parsed.values()))):
+            say(line, err=True)
+        summaries = {}
+        for name, config in parsed.items():
+            summaries[name] = carried_out(STUDY, config, folders[name], registry, run)
+            if not run.as_json:
+                say(f"\n{name}, {MODELS[name]}:" if len(parsed) > 1 else "")
+                show(STUDY.table(summaries[name]), folders[name], wide=run.wide)
+            tell_failed(summaries[name])
+        if run.as_json:
+            plain = {name: summary.model_dump(mode="json") for name, summary in summaries.items()}
+            print_json(plain if len(plain) > 1 else summaries[model.model])
+        elif len(parsed) > 1:
+            _tell(*summaries.values(), out)
+
+
+def _tell(sound: Any, broken: Any, out: Path) -> None:
+    from ..report.two_models import three_sentences
+    from ..study.arms import DEMO
+
+    say("")
+    for line in three_sentences(sound, broken, DEMO["headline"], MODELS[MISROUTED], FOLLOWING.format(out)):
+        say(line)
+
+
+def _data(
+    questions: str, split: str | None, references: list[str] | None, limit: int | None, *, every: bool
+) -> dict[str, Any]:
+    """The demo's data set, or another's."""
+    from ..study.arms import DEMO
+
+    data = dict(DEMO["datasets"][0])
+    if questions != "demo":
+        data |= {"name": _called(questions), "questions": questions, "split": None, "limit": None}
+    elif not every:
+        asked = limit or LIMIT
+        data |= {"limit": asked, "references_limit": max(REFERENCES, asked * REFERENCES // LIMIT)}
+    if references:
+        data |= {"references": references, "references_split": None, "references_limit": None}
+    return data | {key: value for key, value in (("split", split), ("limit", limit)) if value is not None}
+
+
+def _config(raw: dict[str, Any], names: list[str], registry: Registry) -> dict[str, Any]:
+    """With arms by name, and what they are compared with."""
+    from ..study.arms import DEMO, arms_by_name
+
+    return {
+        **DEMO,
+        **raw,
+        "arms": {name: made.model_dump(exclude_unset=True) for name, made in arms_by_name(names, registry).items()},
+        "headline": DEMO["headline"] if DEMO["headline"] in names else None,
+        "compare": [pair for pair in DEMO["compare"] if {*pair} <= {*names}],
+    }
+
+
+def _called(source: str) -> str:
+    """What a source is called in results: a benchmark's or a task's name, or a file's without its ending."""
+    from ..tasks.bed import BED
+    from ..tasks.formats import HARNESS
+
+    if source.startswith(BED):
+        return BED + source.removeprefix(BED).partition(":")[0]
+    source = source.removeprefix(HARNESS)
+    there = is_file(Path(source)) or is_folder(Path(source))
+    path = Path(source if there else source.partition(":")[0])
+    return (path.stem if path.suffix in (".json", ".jsonl", ".yaml", ".yml") else path.name) or source

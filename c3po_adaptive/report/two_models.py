@@ -1,0 +1,53 @@
+"""What an arm did on a sound model and on a copy with a known fault, in three sentences."""
+
+from __future__ import annotations
+
+from ..records.summary import Comparison, Summary
+
+MEANS = {
+    (1, 0): "So it finds its way where routing is wrong; where it was not broken, no change can be claimed.",
+    (1, 1): "So it gains where routing is wrong, and where nothing was broken, too.",
+    (1, -1): "So it gains where routing is wrong, and harms where nothing was broken.",
+    (0, 0): "So few questions show nothing on either model: more of them (--limit) may.",
+    (0, 1): "So it gains where nothing was broken; what it does where routing is wrong takes more questions (--limit).",
+    (0, -1): "So it harms where nothing was broken, and is not shown to gain where routing is wrong.",
+    (-1, 0): "So it harms where routing is wrong, and no change can be claimed where nothing was broken.",
+    (-1, 1): "So it gains where nothing was broken, and harms where routing is wrong.",
+    (-1, -1): "So it harms both.",
+}
+"""By what can be claimed on the broken model, and on the sound one: a gain, nothing, a loss."""
+
+
+def three_sentences(sound: Summary, broken: Summary, arm: str, fault: str, following: str) -> list[str]:
+    """What was found, what it means, and what to type next.
+
+    Args:
+        sound: a run of the model as it is.
+        broken: a run of the copy, on the same questions.
+        arm: of both runs.
+        fault: what was broken, in words.
+        following: what to type next.
+    """
+    as_it_is, mended = (_gain(summary, arm) for summary in (sound, broken))
+    lost = _base(sound) - _base(broken)
+    return [
+        f"Found: with {fault} the model answers {lost:.1f} points less right, and {arm} changes that by "
+        f"{_points(mended)}; as the model is, by {_points(as_it_is)}.",
+        MEANS[mended.claimed, as_it_is.claimed],
+        following,
+    ]
+
+
+def _base(summary: Summary) -> float:
+    return next(row.accuracy for row in summary.on(summary.shown_dataset) if row.role == "base")
+
+
+def _gain(summary: Summary, arm: str) -> Comparison:
+    found = summary.find(summary.shown_dataset, arm, summary.baseline)
+    if found is None:
+        raise KeyError(f"{arm} is no arm of the run")
+    return found
+
+
+def _points(gain: Comparison) -> str:
+    return f"{gain.difference:+.1f} [{gain.ci_low:+.1f}, {gain.ci_high:+.1f}]"
