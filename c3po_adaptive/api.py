@@ -154,7 +154,7 @@ class Optimizer:
             SettingError: choices that are no lists, or a question with fewer than two.
         """
         asked = as_questions(question, choices)
-        if alone := next((q for q in asked if len(q.choices) < 2), None):
+        if alone := next((q for q in asked if not isinstance(q.choices, list | tuple) or len(q.choices) < 2), None):
             raise SettingError(f"Expected two choices at least of each question, got {alone.choices!r}; give another.")
         answers = self.remixer.answer(asked)
         return answers[0] if isinstance(question, str | Question) else answers

@@ -16,8 +16,9 @@ def test_it_is_two_screens():
 
 
 def test_its_blocks_are_the_two_commands_and_the_snippet():
-    """CI runs the second one; the snippet is run below."""
+    """CI runs the second one; the snippets are run below."""
     assert re.findall(r"^```(\w+)\n(.*?)```", README, re.S | re.M) == [
+        ("python", FIRST),
         ("bash", "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/c3po demo\n"),
         ("bash", 'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" && .venv/bin/python -m pytest -n 2\n'),
         ("python", SNIPPET),
@@ -49,7 +50,24 @@ def test_the_tree_names_what_is_there():
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_code_comes_within_sixty_words_and_a_picture_after_it():
+    before = re.sub(r"\[!\[.*?\)\]\(.*?\)", "", README[: README.index("```python")])
+    assert len(before.split()) <= 60
+    assert len([line for line in FIRST.splitlines() if line]) <= 5
+    assert README.index("](docs/images/tokens_by_layers.png)") < README.index("```bash")
+
+
+FIRST = re.search(r"```python\n(.*?)```", README, re.S)[1]
 SNIPPET = re.search(r"```python\n(from c3po_adaptive import Optimizer.*?)```", README, re.S)[1]
+
+
+def test_the_first_lines_draw_a_picture(dense_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(FIRST, names)
+    assert Path("moved.png").stat().st_size > 10_000
+    assert (names["other"].experts != 11).all()
+    assert (names["own"].experts == 11).any()
 
 
 def test_the_snippet_runs(dense_weights, tmp_path, monkeypatch):
@@ -64,6 +82,5 @@ def test_the_snippet_runs(dense_weights, tmp_path, monkeypatch):
     names: dict = {}
     exec(SNIPPET, names)
     assert names["omega"].weights.shape == names["omega"].own.shape == (12, 16)
-    assert names["output"].logits.ndim == 3
     assert isinstance(names["text"], str)
     assert names["answer"].choice in (0, 1)

@@ -16,6 +16,8 @@ from .styles import Change
 
 TWO_COLUMNS = {"LongcatFlashTopkRouter"}
 """Routers whose experts cannot be given one expert a token (transformers 5.24)."""
+BEST_TWO = {"MistralLarge4TextTopkRouter"}
+"""Routers that know a group by its best two experts though they score by softmax, where others take the best one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class Choice:
         self._check()
         routing = self.routing
         plainly = routing.site.scoring != "sigmoid" and routing.selection_bias is None
-        groups = groups_of(routing.site.router, pairs=not plainly)
+        router = routing.site.router
+        groups = groups_of(router, pairs=not plainly or type(router).__name__ in BEST_TWO)
         _check_own(routing, groups)
         scores = self.scores.masked_fill(self.banned, -torch.inf)
         by = scores if plainly and groups is None else _with_bias(routing, scores)

@@ -47,7 +47,7 @@ class CommandLine(Written):
         parts = []
         for path, command in commands(typer.main.get_command(c3po), "c3po"):
             rows = [_row(parameter) for parameter in command.params]
-            parts += [f"## {path}\n", f"{command.help}\n", f"```text\n{_usage(path, command)}\n```\n"]
+            parts += [f"## {path}\n", f"{command.help}\n", f"`{_usage(path, command)}`\n"]
             parts += [table(("", "default", ""), rows)] if rows else []
         return "\n".join(parts)
 
