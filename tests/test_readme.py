@@ -31,6 +31,12 @@ def test_every_named_path_exists(page):
     assert [name for name in named if not (ROOT / name).exists() and "/my_" not in name] == []
 
 
+def test_what_machines_read_leads_to_pages():
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "llms.txt").read_text(encoding="utf-8"))
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_to_a_page(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))

@@ -16,13 +16,17 @@ from .terminal import clear_errors, print_json, say
 if TYPE_CHECKING:
     from ..registry import Registry
 
-SHOWN = ("ngd", "nearest", "nearest-random-neighbours", "nearest-shuffled-labels", "constant")
-LIMIT, REFERENCES = 60, 240
-"""Questions and references of the first look."""
+SHOWN = (
+    *("nearest", "nearest-random-neighbours", "nearest-shuffled-labels", "constant"),
+    *("nearest-eight-layers", "nearest-random-layers"),
+)
+"""Four arms, with the base, and the controls of chance; the paper's own takes longer than all of these together."""
+QUESTIONS, REFERENCES = 112, 480
+"""Of the demo: so many references are learned from where all questions are asked."""
 MODELS = {EMBEDDED: "as it is", MISROUTED: "its first eight routers broken on purpose"}
 FOLLOWING = (
-    "Next: c3po audit MODEL QUESTIONS says what routing is worth in yours; c3po demo --all runs every arm, on all "
-    "questions; {} has the pages."
+    "Next: c3po demo --all runs every arm, the paper's among them; c3po audit MODEL QUESTIONS says what routing is "
+    "worth in yours; {} has the pages."
 )
 
 
@@ -30,13 +34,14 @@ def demo(
     *,
     out: Out = Path("runs/demo"),
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"So many, spread over the kinds, and references in proportion; {LIMIT}.")
+        int | None,
+        typer.Option(min=1, help=f"Questions, spread over the kinds, and references in proportion; {QUESTIONS}."),
     ] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option("--arm", help="Only these arms (or optimizers, selectors, answerers); repeatable."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every arm, all 112 questions and 480 references.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every arm: some minutes.")] = False,
     questions: Annotated[
         str, typer.Option(help="Test questions: a file, a folder, a benchmark, or demo; NAME:SPLIT.")
     ] = "demo",
@@ -57,7 +62,7 @@ def demo(
 
         registry = registry_with(run.plugin)
         names = list(dict.fromkeys(["base", *(arm or (DEMO["arms"] if every else SHOWN))]))
-        data = _data(questions, split, references, limit, every=every)
+        data = _data(questions, split, references, limit)
         raw = {**model.values, "seed": seed, "format": format, "datasets": [data]}
         parsed = {
             name: STUDY.parse(_config(raw | {"model": name}, names, registry), run.set or [])
@@ -81,7 +86,7 @@ def demo(
 
 
 def _tell(sound: Any, broken: Any, out: Path) -> None:
-    from ..report.two_models import three_sentences
+    from ..study.two_models import three_sentences
     from ..study.arms import DEMO
 
     say("")
@@ -89,18 +94,15 @@ def _tell(sound: Any, broken: Any, out: Path) -> None:
         say(line)
 
 
-def _data(
-    questions: str, split: str | None, references: list[str] | None, limit: int | None, *, every: bool
-) -> dict[str, Any]:
+def _data(questions: str, split: str | None, references: list[str] | None, limit: int | None) -> dict[str, Any]:
     """The demo's data set, or another's."""
     from ..study.arms import DEMO
 
     data = dict(DEMO["datasets"][0])
     if questions != "demo":
         data |= {"name": _called(questions), "questions": questions, "split": None, "limit": None}
-    elif not every:
-        asked = limit or LIMIT
-        data |= {"limit": asked, "references_limit": max(REFERENCES, asked * REFERENCES // LIMIT)}
+    elif limit is not None and limit < QUESTIONS:
+        data["references_limit"] = max(REFERENCES // 4, limit * REFERENCES // QUESTIONS)
     if references:
         data |= {"references": references, "references_split": None, "references_limit": None}
     return data | {key: value for key, value in (("split", split), ("limit", limit)) if value is not None}

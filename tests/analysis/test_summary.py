@@ -322,13 +322,19 @@ def test_sentence_tells_when_holm_disagrees():
     assert "no evidence (not after Holm's correction, p = 0.2)" in sentences(summary)[1]
 
 
-def test_a_bound_tells_whose_steps_it_took():
-    of = {"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ({"name": "ngd", "lr": 0.02, "steps": 4, "step": "sgd"}, "steps of ngd (4 by sgd from a rate of 0.02)"),
+        ({"name": "integrated-step", "lr": 50.0, "floor": 0.001}, "step of integrated-step (at a rate of 50)"),
+    ],
+)
+def test_a_bound_tells_whose_steps_it_took(of, said):
     row = row_of("bound", 60.0, role="oracle", setting={"optimizer": {"name": "oracle", "of": of}})
     gain = comparison("bound", "base", 10.0, 5.0, 15.0, 0.001)
     kept = made_up((1.0, -1.0, 3.0, 0.3))
     told = sentences(kept | {"rows": [*kept["rows"], plain(row)], "comparisons": [*kept["comparisons"], plain(gain)]})
-    assert told[2].endswith("uses the labels, by the steps of ngd (4 by sgd from a rate of 0.02), not a method.")
+    assert told[2].endswith(f"uses the labels, by the {said}, not a method.")
 
 
 def test_oracle_is_an_upper_bound():

@@ -151,9 +151,9 @@ class TestDemo:
         assert [(c.datasets[0].name, c.datasets[0].split) for c in seen[1:]] == [("demo", "validation"), ("demo", None)]
 
     def test_of_no_model_it_is_on_two(self, seen, tmp_path):
-        call("demo", "--limit", 30, "--out", tmp_path / "run")
+        call("demo", "--limit", 56, "--out", tmp_path / "run")
         assert [c.model for c in seen] == ["smollm2-moe", "smollm2-moe-misrouted"]
-        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(30, 240)}
+        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(56, 240)}
         assert seen[0].arms == seen[1].arms
         seen.clear()
         call("demo", "--all", "--out", tmp_path / "run")

@@ -4,7 +4,7 @@ import pytest
 from records.made import answered, summarize
 
 from c3po_adaptive.records.summary import Summary
-from c3po_adaptive.report.two_models import MEANS, three_sentences
+from c3po_adaptive.study.two_models import MEANS, three_sentences
 
 
 def run(base, arm, n=200):
