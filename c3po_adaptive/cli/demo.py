@@ -86,8 +86,8 @@ def demo(
 
 
 def _tell(sound: Any, broken: Any, out: Path) -> None:
-    from ..study.two_models import three_sentences
     from ..study.arms import DEMO
+    from ..study.two_models import three_sentences
 
     say("")
     for line in three_sentences(sound, broken, DEMO["headline"], MODELS[MISROUTED], FOLLOWING.format(out)):
