@@ -45,7 +45,8 @@ def render(
     rows = summary.on(summary.shown_dataset)
     arm = _shown_arm(rows)
     kinds = _by_kind(summary, records, arm)
-    single = first_draw(records)  # what a page shows answer by answer
+    first, others = _opening(sentences(summary), arm or summary.baseline, rows)
+    gains, *figures = _figures(summary, single := first_draw(records))  # what a page shows answer by answer
     uses = _uses(single)
     html = draw(
         __package__,
@@ -55,13 +56,15 @@ def render(
         summary=summary,
         headline=summary.shown_dataset,
         shown_arm=arm,
-        sentences=sentences(summary),
+        sentences=first,
+        others=others,
+        gains=gains,
         tables=[(dataset, summary.on(dataset)) for dataset in summary.datasets],
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
         kinds=_arms_together(kinds),
         by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
-        figures=_figures(summary, single),
+        figures=figures,
         settings=_settings(summary),
         rules=summary.hashes.get("rules"),
         uses=bool(uses),
@@ -69,6 +72,14 @@ def render(
     )
     write_text(folder / REPORT, html)
     return folder / REPORT
+
+
+def _opening(said: Sequence[str], arm: str, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """What a page begins with: what is lacking, and the sentence on the arm that it is about; and what else is said."""
+    of_arms = tuple(f"{row.arm}: " for row in rows)
+    lacking = said[: next(i for i, line in enumerate(said) if line.startswith(of_arms))]
+    first = [*lacking, next(line for line in said if line.startswith(f"{arm}: "))]
+    return first, [line for line in said if line not in first]
 
 
 def _settings(summary: Summary) -> dict[str, object]:

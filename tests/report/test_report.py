@@ -173,6 +173,17 @@ def test_shows_each_arm_sentence_and_figure(folder):
     assert "an upper bound that uses the labels" in html
 
 
+def test_begins_with_what_the_run_is_about_and_a_picture(folder):
+    html = render(folder).read_text()
+    begin = html.index('class="card opening"')
+    opening, folded = html[begin : html.index("</details>", begin)].split("<details>")
+    arm = Page(html).data["shown"]
+    assert f"<li><b>{arm}</b>:" in opening
+    assert opening.count("<li>") == opening.count("<svg") == 1
+    assert all(f"<li><b>{name}</b>:" in folded for name in ARMS if name != arm)
+    assert f"<li><b>{arm}</b>:" not in folded
+
+
 def test_verdicts_and_controls_stand_beside_gains(tmp_path):
     page = render(run(tmp_path, synthetic(40))).read_text()
     summary = json.loads((tmp_path / "summary.json").read_text())
