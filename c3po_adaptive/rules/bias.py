@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..checks import check_number
 from ..errors import SettingError
-from ._numbers import check_experts, check_there, experts_in, read_number
-from .base import NamedRule
+from ._numbers import read_number
+from ._of_experts import OfExperts
 
 if TYPE_CHECKING:
     from ..routing.choice import Choice
 
 
 @dataclass(frozen=True)
-class Bias(NamedRule):
+class Bias(OfExperts):
     """A number added to the router scores (logits) of experts: ``bias:3=+2.5``, ``bias:3,5=-1@16``.
 
     Attributes:
@@ -24,13 +24,11 @@ class Bias(NamedRule):
         by: what is added.
     """
 
-    experts: tuple[int, ...]
     by: float
     name: ClassVar[str] = "bias"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_experts(self.name, self.experts)
         check_number(self, "by")
 
     @classmethod
@@ -38,11 +36,7 @@ class Bias(NamedRule):
         experts, equals, by = text.partition("=")
         if not equals:
             raise SettingError(f"Expected rule 'bias' as experts=number, got {text!r}; write bias:3=+2.5.")
-        return {"experts": experts_in(cls.name, experts), "by": read_number(by)}
-
-    def fits(self, layers: tuple[int, ...], experts: int) -> None:
-        super().fits(layers, experts)
-        check_there(self.name, self.experts, experts)
+        return {**super().read(experts), "by": read_number(by)}
 
     def edit(self, choice: Choice) -> Choice:
         return replace(choice, scores=choice.scores + self.by * choice.among(self.experts))
