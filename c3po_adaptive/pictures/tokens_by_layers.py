@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from .figures import PLAIN, Ink, Picture, drawable, fill, numbered, picture, scale, style
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+LETTER = 0.085
+"""Inches of a title's letter, on average."""
 LONGEST = 18
 """Characters of a token that are shown."""
 WIDE = 20
@@ -53,11 +56,12 @@ def tokens_by_layers(
     """
     T, L = views[0].experts.shape
     beside = L <= WIDE
-    width, height = max(0.27 * L, 1.5) + 1.2, max(0.2 * T, 1.2) + 0.65
+    width, height = max(0.27 * L, 1.5) + 1.2, max(0.2 * T, 1.4) + 0.65
     shape = (1, len(views)) if beside else (len(views), 1)
-    step = numbered(L, 24)
+    step, across = numbered(L, 24), width * shape[1] + 0.6
+    lines = wrap(drawable(title), int(across / LETTER))
     with style(ink):
-        figure = picture(width * shape[1] + 0.6, height * shape[0] + (0.3 if title else 0))
+        figure = picture(across, height * shape[0] + (0.13 if lines else 0) + 0.17 * len(lines))
         every: list[Axes] = list(figure.subplots(*shape, sharex=True, sharey=True, squeeze=False).flat)
         for axes, view in zip(every, views, strict=True):
             _draw(figure, axes, view, ink)
@@ -67,8 +71,8 @@ def tokens_by_layers(
             axes.set_xlabel("decoder layer")
         for axes in every[:1] if beside else every:
             axes.set_ylabel("token, in reading order ↓")
-        if title:
-            figure.suptitle(drawable(title), size=10, x=0.01, ha="left")
+        if lines:
+            figure.suptitle("\n".join(lines), size=10, x=0.01, ha="left")
     return figure
 
 

@@ -59,6 +59,13 @@ class Trace:
     pieces: Mapping[int, str] = field(default_factory=dict)
     prompt: int = 0
 
+    def __repr__(self) -> str:
+        """In a line, without the tensors."""
+        T, L, k = self.experts.shape
+        known = "experts and weights" if self.weights is not None else "experts alone"
+        recorded = f"{int(self.recorded.any(1).sum())} of {T} tokens recorded"
+        return f"Trace({self.name!r}: {recorded}, {L} layers, {k} of {self.n_experts} experts a token, {known})"
+
     def __post_init__(self) -> None:
         shape, wanted = tuple(self.experts.shape), (len(self.tokens), len(self.layers))
         if len(shape) != 3 or shape[:2] != wanted or shape[2] < 1:

@@ -58,9 +58,9 @@ def pictured(one: Routed, other: Routed | None, names: tuple[str, str], first: i
     views = [_own(one, names[0] if other else "", shown)]
     if other is not None:
         what, moved = _moved(one, other, shown)
-        label = f"{what} that moved to other experts"
+        label = f"{what} that moved\nto other experts"
         views.append(View(names[1], _leading(other)[shown].numpy(), moved.numpy(), label, changed=True))
-    title = f"{one.name or 'unknown model'}: the expert that each token uses most (its number), layer by layer{where}"
+    title = f"{one.name or 'unknown model'}: the expert that each token uses most, layer by layer{where}"
     return tokens_by_layers(views, pieces, one.layers, title=title)
 
 
@@ -71,7 +71,7 @@ def _own(trace: Routed, title: str, shown: slice) -> View:
     weights = trace.weights.detach()
     shares = weights.amax(-1) / weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
     return View(
-        title, leading, torch.where(trace.recorded, shares, 0)[shown].numpy(), "its share of the token's weight"
+        title, leading, torch.where(trace.recorded, shares, 0)[shown].numpy(), "its share of\nthe token's weight"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..records.summary import Comparison, Summary
 
 MEANS = {
-    (1, 0): "So it finds its way where routing is wrong; where it was not broken, no change can be claimed.",
+    (1, 0): "So it gains where routing is wrong; where nothing was broken, no change can be claimed.",
     (1, 1): "So it gains where routing is wrong, and where nothing was broken, too.",
     (1, -1): "So it gains where routing is wrong, and harms where nothing was broken.",
     (0, 0): "So few questions show nothing on either model: more of them (--limit) may.",

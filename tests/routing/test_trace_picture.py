@@ -68,6 +68,11 @@ class TestRecordedAlongARule:
 
 
 class TestPiecesOfText:
+    def test_a_trace_prints_as_a_line(self, trace):
+        T, L, k = trace.experts.shape
+        shown = f"{T - 1} of {T} tokens recorded, {L} layers, {k} of {trace.n_experts} experts a token"
+        assert repr(trace) == f"Trace({trace.name!r}: {shown}, experts and weights)"
+
     def test_are_the_texts_tokens_and_are_kept(self, trace, tmp_path):
         assert "".join(trace.pieces[token] for token in trace.tokens.tolist()) == TEXT
         assert trace.prompt == len(trace.tokens)
@@ -118,12 +123,12 @@ class TestPicture:
         found = squares(axes)
         share = trace.weights[2, 1].max() / trace.weights[2, 1].sum()
         assert found[2, 1][3] == pytest.approx(share.item(), abs=1e-6)
-        assert scale.get_ylabel() == "its share of the token's weight"
+        assert scale.get_ylabel() == "its share of\nthe token's weight"
 
     def test_of_two(self, trace):
         other = record(shared_model("olmoe"), TEXT, rule=reversed_weights)
         figure = trace.plot(other, names=("mine", "theirs"))
-        assert {"mine", "theirs", "its weight that moved to other experts"} <= {*words(figure)}
+        assert {"mine", "theirs", "its weight that moved\nto other experts"} <= {*words(figure)}
         _, after = figure.axes[:2]
         dense = [
             torch.zeros(*t.experts.shape[:2], t.n_experts).scatter(2, t.experts.clamp_min(0), t.weights)
@@ -146,13 +151,14 @@ class TestPicture:
         figure = alone.plot(
             replace(alone, experts=torch.where(alone.experts >= 0, (alone.experts + 1) % trace.n_experts, NONE))
         )
-        assert "its choices that moved to other experts" in words(figure)
+        assert "its choices that moved\nto other experts" in words(figure)
 
     def test_of_a_long_one_a_part(self, trace):
         long = record(shared_model("olmoe"), "water " * 40)
         figure = long.plot(first=20)
         assert len(figure.axes[0].get_yticks()) == PICTURED
-        assert any(f"tokens 20 to {19 + PICTURED} of {len(long.tokens) - 1}" in text for text in words(figure))
+        said = [" ".join(text.split()) for text in words(figure)]
+        assert any(f"tokens 20 to {19 + PICTURED} of {len(long.tokens) - 1}" in text for text in said)
         other = record(shared_model("olmoe"), "water " * 40, rule=reversed_weights)
         whole, part = (squares(long.plot(other, first=first).axes[1]) for first in (0, 20))
         assert whole[30, 1] == pytest.approx(part[10, 1]), "the part's places are the whole's"
