@@ -15,10 +15,10 @@ NAMES = {
     "sound": "sound",
     "early": "first 8 broken",
     "late": "last 8 broken",
-    "some": "half broken in every 2nd",
+    "some": "every 2nd half broken",
 }
 INK, GREY, RED = "#1d2126", "#9aa3ad", "#b5461f"
-COLORS = {"each": "#1f63b5", "eight chosen": "#2a7d3f", "one for all": "#a8700a"}
+COLORS = {"each": "#1f63b5", "eight chosen": "#2a7d3f", "four chosen": "#2a7d3f", "one for all": "#a8700a"}
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
