@@ -82,7 +82,7 @@ def demo(
             plain = {name: summary.model_dump(mode="json") for name, summary in summaries.items()}
             print_json(plain if len(plain) > 1 else summaries[model.model])
         elif len(parsed) > 1:
-            _tell(*summaries.values(), out)
+            _tell(summaries[EMBEDDED], summaries[MISROUTED], out)
 
 
 def _tell(sound: Any, broken: Any, out: Path) -> None:
