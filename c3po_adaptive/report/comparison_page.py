@@ -22,6 +22,8 @@ from .question_payload import Key, payload
 from .sentences import sentences
 
 REPORT = "report.html"
+GAINS = "Gain over base"
+"""The figure that a page begins with, where there is an arm beside the base."""
 
 
 def render(
@@ -46,7 +48,8 @@ def render(
     arm = _shown_arm(rows)
     kinds = _by_kind(summary, records, arm)
     first, others = _opening(sentences(summary), arm or summary.baseline, rows)
-    gains, *figures = _figures(summary, single := first_draw(records))  # what a page shows answer by answer
+    single = first_draw(records)  # what a page shows answer by answer
+    figures = _figures(summary, single)
     uses = _uses(single)
     html = draw(
         __package__,
@@ -58,13 +61,13 @@ def render(
         shown_arm=arm,
         sentences=first,
         others=others,
-        gains=gains,
+        gains=[figure for figure in figures if figure["title"] == GAINS],
         tables=[(dataset, summary.on(dataset)) for dataset in summary.datasets],
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
         kinds=_arms_together(kinds),
         by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
-        figures=figures,
+        figures=[figure for figure in figures if figure["title"] != GAINS],
         settings=_settings(summary),
         rules=summary.hashes.get("rules"),
         uses=bool(uses),
@@ -118,7 +121,7 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
     for record in records:
         chosen.setdefault(record.arm, []).append(record.layers)
     figures = [
-        ("Gain over base", "With 95 % intervals. One that touches zero allows no claim.", plots.gains(rows)),
+        (GAINS, "With 95 % intervals. One that touches zero allows no claim.", plots.gains(rows)),
         ("Flipped answers", "A method that changes little can gain little, and harm little.", plots.flips(rows)),
         (
             "Accuracy and cost",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from c3po_adaptive.cli.runs import _called
+from c3po_adaptive.cli.demo import _called
 from c3po_adaptive.errors import UnknownNameError
 from c3po_adaptive.tasks import benchmarks, questions
 from c3po_adaptive.tasks.bed import FAMILIES, KINDS, LEARNED, SIBLINGS, UNKNOWN, cases
