@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from answer import collect, compare, gate, pictures
+from answer import collect, compare, forced, gate, pictures
 from matplotlib import pyplot as plt
 from records.made import answered
 
+from c3po_adaptive import load_moe_model, rule_named
+from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.tasks.bed import LEARNED
 
 ANSWER = Path(__file__).parents[1] / "studies" / "answer"
@@ -153,3 +155,37 @@ def test_wrong_routing_is_seen_as_told():
     rise = {m: wrong[m][m] - wrong["sound"][m] for m in collect.BROKEN}
     assert all(rise[m] > leverage[m][m] - leverage["sound"][m] + 0.05 for m in rise)
     assert [m for m in rise if wrong[m][m] > 0.9] == ["early"]
+
+
+class TestForced:
+    def test_shares_and_what_is_missed(self):
+        rows = [
+            {"right": right, "experts": [own, other], "told": 0, "doubt": doubt, "margin": 1 - doubt}
+            for right, own, other, doubt in (
+                *((True, True, False, 0.1), (False, True, True, 0.9)),
+                *((False, False, True, 0.5), (True, False, False, 0.2)),
+            )
+        ]
+        assert forced.told(rows) == {
+            "n": 4,
+            "as it routes": 50.0,
+            "a random expert": 50.0,
+            "best of all in hindsight": 75.0,
+            "its family's expert": 50.0,
+            "wrong where that is right": 25.0,
+            "right where that is wrong": 25.0,
+            "missed, by doubt": 1.0,
+            "missed, by margin": 1.0,
+        }
+        unknown = [row | {"told": None} for row in rows]
+        assert set(forced.told(unknown)) == {"n", "as it routes", "a random expert", "best of all in hindsight"}
+
+    def test_every_expert_is_asked_alone(self, dense_weights):
+        model = load_moe_model("smollm2-moe")
+        asked = demo_questions("validation", limit=2)
+        rows = forced.looked_at(model, asked)
+        assert [len(row["experts"]) for row in rows] == [16, 16]
+        for expert in (0, 7):
+            scores = model.score_choices(asked, routing=rule_named(f"force:{expert};top-k:1"))
+            right = [int(one.argmax()) == question.answer for one, question in zip(scores, asked, strict=True)]
+            assert right == [row["experts"][expert] for row in rows]

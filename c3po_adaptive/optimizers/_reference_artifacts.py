@@ -21,7 +21,9 @@ GRADIENT = ReferenceArtifact("gradient", _gradient)
 """``[N, L, E]`` gradient of each reference's loss at its own pathway, over every expert of every MoE layer."""
 
 
-STEPS = 1  # of the integral: its middle. Three (Gauss-Legendre) point the same way on the embedded model: cosine 0.99
+STEPS = 1
+"""Of the integral: its middle. Three (Gauss-Legendre) point the same way: a cosine of 0.99 over 300 references of
+``smollm2-moe-misrouted``, with the weights of every token moved."""
 
 
 def integrated_gradient(loss: Loss, own: Tensor, movable: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records.summary import Comparison, Summary
+from ..records.summary import SIGNIFICANT, Comparison, Row, Summary
 
 MEANS = {
     (1, 0): "So it gains where routing is wrong; where nothing was broken, no change can be claimed.",
@@ -29,17 +29,23 @@ def three_sentences(sound: Summary, broken: Summary, arm: str, fault: str, follo
         following: what to type next.
     """
     as_it_is, mended = (_gain(summary, arm) for summary in (sound, broken))
-    lost = _base(sound) - _base(broken)
+    lost = _row(sound, sound.baseline).accuracy - _row(broken, broken.baseline).accuracy
+    verdict = _row(broken, arm).verdict
     return [
         f"Found: with {fault} the model answers {lost:.1f} points less right, and {arm} changes that by "
         f"{_points(mended)}; as the model is, by {_points(as_it_is)}.",
-        MEANS[mended.claimed, as_it_is.claimed],
+        MEANS[_shown(mended), _shown(as_it_is)] + (f" On the broken copy: {verdict}." if verdict else ""),
         following,
     ]
 
 
-def _base(summary: Summary) -> float:
-    return next(row.accuracy for row in summary.on(summary.shown_dataset) if row.role == "base")
+def _row(summary: Summary, arm: str) -> Row:
+    return next(row for row in summary.on(summary.shown_dataset) if row.arm == arm)
+
+
+def _shown(gain: Comparison) -> int:
+    """A gain (1) or a loss (-1) that stands after the correction that verdicts make; else 0."""
+    return gain.claimed if gain.p_holm < SIGNIFICANT else 0
 
 
 def _gain(summary: Summary, arm: str) -> Comparison:

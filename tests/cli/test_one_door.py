@@ -8,9 +8,11 @@ from cli.test_cli import SMALL, call, place  # noqa: F401 (a fixture)
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
+from c3po_adaptive.cli.demo import QUESTIONS, REFERENCES
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.study.arms import DEMO
 from c3po_adaptive.study.kind import read_study
+from c3po_adaptive.tasks import demo_questions
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 BARE = ("question", "choices", "answer")
@@ -159,6 +161,7 @@ class TestDemo:
         call("demo", "--all", "--out", tmp_path / "run")
         assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(112, None)}
         assert list(seen[0].arms) == list(DEMO["arms"])
+        assert (DEMO["datasets"][0]["limit"], len(demo_questions("references"))) == (QUESTIONS, REFERENCES)
 
 
 class TestSplits:

@@ -21,7 +21,7 @@ def test_pages_are_up_to_date():
 
 
 def test_reference_pages_can_be_read_without_building_them():
-    """No page of the reference in Markdown is a stub whose text a directive writes."""
+    """Each page of the reference in Markdown holds its text itself, and leaves nothing to a directive."""
     pages = [page for page in PAGES if page.parent.name == "reference"]
     assert {page.stem for page in pages} >= {"names", "command_line", "configuration", "models", "results", "bed"}
     for page in pages:

@@ -1,16 +1,14 @@
 """Rules over router scores: against the family's own router with other scores, and against nothing at all."""
 
 import threading
-from contextlib import contextmanager
 from functools import cache
-from unittest.mock import patch
 
 import pytest
 import torch
 from models.families.checks import model_of
+from routing.inside_routers import inside
 from routing.naive import assert_pristine, choice_scores
 from routing.toys import questions
-from torch.nn.functional import linear
 
 from c3po_adaptive import Change, ModelError, SettingError
 from c3po_adaptive.models.family_table import families
@@ -57,30 +55,9 @@ def shifted_by(delta):
     return rule
 
 
-@contextmanager
 def patched(model, delta):
     """The family's own routers, with ``delta [L, E]`` added inside to what their matrix gives."""
-    routers = [site.router for site in model.sites]
-    originals = [router.forward for router in routers]
-
-    def forward_of(position):
-        def forward(*args, **kwargs):
-            def shifted(x, weight, bias=None):
-                out = linear(x, weight, bias)  # a router may be more than one matrix: the last one gives E scores
-                return out + delta[position].to(x.dtype) if out.shape[-1] == delta.shape[-1] else out
-
-            with patch("torch.nn.functional.linear", shifted):
-                return originals[position](*args, **kwargs)
-
-        return forward
-
-    for position, router in enumerate(routers):
-        router.forward = forward_of(position)
-    try:
-        yield
-    finally:
-        for router in routers:
-            del router.forward
+    return inside(model, lambda scores, position: scores + delta[position].to(scores.dtype))
 
 
 def deltas(model, count, scale=2.0):

@@ -1,17 +1,15 @@
 """Rules by name: their text, what they refuse, and the family's own router with the same change made inside."""
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from types import SimpleNamespace
 from typing import ClassVar
-from unittest.mock import patch
 
 import pytest
 import torch
 from models.families.checks import model_of
-from torch.nn.functional import linear
+from routing.inside_routers import inside
 
 from c3po_adaptive import ModelError, NamedRule, Question, SettingError, UnknownNameError, hookimpl, rule_named
 from c3po_adaptive.models.family_table import families
@@ -48,31 +46,6 @@ def ids_of(model):
 
 def along(model, text):
     return model.forward(TEXT, rule_named(text)).logits[0]
-
-
-@contextmanager
-def inside(model, change):
-    """The family's own routers, with ``change(scores, position)`` applied to what their matrix gives."""
-    routers, originals = [s.router for s in model.sites], [s.router.forward for s in model.sites]
-
-    def forward_of(position):
-        def forward(*args, **kwargs):
-            def changed(x, weight, bias=None):
-                out = linear(x, weight, bias)
-                return change(out, position).to(out.dtype) if out.shape[-1] == model.n_experts else out
-
-            with patch("torch.nn.functional.linear", changed):
-                return originals[position](*args, **kwargs)
-
-        return forward
-
-    for position, router in enumerate(routers):
-        router.forward = forward_of(position)
-    try:
-        yield
-    finally:
-        for router in routers:
-            del router.forward
 
 
 @torch.no_grad()
