@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from answer import collect, compare, forced, gate, pictures
+from answer import collect, compare, forced, gate, pictures, unasked
 from matplotlib import pyplot as plt
 from records.made import answered
 
 from c3po_adaptive import load_moe_model, rule_named
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.tasks.bed import LEARNED
+from c3po_adaptive.types import Question
 
 ANSWER = Path(__file__).parents[1] / "studies" / "answer"
 RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "results.md"
@@ -41,7 +42,9 @@ def test_what_experts_learned_is_asked_most():
     assert all("aqua_algebra" not in str(d) for d in data.values())
 
 
-ARMS = {arm for pair in (*compare.PRIMARY, *compare.SECONDARY) for arm in pair}
+ROUNDS = [name for name in compare.SECONDARY if compare.kept(name)]
+PARTS, FIRST = compare.PARTS["first"], compare.SECONDARY["first"]
+ARMS = {arm for pair in (*compare.PRIMARY, *FIRST) for arm in pair}
 
 
 def answers(gain, dataset="learned", kinds=("atis_intent", "sciq", "piqa")):
@@ -64,15 +67,15 @@ def answers(gain, dataset="learned", kinds=("atis_intent", "sciq", "piqa")):
 class TestCompare:
     def test_a_kind_holds_its_questions_of_every_model_and_in_both_wordings(self):
         both = [*answers(4), *answers(2, "reworded", ("sciq", "boolq"))]
-        of = compare.parts({"sound": both, "early": both})
-        assert set(of) == {name + part for part in compare.PARTS for name in ("mixture", "sound", "early")}
+        of = compare.parts({"sound": both, "early": both}, PARTS)
+        assert set(of) == {name + part for part in PARTS for name in ("mixture", "sound", "early")}
         found = compare.compared(of["mixture"], "each", "base")
         assert (found.n, found.kinds, found.unit) == (2 * 40, 4, "kind")
         assert found.difference == pytest.approx(100 * (0.5 + 0.375 + 0.5 + 0.25) / 4)
 
     def test_primary_comparisons_are_tested_alone_and_only_those_of_the_mixture(self):
-        of = {name: records for name, records in compare.parts({"sound": answers(3)}).items() if records}
-        found = compare.comparisons(of)
+        of = compare.parts({"sound": answers(3)}, {"": ("learned",)})
+        found = compare.comparisons(of, FIRST)
         primary = [(c.dataset, c.a, c.b) for c in found if c.primary]
         assert primary == [("mixture", *pair) for pair in compare.PRIMARY]
         assert all(c.p_holm == c.p for c in found if c.primary)
@@ -102,10 +105,10 @@ def test_layers_found_are_ranked_question_by_question():
 def test_pictures_are_of_every_model_that_was_run():
     models = {"sound": answers(3), "early": answers(4)}
     models = {name: [*records, *answers(1, "others", ("mmlu_other", "hellaswag"))] for name, records in models.items()}
-    of = compare.parts(models)
+    of = compare.parts(models, PARTS)
     summary = {
         "rows": compare.rows(of),
-        "comparisons": [c.model_dump() for c in compare.comparisons(of)],
+        "comparisons": [c.model_dump() for c in compare.comparisons(of, FIRST)],
         "layers": {name: collect.found(collect.scored(records), collect.BROKEN) for name, records in models.items()},
     }
     with plt.rc_context(pictures.STYLE):
@@ -120,7 +123,7 @@ def test_pictures_are_of_every_model_that_was_run():
 def test_what_is_lost_and_won_back_is_told_as_it_was_answered():
     """On kinds that experts learned: by how much faults lower the model as it is, and what a step for each wins."""
     right = {}
-    for model, records in compare.kept().items():
+    for model, records in compare.kept("first").items():
         own = [record for record in records if record.dataset == "learned"]
         right |= {(model, arm): np.mean([r.correct for r in of]) for arm, of in compare.grouped(own, "arm").items()}
     lost = {model: round(100 * (right["sound", "base"] - right[model, "base"])) for model in ("early", "late", "some")}
@@ -131,10 +134,11 @@ def test_what_is_lost_and_won_back_is_told_as_it_was_answered():
     assert told in pages[RESULTS]
 
 
-def test_the_kept_summary_is_what_the_kept_answers_say():
-    kept, told = compare.kept(), json.loads((compare.RESULTS / "summary.json").read_text())
+@pytest.mark.parametrize("name", ROUNDS)
+def test_the_kept_summary_is_what_the_kept_answers_say(name):
+    kept, told = compare.kept(name), json.loads((compare.RESULTS / name / "summary.json").read_text())
     assert list(kept) == list(compare.MODELS)
-    of = compare.parts(kept)
+    of = compare.parts(kept, compare.PARTS[name])
     assert told["rows"] == compare.rows(of)
     for pair in compare.PRIMARY:
         (one,) = (c for c in told["comparisons"] if (c["dataset"], c["a"], c["b"]) == ("mixture", *pair))
@@ -147,14 +151,25 @@ def test_the_kept_summary_is_what_the_kept_answers_say():
 
 def test_wrong_routing_is_seen_as_told():
     """The selector's scores rise where layers were broken; only a fault in the first layers is found."""
-    found = json.loads((compare.RESULTS / "layers.json").read_text())
-    kept = collect.kept_scores()
+    folder = compare.RESULTS / "first"
+    found, kept = json.loads((folder / collect.MEANS).read_text()), collect.kept_scores(folder)
     assert kept["late"]["eight chosen"].shape == (722, 12)
     assert found == {model: collect.found(scores, collect.BROKEN) for model, scores in kept.items()}
     wrong, leverage = ({m: found[m][arm]["auc"] for m in compare.MODELS} for arm in collect.SCORED)
     rise = {m: wrong[m][m] - wrong["sound"][m] for m in collect.BROKEN}
     assert all(rise[m] > leverage[m][m] - leverage["sound"][m] + 0.05 for m in rise)
     assert [m for m in rise if wrong[m][m] > 0.9] == ["early"]
+
+
+def test_the_second_round_asks_what_neither_wording_was_asked_of():
+    found = [
+        Question(id=f"{kind}/{n:04}" + "/r1" * (n % 2), question="?", choices=("a", "b"), subject=kind)
+        for kind in ("atis_intent", "sciq")
+        for n in range(10)
+    ]
+    left = unasked.unasked(found, {unasked.of_either_wording(id_) for id_ in ("sciq/0003", "sciq/0004/r2")}, 8)
+    assert {kind: len(own) for kind, own in compare.grouped(left, "subject").items()} == {"atis_intent": 8, "sciq": 8}
+    assert {"sciq/0003/r1", "sciq/0004"}.isdisjoint(question.id for question in left)
 
 
 class TestForced:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from answer import unasked
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
@@ -39,7 +40,8 @@ def asked(monkeypatch, tmp_path):
         pytest.skip(f"the benchmarks' and the bed's files are not beside the project: {BENCHMARKS}, {BED}")
     monkeypatch.setenv("C3PO_DATA", str(BENCHMARKS))
     monkeypatch.setenv("C3PO_BED", str(BED))
-    monkeypatch.chdir(tmp_path)  # where nothing is to be written
+    monkeypatch.chdir(tmp_path)
+    unasked.main(Path("runs/unasked"))
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"
@@ -156,7 +158,7 @@ def test_readme_says_what_was_measured():
     permuted = read("embedded_model/apart-0.json")["leverage"]["permuted"]
     half = (permuted["ci"][1] - permuted["ci"][0]) / 2
     assert f"answers {-permuted['difference']:.1f} ± {half:.1f} points less" in results
-    compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/summary.json")["comparisons"]}
+    compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/first/summary.json")["comparisons"]}
     over, early = compared["mixture", "each", "one for all"], compared["early", "each", "base"]
     for found, words in (
         (over, "it gains {} points on it"),

@@ -1,8 +1,8 @@
-"""From runs to what is kept of them: ``python -m answer.collect sound=RUN early=RUN …`` (in ``studies``)
+"""From runs to what is kept of them: ``python -m answer.collect ROUND sound=RUN early=RUN …`` (in ``studies``)
 
-Of each model's run ``results/MODEL.parquet`` (every answer, without pathways), ``results/layer_scores.npz`` (what each
-selector gave each layer, question by question) and, in ``results/layers.json``, the means of these and how well they
-tell broken layers from others.
+Of each model's run ``results/ROUND/MODEL.parquet`` (every answer, without pathways), ``layer_scores.npz`` (what each
+selector gave each layer, question by question) and, in ``layers.json``, the means of these and how well they tell
+broken layers from others.
 """
 
 import json
@@ -20,7 +20,7 @@ from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.storage.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
-SCORES = RESULTS / "layer_scores.npz"
+SCORES, MEANS = "layer_scores.npz", "layers.json"
 LAYERS = range(16, 28)
 BROKEN = {"early": range(16, 24), "late": range(20, 28), "some": range(16, 28, 2)}
 """Layers of each model's fault (``../protocol.md``)."""
@@ -61,30 +61,35 @@ def _mean_auc(scores: np.ndarray, true: list[bool]) -> float:
     return float(np.mean([roc_auc_score(true, one) for one in scores]))
 
 
-def kept_scores() -> dict[str, Scores]:
-    """Of each model, as they were kept."""
+def kept_scores(folder: Path) -> dict[str, Scores]:
+    """Of each model, as they were kept in a round's folder."""
     found: dict[str, Scores] = {}
-    with np.load(SCORES) as kept:
+    if not (folder / SCORES).exists():
+        return found
+    with np.load(folder / SCORES) as kept:
         for name in kept:
             model, arm = name.split("/")
             found.setdefault(model, {})[arm] = kept[name]
     return found
 
 
-def main(runs: Mapping[str, str]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    scores = kept_scores() if SCORES.exists() else {}
+def main(folder: Path, runs: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = kept_scores(folder)
     for model, run in runs.items():
         records = read_records(Path(run), AnswerRecord)
-        write_parquet(records, RESULTS / f"{model}.parquet")
-        scores[model] = scored(records)
+        write_parquet(records, folder / f"{model}.parquet")
+        if own := scored(records):
+            scores[model] = own
         print(f"{model}: {len(records)} answers")
+    if not scores:
+        return
     np.savez_compressed(
-        SCORES, **{f"{model}/{arm}": array for model, of in scores.items() for arm, array in of.items()}
+        folder / SCORES, **{f"{model}/{arm}": array for model, of in scores.items() for arm, array in of.items()}
     )
     layers = {model: found(of, BROKEN) for model, of in scores.items()}
-    write_text(RESULTS / "layers.json", json.dumps(layers, indent=1) + "\n")
+    write_text(folder / MEANS, json.dumps(layers, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+    main(RESULTS / sys.argv[1], dict(argument.split("=", 1) for argument in sys.argv[2:]))

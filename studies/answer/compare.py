@@ -1,12 +1,13 @@
-"""The comparisons of ``../protocol.md`` from ``results/*.parquet``, into ``results/summary.json``:
-``python -m answer.compare`` (in ``studies``).
+"""The comparisons of ``../protocol.md`` from ``results/ROUND/*.parquet``, into ``results/ROUND/summary.json``:
+``python -m answer.compare ROUND`` (in ``studies``).
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
+from answer.collect import MEANS, RESULTS
 
 from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.analysis.over_kinds import compare_over_kinds
@@ -15,43 +16,56 @@ from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text
 
-RESULTS = Path(__file__).parent / "results"
 MODELS = ("sound", "early", "late", "some")
 MIXTURE, SEED = "mixture", 0
-PARTS = {"": ("learned", "reworded"), ", others": ("others",), ", everything": ("learned", "reworded", "others")}
-"""What comparisons are of, by what is added to a model's name: the first are kinds whose experts exist."""
+KNOWN = ("learned", "reworded")
+PARTS = {
+    "first": {"": KNOWN, ", others": ("others",), ", everything": (*KNOWN, "others")},
+    "second": {"": ("learned",), ", reworded": ("reworded",), ", both": KNOWN},
+}
+"""Data sets that comparisons are of, by round and by what is added to a model's name; primary comparisons are of the
+first.
+"""
 PRIMARY = (("each", "one for all"), ("each", "each, random neighbours"), ("eight chosen", "last five"))
-SECONDARY = (
+_AGAIN = (
     ("each", "base"),
-    ("each", "each, shuffled labels"),
-    ("each", "calibrated"),
     ("one for all", "base"),
-    ("calibrated", "base"),
     ("last five", "base"),
     ("eight chosen", "base"),
     ("eight chosen", "each"),
     ("eight chosen", "eight random"),
-    ("eight chosen", "eight by leverage"),
-    ("four chosen", "base"),
-    ("four chosen", "four random"),
-    ("four chosen", "last five"),
 )
+SECONDARY = {
+    "first": (
+        *_AGAIN,
+        ("each", "each, shuffled labels"),
+        ("each", "calibrated"),
+        ("calibrated", "base"),
+        ("eight chosen", "eight by leverage"),
+        ("four chosen", "base"),
+        ("four chosen", "four random"),
+        ("four chosen", "last five"),
+    ),
+    "second": (*_AGAIN, ("each", "each, random alike")),
+}
+"""By round; the primary comparisons are the same."""
 
 Kept = Mapping[str, list[Answered]]
 """Answers by model."""
 
 
-def kept() -> Kept:
-    """Answers of the models that were run."""
-    return {model: read_parquet(file) for model in MODELS if (file := RESULTS / f"{model}.parquet").exists()}
+def kept(name: str) -> Kept:
+    """Answers of a round, of the models that were run."""
+    files = {model: RESULTS / name / f"{model}.parquet" for model in MODELS}
+    return {model: read_parquet(file) for model, file in files.items() if file.exists()}
 
 
-def parts(answers: Kept) -> dict[str, list[Answered]]:
-    """Answers by model, or of all of them together, and by part: a kind's questions are one data set's, in both
-    wordings.
+def parts(answers: Kept, of_round: Mapping[str, Iterable[str]]) -> dict[str, list[Answered]]:
+    """Answers by model, or of all of them together, and by part of a round: a kind's questions are one data set's, in
+    both wordings.
     """
     found: dict[str, list[Answered]] = {}
-    for of, datasets in PARTS.items():
+    for of, datasets in of_round.items():
         for model, records in answers.items():
             own = [record for record in records if record.dataset in datasets]
             for name, prefix in ((MIXTURE + of, f"{model}/"), (model + of, "")):
@@ -70,9 +84,9 @@ def compared(records: Iterable[Answered], a: str, b: str) -> Comparison:
     return found
 
 
-def comparisons(of: Mapping[str, list[Answered]]) -> list[Comparison]:
+def comparisons(of: Mapping[str, list[Answered]], secondary: Iterable[tuple[str, str]]) -> list[Comparison]:
     """Of each part; primary ones, on the mixture, are tested alone, all others Holm-corrected among themselves."""
-    found = [compared(records, *pair) for records in of.values() for pair in (*PRIMARY, *SECONDARY)]
+    found = [compared(records, *pair) for records in of.values() for pair in (*PRIMARY, *secondary)]
     return corrected(found, {(MIXTURE, frozenset(pair), "kind") for pair in PRIMARY})
 
 
@@ -110,8 +124,7 @@ def _over_kinds(records: Iterable[Answered]) -> float:
 def harm(answers: Kept) -> list[dict[str, object]]:
     """What re-mixing does to the sound model, by case."""
     found = []
-    for case in ("learned", "reworded", "others"):
-        records = [record for record in answers["sound"] if record.dataset == case]
+    for case, records in grouped(answers["sound"], "dataset").items():
         for arm in ("each", "eight chosen", "one for all"):
             one = compared(records, arm, "base")
             told = {name: getattr(one, name) for name in ("n", "difference", "ci_low", "ci_high")}
@@ -124,17 +137,17 @@ def _nats(record: Answered) -> float:
     return float(np.logaddexp.reduce(scores) - scores[record.answer])
 
 
-def main() -> None:
-    answers = kept()
-    of = parts(answers)
-    found = comparisons(of)
+def main(name: str) -> None:
+    answers = kept(name)
+    of = parts(answers, PARTS[name])
+    found = comparisons(of, SECONDARY[name])
     summary = {
         "rows": rows(of),
         "comparisons": [one.model_dump() for one in found],
         "harm": harm(answers),
-        "layers": json.loads((RESULTS / "layers.json").read_text()),
+        "layers": json.loads((RESULTS / name / MEANS).read_text()),
     }
-    write_text(RESULTS / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(RESULTS / name / "summary.json", json.dumps(summary, indent=1) + "\n")
     for one in found:
         if one.dataset.startswith(MIXTURE):
             interval = f"{one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}]"
@@ -142,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

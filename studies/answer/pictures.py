@@ -1,11 +1,12 @@
-"""The study's four pictures from its kept answers: ``python -m answer.pictures`` (in ``studies``)."""
+"""The study's four pictures from its kept answers: ``python -m answer.pictures ROUND`` (in ``studies``)."""
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
-from answer.collect import BROKEN, LAYERS
-from answer.compare import MIXTURE, MODELS, RESULTS, compared, grouped, kept, parts
+from answer.collect import BROKEN, LAYERS, RESULTS
+from answer.compare import MIXTURE, MODELS, PARTS, compared, grouped, kept, parts
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -33,7 +34,7 @@ Summary = dict[str, Any]
 
 def forest(of: dict[str, list[Answered]]) -> Figure:
     """Each kind's gain over one change for all, on the mixture, beside by how much its base is above chance."""
-    known, others = of[MIXTURE], of[f"{MIXTURE}, others"]
+    known, others = of[MIXTURE], of.get(f"{MIXTURE}, others", [])
     kinds = [(kind, records, COLORS["each"]) for kind, records in grouped(known, "subject").items()]
     kinds += [(kind, records, GREY) for kind, records in grouped(others, "subject").items()]
     kinds.sort(key=lambda found: _differences(found[1]).mean())
@@ -70,14 +71,16 @@ def gains(of: dict[str, list[Answered]]) -> Figure:
     figure, axes = plt.subplots(
         1, len(models), figsize=(7.5, 2.8), sharey=True, sharex=True, layout="constrained", squeeze=False
     )
+    asked = {record.arm for record in of[models[0]]}
+    arms = [arm for arm in reversed(ARMS) if arm in asked]
     for axis, model in zip(axes[0], models, strict=True):
-        for place, arm in enumerate(reversed(ARMS)):
+        for place, arm in enumerate(arms):
             one = compared(of[model], arm, "base")
             axis.barh(place, one.difference, color=COLORS.get(arm, GREY), height=0.7)
             axis.plot([one.ci_low, one.ci_high], [place, place], color=INK, linewidth=1)
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set_title(NAMES[model], fontsize=9)
-        axis.set_yticks(range(len(ARMS)), reversed(ARMS))
+        axis.set_yticks(range(len(arms)), arms)
     figure.supxlabel("points over the model as it is", fontsize=9)
     return figure
 
@@ -85,8 +88,13 @@ def gains(of: dict[str, list[Answered]]) -> Figure:
 def layers(summary: Summary) -> Figure:
     """What ``misrouted`` and ``amortized`` score each layer on each model, beside where it was broken."""
     models = [model for model in MODELS if model in summary["layers"]]
-    figure, axes = plt.subplots(2, len(models), figsize=(7.5, 3.2), sharex=True, layout="constrained", squeeze=False)
-    for row, (arm, name) in enumerate((("eight chosen", "wrong routing"), ("eight by leverage", "leverage"))):
+    selectors = {"eight chosen": "wrong routing", "eight by leverage": "leverage"}
+    scored = {arm: name for arm, name in selectors.items() if arm in summary["layers"][models[0]]}
+    size = (7.5, 0.8 + 1.2 * len(scored))
+    figure, axes = plt.subplots(
+        len(scored), len(models), figsize=size, sharex=True, layout="constrained", squeeze=False
+    )
+    for row, (arm, name) in enumerate(scored.items()):
         most = max(max(summary["layers"][model][arm]["mean"]) for model in models)
         for axis, model in zip(axes[row], models, strict=True):
             values = summary["layers"][model][arm]["mean"]
@@ -113,13 +121,14 @@ def costs(summary: Summary) -> Figure:
     return figure
 
 
-def main() -> None:
-    of, summary = parts(kept()), json.loads((RESULTS / "summary.json").read_text())
+def main(name: str) -> None:
+    folder = RESULTS / name
+    of, summary = parts(kept(name), PARTS[name]), json.loads((folder / "summary.json").read_text())
     drawn = {"by_kind": forest(of), "by_model": gains(of), "layers": layers(summary), "cost": costs(summary)}
-    for name, figure in drawn.items():
-        figure.savefig(RESULTS / f"{name}.svg", metadata={"Date": None})
+    for picture, figure in drawn.items():
+        figure.savefig(folder / f"{picture}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
     with plt.rc_context(STYLE):
-        main()
+        main(sys.argv[1])
