@@ -28,6 +28,7 @@ MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
 ASKED = 80  # characters of the text, over a picture
+LINE = 100  # of other texts, in the terminal
 TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
@@ -92,9 +93,8 @@ class Explanation:
         have a star."""
         from ..pictures import layers_by_experts
 
-        asked = self.text if len(self.text) <= ASKED else f"{self.text[: ASKED - 1]}…"
         panels = pathway_panels(self.pathway.own.numpy(), self.pathway.weights.numpy())
-        return layers_by_experts(panels, self.pathway.layers, title=" ".join(asked.split()), marked=self.layers)
+        return layers_by_experts(panels, self.pathway.layers, title=_line(self.text, ASKED), marked=self.layers)
 
     def values(self) -> dict[str, object]:
         """The explanation in plain values, for programs: of ω the experts whose weight changed; strength as (what spoke
@@ -139,6 +139,11 @@ class Explanation:
         own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
         return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
 
+    def seen(self, layer: int, most: int) -> list[tuple[int, str, str]]:
+        """Experts that ``moved``, as far as three decimals of their weights show it: number, before, after."""
+        every = [(e, f"{own:.3f}", f"{new:.3f}") for e, own, new in self.moved(layer, len(self.pathway.own[0]))]
+        return [(e, own, new) for e, own, new in every if own != new][:most]
+
     @property
     def lead(self) -> tuple[float, float] | None:
         """How far the right option is ahead of the mean of all, before and after, in nats: what re-mixing brought, to
@@ -166,7 +171,7 @@ class Explanation:
         yield f"neighbours: {len(self.neighbours) or 'none'}"
         for question, similarity, weight in self.neighbours[:NEAREST]:
             right = question.choices[question.answer] if question.answer is not None else "?"
-            yield f"  {weight:.2f}  (similarity {similarity:.2f})  {question.question} → {right}"
+            yield f"  {weight:.2f}  (similarity {similarity:.2f})  {_line(question.question)} → {_line(right)}"
         if len(self.neighbours) > NEAREST:
             yield f"  … and {len(self.neighbours) - NEAREST} more"
         if self.layer_scores:
@@ -174,21 +179,24 @@ class Explanation:
             yield from _bars(
                 {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
             )
-        likeliest = max(range(len(self.options)), key=lambda i: self.after[i])
+        options = self.options if self.tokens else tuple(map(_line, self.options))
+        likeliest = max(range(len(options)), key=lambda i: self.after[i])
         yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
         if self.layers and self.strength is not None:
             yield "  what speaks for it: {:.3g}, above {:.3g}".format(*self.strength)
         for layer in self.layers:
-            moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
-            yield f"  layer {layer}, {len(self.experts[layer])} experts selected; most changed: {moved or 'none'}"
-            without, now = 100 * self.undone[layer][likeliest], 100 * self.after[likeliest]
-            yield f"    without it: {self.options[likeliest]} {without:.1f} % instead of {now:.1f} %"
+            moved = ", ".join(f"expert {e} {own} → {new}" for e, own, new in self.seen(layer, MOVED))
+            said = f"most changed: {moved}" if moved else "no weight changes at three decimals"
+            yield f"  layer {layer}, {len(self.experts[layer])} experts selected; {said}"
+            without, now = (f"{100 * p[likeliest]:.1f} %" for p in (self.undone[layer], self.after))
+            instead = f" instead of {now}" if without != now else ", as with it"
+            yield f"    without it: {options[likeliest]} {without}{instead}"
         yield f"{'next tokens' if self.tokens else 'options'}, before → after:"
-        for option, before, after in zip(self.options, self.before, self.after, strict=True):
+        for option, before, after in zip(options, self.before, self.after, strict=True):
             yield f"  {100 * before:5.1f} % → {100 * after:5.1f} %  {option}"
         if self.answer is not None and self.lead is not None:
             before, after = self.lead
-            yield f"lead of the right one, {self.options[self.answer]}: {before:.3g} → {after:.3g} nats"
+            yield f"lead of the right one, {options[self.answer]}: {before:.3g} → {after:.3g} nats"
         yield "cost in base forwards: " + ", ".join(f"{phase} {value:.2f}" for phase, value in self.cost.items())
 
 
@@ -263,6 +271,13 @@ def _probabilities(
     likely = next_token[:2].amax(0).topk(SHOWN).indices
     words = tuple(repr(model.tokenizer.decode([token])) for token in likely.tolist())
     return words, [tuple(row) for row in next_token[:, likely].tolist()]
+
+
+def _line(text: str, most: int = LINE) -> str:
+    """A text in one line; a long one without its middle, as many end with what they ask."""
+    words = " ".join(text.split())
+    half = most // 2 - 1
+    return words if len(words) <= most else f"{words[:half].rstrip()} … {words[-half:].lstrip()}"
 
 
 def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:
