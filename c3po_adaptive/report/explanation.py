@@ -14,7 +14,7 @@ from torch import Tensor
 from ..storage.text_checksum import EXPLANATION, write_page
 from ..types import Pathway, Question
 from .page import draw
-from .plots import pathway_maps, pathway_panels, scored_layers
+from .plots import COLORS, pathway_maps, pathway_panels, scored_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -291,12 +291,13 @@ def _page(found: Explanation, command: str | None) -> str:
     """The page as HTML, self-contained."""
     rows = [found.pathway.layers.index(layer) for layer in found.layers]
     own, new = found.pathway.own[rows].numpy(), found.pathway.weights[rows].numpy()
+    scores = {"": {layer: [score] for layer, score in found.layer_scores.items()}}
     return draw(
         __package__,
         "explanation.html.j2",
         made={"model": found.model, "command": command},
         found=found,
         most=MOST,
-        scores=scored_layers(found.layer_scores, found.layers) if found.layer_scores else "",
+        scores=scored_layers(scores, lambda _, layer: COLORS["method" if layer in found.layers else "base"]),
         maps=pathway_maps(own, new, found.layers) if rows else "",
     )
