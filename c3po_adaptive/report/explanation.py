@@ -27,8 +27,7 @@ SHOWN = 5  # next tokens, where there are no choices
 MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
-ASKED = 80  # characters of the text, over a picture
-LINE = 100  # of other texts, in the terminal
+LINE = 80  # characters of a text that has one line
 TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
@@ -93,8 +92,9 @@ class Explanation:
         have a star."""
         from ..pictures import layers_by_experts
 
+        asked = self.text if len(self.text) <= LINE else f"{self.text[: LINE - 1]}…"
         panels = pathway_panels(self.pathway.own.numpy(), self.pathway.weights.numpy())
-        return layers_by_experts(panels, self.pathway.layers, title=_line(self.text, ASKED), marked=self.layers)
+        return layers_by_experts(panels, self.pathway.layers, title=" ".join(asked.split()), marked=self.layers)
 
     def values(self) -> dict[str, object]:
         """The explanation in plain values, for programs: of ω the experts whose weight changed; strength as (what spoke
@@ -273,11 +273,10 @@ def _probabilities(
     return words, [tuple(row) for row in next_token[:, likely].tolist()]
 
 
-def _line(text: str, most: int = LINE) -> str:
+def _line(text: str) -> str:
     """A text in one line; a long one without its middle, as many end with what they ask."""
-    words = " ".join(text.split())
-    half = most // 2 - 1
-    return words if len(words) <= most else f"{words[:half].rstrip()} … {words[-half:].lstrip()}"
+    words, half = " ".join(text.split()), LINE // 2 - 1
+    return words if len(words) <= LINE else f"{words[:half].rsplit(' ', 1)[0]} … {words[-half:].split(' ', 1)[-1]}"
 
 
 def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:

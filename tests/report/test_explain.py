@@ -98,7 +98,7 @@ class TestWords:
         at = lines.index(f"neighbours: {len(found.neighbours)}")
         told = lines[at + 1 : at + 1 + len(found.neighbours)]
         assert all(line.startswith("  0.") for line in told)
-        assert told[0].endswith(")  A customer writes: " + "money " * 5 + "… y " + "money " * 6 + "What is it? → a b")
+        assert told[0].endswith(")  A customer writes: " + "money " * 3 + "… " + "money " * 4 + "What is it? → a b")
         assert lines[-2].endswith(" %  no, never"), "before what it cost"
 
     def test_what_does_not_change_at_the_decimals_shown_is_left_out(self, c3po):
