@@ -24,6 +24,8 @@ from .sentences import sentences
 REPORT = "report.html"
 GAINS = "Gain over base"
 """The figure that a page begins with, where there is an arm beside the base."""
+SCORES = "Scores of layers"
+"""The figure that is folded."""
 
 
 def render(
@@ -67,7 +69,8 @@ def render(
         controlled=any(row.controls for row in summary.rows),
         kinds=_arms_together(kinds),
         by_kind=plots.gains_by_kind(kinds, {row.arm: row.role for row in rows}) if kinds else "",
-        figures=[figure for figure in figures if figure["title"] != GAINS],
+        figures=[figure for figure in figures if figure["title"] not in (GAINS, SCORES)],
+        folded=[figure for figure in figures if figure["title"] == SCORES],
         settings=_settings(summary),
         rules=summary.hashes.get("rules"),
         uses=bool(uses),
@@ -117,9 +120,13 @@ def _arms_together(kinds: Sequence[KindRow]) -> list[list[KindRow]]:
 
 def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str, str]]:
     rows = summary.on(summary.shown_dataset)
+    roles = {row.arm: row.role for row in rows}
     chosen: dict[str, list[Sequence[int]]] = {}
+    scores: dict[str, dict[int, list[float]]] = {}
     for record in records:
         chosen.setdefault(record.arm, []).append(record.layers)
+        for layer, score in record.layer_scores.items():
+            scores.setdefault(record.arm, {}).setdefault(layer, []).append(score)
     figures = [
         (GAINS, "With 95 % intervals. One that touches zero allows no claim.", plots.gains(rows)),
         ("Flipped answers", "A method that changes little can gain little, and harm little.", plots.flips(rows)),
@@ -139,7 +146,13 @@ def _figures(summary: Summary, records: Sequence[AnswerRecord]) -> list[dict[str
         (
             "Layers chosen",
             "Share of questions for which a layer was re-mixed.",
-            plots.layers(chosen, {row.arm: row.role for row in rows}),
+            plots.layers(chosen, roles),
+        ),
+        (
+            SCORES,
+            "What the selector of each arm gave the layers, chosen or not: means over questions, lines are 95 % "
+            "intervals over them. Each selector has a unit of its own.",
+            plots.scored_layers(scores, lambda arm, _: plots.COLORS[roles[arm]]),
         ),
     ]
     figures += _of_headline(summary, records)

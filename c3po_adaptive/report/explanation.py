@@ -14,7 +14,7 @@ from torch import Tensor
 from ..storage.text_checksum import EXPLANATION, write_page
 from ..types import Pathway, Question
 from .page import draw
-from .plots import pathway_maps, pathway_panels, scored_layers
+from .plots import COLORS, pathway_maps, pathway_panels, scored_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ SHOWN = 5  # next tokens, where there are no choices
 MOVED = 3  # experts per layer, in the terminal
 NEAREST = 8  # neighbours, in the terminal
 MOST = 16  # neighbours, on the page
-ASKED = 80  # characters of the text, over a picture
+LINE = 80  # characters of a text that has one line
 TINY = 1e-30  # the least probability that a logarithm is taken of
 
 
@@ -92,7 +92,7 @@ class Explanation:
         have a star."""
         from ..pictures import layers_by_experts
 
-        asked = self.text if len(self.text) <= ASKED else f"{self.text[: ASKED - 1]}…"
+        asked = self.text if len(self.text) <= LINE else f"{self.text[: LINE - 1]}…"
         panels = pathway_panels(self.pathway.own.numpy(), self.pathway.weights.numpy())
         return layers_by_experts(panels, self.pathway.layers, title=" ".join(asked.split()), marked=self.layers)
 
@@ -139,6 +139,11 @@ class Explanation:
         own, new = self.pathway.own[row].tolist(), self.pathway.weights[row].tolist()
         return [(e, own[e], new[e]) for e in order if own[e] != new[e]]
 
+    def seen(self, layer: int, most: int) -> list[tuple[int, str, str]]:
+        """Experts that ``moved``, as far as three decimals of their weights show it: number, before, after."""
+        every = [(e, f"{own:.3f}", f"{new:.3f}") for e, own, new in self.moved(layer, len(self.pathway.own[0]))]
+        return [(e, own, new) for e, own, new in every if own != new][:most]
+
     @property
     def lead(self) -> tuple[float, float] | None:
         """How far the right option is ahead of the mean of all, before and after, in nats: what re-mixing brought, to
@@ -166,7 +171,7 @@ class Explanation:
         yield f"neighbours: {len(self.neighbours) or 'none'}"
         for question, similarity, weight in self.neighbours[:NEAREST]:
             right = question.choices[question.answer] if question.answer is not None else "?"
-            yield f"  {weight:.2f}  (similarity {similarity:.2f})  {question.question} → {right}"
+            yield f"  {weight:.2f}  (similarity {similarity:.2f})  {_line(question.question)} → {_line(right)}"
         if len(self.neighbours) > NEAREST:
             yield f"  … and {len(self.neighbours) - NEAREST} more"
         if self.layer_scores:
@@ -174,21 +179,24 @@ class Explanation:
             yield from _bars(
                 {f"layer {n}": v for n, v in self.layer_scores.items()}, set(map("layer {}".format, self.layers))
             )
-        likeliest = max(range(len(self.options)), key=lambda i: self.after[i])
+        options = self.options if self.tokens else tuple(map(_line, self.options))
+        likeliest = max(range(len(options)), key=lambda i: self.after[i])
         yield f"layers: {', '.join(map(str, self.layers)) or f'none, left alone: {self.left_alone}'}"
         if self.layers and self.strength is not None:
             yield "  what speaks for it: {:.3g}, above {:.3g}".format(*self.strength)
         for layer in self.layers:
-            moved = ", ".join(f"expert {e} {a:.3f} → {b:.3f}" for e, a, b in self.moved(layer, MOVED))
-            yield f"  layer {layer}, {len(self.experts[layer])} experts selected; most changed: {moved or 'none'}"
-            without, now = 100 * self.undone[layer][likeliest], 100 * self.after[likeliest]
-            yield f"    without it: {self.options[likeliest]} {without:.1f} % instead of {now:.1f} %"
+            moved = ", ".join(f"expert {e} {own} → {new}" for e, own, new in self.seen(layer, MOVED))
+            said = f"most changed: {moved}" if moved else "no weight changes at three decimals"
+            yield f"  layer {layer}, {len(self.experts[layer])} experts selected; {said}"
+            without, now = (f"{100 * p[likeliest]:.1f} %" for p in (self.undone[layer], self.after))
+            instead = f" instead of {now}" if without != now else ", as with it"
+            yield f"    without it: {options[likeliest]} {without}{instead}"
         yield f"{'next tokens' if self.tokens else 'options'}, before → after:"
-        for option, before, after in zip(self.options, self.before, self.after, strict=True):
+        for option, before, after in zip(options, self.before, self.after, strict=True):
             yield f"  {100 * before:5.1f} % → {100 * after:5.1f} %  {option}"
         if self.answer is not None and self.lead is not None:
             before, after = self.lead
-            yield f"lead of the right one, {self.options[self.answer]}: {before:.3g} → {after:.3g} nats"
+            yield f"lead of the right one, {options[self.answer]}: {before:.3g} → {after:.3g} nats"
         yield "cost in base forwards: " + ", ".join(f"{phase} {value:.2f}" for phase, value in self.cost.items())
 
 
@@ -265,6 +273,12 @@ def _probabilities(
     return words, [tuple(row) for row in next_token[:, likely].tolist()]
 
 
+def _line(text: str) -> str:
+    """A text in one line; a long one without its middle, as many end with what they ask."""
+    words, half = " ".join(text.split()), LINE // 2 - 1
+    return words if len(words) <= LINE else f"{words[:half].rsplit(' ', 1)[0]} … {words[-half:].split(' ', 1)[-1]}"
+
+
 def _bars(values: dict[str, float], marked: set[str], width: int = 30) -> Iterator[str]:
     most = max(max(values.values()), 1e-12)
     for name, value in values.items():
@@ -276,12 +290,13 @@ def _page(found: Explanation, command: str | None) -> str:
     """The page as HTML, self-contained."""
     rows = [found.pathway.layers.index(layer) for layer in found.layers]
     own, new = found.pathway.own[rows].numpy(), found.pathway.weights[rows].numpy()
+    scores = {"": {layer: [score] for layer, score in found.layer_scores.items()}}
     return draw(
         __package__,
         "explanation.html.j2",
         made={"model": found.model, "command": command},
         found=found,
         most=MOST,
-        scores=scored_layers(found.layer_scores, found.layers) if found.layer_scores else "",
+        scores=scored_layers(scores, lambda _, layer: COLORS["method" if layer in found.layers else "base"]),
         maps=pathway_maps(own, new, found.layers) if rows else "",
     )

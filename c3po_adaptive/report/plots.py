@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -447,15 +447,33 @@ def layers_by_measure(rows: Sequence[Measured], layers: Sequence[int]) -> str:
         return svg(figure, "Measures of each decoder layer: loss without its routing, use of its experts")
 
 
-def scored_layers(scores: Mapping[int, float], chosen: Sequence[int]) -> str:
-    """What a selector gave each decoder layer; chosen ones in color."""
+def scored_layers(scores: Mapping[str, Mapping[int, Sequence[float]]], color: Callable[[str, int], str]) -> str:
+    """What each selector gave the decoder layers: means over questions, and of several their 95 % intervals by t;
+    empty if none scored them.
+
+    Args:
+        scores: of each question, by selector and layer.
+        color: of a bar, by selector and layer.
+    """
+    from scipy.stats import sem, t
+
+    every_layer = sorted({layer for own in scores.values() for layer in own})
+    if not every_layer:
+        return ""
     with style():
-        figure, (axes,) = panels(1.9)
-        colors = [COLORS["method"] if layer in chosen else COLORS["base"] for layer in scores]
-        axes.bar(list(scores), list(scores.values()), color=colors, width=0.75)
-        axes.set_xticks(list(scores))
-        axes.set_xlabel("decoder layer")
-        axes.set_ylabel("score")
+        figure, every = panels(0.5 + 1.4 * len(scores), len(scores))
+        for axes, (name, own) in zip(every, scores.items(), strict=True):
+            axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+            for layer, values in own.items():
+                mean, n = sum(values) / len(values), len(values)
+                axes.bar(layer, mean, color=color(name, layer), width=0.75)
+                if n > 1:
+                    wide = t.ppf(0.975, n - 1) * sem(values)
+                    axes.plot([layer, layer], [mean - wide, mean + wide], color=COLORS["text"], linewidth=1)
+            axes.set_title(name, loc="left", size=9, pad=2)
+            axes.set_ylabel("score")
+        every[-1].set_xticks(every_layer[:: -(-len(every_layer) // 16)])
+        every[-1].set_xlabel("decoder layer")
         return svg(figure, "Score of each decoder layer")
 
 

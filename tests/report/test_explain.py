@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,40 @@ class TestWords:
         for layer in found.layers:
             expert, own, new = found.moved(layer, 1)[0]
             assert f"expert {expert} {own:.3f} → {new:.3f}" in text
+
+    def test_terminal_gives_texts_of_several_lines_one_each(self, c3po):
+        found = c3po.explain(TEXTS[1], ["yes", "no,\nnever"])
+        (question, *near), *rest = found.neighbours
+        long = replace(
+            question,
+            question="A customer writes:\n\n  " + "money " * 40 + "\nWhat is it?",
+            choices=("a\nb", "c"),
+            answer=0,
+        )
+        lines = str(replace(found, neighbours=((long, *near), *rest))).split("\n")
+        at = lines.index(f"neighbours: {len(found.neighbours)}")
+        told = lines[at + 1 : at + 1 + len(found.neighbours)]
+        assert all(line.startswith("  0.") for line in told)
+        assert told[0].endswith(")  A customer writes: " + "money " * 3 + "… " + "money " * 4 + "What is it? → a b")
+        assert lines[-2].endswith(" %  no, never"), "before what it cost"
+
+    def test_what_does_not_change_at_the_decimals_shown_is_left_out(self, c3po):
+        found = c3po.explain(TEXTS[1], CHOICES[1])
+        layer = found.layers[0]
+        row = found.pathway.layers.index(layer)
+        own = found.pathway.own.clone()
+        own[row] = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0])
+        weights = own.clone()
+        weights[row] += torch.tensor([-0.0502, 0.05, 0.0001, 0.0001, 0.0, 0.0, 0.0, 0.0])
+        one = replace(found, pathway=replace(found.pathway, own=own, weights=weights))
+        assert len(one.moved(layer, 8)) == 4
+        assert "most changed: expert 0 0.500 → 0.450, expert 1 0.200 → 0.250\n" in str(one)
+        assert "</span></td>" in one.html() and "2: 0.100 → 0.100" not in one.html()
+        still = replace(found, pathway=replace(found.pathway, own=own, weights=own), undone={layer: found.after})
+        none = str(replace(still, layers=(layer,)))
+        assert "experts selected; no weight changes at three decimals\n" in none
+        assert re.search(r"without it: .* %, as with it\n", none)
+        assert "none at three decimals" in replace(still, layers=(layer,)).html()
 
     def test_page(self, c3po, tmp_path):
         found = c3po.explain("Is <b>wool</b> cold?", CHOICES[1])

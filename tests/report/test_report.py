@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 from markupsafe import escape
 from records.made import answered, made, plain, row_of, summarize
+from scipy import stats
 
 from c3po_adaptive.analysis.expert_use import expert_use
 from c3po_adaptive.analysis.matching_controls import RANDOM_NEIGHBOURS
@@ -168,7 +169,7 @@ def test_shows_each_arm_sentence_and_figure(folder):
     html = render(folder).read_text()
     table = html[html.index("<table") : html.index("</table>")]
     assert all(f"</span>{arm}" in table for arm in ARMS)
-    assert html.count("<svg") == 6
+    assert html.count("<svg") == 7
     assert Page(html).data["arms"] == list(ARMS)
     assert "an upper bound that uses the labels" in html
 
@@ -304,6 +305,32 @@ def test_scores_of_the_layers_that_were_chosen(folder):
     chosen = {str(layer): record["layer_scores"].get(str(layer)) for layer in record["layers"] if layer >= 16}
     assert answer["layerScores"] == chosen
     assert chosen
+
+
+def test_scores_of_layers_have_intervals_over_questions_folded(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "svg", lambda figure, label: drawn.append((label, figure)) or "<svg></svg>")
+    html = render(folder).read_text()
+    (figure,) = [figure for label, figure in drawn if label == "Score of each decoder layer"]
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "ngd-attribution"
+    scores = [r["layer_scores"] for r in synthetic(12) if r["arm"] == "ngd-attribution"]
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
+    lines = {int(line.get_xdata()[0]): line.get_ydata() for line in axes.lines[1:]}
+    assert list(bars) == list(lines) == list(range(16, 30))
+    for layer, mean in bars.items():
+        own = [score[str(layer)] for score in scores]
+        assert mean == pytest.approx(sum(own) / 12, abs=1e-5)
+        found = stats.ttest_1samp(own, 0).confidence_interval()
+        assert tuple(lines[layer]) == pytest.approx((found.low, found.high), abs=1e-5)
+    folded = html[html.index('<details class="card folded">') :]
+    assert folded.index("Scores of layers") < folded.index("<svg") < folded.index("</details>")
+    assert html.index('class="card opening"') < html.index("Scores of layers")
+
+
+def test_no_scores_where_no_selector_gives_any(tmp_path):
+    records = [r | {"layer_scores": {}} for r in synthetic(4)]
+    assert "Scores of layers" not in render(run(tmp_path, records)).read_text()
 
 
 def test_refuses_the_text_of_another_question(folder):
