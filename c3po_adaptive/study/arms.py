@@ -143,7 +143,8 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     known |= {name: Arm(optimizer=name, **PAPER) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
-            hint = moved.where(name) or suggestion(name, known, f"known arms: {', '.join(known)}.")
+            listed = f"by c3po plugins list, beside the demo's {', '.join(DEMO_ARMS)}"
+            hint = moved.where(name) or suggestion(name, known, "name one of these.", listed)
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
     return {name: _among(known[name], names) for name in names}
 

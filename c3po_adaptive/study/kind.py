@@ -234,7 +234,7 @@ def _of_datasets(config: Any, names: Sequence[str]) -> Any:
     for name in names:
         if name not in known:
             hint = suggestion(name, known, "name one of these.")
-            raise UnknownNameError(f"Expected a data set among {', '.join(known) or 'none'}, got {name!r}; {hint}")
+            raise UnknownNameError(f"Expected a data set of the configuration, got {name!r}; {hint}")
     return config.model_copy(update={"datasets": tuple(known[name] for name in dict.fromkeys(names))})
 
 

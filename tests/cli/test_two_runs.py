@@ -140,8 +140,8 @@ def test_data_sets_by_other_names_are_paired(runs, tmp_path):
 
 @pytest.mark.parametrize(("given", "said"), [
     (("A", "B", "--arm", "mode-findin=base"), "did you mean 'mode-finding'"),
-    (("A", "B", "--arm", "base=mode-finding"), "Expected --arm of B among base, kernel-regression"),
-    (("A", "B", "--dataset", "demo=other"), "Expected --dataset of B among demo"),
+    (("A", "B", "--arm", "base=mode-finding"), "got 'mode-finding'; there are base, kernel-regression"),
+    (("A", "B", "--dataset", "demo=other"), "got 'other'; there is demo; "),
     (("A", "B", "--arm", "base"), "Expected --arm A=B, each name once, got 'base'"),
     (("A", "B", "--arm", "base=base", "--arm", "mode-finding=base"), "each name once, got 'mode-finding=base'"),
     (("A", "--arm", "base=base"), "beside two runs"),

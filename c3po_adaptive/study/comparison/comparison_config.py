@@ -89,8 +89,8 @@ class ComparisonConfig(OnQuestions):
     def _reported(cls, value: str | None) -> str | None:
         if value is not None and value not in models():
             raise ValueError(
-                f"expected a model that the paper reports, {' or '.join(models())}, got {value!r}; "
-                f"{suggestion(value, models(), 'leave it out')}"
+                f"expected a model that the paper reports, got {value!r}; "
+                f"{suggestion(value, models(), 'leave it out.')}"
             )
         return value
 
@@ -110,10 +110,10 @@ class ComparisonConfig(OnQuestions):
         named = {*filter(None, (self.standard, self.headline)), *(arm for each in self.compared for arm in each.pair)}
         named |= {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
         if unknown := named - self.arms.keys():
-            hint = suggestion(min(unknown), self.arms, "name one of these")
+            hint = suggestion(min(unknown), self.arms, "name one of these.")
             raise ValueError(
-                "expected standard, headline, compare, controlled and control_of to name arms among "
-                f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {hint}"
+                "expected standard, headline, compare, controlled and control_of to name arms, got "
+                f"{', '.join(sorted(unknown))}; {hint}"
             )
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
