@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from ..errors import DataError, SettingError
+from ..errors import DataError, SettingError, disk_says
 from ..storage.files import atomic_file, check_own
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ def save_picture(figure: Figure, path: Path | str) -> Path:
         with atomic_file(path) as writing, style():
             figure.savefig(writing, format=kind[1:], dpi=DPI, metadata=said)
     except OSError as error:
-        raise DataError(f"Expected to write {path}, got: {error}; name a folder you may write to.") from error
+        raise DataError(
+            f"Expected to write {path}, got: {disk_says(error)}; name a folder you may write to."
+        ) from error
     return Path(path)
 
 

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import SettingError
+from ..errors import SettingError, disk_says
 from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
+from ..storage.files import is_there
 from ..tasks.formats import Format, as_format
 
+EXAMPLE = "studies/demo/config.yaml"
+"""Of the repository: a configuration, for messages."""
 Spec = str | dict[str, Any]
 """A strategy by its name, or by a mapping of its name and parameters."""
 
@@ -160,14 +163,16 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     Raises:
         SettingError: no such file, or no YAML of that kind.
     """
+    if not is_there(path):
+        raise SettingError(f"Expected a YAML configuration, but {path} does not exist; see {EXAMPLE}.")
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
         # Of bytes that are no text, dates that are none, and values with tags, PyYAML lets through what Python says.
-        said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see studies/demo.") from None
+        said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else disk_says(error)
+        raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see {EXAMPLE}.") from None
     if not isinstance(raw, dict):
-        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see {EXAMPLE}.")
     return raw
 
 
