@@ -1,6 +1,8 @@
 """What an error says about a name that is not there: what helps first, then what there is."""
 
-from c3po_adaptive.errors import LISTED, suggestion
+import pytest
+
+from c3po_adaptive.errors import LISTED, disk_says, suggestion
 
 NAMES = ["gaussian", "linear", "matern"]
 MANY = [f"name-{i}" for i in range(LISTED + 5)]
@@ -32,3 +34,15 @@ def test_a_caller_may_want_near_ones_alone():
 
 def test_a_name_that_went_has_its_successor_alone():
     assert suggestion("practice", ["training", "other"]) == "it is now called 'training'."
+
+
+def test_an_error_of_the_disk_is_said_in_words(tmp_path):
+    for use, said in (
+        (lambda: (tmp_path / "none").read_text(), f"{tmp_path / 'none'} does not exist"),
+        (lambda: tmp_path.read_text(), f"is a directory: {tmp_path}"),
+    ):
+        with pytest.raises(OSError, match=r"\[Errno") as raised:
+            use()
+        assert disk_says(raised.value) == said
+    assert disk_says(OSError("a link stands there")) == "a link stands there"
+    assert disk_says(ValueError("embedded null byte")) == "embedded null byte"

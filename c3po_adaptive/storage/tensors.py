@@ -57,7 +57,6 @@ def metadata_of(path: Path, remedy: str) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    check_there(path, "a file of tensors", remedy)
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
