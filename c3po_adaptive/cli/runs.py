@@ -176,20 +176,30 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="That has run folders in it, at any depth.")] = Path("runs"),
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER...", help="That have run folders in them, at any depth; default: runs."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs below a folder, the latest first: kind, model, data, arms, whether finished, and when."""
+    """List the runs below folders, the latest first: kind, model, data, arms, whether finished, and when."""
     with clear_errors():
         from dataclasses import asdict
 
         from ..storage.run_list import runs_below
 
-        found = runs_below(folder)
+        usual = Path("runs")
+        searched = folders or ([usual] if usual.is_dir() else [])
+        every = {run.folder: run for folder in searched for run in runs_below(folder)}
+        found = sorted(every.values(), key=lambda run: run.changed, reverse=True)
         if as_json:
             print_json([asdict(run) for run in found])
         elif not found:
-            say(f"no runs in {folder}")
+            where = ", ".join(map(str, folders or [usual]))
+            say(
+                f"There are no runs in {where} yet: c3po demo makes some, and c3po study run CONFIG --out {usual}/NAME "
+                "one."
+            )
         else:
             rows = [
                 [r.folder, r.kind, r.model, ", ".join(r.datasets), ", ".join(r.arms), r.state, r.changed] for r in found
