@@ -115,6 +115,7 @@ def scale(
     import numpy as np
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.ticker import MaxNLocator
 
     steps = np.linspace(-1 if signed else 0, 1, 33)
     colors = ListedColormap(ink.shades(steps, signed=signed).tolist())
@@ -123,7 +124,8 @@ def scale(
     bar = figure.colorbar(drawn, ax=beside, fraction=0.05, pad=0.02, aspect=16)
     bar.set_label(label, size=8)
     bar.outline.set_linewidth(0.4)
-    ticks = [-most, 0.0, most] if signed else [0.0, most / 2, most]
+    round_ones = MaxNLocator(4 if signed else 3, steps=[1, 2, 5, 10]).tick_values(-most if signed else 0, most)
+    ticks = [x + 0.0 for x in round_ones.tolist() if abs(x) <= most * (1 + 1e-9)]
     bar.set_ticks(
         ticks, labels=[f"{x:+.3g}{unit}".replace("-", "−") if signed and x else f"{x:.3g}{unit}" for x in ticks]
     )
