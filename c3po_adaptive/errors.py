@@ -104,7 +104,7 @@ def disk_says(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename} does not exist"
     what = error.strerror[0].lower() + error.strerror[1:]
-    return f"{what}: {error.filename}" if error.filename else what
+    return f"{what} ({error.filename})" if error.filename else what
 
 
 def raised_at(error: BaseException, file: str | None) -> str:

@@ -55,6 +55,9 @@ def evaluate(
 def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOptions, run: RunOptions) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
+        from ..study.comparison.comparison_config import check_keys
+
+        check_keys(config, run.set or [], dataset or [])
         from ..study.kind import read_study
 
         registry = registry_with(run.plugin)
@@ -87,6 +90,9 @@ def study_plan(
     Of the model only its configuration is read (config.json, which is enough in a folder), and its tokenizer.
     """
     with clear_errors():
+        from ..study.comparison.comparison_config import check_keys
+
+        check_keys(config, set or [], dataset or [])
         from ..study.kind import read_study
 
         registry = registry_with(plugin)
@@ -196,10 +202,7 @@ def runs(
             print_json([asdict(run) for run in found])
         elif not found:
             where = ", ".join(map(str, folders or [usual]))
-            say(
-                f"There are no runs in {where} yet: c3po demo makes some, and c3po study run CONFIG --out {usual}/NAME "
-                "one."
-            )
+            say(f"There are no runs in {where} yet; c3po demo or c3po study run CONFIG --out {usual}/NAME makes one.")
         else:
             rows = [
                 [r.folder, r.kind, r.model, ", ".join(r.datasets), ", ".join(r.arms), r.state, r.changed] for r in found

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from .. import moved
 from ..errors import UnknownNameError, suggestion
-from ..registry import Registry
 from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
 from .overrides import with_settings
 from .study_config import OnQuestions, Spec, read_yaml
+
+if TYPE_CHECKING:
+    from ..registry import Registry
 
 ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 

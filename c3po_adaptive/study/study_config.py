@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import SettingError, disk_says
+from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
 from ..storage.files import is_there
@@ -155,6 +156,22 @@ class OnQuestions(RemixSettings):
         """How the questions of a data set are put: in its own format, or the study's."""
         (own,) = (d.format for d in self.datasets if d.name == dataset)
         return as_format(self.format if own is None else own)
+
+
+def of_datasets(config: Any, names: Sequence[str]) -> Any:
+    """A configuration with some of its data sets; with no names all of them.
+
+    Raises:
+        UnknownNameError: a data set that it does not have.
+    """
+    if not names:
+        return config
+    known = {dataset.name: dataset for dataset in getattr(config, "datasets", ())}
+    for name in names:
+        if name not in known:
+            hint = suggestion(name, known, "name one of these.")
+            raise UnknownNameError(f"Expected a data set of the configuration, got {name!r}; {hint}")
+    return config.model_copy(update={"datasets": tuple(known[name] for name in dict.fromkeys(names))})
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:

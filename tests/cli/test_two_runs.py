@@ -182,13 +182,13 @@ class TestList:
         assert [Path(r["folder"]).name for r in json.loads(call("runs", tmp_path, "--json"))] == ["new", "old"]
 
     def test_of_none(self, tmp_path):
-        assert call("runs", tmp_path).startswith(f"There are no runs in {tmp_path} yet: c3po demo makes some, and ")
+        assert call("runs", tmp_path).startswith(f"There are no runs in {tmp_path} yet; c3po demo or c3po study run ")
         result = CliRunner().invoke(app, ["runs", str(tmp_path / "nowhere")])
         assert (result.exit_code, "there is no folder" in result.stderr) == (1, True)
 
     def test_before_there_is_any(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert call("runs").startswith("There are no runs in runs yet: c3po demo makes some")
+        assert call("runs").startswith("There are no runs in runs yet; c3po demo or c3po study run ")
         assert call("runs", "--json") == "[]\n"
 
     def test_of_several_folders_each_once(self, runs, tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -18,9 +19,9 @@ from ...errors import SettingError, suggestion
 from ...records.summary import Unit
 from ...report.published_figures import models
 from ...settings import Settings
-from ..added_controls import with_controls
 from ..arms import DEMO_ARMS, Arm, in_a_run
-from ..study_config import OnQuestions
+from ..overrides import with_settings
+from ..study_config import OnQuestions, of_datasets, read_yaml
 
 
 class Compared(Settings):
@@ -101,7 +102,9 @@ class ComparisonConfig(OnQuestions):
             return given
         arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
         arms, controlled = in_a_run(arms, given), given.get("controlled", ())
-        if isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
+        if controlled and isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
+            from ..added_controls import with_controls  # looks at strategies, which need torch
+
             arms = with_controls(arms, tuple(map(str, controlled)))
         return {**given, "arms": arms}
 
@@ -143,3 +146,22 @@ class ComparisonConfig(OnQuestions):
             "Expected an arm that leaves the model alone, as gains are measured against it, got "
             f"{', '.join(self.arms)}; add base: {{optimizer: none}}."
         )
+
+
+def defaults() -> dict[str, object]:
+    """Plain values of keys that may be changed in part without being written out."""
+    usual = ComparisonConfig()
+    arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in usual.arms.items()}
+    return usual.model_dump(mode="json") | {"arms": arms}
+
+
+def check_keys(path: Path | str, settings: Sequence[str] = (), datasets: Sequence[str] = ()) -> None:
+    """Refuse a file's keys and values if it is of a comparison, before what runs it is imported, which takes seconds.
+
+    Raises:
+        SettingError: there is no such file, an unknown key, or a value of the wrong kind.
+        UnknownNameError: a data set that it does not have.
+    """
+    raw = read_yaml(path)
+    if raw.get("kind", "comparison") == "comparison":
+        of_datasets(ComparisonConfig.of(with_settings(raw, settings, ComparisonConfig, defaults())), datasets)
