@@ -125,7 +125,7 @@ def scale(
     bar.set_label(label, size=8)
     bar.outline.set_linewidth(0.4)
     round_ones = MaxNLocator(4 if signed else 3, steps=[1, 2, 5, 10]).tick_values(-most if signed else 0, most)
-    ticks = [x + 0.0 for x in round_ones.tolist() if abs(x) <= most * (1 + 1e-9)]
+    ticks = [float(x) + 0.0 for x in round_ones if abs(x) <= most * (1 + 1e-9)]
     bar.set_ticks(
         ticks, labels=[f"{x:+.3g}{unit}".replace("-", "−") if signed and x else f"{x:.3g}{unit}" for x in ticks]
     )
