@@ -103,8 +103,7 @@ def disk_says(error: BaseException) -> str:
         return str(error)
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename} does not exist"
-    what = error.strerror[0].lower() + error.strerror[1:]
-    return f"{what} ({error.filename})" if error.filename else what
+    return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
 
 
 def raised_at(error: BaseException, file: str | None) -> str:

@@ -222,7 +222,7 @@ class TestNames:
         assert not (tmp_path / "run").exists()
 
     def test_config_file(self, place, tmp_path):
-        assert "Expected a YAML configuration at no.yaml" in refused(
+        assert "no.yaml does not exist; see studies/demo" in refused(
             "evaluate", "--config", "no.yaml", "--out", tmp_path
         )
         (tmp_path / "bad.yaml").write_text("model: [")

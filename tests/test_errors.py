@@ -39,7 +39,7 @@ def test_a_name_that_went_has_its_successor_alone():
 def test_an_error_of_the_disk_is_said_in_words(tmp_path):
     for use, said in (
         (lambda: (tmp_path / "none").read_text(), f"{tmp_path / 'none'} does not exist"),
-        (lambda: tmp_path.read_text(), f"is a directory ({tmp_path})"),
+        (lambda: tmp_path.read_text(), f"Is a directory ({tmp_path})"),
     ):
         with pytest.raises(OSError, match=r"\[Errno") as raised:
             use()

@@ -192,7 +192,8 @@ def _drawn(question: Question) -> bytes:
 
 def _no_split(name: str, split: str, present: Sequence[str]) -> str:
     hint = suggestion(split, present, "choose another or leave split out.")
-    return f"{name}: expected a split that its questions name, got {split!r}; {hint}"
+    said = hint if present else "its questions name no split; leave split out."
+    return f"{name}: expected a split that it has, got {split!r}; {said}"
 
 
 def _existing(path: Path) -> Path:
