@@ -208,7 +208,7 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        hint = suggestion(name, _HOME, "see dir(c3po_adaptive).")
+        hint = suggestion(name, _HOME, "name one of these.", "by dir(c3po_adaptive)")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; {hint}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value

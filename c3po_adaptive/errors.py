@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 METHODS = ("optimize", "score", "select", "__call__", "fit", "prepare")
 """What a strategy does, for messages that name a line."""
 LONGEST = 200  # characters of a name that others are compared with
+LISTED = 30
+"""Names that a message lists; of more it says how many there are."""
 
 
 class C3POError(Exception):
@@ -65,18 +67,43 @@ RENAMED = {
 """Names that went, and what they are called now."""
 
 
-def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
-    """What to do next about a name that is none of those known: what it is called now, the close ones, or else what
-    the caller says.
+def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of these.", all_in: str = "") -> str:
+    """What to do next about a name that is none of those known: what it is called now, or which are near; and then all
+    that there are, so that what helps stands first.
+
+    Args:
+        name: that was asked for.
+        known: names that there are.
+        otherwise: what to do where none is near; "": then nothing is said.
+        all_in: where many names are listed, such as ``in docs/reference/bed.md``.
     """
     known = list(known)
     if now := [one for one in RENAMED.get(name, ()) if one in known]:
         return f"it is now called {now[0]!r}."
+    has = f"{'is' if len(known) == 1 else 'are'} {_listed(known, all_in)}"
     by_case: dict[str, str] = {}
     for one in known:
         by_case.setdefault(one.casefold(), one)
     close = get_close_matches(name.casefold()[:LONGEST], by_case, n=3)
-    return f"did you mean {' or '.join(repr(by_case[one]) for one in close)}?" if close else otherwise
+    if close:
+        return f"did you mean {' or '.join(repr(by_case[one]) for one in close)}? There {has}."
+    return otherwise and f"there {has}; {otherwise}"
+
+
+def _listed(known: Sequence[str], all_in: str) -> str:
+    """Names in a sentence: all of a few; of many the first, or where all are."""
+    if len(known) <= LISTED:
+        return ", ".join(known) or "none"
+    return f"{len(known)}, listed {all_in}" if all_in else f"{', '.join(known[:LISTED])} and {len(known) - LISTED} more"
+
+
+def disk_says(error: BaseException) -> str:
+    """An error of the disk in words, without its number; of any other error what it says."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} does not exist"
+    return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
 
 
 def raised_at(error: BaseException, file: str | None) -> str:

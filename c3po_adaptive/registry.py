@@ -54,6 +54,8 @@ OTHERS = {
 }
 """What plugins bring by name beside strategies, and the hook that registers it."""
 
+REMEDY = "take one of these, or install or load the plugin that brings it (--plugin FILE)."
+
 BUILTIN = "builtin"
 """The plugin that brings the package's own strategies."""
 
@@ -232,8 +234,8 @@ class Registry:
             return entry.cls  # type: ignore[no-any-return]
         if composite := _COMPOSITES.get((role, name)):
             return composite
-        known = self.names(role) + [name for r, name in _COMPOSITES if r == role]
-        raise unknown(role, name, known, "install or load the plugin that brings it.")
+        known = self.names(role) + [name for r, name in _COMPOSITES if r == role != "rule"]  # rules are joined by ;
+        raise unknown(role, name, known, REMEDY)
 
     def other(self, what: str, name: str) -> Any:
         """What a plugin brought under that name, of one of ``OTHERS``.
@@ -243,7 +245,7 @@ class Registry:
         """
         if (what, name) in self._others:
             return self._others[what, name]
-        raise unknown(what, name, self.others(what), "install or load the plugin that brings it.")
+        raise unknown(what, name, self.others(what), REMEDY)
 
     def others(self, what: str) -> list[str]:
         """Names of what plugins brought of one of ``OTHERS``, sorted."""
@@ -278,8 +280,8 @@ class Registry:
         parameters = {f.name: f for f in fields(cls) if f.init}
         if unknown := sorted(given.keys() - parameters, key=str):
             raise SettingError(
-                f"Expected parameters of {role} {cls.name!r} among {', '.join(parameters) or '(none)'}, "
-                f"got {unknown[0]!r}; " + suggestion(str(unknown[0]), list(parameters), _inside(cls, str(unknown[0])))
+                f"Expected parameters of {role} {cls.name!r}, got {unknown[0]!r}; "
+                + suggestion(str(unknown[0]), parameters, _inside(cls, str(unknown[0])))
             )
         required = [n for n, f in parameters.items() if f.default is MISSING and f.default_factory is MISSING]
         if missing := [n for n in required if n not in given]:
@@ -301,6 +303,10 @@ class Registry:
     def _rule(self, text: RuleText) -> dict[str, object]:
         """The name and parameters of one rule that a text names."""
         cls = self.get("rule", text.name)
+        if cls is Then:
+            raise SettingError(
+                f"Expected a rule, got {text.name!r}, which joins two; write these with ; between them: ban:3;top-k:1."
+            )
         given = {} if text.what is None else dict(cls.read(text.what))
         return {"name": text.name, **given} | ({} if text.layers is None else {"layers": text.layers})
 
@@ -478,18 +484,14 @@ def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownN
         known: names that there are.
         remedy: what to do where no name is near and no plugin known.
     """
-    hint = moved.where(name, what) or suggestion(name, known, remedy)
+    hint = moved.where(name, what) or suggestion(name, known, remedy, "by c3po plugins list")
     article = "an" if what[0] in "aeiou" else "a"
-    return UnknownNameError(
-        f"Expected {article} {what} among {', '.join(known) or '(none registered)'}, got {name!r}; {hint}"
-    )
+    return UnknownNameError(f"Expected {article} {what}, got {name!r}; {hint}")
 
 
 def _check_role(role: str) -> type:
     if role not in ROLES:
-        raise UnknownNameError(
-            f"Expected a role among {', '.join(ROLES)}, got {role!r}; " + suggestion(role, list(ROLES), "use one.")
-        )
+        raise UnknownNameError(f"Expected a role, got {role!r}; {suggestion(role, ROLES)}")
     return ROLES[role][0]
 
 

@@ -122,11 +122,14 @@ class _Refused(SettingError):
 
     def __init__(self, cls: type[Settings], parts: list[tuple[str, str]]) -> None:
         self.parts = parts
-        found = "; ".join(f"{where}: {said}" if where else said for where, said in parts)
-        super().__init__(f"Expected {cls.called} (keys {', '.join(_keys(cls))}), got {found}.")
+        again = {(f".{where}", said) for where, said in parts}  # a run's setting is handed to each arm
+        once = [(w, said) for w, said in parts if not any(w.endswith(end) and said == s for end, s in again)]
+        found = [f"{where}: {said}" if where else said for where, said in once]
+        whole = "".join(f"\n  {one}" for one in found) if len(found) > 1 else f" {found[0]}"
+        super().__init__(f"Expected {cls.called}, got{whole}")
 
 
-def _keys(cls: type[Settings]) -> list[str]:
+def keys_of(cls: type[Settings]) -> list[str]:
     """Its own first, then those that it shares."""
     own = [name for kind in cls.__mro__ for name in vars(kind).get("__annotations__", ()) if name in cls.model_fields]
     return list(dict.fromkeys(own))
@@ -150,6 +153,7 @@ def _parts(cls: type[Settings], error: ErrorDetails) -> list[tuple[str, str]]:
     if isinstance(inner, _Refused):
         return [(".".join(filter(None, (where, deeper))), said) for deeper, said in inner.parts]
     if error["type"] == "extra_forbidden":
-        return [(where, f"an unknown key; {suggestion(where, cls.model_fields, 'leave it out')}")]
+        return [(where, f"an unknown key; {suggestion(where, keys_of(cls), 'leave it out.')}")]
     value = "" if error["type"] in ("missing", "value_error") else f", not {_briefly(error['input'])}"
-    return [(where, error["msg"].removeprefix("Value error, ") + value)]
+    said = error["msg"].removeprefix("Value error, ") + value
+    return [(where, said if said.endswith((".", "?")) else f"{said}.")]

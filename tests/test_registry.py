@@ -122,7 +122,7 @@ def test_what_is_no_strategy_is_kept_by_name(what, hook):
     assert registry.others(what) == ["mine"]
     assert registry.other(what, "mine") is brought
     assert registry.table() == []
-    with pytest.raises(UnknownNameError, match=f"Expected an? {what} among mine, got 'mines'; did you mean 'mine'"):
+    with pytest.raises(UnknownNameError, match=f"Expected an? {what}, got 'mines'; did you mean 'mine'.*There is mine"):
         registry.other(what, "mines")
     for wrong, said in (
         ({"mine": 1}, f"one {what} called 'mine', got another of plugin 'b'"),
@@ -240,11 +240,15 @@ class TestCreate:
 
     def test_unknown_name_suggests_close_ones(self):
         registry = with_kernel(Constant, Gaussian)
-        with pytest.raises(UnknownNameError, match=r"constant, gaussian.*got 'gausian'; did you mean 'gaussian'\?"):
+        with pytest.raises(
+            UnknownNameError, match=r"got 'gausian'; did you mean 'gaussian'\? There are constant, gaussian"
+        ):
             registry.create("kernel", "gausian")
-        with pytest.raises(UnknownNameError, match=r"got 'xyz'; install or load the plugin"):
+        with pytest.raises(
+            UnknownNameError, match=r"got 'xyz'; there are .*; take one of these, or install or load the plugin"
+        ):
             registry.get("kernel", "xyz")
-        with pytest.raises(UnknownNameError, match=r"\(none registered\)"):
+        with pytest.raises(UnknownNameError, match="there are none; "):
             registry.get("retriever", "faiss-knn")
         with pytest.raises(LookupError):
             registry.get("kernel", "xyz")
@@ -255,14 +259,16 @@ class TestCreate:
             lambda role: Registry().create(role, "x"),
             lambda role: Registry().get(role, "x"),
         ):
-            with pytest.raises(UnknownNameError, match=r"optimizer, kernel.*'kernels'; did you mean 'kernel'\?"):
+            with pytest.raises(
+                UnknownNameError, match=r"'kernels'; did you mean 'kernel'\? There are optimizer, kernel"
+            ):
                 use("kernels")
 
     def test_unknown_parameter_lists_those_there_are(self):
         registry = with_kernel(Constant, Linear)
-        with pytest.raises(SettingError, match=r"'constant' among value, got 'valeu'; did you mean 'value'\?"):
+        with pytest.raises(SettingError, match=r"'constant', got 'valeu'; did you mean 'value'\? There is value"):
             registry.create("kernel", {"name": "constant", "valeu": 1})
-        with pytest.raises(SettingError, match=r"'linear' among \(none\), got 'scale'; remove it"):
+        with pytest.raises(SettingError, match=r"'linear', got 'scale'; there are none; remove it"):
             registry.create("kernel", {"name": "linear", "scale": 1})
 
     def test_missing_parameter(self):

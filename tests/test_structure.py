@@ -43,6 +43,8 @@ ROOMS = [
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "audit", "study", "testing"}
      | {"lm_eval", "rules"}),
 ]  # fmt: skip
+DEMO = ["study", "plan", str(ROOT / "studies" / "demo" / "config.yaml")]
+MISSPELT = ([*DEMO, "--set", "sed=1"], [*DEMO, "--set", "arms.ngd.selectr.n=5"], [*DEMO, "--dataset", "dem"])
 HEAVY = ("faiss", "captum", "sklearn", "sentence_transformers", "matplotlib", "transformers", "torch")
 
 
@@ -165,8 +167,12 @@ def test_nor_in_the_plugins_that_are_begun_from_templates():
 
 @pytest.mark.parametrize(
     "code",
-    ["import c3po_adaptive", "from c3po_adaptive.cli import app; app(['--help'], standalone_mode=False)"],
-    ids=["import", "help"],
+    [
+        "import c3po_adaptive",
+        "from c3po_adaptive.cli import app; app(['--help'], standalone_mode=False)",
+        *(f"from c3po_adaptive.cli import app; app({words}, standalone_mode=False)" for words in MISSPELT),
+    ],
+    ids=["import", "help", "a key", "an arm's key", "a data set"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):
     ask = f"import sys; print([name for name in {HEAVY} if name in sys.modules])"

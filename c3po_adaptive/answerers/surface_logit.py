@@ -90,7 +90,7 @@ class SurfaceLogit(FittedCalibration):
             raise SettingError(f"Expected surface-logit.features to be names, each once, got {self.features!r}.")
         if unknown := [name for name in self.features if name not in FEATURES]:
             raise SettingError(
-                f"Expected surface-logit.features among {', '.join(FEATURES)}, got {unknown[0]!r}; "
+                f"Expected surface-logit.features as names of features, got {unknown[0]!r}; "
                 + suggestion(str(unknown[0]), FEATURES, "leave it out.")
             )
 

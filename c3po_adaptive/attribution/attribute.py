@@ -124,8 +124,7 @@ def check_use(method: str, baseline: Any, groups: Any) -> None:
     """
     chosen = METHODS[method]
     if groups not in get_args(Groups):
-        near = suggestion(str(groups), get_args(Groups), "choose one of these.")
-        raise SettingError(f"Expected groups among {', '.join(get_args(Groups))}, got {groups!r}; {near}")
+        raise SettingError(f"Expected a kind of groups, got {groups!r}; {suggestion(str(groups), get_args(Groups))}")
     if groups != "layer" and not chosen.by_group:
         able = ", ".join(name for name, m in METHODS.items() if m.by_group)
         raise SettingError(f"Expected no groups for {method}, which has none, got {groups!r}; they are for {able}.")

@@ -53,6 +53,4 @@ def baseline_pathway(problem: Problem, baseline: Baseline | float | Tensor, expe
             raise SettingError("Expected references for the baseline neighbours, got none; pass refset=….")
         mean = (problem.neighbours.weight[:, :, None, None] * problem.neighbour_pathways).sum(1)
         return torch.where(mass(mean) > 0, with_mass(mean, mass(own)), own)
-    names = get_args(Baseline)
-    near = suggestion(str(baseline), names, "choose one of these.")
-    raise SettingError(f"Expected baseline among {', '.join(names)}, got {baseline!r}; {near}")
+    raise SettingError(f"Expected a baseline, got {baseline!r}; {suggestion(str(baseline), get_args(Baseline))}")

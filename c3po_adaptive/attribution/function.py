@@ -19,7 +19,7 @@ Choice = int | str
 """One of a sample's choices: its place, from 0 on, or its text."""
 
 
-_EXPECTED = f"Expected of among {', '.join(get_args(Attributable))}, or a function of the problem, or a choice"
+_EXPECTED = "Expected of as a name, or a function of the problem, or a choice"
 
 
 def is_named(of: Any) -> bool:
@@ -62,8 +62,8 @@ def _place(problem: Problem, b: int, choice: Any) -> int:
         raise SettingError(f"{_EXPECTED} (its place or its text), got {choice!r}.")
     texts = problem.choices[b] if problem.choices else ()
     if choice not in texts:
-        known = ", ".join(map(repr, texts)) or "not known here: name it by its place, from 0 on"
-        near = suggestion(str(choice), (*get_args(Attributable), *texts), "choose one of these.")
+        known = "by its place, from 0 on, or its text" if texts else "not known here: name it by its place, from 0 on"
+        near = suggestion(str(choice), (*get_args(Attributable), *texts))
         raise SettingError(f"{_EXPECTED} of sample {b} ({known}), got {choice!r}; {near}")
     return texts.index(choice)
 
@@ -84,8 +84,7 @@ class PathwayFunction:
 
     def __post_init__(self) -> None:
         if not callable(self.of) and not is_named(self.of):
-            near = suggestion(str(self.of), get_args(Attributable), "choose one of these.")
-            raise SettingError(f"{_EXPECTED}, got {self.of!r}; {near}")
+            raise SettingError(f"{_EXPECTED}, got {self.of!r}; {suggestion(str(self.of), get_args(Attributable))}")
 
     def __call__(self, omega: Tensor, sample: Tensor) -> Tensor:
         """Values ``[R]`` of ``omega [R, L, E]``, the pathways of samples ``[R]``."""

@@ -232,7 +232,4 @@ def method_name(name: Any) -> str:
     plain = re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", asked).lower()
     reason = _IN_A_ROW if plain.startswith(("layer-", "neuron-")) else UNFIT.get(plain)
     why = f"got {name!r}" if reason is None else f"{asked} cannot be run on a pathway: {reason}"
-    hint = suggestion(asked, (*METHODS, *CAPTUM), "choose one of these.")
-    raise SettingError(
-        f"Expected method among {', '.join(METHODS)}, or as Captum has it, {', '.join(CAPTUM)}; {why}; {hint}"
-    )
+    raise SettingError(f"Expected a method by its name or Captum's; {why}; {suggestion(asked, (*METHODS, *CAPTUM))}")

@@ -85,8 +85,10 @@ def _refusal(cls: Any, name: str, value: Any) -> str:
         cls(**{name: value})
     except C3POError as error:
         of = rf"(?:[\w-]+\.)?{re.escape(name)} (?:to be )?"
-        found = re.match(rf"Expected (?:{of})(.*?)[,;] got {re.escape(repr(value))}", str(error), re.DOTALL)
-        return found[1] if found else ""
+        got = rf"[,;] got {re.escape(repr(value))}"
+        found = re.match(rf"Expected (?:{of})(.*?){got}", str(error), re.DOTALL)
+        names = re.search(rf"{got}; there are (.*?); ", str(error))
+        return f"among {names[1]}" if names else found[1] if found else ""
     except Exception:  # another parameter must be given, or the class does not check
         return ""
     return ""

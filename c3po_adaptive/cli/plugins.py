@@ -43,8 +43,8 @@ def plugins_show(name: str, plugin: Plugins = None, as_json: AsJson = False) -> 
         entries = [entry for entry in registry.table() if entry.name == name]
         if not entries:
             known = sorted({entry.name for entry in registry.table()})
-            hint = moved.where(name) or suggestion(name, known, "c3po plugins list shows them all.")
-            raise UnknownNameError(f"Expected the name of a strategy among {', '.join(known)}, got {name!r}; {hint}")
+            hint = moved.where(name) or suggestion(name, known, "name one of these.", "by c3po plugins list")
+            raise UnknownNameError(f"Expected the name of a strategy, got {name!r}; {hint}")
         if as_json:
             shown = [(e, [asdict(parameter) for parameter in parameters(e)]) for e in entries]
             print_json(
@@ -111,7 +111,7 @@ def _named(what: str, registry: Registry) -> list[Registration]:
     if entries := [entry for entry in table if what in (entry.plugin, entry.name)]:
         return entries
     known = sorted({name for entry in table for name in (entry.name, entry.plugin)})
-    hint = suggestion(what, known, "c3po plugins list shows them.")
+    hint = suggestion(what, known, "name one of these.", "by c3po plugins list")
     raise UnknownNameError(f"Expected a strategy, an installed plugin, or a Python file, got {what!r}; {hint}")
 
 

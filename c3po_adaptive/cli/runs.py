@@ -55,6 +55,9 @@ def evaluate(
 def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOptions, run: RunOptions) -> None:
     """Run a study's configuration, or resume it."""
     with clear_errors():
+        from ..study.comparison.comparison_config import check_keys
+
+        check_keys(config, run.set or [], dataset or [])
         from ..study.kind import read_study
 
         registry = registry_with(run.plugin)
@@ -87,6 +90,9 @@ def study_plan(
     Of the model only its configuration is read (config.json, which is enough in a folder), and its tokenizer.
     """
     with clear_errors():
+        from ..study.comparison.comparison_config import check_keys
+
+        check_keys(config, set or [], dataset or [])
         from ..study.kind import read_study
 
         registry = registry_with(plugin)
@@ -176,20 +182,27 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="That has run folders in it, at any depth.")] = Path("runs"),
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER...", help="That have run folders in them, at any depth; default: runs."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs below a folder, the latest first: kind, model, data, arms, whether finished, and when."""
+    """List the runs below folders, the latest first: kind, model, data, arms, whether finished, and when."""
     with clear_errors():
         from dataclasses import asdict
 
         from ..storage.run_list import runs_below
 
-        found = runs_below(folder)
+        usual = Path("runs")
+        searched = folders or ([usual] if usual.is_dir() else [])
+        every = {run.folder: run for folder in searched for run in runs_below(folder)}
+        found = sorted(every.values(), key=lambda run: run.changed, reverse=True)
         if as_json:
             print_json([asdict(run) for run in found])
         elif not found:
-            say(f"no runs in {folder}")
+            where = ", ".join(map(str, folders or [usual]))
+            say(f"There are no runs in {where} yet; c3po demo or c3po study run CONFIG --out {usual}/NAME makes one.")
         else:
             rows = [
                 [r.folder, r.kind, r.model, ", ".join(r.datasets), ", ".join(r.arms), r.state, r.changed] for r in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ KINDS = 12
 """Kinds on a terminal."""
 BUSIEST = 2
 """Experts of a layer, there."""
+UNKNOWN = "–"
 
 
 def stats(
@@ -133,6 +135,7 @@ def _say_one(found: RoutingStatistics) -> None:
             for kind in order[:KINDS]
         ]
         print_table(["kind", "texts", "tokens", "elsewhere", "by chance"], kinds)
+        _say_unknown(kinds)
         if len(order) > KINDS:
             say(f"… and {len(order) - KINDS} kinds more (--json)")
         say("elsewhere: the share of its load that is on other experts than all other kinds', mean over layers")
@@ -147,6 +150,7 @@ def _say_two(one: RoutingStatistics, other: RoutingStatistics, difference: LoadD
         moved = f"{100 * difference.apart[row]:.1f} %", _percent(float(difference.by_chance[row]))
         rows.append([str(layer), *each, *moved])
     print_table(["layer", "for 80 %", "evenness", "2nd: 80 %", "evenness", "elsewhere", "by chance"], rows)
+    _say_unknown(rows)
     say("elsewhere: the share of the second set's load that is on other experts than the first's")
     say("experts whose load changes most:")
     for change in difference.most_changed():
@@ -175,7 +179,13 @@ def _apart(difference: LoadDifference) -> tuple[str, str]:
 
 
 def _percent(share: float) -> str:
-    return "–" if share != share else f"{100 * share:.1f} %"
+    return UNKNOWN if share != share else f"{100 * share:.1f} %"
+
+
+def _say_unknown(rows: Sequence[Sequence[str]]) -> None:
+    """Why something is not known, where that is so."""
+    if any(UNKNOWN in row for row in rows):
+        say(f"{UNKNOWN}: not known of one text, as it takes two to see how far texts differ by chance")
 
 
 def _hot(hot: tuple[tuple[int, ...], ...]) -> str:

@@ -132,7 +132,9 @@ def show(
     other: Annotated[Path | None, typer.Argument(help="With --picture: another trace of the same tokens.")] = None,
     *,
     picture: Picture = None,
-    first: Annotated[int, typer.Option(min=0, help="With --picture: the token that it begins with.")] = 0,
+    first: Annotated[
+        int, typer.Option(min=0, help="With --picture, which shows 64 tokens at most: the one that it begins with.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """What a trace holds; with --picture tokens × layers, and with a second trace what differs."""
@@ -141,15 +143,20 @@ def show(
 
         if picture is None and (other is not None or first):
             raise SettingError("Expected --picture FILE beside a second trace or --first; add it, or see trace diff.")
-        trace = read_trace(file)
+        trace, second = read_trace(file), None if other is None else read_trace(other)
         if picture is not None:
             from ..pictures import check_picture, save_picture
 
             check_picture(picture)
-            names = (file.stem, other.stem if other else "")
-            figure = trace.plot(None if other is None else read_trace(other), names=names, first=first)
+            figure = trace.plot(second, names=(file.stem, other.stem if other else ""), first=first)
             say(f"Picture: {save_picture(figure, picture)}", err=as_json)
-        _say(_shown(trace), as_json)
+        if second is None:
+            _say(_shown(trace), as_json)
+        elif as_json:
+            print_json(_shown(trace) | {"other": _shown(second)})
+        else:
+            for path, held in ((file, trace), (other, second)):
+                _say({"trace": str(path)} | _shown(held), as_json)
 
 
 @app.command()
@@ -194,13 +201,20 @@ def diff(
         where = parted(a, b)
         places = where.nonzero().tolist()
         by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
-        found = {"places": int(where.numel()), "parted": len(places), "by_layer": by_layer}
         first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
-        told: dict[str, object] = {**found, "first": first}
-        if model is not None:
-            cost = _cost(how.load(model), a, b, where)
-            told |= cost if as_json else _in_short(cost)
-        _say(told, as_json)
+        found: dict[str, object] = {"places": where.numel(), "parted": len(places)}
+        cost = None if model is None else _cost(how.load(model), a, b, where)
+        if as_json:
+            print_json(found | {"by_layer": by_layer, "first": first} | ({} if cost is None else {**cost}))
+            return
+        _say(found, as_json)
+        if first is not None:
+            say(f"first: position {first['position']}, layer {first['layer']}")
+        for layer, count in by_layer.items():
+            if count:
+                say(f"  layer {layer}: {count} of {len(where)} tokens")
+        if cost is not None:
+            _say_cost(cost)
 
 
 def _ids(path: Path) -> list[int]:
@@ -249,13 +263,17 @@ def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> Likeli
     return {"log_likelihood": means, "next_token": tokens}
 
 
-def _in_short(cost: LikelihoodOfTwo) -> dict[str, object]:
-    """For people: the next tokens that change the most."""
-    if not cost["next_token"]:
-        return {**cost}
+def _say_cost(cost: LikelihoodOfTwo) -> None:
+    """For people: means, and the next tokens that change the most."""
+    known = {name: value for name, value in cost["log_likelihood"].items() if value is not None}
+    say("log_likelihood: " + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in known.items()))
     most = sorted(cost["next_token"], key=lambda token: -abs(token["difference"]))[:SHOWN]
-    lines = [f"{t['difference']:+.4f} after position {t['position']} (layers {t['layers']})" for t in most]
-    return {**cost, "next_token": f"{len(cost['next_token'])}, of which most: " + ", ".join(lines)}
+    if most:
+        say(f"next tokens that change most, of {len(cost['next_token'])} after places where the traces part:")
+    for token in most:
+        layers = token["layers"]
+        where = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
+        say(f"  {token['difference']:+.4f} after position {token['position']}, parted in {where}")
 
 
 def _shown(trace: Trace) -> dict[str, object]:
@@ -280,4 +298,5 @@ def _say(values: Mapping[str, object], as_json: bool) -> None:
         print_json(values)
         return
     for name, value in values.items():
-        say(f"{name}: {value}".replace("\n", "\\n"))  # a name is no further line
+        unit = " of all places (a token in a layer)" if name == "recorded" else ""
+        say(f"{name}: {value}{unit}".replace("\n", "\\n"))  # a name is no further line

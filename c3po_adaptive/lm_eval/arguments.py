@@ -152,7 +152,7 @@ def check_known(given: Mapping[str, object], own: Sequence[str], what: str) -> N
     for name in given:
         if name not in RemixSettings.model_fields:
             hint = suggestion(name, known, "leave it out.")
-            raise SettingError(f"Expected {what} among {', '.join(known)}; got {name!r}; {hint}")
+            raise SettingError(f"Expected {what}, got {name!r}; {hint}")
     RemixSettings.of(given)
 
 

@@ -54,8 +54,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            hint = suggestion(str(self.kind), KINDS, "choose one of these.")
-            raise SettingError(f"Expected a kind of fault among {', '.join(KINDS)}, got {self.kind!r}; {hint}")
+            raise SettingError(f"Expected a kind of fault, got {self.kind!r}; {suggestion(str(self.kind), KINDS)}")
         most = 1.0 if self.kind in ("exchange", "weaken") else None
         check_number(self, "dose", at_least=0, at_most=most, hint="0 changes nothing")
         check_number(self, "seed", at_least=0, whole=True)

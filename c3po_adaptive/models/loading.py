@@ -143,22 +143,26 @@ def _check_name(name: str) -> None:
 
 
 def _check_reachable(source: str, revision: str | None) -> None:
-    """Refuse a Hub id that is not kept here while no Hub answers: asked once, where its library asks six times.
+    """Refuse a Hub id that is not kept here while no Hub may be asked, or none answers: it is asked once, where its
+    library asks six times.
 
     Raises:
         ModelError: with what to do.
     """
-    if is_folder(Path(source)) or constants.HF_HUB_OFFLINE:  # nothing is asked for, or that is said by the library
+    if is_folder(Path(source)) or isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str):
         return
-    if isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str):
-        return
+    expected = f"Expected {source!r} in the Hub's cache here"
+    here = f"name a local folder (config.json is enough to plan) or {EMBEDDED!r}, which needs no network."
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(
+            f"{expected}, as HF_HUB_OFFLINE is set, but it is not there; unset that to fetch it, or {here}"
+        )
     try:
         get_session().head(constants.ENDPOINT, timeout=REACHED)  # any answer will do
     except Exception as error:  # of whichever client the Hub's library has
         raise ModelError(
-            f"Expected {source!r} in the Hub's cache here, or the Hub at {constants.ENDPOINT}, which does not answer: "
-            f"{briefly(error)}; connect, or name a folder written by save_pretrained (config.json is enough to plan), "
-            f"{EMBEDDED!r}, or one that was loaded before."
+            f"{expected}, or from the Hub, but {constants.ENDPOINT} could not be reached: {briefly(error)}; "
+            f"connect, set HF_ENDPOINT to a mirror, or {here}"
         ) from error
 
 
@@ -175,13 +179,12 @@ def _check_settings(
     dtype: str | torch.dtype, device: str | None, device_map: str | DeviceMap | None, quantize: str | None
 ) -> None:
     if isinstance(dtype, str) and dtype not in DTYPES:
-        hint = suggestion(dtype, DTYPES, "choose one of these.")
-        raise SettingError(f"Expected a dtype among {', '.join(DTYPES)}, got {dtype!r}; {hint}")
+        raise SettingError(f"Expected a dtype, got {dtype!r}; {suggestion(dtype, DTYPES)}")
     if device is not None and device_map is not None:
         raise SettingError("Expected device or device_map, got both; device_map already says where each part goes.")
     if quantize is not None and quantize not in BITS:
-        hint = suggestion(str(quantize), BITS, "choose one of these.")
-        raise SettingError(f"Expected quantize to be one of {', '.join(BITS)} or None, got {quantize!r}; {hint}")
+        hint = suggestion(str(quantize), BITS, "choose one of these, or None.")
+        raise SettingError(f"Expected bits for quantize, got {quantize!r}; {hint}")
     if device not in (None, "auto"):
         try:
             torch.empty(0, device=device)

@@ -40,12 +40,12 @@ class PeftTargets:
     routers: tuple[str, ...]
 
     def __str__(self) -> str:
-        """As it is pasted into a LoraConfig."""
+        """As it is pasted into a program."""
         lines = [f"target_modules={_listed(self.target_modules)},"] if self.target_modules else []
         lines += [f"target_parameters={_listed(self.target_parameters)},"]
         if self.routers:
             lines += [f"# the routers, too: target_parameters={_listed((*self.target_parameters, *self.routers))},"]
-        return "\n".join(lines)
+        return "\n".join(["config = LoraConfig(", *(f"    {line}" for line in lines), ")"])
 
 
 def peft_targets(name_or_path: str, revision: str | None = None) -> PeftTargets:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from ..errors import DataError, SettingError
+from ..errors import DataError, SettingError, disk_says
 from ..storage.files import atomic_file, check_own
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def scale(
     import numpy as np
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.ticker import MaxNLocator
 
     steps = np.linspace(-1 if signed else 0, 1, 33)
     colors = ListedColormap(ink.shades(steps, signed=signed).tolist())
@@ -123,7 +124,8 @@ def scale(
     bar = figure.colorbar(drawn, ax=beside, fraction=0.05, pad=0.02, aspect=16)
     bar.set_label(label, size=8)
     bar.outline.set_linewidth(0.4)
-    ticks = [-most, 0.0, most] if signed else [0.0, most / 2, most]
+    round_ones = MaxNLocator(4 if signed else 3, steps=[1, 2, 5, 10]).tick_values(-most if signed else 0, most)
+    ticks = [float(x) + 0.0 for x in round_ones if abs(x) <= most * (1 + 1e-9)]
     bar.set_ticks(
         ticks, labels=[f"{x:+.3g}{unit}".replace("-", "−") if signed and x else f"{x:.3g}{unit}" for x in ticks]
     )
@@ -176,7 +178,9 @@ def save_picture(figure: Figure, path: Path | str) -> Path:
         with atomic_file(path) as writing, style():
             figure.savefig(writing, format=kind[1:], dpi=DPI, metadata=said)
     except OSError as error:
-        raise DataError(f"Expected to write {path}, got: {error}; name a folder you may write to.") from error
+        raise DataError(
+            f"Expected to write {path}, got: {disk_says(error)}; name a folder you may write to."
+        ) from error
     return Path(path)
 
 

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from ..storage.files import is_file, write_text
 from ..storage.json_files import checked_json
 from ..storage.run_folder import RECORDS, check_files
@@ -63,7 +63,7 @@ class Records(Generic[R]):
                 written = file.write(line)
         except OSError as error:
             raise DataError(
-                f"Expected to append to {self.path}, got: {error}; free the disk or name another --out."
+                f"Expected to append to {self.path}, got: {disk_says(error)}; free the disk or name another --out."
             ) from error
         if written != len(line):
             raise DataError(

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from ..storage.files import atomic_file
 from ..storage.json_files import checked, checked_json
 from ..storage.tables import read_table
@@ -122,7 +122,7 @@ def write_parquet(records: Iterable[Answered], path: Path) -> None:
                 write_statistics=False,
             )
     except OSError as error:
-        raise DataError(f"Expected to write {path}, got: {error}; free the disk, and run again.") from error
+        raise DataError(f"Expected to write {path}, got: {disk_says(error)}; free the disk, and run again.") from error
 
 
 def _by_arm(records: Iterable[Answered]) -> list[Answered]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint
 from ..models.names import public_name
 from ..progress import Progress, bar, silent
@@ -119,7 +119,9 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
         if not any(store.iterdir()):
             store.rmdir()
     except OSError as error:
-        raise DataError(f"Could not delete {store}: {error}; the set is built, delete it yourself.") from error
+        raise DataError(
+            f"Could not delete {store}: {disk_says(error)}; the set is built, delete it yourself."
+        ) from error
 
 
 def _store(scratch: str | Path, card: Mapping[str, object]) -> Path:
@@ -171,7 +173,9 @@ def _saved(shard: Mapping[str, Tensor], store: Path | None, first: int) -> Mappi
         try:
             save_checksummed(shard, store, _name(first))
         except OSError as error:
-            raise DataError(f"Could not write {store}: {error}; free the disk, and build again to resume.") from error
+            raise DataError(
+                f"Could not write {store}: {disk_says(error)}; free the disk, and build again to resume."
+            ) from error
     return shard
 
 
@@ -180,7 +184,7 @@ def _writable(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"Could not write to {folder}: {error}; choose a writable folder.") from error
+        raise DataError(f"Could not write to {folder}: {disk_says(error)}; choose a writable folder.") from error
     return folder
 
 

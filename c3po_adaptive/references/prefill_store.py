@@ -22,7 +22,7 @@ from cachetools import LRUCache
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import DataError, SettingError
+from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
 from ..progress import Progress, silent
 from ..routing.caches import CacheSlice
@@ -83,7 +83,9 @@ def build_store(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a folder to keep states in, got {folder}: {error}; move that away.") from error
+        raise DataError(
+            f"Expected a folder to keep states in, got {folder}: {disk_says(error)}; move that away."
+        ) from error
     missing = [i for i in range(0, len(prompts), SHARD) if _why_not(folder, str(i), files)]
     run = compute or partial(_shards, model, prompts, dtype)
     for i, tensors in progress(run(missing), "references", len(missing)):
@@ -124,7 +126,7 @@ def _forget_others(folder: Path, files: Mapping[str, str]) -> None:
             path.unlink()
     except OSError as error:
         raise DataError(
-            f"Expected to delete {path}, of the store before, got: {error}; build again to go on."
+            f"Expected to delete {path}, of the store before, got: {disk_says(error)}; build again to go on."
         ) from error
 
 
@@ -310,7 +312,9 @@ def _written(folder: Path, first: int, tensors: Mapping[str, Tensor]) -> str:
     try:
         return save_checksummed(tensors, folder, f"{first:07d}").name
     except OSError as error:
-        raise DataError(f"Could not write to {folder}: {error}; free the disk, and build again to resume.") from error
+        raise DataError(
+            f"Could not write to {folder}: {disk_says(error)}; free the disk, and build again to resume."
+        ) from error
 
 
 def _why_not(folder: Path, first: str, files: Mapping[str, str]) -> str:

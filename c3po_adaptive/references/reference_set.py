@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint, is_of_before
 from ..storage.checksummed import checksummed_files, checksummed_name, plain_name
 from ..storage.files import is_file, is_own
@@ -202,7 +202,8 @@ class ReferenceSet(OnHub):
                 (placed / name).unlink(missing_ok=True)
         except OSError as error:
             raise DataError(
-                f"Expected to delete {placed / name}, of the set before, got: {error}; the new one is whole, delete "
+                f"Expected to delete {placed / name}, of the set before, got: {disk_says(error)}; the new one is "
+                "whole, delete "
                 "that yourself."
             ) from error
         return placed

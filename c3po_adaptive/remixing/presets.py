@@ -56,6 +56,6 @@ def preset_named(name: str) -> Preset:
         UnknownNameError: there is none of that name.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        hint = moved.PRESETS.get(str(name)) or suggestion(str(name), PRESETS, f"there is {', '.join(PRESETS)}.")
+        hint = moved.PRESETS.get(str(name)) or suggestion(str(name), PRESETS)
         raise UnknownNameError(f"Expected the name of a preset, got {name!r}; {hint}")
     return PRESETS[name]

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..errors import DataError, ShapeError
+from ..errors import DataError, ShapeError, disk_says
 from ..storage.files import atomic_file, check_own
 from ..storage.json_files import Ours, checked
 from ..storage.tables import read_table
@@ -76,7 +76,9 @@ def write_trace(trace: Trace, path: Path | str) -> Path:
         with atomic_file(path) as writing:
             pq.write_table(table, writing, compression="zstd", write_page_checksum=True)
     except OSError as error:
-        raise DataError(f"Expected to write {path}, got: {error}; free the disk, and record again.") from error
+        raise DataError(
+            f"Expected to write {path}, got: {disk_says(error)}; free the disk, and record again."
+        ) from error
     return Path(path)
 
 

@@ -50,9 +50,9 @@ class Attribution(ScoredLayers):
         super().__post_init__()
         for field, allowed in (("baseline", Baseline), ("of", Attributable), ("groups", Groups)):
             if getattr(self, field) not in get_args(allowed):
-                value, names = getattr(self, field), get_args(allowed)
-                near = suggestion(str(value), names, "choose one of these.")
-                raise SettingError(f"Expected {field} among {', '.join(names)}, got {value!r}; {near}")
+                value = getattr(self, field)
+                near = suggestion(str(value), get_args(allowed))
+                raise SettingError(f"Expected {field} as a name that it has, got {value!r}; {near}")
         for field in ("steps", "draws", "budget"):
             check_number(self, field, at_least=1, whole=True)
         check_number(self, "seed", at_least=0, whole=True)

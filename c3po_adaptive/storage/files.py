@@ -197,6 +197,21 @@ def is_there(path: Path | str) -> bool:
     return os.path.lexists(path)
 
 
+def check_there(path: Path | str, expected: str, remedy: str) -> None:
+    """Refuse to read what is not there.
+
+    Args:
+        path: of the file.
+        expected: what it has to be.
+        remedy: what to do, to end the message with.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    if not is_there(path):
+        raise DataError(f"Expected {expected}, but {path} does not exist; {remedy}.")
+
+
 def is_own(path: Path | str) -> bool:
     """Whether it is a file by itself: what a link leads to is another's."""
     return is_file(Path(path)) and not os.path.islink(path)

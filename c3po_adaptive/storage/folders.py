@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 from safetensors import SafetensorError
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .files import is_there, mode_of, scratch_folder
 
 PROJECT = (".git", "pyproject.toml")
@@ -38,7 +38,9 @@ def writable_folder(folder: Path | str) -> Path:
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(f"{there} is read-only")
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
+        raise DataError(
+            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
+        ) from error
     return path
 
 
@@ -77,7 +79,8 @@ def new_folder(path: Path | str, what: str) -> Iterator[Path]:
             os.rename(writing, path)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk
         raise DataError(
-            f"Expected to write a new {what}, got: {error}; nothing is left of it at {path}: free the disk, or name "
+            f"Expected to write a new {what}, got: {disk_says(error)}; nothing is left of it at {path}: free the "
+            "disk, or name "
             "another."
         ) from error
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
-from ..errors import ArtifactError, C3POError, DataError, SettingError
+from ..errors import ArtifactError, C3POError, DataError, SettingError, disk_says
 from .checksummed import checksummed_pattern
 from .files import atomic_folder, is_folder, is_there, write_text
 from .text_checksum import is_unedited, with_checksum
@@ -103,7 +103,9 @@ class OnHub(ABC):
             with atomic_folder(folder, names, ours) as writing:
                 write(writing)
         except OSError as error:
-            raise DataError(f"Could not write to {str(folder)!r}: {error}; choose a writable folder.") from error
+            raise DataError(
+                f"Could not write to {str(folder)!r}: {disk_says(error)}; choose a writable folder."
+            ) from error
         except UnicodeEncodeError as error:
             raise DataError(
                 f"Expected text that a file can hold, got half of a character ({error.reason}) among "

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
+from .files import check_there
 
 SCHEMA = 2
 """Version of what records and summaries hold; written into each as ``schema_version``. Those without it are of 1.
@@ -68,10 +69,11 @@ def read_text(path: Path, remedy: str) -> str:
     Raises:
         DataError: there is no such file, or it is no UTF-8.
     """
+    check_there(path, "a file of ours", remedy)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # of its name, or what it holds
-        raise DataError(f"{path}: expected a file of ours, got: {error}; {remedy}.") from None
+        raise DataError(f"{path}: expected a file of ours, got: {disk_says(error)}; {remedy}.") from None
 
 
 def holds(path: Path, keys: Iterable[str]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .checksummed import (
     TENSORS,
     checksummed_files,
@@ -83,7 +83,9 @@ def kept(folder: Path, identity: Any, compute: Callable[[], T], form: Form[T], o
         try:
             there = [write_checksummed(folder, name, form.suffix, partial(form.write, value))]
         except OSError as error:
-            warnings.warn(f"Could not keep {folder / name}: {error}; it is computed again next time.", stacklevel=3)
+            warnings.warn(
+                f"Could not keep {folder / name}: {disk_says(error)}; it is computed again next time.", stacklevel=3
+            )
             return value
     else:
         verify_checksum(there[0], AGAIN)
@@ -209,7 +211,9 @@ class TensorStore:
         try:
             save_checksummed({"keys": index, "values": values}, self.folder, of)
         except OSError as error:
-            warnings.warn(f"Could not keep {self.folder}: {error}; it is computed again next time.", stacklevel=4)
+            warnings.warn(
+                f"Could not keep {self.folder}: {disk_says(error)}; it is computed again next time.", stacklevel=4
+            )
 
 
 def _kind(tensor: Tensor) -> tuple[torch.dtype, torch.Size]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .files import is_own, is_there, write_text
 
 LOCK, OWNER = ".lock", ".owner"
@@ -41,7 +41,9 @@ def held(folder: Path | str) -> Iterator[None]:
             "or name another --out."
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
+        raise DataError(
+            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
+        ) from error
     try:
         with suppress(DataError):  # only for the message
             write_text(folder / OWNER, f"process {os.getpid()} on {socket.gethostname()}")
@@ -67,7 +69,7 @@ def in_turn(path: Path | str) -> Iterator[None]:
         lock = FileLock(path)
         lock.acquire()
     except OSError as error:
-        raise DataError(f"Could not write to {path.parent}: {error}; choose a writable folder.") from error
+        raise DataError(f"Could not write to {path.parent}: {disk_says(error)}; choose a writable folder.") from error
     try:
         yield
     finally:

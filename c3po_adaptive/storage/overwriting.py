@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .files import SUFFIX, is_own, is_there
 
 MARK, TOLD = "set_aside", "The run that was here: c3po --overwrite deletes it, or brings it back, when it goes on.\n"
@@ -102,7 +102,7 @@ def _make(aside: Path) -> None:
         (making / MARK).write_text(TOLD, encoding="utf-8")
         os.rename(making, aside)
     except OSError as error:
-        raise DataError(f"Expected to make {aside}, got: {error}; name another --out.") from error
+        raise DataError(f"Expected to make {aside}, got: {disk_says(error)}; name another --out.") from error
 
 
 def _move(source: Path, to: Path, names: Sequence[str]) -> None:
@@ -116,7 +116,9 @@ def _move(source: Path, to: Path, names: Sequence[str]) -> None:
         try:
             os.rename(source / name, to / name)
         except OSError as error:
-            raise DataError(f"Expected to move {source / name} to {to}, got: {error}; name another --out.") from error
+            raise DataError(
+                f"Expected to move {source / name} to {to}, got: {disk_says(error)}; name another --out."
+            ) from error
 
 
 def _delete(folder: Path, names: Sequence[str]) -> None:
@@ -130,6 +132,7 @@ def _delete(folder: Path, names: Sequence[str]) -> None:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise DataError(
-                f"Expected to delete {folder / name}, of the run that --overwrite replaced, got: {error}; see to it "
+                f"Expected to delete {folder / name}, of the run that --overwrite replaced, got: "
+                f"{disk_says(error)}; see to it "
                 "that it can be deleted, and start again."
             ) from error

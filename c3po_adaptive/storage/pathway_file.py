@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .files import check_own, is_file
 from .hub import REPOSITORY
 from .json_files import Ours, checked, parse_json
@@ -92,7 +92,7 @@ def write_pathway(path: Path, tensors: Mapping[str, Tensor], card: PathwayCard) 
         copies = {name: t.detach().to("cpu", torch.float32, copy=True).contiguous() for name, t in tensors.items()}
         save_tensors(copies, path, {KEY: text})
     except OSError as error:
-        raise DataError(f"Could not write {str(path)!r}: {error}; choose a writable folder.") from error
+        raise DataError(f"Could not write {str(path)!r}: {disk_says(error)}; choose a writable folder.") from error
 
 
 def is_pathway(path: Path) -> bool:

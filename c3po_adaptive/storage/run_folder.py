@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import JsonValue, model_validator
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from .files import is_file, is_own, is_there, write_text
 from .folders import refuse_home_and_projects, writable_folder
 from .identity import digest
@@ -96,7 +96,9 @@ def claim(folder: Path | str, config: Values, model: str | None = None) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a folder to write to, got {str(folder)!r}: {error}; name another --out.") from error
+        raise DataError(
+            f"Expected a folder to write to, got {str(folder)!r}: {disk_says(error)}; name another --out."
+        ) from error
     settle(folder, CONFIG, _said_by)
     made: dict[str, Json] = {"model": model, "command": COMMAND.get()}
     if not is_there(folder / CONFIG):

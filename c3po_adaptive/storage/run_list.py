@@ -48,7 +48,7 @@ def runs_below(folder: str | Path) -> list[ListedRun]:
         DataError: there is no such folder.
     """
     if not Path(folder).is_dir():
-        raise DataError(f"Expected a folder with runs, got {folder}, which there is not; name the folder of --out.")
+        raise DataError(f"Expected a folder with runs, but there is no folder {folder}; name one that --out was in.")
     return sorted(map(_listed, _claimed(Path(folder))), key=lambda run: run.changed, reverse=True)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
+from .files import check_there
 
 MOST = 1024  # bytes that a byte may become: five times what records take, in which long words are repeated
 LEAST = 2**26  # bytes that any file may become
@@ -32,6 +33,7 @@ def read_table(path: Path | str, wanted: Any, expected: str, remedy: str) -> Any
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_there(path, expected, remedy)
     try:
         size = Path(path).stat().st_size
         with pq.ParquetFile(path) as file:
@@ -47,7 +49,7 @@ def read_table(path: Path | str, wanted: Any, expected: str, remedy: str) -> Any
         found.validate(full=True)  # texts, too: bytes that are no UTF-8 would be seen where one is taken out
         return found
     except (OSError, ValueError, pa.ArrowException) as error:
-        got = str(error) if type(error) is ValueError else repr(error)
+        got = disk_says(error) if type(error) is ValueError or isinstance(error, OSError) else repr(error)
         raise DataError(f"Expected {expected} at {path}, got {got}; {remedy}.") from None
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
-from .files import atomic_file
+from ..errors import DataError, disk_says
+from .files import atomic_file, check_there
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,10 +42,11 @@ def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_there(path, "a file of tensors", remedy)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is cut short or altered: {error}; {remedy}.") from error
+        raise DataError(f"{path} is cut short or altered: {disk_says(error)}; {remedy}.") from error
 
 
 def metadata_of(path: Path, remedy: str) -> dict[str, str]:
@@ -60,4 +61,4 @@ def metadata_of(path: Path, remedy: str) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is cut short or altered: {error}; {remedy}.") from error
+        raise DataError(f"{path} is cut short or altered: {disk_says(error)}; {remedy}.") from error

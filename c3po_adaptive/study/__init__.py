@@ -4,13 +4,20 @@ A kind of study is one folder here, which exports its ``STUDY``, such as ``compa
 plugin's own, a subclass of ``Study`` that its ``register_studies`` brings.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ..progress import Progress, silent
 from ..settings import Settings
 from ..storage.files import write_text
 from .executor import HERE, Executor
-from .kind import Study, Table, claimed
-from .plan import Plan
 from .study_config import Spec
+
+if TYPE_CHECKING:
+    from .kind import Study, Table, claimed
+    from .plan import Plan
 
 __all__ = [
     "HERE",
@@ -25,3 +32,12 @@ __all__ = [
     "silent",
     "write_text",
 ]
+
+_HOME = {"Study": "kind", "Table": "kind", "claimed": "kind", "Plan": "plan"}
+
+
+def __getattr__(name: str) -> Any:
+    """What takes seconds to import, when it is asked for: a configuration is checked without it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from .. import moved
 from ..errors import UnknownNameError, suggestion
-from ..registry import Registry
 from ..remixing.presets import PRESETS
 from ..settings import RemixSettings
 from .overrides import with_settings
 from .study_config import OnQuestions, Spec, read_yaml
+
+if TYPE_CHECKING:
+    from ..registry import Registry
 
 ROLES = ("answerer", "optimizer", "kernel", "retriever", "selector")
 
@@ -143,7 +145,8 @@ def arms_by_name(names: list[str], registry: Registry) -> dict[str, Arm]:
     known |= {name: Arm(optimizer=name, **PAPER) for name in registry.names("optimizer")} | dict(DEMO_ARMS)
     for name in names:
         if name not in known:
-            hint = moved.where(name) or suggestion(name, known, f"known arms: {', '.join(known)}.")
+            listed = f"by c3po plugins list, beside the demo's {', '.join(DEMO_ARMS)}"
+            hint = moved.where(name) or suggestion(name, known, "name one of these.", listed)
             raise UnknownNameError(f"Expected the name of an arm, got {name!r}; {hint}")
     return {name: _among(known[name], names) for name in names}
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from ..models.fingerprint import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
@@ -178,7 +178,7 @@ def file_digest(path: str) -> str:
     try:
         return digest_of_file(Path(path))
     except OSError as error:
-        raise DataError(f"Expected a file at {path}, got: {error.strerror or error}; check the path.") from None
+        raise DataError(f"Expected a file at {path}, got: {disk_says(error)}; check the path.") from None
 
 
 def source_of(dataset: Dataset) -> list[Question]:

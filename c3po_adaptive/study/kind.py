@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..errors import PluginError, SettingError, UnknownNameError, suggestion
+from ..errors import PluginError, SettingError
 from ..progress import Progress, silent
 from ..records.summary import TwoRuns
 from ..registry import Registry, unknown
@@ -24,7 +24,7 @@ from ..storage.run_folder import DRAWN, FILES, RECORDS, check_folder, claim, cla
 from .executor import HERE, Executor
 from .overrides import with_settings
 from .plan import Plan
-from .study_config import read_yaml
+from .study_config import of_datasets, read_yaml
 
 C = TypeVar("C", bound=Settings)
 DEFAULT = "comparison"
@@ -226,16 +226,7 @@ def read_study(
     raw = read_yaml(path)
     study = kind_of(raw, registry)
     config = study.parse(raw, settings)
-    return study, _of_datasets(config, datasets) if datasets else config
-
-
-def _of_datasets(config: Any, names: Sequence[str]) -> Any:
-    known = {dataset.name: dataset for dataset in getattr(config, "datasets", ())}
-    for name in names:
-        if name not in known:
-            hint = suggestion(name, known, "name one of these.")
-            raise UnknownNameError(f"Expected a data set among {', '.join(known) or 'none'}, got {name!r}; {hint}")
-    return config.model_copy(update={"datasets": tuple(known[name] for name in dict.fromkeys(names))})
+    return study, of_datasets(config, datasets)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 
 from ..errors import SettingError, suggestion
-from ..settings import Settings
+from ..settings import Settings, keys_of
 from .study_config import Spec, read_value, read_yaml
 
 NEW = "+"
@@ -98,25 +98,34 @@ def _at(place: Any, path: Sequence[str], of: Any, *, new: bool = False) -> Any:
             place = _written(place).get(key)
             continue
         is_record = isinstance(of, type) and issubclass(of, Settings)
-        known = [*of.model_fields] if is_record else [*_written(place)]
+        known = keys_of(of) if is_record else [*_written(place)]
         if key not in known:
             is_open = not is_record and (isinstance(place, Mapping) or (place is None and get_origin(of) is dict))
             addable = path if is_open and key else ()
             if new and addable:
                 return None
-            raise _NamesNothingError(_said(key, known, called or of.called, addable, place))
+            raise _NamesNothingError(_said(key, place, known, called or getattr(of, "called", "it"), addable))
         place, of = _written(place).get(key), _part(of, key)
     if new:
         raise _NamesNothingError("all of that is there already, and + is for what is new; leave the + out.")
     return place
 
 
-def _said(key: str, known: Sequence[str], where: str, addable: Sequence[str], place: Any) -> str:
-    by_number = "name a list's parts by number, as in datasets.0.limit=5, or all of them by *."
-    hint = suggestion(key, known, by_number if isinstance(place, list | tuple) else "name one of these.")
-    has = f"{', '.join(known)}; {hint}" if known else "nothing."
-    added = f" A new one is written +{'.'.join(addable)}=…" if addable else ""
-    return f"no {key!r} in {where}, which has {has}{added}"
+def _said(key: str, place: Any, known: Sequence[str], where: str, addable: Sequence[str]) -> str:
+    """What is wrong with a key, and what there is in that place."""
+    if isinstance(place, list | tuple):
+        parts = [f"{where}.{i}{_named(part)}" for i, part in enumerate(place)]
+        return f"no {key!r} in {where}, which is a list; name its parts by number: {', '.join(parts)}, or {where}.*."
+    if not known and not addable:
+        return f"no {key!r} in {where}, which has no parts; set {where} itself."
+    added = f" A new one is written +{'.'.join(addable)}=…." if addable else ""
+    return f"no {key!r} in {where}; {suggestion(key, known, 'name one of these.')}{added}"
+
+
+def _named(part: Any) -> str:
+    """What a part of a list is called, if it has a name."""
+    name = _written(part).get("name")
+    return f" ({name})" if isinstance(name, str) else ""
 
 
 def _written(place: Any) -> Mapping[str, object]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import SettingError
+from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
+from ..storage.files import is_there
 from ..tasks.formats import Format, as_format
 
+EXAMPLE = "studies/demo/config.yaml"
+"""Of the repository: a configuration, for messages."""
 Spec = str | dict[str, Any]
 """A strategy by its name, or by a mapping of its name and parameters."""
 
@@ -154,20 +158,38 @@ class OnQuestions(RemixSettings):
         return as_format(self.format if own is None else own)
 
 
+def of_datasets(config: Any, names: Sequence[str]) -> Any:
+    """A configuration with some of its data sets; with no names all of them.
+
+    Raises:
+        UnknownNameError: a data set that it does not have.
+    """
+    if not names:
+        return config
+    known = {dataset.name: dataset for dataset in getattr(config, "datasets", ())}
+    for name in names:
+        if name not in known:
+            hint = suggestion(name, known, "name one of these.")
+            raise UnknownNameError(f"Expected a data set of the configuration, got {name!r}; {hint}")
+    return config.model_copy(update={"datasets": tuple(known[name] for name in dict.fromkeys(names))})
+
+
 def read_yaml(path: Path | str) -> dict[str, Any]:
     """Keys and values of a configuration.
 
     Raises:
         SettingError: no such file, or no YAML of that kind.
     """
+    if not is_there(path):
+        raise SettingError(f"Expected a YAML configuration, but {path} does not exist; see {EXAMPLE}.")
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
         # Of bytes that are no text, dates that are none, and values with tags, PyYAML lets through what Python says.
-        said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see studies/demo.") from None
+        said = "lists or keys nested too deeply" if isinstance(error, RecursionError) else disk_says(error)
+        raise SettingError(f"Expected a YAML configuration at {path}, got: {said}; see {EXAMPLE}.") from None
     if not isinstance(raw, dict):
-        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see studies/demo.")
+        raise SettingError(f"Expected {path} to hold keys and values, got {type(raw).__name__}; see {EXAMPLE}.")
     return raw
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
 from ..references.reference_set import files_of, is_reference_set
 from ..storage.files import atomic_file, is_file
 from ..storage.folders import cache_folder
@@ -107,5 +107,6 @@ def _put(path: Path, content: bytes) -> None:
                 writing.write_bytes(content)
     except OSError as error:
         raise DataError(
-            f"Could not write {path}: {error}; free the disk of this worker's machine, or delete what lies there."
+            f"Could not write {path}: {disk_says(error)}; free the disk of this worker's machine, or delete what "
+            "lies there."
         ) from error

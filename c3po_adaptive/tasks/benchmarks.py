@@ -186,9 +186,9 @@ def load_dataset_questions(
         there = benchmark.splits or _splits_of(str(name), revision)
         split = next((one for one in usual if one in there), None)
     if split is None or (benchmark.splits and split not in benchmark.splits):
-        known = f"one of {', '.join(benchmark.splits)}" if benchmark.splits else "such as 'validation' or 'test'"
-        hint = suggestion(str(split), benchmark.splits, "name one with split, or as name:split.")
-        raise DataError(f"{name}: expected a labeled split, {known}; got {split!r}; {hint}")
+        how = f"name one with split, or as {name}:validation."
+        hint = suggestion(str(split), benchmark.splits, how) if benchmark.splits else how
+        raise DataError(f"{name}: expected a labeled split, got {split!r}; {hint}")
     return first(published(benchmark, str(name), split, revision), limit)
 
 
@@ -211,7 +211,9 @@ def _hub_id(name: str | Path, known: Iterable[str]) -> str:
     names = {"demo", *known, *BENCHMARKS, *FILES_ONLY}
     if beside is not None:
         names = {str(beside / entry.name) for entry in beside.iterdir()}
-    hint = suggestion(str(name), sorted(names), f"the benchmarks are {', '.join(BENCHMARKS)}.")
+    hint = suggestion(
+        str(name), sorted(names), "name a file, a folder or one of these.", "in docs/howto/own_questions.md"
+    )
     raise UnknownNameError(
         f"Expected a benchmark, an existing file or folder or a hub id owner/name; got {name!r}; {hint}"
     )

@@ -237,13 +237,11 @@ def format_by_name(name: str, **settings: Any) -> Format:
     """``cloze`` or ``letter``, with the settings of its class."""
     formats: dict[str, Callable[..., Format]] = {"cloze": Cloze, "letter": Letter}
     if not isinstance(name, str) or name not in formats:
-        hint = suggestion(str(name), formats, "choose one of these.")
-        raise UnknownNameError(f"Expected a format, one of {', '.join(formats)}; got {name!r}; {hint}")
+        raise UnknownNameError(f"Expected a format, got {name!r}; {suggestion(str(name), formats)}")
     known = list(signature(formats[name]).parameters)
     if unknown := [key for key in settings if key not in known]:
         hint = suggestion(unknown[0], known, "leave it out.")
-        wanted = ", ".join(known) or "(none)"
-        raise SettingError(f"Expected settings of the format {name!r} among {wanted}, got {unknown[0]!r}; {hint}")
+        raise SettingError(f"Expected settings of the format {name!r}, got {unknown[0]!r}; {hint}")
     try:
         return formats[name](**settings)
     except TypeError as error:

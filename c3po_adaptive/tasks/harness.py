@@ -92,7 +92,7 @@ def _tasks(name: str) -> tuple[str | None, dict[str, _Task]]:
     manager = TaskManager(include_defaults=not written, include_path=str(file.parent) if written else None)
     known = {str(entry.yaml_path) if written else key: key for key, entry in manager.task_index.items()}
     if name not in known:
-        hint = suggestion(name, known, "lm-eval ls tasks lists them; a task of your own is named by its YAML file.")
+        hint = suggestion(name, known, "a task of your own is named by its YAML file.", "by lm-eval ls tasks")
         raise UnknownNameError(f"Expected a task of lm-evaluation-harness, or a file of one, got {name!r}; {hint}")
     try:
         loaded = manager.load([known[name]])
@@ -111,7 +111,7 @@ def _questions(task: _Task, group: str | None, split: str | None, usual: Sequenc
     called = task.config.task
     if wanted not in there:
         hint = suggestion(str(wanted), there, "name one with split, or as lm_eval:TASK:SPLIT.")
-        raise DataError(f"{HARNESS}{called}: expected a split among {', '.join(there)}; got {wanted!r}; {hint}")
+        raise DataError(f"{HARNESS}{called}: expected a split, got {wanted!r}; {hint}")
     for number, doc in enumerate(getattr(task, f"{SPLITS[wanted]}_docs")()):
         where = f"{HARNESS}{called} ({wanted}), document {number}"
         asked, choices = _scored(task, doc, where)

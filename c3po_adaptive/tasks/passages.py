@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, disk_says
+from ..storage.files import check_there
 from .formats import description
 from .question_files import read_question, read_rows
 from .texts import check_text
@@ -45,10 +46,11 @@ def read_passages(path: Path | str) -> list[Passage]:
 
 
 def _paragraphs(path: Path) -> list[str]:
+    check_there(path, "passages", "check the path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Expected passages at {path}, got: {error}; give a UTF-8 file.") from None
+        raise DataError(f"Expected passages at {path}, got: {disk_says(error)}; give a UTF-8 file.") from None
     return [" ".join(part.split()) for part in text.replace("\r\n", "\n").split("\n\n") if part.strip()]
 
 

@@ -99,8 +99,7 @@ def split_of_file(file: Path) -> tuple[str, str]:
 def demo_questions(split: str, *, limit: int | None = None) -> list[Question]:
     """The questions that ship with the package: ``references``, ``validation`` (choose on it) or ``test``."""
     if split not in DEMO_SPLITS:
-        hint = suggestion(split, DEMO_SPLITS, "choose one of these.")
-        raise UnknownNameError(f"Expected a demo split, one of {', '.join(DEMO_SPLITS)}; got {split!r}; {hint}")
+        raise UnknownNameError(f"Expected a split of the demo, got {split!r}; {suggestion(split, DEMO_SPLITS)}")
     with as_file(files("c3po_adaptive") / "tasks" / "demo" / f"{split}.jsonl") as path:
         return load_questions(path, limit=limit)
 
@@ -192,10 +191,9 @@ def _drawn(question: Question) -> bytes:
 
 
 def _no_split(name: str, split: str, present: Sequence[str]) -> str:
-    known = ", ".join(map(repr, present))
-    what = f"one of {known}" if known else "none, as its questions name no split"
     hint = suggestion(split, present, "choose another or leave split out.")
-    return f"{name}: expected a split that it has ({what}), got {split!r}; {hint}"
+    said = hint if present else "its questions name no split; leave split out."
+    return f"{name}: expected a split that it has, got {split!r}; {said}"
 
 
 def _existing(path: Path) -> Path:
@@ -203,8 +201,8 @@ def _existing(path: Path) -> Path:
         return path
     if is_folder(path):
         raise DataError(f"Expected a question file, got the folder {path}; name a JSONL or JSON file in it.")
-    there = [entry.name for entry in path.parent.iterdir()] if is_folder(path.parent) else []
-    hint = suggestion(path.name, there, "check the path.")
+    there = sorted(file.name for file in path.parent.glob("*.json*")) if is_folder(path.parent) else []
+    hint = suggestion(path.name, there, "check the path.") if there else "check the path."
     raise DataError(f"Expected a question file at {path}, but there is none; {hint}")
 
 

@@ -329,6 +329,12 @@ class TestCommand:
         assert sum(held["layers"][0]["load"]) == pytest.approx(1)
         assert held["kinds"].keys() == {"kind0", "kind1"}
 
+    def test_what_is_not_known_of_one_text_is_told(self, folder):
+        told = "–: not known of one text"
+        one = folder / "one" / "0.parquet"
+        assert told in self.run(one, folder / "other").stdout
+        assert told not in self.run(folder / "one", folder / "other").stdout
+
     def test_of_traces_without_a_model(self, folder):
         done = self.run(folder / "one")
         assert "2 texts" in done.stdout

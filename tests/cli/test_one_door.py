@@ -171,7 +171,7 @@ class TestSplits:
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
         assert read_study(tmp_path / "run.yaml")[1].datasets[0].split is None
         assert "4 questions" in call("study", "plan", tmp_path / "run.yaml")
-        assert "none, as its questions name no split" in refused(
+        assert "its questions name no split" in refused(
             "study", "plan", tmp_path / "run.yaml", "--set", "datasets.0.split=test"
         )
 

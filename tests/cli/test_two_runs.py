@@ -140,8 +140,8 @@ def test_data_sets_by_other_names_are_paired(runs, tmp_path):
 
 @pytest.mark.parametrize(("given", "said"), [
     (("A", "B", "--arm", "mode-findin=base"), "did you mean 'mode-finding'"),
-    (("A", "B", "--arm", "base=mode-finding"), "Expected --arm of B among base, kernel-regression"),
-    (("A", "B", "--dataset", "demo=other"), "Expected --dataset of B among demo"),
+    (("A", "B", "--arm", "base=mode-finding"), "got 'mode-finding'; there are base, kernel-regression"),
+    (("A", "B", "--dataset", "demo=other"), "got 'other'; there is demo; "),
     (("A", "B", "--arm", "base"), "Expected --arm A=B, each name once, got 'base'"),
     (("A", "B", "--arm", "base=base", "--arm", "mode-finding=base"), "each name once, got 'mode-finding=base'"),
     (("A", "--arm", "base=base"), "beside two runs"),
@@ -182,9 +182,20 @@ class TestList:
         assert [Path(r["folder"]).name for r in json.loads(call("runs", tmp_path, "--json"))] == ["new", "old"]
 
     def test_of_none(self, tmp_path):
-        assert call("runs", tmp_path) == f"no runs in {tmp_path}\n"
+        assert call("runs", tmp_path).startswith(f"There are no runs in {tmp_path} yet; c3po demo or c3po study run ")
         result = CliRunner().invoke(app, ["runs", str(tmp_path / "nowhere")])
-        assert (result.exit_code, "Expected a folder with runs" in result.stderr) == (1, True)
+        assert (result.exit_code, "there is no folder" in result.stderr) == (1, True)
+
+    def test_before_there_is_any(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert call("runs").startswith("There are no runs in runs yet; c3po demo or c3po study run ")
+        assert call("runs", "--json") == "[]\n"
+
+    def test_of_several_folders_each_once(self, runs, tmp_path):
+        for name in ("one", "two"):
+            shutil.copytree("A", tmp_path / name / "run")
+        found = json.loads(call("runs", tmp_path / "one", tmp_path / "two", tmp_path, "--json"))
+        assert sorted(r["folder"] for r in found) == [str(tmp_path / name / "run") for name in ("one", "two")]
 
 
 class TestLoad:

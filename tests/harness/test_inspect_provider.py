@@ -197,7 +197,7 @@ def test_requests_that_come_together_are_answered_together(checkpoint, olmoe, mo
 @pytest.mark.parametrize(
     ("args", "error", "said"),
     [
-        ({"optimiser": "ngd"}, SettingError, r"model arguments \(-M\) among .*did you mean 'optimizer'"),
+        ({"optimiser": "ngd"}, SettingError, r"model arguments \(-M\), got .*did you mean 'optimizer'"),
         ({"rule": "bann:3"}, UnknownNameError, "did you mean 'ban'"),
         ({"rule": "top-k:1", "optimizer": "ngd"}, SettingError, "a rule or an optimizer, got both"),
         ({"selector": "fixed"}, SettingError, "an optimizer beside selector, got none"),

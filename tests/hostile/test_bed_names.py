@@ -28,7 +28,7 @@ def no_folder(monkeypatch):
     ("source", "told"),
     [
         ("bed:sean:test", "did you mean 'bed:seen'|did you mean 'seen'"),
-        ("bed:agnews:test", "did you mean 'agnews_topic'"),
+        ("bed:agnews:test", r"did you mean 'agnews_topic'.*There are \d+, listed in docs/reference/bed\.md\.$"),
         ("bed:", "the cases are seen, reworded, sibling, unknown, all"),
         ("bed:openbookqa:test", "got 'openbookqa'"),
         ("bed:../secrets:test", "got '../secrets'"),
@@ -43,7 +43,7 @@ def test_names_that_it_has_not(folder, source, told):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("bed:seen", r"a split, one of references, validation, test, train; got None; write bed:seen:test"),
+        ("bed:seen", r"a split, got None; there are references, validation, test, train; write bed:seen:test"),
         ("bed:seen:tests", r"got 'tests'; did you mean 'test'"),
         ("bed:unknown:train", r"kinds that experts learn for the split 'train', got (agnews|arc|aqua|bbh)_"),
         ("bed:all:train", r"kinds that experts learn for the split 'train'"),

@@ -94,12 +94,14 @@ def test_parameters_are_refused_by_whoever_makes_the_strategy(kind, setting):
 
 def test_what_is_there_is_said():
     with pytest.raises(
-        SettingError, match=r"no 'adpative' in arms, which has base, adaptive; did you mean 'adaptive'\?"
+        SettingError, match=r"no 'adpative' in arms; did you mean 'adaptive'\? There are base, adaptive\. A new one"
     ):
         parse_config(COMPARISON, ["arms.adpative.selector.n=5"])
     with pytest.raises(SettingError, match=r"A new one is written \+arms\.adpative\.selector\.n=…"):
         parse_config(COMPARISON, ["arms.adpative.selector.n=5"])
-    with pytest.raises(SettingError, match="no '7' in datasets, which has 0, 1; name a list's parts by number"):
+    with pytest.raises(
+        SettingError, match=r"no '7' in datasets, .*by number: datasets.0 \(d\), datasets.1 \(e\), or datasets"
+    ):
         parse_config(COMPARISON, ["datasets.7.limit=5"])
 
 

@@ -110,7 +110,7 @@ class TestPlaces:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"kind": "swap"}, "kind of fault among"),
+        ({"kind": "swap"}, "kind of fault, got 'swap'; there are exchange, "),
         ({"kind": "exchange"}, "Expected pairs"),
         ({"kind": "exchange", "pairs": [[3, 3]]}, "expert 3 with itself"),
         ({"kind": "exchange", "pairs": [[3, 4], [4, 5]]}, "one pair at most"),

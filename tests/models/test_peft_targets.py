@@ -81,7 +81,9 @@ def test_the_command_prints_what_can_be_pasted(tmp_path):
     folder = write_tiny_checkpoint(tmp_path, "gpt_oss")
     said = CliRunner().invoke(app, ["models", str(folder), "--peft"])
     assert said.exit_code == 0, said.output
-    made = eval(f"dict({said.stdout})")
+    names = {"LoraConfig": dict}
+    exec(said.stdout, names)
+    made = names["config"]
     assert made["target_parameters"] == ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
     LoraConfig(**made)
     held = json.loads(CliRunner().invoke(app, ["models", str(folder), "--peft", "--json"]).stdout)

@@ -214,8 +214,11 @@ def test_weights_are_in_all_rows_or_none(tmp_path):
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "a.parquet").write_text("no")
-    for name in ("a.parquet", "none.parquet"):
-        with pytest.raises(DataError, match=f"trace at .*{name}"):
+    for name, said in (
+        ("a.parquet", r"trace at .*a\.parquet"),
+        ("none.parquet", r"none\.parquet does not exist; record"),
+    ):
+        with pytest.raises(DataError, match=said):
             read_trace(tmp_path / name)
     trace = record(shared_model("olmoe"), TEXT)
     table = pq.read_table(write_trace(trace, tmp_path / "b.parquet"))
@@ -263,7 +266,9 @@ def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
     assert likelihood["one"] == pytest.approx(float(likelihoods(model, one).mean()), abs=1e-4)
     assert likelihood["difference"] == pytest.approx(float(change.mean()), abs=1e-5)
     shown = CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder)]).stdout
-    assert "next_token: 1, of which most: " in shown and "after position 5 (layers [1])" in shown
+    assert shown.startswith(f"places: {one.recorded.numel()}\nparted: 1\nfirst: position 5, layer 1\n  layer 1: 1 of ")
+    assert shown.count("layer 1") == 3, "once each: the first place, its line, and what it costs"
+    assert f"  {float(change[5]):+.4f} after position 5, parted in layer 1\n" in shown
     same = CliRunner().invoke(app, ["trace", "diff", files[0], files[0], "--model", str(folder), "--json"])
     assert json.loads(same.stdout)["log_likelihood"]["where_parted"] is None
     assert json.loads(same.stdout)["next_token"] == []

@@ -71,6 +71,21 @@ class TestLayersByExperts:
         assert bool(abs(one.y0 - other.y0) < 1e-6) is not stacked
 
 
+@pytest.mark.parametrize(
+    ("most", "signed", "said"),
+    [
+        (22.53, False, ["0 %", "10 %", "20 %"]),
+        (100.0, False, ["0 %", "50 %", "100 %"]),
+        (0.0371, False, ["0 %", "0.02 %"]),
+        (16.7, True, ["−10 %", "0 %", "+10 %"]),
+    ],
+)
+def test_color_bars_have_round_numbers(most, signed, said):
+    panel = Panel("a", np.array([[most, -most if signed else 0]]), "w", signed=signed, unit=" %")
+    bar = layers_by_experts([panel], (0,)).axes[1]
+    assert [text.get_text() for text in bar.get_yticklabels()] == said
+
+
 def test_labels_are_as_many_as_there_is_room_for():
     assert numbered(5, 12) == [0, 1, 2, 3, 4]
     assert numbered(128, 12) == [0, 16, 32, 48, 64, 80, 96, 112]

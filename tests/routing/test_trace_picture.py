@@ -1,5 +1,6 @@
 """A trace's picture shows the leading experts as they are, and how much another routing moves; traces along a rule."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -185,10 +186,18 @@ class TestCommand:
         assert "tokens:" in done.stdout
         assert f"Picture: {tmp_path / 'a.svg'}" in done.stdout
         done = self.run(one, other, "--picture", tmp_path / "b.svg", "--json")
-        assert done.stdout.startswith("{"), "JSON alone on standard output"
+        held = json.loads(done.stdout)  # JSON alone on standard output
+        assert held.pop("other").keys() == held.keys()
+        told = self.run(one, other, "--picture", tmp_path / "b.svg").stdout
+        assert told.count("experts_used: ") == 2, "what both hold"
+        assert told.index(f"trace: {one}\n") < told.index(f"trace: {other}\n")
+        assert " of all places (a token in a layer)\n" in told
         drawn = (tmp_path / "b.svg").read_text()
         assert ">one<" in drawn
         assert ">other<" in drawn
+
+    def test_help_says_how_many_tokens_are_shown(self):
+        assert f"shows {PICTURED} tokens" in " ".join(self.run("--help").stdout.replace("│", " ").split())
 
     def test_says_what_is_missing(self, trace, tmp_path):
         one = write_trace(trace, tmp_path / "one.parquet")

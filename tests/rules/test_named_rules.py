@@ -94,7 +94,7 @@ class TestText:
     @pytest.mark.parametrize(
         ("text", "error", "said"),
         [
-            ("bann:3", UnknownNameError, "a rule among ban, bias, .*, got 'bann'; did you mean 'ban'"),
+            ("bann:3", UnknownNameError, "a rule, got 'bann'; did you mean 'ban'.*There are ban, .*e, top-k\\."),
             ("ban:3,x", SettingError, "experts of rule 'ban' as numbers such as 3, 3,5 or 0-7, got '3,x'"),
             ("ban:5-3", SettingError, "got '5-3'"),
             ("ban", SettingError, "rule 'ban' with experts, got no experts; write ban:…"),

@@ -27,7 +27,9 @@ def test_every_folder_is_a_kind():
 
 
 def test_unknown_kinds_are_refused_with_those_that_there_are():
-    with pytest.raises(UnknownNameError, match=f"Expected a kind of study among {', '.join(kind.kinds())}, got"):
+    with pytest.raises(
+        UnknownNameError, match=f"Expected a kind of study, got 'compairson'; .*There are {', '.join(kind.kinds())}"
+    ):
         kind.kind_of({"kind": "compairson"})
 
 
@@ -102,5 +104,7 @@ def test_some_data_sets_of_a_configuration(tmp_path):
     file.write_text("datasets: [{name: a, questions: demo}, {name: b, questions: demo}, {name: c, questions: demo}]")
     assert [d.name for d in kind.read_study(file, (), ("c", "a"))[1].datasets] == ["c", "a"]
     assert [d.name for d in kind.read_study(file)[1].datasets] == ["a", "b", "c"]
-    with pytest.raises(UnknownNameError, match="Expected a data set among a, b, c, got 'd'"):
+    with pytest.raises(
+        UnknownNameError, match="Expected a data set of the configuration, got 'd'; there are a, b, c; "
+    ):
         kind.read_study(file, (), ("d",))

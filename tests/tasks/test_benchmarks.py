@@ -156,7 +156,7 @@ class TestBenchmarks:
 class TestRefusals:
     @pytest.mark.parametrize("split", ["test", None])
     def test_a_split_without_labels(self, split):
-        with pytest.raises(DataError, match=r"hellaswag: expected a labeled split, one of train, validation; got"):
+        with pytest.raises(DataError, match=r"hellaswag: expected a labeled split, got .*here are train, validation"):
             load_dataset_questions("hellaswag", split=split)
 
     @pytest.mark.parametrize(
@@ -256,11 +256,14 @@ class TestRefusals:
     def test_an_unknown_name_suggests(self):
         with pytest.raises(UnknownNameError, match=r"got 'arc_esy'; did you mean 'arc_easy'"):
             load_dataset_questions("arc_esy", split="test")
-        with pytest.raises(UnknownNameError, match=r"the benchmarks are arc_easy, "):
+        with pytest.raises(UnknownNameError, match="got 'nothing'; there are arc_challenge, arc_easy, "):
             questions("nothing", split="test")
 
     def test_a_hub_id_needs_a_split(self):
-        with pytest.raises(DataError, match=r"some/thing: expected a labeled split, such as 'validation' or 'test'"):
+        with pytest.raises(
+            DataError,
+            match="some/thing: expected a labeled split, got None; name one with split, or as some/thing:validation",
+        ):
             questions("some/thing")
 
     def test_a_folder_without_data(self, tmp_path):
@@ -281,7 +284,7 @@ class TestLocalFolders:
         datasets.Dataset.from_list(own_rows(2, "test") + own_rows(3, "validation")).save_to_disk(tmp_path / "toy")
         assert len(load_dataset_questions(tmp_path / "toy", split=None)) == 5
         assert [q.id for q in questions(str(tmp_path / "toy"), split="test")] == ["test0", "test1"]
-        with pytest.raises(DataError, match=r"\(one of 'test', 'validation'\), got 'train'"):
+        with pytest.raises(DataError, match="got 'train'; there are test, validation; "):
             questions(tmp_path / "toy", split="train")
 
     def test_several_splits_saved_to_disk_may_count_anew(self, tmp_path):

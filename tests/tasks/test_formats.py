@@ -133,13 +133,13 @@ class TestSettings:
         assert [format_by_name(cls.name) for cls in (Cloze, Letter)] == [Cloze(), Letter()]
 
     def test_an_unknown_name_suggests(self):
-        with pytest.raises(UnknownNameError, match=r"one of cloze, letter; got 'close'; did you mean 'cloze'\?"):
+        with pytest.raises(UnknownNameError, match=r"got 'close'; did you mean 'cloze'\? There are cloze, letter"):
             format_by_name("close")
-        with pytest.raises(UnknownNameError, match="got 'xyz'; choose one of these"):
+        with pytest.raises(UnknownNameError, match="got 'xyz'; there are cloze, letter; choose one of these"):
             format_by_name("xyz")
 
     def test_an_unknown_setting(self):
-        with pytest.raises(SettingError, match=r"format .letter. among shots, .*got .normalize.; leave it out"):
+        with pytest.raises(SettingError, match=r"format .letter., got .normalize.; there are shots, .*; leave it out"):
             format_by_name("letter", normalize="tokens")
 
     def test_an_unknown_normalization(self):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -18,9 +19,9 @@ from ...errors import SettingError, suggestion
 from ...records.summary import Unit
 from ...report.published_figures import models
 from ...settings import Settings
-from ..added_controls import with_controls
 from ..arms import DEMO_ARMS, Arm, in_a_run
-from ..study_config import OnQuestions
+from ..overrides import with_settings
+from ..study_config import OnQuestions, of_datasets, read_yaml
 
 
 class Compared(Settings):
@@ -89,8 +90,8 @@ class ComparisonConfig(OnQuestions):
     def _reported(cls, value: str | None) -> str | None:
         if value is not None and value not in models():
             raise ValueError(
-                f"expected a model that the paper reports, {' or '.join(models())}, got {value!r}; "
-                f"{suggestion(value, models(), 'leave it out')}"
+                f"expected a model that the paper reports, got {value!r}; "
+                f"{suggestion(value, models(), 'leave it out.')}"
             )
         return value
 
@@ -101,7 +102,9 @@ class ComparisonConfig(OnQuestions):
             return given
         arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
         arms, controlled = in_a_run(arms, given), given.get("controlled", ())
-        if isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
+        if controlled and isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
+            from ..added_controls import with_controls  # looks at strategies, which need torch
+
             arms = with_controls(arms, tuple(map(str, controlled)))
         return {**given, "arms": arms}
 
@@ -110,10 +113,10 @@ class ComparisonConfig(OnQuestions):
         named = {*filter(None, (self.standard, self.headline)), *(arm for each in self.compared for arm in each.pair)}
         named |= {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
         if unknown := named - self.arms.keys():
-            hint = suggestion(min(unknown), self.arms, "name one of these")
+            hint = suggestion(min(unknown), self.arms, "name one of these.")
             raise ValueError(
-                "expected standard, headline, compare, controlled and control_of to name arms among "
-                f"{', '.join(self.arms)}, got {', '.join(sorted(unknown))}; {hint}"
+                "expected standard, headline, compare, controlled and control_of to name arms, got "
+                f"{', '.join(sorted(unknown))}; {hint}"
             )
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
@@ -143,3 +146,22 @@ class ComparisonConfig(OnQuestions):
             "Expected an arm that leaves the model alone, as gains are measured against it, got "
             f"{', '.join(self.arms)}; add base: {{optimizer: none}}."
         )
+
+
+def defaults() -> dict[str, object]:
+    """Plain values of keys that may be changed in part without being written out."""
+    usual = ComparisonConfig()
+    arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in usual.arms.items()}
+    return usual.model_dump(mode="json") | {"arms": arms}
+
+
+def check_keys(path: Path | str, settings: Sequence[str] = (), datasets: Sequence[str] = ()) -> None:
+    """Refuse a file's keys and values if it is of a comparison, before what runs it is imported, which takes seconds.
+
+    Raises:
+        SettingError: there is no such file, an unknown key, or a value of the wrong kind.
+        UnknownNameError: a data set that it does not have.
+    """
+    raw = read_yaml(path)
+    if raw.get("kind", "comparison") == "comparison":
+        of_datasets(ComparisonConfig.of(with_settings(raw, settings, ComparisonConfig, defaults())), datasets)

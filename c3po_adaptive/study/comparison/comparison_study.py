@@ -21,7 +21,7 @@ from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, as_answered, read_data
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left, planned
-from .comparison_config import ComparisonConfig
+from .comparison_config import ComparisonConfig, defaults
 from .comparison_worker import ComparisonWorker
 from .evaluation import check_arms, check_kinds, check_strategies, conclude, draw_report, evaluate, strategies_of
 from .foreseen_power import findable, lines, values
@@ -45,8 +45,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
     run = staticmethod(evaluate)
 
     def defaults(self) -> dict[str, object]:
-        arms = {name: arm.model_dump(mode="json", exclude_unset=True) for name, arm in ComparisonConfig().arms.items()}
-        return ComparisonConfig().model_dump(mode="json") | {"arms": arms}
+        return defaults()
 
     def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
         check_strategies(config, registry)
@@ -105,6 +104,9 @@ class ComparisonStudy(Study[ComparisonConfig]):
     def table(self, summary: Summary) -> Table:
         several = len({row.dataset for row in summary.rows}) > 1
         return Table(COLUMNS, [*_rows(summary)], sentences(summary), BRIEF if several else BRIEF[1:])
+
+
+STUDY = ComparisonStudy()
 
 
 def _rows(summary: Summary) -> Iterator[list[str]]:

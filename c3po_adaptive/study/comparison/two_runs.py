@@ -77,7 +77,7 @@ def _check_named(what: str, names: Iterable[str], known: Collection[str], run: P
     for name in names:
         if name not in known:
             hint = suggestion(name, sorted(known), "name one of these.")
-            raise SettingError(f"Expected --{what} of {run} among {', '.join(sorted(known))}, got {name!r}; {hint}")
+            raise SettingError(f"Expected --{what} as {run} has it, got {name!r}; {hint}")
 
 
 def _called(name: str, pairs: Mapping[str, str]) -> str:

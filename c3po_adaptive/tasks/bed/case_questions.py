@@ -22,6 +22,8 @@ FOLDER = "C3PO_BED"
 """Environment variable with the folder of the bed's files, ``KIND.SPLIT.jsonl``."""
 BED = "bed:"
 """What the bed's questions are called by."""
+LIST = "docs/reference/bed.md"
+"""Where the kinds are listed."""
 REWORDED = "reworded"
 SPLITS = (*DEMO_SPLITS, "train")
 """``train`` is what experts learn from; they never see the others."""
@@ -58,7 +60,7 @@ def bed_questions(
     split = split if split is not None else next((one for one in usual if one in SPLITS), None)
     if split is None or split not in SPLITS:
         hint = suggestion(str(split), SPLITS, f"write {BED}{name}:test.")
-        raise DataError(f"{BED}{name}: expected a split, one of {', '.join(SPLITS)}; got {split!r}; {hint}")
+        raise DataError(f"{BED}{name}: expected a split, got {split!r}; {hint}")
     if split == "train" and (kept := [kind for kind, _ in kinds if kind not in LEARNED]):
         raise DataError(
             f"{BED}{name}: expected kinds that experts learn for the split 'train', got {kept[0]} and "
@@ -82,7 +84,7 @@ def _kinds_of(name: str) -> Sequence[str]:
     """
     known = cases()
     if name not in known and name not in KINDS:
-        hint = suggestion(name, [*known, *KINDS], f"the cases are {', '.join(known)}.")
+        hint = suggestion(name, [*known, *KINDS], f"the cases are {', '.join(known)}.", f"in {LIST}")
         raise UnknownNameError(f"Expected a case or a kind of the bed after {BED}, got {name!r}; {hint}")
     return known.get(name, (name,))
 
@@ -100,8 +102,9 @@ def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:
         )
     if missing := [kind for kind in kinds if kind not in there]:
         warnings.warn(
-            f"{BED}{name}: {len(there)} of {len(kinds)} kinds come from the Hub; in files alone, and left out as "
-            f"${FOLDER} is not set, are {', '.join(missing)}.",
+            f"{BED}{name}: {len(there)} of {len(kinds)} kinds come from the Hub; {len(missing)} in files alone, "
+            "such as "
+            f"{missing[0]}, are left out as ${FOLDER} is not set; {LIST} lists which.",
             stacklevel=4,
         )
     return there

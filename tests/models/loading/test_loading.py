@@ -76,15 +76,29 @@ class TestLoading:
         monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(loading.constants, "HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr(loading, "get_session", Session)
-        with pytest.raises(ModelError, match=r"'nobody/nothing' in the Hub's cache .*Name or service.*name a folder"):
+        said = r"'nobody/nothing' .* but https://\S+ could not be reached: .*Name or service.*HF_ENDPOINT.*local folder"
+        with pytest.raises(ModelError, match=said):
             ask("nobody/nothing")
         assert asked == [loading.constants.ENDPOINT]
         assert ask(str(write_tiny_checkpoint(tmp_path / "folder", "olmoe"))).layers, "a folder is asked for nowhere"
         assert len(asked) == 1
 
+    @pytest.mark.parametrize("ask", [load_moe_model, model_footprint])
+    def test_offline_by_its_variable_says_so(self, ask, monkeypatch, tmp_path):
+        monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(loading.constants, "HF_HUB_CACHE", str(tmp_path))
+        said = (
+            r"as HF_HUB_OFFLINE is set, but it is not there; unset that .*local folder .*'smollm2-moe', which needs no"
+        )
+        with pytest.raises(ModelError, match=said):
+            ask("nobody/nothing")
+
     @pytest.mark.parametrize(
         ("settings", "message"),
-        [({"dtype": "float8"}, "auto, float32.*'float8'"), ({"device": "cpu", "device_map": "auto"}, "got both")],
+        [
+            ({"dtype": "float8"}, "'float8'; did you mean 'float32'.*auto, float32"),
+            ({"device": "cpu", "device_map": "auto"}, "got both"),
+        ],
     )
     def test_settings_are_checked(self, settings, message):
         with pytest.raises(SettingError, match=message):
@@ -277,7 +291,7 @@ def test_sizes_are_asked_with_settings_that_exist(settings):
 
 
 def test_unknown_quantization():
-    with pytest.raises(SettingError, match="4bit, 8bit or None, got '3bit'"):
+    with pytest.raises(SettingError, match=r"got '3bit'; did you mean '8bit'.*There are 4bit, 8bit"):
         load_moe_model("OLMoE", quantize="3bit")
 
 

@@ -132,4 +132,4 @@ class TestCommand:
     def test_an_engine_that_nothing_writes_for(self, place, tmp_path):
         done = self.call("trace", "export", place / "trace.parquet", "--to", "vlm", "--out", tmp_path / "a.json")
         assert done.exit_code == 1
-        assert "Expected a trace writer among sglang, vllm, got 'vlm'; did you mean 'vllm'?" in done.stderr
+        assert "Expected a trace writer, got 'vlm'; did you mean 'vllm'? There are sglang, vllm." in done.stderr

@@ -325,7 +325,7 @@ def test_without_the_package_the_command_line_says_what_to_install(tmp_path, mon
     monkeypatch.setattr("c3po_adaptive.registry.entry_points", lambda group: ())
     done = CliRunner().invoke(app, ["trace", "import", "vllm", "answer.json", "--out", str(tmp_path / "a.parquet")])
     assert done.exit_code == 1
-    assert "Expected a trace reader among (none registered), got 'vllm'" in done.stderr
+    assert "Expected a trace reader, got 'vllm'" in done.stderr
     assert "pip install ./plugins/vllm" in done.stderr
 
 
