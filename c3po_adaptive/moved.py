@@ -24,10 +24,9 @@ PLUGINS = {
 COMMANDS = {"board": "c3po report A B puts two runs side by side."}
 """Commands that there were, and what does their work now."""
 PRESETS = {
-    name: "it is not shown to gain, and has no name any more; what studies/answer compares is "
-    f"optimizer='{optimizer}', selector={{'name': 'fixed', 'layers': 'all', 'experts': None}}, "
-    "settings={'learn_from': 'all'}."
-    for name, optimizer in (("nearest", "integrated-step"), ("constant", "constant-integrated-step"))
+    "constant": "it is not shown to gain, and has no name any more; what studies/answer compares is "
+    "optimizer={'name': 'constant-integrated-step', 'lr': 30}, selector={'name': 'fixed', 'layers': 'all', "
+    "'experts': None}, settings={'learn_from': 'all', 'scope': 'all'}.",
 }
 """Presets that there were, and what there is."""
 MODELS = {

@@ -26,7 +26,15 @@ class Preset:
 _USUAL = {"optimizer": "ngd", "kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
 _PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k"}
 
-PRESETS: Mapping[str, Preset] = {"c3po": Preset(_USUAL, _PAPER)}
+_NEAREST = {
+    "optimizer": {"name": "integrated-step", "lr": 50},
+    "kernel": {"name": "gaussian", "length_scale": 0.245},
+    "retriever": {"name": "faiss-knn", "k": 300},
+    "selector": {"name": "fixed", "layers": "all", "experts": None},
+}
+_EVERYWHERE = {"learn_from": "all", "scope": "all"}
+
+PRESETS: Mapping[str, Preset] = {"c3po": Preset(_USUAL, _PAPER), "nearest": Preset(_NEAREST, _EVERYWHERE)}
 """``c3po``: as published (Li, Li and Zhou 2025, arXiv 2504.07964: "the paper"). How questions are scored is no part of
 a preset. The paper reads a letter that the model generates: ask with ``format="letter"`` where options can be listed.
 Where they are scored as texts (``cloze``), only their first tokens are near the one that ω acts on.
@@ -46,7 +54,7 @@ Where they are scored as texts (``cloze``), only their first tokens are near the
   are brought back to the layer's mass, as everywhere. All 20 are mixed while steps are taken, so that each has a
   gradient; the paper says nothing of that.
 
-No other setting has a name: none is shown to gain on several models (``studies/answer``)."""
+``nearest``: what won in ``studies/answer`` EVIDENCE"""
 
 
 def preset_named(name: str) -> Preset:
