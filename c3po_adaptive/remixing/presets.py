@@ -26,7 +26,7 @@ class Preset:
 _USUAL = {"optimizer": "ngd", "kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}
 _PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k"}
 
-_NEAREST = {
+_NEAREST: Mapping[str, Mapping[str, Any]] = {
     "optimizer": {"name": "integrated-step", "lr": 50},
     "kernel": {"name": "gaussian", "length_scale": 0.245},
     "retriever": {"name": "faiss-knn", "k": 300},
@@ -54,7 +54,11 @@ Where they are scored as texts (``cloze``), only their first tokens are near the
   are brought back to the layer's mass, as everywhere. All 20 are mixed while steps are taken, so that each has a
   gradient; the paper says nothing of that.
 
-``nearest``: what won in ``studies/answer`` EVIDENCE"""
+``nearest``: the setting that won in ``studies/answer``: one step for each question, at every token and in all layers,
+along what experts were worth to its 300 nearest references, all of them labeled. Over the embedded model as it is and
+three copies with broken routers it gains 6.7 points [3.9, 9.5] on one step for all, on kinds of questions that experts
+learned, of each of which a hundred references are labeled. Where nothing is broken it is not shown to gain (+0.8
+[-2.2, 3.8]), nor on words that no expert learned. Other models were not asked."""
 
 
 def preset_named(name: str) -> Preset:

@@ -27,6 +27,8 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "0",
 }
+LEFT = ("eight chosen", "one for all", "each, random alike")
+"""Arms that are named on the left of their points, where another is near."""
 ARMS = ("last five", "four random", "four chosen", "eight random", "eight chosen", "each", "one for all")
 
 Summary = dict[str, Any]
@@ -115,7 +117,8 @@ def costs(summary: Summary) -> Figure:
     for arm, row in rows.items():
         gain = row["accuracy"] - rows["base"]["accuracy"]
         axis.plot(row["cost"], gain, "o", color=COLORS.get(arm, GREY), markersize=5)
-        axis.annotate(arm, (row["cost"], gain), xytext=(5, 2), textcoords="offset points", fontsize=7)
+        place, side = ((-5, 2), "right") if arm in LEFT else ((5, 2), "left")
+        axis.annotate(arm, (row["cost"], gain), xytext=place, ha=side, textcoords="offset points", fontsize=7)
     axis.axhline(0, color=INK, linewidth=0.8)
     axis.set(xlabel="base forwards a question", ylabel="points over the model as it is")
     return figure
