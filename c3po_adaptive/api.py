@@ -39,7 +39,7 @@ class Optimizer:
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
             ``ReferenceSet``; or None for strategies that use no neighbours.
         preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's but for how
-            questions are scored (its way is ``format="letter"``).
+            questions are scored (its way is ``format="letter"``), or ``nearest``, what won in ``studies/answer``.
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
             an instance.
         kernel: in place of the preset's; named as an optimizer is, like the next two.

@@ -78,6 +78,8 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of 
         all_in: where many names are listed, such as ``in docs/reference/bed.md``.
     """
     known = list(known)
+    if not known:
+        return otherwise and "there are none."
     if now := [one for one in RENAMED.get(name, ()) if one in known]:
         return f"it is now called {now[0]!r}."
     has = f"{'is' if len(known) == 1 else 'are'} {_listed(known, all_in)}"
@@ -93,7 +95,7 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of 
 def _listed(known: Sequence[str], all_in: str) -> str:
     """Names in a sentence: all of a few; of many the first, or where all are."""
     if len(known) <= LISTED:
-        return ", ".join(known) or "none"
+        return ", ".join(known)
     return f"{len(known)}, listed {all_in}" if all_in else f"{', '.join(known[:LISTED])} and {len(known) - LISTED} more"
 
 
@@ -101,6 +103,8 @@ def disk_says(error: BaseException) -> str:
     """An error of the disk in words, without its number; of any other error what it says."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
+    if error.filename2:
+        return f"{error.strerror} ({error.filename} → {error.filename2})"
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename} does not exist"
     return f"{error.strerror} ({error.filename})" if error.filename else error.strerror

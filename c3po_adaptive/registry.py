@@ -54,7 +54,7 @@ OTHERS = {
 }
 """What plugins bring by name beside strategies, and the hook that registers it."""
 
-REMEDY = "take one of these, or install or load the plugin that brings it (--plugin FILE)."
+REMEDY = "install or load the plugin that brings it (--plugin FILE)."
 
 BUILTIN = "builtin"
 """The plugin that brings the package's own strategies."""
@@ -484,7 +484,8 @@ def unknown(what: str, name: str, known: Sequence[str], remedy: str) -> UnknownN
         known: names that there are.
         remedy: what to do where no name is near and no plugin known.
     """
-    hint = moved.where(name, what) or suggestion(name, known, remedy, "by c3po plugins list")
+    near = suggestion(name, known, f"take one of these, or {remedy}", "by c3po plugins list")
+    hint = moved.where(name, what) or (near if known else f"there are none; {remedy}")
     article = "an" if what[0] in "aeiou" else "a"
     return UnknownNameError(f"Expected {article} {what}, got {name!r}; {hint}")
 

@@ -157,16 +157,18 @@ def test_readme_says_what_was_measured():
 
     permuted = read("embedded_model/apart-0.json")["leverage"]["permuted"]
     half = (permuted["ci"][1] - permuted["ci"][0]) / 2
-    assert f"answers {-permuted['difference']:.1f} ± {half:.1f} points less" in results
+    model_card = "c3po_adaptive/models/embedded/MODEL_CARD.md"
+    assert f"lowers its accuracy]({model_card}) by {-permuted['difference']:.1f} ± {half:.1f}" in results
     compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/second/summary.json")["comparisons"]}
-    for (a, b), words in (
-        (("each", "one for all"), "one step for each question gains {} points on one step for all"),
-        (("eight chosen", "last five"), "eight chosen for each question gain {} points on the paper's last five"),
+    for named, words in (
+        (("mixture", "each", "one for all"), "**A pathway for each question beats one change for all** by {} points"),
+        (("early", "each", "base"), "broken in its first eight layers the model gains {} over being left alone"),
+        (("mixture", "eight chosen", "last five"), "for each question beat the paper's last five** by {} points"),
     ):
-        found = compared["mixture", a, b]
+        found = compared[named]
         half = (found["ci_high"] - found["ci_low"]) / 2
         assert words.format(f"{found['difference']:.1f} ± {half:.1f}") in " ".join(results.split())
-        assert found["primary"] and found["p"] < 0.05
+        assert found["primary"] == (named[0] == "mixture") and found["p_holm"] < 0.05
     for dataset, a, b in (
         *(("mixture", "each", "each, random neighbours"), ("mixture", "eight chosen", "eight random")),
         *(("sound", "each", "base"), ("mixture, reworded", "each", "base")),

@@ -62,8 +62,8 @@ def _place(problem: Problem, b: int, choice: Any) -> int:
         raise SettingError(f"{_EXPECTED} (its place or its text), got {choice!r}.")
     texts = problem.choices[b] if problem.choices else ()
     if choice not in texts:
-        known = "by its place, from 0 on, or its text" if texts else "not known here: name it by its place, from 0 on"
-        near = suggestion(str(choice), (*get_args(Attributable), *texts))
+        known = ", ".join(map(repr, texts)) or "not known here: name it by its place, from 0 on"
+        near = suggestion(str(choice), get_args(Attributable))
         raise SettingError(f"{_EXPECTED} of sample {b} ({known}), got {choice!r}; {near}")
     return texts.index(choice)
 

@@ -137,7 +137,7 @@ def show(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """What a trace holds; with --picture tokens × layers, and with a second trace what differs."""
+    """What a trace holds; of a second one, too; with --picture tokens × layers, of two what differs."""
     with clear_errors():
         from ..routing.trace_file import read_trace
 

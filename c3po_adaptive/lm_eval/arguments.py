@@ -151,7 +151,7 @@ def check_known(given: Mapping[str, object], own: Sequence[str], what: str) -> N
     known = [*own, *RemixSettings.model_fields]
     for name in given:
         if name not in RemixSettings.model_fields:
-            hint = suggestion(name, known, "leave it out.")
+            hint = suggestion(name, known, "leave it out.", "in docs/howto/lm_eval.md")
             raise SettingError(f"Expected {what}, got {name!r}; {hint}")
     RemixSettings.of(given)
 

@@ -76,7 +76,8 @@ class Constant(OneForAll, Descent):
 
 @dataclass(frozen=True)
 class ConstantIntegratedStep(OneForAll, IntegratedStep):
-    """The step of ``integrated-step`` along the mean integrated gradient of all references."""
+    """The step of ``integrated-step`` along the mean integrated gradient of all references. Its best rate on validation
+    questions of the embedded model was 30 (``studies/answer``)."""
 
     name: ClassVar[str] = "constant-integrated-step"
     taught: ClassVar[ReferenceArtifact] = INTEGRATED_GRADIENT

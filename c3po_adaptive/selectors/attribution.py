@@ -52,7 +52,7 @@ class Attribution(ScoredLayers):
             if getattr(self, field) not in get_args(allowed):
                 value = getattr(self, field)
                 near = suggestion(str(value), get_args(allowed))
-                raise SettingError(f"Expected {field} as a name that it has, got {value!r}; {near}")
+                raise SettingError(f"Expected a name for {field}, got {value!r}; {near}")
         for field in ("steps", "draws", "budget"):
             check_number(self, field, at_least=1, whole=True)
         check_number(self, "seed", at_least=0, whole=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..attribution.function import Attributable, PathwayFunction
 from ..checks import check_number
-from ..errors import SettingError
+from ..errors import SettingError, suggestion
 from ..optimizers._reference_artifacts import GRADIENT
 from ..optimizers._simplex import slope
 from ..problem import Problem
@@ -41,7 +41,8 @@ class Gradient(ScoredLayers):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.of not in get_args(Attributable):
-            raise SettingError(f"Expected of among {', '.join(get_args(Attributable))}, got {self.of!r}.")
+            near = suggestion(str(self.of), get_args(Attributable))
+            raise SettingError(f"Expected a name for of, got {self.of!r}; {near}")
         if self.within_last is not None:
             check_number(self, "within_last", at_least=1, whole=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import C3POError, DataError, disk_says
 
 SUFFIX = ".writing"
 """Of what is being written; what an interruption leaves is of no use, and may be deleted."""
@@ -197,19 +197,24 @@ def is_there(path: Path | str) -> bool:
     return os.path.lexists(path)
 
 
-def check_there(path: Path | str, expected: str, remedy: str) -> None:
-    """Refuse to read what is not there.
+def check_there(path: Path | str, expected: str, remedy: str, refusal: type[C3POError] = DataError) -> None:
+    """Refuse to read what is not there. What may not be looked at says so itself when it is read.
 
     Args:
         path: of the file.
         expected: what it has to be.
         remedy: what to do, to end the message with.
+        refusal: the kind of error.
 
     Raises:
-        DataError: there is nothing.
+        C3POError: of that kind; there is nothing.
     """
-    if not is_there(path):
-        raise DataError(f"Expected {expected}, but {path} does not exist; {remedy}.")
+    try:
+        there = mode_of(Path(path)) is not None
+    except OSError:
+        return
+    if not there:
+        raise refusal(f"Expected {expected}, but {path} does not exist; {remedy}.")
 
 
 def is_own(path: Path | str) -> bool:
@@ -248,4 +253,4 @@ def write_text(path: Path | str, text: str) -> None:
 
 def _refusal(path: Path | str, error: Exception) -> DataError:
     then = "make it writable" if isinstance(error, PermissionError) else "name a folder you may write to"
-    return DataError(f"Expected to write {path}, got: {error}; {then}.")
+    return DataError(f"Expected to write {path}, got: {disk_says(error)}; {then}.")

@@ -114,6 +114,8 @@ def _at(place: Any, path: Sequence[str], of: Any, *, new: bool = False) -> Any:
 def _said(key: str, place: Any, known: Sequence[str], where: str, addable: Sequence[str]) -> str:
     """What is wrong with a key, and what there is in that place."""
     if isinstance(place, list | tuple):
+        if not place:
+            return f"no {key!r} in {where}, which is an empty list; set {where} itself."
         parts = [f"{where}.{i}{_named(part)}" for i, part in enumerate(place)]
         return f"no {key!r} in {where}, which is a list; name its parts by number: {', '.join(parts)}, or {where}.*."
     if not known and not addable:

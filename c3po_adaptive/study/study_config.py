@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
-from ..storage.files import is_there
+from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
 
 EXAMPLE = "studies/demo/config.yaml"
@@ -180,8 +180,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     Raises:
         SettingError: no such file, or no YAML of that kind.
     """
-    if not is_there(path):
-        raise SettingError(f"Expected a YAML configuration, but {path} does not exist; see {EXAMPLE}.")
+    check_there(path, "a YAML configuration", f"see {EXAMPLE}", SettingError)
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:

@@ -186,7 +186,7 @@ def load_dataset_questions(
         there = benchmark.splits or _splits_of(str(name), revision)
         split = next((one for one in usual if one in there), None)
     if split is None or (benchmark.splits and split not in benchmark.splits):
-        how = f"name one with split, or as {name}:validation."
+        how = f"name one with split, or as {name}:{(benchmark.splits or ('validation',))[-1]}."
         hint = suggestion(str(split), benchmark.splits, how) if benchmark.splits else how
         raise DataError(f"{name}: expected a labeled split, got {split!r}; {hint}")
     return first(published(benchmark, str(name), split, revision), limit)
@@ -211,9 +211,8 @@ def _hub_id(name: str | Path, known: Iterable[str]) -> str:
     names = {"demo", *known, *BENCHMARKS, *FILES_ONLY}
     if beside is not None:
         names = {str(beside / entry.name) for entry in beside.iterdir()}
-    hint = suggestion(
-        str(name), sorted(names), "name a file, a folder or one of these.", "in docs/howto/own_questions.md"
-    )
+    page = "" if known or beside is not None else "in docs/howto/own_questions.md"
+    hint = suggestion(str(name), sorted(names), "name a file, a folder or one of these.", page)
     raise UnknownNameError(
         f"Expected a benchmark, an existing file or folder or a hub id owner/name; got {name!r}; {hint}"
     )

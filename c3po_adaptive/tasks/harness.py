@@ -92,7 +92,8 @@ def _tasks(name: str) -> tuple[str | None, dict[str, _Task]]:
     manager = TaskManager(include_defaults=not written, include_path=str(file.parent) if written else None)
     known = {str(entry.yaml_path) if written else key: key for key, entry in manager.task_index.items()}
     if name not in known:
-        hint = suggestion(name, known, "a task of your own is named by its YAML file.", "by lm-eval ls tasks")
+        listed = "" if written else "by lm-eval ls tasks"
+        hint = suggestion(name, known, "a task of your own is named by its YAML file.", listed)
         raise UnknownNameError(f"Expected a task of lm-evaluation-harness, or a file of one, got {name!r}; {hint}")
     try:
         loaded = manager.load([known[name]])

@@ -46,7 +46,13 @@ SECONDARY = {
         ("four chosen", "four random"),
         ("four chosen", "last five"),
     ),
-    "second": (*_AGAIN, ("each", "each, random alike")),
+    "second": (
+        *_AGAIN,
+        ("each", "each, random alike"),
+        ("each, random neighbours", "base"),
+        ("each, random alike", "base"),
+        ("eight random", "base"),
+    ),
 }
 """By round; the primary comparisons are the same."""
 
@@ -96,7 +102,7 @@ def rows(of: Mapping[str, list[Answered]]) -> list[dict[str, object]]:
 
 
 def grouped(records: Iterable[Answered], by: str) -> dict[str, list[Answered]]:
-    """Answers by ``arm``, or by kind of question (``subject``), in order of appearance."""
+    """Answers by ``arm``, by ``dataset``, or by kind of question (``subject``), in order of appearance."""
     found: dict[str, list[Answered]] = {}
     for record in records:
         found.setdefault(getattr(record, by), []).append(record)

@@ -16,7 +16,7 @@ NAMES = {
     "sound": "sound",
     "early": "first 8 broken",
     "late": "last 8 broken",
-    "some": "every 2nd half broken",
+    "some": "half of every 2nd broken",
 }
 INK, GREY, RED = "#1d2126", "#9aa3ad", "#b5461f"
 COLORS = {"each": "#1f63b5", "eight chosen": "#2a7d3f", "four chosen": "#2a7d3f", "one for all": "#a8700a"}

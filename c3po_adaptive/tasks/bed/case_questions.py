@@ -101,10 +101,10 @@ def _there(name: str, kinds: Sequence[str], split: str) -> Sequence[str]:
             f"{BED}{next(iter(HUB))}."
         )
     if missing := [kind for kind in kinds if kind not in there]:
+        left = f"{missing[0]}, in files alone, is" if len(missing) == 1 else f"{len(missing)} in files alone are"
         warnings.warn(
-            f"{BED}{name}: {len(there)} of {len(kinds)} kinds come from the Hub; {len(missing)} in files alone, "
-            "such as "
-            f"{missing[0]}, are left out as ${FOLDER} is not set; {LIST} lists which.",
+            f"{BED}{name}: {len(there)} of {len(kinds)} kinds come from the Hub; {left} left out, as ${FOLDER} is not "
+            f"set; {LIST} lists which.",
             stacklevel=4,
         )
     return there
