@@ -78,8 +78,6 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of 
         all_in: where many names are listed, such as ``in docs/reference/bed.md``.
     """
     known = list(known)
-    if not known:
-        return otherwise and "there are none."
     if now := [one for one in RENAMED.get(name, ()) if one in known]:
         return f"it is now called {now[0]!r}."
     has = f"{'is' if len(known) == 1 else 'are'} {_listed(known, all_in)}"
@@ -95,7 +93,7 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "choose one of 
 def _listed(known: Sequence[str], all_in: str) -> str:
     """Names in a sentence: all of a few; of many the first, or where all are."""
     if len(known) <= LISTED:
-        return ", ".join(known)
+        return ", ".join(known) or "none"
     return f"{len(known)}, listed {all_in}" if all_in else f"{', '.join(known[:LISTED])} and {len(known) - LISTED} more"
 
 

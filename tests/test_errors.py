@@ -1,5 +1,7 @@
 """What an error says about a name that is not there: what helps first, then what there is."""
 
+import os
+
 import pytest
 
 from c3po_adaptive.errors import LISTED, disk_says, suggestion
@@ -44,5 +46,8 @@ def test_an_error_of_the_disk_is_said_in_words(tmp_path):
         with pytest.raises(OSError, match=r"\[Errno") as raised:
             use()
         assert disk_says(raised.value) == said
+    with pytest.raises(OSError, match=r"\[Errno") as raised:
+        os.replace(tmp_path / "none", tmp_path / "new")
+    assert disk_says(raised.value) == f"No such file or directory ({tmp_path / 'none'} → {tmp_path / 'new'})"
     assert disk_says(OSError("a link stands there")) == "a link stands there"
     assert disk_says(ValueError("embedded null byte")) == "embedded null byte"

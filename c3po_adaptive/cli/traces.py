@@ -156,7 +156,7 @@ def show(
             print_json(_shown(trace) | {"other": _shown(second)})
         else:
             for path, held in ((file, trace), (other, second)):
-                _say({"trace": str(path)} | _shown(held), as_json)
+                _say({"trace": str(path)} | _shown(held), as_json=False)
 
 
 @app.command()
@@ -207,7 +207,7 @@ def diff(
         if as_json:
             print_json(found | {"by_layer": by_layer, "first": first} | ({} if cost is None else {**cost}))
             return
-        _say(found, as_json)
+        _say(found, as_json=False)
         if first is not None:
             say(f"first: position {first['position']}, layer {first['layer']}")
         for layer, count in by_layer.items():

@@ -121,7 +121,8 @@ def _said(key: str, place: Any, known: Sequence[str], where: str, addable: Seque
     if not known and not addable:
         return f"no {key!r} in {where}, which has no parts; set {where} itself."
     added = f" A new one is written +{'.'.join(addable)}=…." if addable else ""
-    return f"no {key!r} in {where}; {suggestion(key, known, 'name one of these.')}{added}"
+    there = suggestion(key, known, "name one of these.") if known else "there are none."
+    return f"no {key!r} in {where}; {there}{added}"
 
 
 def _named(part: Any) -> str:

@@ -65,6 +65,11 @@ NOTHING = [
 ]
 
 
+def test_a_list_without_parts_says_so():
+    with pytest.raises(SettingError, match=r"no '0' in compare, which is an empty list; set compare itself\.$"):
+        parse_config(COMPARISON, ["compare.0.primary=true"])
+
+
 @pytest.mark.parametrize(("kind", "setting", "nearest"), NOTHING)
 def test_what_names_nothing_is_refused(kind, setting, nearest):
     with pytest.raises(SettingError) as refused:

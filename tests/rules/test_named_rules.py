@@ -110,6 +110,7 @@ class TestText:
             ("bias:3=much", SettingError, "bias.by to be a finite number, got 'much'"),
             ("bias:3=nan", SettingError, "bias.by to be a finite number"),
             ("temperature:0", SettingError, "temperature.value to be a finite number > 0, got 0"),
+            ("then:3", SettingError, "got 'then', which joins two; write these with ; between them"),
             ([], SettingError, "Expected a rule as a name, a mapping"),
             (3, SettingError, "Expected a rule as a name, a mapping"),
             ({"name": "ban", "experts": [3, 3]}, SettingError, "different numbers from 0 on, got \\(3, 3\\)"),
