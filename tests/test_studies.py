@@ -162,7 +162,7 @@ def test_readme_says_what_was_measured():
     compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/second/summary.json")["comparisons"]}
     for named, words in (
         (("mixture", "each", "one for all"), "**A pathway for each question beats one change for all** by {} points"),
-        (("early", "each", "base"), "broken in its first eight layers the model gains {} over being left alone"),
+        (("early", "each", "base"), "Broken in its first eight layers the model gains {} over being left alone"),
         (("mixture", "eight chosen", "last five"), "for each question beat the paper's last five** by {} points"),
     ):
         found = compared[named]

@@ -216,7 +216,11 @@ def test_their_cache_of_answers_is_filled(olmoe, tasks, tmp_path):
     ("options", "error", "said"),
     [
         ({"optimiser": "ngd"}, SettingError, "did you mean 'optimizer'"),
-        ({"parallelize": True}, SettingError, "got 'parallelize'; leave it out"),
+        (
+            {"parallelize": True},
+            SettingError,
+            r"got 'parallelize'; there are .*, listed in docs/howto/lm_eval\.md; leave it out",
+        ),
         ({"optimizer": "none", "scope": "lsat"}, SettingError, "scope"),
         ({"optimizer": "ngdd", "refset": "x"}, UnknownNameError, "did you mean 'ngd'"),
         ({"selector": "fixed", "scope": "last"}, SettingError, "an optimizer beside selector, scope, got none"),

@@ -309,7 +309,7 @@ class TestOnDisk:
     @pytest.mark.parametrize(
         ("spoil", "said"),
         [
-            (lambda out: (out / SOUND).unlink(), "router.safetensors is cut short"),
+            (lambda out: (out / SOUND).unlink(), r"router\.safetensors does not exist; write the copy again"),
             (lambda out: (out / FAULT).write_text("{}"), "truth of a planted fault"),
             (lambda out: (out / FAULT).write_text('{"fault": {"kind": "x"}, "base": {}}'), "expected a fault"),
             (lambda out: (out / FAULT).write_text("{"), "expected JSON"),

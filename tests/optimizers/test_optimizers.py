@@ -313,7 +313,7 @@ class TestDescent:
             with pytest.raises(SettingError, match=r"oracle\.of to be a SteppingOptimizer, got"):
                 Oracle(of=other)
         with pytest.raises(
-            SettingError, match=r'got .lr.; it is a parameter of its part: \{"of": \{"name": "ngd", "lr"'
+            SettingError, match=r'got .lr.; there is of; it is a parameter of its part: \{"of": \{"name": "ngd", "lr"'
         ):
             new_registry(installed=False).create("optimizer", {"name": "oracle", "lr": 0.1})
 

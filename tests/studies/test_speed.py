@@ -52,7 +52,7 @@ def test_rows_say_what_was_measured(summary):
         assert (row.n, row.model) == (4, "tiny")
     assert 1 < rows["amortized"].flops_ratio < rows["ngd-letter"].flops_ratio
     assert rows["cold"].flops_ratio > 2, "three neighbours' prompts count"
-    assert rows["ngd-letter"].textbook_over_this > 1
+    assert rows["ngd-letter"].textbook_over_this > 0, "seconds, of which nothing is said here"
     assert rows["textbook"].flops_ratio > 2 * rows["ngd-letter"].flops_ratio
     assert rows["cold"].textbook_over_this is None, "another format"
     assert rows["ngd-letter"].phases["references"] < rows["cold"].phases["references"]
@@ -107,10 +107,10 @@ def test_command(file, summary):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["cases.ngd-letter.batch=0"], "a speed study .*batch"),
-        (["repeats=none"], "a speed study .*repeats"),
+        (["cases.ngd-letter.batch=0"], "a speed study, got .*batch"),
+        (["repeats=none"], "a speed study, got repeats"),
         (["cases.ngd-letter.k=3"], "--set with a key that there is, .*no 'k' in cases.ngd-letter"),
-        (["curves.steps.over=hue"], "a speed study .*hue"),
+        (["curves.steps.over=hue"], "a speed study, got .*hue"),
     ],
 )
 def test_settings_are_checked(file, settings, message):
