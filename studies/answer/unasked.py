@@ -1,6 +1,6 @@
 """Test questions of the kinds that experts learned of which the first round asked neither wording:
-``C3PO_BED=FOLDER python -m answer.unasked FOLDER`` (in ``studies``) writes ``learned.jsonl`` and ``reworded.jsonl``, and
-each kind's by itself, for where it is told.
+``C3PO_BED=FOLDER python -m answer.unasked FOLDER`` (in ``studies``) writes ``learned.jsonl`` and ``reworded.jsonl``,
+and each kind's by itself, for where it is told.
 """
 
 import json
