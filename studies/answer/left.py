@@ -13,7 +13,7 @@ from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text
 
 DRAWS = "both draws"
-BESIDE = ("knn labels", "in context", "calibrated", "lora", "router tuning")
+BESIDE = ("knn labels", "in context", "calibrated", "lora")
 PAIRS = {
     "draw": (*PRIMARY, ("each", "base")),
     "told": (("one for its kind", "base"), ("each in its kind", "one for its kind"), ("each", "one for its kind")),
