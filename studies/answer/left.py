@@ -63,14 +63,17 @@ def both_draws() -> Kept:
 
 
 def parts_of(name: str) -> dict[str, list[Answered]]:
-    """What is compared, by model, and of all models together where another draw was run on several."""
-    answers = beside_second(name) if name != "draw" else learned(kept("draw"))
+    """What is compared, by model; and by another draw of references both that alone and both draws together."""
+    if name != "draw":
+        return by_model(beside_second(name))
+    found = by_model(learned(kept("draw")))
+    return found | {f"{of}, {DRAWS}": own for of, own in by_model(both_draws()).items()}
+
+
+def by_model(answers: Kept) -> dict[str, list[Answered]]:
+    """Answers by model, and of all models together where there are several."""
     found = parts(answers, {"": ("learned",)})
-    if name == "draw":
-        found |= {f"{of}, {DRAWS}": own for of, own in parts(both_draws(), {"": ("learned",)}).items()}
-    else:
-        found = {of: own for of, own in found.items() if of != MIXTURE}
-    return found
+    return {of: own for of, own in found.items() if of != MIXTURE or len(answers) > 1}
 
 
 def comparisons(name: str) -> list[Comparison]:
