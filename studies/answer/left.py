@@ -12,7 +12,6 @@ from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.summary import Comparison
 from c3po_adaptive.storage.files import write_text
 
-DRAWS = "both draws"
 BESIDE = ("knn labels", "in context", "calibrated", "lora")
 PAIRS = {
     "draw": (*PRIMARY, ("each", "base")),
@@ -66,14 +65,13 @@ def parts_of(name: str) -> dict[str, list[Answered]]:
     """What is compared, by model; and by another draw of references both that alone and both draws together."""
     if name != "draw":
         return by_model(beside_second(name))
-    found = by_model(learned(kept("draw")))
-    return found | {f"{of}, {DRAWS}": own for of, own in by_model(both_draws()).items()}
+    return by_model(learned(kept("draw"))) | by_model(both_draws(), ", both draws")
 
 
-def by_model(answers: Kept) -> dict[str, list[Answered]]:
-    """Answers by model, and of all models together where there are several."""
-    found = parts(answers, {"": ("learned",)})
-    return {of: own for of, own in found.items() if of != MIXTURE or len(answers) > 1}
+def by_model(answers: Kept, added: str = "") -> dict[str, list[Answered]]:
+    """Answers by model, and of all models together where there are several; the name has something ``added``."""
+    found = parts(answers, {added: ("learned",)})
+    return {of: own for of, own in found.items() if of != MIXTURE + added or len(answers) > 1}
 
 
 def comparisons(name: str) -> list[Comparison]:
