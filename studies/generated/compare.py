@@ -3,7 +3,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,19 @@ def gained(arms: Arms, a: str, b: str) -> dict[str, float]:
 def differing(answers: Mapping[str, Arms], a: str, b: str) -> dict[str, Any]:
     """What ``a`` wins over ``b`` generated, less by likelihood: of the same questions, in points."""
     by = {score: gained(answers[score], a, b) for score in SCORES}
-    each = np.array([by["generated"][id_] - won for id_, won in by["likelihood"].items()])
-    low, high = stats.bootstrap_interval([each], seed=0)
-    return {"a": a, "b": b, "difference": 100 * each.mean(), "ci_low": 100 * low, "ci_high": 100 * high}
+    return {"a": a, "b": b} | _estimate([by["generated"][id_] - won for id_, won in by["likelihood"].items()])
+
+
+def writing(answers: Mapping[str, Arms], arm: str) -> dict[str, Any]:
+    """What an arm's accuracy is generated, less by likelihood: of the same questions, in points."""
+    right = {score: {r.id: float(r.correct) for r in answers[score][arm]} for score in SCORES}
+    return {"arm": arm} | _estimate([right["generated"][id_] - before for id_, before in right["likelihood"].items()])
+
+
+def _estimate(each: Sequence[float]) -> dict[str, float]:
+    """Their mean with its interval, in points."""
+    low, high = stats.bootstrap_interval([np.array(each)], seed=0)
+    return {"difference": 100 * float(np.mean(each)), "ci_low": 100 * low, "ci_high": 100 * high}
 
 
 def summary() -> dict[str, Any]:
@@ -65,7 +75,8 @@ def summary() -> dict[str, Any]:
             }
             for score, arms in answers.items()
         }
-        found[model]["generated − likelihood"] = [differing(answers, a, b) for a, b in PAIRS]
+        found[model]["gains, generated − likelihood"] = [differing(answers, a, b) for a, b in PAIRS]
+        found[model]["generated − likelihood"] = [writing(answers, arm) for arm in ("base", "nearest", *CONTROLS)]
     return found
 
 
