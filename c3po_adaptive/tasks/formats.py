@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from ..errors import DataError, ModelError, SettingError, UnknownNameError, suggestion
 from ..types import Prompt, Question
+from .exact_match import lettered, matched
 from .texts import check_text
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ class Format(ABC):
         chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
             user's turn, and the options are the assistant's.
         token: of the prompt, where a pathway acts, see ``Token``.
+        writes: what an answer is that the model generates: the text of a choice, or its letter.
     """
 
     name: ClassVar[str]
+    writes: ClassVar[Literal["text", "letter"]] = "text"
     normalize: Normalize
     shots: tuple[Question | str, ...]
     chat: bool
@@ -112,6 +115,10 @@ class Format(ABC):
             return replace(prompt, after={"last": 0, "middle": last - last // 2, "first": last}[self.token])
         except DataError as error:  # among thousands, which one
             raise DataError(f"Question {question.id!r}: {error}") from error
+
+    def read(self, written: str, question: Question) -> int:
+        """Which choice a text is that the model wrote; ``NO_CHOICE`` if it is none."""
+        return matched(written, self._alone(question).options)
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The tokens of a question without choices, after the shots.
@@ -209,6 +216,10 @@ class Letter(Format):
     chat: bool = False
     token: Token = "last"
     name: ClassVar[str] = "letter"
+    writes: ClassVar[Literal["text", "letter"]] = "letter"
+
+    def read(self, written: str, question: Question) -> int:
+        return lettered(written, len(question.choices))
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         raise SettingError(
