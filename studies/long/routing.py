@@ -1,5 +1,5 @@
-"""What a long text in front changes in the routing of the sound model: ``python -m long.routing FOLDER`` (in ``studies``)
-reads the questions that ``long.questions`` wrote there, and writes ``results/routing.json``.
+"""What a long text in front changes in the routing of the sound model: ``python -m long.routing FOLDER`` (in
+``studies``) reads the questions that ``long.questions`` wrote there, and writes ``results/routing.json``.
 """
 
 import json
