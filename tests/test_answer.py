@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from answer import collect, compare, forced, gate, pictures, unasked
+from answer import collect, compare, forced, gate, left, pictures, unasked
 from matplotlib import pyplot as plt
 from records.made import answered
 
@@ -221,3 +221,36 @@ class TestForced:
             scores = model.score_choices(asked, routing=rule_named(f"force:{expert};top-k:1"))
             right = [int(one.argmax()) == question.answer for one, question in zip(scores, asked, strict=True)]
             assert right == [row["experts"][expert] for row in rows]
+
+
+@pytest.mark.parametrize("name", left.PAIRS)
+def test_what_was_left_is_told_as_it_was_answered(name):
+    told = json.loads((compare.RESULTS / name / "summary.json").read_text())
+    parts = left.parts_of(name)
+    assert told["rows"] == compare.rows(parts)
+    found = left.comparisons(name)
+    assert {(c.dataset, c.a, c.b) for c in found} >= {(model, *left.PAIRS[name][0]) for model in compare.kept(name)}
+    for one, again in zip(told["comparisons"], found, strict=True):
+        assert one == pytest.approx(json.loads(again.model_dump_json()))
+
+
+def test_arms_that_a_run_has_not_are_those_of_the_second_round_on_its_questions():
+    records = left.beside_second("beside")["early"]
+    by_arm = compare.grouped(records, "arm")
+    assert {"lora", "one for all"} <= set(by_arm)
+    assert {frozenset(r.id for r in own) for own in by_arm.values()} == {frozenset(r.id for r in by_arm["lora"])}
+
+
+def test_both_draws_of_references_answer_the_same_questions():
+    by_arm = compare.grouped(left.both_draws()["early"], "arm")
+    for own in by_arm.values():
+        again = {r.id.removeprefix("draw1/") for r in own if r.id.startswith("draw1/")}
+        assert again == {r.id for r in own if not r.id.startswith("draw1/")}
+        assert len(own) == 2 * len(again)
+
+
+def test_what_forcing_an_expert_gains_is_told_as_it_was_measured():
+    learned = json.loads(forced.FOUND.read_text())["learned"]
+    told, own = (f"{learned[name]:.1f} %" for name in ("its family's expert", "as it routes"))
+    sentence = f"right on {told} of {learned['n']} validation questions, as it routes on {own}"
+    assert sentence in " ".join((ANSWER / "README.md").read_text().split())
