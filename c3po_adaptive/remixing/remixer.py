@@ -31,7 +31,7 @@ from ..tasks.formats import Format, description, format_key
 from ..types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 from .clock import Clock
 from .neighbourhood import Found, Neighbourhood
-from .sample_batch import SampleBatch
+from .sample_batch import SampleBatch, Teach
 from .strategies import Strategies
 from .strategy_results import blamed, check_selection, weights_of
 from .training import ReferenceTraining
@@ -54,6 +54,7 @@ class Remixer:
         batch_size: questions that are re-mixed together; half as many after running out of memory.
         held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
         put: the tokens of a question that is asked, where they are not the format's alone.
+        teach: see ``SampleBatch``.
         store_bytes: memory for states that are read from a prefill store.
         candidates: the references that may be neighbours; None where nothing looks at any.
 
@@ -70,6 +71,7 @@ class Remixer:
     batch_size: int = 32
     held_out: frozenset[str] = frozenset()
     put: Callable[[Question], Prompt] | None = None
+    teach: Teach | None = None
     store_bytes: int = 2**30
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
@@ -307,6 +309,7 @@ class Remixer:
             self._store,
             clock,
             self._learned_from,
+            self.teach,
         )
 
     def _known_of(self, states: Sequence[State]) -> dict[str, NDArray[np.floating]]:
