@@ -24,8 +24,8 @@ FACTS = {
 """Kinds of facts that the model does not know, and the sentence that tells one."""
 LEARNED = ("trec_number_type", "movie_slot", "restaurant_slot", "svamp_operation", "tweet_irony")
 """Kinds that the model's experts learned: no passage helps, the pathway may."""
-EACH = {"references": 10, "validation": 5, "test": 10}
-"""Questions of each kind by split."""
+EACH = {"references": 6, "validation": 5, "test": 9}
+"""Questions of each kind by split: of each the first of every kind comes before the second of any."""
 OTHERS = 60
 """Facts of each kind that are told and not asked."""
 
@@ -45,20 +45,22 @@ def sentence(question: Question) -> str:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    asked, told, others = [], [], []
+    asked: dict[str, list[list[Question]]] = {split: [] for split in EACH}
+    told, others = [], []
     for kind in (*FACTS, *LEARNED):
         left = []
-        for split, each in EACH.items():
+        for split, count in EACH.items():
             found = [replace(q, task=kind, subject=kind, split=split) for q in questions(f"bed:{kind}", split=split)]
-            own = first_of(found, each)
-            asked += own
+            own = first_of(found, count)
+            asked[split].append(own)
             left += [question for question in found if question not in own]
             told += [(question.id, sentence(question)) for question in own if kind in FACTS]
         others += [(question.id, sentence(question)) for question in left[:OTHERS] if kind in FACTS]
-    _write(folder / "asked.jsonl", [asdict(question) for question in asked])
+    each = [question for kinds in asked.values() for turn in zip(*kinds, strict=True) for question in turn]
+    _write(folder / "asked.jsonl", [asdict(question) for question in each])
     _write(folder / "told.jsonl", [{"id": f"told:{id_}", "text": text} for id_, text in told + others])
     _write(folder / "others.jsonl", [{"id": f"told:{id_}", "text": text} for id_, text in others])
-    print(f"{len(asked)} questions, {len(told)} facts that they ask for, {len(others)} others")
+    print(f"{len(each)} questions, {len(told)} facts that they ask for, {len(others)} others")
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
