@@ -60,6 +60,7 @@ def register_answerers() -> list[type[answerers.AnswererStrategy]]:
         answerers.Remix,
         answerers.AlongRule,
         answerers.Informed,
+        answerers.Joint,
         answerers.SoundRouting,
         answerers.PromptTuning,
         answerers.PrefixTuning,

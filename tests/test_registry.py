@@ -61,6 +61,7 @@ class Wrapper(LayerSelector):
 
 NEEDED = {
     "informed": {"passages": "facts.txt"},
+    "joint": {"passages": "facts.txt"},
     "rule": {"rule": "ban:3,5@16-20;top-k:1"},
     "ban": {"experts": [3, 5]},
     "force": {"experts": [2], "layers": "last-5"},
@@ -147,7 +148,7 @@ def test_built_ins_come_through_the_same_door():
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     trained = ["lora", "prefix-tuning", "prompt-tuning", "router-tuning"]
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
-    others = ["dense", "in-context", "informed", "knn-label", "remix", "rule", "sound-routing", "tent"]
+    others = ["dense", "in-context", "informed", "joint", "knn-label", "remix", "rule", "sound-routing", "tent"]
     assert registry.names("answerer") == sorted([*trained, *calibrated, *others])
     assert registry.names("rule") == ["ban", "bias", "force", "temperature", "top-k"]
     assert {entry.plugin for entry in registry.table()} == {"builtin"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from answer import unasked
+from knowledge import facts
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
@@ -42,6 +43,7 @@ def asked(monkeypatch, tmp_path):
     monkeypatch.setenv("C3PO_BED", str(BED))
     monkeypatch.chdir(tmp_path)
     unasked.main(Path("runs/unasked"))
+    facts.main(Path("runs/knowledge"))
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"

@@ -7,6 +7,7 @@ from .calibrations import PMI, Contextual
 from .dense_model import Dense
 from .fitted import LengthExponent
 from .informed import Informed
+from .joint import Joint
 from .neighbours import InContext, KnnLabel
 from .remix import Remix
 from .soft_prompts import PrefixTuning, PromptTuning
@@ -24,6 +25,7 @@ __all__ = [
     "Dense",
     "InContext",
     "Informed",
+    "Joint",
     "KnnLabel",
     "LengthExponent",
     "LoRA",

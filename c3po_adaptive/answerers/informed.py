@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 
 from ..checks import check_number
 from ..errors import SettingError
-from ..ledger import Entry, Work, summed
+from ..ledger import summed
 from ..optimizers._question_features import form_of
 from ..optimizers.none import NoStep
-from ..tasks.formats import description
-from ..tasks.passages import Passage, read_passages
-from ..types import Answer, Prompt, Question
+from ..tasks.passages import read_passages
+from ..types import Answer, Question
+from ._passage_search import PassageSearch, check_path
 from .base import Answerer, AnswererStrategy, AnsweringContext
 from .remix import Remix, remixer_of
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ..remixing.strategies import Strategies
 
 WAYS = ("neither", "text", "pathway", "both")
-LATELY = 256  # questions whose passages are kept, so that a batch is placed once
 PENALTIES = np.logspace(-1, 4, 11)
 
 
@@ -62,8 +60,7 @@ class Informed(AnswererStrategy):
     likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.passages, str) or not self.passages:
-            raise SettingError(f"Expected {self.name}.passages to be a file's path, got {self.passages!r}; name one.")
+        check_path(self.name, self.passages)
         check_number(self, "k", at_least=1, whole=True)
         check_number(self, "training", at_least=16, whole=True)
         check_number(self, "price", at_least=0)
@@ -89,71 +86,6 @@ class Informed(AnswererStrategy):
 
 
 @dataclass(frozen=True, eq=False)
-class PassageSearch:
-    """Passages, and which of them are near.
-
-    Attributes:
-        passages: of the file.
-        k: how many stand before a question.
-        context: whose model, format and embedder are used.
-    """
-
-    passages: Sequence[Passage]
-    k: int
-    context: AnsweringContext
-
-    @cached_property
-    def _vectors(self) -> NDArray[np.float32]:
-        return self.context.embedder.encode([passage.about for passage in self.passages])
-
-    @cached_property
-    def once(self) -> float:
-        """FLOPs of embedding the passages."""
-        return sum(self.context.embedder.flops(passage.about) for passage in self.passages)
-
-    def searched(self, question: Question) -> Entry:
-        """What looking for a question's passages takes."""
-        return Entry(forward=Work(linear=self.context.embedder.flops(description(question))))
-
-    def near(self, question: Question) -> list[tuple[Passage, float]]:
-        """The k nearest that may be used, with their cosine, nearest first."""
-        similarity = (self._vectors @ self.context.embedder.encode([description(question)])[0]).clip(-1, 1)
-        allowed = similarity <= self.context.settings.max_similarity
-        rows = [row for row in np.argsort(-similarity, kind="stable") if allowed[row]]
-        found = [(self.passages[row], float(similarity[row])) for row in rows if self.passages[row].id != question.id]
-        return found[: self.k]
-
-    def put(self, question: Question) -> Prompt:
-        """The question after as many of them as the context holds."""
-        return self.placed(question)[0]
-
-    def placed(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        """The same, and which these are: from the nearest on, each that still fits. The last ones are kept."""
-        return self._last(question)
-
-    @cached_property
-    def _last(self) -> Callable[[Question], tuple[Prompt, list[tuple[Passage, float]]]]:
-        return lru_cache(maxsize=LATELY)(self._place)
-
-    def _place(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        near, shots = self.near(question), self.context.format.shots
-        prompt = self.context.model.encode(question, self.context.format)
-        used: list[tuple[Passage, float]] = []
-        for one in near:
-            told = tuple(passage.text for passage, _ in reversed([*used, one]))
-            tried = self.context.with_shots(question, told + shots)
-            if tried is not None:
-                prompt, used = tried, [*used, one]
-        if len(used) < len(near):
-            warnings.warn(
-                f"{len(near) - len(used)} of {len(near)} passages do not fit before {question.id!r}, and are left out; "
-                "cut them into shorter ones.",
-                stacklevel=2,
-            )
-        return prompt, used
-
-
-@dataclass(frozen=True, eq=False)
 class WithPassages:
     """Answers with passages before each question."""
 
@@ -170,6 +102,7 @@ class WithPassages:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, held against the plain one, at the price of its longer prompt."""
+        self.search.check(questions)
         found = []
         for question, answer, plain in zip(
             questions, self._remixer.answer(questions), self.context.plain(questions), strict=True

@@ -13,6 +13,7 @@ from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
     from ..remixing.remixer import Remixer
+    from ..remixing.sample_batch import Teach
     from ..remixing.strategies import Strategies
     from ..types import Prompt, Question
 
@@ -50,8 +51,10 @@ class Remix(AnswererStrategy):
         return ("optimizer", *selector, *neighbours, *RemixSettings.model_fields)
 
 
-def remixer_of(context: AnsweringContext, put: Callable[[Question], Prompt] | None = None) -> Remixer:
-    """The remixer of an arm; ``put`` where questions are not put by the format alone."""
+def remixer_of(
+    context: AnsweringContext, put: Callable[[Question], Prompt] | None = None, teach: Teach | None = None
+) -> Remixer:
+    """The remixer of an arm; ``put`` and ``teach`` where questions, or references, are not put by the format alone."""
     from ..remixing.remixer import Remixer
 
     strategies = context.strategies
@@ -67,5 +70,6 @@ def remixer_of(context: AnsweringContext, put: Callable[[Question], Prompt] | No
         context.batch_size,
         context.held_out,
         put,
+        teach,
         score=context.score,
     )

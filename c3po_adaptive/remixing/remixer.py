@@ -31,7 +31,7 @@ from ..tasks.formats import Format, as_format, description, format_key
 from ..types import Answer, Neighbours, Pathway, Prompt, Question, Score, Selection
 from .clock import Clock
 from .neighbourhood import Found, Neighbourhood
-from .sample_batch import SampleBatch
+from .sample_batch import SampleBatch, Teach
 from .strategies import Strategies
 from .strategy_results import blamed, check_selection, weights_of
 from .training import ReferenceTraining
@@ -55,6 +55,7 @@ class Remixer:
         batch_size: questions that are re-mixed together; half as many after running out of memory.
         held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
         put: the tokens of a question that is asked, where they are not the format's alone.
+        teach: see ``SampleBatch``.
         store_bytes: memory for states that are read from a prefill store.
         score: what an answer is; its pathway does not depend on it.
         candidates: the references that may be neighbours; None where nothing looks at any.
@@ -72,6 +73,7 @@ class Remixer:
     batch_size: int = 32
     held_out: frozenset[str] = frozenset()
     put: Callable[[Question], Prompt] | None = None
+    teach: Teach | None = None
     store_bytes: int = 2**30
     score: Score = "likelihood"
     candidates: ReferenceSet | None = field(default=None, init=False)
@@ -321,6 +323,7 @@ class Remixer:
             self._store,
             clock,
             self._learned_from,
+            self.teach,
         )
 
     def _known_of(self, states: Sequence[State]) -> dict[str, NDArray[np.floating]]:

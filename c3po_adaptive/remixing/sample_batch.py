@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from ..tasks.formats import Format
 
 
+Teach = Callable[[ReferenceArtifact, Sequence[int]], Tensor]
+"""``[M, …]`` an artifact of M references, by row."""
+
+
 @dataclass(frozen=True, eq=False)
 class SampleBatch:
     """B samples with their neighbours.
@@ -49,6 +53,7 @@ class SampleBatch:
         store: the references' states on disk.
         clock: of the phases.
         learned_from: what all candidates take, in FLOPs, of each artifact that was asked for; shared between batches.
+        teach: what some candidates, by row, teach, where that is not what each does put by the format alone.
     """
 
     model: RoutedModel
@@ -62,6 +67,7 @@ class SampleBatch:
     store: PrefillStore | None
     clock: Clock
     learned_from: dict[str, float] = field(default_factory=dict)
+    teach: Teach | None = None
     _answering: list[Entry] = field(init=False, default_factory=list)
     _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
 
@@ -189,18 +195,23 @@ class SampleBatch:
                 f"Expected neighbours that {artifact.name} is of, got a selector and an optimizer that need none; set "
                 "needs_neighbours to True where it is asked for."
             )
-        where, folder = (self._run, self.settings), self.candidates.artifacts_folder
-        # where there is no neighbour at all, one reference tells the shape
-        asked = self._labeled(self.candidates, rows.tolist() or [0])
-        each = of_references(artifact, self.model, *asked, *where, folder=folder, progress=bar)
-        if artifact.name not in self.learned_from:
-            spread = range(0, len(self.candidates), -(-len(self.candidates) // SAMPLE))  # a pool has parts
-            some = self._labeled(self.candidates, spread)
-            mean = mean_flops(artifact, self.model, *some, *where, folder=folder)
-            self.learned_from[artifact.name] = mean * len(self.candidates)
+        teach = partial(self._each, self.candidates) if self.teach is None else self.teach
+        each = teach(artifact, rows.tolist() or [0])  # where there is no neighbour at all, one tells the shape
         found = each.new_zeros(*near.shape, *each.shape[1:])
         found[near] = each[place]
         return found
+
+    def _each(self, candidates: ReferenceSet, artifact: ReferenceArtifact, rows: Sequence[int]) -> Tensor:
+        """Of some candidates, put by the format alone."""
+        where, folder = (self._run, self.settings), candidates.artifacts_folder
+        asked = self._labeled(candidates, rows)
+        each = of_references(artifact, self.model, *asked, *where, folder=folder, progress=bar)
+        if artifact.name not in self.learned_from:
+            spread = range(0, len(candidates), -(-len(candidates) // SAMPLE))  # a pool has parts
+            some = self._labeled(candidates, spread)
+            mean = mean_flops(artifact, self.model, *some, *where, folder=folder)
+            self.learned_from[artifact.name] = mean * len(candidates)
+        return each
 
     def _labeled(self, candidates: ReferenceSet, rows: Sequence[int]) -> tuple[list[Prompt], list[int]]:
         """Prompts and right choices of some of them."""

@@ -55,7 +55,9 @@ def _paragraphs(path: Path) -> list[str]:
 
 
 def _passage(row: Any, where: str, name: str) -> Passage:
-    if isinstance(row, dict) and isinstance(row.get("text"), str) and row["text"].strip():
+    if isinstance(row, dict) and isinstance(row.get("text"), str):
+        if not row["text"].strip():
+            raise DataError(f"{where}: expected a text to tell, got an empty one; write it, or leave the line out.")
         check_text(row["text"], where)
         return Passage(str(row.get("id", name)), row["text"], row["text"])
     if not (isinstance(row, dict) and {"question", "choices", "answer"} <= row.keys()):

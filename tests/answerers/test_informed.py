@@ -109,6 +109,7 @@ def test_solved_examples_and_plain_text_are_passages_too(tmp_path):
     [
         ("a.jsonl", "", "at least one"),
         ("a.jsonl", '{"passage": "x"}\n', "line 1.*text, or question"),
+        ("a.jsonl", '{"text": "x"}\n{"text": " "}\n', "line 2.*an empty one"),
         ("a.jsonl", "{\n", "line 1"),
         ("a.txt", "\n\n", "at least one"),
         ("a.jsonl", '{"question": "a?", "choices": ["b", "c"], "answer": null}\n', "answer"),

@@ -68,4 +68,5 @@ def test_committed_records_take_few_bytes():
     files = [file for file in files if "cost_answer" in pq.read_schema(file).names]  # others are a study's own
     assert files
     for file in files:
-        assert file.stat().st_size < 10 * pq.ParquetFile(file).metadata.num_rows, file
+        of_itself = 5_000  # settings and columns, which a small study's file consists of for a third
+        assert file.stat().st_size < of_itself + 10 * pq.ParquetFile(file).metadata.num_rows, file

@@ -483,6 +483,7 @@ def test_all_that_ship_keep_their_contract(entry, tmp_path):
     (tmp_path / "facts.txt").write_text("Wood floats on water.\n\nStones sink.\n")
     needed = {
         "informed": {"passages": str(tmp_path / "facts.txt")},
+        "joint": {"passages": str(tmp_path / "facts.txt"), "k": 1, "training": 16},
         "rule": {"rule": TopK(1)},
         "ban": {"experts": (3, 5)},
         "force": {"experts": (2,)},

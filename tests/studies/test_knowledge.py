@@ -1,0 +1,54 @@
+"""The study of knowledge and pathway: what is asked and told, and what its page says of the kept answers."""
+
+import json
+import re
+
+import pytest
+from knowledge import compare, facts
+
+from c3po_adaptive.types import Question
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "told"),
+    [
+        ("lama_capital", "What is the capital of Pendle?", "The capital of Pendle is wood."),
+        ("lama_tv_network", 'On which network was "Turbo" first shown?', '"Turbo" was first shown on wood.'),
+    ],
+)
+def test_a_fact_is_told_with_the_right_answer(kind, asked, told):
+    assert facts.sentence(Question("a", asked, ("iron", "wood"), 1, task=kind)) == told
+
+
+@pytest.mark.parametrize("wrong", [{"task": "sciq"}, {"question": "Where is it?"}, {"answer": None}])
+def test_what_is_no_such_fact_is_refused(wrong):
+    given = {"task": "lama_capital", "question": "What is the capital of Pendle?", "answer": 0}
+    with pytest.raises(ValueError, match="lama_capital"):
+        facts.sentence(Question("a", choices=("iron", "wood"), **given | wrong))
+
+
+def test_the_kept_summary_is_what_the_kept_answers_say():
+    told = json.loads((compare.RESULTS / "summary.json").read_text())
+    found = json.loads(json.dumps(compare.told(compare.kept())))
+    assert told["rows"] == found["rows"]
+    for one, again in zip(told["comparisons"], found["comparisons"], strict=True):
+        assert one == pytest.approx(again)
+
+
+def test_the_page_says_what_the_summary_says():
+    """Every difference with its interval on the page is one of the summary's, and so are costs."""
+    page = (compare.RESULTS.parent / "README.md").read_text()
+    summary = json.loads((compare.RESULTS / "summary.json").read_text())
+    told = summary["comparisons"]
+    known = {f"{one['difference']:+.1f} [{one['ci_low']:.1f}, {one['ci_high']:.1f}]".replace("-", "−") for one in told}
+    said = re.findall(r"[+−]\d+\.\d \[−?\d+\.\d, −?\d+\.\d\]", page)
+    assert len(said) > 5
+    assert set(said) <= known
+    rows = {
+        (row["part"], row["arm"]): row for row in json.loads((compare.RESULTS / "summary.json").read_text())["rows"]
+    }
+    costs = [rows["early", arm]["cost"] for arm in ("joint", "chosen", "joint, priced")]
+    assert "at {:.1f} against {:.1f} base forwards".format(*costs) in page
+    assert f"({costs[2]:.1f} forwards)" in page
+    alone = rows["early, passage", "text"]
+    assert f"right on {alone['accuracy']:.0f} % of {alone['n']}" in page
