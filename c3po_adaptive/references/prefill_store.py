@@ -71,10 +71,14 @@ def build_store(
         compute: computes shards elsewhere (see ``study.reference_shards``); by default the model here does.
 
     Raises:
-        DataError: the folder cannot be written, is a link, or holds what is no store's.
+        DataError: the folder cannot be written, is a link, or holds what is no store's; or a reference has images.
     """
     folder, successes = Path(folder), references.successes
     prompts = [model.encode(q, format) for q in successes.questions]
+    if any(prompt.extra for prompt in prompts):
+        raise DataError(
+            "Expected references of text alone, whose states can be kept, got some with images; go without."
+        )
     wanted = _card(model, prompts, format, dtype or model.model.dtype)
     _check_own(folder)
     known = [one for name in (CARD, BEGUN) if (one := _read_card(folder / name)) is not None]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from .caches import layer_of, overwritten, passed_by
+from .given import decoder_inputs
 from .head import forward_as
 from .packing import Packed, windows
 from .sites import Site, decoder_layers, decoder_of
@@ -29,14 +30,15 @@ def cache_argument(model: PreTrainedModel) -> str:
     return "cache" if "cache" in names else "past_key_values"
 
 
-ModelInputs = dict[str, Tensor | dict[str, Tensor] | DynamicCache | bool]
+ModelInputs = dict[str, Tensor | dict[str, Tensor] | list[Tensor] | DynamicCache | bool | None]
 """What a decoder is called with, by the names of its arguments; a mask may be one for each kind of layer."""
 
 
 def context(
     model: PreTrainedModel, packed: Sequence[Packed], batch: TokenBatch, cache: DynamicCache | None
 ) -> ModelInputs:
-    """What a tail is called with beside its tokens: mask, positions and cache."""
+    """What a tail is called with beside its tokens, or, where one has pictures, in their place: mask, positions and
+    cache."""
     mask: Tensor | dict[str, Tensor]
     if packed[0].visible is not None:
         mask = tree_masks(packed, windows(model), model.dtype)
@@ -46,6 +48,9 @@ def context(
         mask = torch.cat([before, batch.real], 1).long()
     mask = {k: v.to(model.device) for k, v in mask.items()} if isinstance(mask, dict) else mask.to(model.device)
     inputs: ModelInputs = {"attention_mask": mask, "position_ids": batch.positions.to(model.device)}
+    given = [packed[b].given for b in batch.owner.tolist()]
+    if any(given):
+        inputs |= decoder_inputs(model, given, batch.tokens, batch.positions)
     inputs["use_cache"] = cache is not None
     if cache is not None:
         inputs[cache_argument(model)] = cache
@@ -104,13 +109,14 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch,
     packed = [s.packed for s in batch.states]
     with ExitStack() as stack:
         at = first_layer(sites, start)
-        inputs: dict[str, Tensor] = {"input_ids": batch.tokens.to(model.device)}
+        inputs: ModelInputs = {"input_ids": batch.tokens.to(model.device)}
         if at > 0:
             stack.enter_context(from_layer(decoder_layers(model), at, batch.entry(start)))
-            inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
+            inputs = {"inputs_embeds": model.get_input_embeddings()(batch.tokens.to(model.device))}
         cache = _cache(model, batch, at, first_layer(sites, 0))
         stack.enter_context(overwritten(() if cache is None else cache.layers))
-        hidden: Tensor = decoder_of(model)(**inputs, **context(model, packed, batch, cache)).last_hidden_state
+        inputs |= context(model, packed, batch, cache)
+        hidden: Tensor = decoder_of(model)(**inputs).last_hidden_state
     return hidden
 
 

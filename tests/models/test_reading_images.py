@@ -1,0 +1,128 @@
+"""Families that read images: routing and scores are those of plain full forward passes with the pixels."""
+
+import pytest
+import torch
+from models.pictured import QUESTIONS, choice_scores, picture, read, seeing
+from routing.naive import SCOPES, along, assert_pristine, moved
+
+from c3po_adaptive import Change, Pathway, Question, read_routing
+from c3po_adaptive.models.family_table import image_families, no_images
+from c3po_adaptive.models.routed import stack_pathways
+from c3po_adaptive.routing.head import head, likelihoods
+from c3po_adaptive.routing.states import collate
+from c3po_adaptive.routing.tail import tail_hidden
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of NumPy, in GLM-4V's processor
+FAMILIES = ("qwen3_vl_moe", "mistral_large4")
+"""One whose prompts are kept, with M-RoPE and DeepStack; and one whose tails are whole prompts."""
+OTHERS = ("aria", "glm4v_moe", "kimi_k25", "minimax_m3_vl", "step3p7")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request):
+    return seeing(request.param)
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_every_other_family_in_short(family):
+    model = seeing(family)
+    test_the_prompt_is_the_processors(model)
+    test_routing_is_read_at_text_and_image_tokens(model)
+    test_changed_pathways_are_full_forwards_with_a_forced_router(model, "answer")
+
+
+def test_the_table_lists_them():
+    assert {family for family in image_families() if not no_images(family)} == {*FAMILIES, *OTHERS}
+    assert no_images("olmoe") and "AttributeError" in no_images("llama4")
+
+
+def prompts(model):
+    return [model.encode(question) for question in QUESTIONS]
+
+
+def test_the_prompt_is_the_processors(model):
+    for question, prompt in zip(QUESTIONS, prompts(model), strict=True):
+        inputs = read(model, question)
+        assert prompt.ids == tuple(inputs["input_ids"][0].tolist())
+        if question.images:
+            assert torch.equal(prompt.extra.inputs["pixel_values"], inputs["pixel_values"])
+            assert 0 < prompt.extra.shown.sum() < len(prompt.ids)
+    one, none, _ = prompts(model)
+    assert none.extra is None and one == model.encode(QUESTIONS[0])
+    other = Question("one", "What is it?", QUESTIONS[0].choices, images=[picture(9)])
+    assert one.ids == model.encode(other).ids and one != model.encode(other), "other pixels are another prompt"
+
+
+@torch.no_grad()
+def test_routing_is_read_at_text_and_image_tokens(model):
+    for question, state in zip(QUESTIONS, model.prefill(prompts(model)), strict=True):
+        used, inputs = [], read(model, question)
+        note = lambda module, args, used=used: used.append(args[1:])  # noqa: E731
+        handles = [site.experts.register_forward_pre_hook(note) for site in model.sites]
+        model.model(**inputs, use_cache=False)
+        for handle in handles:
+            handle.remove()
+        found = read_routing(model, inputs)
+        for position, (index, weights) in enumerate(used):
+            assert torch.equal(found.experts[0, :, position], index)
+            torch.testing.assert_close(found.weights[0, :, position], weights, atol=1e-5, rtol=0)
+            dense = torch.zeros(model.n_experts).scatter(0, index[-1], weights[-1])
+            torch.testing.assert_close(state.own[position], dense, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_likelihoods_are_those_of_full_forwards(model):
+    states = model.prefill(prompts(model))
+    for question, scores in zip(QUESTIONS, model.choice_scores(states), strict=True):
+        torch.testing.assert_close(scores, choice_scores(model, question), atol=1e-5, rtol=0)
+    blank = Question("one", "What is it?", QUESTIONS[0].choices, images=[picture(9)])
+    assert (choice_scores(model, blank) - choice_scores(model, QUESTIONS[0])).abs().max() > 1e-3, "pictures count"
+
+
+@torch.no_grad()
+def test_tails_from_any_layer_are_the_prefill(model):
+    for scope in ("answer", "all"):
+        states = model.prefill(prompts(model), scope=scope)
+        batch, expected = collate(states), torch.cat([s.token_scores for s in states])
+        for start in range(len(model.sites)):
+            hidden = tail_hidden(model.model, model.sites, batch, start).flatten(0, 1)
+            found = likelihoods(head(model.model, hidden[batch.predicting][None])[0], batch.at, batch.scored)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scope", SCOPES)
+def test_changed_pathways_are_full_forwards_with_a_forced_router(model, scope):
+    states = model.prefill(prompts(model), scope=scope)
+    last = tuple(range(1, len(model.sites)))
+    pathways = [
+        moved(Pathway(s.own, s.own, model.layers, scope=scope), layers=last, seed=i) for i, s in enumerate(states)
+    ]
+    together = model.choice_scores(states, stack_pathways(pathways))
+    for question, state, pathway, scores in zip(QUESTIONS, states, pathways, together, strict=True):
+        edit = along(pathway.weights, pathway.own, len(state.prompt.ids) - 1, scope=scope)
+        expected = choice_scores(model, question, edit)
+        assert (expected - choice_scores(model, question)).abs().max() > 1e-4
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+
+
+def test_gradients_are_those_of_full_forwards(model):
+    question, (state,) = QUESTIONS[0], model.prefill(prompts(model)[:1], scope="all")
+    pathway = moved(Pathway(state.own[None], state.own[None], model.layers, scope="all"), layers=(1,))
+    weights = pathway.weights.clone().requires_grad_()
+    scores = model.tail_scores([state], pathway)(weights)
+    expected = choice_scores(model, question, along(weights[0], state.own, len(state.prompt.ids) - 1, scope="all"))
+    found, full = (torch.autograd.grad(s.sum(), weights)[0] for s in (scores, expected))
+    assert (full[:, 1].abs() > 0).any()
+    torch.testing.assert_close(found[:, 1], full[:, 1], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_rule_acts_at_every_token_of_a_picture_too(model):
+    def mirrored(layer):
+        return Change(None, model.n_experts - 1 - layer.index, layer.weights)
+
+    for question, answered in zip(QUESTIONS, model.ruled(prompts(model), mirrored), strict=True):
+        expected = choice_scores(model, question, lambda layer, routing: routing.flip(-1))
+        torch.testing.assert_close(answered.scores(), expected, atol=1e-5, rtol=0)
+    assert_pristine(model.model.get_decoder())
