@@ -73,6 +73,7 @@ _SIGHT: dict[str, dict[str, object]] = {
     "kimi_k25": {"image_token_id": 101, "projection_hidden_size": 16},
     "minimax_m3_vl": {"image_token_index": 101, "projector_hidden_size": 32},
     "mistral_large4": {"image_token_index": 101},
+    "qwen3_5_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "qwen3_vl_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "step3p7": {"image_token_id": 101},
 }
@@ -87,6 +88,7 @@ PICTURES: dict[str, tuple[tuple[str, ...], str, dict[str, object]]] = {
         "Glm4vImageProcessorPil",
         {"size": {"shortest_edge": 28 * 28, "longest_edge": 16 * 28 * 28}},
     ),
+    "qwen3_5_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
     "qwen3_vl_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
 }
 _CHAT = (

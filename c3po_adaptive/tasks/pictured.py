@@ -39,6 +39,10 @@ class Described(str):
     def __hash__(self) -> int:
         return hash((str(self), self.pictures))
 
+    def __repr__(self) -> str:
+        """What draws for it go by."""
+        return " ".join([super().__repr__(), *(picture.digest for picture in self.pictures)])
+
 
 def pictures_of(text: object) -> tuple[Picture, ...]:
     """The pictures beside a text; () where it is a text alone."""

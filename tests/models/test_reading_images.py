@@ -1,8 +1,10 @@
 """Families that read images: routing and scores are those of plain full forward passes with the pixels."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from models.pictured import QUESTIONS, choice_scores, picture, read, seeing
+from models.pictured import QUESTIONS, choice_scores, edited, picture, read, seeing
 from routing.naive import SCOPES, along, assert_pristine, moved
 
 from c3po_adaptive import Change, Pathway, Question, read_routing
@@ -15,7 +17,7 @@ from c3po_adaptive.routing.tail import tail_hidden
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of NumPy, in GLM-4V's processor
 FAMILIES = ("qwen3_vl_moe", "mistral_large4")
 """One whose prompts are kept, with M-RoPE and DeepStack; and one whose tails are whole prompts."""
-OTHERS = ("aria", "glm4v_moe", "kimi_k25", "minimax_m3_vl", "step3p7")
+OTHERS = ("aria", "glm4v_moe", "kimi_k25", "minimax_m3_vl", "qwen3_5_moe", "step3p7")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -126,3 +128,19 @@ def test_a_rule_acts_at_every_token_of_a_picture_too(model):
         expected = choice_scores(model, question, lambda layer, routing: routing.flip(-1))
         torch.testing.assert_close(answered.scores(), expected, atol=1e-5, rtol=0)
     assert_pristine(model.model.get_decoder())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["qwen3_5_moe", "qwen3_vl_moe"])
+def test_options_of_one_token_follow_kept_prompts(family):
+    """Where layers carry a state along the sequence, these alone leave the prompt in the cache."""
+    model = seeing(family)
+    whole = [replace(prompt, options=((40,), (41,)), lengths=(1.0, 1.0)) for prompt in prompts(model)]
+    states = model.prefill(whole)
+    assert all(state.packed.past == len(state.prompt.ids) - 1 for state in states)
+    assert all(state.packed.given is None or state.packed.given.embeddings is None for state in states), "no pictures"
+    pathway = stack_pathways([moved(Pathway(s.own, s.own, model.layers), layers=(1, 2)) for s in states])
+    for i, (question, found) in enumerate(zip(QUESTIONS, model.choice_scores(states, pathway), strict=True)):
+        with edited(model, along(pathway.weights[i], pathway.own[i], len(whole[i].ids) - 1)):
+            logits = model.model(**read(model, question), use_cache=False).logits[0, -1]
+        torch.testing.assert_close(found, logits.log_softmax(-1)[[40, 41]], atol=1e-5, rtol=0)

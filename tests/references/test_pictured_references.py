@@ -16,6 +16,7 @@ from c3po_adaptive.references.model_embedding import ModelEmbedder
 from c3po_adaptive.references.prefill_store import build_store
 from c3po_adaptive.tasks.formats import description
 from c3po_adaptive.tasks.question_files import given_again, load_questions
+from c3po_adaptive.types import draw_key
 
 CHOICES = ("wood", "a boat")
 
@@ -54,6 +55,7 @@ def test_other_pictures_are_other_questions(references):
     twin = replace(second, id="twin", images=first.images)
     assert given_again([first, second, twin]) == [(twin, first)]
     assert description(first) == description(twin) != description(second) and description(first) != "What is it?"
+    assert draw_key(0, description(first)) != draw_key(0, description(second)), "random neighbours, too"
     other = replace(references, questions=(replace(first, images=second.images), *references.questions[1:]))
     assert _content(other) != _content(references)
 
