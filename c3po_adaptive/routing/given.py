@@ -174,7 +174,7 @@ def decoder_inputs(
             if added is not None and one.deep is not None:
                 added[:, n, inside.to(device)] = one.deep[:, at.to(device)]
     inputs: dict[str, Any] = {"input_ids": None, "inputs_embeds": embeddings}
-    inputs["position_ids"] = (positions if axes else positions[0]).to(device)
+    inputs["position_ids"] = (positions if axes > 1 else positions[0]).to(device)
     if added is not None and seen.any():
         inputs["visual_pos_masks"] = seen.to(device)
         inputs["deepstack_visual_embeds"] = list(added[:, seen.to(device)])

@@ -9,11 +9,13 @@ import torch
 from models.pictured import picture, seeing
 from routing.naive import shared_model
 
-from c3po_adaptive import DataError, Optimizer, Question, ReferenceSet, UnknownNameError
+from c3po_adaptive import DataError, Optimizer, Question, ReferenceSet, UnknownNameError, default_registry
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.learned import _content
 from c3po_adaptive.references.model_embedding import ModelEmbedder
 from c3po_adaptive.references.prefill_store import build_store
+from c3po_adaptive.study.reference_shards import ReferenceWorker
+from c3po_adaptive.study.study_config import OnQuestions
 from c3po_adaptive.tasks.formats import description
 from c3po_adaptive.tasks.question_files import given_again, load_questions
 from c3po_adaptive.types import draw_key
@@ -79,6 +81,13 @@ def test_features_of_the_model_tell_pictures_and_texts_apart(model):
         np.testing.assert_allclose(vector, whole / whole.norm(), atol=1e-5)
     assert embedder.flops(texts[0]) > embedder.flops(texts[2]) > 0
     assert shared_model("olmoe").encode_text(texts[0]) == shared_model("olmoe").encode_text("What is it?"), "text alone"
+
+
+def test_a_study_names_it(model):
+    config = OnQuestions.of({"datasets": [{"name": "a", "questions": "a.jsonl"}], "embedder": "model"})
+    worker = ReferenceWorker.here(config, default_registry(), model)
+    assert isinstance(worker.embedder, ModelEmbedder) and worker.embedder.model is model
+    assert worker.embedder is worker.embedder, "what it knows is kept"
 
 
 def test_questions_with_pictures_are_remixed(model, references):

@@ -7,6 +7,9 @@ from routing.naive import shared_model
 
 from c3po_adaptive import DataError, Question, load_moe_model
 from c3po_adaptive.errors import ModelError
+from c3po_adaptive.models.fault_files import write_faulty
+from c3po_adaptive.models.faults import Fault
+from c3po_adaptive.models.planting import planted
 from c3po_adaptive.routing.given import given_of
 from c3po_adaptive.tasks.formats import Cloze
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -42,6 +45,14 @@ def test_one_without_reads_texts_and_says_why_no_images(without):
     (without / FILE).write_text("{")
     with pytest.raises(DataError, match=r"its processor cannot be read: .*leave them out"):
         load_moe_model(without).score_choices(QUESTIONS[0])
+
+
+def test_a_copy_with_a_fault_reads_them_too(tmp_path):
+    model, fault = seeing("qwen3_vl_moe"), Fault("exchange", layers=(1,), pairs=((0, 1),))
+    write_faulty(model, fault, tmp_path / "faulty")
+    found, again = planted(model, fault), load_moe_model(tmp_path / "faulty")
+    assert again.encode(QUESTIONS[0]) == found.encode(QUESTIONS[0]) == model.encode(QUESTIONS[0])
+    torch.testing.assert_close(*(one.score_choices(QUESTIONS[0]) for one in (found, again)))
 
 
 def test_a_model_of_text_refuses_images():
