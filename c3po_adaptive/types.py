@@ -70,9 +70,9 @@ class Question:
     images: Sequence[Any] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        one = isinstance(self.images, str | Path | Picture)
-        given = [self.images] if one else self.images
-        object.__setattr__(self, "images", tuple(map(Picture, given)))
+        given: Any = [self.images] if isinstance(self.images, str | Path | Picture) else self.images
+        pictures = tuple(image if isinstance(image, Picture) else Picture(image) for image in given)
+        object.__setattr__(self, "images", pictures)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

@@ -111,6 +111,9 @@ def load_moe_model(
     known = getattr(model.config, "_commit_hash", None)  # transformers 5.24 no longer says it
     cast(Any, model.config)._commit_hash = known or _commit(source, revision)
     processor, reason = processor_of(source, config, **options)
+    if processor is not None:  # older checkpoints have the template of chats beside the processor alone
+        tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
+        processor.tokenizer = tokenizer
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name, processor=processor)
     routed.reads_no_images = reason
     routed.fault = fault

@@ -19,6 +19,7 @@ from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, decoded_rows
+from ..routing.given import given_of
 from ..routing.head import can_choose, check_head, head, read_in_one_piece
 from ..routing.intercept import intercepted, lock_of
 from ..routing.likelihoods import (
@@ -221,10 +222,10 @@ class RoutedModel:
         return [known[p] for p in prompts]
 
     def plain_work(self, prompt: Prompt) -> Entry:
-        """What a prompt's plain answer takes, told without running it; one with pictures is run once, to know."""
-        if prompt.extra is not None:
-            return self.prefill([prompt])[0].work
-        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt)))
+        """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
+        packed = pack(prompt, layout_for(self.model, prompt))
+        with self.lock:
+            return self.flops.prefill(replace(packed, given=given_of(self.model, prompt)))
 
     def _batches(
         self,

@@ -53,6 +53,7 @@ class ModelEmbedder(Embedder):
     def _embed(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
         prompts = [self.model.encode_text(text) for text in texts]
         states = self.model.prefill(prompts, batch_size=self.batch_size, keep=False)
+        self._spent |= {text: state.work.flops for text, state in zip(texts, states, strict=True)}
         return {text: _pooled(state) for text, state in zip(texts, states, strict=True)}
 
 

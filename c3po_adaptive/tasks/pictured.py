@@ -25,7 +25,7 @@ class Described(str):
 
     pictures: tuple[Picture, ...]
 
-    def __new__(cls, text: str, pictures: Sequence[Picture]) -> Described:
+    def __new__(cls, text: str, pictures: Sequence[Picture] = ()) -> Described:
         made = super().__new__(cls, text)
         made.pictures = tuple(pictures)
         return made

@@ -6,6 +6,7 @@ import pytest
 import torch
 from models.pictured import QUESTIONS, choice_scores, edited, picture, read, seeing
 from routing.naive import SCOPES, along, assert_pristine, moved
+from torch.utils.flop_counter import FlopCounterMode
 
 from c3po_adaptive import Change, Pathway, Question, read_routing
 from c3po_adaptive.models.family_table import image_families, no_images
@@ -79,6 +80,18 @@ def test_likelihoods_are_those_of_full_forwards(model):
         torch.testing.assert_close(scores, choice_scores(model, question), atol=1e-5, rtol=0)
     blank = Question("one", "What is it?", QUESTIONS[0].choices, images=[picture(9)])
     assert (choice_scores(model, blank) - choice_scores(model, QUESTIONS[0])).abs().max() > 1e-3, "pictures count"
+
+
+def test_work_is_told_with_that_of_pictures(model):
+    states = model.prefill(prompts(model))
+    for state in states:
+        assert model.plain_work(state.prompt).flops == pytest.approx(state.work.flops)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.model.model.get_image_features(
+            **{name: t for name, t in states[0].prompt.extra.inputs.items() if "mm" not in name}
+        )
+    bare = replace(states[0].packed, given=None)
+    assert states[0].work.flops - model.flops.prefill(bare).flops == pytest.approx(counter.get_total_flops())
 
 
 @torch.no_grad()

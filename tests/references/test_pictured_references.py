@@ -1,6 +1,7 @@
 """References with images: kept with their pictures, told apart by them, and found by what the model makes of them."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_other_pictures_are_other_questions(references):
     twin = replace(second, id="twin", images=first.images)
     assert given_again([first, second, twin]) == [(twin, first)]
     assert description(first) == description(twin) != description(second) and description(first) != "What is it?"
+    assert pickle.loads(pickle.dumps(description(first))) == description(first)
     assert draw_key(0, description(first)) != draw_key(0, description(second)), "random neighbours, too"
     other = replace(references, questions=(replace(first, images=second.images), *references.questions[1:]))
     assert _content(other) != _content(references)

@@ -1,5 +1,7 @@
 """Checkpoints that read images: with their processor, without it, and what cannot read any."""
 
+import json
+
 import pytest
 import torch
 from models.pictured import QUESTIONS, picture, seeing
@@ -35,6 +37,16 @@ def test_a_checkpoint_brings_its_processor(folder):
     assert model.encode(QUESTIONS[2]) == own.encode(QUESTIONS[2])
     found, expected = (one.score_choices(QUESTIONS[2]) for one in (model, own))
     torch.testing.assert_close(found, expected)
+
+
+def test_a_template_beside_the_processor_alone_is_the_tokenizers_too(folder, without):
+    """As older checkpoints have it."""
+    (without / "chat_template.jinja").unlink()
+    (without / "chat_template.json").write_text(
+        json.dumps({"chat_template": seeing("qwen3_vl_moe").tokenizer.chat_template})
+    )
+    (without / FILE).symlink_to(folder / FILE)
+    assert load_moe_model(without).encode(QUESTIONS[2]) == seeing("qwen3_vl_moe").encode(QUESTIONS[2])
 
 
 def test_one_without_reads_texts_and_says_why_no_images(without):
