@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from models.pictured import picture, seeing
-from routing.naive import shared_model
+from routing.naive import moved, shared_model
 
-from c3po_adaptive import DataError, Optimizer, Question, ReferenceSet, UnknownNameError, default_registry
+from c3po_adaptive import DataError, Optimizer, Pathway, Question, ReferenceSet, UnknownNameError, default_registry
 from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.learned import _content
 from c3po_adaptive.references.model_embedding import ModelEmbedder
@@ -102,9 +102,22 @@ def test_questions_with_pictures_are_remixed(model, references):
         Optimizer(model, references, embedder="modle")
 
 
-def test_what_is_for_texts_alone_says_so(model, references, tmp_path):
-    with pytest.raises(DataError, match="references of text alone, whose states can be kept"):
-        build_store(replace(references, correct=references.correct | True), model, tmp_path / "warm")
+@pytest.mark.parametrize("family", ["qwen3_vl_moe", "mistral_large4"])
+def test_states_are_kept_with_what_pictures_became(family, model, references, tmp_path):
+    """Of a tail behind the pictures, and of one that has them."""
+    model = model if family == model.name else seeing(family)
+    store = build_store(replace(references, correct=references.correct | True), model, tmp_path / "warm")
+    prompts = [model.encode(q) for q in references.questions]
+    found, expected = store.states(prompts), model.prefill(prompts)
+    pathway = moved(
+        Pathway(torch.stack([s.own for s in expected]), torch.stack([s.own for s in expected]), model.layers),
+        layers=(1,),
+    )
+    for one, other, a, b in zip(
+        found, expected, *(model.choice_scores(s, pathway) for s in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+        assert one.work.flops == pytest.approx(other.work.flops)
 
 
 class TestFiles:
