@@ -25,7 +25,7 @@ class Families(Written):
         able = [name for name in shown if not families.no_images(name)]
         parts += [f"- [images](../howto/images.md), too: {', '.join(f'`{name}`' for name in able)}"]
         others = [f"`{name}` ({families.no_images(name)})" for name in shown if name not in able]
-        parts += [f"- text alone of those that read images: {', '.join(others)}"]
+        parts += [f"- no images, though transformers' models of these families read them: {', '.join(others)}"]
         return "\n".join(parts)
 
 
