@@ -69,6 +69,21 @@ _TINY_VISION: dict[str, object] = {
 
 _SIGHT: dict[str, dict[str, object]] = {
     "aria": {"image_token_index": 101, "projector_patch_to_query_dict": {4: 2}},
+    "gemma4": {
+        "image_token_id": 101,
+        "video_token_id": 103,
+        "audio_token_id": 104,
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "position_embedding_size": 16,
+        },
+    },
     "glm4v_moe": {"image_token_id": 101, "image_start_token_id": 100, "image_end_token_id": 102},
     "kimi_k25": {"image_token_id": 101, "projection_hidden_size": 16},
     "minimax_m3_vl": {"image_token_index": 101, "projector_hidden_size": 32},
@@ -146,7 +161,8 @@ _OWN: dict[str, dict[str, object]] = {
     **{key: {**_LATENT, "first_k_dense_replace": 1} for key in ("dots3_note", "dots3_note_text")},
     **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
-    **dict.fromkeys(("gemma4", "gemma4_text"), _GEMMA4),
+    "gemma4": {**_GEMMA4, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
+    "gemma4_text": _GEMMA4,
     "step3p7": {"mlp_layer_types": ["dense", "sparse", "sparse"], "share_expert_dim": 16, "sliding_window": 8},
     "mistral_large4": _LATENT,
     "qwen3_vl_moe": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}},

@@ -289,7 +289,8 @@ def _given(named: Mapping[str, Tensor], prompt: Prompt, place: torch.device, dty
         return None
     kept = {name.removeprefix(GIVEN): t for name, t in named.items() if name.startswith(GIVEN)}
     embeddings, deep = (kept[name].to(place, dtype) if name in kept else None for name in ("embeddings", "deep"))
-    return Given(embeddings, kept.get("positions"), deep, prompt.extra.shown, kept["flops"].item())
+    sees = {name.removeprefix("sees/"): seen for name, seen in kept.items() if name.startswith("sees/")}
+    return Given(embeddings, kept.get("positions"), deep, prompt.extra.shown, kept["flops"].item(), sees)
 
 
 def _cached(
@@ -316,6 +317,7 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
         named |= {"normalizer": state.tangent.normalizer, "slope": state.tangent.slope.to(dtype)}
     if (given := state.packed.given) is not None:
         parts = {"embeddings": given.embeddings, "positions": given.positions, "deep": given.deep}
+        parts |= {f"sees/{kind}": seen for kind, seen in given.sees.items()}
         named |= {GIVEN + name: part for name, part in parts.items() if part is not None}
         named[GIVEN + "flops"] = torch.tensor(given.flops, dtype=torch.float64)
     for i, kept in enumerate(state.cache):

@@ -7,9 +7,9 @@ many tokens may take few positions (M-RoPE, arXiv 2409.12191, section 2.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class Given:
             text; None: nothing.
         shown: ``[T]`` bool, where pictures stand.
         flops: what computing it took.
+        sees: for each kind of layer ``[T, T]`` bool, who attends to whom, where that is not for the decoder to say:
+            tokens of one picture may see each other in both directions (gemma4).
     """
 
     embeddings: Tensor | None
@@ -47,15 +49,16 @@ class Given:
     deep: Tensor | None
     shown: Tensor
     flops: float
+    sees: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        parts = (self.embeddings, self.positions, self.deep, self.shown)
+        parts = (self.embeddings, self.positions, self.deep, self.shown, *self.sees.values())
         return sum(part.nbytes for part in parts if part is not None)
 
     def behind(self, past: int) -> Given:
         """As much as a tail needs that begins there: no pictures, where none stands in it."""
-        return self if self.shown[past:].any() else replace(self, embeddings=None, deep=None)
+        return self if self.shown[past:].any() else replace(self, embeddings=None, deep=None, sees={})
 
     def places(self, places: Tensor) -> Tensor:
         """Rotary positions ``[A, …]`` of tokens ``[…]``, told by their numbers; text follows a prompt one by one."""
@@ -102,8 +105,8 @@ def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: T
     name, embeddings = type(model).__name__, call.get("inputs_embeds")
     further = [key for key, value in call.items() if key not in KNOWN | LEFT and isinstance(value, Tensor)]
     mask = call.get("attention_mask")
-    if isinstance(mask, dict) or (isinstance(mask, Tensor) and mask.ndim > 2):
-        further.append("attention_mask of its own")
+    if isinstance(mask, Tensor) and mask.ndim > 2:
+        further.append("an attention_mask of its own")
     if embeddings is None or further:
         raise ModelError(
             f"{name} gives its decoder {', '.join(further) or 'no embeddings'} for pictures, which cannot be kept: "
@@ -121,7 +124,25 @@ def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: T
         for layer, values in zip(added, deep, strict=True):
             layer[seen.to(layer.device)] = values.to(layer)
         deep = added
-    return Given(embeddings[0], places, deep, shown, flops)
+    sees = {kind: _seen(one, count) for kind, one in mask.items()} if isinstance(mask, dict) else {}
+    return Given(embeddings[0], places, deep, shown, flops, sees)
+
+
+def _seen(mask: Tensor | None, count: int) -> Tensor:
+    """``[T, T]`` bool of a mask ``[1, 1, T, T]``, true or zero where a token is seen; None: all that came before."""
+    if mask is None:
+        return torch.ones(count, count, dtype=torch.bool).tril()
+    return (mask if mask.dtype == torch.bool else mask == 0)[0, 0].cpu()
+
+
+def alone(given: Given, past: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The masks ``[1, 1, P, P]`` of a prompt's first P tokens, for each kind of layer, added to attention scores."""
+    return {kind: as_mask(seen[:past, :past], dtype)[None, None] for kind, seen in given.sees.items()}
+
+
+def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores: nothing where a token is seen."""
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
 def moved(value: Tensor, model: PreTrainedModel) -> Tensor:

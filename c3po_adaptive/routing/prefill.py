@@ -17,7 +17,7 @@ from ..errors import ShapeError
 from ..types import Prompt
 from .caches import CacheSlice, cut, joined, layer_of
 from .flops import Flops
-from .given import Given, decoder_inputs, given_of
+from .given import Given, alone, decoder_inputs, given_of
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
 from .intercept import recorded
@@ -111,7 +111,9 @@ def _prefixes(
     past = [p.past for p in packed]
     empty = torch.empty(0, model.config.get_text_config().hidden_size).to(model.device, model.dtype)
     found = {i: _Prefix((), empty) for i, n in enumerate(past) if n == 0}
-    for group in grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0]):
+    own = [i for i, p in enumerate(packed) if p.past > 0 and p.given is not None and p.given.sees]
+    others = grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0 and i not in own])
+    for group in (*others, *([i] for i in own)):  # what has masks of its own is run by itself
         sequences, given = [prompts[i].ids[: past[i]] for i in group], [packed[i].given for i in group]
         parts = _run_prefixes(model, sequences, given, group, run)
         found.update(zip(group, parts, strict=True))
@@ -133,12 +135,13 @@ def _run_prefixes(
         tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
     places = (seen.cumsum(1) - 1).clamp_min(0)
     inputs: ModelInputs = {"input_ids": tokens.to(model.device), "position_ids": places.to(model.device)}
+    inputs["attention_mask"] = seen.to(model.device)
     if any(given):
         inputs |= decoder_inputs(model, given, tokens, places)
+    if given[0] is not None and given[0].sees:
+        inputs["attention_mask"] = {k: m.to(model.device) for k, m in alone(given[0], width, model.dtype).items()}
     with run.routing(torch.tensor(group), places, seen.bool()) if run else nullcontext():
-        hidden = decoder_of(model)(
-            attention_mask=seen.to(model.device), use_cache=True, **inputs, **{cache_argument(model): cache}
-        ).last_hidden_state
+        hidden = decoder_of(model)(use_cache=True, **inputs, **{cache_argument(model): cache}).last_hidden_state
     return [
         _Prefix(tuple(cut(layer, b, len(ids)) for layer in cache.layers), hidden[b, width - len(ids) :])
         for b, ids in enumerate(sequences)

@@ -43,6 +43,11 @@ class ByHand:
         count, cells = len(images), self.side // 14
         if self.shape == "images":
             return made | {"pixel_values": pixels}
+        if self.shape == "places":
+            patches = pixels.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+            grid = torch.cartesian_prod(*[torch.arange(self.side // 16)] * 2).flip(-1).expand(count, -1, -1)
+            kinds = (made["input_ids"] == self.image_token_id).long()
+            return made | {"pixel_values": patches, "image_position_ids": grid, "mm_token_type_ids": kinds}
         if self.shape == "sizes":
             return made | {"pixel_values": pixels, "image_sizes": torch.tensor([[self.side, self.side]] * count)}
         patches = pixels.unfold(2, 14, 14).unfold(3, 14, 14).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 14, 14)
@@ -53,6 +58,7 @@ class ByHand:
 
 BY_HAND = {
     "aria": (28, 2, "images"),
+    "gemma4": (96, 4, "places"),
     "kimi_k25": (56, 4, "grid"),
     "minimax_m3_vl": (56, 4, "frames"),
     "mistral_large4": (56, 4, "sizes"),

@@ -9,16 +9,19 @@ from routing.naive import SCOPES, along, assert_pristine, moved
 from torch.utils.flop_counter import FlopCounterMode
 
 from c3po_adaptive import Change, Pathway, Question, read_routing
+from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.family_table import image_families, no_images
 from c3po_adaptive.models.routed import stack_pathways
+from c3po_adaptive.routing.given import given_of
 from c3po_adaptive.routing.head import head, likelihoods
+from c3po_adaptive.routing.prefill import prefill
 from c3po_adaptive.routing.states import collate
 from c3po_adaptive.routing.tail import tail_hidden
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of NumPy, in GLM-4V's processor
 FAMILIES = ("qwen3_vl_moe", "mistral_large4")
 """One whose prompts are kept, with M-RoPE and DeepStack; and one whose tails are whole prompts."""
-OTHERS = ("aria", "glm4v_moe", "kimi_k25", "minimax_m3_vl", "qwen3_5_moe", "step3p7")
+OTHERS = ("aria", "gemma4", "glm4v_moe", "kimi_k25", "minimax_m3_vl", "qwen3_5_moe", "step3p7")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -32,6 +35,13 @@ def test_every_other_family_in_short(family):
     test_the_prompt_is_the_processors(model)
     test_routing_is_read_at_text_and_image_tokens(model)
     test_changed_pathways_are_full_forwards_with_a_forced_router(model, "answer")
+    if family == "gemma4":  # whose tokens of one picture see each other in both directions
+        test_changed_pathways_are_full_forwards_with_a_forced_router(model, "all")
+        prompt = model.encode(QUESTIONS[0])
+        given = given_of(model.model, prompt)
+        assert given.sees["sliding_attention"].triu(1).sum() == 6 and not given.sees["full_attention"].triu(1).any()
+        with pytest.raises(ModelError, match="as tokens of a picture see each other, got sdpa attention"):
+            prefill(model.model, model.sites, [prompt], model.flops, "rows", whole=True)
 
 
 def test_the_table_lists_them():
