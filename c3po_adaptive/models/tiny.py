@@ -106,12 +106,13 @@ PICTURES: dict[str, tuple[tuple[str, ...], str, dict[str, object]]] = {
     "qwen3_5_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
     "qwen3_vl_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
 }
+"""Of families that read images: special tokens, transformers' class that makes images ready, and its settings."""
 _CHAT = (
     "{% for turn in messages %}{{ turn.role }}: {% if turn.content is string %}{{ turn.content }}{% else %}"
     "{% for part in turn.content %}{{ 'IMAGE' if part.type == 'image' else part.text }}{% endfor %}{% endif %}\n"
     "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 )
-"""Of families that read images: special tokens, transformers' class that makes images ready, and its settings."""
+"""Of chats with images, where IMAGE stands for what marks one."""
 
 _HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
