@@ -52,6 +52,12 @@ nothing at all."""
 Mix = Literal["core", "top-k"]
 """What an answer mixes: every expert that has weight, or as many as the model itself uses."""
 
+Score = Literal["likelihood", "generated"]
+"""What an answer is: the likeliest choice, or the choice that the model writes by itself."""
+
+NO_CHOICE = -1
+"""In a choice's place where what was written is none of them."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -308,7 +314,7 @@ class Answer:
     """A question answered, and how it came about; what an answerer does not know stays at its default.
 
     Attributes:
-        choice: index of the chosen option.
+        choice: index of the chosen option; ``NO_CHOICE`` if what was written is none of them.
         scores: of each option; their softmax is the distribution that likelihood and calibration are told by. The
             remixer gives normalized log-likelihoods.
         ledger: what it took.
@@ -325,6 +331,7 @@ class Answer:
             parameters trained. The same in each of its answers.
         kept: of those, what is kept of each reference by itself: it is spent once, however many learn from the set.
         parameters: how many parameters, the model's or beside it, were trained before it or for it.
+        generated: what the model wrote, if that is what the choice was read from; None: it is the likeliest one.
     """
 
     choice: int
@@ -342,12 +349,14 @@ class Answer:
     once: float = 0.0
     kept: float = 0.0
     parameters: int = 0
+    generated: str | None = None
 
     def __repr__(self) -> str:
         """What was answered, before and after, where, and at which cost; the pathway and the rest by their names."""
         scores = ", ".join(f"{score:.3f}" for score in self.scores)
         told = [f"choice={self.choice}", f"scores=({scores}{',' * (len(self.scores) == 1)})"]
         told += [] if self.base_choice is None else [f"base_choice={self.base_choice}"]
+        told += [] if self.generated is None else [f"generated={self.generated!r}"]
         told += [f"layers={self.layers}"] if self.layers else []
         told += [f"{len(self.neighbours)} neighbours"] if self.neighbours else []
         told += [f"{self.cost.total / self.base_flops:.2f} base forwards"] if self.base_flops else []

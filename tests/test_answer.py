@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.tasks.bed import LEARNED
 from c3po_adaptive.types import Question
 
+kept = cache(compare.kept)  # read once, and changed by none
 ANSWER = Path(__file__).parents[1] / "studies" / "answer"
 RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "results.md"
 
@@ -123,7 +125,7 @@ def test_pictures_are_of_every_model_that_was_run():
 def test_what_is_lost_and_won_back_is_told_as_it_was_answered():
     """On kinds that experts learned: by how much faults lower the model as it is, and which gain stands."""
     right = {}
-    for model, records in compare.kept("second").items():
+    for model, records in kept("second").items():
         own = [record for record in records if record.dataset == "learned"]
         right |= {(model, arm): np.mean([r.correct for r in of]) for arm, of in compare.grouped(own, "arm").items()}
     lost = [round(100 * (right["sound", "base"] - right[model, "base"])) for model in ("early", "late", "some")]
@@ -141,13 +143,13 @@ def test_what_is_lost_and_won_back_is_told_as_it_was_answered():
 
 @pytest.mark.parametrize("name", compare.SECONDARY)
 def test_the_kept_summary_is_what_the_kept_answers_say(name):
-    kept, told = compare.kept(name), json.loads((compare.RESULTS / name / "summary.json").read_text())
-    assert list(kept) == list(compare.MODELS)
-    of = compare.parts(kept, compare.PARTS[name])
+    records, told = kept(name), json.loads((compare.RESULTS / name / "summary.json").read_text())
+    assert list(records) == list(compare.MODELS)
+    of = compare.parts(records, compare.PARTS[name])
     assert told["rows"] == compare.rows(of)
     for one, found in zip(told["comparisons"], compare.comparisons(of, compare.SECONDARY[name]), strict=True):
         assert one == pytest.approx(json.loads(found.model_dump_json()))
-    for one, found in zip(told["harm"], compare.harm(kept), strict=True):
+    for one, found in zip(told["harm"], compare.harm(records), strict=True):
         assert one["difference"] == pytest.approx(found["difference"])
 
 
@@ -156,9 +158,9 @@ def test_wrong_routing_is_seen_as_told():
     told = {}
     for name, asked in (("first", 722), ("second", 1278)):
         folder = compare.RESULTS / name
-        told[name], kept = json.loads((folder / collect.MEANS).read_text()), collect.kept_scores(folder)
-        assert kept["late"]["eight chosen"].shape == (asked, 12)
-        assert told[name] == {model: collect.found(scores, collect.BROKEN) for model, scores in kept.items()}
+        told[name], of = json.loads((folder / collect.MEANS).read_text()), collect.kept_scores(folder)
+        assert of["late"]["eight chosen"].shape == (asked, 12)
+        assert told[name] == {model: collect.found(scores, collect.BROKEN) for model, scores in of.items()}
     second = {model: told["second"][model]["eight chosen"] for model in collect.BROKEN}
     assert all(second[model]["auc_of_means"][model] > 0.9 for model in second)
     assert [model for model in second if second[model]["auc"][model] > 0.9] == ["early"]
@@ -181,7 +183,7 @@ def test_the_second_round_asks_what_neither_wording_was_asked_of():
 
 
 def test_no_question_of_the_second_round_was_asked_in_the_first_in_any_wording():
-    rounds = [compare.kept(name)["sound"] for name in ("first", "second")]
+    rounds = [kept(name)["sound"] for name in ("first", "second")]
     first, second = ({(r.dataset, unasked.of_either_wording(r.id)) for r in records} for records in rounds)
     assert {id_ for _, id_ in second}.isdisjoint(id_ for _, id_ in first)
     assert {case: sum(own == case for own, _ in second) for case in unasked.EACH} == {"learned": 918, "reworded": 360}

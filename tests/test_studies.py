@@ -124,7 +124,7 @@ def quotes(text):
 PAGES = {
     **{
         f"studies/{name}/README.md": (f"{name}/results/",)
-        for name in ("answer", "faithfulness", "demo", "rivals", "faults")
+        for name in ("answer", "faithfulness", "demo", "rivals", "faults", "generated")
     },
     "docs/explanation/results.md": ("answer/results/", "embedded_model/", "faults/results/", "demo/results/"),
 }

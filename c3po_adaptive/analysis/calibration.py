@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,19 +38,25 @@ def calibration_change(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, 
         b: of another, on the same questions.
         seed: of the bootstrap.
     """
-    rng = np.random.default_rng(seed)
     value, drawn = 0.0, np.zeros(RESAMPLES)
     pairs = list(zip(_of(a), _of(b), strict=True))
-    for one, two in pairs:
-        n = len(one[0])
-        times = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
+    again = _drawn_again(tuple(len(one[0]) for one, _ in pairs), seed)
+    for (one, two), counts in zip(pairs, again, strict=True):
+        times = counts.astype(np.float64)
         for sign, side in ((1, one), (-1, two)):
             for gaps in side:
-                share = sign / len(side) / len(pairs) / n
+                share = sign / len(side) / len(pairs) / len(one[0])
                 value += share * float(_error(gaps.sum(0)))
                 drawn += share * _error(times @ gaps)
     low, high = 2 * value - np.quantile(drawn, [0.975, 0.025])
     return Estimate(100 * value, 100 * float(low), 100 * float(high))
+
+
+@lru_cache(maxsize=1)
+def _drawn_again(sizes: tuple[int, ...], seed: int) -> list[Floats]:
+    """``[RESAMPLES, N]`` of each data set: how often a question is drawn; kept, as all arms are drawn alike."""
+    rng = np.random.default_rng(seed)
+    return [rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.min_scalar_type(n)) for n in sizes]
 
 
 def expected_calibration_error(confidence: Sequence[float], correct: Sequence[float]) -> float:

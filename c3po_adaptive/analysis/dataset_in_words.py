@@ -3,10 +3,11 @@ how its questions were put."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..storage.json_values import Values
 from ..tasks.bed import BED
@@ -17,12 +18,15 @@ _Format = str | dict[str, JsonValue]
 
 
 class _Dataset(BaseModel):
-    """What a configuration says of a data set, as far as it is told here."""
+    """What a configuration says of a data set; what is not told here is kept as it is."""
+
+    model_config = ConfigDict(extra="allow")
 
     name: str
     questions: str = ""
     references: tuple[str, ...] = ()
     format: _Format | None = None
+    score: str = "likelihood"
 
 
 class _Config(BaseModel):
@@ -67,11 +71,29 @@ def format_of(config: Values, dataset: str) -> str:
         dataset: its name there.
     """
     told = _Config.model_validate(config)
-    named = {one.name: _in_words(one.format or told.format) for one in told.datasets}
+    named = {one.name: _asked(one, told.format) for one in told.datasets}
     if dataset in named:
         return named[dataset]
     each = {*named.values()} or {_in_words(told.format)}
     return each.pop() if len(each) == 1 else "several"
+
+
+def scored_twice(config: Values) -> list[tuple[str, str]]:
+    """Names of data sets that ask the same questions, with the same references and put alike, by likelihood and by what
+    is generated.
+
+    Args:
+        config: of a comparison, as plain values.
+    """
+    asked: dict[str, dict[str, str]] = {}
+    for one in _Config.model_validate(config).datasets:
+        rest = one.model_dump(mode="json", exclude={"name", "score"})
+        asked.setdefault(json.dumps(rest, sort_keys=True), {})[one.score] = one.name
+    return [(both["likelihood"], both["generated"]) for both in asked.values() if len(both) > 1]
+
+
+def _asked(one: _Dataset, usual: _Format) -> str:
+    return _in_words(one.format or usual) + ("" if one.score == "likelihood" else f", {one.score}")
 
 
 def _in_words(format: _Format) -> str:

@@ -86,11 +86,14 @@ def _bootstrap(each: Sequence[Floats], seed: int) -> Crossed:
 
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(each), size=(stats.RESAMPLES, len(each)))
-    values = np.empty(drawn.shape)
-    for k, kind in enumerate(each):
-        here = drawn == k
-        values[here] = stats.resampled_means(kind.mean(1), rng, int(here.sum()))
-    means = values.mean(1)
+    times = np.bincount(drawn.ravel(), minlength=len(each))
+    # Places where the first was drawn, then the second, …; small integers are sorted ten times as fast.
+    by_kind = drawn.ravel().astype(np.min_scalar_type(len(each))).argsort(kind="stable")
+    values = np.empty(drawn.size)
+    values[by_kind] = np.concatenate(
+        [stats.resampled_means(kind.mean(1), rng, int(n)) for kind, n in zip(each, times, strict=True)]
+    )
+    means = values.reshape(drawn.shape).mean(1)
     low, high = np.quantile(means, [stats.TAIL, 1 - stats.TAIL])
     return Crossed(float(low), float(high), 0.0, float(means.std()))
 

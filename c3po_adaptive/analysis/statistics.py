@@ -184,8 +184,8 @@ def is_correct(record: ScoredAnswer) -> float:
 
 
 def chance(record: ScoredAnswer) -> float:
-    """Of being right by guessing: one over the number of choices."""
-    return 1 / len(record.scores)
+    """Of being right by guessing."""
+    return record.chance
 
 
 def total_cost(record: ScoredAnswer) -> float:

@@ -28,6 +28,7 @@ class AlongRule(AnswererStrategy):
     rule: NamedRule
     name: ClassVar[str] = "rule"
     likelihoods: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_part(self, "rule", NamedRule)
@@ -54,7 +55,7 @@ class _Along:
         plain, began = self.context.plain(questions), time.perf_counter()
         ruled = self.context.model.ruled(self.context.prompts(questions), self.rule)
         seconds = (time.perf_counter() - began) / max(1, len(questions))
-        return [
+        answers = [
             replace(
                 base,
                 choice=int(scores.argmax()),
@@ -63,3 +64,12 @@ class _Along:
             )
             for base, one, scores in zip(plain, ruled, (one.scores() for one in ruled), strict=True)
         ]
+        return answers if self.context.score == "likelihood" else self._written(questions, answers)
+
+    def _written(self, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Answer]:
+        """The answers that the model writes, which keep their seconds of before."""
+        from ..remixing.written_answers import as_written
+
+        prompts, model = self.context.prompts(questions), self.context.model
+        each = zip(answers, questions, model.written(prompts, self.rule), model.written(prompts), strict=True)
+        return [as_written(answer, question, self.context.format, *both) for answer, question, *both in each]

@@ -14,7 +14,7 @@ from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
 from ..tasks.formats import description
-from ..types import Answer, Changes, Prompt, Question, draw_key
+from ..types import Answer, Changes, Prompt, Question, Score, draw_key
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -57,6 +57,7 @@ class AnsweringContext:
         batch_size: questions that come together.
         held_out: ids of the questions that are asked; if they are references, nothing learns from them.
         build_references: gives the labeled references, run along the model's own pathway; None if there are none.
+        score: what an answer is.
     """
 
     model: RoutedModel
@@ -67,6 +68,7 @@ class AnsweringContext:
     batch_size: int
     held_out: frozenset[str]
     build_references: Callable[[], ReferenceSet | None]
+    score: Score = "likelihood"
 
     @cached_property
     def references(self) -> ReferenceSet | None:
@@ -175,6 +177,7 @@ class AnswererStrategy(ABC):
     Attributes:
         likelihoods: whether its scores are log-likelihoods of the options, divided as the format says. Calibrations
             need that which go by an option's length, or compare with the model's other scores.
+        writes: whether it answers by what the model generates, where that is asked for.
         calibrates: whether it corrects scores of another answerer, and changes nothing else.
         positive: whether it gains where labels can be learned from, or a planted fault undone: where it does not,
             nothing else need.
@@ -184,6 +187,7 @@ class AnswererStrategy(ABC):
 
     name: ClassVar[str]
     likelihoods: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     positive: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]] = ()

@@ -23,6 +23,7 @@ class Remix(AnswererStrategy):
 
     name: ClassVar[str] = "remix"
     likelihoods: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         return remixer_of(context)
@@ -66,4 +67,5 @@ def remixer_of(context: AnsweringContext, put: Callable[[Question], Prompt] | No
         context.batch_size,
         context.held_out,
         put,
+        score=context.score,
     )

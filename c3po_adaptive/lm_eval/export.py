@@ -139,6 +139,11 @@ def _samples(
 
 
 def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered) -> Sample:
+    if record.chosen_by != "likelihood":
+        raise SettingError(
+            f"Expected answers by likelihood, which the harness logs as such, got {record.dataset!r} with score: "
+            "generated; leave it out of the run."
+        )
     doc = question.row()
     if question.answer not in (None, record.answer) or len(put.options) != len(record.scores):
         raise DataError(

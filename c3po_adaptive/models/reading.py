@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError, ShapeError
-from ..routing.given import as_it_was, moved
+from ..routing.given import as_it_was, on_device
 from ..routing.head import forward_as
 from ..routing.intercept import intercepted, lock_of
 from ..routing.sites import Site, decoder_of, router_logits
@@ -112,7 +112,7 @@ def _beside(inputs: object, model: Any) -> dict[str, Any]:
     if not isinstance(inputs, Mapping) or "pixel_values" not in inputs:
         return {}
     others = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    return {name: moved(value, model) if isinstance(value, Tensor) else value for name, value in others.items()}
+    return {name: on_device(value, model) if isinstance(value, Tensor) else value for name, value in others.items()}
 
 
 def _read(

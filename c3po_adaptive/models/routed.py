@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import partial, wraps
 from random import Random
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import torch
-from cachetools import RRCache
+from cachetools import LRUCache, RRCache
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
@@ -18,8 +18,8 @@ from transformers.modeling_outputs import CausalLMOutput
 from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
 from ..routing.flops import Flops, measure
-from ..routing.generation import DecodingRule, decoded_rows
-from ..routing.given import given_of
+from ..routing.generation import DecodingRule, FirstLine, Written, decoded_rows
+from ..routing.given import as_it_was, given_of, on_device
 from ..routing.head import can_choose, check_head, head, read_in_one_piece
 from ..routing.intercept import intercepted, lock_of
 from ..routing.likelihoods import (
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 BATCH = 32  # prompts side by side
+SPARE = 5  # tokens that an answer may have beyond the longest option
+KEPT = 4096  # answers that the model wrote by itself
 UNKNOWN = "unknown"  # in a hash's place
 
 
@@ -115,6 +117,7 @@ class RoutedModel:
         self._states: RRCache[tuple[Prompt, bool], State] = RRCache(
             self.cache_bytes, Random(0).choice, lambda s: s.nbytes
         )
+        self._written: LRUCache[Prompt, Written] = LRUCache(KEPT)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "left"
@@ -368,6 +371,59 @@ class RoutedModel:
                 self.check(routing)
                 stack.enter_context(intercepted(self.sites, DecodingRule(routing, seen.shape[1])))
             yield
+
+    @_alone
+    @torch.no_grad()
+    def written(self, prompts: Sequence[Prompt], routing: Pathway | RoutingRule | None = None) -> list[Written]:
+        """What the model writes after each prompt, greedily: the first line that says something, of at most ``SPARE``
+        tokens more than the prompt's longest option.
+
+        Args:
+            prompts: B of them, which are run together.
+            routing: ``[B, L, E]``, or a rule at every token; None: the model's own. What it writes along its own is
+                kept, and taken for every pathway that changes nothing.
+        """
+        if callable(routing):
+            return self._write(prompts, routing)
+        found: dict[int, Written] = {}
+        if routing is not None and (moved := routing.changed().any(-1).nonzero().squeeze(1).tolist()):
+            found = dict(zip(moved, self._write([prompts[i] for i in moved], routing[moved]), strict=True))
+        own = {i: prompt for i, prompt in enumerate(prompts) if i not in found}
+        if new := list(dict.fromkeys(prompt for prompt in own.values() if prompt not in self._written)):
+            self._written.update(zip(new, self._write(new, None), strict=True))
+        found |= {i: self._written[prompt] for i, prompt in own.items()}
+        return [found[i] for i in range(len(prompts))]
+
+    def _write(self, prompts: Sequence[Prompt], routing: Pathway | RoutingRule | None) -> list[Written]:
+        extra = prompts[0].extra
+        if len(prompts) > 1 and any(prompt.extra for prompt in prompts):  # pictures are told apart by their prompt
+            if callable(routing):
+                raise SettingError("Expected one prompt at a time for a rule and images, got several; give one.")
+            return [
+                self._write([prompt], None if routing is None else routing[[i]])[0] for i, prompt in enumerate(prompts)
+            ]
+        shown = {} if extra is None else {name: on_device(value, self.model) for name, value in extra.inputs.items()}
+        width, pad = max(len(p.ids) for p in prompts), cast(int, self.tokenizer.pad_token_id)
+        ids = torch.tensor([[pad] * (width - len(p.ids)) + list(p.ids) for p in prompts])
+        seen = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in prompts])
+        most = [min(max(map(len, p.options), default=0) + SPARE, self.max_length - len(p.ids)) for p in prompts]
+        ends = cast(Any, self.model.generation_config).eos_token_id  # one, several, or none
+        read = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
+        line = FirstLine(read, most, ends if isinstance(ends, list) else [ends])
+        greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "pad_token_id": pad}
+        with self.decoding(routing, seen), as_it_was(self.model):
+            cast(Any, self.model).generate(
+                ids.to(self.model.device),
+                attention_mask=seen.to(self.model.device),
+                **shown,
+                max_new_tokens=max(most),
+                stopping_criteria=[line],
+                **greedy,
+            )
+        return [
+            Written(text, self.plain_work(Prompt(prompt.ids, (tuple(tokens),), (1.0,), extra=prompt.extra)))
+            for prompt, text, tokens in zip(prompts, line.lines, line.tokens, strict=True)
+        ]
 
     @_alone
     def score_choices(

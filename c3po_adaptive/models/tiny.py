@@ -39,6 +39,9 @@ _SMALL: dict[str, object] = {
         ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "head_dim"), 8
     ),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim", "linear_head_dim", "index_head_dim"), 8),
+    "swa_head_dim": 8,
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 2,
     **dict.fromkeys(("mamba_head_dim", "mamba_d_head", "mamba_d_state", "ssm_state_size", "o_lora_rank"), 8),
     **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"), 16),
     **dict.fromkeys(("shared_intermediate_size", "dense_intermediate_size"), 32),
@@ -127,6 +130,14 @@ _QWEN4: dict[str, object] = {
     "indexer_budget": 64,
     "indexer_compress_ratio": 4,
 }
+_DOTS3: dict[str, object] = {
+    **_LATENT,
+    "first_k_dense_replace": 1,
+    # Of layers with a sliding window, whose attention has heads and ranks of its own.
+    **dict.fromkeys(("swa_num_attention_heads", "swa_num_key_value_heads"), 4),
+    **dict.fromkeys(("swa_q_lora_rank", "swa_kv_lora_rank", "swa_qk_nope_head_dim", "swa_v_head_dim"), 8),
+    "swa_head_dim": 16,
+}
 _GEMMA4: dict[str, object] = {
     "enable_moe_block": True,
     "num_experts": 8,
@@ -159,7 +170,7 @@ _OWN: dict[str, dict[str, object]] = {
     "zaya": {"num_experts_per_tok": 1},
     "hunyuan_v1_moe": {"head_dim": 8},
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
-    **{key: {**_LATENT, "first_k_dense_replace": 1} for key in ("dots3_note", "dots3_note_text")},
+    **dict.fromkeys(("dots3_note", "dots3_note_text"), _DOTS3),
     **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
     "gemma4": {**_GEMMA4, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..types import NO_CHOICE
 from .base import Count, Expert, Layer, Part, Real, Record, Whole
 from .setting import Setting
 
@@ -48,7 +49,7 @@ class ScoredAnswer(Record):
 
     Attributes:
         answer: the right choice.
-        choice: the chosen one.
+        choice: the chosen one; -1: what was written is none.
         correct: whether they are the same.
         scores: of each choice.
         cost: what it took.
@@ -66,11 +67,21 @@ class ScoredAnswer(Record):
 
     @model_validator(mode="after")
     def _one_of_its_choices(self) -> Self:
-        if not all(0 <= i < len(self.scores) for i in (self.answer, self.choice)):
+        if not 0 <= self.answer < len(self.scores) or not self.fewest <= self.choice < len(self.scores):
             raise ValueError(f"an answer or a choice that is none of {len(self.scores)}")
         if self.correct != (self.choice == self.answer):
             raise ValueError(f"choice {self.choice} where {self.answer} is right, called {self.correct}")
         return self
+
+    @property
+    def fewest(self) -> int:
+        """The least number that a choice may have."""
+        return 0
+
+    @property
+    def chance(self) -> float:
+        """Of being right by guessing: one over the number of choices."""
+        return 1 / len(self.scores)
 
 
 class OfArm(Part):
@@ -82,6 +93,7 @@ class OfArm(Part):
         once: what was spent before the first question, in base forwards; None: not recorded.
         labels: of how many references it could learn; None: likewise.
         parameters: how many were trained; None: likewise.
+        chosen_by: what a choice is: the likeliest, or that of a text or of a letter which the model wrote.
     """
 
     setting: Setting
@@ -89,6 +101,7 @@ class OfArm(Part):
     once: Real | None
     labels: Count | None
     parameters: Whole | None
+    chosen_by: Literal["likelihood", "text", "letter"] = "likelihood"
 
 
 class Answered(ScoredAnswer, OfArm):
@@ -114,9 +127,19 @@ class Answered(ScoredAnswer, OfArm):
 
     @model_validator(mode="after")
     def _a_choice_before(self) -> Self:
-        if not 0 <= (self.base_choice or 0) < len(self.scores):
+        if not self.fewest <= (self.base_choice or 0) < len(self.scores):
             raise ValueError(f"a choice of the base that is none of {len(self.scores)}")
         return self
+
+    @property
+    def fewest(self) -> int:
+        """The least number that a choice may have: what was written may be none."""
+        return 0 if self.chosen_by == "likelihood" else NO_CHOICE
+
+    @property
+    def chance(self) -> float:
+        """Of being right by guessing: none where a text has to be written that the prompt does not list."""
+        return 0.0 if self.chosen_by == "text" else super().chance
 
 
 class LayerChange(Part):
@@ -147,6 +170,7 @@ class AnswerRecord(Answered):
         neighbours: nearest first, as many as are named.
         flops: by phase.
         seconds: the question's share of its batch.
+        generated: what the model wrote, if a choice is what it wrote.
     """
 
     base_correct: bool | None
@@ -158,6 +182,7 @@ class AnswerRecord(Answered):
     neighbours: tuple[Neighbour, ...]
     flops: dict[str, Whole]
     seconds: Real
+    generated: str | None = None
 
     @model_validator(mode="after")
     def _scores_before(self) -> Self:

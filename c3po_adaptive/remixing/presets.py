@@ -36,7 +36,8 @@ _EVERYWHERE = {"learn_from": "all", "scope": "all"}
 
 PRESETS: Mapping[str, Preset] = {"c3po": Preset(_USUAL, _PAPER), "nearest": Preset(_NEAREST, _EVERYWHERE)}
 """``c3po``: as published (Li, Li and Zhou 2025, arXiv 2504.07964: "the paper"). How questions are scored is no part of
-a preset. The paper reads a letter that the model generates: ask with ``format="letter"`` where options can be listed.
+a preset. The paper reads a letter that the model generates: ask with ``format="letter"`` where options can be listed,
+in a study with ``score: generated``.
 Where they are scored as texts (``cloze``), only their first tokens are near the one that ω acts on.
 
 - **Neighbours**: three, by a Gaussian kernel, none nearer than 0.95, of the references answered right: the paper. Its

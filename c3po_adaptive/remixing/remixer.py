@@ -27,14 +27,15 @@ from ..references.reference_set import WARM, ReferenceSet
 from ..routing.states import State
 from ..selectors.base import LayerSelector
 from ..settings import DEFAULTS, RemixSettings
-from ..tasks.formats import Format, description, format_key
-from ..types import Answer, Neighbours, Pathway, Prompt, Question, Selection
+from ..tasks.formats import Format, as_format, description, format_key
+from ..types import Answer, Neighbours, Pathway, Prompt, Question, Score, Selection
 from .clock import Clock
 from .neighbourhood import Found, Neighbourhood
 from .sample_batch import SampleBatch
 from .strategies import Strategies
 from .strategy_results import blamed, check_selection, weights_of
 from .training import ReferenceTraining
+from .written_answers import as_written
 
 if TYPE_CHECKING:
     from ..references.embedding import Embedder
@@ -55,6 +56,7 @@ class Remixer:
         held_out: ids of questions that are asked in the same run; if they are references, nothing learns from them.
         put: the tokens of a question that is asked, where they are not the format's alone.
         store_bytes: memory for states that are read from a prefill store.
+        score: what an answer is; its pathway does not depend on it.
         candidates: the references that may be neighbours; None where nothing looks at any.
 
     Raises:
@@ -71,6 +73,7 @@ class Remixer:
     held_out: frozenset[str] = frozenset()
     put: Callable[[Question], Prompt] | None = None
     store_bytes: int = 2**30
+    score: Score = "likelihood"
     candidates: ReferenceSet | None = field(default=None, init=False)
     _store: PrefillStore | None = field(default=None, init=False)
     _neighbourhood: Neighbourhood | None = field(default=None, init=False)
@@ -223,7 +226,18 @@ class Remixer:
             for ledger, spent in zip(run.ledgers, tails.spent, strict=True)
         ]
         answers = [run.answer(b, scores[b, : len(base[b])], base[b], ledgers[b], shown) for b in range(len(questions))]
-        return [replace(answer, once=self.once, kept=self.kept) for answer in answers]
+        answers = [replace(answer, once=self.once, kept=self.kept) for answer in answers]
+        return answers if self.score == "likelihood" else self._written(questions, answers, run)
+
+    def _written(self, questions: Sequence[Question], answers: Sequence[Answer], run: Remixed) -> list[Answer]:
+        """The answers that the model writes."""
+        clock, prompts = Clock(len(questions)), [state.prompt for state in run.states]
+        with clock("answer"):
+            along = self.model.written(prompts, run.pathway)
+        seconds = clock.seconds["answer"]
+        along = [replace(one, work=one.work.lasting(seconds)) for one in along]
+        each = zip(answers, questions, along, self.model.written(prompts), strict=True)
+        return [as_written(answer, question, as_format(self.format), *both) for answer, question, *both in each]
 
     def _prompt(self, question: Question) -> Prompt:
         return self.model.encode(question, self.format) if self.put is None else self.put(question)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..analysis.comparison_folder import results_in
-from ..analysis.dataset_in_words import benchmark_of
+from ..analysis.dataset_in_words import benchmark_of, scored_twice
 from ..analysis.expert_use import expert_use
 from ..analysis.gain_by_kind import KindRow, gain_by_kind
 from ..analysis.reliability import reliability
@@ -65,6 +65,7 @@ def render(
         others=others,
         gains=[figure for figure in figures if figure["title"] == GAINS],
         tables=[(dataset, summary.on(dataset)) for dataset in summary.datasets],
+        twice=scored_twice(summary.config),
         roles=list(dict.fromkeys(row.role for row in rows)),
         controlled=any(row.controls for row in summary.rows),
         kinds=_arms_together(kinds),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DataError
 from ..storage.json_files import Ours, checked, read_json
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 S = TypeVar("S", bound=Ours)
 
@@ -45,6 +49,17 @@ def draw(
         model: its name where ``made`` has none.
         values: what else it asks for.
     """
+    page: str = (
+        _environment(package)
+        .get_template(template)
+        .render(made=made, model=(made or {}).get("model") or model, **values)
+    )
+    return page
+
+
+@cache
+def _environment(package: str) -> Environment:
+    """Kept, as a template takes longer to compile than a page to write."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -60,8 +75,7 @@ def draw(
     environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"
     environment.filters["csv"] = _csv
     environment.filters["zip"] = zip
-    page: str = environment.get_template(template).render(made=made, model=(made or {}).get("model") or model, **values)
-    return page
+    return environment
 
 
 def _csv(values: Any) -> str:

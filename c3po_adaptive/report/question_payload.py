@@ -145,6 +145,7 @@ class _Details:
                 for layer, weights in record.pathway.items()
             },
             "neighbours": [[n.id, *_whole([n.similarity, n.weight])] for n in record.neighbours],
+            **({} if record.generated is None else {"wrote": record.generated}),
         }
 
 

@@ -21,7 +21,7 @@ data.answers = data.answers.map(([q, arm, seed, choice, before, after, layers, c
 });
 const percent = (p) => (100 * p).toFixed(1) + " %";
 const signed = (x, digits) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(digits);
-const letter = (i) => String.fromCharCode(65 + i);
+const letter = (i) => i < 0 ? "none" : String.fromCharCode(65 + i);
 const kind = (a) => (a.right === a.wasRight ? (a.right ? "right" : "wrong") : a.right ? "up" : "down");
 const MARKS = { up: ["↑", "became right"], down: ["↓", "became wrong"], right: ["✓", "right before and after"], wrong: ["·", "wrong before and after"] };
 
@@ -101,6 +101,7 @@ function detail(body, answer) {
   body.replaceChildren(
     ...part("Arms", chips(answer, (other) => detail(body, other))),
     ...part("Options under " + data.arms[answer.arm], options(question, answer)),
+    ...("wrote" in answer ? part("What the model wrote", node("p", {}, answer.wrote || "nothing")) : []),
     ...how,
     node("small", {}, `${question.id} · ${question.set} · seed ${answer.seed} · ${answer.cost.toFixed(2)} base forwards · ${answer.seconds.toFixed(2)} s`),
   );

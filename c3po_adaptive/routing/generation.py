@@ -1,17 +1,21 @@
-"""Which tokens a call holds while text is generated: whole (left-padded) prompts at first, then one token a step.
+"""Which tokens a call holds while text is generated: whole (left-padded) prompts at first, then one token a step; and
+where an answer ends.
 
 Beams and returned sequences of a sample follow each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import StoppingCriteria
 
 from ..errors import SettingError
+from ..ledger import Entry
 from ..types import Pathway
 from .router_rules import Rows
 from .rules import PathwayRule
@@ -85,3 +89,42 @@ class DecodingRule:
         else:
             return None
         return PathwayRule(p.weights, p.own, replaced, shifted, p.changed(), top_k=p.top_k)(position, index, weights)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote after a prompt: its first line that says something, and what running both took."""
+
+    text: str
+    work: Entry
+
+
+class FirstLine(StoppingCriteria):
+    """Ends each sequence with the first line that says something, with an end of text, or after so many tokens.
+
+    Args:
+        decode: from new tokens of each sequence to its text.
+        most: new tokens of each sequence at most.
+        ends: tokens that end a text.
+    """
+
+    def __init__(
+        self, decode: Callable[[list[list[int]]], list[str]], most: Sequence[int], ends: Collection[int | None]
+    ) -> None:
+        self.decode, self.most, self.ends = decode, most, ends
+        self.tokens: list[list[int]] = [[] for _ in most]
+        self._ended = [False] * len(most)
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._ended[row]:
+                self.tokens[row].append(token)
+        for row, text in enumerate(self.decode(self.tokens)):
+            said, full = "\n" in text.lstrip(), len(self.tokens[row]) >= self.most[row]
+            self._ended[row] |= said or full or self.tokens[row][-1] in self.ends
+        return torch.tensor(self._ended, device=input_ids.device)
+
+    @property
+    def lines(self) -> list[str]:
+        """What each says, without space around it; "" of one that says nothing."""
+        return [text.strip().partition("\n")[0].strip() for text in self.decode(self.tokens)]

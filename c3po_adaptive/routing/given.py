@@ -88,7 +88,7 @@ def given_of(model: PreTrainedModel, prompt: Prompt) -> Given | None:
         raise _Taken
 
     ids = torch.tensor([prompt.ids]).to(model.device)
-    inputs = {name: moved(value, model) for name, value in prompt.extra.inputs.items()}
+    inputs = {name: on_device(value, model) for name, value in prompt.extra.inputs.items()}
     with FlopCounterMode(display=False) as counter, as_it_was(model), forward_as(decoder_of(model), take):
         try:
             with suppress(_Taken):
@@ -145,7 +145,7 @@ def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
-def moved(value: Tensor, model: PreTrainedModel) -> Tensor:
+def on_device(value: Tensor, model: PreTrainedModel) -> Tensor:
     """An input where the model is, in its dtype if it is no count."""
     return value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
 from ..settings import RemixSettings, Settings
 from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
+from ..types import Score
 
 EXAMPLE = "studies/demo/config.yaml"
 """Of the repository: a configuration, for messages."""
@@ -73,6 +74,12 @@ Put = Annotated[Spec, AfterValidator(_known)]
 """How questions are put: a format."""
 
 
+def _scored(score: object) -> object:
+    if score not in get_args(Score):
+        raise ValueError(f"expected a way to score, got {score!r}; {suggestion(str(score), get_args(Score))}")
+    return score
+
+
 class Dataset(Settings):
     """Test questions and the references beside them.
 
@@ -89,6 +96,10 @@ class Dataset(Settings):
         references_limit: how many of each source.
         references_share: only references whose id's hash lies in [a, b).
         format: how these questions are put, where that is not the study's.
+        score: what an answer is: the likeliest choice (``likelihood``), or the choice that the model writes
+            (``generated``): greedily, the first line that says something; the text of a choice, or with the format
+            ``letter`` the first letter of one that stands alone. Scores, and what is learned from references, are
+            likelihoods in either.
         references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
             none in common while the source lasts, and go on from its beginning where it ends.
     """
@@ -103,6 +114,7 @@ class Dataset(Settings):
     references_limit: int | None = Field(default=None, ge=1)
     references_share: Share | None = None
     format: Put | None = None
+    score: Annotated[Score, BeforeValidator(_scored)] = "likelihood"
     references_draw: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -141,7 +153,10 @@ class OnQuestions(RemixSettings):
         embedder: of retrieval: a sentence-transformers model, by its Hub id or folder; or ``model``: the model's own
             features, of images, too.
         batch_size: questions that are answered together.
+        written: whether this kind of study knows answers that the model writes.
     """
+
+    written: ClassVar[bool] = False
 
     model: str = "smollm2-moe"
     dtype: str = "auto"
@@ -152,6 +167,17 @@ class OnQuestions(RemixSettings):
     format: Put = "cloze"
     embedder: str = NAME
     batch_size: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        for name in (d.name for d in self.datasets if d.score == "generated"):
+            if not self.written:
+                raise ValueError(f"expected score: likelihood of {name!r}, got generated, which comparisons alone have")
+            if (token := self.format_of(name).token) != "last":
+                raise ValueError(
+                    f"expected token: last of {name!r}, whose answers are generated behind the last token, got {token}"
+                )
+        return self
 
     def format_of(self, dataset: str) -> Format:
         """How the questions of a data set are put: in its own format, or the study's."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 from ..errors import DataError, ModelError, SettingError, UnknownNameError, suggestion
 from ..storage.picture_file import Picture
 from ..types import Prompt, Question
+from .exact_match import lettered, matched
 from .pictured import MARK, Described, with_pictures
 from .texts import check_text
 
@@ -59,9 +60,11 @@ class Format(ABC):
         chat: ask through the tokenizer's chat template, for -Instruct and -chat models: what would be the prompt is a
             user's turn, and the options are the assistant's.
         token: of the prompt, where a pathway acts, see ``Token``.
+        writes: what an answer is that the model generates: the text of a choice, or its letter.
     """
 
     name: ClassVar[str]
+    writes: ClassVar[Literal["text", "letter"]] = "text"
     normalize: Normalize
     shots: tuple[Question | str, ...]
     chat: bool
@@ -153,6 +156,10 @@ class Format(ABC):
         prompt = with_pictures(rendered.prompt, pictures, processor, encoded, special=rendered.special)
         _check_length(len(prompt.ids), max(map(len, prompt.options)), tokenizer, max_length)
         return prompt
+
+    def read(self, written: str, question: Question) -> int:
+        """Which choice a text is that the model wrote; ``NO_CHOICE`` if it is none."""
+        return matched(written, self._alone(question).options)
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         """The tokens of a question without choices, after the shots.
@@ -255,34 +262,10 @@ class Letter(Format):
     chat: bool = False
     token: Token = "last"
     name: ClassVar[str] = "letter"
+    writes: ClassVar[Literal["text", "letter"]] = "letter"
 
-    def _pictures(self, question: Question) -> list[Picture]:
-        """In the order of their marks."""
-        asked = [*(shot for shot in self.shots if isinstance(shot, Question)), question]
-        return [picture for one in asked for picture in one.pictures]
-
-    def _seen(
-        self,
-        rendered: Rendered,
-        pictures: list[Picture],
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int | None,
-        processor: Any,
-    ) -> Prompt:
-        """A question with pictures as tokens."""
-        if processor is None:
-            raise DataError(
-                f"expected a text alone, as this model reads no images, or its processor is not there; got "
-                f"{len(pictures)} of them. c3po models lists the families that read images; leave them out, or load "
-                "such a model, with its processor's files."
-            )
-
-        def encoded(text: str) -> Prompt:
-            return encode(replace(rendered, prompt=text), tokenizer, self.normalize, max_length=max_length)
-
-        prompt = with_pictures(rendered.prompt, pictures, processor, encoded, special=rendered.special)
-        _check_length(len(prompt.ids), max(map(len, prompt.options)), tokenizer, max_length)
-        return prompt
+    def read(self, written: str, question: Question) -> int:
+        return lettered(written, len(question.choices))
 
     def open_prompt(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
         raise SettingError(

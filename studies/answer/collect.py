@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
 from c3po_adaptive.records.answer import AnswerRecord
@@ -58,7 +59,10 @@ def found(by_arm: Scores, broken: Mapping[str, range]) -> dict[str, dict[str, ob
 
 
 def _mean_auc(scores: np.ndarray, true: list[bool]) -> float:
-    return float(np.mean([roc_auc_score(true, one) for one in scores]))
+    """Over questions; of all at once, by Mann and Whitney's ranks, as scikit-learn takes a millisecond for each."""
+    n = sum(true)
+    ranks = rankdata(scores, axis=1)[:, true].sum(1)
+    return float(np.mean((ranks - n * (n + 1) / 2) / (n * (len(true) - n))))
 
 
 def kept_scores(folder: Path) -> dict[str, Scores]:

@@ -1,5 +1,6 @@
 """Test questions of the kinds that experts learned of which the first round asked neither wording:
-``C3PO_BED=FOLDER python -m answer.unasked FOLDER`` (in ``studies``) writes ``learned.jsonl`` and ``reworded.jsonl``.
+``C3PO_BED=FOLDER python -m answer.unasked FOLDER`` (in ``studies``) writes ``learned.jsonl`` and ``reworded.jsonl``,
+and each kind's by itself in folders of these names.
 """
 
 import json
@@ -40,8 +41,11 @@ def main(folder: Path) -> None:
     for data in yaml.safe_load(CONFIG.read_text())["datasets"]:
         if (name := data["name"]) in EACH:
             own = unasked(questions(data["questions"], split="test"), asked, EACH[name])
-            write_text(folder / f"{name}.jsonl", "".join(json.dumps(asdict(question)) + "\n" for question in own))
-            print(f"{name}: {len(own)} questions of {len({question.subject for question in own})} kinds")
+            by_kind = {kind: [q for q in own if q.subject == kind] for kind in {q.subject for q in own}}
+            (folder / name).mkdir(exist_ok=True)
+            for file, part in {name: own, **{f"{name}/{kind}": part for kind, part in by_kind.items()}}.items():
+                write_text(folder / f"{file}.jsonl", "".join(json.dumps(asdict(question)) + "\n" for question in part))
+            print(f"{name}: {len(own)} questions of {len(by_kind)} kinds")
 
 
 if __name__ == "__main__":

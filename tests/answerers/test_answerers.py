@@ -24,6 +24,7 @@ from c3po_adaptive.study.arms import Arm
 from c3po_adaptive.study.comparison.comparison_worker import blamed, check_answers
 from c3po_adaptive.testing import AnswererContract, toy_context
 from c3po_adaptive.testing.answerers import toy_questions
+from c3po_adaptive.types import NO_CHOICE
 
 ASKED = toy_questions(3, "asked")
 
@@ -100,6 +101,15 @@ def test_wrong_answers_are_refused_by_the_arms_name(message):
     answers = WRONG[message](toy_context().plain(ASKED))
     with pytest.raises(PluginError, match=f"the answerer of arm 'own' to give {message}"):
         check_answers("own", ASKED, answers)
+
+
+def test_written_answers_may_be_none_of_the_choices():
+    plain = toy_context().plain(ASKED)
+    check_answers("own", ASKED, [replace(a, choice=NO_CHOICE, generated="so") for a in plain], "generated")
+    with pytest.raises(PluginError, match="to give what it wrote for 'asked0', as the data set has score: generated"):
+        check_answers("own", ASKED, plain, "generated")
+    with pytest.raises(PluginError, match="a choice from 0 to 1 for 'asked0', got -1"):
+        check_answers("own", ASKED, [replace(a, choice=NO_CHOICE) for a in plain])
 
 
 def test_right_answers_are_not():

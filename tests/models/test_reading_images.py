@@ -6,12 +6,13 @@ import pytest
 import torch
 from models.pictured import QUESTIONS, choice_scores, edited, picture, read, seeing
 from routing.naive import SCOPES, along, assert_pristine, moved
+from torch.nn.functional import pad
 from torch.utils.flop_counter import FlopCounterMode
 
 from c3po_adaptive import Change, Pathway, Question, read_routing
-from c3po_adaptive.errors import ModelError
+from c3po_adaptive.errors import ModelError, SettingError
 from c3po_adaptive.models.family_table import image_families, no_images
-from c3po_adaptive.models.routed import stack_pathways
+from c3po_adaptive.models.routed import SPARE, stack_pathways
 from c3po_adaptive.routing.given import given_of
 from c3po_adaptive.routing.head import head, likelihoods
 from c3po_adaptive.routing.prefill import prefill
@@ -167,3 +168,22 @@ def test_options_of_one_token_follow_kept_prompts(family):
         with edited(model, along(pathway.weights[i], pathway.own[i], len(whole[i].ids) - 1)):
             logits = model.model(**read(model, question), use_cache=False).logits[0, -1]
         torch.testing.assert_close(found, logits.log_softmax(-1)[[40, 41]], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["qwen3_vl_moe", "gemma4"])
+def test_what_is_written_is_that_of_full_forwards(family):
+    model = seeing(family)
+    asked = prompts(model)
+    pathway = stack_pathways([moved(Pathway(s.own, s.own, model.layers), layers=(1, 2)) for s in model.prefill(asked)])
+    for i, (question, found) in enumerate(zip(QUESTIONS, model.written(asked, pathway), strict=True)):
+        inputs, start, new = read(model, question), len(asked[i].ids), []
+        while len(new) < max(map(len, asked[i].options)) + SPARE and model.tokenizer.eos_token_id not in new:
+            with edited(model, along(pathway.weights[i], pathway.own[i], start - 1)):
+                new.append(int(model.model(**inputs, use_cache=False).logits[0, -1].argmax()))
+            more = {"input_ids": new[-1], "attention_mask": 1, "mm_token_type_ids": 0}
+            inputs |= {name: pad(inputs[name], (0, 1), value=more[name]) for name in more.keys() & inputs.keys()}
+        line = model.tokenizer.decode(new, skip_special_tokens=True).strip().partition("\n")[0].strip()
+        assert line == found.text and found.work.flops > 0
+    with pytest.raises(SettingError, match="one prompt at a time for a rule and images"):
+        model.written(asked, lambda layer: None)

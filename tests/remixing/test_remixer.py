@@ -18,7 +18,9 @@ from torch import Tensor
 from c3po_adaptive.attribution import METHODS, attribute
 from c3po_adaptive.errors import DataError, PluginError, SettingError
 from c3po_adaptive.kernels import Gaussian
+from c3po_adaptive.ledger import Entry
 from c3po_adaptive.losses import entropy, right_answer_loss
+from c3po_adaptive.models.routed import stack_pathways
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.base import PathwayOptimizer
 from c3po_adaptive.optimizers.constant import Constant
@@ -32,13 +34,14 @@ from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.remixing.sample_batch import SampleBatch
 from c3po_adaptive.remixing.strategies import Strategies
 from c3po_adaptive.retrievers import FaissKNN, FaissRadius
+from c3po_adaptive.routing.generation import Written
 from c3po_adaptive.selectors.attribution import Attribution
 from c3po_adaptive.selectors.fixed import Fixed
 from c3po_adaptive.selectors.gradient import Amortized, Gradient
 from c3po_adaptive.selectors.random_layers import RandomLayers
 from c3po_adaptive.settings import RemixSettings
 from c3po_adaptive.tasks.formats import Letter
-from c3po_adaptive.types import Pathway, Question
+from c3po_adaptive.types import NO_CHOICE, Pathway, Question
 
 Abstain, LearnedPathway = module("abstain.py").Abstain, module("learned_pathway.py").LearnedPathway
 
@@ -422,6 +425,32 @@ class TestAttribution:
 
 
 class TestAnswers:
+    @pytest.mark.parametrize("scope", SCOPES)
+    def test_are_written_along_their_pathway(self, scope):
+        """The pathway and the scores are those of likelihood; the choice is what the model writes."""
+        far = {"scope": scope, "optimizer": NGD(steps=3, lr=5.0)}
+        run, likeliest, moved = remixer(**far, score="generated"), remixer(**far).answer(TEST), []
+        for question, answer, scored in zip(TEST, run.answer(TEST), likeliest, strict=True):
+            prompt = [run.model.encode(question)]
+            (along,), (own,) = run.model.written(prompt, stack_pathways([answer.pathway])), run.model.written(prompt)
+            assert answer.generated == along.text
+            moved.append(along.text != own.text)
+            assert (answer.choice, answer.base_choice) == (NO_CHOICE, NO_CHOICE), "a random model writes nonsense"
+            torch.testing.assert_close(torch.tensor(answer.scores), torch.tensor(scored.scores), atol=1e-5, rtol=0)
+            spent = answer.ledger.answer.flops - scored.ledger.answer.flops
+            assert spent == pytest.approx(along.work.flops)
+        assert any(moved)
+
+    def test_what_is_written_is_a_choice(self, monkeypatch):
+        """Right, wrong, or none, along the pathway and without it."""
+        said = iter([*((q.choices[0], q.choices[1]) for q in TEST[:3]), ("", TEST[3].choices[1]), ("so", "and so")])
+        lines = [Written(text, Entry(1.0)) for pair in zip(*said, strict=True) for text in pair]
+        monkeypatch.setattr(type(shared_model("olmoe")), "written", lambda *given: [lines.pop(0) for _ in TEST])
+        answers = remixer(score="generated").answer(TEST)
+        assert [a.choice for a in answers] == [0, 0, 0, NO_CHOICE, NO_CHOICE]
+        assert [a.base_choice for a in answers] == [1, 1, 1, 1, NO_CHOICE]
+        assert answers[3].generated == ""
+
     @pytest.mark.parametrize("mix", ["core", "top-k"])
     @pytest.mark.parametrize("scope", SCOPES)
     def test_are_scored_along_their_pathway(self, family, scope, mix):

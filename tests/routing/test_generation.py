@@ -5,8 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from routing.naive import FAMILIES, SCOPES, along, assert_pristine, logits, moved, shared_model
+from routing.toys import questions
 
+from c3po_adaptive import rule_named
 from c3po_adaptive.errors import SettingError
+from c3po_adaptive.models.routed import SPARE
+from c3po_adaptive.routing.generation import FirstLine
+from c3po_adaptive.types import Pathway
 
 TEXTS = ["Which object can float on water?", "Wood"]
 NEW = 8
@@ -81,3 +86,71 @@ def test_model_is_restored_after_an_exception(model):
         model.generate(TEXTS, pathway, max_new_tokens=NEW, stopping_criteria=[stop])
     assert_pristine(model.model)
     assert model.generate(TEXTS, max_new_tokens=NEW, do_sample=False) == before
+
+
+class TestWritten:
+    """Answers that the model writes: one line, greedily, against full forwards."""
+
+    @staticmethod
+    def prompts(model):
+        return [model.encode(question) for question in questions(3)]
+
+    @staticmethod
+    def line(model, prompt, pathway):
+        """A full forward a token, as long as an answer may be."""
+        ids, start = list(prompt.ids), len(prompt.ids)
+        edit = along(pathway.weights, pathway.own, start - 1, scope=pathway.scope)
+        with torch.no_grad():
+            for _ in range(max(map(len, prompt.options)) + SPARE):
+                ids.append(int(logits(model.model, ids, edit)[-1].argmax()))
+                text = model.tokenizer.decode(ids[start:], skip_special_tokens=True)
+                if ids[-1] == model.tokenizer.eos_token_id or "\n" in text.lstrip():
+                    break
+        return text.strip().partition("\n")[0].strip()
+
+    @pytest.mark.parametrize("scope", SCOPES)
+    def test_go_on_from_the_pathway(self, model, scope):
+        prompts = self.prompts(model)
+        own = torch.stack([state.own for state in model.prefill(prompts)])
+        pathway = replace(moved(Pathway(own, own, model.layers)), scope=scope)
+        pathway.weights[1] = pathway.own[1]  # one that changes nothing takes what is kept
+        expected = [self.line(model, p, pathway[i]) for i, p in enumerate(prompts)]
+        assert [one.text for one in model.written(prompts, pathway)] == expected
+        plain = [one.text for one in model.written(prompts)]
+        assert plain[1] == expected[1]
+        assert plain != expected
+        assert_pristine(model.model)
+
+    def test_a_rule_acts_at_every_token(self):
+        model = shared_model("olmoe")
+        prompts, rule = self.prompts(model), rule_named("top-k:1")
+        found = [one.text for one in model.written(prompts, rule)]
+        most = [max(map(len, p.options)) + SPARE for p in prompts]
+        texts = [model.tokenizer.decode(p.ids) for p in prompts]
+        for text, line, n in zip(texts, found, most, strict=True):
+            longer = model.generate(text, rule, max_new_tokens=n, do_sample=False)
+            assert line == longer.strip().partition("\n")[0].strip()
+        assert found != [one.text for one in model.written(prompts)]
+
+    def test_each_costs_its_own_tokens(self):
+        model = shared_model("olmoe")
+        (short, *_), (long, *_) = self.prompts(model), self.prompts(model)
+        long = replace(short, options=(short.options[0] * 4,))
+        one, other = model.written([short, long])
+        assert one.work.flops < other.work.flops
+        assert other.text.startswith(one.text)
+        assert model.written([short])[0] is one
+
+
+def stop_at(texts, most=(9, 9), ends=(7,)):
+    """The lines of two sequences, of which each step says one token: a character of its text."""
+    line = FirstLine(lambda rows: ["".join(map(chr, row)) for row in rows], most, ends)
+    for step in zip(*texts, strict=True):
+        ended = line(torch.tensor([[0, ord(character)] for character in step]), None)
+    return line.lines, [len(tokens) for tokens in line.tokens], ended.tolist()
+
+
+def test_a_line_ends_with_what_says_something():
+    assert stop_at(["\n\n a\nbc", "......."]) == (["a", "......."], [5, 7], [True, False])
+    assert stop_at(["       ", "ab\x07cdef"]) == (["", "ab\x07"], [7, 3], [False, True])
+    assert stop_at(["       ", "abcdefg"], most=(2, 4)) == (["", "abcd"], [2, 4], [True, True])

@@ -13,6 +13,7 @@ from c3po_adaptive.remixing.presets import PRESETS
 from c3po_adaptive.study.arms import DEMO_ARMS, Arm, arms_by_name
 from c3po_adaptive.study.comparison import ComparisonConfig
 from c3po_adaptive.study.data import questions_of, references_of
+from c3po_adaptive.study.faithfulness import STUDY as FAITHFULNESS
 from c3po_adaptive.study.study_config import DEMO, Dataset
 from c3po_adaptive.tasks import Cloze
 
@@ -138,6 +139,11 @@ class TestSettings:
             ("datasets.first.limit=1", r"name its parts by number: datasets.0 \(\w+\)"),
             ("datasets.4.limit=1", r"name its parts by number: datasets.0 \(\w+\)"),
             ("datasets.0.limit=0", "datasets.0.limit: .*greater"),
+            ("datasets.0.score=generatd", "datasets.0.score: .*got 'generatd'; did you mean 'generated'"),
+            (
+                "datasets=[{name: d, questions: mmlu, score: generated, format: {name: letter, token: first}}]",
+                "token: last of 'd', whose answers are generated .*, got first",
+            ),
             ("arms.x.optimiser=ngd", r"no 'optimiser' in arms.x; did you mean 'optimizer'\? There are answerer, "),
             ("max_similarity=1.5", "max_similarity: .*less"),
         ],
@@ -145,6 +151,13 @@ class TestSettings:
     def test_that_fit_nowhere_are_refused(self, file, setting, message):
         with pytest.raises(SettingError, match=message):
             load_config(file, [setting])
+
+
+def test_other_kinds_know_no_written_answers():
+    asked = {"name": "d", "questions": "mmlu", "score": "generated"}
+    written = {"kind": "faithfulness", "scores": {"gradient": "gradient"}, "datasets": [asked]}
+    with pytest.raises(SettingError, match="likelihood of 'd', got generated, which comparisons alone have"):
+        FAITHFULNESS.parse(written)
 
 
 @pytest.mark.parametrize("text", ["model: [", "- a\n- list", "just words"])

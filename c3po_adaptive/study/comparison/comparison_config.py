@@ -74,6 +74,7 @@ class ComparisonConfig(OnQuestions):
     """
 
     called: ClassVar[str] = "a run configuration"
+    written: ClassVar[bool] = True
 
     kind: Literal["comparison"] = "comparison"
     arms: dict[str, Arm] = Field(default_factory=lambda: dict(DEMO_ARMS))

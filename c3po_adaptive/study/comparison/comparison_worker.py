@@ -17,10 +17,10 @@ from ...records.setting import Setting
 from ...references.reference_set import ReferenceSet
 from ...storage.identity import digest
 from ...tasks.formats import format_key
-from ...types import Answer, Question
+from ...types import NO_CHOICE, Answer, Question, Score
 from ..arms import ROLES
 from ..executor import Piece
-from ..study_config import Spec
+from ..study_config import Dataset, Spec
 from ..worker import Worker
 from .comparison_config import ComparisonConfig
 
@@ -38,7 +38,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def answers(self, piece: Piece) -> list[Answer]:
         """What the piece's arm answers to its questions."""
         answerer, _, _ = self._answerer(piece)
-        return _answered(piece.arm, answerer, self.batch(piece))
+        return _answered(piece.arm, answerer, self.batch(piece), self._dataset(piece.dataset).score)
 
     def recorded(self, piece: Piece, answers: Sequence[Answer]) -> tuple[AnswerRecord, ...]:
         """The rows of a piece, from answers that it got already."""
@@ -62,8 +62,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
 
     def _answerer(self, piece: Piece) -> tuple[Answerer, Setting, AnsweringContext]:
         """The piece's answerer, what identifies it in results, and what it was made from."""
-        key = (self._taught(piece.dataset), piece.arm, piece.draw)
-        if any(taught != key[0] for taught, _, _ in self._ready):
+        key = (self._taught(piece.dataset), piece.arm, piece.draw, self._dataset(piece.dataset).score)
+        if any(taught != key[0] for taught, *_ in self._ready):
             self._ready.clear()  # those of two reference sets might not fit
         if key not in self._ready:
             bench, strategy = self.bench(piece), self.strategy(piece.arm)
@@ -73,14 +73,19 @@ class ComparisonWorker(Worker[ComparisonConfig]):
         return self._ready[key]
 
     @cached_property
-    def _ready(self) -> dict[tuple[str, str, int], tuple[Answerer, Setting, AnsweringContext]]:
+    def _ready(self) -> dict[tuple[str, str, int, Score], tuple[Answerer, Setting, AnsweringContext]]:
         return {}
+
+    def _dataset(self, name: str) -> Dataset:
+        """What the configuration says of a data set."""
+        (found,) = (d for d in self.config.datasets if d.name == name)
+        return found
 
     def _taught(self, dataset: str) -> str:
         """All of a data set that its answerers are made from: data sets of one pool have them in common."""
         if dataset not in self._teaching:
             asked, format = self.data[dataset], format_key(self.config.format_of(dataset))
-            (named,) = (list(d.references) for d in self.config.datasets if d.name == dataset)
+            named = list(self._dataset(dataset).references)
             among = sorted({q.id for q in asked.questions} & {q.id for q in asked.references})
             self._teaching[dataset] = digest([[q.row() for q in asked.references], named, among, format])
         return self._teaching[dataset]
@@ -101,6 +106,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             self.config.batch_size,
             frozenset(q.id for q in asked.questions),
             lambda: self._reference_set(piece.dataset),
+            self._dataset(piece.dataset).score,
         )
 
     def _reference_set(self, dataset: str) -> ReferenceSet | None:
@@ -178,6 +184,8 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             parameters=answer.parameters,
             needs_label=needs_label,
             labels=bench.labels_used,
+            chosen_by="likelihood" if bench.score == "likelihood" else bench.format.writes,
+            generated=answer.generated,
         )
 
 
@@ -239,32 +247,32 @@ def _sparse(weights: list[float]) -> dict[int, float]:
     return {expert: round(w, 4) for expert, w in enumerate(weights) if w > 5e-5}
 
 
-def _answered(arm: str, answerer: Answerer, asked: Sequence[Question]) -> list[Answer]:
+def _answered(arm: str, answerer: Answerer, asked: Sequence[Question], score: Score) -> list[Answer]:
     """Answers that records can be made of.
 
     Raises:
         PluginError: naming the arm, and the question that a plugin failed at.
     """
     try:
-        return _checked(arm, answerer, asked)
+        return _checked(arm, answerer, asked, score)
     except PluginError as error:
-        raise PluginError(f"Arm {arm}, {_failing(arm, answerer, asked)}: {error}") from error
+        raise PluginError(f"Arm {arm}, {_failing(arm, answerer, asked, score)}: {error}") from error
 
 
-def _failing(arm: str, answerer: Answerer, asked: Sequence[Question]) -> str:
+def _failing(arm: str, answerer: Answerer, asked: Sequence[Question], score: Score) -> str:
     """The first question that fails by itself; else all that were asked together."""
     for question in asked:
         try:
-            _checked(arm, answerer, [question])
+            _checked(arm, answerer, [question], score)
         except C3POError:
             return f"question {question.id!r}"
     return f"{len(asked)} questions together, from {asked[0].id!r} on"
 
 
-def _checked(arm: str, answerer: Answerer, asked: Sequence[Question]) -> list[Answer]:
+def _checked(arm: str, answerer: Answerer, asked: Sequence[Question], score: Score) -> list[Answer]:
     with blamed(arm, answerer):
         answers = answerer.answer(asked)
-    check_answers(arm, asked, answers)
+    check_answers(arm, asked, answers, score)
     return answers
 
 
@@ -282,7 +290,7 @@ def blamed(arm: str, made: object) -> Iterator[None]:
         ) from error
 
 
-def check_answers(arm: str, asked: Sequence[Question], answers: Sequence[Answer]) -> None:
+def check_answers(arm: str, asked: Sequence[Question], answers: Sequence[Answer], score: Score = "likelihood") -> None:
     """Refuse answers that records cannot be made of.
 
     Raises:
@@ -291,16 +299,19 @@ def check_answers(arm: str, asked: Sequence[Question], answers: Sequence[Answer]
     if len(answers) != len(asked):
         wanted, got = f"{len(asked)} answers, one for each question", str(len(answers))
     else:
-        found = (_wrong(question, answer) for question, answer in zip(asked, answers, strict=True))
+        found = (_wrong(question, answer, score) for question, answer in zip(asked, answers, strict=True))
         wanted, got = next((wrong for wrong in found if wrong is not None), ("", ""))
     if wanted:
         raise PluginError(f"Expected the answerer of arm {arm!r} to give {wanted}, got {got}; correct it.")
 
 
-def _wrong(question: Question, answer: Answer) -> tuple[str, str] | None:
+def _wrong(question: Question, answer: Answer, score: Score) -> tuple[str, str] | None:
     """What was wanted of an answer, and what came, if it will not do."""
     choices = len(question.choices)
-    if answer.choice not in range(choices):
+    written = score == "generated"
+    if written and answer.generated is None:
+        return f"what it wrote for {question.id!r}, as the data set has score: generated", "a choice without it"
+    if answer.choice not in range(NO_CHOICE if written else 0, choices):
         return f"a choice from 0 to {choices - 1} for {question.id!r}", str(answer.choice)
     if len(answer.scores) != choices or not all(map(math.isfinite, answer.scores)):
         return f"{choices} finite scores for {question.id!r}", str(answer.scores)

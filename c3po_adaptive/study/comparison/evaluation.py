@@ -89,10 +89,18 @@ def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
 
     Raises:
         UnknownNameError: a strategy that does not exist.
-        SettingError: a parameter that does not, or no base.
+        SettingError: a parameter that does not, no base, or an arm that cannot write what a data set asks for.
     """
     list(strategies_of(config, registry))
     _ = config.baseline
+    written = [d.name for d in config.datasets if d.score == "generated"]
+    for name, arm in config.arms.items():
+        if written and not registry.create("answerer", arm.answerer).writes:
+            raise SettingError(
+                f"Arm {name}: expected an answerer that answers by what the model writes, such as remix, as "
+                f"{written[0]} has score: generated, got {arm.name_of('answerer')}; leave the arm out, or take score: "
+                "likelihood."
+            )
 
 
 def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None) -> None:

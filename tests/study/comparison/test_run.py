@@ -13,13 +13,16 @@ from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
+from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD
 from c3po_adaptive.records.jsonl import Records
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
+from c3po_adaptive.routing.generation import Written
 from c3po_adaptive.study.comparison import evaluation
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -131,6 +134,98 @@ def test_data_sets_are_asked_each_in_its_format(place, tmp_path):
     assert found["all", "base"]["format"] == "several"
     kinds = {tuple(tuple(r["scores"]) for r in of(rows(tmp_path), "base") if r["dataset"] == name) for name in formats}
     assert len(kinds) == 3
+
+
+WRITING = {
+    "base": ARMS["base"],
+    "kernel-regression": ARMS["kernel-regression"],
+    "ruled": {"answerer": {"name": "rule", "rule": "top-k:1"}, "optimizer": "none"},
+}
+
+
+def scored_twice(**arms):
+    """By likelihood, and by what the model writes: the text of a choice, or its letter."""
+    asked = {"questions": "second.jsonl", "references": ["references.jsonl"]}
+    kinds = {"likely": {}, "texts": {"score": "generated"}, "letters": {"score": "generated", "format": "letter"}}
+    datasets = [asked | own | {"name": name} for name, own in kinds.items()]
+    return parse_config({"model": "model", "datasets": datasets, "arms": WRITING | arms})
+
+
+@pytest.fixture(scope="module")
+def written(place):
+    """Such a run; the model writes the first choice along its own pathway, the second along any other, and nothing
+    along a rule."""
+
+    def write(model, prompts, routing):
+        which = slice(0, 0) if callable(routing) else routing is not None
+        texts = [model.tokenizer.decode(p.options[which]) for p in prompts]
+        return [Written(text.strip(), model.plain_work(p)) for p, text in zip(prompts, texts, strict=True)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RoutedModel, "_write", write)
+        summary = evaluate(scored_twice(), place / "written")
+    return place / "written", rows_of(summary), rows(place / "written")
+
+
+class TestWritten:
+    def test_what_is_written_counts(self, written):
+        _, summary, records = written
+        right = [r["answer"] for r in of(records, "base") if r["dataset"] == "texts"]
+        for name, scored in (("texts", "text"), ("letters", "letter")):
+            own = {arm: [r for r in of(records, arm) if r["dataset"] == name] for arm in WRITING}
+            assert {r["chosen_by"] for arm in own.values() for r in arm} == {scored}
+            assert {arm: {r["choice"] for r in own[arm]} for arm in ("base", "ruled")} == {"base": {0}, "ruled": {-1}}
+            moved = [int(bool(r["layers"])) for r in own["kernel-regression"]]  # one has no neighbour
+            assert any(moved)
+            assert [r["choice"] for r in own["kernel-regression"]] == moved
+            assert all(r["base_choice"] == 0 for arm in own.values() for r in arm)
+            assert [r["correct"] for r in own["kernel-regression"]] == [
+                a == b for a, b in zip(right, moved, strict=True)
+            ]
+            assert summary[name, "ruled"]["accuracy"] == 0
+            assert summary[name, "base"]["accuracy"] == pytest.approx(100 * right.count(0) / len(right))
+        assert {r["generated"] for r in of(records, "ruled")} == {None, ""}
+
+    def test_scores_and_pathways_stay(self, written):
+        _, _, records = written
+        for arm in WRITING:
+            likely, texts = ([r for r in of(records, arm) if r["dataset"] == name] for name in ("likely", "texts"))
+            for one, other in zip(likely, texts, strict=True):
+                assert one["generated"] is None
+                assert one["choice"] == max(range(len(one["scores"])), key=one["scores"].__getitem__)
+                for same in ("scores", "experts", "layers"):
+                    assert close(other[same]) == one[same]
+                assert other["cost"]["total"] > one["cost"]["total"]
+
+    def test_nobody_guesses_a_text(self, written):
+        _, summary, _ = written
+        chances = [summary[name, "base"]["chance"] for name in ("likely", "texts", "letters")]
+        assert chances == [pytest.approx(100 * (1 / 2 + 1 / 3 + 1 / 2) / 3), 0, chances[0]]
+
+    def test_a_page_has_both_side_by_side(self, written):
+        out, summary, _ = written
+        page = (out / "report.html").read_text()
+        assert page.count("The same questions by likelihood and by what is generated") == 1
+        assert "Table: likely beside texts" in page
+        assert "Asked as cloze by tokens, generated." in page
+        assert summary["letters", "base"]["format"] == "letters, generated"
+
+    def test_the_table_has_its_statistics(self, written):
+        out, _, records = written
+        kept = read_parquet(out / "records.parquet")
+        assert [(r.choice, r.correct, r.chosen_by) for r in sorted(kept, key=lambda r: r.key)] == [
+            (r["choice"], r["correct"], r["chosen_by"])
+            for r in sorted(records, key=lambda r: (r["arm"], r["dataset"], r["id"], r["seed"]))
+        ]
+
+    def test_an_arm_that_writes_nothing_is_refused(self, place, tmp_path):
+        corrected = {"answerer": "surface-logit", "optimizer": "none"}
+        with pytest.raises(SettingError, match=r"Arm corrected: .*, such as remix, as texts has .*, got surface-logit"):
+            evaluate(scored_twice(corrected=corrected), tmp_path / "run")
+
+    def test_the_harness_has_no_log_of_it(self, written, tmp_path):
+        with pytest.raises(SettingError, match=r"by likelihood, .* got 'texts' with score: generated"):
+            export_samples(written[0], tmp_path / "out")
 
 
 def test_the_embedder_is_the_configurations(place):

@@ -1,0 +1,101 @@
+"""What was left after two rounds (``../protocol.md``): ``python -m answer.left`` (in ``studies``) compares the answers
+in ``results/{draw,told,beside,paper}`` and writes ``summary.json`` beside them.
+"""
+
+import json
+from collections.abc import Iterable
+
+from answer.compare import MIXTURE, PRIMARY, RESULTS, Kept, compared, kept, parts, rows
+
+from c3po_adaptive.analysis.holm_families import corrected
+from c3po_adaptive.records.answer import Answered
+from c3po_adaptive.records.summary import Comparison
+from c3po_adaptive.storage.files import write_text
+
+BESIDE = ("knn labels", "in context", "calibrated", "lora")
+PAIRS = {
+    "draw": (*PRIMARY, ("each", "base")),
+    "told": (("one for its kind", "base"), ("each in its kind", "one for its kind"), ("each", "one for its kind")),
+    "beside": (
+        *((arm, than) for than in ("base", "each") for arm in BESIDE),
+        ("each", "base"),
+        ("in context", "in context, random"),
+    ),
+    "paper": (
+        *((arm, "base") for arm in ("ngd", "kernel-regression", "mode-finding", "ngd, oracle")),
+        ("ngd", "ngd, random neighbours"),
+        ("ngd", "ngd, shuffled labels"),
+    ),
+}
+"""Secondary comparisons, corrected among themselves, by what was run."""
+
+
+def learned(answers: Kept) -> Kept:
+    """Answers to questions of kinds that experts learned, whatever a run called their data set."""
+    return {
+        model: [record.model_copy(update={"dataset": "learned"}) for record in records if record.dataset != "reworded"]
+        for model, records in answers.items()
+    }
+
+
+def beside_second(name: str) -> Kept:
+    """Answers of a run and, of arms that it has not, those of the second round to the same questions."""
+    own, second = learned(kept(name)), learned(kept("second"))
+    found = {}
+    for model, records in own.items():
+        arms, asked = {record.arm for record in records}, {record.id for record in records}
+        found[model] = records + [r for r in second[model] if r.arm not in arms and r.id in asked]
+    return found
+
+
+def both_draws() -> Kept:
+    """Answers by the first draw of references and by the other, of models that have both, as if to two questions: the
+    unit of every interval is the kind.
+    """
+    second = learned(kept("second"))
+    found = {}
+    for model, records in learned(kept("draw")).items():
+        arms = {record.arm for record in records}
+        again = [record.model_copy(update={"id": f"draw1/{record.id}"}) for record in records]
+        found[model] = [r for r in second[model] if r.arm in arms] + again
+    return found
+
+
+def parts_of(name: str) -> dict[str, list[Answered]]:
+    """What is compared, by model; and by another draw of references both that alone and both draws together."""
+    if name != "draw":
+        return by_model(beside_second(name))
+    return by_model(learned(kept("draw"))) | by_model(both_draws(), ", both draws")
+
+
+def by_model(answers: Kept, added: str = "") -> dict[str, list[Answered]]:
+    """Answers by model, and of all models together where there are several; the name has something ``added``."""
+    found = parts(answers, {added: ("learned",)})
+    return {of: own for of, own in found.items() if of != MIXTURE + added or len(answers) > 1}
+
+
+def comparisons(name: str) -> list[Comparison]:
+    """Of each part, corrected among themselves."""
+    return corrected(list(_compared(name)), set())
+
+
+def _compared(name: str) -> Iterable[Comparison]:
+    for own in parts_of(name).values():
+        arms = {record.arm for record in own}
+        yield from (compared(own, *pair) for pair in PAIRS[name] if arms >= set(pair))
+
+
+def main() -> None:
+    for name in PAIRS:
+        if not kept(name):
+            continue
+        found = comparisons(name)
+        summary = {"rows": rows(parts_of(name)), "comparisons": [one.model_dump() for one in found]}
+        write_text(RESULTS / name / "summary.json", json.dumps(summary, indent=1) + "\n")
+        for one in found:
+            interval = f"{one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}]"
+            print(f"{name}, {one.dataset}: {one.a} − {one.b}: {interval}, p {one.p_holm:.3g}")
+
+
+if __name__ == "__main__":
+    main()
