@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .errors import SettingError
 from .models.routed import RoutedModel, as_questions
 from .references.build import as_reference_set
 from .references.embedding import Embedder, default_embedder
+from .references.model_embedding import own_embedder
 from .references.reference_set import ReferenceSet
 from .registry import Registry, default_registry, in_words
 from .remixing.presets import preset_named
@@ -49,7 +50,7 @@ class Optimizer:
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
         settings: how pathways act and what is learned from: a mapping of values over the preset's, or a whole
             ``RemixSettings``.
-        embedder: of retrieval; default: all-MiniLM-L6-v2.
+        embedder: of retrieval; default: all-MiniLM-L6-v2. ``"model"``: the model's own features, of images, too.
         registry: what names are looked up in; default: built-ins and plugins of installed packages.
 
     Raises:
@@ -70,7 +71,7 @@ class Optimizer:
         selector: Spec | LayerSelector | None = None,
         format: str | Mapping[str, object] | Format | None = None,
         settings: RemixSettings | Mapping[str, object] | None = None,
-        embedder: Embedder | None = None,
+        embedder: Embedder | Literal["model"] | None = None,
         registry: Registry | None = None,
     ) -> None:
         usual = preset_named(preset)
@@ -82,6 +83,8 @@ class Optimizer:
         self.model = model
         self.format = None if format is None else as_format(format)
         asked = self.format or as_format("cloze")
+        if isinstance(embedder, str):
+            embedder = own_embedder(embedder, model)
         embedder = embedder or default_embedder()
         self.references = None if refset is None else as_reference_set(refset, model, embedder, asked)
         self.remixer = Remixer(model, self.references, strategies, embedder, asked, chosen)

@@ -9,7 +9,8 @@ Letters used in every docstring:
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -17,6 +18,7 @@ from .errors import DataError, SettingError, ShapeError
 from .ledger import Cost, Ledger
 from .storage.hub import OnHub
 from .storage.pathway_file import Origin, PathwayCard, is_pathway, read_pathway, write_pathway
+from .storage.picture_file import Picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +61,10 @@ NO_CHOICE = -1
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question; ``answer`` is the index of the right choice, None where unknown."""
+    """A multiple-choice question; ``answer`` is the index of the right choice, None where unknown.
+
+    ``images`` are shown before it: paths or images of PIL, kept as ``Picture``.
+    """
 
     id: str
     question: str
@@ -68,6 +73,41 @@ class Question:
     task: str = ""
     subject: str = ""
     split: str = ""
+    images: Sequence[Any] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        given: Any = [self.images] if isinstance(self.images, str | Path | Picture) else self.images
+        pictures = tuple(image if isinstance(image, Picture) else Picture(image) for image in given)
+        object.__setattr__(self, "images", pictures)
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Its images."""
+        return tuple(self.images)
+
+    def row(self) -> dict[str, Any]:
+        """Its fields as JSON has them: what it is told apart by. Of images, where it has some, what they show."""
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "images"}
+        return row | {"images": [picture.digest for picture in self.pictures]} if self.images else row
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a model is given beside a prompt's tokens: its pictures, as its processor makes them ready.
+
+    Attributes:
+        digest: of all of it; what it is told apart by.
+        inputs: tensors by the names of the model's arguments, as for one prompt.
+        shown: ``[T]`` bool, the tokens that pictures stand at.
+    """
+
+    digest: str
+    inputs: Mapping[str, Tensor] = field(compare=False, repr=False)
+    shown: Tensor = field(compare=False, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        return self.shown.nbytes + sum(t.nbytes for t in self.inputs.values())
 
 
 @dataclass(frozen=True)
@@ -80,6 +120,7 @@ class Prompt:
         lengths: what each option's log-likelihood is divided by.
         given: how many of each option's first tokens are given, and count for nothing; (): none.
         after: how many of the prompt's tokens come after the one where a pathway acts; 0: that is the last one.
+        extra: what the model is given beside the tokens: pictures; None: a text alone.
     """
 
     ids: tuple[int, ...]
@@ -87,6 +128,7 @@ class Prompt:
     lengths: tuple[float, ...] = ()
     given: tuple[int, ...] = ()
     after: int = 0
+    extra: Extra | None = field(default=None, repr=False)  # draws go by what is shown of a prompt
 
     @property
     def lettered(self) -> bool:

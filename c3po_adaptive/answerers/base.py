@@ -129,7 +129,7 @@ class AnsweringContext:
     def with_shots(self, question: Question, shots: tuple[Question | str, ...]) -> Prompt | None:
         """The tokens of a question behind these shots, in place of the format's; None if the model cannot read all."""
         longer = replace(self.format, shots=shots)  # type: ignore[type-var]  # all formats are dataclasses
-        prompt: Prompt = longer.prompt(question, self.model.tokenizer, sys.maxsize)
+        prompt: Prompt = longer.prompt(question, self.model.tokenizer, sys.maxsize, self.model.processor)
         fits = len(prompt.ids) + max(map(len, prompt.options)) <= self.model.max_length
         return prompt if fits else None
 

@@ -142,6 +142,11 @@ class _AgainstPrior:
 
     def _prompts(self, question: Question) -> list[Prompt]:
         model, format = self.context.model, self.context.format
+        if question.images:
+            raise SettingError(
+                f"{self.strategy.name} expected questions of text alone, got images in {question.id!r}: which prompt "
+                "asks nothing about them is not known; leave the calibration out."
+            )
         own = format.put(question, model.tokenizer)
         instead = [
             replace(rendered, options=own.options, given=own.given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from ..analysis.verdict import Audited
@@ -146,7 +145,7 @@ def settings(
     return {
         "kind": ARM,
         "dataset": dataset,
-        "questions": digest([asdict(q) for q in questions]),
+        "questions": digest([q.row() for q in questions]),
         "format": format_key(format),
         "deep": deep,
         "rates": [float(rate) for rate in rates],

@@ -45,13 +45,17 @@ def models(
             else:
                 say(footprint)
         return
-    from ..models.family_table import ABILITIES, families, reason
+    from ..models.family_table import ABILITIES, families, image_families, reason
 
+    text, shown = families(), image_families()
+    known = dict(sorted((text | {name: text.get(one["text"], {}) for name, one in shown.items()}).items()))
+    images = {name: shown[name]["images"] if name in shown else False for name in known}
     if as_json:
-        print_json([{"family": family} | row for family, row in families().items()])
+        print_json([{"family": family} | row | {"images": images[family]} for family, row in known.items()])
         return
     rows = []
-    for family, row in families().items():
-        works = ["yes" if row.get(a) is True else "no" for a in ABILITIES]
-        rows.append([family, *works, str(row.get("layout", "")), reason(row)])
-    print_table(("family", *ABILITIES, "tails", "note"), rows)
+    for family, row in known.items():
+        works = ["yes" if able is True else "no" for able in (*map(row.get, ABILITIES), images[family])]
+        why = "" if images[family] in (True, False) else f"images: {images[family]}"
+        rows.append([family, *works, str(row.get("layout", "")), reason(row) or why])
+    print_table(("family", *ABILITIES, "images", "tails", "note"), rows)

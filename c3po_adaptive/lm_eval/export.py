@@ -12,7 +12,6 @@ import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -145,7 +144,7 @@ def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered
             f"Expected answers by likelihood, which the harness logs as such, got {record.dataset!r} with score: "
             "generated; leave it out of the run."
         )
-    doc = asdict(question)
+    doc = question.row()
     if question.answer not in (None, record.answer) or len(put.options) != len(record.scores):
         raise DataError(
             f"Expected {question.id!r} with {len(record.scores)} choices and the answer {record.answer}, got "

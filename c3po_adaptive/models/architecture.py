@@ -6,12 +6,17 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 
+from .family_table import no_images
+
 
 def language_model_class(config: PreTrainedConfig) -> Any:
     """The class whose ``from_config`` and ``from_pretrained`` make the model.
 
     Some families have no causal language model of their own, but one that reads images, too (step3p7, glm4v_moe); given
-    no image, it is one.
+    no image, it is one. Of those that have both, it is taken where images are known to work.
     """
     plain, reading = AutoModelForCausalLM, AutoModelForImageTextToText
-    return reading if type(config) in reading._model_mapping and type(config) not in plain._model_mapping else plain
+    reads = type(config) in reading._model_mapping
+    return (
+        reading if reads and (type(config) not in plain._model_mapping or not no_images(config.model_type)) else plain
+    )

@@ -22,6 +22,25 @@ def table() -> FamilyTable:
     return read
 
 
+class ReadsImages(TypedDict):
+    """``text``: the family of its language model; ``images``: whether they are read, or why not."""
+
+    text: str
+    images: bool | str
+
+
+def image_families() -> dict[str, ReadsImages]:
+    """Families of transformers with routers whose models read images, by the model type of the whole."""
+    read: dict[str, ReadsImages] = json.loads((files(__package__) / "image_families.json").read_text())
+    return read
+
+
+def no_images(family: str) -> str:
+    """Why images are not read by a family; "" if they are."""
+    found = image_families().get(family, {"text": "", "images": "its family is not among those that were tried"})
+    return "" if found["images"] is True else str(found["images"])
+
+
 def families() -> dict[str, dict[str, object]]:
     """For each model type, its tails' layout and whether each ability works; or why it is refused."""
     return table()["families"]

@@ -67,6 +67,8 @@ def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> WrittenFa
     with new_folder(out, COPY) as writing:
         made.model.save_pretrained(writing)
         made.tokenizer.save_pretrained(writing)
+        if made.processor is not None:
+            made.processor.save_pretrained(writing)
         save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
         (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return truth

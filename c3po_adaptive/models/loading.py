@@ -30,6 +30,7 @@ from .architecture import language_model_class
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
 from .names import ALIASES, EMBEDDED, MISROUTED, OURS
+from .processors import processor_of
 from .routed import RoutedModel
 
 LONGEST_REASON = 800  # characters of another library's error that are shown
@@ -57,7 +58,8 @@ def load_moe_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> RoutedModel:
-    """Load a causal MoE language model with its tokenizer, frozen and in evaluation mode.
+    """Load a causal MoE language model with its tokenizer, frozen and in evaluation mode; one that reads images with
+    its processor, where that is there.
 
     Args:
         name_or_path: ``smollm2-moe`` (embedded), ``smollm2-moe-misrouted`` (the same with a known fault), an alias
@@ -108,7 +110,12 @@ def load_moe_model(
         ) from error
     known = getattr(model.config, "_commit_hash", None)  # transformers 5.24 no longer says it
     cast(Any, model.config)._commit_hash = known or _commit(source, revision)
-    routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name)
+    processor, reason = processor_of(source, config, **options)
+    if processor is not None:  # older checkpoints have the template of chats beside the processor alone
+        tokenizer.chat_template = tokenizer.chat_template or processor.chat_template
+        processor.tokenizer = tokenizer
+    routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name, processor=processor)
+    routed.reads_no_images = reason
     routed.fault = fault
     run_densely_if_narrow(model, routed.sites)
     return routed

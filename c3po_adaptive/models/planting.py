@@ -136,8 +136,8 @@ def _with(model: RoutedModel, tensors: Mapping[str, Tensor], fault: Planted | No
         module = made.get_submodule(owner)
         new = tensor.detach().to(getattr(module, key), copy=True)  # a fault on disk may be of another dtype
         setattr(module, key, nn.Parameter(new, requires_grad=False) if key in module._parameters else new)
-    copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes)
-    copied.fault = fault
+    copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes, model.processor)
+    copied.fault, copied.reads_no_images = fault, model.reads_no_images
     return copied
 
 

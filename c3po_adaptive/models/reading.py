@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError, ShapeError
+from ..routing.given import as_it_was, on_device
+from ..routing.head import forward_as
 from ..routing.intercept import intercepted, lock_of
 from ..routing.sites import Site, decoder_of, router_logits
 from ..routing.trace import NONE
@@ -45,7 +47,8 @@ class TokenRouting:
 def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | Mapping[str, Tensor]) -> TokenRouting:
     """Router logits, and the weights and ids of the experts that they led to, for every token and MoE layer.
 
-    The decoder is run once, its head is not. As with a call of the model, what comes back has gradients, unless that is
+    The decoder is run once, its head is not. Images are read, too: a processor's ``pixel_values`` and what it gives
+    beside them. As with a call of the model, what comes back has gradients, unless that is
     under ``torch.no_grad()`` or the parameters are frozen, as a ``RoutedModel``'s are. Of a family whose routers hand
     out probabilities (gemma4's) it is their logarithms, which are the logits up to a number for each token.
 
@@ -54,7 +57,8 @@ def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | M
     Args:
         model: a ``RoutedModel``, or one of transformers with PEFT's adapters or without.
         inputs: a text or several, which a ``RoutedModel`` has a tokenizer for and are padded on the left; or what a
-            tokenizer gives: ``input_ids [B, T]``, and ``attention_mask [B, T]`` where there is padding, on either side.
+            tokenizer gives: ``input_ids [B, T]``, and ``attention_mask [B, T]`` where there is padding, on either side;
+            or what a processor gives for texts with images, ``pixel_values`` among it.
 
     Raises:
         SettingError: texts for a model without its tokenizer.
@@ -65,9 +69,10 @@ def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | M
     base = transformers_model(model)
     tokens, real = _inputs(model, inputs)
     tokens, real = tokens.to(base.device), real.to(base.device)
+    shown = _beside(inputs, base)
     with lock_of(base):
         sites = sites_of(base)
-        logits, weights, experts = _read(base, sites, tokens, real)
+        logits, weights, experts = _read(base, sites, tokens, real, shown)
     padding = ~real[:, :, None, None]
     return TokenRouting(
         logits.masked_fill(padding, torch.nan),
@@ -102,7 +107,17 @@ def _inputs(model: RoutedModel | nn.Module, inputs: object) -> tuple[Tensor, Ten
     return ids, torch.arange(width) >= width - lengths[:, None]
 
 
-def _read(model: Any, sites: Sequence[Site], tokens: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _beside(inputs: object, model: Any) -> dict[str, Any]:
+    """What a processor gave beside the tokens, where images are among it."""
+    if not isinstance(inputs, Mapping) or "pixel_values" not in inputs:
+        return {}
+    others = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+    return {name: on_device(value, model) if isinstance(value, Tensor) else value for name, value in others.items()}
+
+
+def _read(
+    model: Any, sites: Sequence[Site], tokens: Tensor, real: Tensor, shown: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits ``[B, T, L, E]``, and weights and experts ``[B, T, L, k]``."""
     scores: dict[int, Tensor] = {}
     used: dict[int, tuple[Tensor, Tensor]] = {}
@@ -119,13 +134,18 @@ def _read(model: Any, sites: Sequence[Site], tokens: Tensor, real: Tensor) -> tu
 
     decoder = decoder_of(model)
     named: dict[str, Any] = {"input_ids": tokens, "attention_mask": real.long(), "use_cache": False}
-    if "position_ids" in inspect.signature(decoder.forward).parameters:
+    if "position_ids" in inspect.signature(decoder.forward).parameters and not shown:
         named["position_ids"] = (real.long().cumsum(1) - 1).clamp_min(0)
     with ExitStack() as stack:
         for position, site in enumerate(sites):
             stack.callback(site.router.register_forward_hook(scoring(position, site)).remove)
         stack.enter_context(intercepted(sites, read))
-        decoder(**named)
+        if shown:  # what they become is the whole model's matter
+            stack.enter_context(as_it_was(model))
+            stack.enter_context(forward_as(model.get_output_embeddings(), lambda hidden: hidden))
+            model(**named, **shown)
+        else:
+            decoder(**named)
     order = range(len(sites))
     parts = ([scores[i] for i in order], [used[i][1] for i in order], [used[i][0] for i in order])
     logits, weights, experts = (

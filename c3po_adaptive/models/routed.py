@@ -19,6 +19,7 @@ from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, FirstLine, Written, decoded_rows
+from ..routing.given import as_it_was, given_of, on_device
 from ..routing.head import can_choose, check_head, head, read_in_one_piece
 from ..routing.intercept import intercepted, lock_of
 from ..routing.likelihoods import (
@@ -39,7 +40,8 @@ from ..routing.states import State, collate, normalized
 from ..routing.tail import tail_hidden
 from ..storage.identity import digest, routing_versions
 from ..storage.pathway_file import Origin
-from ..tasks.formats import Format, as_format, raw_text
+from ..tasks.formats import Format, as_format, raw_text, raw_text_with
+from ..tasks.pictured import pictures_of
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
 from .faults import Planted
@@ -82,9 +84,11 @@ class RoutedModel:
         sites: its MoE layers.
         flops: its matrix sizes.
         letters_alone: its head can be run for some entries only.
+        processor: of transformers, which makes images ready for it; None: it reads text alone.
         cache_bytes: budget for prefilled prompts that are kept: by default a quarter of the memory that is free now,
             or on other devices than the CPU a GiB. Beyond it any may go, by chance: of what is asked for in turns, as
             by the arms of a study, as many are found again as there is room for.
+        reads_no_images: why, where it has no processor.
         fault: that was planted in it, if that is known; a strategy is told of it only if it says that it needs that.
     """
 
@@ -92,10 +96,12 @@ class RoutedModel:
     tokenizer: PreTrainedTokenizerBase
     name: str = ""
     cache_bytes: int | None = None
+    processor: Any = None
     sites: tuple[Site, ...] = field(init=False)
     flops: Flops = field(init=False)
     letters_alone: bool = field(init=False)
     fault: Planted | None = field(default=None, init=False)
+    reads_no_images: str = field(default="it is a model of text alone", init=False)
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
@@ -174,16 +180,25 @@ class RoutedModel:
     # -- prompts ---------------------------------------------------------------------------------------------------
 
     def encode(self, question: Question, format: str | Format = "cloze") -> Prompt:
-        """The tokens of a question and its options.
+        """The tokens of a question and its options, with its images.
 
         Raises:
-            DataError: longer than the model's context, or an option without tokens.
+            DataError: longer than the model's context, an option without tokens, or images that cannot be read.
         """
-        return as_format(format).prompt(question, self.tokenizer, self.max_length)
+        if question.images and self.processor is None:
+            raise DataError(
+                f"Question {question.id!r}: expected no images, as {self.name!r} reads none ({self.reads_no_images}); "
+                "leave them out, or load a checkpoint with its processor, of a family that c3po models lists with "
+                "images."
+            )
+        return as_format(format).prompt(question, self.tokenizer, self.max_length, self.processor)
 
     def encode_text(self, text: str) -> Prompt:
-        """The tokens of raw text; a pathway acts on the last one."""
-        return raw_text(text, self.tokenizer, max_length=self.max_length)
+        """The tokens of raw text; a pathway acts on the last one. Pictures that it brings (``description``) stand in
+        front of it, where the model reads them."""
+        if self.processor is None or not (pictures := pictures_of(text)):
+            return raw_text(text, self.tokenizer, max_length=self.max_length)
+        return raw_text_with(text, pictures, self.tokenizer, self.processor, max_length=self.max_length)
 
     @_alone
     def prefill(
@@ -210,8 +225,10 @@ class RoutedModel:
         return [known[p] for p in prompts]
 
     def plain_work(self, prompt: Prompt) -> Entry:
-        """What a prompt's plain answer takes, told without running it."""
-        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt)))
+        """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
+        packed = pack(prompt, layout_for(self.model, prompt))
+        with self.lock:
+            return self.flops.prefill(replace(packed, given=given_of(self.model, prompt)))
 
     def _batches(
         self,
@@ -378,6 +395,14 @@ class RoutedModel:
         return [found[i] for i in range(len(prompts))]
 
     def _write(self, prompts: Sequence[Prompt], routing: Pathway | RoutingRule | None) -> list[Written]:
+        extra = prompts[0].extra
+        if len(prompts) > 1 and any(prompt.extra for prompt in prompts):  # pictures are told apart by their prompt
+            if callable(routing):
+                raise SettingError("Expected one prompt at a time for a rule and images, got several; give one.")
+            return [
+                self._write([prompt], None if routing is None else routing[[i]])[0] for i, prompt in enumerate(prompts)
+            ]
+        shown = {} if extra is None else {name: on_device(value, self.model) for name, value in extra.inputs.items()}
         width, pad = max(len(p.ids) for p in prompts), cast(int, self.tokenizer.pad_token_id)
         ids = torch.tensor([[pad] * (width - len(p.ids)) + list(p.ids) for p in prompts])
         seen = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in prompts])
@@ -386,16 +411,17 @@ class RoutedModel:
         read = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
         line = FirstLine(read, most, ends if isinstance(ends, list) else [ends])
         greedy: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "pad_token_id": pad}
-        with self.decoding(routing, seen):
+        with self.decoding(routing, seen), as_it_was(self.model):
             cast(Any, self.model).generate(
                 ids.to(self.model.device),
                 attention_mask=seen.to(self.model.device),
+                **shown,
                 max_new_tokens=max(most),
                 stopping_criteria=[line],
                 **greedy,
             )
         return [
-            Written(text, self.plain_work(Prompt(prompt.ids, (tuple(tokens),), (1.0,))))
+            Written(text, self.plain_work(Prompt(prompt.ids, (tuple(tokens),), (1.0,), extra=prompt.extra)))
             for prompt, text, tokens in zip(prompts, line.lines, line.tokens, strict=True)
         ]
 
@@ -605,9 +631,9 @@ def as_questions(
     for texts in choices:
         listed(texts if isinstance(texts, list | tuple) else (), "choices")
     return [
-        Question(
-            q.id if isinstance(q, Question) else f"question-{i}", q.question if isinstance(q, Question) else q, tuple(c)
-        )
+        Question(q.id, q.question, tuple(c), images=q.images)
+        if isinstance(q, Question)
+        else Question(f"question-{i}", q, tuple(c))
         for i, (q, c) in enumerate(zip(questions, choices, strict=True))
     ]
 

@@ -64,8 +64,58 @@ _TINY_VISION: dict[str, object] = {
     **dict.fromkeys(("num_attention_heads", "num_heads", "heads"), 2),
     "image_size": 28,
     "patch_size": 14,
+    "num_position_embeddings": 16,
+    "deepstack_visual_indexes": [0],
+    "initializer_range": 0.25,
 }
 """Of the part that reads images, where a family has no language model without it."""
+
+_SIGHT: dict[str, dict[str, object]] = {
+    "aria": {"image_token_index": 101, "projector_patch_to_query_dict": {4: 2}},
+    "gemma4": {
+        "image_token_id": 101,
+        "video_token_id": 103,
+        "audio_token_id": 104,
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "position_embedding_size": 16,
+        },
+    },
+    "glm4v_moe": {"image_token_id": 101, "image_start_token_id": 100, "image_end_token_id": 102},
+    "kimi_k25": {"image_token_id": 101, "projection_hidden_size": 16},
+    "minimax_m3_vl": {"image_token_index": 101, "projector_hidden_size": 32},
+    "mistral_large4": {"image_token_index": 101},
+    "qwen3_5_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
+    "qwen3_vl_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
+    "step3p7": {"image_token_id": 101},
+}
+"""Of the whole configuration: the token of a picture, as ``tiny_processor`` has it, and how it is projected."""
+_QWEN_IMAGES: tuple[str, dict[str, object]] = (
+    "Qwen2VLImageProcessorPil",
+    {"min_pixels": 28 * 28, "max_pixels": 16 * 28 * 28, "patch_size": 14},
+)
+PICTURES: dict[str, tuple[tuple[str, ...], str, dict[str, object]]] = {
+    "glm4v_moe": (
+        ("<|begin_of_image|>", "<|image|>", "<|end_of_image|>"),
+        "Glm4vImageProcessorPil",
+        {"size": {"shortest_edge": 28 * 28, "longest_edge": 16 * 28 * 28}},
+    ),
+    "qwen3_5_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
+    "qwen3_vl_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
+}
+"""Of families that read images: special tokens, transformers' class that makes images ready, and its settings."""
+_CHAT = (
+    "{% for turn in messages %}{{ turn.role }}: {% if turn.content is string %}{{ turn.content }}{% else %}"
+    "{% for part in turn.content %}{{ 'IMAGE' if part.type == 'image' else part.text }}{% endfor %}{% endif %}\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
+"""Of chats with images, where IMAGE stands for what marks one."""
 
 _HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
@@ -123,9 +173,11 @@ _OWN: dict[str, dict[str, object]] = {
     **dict.fromkeys(("dots3_note", "dots3_note_text"), _DOTS3),
     **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
-    **dict.fromkeys(("gemma4", "gemma4_text"), _GEMMA4),
+    "gemma4": {**_GEMMA4, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
+    "gemma4_text": _GEMMA4,
     "step3p7": {"mlp_layer_types": ["dense", "sparse", "sparse"], "share_expert_dim": 16, "sliding_window": 8},
     "mistral_large4": _LATENT,
+    "qwen3_vl_moe": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}},
     "glm4v_moe": {
         "first_k_dense_replace": 1,
         "rope_parameters": {
@@ -156,12 +208,12 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
         raise UnknownNameError(f"Expected a model type that transformers knows, got {family!r}; see c3po models.")
     whole = CONFIG_MAPPING[family]()
     usual = whole.get_text_config()
-    made = _small(usual, _TINY, _OWN.get(family, {}) | settings)
-    if usual is whole or type(usual) in AutoModelForCausalLM._model_mapping:
+    made = _small(usual, _TINY, _OWN.get(family, _OWN.get(usual.model_type, {})) | settings)
+    if usual is whole or (type(usual) in AutoModelForCausalLM._model_mapping and family not in _SIGHT):
         return made
     parts = {name: part for name, part in vars(whole).items() if isinstance(part, PreTrainedConfig)}
     small = {name: made if part is usual else _small(part, _TINY_VISION, {}) for name, part in parts.items()}
-    together: PreTrainedConfig = cast(Any, type(whole))(**small)
+    together: PreTrainedConfig = cast(Any, type(whole))(**small, **_SIGHT.get(family, {}))
     return together
 
 
@@ -194,8 +246,8 @@ def tiny_moe(family: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     return model
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for each printable ASCII character, tab and newline; any other byte is unknown."""
+def tiny_tokenizer(special: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """A token for each printable ASCII character, tab and newline, and special ones; any other byte is unknown."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -212,11 +264,32 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
         model_max_length=512,
+        additional_special_tokens=list(special),
     )
 
 
+def tiny_processor(family: str) -> Any:
+    """What makes images ready for ``tiny_moe`` of a family that reads them: 28 × 28 pixels are a token.
+
+    Raises:
+        UnknownNameError: there is none of the family.
+    """
+    import transformers
+
+    from .processors import of_images
+
+    if family not in PICTURES:
+        raise UnknownNameError(f"Expected a family with a tiny processor ({', '.join(PICTURES)}), got {family!r}.")
+    tokens, name, settings = PICTURES[family]
+    whole: Any = transformers.PROCESSOR_MAPPING[transformers.CONFIG_MAPPING[family]]
+    tokenizer = tiny_tokenizer(tokens)
+    tokenizer.chat_template = _CHAT.replace("IMAGE", "".join(tokens))
+    return of_images(whole)(getattr(transformers, name)(**settings), tokenizer, None)
+
+
 def write_tiny_checkpoint(folder: str | Path, family: str, seed: int = 0, **settings: Any) -> Path:
-    """A folder that ``from_pretrained`` reads, with ``tiny_moe`` and ``tiny_tokenizer`` in it."""
+    """A folder that ``from_pretrained`` reads, with ``tiny_moe`` and ``tiny_tokenizer`` in it, or the processor of a
+    family that reads images."""
     tiny_moe(family, seed, **settings).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    (tiny_processor(family) if family in PICTURES else tiny_tokenizer()).save_pretrained(folder)
     return Path(folder)

@@ -97,7 +97,8 @@ def _flops_of(artifact: ReferenceArtifact) -> ReferenceArtifact:
 
 def key_of(prompt: Prompt, answer: int) -> bytes:
     """Of a labeled prompt."""
-    special = [prompt.given, prompt.after] if any(prompt.given) or prompt.after else []
+    special: list[object] = [prompt.given, prompt.after] if any(prompt.given) or prompt.after else []
+    special += [] if prompt.extra is None else [prompt.extra.digest]
     return bytes.fromhex(digest([prompt.ids, prompt.options, prompt.lengths, answer, *special]))[:16]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ def build_reference_set(
             + "; references are labeled questions."
         )
     card: SetCard = {
-        "source": digest([asdict(q) for q in questions]),
+        "source": digest([q.row() for q in questions]),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
         "format": format_key(format),
         "versions": routing_versions(),
@@ -223,7 +223,7 @@ def reference_set_of(
 
     Of processes that share the cache and lack the same set one builds it, and the others wait.
     """
-    built_from = [asdict(q) for q in questions], fingerprint(model), embedder.name, embedder.revision
+    built_from = [q.row() for q in questions], fingerprint(model), embedder.name, embedder.revision
     folder = cache_folder() / "refsets" / digest([*built_from, format_key(format), routing_versions()])[:20]
     with suppress(DataError):  # none yet, or a broken one, which is built anew over the old one
         return _kept(folder, model)

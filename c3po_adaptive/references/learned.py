@@ -38,6 +38,9 @@ def learned_once(
 
 def _content(references: ReferenceSet) -> str:
     """Hash of all that can be learned from."""
-    asked = [(q.id, q.question, q.choices, q.answer) for q in references.questions]
+    asked = [
+        (q.id, q.question, q.choices, q.answer, *(picture.digest for picture in q.pictures))
+        for q in references.questions
+    ]
     tensors = (references.embeddings.float(), references.pathways.float(), references.correct)
     return digest([asked, references.scores, [sha256(t.contiguous().numpy().data).hexdigest() for t in tensors]])

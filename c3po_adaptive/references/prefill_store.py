@@ -26,6 +26,7 @@ from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
 from ..progress import Progress, silent
 from ..routing.caches import CacheSlice
+from ..routing.given import Given
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import TENSORS, checksummed_files, save_checksummed, verify_checksum
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 CARD, BEGUN = "card.json", "card.begun.json"
 """Of a store, and of one that is begun where another lies, which stays until it is made."""
 FIRST = "[0-9]" * 7
+GIVEN = "given/"  # before names of what pictures became
 HOLDS = "states, router inputs and tangents"  # a store that holds anything else is made anew
 REBUILD = "build it again: c3po refset warm DIR --model MODEL"
 
@@ -241,6 +243,7 @@ class PrefillStore:
         }
         layout = layout_for(self.model.model, prompt)
         packed, dtype, like = pack(prompt, layout), self.model.model.dtype, self._like[layout]
+        packed = replace(packed, given=_given(named, prompt, like.final.device, dtype))
         cache = zip(like.cache if packed.past else (), range(len(like.cache)), strict=False)
         state = State(
             prompt,
@@ -274,8 +277,20 @@ class PrefillStore:
         for prompt in self.prompts:
             layout = layout_for(self.model.model, prompt)
             if layout not in found or (pack(prompt, layout).past and not found[layout].cache):
-                found[layout] = self.model.prefill([replace(prompt, ids=prompt.ids[-2:], after=0)], keep=False)[0]
+                found[layout] = self.model.prefill(
+                    [replace(prompt, ids=prompt.ids[-2:], after=0, extra=None)], keep=False
+                )[0]
         return found
+
+
+def _given(named: Mapping[str, Tensor], prompt: Prompt, place: torch.device, dtype: torch.dtype) -> Given | None:
+    """What the pictures of a prompt became, as far as its tail needs it."""
+    if prompt.extra is None:
+        return None
+    kept = {name.removeprefix(GIVEN): t for name, t in named.items() if name.startswith(GIVEN)}
+    embeddings, deep = (kept[name].to(place, dtype) if name in kept else None for name in ("embeddings", "deep"))
+    sees = {name.removeprefix("sees/"): seen for name, seen in kept.items() if name.startswith("sees/")}
+    return Given(embeddings, kept.get("positions"), deep, prompt.extra.shown, kept["flops"].item(), sees)
 
 
 def _cached(
@@ -300,6 +315,11 @@ def _named(state: State, dtype: torch.dtype) -> dict[str, Tensor]:
     named["final"] = state.final.to(dtype)
     if state.tangent is not None:
         named |= {"normalizer": state.tangent.normalizer, "slope": state.tangent.slope.to(dtype)}
+    if (given := state.packed.given) is not None:
+        parts = {"embeddings": given.embeddings, "positions": given.positions, "deep": given.deep}
+        parts |= {f"sees/{kind}": seen for kind, seen in given.sees.items()}
+        named |= {GIVEN + name: part for name, part in parts.items() if part is not None}
+        named[GIVEN + "flops"] = torch.tensor(given.flops, dtype=torch.float64)
     for i, kept in enumerate(state.cache):
         for key, tensor in kept.tensors.items():
             name = key if isinstance(key, str) else f"{key[0]}/{key[1]}"
@@ -348,10 +368,15 @@ def _identity(card: PrefillStoreCard) -> dict[str, object]:
     return card.model_dump(exclude={"files"})
 
 
+def _identified(prompt: Prompt) -> list[object]:
+    shown = [] if prompt.extra is None else [prompt.extra.digest]
+    return [prompt.ids, prompt.options, prompt.lengths, prompt.given, prompt.after, *shown]
+
+
 def _card(model: RoutedModel, prompts: Sequence[Prompt], format: str | Format, dtype: torch.dtype) -> dict[str, object]:
     return {
         "model": fingerprint(model),
-        "prompts": digest([[p.ids, p.options, p.lengths, p.given, p.after] for p in prompts]),
+        "prompts": digest(list(map(_identified, prompts))),
         "format": format_key(format),
         "dtype": str(dtype).removeprefix("torch."),
         "holds": HOLDS,

@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
@@ -213,14 +213,18 @@ class ReferenceSet(OnHub):
         import pyarrow.parquet as pq
 
         rows = [
-            asdict(q) | {"choices": list(q.choices), "scores": list(s), "correct": bool(c)}
+            q.row()
+            | {"choices": list(q.choices), "scores": list(s), "correct": bool(c)}
+            | {"images": [picture.png() for picture in q.pictures]}
             for q, s, c in zip(self.questions, self.scores, self.correct.tolist(), strict=True)
         ]
+        shown = any(q.images for q in self.questions)
         tensors = {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()}
-        pq.write_table(pa.Table.from_pylist(rows, _schema()), folder / QUESTIONS)
+        pq.write_table(pa.Table.from_pylist(rows, _schema(images=shown)), folder / QUESTIONS)
         save_tensors(tensors, folder / TENSORS)
         hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
-        (folder / CARD).write_text(json.dumps(self.card | {"files": hashes}, indent=2), encoding="utf-8")
+        card = self.card | {"files": hashes} | ({"images": True} if shown else {})
+        (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
 
     @classmethod
     def _owns(cls, folder: Path) -> bool:
@@ -263,7 +267,8 @@ class ReferenceSet(OnHub):
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
         held = {plain_name(name): folder / name for name in card.files}
-        table = read_table(held[QUESTIONS], _schema(), what, REBUILD)
+        shown = bool((card.model_extra or {}).get("images"))
+        table = read_table(held[QUESTIONS], _schema(images=shown), what, REBUILD)
         try:
             rows = table.to_pylist()
         except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
@@ -284,14 +289,14 @@ class ReferenceSet(OnHub):
         )
 
 
-def _schema() -> Any:
-    """Arrow's type of each column of the questions."""
+def _schema(*, images: bool) -> Any:
+    """Arrow's type of each column of the questions; ``images``, PNG files, is there if one has some."""
     import pyarrow as pa
 
     texts = dict.fromkeys(("id", "question", "task", "subject", "split"), pa.string())
     kinds = texts | {"choices": pa.list_(pa.string()), "answer": pa.int64()}
-    kinds |= {"scores": pa.list_(pa.float64()), "correct": pa.bool_()}
-    return pa.schema([(name, kinds[name]) for name in _Row.model_fields])
+    kinds |= {"scores": pa.list_(pa.float64()), "correct": pa.bool_(), "images": pa.list_(pa.binary())}
+    return pa.schema([(name, kinds[name]) for name in _Row.model_fields if images or name != "images"])
 
 
 def is_reference_set(folder: str | Path) -> bool:
@@ -348,6 +353,7 @@ class _Row(Ours):
     split: str = ""
     scores: tuple[float, ...]
     correct: bool
+    images: tuple[bytes, ...] = ()
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
@@ -362,7 +368,8 @@ class _Row(Ours):
     @property
     def question_record(self) -> Question:
         """The reference as a question."""
-        return Question(self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
+        told = (self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
+        return Question(*told, self.images)
 
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,7 @@ class Explanation:
             "strength": self.strength and [x if math.isfinite(x) else None for x in self.strength],
             "layer_scores": {str(layer): score for layer, score in self.layer_scores.items()},
             "neighbours": [
-                {"question": asdict(question), "similarity": similarity, "weight": weight}
+                {"question": question.row(), "similarity": similarity, "weight": weight}
                 for question, similarity, weight in self.neighbours
             ],
             "options": [

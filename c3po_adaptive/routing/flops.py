@@ -44,7 +44,7 @@ class Flops:
     sites: tuple[int, ...]
 
     def prefill(self, packed: Packed, mixed: Mapping[int, float] | None = None) -> Entry:
-        """What comes before the tail, and the tail; the head on the tail's rows that predict.
+        """What comes before the tail, pictures included, and the tail; the head on the tail's rows that predict.
 
         Args:
             packed: the tail, and how much comes before it.
@@ -54,6 +54,7 @@ class Flops:
         before = self._layers(packed.past, packed.past, pairs=None if pairs is None else {})
         tail = self._layers(packed.rows, self._keys(packed), pairs=pairs)
         work = before + tail + self._head(packed, None)
+        work += Work(linear=0.0 if packed.given is None else packed.given.flops)
         return Entry((packed.past + packed.rows) * len(self.linear), work)
 
     @staticmethod

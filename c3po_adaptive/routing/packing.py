@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from ..types import Prompt
+from .given import Given
 
 Layout = Literal["tree", "rows", "whole"]
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -53,6 +54,7 @@ class Packed:
         option: ``[M]`` the option of each scored token; -1: one that is given, and counts for none.
         row: ``[M]`` the place ``q * S + s`` that predicts it.
         scored: ``[M]`` the token itself.
+        given: what pictures in the prompt become, as far as the tail needs it; None: it is a text.
     """
 
     past: int
@@ -65,6 +67,7 @@ class Packed:
     option: Tensor
     row: Tensor
     scored: Tensor
+    given: Given | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -183,6 +186,6 @@ def _options(prompt: Prompt) -> list[tuple[tuple[int, ...], int]]:
     return list(zip(prompt.options, prompt.given or (0,) * len(prompt.options), strict=True))
 
 
-def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Tensor]:
+def _scored_tokens(option: Sequence[int], row: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
     named = (("option", option), ("row", row), ("scored", scored))
     return {name: torch.tensor(values, dtype=torch.long) for name, values in named}

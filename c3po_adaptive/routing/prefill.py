@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ..errors import ShapeError
 from ..types import Prompt
 from .caches import CacheSlice, cut, joined, layer_of
 from .flops import Flops
+from .given import Given, alone, decoder_inputs, given_of
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
 from .intercept import recorded
@@ -97,25 +98,34 @@ def _side_by_side(
     """Prompts whose tails are run together: their numbers, and each with its prefix, which was run."""
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
-    packed = [pack(p, layout, whole=whole) for p in prompts]
-    prefixes = _prefixes(model, prompts, [p.past for p in packed], run)
+    packed = [replace(pack(p, layout, whole=whole), given=given_of(model, p)) for p in prompts]
+    prefixes = _prefixes(model, prompts, packed, run)
+    packed = [replace(p, given=p.given and p.given.behind(p.past)) for p in packed]
     for group in grouped([waiting(i, p) for i, p in enumerate(packed)]):
         yield group, [(prompts[i], prefixes[i], packed[i]) for i in group]
 
 
 def _prefixes(
-    model: PreTrainedModel, prompts: Sequence[Prompt], past: Sequence[int], run: RuleRun | None
+    model: PreTrainedModel, prompts: Sequence[Prompt], packed: Sequence[Packed], run: RuleRun | None
 ) -> list[_Prefix]:
+    past = [p.past for p in packed]
     empty = torch.empty(0, model.config.get_text_config().hidden_size).to(model.device, model.dtype)
     found = {i: _Prefix((), empty) for i, n in enumerate(past) if n == 0}
-    for group in grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0]):
-        parts = _run_prefixes(model, [prompts[i].ids[: past[i]] for i in group], group, run)
+    own = [i for i, p in enumerate(packed) if p.past > 0 and p.given is not None and p.given.sees]
+    others = grouped([Tail(i, None, n) for i, n in enumerate(past) if n > 0 and i not in own])
+    for group in (*others, *([i] for i in own)):  # what has masks of its own is run by itself
+        sequences, given = [prompts[i].ids[: past[i]] for i in group], [packed[i].given for i in group]
+        parts = _run_prefixes(model, sequences, given, group, run)
         found.update(zip(group, parts, strict=True))
     return [found[i] for i in range(len(prompts))]
 
 
 def _run_prefixes(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], group: Sequence[int], run: RuleRun | None
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    given: Sequence[Given | None],
+    group: Sequence[int],
+    run: RuleRun | None,
 ) -> list[_Prefix]:
     """One batch, padded on the left."""
     width = max(map(len, sequences))
@@ -124,14 +134,14 @@ def _run_prefixes(
     for b, ids in enumerate(sequences):
         tokens[b, width - len(ids) :], seen[b, width - len(ids) :] = torch.tensor(ids), 1
     places = (seen.cumsum(1) - 1).clamp_min(0)
+    inputs: ModelInputs = {"input_ids": tokens.to(model.device), "position_ids": places.to(model.device)}
+    inputs["attention_mask"] = seen.to(model.device)
+    if any(given):
+        inputs |= decoder_inputs(model, given, tokens, places)
+    if given[0] is not None and given[0].sees:
+        inputs["attention_mask"] = {k: m.to(model.device) for k, m in alone(given[0], width, model.dtype).items()}
     with run.routing(torch.tensor(group), places, seen.bool()) if run else nullcontext():
-        hidden = decoder_of(model)(
-            input_ids=tokens.to(model.device),
-            attention_mask=seen.to(model.device),
-            position_ids=places.to(model.device),
-            use_cache=True,
-            **{cache_argument(model): cache},
-        ).last_hidden_state
+        hidden = decoder_of(model)(use_cache=True, **inputs, **{cache_argument(model): cache}).last_hidden_state
     return [
         _Prefix(tuple(cut(layer, b, len(ids)) for layer in cache.layers), hidden[b, width - len(ids) :])
         for b, ids in enumerate(sequences)

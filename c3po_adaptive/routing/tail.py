@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from ..errors import ModelError
 from .caches import layer_of, overwritten, passed_by
+from .given import as_mask, decoder_inputs
 from .head import forward_as
 from .packing import Packed, windows
 from .sites import Site, decoder_layers, decoder_of
@@ -29,23 +31,32 @@ def cache_argument(model: PreTrainedModel) -> str:
     return "cache" if "cache" in names else "past_key_values"
 
 
-ModelInputs = dict[str, Tensor | dict[str, Tensor] | DynamicCache | bool]
+ModelInputs = dict[str, Tensor | dict[str, Tensor] | list[Tensor] | DynamicCache | bool | None]
 """What a decoder is called with, by the names of its arguments; a mask may be one for each kind of layer."""
 
 
 def context(
     model: PreTrainedModel, packed: Sequence[Packed], batch: TokenBatch, cache: DynamicCache | None
 ) -> ModelInputs:
-    """What a tail is called with beside its tokens: mask, positions and cache."""
+    """What a tail is called with beside its tokens, or, where one has pictures, in their place: mask, positions and
+    cache."""
     mask: Tensor | dict[str, Tensor]
     if packed[0].visible is not None:
         mask = tree_masks(packed, windows(model), model.dtype)
     else:
+        if any(p.given and p.given.sees for p in packed):
+            raise ModelError(
+                f"Expected {type(model).__name__} to take masks of any shape, as tokens of a picture see each other, "
+                f"got {model.config.get_text_config()._attn_implementation} attention; load it with sdpa."
+            )
         width = max(p.past for p in packed)
         before = torch.stack([torch.arange(width) >= width - p.past for p in packed])[batch.owner]
         mask = torch.cat([before, batch.real], 1).long()
     mask = {k: v.to(model.device) for k, v in mask.items()} if isinstance(mask, dict) else mask.to(model.device)
     inputs: ModelInputs = {"attention_mask": mask, "position_ids": batch.positions.to(model.device)}
+    given = [packed[b].given for b in batch.owner.tolist()]
+    if any(given):
+        inputs |= decoder_inputs(model, given, batch.tokens, batch.positions)
     inputs["use_cache"] = cache is not None
     if cache is not None:
         inputs[cache_argument(model)] = cache
@@ -104,13 +115,14 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch,
     packed = [s.packed for s in batch.states]
     with ExitStack() as stack:
         at = first_layer(sites, start)
-        inputs: dict[str, Tensor] = {"input_ids": batch.tokens.to(model.device)}
+        inputs: ModelInputs = {"input_ids": batch.tokens.to(model.device)}
         if at > 0:
             stack.enter_context(from_layer(decoder_layers(model), at, batch.entry(start)))
-            inputs = {"inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])}
+            inputs = {"inputs_embeds": model.get_input_embeddings()(batch.tokens.to(model.device))}
         cache = _cache(model, batch, at, first_layer(sites, 0))
         stack.enter_context(overwritten(() if cache is None else cache.layers))
-        hidden: Tensor = decoder_of(model)(**inputs, **context(model, packed, batch, cache)).last_hidden_state
+        inputs |= context(model, packed, batch, cache)
+        hidden: Tensor = decoder_of(model)(**inputs).last_hidden_state
     return hidden
 
 
@@ -134,11 +146,11 @@ def tree_masks(
     packed: Sequence[Packed], kinds: dict[str, int | None], dtype: torch.dtype
 ) -> Tensor | dict[str, Tensor]:
     """For each kind of layer ``[B, 1, S, P + S]``, added to attention scores."""
-    masks = {kind: _mask(packed, window, dtype, chunked=kind == "chunked_attention") for kind, window in kinds.items()}
+    masks = {kind: _mask(packed, kind, window, dtype) for kind, window in kinds.items()}
     return masks.get("", masks)
 
 
-def _mask(packed: Sequence[Packed], window: int | None, dtype: torch.dtype, *, chunked: bool) -> Tensor:
+def _mask(packed: Sequence[Packed], kind: str, window: int | None, dtype: torch.dtype) -> Tensor:
     """Every tail row sees its own prompt (padded on the left) and its ancestors in the tail, within the window."""
     width, rows = max(p.past for p in packed), max(p.tokens.shape[1] for p in packed)
     seen = torch.zeros(len(packed), rows, width + rows, dtype=torch.bool)
@@ -149,9 +161,13 @@ def _mask(packed: Sequence[Packed], window: int | None, dtype: torch.dtype, *, c
         if window is not None:
             places = torch.cat([torch.arange(width) - (width - p.past), p.positions[0]])
             mine = p.positions[0][:, None]
+            chunked = kind == "chunked_attention"
             near = mine // window == places // window if chunked else mine - places < window
             seen[b, :here, : width + here] &= near
+        if p.given is not None and kind in p.given.sees:  # the prompt's own tokens come first
+            own = p.given.sees[kind][p.past :, p.past :]
+            seen[b, : len(own), width : width + len(own)] = own
         seen[b, range(here, rows), range(width + here, width + rows)] = True  # padding sees itself: no NaN
     if window is not None:  # such a layer's cache keeps the last tokens only
         seen = seen[:, :, max(0, width - (window - 1)) :]
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+    return as_mask(seen, dtype)[:, None]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
+from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Prompt
 from .flops import Flops
@@ -68,7 +69,16 @@ class WholePrompts:
     _entering: dict[Prompt, Tensor] = field(default_factory=dict)
 
     def scores(self, prompts: Sequence[Prompt], opening: PromptPrefix = NO_PREFIX) -> Tensor:
-        """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer."""
+        """Normalized log-likelihood of each choice ``[B, C]``, -inf where a prompt has fewer.
+
+        Raises:
+            SettingError: a prompt has images.
+        """
+        if any(prompt.extra for prompt in prompts):
+            raise SettingError(
+                "Expected questions of text alone where the model itself is changed or trained, got some with images; "
+                "take an answerer that changes routing."
+            )
         packed = [opening.pack(self.model, prompt) for prompt in prompts]
         width = max(len(prompt.options) for prompt in prompts)
         found: dict[int, Tensor] = {}

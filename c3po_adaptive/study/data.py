@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError, disk_says
@@ -129,7 +129,7 @@ def _told_apart(dataset: Dataset, asked: Asked) -> Asked:
     by_id = {q.id: q for q in asked.questions}
     for reference in asked.references:
         own = by_id.get(reference.id, reference)
-        if (own.question, own.choices) != (reference.question, reference.choices):
+        if (own.question, own.choices, own.images) != (reference.question, reference.choices, reference.images):
             raise DataError(
                 f"Expected one question by each id in {dataset.name!r}, got {own.id!r} of two, {own.question[:60]!r} "
                 f"and, among the references, {reference.question[:60]!r}; rename one of the files (ids are made from "
@@ -162,8 +162,8 @@ def inputs_of(model: RoutedModel, data: Data, registry: Registry, files: Mapping
     return {
         **read,
         "model": fingerprint(model),
-        "questions": {name: digest([asdict(q) for q in asked.questions]) for name, asked in data.items()},
-        "references": {name: digest([asdict(q) for q in asked.references]) for name, asked in data.items()},
+        "questions": {name: digest([q.row() for q in asked.questions]) for name, asked in data.items()},
+        "references": {name: digest([q.row() for q in asked.references]) for name, asked in data.items()},
         "plugins": registry.files,
         "versions": versions(),
     }

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -139,9 +139,9 @@ def _tokenizer(config: OnQuestions) -> tuple[PreTrainedTokenizerBase, str]:
 
 
 def _tokens(questions: Sequence[Question], format: Format, tokenizer: Any, longest: int) -> float:
-    """Of all their prompts and options, told from some of them."""
+    """Of all their prompts and options, told from some of them; images are not counted."""
     some = spread(questions, SAMPLE)
-    prompts = [format.prompt(question, tokenizer, longest) for question in some]
+    prompts = [format.prompt(replace(question, images=()), tokenizer, longest) for question in some]
     each = [len(prompt.ids) + sum(map(len, prompt.options)) for prompt in prompts]
     return fmean(each) * len(questions) if each else 0.0
 

@@ -150,7 +150,8 @@ class OnQuestions(RemixSettings):
         quantize: ``4bit`` or ``8bit``.
         datasets: what is asked, and what may be learned from.
         format: how questions are put.
-        embedder: of retrieval: a sentence-transformers model, by its Hub id or folder.
+        embedder: of retrieval: a sentence-transformers model, by its Hub id or folder; or ``model``: the model's own
+            features, of images, too.
         batch_size: questions that are answered together.
         written: whether this kind of study knows answers that the model writes.
     """

@@ -17,6 +17,7 @@ from ..records.base import Record
 from ..records.jsonl import Records
 from ..references.build import reference_set_of
 from ..references.embedding import Embedder, embedder_named
+from ..references.model_embedding import MODEL, ModelEmbedder
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..storage.json_values import Values
@@ -82,9 +83,9 @@ class Worker(ABC, Generic[C]):
     def data(self) -> dict[str, Asked]:
         return read_data(self.config)
 
-    @property
+    @cached_property
     def embedder(self) -> Embedder:
-        return embedder_named(self.config.embedder)
+        return ModelEmbedder(self.model) if self.config.embedder == MODEL else embedder_named(self.config.embedder)
 
     def reference_set(self, dataset: str) -> ReferenceSet:
         """A data set's references: the built set that it names, or one from the cache.

@@ -12,8 +12,10 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 from ..errors import DataError, ModelError, SettingError, UnknownNameError, suggestion
+from ..storage.picture_file import Picture
 from ..types import Prompt, Question
 from .exact_match import lettered, matched
+from .pictured import MARK, Described, with_pictures
 from .texts import check_text
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Format(ABC):
             raise DataError(
                 f"Expected a question with choices, got none in {question.id!r}; see raw_text for bare text."
             )
-        own = self._alone(question)
+        own = self._marked(question)
         return replace(own, prompt="".join(f"{self._solved(shot)}\n\n" for shot in self.shots) + own.prompt)
 
     def put(self, question: Question, tokenizer: PreTrainedTokenizerBase) -> Rendered:
@@ -101,20 +103,59 @@ class Format(ABC):
         """
         return self._in_turns(question, tokenizer) if self.chat else self.render(question)
 
-    def prompt(self, question: Question, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None) -> Prompt:
-        """The question as tokens.
+    def prompt(
+        self,
+        question: Question,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int | None = None,
+        processor: Any = None,
+    ) -> Prompt:
+        """The question as tokens, with its images and those of its shots as the processor makes them ready.
 
         Raises:
             ModelError: a chat is asked for, and the tokenizer has no template for it.
-            DataError: longer than the context, or an option without tokens.
+            DataError: longer than the context, an option without tokens, or a picture that cannot be read, or not by
+                this model: it has no processor.
         """
         rendered = self.put(question, tokenizer)
+        pictures = self._pictures(question)
         try:
-            prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
+            if pictures:
+                prompt = self._seen(rendered, pictures, tokenizer, max_length, processor)
+            else:
+                prompt = encode(rendered, tokenizer, self.normalize, max_length=max_length)
             last = len(prompt.ids) - 1
             return replace(prompt, after={"last": 0, "middle": last - last // 2, "first": last}[self.token])
         except DataError as error:  # among thousands, which one
             raise DataError(f"Question {question.id!r}: {error}") from error
+
+    def _pictures(self, question: Question) -> list[Picture]:
+        """In the order of their marks."""
+        asked = [*(shot for shot in self.shots if isinstance(shot, Question)), question]
+        return [picture for one in asked for picture in one.pictures]
+
+    def _seen(
+        self,
+        rendered: Rendered,
+        pictures: list[Picture],
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int | None,
+        processor: Any,
+    ) -> Prompt:
+        """A question with pictures as tokens."""
+        if processor is None:
+            raise DataError(
+                f"expected a text alone, as this model reads no images, or its processor is not there; got "
+                f"{len(pictures)} of them. c3po models lists the families that read images; leave them out, or load "
+                "such a model, with its processor's files."
+            )
+
+        def encoded(text: str) -> Prompt:
+            return encode(replace(rendered, prompt=text), tokenizer, self.normalize, max_length=max_length)
+
+        prompt = with_pictures(rendered.prompt, pictures, processor, encoded, special=rendered.special)
+        _check_length(len(prompt.ids), max(map(len, prompt.options)), tokenizer, max_length)
+        return prompt
 
     def read(self, written: str, question: Question) -> int:
         """Which choice a text is that the model wrote; ``NO_CHOICE`` if it is none."""
@@ -146,10 +187,10 @@ class Format(ABC):
             if isinstance(shot, str):
                 told += f"{shot}\n\n"
                 continue
-            asked = self._alone(shot)
+            asked = self._marked(shot)
             turns += [("user", asked.prompt), ("assistant", asked.options[shot.answer or 0].strip())]
         _check_texts(question)
-        own = self._alone(question)
+        own = self._marked(question)
         messages = [{"role": role, "content": text} for role, text in [*turns, ("user", told + own.prompt)]]
         prompt = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         space = "" if prompt[-1:].isspace() else " "
@@ -163,8 +204,13 @@ class Format(ABC):
     def _solved(self, shot: Question | str) -> str:
         if isinstance(shot, str):
             return shot
-        rendered = self._alone(shot)
+        rendered = self._marked(shot)
         return rendered.prompt + rendered.options[shot.answer or 0]
+
+    def _marked(self, question: Question) -> Rendered:
+        """The question without shots, behind a mark for each of its images."""
+        own = self._alone(question)
+        return replace(own, prompt=MARK * len(question.images) + own.prompt) if question.images else own
 
 
 @dataclass(frozen=True)
@@ -270,15 +316,16 @@ def as_format(spec: str | Mapping[str, Any] | Format) -> Format:
 def format_key(format: str | Format) -> str:
     """A format's name and parameters as text."""
     chosen = as_format(format)
-    return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)), sort_keys=True)}"
+    shots = [shot if isinstance(shot, str) else shot.row() for shot in chosen.shots]
+    return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)) | {'shots': shots}, sort_keys=True)}"
 
 
 def description(question: Question) -> str:
-    """The text that is embedded for retrieval: the question without its choices.
+    """The text that is embedded for retrieval: the question without its choices, with its images if it has some.
 
     The paper embeds the description of the task; options would pull together questions that share wrong answers.
     """
-    return question.question
+    return Described(question.question, question.pictures) if question.images else question.question
 
 
 def encode(
@@ -318,6 +365,24 @@ def raw_text(text: str, tokenizer: PreTrainedTokenizerBase, *, max_length: int |
     ids = _ids(text, tokenizer, special=True)
     _check_length(len(ids), 0, tokenizer, max_length)
     return Prompt(ids)
+
+
+def raw_text_with(
+    text: str,
+    pictures: Sequence[Picture],
+    tokenizer: PreTrainedTokenizerBase,
+    processor: Any,
+    *,
+    max_length: int | None = None,
+) -> Prompt:
+    """The same behind pictures."""
+
+    def encoded(whole: str) -> Prompt:
+        return raw_text(whole, tokenizer, max_length=max_length)
+
+    prompt = with_pictures(MARK * len(pictures) + text, pictures, processor, encoded, special=True)
+    _check_length(len(prompt.ids), 0, tokenizer, max_length)
+    return prompt
 
 
 def _check_texts(question: Question) -> None:

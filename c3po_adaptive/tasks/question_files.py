@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import DataError, SettingError, UnknownNameError, suggestion
 from ..storage.files import is_file, is_folder
 from ..storage.json_files import unreadable
+from ..storage.picture_file import Picture
 from ..types import Question
 from .texts import check_text
 
@@ -34,7 +35,8 @@ def load_questions(
 ) -> list[Question]:
     """Questions of a JSONL file or a JSON array; which of the two is told by the content.
 
-    A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?}``, or
+    A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?, "images"?:
+    [path of a picture, from the file's folder]}``, or
     CommonsenseQA's, ``{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant,
     ``{"question": str, "choices": {"label": [...], "text": [...]}, "answerKey"}``, too). ``answer`` is the right
     choice's place, counted from 0, its text, or its letter. A missing id becomes ``<file stem>.<index>`` and a missing
@@ -54,7 +56,9 @@ def load_questions(
     path = _existing(Path(source))
     rows = enumerate(read_rows(path))
     task = path.name.split(".")[0]
-    placed = [(where, read_question(row, where, f"{path.stem}.{index}", task)) for index, (where, row) in rows]
+    placed = [
+        (where, read_question(row, where, f"{path.stem}.{index}", task, path.parent)) for index, (where, row) in rows
+    ]
     return first(of_split(unique(placed, str(path)), split, str(path), usual), limit)
 
 
@@ -83,7 +87,10 @@ def load_benchmark_files(
     for file in files:
         task, own = split_of_file(file)
         rows = enumerate(read_rows(file))
-        read = [(where, read_question(row, where, f"{file.stem}.{index}", task)) for index, (where, row) in rows]
+        read = [
+            (where, read_question(row, where, f"{file.stem}.{index}", task, file.parent))
+            for index, (where, row) in rows
+        ]
         placed += [(where, question if question.split else replace(question, split=own)) for where, question in read]
     return first(unique(of_split(placed, split, name, usual), name), limit)
 
@@ -104,7 +111,9 @@ def demo_questions(split: str, *, limit: int | None = None) -> list[Question]:
         return load_questions(path, limit=limit)
 
 
-def read_question(row: Any, where: str, default_id: str = "", default_task: str = "") -> Question:
+def read_question(
+    row: Any, where: str, default_id: str = "", default_task: str = "", folder: Path | None = None
+) -> Question:
     """One checked question.
 
     Args:
@@ -112,6 +121,7 @@ def read_question(row: Any, where: str, default_id: str = "", default_task: str 
         where: where the row stands, put in front of every message.
         default_id: the id of a row that names none.
         default_task: the task of a row that names none.
+        folder: that paths of its images are relative to; None: none can be read.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: expected a JSON object for each question, got {_short(row)}.")
@@ -126,7 +136,24 @@ def read_question(row: Any, where: str, default_id: str = "", default_task: str 
         check_text(text, f"{where}: {name!r}")
     if not (texts["id"] and texts["question"].strip()):
         raise DataError(f"{where}: expected some text in the fields 'id' and 'question', got none; fill it in.")
-    return Question(choices=choices, answer=answer, **texts, **extra)
+    return Question(choices=choices, answer=answer, **texts, **extra, images=_images(row, where, folder))
+
+
+def _images(row: Row, where: str, folder: Path | None) -> tuple[Picture, ...]:
+    """The pictures that a row names; each is read once, so that a run does not end at a broken one."""
+    if row.get("images") is None:
+        return ()
+    named = _field(row, "images", list, where)
+    if folder is None or not all(isinstance(name, str) and name for name in named):
+        what = "none, as these questions come from no folder" if folder is None else "a list of paths of pictures"
+        raise DataError(f"{where}: expected the field 'images' to be {what}, got {_short(named)}; correct it.")
+    pictures = tuple(Picture(folder / name) for name in named)
+    for picture in pictures:
+        try:
+            _ = picture.digest
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+    return pictures
 
 
 def unique(placed: list[Placed], name: str) -> list[Placed]:
@@ -147,11 +174,11 @@ def unique(placed: list[Placed], name: str) -> list[Placed]:
 def given_again(questions: Iterable[Question]) -> list[tuple[Question, Question]]:
     """Questions that were given before, each with the first of its kind.
 
-    It is the same question if the text is the same and so are the choices, in whatever order: by whatever id, of
-    whatever subject, and even if another choice is said to be right.
+    It is the same question if the text and the images are the same and so are the choices, in whatever order: by
+    whatever id, of whatever subject, and even if another choice is said to be right.
     """
-    known: dict[tuple[str, tuple[str, ...]], Question] = {}
-    pairs = ((q, known.setdefault((q.question, tuple(sorted(q.choices))), q)) for q in questions)
+    known: dict[tuple[str, tuple[str, ...], tuple[Picture, ...]], Question] = {}
+    pairs = ((q, known.setdefault((q.question, tuple(sorted(q.choices)), q.pictures), q)) for q in questions)
     return [(question, before) for question, before in pairs if question is not before]
 
 

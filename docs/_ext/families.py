@@ -21,6 +21,11 @@ class Families(Written):
             names = sorted(name for name in whole if rows[name]["layout"] == layout)
             parts += [f"- everything, tails as *{layout}*: {', '.join(f'`{name}`' for name in names)}"]
         parts += [f"- `{name}`: {families.reason(rows[name])}" for name in sorted(rows.keys() - whole)]
+        shown = families.image_families()
+        able = [name for name in shown if not families.no_images(name)]
+        parts += [f"- [images](../howto/images.md), too: {', '.join(f'`{name}`' for name in able)}"]
+        others = [f"`{name}` ({families.no_images(name)})" for name in shown if name not in able]
+        parts += [f"- no images, though transformers' models of these families read them: {', '.join(others)}"]
         return "\n".join(parts)
 
 

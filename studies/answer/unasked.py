@@ -5,7 +5,6 @@ and each kind's by itself in folders of these names.
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -44,7 +43,7 @@ def main(folder: Path) -> None:
             by_kind = {kind: [q for q in own if q.subject == kind] for kind in {q.subject for q in own}}
             (folder / name).mkdir(exist_ok=True)
             for file, part in {name: own, **{f"{name}/{kind}": part for kind, part in by_kind.items()}}.items():
-                write_text(folder / f"{file}.jsonl", "".join(json.dumps(asdict(question)) + "\n" for question in part))
+                write_text(folder / f"{file}.jsonl", "".join(json.dumps(question.row()) + "\n" for question in part))
             print(f"{name}: {len(own)} questions of {len(by_kind)} kinds")
 
 

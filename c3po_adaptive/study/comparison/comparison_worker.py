@@ -87,7 +87,7 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             asked, format = self.data[dataset], format_key(self.config.format_of(dataset))
             named = list(self._dataset(dataset).references)
             among = sorted({q.id for q in asked.questions} & {q.id for q in asked.references})
-            self._teaching[dataset] = digest([[asdict(q) for q in asked.references], named, among, format])
+            self._teaching[dataset] = digest([[q.row() for q in asked.references], named, among, format])
         return self._teaching[dataset]
 
     @cached_property
