@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from answer import unasked
 from knowledge import facts
+from long import questions as long_questions
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
@@ -44,6 +45,7 @@ def asked(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     unasked.main(Path("runs/unasked"))
     facts.main(Path("runs/knowledge"))
+    long_questions.main(Path("runs/long"))
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"
@@ -163,9 +165,9 @@ def test_readme_says_what_was_measured():
     assert f"lowers its accuracy]({model_card}) by {-permuted['difference']:.1f} ± {half:.1f}" in results
     compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/second/summary.json")["comparisons"]}
     for named, words in (
-        (("mixture", "each", "one for all"), "**A pathway for each question beats one change for all** by {} points"),
-        (("early", "each", "base"), "Broken in its first eight layers the model gains {} over being left alone"),
-        (("mixture", "eight chosen", "last five"), "for each question beat the paper's last five** by {} points"),
+        (("mixture", "each", "one for all"), "**A step for each question gains {} points more than one step for all**"),
+        (("early", "each", "base"), "With the first eight layers broken it gains {} over leaving the model alone"),
+        (("mixture", "eight chosen", "last five"), "**Eight layers beat the paper's last five** by {} points"),
     ):
         found = compared[named]
         half = (found["ci_high"] - found["ci_low"]) / 2

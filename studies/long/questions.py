@@ -6,7 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
             behind(q, in_front(other, tokens, lambda text: tokenizer(text)["input_ids"], tokenizer.decode, q.id))
             for q in asked
         ]
-        write_text(folder / f"{tokens}.jsonl", "".join(json.dumps(asdict(question)) + "\n" for question in own))
+        write_text(folder / f"{tokens}.jsonl", "".join(json.dumps(question.row()) + "\n" for question in own))
         print(f"{tokens} tokens: {len(own)} questions of {len({q.subject for q in own})} kinds")
 
 
