@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
+from ..references.poison import Poison
 from ..settings import RemixSettings, Settings
 from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
@@ -91,6 +92,7 @@ class Dataset(Settings):
         format: how these questions are put, where that is not the study's.
         references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
             none in common while the source lasts, and go on from its beginning where it ends.
+        poison: what is wrong with them on purpose: ``{attack: flipped-labels, share: 0.3}``.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Dataset(Settings):
     references_share: Share | None = None
     format: Put | None = None
     references_draw: int = Field(default=0, ge=0)
+    poison: Poison | None = None
 
     @model_validator(mode="after")
     def _drawn_of_a_limit(self) -> Self:
