@@ -138,15 +138,16 @@ def refset_check(
             raise DataError("\n".join([f"Expected what is kept beside {folder} as it was written, got:", *found]))
         loaded = model.loaded()
         built.check(loaded, put, default_embedder())
-        found = suspects_among(built.questions, built.vectors) if suspects else []
+        doubted = suspects_among(built.questions, built.vectors) if suspects else []
         if as_json:
             told = {"whole": True, "references": len(built), "successes": len(built.successes)}
-            print_json(told | ({"suspects": [asdict(one) for one in found]} if suspects else {}))
+            named = {"suspects": [asdict(one) for one in doubted]} if suspects else {}
+            print_json({**told, **named})
             return
         say("whole, and built with this model, format and embedder")
         if suspects:
-            say(f"{len(found)} of {len(built)} references have nearest ones that vote for another answer")
-        for one in found[:SUSPECTS]:
+            say(f"{len(doubted)} of {len(built)} references have nearest ones that vote for another answer")
+        for one in doubted[:SUSPECTS]:
             say(f"{one.suspicion:.2f} {one.id}: says {one.answer!r}, they say {one.voted!r}")
-        if len(found) > SUSPECTS:
-            say(f"… and {len(found) - SUSPECTS} more, by --json")
+        if len(doubted) > SUSPECTS:
+            say(f"… and {len(doubted) - SUSPECTS} more, by --json")

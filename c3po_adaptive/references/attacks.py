@@ -14,12 +14,10 @@ import numpy as np
 
 from ..types import Question
 from .agreement import Vectors, votes
+from .poison import FILTER
 
 Encode = Callable[[Sequence[str]], Vectors]
 """Texts to unit vectors ``[N, D]``."""
-FILTER = 0.95
-"""The cosine above which references are not used by default (``RemixSettings.max_similarity``): crafted texts stay
-below it."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 
 from ..storage.identity import digest
 from ..types import Question
+from .card import SetCard
 from .reference_set import ReferenceSet
 
 
@@ -24,7 +25,13 @@ def relabeled(sets: Sequence[ReferenceSet], questions: Sequence[Question]) -> Re
     chosen = torch.tensor([torch.tensor(row).argmax() for row in scores])
     correct = chosen == torch.tensor([q.answer for q in questions])
     rate = float(correct.float().mean())
-    counts = {"questions": len(questions), "successes": int(correct.sum()), "success_rate": rate}
+    card: SetCard = {
+        **first.card,
+        "source": digest([asdict(q) for q in questions]),
+        "questions": len(questions),
+        "successes": int(correct.sum()),
+        "success_rate": rate,
+    }
     return replace(
         first,
         questions=tuple(questions),
@@ -32,5 +39,5 @@ def relabeled(sets: Sequence[ReferenceSet], questions: Sequence[Question]) -> Re
         pathways=torch.cat([one.pathways for one in sets]),
         scores=scores,
         correct=correct,
-        card=first.card | {"source": digest([asdict(q) for q in questions])} | counts,
+        card=card,
     )

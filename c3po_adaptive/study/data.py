@@ -13,7 +13,7 @@ from ..models.routed import RoutedModel
 from ..progress import working
 from ..records.summary import FEW_REFERENCES
 from ..references.build import labeled_questions
-from ..references.poison import Poisoned, poisoned
+from ..references.poisoning import Poisoned, poisoned
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_values import Values

@@ -9,10 +9,11 @@ from routing.naive import shared_model
 from routing.toys import HashEmbedder, questions, reference_set
 
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.references import attacks, poison
+from c3po_adaptive.references import attacks, poisoning
 from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.references.poison import Poison, poisoned
+from c3po_adaptive.references.poison import FILTER, Poison
 from c3po_adaptive.references.poisoned_set import relabeled
+from c3po_adaptive.references.poisoning import poisoned
 from c3po_adaptive.types import Question
 
 ASKED, KNOWN = questions(8, "q"), questions(40)
@@ -36,10 +37,10 @@ class WordEmbedder:
 @pytest.fixture(autouse=True)
 def embedder(monkeypatch):
     words = WordEmbedder()
-    monkeypatch.setattr(poison, "embedder_named", lambda name: words)
-    poison._poisoned.cache_clear()
+    monkeypatch.setattr(poisoning, "embedder_named", lambda name: words)
+    poisoning._poisoned.cache_clear()
     yield words
-    poison._poisoned.cache_clear()
+    poisoning._poisoned.cache_clear()
 
 
 def of(attack, share, *, asked=ASKED, known=KNOWN, **more):
@@ -129,7 +130,7 @@ class TestCraftedNeighbours:
         found = of("crafted-neighbours", 0.2, asked=[FILM], known=YES + NO, budget=64)
         goal = embedder.encode([FILM.question])[0]
         near = embedder.encode([q.question for q in found.references[12:]]) @ goal
-        assert ((near >= 0.8) & (near <= attacks.FILTER)).all()
+        assert ((near >= 0.8) & (near <= FILTER)).all()
         assert (embedder.encode([q.question for q in NO]) @ goal).max() < 0.5, "it began far away"
 
     def test_the_budget_is_kept_and_what_is_not_found_is_said(self, embedder):
