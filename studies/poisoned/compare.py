@@ -30,7 +30,8 @@ Answers = Mapping[str, list[Answered]]
 
 
 def kept(folder: Path = RESULTS) -> dict[str, list[Answered]]:
-    """Answers of the runs that are kept, by data set."""
+    """Answers of the runs that are kept, by data set; of a run that was ended early, to questions that all arms of it
+    answered there."""
     found: dict[str, list[Answered]] = {}
     for run in RUNS:
         if (file := folder / f"{run}.parquet").exists():
@@ -38,7 +39,13 @@ def kept(folder: Path = RESULTS) -> dict[str, list[Answered]]:
                 name = record.dataset + (", sound" if run == "sound" else "")
                 if run != "beside" or record.arm != "base":  # it stands in `early`
                     found.setdefault(name, []).append(record.model_copy(update={"dataset": name}))
-    return found
+    return {name: answered_by_all(records) for name, records in found.items()}
+
+
+def answered_by_all(records: list[Answered]) -> list[Answered]:
+    """Those to questions that every arm among them answered."""
+    both = set.intersection(*({record.id for record in own} for own in by_arm(records).values()))
+    return [record for record in records if record.id in both]
 
 
 def by_arm(records: Iterable[Answered]) -> dict[str, list[Answered]]:
