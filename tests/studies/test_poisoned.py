@@ -76,7 +76,8 @@ def test_suspects_of_plain_kinds_are_told():
         for topic, answer in (("A kettle on the fire, hot as can be", 0), ("Snow lies in the hills of the north", 1))
         for i in range(20)
     ]
-    found = suspects.told(asked, 0.3)
+    found = suspects.told(asked, 0.3, {"model": [[0.0, -1.0]] * 20 + [[-1.0, 0.0]] * 10 + [[0.0, -1.0]] * 10})
+    assert 0.6 < found["auc_of_scores"]["model"] < 0.9, "right on three quarters"
     assert found["references"] == 40 and found["auc"] > 0.9 and found["ci"][0] <= found["auc"] <= found["ci"][1]
     assert found["wrong_left"] < 0.1 < 0.8 < found["right_left"]
     flipped = np.array([[True, False, False]])
