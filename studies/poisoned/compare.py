@@ -82,6 +82,20 @@ def rows(answers: Answers) -> list[dict[str, object]]:
     ]
 
 
+def table(found: Iterable[Comparison]) -> str:
+    """Points over the model as it is, in Markdown: a row a data set, a column an arm."""
+    gains = {(one.dataset, one.a): one for one in found if one.b == "base"}
+    arms = list(dict.fromkeys(arm for _, arm in gains))
+    lines = [f"| data | {' | '.join(arms)} |", f"| --- |{' ---: |' * len(arms)}"]
+    for dataset in dict.fromkeys(name for name, _ in gains):
+        lines.append(f"| {dataset} | {' | '.join(_cell(gains.get((dataset, arm))) for arm in arms)} |")
+    return "\n".join(lines)
+
+
+def _cell(one: Comparison | None) -> str:
+    return "" if one is None else f"{one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}]".replace("-", "−")
+
+
 def main(runs: Mapping[str, str]) -> None:
     RESULTS.mkdir(exist_ok=True)
     for name, run in runs.items():
@@ -93,6 +107,7 @@ def main(runs: Mapping[str, str]) -> None:
     for one in found:
         interval = f"{one.difference:+.1f} [{one.ci_low:+.1f}, {one.ci_high:+.1f}]"
         print(f"{one.dataset}: {one.a} − {one.b}: {interval}, p {one.p_holm:.3g}{' (primary)' * one.primary}")
+    print(table(found))
 
 
 if __name__ == "__main__":

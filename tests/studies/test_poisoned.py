@@ -62,6 +62,26 @@ def test_defences_are_compared_with_what_they_defend_and_primary_ones_are_tested
     assert (primary.dataset, primary.a) == ("crafted 30", "capped") and primary.p_holm == primary.p
 
 
+def test_the_table_has_a_row_for_each_data_set(folder):
+    rows = compare.table(compare.comparisons(compare.kept(folder))).splitlines()
+    assert rows[0] == "| data | nearest | capped | abstaining |"
+    assert rows[3].startswith("| crafted 30 | +5.0 [") and rows[3].endswith("] |  |")
+
+
+def test_the_page_and_the_summary_say_what_the_kept_answers_say():
+    page = (STUDY / "README.md").read_text()
+    for row in json.loads((compare.RESULTS / "suspects.json").read_text()):
+        assert f"| {row['share']:.0%} | {row['auc']:.2f} [{row['ci'][0]:.2f}, {row['ci'][1]:.2f}] |" in page
+    if not (answers := compare.kept()):
+        assert "was not run yet" in page
+        return
+    found, told = compare.comparisons(answers), json.loads((compare.RESULTS / "summary.json").read_text())
+    assert told["rows"] == compare.rows(answers)
+    for one, kept in zip(found, told["comparisons"], strict=True):
+        assert kept == pytest.approx(json.loads(one.model_dump_json()))
+    assert compare.table(found) in page
+
+
 def test_the_picture_has_a_panel_for_each_attack_that_was_run(folder):
     with plt.rc_context(pictures.STYLE):
         figure = pictures.curves(compare.kept(folder))
