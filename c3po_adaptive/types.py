@@ -39,8 +39,9 @@ Head = Literal["tangent", "full"]
 computed anew over the whole vocabulary in each step. A head that cannot be run for some entries alone (quantized,
 offloaded) is always run in full."""
 
-LearnFrom = Literal["successful", "all"]
-"""Which references may be neighbours: those that the model answers right (the paper), or also those it gets wrong."""
+LearnFrom = Literal["successful", "all", "consistent"]
+"""Which references may be neighbours: those that the model answers right (the paper), also those it gets wrong, or
+those whose answers their nearest references do not vote against (``c3po refset check --suspects`` names the others)."""
 
 Labels = Literal["own", "shuffled"]
 """What neighbours teach: their right choices, or (a control) choices drawn at random."""

@@ -36,8 +36,8 @@ class FromNeighbours(AnswererStrategy):
 
 
 def finding_successes(context: AnsweringContext, references: ReferenceSet) -> float:
-    """FLOPs of finding out which references the model answers right; none where all of them may be neighbours."""
-    if context.settings.learn_from == "all":
+    """FLOPs of finding out which references the model answers right; none where that does not matter."""
+    if context.settings.learn_from != "successful":
         return 0.0
     return sum(context.model.plain_work(prompt).flops for prompt in context.prompts(references.questions))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,8 @@ from ..storage.folders import check_new
 from .options import PATH, AsJson, EngineOptions, Format, ModelOptions, grouped
 from .terminal import clear_errors, print_json, say
 
+SUSPECTS = 20
+"""That are shown, the most suspicious first."""
 app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
 
@@ -117,10 +119,14 @@ def refset_check(
     *,
     model: ModelOptions,
     format: Format = "cloze",
+    suspects: Annotated[
+        bool, typer.Option("--suspects", help="Name references whose nearest ones vote for another answer.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that a reference set is whole, with all that is kept beside it, and fits a model and a format."""
     with clear_errors():
+        from ..references.agreement import suspects as suspects_among
         from ..references.damage import damaged_beside
         from ..references.embedding import default_embedder
         from ..references.reference_set import ReferenceSet
@@ -132,7 +138,16 @@ def refset_check(
             raise DataError("\n".join([f"Expected what is kept beside {folder} as it was written, got:", *found]))
         loaded = model.loaded()
         built.check(loaded, put, default_embedder())
+        doubted = suspects_among(built.questions, built.vectors) if suspects else []
         if as_json:
-            print_json({"whole": True, "references": len(built), "successes": len(built.successes)})
-        else:
-            say("whole, and built with this model, format and embedder")
+            told = {"whole": True, "references": len(built), "successes": len(built.successes)}
+            named = {"suspects": [asdict(one) for one in doubted]} if suspects else {}
+            print_json({**told, **named})
+            return
+        say("whole, and built with this model, format and embedder")
+        if suspects:
+            say(f"{len(doubted)} of {len(built)} references have nearest ones that vote for another answer")
+        for one in doubted[:SUSPECTS]:
+            say(f"{one.suspicion:.2f} {one.id}: says {one.answer!r}, they say {one.voted!r}")
+        if len(doubted) > SUSPECTS:
+            say(f"… and {len(doubted) - SUSPECTS} more, by --json")

@@ -73,6 +73,14 @@ class Kernel(ABC):
         """``[n, m]`` values of questions, all that may be seen of them; by default those of their embeddings."""
         return self(x.text, y.text)
 
+    def shares(self, values: Array) -> Array:
+        """``[m]`` the weights of one question's neighbours, which sum to one, of their values ``[m]``, none below zero;
+        zeros where all of them are. By default each value's share of their sum.
+        """
+        total = values.sum()
+        shares: Array = values / total if total > 0 else np.zeros_like(values)
+        return shares
+
     def __add__(self, other: Kernel) -> Kernel:
         return Sum(self, other)
 

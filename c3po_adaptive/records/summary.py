@@ -249,6 +249,7 @@ class Summary(Part):
         hashes: of configuration, records and what was read.
         failed: arms that were left out, and why.
         counted_once: questions that were given again.
+        poisoned: what was done to data sets on purpose.
     """
 
     schema_version: Annotated[int, Field(le=SCHEMA)] = SCHEMA
@@ -268,6 +269,7 @@ class Summary(Part):
     hashes: dict[str, Any]
     failed: dict[str, str] = Field(default_factory=dict)
     counted_once: tuple[str, ...] = ()
+    poisoned: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _each_arm_beside_the_base(self) -> Self:

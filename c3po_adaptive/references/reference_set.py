@@ -36,6 +36,7 @@ from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
 from ..types import Question
+from .agreement import suspicion
 from .card import QUESTIONS, TENSORS, ReferenceSetCard, SetCard, set_card
 
 if TYPE_CHECKING:
@@ -89,6 +90,21 @@ class ReferenceSet(OnHub):
         """Those answered right alone, C3PO's reference set, with what is kept beside the whole one."""
         return replace(self.subset(self.correct.nonzero().squeeze(1)), folder=self.folder)
 
+    @cached_property
+    def consistent(self) -> ReferenceSet:
+        """Those whose answers their nearest ones do not vote against, with what is kept beside the whole set.
+
+        Raises:
+            DataError: there are none.
+        """
+        rows = torch.from_numpy(suspicion(self.questions, self.vectors) <= 0).nonzero().squeeze(1)
+        if len(rows) == 0:
+            raise DataError(
+                f"Expected references that their nearest ones agree with, got none among {len(self)}; look at them by "
+                "c3po refset check --suspects, or set learn_from to all."
+            )
+        return replace(self.subset(rows), folder=self.folder)
+
     def subset(self, rows: Tensor) -> ReferenceSet:
         """The references of some rows, in that order; of no folder."""
         picked = rows.tolist()
@@ -114,9 +130,11 @@ class ReferenceSet(OnHub):
         return self if settings.labels == "own" else self.shuffled(settings.seed)
 
     def candidates(self, settings: RemixSettings) -> ReferenceSet:
-        """Those that may be neighbours: all of them, or the successes."""
+        """Those that may be neighbours: all of them, the successes, or those that are consistent."""
         labeled = self.labeled_by(settings)
-        return labeled.successes if settings.learn_from == "successful" else labeled
+        if settings.learn_from == "all":
+            return labeled
+        return labeled.successes if settings.learn_from == "successful" else labeled.consistent
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from ..retrievers.base import Index, Retriever
 from ..settings import RemixSettings
 from ..types import Neighbours, Question, draw_key
 from .strategies import Strategies
-from .strategy_results import blamed, check_hits, check_values
+from .strategy_results import blamed, check_hits, check_shares, check_values
 
 
 class Found(NamedTuple):
@@ -118,8 +118,10 @@ class Neighbourhood:
                 with blamed("kernel", self.kernel, "__call__"):
                     values = self.kernel.between(_rows(seen, slice(b, b + 1)), _rows(self.seen, near))
                     check_values(values, len(near), self.kernel)
-                values = values[0].clip(0)
-                weights[b, : len(near)] = values / values.sum() if values.sum() > 0 else 0
+                with blamed("kernel", self.kernel, "shares"):
+                    shares = self.kernel.shares(values[0].clip(0))
+                    check_shares(shares, len(near), self.kernel)
+                weights[b, : len(near)] = shares
         index = torch.from_numpy(hits.index.astype(np.int64))
         similarity = torch.from_numpy(hits.similarity).float()
         excluded = tuple(similar) if self.in_pathway_space and similar is not None else None

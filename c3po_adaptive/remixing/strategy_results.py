@@ -96,6 +96,15 @@ def check_values(values: Any, count: int, kernel: Any) -> None:
         )
 
 
+def check_shares(shares: Any, count: int, kernel: Any) -> None:
+    real = isinstance(shares, np.ndarray) and shares.dtype.kind in "fiu" and shares.shape == (count,)
+    if not (real and (shares >= 0).all() and (not shares.any() or abs(shares.sum() - 1) < MASS_TOLERANCE)):
+        raise PluginError(
+            f"Expected kernel {kernel.name!r} to give {count} shares >= 0 that sum to one, or zeros, got others; "
+            "correct its shares, or choose another kernel."
+        )
+
+
 def check_selection(selection: Selection, problem: Problem, selector: LayerSelector) -> None:
     if not isinstance(selection, Selection):
         raise SettingError(

@@ -22,6 +22,7 @@ def sentences(summary: Summary) -> list[str]:
     rows = summary.on(dataset)
     lines = [f"Not finished: {what}." for what in summary.missing]
     lines += [f"Counted once: {what}." for what in summary.counted_once]
+    lines += [f"Poisoned: {what}." for what in summary.poisoned]
     lines += _few_references(rows)
     lines += [_sentence(row, summary) for row in rows]
     roles = [row.role for row in rows]

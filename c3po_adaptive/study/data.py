@@ -13,6 +13,7 @@ from ..models.routed import RoutedModel
 from ..progress import working
 from ..records.summary import FEW_REFERENCES
 from ..references.build import labeled_questions
+from ..references.poisoning import Poisoned, poisoned
 from ..registry import Registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_values import Values
@@ -31,11 +32,13 @@ class Asked:
         questions: those that are asked, each once.
         references: those that may be learned from.
         again: questions that are left out because they were given before, each with the one that is asked.
+        poisoned: what was done to both on purpose; None: nothing.
     """
 
     questions: Sequence[Question]
     references: Sequence[Question]
     again: Sequence[tuple[Question, Question]] = ()
+    poisoned: Poisoned | None = None
 
     @property
     def known(self) -> int:
@@ -68,9 +71,15 @@ def counted_in_words(data: Data) -> list[str]:
     return [
         *told,
         *(f"few references: {name} has {n}: neighbours are most of them, near or not" for name, n in few.items()),
+        *(f"poisoned: {line}" for line in poisoned_in_words(data)),
         *(f"counted once: {line}" for line in counted_once(data)),
         *(f"learned from as often: {_given_again(pairs, 'references', n)}" for n, pairs in references.items() if pairs),
     ]
+
+
+def poisoned_in_words(data: Data) -> list[str]:
+    """A sentence on each data set that was poisoned: how much, and what found no place."""
+    return [f"{name}: {asked.poisoned.told}" for name, asked in data.items() if asked.poisoned is not None]
 
 
 def counted_once(data: Data) -> list[str]:
@@ -112,7 +121,19 @@ def read_data(config: OnQuestions) -> dict[str, Asked]:
     Raises:
         DataError: a source is missing or broken.
     """
-    return {d.name: _told_apart(d, _read(d)) for d in config.datasets}
+    return {d.name: _attacked(d, _told_apart(d, _read(d)), config.embedder) for d in config.datasets}
+
+
+def _attacked(dataset: Dataset, asked: Asked, embedder: str) -> Asked:
+    """The data set after what its configuration says was done to it.
+
+    Raises:
+        DataError: references are attacked, and there are none.
+    """
+    if dataset.poison is None:
+        return asked
+    found = poisoned(dataset.poison, asked.questions, asked.references, embedder)
+    return replace(asked, questions=found.questions, references=found.references, poisoned=found)
 
 
 def _read(dataset: Dataset) -> Asked:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
+from ..references.poison import Poison
 from ..settings import RemixSettings, Settings
 from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
@@ -102,6 +103,7 @@ class Dataset(Settings):
             likelihoods in either.
         references_draw: which so many: 0 the first, 1 the next, and so on, in one order on every machine. They have
             none in common while the source lasts, and go on from its beginning where it ends.
+        poison: what is wrong with them on purpose: ``{attack: flipped-labels, share: 0.3}``.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Dataset(Settings):
     format: Put | None = None
     score: Annotated[Score, BeforeValidator(_scored)] = "likelihood"
     references_draw: int = Field(default=0, ge=0)
+    poison: Poison | None = None
 
     @model_validator(mode="after")
     def _drawn_of_a_limit(self) -> Self:

@@ -18,6 +18,7 @@ from ..records.jsonl import Records
 from ..references.build import reference_set_of
 from ..references.embedding import Embedder, embedder_named
 from ..references.model_embedding import MODEL, ModelEmbedder
+from ..references.poisoned_set import relabeled
 from ..references.reference_set import ReferenceSet, is_reference_set
 from ..registry import Registry, new_registry
 from ..storage.json_values import Values
@@ -94,7 +95,15 @@ class Worker(ABC, Generic[C]):
             DataError: it has none.
         """
         (named,) = (d.references for d in self.config.datasets if d.name == dataset)
-        labeled = self.data[dataset].references
+        asked = self.data[dataset]
+        if asked.poisoned is None:
+            return self._set_of(named, asked.references, dataset)
+        before = self._set_of(named, asked.poisoned.before, dataset)
+        added = [q for q in asked.references if q.id not in {r.id for r in before.questions}]
+        sets = [before, self._set_of((), added, dataset)] if added else [before]
+        return relabeled(sets, asked.references)
+
+    def _set_of(self, named: Sequence[str], labeled: Sequence[Question], dataset: str) -> ReferenceSet:
         if len(named) == 1 and is_reference_set(place := self.at(named[0])):
             built = ReferenceSet.load(place)
             if len(built) == len(labeled):  # no split or limit of it

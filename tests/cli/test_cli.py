@@ -307,6 +307,28 @@ class TestReferenceSets:
     def test_check_passes_with_its_own_model(self, built):
         assert "whole" in call("refset", "check", "set", "--model", "model")
 
+    def test_check_names_whom_their_nearest_ones_vote_against(self, built, place):
+        rows = [
+            {
+                "id": f"{topic}{i}",
+                "question": f"What is {topic} {i} like?",
+                "choices": ["hot", "cold"],
+                "answer": answer,
+            }
+            for topic, answer in (("a fire in the kitchen", 0), ("the snow of the north", 1))
+            for i in range(5)
+        ]
+        rows[3]["answer"] = 1
+        (place / "doubted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        call("refset", "build", "doubted.jsonl", "--model", "model", "--out", "doubted")
+        said = call("refset", "check", "doubted", "--model", "model", "--suspects").splitlines()
+        assert said[1] == "1 of 10 references have nearest ones that vote for another answer"
+        assert said[2].endswith("a fire in the kitchen3: says 'cold', they say 'hot'") and len(said) == 3
+        assert "vote" not in call("refset", "check", "doubted", "--model", "model")
+        (one,) = json.loads(call("refset", "check", "doubted", "--model", "model", "--suspects", "--json"))["suspects"]
+        assert (one["id"], one["answer"], one["voted"]) == ("a fire in the kitchen3", "cold", "hot")
+        assert 0.5 < one["suspicion"] <= 1
+
 
 class TestPlugins:
     def test_list_shows_every_name_whole(self):

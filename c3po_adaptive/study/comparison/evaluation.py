@@ -22,7 +22,7 @@ from ...report.comparison_page import render
 from ...storage.files import write_text
 from ...storage.json_values import Values
 from ...storage.lock import held
-from ..data import Data, counted_once
+from ..data import Data, counted_once, poisoned_in_words
 from ..executor import HERE, Executor
 from ..worker import UNKNOWN, pieces_left, run_pieces
 from .comparison_config import ComparisonConfig
@@ -176,7 +176,8 @@ def conclude(
         missing=[f"{arm} failed" for arm in failed]
         + missing(records, going, {d.name: asked.get(d.name) for d in config.datasets}),
     )
-    summary = summary.model_copy(update={"failed": dict(failed), "counted_once": tuple(counted_once(data))})
+    told = {"counted_once": tuple(counted_once(data)), "poisoned": tuple(poisoned_in_words(data))}
+    summary = summary.model_copy(update={"failed": dict(failed), **told})
     write_text(Path(out) / "summary.json", summary.model_dump_json(indent=1) + "\n")
     write_parquet(records, Path(out) / PARQUET)
     draw_report(out, data)

@@ -1,0 +1,81 @@
+"""The study's picture from its kept answers: ``python -m poisoned.pictures`` (in ``studies``)."""
+
+from collections.abc import Iterable, Mapping
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from poisoned.compare import DEFENCES, RESULTS, SEED, Answers, by_arm, kept
+
+from c3po_adaptive.analysis.statistics import compare
+from c3po_adaptive.records.summary import Comparison
+
+INK = "#1d2126"
+COLORS = {
+    "nearest": "#1f63b5",
+    "capped": "#2a7d3f",
+    "median of means": "#a8700a",
+    "consistent": "#b5461f",
+    "successful": "#7a4ea3",
+    "one for all": "#9aa3ad",
+}
+CURVES = {
+    "flipped labels": ("clean", "flipped 10", "flipped 30", "flipped 50"),
+    "crafted neighbours": ("clean", "crafted 10", "crafted 30"),
+    "near-duplicates": ("clean", "duplicates 30"),
+}
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "0",
+}
+
+
+def curves(answers: Answers) -> Figure:
+    """Points over the model as it is against the share that is poisoned, attack by attack."""
+    shown = {title: sets for title, sets in CURVES.items() if any(name in answers for name in sets[1:])}
+    figure, axes = plt.subplots(1, len(shown), figsize=(7.5, 3), sharey=True, layout="constrained", squeeze=False)
+    for axis, (title, sets) in zip(axes[0], shown.items(), strict=True):
+        _attack(axis, {_share(name): answers[name] for name in sets if name in answers})
+        axis.set_title(title, fontsize=9)
+    axes[0, 0].set_ylabel("points over the model as it is")
+    figure.supxlabel("share of the references that is poisoned, %", fontsize=9)
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _attack(axis: Axes, by_share: Mapping[int, Iterable[object]]) -> None:
+    """Each arm's gain by share, a little beside each other, with 95 % intervals."""
+    for place, arm in enumerate(("nearest", *DEFENCES, "one for all")):
+        found = {share: _gain(records, arm) for share, records in by_share.items()}
+        told = {share: one for share, one in found.items() if one is not None}
+        if not told:
+            continue
+        places = [share + 0.7 * place for share in told]
+        middle = [one.difference for one in told.values()]
+        low, high = ([getattr(one, end) for one in told.values()] for end in ("ci_low", "ci_high"))
+        axis.plot(places, middle, "o-", color=COLORS[arm], markersize=3.5, linewidth=1, label=arm)
+        axis.vlines(places, low, high, color=COLORS[arm], linewidth=0.7)
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.set_xticks([*by_share])
+
+
+def _gain(records: Iterable[object], arm: str) -> Comparison | None:
+    arms = by_arm(records)
+    return compare(arms[arm], arms["base"], seed=SEED) if arm in arms else None
+
+
+def _share(dataset: str) -> int:
+    last = dataset.split()[-1]
+    return int(last) if last.isdigit() else 0
+
+
+def main() -> None:
+    with plt.rc_context(STYLE):
+        curves(kept()).savefig(RESULTS / "curves.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The median of several means: by hand, and against one reference that would have its way."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from plugins.rivals import module, public_names_only
+
+from c3po_adaptive.errors import SettingError
+from c3po_adaptive.optimizers import (
+    NGD,
+    AmortizedNGD,
+    ConstantIntegratedStep,
+    IntegratedStep,
+    KernelRegression,
+    Oracle,
+)
+from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
+from c3po_adaptive.types import Neighbours
+
+PLUGIN = module("median_of_means.py")
+MedianOfMeans, lent = PLUGIN.MedianOfMeans, PLUGIN.lent
+
+
+class TestContract(OptimizerContract):
+    @pytest.fixture(
+        params=[
+            MedianOfMeans(of=IntegratedStep(lr=2)),
+            MedianOfMeans(of=AmortizedNGD(lr=0.05), groups=2),
+            MedianOfMeans(of=KernelRegression(alpha=0.5)),
+            MedianOfMeans(of=ConstantIntegratedStep(lr=2)),
+        ],
+        ids=lambda optimizer: optimizer.of.name,
+    )
+    def optimizer(self, request):
+        return request.param.prepare(ToyTraining())
+
+
+def test_groups_are_dealt_in_turn_and_their_means_weighed():
+    each = torch.tensor([[1.0, 10.0, 3.0, 20.0, 100.0]])[..., None, None]
+    weight = torch.tensor([[0.1, 0.2, 0.3, 0.2, 0.2]])
+    means = [(0.1 * 1 + 0.3 * 3 + 0.2 * 100) / 0.6, (0.2 * 10 + 0.2 * 20) / 0.4]  # of 1, 3, 100 and of 10, 20
+    torch.testing.assert_close(lent(each, weight, 2), torch.full_like(each, sum(means) / 2))
+
+
+def test_groups_without_weight_have_no_say_and_padding_stays_zero():
+    each, weight = torch.tensor([[5.0, 7.0, 0.0]])[..., None, None], torch.tensor([[0.4, 0.6, 0.0]])
+    assert lent(each, weight, 5).flatten().tolist() == [6.0, 6.0, 0.0]
+    assert lent(each, torch.zeros(1, 3), 5).flatten().tolist() == [0.0, 0.0, 0.0]
+
+
+def hijacked(problem, strength):
+    """The first neighbour weighs four fifths, and teaches something else so strongly."""
+    weight = problem.neighbours.weight.clone() * 0.2
+    weight[:, 0] += 0.8
+    near = Neighbours(problem.neighbours.index, problem.neighbours.similarity, weight)
+
+    def of_neighbours(artifact):
+        each = problem.of_neighbours(artifact).clone()
+        each[:, 0, :, 0] -= strength
+        return each
+
+    return replace(problem, neighbours=near, of_neighbours=of_neighbours)
+
+
+def test_one_reference_cannot_have_its_way():
+    problem = toy_problem(K=10)
+    moved = {}
+    for optimizer in (IntegratedStep(lr=5), MedianOfMeans(of=IntegratedStep(lr=5))):
+        before, after = (optimizer.optimize(hijacked(problem, strength)) for strength in (0.0, 50.0))
+        moved[optimizer.name] = float((after - before).abs().sum())
+    assert moved["median-of-means"] < 0.2 * moved["integrated-step"]
+
+
+def test_what_one_change_for_all_learns_is_a_median_too():
+    plain, robust = ConstantIntegratedStep().prepare(ToyTraining()), MedianOfMeans(of=ConstantIntegratedStep())
+    each = ToyTraining().of_references(ConstantIntegratedStep.taught)
+    groups = torch.stack([each[group::5].mean(0) for group in range(5)])
+    torch.testing.assert_close(robust.prepare(ToyTraining()).of.slope, groups.median(0).values)
+    torch.testing.assert_close(plain.slope, each.mean(0))
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"of": NGD()}, "takes means of what neighbours teach, got ngd"),
+    ({"of": Oracle()}, "got oracle"),
+    ({"of": "integrated-step"}, "median-of-means.of to be a PathwayOptimizer"),
+    ({"groups": 1}, "median-of-means.groups"),
+])  # fmt: skip
+def test_what_it_cannot_wrap_is_refused(given, said):
+    with pytest.raises(SettingError, match=said):
+        MedianOfMeans(**given)
+
+
+def test_it_uses_public_names_only():
+    assert public_names_only("median_of_means.py")
