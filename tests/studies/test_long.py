@@ -56,5 +56,12 @@ def test_experts_that_two_questions_share():
 
 def test_weight_on_a_questions_own_kind():
     near = [{"id": "sciq/1", "similarity": 0.5, "weight": 3.0}, {"id": "piqa/2", "similarity": 0.4, "weight": 1.0}]
-    record = answered(arm="each", dataset="512", subject="sciq", neighbours=near)
+    record = answered(id="sciq/7", arm="each", dataset="512", subject="sciq", neighbours=near)
     assert collect.of_own_kind([record], "each") == {"512": [0.75]}
+
+
+def test_what_the_page_says_beside_intervals():
+    told, said = compare.summary(), (compare.RESULTS.parent / "README.md").read_text()
+    own = told["weight on own kind"]
+    assert f"Alone {own['0']:.0f} % of their weight is on that kind, behind 512 tokens {own['512']:.0f} %" in said
+    assert 2.5 < told["entropy"]["512"] / told["entropy"]["0"] < 3.5 and "entropy triples" in said
