@@ -254,3 +254,12 @@ def test_what_forcing_an_expert_gains_is_told_as_it_was_measured():
     told, own = (f"{learned[name]:.1f} %" for name in ("its family's expert", "as it routes"))
     sentence = f"right on {told} of {learned['n']} validation questions, as it routes on {own}"
     assert sentence in " ".join((ANSWER / "README.md").read_text().split())
+
+
+def test_methods_as_published_change_as_many_answers_as_told():
+    by_arm = compare.grouped(left.learned(compare.kept("paper"))["early"], "arm")
+    chosen = {arm: [r.choice for r in own] for arm, own in by_arm.items()}
+    published = ("ngd", "kernel-regression", "mode-finding", "ngd, oracle")
+    changed = {arm: sum(a != b for a, b in zip(chosen[arm], chosen["base"], strict=True)) for arm in published}
+    assert changed == {"ngd": 0, "kernel-regression": 0, "mode-finding": 1, "ngd, oracle": 0}
+    assert len(chosen["base"]) == 150
