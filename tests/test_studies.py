@@ -128,7 +128,7 @@ def quotes(text):
 PAGES = {
     **{
         f"studies/{name}/README.md": (f"{name}/results/",)
-        for name in ("answer", "faithfulness", "demo", "rivals", "faults", "generated", "long")
+        for name in ("answer", "faithfulness", "demo", "rivals", "faults", "generated", "knowledge", "long", "poisoned")
     },
     "docs/explanation/results.md": ("answer/results/", "embedded_model/", "faults/results/", "demo/results/"),
 }
