@@ -226,9 +226,9 @@ class RoutedModel:
 
     def plain_work(self, prompt: Prompt) -> Entry:
         """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
-        packed = pack(prompt, layout_for(self.model, prompt))
         with self.lock:
-            return self.flops.prefill(replace(packed, given=given_of(self.model, prompt)))
+            given = given_of(self.model, prompt)
+        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt), given=given))
 
     def _batches(
         self,
