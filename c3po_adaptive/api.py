@@ -50,7 +50,7 @@ class Optimizer:
             that ``score_choices`` sees); by default it takes them as raw text, and references are put as ``cloze``.
         settings: how pathways act and what is learned from: a mapping of values over the preset's, or a whole
             ``RemixSettings``.
-        embedder: of retrieval; default: all-MiniLM-L6-v2. ``"model"``: the model's own features, of images, too.
+        embedder: of retrieval; default: ``"all-MiniLM-L6-v2"``. ``"model"``: the model's own features, of images, too.
         registry: what names are looked up in; default: built-ins and plugins of installed packages.
 
     Raises:
@@ -71,7 +71,7 @@ class Optimizer:
         selector: Spec | LayerSelector | None = None,
         format: str | Mapping[str, object] | Format | None = None,
         settings: RemixSettings | Mapping[str, object] | None = None,
-        embedder: Embedder | Literal["model"] | None = None,
+        embedder: Embedder | Literal["model", "all-MiniLM-L6-v2"] | None = None,
         registry: Registry | None = None,
     ) -> None:
         usual = preset_named(preset)

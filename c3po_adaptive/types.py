@@ -9,7 +9,7 @@ Letters used in every docstring:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -64,7 +64,7 @@ NO_CHOICE = -1
 class Question:
     """A multiple-choice question; ``answer`` is the index of the right choice, None where unknown.
 
-    ``images`` are shown before it: paths or images of PIL, kept as ``Picture``.
+    ``images`` are shown before it: paths, bytes of files or images of PIL, one or several, kept as ``Picture``.
     """
 
     id: str
@@ -77,7 +77,9 @@ class Question:
     images: Sequence[Any] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        given: Any = [self.images] if isinstance(self.images, str | Path | Picture) else self.images
+        given: Any = () if self.images is None else self.images
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):  # one alone
+            given = [given]
         pictures = tuple(image if isinstance(image, Picture) else Picture(image) for image in given)
         object.__setattr__(self, "images", pictures)
 
@@ -129,7 +131,7 @@ class Prompt:
     lengths: tuple[float, ...] = ()
     given: tuple[int, ...] = ()
     after: int = 0
-    extra: Extra | None = field(default=None, repr=False)  # draws go by what is shown of a prompt
+    extra: Extra | None = field(default=None, repr=False)  # text alone is drawn for by what is shown of it
 
     @property
     def lettered(self) -> bool:
@@ -285,6 +287,8 @@ class Neighbours:
 
 def draw_key(seed: int, what: object) -> int:
     """A number that settles what is drawn for one question: the same in any batch, and in any process."""
+    if isinstance(what, Prompt) and what.extra is not None:
+        what = (what, what.extra.digest)  # pictures of one size may stand in the same tokens
     return zlib.crc32(repr((seed, what)).encode())
 
 

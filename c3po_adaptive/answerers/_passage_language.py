@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SOME = 64  # texts of either that are looked at
 FEWEST = 16  # texts of either by which an embedder is judged
+JAPANESE = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
+"""Letters that one text mixes: kana among kanji, which Unicode names CJK."""
 
 
 def strangers(questions: Sequence[str], passages: Sequence[str], embedder: Embedder) -> str:
@@ -53,7 +55,7 @@ def _some(texts: Sequence[str]) -> list[str]:
 def _script(texts: Sequence[str]) -> str:
     """That of most letters, as Unicode names it: LATIN, CYRILLIC, CJK, …; "" where there are none."""
     names = (unicodedata.name(letter, "") for text in texts for letter in text if letter.isalpha())
-    counted = Counter(name.split()[0] for name in names if name)
+    counted = Counter(JAPANESE.get(script, script) for script in (name.split()[0] for name in names if name))
     return counted.most_common(1)[0][0] if counted else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -56,11 +56,13 @@ class PassageSearch:
         passages: of the file.
         k: how many stand before a question.
         context: whose model, format and embedder are used.
+        checked: filled once ``check`` has looked; shared by a search that ``replace`` makes for another context.
     """
 
     passages: Sequence[Passage]
     k: int
     context: AnsweringContext
+    checked: list[bool] = field(default_factory=list, repr=False)
 
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
@@ -136,15 +138,11 @@ class PassageSearch:
         return found
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Warn, at the first call, where passages are in another language than questions, as far as can be told."""
-        if self._checked:
+        """Warn, at the first questions, where passages are in another language, as far as can be told."""
+        if self.checked or not questions:
             return
-        self._checked.append(True)
+        self.checked.append(True)
         if said := strangers(
             [description(q) for q in questions], [passage.text for passage in self.passages], self.context.embedder
         ):
             warnings.warn(said, stacklevel=3)
-
-    @cached_property
-    def _checked(self) -> list[bool]:
-        return []

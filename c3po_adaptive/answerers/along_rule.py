@@ -71,5 +71,7 @@ class _Along:
         from ..remixing.written_answers import as_written
 
         prompts, model = self.context.prompts(questions), self.context.model
-        each = zip(answers, questions, model.written(prompts, self.rule), model.written(prompts), strict=True)
+        batches = [[prompt] for prompt in prompts] if any(prompt.extra for prompt in prompts) else [prompts]
+        written = [one for batch in batches for one in model.written(batch, self.rule)]
+        each = zip(answers, questions, written, model.written(prompts), strict=True)
         return [as_written(answer, question, self.context.format, *both) for answer, question, *both in each]

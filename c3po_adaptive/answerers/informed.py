@@ -144,6 +144,7 @@ class ChosenWay:
         return any(way.needs_label for way in self.ways.values())
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        self.search.check(questions)
         plain = self.context.plain(questions)
         gain = self.model.predict(_features(self.search, questions, plain))
         worth = np.concatenate([np.zeros((len(plain), 1)), gain - self.prices], 1)
@@ -187,7 +188,8 @@ def _chosen(strategy: Informed, search: PassageSearch, context: AnsweringContext
     tried = [known[row] for row in drawn]
     apart = replace(context, held_out=context.held_out | {q.id for q in tried})
     plain = apart.plain(tried)
-    answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, replace(search, context=apart)).items()}
+    silent = replace(search, context=apart, checked=[True])  # it is the questions' language that counts
+    answers = {way: answerer.answer(tried) for way, answerer in _ways(apart, silent).items()}
     rights = [cast(int, q.answer) for q in tried]  # references are labeled
     before = np.array(list(map(_ahead, plain, rights)))
     gain = np.stack([list(map(_ahead, found, rights)) for found in answers.values()], 1)

@@ -37,6 +37,7 @@ def explain(
         from ..pictures import check_picture, save_picture
         from ..references.build import labeled_questions, reference_set_of
         from ..references.embedding import default_embedder
+        from ..references.model_embedding import embedder_of
         from ..references.reference_set import ReferenceSet, is_reference_set
         from ..storage.text_checksum import EXPLANATION, check_page
         from ..study.arms import arms_by_name, parse_arm
@@ -64,7 +65,8 @@ def explain(
         built = ReferenceSet.load(refset) if is_reference_set(refset) else None
         labeled = [] if built else labeled_questions(refset)
         loaded = model.loaded()
-        references = built or reference_set_of(labeled, loaded, default_embedder(), asked or as_format("cloze"))
+        embedder = embedder_of(built, loaded) if built else default_embedder()
+        references = built or reference_set_of(labeled, loaded, embedder, asked or as_format("cloze"))
         with working("strategies"):
             c3po = Optimizer(
                 loaded,
@@ -72,6 +74,7 @@ def explain(
                 registry=registry,
                 format=asked,
                 settings=chosen.remixing,
+                embedder=embedder,
                 optimizer=chosen.optimizer,
                 kernel=chosen.kernel,
                 retriever=chosen.retriever,

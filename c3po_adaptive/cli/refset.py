@@ -128,7 +128,7 @@ def refset_check(
     with clear_errors():
         from ..references.agreement import suspects as suspects_among
         from ..references.damage import damaged_beside
-        from ..references.embedding import default_embedder
+        from ..references.model_embedding import embedder_of
         from ..references.reference_set import ReferenceSet
         from ..tasks.formats import as_format
 
@@ -137,7 +137,7 @@ def refset_check(
         if found := damaged_beside(built):
             raise DataError("\n".join([f"Expected what is kept beside {folder} as it was written, got:", *found]))
         loaded = model.loaded()
-        built.check(loaded, put, default_embedder())
+        built.check(loaded, put, embedder_of(built, loaded))
         doubted = suspects_among(built.questions, built.vectors) if suspects else []
         if as_json:
             told = {"whole": True, "references": len(built), "successes": len(built.successes)}

@@ -226,9 +226,9 @@ class RoutedModel:
 
     def plain_work(self, prompt: Prompt) -> Entry:
         """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
-        packed = pack(prompt, layout_for(self.model, prompt))
         with self.lock:
-            return self.flops.prefill(replace(packed, given=given_of(self.model, prompt)))
+            given = given_of(self.model, prompt)
+        return self.flops.prefill(pack(prompt, layout_for(self.model, prompt), given=given))
 
     def _batches(
         self,
@@ -382,16 +382,22 @@ class RoutedModel:
             prompts: B of them, which are run together.
             routing: ``[B, L, E]``, or a rule at every token; None: the model's own. What it writes along its own is
                 kept, and taken for every pathway that changes nothing.
+
+        Raises:
+            DataError: a prompt fills the model's context.
+            SettingError: several prompts with images for a rule.
         """
         if callable(routing):
-            return self._write(prompts, routing)
+            return self._write(prompts, routing) if prompts else []
         found: dict[int, Written] = {}
         if routing is not None and (moved := routing.changed().any(-1).nonzero().squeeze(1).tolist()):
             found = dict(zip(moved, self._write([prompts[i] for i in moved], routing[moved]), strict=True))
         own = {i: prompt for i, prompt in enumerate(prompts) if i not in found}
-        if new := list(dict.fromkeys(prompt for prompt in own.values() if prompt not in self._written)):
-            self._written.update(zip(new, self._write(new, None), strict=True))
-        found |= {i: self._written[prompt] for i, prompt in own.items()}
+        known = {prompt: self._written[prompt] for prompt in own.values() if prompt in self._written}
+        if new := list(dict.fromkeys(prompt for prompt in own.values() if prompt not in known)):
+            known.update(zip(new, self._write(new, None), strict=True))
+            self._written.update((prompt, known[prompt]) for prompt in new)  # which may drop others of this batch
+        found |= {i: known[prompt] for i, prompt in own.items()}
         return [found[i] for i in range(len(prompts))]
 
     def _write(self, prompts: Sequence[Prompt], routing: Pathway | RoutingRule | None) -> list[Written]:
@@ -407,6 +413,11 @@ class RoutedModel:
         ids = torch.tensor([[pad] * (width - len(p.ids)) + list(p.ids) for p in prompts])
         seen = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in prompts])
         most = [min(max(map(len, p.options), default=0) + SPARE, self.max_length - len(p.ids)) for p in prompts]
+        if min(most) < 1:
+            raise DataError(
+                f"Expected prompts that leave room to write in the model's context of {self.max_length} tokens, got "
+                f"one of {max(len(p.ids) for p in prompts)}; shorten it."
+            )
         ends = cast(Any, self.model.generation_config).eos_token_id  # one, several, or none
         read = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
         line = FirstLine(read, most, ends if isinstance(ends, list) else [ends])

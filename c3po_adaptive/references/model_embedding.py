@@ -14,10 +14,11 @@ from torch.nn.functional import normalize
 from ..errors import UnknownNameError, suggestion
 from ..models.fingerprint import fingerprint
 from ..models.routed import RoutedModel
-from .embedding import NAME, Embedder
+from .embedding import NAME, Embedder, default_embedder
 
 if TYPE_CHECKING:
     from ..routing.states import State
+    from .reference_set import ReferenceSet
 
 MODEL = "model"
 
@@ -68,11 +69,18 @@ def _pooled(state: State) -> NDArray[np.float32]:
 
 
 def own_embedder(name: str, model: RoutedModel) -> Embedder:
-    """The model's own embedder, by its name.
+    """The model's own embedder, or the default one, by its name.
 
     Raises:
         UnknownNameError: another name.
     """
+    if name == NAME:
+        return default_embedder()
     if name != MODEL:
         raise UnknownNameError(f"Expected an embedder or {MODEL!r}, got {name!r}; {suggestion(name, (MODEL, NAME))}")
     return ModelEmbedder(model)
+
+
+def embedder_of(references: ReferenceSet, model: RoutedModel) -> Embedder:
+    """The model's own embedder for a set that was built with such a one; the default one for any other."""
+    return own_embedder(MODEL if references.card["embedder"]["name"] == MODEL else NAME, model)

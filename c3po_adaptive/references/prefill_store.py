@@ -242,8 +242,8 @@ class PrefillStore:
             if key.partition("/")[0] == str(number)
         }
         layout = layout_for(self.model.model, prompt)
-        packed, dtype, like = pack(prompt, layout), self.model.model.dtype, self._like[layout]
-        packed = replace(packed, given=_given(named, prompt, like.final.device, dtype))
+        dtype, like = self.model.model.dtype, self._like[layout]
+        packed = pack(prompt, layout, given=_given(named, prompt, like.final.device, dtype))
         cache = zip(like.cache if packed.past else (), range(len(like.cache)), strict=False)
         state = State(
             prompt,

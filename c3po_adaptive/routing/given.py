@@ -60,6 +60,10 @@ class Given:
         """As much as a tail needs that begins there: no pictures, where none stands in it."""
         return self if self.shown[past:].any() else replace(self, embeddings=None, deep=None, sees={})
 
+    def split_by(self, past: int) -> bool:
+        """Whether some of the first ``past`` tokens see later ones, so that they cannot be run before these."""
+        return any(bool(seen[:past, past:].any()) for seen in self.sees.values())
+
     def places(self, places: Tensor) -> Tensor:
         """Rotary positions ``[A, …]`` of tokens ``[…]``, told by their numbers; text follows a prompt one by one."""
         if self.positions is None:

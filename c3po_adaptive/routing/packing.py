@@ -14,7 +14,7 @@ Where a pathway acts on an earlier token of the prompt, the tail begins there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -108,15 +108,20 @@ def windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {"": window or None}
 
 
-def pack(prompt: Prompt, layout: Layout, *, whole: bool = False) -> Packed:
+def pack(prompt: Prompt, layout: Layout, *, whole: bool = False, given: Given | None = None) -> Packed:
     """Lay out a prompt's tail; the last token of an option predicts nothing and is left out.
+
+    A tail that would begin inside a picture whose tokens see each other in both directions takes in the whole prompt.
 
     Args:
         prompt: with its options.
         layout: see above.
         whole: put all of the prompt in front of each sequence's tail, whatever the layout.
+        given: what pictures in the prompt become.
     """
-    return _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
+    whole = whole or (given is not None and given.split_by(len(prompt.ids) - 1 - prompt.after))
+    packed = _tree(prompt, whole=whole) if layout == "tree" else _sequences(prompt, whole=whole or layout == "whole")
+    return replace(packed, given=given)
 
 
 def _tree(prompt: Prompt, *, whole: bool) -> Packed:

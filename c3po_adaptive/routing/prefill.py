@@ -98,7 +98,7 @@ def _side_by_side(
     """Prompts whose tails are run together: their numbers, and each with its prefix, which was run."""
     if min(len(p.ids) for p in prompts) == 0:
         raise ShapeError("Expected prompts of at least one token, got an empty one; give the question some text.")
-    packed = [replace(pack(p, layout, whole=whole), given=given_of(model, p)) for p in prompts]
+    packed = [pack(p, layout, whole=whole, given=given_of(model, p)) for p in prompts]
     prefixes = _prefixes(model, prompts, packed, run)
     packed = [replace(p, given=p.given and p.given.behind(p.past)) for p in packed]
     for group in grouped([waiting(i, p) for i, p in enumerate(packed)]):

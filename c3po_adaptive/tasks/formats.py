@@ -6,7 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from inspect import signature
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
@@ -317,7 +317,8 @@ def format_key(format: str | Format) -> str:
     """A format's name and parameters as text."""
     chosen = as_format(format)
     shots = [shot if isinstance(shot, str) else shot.row() for shot in chosen.shots]
-    return f"{chosen.name} {json.dumps(asdict(cast(Any, chosen)) | {'shots': shots}, sort_keys=True)}"
+    values = {f.name: getattr(chosen, f.name) for f in fields(cast(Any, chosen))} | {"shots": shots}
+    return f"{chosen.name} {json.dumps(values, default=asdict, sort_keys=True)}"
 
 
 def description(question: Question) -> str:

@@ -5,7 +5,7 @@
 import json
 import re
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from c3po_adaptive.storage.files import write_text
@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
             told += [(question.id, sentence(question)) for question in own if kind in FACTS]
         others += [(question.id, sentence(question)) for question in left[:OTHERS] if kind in FACTS]
     each = [question for kinds in asked.values() for turn in zip(*kinds, strict=True) for question in turn]
-    _write(folder / "asked.jsonl", [asdict(question) for question in each])
+    _write(folder / "asked.jsonl", [question.row() for question in each])
     _write(folder / "told.jsonl", [{"id": f"told:{id_}", "text": text} for id_, text in told + others])
     _write(folder / "others.jsonl", [{"id": f"told:{id_}", "text": text} for id_, text in others])
     print(f"{len(each)} questions, {len(told)} facts that they ask for, {len(others)} others")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
+from models.pictured import QUESTIONS as SHOWN
+from models.pictured import seeing
 
 from c3po_adaptive import rule_named
 from c3po_adaptive.answerers import (
@@ -157,6 +159,13 @@ class TestAlongARule:
             for text in ("top-k:1", "top-k:2")
         )
         assert one < two
+
+    def test_what_is_written_with_images_is_that_of_each_question_alone(self):
+        context = replace(toy_context(), model=seeing("qwen3_vl_moe"), score="generated")
+        along = AlongRule(rule_named("top-k:1")).prepare(context)
+        answers = along.answer(SHOWN)
+        assert [a.generated for a in answers] == [along.answer([q])[0].generated for q in SHOWN]
+        assert answers[0].generated != context.model.written(context.prompts(SHOWN[:1]))[0].text, "it acts"
 
     def test_by_name_in_a_configuration(self):
         arm = Arm(answerer={"name": "rule", "rule": "ban:1;top-k:1@last-1"})

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from study.configs import parse_config
 
-from c3po_adaptive.answerers import Informed
+from c3po_adaptive.answerers import Informed, _passage_search
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.optimizers import NoStep
 from c3po_adaptive.study.comparison.evaluation import evaluate
@@ -95,6 +95,16 @@ def test_the_way_is_chosen_by_what_it_is_predicted_to_gain(facts):
     assert dear[0].once > 0, "trying each way on references is paid for"
     for a in free:
         assert a.strength <= 0 or a.scores != a.base_scores
+
+
+@pytest.mark.parametrize("way", [{}, {"choose": True, "training": 16}], ids=str)
+def test_the_language_is_checked_once_by_the_first_questions(way, facts, monkeypatch):
+    looked = []
+    monkeypatch.setattr(_passage_search, "strangers", lambda asked, *_: looked.append(asked) or "")
+    answerer = Informed(passages=facts, **way).prepare(context(NoStep()))
+    for asked in ([], ASKED[:2], ASKED)[len(way) > 0 :]:  # as what chooses gives a way that it chose for none
+        answerer.answer(asked)
+    assert looked == [[question.question for question in ASKED[:2]]]
 
 
 def test_solved_examples_and_plain_text_are_passages_too(tmp_path):

@@ -231,6 +231,8 @@ class TestLanguage:
 
     def test_another_script_is(self):
         assert "LATIN, got mostly CYRILLIC" in strangers(self.asked, ["Дерево плавает"], Letters())
+        assert "LATIN, got mostly CJK" in strangers(self.asked, ["きごう"], Letters())
+        assert strangers(["これはなんですか"], ["東京都議会議員選挙", "コーヒー"], Letters()) == "", "kana among kanji"
 
     def test_few_texts_and_numbers_tell_nothing(self):
         assert strangers(self.asked, ["Das Holz ist braun."], Letters()) == ""

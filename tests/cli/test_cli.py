@@ -14,10 +14,14 @@ from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.cli.demo import SHOWN
+from c3po_adaptive.models.loading import load_moe_model
+from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.model_embedding import ModelEmbedder
 from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.study.arms import DEMO as PACKAGED
 from c3po_adaptive.study.arms import DEMO_ARMS
 from c3po_adaptive.tasks import demo_questions
+from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 PLUGIN = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
@@ -306,6 +310,14 @@ class TestReferenceSets:
 
     def test_check_passes_with_its_own_model(self, built):
         assert "whole" in call("refset", "check", "set", "--model", "model")
+
+    def test_one_by_the_models_own_features_fits_its_model(self, built, place):
+        model = load_moe_model("model")
+        questions = load_questions("references.jsonl")
+        build_reference_set(model, questions, ModelEmbedder(model)).save("own")
+        assert "whole" in call("refset", "check", "own", "--model", "model")
+        arm = ("--arm", "ngd", "--set", "selector.n=2", "--set", "optimizer.steps=1")
+        assert "neighbours: 3" in call("explain", "Is it?", "--refset", "own", "--model", "model", *arm)
 
     def test_check_names_whom_their_nearest_ones_vote_against(self, built, place):
         rows = [

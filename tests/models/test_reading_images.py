@@ -43,6 +43,24 @@ def test_every_other_family_in_short(family):
         assert given.sees["sliding_attention"].triu(1).sum() == 6 and not given.sees["full_attention"].triu(1).any()
         with pytest.raises(ModelError, match="as tokens of a picture see each other, got sdpa attention"):
             prefill(model.model, model.sites, [prompt], model.flops, "rows", whole=True)
+        tails_may_begin_inside_a_picture(model)
+
+
+@torch.no_grad()
+def tails_may_begin_inside_a_picture(model):
+    """Of which no token is run before those that it sees."""
+    acting = [int(p.extra.shown.nonzero()[1]) if p.extra else 4 for p in prompts(model)]
+    asked = [replace(p, after=len(p.ids) - 1 - place) for p, place in zip(prompts(model), acting, strict=True)]
+    states = model.prefill(asked)
+    assert [state.packed.past for state in states] == [0, 4, 0]
+    pathway = stack_pathways([moved(Pathway(s.own, s.own, model.layers), layers=(1, 2)) for s in states])
+    found = zip(model.choice_scores(states), model.choice_scores(states, pathway), strict=True)
+    for i, (question, (plain, changed)) in enumerate(zip(QUESTIONS, found, strict=True)):
+        torch.testing.assert_close(plain, choice_scores(model, question), atol=1e-5, rtol=0)
+        last = len(asked[i].ids) - 1
+        edit = along(pathway.weights[i], pathway.own[i], acting[i], last=last)
+        torch.testing.assert_close(changed, choice_scores(model, question, edit), atol=1e-5, rtol=0)
+        assert model.plain_work(asked[i]).flops == pytest.approx(states[i].work.flops)
 
 
 def test_the_table_lists_them():

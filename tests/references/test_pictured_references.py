@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from routing.naive import moved, shared_model
 
 from c3po_adaptive import DataError, Optimizer, Pathway, Question, ReferenceSet, UnknownNameError, default_registry
 from c3po_adaptive.references.build import build_reference_set
+from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.references.learned import _content
 from c3po_adaptive.references.model_embedding import ModelEmbedder
 from c3po_adaptive.references.prefill_store import build_store
+from c3po_adaptive.storage.picture_file import Picture
 from c3po_adaptive.study.reference_shards import ReferenceWorker
 from c3po_adaptive.study.study_config import OnQuestions
 from c3po_adaptive.tasks.formats import description
@@ -50,7 +53,7 @@ def test_a_set_is_read_back_with_its_pictures(model, references, tmp_path):
     assert "images" not in json.loads((plain / "card.json").read_text())
 
 
-def test_other_pictures_are_other_questions(references):
+def test_other_pictures_are_other_questions(model, references):
     first, second = references.questions[:2]
     assert first != replace(first, images=second.images) and hash(first) != hash(replace(first, images=second.images))
     assert first.row()["images"] == [picture_.digest for picture_ in first.pictures]
@@ -60,8 +63,22 @@ def test_other_pictures_are_other_questions(references):
     assert description(first) == description(twin) != description(second) and description(first) != "What is it?"
     assert pickle.loads(pickle.dumps(description(first))) == description(first)
     assert draw_key(0, description(first)) != draw_key(0, description(second)), "random neighbours, too"
+    shown, other, text = (model.encode(q) for q in (first, second, references.questions[-1]))
+    assert shown.ids == other.ids and draw_key(0, shown) != draw_key(0, other), "and whatever else is drawn"
+    assert draw_key(3, text) == crc32(repr((3, text)).encode()), "for text alone what was drawn before"
     other = replace(references, questions=(replace(first, images=second.images), *references.questions[1:]))
     assert _content(other) != _content(references)
+
+
+@pytest.mark.parametrize("images", [picture(0), Picture(picture(0)).png(), [picture(0)]], ids=["one", "bytes", "list"])
+def test_one_picture_needs_no_list(images):
+    assert Question("a", "What is it?", CHOICES, images=images).images == (Picture(picture(0)),)
+
+
+def test_none_and_what_is_no_picture():
+    assert Question("a", "What is it?", CHOICES, images=None).images == ()
+    with pytest.raises(DataError, match="images of PIL, got int"):
+        Question("a", "What is it?", CHOICES, images=3)
 
 
 def test_features_of_the_model_tell_pictures_and_texts_apart(model):
@@ -100,6 +117,8 @@ def test_questions_with_pictures_are_remixed(model, references):
     assert not any(id_ == "r0" for id_, *_ in c3po.answer(asked(1))[0].neighbours), "a reference is not its own"
     with pytest.raises(UnknownNameError, match="an embedder or 'model', got 'modle'"):
         Optimizer(model, references, embedder="modle")
+    by_name = Optimizer(model, preset="nearest", optimizer="none", embedder="all-MiniLM-L6-v2")
+    assert by_name.remixer.embedder is default_embedder()
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl_moe", "mistral_large4"])

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cachetools import LRUCache
 from routing.naive import FAMILIES, SCOPES, along, assert_pristine, logits, moved, shared_model
 from routing.toys import questions
 
 from c3po_adaptive import rule_named
-from c3po_adaptive.errors import SettingError
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.routed import SPARE
 from c3po_adaptive.routing.generation import FirstLine
-from c3po_adaptive.types import Pathway
+from c3po_adaptive.types import Pathway, Prompt
 
 TEXTS = ["Which object can float on water?", "Wood"]
 NEW = 8
@@ -140,6 +141,22 @@ class TestWritten:
         assert one.work.flops < other.work.flops
         assert other.text.startswith(one.text)
         assert model.written([short])[0] is one
+
+    def test_what_is_kept_is_found_though_new_ones_take_its_place(self, monkeypatch):
+        model = shared_model("olmoe")
+        first, *others = self.prompts(model)
+        expected = [one.text for one in model.written([first, *others])]
+        monkeypatch.setattr(model, "_written", LRUCache(2))
+        model.written([first])
+        assert [one.text for one in model.written([first, *others])] == expected
+
+    def test_a_full_context_is_refused(self):
+        model = shared_model("olmoe")
+        with pytest.raises(DataError, match=f"room to write in the model's context of {model.max_length} tokens, got"):
+            model.written([Prompt((7,)), Prompt((7,) * model.max_length)])
+
+    def test_nothing_is_written_after_nothing(self):
+        assert shared_model("olmoe").written([], rule_named("top-k:1")) == []
 
 
 def stop_at(texts, most=(9, 9), ends=(7,)):

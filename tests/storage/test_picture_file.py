@@ -1,5 +1,6 @@
 """Pictures are told apart by what they show; a bad one is refused with its place."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -30,9 +31,23 @@ def test_any_mode_is_read_as_rgb_the_right_way_up(tmp_path):
     )
 
 
+def test_more_than_8_bits_are_not_cut_to_white(tmp_path):
+    for order in ("<", ">"):
+        pixels = np.array([[0, 300, 40000, 65535]], f"{order}u2")
+        image = Image.frombytes("I;16" if order == "<" else "I;16B", (4, 1), pixels.tobytes())
+        image.save(tmp_path / "deep.png")
+        for picture in (Picture(image), Picture(tmp_path / "deep.png")):
+            assert np.asarray(picture.read())[0, :, 0].tolist() == [0, 1, 156, 255]
+    assert np.asarray(Picture(Image.fromarray(np.array([[0, 255]], np.int32))).read())[0, :, 0].tolist() == [0, 255]
+    for wrong in (np.array([[0, 256]], np.int32), np.array([[-1, 9]], np.float32)):
+        with pytest.raises(DataError, match=r"at memory, got: values from .* where 0 to 255 are read; scale them"):
+            Picture(Image.fromarray(wrong)).read()
+
+
 def test_bad_ones_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="images of PIL, got int"):
-        Picture(3)
+    for wrong in (3, np.zeros((2, 2, 3), np.uint8), memoryview(b"ab")):
+        with pytest.raises(DataError, match=f"images of PIL, got {type(wrong).__name__}"):
+            Picture(wrong)
     with pytest.raises(DataError, match=r"a picture at .*none\.png, which there is not"):
         Picture(tmp_path / "none.png").read()
     (tmp_path / "text.png").write_text("no picture")

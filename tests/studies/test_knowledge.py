@@ -6,6 +6,7 @@ import re
 import pytest
 from knowledge import compare, facts
 
+from c3po_adaptive.storage.picture_file import Picture
 from c3po_adaptive.types import Question
 
 
@@ -25,6 +26,25 @@ def test_what_is_no_such_fact_is_refused(wrong):
     given = {"task": "lama_capital", "question": "What is the capital of Pendle?", "answer": 0}
     with pytest.raises(ValueError, match="lama_capital"):
         facts.sentence(Question("a", choices=("iron", "wood"), **given | wrong))
+
+
+def test_what_is_asked_is_written_with_what_pictures_show(monkeypatch, tmp_path):
+    def found(source, split):
+        kind = source.removeprefix("bed:")
+        asked = facts.FACTS.get(kind, ("Which?",))[0].replace("(.*)", "Pendle").replace("\\", "")
+        return [
+            Question(
+                f"{kind}/{split}", asked, ("iron", "wood"), 1, images=[b"one"] if kind == "svamp_operation" else ()
+            )
+        ]
+
+    monkeypatch.setattr(facts, "questions", found)
+    monkeypatch.setattr(Picture, "digest", "shown")
+    facts.main(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "asked.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 * len((*facts.FACTS, *facts.LEARNED))
+    assert [row.get("images") for row in rows if row["task"] == "svamp_operation"] == [["shown"]] * 3
+    assert not any("images" in row for row in rows if row["task"] != "svamp_operation")
 
 
 def test_the_kept_summary_is_what_the_kept_answers_say():

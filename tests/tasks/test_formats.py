@@ -1,5 +1,6 @@
 """How questions become text and tokens."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,9 @@ from tokenizers import Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerFast
 
 from c3po_adaptive.errors import DataError, ModelError, SettingError, UnknownNameError
+from c3po_adaptive.storage.picture_file import Picture
 from c3po_adaptive.tasks import Cloze, Letter, Rendered, demo_questions, description, encode, format_by_name, raw_text
+from c3po_adaptive.tasks.formats import format_key
 from c3po_adaptive.types import Question
 
 BOAT = Question("q", "What floats?", ("a stone", "a boat"), answer=1, task="toy")
@@ -151,6 +154,19 @@ class TestSettings:
     def test_a_shot_must_be_solved(self):
         with pytest.raises(DataError, match=r"solved examples as shots, got 'q' with the answer None"):
             Cloze(shots=(replace(BOAT, answer=None),))
+
+    def test_the_key_tells_shots_with_images_by_what_they_show(self):
+        class Uncopied(Picture):
+            digest = "shown"
+
+            def __deepcopy__(self, memo):
+                raise AssertionError("pictures may be large")
+
+        shot = replace(BOAT, images=[Uncopied("boat.png")])
+        shots = [json.loads(format_key(Cloze(shots=(one,))).partition(" ")[2])["shots"] for one in (shot, BOAT)]
+        assert [one.get("images") for (one,) in shots] == [["shown"], None]
+        plain = 'letter {"chat": false, "normalize": "none", "shots": [], "token": "last"}'
+        assert format_key("letter") == plain
 
     def test_a_question_without_choices(self):
         with pytest.raises(DataError, match="a question with choices, got none in 'q'"):
