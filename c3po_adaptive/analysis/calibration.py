@@ -1,4 +1,7 @@
-"""Calibration: how far confidence is from being right, and how much an arm changes that."""
+"""Calibration: how far confidence is from being right, and how much an arm changes that.
+
+Both are of the likeliest choice, where the model writes its answers, too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..records.answer import ScoredAnswer
-from .statistics import Estimate, confidence, is_correct, values
+from .statistics import Estimate, confidence, likeliest_is_right, values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +83,7 @@ def _gaps(confidence: Sequence[float], correct: Sequence[float]) -> Floats:
 def _of(records: Iterable[ScoredAnswer]) -> list[list[Floats]]:
     """Of each data set the gaps of each draw, data sets and questions in the order of their names."""
     records = list(records)
-    sure, right = values(records, confidence), values(records, is_correct)
+    sure, right = values(records, confidence), values(records, likeliest_is_right)
     return [_by_draw(sure[name], right[name]) for name in sorted(sure)]
 
 
