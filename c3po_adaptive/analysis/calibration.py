@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..records.answer import ScoredAnswer
-from .statistics import Estimate, confidence, likeliest_is_right, values
+from .statistics import Estimate, confidence, values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,6 +60,11 @@ def _drawn_again(sizes: tuple[int, ...], seed: int) -> list[Floats]:
     """``[RESAMPLES, N]`` of each data set: how often a question is drawn; kept, as all arms are drawn alike."""
     rng = np.random.default_rng(seed)
     return [rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.min_scalar_type(n)) for n in sizes]
+
+
+def likeliest_is_right(record: ScoredAnswer) -> float:
+    """1 if the likeliest choice is the gold one, whatever the model wrote: what ``confidence`` is held against."""
+    return float(record.likeliest_is_right)
 
 
 def expected_calibration_error(confidence: Sequence[float], correct: Sequence[float]) -> float:

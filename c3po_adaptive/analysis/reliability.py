@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records.answer import ScoredAnswer
-from .statistics import by_question, confidence, likeliest_is_right
+from .calibration import likeliest_is_right
+from .statistics import by_question, confidence
 
 BINS = 10
 

@@ -183,11 +183,6 @@ def is_correct(record: ScoredAnswer) -> float:
     return float(record.correct)
 
 
-def likeliest_is_right(record: ScoredAnswer) -> float:
-    """1 if the likeliest choice is the gold one, whatever the model wrote: what ``confidence`` is held against."""
-    return float(record.likeliest_is_right)
-
-
 def chance(record: ScoredAnswer) -> float:
     """Of being right by guessing."""
     return record.chance
