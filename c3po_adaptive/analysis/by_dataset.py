@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ..errors import DataError
 from ..records.answer import Answered
@@ -11,10 +11,17 @@ Arms = Mapping[str, list[Answered]]
 """Records by arm."""
 
 
-def grouped(records: Iterable[Answered], *, unfinished: bool) -> dict[str, dict[str, list[Answered]]]:
+def grouped(
+    records: Iterable[Answered], *, unfinished: bool, again: Collection[str] = ()
+) -> dict[str, dict[str, list[Answered]]]:
     """``{dataset: {arm: records}}``, with "all" last if there are several data sets.
 
     "all" has the arms that answered every data set; an unfinished run in which an arm lacks a data set has none.
+
+    Args:
+        records: of arms.
+        unfinished: of a run.
+        again: data sets that ask others' questions once more: they come after these, and "all" is without them.
 
     Raises:
         DataError: no records, two splits of a data set, or one that is called "all".
@@ -32,8 +39,10 @@ def grouped(records: Iterable[Answered], *, unfinished: bool) -> dict[str, dict[
         raise DataError("Expected records, got none; run at least the baseline arm first.")
     if "all" in groups:
         raise DataError('Expected data sets not named "all" (their mean is), got one; rename it.')
-    everywhere = _everywhere(groups)
-    if len(groups) == 1 or (unfinished and any(arms.keys() != everywhere.keys() for arms in groups.values())):
+    counted = {name: arms for name, arms in groups.items() if name not in again}
+    groups = {**counted, **groups}
+    everywhere = _everywhere(counted)
+    if len(counted) == 1 or (unfinished and any(arms.keys() != everywhere.keys() for arms in counted.values())):
         return groups  # a mean over fewer data sets would be another figure
     return {**groups, "all": everywhere} if everywhere else groups
 

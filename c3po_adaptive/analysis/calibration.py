@@ -1,4 +1,7 @@
-"""Calibration: how far confidence is from being right, and how much an arm changes that."""
+"""Calibration: how far confidence is from being right, and how much an arm changes that.
+
+Both are of the likeliest choice, where the model writes its answers, too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..records.answer import ScoredAnswer
-from .statistics import Estimate, confidence, is_correct, values
+from .statistics import Estimate, confidence, values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +62,11 @@ def _drawn_again(sizes: tuple[int, ...], seed: int) -> list[Floats]:
     return [rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.min_scalar_type(n)) for n in sizes]
 
 
+def likeliest_is_right(record: ScoredAnswer) -> float:
+    """1 if the likeliest choice is the gold one, whatever the model wrote: what ``confidence`` is held against."""
+    return float(record.likeliest_is_right)
+
+
 def expected_calibration_error(confidence: Sequence[float], correct: Sequence[float]) -> float:
     """Mean gap between confidence and accuracy over bins of equal width, weighted by the answers in each (0 to 1)."""
     return float(_error(_gaps(confidence, correct).sum(0))) / len(confidence)
@@ -80,7 +88,7 @@ def _gaps(confidence: Sequence[float], correct: Sequence[float]) -> Floats:
 def _of(records: Iterable[ScoredAnswer]) -> list[list[Floats]]:
     """Of each data set the gaps of each draw, data sets and questions in the order of their names."""
     records = list(records)
-    sure, right = values(records, confidence), values(records, is_correct)
+    sure, right = values(records, confidence), values(records, likeliest_is_right)
     return [_by_draw(sure[name], right[name]) for name in sorted(sure)]
 
 

@@ -4,7 +4,7 @@ how its questions were put."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -74,7 +74,8 @@ def format_of(config: Values, dataset: str) -> str:
     named = {one.name: _asked(one, told.format) for one in told.datasets}
     if dataset in named:
         return named[dataset]
-    each = {*named.values()} or {_in_words(told.format)}
+    again = asked_again(config, named)
+    each = {put for name, put in named.items() if name not in again} or {_in_words(told.format)}
     return each.pop() if len(each) == 1 else "several"
 
 
@@ -90,6 +91,17 @@ def scored_twice(config: Values) -> list[tuple[str, str]]:
         rest = one.model_dump(mode="json", exclude={"name", "score"})
         asked.setdefault(json.dumps(rest, sort_keys=True), {})[one.score] = one.name
     return [(both["likelihood"], both["generated"]) for both in asked.values() if len(both) > 1]
+
+
+def asked_again(config: Values, names: Collection[str]) -> set[str]:
+    """Which of these data sets ask the questions of another of them once more, by what is generated: a mean over data
+    sets is without them, so that a question counts once.
+
+    Args:
+        config: of a comparison, as plain values.
+        names: of data sets.
+    """
+    return {written for likely, written in scored_twice(config) if {likely, written} <= {*names}}
 
 
 def _asked(one: _Dataset, usual: _Format) -> str:

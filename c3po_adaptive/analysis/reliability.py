@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records.answer import ScoredAnswer
-from .statistics import by_question, confidence, is_correct
+from .calibration import likeliest_is_right
+from .statistics import by_question, confidence
 
 BINS = 10
 
@@ -19,8 +20,8 @@ class Bin:
 
     Attributes:
         n: how many.
-        confidence: their mean probability of the chosen option, 0 to 1.
-        accuracy: the share that is right, 0 to 1.
+        confidence: their mean probability of the likeliest option, 0 to 1.
+        accuracy: the share whose likeliest option is right, 0 to 1.
         low: lower end of its 95 % interval.
         high: upper end.
     """
@@ -41,7 +42,7 @@ def reliability(records: Sequence[ScoredAnswer]) -> list[Bin]:
 
     sure, right = (
         np.array([value for each in by_question(records, of).values() for value in each.values()])
-        for of in (confidence, is_correct)
+        for of in (confidence, likeliest_is_right)
     )
     place = np.minimum((sure * BINS).astype(int), BINS - 1)
     found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..records.answer import Answered
 from ..records.summary import Differing, SideRow, TwoRuns
@@ -11,13 +11,14 @@ from . import statistics as stats
 from .paired_runs import Pair, Run, by_arm, paired
 
 
-def side_by_side(a: Run, b: Run, *, seed: int = 0) -> TwoRuns:
+def side_by_side(a: Run, b: Run, *, seed: int = 0, again: Collection[str] = ()) -> TwoRuns:
     """Arm by arm, run ``b`` minus run ``a``, finished or not.
 
     Args:
         a: one run.
         b: another.
         seed: of the bootstrap.
+        again: data sets that ask others' questions once more: ``all`` is without them.
 
     Returns:
         Paired differences on the questions that both runs answered, p by the exact McNemar test (on ``all``, the mean
@@ -28,8 +29,8 @@ def side_by_side(a: Run, b: Run, *, seed: int = 0) -> TwoRuns:
     """
     pairs = paired(a, b)
     rows: list[SideRow] = []
-    for name in _datasets(pairs):
-        some = {arm: _on(name, pair) for arm, pair in pairs.items()}
+    for name, of in _datasets(pairs, again).items():
+        some = {arm: _on(of, pair) for arm, pair in pairs.items()}
         rows += _with_holm([_row(name, arm, *pair, seed) for arm, pair in some.items() if pair[0]])
     return TwoRuns(
         a=a.name,
@@ -67,15 +68,16 @@ def _parts(value: Json) -> Values:
     return value if isinstance(value, Mapping) else {}
 
 
-def _datasets(pairs: Mapping[str, Pair]) -> list[str]:
-    """Those that there are, and "all" last if each of several has every arm."""
-    by_arm = [list(dict.fromkeys(r.dataset for r in one)) for one, _ in pairs.values()]
-    names = list(dict.fromkeys(name for own in by_arm for name in own))
-    return [*names, "all"] if len(names) > 1 and all({*own} == {*names} for own in by_arm) else names
+def _datasets(pairs: Mapping[str, Pair], again: Collection[str]) -> dict[str, list[str]]:
+    """Those that there are, and "all" last, with those that it is of, if each of several has every arm."""
+    by_arm = [dict.fromkeys(r.dataset for r in one) for one, _ in pairs.values()]
+    found = {name: [name] for own in by_arm for name in own}
+    counted = [name for name in found if name not in again]
+    return found | {"all": counted} if len(counted) > 1 and all({*counted} <= {*own} for own in by_arm) else found
 
 
-def _on(dataset: str, pair: Pair) -> Pair:
-    one, two = ([r for r in records if dataset in ("all", r.dataset)] for records in pair)
+def _on(datasets: Collection[str], pair: Pair) -> Pair:
+    one, two = ([r for r in records if r.dataset in datasets] for records in pair)
     return one, two
 
 

@@ -11,6 +11,7 @@ from ..storage.json_values import Values
 from .arm_comparisons import ArmComparisons
 from .by_dataset import grouped
 from .chance import above_chance
+from .dataset_in_words import asked_again
 from .holm_families import corrected, named_beforehand
 from .judging_rules import rules
 from .unfinished_run import answered_by_base
@@ -36,10 +37,11 @@ def summarize(
 
     P-values are adjusted by Holm in two families, as they are printed in two tables: all gains over the base, on every
     data set, and all other comparisons. Primary ones are in neither: each is tested alone, on the data set that is
-    shown ("all", or the only one).
+    shown ("all", or the only one that counts).
 
     Args:
-        records: of all arms, one split per data set; a data set "all" is added to several.
+        records: of all arms, one split per data set; a data set "all" is added to several, without
+            those that ask the same questions once more by what is generated.
         config: of the run, kept as it is.
         seed: of the bootstrap.
         baseline: the arm that gains are measured against; must be among the records.
@@ -62,8 +64,10 @@ def summarize(
     """
     records, inputs = list(records), inputs or {}
     told = answered_by_base(records, baseline) if missing else records
-    table = ArmComparisons(grouped(told, unfinished=bool(missing)), baseline, seed, unfinished=bool(missing))
-    named = named_beforehand(table.groups, primary)
+    again = asked_again(config, {r.dataset for r in told})
+    groups = grouped(told, unfinished=bool(missing), again=again)
+    table = ArmComparisons(groups, baseline, seed, unfinished=bool(missing))
+    named = named_beforehand({name: arms for name, arms in groups.items() if name not in again}, primary)
     gains = corrected([gain for gain in table.gains.values() if gain.a != baseline], named)
     others = corrected([*table.with_controls(compare), *table.over_kinds(by_kind)], named)
     gains, others = ([c.model_copy(update={"headline": c.a == headline}) for c in each] for each in (gains, others))

@@ -83,6 +83,11 @@ class ScoredAnswer(Record):
         """Of being right by guessing: one over the number of choices."""
         return 1 / len(self.scores)
 
+    @property
+    def likeliest_is_right(self) -> bool:
+        """Whether the choice that scores call the likeliest is the right one: what confidence is held against."""
+        return self.correct
+
 
 class OfArm(Part):
     """what is the same for all answers of an arm on a data set, which Parquet keeps as one long word
@@ -140,6 +145,13 @@ class Answered(ScoredAnswer, OfArm):
     def chance(self) -> float:
         """Of being right by guessing: none where a text has to be written that the prompt does not list."""
         return 0.0 if self.chosen_by == "text" else super().chance
+
+    @property
+    def likeliest_is_right(self) -> bool:
+        """Whether the choice that scores call the likeliest is the right one, whatever was written."""
+        if self.chosen_by == "likelihood":
+            return self.correct
+        return self.scores.index(max(self.scores)) == self.answer
 
 
 class LayerChange(Part):

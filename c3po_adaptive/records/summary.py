@@ -281,7 +281,7 @@ class Summary(Part):
 
     @property
     def shown_dataset(self) -> str:
-        """The data set that sentences speak of: "all", or the only one."""
+        """The data set that sentences speak of: "all", or the only one that counts."""
         names = [row.dataset for row in self.rows]
         return "all" if "all" in names else names[0]
 

@@ -193,8 +193,8 @@ def _reliability(summary: Summary, records: Sequence[AnswerRecord], rows: Sequen
     bins = {name: reliability([r for r in records if r.arm == name]) for name in names}
     said = [f"{name} {errors[name]:.1f}" for name in names]
     caption = (
-        "Accuracy of answers of about one confidence (the probability of the chosen option), with 95 % intervals; on "
-        f"the diagonal they would agree. Expected calibration error, in points: {', '.join(said)}."
+        "Accuracy of answers of about one confidence (the probability of the likeliest option), with 95 % intervals; "
+        f"on the diagonal they would agree. Expected calibration error, in points: {', '.join(said)}."
     )
     roles = {row.arm: row.role for row in rows}
     return "Reliability", caption, plots.reliability({name: (roles[name], found) for name, found in bins.items()})

@@ -5,7 +5,7 @@ import math
 import pytest
 from records.made import answered
 
-from c3po_adaptive.analysis.calibration import expected_calibration_error
+from c3po_adaptive.analysis.calibration import calibration_error, expected_calibration_error
 from c3po_adaptive.analysis.gain_by_kind import gain_by_kind
 from c3po_adaptive.analysis.reliability import reliability
 from c3po_adaptive.analysis.statistics import compare
@@ -37,6 +37,16 @@ def test_gain_by_kind():
     expected = compare(*sums, seed=0)
     assert (rows[2].ci_low, rows[2].ci_high) == (expected.ci_low, expected.ci_high)
     assert all(r.ci_low <= r.gain <= r.ci_high for r in rows)
+
+
+@pytest.mark.parametrize("chosen_by", ["text", "letter"])
+def test_confidence_is_held_against_the_likeliest_choice_where_another_was_written(chosen_by):
+    asked = [{"arm": "a", "id": f"q{i}", "scores": [0.0, -1.0], "answer": int(i > 2)} for i in range(5)]
+    likely = [answered(**one, choice=0) for one in asked]
+    wrote = [answered(**one, choice=c, chosen_by=chosen_by) for one, c in zip(asked, (1, -1, 1, 1, 0), strict=True)]
+    assert (sum(r.correct for r in likely), sum(r.correct for r in wrote)) == (3, 1)
+    assert reliability(wrote) == reliability(likely)
+    assert calibration_error(wrote) == calibration_error(likely)
 
 
 def test_reliability_is_what_the_calibration_error_is_made_of():

@@ -4,6 +4,7 @@ import pytest
 from records.made import answered, sentences, summarize
 
 from c3po_adaptive.analysis.power import detectable
+from c3po_adaptive.records.summary import Summary
 
 
 def answers(arm, right, dataset="demo", **setting):
@@ -14,6 +15,7 @@ def answers(arm, right, dataset="demo", **setting):
 
 
 N = 200
+AGAIN = {"score": "generated"}
 BASE = answers("base", [0] * N, changes="nothing")
 NEW = answers("new", [1] * 9 + [0] * (N - 9))
 DRAWN = answers("drawn", [0] * N, control_of=["new"], varies=["labels drawn at random"])
@@ -68,6 +70,18 @@ def test_of_several_data_sets_it_is_the_mean_over_them():
     summary = summarize(records, config={}, seed=0, primary=[("new", "base", "question")])
     named = [(c["dataset"], c["a"], c["b"]) for c in summary["comparisons"] if c["primary"]]
     assert named == [("all", "new", "base")]
+
+
+def test_what_is_generated_beside_its_likelihood_is_not_counted_twice():
+    asked = [{"name": name, "questions": name[:1]} | more for name, more in (("a", {}), ("b", {}), ("a, again", AGAIN))]
+    records = [r.model_copy(update={"dataset": one["name"]}) for one in asked for r in EVERYTHING]
+    for there, expected in ((["a", "b", "a, again"], ("all", 2 * N)), (["a, again", "a"], ("a", N))):
+        config = {"datasets": [one for name in there for one in asked if one["name"] == name]}
+        own = sorted((r for r in records if r.dataset in there), key=lambda r: there.index(r.dataset))
+        summary = summarize(own, config=config, seed=0, primary=[("new", "base", "question")])
+        assert [(c["dataset"], c["n"]) for c in summary["comparisons"] if c["primary"]] == [expected]
+        assert {c["dataset"] for c in summary["comparisons"]} == {*there, expected[0]}
+        assert Summary.model_validate(summary).shown_dataset == expected[0]
 
 
 def test_by_kind_it_is_another_comparison():

@@ -60,6 +60,14 @@ def test_figures_are_those_of_the_statistics(runs):
     assert row.accuracy_b - row.accuracy_a == pytest.approx(row.difference)
 
 
+def test_what_is_generated_beside_its_likelihood_is_not_counted_twice():
+    records = [answered(arm="base", dataset=name, id=i) for name in ("a", "b", "a, again") for i in "xyz"]
+    found = side_by_side(Run("A", records), Run("B", records), again={"a, again"})
+    assert [(r.dataset, r.n) for r in found.rows] == [("a", 3), ("b", 3), ("a, again", 3), ("all", 6)]
+    alone = [r for r in records if r.dataset != "b"]
+    assert len(side_by_side(Run("A", alone), Run("B", records), again={"a, again"}).rows) == 2
+
+
 def test_printed_and_as_a_page(runs, tmp_path):
     told = call("report", *runs, "--out", tmp_path / "both")
     assert "They differ in:" in told

@@ -72,3 +72,21 @@ def test_the_page_says_what_the_summary_says():
     assert f"({costs[2]:.1f} forwards)" in page
     alone = rows["early, passage", "text"]
     assert f"right on {alone['accuracy']:.0f} % of {alone['n']}" in page
+
+
+def test_the_page_says_what_holm_leaves():
+    """Each p on the page is that of the comparison before it, of the part that the sentence names."""
+    page = (compare.RESULTS.parent / "README.md").read_text().replace("−", "-")
+    told = json.loads((compare.RESULTS / "summary.json").read_text())["comparisons"]
+    others = [one for one in told if not one["primary"]]
+    left = {(one["dataset"], one["b"]) for one in others if one["p_holm"] < 0.05}
+    beside = ("joint, shuffled labels", "joint, others' passages")
+    assert left == {("early, passage", name) for name in (*beside, "pathway", "base")}
+    assert f"Of the {len(others)} comparisons beside the primary one, Holm leaves four" in page
+    known = {(one["dataset"], one["b"]): one for one in told}
+    quoted = re.findall(r"([+-]\d+\.\d) \[[^]]+\] \(p = (0\.\d+)", page)
+    wanted = [known[part, name] for part in ("early, passage", "early") for name in beside]
+    assert [
+        (f"{one['difference']:+.1f}", round(one["p_holm"], len(p) - 2))
+        for one, (_, p) in zip(wanted, quoted, strict=True)
+    ] == [(difference, float(p)) for difference, p in quoted]

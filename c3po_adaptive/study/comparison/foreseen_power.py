@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, inf, log10
 
+from ...analysis.dataset_in_words import asked_again
 from ...analysis.power import FLIPPING, POWER, foreseen, needed
 from ...storage.json_values import Values
 from ..data import Data
@@ -71,16 +72,18 @@ def findable(config: ComparisonConfig, data: Data) -> list[Findable]:
         data: its questions.
     """
     sizes = {name: [len(part.questions)] for name, part in data.items()}
-    if len(sizes) > 1:
-        sizes["all"] = [n for (n,) in sizes.values()]
+    again = asked_again(config.model_dump(mode="json"), sizes)
+    counted = [name for name in sizes if name not in again]
+    if len(counted) > 1:
+        sizes["all"] = [n for name in counted for n in sizes[name]]
     primary = [each for each in config.compared if each.primary]
     over_base = [each for each in primary if config.baseline in each.pair and each.unit == "question"]
     gains = len(sizes) * (len(config.arms) - 1) - len(over_base)
-    where = [*sizes][-1]
+    where = "all" if "all" in sizes else counted[0]
     found = [_of_gains(name, sizes[name], gains) for name in sizes] if gains else []
     found += [_tested(each, where, sizes[where], 1) for each in primary if each.unit == "question"]
     kinds = {name: len({q.subject for q in part.questions}) for name, part in data.items()}
-    kinds |= {"all": sum(kinds.values())} if len(sizes) > 1 else {}
+    kinds |= {"all": sum(kinds[name] for name in counted)} if len(counted) > 1 else {}
     several = [name for name, count in kinds.items() if count > 1]
     by_kind = [each for each in config.compared if each.unit == "kind"]
     others = [each for each in config.compared if not each.primary and config.baseline not in each.pair]

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...analysis.comparison_folder import records_in
-from ...analysis.dataset_in_words import references_of
+from ...analysis.dataset_in_words import asked_again, references_of
 from ...analysis.paired_runs import Run
 from ...analysis.side_by_side import differing, side_by_side
 from ...errors import DataError, SettingError, suggestion
@@ -61,7 +61,9 @@ def compare_runs(
     other = _renamed_config(other, arms, datasets)
     called = [{"arm": _called(r.arm, arms), "dataset": _called(r.dataset, datasets)} for r in others]
     others = [r.model_copy(update=names) for r, names in zip(others, called, strict=True)]
-    found = side_by_side(Run(str(a), records), Run(str(b), others))
+    both = {r.dataset for r in records} & {r.dataset for r in others}
+    again = asked_again(one, both) | asked_again(other, both)
+    found = side_by_side(Run(str(a), records), Run(str(b), others), again=again)
     names = dict.fromkeys(row.dataset for row in found.rows)
     references = {name: (references_of(one, name), references_of(other, name)) for name in names}
     told = {"fields": tuple(differing(one, other)), "references": references}

@@ -56,6 +56,17 @@ def test_the_correction_is_the_verdicts():
     ]
 
 
+def test_what_is_generated_beside_its_likelihood_adds_no_question():
+    twice = [{"name": name, "questions": "demo", "score": name} for name in ("likelihood", "generated")]
+    other = {"name": "other", "questions": "mmlu"}
+    primary = [{"a": "ngd", "b": "base", "primary": True}]
+    for datasets, told in ((twice, ("likelihood", 200)), ([*twice, other], ("all", 400))):
+        config = parse_config({"datasets": datasets, "arms": ARMS, "compare": primary})
+        found = findable(config, {one["name"]: asked(200) for one in datasets})
+        assert (found[-1].dataset, found[-1].questions) == told
+        assert ("all" in {one.dataset for one in found}) == (told[0] == "all")
+
+
 def test_over_kinds_it_is_by_t():
     found = study(120, kinds=6, compare=[{"a": "ngd", "b": "far", "unit": "kind", "primary": True}])
     assert (found[-1].kinds, found[-1].comparisons) == (6, 1)

@@ -202,6 +202,11 @@ class TestWritten:
         chances = [summary[name, "base"]["chance"] for name in ("likely", "texts", "letters")]
         assert chances == [pytest.approx(100 * (1 / 2 + 1 / 3 + 1 / 2) / 3), 0, chances[0]]
 
+    def test_a_question_counts_once_in_the_mean(self, written):
+        _, summary, _ = written
+        assert summary["all", "base"]["n"] == summary["likely", "base"]["n"] + summary["letters", "base"]["n"]
+        assert summary["all", "base"]["format"] == "several"
+
     def test_a_page_has_both_side_by_side(self, written):
         out, summary, _ = written
         page = (out / "report.html").read_text()
