@@ -42,7 +42,7 @@ WORDINGS = {
     "color": ("which color is shown ?", "what paint do you see ?", "name the color of these objects ."),
     "count": ("which number is shown ?", "how many do you see ?", "count the objects here ."),
 }
-PARTS = {"references": 300, "validation": 64, "test": 128}
+PARTS = {"references": 300, "validation": 32, "test": 128}
 IMAGE = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
 STEPS, BATCH, SEED = 1500, 48, 0
 FAULT = Fault("exchange", layers=(0, 1, 2), pairs=((0, 2), (1, 4), (3, 5)))

@@ -24,6 +24,8 @@ RATES = (5, 20, 80)
 LENGTHS = (0.1, 0.3)
 SCOPES = ("answer", "all")
 NEIGHBOURS = 60
+ASKED = {"broken": 128, "sound": 64}
+"""So many test questions of each model."""
 
 
 def nearest(rate: float, length: float, scope: str) -> dict[str, Any]:
@@ -48,14 +50,14 @@ def constant(rate: float, scope: str) -> dict[str, Any]:
     }
 
 
-def asked(made: Path, model: str, part: str, arms: dict[str, Any], **more: Any) -> Path:
+def asked(made: Path, model: str, part: str, arms: dict[str, Any], limit: int | None = None, **more: Any) -> Path:
     """Run a comparison; its folder."""
     config = {
         "model": str(made / model),
         "embedder": "model",
         "max_similarity": 1.0,
         "datasets": [
-            {"name": "pictures", "questions": str(made / f"{part}.jsonl"), "split": part,
+            {"name": "pictures", "questions": str(made / f"{part}.jsonl"), "split": part, "limit": limit,
              "references": [str(made / "references.jsonl")], "references_split": "references"},
         ],
         "arms": {"base": {"optimizer": "none", "selector": {"name": "fixed", "n": 0}}, **arms},
@@ -100,8 +102,8 @@ def main(made: Path) -> None:
     }
     compare = [["nearest", other] for other in ("constant", "random neighbours", "shuffled labels", "base")]
     RESULTS.mkdir(exist_ok=True)
-    for model in ("broken", "sound"):
-        out = asked(made, model, "test", arms, headline="nearest", compare=compare)
+    for model, limit in ASKED.items():
+        out = asked(made, model, "test", arms, limit, headline="nearest", compare=compare)
         write_parquet(RESULTS / f"{model}.parquet", load_run(out).records)
     write_text(RESULTS / "chosen.json", json.dumps(best, indent=1) + "\n")
 
