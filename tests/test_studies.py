@@ -126,7 +126,7 @@ def quotes(text):
 PAGES = {
     **{
         f"studies/{name}/README.md": (f"{name}/results/",)
-        for name in ("answer", "faithfulness", "demo", "rivals", "faults", "generated")
+        for name in ("answer", "faithfulness", "demo", "rivals", "faults", "generated", "pictures")
     },
     "docs/explanation/results.md": ("answer/results/", "embedded_model/", "faults/results/", "demo/results/"),
 }

@@ -3,6 +3,7 @@
 """
 
 import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from answer.pictures import GREY, INK, STYLE
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from pictures import make
 
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.pictures import save_picture
@@ -39,12 +41,17 @@ def compared(a: list[Answered], b: list[Answered]) -> dict[str, Any]:
     return stats.compare(a, b, seed=0).model_dump(mode="json", exclude={"dataset"})
 
 
+def kinds() -> dict[str, str]:
+    """Of each test question by its id: its kind, as ``make.py`` draws it."""
+    rng = random.Random(f"{make.SEED} test")
+    return {q.id: q.task for q in (make.question(rng, f"test-{i}") for i in range(make.PARTS["test"]))}
+
+
 def accuracies(arms: Arms) -> dict[str, dict[str, float]]:
     """Of each arm: over all questions, and by kind of question; in percent."""
-    found: dict[str, dict[str, float]] = {}
+    found, of = {}, kinds()
     for arm, records in arms.items():
-        kinds = {kind: [r for r in records if r.subject == kind] for kind in sorted({r.subject for r in records})}
-        parts = {"all": records, **kinds}
+        parts = {"all": records} | {kind: [r for r in records if of[r.id] == kind] for kind in make.KINDS}
         found[arm] = {part: 100 * stats.mean(several, stats.is_correct) for part, several in parts.items()}
     return found
 
@@ -61,8 +68,11 @@ def summary() -> dict[str, Any]:
         }
         for model, arms in answers.items()
     }
-    left = [(answers["broken"][arm], arm) for arm in ("base", "nearest")]
-    found["sound base − broken"] = [compared(answers["sound"]["base"], records) | {"b": arm} for records, arm in left]
+    sound = answers["sound"]["base"]
+    both = {r.id for r in sound}
+    for arm in ("base", "nearest"):
+        broken = [r for r in answers["broken"][arm] if r.id in both]
+        found[f"sound base − broken {arm}"] = compared(sound, broken)
     return found
 
 

@@ -16,6 +16,8 @@ import yaml
 
 from c3po_adaptive import load_run
 from c3po_adaptive.cli import app
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import read_records
 from c3po_adaptive.records.parquet import write_parquet
 from c3po_adaptive.storage.files import write_text
 
@@ -104,7 +106,7 @@ def main(made: Path) -> None:
     RESULTS.mkdir(exist_ok=True)
     for model, limit in ASKED.items():
         out = asked(made, model, "test", arms, limit, headline="nearest", compare=compare)
-        write_parquet(RESULTS / f"{model}.parquet", load_run(out).records)
+        write_parquet(read_records(out, AnswerRecord), RESULTS / f"{model}.parquet")
     write_text(RESULTS / "chosen.json", json.dumps(best, indent=1) + "\n")
 
 
