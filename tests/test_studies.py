@@ -128,7 +128,10 @@ def quotes(text):
 PAGES = {
     **{
         f"studies/{name}/README.md": (f"{name}/results/",)
-        for name in ("answer", "faithfulness", "demo", "rivals", "faults", "generated", "knowledge", "long", "poisoned")
+        for name in (
+            *("answer", "demo", "faithfulness", "faults", "generated", "knowledge", "long", "pictures", "poisoned"),
+            "rivals",
+        )
     },
     "docs/explanation/results.md": ("answer/results/", "embedded_model/", "faults/results/", "demo/results/"),
 }

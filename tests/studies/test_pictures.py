@@ -1,0 +1,73 @@
+"""The study of pictures: its questions, and what its page says of the answers that are kept."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from pictures import compare, make, run
+
+
+@pytest.fixture(scope="module")
+def found():
+    return compare.summary()
+
+
+def filled(image):
+    """Cells of the picture in which something is drawn."""
+    pixels = np.asarray(image).astype(int)
+    drawn = np.abs(pixels - pixels[0, 0]).sum(-1) > 0
+    cells = drawn.reshape(make.SIDE, make.CELL, make.SIDE, make.CELL).any((1, 3))
+    return int(cells.sum())
+
+
+def test_the_summary_is_what_the_records_say(found):
+    kept = json.loads((compare.RESULTS / "summary.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(found)) == kept
+
+
+def test_all_arms_answered_the_same_questions():
+    for model, limit in run.ASKED.items():
+        arms = compare.kept(model)
+        assert set(arms) == set(compare.ARMS)
+        (ids,) = {frozenset(r.id for r in records) for records in arms.values()}
+        assert len(ids) == limit
+        assert ids <= compare.kinds().keys()
+
+
+def test_the_page_says_what_each_kind_came_to(found):
+    page = (compare.RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    right = found["broken"]["accuracy"]
+    base = {kind: f"{right['base'][kind]:.0f} %" for kind in make.KINDS}
+    assert "leave color right ({color}), and lose shape ({shape}) and count ({count})".format(**base) in page
+    assert right["constant"]["color"] == 100 and "color stays at 100 %" in page
+    assert all(right[arm][kind] > right["base"][kind] for arm in ("nearest", "constant") for kind in ("shape", "count"))
+
+
+def test_a_picture_shows_what_is_right_of_each_kind():
+    rng = random.Random(0)
+    for _ in range(8):
+        image, right = make.drawn(rng)
+        assert right.keys() == make.KINDS.keys()
+        assert filled(image) == make.COUNTS.index(right["count"]) + 1
+
+
+def test_questions_are_the_same_when_made_again_and_others_in_each_part():
+    first, again, other = (make.question(random.Random(seed), "a") for seed in ("0 test", "0 test", "0 validation"))
+    assert first.row() == again.row()
+    assert np.array_equal(*(np.asarray(q.images[0].source) for q in (first, again)))
+    assert not np.array_equal(*(np.asarray(q.images[0].source) for q in (first, other)))
+
+
+def test_what_was_chosen_is_one_of_the_settings_that_were_tried():
+    chosen = json.loads((compare.RESULTS / "chosen.json").read_text(encoding="utf-8"))
+    for settings in chosen.values():
+        assert settings["rate"] in run.RATES and settings["scope"] in run.SCOPES
+    assert chosen["nearest"]["length"] in run.LENGTHS
+
+
+def test_the_picture_has_every_comparison(found):
+    figure = compare.picture(found)
+    for axis, model in zip(figure.axes, compare.MODELS, strict=True):
+        assert [label.get_text().partition(" (")[0] for label in axis.get_yticklabels()] == [*reversed(compare.OTHERS)]
+        assert axis.get_title().startswith(model)
