@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 
@@ -27,7 +27,7 @@ def relabeled(sets: Sequence[ReferenceSet], questions: Sequence[Question]) -> Re
     rate = float(correct.float().mean())
     card: SetCard = {
         **first.card,
-        "source": digest([asdict(q) for q in questions]),
+        "source": digest([q.row() for q in questions]),
         "questions": len(questions),
         "successes": int(correct.sum()),
         "success_rate": rate,

@@ -86,6 +86,7 @@ MODEL = SimpleNamespace(
         save_pretrained=lambda folder: (folder / "config.json").write_text('{"model_type": "olmoe"}'),
     ),
     tokenizer=SimpleNamespace(save_pretrained=lambda folder: (folder / "tokenizer.json").write_text("{}")),
+    processor=None,
 )
 
 
