@@ -114,7 +114,7 @@ def percent(values: Any) -> float:
 
 def picture(found: Mapping[str, Any]) -> Figure:
     """Accuracy by length: the sound model, and the broken one as it is and with a step for each question."""
-    figure, (axis, beside) = plt.subplots(1, 2, figsize=(7.5, 2.6), layout="constrained")
+    figure, (axis, beside) = plt.subplots(1, 2, figsize=(7.5, 3), layout="constrained")
     names = {"sound": "sound", "early": "broken", "each": "broken, each"}
     for name, label in names.items():
         of = found["accuracy"]["base" if name == "early" else name]
@@ -123,7 +123,7 @@ def picture(found: Mapping[str, Any]) -> Figure:
     axis.legend(frameon=False, fontsize=8)
     shares = found["weight on own kind"]
     beside.bar(LENGTHS, [shares[n] for n in LENGTHS], color="#9aa3ad", width=0.6)
-    beside.set(xlabel="tokens in front", ylabel="neighbours of own kind, percent")
+    beside.set(xlabel="tokens in front", ylabel="weight on own kind, percent")
     return figure
 
 
