@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from answer.pictures import INK, STYLE
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,7 +11,6 @@ from poisoned.compare import DEFENCES, RESULTS, SEED, Answers, by_arm, kept
 from c3po_adaptive.analysis.statistics import compare
 from c3po_adaptive.records.summary import Comparison
 
-INK = "#1d2126"
 COLORS = {
     "nearest": "#1f63b5",
     "capped": "#2a7d3f",
@@ -23,13 +23,6 @@ CURVES = {
     "flipped labels": ("clean", "flipped 10", "flipped 30", "flipped 50"),
     "crafted neighbours": ("clean", "crafted 10", "crafted 30"),
     "near-duplicates": ("clean", "duplicates 30"),
-}
-STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "0",
 }
 
 
