@@ -60,11 +60,17 @@ NO_CHOICE = -1
 """In a choice's place where what was written is none of them."""
 
 
+OPTIONAL = ("images", "about")
+"""Fields of a question that are written only where it has them."""
+
+
 @dataclass(frozen=True)
 class Question:
     """A multiple-choice question; ``answer`` is the index of the right choice, None where unknown.
 
     ``images`` are shown before it: paths, bytes of files or images of PIL, one or several, kept as ``Picture``.
+    ``about`` is the text that its neighbours are found by, "" the question itself: for one that stands behind a long
+    text, of which a sentence embedder reads the beginning alone.
     """
 
     id: str
@@ -75,6 +81,7 @@ class Question:
     subject: str = ""
     split: str = ""
     images: Sequence[Any] = field(default=(), repr=False)
+    about: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         given: Any = () if self.images is None else self.images
@@ -89,9 +96,12 @@ class Question:
         return tuple(self.images)
 
     def row(self) -> dict[str, Any]:
-        """Its fields as JSON has them: what it is told apart by. Of images, where it has some, what they show."""
-        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "images"}
-        return row | {"images": [picture.digest for picture in self.pictures]} if self.images else row
+        """Its fields as JSON has them: what it is told apart by. ``about`` and ``images`` (by what they show) where it
+        has some.
+        """
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OPTIONAL}
+        about = {"about": self.about} if self.about else {}
+        return row | about | ({"images": [picture.digest for picture in self.pictures]} if self.images else {})
 
 
 @dataclass(frozen=True)

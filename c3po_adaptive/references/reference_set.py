@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,7 +35,7 @@ from ..storage.json_files import Ours, checked, read_json
 from ..storage.tables import read_table
 from ..storage.tensors import load_tensors, save_tensors
 from ..tasks.formats import Format, format_key
-from ..types import Question
+from ..types import OPTIONAL, Question
 from .agreement import suspicion
 from .card import QUESTIONS, TENSORS, ReferenceSetCard, SetCard, set_card
 
@@ -236,12 +236,12 @@ class ReferenceSet(OnHub):
             | {"images": [picture.png() for picture in q.pictures]}
             for q, s, c in zip(self.questions, self.scores, self.correct.tolist(), strict=True)
         ]
-        shown = any(q.images for q in self.questions)
+        extra = {name: True for name in OPTIONAL if any(getattr(q, name) for q in self.questions)}
         tensors = {"embeddings": self.embeddings.contiguous(), "pathways": self.pathways.contiguous()}
-        pq.write_table(pa.Table.from_pylist(rows, _schema(images=shown)), folder / QUESTIONS)
+        pq.write_table(pa.Table.from_pylist(rows, _schema(extra)), folder / QUESTIONS)
         save_tensors(tensors, folder / TENSORS)
         hashes = {name: digest_of_file(folder / name) for name in (QUESTIONS, TENSORS)}
-        card = self.card | {"files": hashes} | ({"images": True} if shown else {})
+        card = self.card | {"files": hashes} | extra
         (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
 
     @classmethod
@@ -285,8 +285,8 @@ class ReferenceSet(OnHub):
             if not is_file(folder / name) or digest_of_file(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing, cut short or altered; {REBUILD}.")
         held = {plain_name(name): folder / name for name in card.files}
-        shown = bool((card.model_extra or {}).get("images"))
-        table = read_table(held[QUESTIONS], _schema(images=shown), what, REBUILD)
+        extra = [name for name in OPTIONAL if (card.model_extra or {}).get(name)]
+        table = read_table(held[QUESTIONS], _schema(extra), what, REBUILD)
         try:
             rows = table.to_pylist()
         except (ValueError, OverflowError) as error:  # text that is none, and dates that Python has not
@@ -307,14 +307,14 @@ class ReferenceSet(OnHub):
         )
 
 
-def _schema(*, images: bool) -> Any:
-    """Arrow's type of each column of the questions; ``images``, PNG files, is there if one has some."""
+def _schema(extra: Collection[str]) -> Any:
+    """Arrow's type of each column of the questions; of those that not every question has, the ones in ``extra``."""
     import pyarrow as pa
 
-    texts = dict.fromkeys(("id", "question", "task", "subject", "split"), pa.string())
+    texts = dict.fromkeys(("id", "question", "task", "subject", "split", "about"), pa.string())
     kinds = texts | {"choices": pa.list_(pa.string()), "answer": pa.int64()}
     kinds |= {"scores": pa.list_(pa.float64()), "correct": pa.bool_(), "images": pa.list_(pa.binary())}
-    return pa.schema([(name, kinds[name]) for name in _Row.model_fields if images or name != "images"])
+    return pa.schema([(name, kinds[name]) for name in _Row.model_fields if name in extra or name not in OPTIONAL])
 
 
 def is_reference_set(folder: str | Path) -> bool:
@@ -372,6 +372,7 @@ class _Row(Ours):
     scores: tuple[float, ...]
     correct: bool
     images: tuple[bytes, ...] = ()
+    about: str | None = None
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
@@ -387,7 +388,7 @@ class _Row(Ours):
     def question_record(self) -> Question:
         """The reference as a question."""
         told = (self.id, self.question, self.choices, self.answer, self.task, self.subject, self.split)
-        return Question(*told, self.images)
+        return Question(*told, self.images, self.about or "")
 
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -322,11 +322,13 @@ def format_key(format: str | Format) -> str:
 
 
 def description(question: Question) -> str:
-    """The text that is embedded for retrieval: the question without its choices, with its images if it has some.
+    """The text that is embedded for retrieval: what the question is about, or else itself without its choices; with
+    its images if it has some.
 
     The paper embeds the description of the task; options would pull together questions that share wrong answers.
     """
-    return Described(question.question, question.pictures) if question.images else question.question
+    text = question.about or question.question
+    return Described(text, question.pictures) if question.images else text
 
 
 def encode(

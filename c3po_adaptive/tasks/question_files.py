@@ -35,9 +35,8 @@ def load_questions(
 ) -> list[Question]:
     """Questions of a JSONL file or a JSON array; which of the two is told by the content.
 
-    A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?, "images"?:
-    [path of a picture, from the file's folder]}``, or
-    CommonsenseQA's, ``{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant,
+    A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?, "about"?,
+    "images"?: [path of a picture, from the file's folder]}``, or CommonsenseQA's, ``{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant,
     ``{"question": str, "choices": {"label": [...], "text": [...]}, "answerKey"}``, too). ``answer`` is the right
     choice's place, counted from 0, its text, or its letter. A missing id becomes ``<file stem>.<index>`` and a missing
     task the file's name up to its first dot.
@@ -131,7 +130,7 @@ def read_question(
     texts = {name: _field(row, name, str, where) for name in ("id", "task", "question")}
     choices = _choices(_field(row, "choices", list, where), where)
     answer = _answer(_field(row, "answer", (int, str), where), choices, where)
-    extra = {name: _field(row, name, str, where) for name in ("subject", "split") if row.get(name) is not None}
+    extra = {name: _field(row, name, str, where) for name in ("subject", "split", "about") if row.get(name) is not None}
     for name, text in [*texts.items(), *(("choices", choice) for choice in choices), *extra.items()]:
         check_text(text, f"{where}: {name!r}")
     if not (texts["id"] and texts["question"].strip()):

@@ -56,6 +56,20 @@ class TestEncode:
         with pytest.raises(DataError, match="a list of texts, got one string 'What floats'"):
             embedder.encode("What floats")
 
+    def test_of_longer_texts_the_beginning_which_is_said_once(self):
+        embedder, front = Embedder(), "the council met on Monday . " * 60
+        with pytest.warns(UserWarning, match="2 of 3 texts are longer than the 256 tokens that all-MiniLM-L6-v2 reads"):
+            first, second, _ = embedder.encode([front + TEXTS[0], front + TEXTS[2], TEXTS[0]])
+        np.testing.assert_allclose(first, second, atol=1e-5)
+        embedder.encode([front + TEXTS[1]])  # a warning would be an error
+
+    def test_a_text_that_just_fits_is_not_warned_of(self):
+        embedder = Embedder()
+        fits = " ".join(["boat"] * 254)  # and two special tokens
+        embedder.encode([fits])
+        with pytest.warns(UserWarning, match="1 of 1"):
+            embedder.encode([fits + " boat"])
+
     def test_nothing_is_shown(self, capfd):
         Embedder().encode(TEXTS)
         assert capfd.readouterr() == ("", "")
@@ -133,6 +147,7 @@ class TestWeights:
 
 
 class TestFlops:
+    @pytest.mark.filterwarnings("ignore:1 of 1 texts are longer")
     @pytest.mark.parametrize("words", [3, 40, 200, 400])
     def test_agrees_with_torchs_counter(self, words):
         embedder = Embedder()

@@ -158,6 +158,13 @@ class TestFolder:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
         again.check(shared_model(family), "cloze", HashEmbedder())
 
+    def test_what_a_question_is_about_survives(self, references, tmp_path):
+        told = replace(references.questions[0], about="Boats.")
+        again = ReferenceSet.load(replace(references, questions=(told, *references.questions[1:])).save(tmp_path / "a"))
+        assert again.questions[0].about == "Boats." and again.questions == (told, *references.questions[1:])
+        card = json.loads((references.save(tmp_path / "without") / "card.json").read_text())
+        assert "about" not in card
+
     def test_unknown_labels_of_a_question_survive(self, references, tmp_path):
         plain = replace(references, questions=tuple(replace(q, subject="", split="x") for q in references.questions))
         assert ReferenceSet.load(plain.save(tmp_path / "set")).questions == plain.questions

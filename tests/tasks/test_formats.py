@@ -296,6 +296,12 @@ def test_the_description_leaves_the_choices_out():
     assert description(BOAT) == "What floats?"
 
 
+def test_a_question_is_found_by_what_it_is_about():
+    told = replace(BOAT, about="Boats.")
+    assert description(told) == "Boats." and told != BOAT
+    assert told.row() == BOAT.row() | {"about": "Boats."} and "about" not in BOAT.row(), "what is known keeps its name"
+
+
 class TestChat:
     TEMPLATE = (
         "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>\n{{ m['content'] }}\n{% endfor %}"

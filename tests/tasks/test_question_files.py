@@ -63,6 +63,14 @@ class TestReading:
     def test_null_subject_and_split_are_the_same_as_none(self, file):
         assert load_questions(file(row(subject=None, split=None)))[0].split == ""
 
+    def test_what_a_question_is_about(self, tmp_path):
+        path, row = tmp_path / "long.jsonl", {"question": "Long. What floats?", "choices": ["a", "b"], "answer": 0}
+        path.write_text(json.dumps(row | {"about": "What floats?"}) + "\n" + json.dumps(row | {"about": None}))
+        assert [question.about for question in load_questions(path)] == ["What floats?", ""]
+        path.write_text(json.dumps(row | {"about": 3}))
+        with pytest.raises(DataError, match="'about'"):
+            load_questions(path)
+
     def test_answer_key_format(self, tmp_path):
         path = write(tmp_path / "commonsense_qa.dev.jsonl", LETTERED, LETTERED | {"id": "x", "task": "mine"})
         first, second = load_questions(path)

@@ -1,4 +1,4 @@
-"""The median of several means: by hand, and against one reference that would have its way."""
+"""Means that few can sway, by hand, and against one reference that would have its way."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ from c3po_adaptive.optimizers import (
 from c3po_adaptive.testing import OptimizerContract, ToyTraining, toy_problem
 from c3po_adaptive.types import Neighbours
 
-PLUGIN = module("median_of_means.py")
-MedianOfMeans, lent = PLUGIN.MedianOfMeans, PLUGIN.lent
+PLUGIN = module("robust_means.py")
+Agreeing, MedianOfMeans, lent = PLUGIN.Agreeing, PLUGIN.MedianOfMeans, PLUGIN.lent
 
 
 class TestContract(OptimizerContract):
@@ -29,8 +29,11 @@ class TestContract(OptimizerContract):
             MedianOfMeans(of=AmortizedNGD(lr=0.05), groups=2),
             MedianOfMeans(of=KernelRegression(alpha=0.5)),
             MedianOfMeans(of=ConstantIntegratedStep(lr=2)),
+            Agreeing(of=IntegratedStep(lr=2)),
+            Agreeing(of=KernelRegression(alpha=0.5)),
+            Agreeing(of=ConstantIntegratedStep(lr=2)),
         ],
-        ids=lambda optimizer: optimizer.of.name,
+        ids=lambda optimizer: f"{optimizer.name}-{optimizer.of.name}",
     )
     def optimizer(self, request):
         return request.param.prepare(ToyTraining())
@@ -40,20 +43,30 @@ def test_groups_are_dealt_in_turn_and_their_means_weighed():
     each = torch.tensor([[1.0, 10.0, 3.0, 20.0, 100.0]])[..., None, None]
     weight = torch.tensor([[0.1, 0.2, 0.3, 0.2, 0.2]])
     means = [(0.1 * 1 + 0.3 * 3 + 0.2 * 100) / 0.6, (0.2 * 10 + 0.2 * 20) / 0.4]  # of 1, 3, 100 and of 10, 20
-    torch.testing.assert_close(lent(each, weight, 2), torch.full_like(each, sum(means) / 2))
+    torch.testing.assert_close(lent(each, weight, MedianOfMeans(groups=2).mean), torch.full_like(each, sum(means) / 2))
 
 
 def test_groups_without_weight_have_no_say_and_padding_stays_zero():
     each, weight = torch.tensor([[5.0, 7.0, 0.0]])[..., None, None], torch.tensor([[0.4, 0.6, 0.0]])
-    assert lent(each, weight, 5).flatten().tolist() == [6.0, 6.0, 0.0]
-    assert lent(each, torch.zeros(1, 3), 5).flatten().tolist() == [0.0, 0.0, 0.0]
+    assert lent(each, weight, MedianOfMeans().mean).flatten().tolist() == [6.0, 6.0, 0.0]
+    assert lent(each, torch.zeros(1, 3), MedianOfMeans().mean).flatten().tolist() == [0.0, 0.0, 0.0]
+
+
+def test_what_one_alone_says_is_noise_and_what_all_say_is_kept():
+    each = torch.tensor([[[2.0, 9.0, 2.0], [2.0, 0.0, -1.0], [0.0, 0.0, 0.0]]])
+    weight = torch.tensor([[0.75, 0.25, 0.0]])
+    agreed = 2 * (1 - (0.75**2 + 0.25**2))  # m² = 4, v = 4 Σ w²
+    argued = 1.25 * max(0, 1 - (1.5**2 + 0.25**2) / 1.25**2)
+    torch.testing.assert_close(Agreeing().mean(each, weight), torch.tensor([[agreed, 0.0, argued]]))
+    assert lent(each, weight, Agreeing().mean)[0, 2].tolist() == [0, 0, 0], "padding stays zero"
+    assert Agreeing().mean(each, torch.zeros(1, 3)).tolist() == [[0, 0, 0]]
 
 
 def hijacked(problem, strength):
     """The first neighbour weighs four fifths, and teaches something else so strongly."""
     weight = problem.neighbours.weight.clone() * 0.2
     weight[:, 0] += 0.8
-    near = Neighbours(problem.neighbours.index, problem.neighbours.similarity, weight)
+    near = replace_weight(problem, weight)
 
     def of_neighbours(artifact):
         each = problem.of_neighbours(artifact).clone()
@@ -66,10 +79,22 @@ def hijacked(problem, strength):
 def test_one_reference_cannot_have_its_way():
     problem = toy_problem(K=10)
     moved = {}
-    for optimizer in (IntegratedStep(lr=5), MedianOfMeans(of=IntegratedStep(lr=5))):
+    for optimizer in (IntegratedStep(lr=5), MedianOfMeans(of=IntegratedStep(lr=5)), Agreeing(of=IntegratedStep(lr=5))):
         before, after = (optimizer.optimize(hijacked(problem, strength)) for strength in (0.0, 50.0))
         moved[optimizer.name] = float((after - before).abs().sum())
     assert moved["median-of-means"] < 0.2 * moved["integrated-step"]
+    assert moved["agreeing"] < 0.5 * moved["integrated-step"]
+
+
+def test_pathways_are_shrunk_to_the_own_one_not_to_zero():
+    problem = toy_problem(K=5)
+    alone = replace(problem, neighbours=replace_weight(problem, torch.eye(5)[:1].expand(len(problem.own), 5)))
+    moved = Agreeing(of=KernelRegression(alpha=0.5)).optimize(alone)
+    torch.testing.assert_close(moved, problem.own, atol=1e-6, rtol=0)
+
+
+def replace_weight(problem, weight):
+    return Neighbours(problem.neighbours.index, problem.neighbours.similarity, weight)
 
 
 def test_what_one_change_for_all_learns_is_a_median_too():
@@ -91,5 +116,10 @@ def test_what_it_cannot_wrap_is_refused(given, said):
         MedianOfMeans(**given)
 
 
+def test_each_is_named_in_its_own_errors():
+    with pytest.raises(SettingError, match="agreeing.of to be a PathwayOptimizer"):
+        Agreeing(of="integrated-step")
+
+
 def test_it_uses_public_names_only():
-    assert public_names_only("median_of_means.py")
+    assert public_names_only("robust_means.py")

@@ -1,0 +1,28 @@
+"""Test questions of the study's kinds that its first round did not ask: ``C3PO_BED=FOLDER python -m poisoned.unasked
+FOLDER`` (in ``studies``) writes ``again.jsonl``.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import yaml
+from poisoned.compare import kept
+
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.tasks.sources import questions
+
+CONFIG = Path(__file__).parent / "config.yaml"
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = {record.id for record in kept()["clean"]}
+    kinds = yaml.safe_load(CONFIG.read_text())["datasets"][0]["questions"]
+    left = [question for question in questions(kinds, split="test") if question.id not in asked]
+    write_text(folder / "again.jsonl", "".join(json.dumps(question.row()) + "\n" for question in left))
+    print(f"{len(left)} questions")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
