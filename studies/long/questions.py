@@ -1,5 +1,6 @@
 """The same questions behind so many tokens of other text: ``C3PO_BED=FOLDER python -m long.questions FOLDER`` (in
-``studies``) writes ``0.jsonl``, ``512.jsonl`` and ``1500.jsonl``.
+``studies``) writes ``0.jsonl``, ``512.jsonl`` and ``1500.jsonl``; and ``512-about.jsonl``, the same as ``512.jsonl``, but
+neighbours are found by the question alone.
 """
 
 import json
@@ -56,8 +57,14 @@ def main(folder: Path) -> None:
             behind(q, in_front(other, tokens, lambda text: tokenizer(text)["input_ids"], tokenizer.decode, q.id))
             for q in asked
         ]
-        write_text(folder / f"{tokens}.jsonl", "".join(json.dumps(question.row()) + "\n" for question in own))
-        print(f"{tokens} tokens: {len(own)} questions of {len({q.subject for q in own})} kinds")
+        written(folder / f"{tokens}.jsonl", own)
+        if tokens == TOKENS[1]:
+            written(folder / f"{tokens}-about.jsonl", [replace(q, about=a.question) for q, a in zip(own, asked)])
+
+
+def written(path: Path, own: Sequence[Question]) -> None:
+    write_text(path, "".join(json.dumps(question.row()) + "\n" for question in own))
+    print(f"{path.name}: {len(own)} questions of {len({q.subject for q in own})} kinds")
 
 
 if __name__ == "__main__":
