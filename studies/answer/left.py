@@ -1,5 +1,5 @@
 """What was left after two rounds (``../protocol.md``): ``python -m answer.left`` (in ``studies``) compares the answers
-in ``results/{draw,told,beside,paper}`` and writes ``summary.json`` beside them.
+in ``results/{draw,seed,told,beside,paper}`` and writes ``summary.json`` beside them.
 """
 
 import json
@@ -15,6 +15,7 @@ from c3po_adaptive.storage.files import write_text
 BESIDE = ("knn labels", "in context", "calibrated", "lora")
 PAIRS = {
     "draw": (*PRIMARY, ("each", "base")),
+    "seed": (*PRIMARY, ("each", "base")),
     "told": (("one for its kind", "base"), ("each in its kind", "one for its kind"), ("each", "one for its kind")),
     "beside": (
         *((arm, than) for than in ("base", "each") for arm in BESIDE),
@@ -28,6 +29,8 @@ PAIRS = {
     ),
 }
 """Secondary comparisons, corrected among themselves, by what was run."""
+HALVES = {"draw": ("second", ", both draws"), "seed": ("draw", ", both seeds")}
+"""What was asked once more: of what it is the other half, and what both together are called."""
 
 
 def learned(answers: Kept) -> Kept:
@@ -48,30 +51,31 @@ def beside_second(name: str) -> Kept:
     return found
 
 
-def both_draws() -> Kept:
-    """Answers by the first draw of references and by the other, of models that have both, as if to two questions: the
-    unit of every interval is the kind.
-    """
-    second = learned(kept("second"))
+def both_halves(name: str) -> Kept:
+    """Answers of both, of models that have both, as if to two questions: the unit of every interval is the kind."""
+    first = learned(kept(HALVES[name][0]))
     found = {}
-    for model, records in learned(kept("draw")).items():
-        arms = {record.arm for record in records}
-        again = [record.model_copy(update={"id": f"draw1/{record.id}"}) for record in records]
-        found[model] = [r for r in second[model] if r.arm in arms] + again
+    for model, records in learned(kept(name)).items():
+        if model in first:
+            arms = {record.arm for record in records}
+            again = [record.model_copy(update={"id": f"again/{record.id}"}) for record in records]
+            found[model] = [r for r in first[model] if r.arm in arms] + again
     return found
 
 
 def parts_of(name: str) -> dict[str, list[Answered]]:
-    """What is compared, by model; and by another draw of references both that alone and both draws together."""
-    if name != "draw":
+    """What is compared, by model; what was asked once more both by itself and with its other half."""
+    if name not in HALVES:
         return by_model(beside_second(name))
-    return by_model(learned(kept("draw"))) | by_model(both_draws(), ", both draws")
+    return by_model(learned(kept(name))) | by_model(both_halves(name), HALVES[name][1])
 
 
 def by_model(answers: Kept, added: str = "") -> dict[str, list[Answered]]:
-    """Answers by model, and of all models together where there are several; the name has something ``added``."""
+    """Answers by model, and of all models together where several have the same arms; the name has something ``added``."""
     found = parts(answers, {added: ("learned",)})
-    return {of: own for of, own in found.items() if of != MIXTURE + added or len(answers) > 1}
+    arms = {frozenset(record.arm for record in records) for records in answers.values()}
+    mixed = len(answers) > 1 and len(arms) == 1
+    return {of: own for of, own in found.items() if of != MIXTURE + added or mixed}
 
 
 def comparisons(name: str) -> list[Comparison]:

@@ -96,10 +96,15 @@ def _cell(one: Comparison | None) -> str:
     return "" if one is None else f"{one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}]".replace("-", "−")
 
 
-def main(runs: Mapping[str, str]) -> None:
+def keep(runs: Mapping[str, str]) -> None:
+    """Each run's answers, without pathways, by its name here."""
     RESULTS.mkdir(exist_ok=True)
     for name, run in runs.items():
         write_parquet(read_records(Path(run), AnswerRecord), RESULTS / f"{name}.parquet")
+
+
+def main(runs: Mapping[str, str]) -> None:
+    keep(runs)
     answers = kept()
     found = comparisons(answers)
     told = {"rows": rows(answers), "comparisons": [one.model_dump() for one in found]}
