@@ -20,7 +20,7 @@ from c3po_adaptive.storage.files import write_text
 PRIMARY = (("crafted 30", "capped", "nearest"), ("flipped 30", "agreeing", "nearest"))
 DEFENCES = ("capped", "median of means", "agreeing", "consistent")
 CONTROLS = ("random alike", "shuffled labels")
-CLEAN, SEED = "clean", 0
+CLEAN, PAPER, SEED = "clean", ", paper", 0
 
 
 def kept(folder: Path = RESULTS) -> Answers:
@@ -29,7 +29,7 @@ def kept(folder: Path = RESULTS) -> Answers:
     for run in ("again", "controls", "paper"):
         if (file := folder / f"{run}.parquet").exists():
             for record in read_parquet(file):
-                name = record.dataset + (", paper" if run == "paper" else "")
+                name = record.dataset + (PAPER if run == "paper" else "")
                 if run != "controls" or record.arm != "base":  # it stands in `again`
                     found.setdefault(name, []).append(record.model_copy(update={"dataset": name}))
     return {name: answered_by_all(records) for name, records in found.items()}
@@ -54,8 +54,7 @@ def lost(answers: Answers) -> list[dict[str, object]]:
     gains = {name: gains_of(by_arm(records)) for name, records in answers.items()}
     found = []
     for name, arms in gains.items():
-        _, _, setting = name.partition(", ")
-        clean = gains.get(", ".join([CLEAN, setting] if setting else [CLEAN]), {})
+        clean = gains.get(CLEAN + PAPER if name.endswith(PAPER) else CLEAN, {})
         for arm, own in arms.items():
             if clean is not arms and arm in clean:
                 told = estimate([own[id_] - clean[arm][id_] for id_ in own if id_ in clean[arm]])
@@ -89,7 +88,7 @@ def main(runs: Mapping[str, str]) -> None:
         print(f"{one.dataset}: {one.a} − {one.b}: {interval}, p {one.p_holm:.3g}{' (primary)' * one.primary}")
     for row in lost(answers):
         print("lost", row)
-    print(table(found))
+    print(table(one for one in found if not one.dataset.endswith(PAPER)))
 
 
 if __name__ == "__main__":

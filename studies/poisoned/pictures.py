@@ -1,4 +1,4 @@
-"""The study's picture from its kept answers: ``python -m poisoned.pictures`` (in ``studies``)."""
+"""The study's pictures from its kept answers: ``python -m poisoned.pictures`` (in ``studies``)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,6 +6,7 @@ from answer.pictures import INK, STYLE
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from poisoned import again
 from poisoned.compare import DEFENCES, RESULTS, SEED, Answers, by_arm, kept
 
 from c3po_adaptive.analysis.statistics import compare
@@ -15,6 +16,7 @@ COLORS = {
     "nearest": "#1f63b5",
     "capped": "#2a7d3f",
     "median of means": "#a8700a",
+    "agreeing": "#c2185b",
     "consistent": "#b5461f",
     "successful": "#7a4ea3",
     "one for all": "#9aa3ad",
@@ -36,6 +38,23 @@ def curves(answers: Answers) -> Figure:
     axes[0, 0].set_ylabel("points over the model as it is")
     figure.supxlabel("share of the references that is poisoned, %", fontsize=9)
     axes[0, 0].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def by_attack(answers: Answers) -> Figure:
+    """Of the second round, points over the model as it is: a group a data set, an arm a point with its 95 % interval."""
+    figure, axis = plt.subplots(figsize=(7.5, 3), layout="constrained")
+    sets = [name for name in answers if not name.endswith(again.PAPER)]
+    arms = [arm for arm in COLORS if all(arm in by_arm(answers[name]) for name in sets)]
+    for place, arm in enumerate(arms):
+        at = [group + 0.13 * (place - (len(arms) - 1) / 2) for group in range(len(sets))]
+        found = [_gain(answers[name], arm) for name in sets]
+        axis.vlines(at, [one.ci_low for one in found], [one.ci_high for one in found], color=COLORS[arm], linewidth=1)
+        axis.plot(at, [one.difference for one in found], "o", color=COLORS[arm], markersize=4, label=arm)
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.set_xticks(range(len(sets)), [name.replace(" 30", " 30 %") for name in sets])
+    axis.set_ylabel("points over the model as it is")
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -68,6 +87,7 @@ def _share(dataset: str) -> int:
 def main() -> None:
     with plt.rc_context(STYLE):
         curves(kept()).savefig(RESULTS / "curves.svg", metadata={"Date": None})
+        by_attack(again.kept()).savefig(RESULTS / "again.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

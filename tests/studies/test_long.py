@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from long import collect, compare, questions
+from long import collect, compare, questions, scopes
 from records.made import answered
 
 from c3po_adaptive.types import Question
@@ -47,6 +47,28 @@ def test_the_same_questions_were_asked_at_every_length_by_every_arm():
     asked |= {frozenset(row["id"] for row in rows) for rows in routed.values()}
     assert [len(ids) for ids in asked] == [questions.ASKED]
     assert all(of.keys() == arms.keys() for of in answers.values())
+
+
+def test_the_summary_of_the_second_round_is_what_the_records_say():
+    kept = json.loads((scopes.RESULTS / "scopes.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(scopes.summary())) == kept
+    (primary,) = (c for c in kept["comparisons"] if c["primary"])
+    assert (primary["dataset"], primary["a"], primary["b"]) == scopes.PRIMARY
+    answers, config = scopes.kept(), yaml.safe_load((scopes.RESULTS.parent / "scopes.yaml").read_text())
+    assert [data["name"] for data in config["datasets"]] == list(answers) == list(scopes.SETS)
+    assert {frozenset(r.id for r in own) for arms in answers.values() for own in arms.values()} == {
+        frozenset(r.id for r in compare.kept()["512"]["base"])
+    }, "the questions of the first round"
+    assert all(arms.keys() == config["arms"].keys() for arms in answers.values())
+
+
+def test_what_is_won_by_question():
+    def of(right):
+        return [answered(id=str(n), correct=correct) for n, correct in enumerate(right)]
+
+    assert scopes.gains({"base": of([True, False, True]), "each": of([False, True, True])}, "each") == {
+        "0": -1.0, "1": 1.0, "2": 0.0,
+    }  # fmt: skip
 
 
 def test_experts_that_two_questions_share():

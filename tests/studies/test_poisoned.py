@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib import pyplot as plt
-from poisoned import compare, pictures, suspects
+from poisoned import again, compare, pictures, suspects
 from records.made import answered
 
 from c3po_adaptive.records.parquet import write_parquet
@@ -80,8 +80,57 @@ def test_the_page_and_the_summary_say_what_the_kept_answers_say():
     assert compare.table(found) in page
     of = {(c.dataset, c.a, c.b): c for c in found}
     saved = of["crafted 30", "capped", "nearest"]
-    assert saved.primary and saved.p < 0.05 and f"+{saved.difference:.1f} points [{saved.ci_low:.1f}, " in page
+    assert saved.primary and saved.p < 0.05 and f"+{saved.difference:.1f} [{saved.ci_low:.1f}, " in page
     assert [c.a for c in found if c.p_holm < 0.05] == ["capped"], "nothing else stands"
+
+
+class TestAgain:
+    @pytest.fixture
+    def twice(self, tmp_path):
+        clean = answers("clean", {"base": 8, "nearest": 16, "capped": 15, "random alike": 9})
+        crafted = answers("crafted 30", {"base": 8, "nearest": 4, "capped": 14, "random alike": 8})
+        write_parquet([*clean, *crafted], tmp_path / "again.parquet")
+        write_parquet(answers("clean", {"base": 7, "shuffled labels": 6}), tmp_path / "controls.parquet")
+        own = [*answers("clean", {"base": 8, "ngd": 9}), *answers("crafted 30", {"base": 8, "ngd": 8})]
+        write_parquet(own, tmp_path / "paper.parquet")
+        return again.kept(tmp_path)
+
+    def test_what_is_compared(self, twice):
+        assert set(twice) == {"clean", "crafted 30", "clean, paper", "crafted 30, paper"}
+        found = {(c.dataset, c.a, c.b): c for c in again.comparisons(twice)}
+        assert found["clean", "nearest", "shuffled labels"].difference == pytest.approx(50)
+        assert found["clean", "shuffled labels", "base"].difference == pytest.approx(-10), "the base counts once"
+        assert ("crafted 30", "nearest", "random alike") not in found
+        (primary,) = (c for c in found.values() if c.primary)
+        assert (primary.dataset, primary.a, primary.difference) == ("crafted 30", "capped", pytest.approx(50))
+
+    def test_what_is_lost_is_a_gain_less_the_gain_on_the_clean_set(self, twice):
+        lost = {(row["dataset"], row["arm"]): row for row in again.lost(twice)}
+        assert lost["crafted 30", "nearest"]["difference"] == pytest.approx(-60), "from 40 to −20"
+        assert lost["crafted 30", "capped"]["difference"] == pytest.approx(-5)
+        assert lost["crafted 30, paper", "ngd"]["difference"] == pytest.approx(-5), "beside its own setting"
+        assert not any(dataset.startswith("clean") for dataset, _ in lost)
+
+    def test_the_summary_is_what_the_records_say(self):
+        told = json.loads((again.RESULTS / "again.json").read_text())
+        found = again.summary(again.kept())
+        assert told["rows"] == found["rows"] and told["lost"] == found["lost"]
+        compared = again.comparisons(again.kept())
+        for one, kept in zip(compared, told["comparisons"], strict=True):
+            assert kept == pytest.approx(json.loads(one.model_dump_json()))
+        page = (STUDY / "README.md").read_text()
+        assert compare.table(c for c in compared if not c.dataset.endswith(again.PAPER)) in page
+        stand = {(c.dataset, c.a) for c in compared if c.b == "nearest" and not c.primary and c.p_holm < 0.05}
+        assert stand == {("crafted 30", "median of means"), ("crafted 30", "consistent")}
+        (doubted,) = (c for c in compared if (c.dataset, c.a, c.b) == ("duplicates 30", "median of means", "nearest"))
+        assert f"p = {doubted.p_holm:.3f}" in page
+
+    def test_what_is_asked_is_what_the_protocol_says(self):
+        config = yaml.safe_load((STUDY / "again.yaml").read_text())
+        assert {*again.DEFENCES} < {*config["arms"]} and {a for _, a, _ in again.PRIMARY} <= {*again.DEFENCES}
+        before = {r.id for own in compare.kept().values() for r in own}
+        asked = {r.id for own in again.kept().values() for r in own}
+        assert asked and asked.isdisjoint(before)
 
 
 def test_the_picture_has_a_panel_for_each_attack_that_was_run(folder):
