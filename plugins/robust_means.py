@@ -1,5 +1,5 @@
-"""What neighbours teach, so that no few of them can have their way: the optimizers ``median-of-means`` and ``agreeing``,
-wrappers around another.
+"""What neighbours teach, so that no few have their way: the optimizers ``median-of-means`` and ``agreeing``, wrappers
+around another.
 
 A mean follows one reference as far as it likes. A median of several means follows none, and what neighbours agree on
 beyond noise is nothing where one alone says it. What they save, and what they cost where nothing is poisoned:

@@ -36,10 +36,10 @@ def load_questions(
     """Questions of a JSONL file or a JSON array; which of the two is told by the content.
 
     A row is either ours, ``{"question", "choices": [str], "answer", "id"?, "task"?, "subject"?, "split"?, "about"?,
-    "images"?: [path of a picture, from the file's folder]}``, or CommonsenseQA's, ``{"question": {"stem", "choices": [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant,
-    ``{"question": str, "choices": {"label": [...], "text": [...]}, "answerKey"}``, too). ``answer`` is the right
-    choice's place, counted from 0, its text, or its letter. A missing id becomes ``<file stem>.<index>`` and a missing
-    task the file's name up to its first dot.
+    "images"?: [path of a picture, from the file's folder]}``, or CommonsenseQA's, ``{"question": {"stem", "choices":
+    [{"label", "text"}]}, "answerKey", "id"?}`` (the hub's variant, ``{"question": str, "choices": {"label": [...],
+    "text": [...]}, "answerKey"}``, too). ``answer`` is the right choice's place, counted from 0, its text, or its
+    letter. A missing id becomes ``<file stem>.<index>`` and a missing task the file's name up to its first dot.
 
     Args:
         source: the file.

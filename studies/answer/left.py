@@ -71,7 +71,7 @@ def parts_of(name: str) -> dict[str, list[Answered]]:
 
 
 def by_model(answers: Kept, added: str = "") -> dict[str, list[Answered]]:
-    """Answers by model, and of all models together where several have the same arms; the name has something ``added``."""
+    """Answers by model, and of all models together where several have the same arms; ``added`` to each name."""
     found = parts(answers, {added: ("learned",)})
     arms = {frozenset(record.arm for record in records) for records in answers.values()}
     mixed = len(answers) > 1 and len(arms) == 1

@@ -1,6 +1,6 @@
 """The same questions behind so many tokens of other text: ``C3PO_BED=FOLDER python -m long.questions FOLDER`` (in
-``studies``) writes ``0.jsonl``, ``512.jsonl`` and ``1500.jsonl``; and ``512-about.jsonl``, the same as ``512.jsonl``, but
-neighbours are found by the question alone.
+``studies``) writes ``0.jsonl``, ``512.jsonl`` and ``1500.jsonl``; and ``512-about.jsonl``, of which neighbours are found
+by the question alone.
 """
 
 import json
@@ -59,7 +59,10 @@ def main(folder: Path) -> None:
         ]
         written(folder / f"{tokens}.jsonl", own)
         if tokens == TOKENS[1]:
-            written(folder / f"{tokens}-about.jsonl", [replace(q, about=a.question) for q, a in zip(own, asked)])
+            written(
+                folder / f"{tokens}-about.jsonl",
+                [replace(q, about=a.question) for q, a in zip(own, asked, strict=True)],
+            )
 
 
 def written(path: Path, own: Sequence[Question]) -> None:

@@ -97,9 +97,8 @@ def main(runs: Sequence[str]) -> None:
     write_text(RESULTS / "scopes.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     save_picture(picture(told), RESULTS / "scopes.svg")
     for one in told["comparisons"]:
-        print(
-            f"{one['dataset']}: {one['a']} − {one['b']}: {one['difference']:+.1f} [{one['ci_low']:.1f}, {one['ci_high']:.1f}] p {one['p_holm']:.2g}"
-        )
+        interval = f"{one['difference']:+.1f} [{one['ci_low']:.1f}, {one['ci_high']:.1f}]"
+        print(f"{one['dataset']}: {one['a']} − {one['b']}: {interval}, p {one['p_holm']:.2g}")
     print(json.dumps({key: told[key] for key in ("accuracy", "each wins less", "weight on own kind")}, indent=1))
 
 

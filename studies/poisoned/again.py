@@ -24,7 +24,7 @@ CLEAN, PAPER, SEED = "clean", ", paper", 0
 
 
 def kept(folder: Path = RESULTS) -> Answers:
-    """Answers by data set, of questions that every arm answered there; those in the paper's setting end in ``, paper``."""
+    """Answers by data set, of questions that every arm answered; those in the paper's setting end in ``, paper``."""
     found: dict[str, list[Answered]] = {}
     for run in ("again", "controls", "paper"):
         if (file := folder / f"{run}.parquet").exists():
@@ -36,8 +36,9 @@ def kept(folder: Path = RESULTS) -> Answers:
 
 
 def comparisons(answers: Answers) -> list[Comparison]:
-    """Each arm − base on each data set, each defence − ``nearest``, and ``nearest`` − its controls on the clean one; the
-    primary ones are tested alone.
+    """Each arm − base on each data set, each defence − ``nearest``, and ``nearest`` − its controls on the clean one.
+
+    The primary ones are tested alone.
     """
     found = []
     for name, records in answers.items():
@@ -63,7 +64,7 @@ def lost(answers: Answers) -> list[dict[str, object]]:
 
 
 def gains_of(arms: Mapping[str, Iterable[Answered]]) -> dict[str, dict[str, float]]:
-    """Of each arm and question: one where it is right and the base is wrong, minus one where the base alone is right."""
+    """Of each arm and question: one where it alone is right, minus one where the base alone is."""
     right = {arm: {record.id: float(record.correct) for record in own} for arm, own in arms.items()}
     return {
         arm: {id_: value - right["base"][id_] for id_, value in own.items()}

@@ -42,7 +42,7 @@ def curves(answers: Answers) -> Figure:
 
 
 def by_attack(answers: Answers) -> Figure:
-    """Of the second round, points over the model as it is: a group a data set, an arm a point with its 95 % interval."""
+    """Of the second round, points over the model as it is: a group a data set, a point with 95 % an arm."""
     figure, axis = plt.subplots(figsize=(7.5, 3), layout="constrained")
     sets = [name for name in answers if not name.endswith(again.PAPER)]
     arms = [arm for arm in COLORS if all(arm in by_arm(answers[name]) for name in sets)]

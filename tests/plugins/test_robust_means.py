@@ -117,7 +117,7 @@ def test_what_it_cannot_wrap_is_refused(given, said):
 
 
 def test_each_is_named_in_its_own_errors():
-    with pytest.raises(SettingError, match="agreeing.of to be a PathwayOptimizer"):
+    with pytest.raises(SettingError, match=r"agreeing\.of to be a PathwayOptimizer"):
         Agreeing(of="integrated-step")
 
 
