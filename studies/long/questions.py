@@ -1,5 +1,5 @@
 """The same questions behind so many tokens of other text: ``C3PO_BED=FOLDER python -m long.questions FOLDER`` (in
-``studies``) writes ``0.jsonl``, ``512.jsonl`` and ``1500.jsonl``; and ``512-about.jsonl``, of which neighbours are found
+``studies``) writes ``0.jsonl``, ``512.jsonl`` and ``1500.jsonl``; and ``512-about.jsonl``, where neighbours are found
 by the question alone.
 """
 
@@ -59,10 +59,8 @@ def main(folder: Path) -> None:
         ]
         written(folder / f"{tokens}.jsonl", own)
         if tokens == TOKENS[1]:
-            written(
-                folder / f"{tokens}-about.jsonl",
-                [replace(q, about=a.question) for q, a in zip(own, asked, strict=True)],
-            )
+            found_by = [replace(q, about=alone.question) for q, alone in zip(own, asked, strict=True)]
+            written(folder / f"{tokens}-about.jsonl", found_by)
 
 
 def written(path: Path, own: Sequence[Question]) -> None:
