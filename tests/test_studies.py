@@ -8,6 +8,7 @@ import pytest
 from answer import unasked
 from knowledge import facts
 from long import questions as long_questions
+from poisoned import unasked as poisoned_unasked
 from study.configs import load_config
 
 from c3po_adaptive.analysis import statistics as stats
@@ -46,6 +47,7 @@ def asked(monkeypatch, tmp_path):
     unasked.main(Path("runs/unasked"))
     facts.main(Path("runs/knowledge"))
     long_questions.main(Path("runs/long"))
+    poisoned_unasked.main(Path("runs/poisoned"))
     test, references, seen = {}, {}, {}
     for model, path, dataset in datasets():
         key = model, f"{path}: {dataset.name}"
@@ -176,6 +178,12 @@ def test_readme_says_what_was_measured():
         half = (found["ci_high"] - found["ci_low"]) / 2
         assert words.format(f"{found['difference']:.1f} ± {half:.1f}") in " ".join(results.split())
         assert found["primary"] == (named[0] == "mixture") and found["p_holm"] < 0.05
+    (anew,) = (
+        c
+        for c in read("answer/results/seed/summary.json")["comparisons"]
+        if (c["dataset"], c["b"]) == ("early", "base")
+    )
+    assert f"the model gains {anew['difference']:.1f} ± {(anew['ci_high'] - anew['ci_low']) / 2:.1f}" in results
     for dataset, a, b in (
         *(("mixture", "each", "each, random neighbours"), ("mixture", "eight chosen", "eight random")),
         *(("sound", "each", "base"), ("mixture, reworded", "each", "base")),
