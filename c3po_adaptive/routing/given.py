@@ -129,7 +129,8 @@ def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: T
             layer[seen.to(layer.device)] = values.to(layer)
         deep = added
     sees = {kind: _seen(one, count) for kind, one in mask.items()} if isinstance(mask, dict) else {}
-    return Given(embeddings[0], places, deep, shown, flops, sees)
+    ahead = any(seen.triu(1).any() for seen in sees.values())  # if none is, these are what the decoder makes itself
+    return Given(embeddings[0], places, deep, shown, flops, sees if ahead else {})
 
 
 def _seen(mask: Tensor | None, count: int) -> Tensor:

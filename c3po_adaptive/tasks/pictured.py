@@ -121,8 +121,8 @@ def with_pictures(
     ids = inputs.pop("input_ids")[0]
     inputs.pop("attention_mask", None)
     shown = _shown(ids, processor)
-    behind = len(ids) - 1 - int(shown.nonzero().max()) if shown.any() else 0
-    if not 0 < behind <= len(prompt.ids) or tuple(ids[-behind:].tolist()) != prompt.ids[-behind:]:
+    behind = _behind(prompt.ids, processor)
+    if not behind or tuple(ids[-len(behind) :].tolist()) != behind or shown[-len(behind) :].any() or not shown.any():
         raise ModelError(
             f"Expected {type(processor).__name__} to leave the text behind a picture as the tokenizer has it, got "
             "other tokens; load a family that c3po models lists with images."
@@ -130,13 +130,19 @@ def with_pictures(
     return replace(prompt, ids=tuple(ids.tolist()), extra=Extra(_digest(inputs), inputs, shown))
 
 
+def _behind(ids: tuple[int, ...], processor: Any) -> tuple[int, ...]:
+    """The tokens of a text behind the last that stands for a whole picture; () if there is none."""
+    mark = processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
+    return ids[len(ids) - ids[::-1].index(mark) :] if mark in ids else ()
+
+
 def _shown(ids: Tensor, processor: Any) -> Tensor:
-    """``[T]`` bool, the tokens that stand for pictures."""
+    """``[T]`` bool, the tokens that pictures become: llama4's are not the one that stands for it in a text."""
     from torch import isin, tensor
 
-    tokenizer = processor.tokenizer
-    number = getattr(processor, "image_token_id", None)
-    number = tokenizer.convert_tokens_to_ids(str(processor.image_token)) if number is None else number
+    tokenizer, patch = processor.tokenizer, getattr(processor, "img_patch_token", None)
+    number = getattr(processor, "image_token_id", None) if patch is None else None
+    number = tokenizer.convert_tokens_to_ids(str(patch or processor.image_token)) if number is None else number
     return isin(ids, tensor([number]))
 
 
