@@ -200,6 +200,7 @@ _CHAT = (
 _MROPE: dict[str, object] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
 _HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
 _LOOPED: dict[str, object] = {"n_layers_per_attn_res_block": 1, "loop_layer_index_start": 1, "loop_layer_index_end": 3}
+_NEMOTRON: dict[str, object] = {"layers_block_type": ["moe", "linear_attention", "moe", "full_attention", "moe"]}
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
 _QWEN4: dict[str, object] = {
     "num_hidden_layers": 4,
@@ -271,7 +272,7 @@ _OWN: dict[str, dict[str, object]] = {
     "muse_spark": {"moe_hidden_size": 32, "layer_rope_theta": [1e4, 0, 1e4]},
     "hy_v4_vl": {**_LATENT, "rope_parameters": _MROPE},
     "mistral_large4": _LATENT,
-    "nemotron_h_omni": {"layers_block_type": ["linear_attention", "moe", "full_attention", "moe"]},
+    **dict.fromkeys(("nemotron_h", "nemotron_h_omni"), _NEMOTRON),
     "qwen3_omni_moe_thinker": {"rope_parameters": _MROPE},
     "qwen3_vl_moe": {"rope_parameters": _MROPE},
     "glm4v_moe": {

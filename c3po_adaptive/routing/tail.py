@@ -136,9 +136,9 @@ def _cache(model: PreTrainedModel, batch: TailBatch, start: int, first: int) -> 
     if not batch.cache:
         return None
     width, cache = max(batch.past), DynamicCache(config=model.config)
+    some = next(state for kept in batch.cache for state in kept.tensors.values())  # a layer of experts alone has none
     for i, layer in enumerate(cache.layers):
-        kept = batch.cache[max(0, i - first)]
-        cache.layers[i] = layer_of(kept, width) if i >= start else passed_by(layer, kept, width)
+        cache.layers[i] = layer_of(batch.cache[i - first], width) if i >= start else passed_by(layer, some, width)
     return cache
 
 

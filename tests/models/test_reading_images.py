@@ -174,9 +174,10 @@ def test_a_rule_acts_at_every_token_of_a_picture_too(model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["qwen3_5_moe", "qwen3_vl_moe"])
+@pytest.mark.parametrize("family", ["nemotron_h_omni", "qwen3_5_moe", "qwen3_vl_moe"])
 def test_options_of_one_token_follow_kept_prompts(family):
-    """Where layers carry a state along the sequence, these alone leave the prompt in the cache."""
+    """Where layers carry a state along the sequence, these alone leave the prompt in the cache; where a layer is of
+    experts alone, it leaves none."""
     model = seeing(family)
     whole = [replace(prompt, options=((40,), (41,)), lengths=(1.0, 1.0)) for prompt in prompts(model)]
     states = model.prefill(whole)
