@@ -112,7 +112,7 @@ def _beside(inputs: object, model: Any) -> dict[str, Any]:
     if not isinstance(inputs, Mapping) or "pixel_values" not in inputs:
         return {}
     others = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    return {name: on_device(value, model) if isinstance(value, Tensor) else value for name, value in others.items()}
+    return {name: on_device(value, model) for name, value in others.items()}
 
 
 def _read(

@@ -77,31 +77,31 @@ _TINY_VISION: dict[str, object] = {
 }
 """Of the parts that read images or sound, where a family has no language model without them."""
 
+_SAM: dict[str, object] = {
+    "hidden_size": 16,
+    "output_channels": 8,
+    "downsample_channels": [8, 16],
+    "mlp_dim": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "window_size": 2,
+    "global_attn_indexes": [0],
+    "initializer_range": 0.25,
+}
+_ENCODER: dict[str, object] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 _SIGHT: dict[str, dict[str, Any]] = {
     "aria": {"image_token_index": 101, "projector_patch_to_query_dict": {4: 2}},
     "deepseek_ocr2": {
         "image_token_id": 101,
         "vision_config": {
-            "sam_config": {
-                "hidden_size": 16,
-                "output_channels": 8,
-                "downsample_channels": [8, 16],
-                "mlp_dim": 16,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "image_size": 64,
-                "window_size": 2,
-                "global_attn_indexes": [0],
-                "initializer_range": 0.25,
-            },
-            "encoder_config": {
-                "vocab_size": 16,
-                "hidden_size": 16,
-                "intermediate_size": 16,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 2,
-            },
+            "sam_config": _SAM,
+            "encoder_config": _ENCODER | {"vocab_size": 16, "num_key_value_heads": 2},
         },
     },
     "dots3_note": {
@@ -157,6 +157,10 @@ _SIGHT: dict[str, dict[str, Any]] = {
     "qwen3_omni_moe_thinker": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "qwen3_vl_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "step3p7": {"image_token_id": 101},
+    "unlimited_ocr": {
+        "image_token_id": 101,
+        "vision_config": {"sam_config": _SAM, "encoder_config": _ENCODER | {"image_size": 28, "patch_size": 14}},
+    },
 }
 """Of the whole configuration: the token of a picture, as ``tiny_processor`` has it, and how it is projected; of its
 parts, what they need beside ``_TINY_VISION``."""
@@ -201,6 +205,7 @@ _MROPE: dict[str, object] = {"rope_type": "default", "rope_theta": 1e4, "mrope_s
 _HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
 _LOOPED: dict[str, object] = {"n_layers_per_attn_res_block": 1, "loop_layer_index_start": 1, "loop_layer_index_end": 3}
 _NEMOTRON: dict[str, object] = {"layers_block_type": ["moe", "linear_attention", "moe", "full_attention", "moe"]}
+_OCR: dict[str, object] = {"mlp_layer_types": ["dense", "sparse", "sparse"], "num_key_value_heads": 4}
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
 _QWEN4: dict[str, object] = {
     "num_hidden_layers": 4,
@@ -259,7 +264,7 @@ _OWN: dict[str, dict[str, object]] = {
     "gemma4": {**_GEMMA4, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
     "gemma4_text": _GEMMA4,
     "step3p7": {"mlp_layer_types": ["dense", "sparse", "sparse"], "share_expert_dim": 16, "sliding_window": 8},
-    "deepseek_ocr2": {"mlp_layer_types": ["dense", "sparse", "sparse"], "num_key_value_heads": 4},
+    **dict.fromkeys(("deepseek_ocr2", "unlimited_ocr"), _OCR),
     "glm5_next": {
         **_LATENT,
         "qk_rope_head_dim": 0,

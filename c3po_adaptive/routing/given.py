@@ -150,8 +150,10 @@ def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
-def on_device(value: Tensor, model: PreTrainedModel) -> Tensor:
-    """An input where the model is, in its dtype if it is no count."""
+def on_device(value: Any, model: PreTrainedModel) -> Any:
+    """An input where the model is, in its dtype if it is no count; a list as it is."""
+    if not isinstance(value, Tensor):
+        return value
     return value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
 
 

@@ -117,7 +117,8 @@ def with_pictures(
         raise DataError(
             f"Expected pictures that {type(processor).__name__} takes, got {sizes}: {error}; give others."
         ) from error
-    inputs: dict[str, Tensor] = {name: value for name, value in made.items() if hasattr(value, "shape")}
+    lists = getattr(processor, "skip_tensor_conversion", ())  # that the model takes as such (unlimited_ocr)
+    inputs = {name: value for name, value in made.items() if hasattr(value, "shape") or name in lists}
     ids = inputs.pop("input_ids")[0]
     inputs.pop("attention_mask", None)
     shown = _shown(ids, processor)
@@ -146,9 +147,12 @@ def _shown(ids: Tensor, processor: Any) -> Tensor:
     return isin(ids, tensor([number]))
 
 
-def _digest(inputs: dict[str, Tensor]) -> str:
+def _digest(inputs: dict[str, Any]) -> str:
     made = sha256()
     for name, value in sorted(inputs.items()):
+        if isinstance(value, list):
+            made.update(f"{name} {value}".encode())
+            continue
         made.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         made.update(value.contiguous().numpy().tobytes())
     return made.hexdigest()[:32]

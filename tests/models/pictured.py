@@ -30,6 +30,7 @@ class ByHand:
     """
 
     image_token, image_token_id = "<image>", 101
+    skip_tensor_conversion = ("num_local_patches", "patches_grid")
 
     def __init__(self, side, tokens, shape, *framed):
         self.side, self.tokens, self.shape = side, tokens, shape
@@ -53,6 +54,10 @@ class ByHand:
             return made | {"pixel_values": patches, "image_position_ids": grid, "mm_token_type_ids": kinds}
         if self.shape == "sizes":
             return made | {"pixel_values": pixels, "image_sizes": torch.tensor([[self.side, self.side]] * count)}
+        if self.shape == "tiles":  # whole, and beside it two tiles, told by lists
+            local = torch.stack([pixels, pixels.flip(-1)], 1).flatten(0, 1)
+            told = {"num_local_patches": [2] * count, "patches_grid": [[2, 1]] * count}
+            return made | {"pixel_values": pixels, "pixel_values_local": local} | told
         if self.shape == "films":  # a token is a patch of two frames
             patches = pixels.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(-1, 1, 4, 4, 3)
             return made | {"pixel_values": patches.expand(-1, 2, -1, -1, -1)}
@@ -87,6 +92,7 @@ BY_HAND = {
     "muse_spark": (56, 4, "frames", "framed"),
     "nemotron_h_omni": (56, 4, "packed", "framed"),
     "step3p7": (112, 4, "images", "framed"),
+    "unlimited_ocr": (64, 6, "tiles"),
 }
 """Pixels of a side, tokens of an image, and the shape; what is framed."""
 
