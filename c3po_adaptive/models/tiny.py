@@ -156,6 +156,7 @@ _SIGHT: dict[str, dict[str, Any]] = {
     "qwen3_5_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "qwen3_omni_moe_thinker": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "qwen3_vl_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
+    "qwen4_exp": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "step3p7": {"image_token_id": 101},
     "unlimited_ocr": {
         "image_token_id": 101,
@@ -183,6 +184,7 @@ PICTURES: dict[str, tuple[tuple[str, ...], str, dict[str, object]]] = {
     "qwen3_5_moe": _QWEN_IMAGES,
     "qwen3_omni_moe_thinker": _QWEN_IMAGES,
     "qwen3_vl_moe": _QWEN_IMAGES,
+    "qwen4_exp": _QWEN_IMAGES,
 }
 """Of families that read images: special tokens, transformers' class that makes images ready, and its settings."""
 _NAMED: dict[str, dict[str, str]] = {
@@ -209,7 +211,8 @@ _OCR: dict[str, object] = {"mlp_layer_types": ["dense", "sparse", "sparse"], "nu
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
 _QWEN4: dict[str, object] = {
     "num_hidden_layers": 4,
-    "ple_embed_dim": 8,
+    "ple_layer_ids": [1],
+    "ple_embed_dim": 16,
     "ngram_vocab_size_base": 64,
     "hc_lowrank": 8,
     "indexer_n_heads": 2,
@@ -260,7 +263,8 @@ _OWN: dict[str, dict[str, object]] = {
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
     **dict.fromkeys(("dots3_note", "dots3_note_text"), _DOTS3),
     **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
-    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
+    "qwen4_exp": {**_QWEN4, "rope_parameters": _MROPE},
+    "qwen4_exp_text": _QWEN4,
     "gemma4": {**_GEMMA4, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
     "gemma4_text": _GEMMA4,
     "step3p7": {"mlp_layer_types": ["dense", "sparse", "sparse"], "share_expert_dim": 16, "sliding_window": 8},

@@ -93,7 +93,8 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
         stack.enter_context(forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)))
         if among is not None:
             stack.enter_context(forward_as(projection(model), _rows(model, among)))
-        logits: Tensor = model(inputs_embeds=hidden).logits
+        some = torch.zeros(hidden.shape[:2], dtype=torch.long, device=model.device)  # hidden states come in their place
+        logits: Tensor = model(input_ids=some, use_cache=False).logits
     return logits
 
 

@@ -25,7 +25,7 @@ FAMILIES = ("qwen3_vl_moe", "mistral_large4")
 OTHERS = (
     *("aria", "deepseek_ocr2", "dots3_note", "gemma4", "glm4v_moe", "glm5_next", "hy_v4_vl", "inkling2"),
     *("inkling_mm_model", "kimi_k25", "llama4", "minimax_m3_vl", "muse_spark", "nemotron_h_omni", "qwen3_5_moe"),
-    *("qwen3_omni_moe_thinker", "step3p7", "unlimited_ocr"),
+    *("qwen3_omni_moe_thinker", "qwen4_exp", "step3p7", "unlimited_ocr"),
 )
 
 
