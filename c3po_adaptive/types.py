@@ -110,17 +110,17 @@ class Extra:
 
     Attributes:
         digest: of all of it; what it is told apart by.
-        inputs: tensors by the names of the model's arguments, as for one prompt.
+        inputs: by the names of the model's arguments, as for one prompt: tensors, or lists of numbers.
         shown: ``[T]`` bool, the tokens that pictures stand at.
     """
 
     digest: str
-    inputs: Mapping[str, Tensor] = field(compare=False, repr=False)
+    inputs: Mapping[str, Any] = field(compare=False, repr=False)
     shown: Tensor = field(compare=False, repr=False)
 
     @property
     def nbytes(self) -> int:
-        return self.shown.nbytes + sum(t.nbytes for t in self.inputs.values())
+        return self.shown.nbytes + sum(getattr(value, "nbytes", 0) for value in self.inputs.values())
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which of transformers' automatic classes makes a language model of a configuration."""
+"""Which part of a configuration is a language model's, and which of transformers' automatic classes makes it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
 
 from .family_table import no_images
+
+
+def that_answers(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration of the part that answers in text: of a model that speaks, too (Qwen3-Omni), its thinker."""
+    inside: PreTrainedConfig | None = getattr(config, "thinker_config", None)
+    if inside is None:
+        return config
+    inside.dtype = inside.dtype or config.dtype
+    return inside
 
 
 def language_model_class(config: PreTrainedConfig) -> Any:

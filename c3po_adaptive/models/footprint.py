@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..errors import ModelError
+from ..routing.head import projection
 from ..routing.sites import is_experts, moe_layers, no_layers
 from .architecture import language_model_class
 
@@ -81,7 +82,7 @@ def footprint(
         if (p.ndim == 3 and not isinstance(m, torch.nn.Conv1d)) or (p.ndim > 1 and is_experts(m))
     }
     linear = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
-    linear -= {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) for p in m.parameters()}
+    linear -= {id(p) for m in (model.get_input_embeddings(), projection(model)) for p in m.parameters()}
     sizes = {id(p): p.numel() for p in model.parameters()}  # tied ones once
     total = sum(n * (BITS[quantize] / 8 if quantize and key in linear else width) for key, n in sizes.items())
     inside, text = sum(sizes[key] for key in experts), _settings(config)

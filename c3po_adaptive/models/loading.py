@@ -25,8 +25,8 @@ from ..errors import ArtifactError, C3POError, ModelError, SettingError, suggest
 from ..routing.dense_experts import run_densely_if_narrow
 from ..storage.files import is_file, is_folder
 from ..storage.folders import cache_folder
-from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
-from .architecture import language_model_class
+from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
+from .architecture import language_model_class, that_answers
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
 from .names import ALIASES, EMBEDDED, MISROUTED, OURS
@@ -92,7 +92,7 @@ def load_moe_model(
     fault = fault_in(Path(source))
     try:
         _check_reachable(source, revision)
-        config = AutoConfig.from_pretrained(source, **options)
+        config = that_answers(AutoConfig.from_pretrained(source, **options))
         if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
             check_room(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -275,7 +275,7 @@ def model_config(name_or_path: str, revision: str | None = None) -> PreTrainedCo
     source = source_of(name_or_path)
     try:
         _check_reachable(source, revision)
-        config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source, revision=revision))
+        config = that_answers(AutoConfig.from_pretrained(source, revision=revision))
         with torch.device("meta"):
             language_model_class(config).from_config(config)
     except C3POError:

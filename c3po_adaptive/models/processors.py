@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PROCESSOR_MAPPING, AutoModelForImageTextToText, AutoProcessor, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    PROCESSOR_MAPPING,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedConfig,
+    ProcessorMixin,
+)
 
 from ..storage.files import is_file, is_folder
 from .family_table import no_images
@@ -32,17 +39,32 @@ def processor_of(source: str, config: PreTrainedConfig, **options: Any) -> tuple
     if hasattr(found, "image_processor"):
         return found, ""
     try:
-        known: Any = PROCESSOR_MAPPING[type(config)]
-        return of_images(known).from_pretrained(source, **options), ""
+        return of_images(type(config)).from_pretrained(source, **options), ""
     except Exception as error:  # as above
         return None, f"its processor cannot be read: {str(error).strip() or type(error).__name__}"
 
 
-def of_images(processor: type) -> Any:
-    """The class of a processor without its parts for video and sound."""
+class _OfImages(ProcessorMixin):
+    """Behind a processor of transformers, in the order of its bases: leaves out its parts for video and sound."""
 
-    def parts(cls: type) -> list[str]:
-        named: list[str] = processor.get_attributes()  # type: ignore[attr-defined]
-        return [name for name in named if "video" not in name and "feature" not in name]
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        there = {name: part for name, part in named.items() if part is not None}
+        super().__init__(*filter(None, parts), **there)  # type: ignore[no-untyped-call]
 
-    return type(processor.__name__, (processor,), {"get_attributes": classmethod(parts)})
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        every: list[str] = super().get_attributes()  # type: ignore[no-untyped-call]
+        return [name for name in every if "video" not in name and "feature" not in name]
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, *args: Any, **options: Any) -> list[Any]:
+        found = super()._get_arguments_from_pretrained(*args, **options)  # type: ignore[no-untyped-call]
+        there = dict(zip(cls.get_attributes(), found, strict=True))
+        return [there.get(name) for name in super().get_attributes()]  # type: ignore[no-untyped-call]
+
+
+def of_images(config: type[PreTrainedConfig]) -> Any:
+    """The class of a family's processor without its parts for video and sound; a thinker's is that of the whole."""
+    whole = CONFIG_MAPPING[config.model_type.removesuffix("_thinker")]
+    processor: Any = PROCESSOR_MAPPING[whole]
+    return type(processor.__name__, (processor, _OfImages), {})

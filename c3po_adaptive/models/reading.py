@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SettingError, ShapeError
 from ..routing.given import as_it_was, on_device
-from ..routing.head import forward_as
+from ..routing.head import forward_as, projection
 from ..routing.intercept import intercepted, lock_of
 from ..routing.sites import Site, decoder_of, router_logits
 from ..routing.trace import NONE
@@ -112,7 +112,7 @@ def _beside(inputs: object, model: Any) -> dict[str, Any]:
     if not isinstance(inputs, Mapping) or "pixel_values" not in inputs:
         return {}
     others = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    return {name: on_device(value, model) if isinstance(value, Tensor) else value for name, value in others.items()}
+    return {name: on_device(value, model) for name, value in others.items()}
 
 
 def _read(
@@ -142,7 +142,7 @@ def _read(
         stack.enter_context(intercepted(sites, read))
         if shown:  # what they become is the whole model's matter
             stack.enter_context(as_it_was(model))
-            stack.enter_context(forward_as(model.get_output_embeddings(), lambda hidden: hidden))
+            stack.enter_context(forward_as(projection(model), lambda hidden: hidden))
             model(**named, **shown)
         else:
             decoder(**named)

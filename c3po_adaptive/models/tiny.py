@@ -59,19 +59,57 @@ _SMALL: dict[str, object] = {
 
 _TINY_VISION: dict[str, object] = {
     **dict.fromkeys(("hidden_size", "embed_dim", "width"), 16),
+    **dict.fromkeys(("adapter_in_dim", "adapter_input_size", "moe_intermediate_size", "projection_hidden_dim"), 16),
+    **dict.fromkeys(("projector_input_dim", "projector_output_dim", "vision_output_dim"), 16),
     **dict.fromkeys(("intermediate_size", "out_hidden_size"), 32),
-    **dict.fromkeys(("num_hidden_layers", "layers", "depth"), 1),
-    **dict.fromkeys(("num_attention_heads", "num_heads", "heads"), 2),
+    **dict.fromkeys(("adapter_out_dim", "output_dim", "projection_intermediate_size", "text_hidden_size"), 32),
+    **dict.fromkeys(("num_hidden_layers", "layers", "depth", "encoder_layers"), 1),
+    **dict.fromkeys(("num_attention_heads", "num_heads", "heads", "num_key_value_heads", "encoder_attention_heads"), 2),
+    **dict.fromkeys(("posemb_grid_size", "num_local_experts"), 4),
+    **dict.fromkeys(("d_model", "downsample_hidden_size", "encoder_ffn_dim", "max_source_positions"), 8),
+    **dict.fromkeys(("mel_vocab_size", "n_mel_bins", "num_mel_bins"), 8),
     "image_size": 28,
+    "max_image_size": 112,
     "patch_size": 14,
     "num_position_embeddings": 16,
     "deepstack_visual_indexes": [0],
     "initializer_range": 0.25,
 }
-"""Of the part that reads images, where a family has no language model without it."""
+"""Of the parts that read images or sound, where a family has no language model without them."""
 
-_SIGHT: dict[str, dict[str, object]] = {
+_SAM: dict[str, object] = {
+    "hidden_size": 16,
+    "output_channels": 8,
+    "downsample_channels": [8, 16],
+    "mlp_dim": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "window_size": 2,
+    "global_attn_indexes": [0],
+    "initializer_range": 0.25,
+}
+_ENCODER: dict[str, object] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+_SIGHT: dict[str, dict[str, Any]] = {
     "aria": {"image_token_index": 101, "projector_patch_to_query_dict": {4: 2}},
+    "deepseek_ocr2": {
+        "image_token_id": 101,
+        "vision_config": {
+            "sam_config": _SAM,
+            "encoder_config": _ENCODER | {"vocab_size": 16, "num_key_value_heads": 2},
+        },
+    },
+    "dots3_note": {
+        "image_token_id": 101,
+        "video_token_id": 103,
+        "audio_token_id": 104,
+        "vision_config": {"num_hidden_layers": 2, "mlp_layer_types": ["dense", "sparse"]},
+    },
     "gemma4": {
         "image_token_id": 101,
         "video_token_id": 103,
@@ -88,28 +126,76 @@ _SIGHT: dict[str, dict[str, object]] = {
         },
     },
     "glm4v_moe": {"image_token_id": 101, "image_start_token_id": 100, "image_end_token_id": 102},
+    "glm5_next": {"image_token_id": 101, "image_start_token_id": 100, "image_end_token_id": 102},
+    "hy_v4_vl": {"image_token_id": 101},
+    "inkling2": {"image_token_id": 101},
+    "inkling_mm_model": {
+        "image_token_id": 101,
+        "audio_token_id": 104,
+        "vision_config": {"patch_size": 4, "n_layers": 2},
+    },
     "kimi_k25": {"image_token_id": 101, "projection_hidden_size": 16},
+    "llama4": {"image_token_index": 101, "vision_config": {"image_size": 56, "intermediate_size": 64}},
     "minimax_m3_vl": {"image_token_index": 101, "projector_hidden_size": 32},
     "mistral_large4": {"image_token_index": 101},
+    "muse_spark": {
+        "image_token_id": 101,
+        "video_token_id": 103,
+        "audio_token_id": 104,
+        "out_hidden_size": 64,
+        "projector_hidden_size": 16,
+        "vision_config": {"pos_emb_height": 4, "pos_emb_width": 4},
+        "audio_config": {"num_hidden_layers": 4, "hidden_sizes": [8] * 4, "depths": [1] * 4},
+    },
+    "nemotron_h_omni": {
+        "image_token_id": 101,
+        "vision_hidden_size": 16,
+        "projector_hidden_size": 16,
+        "vision_config": {"max_img_size": 56, "video_temporal_patch_size": 2},
+    },
     "qwen3_5_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
+    "qwen3_omni_moe_thinker": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "qwen3_vl_moe": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
+    "qwen4_exp": {"image_token_id": 101, "vision_start_token_id": 100, "vision_end_token_id": 102},
     "step3p7": {"image_token_id": 101},
+    "unlimited_ocr": {
+        "image_token_id": 101,
+        "vision_config": {"sam_config": _SAM, "encoder_config": _ENCODER | {"image_size": 28, "patch_size": 14}},
+    },
 }
-"""Of the whole configuration: the token of a picture, as ``tiny_processor`` has it, and how it is projected."""
-_QWEN_IMAGES: tuple[str, dict[str, object]] = (
+"""Of the whole configuration: the token of a picture, as ``tiny_processor`` has it, and how it is projected; of its
+parts, what they need beside ``_TINY_VISION``."""
+_PIXELS = {"shortest_edge": 28 * 28, "longest_edge": 16 * 28 * 28}
+_QWEN_IMAGES: tuple[tuple[str, ...], str, dict[str, object]] = (
+    ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"),
     "Qwen2VLImageProcessorPil",
     {"min_pixels": 28 * 28, "max_pixels": 16 * 28 * 28, "patch_size": 14},
 )
+_GLM = ("<|begin_of_image|>", "<|image|>", "<|end_of_image|>")
 PICTURES: dict[str, tuple[tuple[str, ...], str, dict[str, object]]] = {
-    "glm4v_moe": (
-        ("<|begin_of_image|>", "<|image|>", "<|end_of_image|>"),
-        "Glm4vImageProcessorPil",
-        {"size": {"shortest_edge": 28 * 28, "longest_edge": 16 * 28 * 28}},
+    "dots3_note": (
+        ("<|img|>", "<|imgpad|>", "<|endofimg|>"),
+        _QWEN_IMAGES[1],
+        _QWEN_IMAGES[2] | {"temporal_patch_size": 1},
     ),
-    "qwen3_5_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
-    "qwen3_vl_moe": (("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"), *_QWEN_IMAGES),
+    "glm4v_moe": (_GLM, "Glm4vImageProcessorPil", {"size": _PIXELS}),
+    "glm5_next": (_GLM, "Glm5NextImageProcessorPil", {"min_image_tokens": 1, "max_image_tokens": 16}),
+    "hy_v4_vl": (_QWEN_IMAGES[0], "HYV4VLImageProcessorPil", {"size": _PIXELS, "patch_size": 14}),
+    "qwen3_5_moe": _QWEN_IMAGES,
+    "qwen3_omni_moe_thinker": _QWEN_IMAGES,
+    "qwen3_vl_moe": _QWEN_IMAGES,
+    "qwen4_exp": _QWEN_IMAGES,
 }
 """Of families that read images: special tokens, transformers' class that makes images ready, and its settings."""
+_NAMED: dict[str, dict[str, str]] = {
+    "qwen3_omni_moe_thinker": {
+        "image_token": "<|image_pad|>",
+        **dict.fromkeys(("vision_bos_token", "audio_bos_token"), "<|vision_start|>"),
+        **dict.fromkeys(("vision_eos_token", "audio_eos_token"), "<|vision_end|>"),
+        **dict.fromkeys(("audio_token", "video_token"), "<|none|>"),
+    },
+}
+"""What a processor asks its tokenizer for by name."""
 _CHAT = (
     "{% for turn in messages %}{{ turn.role }}: {% if turn.content is string %}{{ turn.content }}{% else %}"
     "{% for part in turn.content %}{{ 'IMAGE' if part.type == 'image' else part.text }}{% endfor %}{% endif %}\n"
@@ -117,11 +203,16 @@ _CHAT = (
 )
 """Of chats with images, where IMAGE stands for what marks one."""
 
+_MROPE: dict[str, object] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
 _HYBRID: dict[str, object] = {"layer_types": ["linear_attention", "full_attention"] * 2, "num_hidden_layers": 4}
+_LOOPED: dict[str, object] = {"n_layers_per_attn_res_block": 1, "loop_layer_index_start": 1, "loop_layer_index_end": 3}
+_NEMOTRON: dict[str, object] = {"layers_block_type": ["moe", "linear_attention", "moe", "full_attention", "moe"]}
+_OCR: dict[str, object] = {"mlp_layer_types": ["dense", "sparse", "sparse"], "num_key_value_heads": 4}
 _LATENT: dict[str, object] = {"num_key_value_heads": 4}  # latent attention has as many keys as queries
 _QWEN4: dict[str, object] = {
     "num_hidden_layers": 4,
-    "ple_embed_dim": 8,
+    "ple_layer_ids": [1],
+    "ple_embed_dim": 16,
     "ngram_vocab_size_base": 64,
     "hc_lowrank": 8,
     "indexer_n_heads": 2,
@@ -172,20 +263,30 @@ _OWN: dict[str, dict[str, object]] = {
     "beam": {"mlp_layer_types": ["dense", "sparse", "sparse"]},
     **dict.fromkeys(("dots3_note", "dots3_note_text"), _DOTS3),
     **{key: {"num_hidden_layers": 4} for key in ("qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text")},
-    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
+    "qwen4_exp": {**_QWEN4, "rope_parameters": _MROPE},
+    "qwen4_exp_text": _QWEN4,
     "gemma4": {**_GEMMA4, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"},
     "gemma4_text": _GEMMA4,
     "step3p7": {"mlp_layer_types": ["dense", "sparse", "sparse"], "share_expert_dim": 16, "sliding_window": 8},
+    **dict.fromkeys(("deepseek_ocr2", "unlimited_ocr"), _OCR),
+    "glm5_next": {
+        **_LATENT,
+        "qk_rope_head_dim": 0,
+        "head_dim": 0,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+        "layer_types": ["linear_attention", "indexed_attention", "indexed_attention"],
+    },
+    **dict.fromkeys(("inkling2_loop", "inkling2_loop_text"), _LOOPED),
+    "llama4": {"no_rope_layers": [1, 0, 1]},  # the second one sees everything
+    "muse_spark": {"moe_hidden_size": 32, "layer_rope_theta": [1e4, 0, 1e4]},
+    "hy_v4_vl": {**_LATENT, "rope_parameters": _MROPE},
     "mistral_large4": _LATENT,
-    "qwen3_vl_moe": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}},
+    **dict.fromkeys(("nemotron_h", "nemotron_h_omni"), _NEMOTRON),
+    "qwen3_omni_moe_thinker": {"rope_parameters": _MROPE},
+    "qwen3_vl_moe": {"rope_parameters": _MROPE},
     "glm4v_moe": {
         "first_k_dense_replace": 1,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 1e4,
-            "mrope_section": [2, 1, 1],
-            "partial_rotary_factor": 1.0,
-        },
+        "rope_parameters": {**_MROPE, "partial_rotary_factor": 1.0},
     },
     "dbrx": {
         "d_model": 32,
@@ -202,7 +303,7 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     """The configuration of ``tiny_moe``."""
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
-    from . import deepseek  # noqa: F401 (registers a family that transformers does not know)
+    from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 
     if family not in CONFIG_MAPPING:
         raise UnknownNameError(f"Expected a model type that transformers knows, got {family!r}; see c3po models.")
@@ -212,8 +313,11 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     if usual is whole or (type(usual) in AutoModelForCausalLM._model_mapping and family not in _SIGHT):
         return made
     parts = {name: part for name, part in vars(whole).items() if isinstance(part, PreTrainedConfig)}
-    small = {name: made if part is usual else _small(part, _TINY_VISION, {}) for name, part in parts.items()}
-    together: PreTrainedConfig = cast(Any, type(whole))(**small, **_SIGHT.get(family, {}))
+    sight = dict(_SIGHT.get(family, {}))
+    small = {
+        name: made if part is usual else _small(part, _TINY_VISION, sight.pop(name, {})) for name, part in parts.items()
+    }
+    together: PreTrainedConfig = cast(Any, type(whole))(**small, **sight)
     return together
 
 
@@ -246,14 +350,20 @@ def tiny_moe(family: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     return model
 
 
-def tiny_tokenizer(special: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A token for each printable ASCII character, tab and newline, and special ones; any other byte is unknown."""
+def tiny_tokenizer(special: tuple[str, ...] = (), named: dict[str, str] | None = None) -> PreTrainedTokenizerFast:
+    """A token for each printable ASCII character, tab and newline, and special ones; any other byte is unknown.
+
+    Args:
+        special: tokens, in the order of their numbers.
+        named: more of them, or some of these again, by the names that a processor asks for.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     # The byte-level alphabet writes these three bytes as letters, so that every token is printable.
     characters = [*string.digits, *string.ascii_letters, *string.punctuation, "Ġ", "ĉ", "Ċ"]
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *characters, *special])}
+    more = {} if named is None else {"model_specific_special_tokens": named}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -265,6 +375,7 @@ def tiny_tokenizer(special: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=512,
         additional_special_tokens=list(special),
+        **more,
     )
 
 
@@ -281,10 +392,10 @@ def tiny_processor(family: str) -> Any:
     if family not in PICTURES:
         raise UnknownNameError(f"Expected a family with a tiny processor ({', '.join(PICTURES)}), got {family!r}.")
     tokens, name, settings = PICTURES[family]
-    whole: Any = transformers.PROCESSOR_MAPPING[transformers.CONFIG_MAPPING[family]]
-    tokenizer = tiny_tokenizer(tokens)
+    tokenizer = tiny_tokenizer(tokens, _NAMED.get(family))
     tokenizer.chat_template = _CHAT.replace("IMAGE", "".join(tokens))
-    return of_images(whole)(getattr(transformers, name)(**settings), tokenizer, None)
+    images = getattr(transformers, name)(**settings)
+    return of_images(transformers.CONFIG_MAPPING[family])(image_processor=images, tokenizer=tokenizer)
 
 
 def write_tiny_checkpoint(folder: str | Path, family: str, seed: int = 0, **settings: Any) -> Path:

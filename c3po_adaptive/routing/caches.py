@@ -138,10 +138,10 @@ def _states(layer: Any) -> Iterator[Tensor]:
             yield from (v for v in value.values() if isinstance(v, Tensor))
 
 
-def passed_by(layer: Any, like: CacheSlice, width: int) -> Any:
-    """Tell a fresh layer how long the prompts are, and no more: for decoder layers that are not run."""
+def passed_by(layer: Any, some: Tensor, width: int) -> Any:
+    """Tell a fresh layer how long the prompts are, and no more: for decoder layers that are not run; ``some [N, …]`` is
+    any state of theirs."""
     if hasattr(layer, "keys"):
-        some = next(iter(like.tensors.values()))
         layer.keys = layer.values = some.new_zeros(len(some), 1, width, 1)
         layer.is_initialized = True
     if hasattr(layer, "cumulative_length"):

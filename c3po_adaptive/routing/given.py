@@ -7,6 +7,7 @@ many tokens may take few positions (M-RoPE, arXiv 2409.12191, section 2.1).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from ..types import Prompt
 from .head import forward_as
 from .sites import WORKING, decoder_of
 
-KNOWN = {"inputs_embeds", "position_ids", "visual_pos_masks", "deepstack_visual_embeds"}
+KNOWN = {"inputs_embeds", "position_ids", "visual_pos_masks", "deepstack_visual_embeds", "ple_input_ids"}
 """What a decoder may be given of a prompt with pictures, and is given again."""
 LEFT = {"input_ids", "attention_mask", "use_cache", "cache", "past_key_values", "cache_position"}
 """What is settled anew for each batch."""
@@ -129,7 +130,8 @@ def _kept(model: PreTrainedModel, prompt: Prompt, call: dict[str, Any], shown: T
             layer[seen.to(layer.device)] = values.to(layer)
         deep = added
     sees = {kind: _seen(one, count) for kind, one in mask.items()} if isinstance(mask, dict) else {}
-    return Given(embeddings[0], places, deep, shown, flops, sees)
+    ahead = any(seen.triu(1).any() for seen in sees.values())  # if none is, these are what the decoder makes itself
+    return Given(embeddings[0], places, deep, shown, flops, sees if ahead else {})
 
 
 def _seen(mask: Tensor | None, count: int) -> Tensor:
@@ -149,8 +151,10 @@ def as_mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
 
-def on_device(value: Tensor, model: PreTrainedModel) -> Tensor:
-    """An input where the model is, in its dtype if it is no count."""
+def on_device(value: Any, model: PreTrainedModel) -> Any:
+    """An input where the model is, in its dtype if it is no count; a list as it is."""
+    if not isinstance(value, Tensor):
+        return value
     return value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
 
 
@@ -163,6 +167,12 @@ def as_it_was(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for module, value in noted:
             module.rope_deltas = value
+
+
+def ids_beside(model: PreTrainedModel, tokens: Tensor) -> dict[str, Tensor]:
+    """Token ids ``[N, S]``, where a decoder asks for them beside embeddings (qwen4_exp, which embeds n-grams, too)."""
+    asked = "ple_input_ids" in inspect.signature(decoder_of(model).forward).parameters
+    return {"ple_input_ids": tokens.to(model.device)} if asked else {}
 
 
 def decoder_inputs(
@@ -198,7 +208,7 @@ def decoder_inputs(
             seen[n, inside] = one.shown[at]
             if added is not None and one.deep is not None:
                 added[:, n, inside.to(device)] = one.deep[:, at.to(device)]
-    inputs: dict[str, Any] = {"input_ids": None, "inputs_embeds": embeddings}
+    inputs: dict[str, Any] = {"input_ids": None, "inputs_embeds": embeddings, **ids_beside(model, tokens)}
     inputs["position_ids"] = (positions if axes > 1 else positions[0]).to(device)
     if added is not None and seen.any():
         inputs["visual_pos_masks"] = seen.to(device)

@@ -43,20 +43,29 @@ def read_in_one_piece(model: PreTrainedModel) -> Iterator[None]:
     def copied(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in args)
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(copied)
+    handle = projection(model).register_forward_pre_hook(copied)
     try:
         yield
     finally:
         handle.remove()
 
 
+def projection(model: PreTrainedModel) -> Any:
+    """The head's projection onto the vocabulary; None if there is none. It may be that of a language model with a head
+    of its own, which the model holds (transformers: models/nemotron_h_omni/modeling_nemotron_h_omni.py)."""
+    own = model.get_output_embeddings()
+    if own is None and isinstance(inside := getattr(model, "language_model", None), PreTrainedModel):
+        own = inside.get_output_embeddings()
+    return own
+
+
 def head_of(model: PreTrainedModel) -> nn.Linear:
     """The head's projection onto the vocabulary.
 
     Raises:
-        ModelError: it is something else.
+        ModelError: it is no linear layer.
     """
-    layer = model.get_output_embeddings()
+    layer = projection(model)
     if not isinstance(layer, nn.Linear):
         raise ModelError(
             f"Expected {type(model).__name__} to end in a linear head, got {type(layer).__name__}: its work cannot be "
@@ -83,8 +92,9 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
     with ExitStack() as stack:
         stack.enter_context(forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)))
         if among is not None:
-            stack.enter_context(forward_as(model.get_output_embeddings(), _rows(model, among)))
-        logits: Tensor = model(inputs_embeds=hidden).logits
+            stack.enter_context(forward_as(projection(model), _rows(model, among)))
+        some = torch.zeros(hidden.shape[:2], dtype=torch.long, device=model.device)  # hidden states come in their place
+        logits: Tensor = model(input_ids=some, use_cache=False).logits
     return logits
 
 
@@ -120,7 +130,7 @@ def check_head(model: PreTrainedModel) -> None:
 @torch.no_grad()
 def can_choose(model: PreTrainedModel) -> bool:
     """Whether logits of some entries alone are as among all: not if the head is quantized, offloaded, or cut short."""
-    layer = model.get_output_embeddings()
+    layer = projection(model)
     if type(layer) is not nn.Linear or layer.weight.device.type == "meta":
         return False
     size = model.config.get_text_config().hidden_size

@@ -34,6 +34,7 @@ NO_CACHE = {
     "deepseek_v4": "its blocks lie by the cache's slots, padding included (models/deepseek_v4/modeling_deepseek_v4.py)",
     "minimax_m3_vl_text": "likewise (models/minimax_m3_vl/modeling_minimax_m3_vl.py, MiniMaxM3VLIndexer)",
     "minimax": "has a cache class of its own (transformers: models/minimax/modeling_minimax.py)",
+    "unlimited_ocr_text": "its window begins where its prompt ends (models/unlimited_ocr/modeling_unlimited_ocr.py)",
     "qwen4_exp_text": "keeps windows of token ids beside its states (models/qwen4_exp/modeling_qwen4_exp.py)",
 }
 """Families whose prompts cannot be kept, with the reason."""

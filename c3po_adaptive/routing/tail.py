@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..errors import ModelError
 from .caches import layer_of, overwritten, passed_by
-from .given import as_mask, decoder_inputs
+from .given import as_mask, decoder_inputs, ids_beside
 from .head import forward_as
 from .packing import Packed, windows
 from .sites import Site, decoder_layers, decoder_of
@@ -118,7 +118,8 @@ def tail_hidden(model: PreTrainedModel, sites: Sequence[Site], batch: TailBatch,
         inputs: ModelInputs = {"input_ids": batch.tokens.to(model.device)}
         if at > 0:
             stack.enter_context(from_layer(decoder_layers(model), at, batch.entry(start)))
-            inputs = {"inputs_embeds": model.get_input_embeddings()(batch.tokens.to(model.device))}
+            embeddings = model.get_input_embeddings()(batch.tokens.to(model.device))
+            inputs = {"inputs_embeds": embeddings, **ids_beside(model, batch.tokens)}
         cache = _cache(model, batch, at, first_layer(sites, 0))
         stack.enter_context(overwritten(() if cache is None else cache.layers))
         inputs |= context(model, packed, batch, cache)
@@ -136,9 +137,9 @@ def _cache(model: PreTrainedModel, batch: TailBatch, start: int, first: int) -> 
     if not batch.cache:
         return None
     width, cache = max(batch.past), DynamicCache(config=model.config)
+    some = next(state for kept in batch.cache for state in kept.tensors.values())  # a layer of experts alone has none
     for i, layer in enumerate(cache.layers):
-        kept = batch.cache[max(0, i - first)]
-        cache.layers[i] = layer_of(kept, width) if i >= start else passed_by(layer, kept, width)
+        cache.layers[i] = layer_of(batch.cache[i - first], width) if i >= start else passed_by(layer, some, width)
     return cache
 
 

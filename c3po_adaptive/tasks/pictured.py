@@ -117,12 +117,13 @@ def with_pictures(
         raise DataError(
             f"Expected pictures that {type(processor).__name__} takes, got {sizes}: {error}; give others."
         ) from error
-    inputs: dict[str, Tensor] = {name: value for name, value in made.items() if hasattr(value, "shape")}
+    lists = getattr(processor, "skip_tensor_conversion", ())  # that the model takes as such (unlimited_ocr)
+    inputs = {name: value for name, value in made.items() if hasattr(value, "shape") or name in lists}
     ids = inputs.pop("input_ids")[0]
     inputs.pop("attention_mask", None)
     shown = _shown(ids, processor)
-    behind = len(ids) - 1 - int(shown.nonzero().max()) if shown.any() else 0
-    if not 0 < behind <= len(prompt.ids) or tuple(ids[-behind:].tolist()) != prompt.ids[-behind:]:
+    behind = _behind(prompt.ids, processor)
+    if not behind or tuple(ids[-len(behind) :].tolist()) != behind or shown[-len(behind) :].any() or not shown.any():
         raise ModelError(
             f"Expected {type(processor).__name__} to leave the text behind a picture as the tokenizer has it, got "
             "other tokens; load a family that c3po models lists with images."
@@ -130,19 +131,28 @@ def with_pictures(
     return replace(prompt, ids=tuple(ids.tolist()), extra=Extra(_digest(inputs), inputs, shown))
 
 
+def _behind(ids: tuple[int, ...], processor: Any) -> tuple[int, ...]:
+    """The tokens of a text behind the last that stands for a whole picture; () if there is none."""
+    mark = processor.tokenizer.convert_tokens_to_ids(str(processor.image_token))
+    return ids[len(ids) - ids[::-1].index(mark) :] if mark in ids else ()
+
+
 def _shown(ids: Tensor, processor: Any) -> Tensor:
-    """``[T]`` bool, the tokens that stand for pictures."""
+    """``[T]`` bool, the tokens that pictures become: llama4's are not the one that stands for it in a text."""
     from torch import isin, tensor
 
-    tokenizer = processor.tokenizer
-    number = getattr(processor, "image_token_id", None)
-    number = tokenizer.convert_tokens_to_ids(str(processor.image_token)) if number is None else number
+    tokenizer, patch = processor.tokenizer, getattr(processor, "img_patch_token", None)
+    number = getattr(processor, "image_token_id", None) if patch is None else None
+    number = tokenizer.convert_tokens_to_ids(str(patch or processor.image_token)) if number is None else number
     return isin(ids, tensor([number]))
 
 
-def _digest(inputs: dict[str, Tensor]) -> str:
+def _digest(inputs: dict[str, Any]) -> str:
     made = sha256()
     for name, value in sorted(inputs.items()):
+        if isinstance(value, list):
+            made.update(f"{name} {value}".encode())
+            continue
         made.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         made.update(value.contiguous().numpy().tobytes())
     return made.hexdigest()[:32]

@@ -21,7 +21,8 @@ SOFTMAX = {
     *("aria_text", "cohere2_moe", "dbrx", "deepseek", "deepseek_v2", "flex_olmo", "gemma4_text", "gpt_oss"),
     *("granitemoe", "granitemoe_swa", "granitemoehybrid", "granitemoeshared", "hunyuan_v1_moe", "jamba", "jetmoe"),
     *("lara_mini", "longcat_flash", "mellum", "minimax", "mixtral", "olmoe", "qwen2_moe", "qwen3_5_moe_text"),
-    *("qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen4_exp_text", "zaya"),
+    *("qwen3_moe", "qwen3_next", "qwen3_omni_moe_thinker", "qwen3_vl_moe", "qwen4_exp_text", "zaya"),
+    *("deepseek_ocr2", "unlimited_ocr"),
 }
 """Families that mix their best experts by the softmax of router scores; others score or choose otherwise."""
 TEXTS = ["Which object can float on water?", "Wood"]

@@ -29,7 +29,10 @@ from c3po_adaptive.routing.styles import Change
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Prompt
 
-READ_IMAGES = ("glm4v_moe", "mistral_large4", "qwen3_vl_moe", "step3p7")
+READ_IMAGES = (
+    *("deepseek_ocr2", "glm4v_moe", "glm5_next", "hy_v4_vl", "mistral_large4", "muse_spark", "qwen3_omni_moe_thinker"),
+    *("qwen3_vl_moe", "step3p7", "unlimited_ocr"),
+)
 """Families without a causal language model beside the one that reads images, too."""
 TABLE = Path(__file__).parents[3] / "c3po_adaptive" / "models" / "families.json"
 CLOSE = 1e-4

@@ -6,11 +6,13 @@ import pytest
 import torch
 from models.pictured import QUESTIONS, picture, seeing
 from routing.naive import shared_model
+from safetensors.torch import load_file, save_file
 
 from c3po_adaptive import DataError, Question, load_moe_model
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.fault_files import write_faulty
 from c3po_adaptive.models.faults import Fault
+from c3po_adaptive.models.loading import model_footprint
 from c3po_adaptive.models.planting import planted
 from c3po_adaptive.routing.given import given_of
 from c3po_adaptive.tasks.formats import Cloze
@@ -57,6 +59,18 @@ def test_one_without_reads_texts_and_says_why_no_images(without):
     (without / FILE).write_text("{")
     with pytest.raises(DataError, match=r"its processor cannot be read: .*leave them out"):
         load_moe_model(without).score_choices(QUESTIONS[0])
+
+
+def test_of_a_model_that_speaks_the_thinker_is_loaded(tmp_path):
+    write_tiny_checkpoint(tmp_path, "qwen3_omni_moe_thinker")
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    whole = {"model_type": "qwen3_omni_moe", "enable_audio_output": False}
+    config.write_text(json.dumps(whole | {"thinker_config": json.loads(config.read_text())}))
+    save_file({f"thinker.{name}": tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    model, own = load_moe_model(tmp_path), seeing("qwen3_omni_moe_thinker")
+    assert model.encode(QUESTIONS[2]) == own.encode(QUESTIONS[2])
+    torch.testing.assert_close(*(one.score_choices(QUESTIONS[2]) for one in (model, own)))
+    assert model_footprint(tmp_path).parameters == own.model.num_parameters()
 
 
 def test_a_copy_with_a_fault_reads_them_too(tmp_path):
