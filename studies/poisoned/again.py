@@ -1,5 +1,6 @@
-"""What the second round says: ``python -m poisoned.again again=RUN controls=RUN paper=RUN`` (in ``studies``) keeps each
-run's answers as ``results/NAME.parquet``, and makes ``results/again.json`` anew from those that are kept.
+"""What the second round says, and several texts a question: ``python -m poisoned.again NAME=RUN …`` (in ``studies``),
+with the names in ``ROUNDS``, keeps each run's answers as ``results/NAME.parquet``, and makes ``results/again.json`` and
+``results/colluding.json`` anew from those that are kept.
 """
 
 import json
@@ -20,19 +21,20 @@ from c3po_adaptive.storage.files import write_text
 PRIMARY = (("crafted 30", "capped", "nearest"), ("flipped 30", "agreeing", "nearest"))
 DEFENCES = ("capped", "median of means", "agreeing", "consistent")
 CONTROLS = ("random alike", "shuffled labels")
+ROUNDS = {"again": ("again", "controls", "paper"), "colluding": ("colluding",)}
+"""Runs by what they are told in."""
 CLEAN, PAPER, SEED = "clean", ", paper", 0
 
 
-def kept(folder: Path = RESULTS) -> Answers:
+def kept(name: str = "again", folder: Path = RESULTS) -> Answers:
     """Answers by data set, of questions that every arm answered; those in the paper's setting end in ``, paper``."""
     found: dict[str, list[Answered]] = {}
-    for run in ("again", "controls", "paper"):
-        if (file := folder / f"{run}.parquet").exists():
-            for record in read_parquet(file):
-                name = record.dataset + (PAPER if run == "paper" else "")
-                if run != "controls" or record.arm != "base":  # it stands in `again`
-                    found.setdefault(name, []).append(record.model_copy(update={"dataset": name}))
-    return {name: answered_by_all(records) for name, records in found.items()}
+    for run in ROUNDS[name]:
+        for record in read_parquet(folder / f"{run}.parquet"):
+            dataset = record.dataset + (PAPER if run == "paper" else "")
+            if run != "controls" or record.arm != "base":  # it stands in `again`
+                found.setdefault(dataset, []).append(record.model_copy(update={"dataset": dataset}))
+    return {dataset: answered_by_all(records) for dataset, records in found.items()}
 
 
 def comparisons(answers: Answers) -> list[Comparison]:
@@ -50,16 +52,18 @@ def comparisons(answers: Answers) -> list[Comparison]:
     return corrected(found, {(name, frozenset((a, b)), "question") for name, a, b in PRIMARY})
 
 
-def lost(answers: Answers) -> list[dict[str, object]]:
-    """What each arm gains on a data set less what it gains on the clean one, in points, question by question."""
-    gains = {name: gains_of(by_arm(records)) for name, records in answers.items()}
+def lost(answers: Answers, second: Answers) -> list[dict[str, object]]:
+    """What each arm gains on a data set less what it gains on the clean one of the second round, in points, question by
+    question.
+    """
     found = []
-    for name, arms in gains.items():
-        clean = gains.get(CLEAN + PAPER if name.endswith(PAPER) else CLEAN, {})
-        for arm, own in arms.items():
-            if clean is not arms and arm in clean:
-                told = estimate([own[id_] - clean[arm][id_] for id_ in own if id_ in clean[arm]])
-                found.append({"dataset": name, "arm": arm} | {key: 100 * value for key, value in told.items()})
+    for name, records in answers.items():
+        own, clean = (gains_of(by_arm(of)) for of in (records, second[CLEAN + PAPER * name.endswith(PAPER)]))
+        for arm in own if own != clean else ():
+            if arm in clean:
+                each = [gain - clean[arm][id_] for id_, gain in own[arm].items()]
+                told = {key: 100 * value for key, value in estimate(each).items()}
+                found.append({"dataset": name, "arm": arm, "n": len(each)} | told)
     return found
 
 
@@ -73,23 +77,26 @@ def gains_of(arms: Mapping[str, Iterable[Answered]]) -> dict[str, dict[str, floa
     }
 
 
-def summary(answers: Answers) -> dict[str, object]:
-    """All that the page says of the second round."""
+def summary(name: str, folder: Path = RESULTS) -> dict[str, object]:
+    """All that the page says of a round."""
+    answers = kept(name, folder)
     found = [one.model_dump() for one in comparisons(answers)]
-    return {"rows": rows(answers), "comparisons": found, "lost": lost(answers)}
+    return {"rows": rows(answers), "comparisons": found, "lost": lost(answers, kept(folder=folder))}
 
 
 def main(runs: Mapping[str, str]) -> None:
     keep(runs)
-    answers = kept()
-    write_text(RESULTS / "again.json", json.dumps(summary(answers), indent=1) + "\n")
-    found = comparisons(answers)
-    for one in found:
-        interval = f"{one.difference:+.1f} [{one.ci_low:+.1f}, {one.ci_high:+.1f}]"
-        print(f"{one.dataset}: {one.a} − {one.b}: {interval}, p {one.p_holm:.3g}{' (primary)' * one.primary}")
-    for row in lost(answers):
-        print("lost", row)
-    print(table(one for one in found if not one.dataset.endswith(PAPER)))
+    for name, files in ROUNDS.items():
+        if not all((RESULTS / f"{run}.parquet").exists() for run in files):
+            continue
+        found = summary(name)
+        write_text(RESULTS / f"{name}.json", json.dumps(found, indent=1) + "\n")
+        compared = comparisons(kept(name))
+        for one in compared:
+            interval = f"{one.difference:+.1f} [{one.ci_low:+.1f}, {one.ci_high:+.1f}]"
+            print(f"{one.dataset}: {one.a} − {one.b}: {interval}, p {one.p_holm:.3g}{' (primary)' * one.primary}")
+        print("lost", json.dumps(found["lost"], indent=1))
+        print(table(one for one in compared if not one.dataset.endswith(PAPER)))
 
 
 if __name__ == "__main__":
