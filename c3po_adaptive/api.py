@@ -95,10 +95,11 @@ class Optimizer:
         pathway = self._remix(texts).pathway
         return pathway[0] if isinstance(text, str) else pathway
 
-    def explain(self, text: str, choices: Sequence[str] = (), answer: int | None = None) -> Explanation:
+    def explain(self, text: str | Question, choices: Sequence[str] = (), answer: int | None = None) -> Explanation:
         """How one text is re-mixed, and what that does: ``print`` it, or ``save`` it as a page.
 
         Args:
+            text: or a ``Question``, which has its own choices and answer.
             choices: then the text is asked as a question with these, two at least; without, it is taken as ``optimize``
                 takes it, and the likeliest next tokens stand in their place.
             answer: the right choice, counted from 0: for upper bounds, which look at it; no other strategy does. The
@@ -107,17 +108,30 @@ class Optimizer:
         Raises:
             SettingError: fewer than two choices, or an answer that is none of them.
         """
-        if not isinstance(choices, list | tuple) or len(choices) == 1:
+        if isinstance(text, Question):
+            if choices or answer is not None:
+                raise SettingError(
+                    "Expected a question, which has choices and answer, or these beside a text, got both."
+                )
+            question = text
+        elif isinstance(choices, list | tuple):
+            question = Question("question", text, tuple(choices), answer)
+        else:
+            raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
+        return self._explained(question)
+
+    def _explained(self, question: Question) -> Explanation:
+        text, choices, answer = question.question, question.choices, question.answer
+        if len(choices) == 1:
             raise SettingError(f"Expected two choices at least, as a list, or none, got {choices!r}.")
         check_text(text)
         if answer is not None and answer not in range(len(choices)):
             raise SettingError(f"Expected an answer from 0 to {len(choices) - 1}, a place in choices, got {answer}.")
         if not choices:
             return explain(text, self._how, self._remix([text]), self.model, self._shown)
-        question = Question("question", text, tuple(choices), answer)
         states = self.remixer.prefill([self.model.encode(question, self.remixer.format)])
         run = self.remixer.remix(states, [description(question)], [question])
-        return explain(text, self._how, run, self.model, self._shown, question.choices, answer)
+        return explain(text, self._how, run, self.model, self._shown, choices, answer)
 
     @property
     def _how(self) -> str:

@@ -1,9 +1,9 @@
-"""What neighbours teach, so that no few have their way: the optimizers ``median-of-means`` and ``agreeing``, wrappers
+"""What neighbours teach, so that one cannot have its way: the optimizers ``median-of-means`` and ``agreeing``, wrappers
 around another.
 
 A mean follows one reference as far as it likes. A median of several means follows none, and what neighbours agree on
-beyond noise is nothing where one alone says it. What they save, and what they cost where nothing is poisoned:
-``studies/poisoned``.
+beyond noise is nothing where one alone says it. Several that lie together can have their way: in most groups, or as
+what is agreed on. What they save, and what they cost where nothing is poisoned: ``studies/poisoned``.
 
 Try it: ``c3po demo --plugin plugins/robust_means.py --arm median-of-means --arm agreeing``.
 """
@@ -101,7 +101,8 @@ class MedianOfMeans(RobustMean):
 
     A question's neighbours are dealt out in turn, the nearest first, to ``groups``; each group's mean is taken by their
     kernel weights, and of the means the median, coordinate by coordinate (Nemirovski and Yudin 1983; as a defence of
-    learning: Yin et al. 2018, arXiv 1803.01498). One reference can spoil one group only, however much it weighs.
+    learning: Yin et al. 2018, arXiv 1803.01498). One reference can spoil one group only, however much it weighs; it
+    takes one in most of the groups, three of five, to have their way.
 
     Attributes:
         groups: how many; an even number has the mean of the two in the middle. Those without weight are left out.
@@ -115,8 +116,9 @@ class MedianOfMeans(RobustMean):
         check_number(self, "groups", at_least=2, whole=True)
 
     def mean(self, each: Tensor, weight: Tensor) -> Tensor:
-        place = torch.arange(weight.shape[1]) % self.groups
-        mine = weight[:, None] * (place == torch.arange(self.groups)[:, None])  # [B, G, K]
+        place = torch.arange(weight.shape[1], device=weight.device) % self.groups
+        groups = torch.arange(self.groups, device=weight.device)[:, None]
+        mine = weight[:, None] * (place == groups)  # [B, G, K]
         total = mine.sum(-1)
         means = torch.einsum("bgk,bk...->bg...", mine / total.clamp_min(1e-30)[..., None], each)
         means = means.masked_fill(_like(total <= 0, means), torch.nan)
@@ -127,9 +129,10 @@ class MedianOfMeans(RobustMean):
 class Agreeing(RobustMean):
     """The mean of what neighbours teach, less what is noise in it.
 
-    Each coordinate m of the mean is shrunk by its own noise v = Σ w_i² g_i², to (1 − v / m²)₊ m (positive-part James
-    and Stein 1961): m² − v is what products of *different* neighbours' gradients add up to, so what one neighbour
-    alone says is noise, however loudly it says it.
+    Each coordinate m of the mean is shrunk to (1 − v / m²)₊ m with v = Σ w_i² g_i², in the manner of James and Stein
+    (1961), as ``shrunken`` of ``plugins/agreement.py`` does: m² − v is what products of *different* neighbours'
+    gradients add up to, so what one neighbour alone says is noise, however loudly it says it. Where all say the same,
+    too, a share of 1 / K is taken off, or more where few weigh much.
     """
 
     name: ClassVar[str] = "agreeing"
@@ -167,7 +170,8 @@ def lent(each: Tensor, weight: Tensor, mean: Mean) -> Tensor:
     """``each [B, K, …]`` with what every neighbour teaches replaced by what they teach together by ``weight [B, K]``;
     zeros stay where there is no neighbour.
     """
-    together = mean(each, weight)[:, None]
+    exact = torch.promote_types(each.dtype, torch.float32)
+    together = mean(each.to(exact), weight.to(exact))[:, None]
     return torch.where(_like(weight > 0, each), together, 0.0).to(each.dtype)
 
 

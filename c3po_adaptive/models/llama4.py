@@ -6,6 +6,7 @@ Importing this module registers the model with that read answered by None.
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 from torch import nn
@@ -17,9 +18,13 @@ from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 class Llama4ForConditionalGeneration(Broken):
     """As it is in transformers, but that it can be run."""
 
-    def __init__(self, config: Llama4Config) -> None:
-        super().__init__(config)
-        self.language_model.register_forward_hook(_with_none)
+    @wraps(Broken.forward)
+    def forward(self, *args: Any, **named: Any) -> Any:
+        hook = self.language_model.register_forward_hook(_with_none)
+        try:
+            return super().forward(*args, **named)
+        finally:
+            hook.remove()
 
 
 def _with_none(module: nn.Module, args: Any, output: MoeCausalLMOutputWithPast | tuple[Any, ...]) -> None:

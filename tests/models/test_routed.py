@@ -7,7 +7,7 @@ import torch
 from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_model
 
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
-from c3po_adaptive.models.routed import RoutedModel, stack_pathways
+from c3po_adaptive.models.routed import RoutedModel, as_questions, stack_pathways
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer
 from c3po_adaptive.types import Pathway, Question
 
@@ -113,6 +113,10 @@ class TestChoices:
         letters = model.score_choices(self.QUESTION, format="letter")
         assert letters.shape == (2,)
         assert not torch.equal(letters, base)
+
+    def test_a_record_with_other_choices_is_found_by_the_same(self):
+        (asked,) = as_questions([Question("q", "News. What?", ("a", "b"), about="What?")], [["c", "d"]])
+        assert (asked.about, asked.choices) == ("What?", ("c", "d"))
 
     def test_choices_must_be_there_for_each(self, model):
         with pytest.raises(SettingError, match="choices beside question texts, got none"):

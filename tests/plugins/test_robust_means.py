@@ -86,6 +86,12 @@ def test_one_reference_cannot_have_its_way():
     assert moved["agreeing"] < 0.5 * moved["integrated-step"]
 
 
+def test_several_that_lie_together_can_have_their_way():
+    each = torch.tensor([[-50.0, -50.0, -50.0, 1.0, 1.0, 1.0, 1.0, 1.0]])[..., None]
+    weight = torch.tensor([[0.27, 0.27, 0.27, *[0.038] * 5]])
+    assert MedianOfMeans().mean(each, weight).item() < -40 and Agreeing().mean(each, weight).item() < -20
+
+
 def test_pathways_are_shrunk_to_the_own_one_not_to_zero():
     problem = toy_problem(K=5)
     alone = replace(problem, neighbours=replace_weight(problem, torch.eye(5)[:1].expand(len(problem.own), 5)))
@@ -114,6 +120,15 @@ def test_what_one_change_for_all_learns_is_a_median_too():
 def test_what_it_cannot_wrap_is_refused(given, said):
     with pytest.raises(SettingError, match=said):
         MedianOfMeans(**given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_taught_may_have_another_type_than_weights(dtype):
+    each, weight = torch.rand(2, 5, 3, 4), torch.rand(2, 5)
+    for optimizer in (MedianOfMeans(), Agreeing()):
+        found = lent(each.to(dtype), weight, optimizer.mean)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), lent(each, weight, optimizer.mean), atol=1e-2, rtol=1e-2)
 
 
 def test_each_is_named_in_its_own_errors():

@@ -70,6 +70,10 @@ class TestEncode:
         with pytest.warns(UserWarning, match="1 of 1"):
             embedder.encode([fits + " boat"])
 
+    def test_of_other_scripts_too(self):
+        with pytest.warns(UserWarning, match="1 of 1"):
+            Embedder().encode(["\u6c34" * 255])  # a token a letter, and two special ones
+
     def test_nothing_is_shown(self, capfd):
         Embedder().encode(TEXTS)
         assert capfd.readouterr() == ("", "")

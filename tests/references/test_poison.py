@@ -168,6 +168,26 @@ class TestDistraction:
         assert attacks.typos(short, [], 0) == short
 
 
+class TestWhatQuestionsAreFoundBy:
+    ABOUT = tuple(replace(q, question=f"News of the day. {q.question}", about=q.question) for q in ASKED)
+
+    def test_added_texts_are_found_by_themselves(self):
+        made = of("crafted-neighbours", 0.2, asked=self.ABOUT, similarity=0.1)
+        added = made.references[len(KNOWN) :]
+        assert added and all(q.about == "" and "News" not in q.question for q in added)
+
+    def test_errors_are_in_what_it_is_found_by_too(self):
+        duplicates = of("near-duplicates", 0.2, asked=self.ABOUT).references[len(KNOWN) :]
+        assert duplicates and all(q.about not in {a.about for a in self.ABOUT} for q in duplicates)
+        assert all(
+            q.about != a.about for q, a in zip(of("typos", 1, asked=self.ABOUT).questions, self.ABOUT, strict=True)
+        )
+
+    def test_text_that_stands_in_front_is_not(self):
+        behind = of("long-preamble", 1, asked=self.ABOUT).questions
+        assert [q.about for q in behind] == [q.about for q in self.ABOUT]
+
+
 class TestRelabeled:
     def test_is_what_would_be_built(self):
         model, found = shared_model("olmoe"), of("near-duplicates", 0.1, known=questions(24))

@@ -50,6 +50,15 @@ class TestWithChoices:
                 assert along(replace(found.pathway, weights=weights)) == pytest.approx(got, abs=1e-5)
             assert found.before != found.after
 
+    def test_of_a_record_it_is_the_answer_to_it(self, c3po):
+        asked = Question("q", f"It was so. {TEXTS[0]}", tuple(CHOICES[0]), 1, about=TEXTS[0])
+        found, answer = c3po.explain(asked), c3po.answer(asked)
+        assert torch.equal(found.pathway.weights, answer.pathway.weights) and found.answer == 1
+        near = [(q.id, pytest.approx(similarity)) for q, similarity, _ in found.neighbours]
+        assert near == [(id_, similarity) for id_, similarity, _ in answer.neighbours]
+        with pytest.raises(SettingError, match="got both"):
+            c3po.explain(asked, CHOICES[0])
+
     def test_is_the_answer_of_the_same_settings(self, c3po):
         found, answer = c3po.explain(TEXTS[0], CHOICES[0]), c3po.answer(TEXTS[0], CHOICES[0])
         assert torch.equal(found.pathway.weights, answer.pathway.weights)

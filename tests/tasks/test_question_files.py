@@ -67,9 +67,10 @@ class TestReading:
         path, row = tmp_path / "long.jsonl", {"question": "Long. What floats?", "choices": ["a", "b"], "answer": 0}
         path.write_text(json.dumps(row | {"about": "What floats?"}) + "\n" + json.dumps(row | {"about": None}))
         assert [question.about for question in load_questions(path)] == ["What floats?", ""]
-        path.write_text(json.dumps(row | {"about": 3}))
-        with pytest.raises(DataError, match="'about'"):
-            load_questions(path)
+        for broken in (3, " "):
+            path.write_text(json.dumps(row | {"about": broken}))
+            with pytest.raises(DataError, match="'about'"):
+                load_questions(path)
 
     def test_answer_key_format(self, tmp_path):
         path = write(tmp_path / "commonsense_qa.dev.jsonl", LETTERED, LETTERED | {"id": "x", "task": "mine"})
