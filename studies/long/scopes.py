@@ -72,7 +72,7 @@ def summary() -> dict[str, Any]:
 
 def picture(found: Mapping[str, Any]) -> Figure:
     """What re-mixing wins at each scope, on each data set, with 95 % intervals."""
-    figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
     of = {(one["dataset"], one["a"]): one for one in found["comparisons"] if one["b"] == "base"}
     for place, (name, color) in enumerate(COLORS.items()):
         rows = [of[name, arm] for arm in SCOPES]
@@ -84,7 +84,7 @@ def picture(found: Mapping[str, Any]) -> Figure:
     axis.set_yticks(range(len(SCOPES)), [*SCOPES.values()])
     axis.invert_yaxis()
     axis.set(xlabel="points over the model as it is", ylabel="tokens re-mixed")
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(-0.2, 1))
     return figure
 
 

@@ -64,7 +64,7 @@ def test_the_summary_of_the_second_round_is_what_the_records_say():
 
 def test_what_is_won_by_question():
     def of(right):
-        return [answered(id=str(n), correct=correct) for n, correct in enumerate(right)]
+        return [answered(id=str(n), arm="", correct=correct) for n, correct in enumerate(right)]
 
     assert scopes.gains({"base": of([True, False, True]), "each": of([False, True, True])}, "each") == {
         "0": -1.0, "1": 1.0, "2": 0.0,
@@ -86,4 +86,8 @@ def test_what_the_page_says_beside_intervals():
     told, said = compare.summary(), (compare.RESULTS.parent / "README.md").read_text()
     own = told["weight on own kind"]
     assert f"Alone {own['0']:.0f} % of their weight is on that kind, behind 512 tokens {own['512']:.0f} %" in said
+    again = scopes.summary()["weight on own kind"]
+    assert f"(`about`, second round), {again[scopes.QUESTION]:.0f} % are" in said
+    stand = [(c.dataset, c.a, c.b) for c in scopes.comparisons(scopes.kept()) if c.p_holm < 0.05]
+    assert stand == [(scopes.QUESTION, "each", "each, shuffled labels")]
     assert 2.5 < told["entropy"]["512"] / told["entropy"]["0"] < 3.5 and "entropy triples" in said
