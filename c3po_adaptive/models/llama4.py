@@ -19,7 +19,7 @@ class Llama4ForConditionalGeneration(Broken):
     """As it is in transformers, but that it can be run."""
 
     @wraps(Broken.forward)
-    def forward(self, *args: Any, **named: Any) -> Any:
+    def forward(self, *args: Any, **named: Any) -> Any:  # type: ignore[override]  # the same arguments, by wraps
         hook = self.language_model.register_forward_hook(_with_none)
         try:
             return super().forward(*args, **named)

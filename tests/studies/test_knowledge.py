@@ -69,7 +69,7 @@ def test_the_page_says_what_the_summary_says():
     }
     costs = [rows["early", arm]["cost"] for arm in ("joint", "chosen", "joint, priced")]
     assert "at {:.1f} against {:.1f} base forwards".format(*costs) in page
-    assert f"({costs[2]:.1f} forwards)" in page
+    assert f"({costs[2]:.1f}\n  forwards on *early*)" in page
     alone = rows["early, passage", "text"]
     assert f"right on {alone['accuracy']:.0f} % of {alone['n']}" in page
 
@@ -80,12 +80,14 @@ def test_the_page_says_what_holm_leaves():
     told = json.loads((compare.RESULTS / "summary.json").read_text())["comparisons"]
     others = [one for one in told if not one["primary"]]
     left = {(one["dataset"], one["b"]) for one in others if one["p_holm"] < 0.05}
-    beside = ("joint, shuffled labels", "joint, others' passages")
-    assert left == {("early, passage", name) for name in (*beside, "pathway", "base")}
-    assert f"Of the {len(others)} comparisons beside the primary one, Holm leaves four" in page
+    labels, passages = "joint, shuffled labels", "joint, others' passages"
+    sides = {(f"{model}, passage", name) for model in compare.MODELS for name in (passages, "pathway", "base")}
+    assert left == sides | {("sound, passage", labels)}
+    assert f"Of the {len(others)} comparisons beside the primary one, Holm leaves seven" in page
     known = {(one["dataset"], one["b"]): one for one in told}
     quoted = re.findall(r"([+-]\d+\.\d) \[[^]]+\] \(p = (0\.\d+)", page)
-    wanted = [known[part, name] for part in ("early, passage", "early") for name in beside]
+    places = (("early, passage", passages), ("sound, passage", labels), ("early, passage", labels))
+    wanted = [known[place] for place in places]
     assert [
         (f"{one['difference']:+.1f}", round(one["p_holm"], len(p) - 2))
         for one, (_, p) in zip(wanted, quoted, strict=True)

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from poisoned import again, compare, pictures, suspects
 from records.made import answered
 
-from c3po_adaptive.records.parquet import write_parquet
+from c3po_adaptive.records.parquet import read_parquet, write_parquet
 from c3po_adaptive.types import Question
 
 COST = {"prefill": 1.0, "total": 1.0}
@@ -93,7 +93,7 @@ class TestAgain:
         write_parquet(answers("clean", {"base": 7, "shuffled labels": 6}), tmp_path / "controls.parquet")
         own = [*answers("clean", {"base": 8, "ngd": 9}), *answers("crafted 30", {"base": 8, "ngd": 8})]
         write_parquet(own, tmp_path / "paper.parquet")
-        return again.kept(tmp_path)
+        return again.kept(folder=tmp_path)
 
     def test_what_is_compared(self, twice):
         assert set(twice) == {"clean", "crafted 30", "clean, paper", "crafted 30, paper"}
@@ -105,20 +105,23 @@ class TestAgain:
         assert (primary.dataset, primary.a, primary.difference) == ("crafted 30", "capped", pytest.approx(50))
 
     def test_what_is_lost_is_a_gain_less_the_gain_on_the_clean_set(self, twice):
-        lost = {(row["dataset"], row["arm"]): row for row in again.lost(twice)}
+        lost = {(row["dataset"], row["arm"]): row for row in again.lost(twice, twice)}
+        assert all(row["n"] == 20 for row in lost.values())
         assert lost["crafted 30", "nearest"]["difference"] == pytest.approx(-60), "from 40 to −20"
         assert lost["crafted 30", "capped"]["difference"] == pytest.approx(-5)
         assert lost["crafted 30, paper", "ngd"]["difference"] == pytest.approx(-5), "beside its own setting"
         assert not any(dataset.startswith("clean") for dataset, _ in lost)
 
-    def test_the_summary_is_what_the_records_say(self):
-        told = json.loads((again.RESULTS / "again.json").read_text())
-        found = again.summary(again.kept())
+    @pytest.mark.parametrize("name", again.ROUNDS)
+    def test_the_summary_is_what_the_records_say(self, name):
+        told = json.loads((again.RESULTS / f"{name}.json").read_text())
+        found = again.summary(name)
         assert told["rows"] == found["rows"] and told["lost"] == found["lost"]
-        compared = again.comparisons(again.kept())
-        for one, kept in zip(compared, told["comparisons"], strict=True):
+        for one, kept in zip(again.comparisons(again.kept(name)), told["comparisons"], strict=True):
             assert kept == pytest.approx(json.loads(one.model_dump_json()))
-        page = (STUDY / "README.md").read_text()
+
+    def test_what_stands_is_what_the_page_says(self):
+        page, compared = (STUDY / "README.md").read_text(), again.comparisons(again.kept())
         assert compare.table(c for c in compared if not c.dataset.endswith(again.PAPER)) in page
         stand = {(c.dataset, c.a) for c in compared if c.b == "nearest" and not c.primary and c.p_holm < 0.05}
         assert stand == {("crafted 30", "median of means"), ("crafted 30", "consistent")}
@@ -128,6 +131,17 @@ class TestAgain:
     def test_what_is_asked_is_what_the_protocol_says(self):
         config = yaml.safe_load((STUDY / "again.yaml").read_text())
         assert {*again.DEFENCES} < {*config["arms"]} and {a for _, a, _ in again.PRIMARY} <= {*again.DEFENCES}
+        answers = again.kept() | again.kept("colluding")
+        for name in ("again", "paper", "colluding"):
+            own = yaml.safe_load((STUDY / f"{name}.yaml").read_text())
+            for data in own["datasets"]:
+                assert data["references_limit"] == 600
+                arms = compare.by_arm(answers[data["name"] + again.PAPER * (name == "paper")])
+                assert {*own["arms"]} == {*arms} - {"shuffled labels"}
+                assert {len(records) for records in arms.values()} == {data.get("limit", 288)}
+        controls = compare.by_arm(read_parquet(again.RESULTS / "controls.parquet"))
+        base = {r.id: r.choice for r in compare.by_arm(answers["clean"])["base"]}
+        assert {r.id: r.choice for r in controls["base"]} == base, "the base that stands for both"
         before = {r.id for own in compare.kept().values() for r in own}
         asked = {r.id for own in again.kept().values() for r in own}
         assert asked and asked.isdisjoint(before)
