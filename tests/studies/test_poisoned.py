@@ -125,6 +125,16 @@ class TestAgain:
         assert compare.table(c for c in compared if not c.dataset.endswith(again.PAPER)) in page
         stand = {(c.dataset, c.a) for c in compared if c.b == "nearest" and not c.primary and c.p_holm < 0.05}
         assert stand == {("crafted 30", "median of means"), ("crafted 30", "consistent")}
+        by_kind = {}
+        for name in ("clean", "crafted 30"):
+            arms = compare.by_arm(again.kept()[name])
+            won, kinds = again.gains_of(arms)["nearest"], {r.id: r.subject for r in arms["base"]}
+            for kind in {*kinds.values()}:
+                own = [gain for id_, gain in won.items() if kinds[id_] == kind]
+                by_kind.setdefault(kind, []).append(100 * float(np.mean(own)))
+        lost = {kind: clean - crafted for kind, (clean, crafted) in by_kind.items()}
+        least, most = min(lost, key=lost.get), max(lost, key=lost.get)
+        assert f"from {lost[least]:.0f} points (`{least}`) to {lost[most]:.0f} (`{most}`)" in page
         (doubted,) = (c for c in compared if (c.dataset, c.a, c.b) == ("duplicates 30", "median of means", "nearest"))
         assert f"p = {doubted.p_holm:.3f}" in page
 
