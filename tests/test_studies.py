@@ -171,9 +171,18 @@ def test_readme_says_what_was_measured():
     assert f"lowers its accuracy]({model_card}) by {-permuted['difference']:.1f} ± {half:.1f}" in results
     compared = {(c["dataset"], c["a"], c["b"]): c for c in read("answer/results/second/summary.json")["comparisons"]}
     for named, words in (
-        (("mixture", "each", "one for all"), "**A step for each question gains {} points more than one step for all**"),
-        (("early", "each", "base"), "With the first eight layers broken it gains {} over leaving the model alone"),
-        (("mixture", "eight chosen", "last five"), "**Eight layers beat the paper's last five** by {} points"),
+        (
+            ("mixture", "each", "one for all"),
+            "along its nearest labeled ones, gains {} points of accuracy more than one step for all**",
+        ),
+        (
+            ("early", "each", "base"),
+            "With the first eight of the twelve expert layers broken it gains {} over leaving the model alone",
+        ),
+        (
+            ("mixture", "eight chosen", "last five"),
+            "eight of the twelve layers beat the paper's last five** by {} points",
+        ),
     ):
         found = compared[named]
         half = (found["ci_high"] - found["ci_low"]) / 2
@@ -184,7 +193,7 @@ def test_readme_says_what_was_measured():
         for c in read("answer/results/seed/summary.json")["comparisons"]
         if (c["dataset"], c["b"]) == ("early", "base")
     )
-    assert f"the model gains {anew['difference']:.1f} ± {(anew['ci_high'] - anew['ci_low']) / 2:.1f} by" in results
+    assert f"broken alike, it gains {anew['difference']:.1f} ± {(anew['ci_high'] - anew['ci_low']) / 2:.1f}." in results
     for dataset, a, b in (
         *(("mixture", "each", "each, random neighbours"), ("mixture", "eight chosen", "eight random")),
         *(("sound", "each", "base"), ("mixture, reworded", "each", "base")),
