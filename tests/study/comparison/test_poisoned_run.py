@@ -107,15 +107,16 @@ def test_references_that_are_not_there_cannot_be_poisoned(place):
 
 def test_the_plugins_that_defend_are_arms(place, tmp_path):
     registry = new_registry()
-    for name in ("capped", "median_of_means"):
+    for name in ("capped", "robust_means"):
         registry.load_file(f"plugins/{name}.py")
     arms = {
         "base": {"optimizer": "none"},
         "capped": NEAR | {"kernel": {"name": "capped", "of": "gaussian", "cap": 0.1}},
         "median": NEAR | {"optimizer": {"name": "median-of-means", "of": NEAR["optimizer"]}},
+        "agreeing": NEAR | {"optimizer": {"name": "agreeing", "of": NEAR["optimizer"]}},
         "one": NEAR | {"optimizer": {"name": "median-of-means", "of": "constant-integrated-step"}},
     }
     worker = ComparisonWorker.here(config(place, arms, clean=None), registry)
     (row, *_) = worker.rows(Piece("clean", "capped", 0, 0))
     assert max(neighbour.weight for neighbour in row.neighbours) <= 0.1 + 1e-4
-    assert all(worker.rows(Piece("clean", arm, 0, 0)) for arm in ("median", "one"))
+    assert all(worker.rows(Piece("clean", arm, 0, 0)) for arm in ("median", "agreeing", "one"))
