@@ -408,7 +408,9 @@ def test_adapters_of_peft_are_trained_along_the_routes(fused, again):
     config = peft.LoraConfig(r=2, target_modules=TARGETS, target_parameters=FUSED if fused else None, lora_dropout=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for what will be called otherwise
-        model = peft.get_peft_model(base, config).train()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)  # of the adapters' other half
+            model = peft.get_peft_model(base, config).train()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -420,7 +422,7 @@ def test_adapters_of_peft_are_trained_along_the_routes(fused, again):
         checkpointed(base, reentrant=False)
     with replaying(model, experts):
         got, gradients = step(model, inputs)
-    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
     assert gradients and all("lora_" in name and gradient.any() for name, gradient in gradients.items())
     assert any("gate" in name for name in gradients) is fused
 
