@@ -10,25 +10,30 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_number
 from ..errors import SettingError
 from ..ledger import Entry, Work
 from ..tasks.formats import description
 from ..tasks.passages import Passage
 from ..types import Prompt, Question
 from ._passage_language import strangers
-from .base import AnsweringContext
+from .base import AnswererStrategy, AnsweringContext
 
 LATELY = 256  # questions whose passages are kept, so that a batch is placed once
 
 
-def check_path(name: str, passages: object) -> None:
-    """Refuse what is no file's path.
+def check_settings(strategy: AnswererStrategy) -> None:
+    """Refuse settings of a strategy with passages that are none: ``passages``, ``k``, ``training`` and ``price``.
 
     Raises:
-        SettingError: it is none.
+        SettingError: one is no file's path, or out of its range.
     """
+    passages: object = getattr(strategy, "passages", None)
     if not isinstance(passages, str) or not passages:
-        raise SettingError(f"Expected {name}.passages to be a file's path, got {passages!r}; name one.")
+        raise SettingError(f"Expected {strategy.name}.passages to be a file's path, got {passages!r}; name one.")
+    check_number(strategy, "k", at_least=1, whole=True)
+    check_number(strategy, "training", at_least=16, whole=True)
+    check_number(strategy, "price", at_least=0)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..checks import check_number
 from ..errors import SettingError
 from ..ledger import summed
 from ..optimizers._question_features import form_of
 from ..optimizers.none import NoStep
 from ..tasks.passages import read_passages
 from ..types import Answer, Question
-from ._passage_search import PassageSearch, check_path
+from ._passage_search import PassageSearch, check_settings
 from .base import Answerer, AnswererStrategy, AnsweringContext
 from .remix import Remix, remixer_of
 
@@ -60,10 +59,7 @@ class Informed(AnswererStrategy):
     likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_path(self.name, self.passages)
-        check_number(self, "k", at_least=1, whole=True)
-        check_number(self, "training", at_least=16, whole=True)
-        check_number(self, "price", at_least=0)
+        check_settings(self)
 
     @property
     def files(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant of most answerers

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from ..checks import check_number
 from ..errors import SettingError
 from ..kernels.base import QuestionFeatures, ReferenceFeatures
 from ..ledger import Entry
@@ -36,7 +35,7 @@ from ..tasks.passages import read_passages
 from ..types import Answer, Prompt, Question
 from ._passage_choice import Array, heavy, posterior
 from ._passage_score import PassageScore, Put
-from ._passage_search import PassageSearch, Told, check_path
+from ._passage_search import PassageSearch, Told, check_settings
 from .base import Answerer, AnswererStrategy, AnsweringContext
 from .remix import Remix, remixer_of
 
@@ -75,10 +74,7 @@ class Joint(AnswererStrategy):
     name: ClassVar[str] = "joint"
 
     def __post_init__(self) -> None:
-        check_path(self.name, self.passages)
-        check_number(self, "k", at_least=1, whole=True)
-        check_number(self, "training", at_least=16, whole=True)
-        check_number(self, "price", at_least=0)
+        check_settings(self)
 
     @property
     def files(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant of most answerers
