@@ -188,8 +188,12 @@ def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
     """What fails inside, in PEFT or in the model's own code, is that family's, unless it is memory."""
     from accelerate.utils.memory import should_reduce_batch_size
 
+    from ..routing.finite import NotFinite
+
     try:
         yield
+    except NotFinite as error:
+        raise _diverged(strategy, "nan") from error
     except C3POError:
         raise
     except Exception as error:  # neither library says which families it supports
@@ -203,6 +207,12 @@ def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
             f"{strategy.name} cannot be used on {type(model.model).__name__} of the family {family}: "
             f"{type(error).__name__}: {str(error).strip()[:500]}. Use a baseline that trains something else."
         ) from error
+
+
+def _diverged(strategy: Trained, loss: str) -> ModelError:
+    return ModelError(
+        f"{strategy.name} expected a finite loss while training, got {loss}; lower lr, or load the model in float32."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,10 +288,7 @@ class _Training:
         answers = torch.tensor([one.answer for one in examples])
         loss = right_answer_loss(scores, answers, self.context.settings.loss).mean()
         if not loss.isfinite():
-            raise ModelError(
-                f"{self.strategy.name} expected a finite loss while training, got {loss.item()}; lower lr, or load the "
-                "model in float32."
-            )
+            raise _diverged(self.strategy, str(loss.item()))
         return loss
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ from ..ledger import Entry
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, FirstLine, Written, decoded_rows
 from ..routing.given import as_it_was, given_of, on_device
-from ..routing.head import can_choose, check_head, head, read_in_one_piece
+from ..routing.head import can_choose, check_head, head, read_for_generation
 from ..routing.intercept import intercepted, lock_of
 from ..routing.likelihoods import (
     Likelihoods,
@@ -363,7 +363,7 @@ class RoutedModel:
             seen: ``[B, T]`` the prompts' attention mask, padding on the left.
         """
         with ExitStack() as stack:
-            stack.enter_context(read_in_one_piece(self.model))
+            stack.enter_context(read_for_generation(self.model))
             if callable(routing):
                 run = RuleRun(self.sites, routing, torch.arange(len(seen)))
                 stack.enter_context(run.routed(decoded_rows(seen.cpu().bool())))

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ModelError
+from .finite import NotFinite, finite, overflow
 from .sites import WORKING, decoder_of
 
 ROWS = 256  # tokens whose logits are held at a time
@@ -33,17 +34,22 @@ def forward_as(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]
 
 
 @contextmanager
-def read_in_one_piece(model: PreTrainedModel) -> Iterator[None]:
-    """Let the head read contiguous hidden states while the block lasts.
+def read_for_generation(model: PreTrainedModel) -> Iterator[None]:
+    """Let the head read contiguous, finite hidden states while ``generate`` runs inside the block.
 
-    ``generate`` takes its prompts' last tokens as a strided slice, which torch (2.13) multiplies by a frozen weight
-    sequence by sequence: as much work for the head as ten new tokens.
+    It takes its prompts' last tokens as a strided slice, which torch (2.13) multiplies by a frozen weight sequence by
+    sequence: as much work for the head as ten new tokens. Of NaN the likeliest token is the first of the vocabulary.
+
+    Raises:
+        NotFinite: on a call, for the tokens that are continued.
     """
 
-    def copied(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def read(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        for final in args[:1]:
+            check_final(final[:, -1])
         return tuple(x.contiguous() if isinstance(x, Tensor) else x for x in args)
 
-    handle = projection(model).register_forward_pre_hook(copied)
+    handle = projection(model).register_forward_pre_hook(read)
     try:
         yield
     finally:
@@ -74,6 +80,16 @@ def head_of(model: PreTrainedModel) -> nn.Linear:
     return layer
 
 
+def check_final(hidden: Tensor) -> None:
+    """Refuse final hidden states ``[..., H]`` that give no logits; beside the head's own work it costs nothing.
+
+    Raises:
+        NotFinite: NaN or infinity among them.
+    """
+    if not finite(hidden):
+        raise overflow("final hidden states", hidden)
+
+
 class _Decoded(MoeModelOutputWithPast):
     """A decoder's output of which only the hidden states are known; a head needs no more."""
 
@@ -88,7 +104,11 @@ def head(model: PreTrainedModel, hidden: Tensor, among: Tensor | None = None) ->
         model: the model whose head it is.
         hidden: ``[B, T, H]`` final hidden states.
         among: ``[n]`` entries, only for a model that ``can_choose``; None: all.
+
+    Raises:
+        NotFinite: hidden states that are NaN or infinite.
     """
+    check_final(hidden)
     with ExitStack() as stack:
         stack.enter_context(forward_as(decoder_of(model), lambda *args, **kwargs: _Decoded(last_hidden_state=hidden)))
         if among is not None:
@@ -118,6 +138,8 @@ def check_head(model: PreTrainedModel) -> None:
     try:
         found = head(model, decoder_of(model)(input_ids=tokens, use_cache=False).last_hidden_state)
         differs = "" if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else "other logits"
+    except NotFinite:
+        raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         differs = f"{type(error).__name__}: {error}"
     if differs:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from ..errors import ModelError, SettingError
+from .finite import finite, overflow
 from .intercept import intercepted
 from .mixing import mass
 from .selecting import selection_bias
@@ -183,7 +184,12 @@ class RuleRun:
 
     @contextmanager
     def routed(self, rows_of: Callable[[int, int], Rows]) -> Iterator[None]:
-        """Likewise, where the rows of a call are known by the MoE layer, and by how many there are."""
+        """Likewise, where the rows of a call are known by the MoE layer, and by how many there are.
+
+        Raises:
+            SettingError: on a call: a rule gives experts weights that are NaN or infinite.
+            NotFinite: on a call: the router does.
+        """
         logits: dict[int, Tensor] = {}
         biases: dict[int, Tensor | None] = {}
         layers = tuple(site.layer for site in self.sites)
@@ -192,9 +198,19 @@ class RuleRun:
             rows = rows_of(position, len(index))
             change = None
             if position >= self.start:
+                if not finite(weights, rows.real):
+                    raise overflow(f"router weights in MoE layer {self.sites[position].layer}", weights)
                 places = (self.samples[rows.prompt], rows.token, rows.real)
                 own = (position, index, weights, logits[position])
                 change = self.rule(LayerRouting(*own, *places, self.sites[position], layers, biases[position]))
+            if change is not None:
+                real = rows.real if change.rows is None else rows.real[change.rows.cpu()]
+                if not finite(change.weights, real):
+                    raise SettingError(
+                        f"Expected a rule to give experts finite weights, got NaN or infinity in MoE layer "
+                        f"{self.sites[position].layer}: the scores that it makes are beyond what float32 holds, or so "
+                        "far below zero that none of the experts has any weight left; let it change them less."
+                    )
             self._count(position, rows, index, change)
             return change
 
