@@ -46,7 +46,8 @@ def replaying(
     weights those are used, and the router gets none. Where an id is -1 a token routes itself.
 
     Call ``backward`` inside the block: gradient checkpointing runs layers again in it, which has to be along the same
-    routes. Each block is for one batch, which may be run several times.
+    routes. Each block is for one batch, which may be run several times; another is refused. A step that accumulates
+    gradients opens a block for each of its batches.
 
     Args:
         model: of transformers, with PEFT's adapters or without, or a ``RoutedModel``.
@@ -58,7 +59,8 @@ def replaying(
 
     Raises:
         SettingError: traces of another model, layers or tokens; weights beside traces; a second batch.
-        ShapeError: routes of another batch, length, number of layers or experts, or that nobody recorded.
+        ShapeError: routes of another batch, length, number of layers or experts, padded on the other side, or that
+            nobody recorded.
         ModelError: the model is dense or its routing cannot be reached; ids alone, for a router that does not choose by
             ``topk`` (phimoe's); no layer was run; or, on leaving, layers that ``backward`` has still to run again.
     """
@@ -169,7 +171,8 @@ class _Replay:
         sites: its MoE layers.
         source: what is replayed.
         routes: that, beside the tokens of the calls; None before the first.
-        real: ``[B, T]`` bool of those calls, where the source needs it.
+        given: ``[B, T]`` ids of the first call, or ``[B, T, H]`` what it was given in their place.
+        real: ``[B, T]`` bool of that call, no padding.
         to_repeat: of each decoder layer how often ``backward`` will run it again.
         repeated: of each how often it has.
     """
@@ -178,6 +181,7 @@ class _Replay:
     sites: Sequence[Site]
     source: Routes | Sequences
     routes: Routes | None = None
+    given: Tensor | None = None
     real: Tensor | None = None
     to_repeat: dict[int, int] = field(default_factory=dict)
     repeated: dict[int, int] = field(default_factory=dict)
@@ -214,33 +218,35 @@ class _Replay:
         """Lay the routes beside a call's tokens.
 
         Raises:
-            ShapeError: they are of other numbers of sequences or tokens.
+            ShapeError: they are of other numbers of sequences or tokens, or padded on the other side.
             SettingError: a second batch in one block.
         """
         given = tokens if tokens is not None else embedded
         if given is None:
             raise SettingError("Expected the model to be called with input_ids or inputs_embeds, got neither.")
-        size = tuple(given.shape[:2])
         if isinstance(self.source, Routes):
-            if size != (wanted := tuple(self.source.experts.shape[:2])):
-                raise ShapeError(
-                    f"Expected tokens (B, T) = {wanted}, as there are routes for, got {size}; give routes with the "
-                    "batch's padding, and run whole sequences without a cache."
-                )
-            self.routes = self.source
-            return
-        if mask is None:
-            mask = torch.ones(size, dtype=torch.bool, device=given.device)
-        if not isinstance(mask, Tensor) or tuple(mask.shape) != size:
+            self.source.check_size(tuple(given.shape[:2]))
+        real = self._real(given, mask)
+        if self.routes is None:
+            self.routes = self.source.beside(real, tokens)
+            self.given, self.real = given.detach().clone(), real  # cloned: a trainer may fill the same memory again
+        elif not (_same(self.given, given) and _same(self.real, real)):
             raise SettingError(
-                f"Expected an attention_mask (B, T) = {size} beside routes of sequences without padding, got "
-                f"{tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}; give routes [B, T, L, k]."
+                "Expected one batch in a block of replaying, got another: its tokens (or embeddings) or its padding "
+                "are others. Open a block for each; where one loss is of both, run them as one batch."
             )
-        real = mask.to(self.model.device).bool()
-        if self.real is None:
-            self.real, self.routes = real, self.source.beside(real, tokens)
-        elif not torch.equal(self.real, real):
-            raise SettingError("Expected one batch in a block of replaying, got another; open a block for each.")
+
+    def _real(self, given: Tensor, mask: object) -> Tensor:
+        """``[B, T]`` bool, no padding; masks of other kinds do not say, and only padded routes can do without."""
+        size = given.shape[:2]
+        if isinstance(mask, Tensor) and mask.shape == size:
+            return mask.to(self.model.device).bool()
+        if mask is None or isinstance(self.source, Routes):
+            return torch.ones(size, dtype=torch.bool, device=self.model.device)
+        raise SettingError(
+            f"Expected an attention_mask (B, T) = {tuple(size)} beside routes of sequences without padding, got "
+            f"{tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}; give routes [B, T, L, k]."
+        )
 
     def _at(self, position: int) -> Routes:
         if self.routes is None:
@@ -271,6 +277,10 @@ class _Replay:
                 f"Expected backward() inside the block: gradient checkpointing runs layers {left} again in it, which "
                 "would be along their own routing. Move it inside, or run under torch.no_grad() what is not trained on."
             )
+
+
+def _same(one: Tensor | None, other: Tensor) -> bool:
+    return one is not None and one.dtype == other.dtype and torch.equal(one, other.to(one.device))
 
 
 def in_backward() -> bool:

@@ -96,6 +96,40 @@ class Routes:
     experts: Tensor
     weights: Tensor | None
 
+    def check_size(self, size: tuple[int, ...]) -> None:
+        """Refuse a call of other numbers ``(B, T)``.
+
+        Raises:
+            ShapeError: with both.
+        """
+        if size != (wanted := tuple(self.experts.shape[:2])):
+            raise ShapeError(
+                f"Expected tokens (B, T) = {wanted}, as there are routes for, got {size}; give routes with the batch's "
+                "padding, and run whole sequences without a cache."
+            )
+
+    def beside(self, real: Tensor, tokens: Tensor | None) -> Routes:
+        """Them, as they are aligned already.
+
+        Args:
+            real: ``[B, T]`` bool, no padding.
+            tokens: ``[B, T]`` ids of the call, which these routes do not know.
+
+        Raises:
+            ShapeError: experts in a sequence's padding and none at its tokens: it is padded on the other side.
+        """
+        there = (self.experts[..., 0] != NONE).any(-1)
+        wrong = (there & ~real).any(1) & (real & ~there).any(1)
+        if wrong.any():
+            i = int(wrong.nonzero()[0, 0])
+            raise ShapeError(
+                f"Expected routes of sequence {i} padded as its attention mask is, on the {_side(real[i])}, got them "
+                f"padded on the {_side(there[i])}: {NONE} at {int((real & ~there)[i].sum())} of its tokens, and experts "
+                f"at {int((there & ~real)[i].sum())} places of its padding; lay them beside the tokens, with {NONE} in "
+                "the padding."
+            )
+        return self
+
     @cached_property
     def rows(self) -> Tensor:
         """``[L, R, k]`` the experts by MoE layer, expert 0 in the place of none."""
@@ -142,6 +176,11 @@ class Routes:
         live = live.to(index.device)[:, None]
         mixed = torch.where(live, _wide(index, width), _wide(experts, width))
         return Change(None, mixed, torch.where(live, _wide(weights, width, 0), _wide(given, width, 0)))
+
+
+def _side(real: Tensor) -> str:
+    """Where a sequence ``[T]`` has no tokens."""
+    return "left" if not real[0] else "right" if not real[-1] else "inside"
 
 
 def _wide(part: Tensor, width: int, fill: float | None = None) -> Tensor:

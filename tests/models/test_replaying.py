@@ -181,18 +181,64 @@ def test_gradient_checkpointing_runs_again_along_the_same_routes(reentrant, weig
         model(**inputs)
 
 
-def test_a_block_may_hold_several_runs_of_its_batch():
+def embedded(model, inputs):
+    """The same call by embeddings."""
+    return {k: v for k, v in inputs.items() if k != "input_ids"} | {
+        "inputs_embeds": model.get_input_embeddings()(inputs["input_ids"])
+    }
+
+
+@pytest.fixture(params=["padded", "arrays", "traces"])
+def routes_of(request):
+    """One batch's routes, in each of the forms that they may have."""
+
+    def of(model, inputs):
+        if request.param == "traces":
+            return traces_of(model, inputs)
+        experts, real = others(model, inputs, live=False), inputs["attention_mask"].bool()
+        return experts if request.param == "padded" else [e[m] for e, m in zip(experts, real, strict=True)]
+
+    return of
+
+
+@pytest.mark.parametrize("call", [lambda model, inputs: inputs, embedded], ids=["ids", "embeddings"])
+def test_a_block_is_for_one_batch_which_may_be_run_again(routes_of, call):
+    """Another of the same mask, as gradient accumulation brings it, has other routes: it is refused, also in the same
+    memory."""
     model, inputs = model_of("olmoe").train(), batch()
-    traces = traces_of(model, inputs)
-    with replaying(model, traces, foreign=True):
-        one, two = model(**inputs), model(**inputs)
+    routes = routes_of(model, inputs)
+    with replaying(model, routes):
+        one, two = (model(**call(model, inputs)) for _ in range(2))
         (one.loss + two.loss).backward()
     assert torch.equal(one.logits, two.logits)
-    other = inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])}
-    with replaying(model, traces):
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    for changes in ({"input_ids": ids.flip(1)}, {"attention_mask": torch.ones_like(mask)}):
+        with replaying(model, routes):
+            model(**call(model, inputs))
+            with pytest.raises(SettingError, match="one batch in a block of replaying, got another.*a block for each"):
+                model(**call(model, inputs | changes))
+    with replaying(model, routes):
         model(**inputs)
+        ids += 1
         with pytest.raises(SettingError, match="one batch in a block"):
-            model(**other)
+            model(**inputs)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_routes_padded_on_the_other_side_are_refused(side, last):
+    """As by a tokenizer of the trainer that pads otherwise than the engine's; also where the last token has none."""
+    model, inputs = model_of("olmoe").train(), batch(side)
+    other = "left" if side == "right" else "right"
+    recorded_so = batch(other)
+    experts = others(model, recorded_so, live=False)
+    if not last:
+        experts[range(2), recorded_so["attention_mask"].cumsum(1).argmax(1)] = -1
+    said = (
+        rf"sequence 1 padded as its attention mask is, on the {side}, got them padded on the {other}: -1 at \d of its"
+    )
+    with pytest.raises(ShapeError, match=said), replaying(model, experts):
+        model(**inputs)
 
 
 def traces_of(model, inputs, **changes):
