@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..errors import ModelError, SettingError, ShapeError
+from ..errors import ModelError, SettingError
 from ..routing.forced_choice import choosing
 from ..routing.intercept import intercepted, lock_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces

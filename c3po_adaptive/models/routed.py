@@ -18,7 +18,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
 from ..routing.flops import Flops, measure
-from ..routing.generation import DecodingRule, FirstLine, Written, decoded_rows
+from ..routing.generation import DecodingRule, FirstLine, Written, check_room, decoded_rows
 from ..routing.given import as_it_was, given_of, on_device
 from ..routing.head import can_choose, check_head, head, read_for_generation
 from ..routing.intercept import intercepted, lock_of
@@ -340,6 +340,9 @@ class RoutedModel:
 
         ω replaces the last prompt token's routing; with scope ``answer`` every new token takes Δω on its own, with
         ``all`` every other token of the prompt, too. A rule acts at every token.
+
+        Raises:
+            DataError: a text, with as many tokens more as are asked for, that is longer than the model's context.
         """
         texts = listed(text)
         for t in texts:
@@ -348,6 +351,10 @@ class RoutedModel:
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True).to(self.model.device)
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
+        width, longest = inputs["input_ids"].shape[1], int(inputs["attention_mask"].sum(1).max())
+        check_room(
+            self.max_length, longest, options.get("max_new_tokens") or options.get("max_length", width + 1) - width
+        )
         with self.decoding(pathway, inputs["attention_mask"]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -413,11 +420,7 @@ class RoutedModel:
         ids = torch.tensor([[pad] * (width - len(p.ids)) + list(p.ids) for p in prompts])
         seen = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in prompts])
         most = [min(max(map(len, p.options), default=0) + SPARE, self.max_length - len(p.ids)) for p in prompts]
-        if min(most) < 1:
-            raise DataError(
-                f"Expected prompts that leave room to write in the model's context of {self.max_length} tokens, got "
-                f"one of {max(len(p.ids) for p in prompts)}; shorten it."
-            )
+        check_room(self.max_length, width, 1)
         ends = cast(Any, self.model.generation_config).eos_token_id  # one, several, or none
         read = partial(self.tokenizer.batch_decode, skip_special_tokens=True)
         line = FirstLine(read, most, ends if isinstance(ends, list) else [ends])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError, ShapeError
 from ..routing.forced_logits import routing_from_logits
+from ..routing.generation import check_room
 from ..routing.router_rules import RoutingRule
 from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
 from ..storage.identity import digest
@@ -93,6 +94,8 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = prompt = model.encode_text(text).ids
+    if generate:
+        check_room(model.max_length, len(ids), generate)  # before there is room for what cannot be
     recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
     if generate:
         ids = _continued(model, ids, generate, recorder)
@@ -120,11 +123,6 @@ def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
 
 def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
     """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
-    if count < 1 or len(ids) + count > model.max_length:
-        raise DataError(
-            f"Expected to generate 1 to {model.max_length - len(ids)} tokens behind a text of {len(ids)}, got {count}; "
-            "generate fewer, or give a shorter text."
-        )
     inputs = torch.tensor([ids], device=model.model.device)
     seen = torch.ones_like(inputs)
     options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}

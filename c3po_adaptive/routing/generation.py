@@ -14,12 +14,32 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
-from ..errors import SettingError
+from ..errors import DataError, SettingError
 from ..ledger import Entry
 from ..types import Pathway
 from .router_rules import Rows
 from .rules import PathwayRule
 from .styles import Change
+
+
+def check_room(context: int, length: int, count: int) -> None:
+    """Refuse to write ``count`` tokens behind a text of ``length`` where they go past the model's context: there it was
+    never trained, and what it writes nobody can rely on.
+
+    Raises:
+        DataError: they do, or they are none.
+    """
+    room = context - length
+    if room < 1:
+        raise DataError(
+            f"Expected a text that leaves room to write in the model's context of {context} tokens, got one of "
+            f"{length}; shorten it."
+        )
+    if not 1 <= count <= room:
+        raise DataError(
+            f"Expected to generate 1 to {room} tokens behind a text of {length}, as the model's context has {context}, "
+            f"got {count}; generate fewer, or give a shorter text."
+        )
 
 
 @dataclass(eq=False)

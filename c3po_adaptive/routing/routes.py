@@ -124,9 +124,9 @@ class Routes:
             i = int(wrong.nonzero()[0, 0])
             raise ShapeError(
                 f"Expected routes of sequence {i} padded as its attention mask is, on the {_side(real[i])}, got them "
-                f"padded on the {_side(there[i])}: {NONE} at {int((real & ~there)[i].sum())} of its tokens, and experts "
-                f"at {int((there & ~real)[i].sum())} places of its padding; lay them beside the tokens, with {NONE} in "
-                "the padding."
+                f"padded on the {_side(there[i])}: {NONE} at {int((real & ~there)[i].sum())} of its tokens, and "
+                f"experts at {int((there & ~real)[i].sum())} places of its padding; lay them beside the tokens, with "
+                f"{NONE} in the padding."
             )
         return self
 

@@ -215,7 +215,7 @@ def test_a_block_is_for_one_batch_which_may_be_run_again(routes_of, call):
     for changes in ({"input_ids": ids.flip(1)}, {"attention_mask": torch.ones_like(mask)}):
         with replaying(model, routes):
             model(**call(model, inputs))
-            with pytest.raises(SettingError, match="one batch in a block of replaying, got another.*a block for each"):
+            with pytest.raises(SettingError, match=r"one batch in a block of replaying, got another.*a block for each"):
                 model(**call(model, inputs | changes))
     with replaying(model, routes):
         model(**inputs)

@@ -171,3 +171,13 @@ def test_a_line_ends_with_what_says_something():
     assert stop_at(["\n\n a\nbc", "......."]) == (["a", "......."], [5, 7], [True, False])
     assert stop_at(["       ", "ab\x07cdef"]) == (["", "ab\x07"], [7, 3], [False, True])
     assert stop_at(["       ", "abcdefg"], most=(2, 4)) == (["", "abcd"], [2, 4], [True, True])
+
+
+def test_past_the_context_nothing_is_written():
+    model = shared_model("olmoe")
+    length, room = len(model.encode_text(TEXTS[0]).ids), model.max_length - len(model.encode_text(TEXTS[0]).ids)
+    said = rf"generate 1 to {room} tokens behind a text of {length}, as the model's context has {model.max_length}"
+    for options in ({"max_new_tokens": room + 1}, {"max_length": model.max_length + 1}, {"max_new_tokens": 10**12}):
+        with pytest.raises(DataError, match=said):
+            model.generate(TEXTS[0], do_sample=False, **options)
+    model.generate(TEXTS[0], do_sample=False, max_length=length + 1)
