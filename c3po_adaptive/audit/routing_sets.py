@@ -55,7 +55,7 @@ def routing_statistics(
         progress: shows how far it is.
 
     Raises:
-        SettingError: questions and no model, or traces of models of other shapes.
+        SettingError: questions and no model, or traces of several models.
         DataError: nothing to count, or whatever reading a source raises.
     """
     files = trace_files(source)
@@ -131,7 +131,8 @@ def _model(model: RoutedModel | None) -> RoutedModel:
 def _of_traces(traces: Iterable[tuple[Trace, str]], name: str) -> RoutingStatistics:
     sums: RoutingSums | None = None
     shape: tuple[tuple[int, ...], int] | None = None
-    models: dict[str, None] = {}
+    model: tuple[str, str] | None = None
+    names: dict[str, None] = {}
     most = 0
     for trace, kind in traces:
         if shape is None or sums is None:
@@ -141,12 +142,33 @@ def _of_traces(traces: Iterable[tuple[Trace, str]], name: str) -> RoutingStatist
                 f"Expected traces of {len(shape[0])} layers × {shape[1]} experts as the first one is, got one of "
                 f"{len(trace.layers)} × {trace.n_experts}; count models apart."
             )
+        model = model or _model_of(trace)
+        _check_model(model, _model_of(trace))
         _add(sums, trace, kind)
-        models[trace.name] = None
+        names[trace.name] = None
         most = max(most, trace.experts.shape[-1])
     if sums is None or shape is None or not sums.whole.tokens:
         raise DataError(f"Expected traces in which something was recorded, got none in {name}; record again.")
-    return sums.statistics(name, ", ".join(filter(None, models)), shape[0], most)
+    return sums.statistics(name, ", ".join(filter(None, names)), shape[0], most)
+
+
+def _model_of(trace: Trace) -> tuple[str, str]:
+    """What tells a trace's model from others, all its weights or, of an engine's trace, its name; and that name."""
+    return trace.model or trace.name, trace.name or "an unknown model"
+
+
+def _check_model(first: tuple[str, str], other: tuple[str, str]) -> None:
+    """Refuse to count two models together, whose experts have nothing to do with each other.
+
+    Raises:
+        SettingError: with their names.
+    """
+    if first[0] != other[0]:
+        weights = " with other weights, or with weights that nobody knows" if first[1] == other[1] else ""
+        raise SettingError(
+            f"Expected traces of one model in a set, got those of {first[1]} and of {other[1]}{weights}; put them into "
+            "two sets, which are held side by side."
+        )
 
 
 def _add(sums: RoutingSums, trace: Trace, kind: str) -> None:

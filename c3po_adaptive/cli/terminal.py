@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .. import moved
 from ..errors import C3POError
@@ -43,6 +43,17 @@ class Commands(TyperGroup):
         if (now := moved.COMMANDS.get(args[0])) and not context.resilient_parsing:
             context.fail(f"No such command '{args[0]}' any more; {now}")
         return super().resolve_command(context, args)
+
+
+class Once(TyperCommand):
+    """A command that does not let the last of several values win in silence."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(context).parse_args(list(args))
+        for option in order:
+            if option.param_type_name == "option" and not option.multiple and order.count(option) > 1:
+                context.fail(f"Expected {option.opts[0]} once, got it {order.count(option)} times; give one.")
+        return super().parse_args(context, args)
 
 
 _log = logging.getLogger("c3po_adaptive")

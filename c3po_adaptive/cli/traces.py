@@ -23,7 +23,7 @@ from .options import (
     registry_with,
     rule_of,
 )
-from .terminal import clear_errors, print_json, say
+from .terminal import Once, clear_errors, print_json, say
 from .trace_stats import stats
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
 )
-app.command()(grouped(stats))
+app.command(cls=Once)(grouped(stats))
 
 SHOWN = 5  # next tokens, on a terminal
 
@@ -171,13 +171,16 @@ def replay(
     """Force a trace, and say what its tokens' log-likelihood becomes."""
     with clear_errors():
         from ..models import traced
+        from ..routing.trace import behind
         from ..routing.trace_file import read_trace
 
         trace = read_trace(file)
+        places, counted = trace.recorded[:-1], behind(trace.recorded)
         loaded = model.loaded()
-        forced = traced.replay(loaded, trace, foreign=foreign).detach()
-        own = traced.likelihoods(loaded, trace)
-        found = {"tokens": len(forced), "own": own.mean().item(), "replayed": forced.mean().item()}
+        forced = traced.replay(loaded, trace, foreign=foreign).detach()[counted]
+        own = traced.likelihoods(loaded, trace)[counted]
+        found = {"tokens": len(forced), "places": places.sum().item(), "not_recorded": (~places).sum().item()}
+        found |= {"own": own.mean().item(), "replayed": forced.mean().item()}
         weights = "the router's, for ids alone" if trace.weights is None else "the trace's"
         _say(found | {"largest_difference": (forced - own).abs().max().item(), "weights": weights}, as_json)
 
@@ -194,15 +197,16 @@ def diff(
 ) -> None:
     """Where two traces of the same tokens part, and with a model what that costs in log-likelihood."""
     with clear_errors():
-        from ..routing.trace import parted
+        from ..routing.trace import parted, recorded_in_both
         from ..routing.trace_file import read_trace
 
         a, b = read_trace(one), read_trace(other)
-        where = parted(a, b)
+        where, both = parted(a, b), recorded_in_both(a, b)
         places = where.nonzero().tolist()
         by_layer = {str(layer): where[:, row].sum().item() for row, layer in enumerate(a.layers)}
         first = None if not places else {"position": places[0][0], "layer": a.layers[places[0][1]]}
-        found: dict[str, object] = {"places": where.numel(), "parted": len(places)}
+        found: dict[str, object] = {"places": both.sum().item(), "parted": len(places)}
+        found["not_recorded"] = (~both).sum().item()
         cost = None if model is None else _cost(how.load(model), a, b, where)
         if as_json:
             print_json(found | {"by_layer": by_layer, "first": first} | ({} if cost is None else {**cost}))
@@ -210,9 +214,9 @@ def diff(
         _say(found, as_json=False)
         if first is not None:
             say(f"first: position {first['position']}, layer {first['layer']}")
-        for layer, count in by_layer.items():
+        for (layer, count), tokens in zip(by_layer.items(), both.sum(0).tolist(), strict=True):
             if count:
-                say(f"  layer {layer}: {count} of {len(where)} tokens")
+                say(f"  layer {layer}: {count} of {tokens} tokens")
         if cost is not None:
             _say_cost(cost)
 
@@ -247,8 +251,10 @@ class LikelihoodOfTwo(TypedDict):
 def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> LikelihoodOfTwo:
     """What each of two traces makes of a model's log-likelihood, and of the token after each place where they part."""
     from ..models.traced import compared
+    from ..routing.trace import behind, recorded_in_both
 
     first, second = compared(model, one, other)
+    counted = behind(recorded_in_both(one, other))
     change, after = second - first, where[:-1].any(-1)
     tokens: list[NextToken] = [
         {
@@ -258,8 +264,11 @@ def _cost(model: RoutedModel, one: Trace, other: Trace, where: Tensor) -> Likeli
         }
         for t in after.nonzero().flatten().tolist()
     ]
-    means: dict[str, float | None] = {"one": first.mean().item(), "other": second.mean().item()}
-    means |= {"difference": change.mean().item(), "where_parted": change[after].mean().item() if after.any() else None}
+    means: dict[str, float | None] = {"one": first[counted].mean().item(), "other": second[counted].mean().item()}
+    means |= {
+        "difference": change[counted].mean().item(),
+        "where_parted": change[after].mean().item() if after.any() else None,
+    }
     return {"log_likelihood": means, "next_token": tokens}
 
 

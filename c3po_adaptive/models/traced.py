@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from ..errors import DataError, SettingError, ShapeError
 from ..routing.forced_logits import routing_from_logits
 from ..routing.generation import check_room
 from ..routing.router_rules import RoutingRule
-from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace
+from ..routing.trace import HEAVIEST, LIMIT, NONE, Recorder, Replayed, Trace, behind, recorded_in_both
 from ..storage.identity import digest
 from ..types import Prompt
 from .fingerprint import fingerprint
@@ -134,6 +135,7 @@ def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: R
 
 def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor:
     """Log-likelihood ``[T - 1]`` of each token after the first along a trace's routing; differentiable in its weights.
+    Places that were not recorded are left to the model.
 
     Args:
         model: that is run.
@@ -141,7 +143,8 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
         foreign: whether it may be of a model with other weights, such as an engine's or an earlier checkpoint's.
 
     Raises:
-        SettingError: a trace of other layers or experts, or of another model where that is not said.
+        SettingError: a trace of other layers or experts, or of another model where that is not said; or in which
+            nothing was recorded that a likelihood depends on.
         DataError: fewer than two tokens, or ids of another tokenizer.
         ModelError: ids alone, for a family whose router weighs experts neither by softmax nor by sigmoid.
     """
@@ -162,7 +165,9 @@ def replay(model: RoutedModel, trace: Trace, *, foreign: bool = False) -> Tensor
             f"Expected a trace without weights to have {model.sites[0].top_k} experts a token, as many as this model's "
             f"router weighs, got {trace.experts.shape[-1]}; replay it on a model that uses as many."
         )
-    (answered,) = model.ruled([_whole(trace.tokens.tolist())], Replayed(trace), start=0)
+    prompt = _whole(trace.tokens.tolist())
+    behind(trace.recorded)
+    (answered,) = model.ruled([prompt], Replayed(trace), start=0)
     return answered.token_scores
 
 
@@ -238,17 +243,19 @@ def likelihoods(model: RoutedModel, trace: Trace) -> Tensor:
 
 
 def compared(model: RoutedModel, one: Trace, other: Trace) -> tuple[Tensor, Tensor]:
-    """Log-likelihood ``[T - 1]`` of the same tokens along each of two traces, replayed on one model.
+    """Log-likelihood ``[T - 1]`` of the same tokens along each of two traces, replayed on one model; places that only
+    one of them recorded are left to the model in both.
 
     Raises:
-        SettingError: traces of other tokens, or of layers and experts that the model does not have.
+        SettingError: traces of other tokens, of layers and experts that the model does not have, or without a place
+            that both recorded.
         DataError: fewer than two tokens, or ids of another tokenizer.
         ModelError: as ``replay``.
     """
-    if not torch.equal(one.tokens, other.tokens):
-        raise SettingError("Expected two traces of the same tokens, got others; record one text with both.")
+    alone = ~recorded_in_both(one, other)[..., None]
+    parts = (replace(trace, experts=trace.experts.masked_fill(alone, NONE)) for trace in (one, other))
     with torch.no_grad():
-        first, second = (replay(model, trace, foreign=True) for trace in (one, other))
+        first, second = (replay(model, trace, foreign=True) for trace in parts)
     return first, second
 
 

@@ -232,21 +232,50 @@ class Replayed:
         return Change(rows.to(place), experts, routing.weighed(forced)[rows.to(place)])
 
 
-def parted(one: Trace, other: Trace) -> Tensor:
-    """``[T, L]`` bool where two traces of the same tokens used other experts, in any order; False where either recorded
-    nothing.
+def recorded_in_both(one: Trace, other: Trace) -> Tensor:
+    """``[T, L]`` bool where two traces of the same tokens can be held against each other.
 
     Raises:
-        SettingError: traces of other tokens, layers or numbers of experts.
+        SettingError: traces of other tokens, layers or numbers of experts, or that have no such place.
     """
     if not torch.equal(one.tokens, other.tokens) or len({one.tokenizer, other.tokenizer} - {""}) > 1:
         raise SettingError("Expected two traces of the same tokens, got others; record one text with both.")
     if (one.layers, one.n_experts) != (other.layers, other.n_experts):
         raise SettingError("Expected two traces of the same layers and experts, got others; take models of one kind.")
-    recorded = one.recorded & other.recorded
+    both = one.recorded & other.recorded
+    if not both.any():
+        raise SettingError(
+            "Expected two traces with places (a token in a layer) that were recorded in both, got none: there is "
+            "nothing to compare; record both over the same tokens."
+        )
+    return both
+
+
+def parted(one: Trace, other: Trace) -> Tensor:
+    """``[T, L]`` bool where two traces used other experts, in any order, among places that are ``recorded_in_both``.
+
+    Raises:
+        SettingError: as that does.
+    """
+    recorded = recorded_in_both(one, other)
     if one.experts.shape != other.experts.shape:  # each place has different experts, so it has others
         return recorded
     return (one.experts.sort(-1).values != other.experts.sort(-1).values).any(-1) & recorded
+
+
+def behind(recorded: Tensor) -> slice:
+    """The tokens, of ``[T - 1]`` after the first, whose likelihood depends on a recorded place ``[T, L]``.
+
+    Raises:
+        SettingError: none does.
+    """
+    found = recorded[:-1].any(1)
+    if not found.any():
+        raise SettingError(
+            "Expected a trace of places (a token in a layer) before its last token, got none: there is nothing to "
+            "replay; record again."
+        )
+    return slice(int(found.long().argmax()), None)
 
 
 def repeated(experts: Tensor) -> Tensor:

@@ -161,6 +161,10 @@ class TestTraces:
         one = trace_of([[[0], [1]]])
         with pytest.raises(SettingError, match="2 layers × 4 experts as the first one is"):
             routing_statistics([one, replace(one, layers=(3, 5), n_experts=9)])
+        for changes in ({"model": "b"}, {"model": "", "name": "other"}, {"model": ""}):
+            with pytest.raises(SettingError, match="traces of one model in a set, got those of mine and of "):
+                routing_statistics([replace(one, model="a", name="mine"), replace(one, **{"name": "mine", **changes})])
+        assert routing_statistics([one, replace(one, name=one.name)]).whole.texts == 2, "nobody knows of two models"
         with pytest.raises(DataError, match="something was recorded"):
             routing_statistics([replace(one, experts=torch.full((1, 2, 1), NONE))])
         with pytest.raises(DataError, match="traces, files of traces, or questions"):
@@ -307,6 +311,10 @@ class TestCommand:
         done = CliRunner().invoke(app, ["trace", "stats", *map(str, given)])
         assert done.exit_code == code, done.output
         return done
+
+    def test_two_models_are_not_told_by_the_last_one(self, folder):
+        done = self.run(folder / "asked.jsonl", "--model", folder / "none", "--model", folder / "model", code=2)
+        assert "Expected --model once, got it 2 times" in done.stderr
 
     def test_of_questions(self, folder, tmp_path):
         done = self.run(folder / "asked.jsonl", "--model", folder / "model", "--picture", tmp_path / "a.png")

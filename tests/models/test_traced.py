@@ -266,12 +266,49 @@ def test_what_parting_costs_is_the_difference_of_replays(tmp_path):
     assert likelihood["one"] == pytest.approx(float(likelihoods(model, one).mean()), abs=1e-4)
     assert likelihood["difference"] == pytest.approx(float(change.mean()), abs=1e-5)
     shown = CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder)]).stdout
-    assert shown.startswith(f"places: {one.recorded.numel()}\nparted: 1\nfirst: position 5, layer 1\n  layer 1: 1 of ")
+    assert shown.startswith(
+        f"places: {one.recorded.sum()}\nparted: 1\nnot_recorded: 3\nfirst: position 5, layer 1\n  layer 1: 1 of "
+    )
     assert shown.count("layer 1") == 3, "once each: the first place, its line, and what it costs"
     assert f"  {float(change[5]):+.4f} after position 5, parted in layer 1\n" in shown
     same = CliRunner().invoke(app, ["trace", "diff", files[0], files[0], "--model", str(folder), "--json"])
     assert json.loads(same.stdout)["log_likelihood"]["where_parted"] is None
     assert json.loads(same.stdout)["next_token"] == []
+
+
+def recorded_at(trace, tokens):
+    """The trace as if nothing else had been recorded."""
+    experts = torch.full_like(trace.experts, NONE)
+    experts[tokens] = trace.experts[tokens]
+    return replace(trace, experts=experts)
+
+
+def test_places_that_only_one_trace_has_are_no_agreement(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe")
+    model = load_moe_model(folder)
+    whole = turned(record(model, TEXT), token=2)  # where the other has nothing
+    late = recorded_at(record(model, TEXT), slice(9, 12))
+    one, other = turned(whole), turned(late, token=10)
+    files = [str(write_trace(t, tmp_path / f"{i}.parquet")) for i, t in enumerate((one, other))]
+    found = json.loads(CliRunner().invoke(app, ["trace", "diff", *files, "--model", str(folder), "--json"]).stdout)
+    assert (found["places"], found["parted"]) == (9, 1)
+    assert found["not_recorded"] == one.recorded.numel() - 9
+    change = replay(model, other) - likelihoods(model, other)
+    assert found["log_likelihood"]["difference"] == pytest.approx(float(change[9:].mean()), abs=1e-5)
+    alone = json.loads(CliRunner().invoke(app, ["trace", "replay", files[1], "--model", str(folder), "--json"]).stdout)
+    assert (alone["tokens"], alone["places"], alone["not_recorded"]) == (len(change) - 9, 9, 3 * len(change) - 9)
+    assert alone["replayed"] - alone["own"] == pytest.approx(float(change[9:].mean()), abs=1e-5)
+
+
+def test_traces_without_a_place_to_compare_are_refused():
+    model = shared_model("olmoe")
+    trace = record(model, TEXT)
+    early, late, last = (recorded_at(trace, tokens) for tokens in (slice(0, 9), slice(9, 12), slice(0, 0)))
+    for compare in (parted, partial(compared, model)):
+        with pytest.raises(SettingError, match="recorded in both, got none: there is nothing to compare"):
+            compare(early, late)
+    with pytest.raises(SettingError, match="before its last token, got none: there is nothing to replay"):
+        replay(model, last)
 
 
 def test_bfloat16_against_float32(tmp_path):
