@@ -210,7 +210,7 @@ def test_readme_says_what_was_measured():
         ("answer/results/seed", ("early", "each", "base"), "trained anew and broken alike, it gains {}."),
         (second, ("mixture", "each", "one for all"), "Over all four models the step gains {} points more"),
         (second, ("mixture", "eight chosen", "last five"), "twelve layers beat the paper's last five by {} points"),
-        ("pictures/results", ("broken", "constant", "base"), "with both tuned on it and a fault that one change mends, one for all gains {}, and"),
+        ("pictures/results", ("broken", "constant", "base"), "mended by one change, one for all gains {};"),
     ):  # fmt: skip
         found = compared(file, *named)
         assert words.format(f"{found['difference']:.1f} ± {(found['ci_high'] - found['ci_low']) / 2:.1f}") in said
