@@ -24,7 +24,7 @@ PLUGINS = {
 COMMANDS = {"board": "c3po report A B puts two runs side by side."}
 """Commands that there were, and what does their work now."""
 PRESETS = {
-    "constant": "it is not shown to gain, and has no name any more; what studies/answer compares is "
+    "constant": "it was not shown to gain in studies/answer, and has no name any more; what is compared there is "
     "optimizer={'name': 'constant-integrated-step', 'lr': 30}, selector={'name': 'fixed', 'layers': 'all', "
     "'experts': None}, settings={'learn_from': 'all', 'scope': 'all'}.",
 }

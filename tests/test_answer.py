@@ -8,18 +8,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from answer import collect, compare, forced, gate, left, pictures, unasked
+from answer import collect, compare, forced, gate, left, neighbours, pictures, unasked
 from matplotlib import pyplot as plt
 from records.made import answered
 
 from c3po_adaptive import load_moe_model, rule_named
+from c3po_adaptive.analysis.judging_rules import rules
+from c3po_adaptive.kernels import Gaussian
+from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.tasks.bed import LEARNED
 from c3po_adaptive.types import Question
 
 kept = cache(compare.kept)  # read once, and changed by none
 ANSWER = Path(__file__).parents[1] / "studies" / "answer"
-RESULTS = Path(__file__).parents[1] / "docs" / "explanation" / "results.md"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "explanation" / "results.md"
+
+
+def words(page):
+    """A page, on one line."""
+    return " ".join(page.read_text(encoding="utf-8").split())
+
+
+def told(name="second"):
+    """A round's summary."""
+    return json.loads((compare.RESULTS / name / "summary.json").read_text(encoding="utf-8"))
+
+
+def told_by(a, b, of="mixture"):
+    """One comparison of the second round."""
+    (found,) = (c for c in told()["comparisons"] if (c["dataset"], c["a"], c["b"]) == (of, a, b))
+    return found
+
+
+def points(one):
+    """As pages quote a comparison."""
+    return f"{one['difference']:+.1f} [{one['ci_low']:.1f}, {one['ci_high']:.1f}]".replace("-", "−")
 
 
 def test_what_is_asked_follows_from_the_gate():
@@ -122,35 +147,95 @@ def test_pictures_are_of_every_model_that_was_run():
         plt.close(figure)
 
 
+def lost():
+    """By model: points that its fault costs it, left alone, on kinds that experts learned."""
+    right = {row["part"]: row["accuracy"] for row in told()["rows"] if row["arm"] == "base"}
+    return {model: round(right["sound"] - right[model]) for model in collect.BROKEN}
+
+
 def test_what_is_lost_and_won_back_is_told_as_it_was_answered():
-    """On kinds that experts learned: by how much faults lower the model as it is, and which gain stands."""
-    right = {}
-    for model, records in kept("second").items():
-        own = [record for record in records if record.dataset == "learned"]
-        right |= {(model, arm): np.mean([r.correct for r in of]) for arm, of in compare.grouped(own, "arm").items()}
-    lost = [round(100 * (right["sound", "base"] - right[model, "base"])) for model in ("early", "late", "some")]
-    told = (
-        rf"first eight [^.]*routers broken [^.]*\b{lost[0]} points are lost and .* won, "
-        rf"with the last eight {lost[1]} and .*, "
-        rf"with half the experts of every second layer exchanged {lost[2]} and "
+    early, late, some = lost().values()
+    said = (
+        rf"first eight [^.]*routers broken [^.]*\b{early} points are lost and .* won, "
+        rf"with the last eight {late} and .*, "
+        rf"with half the experts of every second layer exchanged {some} and "
     )
-    for page in (ANSWER / "README.md", RESULTS):
-        assert re.search(told, " ".join(page.read_text().split()))
-    found = json.loads((compare.RESULTS / "second" / "summary.json").read_text())["comparisons"]
-    p = {c["dataset"]: c["p_holm"] for c in found if (c["a"], c["b"]) == ("each", "base")}
-    assert [p[model] < 0.05 for model in ("early", "late", "some")] == [True, False, False]
-    assert sum(not c["primary"] for c in found) == 192
+    assert re.search(said, words(ANSWER / "README.md"))
+    assert sum(not c["primary"] for c in told()["comparisons"]) == 192
+
+
+def test_the_table_of_results_is_of_each_model_and_says_what_stands():
+    pairs = (("each", "base"), ("each", "one for all"), ("eight random", "base"), ("last five", "base"))
+    found = {model: [told_by(*pair, model) for pair in pairs] for model in compare.MODELS}
+    cost = {"sound": ""} | {model: f" {points}" for model, points in lost().items()}
+    names = ("nothing", "first eight of twelve layers", "last eight", "half the experts of every second layer")
+    page = RESULTS.read_text(encoding="utf-8")
+    for name, model in zip(names, compare.MODELS, strict=True):
+        assert f"| {name} |{cost[model]} | {' | '.join(points(one) for one in found[model])} |" in page
+    stands = [one["p_holm"] < 0.05 for own in found.values() for one in own]
+    assert stands == [one["difference"] > 10 for own in found.values() for one in own]
+    assert "those above ten points stand after correction, no others" in page
+
+
+def test_what_was_asked_afterwards_is_told_as_it_was_answered():
+    """How much hangs on the model that is broken most, and how much on choosing layers."""
+    found = compare.afterwards(kept("second"))
+    for one, again in zip(told()["afterwards"], found, strict=True):
+        assert one == again | {name: pytest.approx(again[name]) for name in ("difference", "ci_low", "ci_high")}
+    without, random = found
+    assert "early" not in without["models"] and set(random["models"]) == set(compare.MODELS)
+    by_model = [points(told_by("each", "one for all", model)) for model in compare.MODELS]
+    page, results = words(ANSWER / "README.md"), words(RESULTS)
+    assert "By model it is {} (sound), {} (*early*), {} (*late*) and {} (*some*)".format(*by_model) in page
+    assert f"without *early* {points(without)}." in page
+    share = f"{100 * random['difference'] / told_by('eight chosen', 'last five')['difference']:.0f} %"
+    assert f"Eight layers at random do, too: {points(random)}, {share} of it" in page
+    assert f"Drawn at random they win {share} of what chosen ones win" in results
+    (given, won) = (told_by(arm, "base", "early") for arm in ("each, random neighbours", "each"))
+    assert f"300 random ones a question win {points(given)} of the second round's {won['difference']:.1f}" in page
+    assert (
+        f"a dozen of each kind, drawn at random, win {given['difference']:.1f} of the {won['difference']:.1f} points"
+        in results
+    )
+
+
+@pytest.mark.parametrize("name", compare.WITHOUT_HASH)
+def test_a_summary_has_the_hash_of_its_rules_and_says_that_it_came_later(name):
+    assert re.fullmatch("[0-9a-f]{12}", told(name)["hashes"]["rules"])
+    assert "after the run" in told(name)["hashes"]["recorded"]
+    assert compare.hashes("third") == {"rules": rules()}, "of a round to come"
+    assert f"`{told(name)['hashes']['rules']}`" in words(ROOT / "studies" / "protocol.md")
+
+
+class TestNeighbours:
+    def test_share_of_the_weight_that_is_on_the_own_kind(self):
+        known = [
+            Question(id=f"{kind}/{n}", question=text, choices=("a", "b"), answer=0, subject=kind)
+            for kind, several in {"boats": ("A boat floats.", "Boats on water"), "snow": ("Snow is cold.",)}.items()
+            for n, text in enumerate(several)
+        ]
+        asked = [Question(id="boats/9", question="Do boats float?", choices=("a", "b"), answer=0, subject="boats")]
+        of = {k: neighbours.on_own_kind(asked, known, FaissKNN(k=k), Gaussian(length_scale=1000)) for k in (2, 3)}
+        assert of == {2: {"boats/9": 100.0}, 3: {"boats/9": pytest.approx(66.67)}}
+
+    def test_is_told_of_every_learned_question(self):
+        found = json.loads(neighbours.FOUND.read_text(encoding="utf-8"))
+        assert set(found) == {r.id for r in kept("second")["sound"] if r.dataset == "learned"}
+        share = f"{np.mean([*found.values()]):.0f} %"
+        assert f"{share} of the neighbours' weight is on the question's own kind" in words(ANSWER / "README.md")
+        for page in (RESULTS, ROOT / "README.md"):
+            assert f"{share} of its neighbours' weight is on the question's own kind" in words(page)
 
 
 @pytest.mark.parametrize("name", compare.SECONDARY)
 def test_the_kept_summary_is_what_the_kept_answers_say(name):
-    records, told = kept(name), json.loads((compare.RESULTS / name / "summary.json").read_text())
+    records, summary = kept(name), told(name)
     assert list(records) == list(compare.MODELS)
     of = compare.parts(records, compare.PARTS[name])
-    assert told["rows"] == compare.rows(of)
-    for one, found in zip(told["comparisons"], compare.comparisons(of, compare.SECONDARY[name]), strict=True):
+    assert summary["rows"] == compare.rows(of)
+    for one, found in zip(summary["comparisons"], compare.comparisons(of, compare.SECONDARY[name]), strict=True):
         assert one == pytest.approx(json.loads(found.model_dump_json()))
-    for one, found in zip(told["harm"], compare.harm(records), strict=True):
+    for one, found in zip(summary["harm"], compare.harm(records), strict=True):
         assert one["difference"] == pytest.approx(found["difference"])
 
 
@@ -226,13 +311,12 @@ class TestForced:
 
 @pytest.mark.parametrize("name", left.PAIRS)
 def test_what_was_left_is_told_as_it_was_answered(name):
-    told = json.loads((compare.RESULTS / name / "summary.json").read_text())
     parts = left.parts_of(name)
-    assert told["rows"] == compare.rows(parts)
+    assert told(name)["rows"] == compare.rows(parts)
     found = left.comparisons(name)
     asked = {model for model, own in compare.kept(name).items() if len({r.arm for r in own}) > 1}
     assert {(c.dataset, c.a, c.b) for c in found} >= {(model, *left.PAIRS[name][0]) for model in asked}
-    for one, again in zip(told["comparisons"], found, strict=True):
+    for one, again in zip(told(name)["comparisons"], found, strict=True):
         assert one == pytest.approx(json.loads(again.model_dump_json()))
 
 
@@ -254,8 +338,8 @@ def test_both_halves_answer_the_same_questions(name):
 
 def test_what_forcing_an_expert_gains_is_told_as_it_was_measured():
     learned = json.loads(forced.FOUND.read_text())["learned"]
-    told, own = (f"{learned[name]:.1f} %" for name in ("its family's expert", "as it routes"))
-    sentence = f"right on {told} of {learned['n']} validation questions, as it routes on {own}"
+    forced_right, own = (f"{learned[name]:.1f} %" for name in ("its family's expert", "as it routes"))
+    sentence = f"right on {forced_right} of {learned['n']} validation questions, as it routes on {own}"
     assert sentence in " ".join((ANSWER / "README.md").read_text().split())
 
 
@@ -266,3 +350,8 @@ def test_methods_as_published_change_as_many_answers_as_told():
     changed = {arm: sum(a != b for a, b in zip(chosen[arm], chosen["base"], strict=True)) for arm in published}
     assert changed == {"ngd": 0, "kernel-regression": 0, "mode-finding": 1, "ngd, oracle": 0}
     assert len(chosen["base"]) == 150
+    assert len({*collect.LAYERS[-5:]} - {*collect.BROKEN["early"]}) == 4, "of the paper's five layers are sound"
+    for page in (ANSWER / "README.md", RESULTS, ROOT / "README.md"):
+        assert re.search(
+            r"at most one answer of 150, .{0,20}where four of (its|their) five layers are sound", words(page)
+        )

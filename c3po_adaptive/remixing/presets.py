@@ -56,12 +56,13 @@ Where they are scored as texts (``cloze``), only their first tokens are near the
   gradient; the paper says nothing of that.
 
 ``nearest``: what won in ``studies/answer``, where it is ``each`` of the second round: one step for each question, at
-every token and in all layers, along what experts were worth to its 300 nearest references. Over the embedded model as
-it is and three copies with broken routers it gains 6.7 points [3.9, 9.5] on one step for all (which hardly moves, by
-its best rate), on kinds of questions that experts learned, of each of which a hundred references are labeled. Most is
-won where the first eight routers are broken, 15.2 points [8.8, 21.6] over leaving the model alone; where nothing is
-broken it is not shown to gain (+0.8 [-2.2, 3.8]), nor on words that no expert learned, nor on random neighbours weighed
-by nearness. Eight layers chosen per question do as well. Other models were not asked."""
+every token and in all layers, along what experts were worth to its 300 nearest references. With the first eight
+routers of the embedded model broken it gains 15.2 points [8.8, 21.6] over leaving the model alone, on kinds of
+questions that experts learned, of each of which a hundred references are labeled; where nothing is broken it is not
+shown to gain (+0.8 [-2.2, 3.8]), nor on words that no expert learned. Over this model and three broken copies it
+gains 6.7 points [3.9, 9.5] on one step for all, which had one rate for the four; that it beats one change for each
+kind, told, or random neighbours weighed by nearness is not shown. Eight layers, chosen per question or at random, do
+nearly as well. Larger models were not asked."""
 
 
 def preset_named(name: str) -> Preset:

@@ -10,6 +10,7 @@ import numpy as np
 from answer.collect import MEANS, RESULTS
 
 from c3po_adaptive.analysis.holm_families import corrected
+from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.analysis.over_kinds import compare_over_kinds
 from c3po_adaptive.records.answer import Answered
 from c3po_adaptive.records.parquet import read_parquet
@@ -55,6 +56,13 @@ SECONDARY = {
     ),
 }
 """By round; the primary comparisons are the same."""
+AFTERWARDS = (
+    ("each", "one for all", ("sound", "late", "some")),
+    ("eight random", "last five", MODELS),
+)
+"""Asked of the second round's answers when all were known, on learned kinds of these models: corrected for nothing."""
+WITHOUT_HASH = ("first", "second", "draw", "seed", "told", "beside", "paper")
+"""Judged before summaries had the hash of their rules."""
 
 Kept = Mapping[str, list[Answered]]
 """Answers by model."""
@@ -127,15 +135,32 @@ def _over_kinds(records: Iterable[Answered]) -> float:
     return float(np.mean([np.mean([r.correct for r in own]) for own in grouped(records, "subject").values()]))
 
 
+def afterwards(answers: Kept) -> list[dict[str, object]]:
+    """Comparisons that nobody had named before the answers were known."""
+    found = []
+    for a, b, models in AFTERWARDS:
+        mixture = parts({model: answers[model] for model in models}, {"": ("learned",)})[MIXTURE]
+        found.append({"models": list(models), "a": a, "b": b} | _told(compared(mixture, a, b)))
+    return found
+
+
+def hashes(name: str) -> dict[str, str]:
+    """Of the rules that judge a round."""
+    later = "after the run: these rules judged the kept answers again"
+    return {"rules": rules()} | ({"recorded": later} if name in WITHOUT_HASH else {})
+
+
 def harm(answers: Kept) -> list[dict[str, object]]:
     """What re-mixing does to the sound model, by case."""
     found = []
     for case, records in grouped(answers["sound"], "dataset").items():
         for arm in ("each", "eight chosen", "one for all"):
-            one = compared(records, arm, "base")
-            told = {name: getattr(one, name) for name in ("n", "difference", "ci_low", "ci_high")}
-            found.append({"case": case, "arm": arm} | told)
+            found.append({"case": case, "arm": arm} | _told(compared(records, arm, "base")))
     return found
+
+
+def _told(one: Comparison) -> dict[str, object]:
+    return {name: getattr(one, name) for name in ("n", "difference", "ci_low", "ci_high")}
 
 
 def _nats(record: Answered) -> float:
@@ -148,11 +173,14 @@ def main(name: str) -> None:
     of = parts(answers, PARTS[name])
     found = comparisons(of, SECONDARY[name])
     summary = {
+        "hashes": hashes(name),
         "rows": rows(of),
         "comparisons": [one.model_dump() for one in found],
         "harm": harm(answers),
         "layers": json.loads((RESULTS / name / MEANS).read_text()),
     }
+    if name == "second":
+        summary["afterwards"] = afterwards(answers)
     write_text(RESULTS / name / "summary.json", json.dumps(summary, indent=1) + "\n")
     for one in found:
         if one.dataset.startswith(MIXTURE):

@@ -5,7 +5,7 @@ in ``results/{draw,seed,told,beside,paper}`` and writes ``summary.json`` beside 
 import json
 from collections.abc import Iterable
 
-from answer.compare import MIXTURE, PRIMARY, RESULTS, Kept, compared, kept, parts, rows
+from answer.compare import MIXTURE, PRIMARY, RESULTS, Kept, compared, hashes, kept, parts, rows
 
 from c3po_adaptive.analysis.holm_families import corrected
 from c3po_adaptive.records.answer import Answered
@@ -94,7 +94,11 @@ def main() -> None:
         if not kept(name):
             continue
         found = comparisons(name)
-        summary = {"rows": rows(parts_of(name)), "comparisons": [one.model_dump() for one in found]}
+        summary = {
+            "hashes": hashes(name),
+            "rows": rows(parts_of(name)),
+            "comparisons": [one.model_dump() for one in found],
+        }
         write_text(RESULTS / name / "summary.json", json.dumps(summary, indent=1) + "\n")
         for one in found:
             interval = f"{one.difference:+.1f} [{one.ci_low:.1f}, {one.ci_high:.1f}]"

@@ -72,7 +72,9 @@ def asked(made: Path, model: str, part: str, arms: dict[str, Any], limit: int | 
 
 
 def chosen(made: Path) -> dict[str, dict[str, Any]]:
-    """Of the step for each question and of that for all, the settings that are best on validation questions."""
+    """Of the step for each question and of that for all, the settings that are best on validation questions, whose
+    answers are kept.
+    """
     tried: dict[str, list[dict[str, Any]]] = {
         "nearest": [{"rate": r, "length": x, "scope": s} for r in RATES for x in LENGTHS for s in SCOPES],
         "constant": [{"rate": r, "scope": s} for r in RATES for s in SCOPES],
@@ -83,12 +85,14 @@ def chosen(made: Path) -> dict[str, dict[str, Any]]:
         for i, settings in enumerate(several)
     }
     out = asked(made, "broken", "validation", arms, headline="nearest 0")
+    write_parquet(read_records(out, AnswerRecord), RESULTS / "validation.parquet")
     right = {row["arm"]: row["accuracy"] for row in load_run(out).table}
     best = {kind: max(range(len(several)), key=lambda i: right[f"{kind} {i}"]) for kind, several in tried.items()}
     return {kind: tried[kind][i] for kind, i in best.items()}
 
 
 def main(made: Path) -> None:
+    RESULTS.mkdir(exist_ok=True)
     best = chosen(made)
     step = nearest(**best["nearest"])
     arms = {
@@ -103,7 +107,6 @@ def main(made: Path) -> None:
         "constant": constant(**best["constant"]),
     }
     compare = [["nearest", other] for other in ("constant", "random neighbours", "shuffled labels", "base")]
-    RESULTS.mkdir(exist_ok=True)
     for model, limit in ASKED.items():
         out = asked(made, model, "test", arms, limit, headline="nearest", compare=compare)
         write_parquet(read_records(out, AnswerRecord), RESULTS / f"{model}.parquet")

@@ -2,10 +2,16 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pictures import compare, make, run
+from records.made import answered
+
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import Records, read_records
+from c3po_adaptive.records.parquet import read_parquet
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,31 @@ def test_what_was_chosen_is_one_of_the_settings_that_were_tried():
     for settings in chosen.values():
         assert settings["rate"] in run.RATES and settings["scope"] in run.SCOPES
     assert chosen["nearest"]["length"] in run.LENGTHS
+
+
+def test_answers_by_which_settings_are_chosen_are_kept(tmp_path, monkeypatch):
+    best = {"nearest 3", "constant 1"}
+
+    def asked(made, model, part, arms, **more):
+        made.mkdir()
+        rows = Records(made, AnswerRecord)
+        for arm in arms:
+            rows.append(answered(arm=arm, id="1", split=part, correct=arm in best))
+        return made
+
+    def load_run(folder):
+        return SimpleNamespace(
+            table=[{"arm": r.arm, "accuracy": r.correct} for r in read_records(folder, AnswerRecord)]
+        )
+
+    monkeypatch.setattr(run, "asked", asked)
+    monkeypatch.setattr(run, "load_run", load_run)
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    found = run.chosen(tmp_path / "made")
+    assert found == {"nearest": {"rate": 5, "length": 0.3, "scope": "all"}, "constant": {"rate": 5, "scope": "all"}}
+    kept = list(read_parquet(tmp_path / "validation.parquet"))
+    assert {r.arm for r in kept if r.correct} == best
+    assert {r.split for r in kept} == {"validation"}
 
 
 def test_the_picture_has_every_comparison(found):
