@@ -69,7 +69,7 @@ def demo(
             for name in (MODELS if model.model == EMBEDDED and questions == "demo" and not arm else [model.model])
         }
         folders = {name: out / name if len(parsed) > 1 else out for name in parsed}
-        for line in STUDY.foretold(next(iter(parsed.values()))):
+        for line in STUDY.foretold(next(iter(parsed.values())), registry):
             say(line, err=True)
         summaries = {}
         for name, config in parsed.items():
