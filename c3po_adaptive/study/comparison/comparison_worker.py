@@ -70,9 +70,9 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             bench, strategy = self.bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
                 answerer = self._made(self.at(self.config.arms[piece.arm].answerer)).prepare(bench)
-            setting = self.setting(piece.arm)
+            setting, arm = self.setting(piece.arm), self.config.arms[piece.arm]
             if setting.head is not None:
-                setting = setting.model_copy(update={"head": self.model.head_for(setting.head)})
+                setting = setting.model_copy(update={"head": self.model.head_for(arm.head)})
             self._ready[key] = answerer, setting, bench
         return self._ready[key]
 

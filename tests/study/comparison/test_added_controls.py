@@ -146,7 +146,8 @@ def test_a_copy_of_a_built_in_strategy_gets_the_controls_that_it_has(role, tmp_p
     data = {"name": "demo", "questions": "demo", "limit": 2, "references": ["demo:references"], "references_limit": 64}
     shared = {"model": "smollm2-moe", "datasets": [data]}
     ours, theirs = (
-        of({f"arm {e.name}": {role: f"{prefix}{e.name}"} for e in entries}) | shared for prefix in ("", COPIED)
+        of({f"arm {e.name}": {role: {"name": f"{prefix}{e.name}"}} for e in entries}) | shared
+        for prefix in ("", COPIED)
     )
     found = planned(theirs, [copy(entry, tmp_path) for entry in entries], tmp_path)
     expected = planned(ours, [], tmp_path)
@@ -205,7 +206,7 @@ def test_a_control_may_be_named_before_it_is_there():
 class TestLacking:
     """An optimizer that takes steps, and does not say what takes them once."""
 
-    SAID = "Lacking: my arm has no control with one change for all questions, so no gain of it is said to go beyond"
+    SAID = "my arm has no control with one change for all questions, so no gain of it is said to go beyond"
 
     def test_it_is_said_wherever_the_arm_is_told_of(self, place, mine, tmp_path):
         (tmp_path / "study.yaml").write_text(json.dumps(of(SAYS_NOTHING, place)))
@@ -225,10 +226,9 @@ class TestLacking:
         assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0, "without the plugin"
         assert self.SAID in page.read_text(), "of a run that was interrupted, too"
 
-    def test_one_that_is_written_will_do(self, mine):
-        config = of(SAYS_NOTHING | {"once": {"optimizer": "constant", "selector": "two", "control_of": ["my arm"]}})
-        data = {"name": "demo", "questions": "demo", "limit": 2, "references": ["demo:references"]}
-        config |= {"model": "smollm2-moe", "datasets": [data], "controlled": ["my arm"]}
+    def test_one_that_is_written_will_do(self, place, mine):
+        arms = SAYS_NOTHING | {"once": {"optimizer": "constant", "selector": "two", "control_of": ["my arm"]}}
+        config = of(arms, place) | {"controlled": ["my arm"]}
         assert planned(config, [mine], mine.parent)["lacking"] == {}
 
 
