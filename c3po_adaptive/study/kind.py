@@ -106,7 +106,7 @@ class Study(ABC, Generic[C]):
             C3POError: it could not be run: a strategy, a parameter or a source of questions that is not there.
         """
 
-    def foretold(self, config: C, registry: Registry) -> Iterator[str]:
+    def foretold(self, config: C) -> Iterator[str]:
         """What it could find at all, in words, where that can be told before it is run."""
         yield from ()
 

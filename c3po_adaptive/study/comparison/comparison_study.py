@@ -75,8 +75,8 @@ class ComparisonStudy(Study[ComparisonConfig]):
         told += [lacking_in_words(arm, words) for arm, words in lacks.items()]
         return planned(self.kind, worker.data, foreseen, plain, [*told, *lines(found)], rest)
 
-    def foretold(self, config: ComparisonConfig, registry: Registry) -> Iterator[str]:
-        return lines(findable(with_controls(config, registry), read_data(config)))
+    def foretold(self, config: ComparisonConfig) -> Iterator[str]:
+        return lines(findable(config, read_data(config)))
 
     def draw(self, out: Path, questions: Sequence[str] = ()) -> Iterator[str]:
         claimed = claimed_config(out)
