@@ -72,6 +72,7 @@ class LearnedPathway(PathwayOptimizer):
     seed: int = 0
     learned: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "learned-pathway"
+    one_for_all: ClassVar[str] = ""  # its steps are of training
     needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

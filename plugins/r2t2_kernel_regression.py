@@ -31,6 +31,7 @@ class R2T2KernelRegression(TowardMean):
 
     steps: int = 5
     name: ClassVar[str] = "r2t2-kernel-regression"
+    one_for_all: ClassVar[str] = ""  # its steps are of a bisection
 
     def __post_init__(self) -> None:
         check_number(self, "steps", at_least=0, whole=True)

@@ -3,8 +3,6 @@
 Tried on the carved model (``docs/explanation/results.md``), and found to gain nothing: chosen layers equal all of them
 (+0.0 points [−1.0, 1.1]), and what is learned from random rewards does nearly as well.
 
-Where an arm stands among a study's ``controlled``, write ``reward: lead``: defaults of a plugin are not known there.
-
 Try it: ``c3po demo --plugin plugins/reinforced.py --arm rl-layers --arm rl-experts``.
 """
 

@@ -3,9 +3,6 @@
 Tried on the carved model (``docs/explanation/results.md``), and found to gain nothing: learned teachers do as well as
 near ones (−0.0 points [−1.3, 1.2]), and what is predicted correlates by 0.005 with what one reference teaches another.
 
-Where an arm stands among a study's ``controlled``, write ``shuffled: false``, and the retriever's ``k``: defaults of a
-plugin are not known there.
-
 Try it: ``c3po demo --plugin plugins/transfer.py --arm transfer`` (NGD on its neighbours).
 """
 

@@ -4,12 +4,22 @@ what the same labels or no steps at all would do, which every arm stands beside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ..records.setting import Setting
 
 RANDOM_NEIGHBOURS = "random neighbours"
 """What retrievers that draw say that they vary."""
+RANDOM_LAYERS = "random layers"
+"""What selectors that draw say."""
+ONE_FOR_ALL = "one change for all questions"
+"""What is the same for every question."""
+_DECLARED = {
+    RANDOM_NEIGHBOURS: "name more references than are neighbours",
+    RANDOM_LAYERS: "have its selector say how many layers it takes (n)",
+    ONE_FOR_ALL: "have its optimizer say what takes its steps once for all (one_for_all)",
+}
+"""What an arm lacks without which it gets no such control."""
 
 
 def controls_of(arm: str, settings: Mapping[str, Setting]) -> list[str]:
@@ -38,3 +48,39 @@ def _shared(own: Setting, other: Setting) -> bool:
         return other.calibrated_base
     alike = own.changes == "same" and own.calibrates == other.calibrates
     return other.no_step or other.calibrated_base or (other.changes == "same" and not alike)
+
+
+def lacking(arm: str, controls: Collection[str], settings: Mapping[str, Setting]) -> list[str]:
+    """What would decide on a gain of an arm that re-mixes, and none of its controls has: random neighbours of one that
+    looks at some, random layers of one that chooses some, and of one that takes steps one change for all questions.
+
+    The last is shared by all arms; where an optimizer does not say what takes its steps once (``one_for_all``), nobody
+    knows whose steps those are, and a control has to say that it is this arm's.
+
+    Args:
+        arm: its name.
+        controls: names of those that it has.
+        settings: of all arms that answered the same questions.
+    """
+    own, others = settings[arm], [settings[name] for name in controls]
+    if own.answerer is not None or own.only_a_control or own.plain:
+        return []
+    same = [other for other in others if other.changes == "same" and (own.one_for_all or arm in other.control_of)]
+    drawn = {words for other in others for words in other.varies}
+    found = {
+        RANDOM_NEIGHBOURS: own.retriever is None or RANDOM_NEIGHBOURS in drawn,
+        RANDOM_LAYERS: not own.chooses_layers or RANDOM_LAYERS in drawn,
+        ONE_FOR_ALL: own.one_for_all is None or own.changes != "each" or bool(same),
+    }
+    return [words for words, there in found.items() if not there]
+
+
+def lacking_in_words(arm: str, words: Sequence[str]) -> str:
+    """What that means, and what to do; "": it lacks nothing."""
+    if not words:
+        return ""
+    remedies = ", and ".join(_DECLARED[each] for each in words)
+    return (
+        f"Lacking: {arm} has no control with {' or '.join(words)}, so no gain of it is said to go beyond its controls; "
+        f"{remedies}, or write an arm with control_of: [{arm}]."
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..records.setting import Setting
 from ..records.summary import SIGNIFICANT, Comparison, Row
 from .chance import AboveChance
+from .matching_controls import lacking
 from .statistics import holm
 
 BEYOND = "helps beyond its controls"
@@ -23,7 +25,7 @@ class Verdict:
 
     Attributes:
         name: *helps beyond its controls*, *helps, but so does X*, *no evidence*, *cannot tell*, *harms*; None: it
-            gains, and no control, or none of chance, was run that would tell why.
+            gains, and no control, none of chance, or not each that would decide, was run that would tell why.
         because: what that rests on, in words.
     """
 
@@ -37,6 +39,7 @@ def verdict(
     gains: Mapping[str, Comparison],
     p_beyond: float,
     chance: Collection[str],
+    lacks: Sequence[str] = (),
 ) -> Verdict:
     """An arm's, on one data set or over all.
 
@@ -48,7 +51,7 @@ def verdict(
     comparisons with controls are all primary. Of controls that are not beaten, those that gain
     themselves (interval above zero, before any correction) help, too; the one that gains most is named. If none of them
     gains, the arm's gain is there, but not told from chance's: no evidence. Nor is it said to go beyond its controls
-    where none of them leaves something of the arm to chance.
+    where none of them leaves something of the arm to chance, or where one that would decide on it was not run.
 
     Args:
         gain: the arm minus the base.
@@ -56,6 +59,7 @@ def verdict(
         gains: each control minus the base, by its name.
         p_beyond: the largest p of ``beside``, after Holm's correction.
         chance: names of the controls that leave something to chance.
+        lacks: what would decide, and no control has (``matching_controls.lacking``).
     """
     found = gain.claimed
     if not found:
@@ -75,6 +79,8 @@ def verdict(
     if not unbeaten and p_beyond < SIGNIFICANT:
         if not any(c.b in chance for c in beside):
             return Verdict(None, f"better than each of {len(beside)} controls, but none leaves anything to chance")
+        if lacks:
+            return Verdict(None, f"better than each of {len(beside)} controls, but none has {' or '.join(lacks)}")
         return Verdict(BEYOND, f"better than each of {len(beside)}, of which the nearest is {_named(nearest)}")
     after = "" if unbeaten else " after Holm's correction"
     unbeaten = unbeaten or [nearest]  # the claim that Holm takes back
@@ -141,7 +147,8 @@ def judge(
     against = {(c.dataset, c.a, c.b): c for one in over_questions for c in (one.mirrored, one)}
     own = [[c for x in row.controls if (c := against.get((row.dataset, row.arm, x)))] for row in rows]
     drawn = {(row.dataset, row.arm) for row in rows if row.setting.varies}
-    judged = [_judged(row, of, each, p, drawn) for row, each, p in zip(rows, own, _beyond(own), strict=True)]
+    settings = {row.dataset: {r.arm: r.setting for r in rows if r.dataset == row.dataset} for row in rows}
+    judged = [_judged(row, of, each, p, drawn, settings) for row, each, p in zip(rows, own, _beyond(own), strict=True)]
     return [_told_apart(row, untellable.get(row.dataset, ())) for row in judged]
 
 
@@ -166,12 +173,14 @@ def _judged(
     beside: Sequence[Comparison],
     p: float | None,
     drawn: Collection[tuple[str, str]],
+    settings: Mapping[str, Mapping[str, Setting]],
 ) -> Row:
     gain, found = of.get((row.dataset, row.arm)), Verdict(None, "")
     if gain is not None and not row.needs_label and not row.setting.only_a_control:
         gains = {name: c for (dataset, name), c in of.items() if dataset == row.dataset}
         chance = {name for dataset, name in drawn if dataset == row.dataset}
-        found = verdict(gain, beside, gains, 1.0 if p is None else p, chance)
+        lacks = lacking(row.arm, row.controls, settings[row.dataset])
+        found = verdict(gain, beside, gains, 1.0 if p is None else p, chance, lacks)
     told = {"p_beyond": p, "verdict": found.name, "because": found.because}
     return row.model_copy(update=told | {"detectable": None if gain is None else gain.detectable})
 

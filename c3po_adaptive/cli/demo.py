@@ -59,6 +59,7 @@ def demo(
     with clear_errors():
         from ..study.arms import DEMO
         from ..study.comparison import STUDY
+        from ..study.comparison.added_controls import with_controls
 
         registry = registry_with(run.plugin)
         names = list(dict.fromkeys(["base", *(arm or (DEMO["arms"] if every else SHOWN))]))
@@ -69,7 +70,7 @@ def demo(
             for name in (MODELS if model.model == EMBEDDED and questions == "demo" and not arm else [model.model])
         }
         folders = {name: out / name if len(parsed) > 1 else out for name in parsed}
-        for line in STUDY.foretold(next(iter(parsed.values()))):
+        for line in STUDY.foretold(with_controls(next(iter(parsed.values())), registry)):
             say(line, err=True)
         summaries = {}
         for name, config in parsed.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from ..problem import LabeledProblem, Problem, TrainingReferences
 from ..types import Changes
@@ -21,6 +22,9 @@ class PathwayOptimizer(ABC):
         needs_neighbours: False for an optimizer that never looks at references; then none are retrieved for it.
         varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.
         changes: what becomes of pathways.
+        one_for_all: name of the optimizer that takes its steps once, along the mean of what all references teach, whose
+            ``changes`` are "same" and whose parameters are called alike; "": there is none, or what it calls
+            ``steps`` is nothing that could be taken so; None: it does not say.
         searches_pathways: True for one that takes ``reference_pathways`` and finds its own neighbours among them; then
             those that were retrieved are not shown as its neighbours.
     """
@@ -32,6 +36,7 @@ class PathwayOptimizer(ABC):
     searches_pathways: ClassVar[bool] = False
     varies: ClassVar[str] = ""
     changes: ClassVar[Changes] = "each"
+    one_for_all: ClassVar[str | None] = None
 
     @abstractmethod
     def optimize(self, problem: Problem) -> Tensor:
@@ -56,15 +61,17 @@ class PathwayOptimizer(ABC):
 
 
 class SteppingOptimizer(PathwayOptimizer):
-    """An optimizer that takes steps along a loss: the same steps can be taken along another.
-
-    Attributes:
-        one_for_all: name of the optimizer that takes these steps once, along the mean loss of all references; "": there
-            is none.
-    """
-
-    one_for_all: ClassVar[str] = ""
+    """An optimizer that takes steps along a loss: the same steps can be taken along another."""
 
     @abstractmethod
     def toward_label(self, problem: LabeledProblem) -> Tensor:
         """``[B, L, E]`` weights after the steps along the loss of each sample's own right answer."""
+
+
+def one_for_all_of(optimizer: PathwayOptimizer) -> str | None:
+    """Name of what takes an optimizer's steps once for all questions; "": it takes some, and names nothing that does;
+    None: it takes none. One that has ``steps`` and says nothing takes some.
+    """
+    unsaid = optimizer.one_for_all is None and any(field.name == "steps" for field in fields(cast(Any, optimizer)))
+    steps = isinstance(optimizer, SteppingOptimizer) or unsaid
+    return (optimizer.one_for_all or "") if steps or optimizer.one_for_all else None

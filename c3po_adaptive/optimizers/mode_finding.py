@@ -42,6 +42,7 @@ class ModeFinding(PathwayOptimizer):
     kernel: Kernel = field(default_factory=lambda: Gaussian("median"))
     name: ClassVar[str] = "mode-finding"
     searches_pathways: ClassVar[bool] = True
+    one_for_all: ClassVar[str] = ""  # steps of the mean shift go to a mode, along no loss
 
     def __post_init__(self) -> None:
         check_number(self, "steps", at_least=0, whole=True)

@@ -33,6 +33,8 @@ class Setting(Part):
         control_of: names of the arms that it is a control of: alike in all but what it varies.
         varies: what it leaves to chance that others choose or learn, in words, as its strategies say.
         changes: what becomes of pathways.
+        one_for_all: of an optimizer that takes steps, the name of the one that takes them once for all questions, as it
+            says itself; "": it does not; None: it takes none.
         calibrates: whether it corrects scores.
         positive: whether it is known to gain where labels can be learned from, or a planted fault undone.
     """
@@ -54,6 +56,7 @@ class Setting(Part):
     control_of: tuple[str, ...] = ()
     varies: tuple[str, ...] = ()
     changes: Changes = "each"
+    one_for_all: str | None = None
     calibrates: bool = False
     positive: bool = False
 
@@ -83,6 +86,11 @@ class Setting(Part):
     def plain(self) -> bool:
         """Whether it takes no step and corrects nothing."""
         return self.changes in ("core", "nothing") and not self.calibrates
+
+    @property
+    def chooses_layers(self) -> bool:
+        """Whether its selector leaves some out."""
+        return self.selector is not None and self.selector.parameter("layers") != "all"
 
     @property
     def only_a_control(self) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..analysis.matching_controls import RANDOM_NEIGHBOURS
+from ..analysis.matching_controls import RANDOM_NEIGHBOURS, lacking, lacking_in_words
 from ..records.summary import FEW_REFERENCES, SIGNIFICANT, AmongDraws, Comparison, Row, Summary
 
 
 def sentences(summary: Summary) -> list[str]:
     """What may be said, in plain words, one line per arm; first what is missing of a run that is not finished, which
-    questions were given again, and that there are hardly any references.
+    questions were given again, that there are hardly any references, and which controls an arm that was to get all has
+    not.
 
     Of an arm that could be used it is said what its verdict is; of the base, of bounds and of mere controls, whether a
     gain may be claimed: if the interval excludes zero and p is below 0.05. That neighbours matter is claimed likewise,
@@ -24,6 +25,7 @@ def sentences(summary: Summary) -> list[str]:
     lines += [f"Counted once: {what}." for what in summary.counted_once]
     lines += [f"Poisoned: {what}." for what in summary.poisoned]
     lines += _few_references(rows)
+    lines += _lacking(rows, summary)
     lines += [_sentence(row, summary) for row in rows]
     roles = [row.role for row in rows]
     if "method" in roles and not any(RANDOM_NEIGHBOURS in row.setting.varies for row in rows):
@@ -86,6 +88,15 @@ def _few_references(rows: Sequence[Row]) -> list[str]:
         f"Few references: {known:.0f}. Neighbours are most of them, near or not, and what is learned rests on so many; "
         "give more."
     ]
+
+
+def _lacking(rows: Sequence[Row], summary: Summary) -> list[str]:
+    """Of arms that were to get their controls: which they have not."""
+    wanted, settings = summary.config.get("controlled"), {row.arm: row.setting for row in rows}
+    named = wanted if isinstance(wanted, list | tuple) else ()
+    judged = [row for row in rows if row.arm in named and row.role == "method"]
+    told = [lacking_in_words(row.arm, lacking(row.arm, row.controls, settings)) for row in judged]
+    return [line for line in told if line]
 
 
 def _by_steps(row: Row) -> str:

@@ -173,7 +173,14 @@ def _check_replaced(folder: Path, found: str, old: Values, new: Values) -> None:
 
 def _differing(old: Values, new: Values) -> list[str]:
     before, now = _flat(old), _flat(new)
-    return sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    return sorted(_where(k, before.get(k), now.get(k)) for k in {*before, *now} if before.get(k) != now.get(k))
+
+
+def _where(key: str, before: Json, now: Json) -> str:
+    """A key, with the arms of it that differ: some are a configuration's, others were added as controls of these."""
+    if key != "arms" or not (isinstance(before, dict) and isinstance(now, dict)):
+        return key
+    return f"arms: {'; '.join(sorted(arm for arm in {*before, *now} if before.get(arm) != now.get(arm)))}"
 
 
 def _another(folder: Path, old: Values, new: Values) -> DataError:

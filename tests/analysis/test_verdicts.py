@@ -12,6 +12,7 @@ from c3po_adaptive.records.summary import Comparison
 NGD = {"optimizer": {"name": "ngd"}, "retriever": {"name": "near", "k": 300}, "labels": "own"}
 BASE = {"optimizer": {"name": "none"}, "changes": "nothing"}
 CORRECTED = {"answerer": {"name": "surface-logit"}, "calibrates": True}
+SOME = {"selector": {"name": "gradient", "n": 2}}
 CONSTANT = {"optimizer": {"name": "constant"}, "changes": "same"}
 
 
@@ -224,6 +225,52 @@ class TestControls:
         vote = {"answerer": {"name": "neighbour-vote"}, "retriever": {"name": "near"}, "labels": "own"}
         settings = SETTINGS | {"vote": vote, "far": vote | {"control_of": ["vote"], "varies": ["random neighbours"]}}
         assert controls("vote", settings) == ["constant", "calibrated", "no step", "far"]
+
+
+class TestDeciding:
+    """What an arm re-mixes by says which controls its gain has to be told from, whatever others it beats."""
+
+    LACKS = (
+        (NGD, ["shuffled labels"], "random neighbours"),
+        (NGD | SOME, ["random neighbours"], "random layers"),
+        (NGD | {"one_for_all": "constant"}, ["random neighbours"], "one change for all questions"),
+        (NGD | {"one_for_all": ""}, ["random neighbours", "constant"], "one change for all questions"),
+        (NGD | SOME | {"one_for_all": ""}, ["no step", "random change"],
+         "random neighbours or random layers or one change for all questions"),
+    )  # fmt: skip
+
+    def judged(self, setting, controls, monkeypatch, **others):
+        for name, other in {"ngd": setting, **others}.items():
+            monkeypatch.setitem(SETTINGS, name, other)
+        return judge({"ngd": (0.2, 0.02)}, n=300, arms=("base", "ngd", *controls))["one"]
+
+    @pytest.mark.parametrize(("setting", "controls", "words"), LACKS)
+    def test_without_one_no_gain_goes_beyond(self, monkeypatch, setting, controls, words):
+        row = self.judged(setting, controls, monkeypatch)
+        assert row["verdict"] is None
+        assert row["because"] == f"better than each of {len(controls)} controls, but none has {words}"
+
+    def test_with_each_it_does(self, monkeypatch):
+        layers = drawn("random layers", selector={"name": "random", "n": 2})
+        setting = NGD | SOME | {"one_for_all": "constant"}
+        controls = ["random neighbours", "constant", "layers"]
+        assert self.judged(setting, controls, monkeypatch, layers=layers)["verdict"] == "helps beyond its controls"
+
+    def test_one_for_all_of_steps_that_name_none_says_whose_it_is(self, monkeypatch):
+        once = CONSTANT | {"control_of": ["ngd"]}
+        row = self.judged(NGD | {"one_for_all": ""}, ["random neighbours", "constant"], monkeypatch, constant=once)
+        assert row["verdict"] == "helps beyond its controls"
+
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            NGD | {"selector": {"name": "fixed", "layers": "all"}},
+            NGD | {"one_for_all": "constant", "changes": "same"},
+            NGD | SOME | {"answerer": {"name": "neighbour-vote"}},
+        ],
+    )
+    def test_what_it_does_not_choose_is_not_asked_for(self, monkeypatch, setting):
+        assert self.judged(setting, ["random neighbours"], monkeypatch)["verdict"] == "helps beyond its controls"
 
 
 class TestNoControlAfterAll:

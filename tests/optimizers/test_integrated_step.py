@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from study.configs import with_all_arms
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep, Oracle
 from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT
 from c3po_adaptive.problem import ReferenceBatch
-from c3po_adaptive.study.added_controls import with_controls
 from c3po_adaptive.testing import toy_problem
 from c3po_adaptive.types import Selection
 
@@ -80,10 +80,15 @@ def test_its_oracle_takes_the_same_step_along_the_label():
     assert torch.equal(known[untouched], problem.own[untouched])
 
 
+def controlled(optimizer):
+    arms = {"base": {"optimizer": "none"}, "each": {"optimizer": optimizer}}
+    return with_all_arms({"arms": arms, "controlled": ["each"]}).arms
+
+
 def test_controls_are_by_its_own_step():
-    arms = with_controls({"each": {"optimizer": {"name": "integrated-step", "lr": 50}}}, ("each",))
-    assert arms["constant"]["optimizer"] == {"name": "constant-integrated-step", "lr": 50, "floor": 1e-3}
-    assert arms["each, oracle"]["optimizer"] == {"name": "oracle", "of": {"name": "integrated-step", "lr": 50}}
+    arms = controlled({"name": "integrated-step", "lr": 50})
+    assert arms["constant"].optimizer == {"name": "constant-integrated-step", "lr": 50, "floor": 1e-3}
+    assert arms["each, oracle"].optimizer == {"name": "oracle", "of": {"name": "integrated-step", "lr": 50}}
     assert "each, constant" not in arms
 
 
@@ -106,7 +111,8 @@ def test_the_constant_step_learns_first():
 
 
 def test_steps_that_nothing_takes_once_for_all_still_have_a_bound(monkeypatch):
-    monkeypatch.setattr(IntegratedStep, "one_for_all", "")
-    arms = with_controls({"each": {"optimizer": "integrated-step"}}, ("each",))
+    """Nobody else's steps stand in the place of one change by these."""
+    monkeypatch.setattr(IntegratedStep, "one_for_all", None)
+    arms = controlled("integrated-step")
     assert "each, oracle" in arms
-    assert arms["constant"]["optimizer"] == {"name": "constant"}
+    assert "constant" not in arms

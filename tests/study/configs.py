@@ -9,6 +9,7 @@ from routing.toys import questions
 
 from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison import STUDY
+from c3po_adaptive.study.comparison.added_controls import with_controls
 from c3po_adaptive.study.kind import read_study
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -38,6 +39,18 @@ def load_config(path, settings=()):
 def parse_config(raw, settings=()):
     """Of a comparison's plain values."""
     return STUDY.parse(raw, settings)
+
+
+def registry_of(file):
+    """The built-ins, and what a plugin's file brings."""
+    made = new_registry(installed=False)
+    made.load_file(file)
+    return made
+
+
+def with_all_arms(raw, known=None):
+    """Of a comparison's plain values, with its controls by a registry's strategies."""
+    return with_controls(parse_config(raw), known or registry())
 
 
 def written(file, asked):

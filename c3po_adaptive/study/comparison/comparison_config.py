@@ -23,6 +23,10 @@ from ..arms import DEMO_ARMS, Arm, in_a_run
 from ..overrides import with_settings
 from ..study_config import OnQuestions, of_datasets, read_yaml
 
+CONSTANT = "constant"
+SHARED = (CONSTANT, "calibrated", "core mixed")
+"""Controls that all arms share, by the names under which they are added."""
+
 
 class Compared(Settings):
     """Two arms that are compared, and how.
@@ -66,7 +70,7 @@ class ComparisonConfig(OnQuestions):
         compare: pairs of arms that are compared, beside those with the base and with controls; or mappings, that say
             which of them are primary, and what their unit is.
         controlled: arms that get their controls, random neighbours, shuffled labels and more, and their upper bound, as
-            arms beside them.
+            arms beside them, once the run's plugins are loaded.
         pathways: records hold what changed expert by expert; long runs do without.
         audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
             whether a null result says anything.
@@ -102,26 +106,47 @@ class ComparisonConfig(OnQuestions):
         if not isinstance(given, Mapping):
             return given
         arms = given.get("arms", {name: arm.model_dump(exclude_unset=True) for name, arm in DEMO_ARMS.items()})
-        arms, controlled = in_a_run(arms, given), given.get("controlled", ())
-        if controlled and isinstance(arms, Mapping) and isinstance(controlled, list | tuple):
-            from ..added_controls import with_controls  # looks at strategies, which need torch
-
-            arms = with_controls(arms, tuple(map(str, controlled)))
-        return {**given, "arms": arms}
+        return {**given, "arms": in_a_run(arms, given)}
 
     @model_validator(mode="after")
     def _arms_are_there(self) -> ComparisonConfig:
-        named = {*filter(None, (self.standard, self.headline)), *(arm for each in self.compared for arm in each.pair)}
-        named |= {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
-        if unknown := named - self.arms.keys():
-            hint = suggestion(min(unknown), self.arms, "name one of these.")
-            raise ValueError(
-                "expected standard, headline, compare, controlled and control_of to name arms, got "
-                f"{', '.join(sorted(unknown))}; {hint}"
-            )
+        if said := self._unknown({name for name in self._named if not self._may_be_added(name)} | {*self.controlled}):
+            raise ValueError(said)
         if self.standard and not self.pathways:
             raise ValueError("expected pathways: true, as standard compares changes of the pathway, got false")
         return self
+
+    @property
+    def _named(self) -> set[str]:
+        """Of arms, wherever one is named."""
+        named = {*filter(None, (self.standard, self.headline)), *(arm for each in self.compared for arm in each.pair)}
+        return named | {*self.controlled, *(name for arm in self.arms.values() for name in arm.control_of)}
+
+    def _may_be_added(self, name: str) -> bool:
+        """Whether an arm of that name may be among the controls, which are known once plugins are."""
+        own = any(name.startswith(f"{arm}, ") for arm in self.controlled)
+        return own or (name in SHARED and bool(self.controlled))
+
+    def _unknown(self, named: set[str]) -> str:
+        """What is wrong with names that are no arm's; "": they all are."""
+        unknown = named - self.arms.keys()
+        if not unknown:
+            return ""
+        return (
+            "expected standard, headline, compare, controlled and control_of to name arms, got "
+            f"{', '.join(sorted(unknown))}; {suggestion(min(unknown), self.arms, 'name one of these.')}"
+        )
+
+    def with_all_arms(self, arms: Mapping[str, Arm]) -> ComparisonConfig:
+        """The same with the arms of ``controlled`` beside those that were written.
+
+        Raises:
+            SettingError: a name of an arm that is not there either.
+        """
+        whole = self.model_copy(update={"arms": arms})
+        if said := whole._unknown(whole._named):
+            raise SettingError(f"Expected {self.called}, got {said}")
+        return whole
 
     @field_serializer("arms")
     def _plain_arms(self, arms: dict[str, Arm]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ...analysis.comparison_folder import records_in, summary_in
 from ...analysis.judging_rules import changed_since
+from ...analysis.matching_controls import lacking_in_words
 from ...errors import ArtifactError, DataError, UnknownNameError
 from ...records.answer import AnswerRecord
 from ...records.parquet import PARQUET, write_parquet
@@ -21,9 +22,19 @@ from ...tasks.sources import questions as read_questions
 from ..data import Asked, Data, as_answered, read_data
 from ..kind import Study, Table
 from ..plan import Plan, foresee, left, planned
+from .added_controls import with_controls
 from .comparison_config import ComparisonConfig, defaults
 from .comparison_worker import ComparisonWorker
-from .evaluation import check_arms, check_kinds, check_strategies, conclude, draw_report, evaluate, strategies_of
+from .evaluation import (
+    check_arms,
+    check_kinds,
+    check_strategies,
+    conclude,
+    draw_report,
+    evaluate,
+    lacking_controls,
+    strategies_of,
+)
 from .foreseen_power import findable, lines, values
 from .two_runs import compare_runs, table_of
 
@@ -48,6 +59,7 @@ class ComparisonStudy(Study[ComparisonConfig]):
         return defaults()
 
     def plan(self, config: ComparisonConfig, registry: Registry, begun: Path | None = None) -> Plan:
+        config = with_controls(config, registry)
         check_strategies(config, registry)
         worker = ComparisonWorker.here(config, registry)
         times = {name: arm.draws for name, arm in config.arms.items()}
@@ -58,7 +70,9 @@ class ComparisonStudy(Study[ComparisonConfig]):
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]
         rest = left(begun, AnswerRecord, worker.data, times)
         found = findable(config, worker.data)
-        plain: Values = {"arms": arms, "power": values(found)}
+        lacks = lacking_controls(worker)
+        plain: Values = {"arms": arms, "lacking": dict(lacks), "power": values(found)}
+        told += [lacking_in_words(arm, words) for arm, words in lacks.items()]
         return planned(self.kind, worker.data, foreseen, plain, [*told, *lines(found)], rest)
 
     def foretold(self, config: ComparisonConfig) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...answerers import Answerer, AnswererStrategy, AnsweringContext
 from ...errors import C3POError, DataError, PluginError, place_of
+from ...optimizers.base import one_for_all_of
 from ...records.answer import AnswerCost, AnswerRecord, LayerChange, Neighbour
 from ...records.setting import Setting
 from ...references.reference_set import ReferenceSet
@@ -69,7 +70,10 @@ class ComparisonWorker(Worker[ComparisonConfig]):
             bench, strategy = self.bench(piece), self.strategy(piece.arm)
             with blamed(piece.arm, strategy):
                 answerer = self._made(self.at(self.config.arms[piece.arm].answerer)).prepare(bench)
-            self._ready[key] = answerer, self._setting(piece.arm, strategy, bench), bench
+            setting, arm = self.setting(piece.arm), self.config.arms[piece.arm]
+            if setting.head is not None:
+                setting = setting.model_copy(update={"head": self.model.head_for(arm.head)})
+            self._ready[key] = answerer, setting, bench
         return self._ready[key]
 
     @cached_property
@@ -120,18 +124,23 @@ class ComparisonWorker(Worker[ComparisonConfig]):
     def _built(self) -> dict[str, ReferenceSet | None]:
         return {}
 
-    def _setting(self, name: str, strategy: AnswererStrategy, bench: AnsweringContext) -> Setting:
-        arm, used = self.config.arms[name], strategy.used(bench.strategies)
-        playing = {role: getattr(bench.strategies, role) for role in ROLES if role in used}
+    def setting(self, name: str) -> Setting:
+        """What identifies an arm in results; but for its head, in whose place a model may take another."""
+        arm, strategy = self.config.arms[name], self.strategy(name)
+        strategies = self.registry.strategies(arm.specs)
+        used = strategy.used(strategies)
+        playing = {role: getattr(strategies, role) for role in ROLES if role in used}
         if arm.name_of("answerer") != "remix":
             playing["answerer"] = strategy
-        settings = arm.apart_from(self.config) | {"head": self.model.head_for(arm.head)}
+        settings = arm.apart_from(self.config)
+        steps = {"one_for_all": one_for_all_of(strategies.optimizer)} if "optimizer" in used else {}
         varies = [words for made in playing.values() for words in _varies(made)]
         varies += ["labels drawn at random"] * ("labels" in used and arm.labels == "shuffled")
         return Setting.model_validate(
             {role: self.registry.describe(made) for role, made in playing.items()}
             | {key: value for key, value in settings.items() if key in used}
-            | {"control_of": arm.control_of, "varies": varies, "changes": strategy.changes(bench.strategies)}
+            | {"control_of": arm.control_of, "varies": varies, "changes": strategy.changes(strategies)}
+            | steps
             | {"calibrates": strategy.calibrates, "positive": strategy.positive}
         )
 

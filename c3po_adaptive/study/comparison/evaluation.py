@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...analysis.matching_controls import controls_of, lacking
 from ...analysis.summarize import summarize
 from ...analysis.unfinished_run import missing
 from ...analysis.verdict import Audited
@@ -25,6 +26,7 @@ from ...storage.lock import held
 from ..data import Data, counted_once, poisoned_in_words
 from ..executor import HERE, Executor
 from ..worker import UNKNOWN, pieces_left, run_pieces
+from .added_controls import with_controls
 from .comparison_config import ComparisonConfig
 from .comparison_worker import ComparisonWorker
 
@@ -59,6 +61,7 @@ def evaluate(
             which says so in ``failed``.
     """
     known = registry or default_registry()
+    config = with_controls(config, known)
     check_strategies(config, known)
     worker = ComparisonWorker.here(config, known, model, executor)
     audited(config)
@@ -78,8 +81,8 @@ def evaluate(
 
 
 def strategies_of(config: ComparisonConfig, registry: Registry) -> Iterator[tuple[str, Any]]:
-    """Every strategy of every arm, with its role; errors as for ``registry.create``."""
-    for arm in config.arms.values():
+    """Every strategy of every arm and its controls, with its role; errors as for ``registry.create``."""
+    for arm in with_controls(config, registry).arms.values():
         for role, spec in arm.specs.items():
             yield role, registry.create(role, spec)
 
@@ -121,6 +124,13 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
                 worker.strategy(name).fits(strategies, layers, experts or UNKNOWN, asked.known)
         except SettingError as error:
             raise SettingError(f"Arm {name}: {error}") from error
+
+
+def lacking_controls(worker: ComparisonWorker) -> dict[str, list[str]]:
+    """Of each arm that is to get its controls, those that would decide on it and that it lacks all the same."""
+    settings = {name: worker.setting(name) for name in worker.config.arms}
+    lacks = {name: lacking(name, controls_of(name, settings), settings) for name in worker.config.controlled}
+    return {name: words for name, words in lacks.items() if words}
 
 
 def check_kinds(config: ComparisonConfig, data: Data) -> None:

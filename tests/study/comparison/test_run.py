@@ -6,7 +6,7 @@ import shutil
 import pytest
 from plugins.rivals import registry_with
 from records.made import plain
-from study.configs import parse_config
+from study.configs import parse_config, with_all_arms
 from typer.testing import CliRunner
 
 from c3po_adaptive.analysis.judging_rules import rules
@@ -527,11 +527,11 @@ class TestControls:
     def test_of_a_re_mixing_arm(self, place, tmp_path):
         arms = {"base": ARMS["base"], "method": {"optimizer": {"name": "ngd", "steps": 2}, "selector": SMALL}}
         given = config(arms=arms).model_dump(mode="json") | {"arms": arms, "controlled": ["method"]}
-        parsed = parse_config(given)
+        parsed = with_all_arms(given)
         own, shared = [f"method, {control}" for control in self.CONTROLS], ["constant", "calibrated", "core mixed"]
         assert [*parsed.arms] == ["base", "method", *own, "method, oracle", *shared]
-        assert parse_config(parsed.model_dump(mode="json")) == parsed, "what is there already is not made again"
-        summary = evaluate(parsed, tmp_path / "run")
+        assert with_all_arms(parsed.model_dump(mode="json")) == parsed, "what is there already is not made again"
+        summary = evaluate(parse_config(given), tmp_path / "run")
         found = {row["arm"]: row for row in summary["rows"]}
         assert sorted(found["method"]["controls"]) == sorted([*own, *shared])
         assert found["constant"]["controls"] == ["calibrated", "core mixed"]
@@ -550,7 +550,7 @@ class TestControls:
             "all": {"optimizer": {"name": "amortized-ngd", "lr": 0.1}, "selector": SMALL, "loss": "lead"},
             "mean": {"optimizer": "kernel-regression"},
         }
-        made = parse_config({"model": "model", "arms": arms, "controlled": ["near", "all", "mean"]}).arms
+        made = with_all_arms({"model": "model", "arms": arms, "controlled": ["near", "all", "mean"]}).arms
         assert "mean, oracle" not in made, "it takes no steps"
         for name in ("near", "all"):
             own, bound = made[name].model_dump(), made[f"{name}, oracle"].model_dump()
@@ -562,12 +562,12 @@ class TestControls:
         gently, boldly = ({"optimizer": {"name": "amortized-ngd", "lr": lr}} for lr in (0.01, 0.1))
         arms = {"base": {"optimizer": "none"}, "one": gently, "two": boldly, "three": boldly}
         given = {"model": "model", "arms": arms, "controlled": ["one", "two", "three"]}
-        made = parse_config(given).arms
+        made = with_all_arms(given).arms
         assert made["constant"].optimizer["lr"] == 0.01
         assert made["two, constant"].optimizer["lr"] == made["three, constant"].optimizer["lr"] == 0.1
         assert "one, constant" not in made
         mine = {"constant": {"optimizer": {"name": "constant", "lr": 0.1}}}
-        made = parse_config(given | {"arms": arms | mine}).arms
+        made = with_all_arms(given | {"arms": arms | mine}).arms
         assert {"one, constant", "two, constant", "three, constant"} & made.keys() == {"one, constant"}
 
     @pytest.mark.parametrize(
@@ -582,25 +582,22 @@ class TestControls:
     def test_random_layers_are_as_many(self, selector, random):
         """None of an arm that takes all of them, or as many as each question asks for."""
         arms = {"base": {"optimizer": "none"}, "method": {"selector": selector}}
-        made = parse_config({"model": "model", "arms": arms, "controlled": ["method"]}).arms
+        made = with_all_arms({"model": "model", "arms": arms, "controlled": ["method"]}).arms
         assert (made["method, random layers"].selector if "method, random layers" in made else None) == random
 
     def test_what_learned_has_one_that_learned_from_nothing(self):
-        """Defaults of what a plugin brings are not known where configurations are read: they are written."""
-        method = {
-            "retriever": {"name": "transfer", "k": 30, "shuffled": False},
-            "selector": {"name": "rl-layers", "reward": "lead"},
-        }
+        method = {"retriever": {"name": "transfer", "k": 30}, "selector": "rl-layers"}
         arms = {"base": {"optimizer": "none"}, "method": method}
-        made = parse_config({"model": "model", "arms": arms, "controlled": ["method"]}).arms
+        given = {"model": "model", "arms": arms, "controlled": ["method"]}
+        made = with_all_arms(given, registry_with("transfer.py", "reinforced.py")).arms
         assert made["method, random neighbours"].retriever == {"name": "random", "k": 30}
         assert made["method, shuffled retriever"].retriever == method["retriever"] | {"shuffled": True}
-        assert made["method, random rewards"].selector == method["selector"] | {"reward": "random"}
+        assert made["method, random rewards"].selector == {"name": "rl-layers", "reward": "random"}
 
     def test_of_other_answerers(self):
         vote = {"answerer": "knn-label", "retriever": {"name": "random", "k": 5}}
         arms = {"base": {"optimizer": "none"}, "vote": vote}
-        made = parse_config({"model": "model", "arms": arms, "controlled": ["vote"]}).arms
+        made = with_all_arms({"model": "model", "arms": arms, "controlled": ["vote"]}).arms
         assert [*made] == ["base", "vote", "vote, shuffled labels", "constant", "calibrated", "core mixed"]
         assert made["vote, shuffled labels"].answerer == "knn-label"
         assert made["constant"].answerer == "remix"

@@ -1,0 +1,258 @@
+"""Controls of what plugin files bring: the same as those of built-ins, or a sentence that says which are lacking."""
+
+import inspect
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+from study.configs import parse_config, registry_of, with_all_arms
+from typer.testing import CliRunner
+
+from c3po_adaptive.cli import app
+from c3po_adaptive.errors import DataError, PluginError, SettingError
+from c3po_adaptive.registry import BUILTIN, ROLES, new_registry
+from c3po_adaptive.storage.run_folder import claim
+from c3po_adaptive.study.comparison import evaluate
+from c3po_adaptive.study.executor import done
+from c3po_adaptive.study.worker_payload import WorkerPayload
+from c3po_adaptive.testing import write_tiny_checkpoint
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+BUILT_IN = [entry for entry in new_registry(installed=False).table() if entry.plugin == BUILTIN]
+COPIED = "copied-"
+MINE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from c3po_adaptive import PathwayOptimizer, hookimpl
+from c3po_adaptive.optimizers import Descent
+from c3po_adaptive.retrievers import FaissKNN
+from c3po_adaptive.selectors import Fixed
+
+
+@dataclass(frozen=True)
+class Mine(Descent):
+    steps: int = 3
+    lr: float = 0.05
+    name: ClassVar[str] = "mine"
+
+    def optimize(self, problem):
+        return self.descend(problem.loss, problem)
+
+
+@dataclass(frozen=True)
+class Silent(PathwayOptimizer):
+    steps: int = 1
+    name: ClassVar[str] = "silent"
+
+    def optimize(self, problem):
+        return problem.own
+
+
+@dataclass(frozen=True)
+class Many(FaissKNN):
+    k: int = 17
+    name: ClassVar[str] = "many"
+
+
+@dataclass(frozen=True)
+class Two(Fixed):
+    n: int = 2
+    experts: int | None = 5
+    name: ClassVar[str] = "two"
+
+
+@hookimpl
+def register_optimizers():
+    return [Mine, Silent]
+
+
+@hookimpl
+def register_retrievers():
+    return [Many]
+
+
+@hookimpl
+def register_layer_selectors():
+    return [Two]
+"""
+
+
+SAYS_NOTHING = {"my arm": {"optimizer": "silent", "selector": "two"}}
+SAYS_ALL = {"my arm": {"optimizer": "mine", "selector": "two", "retriever": {"name": "many", "k": 3}}}
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """The plugin's file."""
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path / "mine.py"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model, questions and references; the cache is in it, too."""
+    folder = tmp_path_factory.mktemp("controlled")
+    write_tiny_checkpoint(folder / "model", "qwen2_moe")
+    for name, count in (("references", 14), ("asked", 4)):
+        rows = [
+            {"id": f"{name}-{i}", "question": f"How much is {i} and {i}?", "choices": [str(2 * i), "none"], "answer": 0}
+            for i in range(count)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("C3PO_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def of(arms, place=Path(), **more):
+    """Plain values of a comparison in which each arm gets its controls."""
+    data = {"name": "asked", "questions": str(place / "asked.jsonl"), "references": [str(place / "references.jsonl")]}
+    given = {"model": str(place / "model"), "datasets": [data | {"split": None}], "controlled": [*arms]}
+    return given | {"arms": {"base": {"optimizer": "none"}, **arms}} | more
+
+
+def copy(entry, folder):
+    """A built-in strategy's file as a plugin beside it would be, under another name."""
+    package, source = entry.module.rpartition(".")[0], inspect.getsource(inspect.getmodule(entry.cls))
+    text = re.sub(r"from \.\.(?=\w)", f"from {package.rpartition('.')[0]}.", source)
+    text = re.sub(r"from \.(?=\w)", f"from {package}.", text)
+    text, named = re.subn(
+        f'name: ClassVar\\[str\\] = "{entry.name}"', f'name: ClassVar[str] = "{COPIED}{entry.name}"', text
+    )
+    assert named == 1
+    hook = ROLES[entry.role][1]
+    text += f"\n\nfrom c3po_adaptive import hookimpl\n\n@hookimpl\ndef {hook}():\n    return [{entry.cls.__name__}]\n"
+    (folder / f"{entry.name}_{entry.role}.py").write_text(text)
+    return folder / f"{entry.name}_{entry.role}.py"
+
+
+def planned(config, plugins, folder):
+    (folder / "study.yaml").write_text(json.dumps(config))
+    options = [part for file in plugins for part in ("--plugin", str(file))]
+    done = CliRunner().invoke(app, ["study", "plan", str(folder / "study.yaml"), *options, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("role", ["optimizer", "retriever", "selector", "kernel"])
+def test_a_copy_of_a_built_in_strategy_gets_the_controls_that_it_has(role, tmp_path):
+    """By ``--plugin FILE``: their names, strategies and parameters, the bound, and what is lacking."""
+    entries = [entry for entry in BUILT_IN if entry.role == role]
+    data = {"name": "demo", "questions": "demo", "limit": 2, "references": ["demo:references"], "references_limit": 64}
+    shared = {"model": "smollm2-moe", "datasets": [data]}
+    ours, theirs = (
+        of({f"arm {e.name}": {role: {"name": f"{prefix}{e.name}"}} for e in entries}) | shared
+        for prefix in ("", COPIED)
+    )
+    found = planned(theirs, [copy(entry, tmp_path) for entry in entries], tmp_path)
+    expected = planned(ours, [], tmp_path)
+    assert len(expected["arms"]) > 4 * len(entries)
+    assert COPIED in json.dumps(found["arms"])
+    assert json.loads(json.dumps(found["arms"]).replace(COPIED, "")) == expected["arms"]
+    assert found["lacking"] == expected["lacking"]
+
+
+class TestOfAPlugin:
+    """What a file's strategies take by default, their controls take."""
+
+    def test_one_change_for_all_and_the_oracle_are_by_its_steps(self, mine):
+        made = with_all_arms(of({"my arm": {"optimizer": "mine"}}), registry_of(mine)).arms
+        usual = {"lr_end": 1e-5, "step": "adam", "parametrization": "projection", "tolerance": 0.0}
+        assert made["constant"].optimizer == {"name": "constant", "steps": 3, "lr": 0.05, **usual}
+        assert made["my arm, oracle"].optimizer == {"name": "oracle", "of": "mine"}
+
+    def test_random_neighbours_are_as_many(self, mine):
+        made = with_all_arms(of({"my arm": {"retriever": "many"}}), registry_of(mine)).arms
+        assert made["my arm, random neighbours"].retriever == {"name": "random", "k": 17}
+
+    def test_random_layers_are_as_many(self, mine):
+        made = with_all_arms(of({"my arm": {"selector": "two"}}), registry_of(mine)).arms
+        assert made["my arm, random layers"].selector == {"name": "random", "n": 2, "experts": 5}
+
+    def test_what_takes_its_steps_once_may_be_its_own(self, tmp_path):
+        once = MINE.replace("class Silent(PathwayOptimizer):", "class Silent(PathwayOptimizer):\n    changes = 'same'")
+        (tmp_path / "own.py").write_text(once.replace("steps: int = 3", 'one_for_all = "silent"\n    steps: int = 3'))
+        made = with_all_arms(of({"my arm": {"optimizer": "mine"}}), registry_of(tmp_path / "own.py")).arms
+        assert made["constant"].optimizer == {"name": "silent", "steps": 3}
+
+    @pytest.mark.parametrize("named", ["silent", "absent"])
+    def test_what_does_not_take_them_once_is_refused(self, tmp_path, named):
+        (tmp_path / "bad.py").write_text(MINE.replace("steps: int = 3", f'one_for_all = "{named}"\n    steps: int = 3'))
+        with pytest.raises(PluginError, match=rf"one_for_all of optimizer 'mine' to name .* got '{named}'; correct"):
+            with_all_arms(of({"my arm": {"optimizer": "mine"}}), registry_of(tmp_path / "bad.py"))
+
+
+def test_neighbours_that_nobody_looks_at_are_not_drawn_at_random():
+    """Such an arm would answer as its control does, and never be told from it."""
+    made = with_all_arms(of({"modes": {"optimizer": "mode-finding"}})).arms
+    assert "modes, random change" in made
+    assert "modes, random neighbours" not in made
+
+
+def test_a_control_may_be_named_before_it_is_there():
+    """By what compares it; one that no plugin adds is refused once they are loaded."""
+    compared = of({"near": {}}, compare=[["near", "near, random neighbours"], ["near", "constant"]])
+    assert [*with_all_arms(compared).arms][:3] == ["base", "near", "near, shuffled labels"]
+    compared["compare"].append(["near", "near, randm neighbours"])
+    with pytest.raises(SettingError, match=r"to name arms, got near, randm neighbours; did you mean 'near, random"):
+        with_all_arms(compared)
+
+
+class TestLacking:
+    """An optimizer that takes steps, and does not say what takes them once."""
+
+    SAID = "my arm has no control with one change for all questions, so no gain of it is said to go beyond"
+
+    def test_it_is_said_wherever_the_arm_is_told_of(self, place, mine, tmp_path):
+        (tmp_path / "study.yaml").write_text(json.dumps(of(SAYS_NOTHING, place)))
+        words, out = [str(tmp_path / "study.yaml"), "--plugin", str(mine)], tmp_path / "run"
+        for command in (["plan", *words], ["run", *words, "--out", str(out)]):
+            done = CliRunner().invoke(app, ["study", *command])
+            assert done.exit_code == 0, done.output
+            assert self.SAID in " ".join(done.output.split())
+        assert "(one_for_all), or write an arm with control_of: [my arm]" in " ".join(done.output.split())
+        page = out / "report.html"
+        assert self.SAID in page.read_text()
+        assert "constant" not in json.loads((out / "config.json").read_text())["config"]["arms"], "nothing is guessed"
+        for name in ("report.html", "summary.json"):
+            (out / name).unlink()
+        records = (out / "records.jsonl").read_text().splitlines(keepends=True)
+        (out / "records.jsonl").write_text("".join(records[:-1]))
+        assert CliRunner().invoke(app, ["report", str(out)]).exit_code == 0, "without the plugin"
+        assert self.SAID in page.read_text(), "of a run that was interrupted, too"
+
+    def test_one_that_is_written_will_do(self, place, mine):
+        arms = SAYS_NOTHING | {"once": {"optimizer": "constant", "selector": "two", "control_of": ["my arm"]}}
+        config = of(arms, place) | {"controlled": ["my arm"]}
+        assert planned(config, [mine], mine.parent)["lacking"] == {}
+
+
+class Elsewhere:
+    """Computes pieces as another process would, from what it is sent."""
+
+    def map(self, worker, pieces):
+        sent = pickle.loads(pickle.dumps(WorkerPayload.of(worker))).unpack()
+        for piece in pieces:
+            yield done(sent, piece)
+
+
+class TestRun:
+    def test_every_arm_is_answered_wherever_that_is_and_the_run_goes_on(self, place, mine, tmp_path):
+        given, registry, out = of(SAYS_ALL, place), registry_of(mine), tmp_path / "run"
+        first = evaluate(parse_config(given), out, registry, executor=Elsewhere())
+        assert {row.arm for row in first.rows} == {*with_all_arms(given, registry).arms}
+        assert "my arm, oracle" in {row.arm for row in first.rows}
+        assert evaluate(parse_config(given), out, registry_of(mine)).rows == first.rows
+
+    def test_one_that_was_begun_with_other_controls_is_refused_by_their_names(self, place, mine, tmp_path):
+        given = of(SAYS_ALL, place)
+        begun = with_all_arms(given, registry_of(mine)).model_dump(mode="json")
+        begun["arms"] = {name: arm for name, arm in begun["arms"].items() if name != "my arm, oracle"}
+        claim(tmp_path / "run", begun | {"inputs": {"plugins": registry_of(mine).files}})
+        with pytest.raises(DataError, match=r"\(they differ in arms: my arm, oracle\); name another --out"):
+            evaluate(parse_config(given), tmp_path / "run", registry_of(mine))
