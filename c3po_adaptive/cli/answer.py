@@ -57,6 +57,12 @@ def _answered(
 ) -> dict[str, Any]:
     """What one routing makes of a text."""
     if not choices:
+        room = model.max_length - len(model.encode_text(text).ids)
+        if tokens > room:
+            raise SettingError(
+                f"Expected to continue the text by {room} tokens at most, the rest of the model's {model.max_length}, "
+                f"got --tokens {tokens}; take fewer, or give a shorter text."
+            )
         return {"text": model.generate(text, rule, max_new_tokens=tokens, do_sample=False)}
     (scores,) = model.score_choices([text], [list(choices)], rule, format=format)
     return {"choice": choices[int(scores.argmax())], "scores": scores.tolist()}

@@ -193,7 +193,7 @@ class C3POModelAPI(ModelAPI):
         return [self._output(one, row, room) for one, row in zip(part, output[:, width:], strict=True)]
 
     def _options(self, config: GenerateConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
-        """What transformers' ``generate`` is told: to take the likeliest tokens, as drawing makes those that it draws."""
+        """What transformers' ``generate`` is told: to take the likeliest tokens, which drawing makes of those it draws."""
         tokenizer = self.evaluated.routed.tokenizer
         options: dict[str, Any] = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id}
         if config.temperature:
@@ -255,8 +255,8 @@ def _check_numbers(config: GenerateConfig) -> None:
         check_number(given, field, **BOUNDS[field])
     if config.temperature is None and (alone := [name for name in ("top_p", "top_k") if hasattr(given, name)]):
         raise SettingError(
-            f"Expected a temperature beside {' and '.join(alone)}, got none: answers are then the likeliest tokens, and "
-            "none are drawn; add --temperature, or leave them out."
+            f"Expected a temperature beside {' and '.join(alone)}, got none: answers are then the likeliest tokens; "
+            "add --temperature, or leave them out."
         )
     if "" in (config.stop_seqs or ()):
         raise SettingError("Expected stop_seqs that are some text each, got an empty one, where every answer ends.")

@@ -86,7 +86,7 @@ def fault_in(folder: Path) -> Planted | None:
     told = checked(_Truth, read_json(path, remedy), str(path), remedy)
     try:
         fault = fault_of(told.fault)
-    except (C3POError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (C3POError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: expected a fault, got {told.fault} ({error}); {remedy}.") from error
     return Planted(fault, load_tensors(folder / SOUND, remedy) if fault.broken else {}, told.base)
 

@@ -93,6 +93,8 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
         DataError: a text of fewer than two tokens, or one that leaves no room for so many more.
     """
     ids = prompt = model.encode_text(text).ids
+    if generate:
+        _check_room(model, ids, generate)
     recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
     if generate:
         ids = _continued(model, ids, generate, recorder)
@@ -118,13 +120,16 @@ def pieces_of(model: RoutedModel, tokens: Sequence[int]) -> dict[int, str]:
     return dict(zip(each, model.tokenizer.batch_decode([[token] for token in each]), strict=True))
 
 
-def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
-    """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
+def _check_room(model: RoutedModel, ids: tuple[int, ...], count: int) -> None:
     if count < 1 or len(ids) + count > model.max_length:
         raise DataError(
             f"Expected to generate 1 to {model.max_length - len(ids)} tokens behind a text of {len(ids)}, got {count}; "
             "generate fewer, or give a shorter text."
         )
+
+
+def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: Recorder) -> tuple[int, ...]:
+    """Tokens with up to so many more behind them, each the likeliest; the rule sees every token but the last."""
     inputs = torch.tensor([ids], device=model.model.device)
     seen = torch.ones_like(inputs)
     options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}

@@ -16,7 +16,7 @@ def check_layers(name: str, text: object) -> None:
     Raises:
         SettingError: with how they are written.
     """
-    if text == "all" or (isinstance(text, str) and re.fullmatch(r"last-[1-9]\d*", text)):
+    if text == "all" or (isinstance(text, str) and re.fullmatch(r"last-[1-9]\d{0,4}", text)):
         return
     found = numbers(text) if isinstance(text, str) else None
     if found is None:
