@@ -193,7 +193,7 @@ class C3POModelAPI(ModelAPI):
         return [self._output(one, row, room) for one, row in zip(part, output[:, width:], strict=True)]
 
     def _options(self, config: GenerateConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
-        """What transformers' ``generate`` is told: to take the likeliest tokens, which drawing makes of those it draws."""
+        """What transformers' ``generate`` is told: to take the likeliest tokens, which drawing makes of those drawn."""
         tokenizer = self.evaluated.routed.tokenizer
         options: dict[str, Any] = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id}
         if config.temperature:
