@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -27,14 +28,25 @@ READERS = {
 }
 
 
+WAIT = 20  # seconds
+
+
 @pytest.fixture
 def pipe(tmp_path):
-    """One that nobody writes to; who waits there all the same is given nothing after a while."""
-    os.mkfifo(tmp_path / "pipe")
-    freeing = threading.Timer(20, lambda: os.close(os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)))
-    freeing.start()
-    yield tmp_path / "pipe"
-    freeing.cancel()
+    """One that nobody writes to; who waits there all the same is given nothing, each time after a while."""
+    path, over = tmp_path / "pipe", threading.Event()
+    os.mkfifo(path)
+
+    def free():
+        while not over.wait(WAIT):
+            with suppress(OSError):  # nobody reads
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    waiting = threading.Thread(target=free)
+    waiting.start()
+    yield path
+    over.set()
+    waiting.join()
 
 
 @pytest.mark.parametrize("reader", READERS)
