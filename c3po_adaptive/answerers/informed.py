@@ -70,6 +70,7 @@ class Informed(AnswererStrategy):
         return _chosen(self, search, context) if self.choose else WithPassages(context, search)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        read_passages(self.passages)
         if self.choose:
             _check_count(self, references)
         Remix().fits(strategies, layers, experts, references - self.training * self.choose)

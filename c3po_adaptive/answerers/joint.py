@@ -84,6 +84,7 @@ class Joint(AnswererStrategy):
         return _learned(self, context)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        read_passages(self.passages)
         self.check_count(references)
         Remix().fits(strategies, layers, experts, references)
 

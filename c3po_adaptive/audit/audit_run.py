@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def audit(
         DataError: too few questions, one without an answer, or a folder that holds another run.
         SettingError: a learning rate that is none.
     """
-    check(questions, rates)
+    check(questions, rates, seed)
     config = settings(questions, format, deep=deep, rates=rates, seed=seed, dataset=dataset)
     hashes = {"model": fingerprint(model), "questions": str(config["questions"])}
 
@@ -153,13 +153,15 @@ def settings(
     }
 
 
-def check(questions: Sequence[Question], rates: Sequence[float]) -> None:
+def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) -> None:
     """Refuse what cannot be audited, before a model is loaded.
 
     Raises:
         DataError: too few questions, one without an answer, or two of one id.
-        SettingError: a learning rate that is none.
+        SettingError: a learning rate that is none, or a seed that nothing is drawn by.
     """
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"Expected an audit's seed from 0 to 2^63 - 1, got {seed}; give such a number.")
     unanswered = [q.id for q in questions if q.answer is None]
     if unanswered:
         raise DataError(
@@ -169,7 +171,7 @@ def check(questions: Sequence[Question], rates: Sequence[float]) -> None:
     if len(questions) < FEWEST:
         raise DataError(f"An audit expected {FEWEST} questions at least, got {len(questions)}; give more of them.")
     unique([(q.id, q) for q in questions], "the questions of an audit")
-    wrong = [rate for rate in rates if not (isinstance(rate, int | float) and math.isfinite(rate) and rate > 0)]
+    wrong = [rate for rate in rates if not (isinstance(rate, int | float) and 0 < rate <= sys.float_info.max)]
     if wrong or len(set(rates)) != len(rates):
         raise SettingError(
             f"Expected different learning rates above zero, got {list(rates)}; the usual ones are "

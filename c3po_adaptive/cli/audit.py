@@ -48,7 +48,7 @@ def audit(
 
         tried = tuple(rates or USUAL_RATES)
         asked, put = read(questions, split=split, limit=limit, usual=ASKED), as_format(format)
-        check(asked, tried)
+        check(asked, tried, seed)
         if not overwrite:
             check_folder(out, settings(asked, put, deep=deep, rates=tried, seed=seed, dataset=questions), {})
         loaded = how.load(model)

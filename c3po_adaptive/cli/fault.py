@@ -71,10 +71,16 @@ def fault(
 
 
 def _pair(text: str) -> tuple[int, int]:
-    a, dash, b = text.partition("-")
-    if not (dash and a.strip().isdecimal() and b.strip().isdecimal()):
+    a, _, b = text.partition("-")
+    if not (_is_number(a) and _is_number(b)):
         raise SettingError(f"Expected two experts as 5-11, got {text!r}; name them by number, from 0 on.")
     return int(a), int(b)
+
+
+def _is_number(text: str) -> bool:
+    from ..models.faults import DIGITS
+
+    return text.strip().isdecimal() and len(text) <= DIGITS
 
 
 def _concerns(texts: list[str]) -> dict[int, list[str]]:
@@ -86,7 +92,7 @@ def _concerns(texts: list[str]) -> dict[int, list[str]]:
 
 
 def _concern(text: str) -> tuple[int, str]:
-    expert, equals, kind = text.partition("=")
-    if not (equals and expert.strip().isdecimal() and kind.strip()):
+    expert, _, kind = text.partition("=")
+    if not (_is_number(expert) and kind.strip()):
         raise SettingError(f"Expected an expert and a kind of question as 5=topic, got {text!r}.")
     return int(expert), kind.strip()

@@ -42,7 +42,23 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value, +key.NEW=value or @FILE, over the file; repeatable."),
 ]
-Minutes = Annotated[float | None, typer.Option(help=f"Stop after so many, with status {PAUSED}; again, it resumes.")]
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not minutes >= 0:  # NaN neither
+        raise typer.BadParameter(f"expected minutes from 0 on, got {text}.")
+    return minutes
+
+
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        parser=_minutes,
+        metavar="FLOAT",
+        help=f"Stop after so many, with status {PAUSED}; again, it resumes.",
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -22,9 +22,11 @@ from inspect_ai.model import (
 )
 from torch import Tensor
 
+from ..checks import check_number
 from ..errors import DataError, SettingError
 from ..lm_eval.arguments import Evaluated, check_known
 from ..types import Prompt
+from .drawing import Drawing
 
 UNSERVED = (
     *("best_of", "frequency_penalty", "presence_penalty", "logit_bias", "num_choices", "logprobs", "top_logprobs"),
@@ -32,6 +34,13 @@ UNSERVED = (
 )
 """Settings of a request that would change its answer, and that this provider does not have."""
 MOST_TOKENS = 512  # of an answer, where the task says nothing
+BOUNDS: dict[str, dict[str, Any]] = {
+    "max_tokens": {"at_least": 1, "whole": True},
+    "temperature": {"at_least": 0, "hint": "0 takes the likeliest tokens"},
+    "top_p": {"above": 0, "at_most": 1, "hint": "1 draws from all tokens"},
+    "top_k": {"at_least": 0, "whole": True, "hint": "0 draws from all tokens"},
+}
+"""Of a request's numbers."""
 
 
 @dataclass(eq=False)
@@ -58,7 +67,8 @@ class C3POModelAPI(ModelAPI):
 
     Messages are put by the tokenizer's chat template; without one their texts stand one below another. Answers are the
     likeliest tokens, unless a request has a temperature above 0. Requests that come while others are answered are
-    answered together. Neighbours are found by the last message of the user, as the task puts it.
+    answered together, and each as it would be alone. Neighbours are found by the last message of the user, as the task
+    puts it.
 
     Args:
         model_name: an alias, a Hub id or a folder: what stands behind ``c3po/``.
@@ -70,8 +80,8 @@ class C3POModelAPI(ModelAPI):
         args: those of ``Evaluated.of``, and every setting of ``RemixSettings``.
 
     Raises:
-        SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one, or
-            a strategy that looks at the right answer.
+        SettingError: an argument that does not exist, one that has no part without an optimizer, a rule beside one or
+            one that this model cannot follow, or a strategy that looks at the right answer.
         ModelError, DataError, UnknownNameError: as for ``load_moe_model``, ``Optimizer`` and ``rule_named``.
     """
 
@@ -142,64 +152,78 @@ class C3POModelAPI(ModelAPI):
         return Prompt(tuple(ids))
 
     def _answer(self, part: Sequence[_Asked]) -> None:
-        try:
-            for one, answer in zip(part, self._generated(part), strict=True):
-                one.answer = answer
-        except Exception as error:
-            for one in part:
-                one.error = error
+        for alike in self._of_one_room(part):
+            try:
+                for one, answer in zip(alike, self._along(alike), strict=True):
+                    one.answer = answer
+            except Exception as error:
+                for one in alike:
+                    one.error = error
 
-    def _generated(self, part: Sequence[_Asked]) -> list[ModelOutput]:
-        """Answers to requests of one configuration; a prompt that the model cannot read gets an empty one."""
-        room = self.evaluated.routed.max_length
-        fits = [one for one in part if len(one.prompt.ids) < room]
-        found = dict(zip(fits, self._along(fits), strict=True)) if fits else {}
-        none = ModelOutput.from_content(self.model_name, "", stop_reason="model_length")
-        return [found.get(one, none) for one in part]
+    def _of_one_room(self, part: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+        """Requests of one configuration that are generated side by side: none is cut, or runs beyond the model's
+        length, for another. Prompts that the model's length leaves less room than was asked for stay among those of
+        their own length."""
+        room, found = self.evaluated.routed.max_length, dict[int, list[_Asked]]()
+        for one in part:
+            found.setdefault(max(room, len(one.prompt.ids) + _most(one.config)), []).append(one)
+        yield from found.values()
 
     def _along(self, part: Sequence[_Asked]) -> list[ModelOutput]:
         routed, config = self.evaluated.routed, part[0].config
         width = max(len(one.prompt.ids) for one in part)
+        room = min(_most(config), routed.max_length - width)
+        if room < 1:  # prompts that the model cannot read
+            return [ModelOutput.from_content(self.model_name, "", stop_reason="model_length") for _ in part]
         ids = torch.full((len(part), width), cast(int, routed.tokenizer.pad_token_id))
         seen = torch.zeros_like(ids)
         for row, one in enumerate(part):
             ids[row, width - len(one.prompt.ids) :] = torch.tensor(one.prompt.ids)
             seen[row, width - len(one.prompt.ids) :] = 1
         ids, seen = ids.to(routed.model.device), seen.to(routed.model.device)
-        with routed.lock, _drawn(config.seed):
+        prompts = [one.prompt for one in part]
+        with routed.lock:
             routing: Any = self.evaluated.rule
             if self.evaluated.remixer is not None:
-                states = self.evaluated.remixer.prefill([one.prompt for one in part], keep=False)
+                states = self.evaluated.remixer.prefill(prompts, keep=False)
                 routing = self.evaluated.remixer.remix(states, [one.query for one in part]).pathway
             with routed.decoding(routing, seen):
-                options = self._options(config, routed.max_length - width)
-                output = cast(Any, routed.model).generate(ids, attention_mask=seen, **options)
-        return [self._output(one, row) for one, row in zip(part, output[:, width:], strict=True)]
+                options = self._options(config, prompts)
+                output = cast(Any, routed.model).generate(ids, attention_mask=seen, max_new_tokens=room, **options)
+        return [self._output(one, row, room) for one, row in zip(part, output[:, width:], strict=True)]
 
-    def _options(self, config: GenerateConfig, room: int) -> dict[str, Any]:
-        """What transformers' ``generate`` is told."""
+    def _options(self, config: GenerateConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        """What transformers' ``generate`` is told: to take the likeliest tokens, which drawing makes of those drawn."""
         tokenizer = self.evaluated.routed.tokenizer
-        warm = config.temperature is not None and config.temperature > 0
-        options: dict[str, Any] = {"do_sample": warm, "pad_token_id": tokenizer.pad_token_id}
-        options["max_new_tokens"] = min(config.max_tokens or MOST_TOKENS, room)
-        if warm:
-            options |= {"temperature": config.temperature, "top_p": config.top_p or 1.0, "top_k": config.top_k or 0}
+        options: dict[str, Any] = {"do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+        if config.temperature:
+            drawing = Drawing(config.temperature, prompts, config.seed, config.top_p or 1.0, config.top_k or 0)
+            options |= {"logits_processor": [drawing], "num_beams": 1}
         if config.stop_seqs:
             options |= {"stop_strings": config.stop_seqs, "tokenizer": tokenizer}
         return options
 
-    def _output(self, asked: _Asked, new: Tensor) -> ModelOutput:
-        tokenizer, ids = self.evaluated.routed.tokenizer, new.tolist()
-        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    def _output(self, asked: _Asked, new: Tensor, room: int) -> ModelOutput:
+        """What was generated up to its end, of ``room`` tokens at most."""
+        routed, ids = self.evaluated.routed, new.tolist()
+        told = cast(Any, routed.model.generation_config).eos_token_id  # one, several, or none
+        tokenizer = routed.tokenizer
+        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id, *(told if isinstance(told, list) else [told])}
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
         text: Any = tokenizer.decode(ids[:length], skip_special_tokens=True)
         cut = min((text.find(stop) for stop in asked.config.stop_seqs or () if stop in text), default=len(text))
-        stopped = length < len(ids) or length < (asked.config.max_tokens or MOST_TOKENS) or cut < len(text)
         message = ChatMessageAssistant(content=text[:cut], model=self.model_name, source="generate")
-        choice = ChatCompletionChoice(message=message, stop_reason="stop" if stopped else "max_tokens")
+        full = "max_tokens" if room == _most(asked.config) else "model_length"
+        reason: Any = "stop" if length < room or cut < len(text) else full
         read = len(asked.prompt.ids)
         usage = ModelUsage(input_tokens=read, output_tokens=length, total_tokens=read + length)
+        choice = ChatCompletionChoice(message=message, stop_reason=reason)
         return ModelOutput(model=self.model_name, choices=[choice], usage=usage)
+
+
+def _most(config: GenerateConfig) -> int:
+    """Tokens of an answer, as far as the request says."""
+    return MOST_TOKENS if config.max_tokens is None else config.max_tokens
 
 
 def _query(messages: Sequence[ChatMessage]) -> str:
@@ -222,14 +246,17 @@ def _check(messages: Sequence[ChatMessage], tools: Sequence[Any], config: Genera
         raise SettingError(
             f"Expected a request without {', '.join(given)}, which c3po/… models do not have; leave it out."
         )
+    _check_numbers(config)
 
 
-@contextmanager
-def _drawn(seed: int | None) -> Iterator[None]:
-    """Draws by a seed inside the block, if one is given."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+def _check_numbers(config: GenerateConfig) -> None:
+    given = SimpleNamespace(name="request", **config.model_dump(include={*BOUNDS}, exclude_none=True))
+    for field in [field for field in BOUNDS if hasattr(given, field)]:
+        check_number(given, field, **BOUNDS[field])
+    if config.temperature is None and (alone := [name for name in ("top_p", "top_k") if hasattr(given, name)]):
+        raise SettingError(
+            f"Expected a temperature beside {' and '.join(alone)}, got none: answers are then the likeliest tokens; "
+            "add --temperature, or leave them out."
+        )
+    if "" in (config.stop_seqs or ()):
+        raise SettingError("Expected stop_seqs that are some text each, got an empty one, where every answer ends.")

@@ -84,8 +84,8 @@ class Evaluated:
             settings: of ``RemixSettings``.
 
         Raises:
-            SettingError: what has no part without an optimizer, a rule beside one, or a strategy that looks at the
-                right answer.
+            SettingError: what has no part without an optimizer, a rule beside one or one that this model cannot follow,
+                or a strategy that looks at the right answer.
             ModelError, DataError, UnknownNameError: as for ``load_moe_model``, ``Optimizer`` and ``rule_named``.
         """
         remixes = optimizer is not None or preset is not None
@@ -108,6 +108,7 @@ class Evaluated:
         )  # fmt: skip
         if along is not None:
             along.fits(routed.layers, routed.n_experts)
+            routed.prefill_along([routed.encode_text("a")], along)  # what only a forward pass tells, before any request
         if not remixes:
             return cls(routed, rule=along)
         specs: dict[str, Any] = {**USUAL, **{role: spec for role, spec in roles.items() if spec is not None}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -13,6 +14,7 @@ from pydantic import JsonValue
 from ..errors import C3POError, DataError
 from ..storage.files import is_file
 from ..storage.folders import check_new, new_folder
+from ..storage.identity import digest_of_file
 from ..storage.json_files import SCHEMA, Ours, checked, read_json
 from ..storage.run_folder import COMMAND
 from ..storage.tensors import load_tensors, save_tensors
@@ -28,6 +30,7 @@ FAULT = "fault.json"
 COPY = "folder for the copy"
 SOUND = Path("sound", "router.safetensors")
 """The tensors that the fault changed, as they were; in a folder of its own, where no engine takes it for weights."""
+WEIGHTS = "*.safetensors"
 BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
 
 
@@ -36,6 +39,7 @@ class _Truth(Ours):
 
     fault: dict[str, JsonValue]
     base: dict[str, str | None]
+    files: dict[str, str]
 
 
 class WrittenFault(TypedDict):
@@ -48,6 +52,7 @@ class WrittenFault(TypedDict):
     undone_by: dict[str, JsonValue]
     base: dict[str, str | None]
     model: str
+    files: dict[str, str]
     command: str | None
 
 
@@ -63,22 +68,23 @@ def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> WrittenFa
     check_new(out, COPY)
     _check_room(model, out)
     made = planted(model, fault)
-    truth = _truth(made)
     with new_folder(out, COPY) as writing:
         made.model.save_pretrained(writing)
         made.tokenizer.save_pretrained(writing)
         if made.processor is not None:
             made.processor.save_pretrained(writing)
         save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
+        truth = _truth(made, writing)
         (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return truth
 
 
 def fault_in(folder: Path) -> Planted | None:
-    """The fault of a checkpoint that ``write_faulty`` wrote; None of any other.
+    """The fault of a checkpoint that ``write_faulty`` wrote; None of any other. Its weights are held against those that
+    were written, file by file: in whichever dtype they are loaded, and by whichever transformers.
 
     Raises:
-        DataError: its truth is broken, or half of it is missing.
+        DataError: its truth is broken, half of it is missing, or the weights are others, as after fine-tuning.
     """
     path, remedy = folder / FAULT, f"write the copy again by c3po fault, or delete {FAULT} to use it as any model"
     if not is_file(path):
@@ -86,12 +92,26 @@ def fault_in(folder: Path) -> Planted | None:
     told = checked(_Truth, read_json(path, remedy), str(path), remedy)
     try:
         fault = fault_of(told.fault)
-    except (C3POError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (C3POError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: expected a fault, got {told.fault} ({error}); {remedy}.") from error
+    if others := [name for name, _ in told.files.items() ^ _weights(folder).items()]:
+        raise DataError(
+            f"{path}: expected the weights that the fault was written with, got others in "
+            f"{', '.join(sorted(set(others)))}: what is wrong with them is not known; {remedy}."
+        )
     return Planted(fault, load_tensors(folder / SOUND, remedy) if fault.broken else {}, told.base)
 
 
-def _truth(made: RoutedModel) -> WrittenFault:
+def _weights(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights, by name."""
+    files = sorted(path for path in (*folder.glob(WEIGHTS), folder / SOUND) if is_file(path))
+    with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock
+        return {
+            str(path.relative_to(folder)): of for path, of in zip(files, pool.map(digest_of_file, files), strict=True)
+        }
+
+
+def _truth(made: RoutedModel, folder: Path) -> WrittenFault:
     known = known_fault(made)
     fault = known.fault
     return {
@@ -102,6 +122,7 @@ def _truth(made: RoutedModel) -> WrittenFault:
         "undone_by": {"exchange": fault.undone_by, "sound": str(SOUND) if fault.broken else None},
         "base": dict(known.base),
         "model": fingerprint(made),
+        "files": _weights(folder),
         "command": COMMAND.get(),
     }
 

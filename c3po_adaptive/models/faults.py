@@ -18,6 +18,8 @@ from ..types import draw_key
 
 Kind = Literal["exchange", "weaken", "strengthen", "noise"]
 KINDS: tuple[str, ...] = get_args(Kind)
+DIGITS = 9
+"""Of an expert's or a layer's number, at most: Python reads no number of thousands of digits."""
 PLACES = "last-N, first-N, spread-N, all, none, or decoder layers such as 16,17,20"
 
 
@@ -55,7 +57,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SettingError(f"Expected a kind of fault, got {self.kind!r}; {suggestion(str(self.kind), KINDS)}")
-        most = 1.0 if self.kind in ("exchange", "weaken") else None
+        most = 1.0 if self.kind in ("exchange", "weaken") else torch.finfo(torch.float32).max
         check_number(self, "dose", at_least=0, at_most=most, hint="0 changes nothing")
         check_number(self, "seed", at_least=0, whole=True)
         _check_experts(self)
@@ -121,15 +123,24 @@ class Fault:
             raise SettingError(f"Expected experts from 0 to {experts - 1}, got {max(named)}; name one of these.")
 
     def changed(self, rows: Tensor, layer: int, *, matrix: bool = True) -> Tensor:
-        """What becomes of a layer's rows ``[E, D]`` of one tensor, in its dtype; noise is in the ``matrix`` alone."""
+        """What becomes of a layer's rows ``[E, D]`` of one tensor, in its dtype; noise is in the ``matrix`` alone.
+
+        Raises:
+            SettingError: a dose by which they are no numbers of that dtype any more.
+        """
         if self.dose == 0 or (self.kind == "noise" and not matrix):
             return rows.clone()
         whole, named = rows.float(), list(self.touched or range(len(rows)))
         drawn = torch.Generator().manual_seed(draw_key(self.seed, layer))
         goal = whole.clone()
         goal[named] = _GOALS[self.kind](whole, self, named, drawn)
-        changed = goal if self.dose == 1 else torch.lerp(whole, goal, self.dose)
-        return changed.to(rows.dtype)
+        changed = (goal if self.dose == 1 else torch.lerp(whole, goal, self.dose)).to(rows.dtype)
+        if rows.isfinite().all() and not changed.isfinite().all():
+            raise SettingError(
+                f"Expected fault.dose to leave finite numbers in the router of layer {layer} "
+                f"({str(rows.dtype).removeprefix('torch.')}), got {self.dose:g}; give a smaller one."
+            )
+        return changed
 
 
 def _exchanged(rows: Tensor, fault: Fault, named: list[int], drawn: torch.Generator) -> Tensor:
@@ -209,9 +220,9 @@ def layers_of(place: str | Sequence[int], layers: Sequence[int]) -> tuple[int, .
         return tuple(sorted(set(place)))
     if place in ("all", "none"):
         return tuple(layers) if place == "all" else ()
-    if re.fullmatch(r"\d+(\s*,\s*\d+)*", place):
+    if re.fullmatch(rf"\d{{1,{DIGITS}}}(\s*,\s*\d{{1,{DIGITS}}})*", place):
         return tuple(sorted({int(layer) for layer in place.split(",")}))
-    found = re.fullmatch(r"(last|first|spread)-(\d+)", place)
+    found = re.fullmatch(rf"(last|first|spread)-(\d{{1,{DIGITS}}})", place)
     if found is None:
         raise SettingError(f"Expected the layers of a fault as {PLACES}, got {place!r}.")
     count = int(found[2])

@@ -56,7 +56,7 @@ class AmortizedNGD(Descent):
             step = weights - problem.own
             return (slope * step + 0.5 * bend * step.square()).sum((1, 2))
 
-        return self.descend(loss, problem, eligible=eligible)
+        return self.descend(loss, problem)
 
     def _lent(self, problem: Problem, eligible: Tensor) -> Tensor:
         weight, total = problem.neighbours.weight, mass(problem.own)

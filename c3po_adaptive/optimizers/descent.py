@@ -12,7 +12,7 @@ from ..checks import check_number
 from ..errors import SettingError
 from ..problem import LabeledProblem, Loss, Problem
 from ..routing.mixing import mass, with_mass
-from ._simplex import allowed_experts, project, slope
+from ._simplex import allowed_experts, has_neighbours, project, slope
 from .base import SteppingOptimizer
 
 Step = Literal["adam", "sgd"]
@@ -106,7 +106,7 @@ class Descent(SteppingOptimizer):
             raise SettingError(f"Expected parametrization 'projection' or 'logits', got {self.parametrization!r}.")
 
     def toward_label(self, problem: LabeledProblem) -> Tensor:
-        return self.descend(problem.label_loss, problem)
+        return self.descend_from(problem.own, problem.label_loss, allowed_experts(problem))  # whatever is near
 
     def descend(self, loss: Loss, problem: Problem, eligible: Tensor | None = None) -> Tensor:
         """Descend ``loss`` from ω0 within the selection; returns weights ``[B, L, E]``.
@@ -114,12 +114,13 @@ class Descent(SteppingOptimizer):
         Args:
             loss: what is lowered, sample by sample.
             problem: the samples, with a selection.
-            eligible: ``[B]`` samples that may move at all; default all.
+            eligible: ``[B]`` samples that may move at all; default those with neighbours, or all of an optimizer that
+                needs none.
         """
         movable = allowed_experts(problem)
-        if eligible is not None:
-            movable = movable & eligible[:, None, None]
-        return self.descend_from(problem.own, loss, movable)
+        if eligible is None and self.needs_neighbours:
+            eligible = has_neighbours(problem)
+        return self.descend_from(problem.own, loss, movable if eligible is None else movable & eligible[:, None, None])
 
     def descend_from(self, own: Tensor, loss: Loss, movable: Tensor) -> Tensor:
         """The same from ``own [B, L, E]``, where the experts ``movable [B, L, E]`` (bool) may change."""

@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..problem import Problem
-from ._simplex import has_neighbours
 from .descent import Descent
 
 
@@ -25,4 +24,4 @@ class NGD(Descent):
     name: ClassVar[str] = "ngd"
 
     def optimize(self, problem: Problem) -> Tensor:
-        return self.descend(problem.loss, problem, eligible=has_neighbours(problem))
+        return self.descend(problem.loss, problem)

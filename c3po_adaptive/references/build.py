@@ -21,7 +21,7 @@ from ..storage.folders import cache_folder
 from ..storage.identity import digest, routing_versions
 from ..storage.lock import in_turn
 from ..tasks.formats import Format, description, format_key
-from ..tasks.question_files import first, of_split
+from ..tasks.question_files import first, of_split, unique
 from ..tasks.sources import LEARNED_FROM
 from ..tasks.sources import questions as read_questions
 from ..types import Question
@@ -60,7 +60,7 @@ def build_reference_set(
         compute: computes shards elsewhere (see ``study.reference_shards``); by default the model here does.
 
     Raises:
-        DataError: no questions, or one without an answer.
+        DataError: no questions, one without an answer, or two of one id.
     """
     unanswered = [q.id for q in questions if q.answer is None]
     if not questions or unanswered:
@@ -69,6 +69,7 @@ def build_reference_set(
             + (f"none for {', '.join(unanswered[:3])}" if unanswered else "no questions at all")
             + "; references are labeled questions."
         )
+    unique([(f"question {i}", question) for i, question in enumerate(questions)], "the references")
     card: SetCard = {
         "source": digest([q.row() for q in questions]),
         "embedder": {"name": embedder.name, "revision": embedder.revision},
@@ -107,6 +108,7 @@ COUNTS = ("questions", "successes", "success_rate")
 
 def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
     """Delete the finished shards of a set that was built, once it is kept elsewhere; nothing else that lies there.
+    Another process that built the same set may have done so already.
 
     Raises:
         DataError: one cannot be deleted.
@@ -115,9 +117,11 @@ def forget_shards(built: ReferenceSet, scratch: str | Path) -> None:
     try:
         for i in range(0, len(built), SHARD):
             for path in checksummed_files(store, _name(i), TENSORS):
-                path.unlink()
+                path.unlink(missing_ok=True)
         if not any(store.iterdir()):
             store.rmdir()
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise DataError(
             f"Could not delete {store}: {disk_says(error)}; the set is built, delete it yourself."

@@ -132,9 +132,12 @@ def _trace(table: Any, card: TraceCard, path: Path | str) -> Trace:
     weights, alone = table["weights"], table["weights"].null_count == table.num_rows > 0
     if weights.null_count and not alone:
         raise DataError(f"{path}: expected weights in every row, or in none, got some without; {AGAIN}.")
+    tokens = _numbers(table["token"], 1, path).view(T, L)
+    if (tokens != tokens[:, :1]).any():
+        raise DataError(f"{path}: expected one token id in all layers of a position, got several; {AGAIN}.")
     try:
         return Trace(
-            _numbers(table["token"], 1, path)[::L],
+            tokens[:, 0],
             tuple(card.layers),
             _numbers(table["experts"], k, path).view(size),
             None if alone else _numbers(weights, k, path).view(size),

@@ -16,10 +16,13 @@ def check_layers(name: str, text: object) -> None:
     Raises:
         SettingError: with how they are written.
     """
-    if text == "all" or (isinstance(text, str) and re.fullmatch(r"last-[1-9]\d*", text)):
+    if text == "all" or (isinstance(text, str) and re.fullmatch(r"last-[1-9]\d{0,4}", text)):
         return
-    if not isinstance(text, str) or numbers(text) is None:
+    found = numbers(text) if isinstance(text, str) else None
+    if found is None:
         raise SettingError(f"Expected layers of rule {name!r} as {WRITTEN}, got {text!r}; write them so behind @.")
+    if len(set(found)) < len(found):
+        raise SettingError(f"Expected each layer of rule {name!r} once, got {text!r}; name it once.")
 
 
 def acting(name: str, text: str, layers: tuple[int, ...]) -> tuple[int, ...]:

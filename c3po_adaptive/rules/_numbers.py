@@ -12,7 +12,7 @@ MOST = 2**15  # experts or layers that there may be: a range is written out
 
 
 def numbers(text: str) -> tuple[int, ...] | None:
-    """Whole numbers and ranges ``a-b``, parted by commas or slashes; None: something else.
+    """Whole numbers and ranges ``a-b``, as they are written, parted by commas or slashes; None: something else.
 
     Slashes are for where commas part arguments already, as in lm-evaluation-harness's ``--model_args``.
     """
@@ -24,7 +24,7 @@ def numbers(text: str) -> tuple[int, ...] | None:
         if last < first or last >= MOST:
             return None
         found += range(first, last + 1)
-    return tuple(dict.fromkeys(found))
+    return tuple(found)
 
 
 def experts_in(name: str, text: str) -> tuple[int, ...]:

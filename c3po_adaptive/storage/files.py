@@ -15,6 +15,8 @@ from ..errors import C3POError, DataError, disk_says
 
 SUFFIX = ".writing"
 """Of what is being written; what an interruption leaves is of no use, and may be deleted."""
+STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""What a shell hands over under a file's name."""
 
 
 @contextmanager
@@ -198,7 +200,7 @@ def is_there(path: Path | str) -> bool:
 
 
 def check_there(path: Path | str, expected: str, remedy: str, refusal: type[C3POError] = DataError) -> None:
-    """Refuse to read what is not there. What may not be looked at says so itself when it is read.
+    """Refuse to read what is not there, or waits. What may not be looked at says so itself when it is read.
 
     Args:
         path: of the file.
@@ -207,7 +209,7 @@ def check_there(path: Path | str, expected: str, remedy: str, refusal: type[C3PO
         refusal: the kind of error.
 
     Raises:
-        C3POError: of that kind; there is nothing.
+        C3POError: of that kind; there is nothing, or no file.
     """
     try:
         there = mode_of(Path(path)) is not None
@@ -215,6 +217,17 @@ def check_there(path: Path | str, expected: str, remedy: str, refusal: type[C3PO
         return
     if not there:
         raise refusal(f"Expected {expected}, but {path} does not exist; {remedy}.")
+    if waits(path):
+        raise refusal(f"Expected {expected}, but {path} is a pipe or a device, and no file; {remedy}.")
+
+
+def waits(path: Path | str) -> bool:
+    """Whether a reader might wait there without end: at a pipe or a device, but for what a shell hands over."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or os.fspath(path).startswith(STREAMS))
 
 
 def is_own(path: Path | str) -> bool:

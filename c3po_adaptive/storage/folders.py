@@ -75,6 +75,9 @@ def new_folder(path: Path | str, what: str) -> Iterator[Path]:
     try:
         with scratch_folder(path.parent) as writing:
             yield writing
+            usual = writing.stat().st_mode & 0o666
+            for file in writing.rglob("*"):  # safetensors lets nobody else read its own
+                file.chmod(file.stat().st_mode | usual)
             check_new(path, what)  # by another process, meanwhile
             os.rename(writing, path)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk

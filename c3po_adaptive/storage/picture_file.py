@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import DataError
+from .files import waits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,6 +66,8 @@ class Picture:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 if not isinstance(self.source, str | Path | bytes):
                     return _in_rgb(ImageOps.exif_transpose(self.source))
+                if not isinstance(self.source, bytes) and waits(self.source):
+                    raise OSError("a pipe or a device, and no file")
                 file = BytesIO(self.source) if isinstance(self.source, bytes) else self.source
                 with Image.open(file) as opened:
                     return _in_rgb(ImageOps.exif_transpose(opened))

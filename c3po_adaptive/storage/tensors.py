@@ -23,10 +23,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     from safetensors.torch import save_file
 
     with atomic_file(path) as writing:
+        writing.touch()
+        mode = writing.stat().st_mode  # as files get it here; safetensors lets nobody else read its own
         try:
             save_file(dict(tensors), writing, None if metadata is None else dict(metadata))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
+        writing.chmod(mode)
 
 
 def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:

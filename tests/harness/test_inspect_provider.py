@@ -171,27 +171,81 @@ def test_a_prompt_that_is_too_long_is_told(checkpoint):
     assert (found.completion, found.stop_reason) == ("", "model_length")
 
 
-def test_requests_that_come_together_are_answered_together(checkpoint, olmoe, monkeypatch):
+def together(api, texts, **config):
+    """Answers to requests that come at once."""
     import anyio
 
+    found = {}
+
+    async def one(text):
+        found[text] = await answer(api, text, **config)
+
+    async def all_of_them():
+        async with anyio.create_task_group() as group:
+            for text in texts:
+                group.start_soon(one, text)
+
+    anyio.run(all_of_them)
+    return [found[text] for text in texts]
+
+
+def test_requests_that_come_together_are_answered_together(checkpoint, olmoe, monkeypatch):
     api, sizes = C3POModelAPI(str(checkpoint), batch_size=4), []
     along = api._along
     monkeypatch.setattr(api, "_along", lambda part: (sizes.append(len(part)), along(part))[1])
     asked_for = [f"{ASKED[0]} {i}" for i in range(6)]
-    found = {}
-
-    async def one(text):
-        found[text] = (await answer(api, text, max_tokens=4)).completion
-
-    async def all_of_them():
-        async with anyio.create_task_group() as group:
-            for text in asked_for:
-                group.start_soon(one, text)
-
-    anyio.run(all_of_them)
+    found = [one.completion for one in together(api, asked_for, max_tokens=4)]
     assert sum(sizes) == 6 and max(sizes) == 4
-    assert [found[text] for text in asked_for] == olmoe.generate(asked_for, max_new_tokens=4, do_sample=False)
+    assert found == olmoe.generate(asked_for, max_new_tokens=4, do_sample=False)
     assert not api.waiting
+
+
+def test_a_long_prompt_cuts_its_own_answer_alone(checkpoint, olmoe):
+    """Each stops at its own room, and says which it was."""
+    api = C3POModelAPI(str(checkpoint))
+    read = olmoe.max_length - 2
+    long = next("x" * n for n in range(read, 0, -1) if len(olmoe.encode_text("x" * n).ids) == read)
+    texts = [ASKED[0], long, ASKED[1], "x" * 600]
+    found, alone = together(api, texts, max_tokens=12), [asked(api, text, max_tokens=12) for text in texts]
+    told = [(one.completion, one.stop_reason, one.usage and one.usage.output_tokens) for one in found]
+    assert told == [(one.completion, one.stop_reason, one.usage and one.usage.output_tokens) for one in alone]
+    assert [part[1:] for part in told] == [
+        ("max_tokens", 12), ("model_length", 2), ("max_tokens", 12), ("model_length", None)
+    ]  # fmt: skip
+
+
+def test_by_a_seed_each_is_drawn_as_if_it_were_alone(checkpoint):
+    api, drawn = C3POModelAPI(str(checkpoint)), {"max_tokens": 12, "temperature": 2.0, "seed": 1}
+    texts = [*ASKED, "a long one before them " * 4]
+    alone = {text: asked(api, text, **drawn).completion for text in texts}
+    assert len({*alone.values()}) == len(texts)
+    for order in (texts, texts[::-1], texts[1:3]):
+        assert [one.completion for one in together(api, order, **drawn)] == [alone[text] for text in order]
+
+
+def test_tokens_are_drawn_by_their_probabilities():
+    import torch
+
+    from c3po_adaptive.inspect_provider.drawing import Drawing
+    from c3po_adaptive.types import Prompt
+
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -torch.inf])
+    prompts = [Prompt((i,)) for i in range(4000)]
+
+    def shares(**given):
+        drawing = Drawing(**{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "seed": 5, "prompts": prompts} | given)
+        return drawing(None, logits.expand(len(prompts), -1)).argmax(-1).bincount(minlength=5) / len(prompts)
+
+    def near(found, wanted):
+        torch.testing.assert_close(found, wanted, atol=0.03, rtol=0)
+
+    near(shares(), logits.softmax(0))
+    near(shares(temperature=2.0), (logits / 2).softmax(0))
+    near(shares(seed=None), logits.softmax(0))
+    near(shares(top_k=2), torch.tensor([*logits[:2].softmax(0), 0, 0, 0]))
+    near(shares(top_p=0.8), torch.tensor([*logits[:2].softmax(0), 0, 0, 0]))
+    near(shares(temperature=1e-300), torch.tensor([1.0, 0, 0, 0, 0]))
+    near(shares(temperature=1e300), torch.tensor([0.25, 0.25, 0.25, 0.25, 0]))
 
 
 @pytest.mark.parametrize(
@@ -200,6 +254,7 @@ def test_requests_that_come_together_are_answered_together(checkpoint, olmoe, mo
         ({"optimiser": "ngd"}, SettingError, r"model arguments \(-M\), got .*did you mean 'optimizer'"),
         ({"rule": "bann:3"}, UnknownNameError, "did you mean 'ban'"),
         ({"rule": "top-k:1", "optimizer": "ngd"}, SettingError, "a rule or an optimizer, got both"),
+        ({"rule": "ban:0-6"}, SettingError, "at least 2 experts left in MoE layer 0"),
         ({"selector": "fixed"}, SettingError, "an optimizer beside selector, got none"),
     ],
 )
@@ -214,6 +269,13 @@ def test_arguments_that_cannot_be_are_refused(checkpoint, args, error, said):
         ({"tools": [ToolInfo(name="add", description="adds")]}, "a task without tools, got 1"),
         ({"logprobs": True}, "a request without logprobs"),
         ({"num_choices": 2}, "a request without num_choices"),
+        ({"max_tokens": 0}, "request.max_tokens to be a whole number >= 1, got 0"),
+        ({"temperature": -1.0}, "request.temperature to be a finite number >= 0, got -1.0"),
+        ({"temperature": float("nan")}, "request.temperature to be a finite number >= 0, got nan"),
+        ({"temperature": 1.0, "top_p": 0.0}, "request.top_p to be a finite number > 0 and <= 1, got 0.0"),
+        ({"temperature": 1.0, "top_k": -1}, "request.top_k to be a whole number >= 0, got -1; 0 draws from all"),
+        ({"top_p": 0.9}, "a temperature beside top_p, got none"),
+        ({"stop_seqs": ["\n", ""]}, "stop_seqs that are some text each, got an empty one"),
     ],
 )
 def test_requests_that_cannot_be_are_refused(checkpoint, request_of, said):

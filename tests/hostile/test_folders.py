@@ -95,7 +95,7 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(vllm, "with_zeros", lambda model, multiple_of: MODEL.model)
     monkeypatch.setattr(fault_files, "planted", lambda model, fault: model)
     monkeypatch.setattr(fault_files, "known_fault", lambda model: SimpleNamespace(sound={"w": torch.ones(2)}))
-    monkeypatch.setattr(fault_files, "_truth", lambda model: {"fault": {}})
+    monkeypatch.setattr(fault_files, "_truth", lambda model, folder: {"fault": {}})
     monkeypatch.setattr(fault_files, "_check_room", lambda model, out: None)
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
     nothing = TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=())

@@ -202,6 +202,7 @@ def test_rows_that_a_few_bytes_stand_for_are_not_read(tmp_path):
         {"token": lambda rows: pa.array([True] * len(rows))},
         {"token": lambda rows: pa.array([t + 0.5 for t in rows])},
         {"token": lambda rows: pa.array([2**64 - 1] * len(rows), pa.uint64())},
+        {"token": lambda rows: pa.array([*rows[:1], rows[1] + 1, *rows[2:]], pa.int32())},
         {"position": lambda rows: pa.array([None, *rows[1:]], pa.int32())},
         {"position": lambda rows: pa.array([str(p) for p in rows])},
         {"layer": lambda rows: pa.array([None, *rows[1:]], pa.int16())},

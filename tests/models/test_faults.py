@@ -306,15 +306,33 @@ class TestOnDisk:
             write_faulty(load_moe_model(checkpoint), FAULTS["noise"], tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
+    @pytest.mark.parametrize("dtype", ["auto", "float32"])
+    def test_after_fine_tuning_it_is_not_believed(self, checkpoint, tmp_path, dtype):
+        """Though its routers have the fault still: what else became of it is not known. It is any model again."""
+        out = tmp_path / "out"
+        write_faulty(load_moe_model(checkpoint), FAULTS["exchange"], out)
+        assert load_moe_model(out, dtype=dtype).fault is not None
+        tuned = AutoModelForCausalLM.from_pretrained(out)
+        tuned.lm_head.weight.data.mul_(1.5)
+        tuned.save_pretrained(out)
+        with pytest.raises(DataError, match=r"got others in model\.safetensors: .* delete fault\.json to use it"):
+            load_moe_model(out, dtype=dtype)
+        (out / FAULT).unlink()
+        assert load_moe_model(out, dtype=dtype).fault is None
+
     @pytest.mark.parametrize(
         ("spoil", "said"),
         [
-            (lambda out: (out / SOUND).unlink(), r"router\.safetensors does not exist; write the copy again"),
+            (lambda out: (out / SOUND).unlink(), r"got others in sound/router\.safetensors: .*; write the copy again"),
+            (lambda out: shutil.copy(out / "model.safetensors", out / "more.safetensors"), "got others in more"),
             (lambda out: (out / FAULT).write_text("{}"), "truth of a planted fault"),
-            (lambda out: (out / FAULT).write_text('{"fault": {"kind": "x"}, "base": {}}'), "expected a fault"),
+            (
+                lambda out: (out / FAULT).write_text('{"fault": {"kind": "x"}, "base": {}, "files": {}}'),
+                "expected a fault",
+            ),
             (lambda out: (out / FAULT).write_text("{"), "expected JSON"),
         ],
-        ids=["no rows", "empty", "no fault", "no JSON"],
+        ids=["no rows", "more weights", "empty", "no fault", "no JSON"],
     )
     def test_half_a_truth_is_refused(self, checkpoint, tmp_path, spoil, said):
         write_faulty(load_moe_model(checkpoint), FAULTS["noise"], tmp_path / "out")
@@ -348,7 +366,7 @@ class TestCommand:
             (["--pair", "1-99", "--layers", "all"], "experts from 0 to 7"),
             (["--pair", "1-2", "--layers", "9"], "MoE layers 0, 1, 2"),
             (["--pair", "1-2", "--dose", "2"], "dose"),
-            (["--kind", "noise", "--dose", "inf"], "finite number >= 0, got inf"),
+            (["--kind", "noise", "--dose", "inf"], "a finite number >= 0 and <= 3.40282e+38, got inf"),
             (["--kind", "noise", "--concerns", "slot"], "5=topic"),
             ([], "Expected pairs"),
         ],

@@ -1,6 +1,7 @@
 """Pathway optimizers: the contract, and each against its formula on the toy."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.optimizers._simplex import allowed_experts, project, toward
 from c3po_adaptive.optimizers.amortized import AmortizedNGD
 from c3po_adaptive.optimizers.constant import Constant
+from c3po_adaptive.optimizers.descent import Descent
 from c3po_adaptive.optimizers.fault_undone import FaultUndone
 from c3po_adaptive.optimizers.kernel_regression import KernelRegression
 from c3po_adaptive.optimizers.mode_finding import ModeFinding
@@ -48,6 +50,19 @@ EACH = [
     *map(RandomChange, (NGD(lr=0.1), KernelRegression(alpha=0.5), ModeFinding(), NoStep(), NoStep("core"), Oracle())),
     RandomChange(Constant()).prepare(LEARNED),
 ]
+
+
+@dataclass(frozen=True)
+class AsWritten(Descent):
+    """As who adds a loss writes it, with nothing said of samples without neighbours."""
+
+    name: ClassVar[str] = "as-written"
+
+    def optimize(self, problem: Problem) -> torch.Tensor:
+        return self.descend(lambda weights: problem.loss(weights) + weights.square().sum((1, 2)), problem)
+
+
+EACH.append(AsWritten())
 
 
 class TestEach(OptimizerContract):

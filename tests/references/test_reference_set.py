@@ -76,6 +76,14 @@ class TestBuilding:
             build_reference_set(shared_model("olmoe"), [asked[0], replace(asked[1], answer=None)], HashEmbedder())
         with pytest.raises(DataError, match="no questions at all"):
             build_reference_set(shared_model("olmoe"), [], HashEmbedder())
+        with pytest.raises(DataError, match=r"question 2: expected each id once, got .* again \(first in question 0\)"):
+            build_reference_set(shared_model("olmoe"), [*asked[:2], replace(asked[1], id=asked[0].id)], HashEmbedder())
+
+    def test_two_that_build_one_set_forget_their_shards_in_any_order(self, tmp_path):
+        built = build_reference_set(shared_model("olmoe"), questions(3), HashEmbedder(), scratch=tmp_path / "parts")
+        for _ in range(2):
+            forget_shards(built, tmp_path / "parts")
+        assert not list((tmp_path / "parts").iterdir())
 
 
 class TestInterruption:

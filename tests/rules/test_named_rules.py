@@ -115,6 +115,9 @@ class TestText:
             ([], SettingError, "Expected a rule as a name, a mapping"),
             (3, SettingError, "Expected a rule as a name, a mapping"),
             ({"name": "ban", "experts": [3, 3]}, SettingError, "different numbers from 0 on, got \\(3, 3\\)"),
+            ("ban:0,0", SettingError, "different numbers from 0 on, got \\(0, 0\\)"),
+            ("ban:0-2/1@5", SettingError, "different numbers from 0 on, got \\(0, 1, 2, 1\\)"),
+            ("ban:3@5/4-6", SettingError, "each layer of rule 'ban' once, got '5/4-6'"),
             ({"name": "ban", "experts": [-1]}, SettingError, "different numbers from 0 on"),
             ({"name": "ban", "experts": [3], "layers": 16}, SettingError, "layers of rule 'ban' as all"),
         ],
@@ -143,6 +146,13 @@ class TestModel:
     def test_that_lacks_what_is_named_is_refused(self, text, said):
         with pytest.raises(SettingError, match=said):
             along(shared("olmoe"), text)
+
+    @pytest.mark.parametrize("text", ["ban:0-7", "ban:0-3;top-k:1;ban:4-7@1"])
+    def test_no_layer_is_left_without_experts(self, text):
+        """Told from numbers alone, as where a study is planned."""
+        with pytest.raises(SettingError, match=r"an expert in each MoE layer, got all 8 banned in layer (0, )?1"):
+            rule_named(text).fits((0, 1), 8)
+        rule_named("ban:0-3@0;ban:4-7@1").fits((0, 1), 8)
 
     def test_is_as_before_after_a_refusal(self):
         model = shared("olmoe")

@@ -3,11 +3,14 @@
 import os
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.files import SUFFIX, atomic_file, atomic_folder, write_text
 from c3po_adaptive.storage.folders import new_folder
+from c3po_adaptive.storage.tensors import save_tensors
 
 NAMES = ("claim", "part")
 
@@ -50,6 +53,19 @@ class TestFiles:
             interrupted()
         assert target.read_text() == "old"
         assert left_over(tmp_path) == []
+
+    def test_all_may_read_what_the_umask_lets_them(self, tmp_path):
+        """Tensors, too, and what others write into a folder of ours: safetensors lets nobody else read its files."""
+        before = os.umask(0o027)
+        try:
+            write_text(tmp_path / "text", "text")
+            save_tensors({"one": torch.ones(1)}, tmp_path / "tensors")
+            with new_folder(tmp_path / "folder", "folder for a test") as writing:
+                save_file({"one": torch.ones(1)}, writing / "tensors")
+        finally:
+            os.umask(before)
+        files = [tmp_path / name for name in ("text", "tensors", "folder/tensors")]
+        assert [oct(file.stat().st_mode & 0o777) for file in files] == ["0o640"] * 3
 
     def test_a_name_as_long_as_names_get(self, tmp_path):
         write_text(tmp_path / ("x" * 255), "long")

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from c3po_adaptive import C3POError, DataError, RoutedModel, SettingError, hookimpl
 from c3po_adaptive.models.traced import LIMIT, NONE, Trace, TraceReader, of_router_logits
+from c3po_adaptive.storage.files import check_there
 
 from .engine_exports import register_trace_writers  # noqa: F401 (a hook of this plugin, too)
 from .engine_traces import from_sglang, from_vllm
@@ -93,6 +94,7 @@ def _transformers(model: RoutedModel, path: Path, tokens: list[int] | None, star
 
 def _vllm(model: RoutedModel, path: Path, tokens: list[int] | None, start: int) -> Trace:
     if path.suffix == ".npy":
+        check_there(path, "an engine's experts", AGAIN)
         experts = _array(path, lambda: _npy(path.read_bytes()))
         return from_vllm(model, _tokens(path, None, None, tokens), experts, start=start)
     answer = _answer(path)
@@ -128,6 +130,7 @@ READERS: dict[str, Callable[[RoutedModel, Path, list[int] | None, int], Trace]] 
 
 def _tensors(path: Path) -> Mapping[str, object]:
     """Tensors by name, of any file that can hold them without running code."""
+    check_there(path, "router logits", AGAIN)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -185,6 +188,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _json(path: Path) -> Any:
+    check_there(path, "an engine's answer", AGAIN)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
