@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ..checks import check_number
+from ._numbers import LARGEST
 from .base import NamedRule
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Temperature(NamedRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "value", above=0)
+        check_number(self, "value", above=0, at_most=LARGEST)
 
     def edit(self, choice: Choice) -> Choice:
         return replace(choice, scores=choice.scores / self.value)

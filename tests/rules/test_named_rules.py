@@ -111,6 +111,7 @@ class TestText:
             ("bias:3=nan", SettingError, "bias.by to be a finite number"),
             ("bias:3=1e39", SettingError, r"bias.by to be a finite number >= -3.4e\+38 and <= 3.4e\+38, got 1e\+39"),
             ("temperature:0", SettingError, "temperature.value to be a finite number > 0, got 0"),
+            ("temperature:1e39", SettingError, "temperature.value to be a finite number > 0 and <= 3.4e+38"),
             ("then:3", SettingError, "got 'then', which joins two; write these with ; between them"),
             ([], SettingError, "Expected a rule as a name, a mapping"),
             (3, SettingError, "Expected a rule as a name, a mapping"),
