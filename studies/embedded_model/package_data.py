@@ -60,7 +60,7 @@ def write_demo(folder: Path) -> None:
         by_kind = [[one for one in each if known.isdisjoint(texts_of([one]))] for each in drawn.values()]
         questions = [one for turn in zip_longest(*by_kind) for one in turn if one is not None][: 2 * size]
         if taken:
-            near = encode(encoder, [one.question for one in questions]) @ encode(encoder, [one.question for one in taken]).T
+            near = encode(encoder, questions) @ encode(encoder, taken).T
             questions = [one for one, row in zip(questions, near, strict=True) if row.max() <= NEAREST]
         chosen = questions[:size]
         taken += chosen
@@ -79,9 +79,9 @@ def short(questions: Sequence[Question]) -> list[Question]:
     return [one for one in drawn if len(one.question.split()) <= LONGEST]
 
 
-def encode(encoder: SentenceTransformer, texts: list[str]):  # type: ignore[no-untyped-def]
+def encode(encoder: SentenceTransformer, questions: Sequence[Question]):  # type: ignore[no-untyped-def]
     """Unit vectors ``[N, H]``."""
-    return encoder.encode(texts, normalize_embeddings=True)
+    return encoder.encode([one.question for one in questions], normalize_embeddings=True)
 
 
 def by_task(question: Question) -> tuple[int, str]:
