@@ -291,7 +291,7 @@ def test_holm_is_over_the_whole_table():
     assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])
 
 
-AUDITED = Audited(line="Permuting the routers costs -0.9 points.", model="m")
+AUDITED = Audited(line="Permuting the routers costs 0.9 points [-8.0, 9.8].", model="m")
 
 
 class TestCannotTell:

@@ -53,7 +53,7 @@ class TestSummary:
 
     @pytest.mark.parametrize(
         ("low", "change", "high", "cost"),
-        [(-20.5, -15.2, -9.8, "15.2 points [9.8, 20.5]"), (-8, 0.9, 9.8, "-0.9 points [-9.8, 8.0]")],
+        [(-26.8, -16.1, -5.4, "16.1 points [5.4, 26.8]"), (-9.8, -0.9, 8.0, "0.9 points [-8.0, 9.8]")],
         ids=["sound", "misrouted"],
     )
     def test_what_permuted_routers_cost_says_nothing_of_what_could_be_won(self, found, low, change, high, cost):
