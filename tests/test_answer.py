@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from answer import collect, compare, forced, gate, left, neighbours, pictures, unasked
+from answer import collect, compare, forced, gate, left, neighbours, pictures, shared, unasked
 from matplotlib import pyplot as plt
 from records.made import answered
 
@@ -24,6 +24,7 @@ kept = cache(compare.kept)  # read once, and changed by none
 ANSWER = Path(__file__).parents[1] / "studies" / "answer"
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "explanation" / "results.md"
+POOL = ROOT.parent / "shared" / "pool"
 
 
 def words(page):
@@ -273,6 +274,41 @@ def test_no_question_of_the_second_round_was_asked_in_the_first_in_any_wording()
     first, second = ({(r.dataset, unasked.of_either_wording(r.id)) for r in records} for records in rounds)
     assert {id_ for _, id_ in second}.isdisjoint(id_ for _, id_ in first)
     assert {case: sum(own == case for own, _ in second) for case in unasked.EACH} == {"learned": 918, "reworded": 360}
+
+
+class TestShared:
+    """What moves without the questions that share a text with a reference."""
+
+    TOLD = json.loads(shared.FILE.read_text())
+
+    @pytest.mark.skipif(not POOL.is_dir(), reason="the bed's files are not beside the project")
+    def test_they_are_those_of_the_beds_files(self, monkeypatch):
+        monkeypatch.setenv("C3PO_BED", str(POOL))
+        texts = shared.texts_of_references()
+        for run in compare.PARTS:
+            assert self.TOLD[run]["shared"] == shared.sharing(shared.asked(run), texts)
+
+    def test_primary_comparisons_are_made_without_them(self):
+        second = self.TOLD["second"]
+        of = shared.without(compare.parts(kept("second"), {"": ("learned",)}), second["shared"])
+        rows = compare.rows({"mixture": of["mixture"]})
+        assert {row["n"] for row in rows} == {4 * (918 - len(second["shared"]))}
+        right = {row["arm"]: row["accuracy"] for row in rows}
+        assert [(one["a"], one["b"]) for one in second["primary"]] == [*compare.PRIMARY]
+        for one in second["primary"]:
+            assert one["difference"] == pytest.approx(right[one["a"]] - right[one["b"]], abs=2e-3)
+
+    def test_the_page_says_what_moves(self):
+        most = {run: abs(told["largest"]["difference"] - told["largest"]["before"]) for run, told in self.TOLD.items()}
+        sentence = (
+            f"**{len(self.TOLD['second']['shared'])} of the 918 questions share a text with a reference**, none one "
+            f"that an expert learned. Without them no comparison of this round moves by more than "
+            f"{most['second']:.1f} points, of what was asked after it by more than "
+            f"{max(most[run] for run in left.PAIRS):.1f}, of the first round ({len(self.TOLD['first']['shared'])} of "
+            f"{self.TOLD['first']['questions']} questions) by more than {most['first']:.1f}, and no claim changes"
+        )
+        assert sentence in " ".join((ANSWER / "README.md").read_text().split())
+        assert not any(told["claims"] for told in self.TOLD.values())
 
 
 class TestForced:

@@ -72,7 +72,7 @@ def summarize(
     others = corrected([*table.with_controls(compare), *table.over_kinds(by_kind)], named)
     gains, others = ([c.model_copy(update={"headline": c.a == headline}) for c in each] for each in (gains, others))
     rows = list(table.rows(config, headline))
-    untellable = {} if audited is None else _untellable(audited, table, rows, gains)
+    untellable = {} if audited is None else _untellable(table, rows, gains)
     return Summary(
         missing=tuple(missing),
         audit=None if audited is None else audited.line,
@@ -96,13 +96,10 @@ def summarize(
     )
 
 
-def _untellable(
-    audited: Audited, table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comparison]
-) -> dict[str, list[str]]:
+def _untellable(table: ArmComparisons, rows: Sequence[Row], gains: Sequence[Comparison]) -> dict[str, list[str]]:
     """Why nothing can be told of a null result, by data set."""
     return {
         dataset: why_untellable(
-            audited,
             above_chance(arms[table.baseline]),
             [gain for gain in gains if gain.dataset == dataset],
             {row.arm for row in rows if row.dataset == dataset and row.setting.positive},

@@ -98,30 +98,26 @@ class Audited:
     """What an audit of the model says, which a null result stands beside.
 
     Attributes:
-        matters: whether permuted routers are shown to cost accuracy.
-        line: that in words, with the rest of what it found.
+        line: what it found, in words.
         model: fingerprint of the model that it is of.
     """
 
-    matters: bool
     line: str
     model: str
 
 
-def why_untellable(
-    audited: Audited, base: AboveChance, gains: Sequence[Comparison], positive: Collection[str]
-) -> list[str]:
+def why_untellable(base: AboveChance, gains: Sequence[Comparison], positive: Collection[str]) -> list[str]:
     """Why a null result says nothing of a method, on one data set or over all; [] where it does say something.
 
+    What permuted routers cost is no reason: where they are wrong already it is nothing, and there re-mixing wins most.
+
     Args:
-        audited: the model.
-        base: its own answers.
+        base: the model's own answers.
         gains: of all arms over the base.
         positive: names of the arms that are known to gain where labels can be learned from.
     """
     controls = [gain for gain in gains if gain.a in positive]
     why = [] if base.shown else [f"base ({base.accuracy:.1f} %) is not above chance ({base.chance:.1f} %)"]
-    why += [] if audited.matters else ["permuted routers are not shown to cost anything"]
     if controls and not any(gain.claimed > 0 for gain in controls):
         why.append(f"no positive control gains ({', '.join(gain.a for gain in controls)})")
     return why

@@ -164,8 +164,6 @@ class AuditSummary(Ours):
     schema_version: int = SCHEMA
     sentence: str
     """What may be said in one."""
-    matters: bool
-    """Whether permuted routers are shown to cost accuracy."""
     model: str
     dataset: str
     seed: int

@@ -195,7 +195,7 @@ def audited_in(folder: Path | str) -> Audited:
         DataError: there is none: no audit, or one that was interrupted.
     """
     summary = summary_of(folder)
-    return Audited(summary.matters, leverage_line(summary), summary.hashes["model"])
+    return Audited(leverage_line(summary), summary.hashes["model"])
 
 
 def is_audit(folder: Path | str) -> bool:

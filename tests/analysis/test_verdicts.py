@@ -338,8 +338,7 @@ def test_holm_is_over_the_whole_table():
     assert all(row["p_beyond"] is None for row in summary["rows"] if not row["controls"])
 
 
-LEVERAGE = Audited(matters=True, line="Routing matters here.", model="m")
-NO_LEVERAGE = Audited(matters=False, line="Routing is not shown to matter here.", model="m")
+AUDITED = Audited(line="Permuting the routers costs 0.9 points [-8.0, 9.8].", model="m")
 
 
 class TestCannotTell:
@@ -365,32 +364,28 @@ class TestCannotTell:
         assert summary["audit"] is None
 
     def test_where_something_could_have_been_found_it_is_no_evidence(self):
-        rows, summary = self.judged(self.table(), LEVERAGE)
+        rows, summary = self.judged(self.table(), AUDITED)
         assert rows["ngd"]["verdict"] == "no evidence"
-        assert summary["audit"] == "Routing matters here."
-        assert sentences(summary)[-1] == "Routing matters here."
+        assert rows["ngd"]["because"].startswith("the interval holds zero")
+        assert summary["audit"] == AUDITED.line
+        assert sentences(summary)[-1] == AUDITED.line
 
     def test_base_at_chance(self):
-        rows, _ = self.judged(self.table(0.25), LEVERAGE)
+        rows, _ = self.judged(self.table(0.25), AUDITED)
         assert rows["ngd"]["verdict"] == "cannot tell"
         assert rows["ngd"]["because"].startswith("base (25.0 %) is not above chance (25.0 %); the interval holds zero")
         assert rows["base"]["verdict"] is None
-
-    def test_permuted_routers_cost_nothing(self):
-        rows, _ = self.judged(self.table(), NO_LEVERAGE)
-        assert rows["ngd"]["verdict"] == "cannot tell"
-        assert rows["ngd"]["because"].startswith("permuted routers are not shown to cost anything; ")
 
     @pytest.mark.parametrize(("moved", "verdict"), [((0.03, 0.03), "cannot tell"), ((0.15, 0.02), "no evidence")])
     @pytest.mark.parametrize("control", ["lora", "sound-routing"])
     def test_a_positive_control_that_is_found_or_not(self, monkeypatch, moved, verdict, control):
         monkeypatch.setitem(SETTINGS, control, {"answerer": {"name": control}, "positive": True})
-        rows, _ = self.judged(self.table(moved={control: moved}, arms=("base", "ngd", control)), LEVERAGE)
+        rows, _ = self.judged(self.table(moved={control: moved}, arms=("base", "ngd", control)), AUDITED)
         assert rows["ngd"]["verdict"] == verdict
         assert (f"no positive control gains ({control})" in rows["ngd"]["because"]) == (verdict == "cannot tell")
 
     @pytest.mark.parametrize(("moved", "verdict"), [((0.02, 0.12), "harms"), ((0.2, 0.02), "helps beyond")])
     def test_what_is_found_stays_found(self, moved, verdict):
         records = self.table(moved={"ngd": moved}, arms=tuple(SETTINGS))
-        rows, _ = self.judged(records, NO_LEVERAGE)
+        rows, _ = self.judged(records, AUDITED)
         assert rows["ngd"]["verdict"].startswith(verdict)

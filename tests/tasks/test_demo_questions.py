@@ -9,6 +9,7 @@ import pytest
 
 from c3po_adaptive.tasks import DEMO_SPLITS, demo_questions
 from c3po_adaptive.tasks.bed import KINDS, LEARNED, SIBLINGS
+from c3po_adaptive.tasks.bed.hub_questions import fingerprints, learned
 from c3po_adaptive.tasks.question_files import load_questions
 
 SIZES = {"references": 480, "validation": 112, "test": 224}
@@ -76,6 +77,18 @@ def test_is_a_sample_of_the_files(rows):
         read = [(kind, one) for kind in kinds for one in load_questions(BED / f"{kind}.{split}.jsonl")]
         there = {one.id: replace(one, task=kind, subject=kind, split=split) for kind, one in read}
         assert all(there[one.id] == one for one in found)
+
+
+def test_no_text_was_learned_by_an_expert_or_is_in_two_splits(rows):
+    """As bed's questions are held against what was learned; of two texts of a question each counts."""
+    where = defaultdict(set)
+    for split, found in rows.items():
+        for row in found:
+            prints = fingerprints(row.task, row)
+            assert not prints & learned(), (split, row.id)
+            for one in prints:
+                where[one].add(split)
+    assert [splits for splits in where.values() if len(splits) > 1] == []
 
 
 def test_no_near_paraphrase_in_references(rows):

@@ -72,8 +72,8 @@ class ComparisonConfig(OnQuestions):
         controlled: arms that get their controls, random neighbours, shuffled labels and more, and their upper bound, as
             arms beside them, once the run's plugins are loaded.
         pathways: records hold what changed expert by expert; long runs do without.
-        audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and decides
-            whether a null result says anything.
+        audit: the folder of an audit of the model (``c3po audit``): what it says stands in the report, and a null
+            result where nothing could have been found is *cannot tell*.
         published: the model of the paper whose published figures are drawn beside a run's own, dashed.
     """
 
