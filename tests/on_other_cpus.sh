@@ -10,9 +10,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # What says which instructions are used: ATEN_CPU_CAPABILITY to torch's own kernels, MKL_CBWR to its matrix products in
-# float32, ONEDNN_MAX_CPU_ISA to those in bfloat16, OPENBLAS_CORETYPE to NumPy's and SciPy's, FAISS_OPT_LEVEL to faiss.
-oldest="ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem FAISS_OPT_LEVEL=generic"
-avx2="ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell FAISS_OPT_LEVEL=avx2"
+# float32, ONEDNN_MAX_CPU_ISA to those in bfloat16, OPENBLAS_CORETYPE to those of NumPy, SciPy and faiss.
+oldest="ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem"
+avx2="ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell"
 settings=(
     "oldest      $oldest OMP_NUM_THREADS=1"
     "oldest-two  $oldest OMP_NUM_THREADS=2"
