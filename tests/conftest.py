@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 pytest.register_assert_rewrite("docs.blocks")  # so that it compares under python -O, too
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))  # and as many in processes that tests start
 
 
 @pytest.fixture

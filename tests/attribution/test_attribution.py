@@ -573,12 +573,13 @@ def test_unused_core_experts_have_their_gradient_on_a_real_model(scope):
     found = attribute(problem, "saliency", experts=6).values
     inside = problem.within(Selection(core(problem.ranking, 6)))
     unused = (core(problem.ranking, 6) & (problem.own == 0)).nonzero()
-    checked = 0
+    more, checked = 2e-4, 0  # at every token: with 5e-4 of it a router behind changes its mind about one
+    rounding = 20 * torch.finfo(torch.float32).eps * inside.loss(problem.own).max().item() / more
     for b, row, expert in unused[::5].tolist():
         step = torch.zeros_like(problem.own)
-        step[b, row, expert] = 1e-4  # more of it, at every token, and a router behind changes its mind about one
+        step[b, row, expert] = more
         with torch.no_grad():
-            slope = (inside.loss(problem.own + step) - inside.loss(problem.own))[b].item() / 1e-4
-        assert found[b, row, expert].item() == pytest.approx(slope, rel=0.1, abs=5e-3)
-        checked += abs(slope) > 0.02
+            slope = (inside.loss(problem.own + step) - inside.loss(problem.own))[b].item() / more
+        assert found[b, row, expert].item() == pytest.approx(slope, rel=0.1, abs=rounding)
+        checked += abs(slope) > 2 * rounding
     assert checked, "some of them matter"

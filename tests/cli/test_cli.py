@@ -48,7 +48,7 @@ def call(*args):
 def start(*args, cwd):
     """A command as a user starts it."""
     command = [Path(sys.executable).with_name("c3po"), *map(str, args)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    environment = os.environ | {"COLUMNS": "80"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
 
 

@@ -87,7 +87,7 @@ class TestNew:
     def test_their_own_tests_pass(self, every):
         """Of all of them in one process, as imports take most of the time."""
         folders = [folder for folder, _ in every.values()]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
         command = [
             sys.executable,
             "-m",

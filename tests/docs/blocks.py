@@ -2,8 +2,9 @@
 
 A Python or YAML block whose first line is a comment with a file's name is that file; any other Python block runs beside
 those before it. A bash block of ``c3po`` commands alone runs in this process, any other in bash. An output block is
-what the block before it printed, where ``...`` stands for anything, numbers with a point may be off in their last
-digits, and bars may have another length. A block after ``<!-- not run: REASON -->`` is left out.
+what the block before it printed, where ``...`` stands for anything (a line of it for any lines, or none),
+numbers with a point may be off in their last digits, and bars may have another length. A block after
+``<!-- not run: REASON -->`` is left out.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _commands(text: str, where: str) -> str:
 
 def _bash(text: str, where: str) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -135,7 +136,7 @@ def check_output(wanted: str, got: str, where: str) -> None:
 
 def _pattern(wanted: str) -> str:
     """Of text with numbers, bars, any blank and ``...``."""
-    parts = re.split(rf"({NUMBER.pattern}|█+|\s+|\.\.\.)", wanted.strip())
+    parts = re.split(rf"(\n\.\.\.(?=\n|$)|{NUMBER.pattern}|█+|\s+|\.\.\.)", wanted.strip())
     return "".join(_part(part) for part in parts)
 
 
@@ -144,4 +145,6 @@ def _part(part: str) -> str:
         return f"({NUMBER.pattern})"
     if part.startswith("█"):
         return "█+"
+    if part == "\n...":
+        return r"(?:\n[^\n]*)*?"
     return ".*?" if part == "..." else r"\s+" if part.isspace() else re.escape(part)

@@ -66,6 +66,14 @@ def test_output_is_compared(got, holds):
             check_output(wanted, got, "here")
 
 
+@pytest.mark.parametrize("between", ["", "  and one\n", "  and one\n  and two\n"])
+def test_a_line_of_dots_is_any_lines_or_none(between):
+    """What is rounded otherwise elsewhere may print a line less."""
+    check_output("  first\n...\nlast\n...\n", f"  first\n{between}last\n{between}", "here")
+    with pytest.raises(AssertionError, match="here: expected"):
+        check_output("  first\n...\nlast\n...\n", f"  first and\n{between}last", "here")
+
+
 @pytest.mark.parametrize(
     "text", ["```bash\nfalse\n```", "```python\nraise AssertionError\n```", "```ruby\nputs 1\n```", "```\n1\n```"]
 )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from models.pictured import QUESTIONS, choice_scores, edited, picture, read, routing_of, seeing
+from rounding import assert_near
 from routing.naive import SCOPES, along, assert_pristine, moved
 from torch.nn.functional import pad
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,10 +62,10 @@ def tails_may_begin_inside_a_picture(model):
     pathway = stack_pathways([moved(Pathway(s.own, s.own, model.layers), layers=(1, 2)) for s in states])
     found = zip(model.choice_scores(states), model.choice_scores(states, pathway), strict=True)
     for i, (question, (plain, changed)) in enumerate(zip(QUESTIONS, found, strict=True)):
-        torch.testing.assert_close(plain, choice_scores(model, question), atol=1e-5, rtol=0)
+        assert_near(plain, choice_scores(model, question))
         last = len(asked[i].ids) - 1
         edit = along(pathway.weights[i], pathway.own[i], acting[i], last=last)
-        torch.testing.assert_close(changed, choice_scores(model, question, edit), atol=1e-5, rtol=0)
+        assert_near(changed, choice_scores(model, question, edit))
         assert model.plain_work(asked[i]).flops == pytest.approx(states[i].work.flops)
 
 
@@ -98,16 +99,16 @@ def test_routing_is_read_at_text_and_image_tokens(model):
         found = read_routing(model, inputs)
         for position, (index, weights) in enumerate(routing_of(model, inputs)):
             assert torch.equal(found.experts[0, :, position], index)
-            torch.testing.assert_close(found.weights[0, :, position], weights, atol=1e-5, rtol=0)
+            assert_near(found.weights[0, :, position], weights, scale=found.logits)
             dense = torch.zeros(model.n_experts).scatter(0, index[-1], weights[-1])
-            torch.testing.assert_close(state.own[position], dense, atol=1e-5, rtol=0)
+            assert_near(state.own[position], dense, scale=found.logits)
 
 
 @torch.no_grad()
 def test_likelihoods_are_those_of_full_forwards(model):
     states = model.prefill(prompts(model))
     for question, scores in zip(QUESTIONS, model.choice_scores(states), strict=True):
-        torch.testing.assert_close(scores, choice_scores(model, question), atol=1e-5, rtol=0)
+        assert_near(scores, choice_scores(model, question))
     blank = Question("one", "What is it?", QUESTIONS[0].choices, images=[picture(9)])
     assert (choice_scores(model, blank) - choice_scores(model, QUESTIONS[0])).abs().max() > 1e-3, "pictures count"
 
@@ -132,7 +133,7 @@ def test_tails_from_any_layer_are_the_prefill(model):
         for start in range(len(model.sites)):
             hidden = tail_hidden(model.model, model.sites, batch, start).flatten(0, 1)
             found = likelihoods(head(model.model, hidden[batch.predicting][None])[0], batch.at, batch.scored)
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            assert_near(found, expected)
 
 
 @torch.no_grad()
@@ -148,7 +149,7 @@ def test_changed_pathways_are_full_forwards_with_a_forced_router(model, scope):
         edit = along(pathway.weights, pathway.own, len(state.prompt.ids) - 1, scope=scope)
         expected = choice_scores(model, question, edit)
         assert (expected - choice_scores(model, question)).abs().max() > 1e-4
-        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+        assert_near(scores, expected)
 
 
 def test_gradients_are_those_of_full_forwards(model):
@@ -169,7 +170,7 @@ def test_a_rule_acts_at_every_token_of_a_picture_too(model):
 
     for question, answered in zip(QUESTIONS, model.ruled(prompts(model), mirrored), strict=True):
         expected = choice_scores(model, question, lambda layer, routing: routing.flip(-1))
-        torch.testing.assert_close(answered.scores(), expected, atol=1e-5, rtol=0)
+        assert_near(answered.scores(), expected)
     assert_pristine(model.model.get_decoder())
 
 
@@ -187,7 +188,7 @@ def test_options_of_one_token_follow_kept_prompts(family):
     for i, (question, found) in enumerate(zip(QUESTIONS, model.choice_scores(states, pathway), strict=True)):
         with edited(model, along(pathway.weights[i], pathway.own[i], len(whole[i].ids) - 1)):
             logits = model.model(**read(model, question), use_cache=False).logits[0, -1]
-        torch.testing.assert_close(found, logits.log_softmax(-1)[[40, 41]], atol=1e-5, rtol=0)
+        assert_near(found, logits.log_softmax(-1)[[40, 41]])
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rounding import assert_near
 from routing.naive import FAMILIES, along, logits, moved, routed_model, shared_model
 
 from c3po_adaptive.errors import DataError, SettingError, ShapeError
@@ -52,7 +53,7 @@ class TestForward:
         for row, text in zip(output, TEXTS, strict=True):
             with torch.no_grad():
                 expected = logits(model.model, model.encode_text(text).ids)
-            torch.testing.assert_close(row[-len(text) :], expected, atol=1e-5, rtol=0)
+            assert_near(row[-len(text) :], expected)
             assert (row[: -len(text)] == 0).all()
             assert torch.equal(model.forward(text).logits[0], row[-len(text) :])
 
@@ -69,7 +70,7 @@ class TestForward:
             ids = model.encode_text(text).ids
             with torch.no_grad():
                 expected = logits(model.model, ids, along(pathway.weights[b], pathway.own[b], len(ids) - 1))[-1]
-            torch.testing.assert_close(new[b, -1], expected, atol=1e-5, rtol=0)
+            assert_near(new[b, -1], expected)
             assert (new[b, -1] - base[b, -1]).abs().max() > 1e-3
 
     def test_of_all_tokens_acts_on_each(self, model):
@@ -80,7 +81,7 @@ class TestForward:
             edit = along(pathway.weights[b], pathway.own[b], len(ids) - 1, scope="all")
             with torch.no_grad():
                 expected = logits(model.model, ids, edit)
-            torch.testing.assert_close(new[b, -len(ids) :], expected, atol=1e-5, rtol=0)
+            assert_near(new[b, -len(ids) :], expected)
             assert ((new[b] - base[b])[-len(ids) :].abs().amax(-1) > 1e-4).all()
 
     def test_one_pathway_for_one_text_or_a_list_for_many(self, model):

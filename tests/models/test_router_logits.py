@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from rounding import assert_near
 from routing.naive import routed_model, shared_model
 
 from c3po_adaptive.errors import ModelError, ShapeError
@@ -27,7 +28,7 @@ def test_router_logits_become_what_the_model_multiplies_with(family):
     trace = of_router_logits(model, own.tokens, logits_of(model, own.tokens))
     assert not parted(own, trace).any() and trace.layers == own.layers and trace.recorded.all()
     used = [torch.zeros(*t.experts[:-1].shape[:2], 8).scatter(-1, t.experts[:-1], t.weights[:-1]) for t in (own, trace)]
-    torch.testing.assert_close(*used, atol=2e-6, rtol=0)
+    assert_near(*used)
     torch.testing.assert_close(replay(model, trace, foreign=True), likelihoods(model, own), atol=1e-4, rtol=0)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rounding import assert_near
 from routing.naive import FAMILIES, along, assert_pristine, logits, moved, own_routing, routed_model, shared_model
 
 from c3po_adaptive.errors import ModelError
@@ -87,7 +88,7 @@ class TestReplacing:
             base = logits(model.model, ids)
             with intercepted(model.sites, rule):
                 again = logits(model.model, ids)
-        torch.testing.assert_close(again, base, atol=1e-5, rtol=0)
+        assert_near(again, base)
 
     @pytest.mark.parametrize("layers", [(2,), (1, 2)])
     def test_only_the_named_row_changes(self, model, layers):
@@ -99,10 +100,10 @@ class TestReplacing:
                 new = logits(model.model, ids)
             expected = logits(model.model, ids, along(pathway.weights, pathway.own, len(ids) - 1))
         assert (new[-1] - base[-1]).abs().max() > 0.01
-        torch.testing.assert_close(new[:-1], base[:-1], atol=1e-5, rtol=0)
+        assert_near(new[:-1], base[:-1])
         if layers == (2,):  # before the last layer, other rows of an expert's matrix product may round differently
             assert torch.equal(new[:-1], base[:-1])
-        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+        assert_near(new, expected)
 
     def test_row_in_the_middle_acts_on_later_tokens_through_attention(self, model):
         ids = model.encode_text(TEXT).ids
@@ -113,8 +114,8 @@ class TestReplacing:
         with torch.no_grad():
             base = logits(model.model, ids)
             expected = logits(model.model, ids, along(pathway.weights, pathway.own, 5, scope="last"))
-        torch.testing.assert_close(new[:5], base[:5], atol=1e-5, rtol=0)
-        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+        assert_near(new[:5], base[:5])
+        assert_near(new, expected)
 
     def test_no_active_layer_is_the_base_bit_for_bit(self, model):
         ids = model.encode_text(TEXT).ids
@@ -134,7 +135,7 @@ class TestReplacing:
             with intercepted(model.sites, everyone(pathway.weights, pathway.own, len(ids), -1, active=active)):
                 new = logits(model.model, ids)
             expected = logits(model.model, ids, along(only, pathway.own, len(ids) - 1))
-        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+        assert_near(new, expected)
 
     def test_rule_on_one_sequence_leaves_the_other_bit_identical(self, model):
         ids = torch.tensor([model.encode_text(t).ids for t in ("wood floats", "stone sinks")])
@@ -176,7 +177,7 @@ class TestGradients:
         rule = everyone(omega, own, len(ids), len(ids) - 1, active=active, support=support)
         with intercepted(model.sites, rule):
             new = logits(model.model, ids)
-        torch.testing.assert_close(new.detach(), logits(model.model, ids), atol=1e-5, rtol=0)
+        assert_near(new.detach(), logits(model.model, ids))
         (gradient,) = torch.autograd.grad(new[-1].log_softmax(-1)[5], omega)
         reached = (own > 0) | support[0]
         assert (gradient[1:][reached[1:]] != 0).all()
@@ -221,7 +222,7 @@ class TestTopK:
         cut = cut * pathway.weights.sum(-1, keepdim=True) / cut.sum(-1, keepdim=True)
         with torch.no_grad():
             expected = logits(model.model, ids, along(cut, pathway.own, len(ids) - 1))
-        torch.testing.assert_close(new, expected, atol=1e-5, rtol=0)
+        assert_near(new, expected)
 
 
 class TestRestoring:

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from models.families.checks import model_of
+from rounding import assert_near
 from routing.inside_routers import inside
 from routing.naive import assert_pristine, choice_scores
 from routing.toys import questions
@@ -79,13 +80,13 @@ class TestNothing:
     def test_a_shift_of_zero_is_the_own_choice(self, model):
         found = model.ruled(prompts(model), shifted_by(torch.zeros(5, len(model.sites), model.n_experts)))
         for one, other in zip(found, model.ruled(prompts(model)), strict=True):
-            torch.testing.assert_close(one.token_scores, other.token_scores, atol=1e-5, rtol=0)
+            assert_near(one.token_scores, other.token_scores)
 
     def test_a_rule_of_tails_keeps_what_is_prefilled(self, model):
         for start in range(len(model.sites)):
             found = model.ruled(prompts(model), own, start=start)
             for one, other in zip(found, model.ruled(prompts(model)), strict=True):
-                torch.testing.assert_close(one.token_scores, other.token_scores, atol=1e-5, rtol=0)
+                assert_near(one.token_scores, other.token_scores)
 
 
 class TestShift:
@@ -169,7 +170,7 @@ class TestShift:
         together = model.ruled(asked, shifted_by(delta))
         for b, prompt in enumerate(asked):
             alone = model.ruled([prompt], shifted_by(delta[b : b + 1]))[0]
-            torch.testing.assert_close(alone.token_scores, together[b].token_scores, atol=1e-5, rtol=0)
+            assert_near(alone.token_scores, together[b].token_scores)
             assert alone.work == together[b].work
 
     def test_the_same_prompt_twice_may_be_ruled_differently(self, model):
@@ -267,4 +268,4 @@ def test_logits_predict_the_scored_tokens():
     for one in model.ruled(prompts(model)):
         logs = model.logits(one).log_softmax(-1)
         assert logs.shape == (len(one.scored), model.model.config.vocab_size)
-        torch.testing.assert_close(logs.gather(1, one.scored[:, None])[:, 0], one.token_scores, atol=1e-5, rtol=0)
+        assert_near(logs.gather(1, one.scored[:, None])[:, 0], one.token_scores)

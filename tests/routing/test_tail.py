@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rounding import assert_near
 from routing.naive import (
     FAMILIES,
     SCOPES,
@@ -54,7 +55,7 @@ class TestPrefill:
             prompts(model)[:4], model.choice_scores(model.prefill(prompts(model)[:4])), strict=True
         ):
             with torch.no_grad():
-                torch.testing.assert_close(scores, choice_scores(model.model, prompt), atol=1e-5, rtol=0)
+                assert_near(scores, choice_scores(model.model, prompt))
 
     def test_first_dense_layers_keep_no_keys(self):
         model = routed_model("qwen2_moe", mlp_only_layers=[0])
@@ -74,7 +75,7 @@ class TestTail:
         with torch.no_grad():
             hidden = tail_hidden(model.model, model.sites, batch, start).flatten(0, 1)
             scores = likelihoods(head(model.model, hidden[batch.predicting][None])[0], batch.at, batch.scored)
-        torch.testing.assert_close(scores, torch.cat([s.token_scores for s in states]), atol=1e-5, rtol=0)
+        assert_near(scores, torch.cat([s.token_scores for s in states]))
 
     @pytest.mark.parametrize("layers", [(0,), (2,), (0, 2), (0, 1, 2)])
     @pytest.mark.parametrize("scope", SCOPES)
@@ -87,7 +88,7 @@ class TestTail:
             with torch.no_grad():
                 expected = choice_scores(model.model, state.prompt, edit)
                 assert (expected - choice_scores(model.model, state.prompt)).abs().max() > 1e-4
-            torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+            assert_near(scores, expected)
 
     def test_scopes_differ_behind_the_first_answer_token_only(self, model):
         states = model.prefill([model.encode(QUESTIONS[2])])
@@ -120,7 +121,7 @@ class TestTail:
         base = model.choice_scores(states)
         for i, (state, pathway) in enumerate(zip(states, pathways, strict=True)):
             (alone,) = model.choice_scores([state], stack_pathways([pathway]))
-            torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=0)
+            assert_near(together[i], alone)
             assert torch.equal(together[i], base[i]) == (layers[i] == ())
 
     def test_top_k_mixes_the_largest_at_every_acting_token(self, model):
@@ -139,9 +140,7 @@ class TestTail:
 
         with torch.no_grad():
             expected = choice_scores(model.model, state.prompt, edit)
-        torch.testing.assert_close(
-            model.choice_scores([state], stack_pathways([pathway]))[0], expected, atol=1e-5, rtol=0
-        )
+        assert_near(model.choice_scores([state], stack_pathways([pathway]))[0], expected)
 
     def test_cache_does_not_grow(self, model):
         states = model.prefill(prompts(model)[:2])
@@ -192,7 +191,7 @@ class TestGradients:
             for s, b in zip(states, sample.tolist(), strict=True)
         ]
         for row, full in zip(scores, expected, strict=True):
-            torch.testing.assert_close(row[: len(full)], full, atol=1e-5, rtol=0)
+            assert_near(row[: len(full)], full)
             assert (row[len(full) :] == -torch.inf).all()
         (gradient,) = torch.autograd.grad(
             sum(r[: len(f)].sum() for r, f in zip(scores, expected, strict=True)), weights

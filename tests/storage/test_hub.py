@@ -20,7 +20,7 @@ def started(what, address, home, **environment):
     """A client at work."""
     outer = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
     inner = {"HF_ENDPOINT": address, "HF_HOME": str(home / "home"), "C3PO_CACHE": str(home / "cache")}
-    inner |= {"HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1", **environment}
+    inner |= {"HF_HUB_DISABLE_XET": "1", **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, CLIENT, what], env=outer | inner, cwd=home, **pipes)
 

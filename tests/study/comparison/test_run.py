@@ -93,7 +93,7 @@ def rows(folder):
 def close(value):
     """Up to the last digit: in a resumed run, neighbours are prefilled in other company."""
     if isinstance(value, float):
-        return pytest.approx(value, abs=1e-4)
+        return pytest.approx(value, abs=5e-4)  # scores have five digits, and a calibration error is in points of 100
     if isinstance(value, dict):
         return {k: close(v) for k, v in value.items()}
     return [close(v) for v in value] if isinstance(value, list) else value
