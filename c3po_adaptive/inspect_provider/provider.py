@@ -166,7 +166,7 @@ class C3POModelAPI(ModelAPI):
             ids[row, width - len(one.prompt.ids) :] = torch.tensor(one.prompt.ids)
             seen[row, width - len(one.prompt.ids) :] = 1
         ids, seen = ids.to(routed.model.device), seen.to(routed.model.device)
-        with routed.lock, _drawn(config.seed):
+        with routed.answering(), _drawn(config.seed):
             routing: Any = self.evaluated.rule
             if self.evaluated.remixer is not None:
                 states = self.evaluated.remixer.prefill([one.prompt for one in part], keep=False)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import ModelError, SettingError, ShapeError
+from ..routing.answering import answering
 from ..routing.forced_choice import choosing
 from ..routing.intercept import intercepted, lock_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
@@ -22,10 +23,11 @@ from ..routing.styles import Change
 from ..routing.trace import Trace
 from .fingerprint import fingerprint
 from .routed import RoutedModel
+from .snapshot import Snapshot
 
 Part = TypeVar("Part")
 Each = Tensor | Sequence[Tensor]
-_SITES: WeakKeyDictionary[nn.Module, tuple[list[int], tuple[Site, ...]]] = WeakKeyDictionary()
+_SITES: WeakKeyDictionary[nn.Module, tuple[Snapshot, tuple[Site, ...]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -94,21 +96,16 @@ def transformers_model(model: RoutedModel | nn.Module) -> PreTrainedModel:
 
 
 def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
-    """Every MoE layer of the model; found once, until modules are put in or taken out.
+    """Every MoE layer of the model; found once, until modules are put in or taken out, or route otherwise.
 
     Raises:
         ModelError: as ``find_sites``.
     """
-    parts = [id(module) for module in model.modules()]
     known = _SITES.get(model)
-    if known is None or known[0] != parts:
-        training = [module for module in model.modules() if module.training]
-        model.eval()  # no dropout, which would use up random numbers
-        try:
-            known = _SITES[model] = parts, find_sites(model)
-        finally:
-            for module in training:
-                module.training = True
+    if known is None or not known[0].same_layers(model):
+        with answering(model):  # no dropout, which would use up random numbers
+            sites = find_sites(model)
+        known = _SITES[model] = Snapshot(model, sites), sites
     return known[1]
 
 
@@ -125,7 +122,7 @@ def _source(
                 "Expected traces or weights, got both; dataclasses.replace(trace, weights=…) has others."
             )
         found = of_traces(each, layout)
-        _check_model(model, each, foreign)
+        _check_model(model, sites, each, foreign)
         return found
     if isinstance(routes, Tensor) and not isinstance(weights, list | tuple):
         return of_batch(routes, cast(Tensor | None, weights), layout)
@@ -147,12 +144,15 @@ class _Holding:
     """What a fingerprint is taken of."""
 
     model: nn.Module
+    sites: Sequence[Site]
 
 
-def _check_model(model: PreTrainedModel, traces: Sequence[Trace], foreign: bool) -> None:
+def _check_model(
+    model: PreTrainedModel, sites: Sequence[Site], traces: Sequence[Trace], foreign: bool
+) -> None:
     """Refuse traces that say they are of other weights; an engine's say nothing."""
     known = {trace.model for trace in traces if trace.model}
-    if not foreign and known and known != {fingerprint(_Holding(model))}:
+    if not foreign and known and known != {fingerprint(_Holding(model, sites))}:
         names = ", ".join(sorted({trace.name for trace in traces if trace.name})) or "an unknown model"
         raise SettingError(
             f"Expected traces of this model, got those of {names} with other weights; say foreign=True if that is "

@@ -1,0 +1,111 @@
+"""What a model in memory computes with, at one time: whatever is kept of it is of that."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from ..routing.sites import Site, blocks_of
+from ..routing.unwritten import Unwritten
+
+ADAPTED = ("_disable_adapters", "_active_adapter", "merged_adapters", "scaling")
+"""What decides how a layer of PEFT takes part, beside its weights."""
+Settings = dict[str, Any]
+_FIRST: WeakKeyDictionary[nn.Module, Settings] = WeakKeyDictionary()
+
+
+class Snapshot:
+    """A model as it is now, to tell later whether it still computes the same.
+
+    Seen, in about a tenth of a millisecond, is what is done to weights and buffers (all that ``Unwritten`` sees, and
+    others put in their places), modules that are put in, taken out or exchanged, adapters of PEFT that are merged,
+    scaled, switched on or off, and numbers that routers, experts and the blocks around them were made with (``top_k``).
+    Not seen is what ``Unwritten`` does not see, weights that are offloaded, other attributes, and the configuration:
+    load the model anew after such a change.
+
+    Args:
+        model: of transformers.
+        sites: its MoE layers.
+    """
+
+    def __init__(self, model: nn.Module, sites: Sequence[Site] = ()) -> None:
+        modules = list(model.modules())
+        self._children = [module._modules for module in modules]
+        self._modules = list(_values(self._children))
+        self._held = [held for module in modules for held in _held(module)]
+        self._tensors = Unwritten(self._found())
+        routing = routing_modules(model, sites)
+        self._routing = [(vars(module), _numbers(module)) for module in routing]
+        for module, (_, numbers) in zip(routing, self._routing, strict=True):
+            _FIRST.setdefault(module, numbers)
+        self._adapters = [(vars(m), _adapted(m)) for m in modules if is_adapter(m)]
+
+    def holds(self, model: nn.Module) -> bool:
+        """Whether the model is this one, unchanged."""
+        return self.same_layers(model) and _agree(self._adapters) and self._tensors.holds(self._found())
+
+    def same_layers(self, model: nn.Module) -> bool:
+        """Whether it has the same modules, and routes by the same numbers, whatever its weights are."""
+        return (
+            model._modules is self._children[0]
+            and list(_values(self._children)) == self._modules
+            and _agree(self._routing)
+        )
+
+    def _found(self) -> list[Tensor]:
+        return [tensor for tensor in _values(self._held) if tensor is not None]
+
+
+def changed_settings(model: nn.Module, sites: Sequence[Site]) -> list[tuple[str, Settings]]:
+    """By name of the module, what decides beside weights what a model computes, and is not told by the kind of model:
+    how adapters of PEFT take part, and numbers of routers that were changed since they were first seen."""
+    routing = {id(module) for module in routing_modules(model, sites)}
+    found = []
+    for name, module in model.named_modules():
+        now = _adapted(module) if is_adapter(module) else {}
+        if id(module) in routing:
+            numbers = _numbers(module)
+            first = _FIRST.get(module, numbers)
+            now |= {key: value for key, value in numbers.items() if first.get(key) != value}
+        if now:
+            found.append((name, now))
+    return found
+
+
+def is_adapter(module: nn.Module) -> bool:
+    """Whether it is a layer of PEFT that puts adapters beside another."""
+    return "merged_adapters" in vars(module)
+
+
+def routing_modules(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
+    """Routers, experts, and the smallest modules around both."""
+    return [*blocks_of(model, sites), *(part for site in sites for part in (site.router, site.experts))]
+
+
+def _held(module: nn.Module) -> Iterator[dict[str, Tensor | None]]:
+    """Where a module has its tensors, unless they are offloaded: then they are others after each run."""
+    own = (module._parameters, module._buffers)
+    if not any(tensor is not None and tensor.is_meta for tensor in _values(own)):
+        yield from own
+
+
+def _values(parts: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, parts))  # type: ignore[arg-type]
+
+
+def _numbers(module: nn.Module) -> Settings:
+    own = vars(module).items()
+    return {key: value for key, value in own if type(value) in (int, float, bool) and key != "training"}
+
+
+def _adapted(module: nn.Module) -> Settings:
+    return {key: copy.copy(vars(module).get(key)) for key in ADAPTED}
+
+
+def _agree(parts: Sequence[tuple[Mapping[str, Any], Settings]]) -> bool:
+    return all(now.get(key) == value for now, then in parts for key, value in then.items())

@@ -1,0 +1,69 @@
+"""Whether tensors still hold the numbers that they held, told without reading one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter, is_
+from threading import Lock
+from typing import Any
+from weakref import WeakSet, ref
+
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+_GUARD = Lock()
+_WATCHING: WeakSet[Unwritten] = WeakSet()
+_VERSION = attrgetter("_version")
+
+
+class Unwritten:
+    """Tensors as they are now: which they are, where they lie, and how often each was written to.
+
+    Seen are writes in place, also under ``torch.no_grad()``, every step of an optimizer of torch, which fused ones do
+    not count as writes, and new memory (``.to``, ``.data = …``). Not seen is what writes past torch: in place through
+    ``.data`` or ``.detach().numpy()``, by a kernel of one's own, by a CUDA graph. None of the tensors is kept alive.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._which = [ref(t) for t in tensors]  # a number may be another's, once its tensor is gone
+        self._storages = [StorageWeakRef(t.untyped_storage()) for t in tensors]  # nor is their address given again
+        self._where, self._writes = _where(tensors), _writes(tensors)
+        self._ids, self._stepped = frozenset(map(id, tensors)), False
+        with _GUARD:
+            _WATCHING.add(self)
+
+    def holds(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these are the same, and none was written to."""
+        return (
+            not self._stepped
+            and len(tensors) == len(self._which)
+            and all(map(is_, [which() for which in self._which], tensors))
+            and _writes(tensors) == self._writes
+            and _where(tensors) == self._where
+        )
+
+    def step(self, written: set[int]) -> None:
+        """An optimizer wrote to the tensors of these numbers."""
+        self._stepped = self._stepped or not self._ids.isdisjoint(written)
+
+
+def _where(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    return [(t.untyped_storage()._cdata, t.data_ptr()) for t in tensors]
+
+
+def _writes(tensors: Sequence[Tensor]) -> list[int]:
+    try:
+        return list(map(_VERSION, tensors))
+    except RuntimeError:  # made under torch.inference_mode(): such are not counted
+        return [-1 if t.is_inference() else t._version for t in tensors]
+
+
+def _stepped(optimizer: Optimizer, *_: Any) -> None:
+    written = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    with _GUARD:
+        for watching in _WATCHING:
+            watching.step(written)
+
+
+register_optimizer_step_post_hook(_stepped)
