@@ -147,9 +147,7 @@ class _Holding:
     sites: Sequence[Site]
 
 
-def _check_model(
-    model: PreTrainedModel, sites: Sequence[Site], traces: Sequence[Trace], foreign: bool
-) -> None:
+def _check_model(model: PreTrainedModel, sites: Sequence[Site], traces: Sequence[Trace], foreign: bool) -> None:
     """Refuse traces that say they are of other weights; an engine's say nothing."""
     known = {trace.model for trace in traces if trace.model}
     if not foreign and known and known != {fingerprint(_Holding(model, sites))}:

@@ -90,6 +90,7 @@ class RoutedModel:
         sites: its MoE layers.
         flops: its matrix sizes.
         letters_alone: its head can be run for some entries only.
+        snapshot: what it computed with when it last answered; another one, once it was changed.
         processor: of transformers, which makes images ready for it; None: it reads text alone.
         cache_bytes: budget for prefilled prompts that are kept: by default a quarter of the memory that is free now,
             or on other devices than the CPU a GiB. Beyond it any may go, by chance: of what is asked for in turns, as
@@ -106,6 +107,7 @@ class RoutedModel:
     sites: tuple[Site, ...] = field(init=False)
     flops: Flops = field(init=False)
     letters_alone: bool = field(init=False)
+    snapshot: Snapshot = field(init=False)
     fault: Planted | None = field(default=None, init=False)
     reads_no_images: str = field(default="it is a model of text alone", init=False)
 
@@ -135,7 +137,7 @@ class RoutedModel:
             cast(int, self.cache_bytes), Random(0).choice, lambda s: s.nbytes
         )
         self._written: LRUCache[Prompt, Written] = LRUCache(KEPT)
-        self._seen = Snapshot(self.model, self.sites)
+        self.snapshot = Snapshot(self.model, self.sites)
 
     def __repr__(self) -> str:
         """In a few lines, without the modules, which fill many screens."""
@@ -163,8 +165,8 @@ class RoutedModel:
         """Held by what answers: the ``lock``, with all modules in evaluation mode, and nothing in memory that is of
         other weights or modules than the model has now."""
         with answering(self.model) as outermost:
-            if outermost and not self._seen.holds(self.model):
-                if not self._seen.same_layers(self.model):
+            if outermost and not self.snapshot.holds(self.model):
+                if not self.snapshot.same_layers(self.model):
                     self._find()
                 self._begin()
             yield
@@ -382,7 +384,7 @@ class RoutedModel:
 
     @contextmanager
     def decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:
-        """Inside the block transformers' own ``generate`` follows a routing, in evaluation mode; hold ``lock`` around it.
+        """Inside the block transformers' own ``generate`` follows a routing, as ``answering`` lets it.
 
         Args:
             routing: ``[B, L, E]`` of B prompts, or a rule at every token; None: the model's own.

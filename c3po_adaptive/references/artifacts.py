@@ -46,8 +46,8 @@ def of_references(
 ) -> Tensor:
     """``[N, …]`` an artifact of N references.
 
-    What was computed is kept as long as the model is as it was, and in a folder if there is one: some at a time, so that an
-    interrupted run resumes.
+    What was computed is kept as long as the model is as it was, and in a folder if there is one: some at a time, so
+    that an interrupted run resumes.
 
     Args:
         artifact: what is asked for.
