@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -17,20 +17,15 @@ from .snapshot import Snapshot, changed_settings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from ..routing.sites import Site
-
 LENGTH = 32  # hex digits; of releases before, which told models apart by their routers alone, 16
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[Snapshot, str]] = WeakKeyDictionary()
 
 
 class _Wraps(Protocol):
-    """What has a transformers model and its MoE layers, such as a ``RoutedModel``."""
+    """What has a transformers model, such as a ``RoutedModel``."""
 
     @property
-    def model(self) -> nn.Module: ...
-
-    @property
-    def sites(self) -> Sequence[Site]: ...
+    def model(self) -> PreTrainedModel: ...
 
 
 def fingerprint(model: _Wraps) -> str:
@@ -43,18 +38,11 @@ def fingerprint(model: _Wraps) -> str:
     whole = model.model
     known = _KNOWN.get(whole)
     if known is None or not known[0].holds(whole):
-        known = _KNOWN[whole] = Snapshot(whole, model.sites), computed(model)
+        known = _KNOWN[whole] = Snapshot(whole), computed(model)
     return known[1]
 
 
-class _Computes(_Wraps, Protocol):
-    """A ``RoutedModel``."""
-
-    @property
-    def model(self) -> PreTrainedModel: ...
-
-
-def numbers_of(model: _Computes) -> list[Any]:
+def numbers_of(model: _Wraps) -> list[Any]:
     """What decides the numbers that a model computes, bit for bit: its weights, its dtype and whose code runs it."""
     return [fingerprint(model), str(model.model.dtype), routing_versions()]
 
@@ -78,7 +66,7 @@ def computed(model: _Wraps) -> str:
     quantized = getattr(model.model.config, "quantization_config", None)
     if quantized is not None:
         whole.update(str(quantized.to_dict() if hasattr(quantized, "to_dict") else quantized).encode())
-    if changed := changed_settings(model.model, model.sites):
+    if changed := changed_settings(model.model):
         whole.update(str(changed).encode())
     return whole.hexdigest()[:LENGTH]
 

@@ -105,7 +105,7 @@ def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
     if known is None or not known[0].same_layers(model):
         with answering(model):  # no dropout, which would use up random numbers
             sites = find_sites(model)
-        known = _SITES[model] = Snapshot(model, sites), sites
+        known = _SITES[model] = Snapshot(model), sites
     return known[1]
 
 
@@ -122,7 +122,7 @@ def _source(
                 "Expected traces or weights, got both; dataclasses.replace(trace, weights=…) has others."
             )
         found = of_traces(each, layout)
-        _check_model(model, sites, each, foreign)
+        _check_model(model, each, foreign)
         return found
     if isinstance(routes, Tensor) and not isinstance(weights, list | tuple):
         return of_batch(routes, cast(Tensor | None, weights), layout)
@@ -143,14 +143,13 @@ def _are(value: object, kind: type[Part]) -> TypeGuard[Sequence[Part]]:
 class _Holding:
     """What a fingerprint is taken of."""
 
-    model: nn.Module
-    sites: Sequence[Site]
+    model: PreTrainedModel
 
 
-def _check_model(model: PreTrainedModel, sites: Sequence[Site], traces: Sequence[Trace], foreign: bool) -> None:
+def _check_model(model: PreTrainedModel, traces: Sequence[Trace], foreign: bool) -> None:
     """Refuse traces that say they are of other weights; an engine's say nothing."""
     known = {trace.model for trace in traces if trace.model}
-    if not foreign and known and known != {fingerprint(_Holding(model, sites))}:
+    if not foreign and known and known != {fingerprint(_Holding(model))}:
         names = ", ".join(sorted({trace.name for trace in traces if trace.name})) or "an unknown model"
         raise SettingError(
             f"Expected traces of this model, got those of {names} with other weights; say foreign=True if that is "

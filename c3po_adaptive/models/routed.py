@@ -137,7 +137,7 @@ class RoutedModel:
             cast(int, self.cache_bytes), Random(0).choice, lambda s: s.nbytes
         )
         self._written: LRUCache[Prompt, Written] = LRUCache(KEPT)
-        self.snapshot = Snapshot(self.model, self.sites)
+        self.snapshot = Snapshot(self.model)
 
     def __repr__(self) -> str:
         """In a few lines, without the modules, which fill many screens."""

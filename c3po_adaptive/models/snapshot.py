@@ -9,8 +9,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from ..routing.sites import Site, blocks_of
+from ..routing.modules import Modules, values
+from ..routing.sites import blocks_of, routed_parts
 from ..routing.unwritten import Unwritten
 
 ADAPTED = ("_disable_adapters", "_active_adapter", "merged_adapters", "scaling")
@@ -29,17 +31,16 @@ class Snapshot:
     load the model anew after such a change.
 
     Args:
-        model: of transformers.
-        sites: its MoE layers.
+        model: that has MoE layers.
     """
 
-    def __init__(self, model: nn.Module, sites: Sequence[Site] = ()) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._modules = Modules(model)
         modules = list(model.modules())
-        self._children = [module._modules for module in modules]
-        self._modules = list(_values(self._children))
-        self._held = [held for module in modules for held in _held(module)]
+        held = [part for module in modules for part in _held(module)]
+        self._held, self._bare = [part for part in held if part], [part for part in held if not part]
         self._tensors = Unwritten(self._found())
-        routing = routing_modules(model, sites)
+        routing = routing_modules(model)
         self._routing = [(vars(module), _numbers(module)) for module in routing]
         for module, (_, numbers) in zip(routing, self._routing, strict=True):
             _FIRST.setdefault(module, numbers)
@@ -47,24 +48,25 @@ class Snapshot:
 
     def holds(self, model: nn.Module) -> bool:
         """Whether the model is this one, unchanged."""
-        return self.same_layers(model) and _agree(self._adapters) and self._tensors.holds(self._found())
+        return (
+            self.same_layers(model)
+            and not any(self._bare)
+            and _agree(self._adapters)
+            and self._tensors.holds(self._found())
+        )
 
     def same_layers(self, model: nn.Module) -> bool:
         """Whether it has the same modules, and routes by the same numbers, whatever its weights are."""
-        return (
-            model._modules is self._children[0]
-            and list(_values(self._children)) == self._modules
-            and _agree(self._routing)
-        )
+        return self._modules.are_of(model) and _agree(self._routing)
 
     def _found(self) -> list[Tensor]:
-        return [tensor for tensor in _values(self._held) if tensor is not None]
+        return [tensor for tensor in values(self._held) if tensor is not None]
 
 
-def changed_settings(model: nn.Module, sites: Sequence[Site]) -> list[tuple[str, Settings]]:
+def changed_settings(model: PreTrainedModel) -> list[tuple[str, Settings]]:
     """By name of the module, what decides beside weights what a model computes, and is not told by the kind of model:
     how adapters of PEFT take part, and numbers of routers that were changed since they were first seen."""
-    routing = {id(module) for module in routing_modules(model, sites)}
+    routing = {id(module) for module in routing_modules(model)}
     found = []
     for name, module in model.named_modules():
         now = _adapted(module) if is_adapter(module) else {}
@@ -82,20 +84,17 @@ def is_adapter(module: nn.Module) -> bool:
     return "merged_adapters" in vars(module)
 
 
-def routing_modules(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
+def routing_modules(model: PreTrainedModel) -> list[nn.Module]:
     """Routers, experts, and the smallest modules around both."""
-    return [*blocks_of(model, sites), *(part for site in sites for part in (site.router, site.experts))]
+    parts = [(experts, router) for _, experts, router, _ in routed_parts(model)]
+    return [*blocks_of(model, parts), *chain.from_iterable(parts)]
 
 
-def _held(module: nn.Module) -> Iterator[dict[str, Tensor | None]]:
+def _held(module: nn.Module) -> Iterator[Mapping[str, Tensor | None]]:
     """Where a module has its tensors, unless they are offloaded: then they are others after each run."""
     own = (module._parameters, module._buffers)
-    if not any(tensor is not None and tensor.is_meta for tensor in _values(own)):
+    if not any(tensor is not None and tensor.is_meta for tensor in values(own)):
         yield from own
-
-
-def _values(parts: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
-    return chain.from_iterable(map(dict.values, parts))  # type: ignore[arg-type]
 
 
 def _numbers(module: nn.Module) -> Settings:

@@ -205,7 +205,7 @@ class PrefillStore:
         """With nothing in memory, of the model as it is."""
         self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
         vars(self).pop("_like", None)
-        self._seen = Snapshot(self.model.model, self.model.sites)
+        self._seen = Snapshot(self.model.model)
 
     @property
     def nbytes(self) -> int:

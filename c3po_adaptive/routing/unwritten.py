@@ -14,7 +14,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 _GUARD = Lock()
 _WATCHING: WeakSet[Unwritten] = WeakSet()
-_VERSION = attrgetter("_version")
+_STORAGE, _VERSION = attrgetter("_cdata"), attrgetter("_version")
 
 
 class Unwritten:
@@ -33,6 +33,10 @@ class Unwritten:
         with _GUARD:
             _WATCHING.add(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Unwritten:
+        """Of the same tensors: a copy of the storages' references would let go of them twice."""
+        return self
+
     def holds(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these are the same, and none was written to."""
         return (
@@ -48,8 +52,8 @@ class Unwritten:
         self._stepped = self._stepped or not self._ids.isdisjoint(written)
 
 
-def _where(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    return [(t.untyped_storage()._cdata, t.data_ptr()) for t in tensors]
+def _where(tensors: Sequence[Tensor]) -> list[int]:
+    return [*map(_STORAGE, map(Tensor.untyped_storage, tensors)), *map(Tensor.data_ptr, tensors)]
 
 
 def _writes(tensors: Sequence[Tensor]) -> list[int]:

@@ -105,8 +105,9 @@ def answers(model):
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_answers_are_those_of_the_model_as_it_is(change):
     model = routed_model("olmoe")
-    before = answers(model)
+    before, whose = answers(model), fingerprint(model)
     change(model)
+    assert fingerprint(model) != whose
     found, expected = answers(model), answers(RoutedModel(model.model, model.tokenizer))
     assert not torch.equal(found[0], before[0])
     assert found[3] == expected[3]
@@ -193,6 +194,16 @@ def test_what_a_run_leaves_is_no_change():
     with torch.no_grad(), replaying(model, read_routing(model, TEXT).experts):
         model.model(model.tokenizer([TEXT], return_tensors="pt")["input_ids"], use_cache=False)
     assert model.prefill([model.encode_text(TEXT)])[0] is state
+
+
+def test_a_copy_is_a_model_of_its_own():
+    model = routed_model("olmoe")
+    before = model.score_choices(TEXT, CHOICES)
+    other = copy.deepcopy(model)
+    assert torch.equal(other.score_choices(TEXT, CHOICES), before)
+    other_weights(other)
+    assert not torch.equal(other.score_choices(TEXT, CHOICES), before)
+    assert torch.equal(model.score_choices(TEXT, CHOICES), before)
 
 
 def test_a_changed_router_is_another_model_and_put_back_the_same():

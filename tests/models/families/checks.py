@@ -183,7 +183,8 @@ def _slope(model: RoutedModel, prompts: list[Prompt], layers: int) -> None:
 
 @torch.no_grad()
 def generates(model: RoutedModel) -> None:
-    """Greedy continuation with a cache is that of full forward passes, with padding on the left."""
+    """Greedy continuation with a cache is that of full forward passes, with padding on the left; it is no change of the
+    model, so that what is kept in memory is found again."""
     texts = ["Boats float on", "So"]
     pathway = moved(model, model.pathway(texts).own)
     together = model.generate(texts, pathway, max_new_tokens=4, min_new_tokens=4, do_sample=False)
@@ -197,6 +198,7 @@ def generates(model: RoutedModel) -> None:
             new.append(int(logits.argmax()))
             ids.append(new[-1])
         assert together[i] == model.tokenizer.decode(new, skip_special_tokens=True), (together[i], new)
+    assert model.snapshot.holds(model.model)
 
 
 CHECKS: dict[str, Callable[[RoutedModel], None]] = {
