@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ..routing.modules import modules_of
 from ..storage.identity import routing_versions
 from .snapshot import Snapshot, changed_settings
 
@@ -37,7 +38,7 @@ def fingerprint(model: _Wraps) -> str:
     """
     whole = model.model
     known = _KNOWN.get(whole)
-    if known is None or not known[0].holds(whole):
+    if known is None or not known[0].holds(modules_of(whole)):
         known = _KNOWN[whole] = Snapshot(whole), computed(model)
     return known[1]
 

@@ -17,6 +17,7 @@ from ..errors import ModelError, SettingError, ShapeError
 from ..routing.answering import answering
 from ..routing.forced_choice import choosing
 from ..routing.intercept import intercepted, lock_of
+from ..routing.modules import modules_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
@@ -102,7 +103,7 @@ def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
         ModelError: as ``find_sites``.
     """
     known = _SITES.get(model)
-    if known is None or not known[0].same_layers(model):
+    if known is None or not known[0].same_layers(modules_of(model)):
         with answering(model):  # no dropout, which would use up random numbers
             sites = find_sites(model)
         known = _SITES[model] = Snapshot(model), sites

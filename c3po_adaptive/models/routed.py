@@ -164,9 +164,9 @@ class RoutedModel:
     def answering(self) -> Iterator[None]:
         """Held by what answers: the ``lock``, with all modules in evaluation mode, and nothing in memory that is of
         other weights or modules than the model has now."""
-        with answering(self.model) as outermost:
-            if outermost and not self.snapshot.holds(self.model):
-                if not self.snapshot.same_layers(self.model):
+        with answering(self.model) as modules:
+            if modules is not None and not self.snapshot.holds(modules):
+                if not self.snapshot.same_layers(modules):
                     self._find()
                 self._begin()
             yield

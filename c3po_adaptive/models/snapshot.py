@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..routing.modules import Modules, values
+from ..routing.modules import Modules, modules_of, values
 from ..routing.sites import blocks_of, routed_parts
 from ..routing.unwritten import Unwritten
 
@@ -35,7 +35,7 @@ class Snapshot:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._modules = Modules(model)
+        self._modules = modules_of(model)
         modules = list(model.modules())
         held = [part for module in modules for part in _held(module)]
         self._held, self._bare = [part for part in held if part], [part for part in held if not part]
@@ -46,18 +46,18 @@ class Snapshot:
             _FIRST.setdefault(module, numbers)
         self._adapters = [(vars(m), _adapted(m)) for m in modules if is_adapter(m)]
 
-    def holds(self, model: nn.Module) -> bool:
-        """Whether the model is this one, unchanged."""
+    def holds(self, modules: Modules) -> bool:
+        """Whether a model of these modules is this one, unchanged."""
         return (
-            self.same_layers(model)
+            self.same_layers(modules)
             and not any(self._bare)
             and _agree(self._adapters)
             and self._tensors.holds(self._found())
         )
 
-    def same_layers(self, model: nn.Module) -> bool:
-        """Whether it has the same modules, and routes by the same numbers, whatever its weights are."""
-        return self._modules.are_of(model) and _agree(self._routing)
+    def same_layers(self, modules: Modules) -> bool:
+        """Whether these are the same, and route by the same numbers, whatever their weights are."""
+        return modules is self._modules and _agree(self._routing)
 
     def _found(self) -> list[Tensor]:
         return [tensor for tensor in values(self._held) if tensor is not None]

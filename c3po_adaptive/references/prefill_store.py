@@ -28,6 +28,7 @@ from ..models.snapshot import Snapshot
 from ..progress import Progress, silent
 from ..routing.caches import CacheSlice
 from ..routing.given import Given
+from ..routing.modules import modules_of
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import TENSORS, checksummed_files, save_checksummed, verify_checksum
@@ -219,7 +220,7 @@ class PrefillStore:
             DataError: a shard is missing, cut short or altered; or the model was changed since they were made.
             SettingError: the budget is below one state.
         """
-        if not self._seen.holds(self.model.model):
+        if not self._seen.holds(modules_of(self.model.model)):
             self._check_model()
             self._begin()  # it may be elsewhere
         missing = [p for p in dict.fromkeys(prompts) if p not in self._kept and p not in self._rows]

@@ -4,43 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from torch import nn
 
 from .intercept import lock_of
-from .modules import Modules
+from .modules import Modules, modules_of
 
 _ANSWERING: WeakSet[nn.Module] = WeakSet()
-_MODULES: WeakKeyDictionary[nn.Module, Modules] = WeakKeyDictionary()
 
 
 @contextmanager
-def answering(model: nn.Module) -> Iterator[bool]:
+def answering(model: nn.Module) -> Iterator[Modules | None]:
     """Inside the block no other thread runs the model, and all of it is in evaluation mode; afterwards each module is
-    in its own mode again. Gives whether this is the outermost such block.
+    in its own mode again. Gives these modules, if it is the outermost such block.
 
     A model that is being trained answers as it will when it is done: neither by drawing from dropout, nor by routers
     that jitter.
     """
     with lock_of(model):
         if model in _ANSWERING:
-            yield False
+            yield None
             return
-        training = [own for own in _modules_of(model).attributes if own["training"]]
+        modules = modules_of(model)
+        training = [own for own in modules.attributes if own["training"]]
         try:
             _ANSWERING.add(model)
             for own in training:
                 own["training"] = False
-            yield True
+            yield modules
         finally:
             _ANSWERING.discard(model)
             for own in training:
                 own["training"] = True
-
-
-def _modules_of(model: nn.Module) -> Modules:
-    known = _MODULES.get(model)
-    if known is None or not known.are_of(model):
-        known = _MODULES[model] = Modules(model)
-    return known

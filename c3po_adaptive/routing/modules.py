@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
+_MODULES: WeakKeyDictionary[nn.Module, Modules] = WeakKeyDictionary()
+
 
 class Modules:
-    """The modules of a model as they are now.
+    """The modules of a model as they are now; it has others, once one was put in, taken out or exchanged.
 
     Attributes:
         attributes: of each, the model itself first.
@@ -22,9 +25,17 @@ class Modules:
         self._children = [module._modules for module in modules]
         self._known = list(values(self._children))
 
-    def are_of(self, model: nn.Module) -> bool:
-        """Whether they are the model's, and none was put in, taken out or exchanged."""
-        return model._modules is self._children[0] and list(values(self._children)) == self._known
+    def hold(self) -> bool:
+        """Whether they are still the same."""
+        return list(values(self._children)) == self._known
+
+
+def modules_of(model: nn.Module) -> Modules:
+    """Those of a model: the same object, as long as they are the same."""
+    known = _MODULES.get(model)
+    if known is None or not known.hold():
+        known = _MODULES[model] = Modules(model)
+    return known
 
 
 def values(parts: Iterable[Mapping[str, Any]]) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter, is_
+from operator import attrgetter
 from threading import Lock
 from typing import Any
 from weakref import WeakSet, ref
@@ -26,10 +26,11 @@ class Unwritten:
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._which = [ref(t) for t in tensors]  # a number may be another's, once its tensor is gone
-        self._storages = [StorageWeakRef(t.untyped_storage()) for t in tensors]  # nor is their address given again
-        self._where, self._writes = _where(tensors), _writes(tensors)
-        self._ids, self._stepped = frozenset(map(id, tensors)), False
+        self._gone: list[ref[Tensor]] = []  # whose numbers may be others' now
+        self._kept = [ref(t, self._gone.append) for t in tensors]
+        self._storages = [StorageWeakRef(t.untyped_storage()) for t in tensors]  # so that no other gets their address
+        self._which, self._where, self._writes = list(map(id, tensors)), _where(tensors), _writes(tensors)
+        self._stepped = False
         with _GUARD:
             _WATCHING.add(self)
 
@@ -41,19 +42,19 @@ class Unwritten:
         """Whether these are the same, and none was written to."""
         return (
             not self._stepped
-            and len(tensors) == len(self._which)
-            and all(map(is_, [which() for which in self._which], tensors))
+            and not self._gone
+            and list(map(id, tensors)) == self._which
             and _writes(tensors) == self._writes
             and _where(tensors) == self._where
         )
 
     def step(self, written: set[int]) -> None:
         """An optimizer wrote to the tensors of these numbers."""
-        self._stepped = self._stepped or not self._ids.isdisjoint(written)
+        self._stepped = self._stepped or not written.isdisjoint(self._which)
 
 
 def _where(tensors: Sequence[Tensor]) -> list[int]:
-    return [*map(_STORAGE, map(Tensor.untyped_storage, tensors)), *map(Tensor.data_ptr, tensors)]
+    return list(map(_STORAGE, map(Tensor.untyped_storage, tensors)))
 
 
 def _writes(tensors: Sequence[Tensor]) -> list[int]:

@@ -22,6 +22,7 @@ from c3po_adaptive.errors import C3POError
 from c3po_adaptive.models.family_table import ABILITIES
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.routing.modules import modules_of
 from c3po_adaptive.routing.packing import layout_for
 from c3po_adaptive.routing.rules import PathwayRule
 from c3po_adaptive.routing.states import State
@@ -198,7 +199,7 @@ def generates(model: RoutedModel) -> None:
             new.append(int(logits.argmax()))
             ids.append(new[-1])
         assert together[i] == model.tokenizer.decode(new, skip_special_tokens=True), (together[i], new)
-    assert model.snapshot.holds(model.model)
+    assert model.snapshot.holds(modules_of(model.model))
 
 
 CHECKS: dict[str, Callable[[RoutedModel], None]] = {
