@@ -25,7 +25,7 @@ BRINGING = 128  # neurons whose products take as long as bringing a row to its e
 EXACT = (torch.float32, torch.bfloat16)
 """Not float16: where an expert that is not chosen overflows, zero times it is no number."""
 
-_FLAT: WeakKeyDictionary[nn.Module, tuple[Unwritten, Tensor]] = WeakKeyDictionary()
+_FLAT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Unwritten, Tensor]] = WeakKeyDictionary()
 
 
 def dense_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -55,10 +55,11 @@ def _down(experts: Any) -> Tensor:
         flat: Tensor = experts.down_proj if experts.is_transposed else experts.down_proj.transpose(1, 2)
         return flat.flatten(0, 1)
     known, down = _FLAT.get(experts), experts.down_proj
-    if known is None or not known[0].holds([down]):
+    state = (down.untyped_storage()._cdata, down._version)  # all of it that changes in place: this is asked often
+    if known is None or known[0] != state or known[1].spoiled:
         with torch.inference_mode(False), torch.no_grad():
-            known = _FLAT[experts] = (Unwritten([down]), down.transpose(1, 2).flatten(0, 1))
-    return known[1]
+            known = _FLAT[experts] = (state, Unwritten([down]), down.transpose(1, 2).flatten(0, 1))
+    return known[2]
 
 
 ALL_EXPERTS_FUNCTIONS.register(DENSE, dense_experts)

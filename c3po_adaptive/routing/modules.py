@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from operator import methodcaller
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
+_VALUES = methodcaller("values")
 _MODULES: WeakKeyDictionary[nn.Module, Modules] = WeakKeyDictionary()
 
 
@@ -40,4 +42,4 @@ def modules_of(model: nn.Module) -> Modules:
 
 def values(parts: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
     """Of several mappings, one after the other."""
-    return chain.from_iterable(part.values() for part in parts)
+    return chain.from_iterable(map(_VALUES, parts))

@@ -38,11 +38,15 @@ class Unwritten:
         """Of the same tensors: a copy of the storages' references would let go of them twice."""
         return self
 
+    @property
+    def spoiled(self) -> bool:
+        """Whether an optimizer wrote to one of them, or one is no more."""
+        return self._stepped or bool(self._gone)
+
     def holds(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these are the same, and none was written to."""
         return (
-            not self._stepped
-            and not self._gone
+            not self.spoiled
             and list(map(id, tensors)) == self._which
             and _writes(tensors) == self._writes
             and _where(tensors) == self._where
