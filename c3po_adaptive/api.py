@@ -53,6 +53,9 @@ class Optimizer:
         embedder: of retrieval; default: ``"all-MiniLM-L6-v2"``. ``"model"``: the model's own features, of images, too.
         registry: what names are looked up in; default: built-ins and plugins of installed packages.
 
+    What it knows of references is of the model as it is now: once that was changed, by training, say, it refuses to
+    answer with a ``DataError``, until it is made anew or the model put back.
+
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.
         UnknownNameError: a preset or a strategy that does not exist.

@@ -79,10 +79,10 @@ class _OtherModel:
         """An answer to each question, at the price of the other model."""
         import torch
 
+        from ..routing.answering import answering
         from ..routing.flops import measure
-        from ..routing.intercept import lock_of
         from ..routing.whole_prompts import NO_PREFIX, WholePrompts
 
         plain, whole = self.context.plain(questions), WholePrompts(self.model, measure(self.model, ()))
-        with lock_of(self.model), torch.no_grad():
+        with answering(self.model), torch.no_grad():
             return self.context.rescored(plain, questions, whole, NO_PREFIX)

@@ -83,7 +83,7 @@ class _Adapting:
         plain, prompts = self.context.plain(questions), self.context.prompts(questions)
         if self.steps == 0:
             return plain
-        with self.context.model.lock:
+        with self.context.model.answering():
             return [self._adapted(*one) for one in zip(prompts, plain, strict=True)]
 
     def _adapted(self, prompt: Prompt, base: Answer) -> Answer:

@@ -112,7 +112,7 @@ class Trained(AnswererStrategy):
         order = torch.randperm(len(known), generator=_generator(context)).tolist()
         known, count = [known[i] for i in order], max(1, round(HELD_BACK * len(known)))
         held_back, learned_from = known[:count], known[count:]
-        with context.model.lock, _unchanged(context.model):
+        with context.model.answering(), _unchanged(context.model):
             with torch.random.fork_rng(devices=[]), _refused(self, context.model):
                 torch.manual_seed(context.settings.seed)
                 tuning = self.tuning(context.model, [one.prompt for one in learned_from])
@@ -359,7 +359,7 @@ class Tuned:
         ]
         if self.tuning is None:
             return plain
-        with self.context.model.lock:
+        with self.context.model.answering():
             whole = whole_of(self.context.model, self.tuning)
             with torch.no_grad(), self.tuning.placed() as opening:
                 return self.context.rescored(plain, questions, whole, opening)

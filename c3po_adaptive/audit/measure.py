@@ -76,7 +76,7 @@ class Measurement:
     def rows(self, questions: Sequence[Question]) -> list[AuditRow]:
         """Of labeled questions, run side by side."""
         began = time.perf_counter()
-        with self.model.lock:
+        with self.model.answering():
             looking = Looking(self._counts(len(questions)))
             prompts = [self.model.encode(q, self.format) for q in questions]
             states = self.model.prefill_along(prompts, looking)

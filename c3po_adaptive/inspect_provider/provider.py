@@ -182,7 +182,7 @@ class C3POModelAPI(ModelAPI):
             seen[row, width - len(one.prompt.ids) :] = 1
         ids, seen = ids.to(routed.model.device), seen.to(routed.model.device)
         prompts = [one.prompt for one in part]
-        with routed.lock:
+        with routed.answering():
             routing: Any = self.evaluated.rule
             if self.evaluated.remixer is not None:
                 states = self.evaluated.remixer.prefill(prompts, keep=False)

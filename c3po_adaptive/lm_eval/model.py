@@ -255,7 +255,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
     def _scored_along(self, contexts: Sequence[Gathered]) -> list[Likelihoods]:
         if self.remixer is None or not contexts:
             return []
-        with self.routed.lock:
+        with self.routed.answering():
             states = self.remixer.prefill([one.prompt for one in contexts], keep=False)
             run = self.remixer.remix(states, [one.query for one in contexts])
             return self.routed.likelihoods_along(states, run.pathway)
@@ -276,7 +276,7 @@ class C3POLM(HFLM):  # type: ignore[misc]  # the harness has no types
         return encoded
 
     def _model_generate(self, context: Tensor, *args: Any, **options: Any) -> Tensor:
-        with self.routed.lock:
+        with self.routed.answering():
             seen = options["attention_mask"]
             routing: Pathway | NamedRule | None = self.rule
             if self.remixer is not None:

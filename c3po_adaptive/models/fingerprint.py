@@ -11,44 +11,39 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ..routing.modules import modules_of
 from ..storage.identity import routing_versions
+from .snapshot import Snapshot, changed_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LENGTH = 32  # hex digits; of releases before, which told models apart by their routers alone, 16
-_KNOWN: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[nn.Module, tuple[Snapshot, str]] = WeakKeyDictionary()
 
 
 class _Wraps(Protocol):
     """What has a transformers model, such as a ``RoutedModel``."""
 
     @property
-    def model(self) -> nn.Module: ...
+    def model(self) -> PreTrainedModel: ...
 
 
 def fingerprint(model: _Wraps) -> str:
     """Identifies a model by its parameters and saved buffers, adapters included, and how they are quantized.
 
-    Models whose routers are the same and whose experts differ are two. It takes seconds for 7 billion weights, and is
-    kept until one of them is moved, replaced or written to. A write through ``.data`` is not seen: load the model anew.
+    Models whose routers are the same and whose experts differ are two; so is one whose adapters are switched off, or
+    whose ``top_k`` was changed in memory. It takes seconds for 7 billion weights, and is kept until one of them is
+    moved, replaced or written to, as far as a ``Snapshot`` sees it.
     """
     whole = model.model
-    state = [(name, key, id(t), t.data_ptr(), t.dtype, t._version) for name, key, t in _tensors(whole)]
     known = _KNOWN.get(whole)
-    if known is None or known[0] != state:
-        known = _KNOWN[whole] = state, computed(model)
+    if known is None or not known[0].holds(modules_of(whole)):
+        known = _KNOWN[whole] = Snapshot(whole), computed(model)
     return known[1]
 
 
-class _Computes(Protocol):
-    """A ``RoutedModel``."""
-
-    @property
-    def model(self) -> PreTrainedModel: ...
-
-
-def numbers_of(model: _Computes) -> list[Any]:
+def numbers_of(model: _Wraps) -> list[Any]:
     """What decides the numbers that a model computes, bit for bit: its weights, its dtype and whose code runs it."""
     return [fingerprint(model), str(model.model.dtype), routing_versions()]
 
@@ -72,6 +67,8 @@ def computed(model: _Wraps) -> str:
     quantized = getattr(model.model.config, "quantization_config", None)
     if quantized is not None:
         whole.update(str(quantized.to_dict() if hasattr(quantized, "to_dict") else quantized).encode())
+    if changed := changed_settings(model.model):
+        whole.update(str(changed).encode())
     return whole.hexdigest()[:LENGTH]
 
 
@@ -86,8 +83,3 @@ def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for key, buffer in module.named_buffers(recurse=False):
         if key not in module._non_persistent_buffers_set:
             yield key, buffer
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    for name, module in model.named_modules():
-        yield from ((name, key, tensor) for key, tensor in _own(module))

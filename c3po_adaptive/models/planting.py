@@ -25,8 +25,8 @@ from .fingerprint import fingerprint
 from .names import public_name
 from .routed import RoutedModel
 
-_SOUND: WeakKeyDictionary[RoutedModel, RoutedModel] = WeakKeyDictionary()
-"""Of each faulty model the sound one that was made of it."""
+_SOUND: WeakKeyDictionary[RoutedModel, tuple[str, RoutedModel]] = WeakKeyDictionary()
+"""Of each faulty model its fingerprint, and the sound one that was made of it."""
 
 
 def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
@@ -60,14 +60,15 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
 
 def sound(model: RoutedModel) -> RoutedModel:
     """A model without the fault that was planted in it, bit for bit; again it shares every other number. The same one
-    each time.
+    each time, until the faulty one is changed.
 
     Raises:
         SettingError: it has none.
     """
-    if model not in _SOUND:
-        _SOUND[model] = _with(model, known_fault(model).sound, None)
-    return _SOUND[model]
+    known, now = _SOUND.get(model), fingerprint(model)
+    if known is None or known[0] != now:
+        known = _SOUND[model] = now, _with(model, known_fault(model).sound, None)
+    return known[1]
 
 
 def known_fault(model: RoutedModel) -> Planted:
@@ -93,7 +94,7 @@ def undone_at_tails(model: RoutedModel, prompts: Sequence[Prompt]) -> list[Ruled
     """
     without, states = sound(model), model.prefill(prompts)
     run = RuleRun(without.sites, lambda routing: None, torch.arange(len(prompts)))
-    with without.lock, torch.no_grad():
+    with without.answering(), torch.no_grad():
         return ruled_tails(without.model, without.sites, without.flops, states, run)
 
 
@@ -113,7 +114,7 @@ def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
         batch = collate([states[i] for i in group])
         first = [batch.owner.tolist().index(b) for b in range(len(group))]  # of a sample's sequences, if it has several
         rows = torch.tensor(first) * batch.tokens.shape[1] + batch.acting[first]
-        with without.lock, torch.no_grad(), recorded(without.sites[start:], rows) as recording:
+        with without.answering(), torch.no_grad(), recorded(without.sites[start:], rows) as recording:
             tail_hidden(without.model, without.sites, batch, start)
         found[group, start:] = recording.stacked()[0].to(found)
     return found

@@ -48,9 +48,10 @@ def read_routing(model: RoutedModel | nn.Module, inputs: str | Sequence[str] | M
     """Router logits, and the weights and ids of the experts that they led to, for every token and MoE layer.
 
     The decoder is run once, its head is not. Images are read, too: a processor's ``pixel_values`` and what it gives
-    beside them. As with a call of the model, what comes back has gradients, unless that is
-    under ``torch.no_grad()`` or the parameters are frozen, as a ``RoutedModel``'s are. Of a family whose routers hand
-    out probabilities (gemma4's) it is their logarithms, which are the logits up to a number for each token.
+    beside them. As with a call of the model, it is in the mode that the model is in, in training with dropout; and what
+    comes back has gradients, unless that is under ``torch.no_grad()`` or the parameters are frozen, as a
+    ``RoutedModel``'s are. Of a family whose routers hand out probabilities (gemma4's) it is their logarithms, which are
+    the logits up to a number for each token.
 
     Called so because ``c3po_adaptive.routing`` is the package that finds and replaces routing.
 

@@ -14,18 +14,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..errors import ModelError, SettingError
+from ..routing.answering import answering
 from ..routing.forced_choice import choosing
 from ..routing.intercept import intercepted, lock_of
+from ..routing.modules import modules_of
 from ..routing.routes import Layout, Routes, Sequences, of_arrays, of_batch, of_traces
 from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.styles import Change
 from ..routing.trace import Trace
 from .fingerprint import fingerprint
 from .routed import RoutedModel
+from .snapshot import Snapshot
 
 Part = TypeVar("Part")
 Each = Tensor | Sequence[Tensor]
-_SITES: WeakKeyDictionary[nn.Module, tuple[list[int], tuple[Site, ...]]] = WeakKeyDictionary()
+_SITES: WeakKeyDictionary[nn.Module, tuple[Snapshot, tuple[Site, ...]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -96,21 +99,16 @@ def transformers_model(model: RoutedModel | nn.Module) -> PreTrainedModel:
 
 
 def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
-    """Every MoE layer of the model; found once, until modules are put in or taken out.
+    """Every MoE layer of the model; found once, until modules are put in or taken out, or route otherwise.
 
     Raises:
         ModelError: as ``find_sites``.
     """
-    parts = [id(module) for module in model.modules()]
     known = _SITES.get(model)
-    if known is None or known[0] != parts:
-        training = [module for module in model.modules() if module.training]
-        model.eval()  # no dropout, which would use up random numbers
-        try:
-            known = _SITES[model] = parts, find_sites(model)
-        finally:
-            for module in training:
-                module.training = True
+    if known is None or not known[0].same_layers(modules_of(model)):
+        with answering(model):  # no dropout, which would use up random numbers
+            sites = find_sites(model)
+        known = _SITES[model] = Snapshot(model), sites
     return known[1]
 
 
@@ -148,7 +146,7 @@ def _are(value: object, kind: type[Part]) -> TypeGuard[Sequence[Part]]:
 class _Holding:
     """What a fingerprint is taken of."""
 
-    model: nn.Module
+    model: PreTrainedModel
 
 
 def _check_model(model: PreTrainedModel, traces: Sequence[Trace], foreign: bool) -> None:

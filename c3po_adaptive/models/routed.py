@@ -17,6 +17,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
+from ..routing.answering import answering
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, FirstLine, Written, check_room, decoded_rows
 from ..routing.given import as_it_was, given_of, on_device
@@ -48,6 +49,7 @@ from .faults import Planted
 from .fingerprint import fingerprint
 from .footprint import available
 from .names import base_model, public_name
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +62,11 @@ UNKNOWN = "unknown"  # in a hash's place
 
 
 def _alone(method: Method) -> Method:
-    """Of several threads one at a time: while a model is run, hooks of one routing are in it."""
+    """Inside ``answering``: while a model is run, hooks of one routing are in it."""
 
     @wraps(method)
     def run(self: RoutedModel, *args: Any, **kwargs: Any) -> Any:
-        with self.lock:
+        with self.answering():
             return method(self, *args, **kwargs)
 
     return cast(Method, run)
@@ -77,6 +79,10 @@ class RoutedModel:
     Threads may share one: what runs the model waits for its turn (``lock``). A thread that calls ``.model`` itself
     waits for nobody, and may meet another's routing; hold ``lock`` around that.
 
+    It may be trained between answers. All that answers does so in evaluation mode, and puts each module's own mode
+    back; what was kept in memory is forgotten once weights, modules, adapters or routers' settings were changed (which
+    changes are seen, and which are not, a ``Snapshot`` says).
+
     Attributes:
         model: the transformers model.
         tokenizer: its tokenizer.
@@ -84,6 +90,7 @@ class RoutedModel:
         sites: its MoE layers.
         flops: its matrix sizes.
         letters_alone: its head can be run for some entries only.
+        snapshot: what it computed with when it last answered; another one, once it was changed.
         processor: of transformers, which makes images ready for it; None: it reads text alone.
         cache_bytes: budget for prefilled prompts that are kept: by default a quarter of the memory that is free now,
             or on other devices than the CPU a GiB. Beyond it any may go, by chance: of what is asked for in turns, as
@@ -100,6 +107,7 @@ class RoutedModel:
     sites: tuple[Site, ...] = field(init=False)
     flops: Flops = field(init=False)
     letters_alone: bool = field(init=False)
+    snapshot: Snapshot = field(init=False)
     fault: Planted | None = field(default=None, init=False)
     reads_no_images: str = field(default="it is a model of text alone", init=False)
 
@@ -108,19 +116,28 @@ class RoutedModel:
         for module in self.model.modules():  # bitsandbytes' packed CPU weights give wrong gradients (0.50)
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 cast(Any, module).support_avx512bf16_for_cpu = False
+        if self.cache_bytes is None:
+            self.cache_bytes = available(None) // 4 if self.model.device.type == "cpu" else 2**30
+        self._find()
+        self._begin()
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer.padding_side = "left"
+
+    def _find(self) -> None:
+        """What its modules tell."""
         self.sites = find_sites(self.model)
         check_head(self.model)
         self.letters_alone = can_choose(self.model)
         self.flops = measure(self.model, self.sites)
-        if self.cache_bytes is None:
-            self.cache_bytes = available(None) // 4 if self.model.device.type == "cpu" else 2**30
+
+    def _begin(self) -> None:
+        """With nothing in memory, of the model as it is."""
         self._states: RRCache[tuple[Prompt, bool], State] = RRCache(
-            self.cache_bytes, Random(0).choice, lambda s: s.nbytes
+            cast(int, self.cache_bytes), Random(0).choice, lambda s: s.nbytes
         )
         self._written: LRUCache[Prompt, Written] = LRUCache(KEPT)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.tokenizer.padding_side = "left"
+        self.snapshot = Snapshot(self.model)
 
     def __repr__(self) -> str:
         """In a few lines, without the modules, which fill many screens."""
@@ -142,6 +159,17 @@ class RoutedModel:
         """Held by whoever runs the model; the same thread may take it again."""
         lock: AbstractContextManager[Any] = lock_of(self.model)
         return lock
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Held by what answers: the ``lock``, with all modules in evaluation mode, and nothing in memory that is of
+        other weights or modules than the model has now."""
+        with answering(self.model) as modules:
+            if modules is not None and not self.snapshot.holds(modules):
+                if not self.snapshot.same_layers(modules):
+                    self._find()
+                self._begin()
+            yield
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -226,7 +254,7 @@ class RoutedModel:
 
     def plain_work(self, prompt: Prompt) -> Entry:
         """What a prompt's plain answer takes, told without running it, but for what comes of its pictures."""
-        with self.lock:
+        with self.answering():
             given = given_of(self.model, prompt)
         return self.flops.prefill(pack(prompt, layout_for(self.model, prompt), given=given))
 
@@ -363,13 +391,14 @@ class RoutedModel:
 
     @contextmanager
     def decoding(self, routing: Pathway | RoutingRule | None, seen: Tensor) -> Iterator[None]:
-        """Inside the block transformers' own ``generate`` follows a routing; hold ``lock`` around it.
+        """Inside the block transformers' own ``generate`` follows a routing, as ``answering`` lets it.
 
         Args:
             routing: ``[B, L, E]`` of B prompts, or a rule at every token; None: the model's own.
             seen: ``[B, T]`` the prompts' attention mask, padding on the left.
         """
         with ExitStack() as stack:
+            stack.enter_context(self.answering())
             stack.enter_context(read_for_generation(self.model))
             if callable(routing):
                 run = RuleRun(self.sites, routing, torch.arange(len(seen)))

@@ -97,11 +97,12 @@ def record(model: RoutedModel, text: str, *, generate: int = 0, rule: RoutingRul
     ids = prompt = model.encode_text(text).ids
     if generate:
         check_room(model.max_length, len(ids), generate)  # before there is room for what cannot be
-    recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
-    if generate:
-        ids = _continued(model, ids, generate, recorder)
-    else:
-        model.ruled([_whole(ids)], recorder)
+    with model.answering():
+        recorder = Recorder(len(ids) + generate, len(model.layers), model.sites[0].top_k, rule)
+        if generate:
+            ids = _continued(model, ids, generate, recorder)
+        else:
+            model.ruled([_whole(ids)], recorder)
     return Trace(
         torch.tensor(ids),
         model.layers,
@@ -127,7 +128,7 @@ def _continued(model: RoutedModel, ids: tuple[int, ...], count: int, recorder: R
     inputs = torch.tensor([ids], device=model.model.device)
     seen = torch.ones_like(inputs)
     options = {"max_new_tokens": count, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
-    with model.lock, model.decoding(recorder, seen):
+    with model.decoding(recorder, seen):
         pad = model.tokenizer.pad_token_id
         whole = cast(Any, model.model).generate(inputs, attention_mask=seen, pad_token_id=pad, **options)
     return tuple(whole[0].tolist())
@@ -197,7 +198,7 @@ def of_router_logits(model: RoutedModel, tokens: Tensor, router_logits: Sequence
         )
     if not all(part.is_floating_point() and part.float().isfinite().all() for part in router_logits):
         raise ShapeError("Expected finite router logits, got NaN or infinity; record again.")
-    with model.lock:
+    with model.answering():
         experts, weights = routing_from_logits(model.model, model.sites, tokens, [part.float() for part in logits])
     return of_experts(model, tokens, experts, weights, by="transformers")
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..ledger import Entry, summed
 from ..losses import right_answer_loss
-from ..models.fingerprint import numbers_of
+from ..models.fingerprint import fingerprint, numbers_of
 from ..models.routed import RoutedModel
 from ..problem import Loss, ReferenceArtifact, ReferenceBatch
 from ..progress import Progress, silent
@@ -29,7 +29,8 @@ ARTIFACTS = "artifacts"
 BATCH = 16
 SAMPLE = 16  # references that what an artifact takes is measured on
 States = Callable[[Sequence[Prompt]], Sequence[State]]
-_STORES: WeakKeyDictionary[RoutedModel, dict[Hashable, TensorStore]] = WeakKeyDictionary()
+_STORES: WeakKeyDictionary[RoutedModel, tuple[str, dict[Hashable, TensorStore]]] = WeakKeyDictionary()
+"""Of each model its fingerprint, and what was computed with these weights."""
 
 
 def of_references(
@@ -45,8 +46,8 @@ def of_references(
 ) -> Tensor:
     """``[N, …]`` an artifact of N references.
 
-    What was computed is kept as long as the model, and in a folder if there is one: some at a time, so that an
-    interrupted run resumes.
+    What was computed is kept as long as the model is as it was, and in a folder if there is one: some at a time, so
+    that an interrupted run resumes.
 
     Args:
         artifact: what is asked for.
@@ -106,7 +107,10 @@ def _store(
     artifact: ReferenceArtifact, model: RoutedModel, settings: RemixSettings, folder: Path | None
 ) -> TensorStore:
     """Where an artifact is kept: in memory alone, if the set has no folder or the code no file to be told apart by."""
-    stores = _STORES.setdefault(model, {})
+    now = fingerprint(model)
+    of, stores = _STORES.get(model, ("", {}))
+    if of != now:
+        _, stores = _STORES[model] = now, {}
     head = model.head_for(settings.head)
     depends = (artifact.name, settings.scope, settings.loss, head)
     code: Hashable

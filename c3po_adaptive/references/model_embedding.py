@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,11 +39,20 @@ class ModelEmbedder(Embedder):
         super().__init__(MODEL, batch_size=batch_size)
         self.model = model
         self._spent: dict[str, float] = {}
+        self._of = ""
 
-    @cached_property
+    @property
     def revision(self) -> str:
         """The model's fingerprint."""
         return fingerprint(self.model)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """``[N, D]`` embeddings of N texts, each of length one; those of other weights are forgotten."""
+        with self._lock:
+            if self._of != (now := self.revision):
+                self.forget()
+                self._of = now
+            return super().encode(texts)
 
     def flops(self, text: str) -> float:
         """FLOPs of running it: a forward pass of its own, beside that of the question as it is put."""

@@ -24,9 +24,11 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
+from ..models.snapshot import Snapshot
 from ..progress import Progress, silent
 from ..routing.caches import CacheSlice
 from ..routing.given import Given
+from ..routing.modules import modules_of
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import TENSORS, checksummed_files, save_checksummed, verify_checksum
@@ -193,11 +195,18 @@ class PrefillStore:
     def __post_init__(self) -> None:
         self._rows = {prompt: i for i, prompt in enumerate(self.prompts)}
         self._open: dict[int, Any] = {}
-        self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
+        self._begin()
         card = _read_card(self.folder / CARD)
         if card is None:
             raise DataError(f"Expected a prefill store (a folder with {CARD}) at {self.folder}; {REBUILD}.")
         self._files: Mapping[str, str] = card.files
+        self._of = (card.model_extra or {}).get("model")
+
+    def _begin(self) -> None:
+        """With nothing in memory, of the model as it is."""
+        self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
+        vars(self).pop("_like", None)
+        self._seen = Snapshot(self.model.model)
 
     @property
     def nbytes(self) -> int:
@@ -208,12 +217,22 @@ class PrefillStore:
         """The states of references, from memory or disk; others are run.
 
         Raises:
-            DataError: a shard is missing, cut short or altered.
+            DataError: a shard is missing, cut short or altered; or the model was changed since they were made.
             SettingError: the budget is below one state.
         """
+        if not self._seen.holds(modules_of(self.model.model)):
+            self._check_model()
+            self._begin()  # it may be elsewhere
         missing = [p for p in dict.fromkeys(prompts) if p not in self._kept and p not in self._rows]
         run = dict(zip(missing, self.model.prefill(missing), strict=True)) if missing else {}
         return [run[p] if p in run else self._state(p) for p in prompts]
+
+    def _check_model(self) -> None:
+        if self._of != (now := fingerprint(self.model)):
+            raise DataError(
+                f"Expected the model that the states in {self.folder} are of ({self._of}), got one that was changed "
+                f"since ({now}); put it back, or {REBUILD}."
+            )
 
     def _state(self, prompt: Prompt) -> State:
         if prompt in self._kept:

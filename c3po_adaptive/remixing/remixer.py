@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..errors import PluginError, SettingError
+from ..errors import DataError, PluginError, SettingError
 from ..kernels.base import QuestionFeatures, ReferenceFeatures
 from ..ledger import Ledger
+from ..models.fingerprint import fingerprint
 from ..models.routed import RoutedModel
 from ..optimizers._question_features import known, parts
 from ..optimizers.base import PathwayOptimizer
@@ -81,10 +82,11 @@ class Remixer:
     _neighbourhood: Neighbourhood | None = field(default=None, init=False)
     _learned_from: dict[str, float] = field(default_factory=dict, init=False)
     _spent: list[float] = field(default_factory=list, init=False)
+    _of: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.settings = RemixSettings.of(self.settings)
-        with self.model.lock:
+        with self.model.answering():
             if self.strategies.needs_references:
                 self._open()
             first = replace(self.training, taken=0, left=self.strategies.selector.references_needed)
@@ -113,6 +115,7 @@ class Remixer:
                 f"Expected a reference set for {s.optimizer.name} with {s.selector.name}, got none; pass refset=…"
             )
         self.references.check(self.model, self.format, self.embedder)
+        self._of = fingerprint(self.model)
         if s.needs_neighbours:
             self.candidates = self.references.candidates(self.settings)
         self.references = self.references.labeled_by(self.settings)
@@ -181,7 +184,7 @@ class Remixer:
         """Answer questions. Labels are looked at only by upper bounds that ask for them."""
         answers: list[Answer] = []
         while len(answers) < len(questions):
-            with self.model.lock:  # what is kept of references is shared, too
+            with self.model.answering():  # what is kept of references is shared, too
                 part = questions[len(answers) :][: self.batch_size]
                 answers += self._fitting(part) or self._halved(len(part))
         return answers
@@ -252,7 +255,7 @@ class Remixer:
         self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None = None
     ) -> Remixed:
         """Re-mix prefilled prompts whose neighbours are those of ``texts``; ``questions`` if labels may be known."""
-        with self.model.lock:
+        with self.model.answering():
             return self._remix(states, texts, questions)
 
     def _remix(self, states: Sequence[State], texts: Sequence[str], questions: Sequence[Question] | None) -> Remixed:
@@ -273,7 +276,7 @@ class Remixer:
 
     def problem(self, questions: Sequence[Question]) -> Problem:
         """What a selector looks at, without labels."""
-        with self.model.lock:
+        with self.model.answering():
             states = self.prefill([self.model.encode(q, self.format) for q in questions])
             problem = self._batch(states, [description(q) for q in questions], questions, labeled=False).problem()
             return replace(problem, choices=tuple(q.choices for q in questions))
@@ -299,7 +302,17 @@ class Remixer:
         labeled: bool,
         unseen: frozenset[str] = frozenset(),
     ) -> SampleBatch:
-        """The samples with their neighbours; with ``questions`` to know them by, whose labels may be known or not."""
+        """The samples with their neighbours; with ``questions`` to know them by, whose labels may be known or not.
+
+        Raises:
+            DataError: the model was changed since its references were read.
+        """
+        if self._of is not None and (now := fingerprint(self.model)) != self._of:
+            raise DataError(
+                f"Expected the model as it was when its references were read ({self._of}), got one that was changed "
+                f"since ({now}): weights, dtype, adapters or routers. What is known of the references is not of it; "
+                "make the Optimizer anew, from questions, or put the model back."
+            )
         clock = Clock(len(states))
         near = self._neighbourhood
         if near is None:

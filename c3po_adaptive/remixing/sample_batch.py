@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from ..errors import DataError, SettingError
 from ..ledger import Entry, Ledger, Work, summed
 from ..losses import right_answer_loss
 from ..models.routed import RoutedModel
+from ..models.snapshot import Snapshot
 from ..problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact
 from ..progress import bar
 from ..references.artifacts import SAMPLE, States, mean_flops, of_references
@@ -68,8 +70,12 @@ class SampleBatch:
     clock: Clock
     learned_from: dict[str, float] = field(default_factory=dict)
     teach: Teach | None = None
+    _of: Snapshot = field(init=False)
     _answering: list[Entry] = field(init=False, default_factory=list)
     _opened: dict[str, list[Losses]] = field(init=False, default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_of", self.model.snapshot)
 
     @cached_property
     def own(self) -> Tensor:
@@ -98,8 +104,26 @@ class SampleBatch:
         if not labeled:
             return Problem(**known)
         return LabeledProblem(
-            **known, label_loss=losses.label, answers=torch.tensor(self._answers()), answered=self._answered
+            **known,
+            label_loss=losses.label,
+            answers=torch.tensor(self._answers()),
+            answered=self._answered,
         )
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Around what runs the model: it has to be the one that the samples were run on.
+
+        Raises:
+            DataError: it was changed since.
+        """
+        with self.model.answering():
+            if self.model.snapshot is not self._of:
+                raise DataError(
+                    "Expected the model as it was when the problem was made, got one that was changed since; make the "
+                    "problem anew."
+                )
+            yield
 
     @property
     def _truth(self) -> FaultTruth:
@@ -137,7 +161,8 @@ class SampleBatch:
         top_k = self.model.sites[0].top_k if self.settings.mix == "top-k" else None
         pathway = Pathway(weights, self.own, self.model.layers, self.settings.scope, top_k)
         tails = self.model.tail_scores(self.states, pathway)
-        chosen = tails(weights).argmax(-1)
+        with self.unchanged():
+            chosen = tails(weights).argmax(-1)
         self._answering.extend(tails.spent)
         return chosen
 
@@ -196,7 +221,8 @@ class SampleBatch:
                 "needs_neighbours to True where it is asked for."
             )
         teach = partial(self._each, self.candidates) if self.teach is None else self.teach
-        each = teach(artifact, rows.tolist() or [0])  # where there is no neighbour at all, one tells the shape
+        with self.unchanged():
+            each = teach(artifact, rows.tolist() or [0])  # where there is no neighbour at all, one tells the shape
         found = each.new_zeros(*near.shape, *each.shape[1:])
         found[near] = each[place]
         return found
@@ -316,18 +342,21 @@ class Losses:
             )
         if not b.prompts:
             return (weights * 0).sum((1, 2))
-        losses = right_answer_loss(self._near(weights, running), b.answers, b.settings.loss)
+        with b.unchanged():
+            losses = right_answer_loss(self._near(weights, running), b.answers, b.settings.loss)
         share = b.neighbours.weight[b.pairs[:, 0], b.pairs[:, 1]]
         return losses.new_zeros(len(b.states)).index_add(0, b.pairs[:, 0], share * losses)
 
     def scores(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         if not all(s.prompt.options for s in self.batch.states):
             raise SettingError("Expected questions with choices to score, got raw text; give choices.")
-        return self._mine(weights, running)
+        with self.batch.unchanged():
+            return self._mine(weights, running)
 
     def label(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         answers = torch.tensor(self.batch._answers())
-        return right_answer_loss(self._mine(weights, running), answers, self.batch.settings.loss)
+        with self.batch.unchanged():
+            return right_answer_loss(self._mine(weights, running), answers, self.batch.settings.loss)
 
     @cached_property
     def _near(self) -> TailScores:

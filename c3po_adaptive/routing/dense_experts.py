@@ -18,13 +18,14 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from .mixing import dense
 from .sites import Site
+from .unwritten import Unwritten
 
 DENSE = "c3po_dense"
 BRINGING = 128  # neurons whose products take as long as bringing a row to its expert and back (measured on two cores)
 EXACT = (torch.float32, torch.bfloat16)
 """Not float16: where an expert that is not chosen overflows, zero times it is no number."""
 
-_FLAT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
+_FLAT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Unwritten, Tensor]] = WeakKeyDictionary()
 
 
 def dense_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -48,17 +49,17 @@ def dense_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_w
 def _down(experts: Any) -> Tensor:
     """The way down of all experts as one matrix ``[E * I, H]``; kept for frozen weights until they are changed.
 
-    Not seen: writing through ``.data``.
+    What changes are seen ``Unwritten`` says.
     """
     if experts.is_transposed or experts.down_proj.requires_grad:
         flat: Tensor = experts.down_proj if experts.is_transposed else experts.down_proj.transpose(1, 2)
         return flat.flatten(0, 1)
-    state = (experts.down_proj.data_ptr(), experts.down_proj._version)
-    known = _FLAT.get(experts)
-    if known is None or known[0] != state:
+    known, down = _FLAT.get(experts), experts.down_proj
+    state = (down.untyped_storage()._cdata, down._version)  # all of it that changes in place: this is asked often
+    if known is None or known[0] != state or known[1].spoiled:
         with torch.inference_mode(False), torch.no_grad():
-            known = _FLAT[experts] = (state, experts.down_proj.transpose(1, 2).flatten(0, 1))
-    return known[1]
+            known = _FLAT[experts] = (state, Unwritten([down]), down.transpose(1, 2).flatten(0, 1))
+    return known[2]
 
 
 ALL_EXPERTS_FUNCTIONS.register(DENSE, dense_experts)

@@ -130,7 +130,8 @@ def choosing(model: nn.Module, sites: Sequence[Site], choice: Choice) -> Iterato
 
     with ExitStack() as stack:
         stack.callback(left)
-        for (position, site), block in zip(enumerate(sites), blocks_of(model, sites), strict=True):
+        blocks = blocks_of(model, [(site.experts, site.router) for site in sites])
+        for (position, site), block in zip(enumerate(sites), blocks, strict=True):
             stack.callback(site.router.register_forward_pre_hook(entering(position, site), with_kwargs=True).remove)
             stack.callback(block.register_forward_hook(leaving(position), always_call=True).remove)
         stack.enter_context(intercepted(sites, chosen))

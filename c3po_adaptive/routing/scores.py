@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Head, Scope, Transfer
+from .answering import answering
 from .flops import Flops
 from .grouping import Tail, grouped, waiting
 from .head import head, likelihoods
-from .intercept import intercepted, lock_of
+from .intercept import intercepted
 from .rules import PathwayRule
 from .sites import Site
 from .states import State, TailBatch, collate, normalized
@@ -80,7 +81,7 @@ class TailScores:
             weights: ``[B, L, E]`` the samples' pathways.
             running: ``[B]`` bool, samples whose tails are run; others' keep the scores of their prefill. None: all.
         """
-        with lock_of(self.model):
+        with answering(self.model):
             return self._scores(weights, running)
 
     def _scores(self, weights: Tensor, running: Tensor | None) -> Tensor:

@@ -191,13 +191,13 @@ def _inside(module: nn.Module) -> nn.Module:
     return module
 
 
-def blocks_of(model: nn.Module, sites: Sequence[Site]) -> list[nn.Module]:
-    """For each MoE layer the smallest module that calls both its router and its experts."""
+def blocks_of(model: nn.Module, parts: Sequence[tuple[nn.Module, nn.Module]]) -> list[nn.Module]:
+    """For the experts and the router of each MoE layer the smallest module that calls both."""
     names = {id(module): name for name, module in model.named_modules()}
     found = []
-    for site in sites:
-        parts = zip(*(names[id(part)].split(".") for part in (site.router, site.experts)), strict=False)
-        shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], parts)]
+    for both in parts:
+        paths = zip(*(names[id(part)].split(".") for part in both), strict=False)
+        shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], paths)]
         found.append(model.get_submodule(".".join(shared)))
     return found
 

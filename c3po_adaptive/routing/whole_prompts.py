@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from ..errors import SettingError
 from ..ledger import Entry
 from ..types import Prompt
+from .answering import answering
 from .flops import Flops
 from .grouping import grouped, waiting
 from .head import head, likelihoods
@@ -85,8 +86,9 @@ class WholePrompts:
         for group in grouped([waiting(i, part) for i, part in enumerate(packed)]):
             parts = [packed[i] for i in group]
             batch = laid_out(parts, [prompts[i].lengths for i in group])
-            hidden = self._hidden([prompts[i] for i in group], parts, batch, opening)
-            logits = head(self.model, batch.final(hidden)[None])[0]
+            with answering(self.model):
+                hidden = self._hidden([prompts[i] for i in group], parts, batch, opening)
+                logits = head(self.model, batch.final(hidden)[None])[0]
             rows = batch.choice_scores(likelihoods(logits, batch.at, batch.scored))
             found.update(zip(group, pad(rows, (0, width - rows.shape[1]), value=-torch.inf), strict=True))
         return torch.stack([found[i] for i in range(len(prompts))])

@@ -22,6 +22,7 @@ from c3po_adaptive.errors import C3POError
 from c3po_adaptive.models.family_table import ABILITIES
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.intercept import intercepted
+from c3po_adaptive.routing.modules import modules_of
 from c3po_adaptive.routing.packing import layout_for
 from c3po_adaptive.routing.rules import PathwayRule
 from c3po_adaptive.routing.states import State
@@ -183,7 +184,8 @@ def _slope(model: RoutedModel, prompts: list[Prompt], layers: int) -> None:
 
 @torch.no_grad()
 def generates(model: RoutedModel) -> None:
-    """Greedy continuation with a cache is that of full forward passes, with padding on the left."""
+    """Greedy continuation with a cache is that of full forward passes, with padding on the left; it is no change of the
+    model, so that what is kept in memory is found again."""
     texts = ["Boats float on", "So"]
     pathway = moved(model, model.pathway(texts).own)
     together = model.generate(texts, pathway, max_new_tokens=4, min_new_tokens=4, do_sample=False)
@@ -197,6 +199,7 @@ def generates(model: RoutedModel) -> None:
             new.append(int(logits.argmax()))
             ids.append(new[-1])
         assert together[i] == model.tokenizer.decode(new, skip_special_tokens=True), (together[i], new)
+    assert model.snapshot.holds(modules_of(model.model))
 
 
 CHECKS: dict[str, Callable[[RoutedModel], None]] = {

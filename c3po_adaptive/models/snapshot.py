@@ -1,0 +1,110 @@
+"""What a model in memory computes with, at one time: whatever is kept of it is of that."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from ..routing.modules import Modules, modules_of, values
+from ..routing.sites import blocks_of, routed_parts
+from ..routing.unwritten import Unwritten
+
+ADAPTED = ("_disable_adapters", "_active_adapter", "merged_adapters", "scaling")
+"""What decides how a layer of PEFT takes part, beside its weights."""
+Settings = dict[str, Any]
+_FIRST: WeakKeyDictionary[nn.Module, Settings] = WeakKeyDictionary()
+
+
+class Snapshot:
+    """A model as it is now, to tell later whether it still computes the same.
+
+    Seen, in about a tenth of a millisecond, is what is done to weights and buffers (all that ``Unwritten`` sees, and
+    others put in their places), modules that are put in, taken out or exchanged, adapters of PEFT that are merged,
+    scaled, switched on or off, and numbers that routers, experts and the blocks around them were made with (``top_k``).
+    Not seen is what ``Unwritten`` does not see, weights that are offloaded, other attributes, and the configuration:
+    load the model anew after such a change.
+
+    Args:
+        model: that has MoE layers.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._modules = modules_of(model)
+        modules = list(model.modules())
+        held = [part for module in modules for part in _held(module)]
+        self._held, self._bare = [part for part in held if part], [part for part in held if not part]
+        self._tensors = Unwritten(self._found())
+        routing = routing_modules(model)
+        self._routing = [(vars(module), _numbers(module)) for module in routing]
+        for module, (_, numbers) in zip(routing, self._routing, strict=True):
+            _FIRST.setdefault(module, numbers)
+        self._adapters = [(vars(m), _adapted(m)) for m in modules if is_adapter(m)]
+
+    def holds(self, modules: Modules) -> bool:
+        """Whether a model of these modules is this one, unchanged."""
+        return (
+            self.same_layers(modules)
+            and not any(self._bare)
+            and _agree(self._adapters)
+            and self._tensors.holds(self._found())
+        )
+
+    def same_layers(self, modules: Modules) -> bool:
+        """Whether these are the same, and route by the same numbers, whatever their weights are."""
+        return modules is self._modules and _agree(self._routing)
+
+    def _found(self) -> list[Tensor]:
+        return [tensor for tensor in values(self._held) if tensor is not None]
+
+
+def changed_settings(model: PreTrainedModel) -> list[tuple[str, Settings]]:
+    """By name of the module, what decides beside weights what a model computes, and is not told by the kind of model:
+    how adapters of PEFT take part, and numbers of routers that were changed since they were first seen."""
+    routing = {id(module) for module in routing_modules(model)}
+    found = []
+    for name, module in model.named_modules():
+        now = _adapted(module) if is_adapter(module) else {}
+        if id(module) in routing:
+            numbers = _numbers(module)
+            first = _FIRST.get(module, numbers)
+            now |= {key: value for key, value in numbers.items() if first.get(key) != value}
+        if now:
+            found.append((name, now))
+    return found
+
+
+def is_adapter(module: nn.Module) -> bool:
+    """Whether it is a layer of PEFT that puts adapters beside another."""
+    return "merged_adapters" in vars(module)
+
+
+def routing_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Routers, experts, and the smallest modules around both."""
+    parts = [(experts, router) for _, experts, router, _ in routed_parts(model)]
+    return [*blocks_of(model, parts), *chain.from_iterable(parts)]
+
+
+def _held(module: nn.Module) -> Iterator[Mapping[str, Tensor | None]]:
+    """Where a module has its tensors, unless they are offloaded: then they are others after each run."""
+    own = (module._parameters, module._buffers)
+    if not any(tensor is not None and tensor.is_meta for tensor in values(own)):
+        yield from own
+
+
+def _numbers(module: nn.Module) -> Settings:
+    own = vars(module).items()
+    return {key: value for key, value in own if type(value) in (int, float, bool) and key != "training"}
+
+
+def _adapted(module: nn.Module) -> Settings:
+    return {key: copy.copy(vars(module).get(key)) for key in ADAPTED}
+
+
+def _agree(parts: Sequence[tuple[Mapping[str, Any], Settings]]) -> bool:
+    return all(now.get(key) == value for now, then in parts for key, value in then.items())
