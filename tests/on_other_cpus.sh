@@ -18,8 +18,6 @@ settings=(
     "oldest-two  $oldest OMP_NUM_THREADS=2"
     "avx2        $avx2 OMP_NUM_THREADS=1"
     "avx2-two    $avx2 OMP_NUM_THREADS=2"
-    "mkl         MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1"
-    "own-two     OMP_NUM_THREADS=2"
 )
 
 asked=()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("on_other_cpus.sh")
-EVERY = ["oldest", "oldest-two", "avx2", "avx2-two", "mkl", "own-two"]
+EVERY = ["oldest", "oldest-two", "avx2", "avx2-two"]
 PYTHON = """#!/bin/sh
 echo "$ATEN_CPU_CAPABILITY on $OMP_NUM_THREADS: $*"
 [ "$ATEN_CPU_CAPABILITY" != default ]
