@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ..routing.modules import Modules, modules_of, values
 from ..routing.sites import blocks_of, routed_parts
 from ..routing.unwritten import Unwritten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ADAPTED = ("_disable_adapters", "_active_adapter", "merged_adapters", "scaling")
 """What decides how a layer of PEFT takes part, beside its weights."""

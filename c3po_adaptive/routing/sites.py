@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ..errors import ModelError
 from .styles import DenseScores, Fused, SortedGates, Style
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Scoring = Literal["softmax", "sigmoid", "given"]
 ROUTER_NAMES = ("gate", "router")
