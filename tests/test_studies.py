@@ -209,7 +209,8 @@ def test_readme_says_what_was_measured():
          "nearest labeled ones, gains {} points over leaving the model alone."),
         ("answer/results/seed", ("early", "each", "base"), "With another training seed, broken alike, it gains {}."),
         (second, ("mixture", "each", "one for all"), "Over all four the step gains {} points more"),
-        (second, ("mixture", "eight chosen", "last five"), "in eight chosen layers beats the paper's last five by {} points"),
+        (second, ("mixture", "eight chosen", "last five"), "in eight chosen layers beats the paper's last five by {} "
+         "points"),
         ("pictures/results", ("broken", "constant", "base"), "mended by one change, one for all gains {};"),
     ):  # fmt: skip
         found = compared(file, *named)

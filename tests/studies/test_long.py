@@ -85,10 +85,8 @@ def test_weight_on_a_questions_own_kind():
 def test_what_the_page_says_beside_intervals():
     told, said = compare.summary(), (compare.RESULTS.parent / "README.md").read_text()
     own = told["weight on own kind"]
-    assert (
-        f"Alone {own['0']:.0f} % of the weight of the sixteen nearest is on that kind, behind 512 tokens {own['512']:.0f} %"
-        in said
-    )
+    alone, behind = (f"{own[length]:.0f} %" for length in ("0", "512"))
+    assert f"Alone {alone} of the weight of the sixteen nearest is on that kind, behind 512 tokens {behind}" in said
     again = scopes.summary()["weight on own kind"]
     assert f"(`about`, second round), {again[scopes.QUESTION]:.0f} % are" in said
     stand = [(c.dataset, c.a, c.b) for c in scopes.comparisons(scopes.kept()) if c.p_holm < 0.05]
