@@ -191,7 +191,7 @@ def test_what_was_asked_afterwards_is_told_as_it_was_answered():
     assert f"without *early* {points(without)}." in page
     share = f"{100 * random['difference'] / told_by('eight chosen', 'last five')['difference']:.0f} %"
     assert f"Eight layers at random do, too: {points(random)}, {share} of it" in page
-    assert f"Drawn at random they win {share} of what chosen ones win" in results
+    assert f"Drawn at random they have {share} of that lead" in results
     (given, won) = (told_by(arm, "base", "early") for arm in ("each, random neighbours", "each"))
     assert f"300 random ones a question win {points(given)} of the second round's {won['difference']:.1f}" in page
     assert (
