@@ -54,7 +54,8 @@ class Optimizer:
         registry: what names are looked up in; default: built-ins and plugins of installed packages.
 
     What it knows of references is of the model as it is now: once that was changed, by training, say, it refuses to
-    answer with a ``DataError``, until it is made anew or the model put back.
+    answer with a ``DataError``, until it is made anew or the model put back (``RoutedModel.forget`` says of a change
+    that is not seen).
 
     Raises:
         DataError: the reference file or set is broken, of another model, or holds no success.

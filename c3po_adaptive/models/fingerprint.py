@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LENGTH = 32  # hex digits; of releases before, which told models apart by their routers alone, 16
-_KNOWN: WeakKeyDictionary[nn.Module, tuple[Snapshot, str]] = WeakKeyDictionary()
 
 
 class _Wraps(Protocol):
@@ -37,9 +35,10 @@ def fingerprint(model: _Wraps) -> str:
     moved, replaced or written to, as far as a ``Snapshot`` sees it.
     """
     whole = model.model
-    known = _KNOWN.get(whole)
-    if known is None or not known[0].holds(modules_of(whole)):
-        known = _KNOWN[whole] = Snapshot(whole), computed(model)
+    modules = modules_of(whole)
+    known: tuple[Snapshot, str] | None = modules.kept.get("fingerprint")
+    if known is None or not known[0].holds(modules):
+        known = modules.kept["fingerprint"] = Snapshot(whole), computed(model)
     return known[1]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,6 @@ from .snapshot import Snapshot
 
 Part = TypeVar("Part")
 Each = Tensor | Sequence[Tensor]
-_SITES: WeakKeyDictionary[nn.Module, tuple[Snapshot, tuple[Site, ...]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -104,11 +102,12 @@ def sites_of(model: PreTrainedModel) -> tuple[Site, ...]:
     Raises:
         ModelError: as ``find_sites``.
     """
-    known = _SITES.get(model)
-    if known is None or not known[0].same_layers(modules_of(model)):
+    modules = modules_of(model)
+    known: tuple[Snapshot, tuple[Site, ...]] | None = modules.kept.get("sites")
+    if known is None or not known[0].same_layers(modules):
         with answering(model):  # no dropout, which would use up random numbers
             sites = find_sites(model)
-        known = _SITES[model] = Snapshot(model), sites
+        known = modules.kept["sites"] = Snapshot(model), sites
     return known[1]
 
 

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from ..errors import DataError, SettingError, ShapeError
 from ..ledger import Entry
 from ..routing.answering import answering
+from ..routing.dense_experts import forget_flat
 from ..routing.flops import Flops, measure
 from ..routing.generation import DecodingRule, FirstLine, Written, check_room, decoded_rows
 from ..routing.given import as_it_was, given_of, on_device
@@ -31,6 +32,7 @@ from ..routing.likelihoods import (
     likelihoods_of,
     rule_of,
 )
+from ..routing.modules import forget_modules
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.prefill import prefill, prefill_finals
 from ..routing.router_rules import RoutingRule, RuleRun
@@ -80,8 +82,8 @@ class RoutedModel:
     waits for nobody, and may meet another's routing; hold ``lock`` around that.
 
     It may be trained between answers. All that answers does so in evaluation mode, and puts each module's own mode
-    back; what was kept in memory is forgotten once weights, modules, adapters or routers' settings were changed (which
-    changes are seen, and which are not, a ``Snapshot`` says).
+    back; what was kept in memory is forgotten once weights, modules, adapters or routers' settings were changed. Which
+    changes are seen, and which are not, a ``Snapshot`` says; after one that is not, ``forget``.
 
     Attributes:
         model: the transformers model.
@@ -170,6 +172,15 @@ class RoutedModel:
                     self._find()
                 self._begin()
             yield
+
+    def forget(self) -> None:
+        """Forget all that is kept in memory, as after a change that is seen: for changes that are not, such as writes
+        through ``.data``, hooks, offloaded weights and the configuration (``Snapshot`` lists them). Weights are
+        fingerprinted anew; hooks and the configuration are not in a fingerprint, so build references anew after those.
+        """
+        with self.lock:
+            forget_modules(self.model)
+            forget_flat(self.model)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from ..routing.modules import Modules, modules_of, values
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 ADAPTED = ("_disable_adapters", "_active_adapter", "merged_adapters", "scaling")
 """What decides how a layer of PEFT takes part, beside its weights."""
+NO_SETTINGS = ("training", "gradient_checkpointing")
+"""Numbers of modules that do not decide what they compute."""
 Settings = dict[str, Any]
-_FIRST: WeakKeyDictionary[nn.Module, Settings] = WeakKeyDictionary()
 
 
 class Snapshot:
@@ -29,8 +30,8 @@ class Snapshot:
     Seen, in about a tenth of a millisecond, is what is done to weights and buffers (all that ``Unwritten`` sees, and
     others put in their places), modules that are put in, taken out or exchanged, adapters of PEFT that are merged,
     scaled, switched on or off, and numbers that routers, experts and the blocks around them were made with (``top_k``).
-    Not seen is what ``Unwritten`` does not see, weights that are offloaded, other attributes, and the configuration:
-    load the model anew after such a change.
+    Not seen is what ``Unwritten`` does not see, weights that are offloaded, hooks, other attributes, and the
+    configuration: ``RoutedModel.forget`` after such a change.
 
     Args:
         model: that has MoE layers.
@@ -42,10 +43,7 @@ class Snapshot:
         held = [part for module in modules for part in _held(module)]
         self._held, self._bare = [part for part in held if part], [part for part in held if not part]
         self._tensors = Unwritten(self._found())
-        routing = routing_modules(model)
-        self._routing = [(vars(module), _numbers(module)) for module in routing]
-        for module, (_, numbers) in zip(routing, self._routing, strict=True):
-            _FIRST.setdefault(module, numbers)
+        self._routing = [(vars(module), _numbers(module)) for module in routing_modules(model)]
         self._adapters = [(vars(m), _adapted(m)) for m in modules if is_adapter(m)]
 
     def holds(self, modules: Modules) -> bool:
@@ -67,18 +65,25 @@ class Snapshot:
 
 def changed_settings(model: PreTrainedModel) -> list[tuple[str, Settings]]:
     """By name of the module, what decides beside weights what a model computes, and is not told by the kind of model:
-    how adapters of PEFT take part, and numbers of routers that were changed since they were first seen."""
+    how adapters of PEFT take part, and numbers of routers that are others than its configuration makes."""
     routing = {id(module) for module in routing_modules(model)}
+    made = _made(model)
     found = []
     for name, module in model.named_modules():
         now = _adapted(module) if is_adapter(module) else {}
-        if id(module) in routing:
-            numbers = _numbers(module)
-            first = _FIRST.get(module, numbers)
-            now |= {key: value for key, value in numbers.items() if first.get(key) != value}
+        like = made.get(name.replace(".base_layer", ""))
+        if like is not None and id(module) in routing and isinstance(module, type(like)):
+            own = vars(module)
+            now |= {key: own.get(key) for key, value in _numbers(like).items() if own.get(key) != value}
         if now:
             found.append((name, now))
     return found
+
+
+def _made(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The modules by name that its configuration makes, without weights."""
+    with torch.device("meta"):
+        return dict(type(model)(copy.deepcopy(model.config)).named_modules())
 
 
 def is_adapter(module: nn.Module) -> bool:
@@ -101,7 +106,7 @@ def _held(module: nn.Module) -> Iterator[Mapping[str, Tensor | None]]:
 
 def _numbers(module: nn.Module) -> Settings:
     own = vars(module).items()
-    return {key: value for key, value in own if type(value) in (int, float, bool) and key != "training"}
+    return {k: v for k, v in own if type(v) in (int, float, bool) and k not in NO_SETTINGS and not k.startswith("_")}
 
 
 def _adapted(module: nn.Module) -> Settings:

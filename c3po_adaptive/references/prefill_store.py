@@ -24,11 +24,9 @@ from torch import Tensor
 
 from ..errors import DataError, SettingError, disk_says
 from ..models.fingerprint import fingerprint
-from ..models.snapshot import Snapshot
 from ..progress import Progress, silent
 from ..routing.caches import CacheSlice
 from ..routing.given import Given
-from ..routing.modules import modules_of
 from ..routing.packing import Layout, layout_for, pack
 from ..routing.states import State, tangent_of
 from ..storage.checksummed import TENSORS, checksummed_files, save_checksummed, verify_checksum
@@ -206,7 +204,7 @@ class PrefillStore:
         """With nothing in memory, of the model as it is."""
         self._kept: LRUCache[Prompt, State] = LRUCache(self.budget, getsizeof=lambda s: s.nbytes)
         vars(self).pop("_like", None)
-        self._seen = Snapshot(self.model.model)
+        self._seen = self.model.snapshot
 
     @property
     def nbytes(self) -> int:
@@ -220,12 +218,13 @@ class PrefillStore:
             DataError: a shard is missing, cut short or altered; or the model was changed since they were made.
             SettingError: the budget is below one state.
         """
-        if not self._seen.holds(modules_of(self.model.model)):
-            self._check_model()
-            self._begin()  # it may be elsewhere
-        missing = [p for p in dict.fromkeys(prompts) if p not in self._kept and p not in self._rows]
-        run = dict(zip(missing, self.model.prefill(missing), strict=True)) if missing else {}
-        return [run[p] if p in run else self._state(p) for p in prompts]
+        with self.model.answering():
+            if self.model.snapshot is not self._seen:
+                self._check_model()
+                self._begin()  # it may be elsewhere
+            missing = [p for p in dict.fromkeys(prompts) if p not in self._kept and p not in self._rows]
+            run = dict(zip(missing, self.model.prefill(missing), strict=True)) if missing else {}
+            return [run[p] if p in run else self._state(p) for p in prompts]
 
     def _check_model(self) -> None:
         if self._of != (now := fingerprint(self.model)):

@@ -27,7 +27,7 @@ def answering(model: nn.Module) -> Iterator[Modules | None]:
             yield None
             return
         modules = modules_of(model)
-        training = [own for own in modules.attributes if own["training"]]
+        training = [own for own in modules.attributes if own.get("training")]  # compiled ones have none of their own
         try:
             _ANSWERING.add(model)
             for own in training:

@@ -25,7 +25,7 @@ BRINGING = 128  # neurons whose products take as long as bringing a row to its e
 EXACT = (torch.float32, torch.bfloat16)
 """Not float16: where an expert that is not chosen overflows, zero times it is no number."""
 
-_FLAT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Unwritten, Tensor]] = WeakKeyDictionary()
+_FLAT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int, int], Unwritten, Tensor]] = WeakKeyDictionary()
 
 
 def dense_experts(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -55,11 +55,17 @@ def _down(experts: Any) -> Tensor:
         flat: Tensor = experts.down_proj if experts.is_transposed else experts.down_proj.transpose(1, 2)
         return flat.flatten(0, 1)
     known, down = _FLAT.get(experts), experts.down_proj
-    state = (down.untyped_storage()._cdata, down._version)  # all of it that changes in place: this is asked often
-    if known is None or known[0] != state or known[1].spoiled:
+    state = (id(down), down.untyped_storage()._cdata, down._version)  # instead of holds([down]): this is asked often
+    if known is None or known[0] != state or known[1].stepped:
         with torch.inference_mode(False), torch.no_grad():
             known = _FLAT[experts] = (state, Unwritten([down]), down.transpose(1, 2).flatten(0, 1))
     return known[2]
+
+
+def forget_flat(model: nn.Module) -> None:
+    """Lay the ways down of its experts side by side anew, when they are asked for."""
+    for module in model.modules():
+        _FLAT.pop(module, None)
 
 
 ALL_EXPERTS_FUNCTIONS.register(DENSE, dense_experts)

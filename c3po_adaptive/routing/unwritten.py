@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from threading import Lock
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -22,15 +22,17 @@ class Unwritten:
 
     Seen are writes in place, also under ``torch.no_grad()``, every step of an optimizer of torch, which fused ones do
     not count as writes, and new memory (``.to``, ``.data = …``). Not seen is what writes past torch: in place through
-    ``.data`` or ``.detach().numpy()``, by a kernel of one's own, by a CUDA graph. None of the tensors is kept alive.
+    ``.data`` or ``.detach().numpy()``, by a kernel of one's own, by a CUDA graph. None of the tensors is kept alive;
+    nor is one referred to weakly, as torch swaps none that is (``torch.utils.swap_tensors``).
+
+    Attributes:
+        stepped: an optimizer wrote to one of them since.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._gone: list[ref[Tensor]] = []  # whose numbers may be others' now
-        self._kept = [ref(t, self._gone.append) for t in tensors]
         self._storages = [StorageWeakRef(t.untyped_storage()) for t in tensors]  # so that no other gets their address
         self._which, self._where, self._writes = list(map(id, tensors)), _where(tensors), _writes(tensors)
-        self._stepped = False
+        self.stepped = False
         with _GUARD:
             _WATCHING.add(self)
 
@@ -38,15 +40,10 @@ class Unwritten:
         """Of the same tensors: a copy of the storages' references would let go of them twice."""
         return self
 
-    @property
-    def spoiled(self) -> bool:
-        """Whether an optimizer wrote to one of them, or one is no more."""
-        return self._stepped or bool(self._gone)
-
     def holds(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these are the same, and none was written to."""
         return (
-            not self.spoiled
+            not self.stepped
             and list(map(id, tensors)) == self._which
             and _writes(tensors) == self._writes
             and _where(tensors) == self._where
@@ -54,7 +51,7 @@ class Unwritten:
 
     def step(self, written: set[int]) -> None:
         """An optimizer wrote to the tensors of these numbers."""
-        self._stepped = self._stepped or not written.isdisjoint(self._which)
+        self.stepped = self.stepped or not written.isdisjoint(self._which)
 
 
 def _where(tensors: Sequence[Tensor]) -> list[int]:

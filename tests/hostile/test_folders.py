@@ -78,6 +78,7 @@ ROW = {"arm": "base", "dataset": "d", "id": "q", "seed": 0}
 PAGE = SimpleNamespace(html=lambda command: "<!doctype html>")
 MODEL = SimpleNamespace(
     name="toy",
+    snapshot=None,
     layers=(0, 1),
     encode=lambda question, format: Prompt(tuple(question.id.encode())),
     model=SimpleNamespace(
@@ -93,7 +94,6 @@ MODEL = SimpleNamespace(
 def put_toys(monkeypatch):
     """What is written is of no interest here; each writer writes what its own check knows it by."""
     monkeypatch.setattr(vllm, "with_zeros", lambda model, multiple_of: MODEL.model)
-    monkeypatch.setattr(prefill_store, "Snapshot", lambda model: None)  # of what is no module
     monkeypatch.setattr(fault_files, "planted", lambda model, fault: model)
     monkeypatch.setattr(fault_files, "known_fault", lambda model: SimpleNamespace(sound={"w": torch.ones(2)}))
     monkeypatch.setattr(fault_files, "_truth", lambda model, folder: {"fault": {}})

@@ -1,7 +1,10 @@
 """A model that is changed between two answers, or is being trained: the second is of the model as it is then."""
 
 import copy
+import gc
+import pickle
 import warnings
+import weakref
 from dataclasses import replace
 
 import peft
@@ -24,6 +27,7 @@ from c3po_adaptive.references.build import build_reference_set
 from c3po_adaptive.references.model_embedding import ModelEmbedder
 from c3po_adaptive.references.prefill_store import build_store, open_store
 from c3po_adaptive.routing.dense_experts import DENSE
+from c3po_adaptive.routing.modules import forget_modules, modules_of
 from c3po_adaptive.routing.whole_prompts import WholePrompts
 from c3po_adaptive.settings import DEFAULTS
 from c3po_adaptive.testing import tiny_moe
@@ -196,6 +200,75 @@ def test_what_a_run_leaves_is_no_change():
     assert model.prefill([model.encode_text(TEXT)])[0] is state
 
 
+def test_it_may_be_swapped_as_by_wrapper_subclasses():
+    model = routed_model("olmoe")
+    before = model.score_choices(TEXT, CHOICES)
+    weight = first(model).mlp.gate.weight
+    torch.utils.swap_tensors(weight, nn.Parameter(weight.detach().flip(0), requires_grad=False))
+    after = model.score_choices(TEXT, CHOICES)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, choice_scores_of(model), atol=1e-5, rtol=1e-5)
+
+
+def test_what_does_not_change_what_it_computes_leaves_it_the_same_model():
+    model = routed_model("gemma4")  # its decoder layers route
+    before = fingerprint(model)
+    first(model).gradient_checkpointing = True  # as its gradient_checkpointing_enable() does
+    first(model)._noted = 1
+    forget_modules(model.model)
+    assert fingerprint(model) == before
+
+
+def test_layers_may_be_compiled():
+    model = routed_model("olmoe")
+    before = model.score_choices(TEXT, CHOICES)
+    layers = model.model.get_decoder().layers
+    layers[0] = torch.compile(layers[0], backend="eager")
+    with torch.compiler.set_stance("force_eager"):
+        torch.testing.assert_close(model.score_choices(TEXT, CHOICES), before)
+
+
+def test_a_model_that_refers_to_itself_is_let_go_of_and_so_is_what_was_taken_out():
+    model = routed_model("olmoe")
+    whole = model.model
+    whole.forward = whole.forward  # bound to it, as what torch.compile and accelerate put there
+    model.score_choices(TEXT, CHOICES)
+    fingerprint(model)
+    read_routing(whole, model.tokenizer([TEXT], return_tensors="pt"))
+    taken = weakref.ref(first(model).mlp)
+    other_module(model)
+    model.score_choices(TEXT, CHOICES)
+    gc.collect()
+    assert taken() is None
+    gone = weakref.ref(whole)
+    del model, whole
+    gc.collect()
+    assert gone() is None
+
+
+def test_copies_and_pickles_have_their_own_modules():
+    model = routed_model("olmoe")
+    before, whole = model.score_choices(TEXT, CHOICES), model.model
+    for other in (copy.deepcopy(whole), copy.copy(whole), pickle.loads(pickle.dumps(whole))):
+        assert modules_of(other) is not modules_of(whole)
+        assert torch.equal(RoutedModel(other, model.tokenizer).score_choices(TEXT, CHOICES), before)
+
+
+def test_what_is_not_seen_can_be_forgotten():
+    model = routed_model("olmoe")
+    model.model.set_experts_implementation(DENSE)
+    before, whose, c3po = model.score_choices(TEXT, CHOICES), fingerprint(model), optimizer_of(model)
+    for layer in model.model.get_decoder().layers:
+        layer.mlp.experts.down_proj.data.mul_(-3)
+    assert torch.equal(model.score_choices(TEXT, CHOICES), before), "see the docstring of Snapshot"
+    model.forget()
+    torch.testing.assert_close(model.score_choices(TEXT, CHOICES), choice_scores_of(model), atol=1e-5, rtol=1e-5)
+    assert not torch.equal(model.score_choices(TEXT, CHOICES), before)
+    assert fingerprint(model) != whose
+    with pytest.raises(DataError, match="Expected the model as it was when its references were read"):
+        c3po.answer(TEXT, CHOICES)
+
+
 def test_a_copy_is_a_model_of_its_own():
     model = routed_model("olmoe")
     before = model.score_choices(TEXT, CHOICES)
@@ -211,6 +284,10 @@ def test_a_changed_router_is_another_model_and_put_back_the_same():
     before = fingerprint(model)
     more_experts(model)
     assert fingerprint(model) != before
+    early = tiny_moe("olmoe")
+    early.get_decoder().layers[0].mlp.gate.top_k = 5
+    for same in (copy.deepcopy(model), RoutedModel(early, model.tokenizer)):
+        assert fingerprint(same) == fingerprint(model), "whenever it was changed, and wherever it is"
     first(model).mlp.gate.top_k = 2
     assert fingerprint(model) == before
     assert record(model, TEXT).experts.shape[-1] == 2
