@@ -109,9 +109,7 @@ def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
             )
 
 
-def check_arms(
-    worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None, top_k: int | None
-) -> None:
+def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
     """Refuse arms that the model or the data sets have too little for: now, rather than after other arms were run.
 
     Args:
