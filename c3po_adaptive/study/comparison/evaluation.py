@@ -126,8 +126,9 @@ def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int |
         try:
             for asked in worker.data.values():
                 strategy.fits(strategies, layers, experts or UNKNOWN, asked.known)
-            for rule in _rules(strategy) if experts and top_k else ():
-                check_planned(rule, layers, experts, top_k)
+            for rule in _rules(strategy):
+                if experts and top_k:
+                    check_planned(rule, layers, experts, top_k)
         except SettingError as error:
             raise SettingError(f"Arm {name}: {error}") from error
 
