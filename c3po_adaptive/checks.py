@@ -9,6 +9,9 @@ from typing import Any
 
 from .errors import SettingError
 
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+"""The largest number that float32 holds, for those who do without torch."""
+
 
 def check_number(
     strategy: Any,

@@ -15,7 +15,7 @@ RANDOM_LAYERS = "random layers"
 ONE_FOR_ALL = "one change for all questions"
 """What is the same for every question."""
 _DECLARED = {
-    RANDOM_NEIGHBOURS: "name more references than are neighbours",
+    RANDOM_NEIGHBOURS: "have its retriever say how many it takes (k), of more references than those",
     RANDOM_LAYERS: "have its selector say how many layers it takes (n)",
     ONE_FOR_ALL: "have its optimizer say what takes its steps once for all (one_for_all)",
 }
@@ -70,7 +70,7 @@ def lacking(arm: str, controls: Collection[str], settings: Mapping[str, Setting]
     found = {
         RANDOM_NEIGHBOURS: own.retriever is None or RANDOM_NEIGHBOURS in drawn,
         RANDOM_LAYERS: not own.chooses_layers or RANDOM_LAYERS in drawn,
-        ONE_FOR_ALL: own.one_for_all is None or own.changes != "each" or bool(same),
+        ONE_FOR_ALL: own.one_for_all == "" or own.changes != "each" or bool(same),
     }
     return [words for words, there in found.items() if not there]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
+from ..checks import FLOAT32_MAX
 from ..types import Prompt, draw_key
 
 
@@ -28,8 +29,8 @@ class Drawing(LogitsProcessor):
     """
 
     def __init__(self, temperature: float, prompts: Sequence[Prompt], seed: int | None, top_p: float, top_k: int):
-        single = torch.finfo(torch.float32)  # beyond it 0/0 and inf/inf
-        self.temperature = min(max(temperature, single.tiny), single.max)
+        tiny = torch.finfo(torch.float32).tiny  # below it 0/0, beyond the largest number inf/inf
+        self.temperature = min(max(temperature, tiny), FLOAT32_MAX)
         self.drawn_from = LogitsProcessorList()
         if top_k:
             self.drawn_from.append(TopKLogitsWarper(top_k))

@@ -12,7 +12,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from ..checks import check_number
+from ..checks import FLOAT32_MAX, check_number
 from ..errors import SettingError, suggestion
 from ..types import draw_key
 
@@ -57,7 +57,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SettingError(f"Expected a kind of fault, got {self.kind!r}; {suggestion(str(self.kind), KINDS)}")
-        most = 1.0 if self.kind in ("exchange", "weaken") else torch.finfo(torch.float32).max
+        most = 1.0 if self.kind in ("exchange", "weaken") else FLOAT32_MAX
         check_number(self, "dose", at_least=0, at_most=most, hint="0 changes nothing")
         check_number(self, "seed", at_least=0, whole=True)
         _check_experts(self)

@@ -68,10 +68,13 @@ class SteppingOptimizer(PathwayOptimizer):
         """``[B, L, E]`` weights after the steps along the loss of each sample's own right answer."""
 
 
+def takes_steps(optimizer: PathwayOptimizer) -> bool:
+    """Whether it takes any: along a loss, or a number of ``steps``."""
+    named = {field.name for field in fields(cast(Any, optimizer))}
+    return isinstance(optimizer, SteppingOptimizer) or "steps" in named
+
+
 def one_for_all_of(optimizer: PathwayOptimizer) -> str | None:
-    """Name of what takes an optimizer's steps once for all questions; "": it takes some, and names nothing that does;
-    None: it takes none. One that has ``steps`` and says nothing takes some.
-    """
-    unsaid = optimizer.one_for_all is None and any(field.name == "steps" for field in fields(cast(Any, optimizer)))
-    steps = isinstance(optimizer, SteppingOptimizer) or unsaid
-    return (optimizer.one_for_all or "") if steps or optimizer.one_for_all else None
+    """What its class says as ``one_for_all``; "" as well where it says nothing and takes no steps."""
+    unsaid = optimizer.one_for_all is None
+    return "" if unsaid and not takes_steps(optimizer) else optimizer.one_for_all

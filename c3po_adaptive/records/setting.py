@@ -33,8 +33,8 @@ class Setting(Part):
         control_of: names of the arms that it is a control of: alike in all but what it varies.
         varies: what it leaves to chance that others choose or learn, in words, as its strategies say.
         changes: what becomes of pathways.
-        one_for_all: of an optimizer that takes steps, the name of the one that takes them once for all questions, as it
-            says itself; "": it does not; None: it takes none.
+        one_for_all: of an optimizer, the name of the one that takes its steps once for all questions; "": there is
+            none; None: it takes steps and does not say.
         calibrates: whether it corrects scores.
         positive: whether it is known to gain where labels can be learned from, or a planted fault undone.
     """
@@ -56,7 +56,7 @@ class Setting(Part):
     control_of: tuple[str, ...] = ()
     varies: tuple[str, ...] = ()
     changes: Changes = "each"
-    one_for_all: str | None = None
+    one_for_all: str | None = ""
     calibrates: bool = False
     positive: bool = False
 

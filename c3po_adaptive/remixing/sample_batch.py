@@ -104,10 +104,7 @@ class SampleBatch:
         if not labeled:
             return Problem(**known)
         return LabeledProblem(
-            **known,
-            label_loss=losses.label,
-            answers=torch.tensor(self._answers()),
-            answered=self._answered,
+            **known, label_loss=losses.label, answers=torch.tensor(self._answers()), answered=self._answered
         )
 
     @contextmanager

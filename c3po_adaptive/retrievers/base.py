@@ -48,6 +48,8 @@ class Index(ABC):
 class Retriever(ABC):
     """Finds neighbours; subclasses are frozen dataclasses with a ``name`` and how many (or how near) as a field.
 
+    Its control with as many random neighbours takes that from ``k``, a field or a property; without one there is none.
+
     Attributes:
         learns: True for one that is learned from references, and may look at more than the texts' embeddings.
         varies: what it leaves to chance, in words, where others choose or learn; "": nothing. It is a control by that.

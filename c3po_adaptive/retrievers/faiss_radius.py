@@ -28,5 +28,10 @@ class FaissRadius(Retriever):
         check_number(self, "epsilon", at_least=0, at_most=2)
         check_number(self, "limit", at_least=1, whole=True)
 
+    @property
+    def k(self) -> int:
+        """``limit``: how many its control draws at random."""
+        return self.limit
+
     def fit(self, vectors: Array) -> ExactIndex:
         return ExactIndex.build(vectors, self.limit, floor=1.0 - self.epsilon)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, SettingError
+from ..errors import C3POError, ModelError, SettingError
 from .finite import finite, overflow
 from .intercept import intercepted
 from .mixing import mass
@@ -188,7 +188,7 @@ class RuleRun:
 
         Raises:
             SettingError: on a call: a rule gives experts weights that are NaN or infinite.
-            NotFinite: on a call: the router does.
+            NotFinite: on a call: the router does, and a rule fails on it.
         """
         logits: dict[int, Tensor] = {}
         biases: dict[int, Tensor | None] = {}
@@ -198,19 +198,15 @@ class RuleRun:
             rows = rows_of(position, len(index))
             change = None
             if position >= self.start:
-                if not finite(weights, rows.real):
-                    raise overflow(f"router weights in MoE layer {self.sites[position].layer}", weights)
                 places = (self.samples[rows.prompt], rows.token, rows.real)
                 own = (position, index, weights, logits[position])
-                change = self.rule(LayerRouting(*own, *places, self.sites[position], layers, biases[position]))
-            if change is not None:
-                real = rows.real if change.rows is None else rows.real[change.rows.cpu()]
-                if not finite(change.weights, real):
-                    raise SettingError(
-                        f"Expected a rule to give experts finite weights, got NaN or infinity in MoE layer "
-                        f"{self.sites[position].layer}: the scores that it makes are beyond what float32 holds, or so "
-                        "far below zero that none of the experts has any weight left; let it change them less."
-                    )
+                try:
+                    change = self.rule(LayerRouting(*own, *places, self.sites[position], layers, biases[position]))
+                    _check_finite(change, rows.real, self.sites[position].layer)
+                except C3POError as error:  # what a router makes is looked at where a rule fails on it, and at the head
+                    if finite(weights, rows.real):
+                        raise
+                    raise overflow(f"router weights in MoE layer {self.sites[position].layer}", weights) from error
             self._count(position, rows, index, change)
             return change
 
@@ -227,6 +223,16 @@ class RuleRun:
             used = change.index.shape[1] if change.used is None else change.used.cpu()
             number[slice(None) if change.rows is None else change.rows.cpu()] = used
         self.pairs[:, position].index_add_(0, rows.prompt[rows.real], number[rows.real])
+
+
+def _check_finite(change: Change | None, real: Tensor, layer: int) -> None:
+    if change is None or finite(change.weights, real if change.rows is None else real[change.rows.cpu()]):
+        return
+    raise SettingError(
+        f"Expected a rule to give experts finite weights, got NaN or infinity in MoE layer {layer}: the scores that it "
+        "makes are beyond what float32 holds, or so far below zero that none of the experts has any weight left; let "
+        "it change them less."
+    )
 
 
 def _keeping(

@@ -7,7 +7,6 @@ from typing import Any
 
 from ..errors import SettingError
 
-LARGEST = 3.4e38  # what float32 holds, which router scores are of
 MOST = 2**15  # experts or layers that there may be: a range is written out
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ._layers import acting
 from ._of_experts import OfExperts
 
 if TYPE_CHECKING:
@@ -24,6 +23,3 @@ class Ban(OfExperts):
 
     def edit(self, choice: Choice) -> Choice:
         return replace(choice, banned=choice.banned | choice.among(self.experts))
-
-    def banned(self, layer: int, layers: tuple[int, ...]) -> frozenset[int]:
-        return frozenset(self.experts if layer in acting(self.name, self.layers, layers) else ())

@@ -57,23 +57,9 @@ class NamedRule(ABC):
             experts: how many there are in each.
 
         Raises:
-            SettingError: a layer that is none of them, an expert that there is not, or no expert left in a layer.
+            SettingError: a layer that is none of them, or an expert that there is not.
         """
         acting(self.name, self.layers, layers)
-        if none_left := [layer for layer in layers if len(self.banned(layer, layers)) >= experts]:
-            raise SettingError(
-                f"Expected rule {self.name!r} to leave an expert in each MoE layer, got all {experts} banned in layer "
-                f"{', '.join(map(str, none_left))}; ban fewer."
-            )
-
-    def banned(self, layer: int, layers: tuple[int, ...]) -> frozenset[int]:
-        """Experts that no token of a decoder layer may choose, as far as that is known without a model.
-
-        Args:
-            layer: one of ``layers``.
-            layers: as for ``fits``.
-        """
-        return frozenset()
 
     def edited(self, choice: Choice) -> Choice:
         """The choice as it becomes: the same object in layers that are none of its own.
@@ -120,9 +106,6 @@ class Then(NamedRule):
         return self.second.edited(self.first.edited(choice))
 
     def fits(self, layers: tuple[int, ...], experts: int) -> None:
+        super().fits(layers, experts)
         self.first.fits(layers, experts)
         self.second.fits(layers, experts)
-        super().fits(layers, experts)
-
-    def banned(self, layer: int, layers: tuple[int, ...]) -> frozenset[int]:
-        return self.first.banned(layer, layers) | self.second.banned(layer, layers)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ..checks import check_number
+from ..checks import FLOAT32_MAX, check_number
 from ..errors import SettingError
-from ._numbers import LARGEST, read_number
+from ._numbers import read_number
 from ._of_experts import OfExperts
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class Bias(OfExperts):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "by")
-        check_number(self, "by", at_least=-LARGEST, at_most=LARGEST, hint="router scores hold no more, add less")
+        check_number(self, "by", at_least=-FLOAT32_MAX, at_most=FLOAT32_MAX)
 
     @classmethod
     def read(cls, text: str) -> Mapping[str, object]:

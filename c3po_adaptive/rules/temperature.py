@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ..checks import check_number
-from ._numbers import LARGEST
+from ..checks import FLOAT32_MAX, check_number
 from .base import NamedRule
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class Temperature(NamedRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "value", above=0, at_most=LARGEST)
+        check_number(self, "value", above=0, at_most=FLOAT32_MAX)
 
     def edit(self, choice: Choice) -> Choice:
         return replace(choice, scores=choice.scores / self.value)

@@ -234,8 +234,8 @@ class TestDeciding:
         (NGD, ["shuffled labels"], "random neighbours"),
         (NGD | SOME, ["random neighbours"], "random layers"),
         (NGD | {"one_for_all": "constant"}, ["random neighbours"], "one change for all questions"),
-        (NGD | {"one_for_all": ""}, ["random neighbours", "constant"], "one change for all questions"),
-        (NGD | SOME | {"one_for_all": ""}, ["no step", "random change"],
+        (NGD | {"one_for_all": None}, ["random neighbours", "constant"], "one change for all questions"),
+        (NGD | SOME | {"one_for_all": None}, ["no step", "random change"],
          "random neighbours or random layers or one change for all questions"),
     )  # fmt: skip
 
@@ -258,7 +258,7 @@ class TestDeciding:
 
     def test_one_for_all_of_steps_that_name_none_says_whose_it_is(self, monkeypatch):
         once = CONSTANT | {"control_of": ["ngd"]}
-        row = self.judged(NGD | {"one_for_all": ""}, ["random neighbours", "constant"], monkeypatch, constant=once)
+        row = self.judged(NGD | {"one_for_all": None}, ["random neighbours", "constant"], monkeypatch, constant=once)
         assert row["verdict"] == "helps beyond its controls"
 
     @pytest.mark.parametrize(

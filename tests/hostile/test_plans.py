@@ -14,7 +14,8 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 @pytest.mark.parametrize(
     ("answerer", "said"),
     [
-        ("{name: rule, rule: 'ban:0-7'}", "to leave an expert in each MoE layer, got all 8 banned"),
+        ("{name: rule, rule: 'ban:0-6'}", "Arm odd: Expected at least 2 experts left in MoE layer 0"),
+        ("{name: surface-logit, of: {name: rule, rule: 'ban:0-3;ban:4-7@1'}}", "2 experts left in MoE layer 1, which"),
         ("{name: informed, passages: PLACE/nowhere.txt}", "nowhere.txt does not exist"),
         ("{name: informed, passages: PLACE/broken.jsonl}", "expected one JSON object per line"),
         ("{name: joint, passages: PLACE/empty.txt}", "expected at least one passage"),
@@ -23,7 +24,7 @@ from c3po_adaptive.testing import write_tiny_checkpoint
 def test_an_arm_that_cannot_be(tmp_path, verb, answerer, said):
     write_tiny_checkpoint(tmp_path / "model", "olmoe")
     asked = tmp_path / "questions.jsonl"
-    asked.write_text("".join(json.dumps(question(f"q{i}", i % 2)) + "\n" for i in range(8)))
+    asked.write_text("".join(json.dumps(question(f"q{i}", i % 2)) + "\n" for i in range(14)))
     (tmp_path / "broken.jsonl").write_text("{")
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "study.yaml").write_text(

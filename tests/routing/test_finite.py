@@ -7,6 +7,7 @@ from routing.naive import routed_model, shared_model
 from c3po_adaptive import rule_named
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.models.traced import record
+from c3po_adaptive.routing import router_rules
 from c3po_adaptive.routing.finite import NotFinite, finite
 from c3po_adaptive.types import Question
 
@@ -59,6 +60,14 @@ def test_what_a_model_makes_of_nan_is_no_answer(door, broken):
 def test_nan_before_a_rule_is_not_blamed_on_the_rule_or_the_family(broken):
     with pytest.raises(NotFinite, match="Expected finite router weights in MoE layer 2"):
         broken.score_choices(ASKED, routing=rule_named("top-k:1"))
+
+
+def test_a_layer_is_asked_once_at_most(monkeypatch):
+    """Each time, a GPU is waited for."""
+    asked, changed, rule = [], [], rule_named("top-k:1@1-2")
+    monkeypatch.setattr(router_rules, "finite", lambda *given: asked.append(given) or finite(*given))
+    shared_model("olmoe").forward(TEXT, lambda routing: changed.append(rule(routing)) or changed[-1])
+    assert len(asked) == sum(change is not None for change in changed) < len(changed), "not where nothing is changed"
 
 
 def test_padding_may_hold_anything():

@@ -15,7 +15,9 @@ from c3po_adaptive import ModelError, NamedRule, Question, SettingError, Unknown
 from c3po_adaptive.models.family_table import families
 from c3po_adaptive.models.traced import record, replay
 from c3po_adaptive.registry import new_registry
-from c3po_adaptive.rules import Ban, Bias, Force, Temperature, Then, TopK
+from c3po_adaptive.rules import Ban, Bias, Force, Temperature, Then, TopK, _layers
+from c3po_adaptive.rules._numbers import numbers
+from c3po_adaptive.rules.planned import check_planned
 from c3po_adaptive.testing import RuleContract
 
 TEXT = "Which object can float on water?"
@@ -107,11 +109,11 @@ class TestText:
             ("top-k:0", SettingError, "top-k.k to be a whole number >= 1, got 0"),
             ("top-k:1.5", SettingError, "top-k.k to be a whole number >= 1, got 1.5"),
             ("bias:3", SettingError, "experts=number, got '3'; write bias:3=\\+2.5"),
-            ("bias:3=much", SettingError, "bias.by to be a finite number, got 'much'"),
+            ("bias:3=much", SettingError, "bias.by to be a finite number .*, got 'much'"),
             ("bias:3=nan", SettingError, "bias.by to be a finite number"),
-            ("bias:3=1e39", SettingError, r"bias.by to be a finite number >= -3.4e\+38 and <= 3.4e\+38, got 1e\+39"),
+            ("bias:3=1e39", SettingError, r"by to be a finite number >= -3.40282e.38 and <= 3.40282e.38, got 1e.39"),
             ("temperature:0", SettingError, "temperature.value to be a finite number > 0"),
-            ("temperature:1e39", SettingError, "temperature.value to be a finite number > 0 and <= 3.4e.38, got 1e.39"),
+            ("temperature:1e39", SettingError, "a finite number > 0 and <= 3.40282e.38, got 1e.39"),
             ("then:3", SettingError, "got 'then', which joins two; write these with ; between them"),
             ([], SettingError, "Expected a rule as a name, a mapping"),
             (3, SettingError, "Expected a rule as a name, a mapping"),
@@ -148,12 +150,20 @@ class TestModel:
         with pytest.raises(SettingError, match=said):
             along(shared("olmoe"), text)
 
-    @pytest.mark.parametrize("text", ["ban:0-7", "ban:0-3;top-k:1;ban:4-7@1"])
-    def test_no_layer_is_left_without_experts(self, text):
+    @pytest.mark.parametrize("text", ["ban:0-6@1", "ban:0-3;top-k:1;ban:4-7@1", "top-k:3;force:1-4@1"])
+    def test_no_layer_is_left_without_the_experts_that_a_token_uses(self, text):
         """Told from numbers alone, as where a study is planned."""
-        with pytest.raises(SettingError, match=r"an expert in each MoE layer, got all 8 banned in layer (0, )?1"):
-            rule_named(text).fits((0, 1), 8)
-        rule_named("ban:0-3@0;ban:4-7@1").fits((0, 1), 8)
+        with pytest.raises(SettingError, match=r"at (least [21] experts left|most 3 forced experts) in MoE layer 1"):
+            check_planned(rule_named(text), (0, 1), 8, 2)
+        for sound in ("ban:0-3@0;ban:4-7@1", "ban:0-6;top-k:1", "force:1,2;temperature:0.5"):
+            check_planned(rule_named(sound), (0, 1), 8, 2)
+
+    def test_reads_where_it_acts_no_more_often_the_more_layers_there_are(self, monkeypatch):
+        """At each layer, of each token, it is asked."""
+        rule, read = rule_named("ban:3@0-47;top-k:1"), []
+        monkeypatch.setattr(_layers, "numbers", lambda text: read.append(text) or numbers(text))
+        check_planned(rule, tuple(range(48)), 8, 2)
+        assert len(read) <= 4 * 48
 
     def test_is_as_before_after_a_refusal(self):
         model = shared("olmoe")

@@ -21,11 +21,11 @@ def with_controls(config: ComparisonConfig, registry: Registry) -> ComparisonCon
     """A comparison with the controls and the upper bound of each arm that is ``controlled``; one whose name is taken is
     that arm, so that what has them already stays as it is.
 
-    A re-mixing arm gets labels drawn at random, changes of the same size in random directions, random neighbours (as
-    many) if it looks at those that were retrieved, if it says how many layers it takes, as many random ones, and if it
-    learned from rewards or from gradients, what learned from random ones, or from those of others. Any other answerer
-    gets labels drawn at random. One that takes steps along a loss gets its oracle, which is no control: it is the arm
-    with the label known.
+    A re-mixing arm gets labels drawn at random, changes of the same size in random directions, if it looks at those
+    that were retrieved and says how many, as many random neighbours, if it says how many layers it takes, as many
+    random ones, and if it learned from rewards or from gradients, what learned from random ones, or from those of
+    others. Any other answerer gets labels drawn at random. One that takes steps along a loss gets its oracle, which is
+    no control: it is the arm with the label known.
 
     Beside all of them stand the base with its scores corrected by a logit of surface features, the core experts mixed
     without a step, and one change for all questions, by the first arm's steps; an arm with other steps gets one by its
@@ -82,8 +82,9 @@ class Controlled:
         """Those that are alike in all but what is drawn at random."""
         yield "shuffled labels", {"labels": "shuffled"}
         if self.re_mixes:
-            if self._made.shows_neighbours:
-                yield "random neighbours", {"retriever": {"name": "random", **self._some("retriever", "k")}}
+            k = getattr(self._made.retriever, "k", None)
+            if self._made.shows_neighbours and k is not None:
+                yield "random neighbours", {"retriever": {"name": "random", "k": k}}
             yield "random change", {"optimizer": {"name": "random-change", "of": self.arm.optimizer}}
             yield from self._layers()
             yield from self._learned()
@@ -103,14 +104,14 @@ class Controlled:
 
     @cached_property
     def once(self) -> Values | None:
-        """What takes its steps once for all questions; {}: it takes none; None: it does not say what does.
+        """What takes its steps once for all questions; {}: there is none; None: it does not say.
 
         Raises:
             PluginError: what it names does not change all questions alike.
         """
         name = one_for_all_of(self._made.optimizer)
         if not name:
-            return {} if name is None else None
+            return None if name is None else {}
         shared = self.registry.get("optimizer", name) if name in self.registry.names("optimizer") else None
         once = {} if shared is None else {"name": name, **self._some("optimizer", *(f.name for f in fields(shared)))}
         if not once or self.registry.create("optimizer", once).changes != "same":

@@ -64,7 +64,8 @@ class ComparisonStudy(Study[ComparisonConfig]):
         worker = ComparisonWorker.here(config, registry)
         times = {name: arm.draws for name, arm in config.arms.items()}
         foreseen = foresee(config, worker.data, times)
-        check_arms(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        weights = foreseen.weights
+        check_arms(worker, weights.layers, weights.n_experts, weights.top_k)
         check_kinds(config, worker.data)
         arms = {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in config.arms.items()}
         told = [f"  {name}: {arm or 'defaults'}" for name, arm in arms.items()]

@@ -10,6 +10,7 @@ from ...analysis.matching_controls import controls_of, lacking
 from ...analysis.summarize import summarize
 from ...analysis.unfinished_run import missing
 from ...analysis.verdict import Audited
+from ...answerers.along_rule import AlongRule
 from ...audit import audited_in
 from ...errors import DataError, PluginError, SettingError
 from ...models.routed import RoutedModel
@@ -20,6 +21,8 @@ from ...records.parquet import PARQUET, write_parquet
 from ...records.summary import Summary
 from ...registry import Registry, default_registry
 from ...report.comparison_page import render
+from ...rules.base import NamedRule
+from ...rules.planned import check_planned
 from ...storage.files import write_text
 from ...storage.json_values import Values
 from ...storage.lock import held
@@ -67,7 +70,7 @@ def evaluate(
     audited(config)
     worker.check_folder(out)
     data = worker.data
-    check_arms(worker, worker.model.layers, worker.model.n_experts)
+    check_arms(worker, worker.model.layers, worker.model.n_experts, worker.model.sites[0].top_k)
     check_kinds(config, data)
     with held(out):
         inputs = worker.claim(out)
@@ -106,24 +109,36 @@ def check_strategies(config: ComparisonConfig, registry: Registry) -> None:
             )
 
 
-def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None) -> None:
+def check_arms(worker: ComparisonWorker, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
     """Refuse arms that the model or the data sets have too little for: now, rather than after other arms were run.
 
     Args:
         worker: of the run.
         layers: decoder layers that are MoE layers.
         experts: how many there are in each; None: not known, and not checked.
+        top_k: how many of these are used per token; likewise.
 
     Raises:
         SettingError: with the arm's name.
     """
     for name, arm in worker.config.arms.items():
-        strategies = worker.registry.strategies(arm.specs)
+        strategies, strategy = worker.registry.strategies(arm.specs), worker.strategy(name)
         try:
             for asked in worker.data.values():
-                worker.strategy(name).fits(strategies, layers, experts or UNKNOWN, asked.known)
+                strategy.fits(strategies, layers, experts or UNKNOWN, asked.known)
+            for rule in _rules(strategy):
+                if experts and top_k:
+                    check_planned(rule, layers, experts, top_k)
         except SettingError as error:
             raise SettingError(f"Arm {name}: {error}") from error
+
+
+def _rules(answerer: object) -> Iterator[NamedRule]:
+    """What an answerer, or the one that it corrects, runs along."""
+    if isinstance(answerer, AlongRule):
+        yield answerer.rule
+    elif of := getattr(answerer, "of", None):
+        yield from _rules(of)
 
 
 def lacking_controls(worker: ComparisonWorker) -> dict[str, list[str]]:

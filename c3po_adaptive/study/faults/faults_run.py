@@ -56,7 +56,8 @@ def run_faults(
     check_strategies(config.comparison, known)
     worker.check_folder(out)
     data = worker.data
-    check_model(worker, worker.model.layers, worker.model.sites[0].mixable)
+    site = worker.model.sites[0]
+    check_model(worker, worker.model.layers, site.mixable, site.top_k)
     if worker.model.fault is not None:
         raise SettingError(
             f"Expected a sound model to plant faults in, got {config.model}, which has one; name its base."
@@ -73,13 +74,14 @@ def run_faults(
         return summary
 
 
-def check_model(worker: FaultsWorker, layers: tuple[int, ...], experts: int | None) -> None:
+def check_model(worker: FaultsWorker, layers: tuple[int, ...], experts: int | None, top_k: int | None) -> None:
     """Refuse what the model or the data sets have too little for.
 
     Args:
         worker: of the study.
         layers: decoder layers that are MoE layers.
         experts: how many can be mixed in each; None: not known, and not checked.
+        top_k: how many of these are used per token; likewise.
 
     Raises:
         SettingError: with the fault's or the arm's name.
@@ -90,7 +92,7 @@ def check_model(worker: FaultsWorker, layers: tuple[int, ...], experts: int | No
                 spec.fault(layers, dose).fits(layers, experts or UNKNOWN)
         except SettingError as error:
             raise SettingError(f"Fault {name}: {error}") from error
-    check_arms(worker.answering(), layers, experts)
+    check_arms(worker.answering(), layers, experts, top_k)
 
 
 def _waiting(config: FaultsConfig, data: Data, records: Records[FaultAnswer]) -> Iterator[Piece]:

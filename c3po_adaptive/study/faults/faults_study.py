@@ -38,7 +38,8 @@ class Faults(Study[FaultsConfig]):
         worker = FaultsWorker.here(config, registry)
         times = dict.fromkeys(config.parts, 1)
         foreseen = foresee(config, worker.data, times)
-        check_model(worker, foreseen.weights.layers, foreseen.weights.n_experts)
+        weights = foreseen.weights
+        check_model(worker, weights.layers, weights.n_experts, weights.top_k)
         values = {"faults": list(config.cells), "arms": list(config.arms)}
         told = [f"{len(config.cells)} models, each with {1 + len(config.arms)} arms:"]
         told += [f"  {cell}" for cell in config.cells]

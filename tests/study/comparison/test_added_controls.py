@@ -170,6 +170,13 @@ class TestOfAPlugin:
         made = with_all_arms(of({"my arm": {"retriever": "many"}}), registry_of(mine)).arms
         assert made["my arm, random neighbours"].retriever == {"name": "random", "k": 17}
 
+    def test_a_number_of_neighbours_that_is_called_otherwise_is_not_guessed(self, mine, place):
+        mine.write_text(MINE.replace("FaissKNN", "FaissRadius").replace("    k: int = 17", "    k = None"))
+        arms = {name: {"retriever": name, "selector": "two"} for name in ("many", "faiss-radius")}
+        said = planned(of(arms, place), [mine], mine.parent)
+        assert "many, random neighbours" not in said["arms"] and said["lacking"] == {"many": ["random neighbours"]}
+        assert said["arms"]["faiss-radius, random neighbours"]["retriever"] == {"name": "random", "k": 16}, "its limit"
+
     def test_random_layers_are_as_many(self, mine):
         made = with_all_arms(of({"my arm": {"selector": "two"}}), registry_of(mine)).arms
         assert made["my arm, random layers"].selector == {"name": "random", "n": 2, "experts": 5}
@@ -179,6 +186,11 @@ class TestOfAPlugin:
         (tmp_path / "own.py").write_text(once.replace("steps: int = 3", 'one_for_all = "silent"\n    steps: int = 3'))
         made = with_all_arms(of({"my arm": {"optimizer": "mine"}}), registry_of(tmp_path / "own.py")).arms
         assert made["constant"].optimizer == {"name": "silent", "steps": 3}
+
+    def test_steps_that_nothing_takes_once_are_said_to_have_no_such_control(self, tmp_path, place):
+        """They lack none: there is none."""
+        (tmp_path / "own.py").write_text(MINE.replace("steps: int = 3", 'one_for_all = ""\n    steps: int = 3'))
+        assert planned(of(SAYS_ALL, place), [tmp_path / "own.py"], tmp_path)["lacking"] == {}
 
     @pytest.mark.parametrize("named", ["silent", "absent"])
     def test_what_does_not_take_them_once_is_refused(self, tmp_path, named):
