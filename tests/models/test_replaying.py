@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from models.by_hand import FAMILIES, chosen_by_hand, model_of
+from models.pictured import QUESTIONS, read, seeing
 from routing.naive import shared_model
 
 import c3po_adaptive
@@ -222,6 +223,38 @@ def test_a_block_is_for_one_batch_which_may_be_run_again(routes_of, call):
         ids += 1
         with pytest.raises(SettingError, match="one batch in a block"):
             model(**inputs)
+
+
+def test_a_batch_is_told_by_its_values():
+    """Not by dtype, nor by a mask of a kind that does not say where padding is."""
+    model, inputs = model_of("olmoe").train(), batch("left")
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    both = (mask[:, None, None, :] & torch.ones_like(mask[0].outer(mask[0])).tril()).float().log().clamp_min(-1e9)
+    with replaying(model, others(model, inputs)):
+        for changes in ({}, {"input_ids": ids.int()}, {"attention_mask": both}):
+            model(**inputs | changes)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of NumPy, in GLM-4V's processor
+@pytest.mark.parametrize("family", ["qwen3_vl_moe", "glm4v_moe"])
+def test_who_reads_images_may_be_trained_between_two_runs_of_a_batch(family):
+    """The decoder is given embeddings, which a step changes; another batch is told by its ids, or its pictures."""
+    routed = seeing(family)
+    model = routed.model.requires_grad_(True).train()
+    inputs = read(routed, QUESTIONS[0])
+    experts = c3po_adaptive.read_routing(model, inputs).experts ^ 1
+    optimizer, last = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.arange(experts.shape[1]) == experts.shape[1] - 1,
+    )
+    changed = ({"input_ids": inputs["input_ids"] ^ last.long()}, {"pixel_values": -inputs["pixel_values"]})
+    with replaying(model, experts):
+        model(**inputs).logits.sum().backward()
+        optimizer.step()
+        model(**inputs)
+        for changes in changed:
+            with pytest.raises(SettingError, match="one batch in a block"):
+                model(**inputs | changes)
 
 
 @pytest.mark.parametrize("last", [True, False])
