@@ -274,6 +274,21 @@ def test_routes_padded_on_the_other_side_are_refused(side, last):
         model(**inputs)
 
 
+@pytest.mark.parametrize(("side", "by"), [("left", -1), ("right", 1)])
+def test_shifted_routes_are_refused_as_that_and_fillers_in_the_padding_are_not(side, by):
+    model, inputs = model_of("olmoe").train(), batch(side)
+    experts, mask = others(model, inputs, live=False), inputs["attention_mask"].bool()
+    said = f"on the {side}, got them shifted by {by}: -1 at 1"
+    with pytest.raises(ShapeError, match=said), replaying(model, experts.roll(by, 1)):
+        model(**inputs)
+    experts[0, 3], experts[1, mask[1].nonzero()[2]] = -1, -1  # tokens that route themselves
+    with replaying(model, experts):
+        wanted = step(model, inputs)
+    experts[~mask] = torch.arange(2)  # as engines may leave them there
+    with replaying(model, experts):
+        torch.testing.assert_close(step(model, inputs)[0][mask], wanted[0][mask], atol=1e-5, rtol=0)
+
+
 def traces_of(model, inputs, **changes):
     """One for each sequence, of experts beside its own."""
     experts, found = others(model, inputs, live=False), []
