@@ -30,6 +30,7 @@ from .architecture import language_model_class, that_answers
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_room, footprint
 from .names import ALIASES, EMBEDDED, MISROUTED, OURS
+from .planting import believed
 from .processors import processor_of
 from .routed import RoutedModel
 
@@ -116,9 +117,8 @@ def load_moe_model(
         processor.tokenizer = tokenizer
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name, processor=processor)
     routed.reads_no_images = reason
-    routed.fault = fault
     run_densely_if_narrow(model, routed.sites)
-    return routed
+    return routed if fault is None else believed(routed, fault)
 
 
 def _commit(source: str, revision: str | None) -> str | None:
