@@ -56,6 +56,13 @@ class Once(TyperCommand):
         return super().parse_args(context, args)
 
 
+class App(typer.Typer):
+    """Commands, each of which takes an option once."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        return super().command(name, cls=Once, **settings)
+
+
 _log = logging.getLogger("c3po_adaptive")
 
 

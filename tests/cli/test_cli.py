@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -54,6 +55,21 @@ def start(*args, cwd):
 
 def read_lines(path):
     return path.read_text().rstrip("\n").split("\n")
+
+
+def commands(group, *names):
+    for name, command in group.commands.items():
+        yield from commands(command, *names, name) if hasattr(command, "commands") else [([*names, name], command)]
+
+
+def test_of_an_option_that_is_given_twice_the_last_does_not_win_in_silence():
+    """In any command, but for those of several values."""
+    for names, command in commands(typer.main.get_command(app)):
+        for option in (one for one in command.params if one.param_type_name == "option" and not one.multiple):
+            given = [option.opts[0], *(["1"] * (not option.is_flag))]
+            result = CliRunner().invoke(app, [*names, *given, *given])
+            said = f"Expected {option.opts[0]} once, got it 2 times"
+            assert result.exit_code == 2 and said in result.output, (names, result.output)
 
 
 def rows(folder):
