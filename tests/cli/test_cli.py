@@ -124,7 +124,8 @@ def place(tmp_path_factory):
         yield folder
 
 
-DEMO = ("--model", "model", "--limit", 8, "--references", "references.jsonl", "--all", "--wide")
+FEW = ("--model", "model", "--references", "references.jsonl")
+DEMO = (*FEW, "--limit", 8, "--all", "--wide")
 
 
 @pytest.fixture(scope="module")
@@ -228,12 +229,12 @@ class TestDemo:
 
     def test_arms_by_name_always_with_base(self, place, tmp_path):
         out = tmp_path / "two"
-        call("demo", *DEMO, "--limit", 3, "--arm", "kernel-regression", "--out", out)
+        call("demo", *FEW, "--all", "--wide", "--limit", 3, "--arm", "kernel-regression", "--out", out)
         assert {arm for arm, _ in rows(out)} == {"base", "kernel-regression"}
         assert len(summary(out)["rows"]) == 2
 
     def test_first_look_has_four_arms_and_controls_and_fits_a_terminal(self, place, tmp_path):
-        told = call("demo", *DEMO[:4], *DEMO[4:6], "--limit", 2, "--out", tmp_path / "first")
+        told = call("demo", *FEW, "--limit", 2, "--out", tmp_path / "first")
         assert {arm for arm, _ in rows(tmp_path / "first")} == {"base", *SHOWN}
         table = [line for line in told.split("\n") if line and line[0] in "┏┃┡│└"]
         assert len(table) == len(SHOWN) + 6
