@@ -28,7 +28,7 @@ from ..storage.folders import cache_folder
 from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .architecture import language_model_class, that_answers
 from .fault_files import fault_in
-from .footprint import BITS, Footprint, as_dtype, check_room, footprint
+from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
 from .names import ALIASES, EMBEDDED, MISROUTED, OURS
 from .planting import believed
 from .processors import processor_of
@@ -95,7 +95,7 @@ def load_moe_model(
         _check_reachable(source, revision)
         config = that_answers(AutoConfig.from_pretrained(source, **options))
         if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
-            check_room(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
+            check_memory(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer("a")["input_ids"]:
             raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
