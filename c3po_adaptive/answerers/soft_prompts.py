@@ -162,7 +162,7 @@ class VirtualTokens:
     def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
         from ..routing.packing import layout_for, pack
 
-        check_room(prompt, self.count, self.limit)
+        check_virtual_tokens(prompt, self.count, self.limit)
         longer = replace(prompt, ids=(0,) * self.count + prompt.ids)
         return pack(longer, layout_for(model, prompt), whole=True)
 
@@ -189,7 +189,7 @@ class Prefix:
     def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
         from ..routing.packing import layout_for, pack
 
-        check_room(prompt, self.count, self.limit)
+        check_virtual_tokens(prompt, self.count, self.limit)
         bare = pack(prompt, layout_for(model, prompt), whole=True)
         return replace(bare, past=self.count, positions=bare.positions + self.count)
 
@@ -197,7 +197,7 @@ class Prefix:
         return {"input_ids": tokens}, self.cache(len(tokens))
 
 
-def check_room(prompt: Prompt, count: int, limit: int) -> None:
+def check_virtual_tokens(prompt: Prompt, count: int, limit: int) -> None:
     """Refuse a prompt that is too long with ``count`` tokens before it.
 
     Raises:

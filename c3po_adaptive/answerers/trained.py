@@ -188,12 +188,8 @@ def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
     """What fails inside, in PEFT or in the model's own code, is that family's, unless it is memory."""
     from accelerate.utils.memory import should_reduce_batch_size
 
-    from ..routing.finite import NotFinite
-
     try:
         yield
-    except NotFinite as error:
-        raise _diverged(strategy, "nan") from error
     except C3POError:
         raise
     except Exception as error:  # neither library says which families it supports
@@ -207,12 +203,6 @@ def _refused(strategy: Trained, model: RoutedModel) -> Iterator[None]:
             f"{strategy.name} cannot be used on {type(model.model).__name__} of the family {family}: "
             f"{type(error).__name__}: {str(error).strip()[:500]}. Use a baseline that trains something else."
         ) from error
-
-
-def _diverged(strategy: Trained, loss: str) -> ModelError:
-    return ModelError(
-        f"{strategy.name} expected a finite loss while training, got {loss}; lower lr, or load the model in float32."
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,12 +227,21 @@ class _Training:
         Raises:
             ModelError: gradients do not reach what is trained, or the loss is no number any more.
         """
+        from ..routing.finite import NotFinite
+
         with _refused(self.strategy, self.context.model), torch.enable_grad():
             self._try()
-            return self._run()
+            plain = self._held_back_loss(plainly=True)
+            try:
+                return self._run(plain)
+            except NotFinite as error:  # which it was not before the first step
+                raise ModelError(
+                    f"{self.strategy.name} expected a finite loss while training, got NaN or infinity; lower lr, or "
+                    "load the model in float32."
+                ) from error
 
-    def _run(self) -> dict[str, Tensor]:
-        losses, best, left = [self._held_back_loss(plainly=True)], float("inf"), self.strategy.patience
+    def _run(self, plain: float) -> dict[str, Tensor]:
+        losses, best, left = [plain], float("inf"), self.strategy.patience
         found: dict[str, Tensor] = {}
         known = [*self.learned_from, *self.held_back]
         work = sum(self.whole.work_once(one.prompt).flops for one in known) + self._work(self.held_back)
@@ -279,6 +278,8 @@ class _Training:
 
     def _loss(self, examples: Sequence[_Labeled], *, plainly: bool = False) -> Tensor:
         """With the tuning in the model, or along the model as it is."""
+        from ..routing.finite import overflow
+
         prompts = [one.prompt for one in examples]
         if plainly:
             scores = self.whole.scores(prompts)
@@ -288,7 +289,7 @@ class _Training:
         answers = torch.tensor([one.answer for one in examples])
         loss = right_answer_loss(scores, answers, self.context.settings.loss).mean()
         if not loss.isfinite():
-            raise _diverged(self.strategy, str(loss.item()))
+            raise overflow("loss", loss)
         return loss
 
     @torch.no_grad()

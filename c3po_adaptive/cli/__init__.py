@@ -19,9 +19,9 @@ import typer
 
 from . import answer, audit, demo, explain, fault, models, plugins, refset, runs, traces
 from .options import grouped
-from .terminal import Commands, say
+from .terminal import App, Commands, say
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -12,13 +12,13 @@ from .. import moved
 from ..errors import UnknownNameError, suggestion
 from ..storage.files import is_file
 from .options import PATH, AsJson, Plugins, SetOption, registry_with
-from .terminal import clear_errors, print_json, print_table, say
+from .terminal import App, clear_errors, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..registry import Registration, Registry
     from ..testing.findings import Finding
 
-app = typer.Typer(help="Strategies, and where they come from.", no_args_is_help=True)
+app = App(help="Strategies, and where they come from.", no_args_is_help=True)
 
 
 @app.command("list")

@@ -14,11 +14,11 @@ from ..errors import DataError, SettingError
 from ..progress import bar, printable
 from ..storage.folders import check_new
 from .options import PATH, AsJson, EngineOptions, Format, ModelOptions, grouped
-from .terminal import clear_errors, print_json, say
+from .terminal import App, clear_errors, print_json, say
 
 SUSPECTS = 20
 """That are shown, the most suspicious first."""
-app = typer.Typer(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
+app = App(help="Reference sets: labeled questions run along the model's own pathway.", no_args_is_help=True)
 
 
 @app.command("build")

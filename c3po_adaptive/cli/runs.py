@@ -24,7 +24,7 @@ from .options import (
     progress_for,
     registry_with,
 )
-from .terminal import clear_errors, print_json, print_table, room_in, say
+from .terminal import App, clear_errors, print_json, print_table, room_in, say
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -37,7 +37,7 @@ Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
 ]
 
-study = typer.Typer(help="Studies: a configuration in, results out.", no_args_is_help=True)
+study = App(help="Studies: a configuration in, results out.", no_args_is_help=True)
 
 
 def evaluate(

@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandFunctionType
 
 from .. import moved
 from ..errors import C3POError
@@ -54,6 +55,13 @@ class Once(TyperCommand):
             if option.param_type_name == "option" and not option.multiple and order.count(option) > 1:
                 context.fail(f"Expected {option.opts[0]} once, got it {order.count(option)} times; give one.")
         return super().parse_args(context, args)
+
+
+class App(typer.Typer):
+    """Commands, each of which takes an option once."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        return super().command(name, cls=Once, **settings)
 
 
 _log = logging.getLogger("c3po_adaptive")

@@ -23,7 +23,7 @@ from .options import (
     registry_with,
     rule_of,
 )
-from .terminal import Once, clear_errors, print_json, say
+from .terminal import App, clear_errors, print_json, say
 from .trace_stats import stats
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from ..models.routed import RoutedModel
     from ..routing.trace import Trace
 
-app = typer.Typer(
-    help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True
-)
-app.command(cls=Once)(grouped(stats))
+app = App(help="Routing traces: which experts each token used, on record and forced again.", no_args_is_help=True)
+app.command()(grouped(stats))
 
 SHOWN = 5  # next tokens, on a terminal
 

@@ -66,7 +66,7 @@ def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> WrittenFa
     """
     out = Path(out)
     check_new(out, COPY)
-    _check_room(model, out)
+    _check_disk(model, out)
     made = planted(model, fault)
     with new_folder(out, COPY) as writing:
         made.model.save_pretrained(writing)
@@ -127,7 +127,7 @@ def _truth(made: RoutedModel, folder: Path) -> WrittenFault:
     }
 
 
-def _check_room(model: RoutedModel, out: Path) -> None:
+def _check_disk(model: RoutedModel, out: Path) -> None:
     """Before anything is written."""
     there = next(folder for folder in out.absolute().parents if folder.is_dir())
     sizes = {id(t): t.numel() * t.itemsize for t in chain(model.model.parameters(), model.model.buffers())}

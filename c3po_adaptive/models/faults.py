@@ -179,11 +179,13 @@ class Planted:
         fault: what was done.
         sound: the tensors that it changed, by name, as they were.
         base: which model it was planted in.
+        model: fingerprint of the one that has it; "" before there is one.
     """
 
     fault: Fault
     sound: Mapping[str, Tensor]
     base: Mapping[str, str | None] = field(default_factory=dict)
+    model: str = ""
 
 
 def _check_experts(fault: Fault) -> None:

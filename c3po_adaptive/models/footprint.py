@@ -123,7 +123,7 @@ def available(device: str | None) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def check_room(name: str, needed: Footprint, device: str | None) -> None:
+def check_memory(name: str, needed: Footprint, device: str | None) -> None:
     """Refuse a model whose weights do not fit, before reading them.
 
     Raises:

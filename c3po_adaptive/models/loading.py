@@ -28,8 +28,9 @@ from ..storage.folders import cache_folder
 from . import deepseek, llama4  # noqa: F401 (register families that transformers does not know, or not whole)
 from .architecture import language_model_class, that_answers
 from .fault_files import fault_in
-from .footprint import BITS, Footprint, as_dtype, check_room, footprint
+from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
 from .names import ALIASES, EMBEDDED, MISROUTED, OURS
+from .planting import believed
 from .processors import processor_of
 from .routed import RoutedModel
 
@@ -94,7 +95,7 @@ def load_moe_model(
         _check_reachable(source, revision)
         config = that_answers(AutoConfig.from_pretrained(source, **options))
         if device_map is None and device != "auto" and not hasattr(config, "quantization_config"):
-            check_room(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
+            check_memory(name, footprint(config, dtype, quantize, trust_remote_code=trust_remote_code), device)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer("a")["input_ids"]:
             raise ValueError("its tokenizer gives no tokens; are the tokenizer's files there?")
@@ -116,9 +117,8 @@ def load_moe_model(
         processor.tokenizer = tokenizer
     routed = RoutedModel(model, cast(PreTrainedTokenizerBase, tokenizer), name=name, processor=processor)
     routed.reads_no_images = reason
-    routed.fault = fault
     run_densely_if_narrow(model, routed.sites)
-    return routed
+    return routed if fault is None else believed(routed, fault)
 
 
 def _commit(source: str, revision: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from weakref import WeakKeyDictionary
 
@@ -60,10 +61,10 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
 
 def sound(model: RoutedModel) -> RoutedModel:
     """A model without the fault that was planted in it, bit for bit; again it shares every other number. The same one
-    each time, until the faulty one is changed.
+    each time.
 
     Raises:
-        SettingError: it has none.
+        SettingError: it has none that is known.
     """
     known, now = _SOUND.get(model), fingerprint(model)
     if known is None or known[0] != now:
@@ -71,16 +72,27 @@ def sound(model: RoutedModel) -> RoutedModel:
     return known[1]
 
 
+def believed(model: RoutedModel, fault: Planted) -> RoutedModel:
+    """A model that is known to have a fault, as long as it has the weights that it has now."""
+    model.fault = replace(fault, model=fingerprint(model))
+    return model
+
+
 def known_fault(model: RoutedModel) -> Planted:
     """The fault that was planted in a model.
 
     Raises:
-        SettingError: it has none that is known.
+        SettingError: it has none that is known, or its weights were changed since.
     """
     if model.fault is None:
         raise SettingError(
             f"Expected a model with a known fault, got {model.name!r}; plant one by c3po fault, or by a study of "
             "kind: faults."
+        )
+    if model.fault.model != fingerprint(model):
+        raise SettingError(
+            f"Expected the weights that the fault of {model.name!r} was planted with, got others, as after fine-tuning "
+            "or a change of dtype: what is wrong with them is not known. Load it anew, or plant the fault again."
         )
     return model.fault
 
@@ -138,8 +150,8 @@ def _with(model: RoutedModel, tensors: Mapping[str, Tensor], fault: Planted | No
         new = tensor.detach().to(getattr(module, key), copy=True)  # a fault on disk may be of another dtype
         setattr(module, key, nn.Parameter(new, requires_grad=False) if key in module._parameters else new)
     copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes, model.processor)
-    copied.fault, copied.reads_no_images = fault, model.reads_no_images
-    return copied
+    copied.reads_no_images = model.reads_no_images
+    return copied if fault is None else believed(copied, fault)
 
 
 def router_tensors(model: PreTrainedModel, site: Site) -> dict[str, Tensor]:

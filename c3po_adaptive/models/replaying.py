@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from ..errors import ModelError, SettingError
@@ -167,9 +168,10 @@ class _Replay:
         model: that is run.
         sites: its MoE layers.
         source: what is replayed.
-        routes: that, beside the tokens of the calls; None before the first.
-        given: ``[B, T]`` ids of the first call, or ``[B, T, H]`` what it was given in their place.
-        real: ``[B, T]`` bool of that call, no padding.
+        asked: inputs of a call that has not reached the decoder yet.
+        routes: what is replayed, beside the tokens of the calls; None before the first.
+        inputs: of the first call, ``[B, T]`` ids or what it was given in their place, and its pictures.
+        real: ``[B, T]`` bool of that call, no padding; None: its mask does not say.
         to_repeat: of each decoder layer how often ``backward`` will run it again.
         repeated: of each how often it has.
     """
@@ -177,8 +179,9 @@ class _Replay:
     model: PreTrainedModel
     sites: Sequence[Site]
     source: Routes | Sequences
+    asked: dict[str, Tensor] = field(default_factory=dict)
     routes: Routes | None = None
-    given: Tensor | None = None
+    inputs: dict[str, Tensor] = field(default_factory=dict)
     real: Tensor | None = None
     to_repeat: dict[int, int] = field(default_factory=dict)
     repeated: dict[int, int] = field(default_factory=dict)
@@ -189,15 +192,8 @@ class _Replay:
 
     def hooks(self) -> Iterator[Any]:
         """Those that lay the routes beside the tokens of a call, and see which layers will be run again."""
-        decoder = decoder_of(self.model)
-        signature = inspect.signature(decoder.forward)
-
-        def called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = signature.bind_partial(*args, **kwargs).arguments
-            named = {**given, **given.get("kwargs", {})}
-            self._lay(named.get("input_ids"), named.get("inputs_embeds"), named.get("attention_mask"))
-
-        yield decoder.register_forward_pre_hook(called, with_kwargs=True)
+        yield _before(self.model, lambda named: setattr(self, "asked", _inputs(named)))
+        yield _before(decoder_of(self.model), self._lay)
         layers = decoder_layers(self.model)
         for number in {site.layer for site in self.sites}:
             yield layers[number].register_forward_hook(self._noting(number))
@@ -211,35 +207,42 @@ class _Replay:
 
         return note
 
-    def _lay(self, tokens: Tensor | None, embedded: Tensor | None, mask: object) -> None:
-        """Lay the routes beside a call's tokens.
+    def _lay(self, named: Mapping[str, Any]) -> None:
+        """Lay the routes beside the tokens that the decoder is given.
 
         Raises:
             ShapeError: they are of other numbers of sequences or tokens, or padded on the other side.
             SettingError: a second batch in one block.
         """
-        given = tokens if tokens is not None else embedded
+        tokens, mask = named.get("input_ids"), named.get("attention_mask")
+        given = tokens if tokens is not None else named.get("inputs_embeds")
         if given is None:
             raise SettingError("Expected the model to be called with input_ids or inputs_embeds, got neither.")
         if isinstance(self.source, Routes):
             self.source.check_size(tuple(given.shape[:2]))
+        # Who reads images embeds the tokens first: by weights that a step of training changes.
+        inputs, self.asked = self.asked or _inputs(named), {}
         real = self._real(given, mask)
         if self.routes is None:
-            self.routes = self.source.beside(real, tokens)
-            self.given, self.real = given.detach().clone(), real  # cloned: a trainer may fill the same memory again
-        elif not (_same(self.given, given) and _same(self.real, real)):
+            everywhere = torch.ones(given.shape[:2], dtype=torch.bool, device=self.model.device)
+            self.routes = self.source.beside(everywhere if real is None else real, tokens)
+            self.inputs = {name: part.detach().clone() for name, part in inputs.items()}  # trainers fill memory again
+            self.real = real
+        elif not _same(self.inputs, inputs) or not (real is None or self.real is None or torch.equal(self.real, real)):
             raise SettingError(
-                "Expected one batch in a block of replaying, got another: its tokens (or embeddings) or its padding "
-                "are others. Open a block for each; where one loss is of both, run them as one batch."
+                "Expected one batch in a block of replaying, got another: its tokens (or embeddings), pictures or "
+                "padding are others. Open a block for each; where one loss is of both, run them as one batch."
             )
 
-    def _real(self, given: Tensor, mask: object) -> Tensor:
-        """``[B, T]`` bool, no padding; masks of other kinds do not say, and only padded routes can do without."""
+    def _real(self, given: Tensor, mask: object) -> Tensor | None:
+        """``[B, T]`` bool, no padding; None: a mask of another kind, which padded routes alone can do without."""
         size = given.shape[:2]
+        if mask is None:
+            return torch.ones(size, dtype=torch.bool, device=self.model.device)
         if isinstance(mask, Tensor) and mask.shape == size:
             return mask.to(self.model.device).bool()
-        if mask is None or isinstance(self.source, Routes):
-            return torch.ones(size, dtype=torch.bool, device=self.model.device)
+        if isinstance(self.source, Routes):
+            return None
         raise SettingError(
             f"Expected an attention_mask (B, T) = {tuple(size)} beside routes of sequences without padding, got "
             f"{tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}; give routes [B, T, L, k]."
@@ -276,8 +279,25 @@ class _Replay:
             )
 
 
-def _same(one: Tensor | None, other: Tensor) -> bool:
-    return one is not None and one.dtype == other.dtype and torch.equal(one, other.to(one.device))
+def _before(module: nn.Module, tell: Callable[[dict[str, Any]], None]) -> RemovableHandle:
+    """Tells each call's arguments by name, before it."""
+    signature = inspect.signature(module.forward)
+
+    def called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        tell({**given, **given.get("kwargs", {})})
+
+    return module.register_forward_pre_hook(called, with_kwargs=True)
+
+
+def _inputs(named: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What a call reads: ids or embeddings, pictures, sounds."""
+    return {k: v for k, v in named.items() if isinstance(v, Tensor) and k.startswith(("input", "pixel"))}
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether they hold the same values, whatever their dtype."""
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n].detach().to(one[n])) for n in one)
 
 
 def in_backward() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial, wraps
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 Method = TypeVar("Method", bound=Callable[..., Any])
 BATCH = 32  # prompts side by side
 SPARE = 5  # tokens that an answer may have beyond the longest option
+LENGTHS = ("max_new_tokens", "max_length")
+UNSAID = 20  # new tokens where nobody says how many, as transformers has it
 KEPT = 4096  # answers that the model wrote by itself
 UNKNOWN = "unknown"  # in a hash's place
 
@@ -197,6 +199,12 @@ class RoutedModel:
         return fingerprint(self)
 
     @property
+    def _context(self) -> int:
+        """Tokens that the model was made for, those that it writes among them."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+    @property
     def max_length(self) -> int:
         """The longest prompt with an option that is run.
 
@@ -204,7 +212,7 @@ class RoutedModel:
         by the longest sample of a batch: such models are kept within the length where they do not change.
         """
         config = self.model.config.get_text_config()
-        lengths = [getattr(config, "max_position_embeddings", None) or 1 << 30]
+        lengths = [self._context]
         for rope in _ropes(config):
             if rope.get("rope_type") in ("longrope", "dynamic"):
                 lengths.append(rope.get("original_max_position_embeddings") or lengths[0])
@@ -391,9 +399,11 @@ class RoutedModel:
         inputs.pop("token_type_ids", None)
         options.setdefault("pad_token_id", self.tokenizer.pad_token_id)
         width, longest = inputs["input_ids"].shape[1], int(inputs["attention_mask"].sum(1).max())
-        check_room(
-            self.max_length, longest, options.get("max_new_tokens") or options.get("max_length", width + 1) - width
-        )
+        options = {name: value for name, value in options.items() if name not in LENGTHS or value is not None}
+        most = _most(options, self.model.generation_config, width)
+        check_room(self._context, longest, 1 if most is None else most)
+        if most is None:
+            options["max_new_tokens"] = min(UNSAID, self._context - longest)
         with self.decoding(pathway, inputs["attention_mask"]):
             output = cast(Any, self.model).generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -695,6 +705,14 @@ def as_questions(
 class _Rope(TypedDict, total=False):
     rope_type: str
     original_max_position_embeddings: int
+
+
+def _most(options: Mapping[str, Any], own: object, width: int) -> int | None:
+    """How many tokens ``generate`` is asked for behind texts of ``width``, as it settles that itself: by the options,
+    their ``generation_config``, and the model's ``own``; None: nobody says."""
+    told: list[Mapping[str, Any]] = [options, vars(options.get("generation_config") or own), vars(own)]
+    new, whole = (next((t[name] for t in told if t.get(name) is not None), None) for name in LENGTHS)
+    return new if new is not None else None if whole is None else whole - width
 
 
 def _ropes(config: Any) -> list[_Rope]:

@@ -116,17 +116,24 @@ class Routes:
             tokens: ``[B, T]`` ids of the call, which these routes do not know.
 
         Raises:
-            ShapeError: experts in a sequence's padding and none at its tokens: it is padded on the other side.
+            ShapeError: as many as a sequence has tokens (or all but the last), in one piece, that lies elsewhere.
         """
         there = (self.experts[..., 0] != NONE).any(-1)
-        wrong = (there & ~real).any(1) & (real & ~there).any(1)
+        (start, count, whole), (first, length, solid) = _pieces(there), _pieces(real)
+        missing = length - count
+        alike = whole & solid & ((missing == 0) | (missing == 1))  # else experts in the padding are fillers
+        wrong = alike & (start != first) & (there & ~real).any(1)
         if wrong.any():
             i = int(wrong.nonzero()[0, 0])
+            begin, mirrored = int(first[i]), int(real.shape[1] - length[i] - first[i])
+            side, other = ("left", "right") if begin else ("right", "left")
+            by = int(start[i]) - begin
+            got = f"padded on the {other}" if begin + by == mirrored else f"shifted by {by}"
             raise ShapeError(
-                f"Expected routes of sequence {i} padded as its attention mask is, on the {_side(real[i])}, got them "
-                f"padded on the {_side(there[i])}: {NONE} at {int((real & ~there)[i].sum())} of its tokens, and "
-                f"experts at {int((there & ~real)[i].sum())} places of its padding; lay them beside the tokens, with "
-                f"{NONE} in the padding."
+                f"Expected routes of sequence {i} padded as its attention mask is, on the {side}, got them {got}: "
+                f"{NONE} at {int((real & ~there)[i].sum())} of its tokens, and experts at "
+                f"{int((there & ~real)[i].sum())} places of its padding; lay them beside the tokens, with {NONE} in "
+                "the padding."
             )
         return self
 
@@ -178,9 +185,10 @@ class Routes:
         return Change(None, mixed, torch.where(live, _wide(weights, width, 0), _wide(given, width, 0)))
 
 
-def _side(real: Tensor) -> str:
-    """Where a sequence ``[T]`` has no tokens."""
-    return "left" if not real[0] else "right" if not real[-1] else "inside"
+def _pieces(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``[B]`` where the places of each row of ``[B, T]`` begin, how many they are, and whether they are one piece."""
+    start, count = where.long().argmax(1), where.sum(1)
+    return start, count, where.shape[1] - where.flip(1).long().argmax(1) - start == count
 
 
 def _wide(part: Tensor, width: int, fill: float | None = None) -> Tensor:

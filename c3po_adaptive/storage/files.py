@@ -8,7 +8,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import C3POError, DataError, disk_says
@@ -109,6 +109,12 @@ def take_place(writing: Path, path: Path) -> None:
     if mode is not None:
         writing.chmod(mode)
     os.replace(writing, path)
+
+
+def let(path: Path, mode: int) -> None:
+    """Give a file this mode, where the disk has such a thing: mounted ones may refuse it."""
+    with suppress(PermissionError):
+        path.chmod(mode)
 
 
 def _unused(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import platformdirs
 from safetensors import SafetensorError
 
 from ..errors import DataError, disk_says
-from .files import is_there, mode_of, scratch_folder
+from .files import is_there, let, mode_of, scratch_folder
 
 PROJECT = (".git", "pyproject.toml")
 """What lies in the folder of a repository or a project."""
@@ -77,7 +77,8 @@ def new_folder(path: Path | str, what: str) -> Iterator[Path]:
             yield writing
             usual = writing.stat().st_mode & 0o666
             for file in writing.rglob("*"):  # safetensors lets nobody else read its own
-                file.chmod(file.stat().st_mode | usual)
+                if not file.is_symlink():
+                    let(file, file.stat().st_mode | usual)
             check_new(path, what)  # by another process, meanwhile
             os.rename(writing, path)
     except (OSError, SafetensorError) as error:  # the latter is what safetensors makes of a full disk

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, disk_says
-from .files import atomic_file, check_there
+from .files import atomic_file, check_there, let
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
             save_file(dict(tensors), writing, None if metadata is None else dict(metadata))
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(str(error)) from error
-        writing.chmod(mode)
+        let(writing, mode)
 
 
 def load_tensors(path: Path, remedy: str) -> dict[str, Tensor]:

@@ -313,8 +313,15 @@ class TestRefused:
             make()
 
     def test_a_loss_that_is_no_number(self):
-        with pytest.raises(ModelError, match="lora expected a finite loss while training, got nan; lower lr"):
+        with pytest.raises(
+            ModelError, match="lora expected a finite loss while training, got NaN or infinity; lower lr"
+        ):
             replace(LORA, lr=1e30, epochs=5).prepare(context_of())
+
+    def test_of_a_model_that_gives_none_by_itself_it_says_so(self, monkeypatch):
+        monkeypatch.setattr(WholePrompts, "scores", lambda self, prompts, *_: torch.full((len(prompts), 2), torch.nan))
+        with pytest.raises(ModelError, match="the model's own weights"):
+            ROUTERS.prepare(context_of())
 
     def test_memory_that_is_not_there(self, monkeypatch):
         def full(*args):

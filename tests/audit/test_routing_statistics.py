@@ -312,10 +312,6 @@ class TestCommand:
         assert done.exit_code == code, done.output
         return done
 
-    def test_two_models_are_not_told_by_the_last_one(self, folder):
-        done = self.run(folder / "asked.jsonl", "--model", folder / "none", "--model", folder / "model", code=2)
-        assert "Expected --model once, got it 2 times" in done.stderr
-
     def test_of_questions(self, folder, tmp_path):
         done = self.run(folder / "asked.jsonl", "--model", folder / "model", "--picture", tmp_path / "a.png")
         assert (tmp_path / "a.png").is_file()

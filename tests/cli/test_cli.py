@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -54,6 +55,21 @@ def start(*args, cwd):
 
 def read_lines(path):
     return path.read_text().rstrip("\n").split("\n")
+
+
+def commands(group, *names):
+    for name, command in group.commands.items():
+        yield from commands(command, *names, name) if hasattr(command, "commands") else [([*names, name], command)]
+
+
+def test_of_an_option_that_is_given_twice_the_last_does_not_win_in_silence():
+    """In any command, but for those of several values."""
+    for names, command in commands(typer.main.get_command(app)):
+        for option in (one for one in command.params if one.param_type_name == "option" and not one.multiple):
+            given = [option.opts[0], *(["1"] * (not option.is_flag))]
+            result = CliRunner().invoke(app, [*names, *given, *given])
+            said = f"Expected {option.opts[0]} once, got it 2 times"
+            assert result.exit_code == 2 and said in result.output, (names, result.output)
 
 
 def rows(folder):
@@ -108,7 +124,8 @@ def place(tmp_path_factory):
         yield folder
 
 
-DEMO = ("--model", "model", "--limit", 8, "--references", "references.jsonl", "--all", "--wide")
+FEW = ("--model", "model", "--references", "references.jsonl")
+DEMO = (*FEW, "--limit", 8, "--all", "--wide")
 
 
 @pytest.fixture(scope="module")
@@ -212,12 +229,12 @@ class TestDemo:
 
     def test_arms_by_name_always_with_base(self, place, tmp_path):
         out = tmp_path / "two"
-        call("demo", *DEMO, "--limit", 3, "--arm", "kernel-regression", "--out", out)
+        call("demo", *FEW, "--all", "--wide", "--limit", 3, "--arm", "kernel-regression", "--out", out)
         assert {arm for arm, _ in rows(out)} == {"base", "kernel-regression"}
         assert len(summary(out)["rows"]) == 2
 
     def test_first_look_has_four_arms_and_controls_and_fits_a_terminal(self, place, tmp_path):
-        told = call("demo", *DEMO[:4], *DEMO[4:6], "--limit", 2, "--out", tmp_path / "first")
+        told = call("demo", *FEW, "--limit", 2, "--out", tmp_path / "first")
         assert {arm for arm, _ in rows(tmp_path / "first")} == {"base", *SHOWN}
         table = [line for line in told.split("\n") if line and line[0] in "┏┃┡│└"]
         assert len(table) == len(SHOWN) + 6

@@ -97,7 +97,7 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(fault_files, "planted", lambda model, fault: model)
     monkeypatch.setattr(fault_files, "known_fault", lambda model: SimpleNamespace(sound={"w": torch.ones(2)}))
     monkeypatch.setattr(fault_files, "_truth", lambda model, folder: {"fault": {}})
-    monkeypatch.setattr(fault_files, "_check_room", lambda model, out: None)
+    monkeypatch.setattr(fault_files, "_check_disk", lambda model, out: None)
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
     nothing = TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=())
     monkeypatch.setattr(two_runs, "side_by_side", lambda a, b, again: nothing)

@@ -183,6 +183,18 @@ class TestInMemory:
             with pytest.raises(SettingError, match="c3po fault"):
                 ask(shared_model("qwen2_moe"))
 
+    def test_after_a_change_of_weights_it_is_not_believed(self):
+        faulty = planted(shared_model("qwen2_moe"), FAULTS["noise"])
+        router = next(iter(router_tensors(faulty.model, faulty.sites[-1]).values()))
+        own, other = router.clone(), known_fault(faulty).sound[f"model.layers.{faulty.layers[-1]}.mlp.gate.weight"]
+        assert sound(faulty) is sound(faulty)
+        router.copy_(other)  # mended by hand, in part
+        for ask in (known_fault, sound):
+            with pytest.raises(SettingError, match=r"weights that the fault of .* was planted with, got others"):
+                ask(faulty)
+        router.copy_(own)
+        assert known_fault(faulty).fault == FAULTS["noise"]
+
     def test_quantized_weights_are_refused(self):
         model = RoutedModel(tiny_moe("olmoe"), tiny_tokenizer())
         model.model.config.quantization_config = {"bits": 4}

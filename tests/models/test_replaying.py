@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from models.by_hand import FAMILIES, chosen_by_hand, model_of
+from models.pictured import QUESTIONS, read, seeing
 from routing.naive import shared_model
 
 import c3po_adaptive
@@ -224,6 +225,38 @@ def test_a_block_is_for_one_batch_which_may_be_run_again(routes_of, call):
             model(**inputs)
 
 
+def test_a_batch_is_told_by_its_values():
+    """Not by dtype, nor by a mask of a kind that does not say where padding is."""
+    model, inputs = model_of("olmoe").train(), batch("left")
+    ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()
+    both = (mask[:, None, None, :] & torch.ones_like(mask[0].outer(mask[0])).tril()).float().log().clamp_min(-1e9)
+    with replaying(model, others(model, inputs)):
+        for changes in ({}, {"input_ids": ids.int()}, {"attention_mask": both}):
+            model(**inputs | changes)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of NumPy, in GLM-4V's processor
+@pytest.mark.parametrize("family", ["qwen3_vl_moe", "glm4v_moe"])
+def test_who_reads_images_may_be_trained_between_two_runs_of_a_batch(family):
+    """The decoder is given embeddings, which a step changes; another batch is told by its ids, or its pictures."""
+    routed = seeing(family)
+    model = routed.model.requires_grad_(True).train()
+    inputs = read(routed, QUESTIONS[0])
+    experts = c3po_adaptive.read_routing(model, inputs).experts ^ 1
+    optimizer, last = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        torch.arange(experts.shape[1]) == experts.shape[1] - 1,
+    )
+    changed = ({"input_ids": inputs["input_ids"] ^ last.long()}, {"pixel_values": -inputs["pixel_values"]})
+    with replaying(model, experts):
+        model(**inputs).logits.sum().backward()
+        optimizer.step()
+        model(**inputs)
+        for changes in changed:
+            with pytest.raises(SettingError, match="one batch in a block"):
+                model(**inputs | changes)
+
+
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_routes_padded_on_the_other_side_are_refused(side, last):
@@ -239,6 +272,21 @@ def test_routes_padded_on_the_other_side_are_refused(side, last):
     )
     with pytest.raises(ShapeError, match=said), replaying(model, experts):
         model(**inputs)
+
+
+@pytest.mark.parametrize(("side", "by"), [("left", -1), ("right", 1)])
+def test_shifted_routes_are_refused_as_that_and_fillers_in_the_padding_are_not(side, by):
+    model, inputs = model_of("olmoe").train(), batch(side)
+    experts, mask = others(model, inputs, live=False), inputs["attention_mask"].bool()
+    said = f"on the {side}, got them shifted by {by}: -1 at 1"
+    with pytest.raises(ShapeError, match=said), replaying(model, experts.roll(by, 1)):
+        model(**inputs)
+    experts[0, 3], experts[1, mask[1].nonzero()[2]] = -1, -1  # tokens that route themselves
+    with replaying(model, experts):
+        wanted = step(model, inputs)
+    experts[~mask] = torch.arange(2)  # as engines may leave them there
+    with replaying(model, experts):
+        torch.testing.assert_close(step(model, inputs)[0][mask], wanted[0][mask], atol=1e-5, rtol=0)
 
 
 def traces_of(model, inputs, **changes):

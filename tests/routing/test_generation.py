@@ -7,6 +7,7 @@ import torch
 from cachetools import LRUCache
 from routing.naive import FAMILIES, SCOPES, along, assert_pristine, logits, moved, shared_model
 from routing.toys import questions
+from transformers import GenerationConfig
 
 from c3po_adaptive import rule_named
 from c3po_adaptive.errors import DataError, SettingError
@@ -173,11 +174,20 @@ def test_a_line_ends_with_what_says_something():
     assert stop_at(["       ", "abcdefg"], most=(2, 4)) == (["", "abcd"], [2, 4], [True, True])
 
 
-def test_past_the_context_nothing_is_written():
+def test_past_the_context_nothing_is_written(monkeypatch):
+    """Whoever asks for it: an option, a configuration beside it, or the model's own."""
     model = shared_model("olmoe")
     length, room = len(model.encode_text(TEXTS[0]).ids), model.max_length - len(model.encode_text(TEXTS[0]).ids)
     said = rf"generate 1 to {room} tokens behind a text of {length}, as the model's context has {model.max_length}"
-    for options in ({"max_new_tokens": room + 1}, {"max_length": model.max_length + 1}, {"max_new_tokens": 10**12}):
+    asked = {"max_new_tokens": room + 1}, {"max_length": model.max_length + 1}, {"max_new_tokens": 10**12}
+    for options in (*asked, *({"generation_config": GenerationConfig(**one)} for one in asked)):
         with pytest.raises(DataError, match=said):
-            model.generate(TEXTS[0], do_sample=False, **options)
+            model.generate(TEXTS[0], **options)
+    for one in asked:
+        monkeypatch.setattr(model.model, "generation_config", GenerationConfig(**one))
+        with pytest.raises(DataError, match=said):
+            model.generate(TEXTS[0], max_length=None)
+        model.generate(TEXTS[0], max_new_tokens=1)
+    monkeypatch.undo()
     model.generate(TEXTS[0], do_sample=False, max_length=length + 1)
+    model.generate("a " * ((model.max_length - 3) // 2), max_length=None)

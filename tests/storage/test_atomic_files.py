@@ -1,6 +1,7 @@
 """Files and folders are the old ones or the whole new ones, and what is not ours stays."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +67,16 @@ class TestFiles:
             os.umask(before)
         files = [tmp_path / name for name in ("text", "tensors", "folder/tensors")]
         assert [oct(file.stat().st_mode & 0o777) for file in files] == ["0o640"] * 3
+
+    def test_links_and_disks_without_modes_are_no_errors(self, tmp_path, monkeypatch):
+        def refused(*_, **__):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "chmod", refused)
+        with new_folder(tmp_path / "folder", "folder for a test") as writing:
+            (writing / "link").symlink_to("nothing")
+            save_tensors({"one": torch.ones(1)}, writing / "tensors")
+        assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["link", "tensors"]
 
     def test_a_name_as_long_as_names_get(self, tmp_path):
         write_text(tmp_path / ("x" * 255), "long")

@@ -215,7 +215,9 @@ def test_one_expert_alone(family):
     ],
 )
 def test_prompts_end_where_positions_would_depend_on_the_batch(family, settings, length):
-    assert model_of(family, **settings).max_length == length
+    model = model_of(family, **settings)
+    assert model.max_length == length
+    model.generate("a boat", max_new_tokens=70)  # what is written goes on, up to the model's own context
 
 
 def test_a_layer_that_is_run_twice_is_refused():
