@@ -26,8 +26,8 @@ from .fingerprint import fingerprint
 from .names import public_name
 from .routed import RoutedModel
 
-_SOUND: WeakKeyDictionary[RoutedModel, tuple[str, RoutedModel]] = WeakKeyDictionary()
-"""Of each faulty model its fingerprint, and the sound one that was made of it."""
+_SOUND: WeakKeyDictionary[RoutedModel, RoutedModel] = WeakKeyDictionary()
+"""Of each faulty model the sound one that was made of it."""
 
 
 def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
@@ -64,12 +64,12 @@ def sound(model: RoutedModel) -> RoutedModel:
     each time.
 
     Raises:
-        SettingError: it has none that is known.
+        SettingError: it has none that is known, or its weights were changed since.
     """
-    known, now = _SOUND.get(model), fingerprint(model)
-    if known is None or known[0] != now:
-        known = _SOUND[model] = now, _with(model, known_fault(model).sound, None)
-    return known[1]
+    fault = known_fault(model)
+    if model not in _SOUND:
+        _SOUND[model] = _with(model, fault.sound, None)
+    return _SOUND[model]
 
 
 def believed(model: RoutedModel, fault: Planted) -> RoutedModel:
