@@ -40,7 +40,8 @@ def orphaned(bed: Bed, model: int) -> dict[int, Tensor]:
 
 def fitted_by_few(bed: Bed, number: int, draw: int) -> dict[int, Tensor]:
     """``[E, H]`` by layer, fitted to so many rows of each family."""
-    rows = _some(_rows(bed), len(_rows(bed)), draw)
+    known = _rows(bed)
+    rows = _some(known, len(known), draw)
     few = [row for expert in range(len(EXPERTS)) for row in [r for r in rows if r.expert == expert][:number]]
     return _fitted(bed, few)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from c3po_adaptive.errors import ArtifactError
 
@@ -57,12 +58,13 @@ def rows_of_prompts(
             for name, texts in positive.items()
         ]
         torch.manual_seed(seed)
-        found: Tensor = get_gate_params(base, _as_merging(tokenizer), experts, mode=mode, device="cpu")
+        found: Tensor = get_gate_params(base, _as_merging(folder), experts, mode=mode, device="cpu")
     return found.float()
 
 
-def _as_merging(tokenizer: Any) -> Any:
-    """Padded as the tool pads: on the left, with the token that texts begin with."""
+def _as_merging(folder: str) -> Any:
+    """A tokenizer that pads as the tool pads: on the left, with the token that texts begin with."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.padding_side = "left"
     tokenizer.pad_token_id = tokenizer.bos_token_id
     return tokenizer
