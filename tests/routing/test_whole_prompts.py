@@ -64,7 +64,7 @@ def test_gradients_are_those_of_full_forwards(family, start):
     naive = sum(choice_scores(model.model, prompt).sum() for prompt in prompts)
     for a, b in zip(found, torch.autograd.grad(naive, trained), strict=True):
         assert b.abs().max() > 1e-4
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+        assert_near(a, b, by=1e-3)  # qwen3_next's states are products of many tokens' factors
 
 
 class TestCost:
