@@ -26,19 +26,26 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .kernels.base import Kernel, QuestionFeatures, ReferenceFeatures
     from .ledger import Cost, Entry, Ledger, Work
+    from .models.checkpoint import check_room, new_checkpoint
     from .models.loading import load_moe_model
     from .models.reading import TokenRouting, read_routing
     from .models.replaying import replaying
     from .models.routed import RoutedModel
+    from .models.with_tensors import router_tensors, with_tensors
     from .optimizers._question_features import KNOWN_AND_LOSS, known_of
-    from .optimizers._reference_artifacts import GRADIENT
+    from .optimizers._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT
     from .optimizers._simplex import allowed_experts, project, toward
     from .optimizers.base import PathwayOptimizer
     from .optimizers.descent import Descent
     from .optimizers.toward_mean import TowardMean
     from .problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
+    from .progress import Progress, bar, silent
+    from .references.artifacts import taught
+    from .references.build import labeled_questions, reference_set_of
+    from .references.embedding import default_embedder
     from .references.reference_set import ReferenceSet
     from .registry import default_registry, rule_named
+    from .remixing.presets import preset_named
     from .remixing.remixer import Remixer
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
@@ -47,12 +54,14 @@ if TYPE_CHECKING:
     from .routing.router_rules import LayerRouting, RoutingRule
     from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
+    from .routing.states import State
     from .routing.styles import Change
     from .rules.base import NamedRule
     from .selectors.base import LayerSelector
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
     from .storage.folders import new_folder
+    from .tasks.formats import Format, as_format
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -82,6 +91,16 @@ _HOME = {
     "Ledger": "ledger",
     "Work": "ledger",
     "load_moe_model": "models.loading",
+    "check_room": "models.checkpoint",
+    "new_checkpoint": "models.checkpoint",
+    "router_tensors": "models.with_tensors",
+    "with_tensors": "models.with_tensors",
+    "taught": "references.artifacts",
+    "labeled_questions": "references.build",
+    "reference_set_of": "references.build",
+    "default_embedder": "references.embedding",
+    "preset_named": "remixing.presets",
+    "as_format": "tasks.formats",
     "TokenRouting": "models.reading",
     "read_routing": "models.reading",
     "replaying": "models.replaying",
@@ -90,6 +109,7 @@ _HOME = {
     "KNOWN_AND_LOSS": "optimizers._question_features",
     "known_of": "optimizers._question_features",
     "GRADIENT": "optimizers._reference_artifacts",
+    "INTEGRATED_GRADIENT": "optimizers._reference_artifacts",
     "allowed_experts": "optimizers._simplex",
     "project": "optimizers._simplex",
     "toward": "optimizers._simplex",
@@ -101,6 +121,9 @@ _HOME = {
     "ReferenceArtifact": "problem",
     "ReferenceBatch": "problem",
     "TrainingReferences": "problem",
+    "Progress": "progress",
+    "bar": "progress",
+    "silent": "progress",
     "ReferenceSet": "references.reference_set",
     "default_registry": "registry",
     "rule_named": "registry",
@@ -113,6 +136,7 @@ _HOME = {
     "Choice": "routing.choice",
     "LayerRouting": "routing.router_rules",
     "RoutingRule": "routing.router_rules",
+    "State": "routing.states",
     "Change": "routing.styles",
     "Ruled": "routing.rule_scores",
     "PathwayRule": "routing.rules",
@@ -121,6 +145,7 @@ _HOME = {
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
     "new_folder": "storage.folders",
+    "Format": "tasks.formats",
     "Answer": "types",
     "Neighbours": "types",
     "Pathway": "types",
@@ -130,6 +155,7 @@ _HOME = {
 }
 __all__ = [
     "GRADIENT",
+    "INTEGRATED_GRADIENT",
     "KNOWN_AND_LOSS",
     "Answer",
     "Answerer",
@@ -145,6 +171,7 @@ __all__ = [
     "Descent",
     "Entry",
     "FaultTruth",
+    "Format",
     "Hits",
     "Index",
     "Kernel",
@@ -161,6 +188,7 @@ __all__ = [
     "PathwayRule",
     "PluginError",
     "Problem",
+    "Progress",
     "Prompt",
     "Question",
     "QuestionFeatures",
@@ -179,6 +207,7 @@ __all__ = [
     "Selection",
     "SettingError",
     "ShapeError",
+    "State",
     "Strategies",
     "TokenRouting",
     "TowardMean",
@@ -186,19 +215,31 @@ __all__ = [
     "UnknownNameError",
     "Work",
     "allowed_experts",
+    "as_format",
     "attribute",
+    "bar",
     "check_number",
+    "check_room",
+    "default_embedder",
     "default_registry",
     "hookimpl",
     "known_of",
+    "labeled_questions",
     "load_moe_model",
     "load_run",
+    "new_checkpoint",
     "new_folder",
+    "preset_named",
     "project",
     "read_routing",
+    "reference_set_of",
     "replaying",
+    "router_tensors",
     "rule_named",
+    "silent",
+    "taught",
     "toward",
+    "with_tensors",
 ]
 
 

@@ -51,6 +51,7 @@ OTHERS = {
     "kind of study": "register_studies",
     "trace reader": "register_trace_readers",
     "trace writer": "register_trace_writers",
+    "command": "register_commands",
 }
 """What plugins bring by name beside strategies, and the hook that registers it."""
 
@@ -211,7 +212,8 @@ class Registry:
                 raise PluginError(_raised(f"{point.name} = {point.value}", "while loading", error)) from error
             self.register(plugin, point.name)
             sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
-            if sources:  # readers of traces have no part in a run
+            ours = point.dist is not None and point.dist.name == hookspecs.PROJECT  # as the built-ins, told by version
+            if sources and not ours:  # readers of traces have no part in a run
                 own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
                 self._hashes.setdefault(point.name, []).append(own)
 

@@ -18,8 +18,23 @@ from typing import Annotated
 import typer
 
 from . import answer, audit, demo, explain, fault, models, plugins, refset, runs, traces
-from .options import grouped
-from .terminal import App, Commands, say
+from .commands import Commands
+from .options import PATH, AsJson, Format, LoadOptions, Named, grouped
+from .terminal import App, clear_errors, print_json, print_table, say
+
+__all__ = [
+    "PATH",
+    "AsJson",
+    "Format",
+    "LoadOptions",
+    "Named",
+    "app",
+    "clear_errors",
+    "print_json",
+    "print_table",
+    "say",
+]
+"""What commands that plugins bring are made of."""
 
 app = App(
     cls=Commands,

@@ -44,7 +44,8 @@ def fault(
     with clear_errors():
         from transformers.utils.logging import disable_progress_bar
 
-        from ..models.fault_files import COPY, write_faulty
+        from ..models.checkpoint import COPY
+        from ..models.fault_files import write_faulty
         from ..models.faults import fault_of, layers_of
         from ..storage.folders import check_new
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -15,35 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.models import CommandFunctionType
 
-from .. import moved
 from ..errors import C3POError
 from ..progress import Paused, printable
-from ..storage.run_folder import COMMAND
 
 if TYPE_CHECKING:
     pass
 
 PAUSED = 3  # exit status of a study that has more to do
 INTERRUPTED, TERMINATED = 130, 143  # as shells have them: 128 and the number of the signal
-
-
-class Commands(TyperGroup):
-    """All commands; what is made while one is carried out can say which it was."""
-
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
-        context = super().make_context(info_name, args, *rest, **extra)
-        token = COMMAND.set(words)
-        context.call_on_close(lambda: COMMAND.reset(token))
-        return context
-
-    def resolve_command(self, context: Any, args: list[str]) -> Any:
-        if (now := moved.COMMANDS.get(args[0])) and not context.resilient_parsing:
-            context.fail(f"No such command '{args[0]}' any more; {now}")
-        return super().resolve_command(context, args)
 
 
 class Once(TyperCommand):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -13,25 +11,22 @@ from pydantic import JsonValue
 
 from ..errors import C3POError, DataError
 from ..storage.files import is_file
-from ..storage.folders import check_new, new_folder
 from ..storage.identity import digest_of_file
 from ..storage.json_files import SCHEMA, Ours, checked, read_json
 from ..storage.run_folder import COMMAND
 from ..storage.tensors import load_tensors, save_tensors
+from .checkpoint import check_room, new_checkpoint
 from .faults import Fault, Planted, fault_of
 from .fingerprint import fingerprint
-from .footprint import GIB
 from .planting import known_fault, planted
 
 if TYPE_CHECKING:
     from .routed import RoutedModel
 
 FAULT = "fault.json"
-COPY = "folder for the copy"
 SOUND = Path("sound", "router.safetensors")
 """The tensors that the fault changed, as they were; in a folder of its own, where no engine takes it for weights."""
 WEIGHTS = "*.safetensors"
-BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
 
 
 class _Truth(Ours):
@@ -65,14 +60,9 @@ def write_faulty(model: RoutedModel, fault: Fault, out: Path | str) -> WrittenFa
         SettingError, ModelError: as ``planted`` raises them.
     """
     out = Path(out)
-    check_new(out, COPY)
-    _check_disk(model, out)
+    check_room(model, out)
     made = planted(model, fault)
-    with new_folder(out, COPY) as writing:
-        made.model.save_pretrained(writing)
-        made.tokenizer.save_pretrained(writing)
-        if made.processor is not None:
-            made.processor.save_pretrained(writing)
+    with new_checkpoint(made, out) as writing:
         save_tensors({name: t.detach().cpu() for name, t in known_fault(made).sound.items()}, writing / SOUND)
         truth = _truth(made, writing)
         (writing / FAULT).write_text(json.dumps(truth, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -125,15 +115,3 @@ def _truth(made: RoutedModel, folder: Path) -> WrittenFault:
         "files": _weights(folder),
         "command": COMMAND.get(),
     }
-
-
-def _check_disk(model: RoutedModel, out: Path) -> None:
-    """Before anything is written."""
-    there = next(folder for folder in out.absolute().parents if folder.is_dir())
-    sizes = {id(t): t.numel() * t.itemsize for t in chain(model.model.parameters(), model.model.buffers())}
-    needed, free = sum(sizes.values()) + BESIDE, shutil.disk_usage(there).free
-    if needed > free:
-        raise DataError(
-            f"Expected {needed / GIB:.1f} GiB of room for the copy, got {free / GIB:.1f} free at {there}; free the "
-            "disk, or name another --out."
-        )

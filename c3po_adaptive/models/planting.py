@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
-from ..errors import ModelError, SettingError
+from ..errors import SettingError
 from ..routing.grouping import grouped, waiting
 from ..routing.intercept import recorded
 from ..routing.router_rules import RuleRun
 from ..routing.rule_scores import Ruled, ruled_tails
-from ..routing.sites import WORKING, Site
 from ..routing.states import State, collate
 from ..routing.tail import tail_hidden
 from ..types import Prompt
@@ -25,6 +21,7 @@ from .faults import Fault, Planted
 from .fingerprint import fingerprint
 from .names import public_name
 from .routed import RoutedModel
+from .with_tensors import check_weights, router_tensors, with_tensors
 
 _SOUND: WeakKeyDictionary[RoutedModel, RoutedModel] = WeakKeyDictionary()
 """Of each faulty model the sound one that was made of it."""
@@ -40,7 +37,7 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
     if model.fault is not None and not model.fault.fault.nothing:
         raise SettingError("Expected a sound model to plant a fault in, got one that has one; plant it in its base.")
     fault.fits(model.layers, model.sites[0].mixable)
-    _check_weights(model.model)
+    check_weights(model)
     sound: dict[str, Tensor] = {}
     faulty: dict[str, Tensor] = {}
     for site in (site for site in model.sites if site.layer in fault.broken):
@@ -56,7 +53,7 @@ def planted(model: RoutedModel, fault: Fault) -> RoutedModel:
         "revision": getattr(model.model.config, "_commit_hash", None),
         "dtype": str(model.model.dtype).removeprefix("torch."),
     }
-    return _with(model, faulty, Planted(fault, sound, base))
+    return believed(with_tensors(model, faulty), Planted(fault, sound, base))
 
 
 def sound(model: RoutedModel) -> RoutedModel:
@@ -68,7 +65,7 @@ def sound(model: RoutedModel) -> RoutedModel:
     """
     fault = known_fault(model)
     if model not in _SOUND:
-        _SOUND[model] = _with(model, fault.sound, None)
+        _SOUND[model] = with_tensors(model, fault.sound)
     return _SOUND[model]
 
 
@@ -130,53 +127,3 @@ def sound_pathways(model: RoutedModel, states: Sequence[State]) -> Tensor:
             tail_hidden(without.model, without.sites, batch, start)
         found[group, start:] = recording.stacked()[0].to(found)
     return found
-
-
-def _check_weights(model: PreTrainedModel) -> None:
-    if getattr(model.config, "quantization_config", None) is not None:
-        raise ModelError("Expected weights as they were trained, got quantized ones; load the model without quantize.")
-    if any(p.device.type == "meta" for p in model.parameters()):
-        raise ModelError("Expected weights in memory, got some that are offloaded; load the model on one device.")
-
-
-def _with(model: RoutedModel, tensors: Mapping[str, Tensor], fault: Planted | None) -> RoutedModel:
-    """A copy of the modules, with these tensors in place of the model's, and all others shared."""
-    kept = {id(t): t for t in chain(model.model.parameters(), model.model.buffers())}
-    with model.lock:
-        made = copy.deepcopy(model.model, dict(kept))
-    for name, tensor in tensors.items():
-        owner, _, key = name.rpartition(".")
-        module = made.get_submodule(owner)
-        new = tensor.detach().to(getattr(module, key), copy=True)  # a fault on disk may be of another dtype
-        setattr(module, key, nn.Parameter(new, requires_grad=False) if key in module._parameters else new)
-    copied = RoutedModel(made, model.tokenizer, model.name, model.cache_bytes, model.processor)
-    copied.reads_no_images = model.reads_no_images
-    return copied if fault is None else believed(copied, fault)
-
-
-def router_tensors(model: PreTrainedModel, site: Site) -> dict[str, Tensor]:
-    """What a MoE layer's choice is made by, with E rows each, by name in the model: the one matrix ``[E, H]`` first,
-    then biases and factors of experts (``[E]`` or ``[1, E]``), which may stand beside the router.
-
-    Raises:
-        ModelError: the router holds no such matrix, several, or a table of token ids.
-    """
-    experts, where = site.n_experts, next(str(name) for name, m in model.named_modules() if m is site.router)
-    block = where.rpartition(".")[0]
-    named = dict(chain(model.named_parameters(), model.named_buffers()))
-    inside = {name: t for name, t in named.items() if name.startswith(f"{where}.")}
-    beside = {name: t for name, t in named.items() if name.rpartition(".")[0] == block}
-    matrices = [name for name, t in inside.items() if t.ndim == 2 and len(t) == experts]
-    if len(matrices) != 1 or named[matrices[0]].shape[1] == experts:
-        shapes = ", ".join(f"{name.removeprefix(where)[1:]} {tuple(t.shape)}" for name, t in inside.items())
-        raise ModelError(
-            f"Expected the router of layer {site.layer} to have one matrix of {experts} rows, one an expert, got "
-            f"{type(site.router).__name__} with {shapes}: which row is whose cannot be told in this family. {WORKING}"
-        )
-    if tables := [name for name, t in inside.items() if not t.is_floating_point()]:
-        raise ModelError(
-            f"Expected the router of layer {site.layer} to choose by hidden states, got {tables[0]}: it chooses by "
-            f"token ids, which have no rows of experts. {WORKING}"
-        )
-    vectors = [name for name, t in {**inside, **beside}.items() if tuple(t.shape) in ((experts,), (1, experts))]
-    return {name: named[name] for name in [*matrices, *vectors]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..errors import DataError
 from ..ledger import Entry, summed
 from ..losses import right_answer_loss
 from ..models.fingerprint import fingerprint, numbers_of
@@ -22,7 +24,8 @@ from ..routing.states import State, normalized
 from ..settings import RemixSettings
 from ..storage.identity import digest
 from ..storage.kept import NoSource, TensorStore, code_of
-from ..types import Head, Prompt
+from ..tasks.formats import Format
+from ..types import Head, Prompt, Question
 
 ARTIFACTS = "artifacts"
 """The folder beside a set, or beside all sets of the cache."""
@@ -73,6 +76,37 @@ def of_references(
     store.write()
     counted.write()
     return torch.stack([store[key] for key in keys])
+
+
+def taught(
+    artifact: ReferenceArtifact,
+    model: RoutedModel,
+    questions: Sequence[Question],
+    settings: RemixSettings | None = None,
+    *,
+    format: str | Format = "cloze",
+    progress: Progress = silent,
+) -> Tensor:
+    """``[N, …]`` what N labeled questions teach by themselves, such as ``INTEGRATED_GRADIENT``; kept in memory as long
+    as the model is as it was.
+
+    Args:
+        artifact: what is asked for.
+        model: along whose own pathways.
+        questions: with their answers.
+        settings: of which ``scope``, ``loss`` and ``head`` matter here.
+        format: how they are put.
+        progress: shows how many are still to be computed.
+
+    Raises:
+        DataError: a question without its answer, or one that the model cannot read.
+    """
+    settings = RemixSettings() if settings is None else settings
+    if unlabeled := [q.id for q in questions if q.answer is None]:
+        raise DataError(f"Expected labeled questions, got {unlabeled[0]!r} without an answer; leave it out.")
+    prompts, answers = [model.encode(q, format) for q in questions], [q.answer or 0 for q in questions]
+    states = partial(model.prefill, scope=settings.scope, keep=False)
+    return of_references(artifact, model, prompts, answers, states, settings, progress=progress)
 
 
 def mean_flops(

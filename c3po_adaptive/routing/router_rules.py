@@ -41,6 +41,7 @@ class LayerRouting:
         site: the layer itself.
         layers: decoder layer index of each of the L MoE layers.
         selection_bias: ``[E]`` what the router adds to its scores when it chooses, not when it weighs; None: nothing.
+        inputs: ``[R, H]`` the hidden states that the router reads; None where no model is run.
     """
 
     position: int
@@ -53,6 +54,7 @@ class LayerRouting:
     site: Site
     layers: tuple[int, ...]
     selection_bias: Tensor | None = None
+    inputs: Tensor | None = None
 
     def change(self, index: Tensor, logits: Tensor | None = None) -> Change:
         """Other experts for every token, weighed as the layer weighs its own choice; differentiable in the logits.
@@ -192,16 +194,17 @@ class RuleRun:
         """
         logits: dict[int, Tensor] = {}
         biases: dict[int, Tensor | None] = {}
+        inputs: dict[int, Tensor] = {}
         layers = tuple(site.layer for site in self.sites)
 
         def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
             rows = rows_of(position, len(index))
             change = None
             if position >= self.start:
-                places = (self.samples[rows.prompt], rows.token, rows.real)
-                own = (position, index, weights, logits[position])
+                places = (self.samples[rows.prompt], rows.token, rows.real, self.sites[position], layers)
+                own, read = (position, index, weights, logits[position]), (biases[position], inputs[position])
                 try:
-                    change = self.rule(LayerRouting(*own, *places, self.sites[position], layers, biases[position]))
+                    change = self.rule(LayerRouting(*own, *places, *read))
                     _check_finite(change, rows.real, self.sites[position].layer)
                 except C3POError as error:  # what a router makes is looked at where a rule fails on it, and at the head
                     if finite(weights, rows.real):
@@ -212,7 +215,7 @@ class RuleRun:
 
         with ExitStack() as stack:
             for position, site in enumerate(self.sites):
-                keep = _keeping(logits, biases, position, site)
+                keep = _keeping(logits, biases, inputs, position, site)
                 stack.callback(site.router.register_forward_hook(keep, with_kwargs=True).remove)
             stack.enter_context(intercepted(self.sites, decide))
             yield
@@ -236,15 +239,21 @@ def _check_finite(change: Change | None, real: Tensor, layer: int) -> None:
 
 
 def _keeping(
-    logits: dict[int, Tensor], biases: dict[int, Tensor | None], position: int, site: Site
+    logits: dict[int, Tensor],
+    biases: dict[int, Tensor | None],
+    inputs: dict[int, Tensor],
+    position: int,
+    site: Site,
 ) -> Callable[[nn.Module, Any, Any, Any], None]:
-    """A hook that keeps what the router makes of each expert, and what it adds to that when it chooses."""
+    """A hook that keeps what the router reads and makes of each expert, and what it adds to that when it chooses."""
 
     def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         found = router_logits(output, site).float()
         found = found.log() if site.scoring == "given" else found
         mixable = torch.arange(site.n_experts, device=found.device) < site.mixable
         logits[position] = found.masked_fill(~mixable, -torch.inf)
-        biases[position] = selection_bias(module, (*args, *kwargs.values()), site.n_experts)
+        given = (*args, *kwargs.values())
+        biases[position] = selection_bias(module, given, site.n_experts)
+        inputs[position] = given[0].reshape(-1, given[0].shape[-1])
 
     return keep

@@ -84,6 +84,8 @@ MODEL = SimpleNamespace(
     model=SimpleNamespace(
         dtype=torch.float32,
         config=None,
+        parameters=lambda: iter(()),
+        buffers=lambda: iter(()),
         save_pretrained=lambda folder: (folder / "config.json").write_text('{"model_type": "olmoe"}'),
     ),
     tokenizer=SimpleNamespace(save_pretrained=lambda folder: (folder / "tokenizer.json").write_text("{}")),
@@ -97,7 +99,6 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(fault_files, "planted", lambda model, fault: model)
     monkeypatch.setattr(fault_files, "known_fault", lambda model: SimpleNamespace(sound={"w": torch.ones(2)}))
     monkeypatch.setattr(fault_files, "_truth", lambda model, folder: {"fault": {}})
-    monkeypatch.setattr(fault_files, "_check_disk", lambda model, out: None)
     monkeypatch.setattr(build, "fingerprint", lambda model: model.name)
     nothing = TwoRuns(a="A", b="B", only_a=(), only_b=(), rows=())
     monkeypatch.setattr(two_runs, "side_by_side", lambda a, b, again: nothing)

@@ -12,6 +12,7 @@ from routing.toys import questions
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from c3po_adaptive import router_tensors
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models import fault_files
@@ -20,7 +21,7 @@ from c3po_adaptive.models.fault_files import FAULT, SOUND, fault_in, write_fault
 from c3po_adaptive.models.faults import KINDS, Fault, fault_of, layers_of
 from c3po_adaptive.models.fingerprint import fingerprint
 from c3po_adaptive.models.loading import load_moe_model
-from c3po_adaptive.models.planting import known_fault, planted, router_tensors, sound, sound_pathways, undone_at_tails
+from c3po_adaptive.models.planting import known_fault, planted, sound, sound_pathways, undone_at_tails
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.remixing.fault_truth import truth_of
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer, write_tiny_checkpoint

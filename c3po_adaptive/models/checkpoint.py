@@ -1,0 +1,51 @@
+"""Write a model as a stock checkpoint, which transformers alone loads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+from ..errors import DataError
+from ..storage.folders import check_new, new_folder
+from .footprint import GIB
+from .routed import RoutedModel
+
+COPY = "folder for the copy"
+BESIDE = 64 * 2**20  # bytes of tokenizer and configuration, at most
+
+
+@contextmanager
+def new_checkpoint(model: RoutedModel, out: str | Path) -> Iterator[Path]:
+    """Write weights, configuration, tokenizer and processor to a new folder, whole or not at all; inside the block it
+    is still under another name, and more can be put beside them.
+
+    Raises:
+        DataError: as ``check_room``, or the disk refuses it.
+    """
+    check_room(model, out)
+    with new_folder(out, COPY) as writing:
+        model.model.save_pretrained(writing)
+        model.tokenizer.save_pretrained(writing)
+        if model.processor is not None:
+            model.processor.save_pretrained(writing)
+        yield writing
+
+
+def check_room(model: RoutedModel, out: str | Path) -> None:
+    """Refuse before anything is computed for it what could not be written in the end.
+
+    Raises:
+        DataError: the folder is there already, or its disk has no room.
+    """
+    check_new(out, COPY)
+    there = next(folder for folder in Path(out).absolute().parents if folder.is_dir())
+    sizes = {id(t): t.numel() * t.itemsize for t in chain(model.model.parameters(), model.model.buffers())}
+    needed, free = sum(sizes.values()) + BESIDE, shutil.disk_usage(there).free
+    if needed > free:
+        raise DataError(
+            f"Expected {needed / GIB:.1f} GiB of room for the copy, got {free / GIB:.1f} free at {there}; free the "
+            "disk, or name another --out."
+        )

@@ -1,0 +1,85 @@
+"""Answers of the model with its routers mended, as an arm of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from c3po_adaptive import (
+    Answer,
+    Answerer,
+    AnswererStrategy,
+    AnsweringContext,
+    Question,
+    SettingError,
+    Strategies,
+    bar,
+    check_number,
+)
+
+from .left_out import FEWEST, Repair
+from .mend import ROUNDS, repair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired(AnswererStrategy):
+    """The routers mended by the references in closed form, the same for all questions: ``c3po repair`` as an arm.
+
+    Where that is not shown to help on references that it did not learn from, the model as it was.
+
+    Attributes:
+        rounds: at most so many times the routers are regressed along what was mended before.
+    """
+
+    rounds: int = ROUNDS
+    name: ClassVar[str] = "repaired"
+    likelihoods: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_number(self, "rounds", at_least=1, whole=True)
+
+    def prepare(self, context: AnsweringContext) -> Answerer:
+        references = context.references_for(self.name).labeled_by(context.settings)
+        known = [q for q in references.questions if q.id not in context.held_out]
+        _check(len(known))
+        seed, put = context.settings.seed, context.format
+        found = repair(context.model, known, format=put, rounds=self.rounds, seed=seed, progress=bar)
+        return _Mended(context, found)
+
+    def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
+        _check(references)
+
+    def used(self, strategies: Strategies) -> tuple[str, ...]:
+        return ("labels", "seed")
+
+
+def _check(references: int) -> None:
+    if references < FEWEST:
+        raise SettingError(
+            f"repaired expected at least {FEWEST} references, got {references}; name more in the data set."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Mended:
+    """Answers of the mended model, at the price of plain ones.
+
+    Attributes:
+        context: of the questions.
+        repair: the mended model, if it helps.
+    """
+
+    context: AnsweringContext
+    repair: Repair
+    needs_label: bool = field(default=False, init=False)
+
+    def answer(self, questions: Sequence[Question]) -> list[Answer]:
+        plain = [replace(answer, once=self.repair.flops) for answer in self.context.plain(questions)]
+        if not self.repair.helps:
+            return plain
+        mended = replace(self.context, model=self.repair.model).plain(questions)
+        return [
+            replace(base, choice=answer.choice, scores=answer.scores, ledger=answer.ledger)
+            for base, answer in zip(plain, mended, strict=True)
+        ]

@@ -1,0 +1,131 @@
+"""Answers to references that were left out, fold by fold, and what a mended model gains there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from c3po_adaptive import DataError, Format, Question, RoutedModel, State
+
+FEWEST = 20
+"""References, of which fewer leave too little in a fold."""
+TOGETHER = 32
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The mean of differences over references, with its bootstrap interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, differences: Floats) -> Gain:
+        mean = float(differences.mean())
+        if np.ptp(differences) == 0:
+            return cls(mean, mean, mean)
+        found = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(0))
+        return cls(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """N references as a model answers them: ``[N]`` whether right, and the loss over the choices in nats."""
+
+    right: Floats
+    loss: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """A mended model.
+
+    Attributes:
+        model: mended by all references; it shares everything but its routers with the one that it was made of.
+        steps: that were taken, each by its parameters; none: nothing lowered the loss, and the model is as it was.
+        before: the references as the model answered them.
+        after: each as routers answer it that were mended by the other folds.
+        flops: what all that took.
+    """
+
+    model: RoutedModel
+    steps: tuple[Mapping[str, float], ...]
+    before: Answered
+    after: Answered
+    flops: float
+
+    @property
+    def points(self) -> Gain:
+        """How many points of right answers it gains."""
+        return Gain.of(100 * (self.after.right - self.before.right))
+
+    @property
+    def nats(self) -> Gain:
+        """By how much it changes the loss."""
+        return Gain.of(self.after.loss - self.before.loss)
+
+    @property
+    def helps(self) -> bool:
+        """Whether more answers are shown to be right. A lower loss alone is not enough: it is also had by choices that
+        become more alike, from labels at random, too."""
+        return self.points.low > 0
+
+
+def folds_of(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:
+    """References in so many parts, drawn at random.
+
+    Raises:
+        DataError: there are too few.
+    """
+    if len(questions) < FEWEST:
+        raise DataError(f"Expected at least {FEWEST} references, got {len(questions)}; label more questions.")
+    order = torch.randperm(len(questions), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [[questions[i] for i in sorted(order[fold::folds])] for fold in range(folds)]
+
+
+def parts_of(questions: Sequence[Question]) -> list[Sequence[Question]]:
+    """So many as are run together."""
+    return [questions[i : i + TOGETHER] for i in range(0, len(questions), TOGETHER)]
+
+
+def prefilled(model: RoutedModel, questions: Sequence[Question], format: str | Format) -> list[State]:
+    """What comes before the first router, which mending does not change: so it is kept with the model as it was."""
+    return model.prefill([model.encode(q, format) for q in questions], scope="all")
+
+
+@torch.no_grad()
+def answered(
+    model: RoutedModel, asked: Iterable[tuple[RoutedModel, Sequence[Question]]], format: str | Format
+) -> tuple[Answered, float]:
+    """Questions as copies of a model answer them that differ from it in their routers alone; and what that took.
+
+    Args:
+        model: that they are copies of.
+        asked: each copy with the questions that are put to it.
+        format: how they are put.
+    """
+    right: list[float] = []
+    loss: list[float] = []
+    flops = 0.0
+    for made, questions in asked:
+        for part in parts_of(questions):
+            for one, question in zip(made.ruled_from(prefilled(model, part, format), _as_it_is), part, strict=True):
+                scores, flops = one.scores(), flops + one.work.flops
+                right.append(float(scores.argmax() == question.answer))
+                loss.append(-float(scores.log_softmax(-1)[question.answer]))
+    return Answered(np.array(right), np.array(loss)), flops
+
+
+def _as_it_is(routing: object) -> None:
+    """The rule that leaves every layer to the model."""

@@ -1,0 +1,93 @@
+"""A mended model as a stock checkpoint, with what it gains beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from c3po_adaptive import (
+    DataError,
+    RoutedModel,
+    as_format,
+    bar,
+    check_room,
+    labeled_questions,
+    new_checkpoint,
+)
+
+from .left_out import Repair
+from .mend import repair
+from .tuned import tuned
+
+SAID = "repair.json"
+
+
+def write_repaired(
+    load: Callable[[], RoutedModel],
+    source: str,
+    out: Path,
+    *,
+    by: str = "regression",
+    limit: int | None = None,
+    anyway: bool = False,
+    seed: int = 0,
+    format: str = "cloze",
+) -> dict[str, Any]:
+    """Mend a model by the references of a source, and write it if that helps; what ``repair.json`` says.
+
+    Args:
+        load: gives the model, once all else that can be refused was looked at.
+        source: of labeled questions, or the folder of a reference set.
+        out: a new folder.
+        by: ``regression`` or ``tuning``.
+        limit: so many of the references, spread over the kinds.
+        anyway: write it, too, where it does not help.
+        seed: of which references are left out together.
+        format: how they are put.
+
+    Raises:
+        DataError: it does not help on references that were left out; or as ``repair`` raises it.
+    """
+    put = as_format(format)
+    questions = labeled_questions(source, limit=limit)
+    model = load()
+    check_room(model, out)
+    if by == "tuning":
+        found = tuned(model, questions, format=put, seed=seed)
+    else:
+        found = repair(model, questions, format=put, seed=seed, progress=bar)
+    told = _told(model, found, by, len(questions), source)
+    if not (found.helps or anyway):
+        raise DataError(
+            f"Expected routers that answer references better which they were not mended by, got: {told['sentence']} "
+            "Nothing was written; label more questions, leave the model as it is, or write it all the same with "
+            "--anyway."
+        )
+    with new_checkpoint(found.model, out) as writing:
+        (writing / SAID).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return told
+
+
+def _told(model: RoutedModel, found: Repair, by: str, references: int, source: str) -> dict[str, Any]:
+    before, after = (100 * one.right.mean() for one in (found.before, found.after))
+    points, nats = found.points, found.nats
+    return {
+        "sentence": f"As it was {before:.1f} % of {references} references are right, mended {after:.1f} %: "
+        f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], each told by routers that did not learn "
+        "from it.",
+        "by": by,
+        "steps": [dict(step) for step in found.steps],
+        "references": references,
+        "source": source,
+        "before": {"right": before, "loss": float(found.before.loss.mean())},
+        "after": {"right": after, "loss": float(found.after.loss.mean())},
+        "points": asdict(points),
+        "nats": asdict(nats),
+        "helps": found.helps,
+        "flops": found.flops,
+        "model": model.fingerprint,
+        "mended": found.model.fingerprint,
+    }
