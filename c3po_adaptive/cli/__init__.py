@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from . import answer, audit, demo, explain, fault, models, plugins, refset, runs, traces
+from . import answer, audit, compare, demo, explain, fault, models, plugins, refset, runs, traces
 from .options import grouped
 from .terminal import App, Commands, say
 
@@ -51,7 +51,7 @@ def c3po(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(demo.demo, runs.evaluate, runs.report, runs.runs, runs.export),
+    *(demo.demo, runs.evaluate, runs.report, runs.runs, compare.compare, runs.export),
     *(answer.answer, audit.audit, explain.explain, fault.fault, models.models),
 )
 for _command in _COMMANDS:
