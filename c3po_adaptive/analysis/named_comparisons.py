@@ -31,8 +31,10 @@ class NamedComparisons:
         self.protocol, self.answers = protocol, Answers(runs, protocol.sources)
         self.left_out: list[str] = []
         known = {
-            **{"arm": [*self.answers.by_arm], "model": self.answers.models},
-            **{"dataset": self.answers.datasets, "kind": self.answers.kinds},
+            "arm": [*self.answers.by_arm],
+            "model": self.answers.models,
+            "dataset": self.answers.datasets,
+            "kind": self.answers.kinds,
         }
         for what, names in protocol.names().items():
             for name in sorted(names - {*known[what]}):
@@ -97,9 +99,10 @@ class NamedComparisons:
                 yield called, group.model_copy(update=apart)
 
     def _identity(self, group: Group) -> tuple[object, ...]:
-        """Which answers it is of, whatever it is called."""
+        """Which answers it is of, whatever it is called; those that had to be the same are the common ones, too."""
         models, datasets = group.models or self.answers.models, group.datasets or self.answers.datasets
-        return frozenset(models), frozenset(datasets), group.kinds, group.without, group.questions, group.weights
+        own = group.weights if group.questions == "own" else None
+        return frozenset(models), frozenset(datasets), frozenset(group.kinds), frozenset(group.without), own
 
     def _there(self, one: NamedComparison, on: str, group: Group, a: Side, b: Side) -> bool:
         """Whether both sides have answers, where it is made apart."""
@@ -121,7 +124,12 @@ class NamedComparisons:
             p = max(sides) if one.test == "equivalence" else sides[0 if better > 0 else 1]
         p = found.p if p is None else p
         return Compared(
-            **{"on": on, "a": str(a), "b": str(b), "n": pairs.n, "unit": unit, "units": len(pairs.units)},
+            on=on,
+            a=str(a),
+            b=str(b),
+            n=pairs.n,
+            unit=unit,
+            units=len(pairs.units),
             **{name: getattr(one, name) for name in ("measure", "test", "primary", "within", "least")},
             family=None if one.primary else one.family,
             draws=pairs.units[0].shape[1],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,11 @@ Key = tuple[str, str, str]
 """Model, data set and id of what is paired; "" where the two sides are of two models, or of two data sets."""
 Draws = dict[int, float]
 
-VALUES = {"correct": stats.is_correct, "loss": stats.gold_nll, "cost": stats.total_cost}
+VALUES: dict[Measure, Callable[[Answered], float]] = {
+    "correct": stats.is_correct,
+    "loss": stats.gold_nll,
+    "cost": stats.total_cost,
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Pairs:
     """Differences of two sides, or the values of one.
 
     Attributes:
-        units: of each unit that is resampled ``[N, R]``, by answer and draw, so weighted that their plain mean counts.
+        units: of each unit that is resampled ``[N, R]``, by answer and draw, so weighted that its plain mean counts.
         questions: likewise of each question; the same where it is the unit.
         flips: that they are of answers turned right or wrong, one a question.
     """
@@ -119,18 +123,26 @@ class Answers:
                 f"Expected both sides to answer the same questions, got {len(lone)} that one of them alone answered "
                 f"(such as {_named(min(lone))}); finish that run, or give the group questions: common."
             )
-        if not one:
-            raise DataError(f"Expected answers of both sides, got none of {a}; name models and data sets that have it.")
-        kept = _of_all_models(group, [*one])
-        left, right = ({key[0]: {} for key in kept} for _ in range(2))
-        for key in kept:
-            left[key[0]]["\0".join(key)], right[key[0]]["\0".join(key)] = one[key], two[key]
-        arrays = paired.differences(left, right)
+        self._check_whole(group, a, one, blank)
+        kept = _of_all_models(group, [*one], unit)
+        arrays = paired.differences(*(_by_model(kept, of) for of in (one, two)))
         rows = [(key, row) for model in arrays for key, row in zip(_keys(kept, model), arrays[model], strict=True)]
         found = self._pairs(rows, group, a, unit, flips=measure == "correct" and not (a.less or b.less))
         if len(found.units) < 2:
             raise DataError(f"Expected several {unit}s, which are resampled, got one; name another unit.")
         return found
+
+    def _check_whole(self, group: Group, side: Side, found: Collection[Key], blank: tuple[bool, bool]) -> None:
+        """Refuse models and data sets of a group that neither side answered: the rest would be another comparison."""
+        models = [side.model] if side.model else group.models or self.models
+        known = dict.fromkeys(key[1] for own in self.by_arm.values() for key in own if key[0] in models)
+        datasets = [side.dataset] if side.dataset else group.datasets or known
+        for i, (what, wanted) in enumerate((("model", models), ("data set", datasets))):
+            if not blank[i] and (lacking := [name for name in wanted if name not in {key[i] for key in found}]):
+                raise DataError(
+                    f"Expected answers of both sides of each {what} of the group, got none of {', '.join(lacking)}; "
+                    f"name the {what}s that have them in a group."
+                )
 
     def _values(self, group: Group, side: Side, measure: Measure, blank: tuple[bool, bool]) -> dict[Key, Draws]:
         """What is measured of a side's answers, draw by draw; less that of another arm, if it is a gain."""
@@ -146,23 +158,14 @@ class Answers:
             found = {key: _less(own, {seed: value(r) for seed, r in base[key].items()}) for key, own in found.items()}
         return {("" if blank[0] else m, "" if blank[1] else d, id_): own for (m, d, id_), own in found.items()}
 
-    def _pairs(
-        self, rows: Sequence[tuple[Key, Floats]], group: Group, side: Side, unit: Unit, *, flips: bool
-    ) -> Pairs:
-        import numpy as np
-
+    def _pairs(self, rows: Sequence[tuple[Key, Floats]], group: Group, side: Side, unit: Unit, *, flips: bool) -> Pairs:
         kinds = {key[1:]: kind_of(next(iter(own.values()))) for key, own in self.of(group, side).items()}
         kinds |= {("", id_): kind for (_, id_), kind in kinds.items()}
-        labels: list[Any] = [key[1:] for key, _ in rows]
-        questions = _weighted(rows, labels, group, alone=True)
-        units = questions
+        questions = units = _units(rows, [key[1:] for key, _ in rows], group)
         if unit != "question":
-            labels = [kinds[label] if unit == "kind" else self._source(kinds[label]) for label in labels]
-            units = _weighted(rows, labels, group, alone=False)
-        own = len(questions) == len(rows) and all(
-            np.array_equal(array[0], row) for array, (_, row) in zip(questions, rows, strict=True)
-        )
-        return Pairs(units, questions, flips and own)
+            labels = [kinds[key[1:]] if unit == "kind" else self._source(kinds[key[1:]]) for key, _ in rows]
+            units = _units(rows, labels, group)
+        return Pairs(units, questions, flips and len(questions) == len(rows))
 
     def _source(self, kind: str) -> str:
         if kind in self.sources:
@@ -172,41 +175,45 @@ class Answers:
         return KINDS[kind].source.name
 
 
-def _weighted(
-    rows: Sequence[tuple[Key, Floats]], labels: Sequence[object], group: Group, *, alone: bool
-) -> list[Floats]:
-    """``[N, R]`` of each unit, by its label; ``alone``: each is one question, of every model or of some."""
+def _units(rows: Sequence[tuple[Key, Floats]], labels: Sequence[object], group: Group) -> list[Floats]:
+    """``[N, R]`` of each unit, by its label; within one models count alike, or answers."""
     import numpy as np
 
     found: dict[object, list[tuple[str, Floats]]] = {}
     for label, (key, row) in zip(labels, rows, strict=True):
         found.setdefault(label, []).append((key[0], row))
-    each = group.weights == "question"
-    if alone:
-        sizes = Counter(key[0] for key, _ in rows)
-        totals = {model: len(rows) if each else len(sizes) * n for model, n in sizes.items()}
-        return [np.array([row * (len(own) * len(found) / totals[m]) for m, row in own]) for own in found.values()]
+    if group.weights == "question":
+        return [np.array([row for _, row in own]) for own in found.values()]
     counts = [Counter(model for model, _ in own) for own in found.values()]
     return [
-        np.array([row if each else row * (len(own) / (len(n) * n[m])) for m, row in own])
+        np.array([row * (len(own) / (len(n) * n[model])) for model, row in own])
         for own, n in zip(found.values(), counts, strict=True)
     ]
 
 
-def _of_all_models(group: Group, keys: Sequence[Key]) -> list[Key]:
+def _of_all_models(group: Group, keys: Sequence[Key], unit: Unit) -> list[Key]:
     """Those that count, where all models of a group have to have answered the same."""
     asked: dict[str, set[tuple[str, str]]] = {}
     for model, dataset, id_ in keys:
         asked.setdefault(model, set()).add((dataset, id_))
     every = set.intersection(*asked.values())
-    if group.questions == "same" and (more := next((m for m, own in asked.items() if own != every), None)):
+    more = next((model for model, own in asked.items() if own != every), None)
+    if more is not None and (group.questions == "same" or (group.questions == "own" and unit == "question")):
         example = min(asked[more] - every)
         raise DataError(
             f"Expected the models {', '.join(asked)} to answer the same questions, got {len(asked[more] - every)} "
             f"of {more!r} that some other lacks (such as {_named(('', *example))}); finish that run, or give the group "
-            "questions: common, or own."
+            "questions: common, or, where kinds or sources are the unit, own."
         )
     return [key for key in keys if group.questions == "own" or key[1:] in every]
+
+
+def _by_model(keys: Sequence[Key], values: Mapping[Key, Draws]) -> dict[str, dict[str, Draws]]:
+    """As differences are made of them: data set and id in one text, which nobody reads."""
+    return {
+        model: {"\0".join(key): values[key] for key in _keys(keys, model)}
+        for model in dict.fromkeys(k[0] for k in keys)
+    }
 
 
 def _keys(keys: Sequence[Key], model: str) -> list[Key]:

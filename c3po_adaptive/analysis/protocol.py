@@ -68,9 +68,10 @@ class Group(Settings):
         datasets: to which data sets; empty: to all.
         kinds: to which kinds of question; empty: to all.
         without: kinds that are left out.
-        questions: whether its models have to have answered the ``same`` questions, whether only those count that all
-            of them did (``common``), or each its ``own``.
-        weights: where those differ, what counts alike: each ``model``, or each ``question`` that was answered.
+        questions: whether its models and both sides have to have answered the ``same`` questions, only those count that
+            all did (``common``), or each model has its ``own``, over kinds or sources.
+        weights: within a kind or a source, where models have their own, what counts alike: each ``model``, or each
+            ``question`` that was answered.
     """
 
     called: ClassVar[str] = "a group of answers"
@@ -89,8 +90,8 @@ class NamedComparison(Settings):
     Attributes:
         a: one side.
         b: the side that is taken from it.
-        between: in the place of ``b``, two models or two data sets, such as ``dataset: [generated, likelihood]``: each of
-            ``a`` in the first minus itself in the second.
+        between: in the place of ``b``, two models or two data sets, ``dataset: [generated, likelihood]``: each of ``a``
+            in the first minus itself in the second.
         group: of answers, or several; empty: every one.
         by: made apart in each ``model``, each ``dataset``, or each pair of these, of the group, that has both arms.
         primary: tested alone.

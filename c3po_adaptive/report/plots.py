@@ -108,8 +108,8 @@ WIDTH = 4.6
 QUESTIONS = tuple(10 ** (k / 8) for k in range(49))  # from a single one to a million
 LINE = 0.3
 """Inches: of a figure, and of one arm's line in it."""
-LETTER, LONG = 0.07, 25
-"""Inches of one letter of a name, and how many letters leave room for what is drawn."""
+LETTER = 0.08
+"""Inches of one letter of a long name."""
 
 
 def gains(rows: Sequence[Row]) -> str:
@@ -120,12 +120,12 @@ def gains(rows: Sequence[Row]) -> str:
     return forest(marks, "points over base, 95 % interval", label)
 
 
-def forest(marks: Sequence[Mark], unit: str, label: str) -> str:
-    """Differences with their intervals, a line each, and their figures beside."""
+def forest(marks: Sequence[Mark], unit: str, label: str, *, wide: bool = False) -> str:
+    """Differences with their intervals, a line each, and their figures beside; ``wide``: with room for long names."""
     with style():
         figure, axes = by_arm([mark.name for mark in marks], unit)
-        longest = max(len(mark.name) for mark in marks)
-        figure.set_figwidth(WIDTH + LETTER * max(0, longest - LONG))
+        if wide:
+            figure.set_figwidth(WIDTH + LETTER * max(len(mark.name) for mark in marks))
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
         for y, mark in enumerate(marks):
             if mark.within:
@@ -153,19 +153,19 @@ def curves(points: Sequence[Point], x: str, unit: str, label: str, *, log: bool 
         axes.axhline(0, color=COLORS["text"], linewidth=0.8)
         if log:
             axes.set_xscale("log")
-        for line, mark, role in zip(lines, cycle("osD^v<>"), cycle(("method", "control", "oracle", "base")),
-                                    strict=False):  # fmt: skip
-            own = [point for point in points if point.line == line]
-            at = [point.x for point in own]
-            axes.plot(at, [p.difference for p in own], f"{mark}-", color=COLORS[role], markersize=4, label=line)
-            axes.vlines(at, [p.ci_low for p in own], [p.ci_high for p in own], linewidth=0.8, alpha=0.5,
-                        color=COLORS[role])  # fmt: skip
-        ticks = sorted({point.x for point in points})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        every = sorted({point.x for point in points})
+        aside = 0.01 * (every[-1] - every[0])  # so that intervals do not cover each other
+        roles = cycle(("method", "control", "oracle", "base"))
+        for k, (line, mark, role) in enumerate(zip(lines, cycle("osD^v<>"), roles, strict=False)):
+            own, color = [point for point in points if point.line == line], COLORS[role]
+            at = [point.x * (1 + 0.03 * k) if log else point.x + aside * k for point in own]
+            axes.plot(at, [p.difference for p in own], f"{mark}-", color=color, markersize=4, label=line)
+            axes.vlines(at, [p.ci_low for p in own], [p.ci_high for p in own], linewidth=0.8, alpha=0.5, color=color)
+        axes.set_xticks(every, [f"{tick:g}" for tick in every])
         axes.minorticks_off()
         axes.set_xlabel(x)
         axes.set_ylabel(unit)
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=3)
         return svg(figure, label)
 
 

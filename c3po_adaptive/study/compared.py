@@ -104,7 +104,7 @@ def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
             for one in some
         ]
         unit = f"{SCALES[forest.measure][2]}, 95 % interval"
-        drawn[name] = plots.forest(marks, unit, "Differences of two sides each, with 95 % intervals")
+        drawn[name] = plots.forest(marks, unit, "Differences of two sides each, with 95 % intervals", wide=True)
     for name, curve in protocol.curves.items():
         unit = f"{SCALES[curve.measure][2]} over {curve.b}"
         label = f"Differences to {curve.b} by {curve.x}, with 95 % intervals"
@@ -125,7 +125,9 @@ def family_of(one: Compared) -> str:
 def table_of(found: ComparedSummary) -> Table:
     """What the terminal shows: all comparisons, and what may be said of the primary ones."""
     said = [one.sentence for one in found.comparisons if one.primary]
-    return Table(COLUMNS, [_cells(one) for one in found.comparisons], [*said, *_left_out(found)])
+    if found.left_out:
+        said.append(f"Left out, for a side has no answers there: {len(found.left_out)} comparisons (named in --out).")
+    return Table(COLUMNS, [_cells(one) for one in found.comparisons], said)
 
 
 def page_of(found: ComparedSummary) -> str:
@@ -136,11 +138,9 @@ def page_of(found: ComparedSummary) -> str:
             own = [one for one in several if family_of(one) == family]
             parts += [f"## {family.capitalize()}{title}", _markdown([_cells(one) for one in own])]
             parts += ["\n".join(f"- {one.sentence}" for one in own)]
-    return "\n\n".join([*parts, *_left_out(found)]) + "\n"
-
-
-def _left_out(found: ComparedSummary) -> list[str]:
-    return [f"Left out: {said}." for said in found.left_out]
+    if found.left_out:
+        parts += ["## Left out", "\n".join(f"- {said}." for said in found.left_out)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
