@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from ..errors import DataError, UnknownNameError, suggestion
 from ..records.compared import ArmRow, Compared, Point
@@ -56,9 +58,10 @@ class NamedComparisons:
         for one in sorted(asked, key=lambda c: not c.primary):
             for on, group in self._parts(one):
                 for a, b in one.pairs:
-                    what = *self._identity(group), str(a), str(b), one.measure, one.test, one.within, one.unit
+                    a, b, over = *_placed(a, b), one.unit or unit
+                    what = *self._identity(group), str(a), str(b), one.measure, one.test, one.within, over
                     if what not in found and self._there(one, on, group, a, b):
-                        found[what] = self._compared(one, on, group, *_placed(a, b), one.unit or unit)
+                        found[what] = self._compared(one, on, group, a, b, over)
         return judged([*found.values()], self.protocol.alpha)
 
     def rows(self) -> list[ArmRow]:
@@ -75,15 +78,14 @@ class NamedComparisons:
         Raises:
             DataError: two sides cannot be compared.
         """
-        group = self.protocol.groups[curve.group or next(iter(self.protocol.groups))]
-        found, scale = [], SCALES[curve.measure][0]
+        name = curve.group or next(iter(self.protocol.groups))
+        group, (scale, *_) = self.protocol.groups[name], SCALES[curve.measure]
+        found = []
         for line, points in curve.lines.items():
             for x, side in sorted(points.items()):
-                pairs = self.answers.paired(group, *_placed(side, curve.b), curve.measure, self.protocol.unit)
-                ends = self._estimated(pairs)
-                numbers = {"difference": pairs.mean, "ci_low": ends.low, "ci_high": ends.high}
-                told = {name: scale * value for name, value in numbers.items()}
-                found.append(Point(line=line, x=x, n=pairs.n, **told))
+                pairs = self._pairs(curve, name, group, *_placed(side, curve.b), self.protocol.unit)
+                told = {"n": pairs.n, **_ends(pairs, self._estimated(pairs), scale)}
+                found.append(Point(line=line, x=x, **told))
         return found
 
     def _parts(self, one: NamedComparison) -> Iterator[tuple[str, Group]]:
@@ -106,23 +108,20 @@ class NamedComparisons:
 
     def _there(self, one: NamedComparison, on: str, group: Group, a: Side, b: Side) -> bool:
         """Whether both sides have answers, where it is made apart."""
-        lacking = [side for side in _placed(a, b) if one.by and not self.answers.of(group, side)]
+        lacking = [side for side in (a, b) if one.by and not self.answers.of(group, side)]
         self.left_out += [f"{on}: {a} − {b}, for there are no answers of {side}" for side in lacking[:1]]
         return not lacking
 
     def _compared(self, one: NamedComparison, on: str, group: Group, a: Side, b: Side, unit: Unit) -> Compared:
         """Without correction and verdict."""
-        try:
-            pairs = self.answers.paired(group, a, b, one.measure, unit)
-        except DataError as error:
-            raise DataError(f"{a} − {b} on {on}: {error}") from None
-        found, p = self._estimated(pairs, guarded=one.within is not None), None
-        scale, better, _ = SCALES[one.measure]
-        if one.within is not None:
-            bound = one.within / scale
-            sides = [_p_beyond(found, pairs.mean, -bound, 1), _p_beyond(found, pairs.mean, bound, -1)]
-            p = max(sides) if one.test == "equivalence" else sides[0 if better > 0 else 1]
-        p = found.p if p is None else p
+        pairs, (scale, better, _) = self._pairs(one, on, group, a, b, unit), SCALES[one.measure]
+        found = self._estimated(pairs, guarded=one.within is not None)
+        p, bound = found.p, (one.within or 0) / scale
+        above, below = (_p_beyond(found, pairs.mean, -sign * bound, sign) for sign in (1, -1))
+        if one.test == "equivalence":
+            p = max(above, below)
+        elif one.test == "noninferiority":
+            p = above if better > 0 else below
         return Compared(
             on=on,
             a=str(a),
@@ -133,14 +132,18 @@ class NamedComparisons:
             **{name: getattr(one, name) for name in ("measure", "test", "primary", "within", "least")},
             family=None if one.primary else one.family,
             draws=pairs.units[0].shape[1],
-            difference=scale * pairs.mean,
-            ci_low=scale * found.low,
-            ci_high=scale * found.high,
+            **_ends(pairs, found, scale),
             error=scale * found.error,
             freedom=found.freedom,
             p=p,
             p_holm=p,
         )
+
+    def _pairs(self, one: NamedComparison | Curve, on: str, group: Group, a: Side, b: Side, unit: Unit) -> Pairs:
+        try:
+            return self.answers.paired(group, a, b, one.measure, unit)
+        except DataError as error:
+            raise DataError(f"{a} − {b} on {on}: {error}") from None
 
     def _estimated(self, pairs: Pairs, *, guarded: bool = False) -> Crossed:
         """What differences tell of other units.
@@ -150,17 +153,16 @@ class NamedComparisons:
             guarded: that kinds which are all alike are no certainty where hardly anything flips: the interval is then
                 at least as wide as the exact one over questions.
         """
-        seed, times = self.protocol.seed, self.protocol.resamples
-        if pairs.units is not pairs.questions:
-            found = over_units(pairs.units, seed=seed, times=times)
-            few = sum(stats.flips([pairs.by_question])) < stats.FEW_FLIPS
-            if not (guarded and pairs.flips and few):
-                return found
-            exact = stats.over_flips([pairs.by_question], seed=seed, times=times)
-            return Crossed(min(found.low, exact.low), max(found.high, exact.high), found.p, found.error, found.freedom)
-        if pairs.flips:
-            return stats.over_flips([pairs.by_question], seed=seed, times=times)
-        return stats.over_values(pairs.by_question, seed=seed, times=times)
+        seed, times, each = self.protocol.seed, self.protocol.resamples, pairs.by_question
+        if pairs.units is pairs.questions:
+            if pairs.flips:
+                return stats.over_flips([each], seed=seed, times=times)
+            return stats.over_values(each, seed=seed, times=times)
+        found = over_units(pairs.units, seed=seed, times=times)
+        if guarded and pairs.flips and sum(stats.flips([each])) < stats.FEW_FLIPS:
+            exact = stats.over_flips([each], seed=seed, times=times)
+            found = replace(found, low=min(found.low, exact.low), high=max(found.high, exact.high))
+        return found
 
     def _row(self, name: str, group: Group, arm: str) -> ArmRow:
         side, unit = Side(arm=arm), self.protocol.unit
@@ -184,6 +186,11 @@ def _placed(a: Side, b: Side) -> tuple[Side, Side]:
         for own, beside in ((a, b), (b, a))
     )
     return a.model_copy(update=one), b.model_copy(update=other)
+
+
+def _ends(pairs: Pairs, found: Crossed, scale: float) -> dict[str, Any]:
+    """In the measure's unit."""
+    return {"difference": scale * pairs.mean, "ci_low": scale * found.low, "ci_high": scale * found.high}
 
 
 def _p_beyond(found: Crossed, difference: float, bound: float, sign: int) -> float:

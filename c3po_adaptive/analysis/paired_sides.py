@@ -113,6 +113,8 @@ class Answers:
             DataError: the sides, or the models of the group, did not answer the same questions, or there is a single
                 unit, which tells nothing of others.
         """
+        import numpy as np
+
         blank = a.model != b.model, a.dataset != b.dataset
         one, two = (self._values(group, side, measure, blank) for side in (a, b))
         if group.questions == "common":
@@ -124,9 +126,11 @@ class Answers:
                 f"(such as {_named(min(lone))}); finish that run, or give the group questions: common."
             )
         self._check_whole(group, a, one, blank)
-        kept = _of_all_models(group, [*one], unit)
+        if not (kept := _of_all_models(group, [*one], unit)):
+            raise DataError("Expected questions that all models of the group answered, got none; name other models.")
         arrays = paired.differences(*(_by_model(kept, of) for of in (one, two)))
-        rows = [(key, row) for model in arrays for key, row in zip(_keys(kept, model), arrays[model], strict=True)]
+        in_order = sorted(kept, key=lambda key: [*arrays].index(key[0]))
+        rows = list(zip(in_order, np.concatenate([*arrays.values()]), strict=True))
         found = self._pairs(rows, group, a, unit, flips=measure == "correct" and not (a.less or b.less))
         if len(found.units) < 2:
             raise DataError(f"Expected several {unit}s, which are resampled, got one; name another unit.")
@@ -209,15 +213,11 @@ def _of_all_models(group: Group, keys: Sequence[Key], unit: Unit) -> list[Key]:
 
 
 def _by_model(keys: Sequence[Key], values: Mapping[Key, Draws]) -> dict[str, dict[str, Draws]]:
-    """As differences are made of them: data set and id in one text, which nobody reads."""
-    return {
-        model: {"\0".join(key): values[key] for key in _keys(keys, model)}
-        for model in dict.fromkeys(k[0] for k in keys)
-    }
-
-
-def _keys(keys: Sequence[Key], model: str) -> list[Key]:
-    return [key for key in keys if key[0] == model]
+    """As differences are made of them, data set and id in one text."""
+    found: dict[str, dict[str, Draws]] = {key[0]: {} for key in keys}
+    for model, dataset, id_ in keys:
+        found[model][f"{dataset}\0{id_}"] = values[model, dataset, id_]
+    return found
 
 
 def _less(own: Draws, base: Draws) -> Draws:

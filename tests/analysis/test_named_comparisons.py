@@ -213,6 +213,9 @@ class TestRefused:
         with pytest.raises(DataError, match=r"or, .*own"):
             one({}, FIRST, short, groups={"g": {"questions": "own"}})
         assert one({}, FIRST, short, groups={"g": {"questions": "common"}}).n == 10
+        apart = run("n", {"a": {"z": "10"}, "b": {"z": "11"}})
+        with pytest.raises(DataError, match="that all models of the group answered, got none"):
+            one({}, FIRST, apart, groups={"g": {"questions": "common"}})
         part = Run("m", [r for r in FIRST.records if (r.arm, r.id) != ("b", "y-1")])
         with pytest.raises(DataError, match=r"both sides .* got 1 .*'y-1' of 'bed' by 'm'.*questions: common"):
             one({}, part)
