@@ -122,17 +122,18 @@ class TestSides:
 
 class TestTests:
     def test_primary_ones_are_alone_and_families_apart_and_each_is_made_once(self):
-        arms = {"a": {"x": "1" * 9}, "b": {"x": "0" * 9}, "c": {"x": "0" * 8 + "1"}}
+        arms = {"a": {"x": "1" * 9}, "b": {"x": "0" * 9}, "c": {"x": "0" * 8 + "1"}, "d": {"x": "0" * 3 + "1" * 6}}
         asked = [
             {"a": "a", "b": ["b", "c"]},
             {"a": "a", "b": "b", "primary": True},
-            {"a": ["a", "b"], "b": "c", "family": "another"},
+            {"a": ["a", "b"], "b": ["c", "d"], "family": "another"},
             {"a": "b", "b": "c", "family": None, "measure": "loss"},
         ]
-        primary, lone, again, looked = made(asked, run("m", arms))
+        primary, lone, *again, looked = made(asked, run("m", arms))
         assert (primary.primary, primary.p_holm, primary.p) == (True, primary.p, 2 / 2**9)
         assert (lone.b, lone.family, lone.p_holm) == ("c", "secondary", lone.p), "the other is primary"
-        assert (again.a, again.family) == ("b", "another"), "a − c is made"
+        assert [(c.a, c.b, c.p) for c in again] == [("a", "d", 2 / 2**3), ("b", "c", 1), ("b", "d", 2 / 2**6)]
+        assert [c.p_holm for c in again] == [2 * 2 / 2**3, 1, 3 * 2 / 2**6], "of three, for a − c is made"
         assert (looked.verdict, looked.p_holm) == ("not tested", looked.p)
 
     def test_two_one_sided_tests_by_the_interval_that_is_shown(self):
