@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import suggestion
 
 if TYPE_CHECKING:
+    from .analysis.kept_answers import answers
     from .analysis.saved_run import SavedRun, load_run
     from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
     from .api import Optimizer
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
 _HOME = {
+    "answers": "analysis.kept_answers",
     "SavedRun": "analysis.saved_run",
     "load_run": "analysis.saved_run",
     "Answerer": "answerers.base",
@@ -215,6 +217,7 @@ __all__ = [
     "UnknownNameError",
     "Work",
     "allowed_experts",
+    "answers",
     "as_format",
     "attribute",
     "bar",

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,15 @@ from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.registry import ROLES, new_registry
+from c3po_adaptive.study.compared import compare
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kind import read_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
 BENCHMARKS, BED = (STUDIES.parents[1] / "shared" / name for name in ("benchmarks", "pool"))
-STUDIED = sorted(STUDIES.glob("*/*.yaml"))
+FILES = sorted(STUDIES.glob("*/*.yaml"))
+PROTOCOLS = [path for path in FILES if path.stem.endswith("protocol")]
+STUDIED = [path for path in FILES if path not in PROTOCOLS]
 
 
 def datasets():
@@ -243,6 +248,20 @@ def test_answers_by_which_settings_are_chosen_are_kept():
     for path in missed:
         page = " ".join((path.parent / "README.md").read_text(encoding="utf-8").split())
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, monkeypatch):
+    """By the command that its first line says."""
+    monkeypatch.chdir(STUDIES.parent)
+    _, command, *words = shlex.split(path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# "))
+    *runs, option, protocol, out, folder = words
+    assert (command, option, out, STUDIES.parent / protocol) == ("compare", "--protocol", "--out", path)
+    found = compare([file for run in runs for file in sorted(glob(run))], Path(protocol)).model_dump(mode="json")
+    kept = json.loads((STUDIES.parent / folder / "summary.json").read_text(encoding="utf-8"))
+    assert found["hashes"]["protocol"] == kept["hashes"]["protocol"] and kept["hashes"]["rules"]
+    for part in ("comparisons", "second", "rows"):
+        assert [*found[part]] == [pytest.approx(one) for one in kept[part]]
 
 
 def means(row, own, base):

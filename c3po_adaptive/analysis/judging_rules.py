@@ -10,6 +10,7 @@ from ..storage.identity import digest, digest_of_file
 FILES = (
     *("verdict", "holm_families", "power", "matching_controls", "statistics", "crossed", "over_kinds", "chance"),
     *("arm_comparisons", "repeated_controls"),
+    *("named_comparisons", "named_verdict", "paired_sides"),
 )
 """Of this folder: those that decide p, intervals, corrections, controls and verdicts."""
 

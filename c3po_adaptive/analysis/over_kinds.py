@@ -42,24 +42,39 @@ def compare_over_kinds(a: Iterable[R], b: Iterable[R], *, seed: int) -> Comparis
     each = _by_kind(a, b)
     if len(each) < 2:
         return None
-    plain = stats.compare(a, b, seed=seed)
-    found = [_bootstrap(each, seed), _student(each)]
-    found += [crossed([_means(each)])] if plain.draws > 1 else []
-    error, freedom = max(over.error for over in found), min(over.freedom for over in found)
-    p = max(over.p for over in found)
+    plain, found = stats.compare(a, b, seed=seed), over_units(each, seed=seed)
     return plain.model_copy(
         update={
             "difference": 100 * float(_means(each).mean()),
-            "ci_low": 100 * min(over.low for over in found),
-            "ci_high": 100 * max(over.high for over in found),
-            "p": p,
-            "p_holm": p,
-            "error": 100 * error,
-            "freedom": freedom,
-            "detectable": 100 * detectable(error, plain.n, freedom=freedom),
+            "ci_low": 100 * found.low,
+            "ci_high": 100 * found.high,
+            "p": found.p,
+            "p_holm": found.p,
+            "error": 100 * found.error,
+            "freedom": found.freedom,
+            "detectable": 100 * detectable(found.error, plain.n, freedom=found.freedom),
             "unit": "kind",
             "kinds": len(each),
         }
+    )
+
+
+def over_units(each: Sequence[Floats], *, seed: int, times: int = stats.RESAMPLES) -> Crossed:
+    """What the mean over units of their means tells of other units: see ``compare_over_kinds``.
+
+    Args:
+        each: ``[N, R]`` of each of two units or more, by question and draw.
+        seed: of the bootstrap.
+        times: how often units are resampled.
+    """
+    found = [_bootstrap(each, seed, times), _student(each)]
+    found += [crossed([_means(each)])] if each[0].shape[1] > 1 else []
+    return Crossed(
+        min(over.low for over in found),
+        max(over.high for over in found),
+        max(over.p for over in found),
+        max(over.error for over in found),
+        min(over.freedom for over in found),
     )
 
 
@@ -80,18 +95,18 @@ def _means(each: Sequence[Floats]) -> Floats:
     return np.array([kind.mean(0) for kind in each])
 
 
-def _bootstrap(each: Sequence[Floats], seed: int) -> Crossed:
+def _bootstrap(each: Sequence[Floats], seed: int, times: int) -> Crossed:
     """Kinds are drawn with replacement, and as many questions within each as it has; p is left to the others."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(each), size=(stats.RESAMPLES, len(each)))
-    times = np.bincount(drawn.ravel(), minlength=len(each))
+    drawn = rng.integers(len(each), size=(times, len(each)))
+    counts = np.bincount(drawn.ravel(), minlength=len(each))
     # Places where the first was drawn, then the second, …; small integers are sorted ten times as fast.
     by_kind = drawn.ravel().astype(np.min_scalar_type(len(each))).argsort(kind="stable")
     values = np.empty(drawn.size)
     values[by_kind] = np.concatenate(
-        [stats.resampled_means(kind.mean(1), rng, int(n)) for kind, n in zip(each, times, strict=True)]
+        [stats.resampled_means(kind.mean(1), rng, int(n)) for kind, n in zip(each, counts, strict=True)]
     )
     means = values.reshape(drawn.shape).mean(1)
     low, high = np.quantile(means, [stats.TAIL, 1 - stats.TAIL])

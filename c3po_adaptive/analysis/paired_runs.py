@@ -41,7 +41,7 @@ def paired(a: Run, b: Run) -> dict[str, Pair]:
             "Expected two runs that share questions (data set and id) along an arm of the same name, got none: "
             f"{told}; give runs on the same questions, with data sets and arms called alike."
         )
-    _check_questions([a, b])
+    check_questions([a, b])
     return found
 
 
@@ -61,15 +61,19 @@ def _answered(run: Run) -> str:
     return f"{run.name} has the arms {arms} on {len(ids)} questions, such as {ids[0]}"
 
 
-def _check_questions(runs: Sequence[Run]) -> None:
-    """Ids may be made from a file's name: then other files have the same."""
+def check_questions(runs: Sequence[Run]) -> None:
+    """Refuse an id that stands for two questions, as one may that is made from a file's name.
+
+    Raises:
+        DataError: naming it.
+    """
     asked: dict[tuple[str, str], tuple[int, int]] = {}
     for r in (record for run in runs for record in run.records):
         own = r.answer, len(r.scores)
         answer, choices = asked.setdefault((r.dataset, r.id), own)
         if own != (answer, choices):
             raise DataError(
-                f"Expected the same questions in both runs, got {r.id!r} of {r.dataset!r} with {choices} choices "
+                f"Expected the same questions in all runs, got {r.id!r} of {r.dataset!r} with {choices} choices "
                 f"(right: number {answer}) and with {len(r.scores)} (right: number {r.answer}); give runs on the "
                 "same questions."
             )

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import exp, fsum, inf, log
+from math import exp, fsum, log
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import DataError
 from ..records.answer import ScoredAnswer
 from ..records.summary import Comparison
 from . import paired
-from .crossed import crossed
+from .crossed import Crossed, crossed
 from .power import detectable
 
 if TYPE_CHECKING:
@@ -62,18 +62,9 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
     """
     a, b = list(a), list(b)
     by_draw = differences(a, b, is_correct)
-    strata = [d.mean(1) for d in by_draw.values()]
-    up, down = (sum(int((sign * d > 0).sum()) for d in strata) for sign in (1, -1))
-    low, high = accuracy_interval(strata, up + down, seed)
-    error, freedom = standard_error(strata), inf
-    draws = next(iter(by_draw.values())).shape[1]
-    if draws > 1:
-        p = sign_flip_p(strata, seed=seed)
-        both = crossed(list(by_draw.values()))
-        low, high, p, error = min(low, both.low), max(high, both.high), max(p, both.p), max(error, both.error)
-        freedom = both.freedom
-    else:
-        p = mcnemar_p(up, down) if len(strata) == 1 else sign_flip_p(strata, seed=seed)
+    strata = list(by_draw.values())
+    found, draws = over_flips(strata, seed=seed), strata[0].shape[1]
+    up, down = flips(strata)
     if not (divisor := mean(b, total_cost)):
         raise DataError(f"Expected a cost above zero for arm {_arm(b)!r}, got 0; its records hold no cost.total.")
     n = sum(map(len, strata))
@@ -82,19 +73,67 @@ def compare(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer], *, seed: int) 
         a=_arm(a),
         b=_arm(b),
         n=n,
-        difference=100 * _mean_of_means(*strata),
-        ci_low=100 * low,
-        ci_high=100 * high,
-        p=p,
-        p_holm=p,
-        error=100 * error,
-        freedom=freedom,
-        detectable=100 * detectable(error, n, freedom=freedom),
+        difference=100 * _mean_of_means(*(d.mean(1) for d in strata)),
+        ci_low=100 * found.low,
+        ci_high=100 * found.high,
+        p=found.p,
+        p_holm=found.p,
+        error=100 * found.error,
+        freedom=found.freedom,
+        detectable=100 * detectable(found.error, n, freedom=found.freedom),
         draws=draws,
         cost_ratio=mean(a, total_cost) / divisor,
         flips_up=up,
         flips_down=down,
     )
+
+
+def over_flips(by_draw: Sequence[Floats], *, seed: int, times: int = RESAMPLES) -> Crossed:
+    """Of answers that turn right or wrong: what the mean over strata of their means tells of other questions.
+
+    Args:
+        by_draw: ``[N, R]`` of each stratum, by question and draw.
+        seed: of what is drawn.
+        times: how often questions are resampled.
+    """
+    strata, (up, down) = [d.mean(1) for d in by_draw], flips(by_draw)
+    alone = by_draw[0].shape[1] == len(strata) == 1
+    p = mcnemar_p(up, down) if alone else sign_flip_p(strata, seed=seed)
+    low, high = accuracy_interval(strata, up + down, seed, times)
+    return _over_draws(Crossed(low, high, p, standard_error(strata)), by_draw)
+
+
+def over_values(values: Floats, *, seed: int, times: int = RESAMPLES) -> Crossed:
+    """Of any values ``[N, R]``, such as losses, or gains less gains.
+
+    No exact interval is known of them, and a bootstrap is too narrow where few differ from zero: the interval is the
+    wider of it and of Student's. Their p is by sign flips, or of many different values by Student's t.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    each = values.mean(1)
+    low, high = bootstrap_interval([each], seed=seed, times=times)
+    mean, error, freedom = float(each.mean()), standard_error([each]), max(len(each) - 1.0, 1.0)
+    half = float(t.isf(TAIL, freedom)) * error
+    few = len(np.unique(each)) <= FEW_VALUES
+    p = sign_flip_p([each], seed=seed) if few else float(2 * t.sf(abs(mean) / error, freedom))
+    return _over_draws(Crossed(min(low, mean - half), max(high, mean + half), p, error, freedom), [values])
+
+
+def _over_draws(found: Crossed, by_draw: Sequence[Floats]) -> Crossed:
+    """With other draws, too, if there are several: never narrower than over questions alone."""
+    if by_draw[0].shape[1] == 1:
+        return found
+    both = crossed(by_draw)
+    low, high, p = min(found.low, both.low), max(found.high, both.high), max(found.p, both.p)
+    return Crossed(low, high, p, max(found.error, both.error), min(found.freedom, both.freedom))
+
+
+def flips(by_draw: Sequence[Floats]) -> tuple[int, int]:
+    """How many questions are answered better, and worse."""
+    up, down = (sum(int((sign * d.mean(1) > 0).sum()) for d in by_draw) for sign in (1, -1))
+    return up, down
 
 
 def gains_of_draws(a: Iterable[ScoredAnswer], b: Iterable[ScoredAnswer]) -> list[float]:
@@ -266,7 +305,7 @@ def standard_error(strata: Sequence[Floats]) -> float:
     return float(variance**0.5) / len(strata)
 
 
-def bootstrap_interval(strata: Sequence[Floats], *, seed: int) -> tuple[float, float]:
+def bootstrap_interval(strata: Sequence[Floats], *, seed: int, times: int = RESAMPLES) -> tuple[float, float]:
     """Percentile bootstrap of the mean over strata of their means; questions are resampled within each stratum.
 
     Percentile rather than BCa: for means of bounded differences the two agree, and BCa is undefined on constant data.
@@ -274,7 +313,7 @@ def bootstrap_interval(strata: Sequence[Floats], *, seed: int) -> tuple[float, f
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    means = sum(resampled_means(s, rng) for s in strata) / len(strata)
+    means = sum(resampled_means(s, rng, times) for s in strata) / len(strata)
     low, high = np.quantile(means, [TAIL, 1 - TAIL])
     return float(low), float(high)
 
@@ -292,13 +331,13 @@ def resampled_means(stratum: Floats, rng: np.random.Generator, times: int = RESA
     return np.concatenate([stratum[rng.integers(n, size=(size, n))].mean(1) for size in sizes])
 
 
-def accuracy_interval(strata: list[Floats], flips: int, seed: int) -> tuple[float, float]:
+def accuracy_interval(strata: list[Floats], flips: int, seed: int, times: int = RESAMPLES) -> tuple[float, float]:
     """Bootstrap, and with few flips the wider of bootstrap and exact interval on each side.
 
     Several data sets combine their exact limits by MOVER (Zou and Donner 2008): squared distances from estimate to
     limit add up, as variances do.
     """
-    low, high = bootstrap_interval(strata, seed=seed)
+    low, high = bootstrap_interval(strata, seed=seed, times=times)
     if flips >= FEW_FLIPS:
         return low, high
     center, below, above = 0.0, 0.0, 0.0

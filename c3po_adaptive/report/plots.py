@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..analysis.gain_by_kind import KindRow
     from ..analysis.reliability import Bin
     from ..pictures import Panel
+    from ..records.compared import Point
     from ..records.summary import Coverage, Predicted, Row, RowCost
 
 
@@ -40,6 +41,24 @@ class Measured:
     unit: str
     values: Sequence[float | None]
     shown: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line of a forest: a difference with its interval.
+
+    Attributes:
+        within: bounds about zero that it is held against, shaded; None: none.
+        digits: behind the point.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    color: str
+    within: float | None = None
+    digits: int = 1
 
 
 COLORS = {
@@ -89,27 +108,65 @@ WIDTH = 4.6
 QUESTIONS = tuple(10 ** (k / 8) for k in range(49))  # from a single one to a million
 LINE = 0.3
 """Inches: of a figure, and of one arm's line in it."""
+LETTER = 0.08
+"""Inches of one letter of a long name."""
 
 
 def gains(rows: Sequence[Row]) -> str:
     """Each arm's gain over base with its interval."""
     rows = _others(rows)
+    marks = [Mark(row.arm, row.gain, row.ci_low, row.ci_high, COLORS[row.role]) for row in rows]
+    label = "Gain of each arm over base, in points, with 95 % interval"
+    return forest(marks, "points over base, 95 % interval", label)
+
+
+def forest(marks: Sequence[Mark], unit: str, label: str, *, wide: bool = False) -> str:
+    """Differences with their intervals, a line each, and their figures beside; ``wide``: with room for long names."""
     with style():
-        figure, axes = by_arm([row.arm for row in rows], "points over base, 95 % interval")
+        figure, axes = by_arm([mark.name for mark in marks], unit)
+        if wide:
+            figure.set_figwidth(WIDTH + LETTER * max(len(mark.name) for mark in marks))
         axes.axvline(0, color=COLORS["text"], linewidth=0.8)
-        for y, row in enumerate(rows):
-            color = COLORS[row.role]
-            axes.plot([row.ci_low, row.ci_high], [y, y], color=color, linewidth=2, solid_capstyle="round")
-            axes.plot(row.gain, y, "o", color=color, markersize=6)
+        for y, mark in enumerate(marks):
+            if mark.within:
+                axes.fill_betweenx([y - 0.35, y + 0.35], -mark.within, mark.within, color=COLORS["grid"])
+            axes.plot([mark.low, mark.high], [y, y], color=mark.color, linewidth=2, solid_capstyle="round")
+            axes.plot(mark.value, y, "o", color=mark.color, markersize=6)
             # In a column of its own: on the line it would be struck through.
             axes.annotate(
-                f"{row.gain:+.1f} [{row.ci_low:+.1f}, {row.ci_high:+.1f}]".replace("-", "−"),
+                f"{mark.value:+.{mark.digits}f} [{mark.low:+.{mark.digits}f}, {mark.high:+.{mark.digits}f}]".replace(
+                    "-", "−"
+                ),
                 (1.02, y),
                 xycoords=("axes fraction", "data"),
                 va="center",
                 size=8,
             )
-        return svg(figure, "Gain of each arm over base, in points, with 95 % interval")
+        return svg(figure, label)
+
+
+def curves(points: Sequence[Point], x: str, unit: str, label: str, *, log: bool = False) -> str:
+    """What is won along an x, a line each, with its intervals."""
+    lines = list(dict.fromkeys(point.line for point in points))
+    with style():
+        figure, (axes,) = panels(2.8)
+        axes.axhline(0, color=COLORS["text"], linewidth=0.8)
+        if log:
+            axes.set_xscale("log")
+        every = sorted({point.x for point in points})
+        aside = 0.01 * (every[-1] - every[0])  # so that intervals do not cover each other
+        roles = cycle(("method", "control", "oracle", "base"))
+        for k, (line, mark, role) in enumerate(zip(lines, cycle("osD^v<>"), roles, strict=False)):
+            own, color = [point for point in points if point.line == line], COLORS[role]
+            at = [point.x * (1 + 0.03 * k) if log else point.x + aside * k for point in own]
+            axes.plot(at, [p.difference for p in own], f"{mark}-", color=color, markersize=4, label=line)
+            axes.vlines(at, [p.ci_low for p in own], [p.ci_high for p in own], linewidth=0.8, alpha=0.5, color=color)
+        axes.set_xticks(every, [f"{tick:g}" for tick in every])
+        axes.minorticks_off()
+        axes.set_xlabel(x)
+        axes.set_ylabel(unit)
+        figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=3)
+        return svg(figure, label)
 
 
 def with_published(rows: Sequence[Row], published: Mapping[str, float], label: str) -> str:

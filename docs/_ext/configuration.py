@@ -10,6 +10,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from written import Written, table
 
+from c3po_adaptive.analysis.protocol import Protocol
 from c3po_adaptive.settings import Settings
 from c3po_adaptive.study.kind import DEFAULT, kinds
 
@@ -17,8 +18,8 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
 
 
 def records() -> list[type[Settings]]:
-    """Configurations of each kind, then what they are made of, each once."""
-    found: dict[type[Settings], None] = {study.config: None for study in kinds().values()}
+    """Configurations of each kind, and the protocol, then what they are made of, each once."""
+    found: dict[type[Settings], None] = {study.config: None for study in kinds().values()} | {Protocol: None}
     names = {name for config in found for name in config.model_json_schema().get("$defs", {})}
     for config in list(found):
         found |= dict.fromkeys(c for c in config.__mro__[1:] if issubclass(c, Settings) and c is not Settings)

@@ -106,7 +106,7 @@ def test_other_questions_of_the_same_ids_are_refused(runs, tmp_path):
         row["answer"] = (row["answer"] + 1) % len(row["scores"])
         row["correct"] = row["choice"] == row["answer"]
     (other / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "Expected the same questions in both runs" in refused("A", other)
+    assert "Expected the same questions in all runs" in refused("A", other)
 
 
 def test_arms_by_other_names_are_paired(runs, tmp_path):

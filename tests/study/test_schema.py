@@ -24,7 +24,7 @@ def schema_of(*options):
     return json.loads(shown.stdout)
 
 
-CONFIGURATIONS = sorted(STUDIES.glob("*/*.yaml"))
+CONFIGURATIONS = sorted(path for path in STUDIES.glob("*/*.yaml") if not path.stem.endswith("protocol"))
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")

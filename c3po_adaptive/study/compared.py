@@ -1,0 +1,162 @@
+"""``c3po compare``: what a protocol asks of runs, as a summary, a page and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..analysis.judging_rules import rules
+from ..analysis.kept_answers import read_runs
+from ..analysis.named_comparisons import NamedComparisons
+from ..analysis.named_verdict import SCALES
+from ..analysis.protocol import Forest, Protocol
+from ..errors import SettingError
+from ..records.compared import Compared, ComparedSummary
+from ..report import plots
+from ..storage.files import check_ours, write_text
+from ..storage.folders import refuse_home_and_projects, writable_folder
+from ..storage.identity import digest_of_file
+from ..storage.json_files import holds
+from .kind import Table
+from .study_config import read_yaml
+
+SUMMARY, PAGE = "summary.json", "comparisons.md"
+COLUMNS = ("on", "a − b", "n", "units", "difference [95 %]", "p", "verdict")
+
+
+def read_protocol(path: Path | str) -> Protocol:
+    """A protocol's file.
+
+    Raises:
+        SettingError: there is none, it holds something else, or it names other rules than those that judge here.
+    """
+    protocol = Protocol.of(read_yaml(path))
+    if protocol.rules not in (None, rules()):
+        raise SettingError(
+            f"Expected the rules {protocol.rules}, by which {path} is to be judged, got {rules()}; install the version "
+            "that it was written with, or name these rules and say so."
+        )
+    return protocol
+
+
+def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None) -> ComparedSummary:
+    """What a protocol asks of runs.
+
+    Args:
+        runs: as of ``answers``.
+        protocol: its file.
+        out: folder that gets ``summary.json``, ``comparisons.md`` and the pictures, if given.
+
+    Raises:
+        SettingError: the protocol is none.
+        UnknownNameError: it names what the answers do not have.
+        DataError: the runs cannot be read or compared, or ``out`` cannot be written, or holds files of others.
+    """
+    asked = read_protocol(protocol)
+    if out is not None:
+        refuse_home_and_projects(writable_folder(out))
+        ours = holds(out / SUMMARY, ComparedSummary.model_fields)
+        check_ours(out, [SUMMARY, PAGE, *(f"{name}.svg" for name in (*asked.forests, *asked.curves))], lambda _: ours)
+    read = read_runs(*runs)
+    of = NamedComparisons(asked, read)
+    found = ComparedSummary(
+        protocol=asked.model_dump(mode="json", exclude_defaults=True),
+        hashes={"protocol": digest_of_file(protocol), "rules": rules()},
+        models=tuple(of.answers.models),
+        comparisons=tuple(of.made(asked.unit)),
+        second=tuple(of.made(asked.second_unit, second=True)) if asked.second_unit else (),
+        rows=tuple(of.rows()),
+        curves={name: tuple(of.curve(curve)) for name, curve in asked.curves.items()},
+        left_out=tuple(dict.fromkeys(of.left_out)),
+    )
+    pictures = pictures_of(found, asked)
+    if out is not None:
+        write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
+        write_text(out / PAGE, page_of(found))
+        for name, picture in pictures.items():
+            write_text(out / f"{name}.svg", plots.standalone(picture))
+    return found
+
+
+def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
+    """Forests and curves, by name.
+
+    Raises:
+        SettingError: a forest has nothing to draw.
+    """
+    drawn = {}
+    for name, forest in protocol.forests.items():
+        some = [one for one in found.comparisons if _is_drawn(one, forest)]
+        if not some:
+            raise SettingError(
+                f"Expected comparisons to draw in the forest {name!r}, got none; correct its families, parts, b or "
+                f"measure. There are the parts {', '.join(dict.fromkeys(one.on for one in found.comparisons))}."
+            )
+        several = len({one.on for one in some}) > 1
+        marks = [
+            plots.Mark(
+                f"{one.on}: {one.a} − {one.b}" if several else f"{one.a} − {one.b}",
+                *(one.difference, one.ci_low, one.ci_high),
+                plots.COLORS["method" if one.primary else "base"],
+                one.within,
+                _digits(one.measure),
+            )
+            for one in some
+        ]
+        unit = f"{SCALES[forest.measure][2]}, 95 % interval"
+        drawn[name] = plots.forest(marks, unit, "Differences of two sides each, with 95 % intervals", wide=True)
+    for name, curve in protocol.curves.items():
+        unit = f"{SCALES[curve.measure][2]} over {curve.b}"
+        label = f"Differences to {curve.b} by {curve.x}, with 95 % intervals"
+        drawn[name] = plots.curves(found.curves[name], curve.x, unit, label, log=curve.log)
+    return drawn
+
+
+def _is_drawn(one: Compared, forest: Forest) -> bool:
+    wanted = ((family_of(one), forest.families), (one.on, forest.parts), (one.b, forest.b))
+    return one.measure == forest.measure and all(not names or own in names for own, names in wanted)
+
+
+def family_of(one: Compared) -> str:
+    """Under what it is told."""
+    return "primary" if one.primary else one.family or "not tested"
+
+
+def table_of(found: ComparedSummary) -> Table:
+    """What the terminal shows: all comparisons, and what may be said of the primary ones."""
+    said = [one.sentence for one in found.comparisons if one.primary]
+    if found.left_out:
+        said.append(f"Left out, for a side has no answers there: {len(found.left_out)} comparisons (named in --out).")
+    return Table(COLUMNS, [_cells(one) for one in found.comparisons], said)
+
+
+def page_of(found: ComparedSummary) -> str:
+    """The same in Markdown, family by family, with every sentence."""
+    parts = ["# Comparisons", f"Protocol `{found.hashes['protocol'][:12]}`, rules `{found.hashes['rules']}`."]
+    for title, several in (("", found.comparisons), (f", over {found.protocol.get('second_unit')}s", found.second)):
+        for family in dict.fromkeys(family_of(one) for one in several):
+            own = [one for one in several if family_of(one) == family]
+            parts += [f"## {family.capitalize()}{title}", _markdown([_cells(one) for one in own])]
+            parts += ["\n".join(f"- {one.sentence}" for one in own)]
+    if found.left_out:
+        parts += ["## Left out", "\n".join(f"- {said}." for said in found.left_out)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [COLUMNS, ("---", "---", "---:", "---:", "---:", "---:", "---"), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def _cells(one: Compared) -> list[str]:
+    digits, test = _digits(one.measure), {"superiority": "", "equivalence": " (±{})", "noninferiority": " (> −{})"}
+    ends = (f"{value:+.{digits}f}".replace("-", "−") for value in (one.difference, one.ci_low, one.ci_high))
+    difference, low, high = ends
+    pair = f"{one.a} − {one.b}{test[one.test].format(f'{one.within or 0:g}')}"
+    measure = "" if one.measure == "correct" else f" {SCALES[one.measure][2]}"
+    cells = [one.on, pair, str(one.n), f"{one.units} {one.unit}s", f"{difference} [{low}, {high}]{measure}"]
+    return [*cells, f"{one.p_holm:.2g}", one.verdict]
+
+
+def _digits(measure: str) -> int:
+    return 1 if measure == "correct" else 3
