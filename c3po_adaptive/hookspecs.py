@@ -67,9 +67,3 @@ def register_trace_readers() -> Mapping[str, TraceReader]:
 @hookspec
 def register_trace_writers() -> Mapping[str, TraceWriter]:
     """What writes routing traces as other engines give them, by the engine's name."""
-
-
-@hookspec
-def register_commands() -> Mapping[str, str]:
-    """Commands of ``c3po`` by name: where their functions are, as ``package.module:function``; typer takes these, and
-    they are imported when they are asked for."""

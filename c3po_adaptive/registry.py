@@ -51,7 +51,6 @@ OTHERS = {
     "kind of study": "register_studies",
     "trace reader": "register_trace_readers",
     "trace writer": "register_trace_writers",
-    "command": "register_commands",
 }
 """What plugins bring by name beside strategies, and the hook that registers it."""
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from pkgutil import resolve_name
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from .. import moved
+from ..errors import PluginError
 from ..storage.run_folder import COMMAND
 from .options import grouped
 from .terminal import App
+
+GROUP = "c3po_adaptive.commands"
 
 
 class Commands(TyperGroup):
@@ -24,7 +27,7 @@ class Commands(TyperGroup):
 
     def get_command(self, context: Any, name: str) -> Any:
         ours = super().get_command(context, name)
-        return _as_command(name, _brought()[name]) if ours is None and name in _brought() else ours
+        return _as_command(_brought()[name]) if ours is None and name in _brought() else ours
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
@@ -39,15 +42,20 @@ class Commands(TyperGroup):
         return super().resolve_command(context, args)
 
 
-def _brought() -> dict[str, str]:
-    """Where the functions of installed plugins' commands are, by name."""
-    from ..registry import default_registry
-
-    registry = default_registry()
-    return {name: registry.other("command", name) for name in registry.others("command")}
+def _brought() -> dict[str, EntryPoint]:
+    """Commands of installed packages: entry points of the group ``c3po_adaptive.commands``, functions as typer takes
+    them. They are loaded without the registry: a command that is not asked for loads nothing heavy."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP))}
 
 
-def _as_command(name: str, place: str) -> Any:
+def _as_command(point: EntryPoint) -> Any:
+    try:
+        function = point.load()
+    except Exception as error:
+        raise PluginError(
+            f"Expected the command {point.name!r} to be loaded from {point.value}, got {type(error).__name__}: "
+            f"{error}; correct the package that brings it, or remove it."
+        ) from error
     alone = App()
-    alone.command(name)(grouped(resolve_name(place)))
+    alone.command(point.name)(grouped(function))
     return typer.main.get_command(alone)

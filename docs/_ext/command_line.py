@@ -15,8 +15,9 @@ from c3po_adaptive.cli import app as c3po
 def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     """A command and those below it, by what is typed."""
     yield path, command
-    for name, below in getattr(command, "commands", {}).items():
-        yield from commands(below, f"{path} {name}")
+    if hasattr(command, "list_commands"):  # companions' commands are found when they are asked for
+        for name in command.list_commands(None):
+            yield from commands(command.get_command(None, name), f"{path} {name}")
 
 
 def _row(parameter: Any) -> list[str]:

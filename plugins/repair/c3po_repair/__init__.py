@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from c3po_adaptive import AnswererStrategy, hookimpl
+from typing import TYPE_CHECKING, Any
 
-from .answerer import Repaired
-from .left_out import Repair
-from .mend import repair
+import pluggy
 
-__all__ = ["Repair", "Repaired", "repair"]
+if TYPE_CHECKING:
+    from c3po_adaptive import AnswererStrategy
+
+    from .left_out import Repair
+    from .mend import repair
+
+__all__ = ["Repair", "repair"]
+
+hookimpl = pluggy.HookimplMarker("c3po_adaptive")  # that of c3po_adaptive itself, without what it loads
 
 
 @hookimpl
 def register_answerers() -> list[type[AnswererStrategy]]:
+    from .answerer import Repaired
+
     return [Repaired]
 
 
-@hookimpl
-def register_commands() -> dict[str, str]:
-    return {"repair": "c3po_repair.command:repair"}
+def __getattr__(name: str) -> Any:
+    if name == "repair":
+        from .mend import repair
+
+        return repair
+    if name == "Repair":
+        from .left_out import Repair
+
+        return Repair
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from c3po_adaptive import (
     Answer,
@@ -18,8 +18,10 @@ from c3po_adaptive import (
     check_number,
 )
 
-from .left_out import FEWEST, Repair
-from .mend import ROUNDS, repair
+from .limits import FEWEST, ROUNDS
+
+if TYPE_CHECKING:
+    from .left_out import Repair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class Repaired(AnswererStrategy):
         check_number(self, "rounds", at_least=1, whole=True)
 
     def prepare(self, context: AnsweringContext) -> Answerer:
+        from .mend import repair
+
         references = context.references_for(self.name).labeled_by(context.settings)
         known = [q for q in references.questions if q.id not in context.held_out]
         _check(len(known))

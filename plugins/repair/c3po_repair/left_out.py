@@ -12,8 +12,8 @@ from scipy import stats
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, State
 
-FEWEST = 20
-"""References, of which fewer leave too little in a fold."""
+from .limits import FEWEST
+
 TOGETHER = 32
 
 Floats = NDArray[np.float64]

@@ -30,6 +30,7 @@ from c3po_adaptive import (
 )
 
 from .left_out import Answered, Repair, answered, folds_of, parts_of, prefilled
+from .limits import ROUNDS
 from .regression import Reads, read
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
@@ -38,7 +39,7 @@ experts, tokens and layers. A fitted router's own scores spread by 1.7 on the em
 0.14."""
 ENOUGH = 0.01
 """Share of the loss that a round has to take off."""
-ROUNDS, FOLDS = 1, 5
+FOLDS = 5
 EVERYWHERE = RemixSettings.of({"learn_from": "all", "scope": "all"})
 BACKWARD = 3
 """Forward passes that a gradient takes, its own included."""
@@ -97,17 +98,14 @@ class _Mending:
     def round(self) -> dict[str, float] | None:
         """Go on by what lowers the loss of references that were left out most; None: nothing does by enough."""
         parts, together = self._fits()
-        best: tuple[float, list[RoutedModel], Answered] | None = None
+        tries: list[tuple[float, list[RoutedModel], Answered]] = []
         for spread in self.progress(SPREADS, "repair: spreads"):
             made = [_added(one, fit, spread) for one, fit in zip(self.by_others, parts, strict=True)]
-            found = self._crossed(made)
-            if best is None or found.loss.mean() < best[2].loss.mean():
-                best = spread, made, found
-        assert best is not None
-        if best[2].loss.mean() > (1 - ENOUGH) * self.now.loss.mean():
+            tries.append((spread, made, self._crossed(made)))
+        spread, made, found = min(tries, key=lambda tried: float(tried[2].loss.mean()))
+        if found.loss.mean() > (1 - ENOUGH) * self.now.loss.mean():
             return None
-        spread, self.by_others, self.now = best
-        self.whole = _added(self.whole, together, spread)
+        self.whole, self.by_others, self.now = _added(self.whole, together, spread), made, found
         return {"spread": spread}
 
     def _fits(self) -> tuple[list[_Fit], _Fit]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -92,9 +93,8 @@ class _Looking:
         self.means = torch.zeros(len(states), layers, width)
 
     def __call__(self, routing: LayerRouting) -> None:
-        assert routing.inputs is not None  # a model is run
         real, layer = routing.real, routing.position
-        read, whose = routing.inputs.detach()[real].float().cpu(), routing.sample[real]
+        read, whose = cast(Tensor, routing.inputs).detach()[real].float().cpu(), routing.sample[real]
         _check_linear(read @ self.matrices[layer].T.cpu(), routing)
         share = torch.where(routing.token[real] >= self.last[whose], ANSWERS, 1.0)
         share = share / torch.zeros(len(self.last)).index_add(0, whose, share)[whose]
