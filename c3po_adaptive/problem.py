@@ -204,6 +204,10 @@ class TrainingReferences(Protocol):
     def optimizer(self) -> Any:
         """The ``PathwayOptimizer`` that re-mixes what a selector chooses."""
 
+    @property
+    def known(self) -> int:
+        """How many there are that are not asked in the run."""
+
     def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
         """``n`` of them in batches, drawn at random, after ``skip`` others that something else learned from.
 

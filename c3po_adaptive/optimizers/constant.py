@@ -82,5 +82,8 @@ class ConstantIntegratedStep(OneForAll, IntegratedStep):
     name: ClassVar[str] = "constant-integrated-step"
     taught: ClassVar[ReferenceArtifact] = INTEGRATED_GRADIENT
 
+    def prepare(self, training: TrainingReferences) -> Self:
+        return IntegratedStep.prepare(super().prepare(training), training)
+
     def optimize(self, problem: Problem) -> Tensor:
         return self.step(problem, self.learned)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor
 
 from ..checks import check_number
-from ..problem import LabeledProblem, Problem
-from ..routing.mixing import mass, with_mass
+from ..errors import SettingError
+from ..problem import LabeledProblem, Problem, TrainingReferences
+from ..routing.mixing import core, mass, with_mass
+from ..types import Selection
 from ._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
 from ._simplex import allowed_experts, has_neighbours
 from .base import SteppingOptimizer
 
 FLOOR = 1e-3
+RATES = (0.0, 12.5, 25.0, 50.0, 100.0, 200.0, 400.0)
+"""Doses that references choose among, in 1/nats."""
+ASKED = 64
+"""How many of them, at most, choose it."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +37,32 @@ class IntegratedStep(SteppingOptimizer):
     The step is that of mirror descent with entropy (Kivinen and Warmuth 1997): it keeps each layer's mass and no weight
     falls below zero, so nothing is projected; and it is plain, not Adam's, so that a small sum moves little.
 
+    The dose that suits one model harms the next: where it is left to the references, each of some is answered at
+    several rates by what the others teach, and the rate of the lowest loss is taken, or none.
+
     Attributes:
-        lr: η in 1/nats; 50 was chosen on validation questions of the embedded model.
+        lr: η in 1/nats; 50 was chosen on validation questions of the embedded model. None: the references choose it.
         floor: what is added to each weight before the step, as a share of its layer's mass: an expert without any
             could not gain by a factor.
+        dose: the rate that references chose, learned.
     """
 
-    lr: float = 50.0
+    lr: float | None = 50.0
     floor: float = FLOOR
+    dose: float | None = field(default=None, repr=False, compare=False)
     name: ClassVar[str] = "integrated-step"
     one_for_all: ClassVar[str] = "constant-integrated-step"
 
     def __post_init__(self) -> None:
-        check_number(self, "lr", at_least=0)
+        if self.lr is not None:
+            check_number(self, "lr", at_least=0)
         check_number(self, "floor", at_least=0)
+
+    def prepare(self, training: TrainingReferences) -> Self:
+        if self.lr is not None:
+            return self
+        learned = training.once(self, lambda: {"dose": torch.tensor(self._best(training), dtype=torch.float64)})
+        return replace(self, dose=float(learned["dose"]))
 
     def optimize(self, problem: Problem) -> Tensor:
         eligible = has_neighbours(problem)
@@ -61,11 +79,37 @@ class IntegratedStep(SteppingOptimizer):
 
     def step(self, problem: Problem, slope: Tensor) -> Tensor:
         """``[B, L, E]`` from ω0 along ``slope [B, L, E]`` or ``[L, E]``, in nats per unit of weight."""
-        if self.lr == 0:
+        if self.rate == 0:
             return problem.own
         allowed = allowed_experts(problem)
-        moved = stepped(problem.own, allowed, slope, self.lr, self.floor)
+        moved = stepped(problem.own, allowed, slope, self.rate, self.floor)
         return torch.where(allowed.any(-1, keepdim=True), moved, problem.own)
+
+    @property
+    def rate(self) -> float:
+        """η: the one that was given, or that references chose.
+
+        Raises:
+            SettingError: it is left to references, and there were none yet.
+        """
+        if (rate := self.dose if self.lr is None else self.lr) is None:
+            raise SettingError(
+                f"{self.name} expected references to choose its rate by; use it through Optimizer or a run, or give lr."
+            )
+        return rate
+
+    def _best(self, training: TrainingReferences) -> float:
+        """Of ``RATES`` the one at which references lose least, all layers re-mixed."""
+        problems = training.problems(min(ASKED, training.known))
+        losses = torch.cat([torch.stack([self._lost(one, rate) for rate in RATES], 1) for one in problems])
+        return RATES[int(losses.mean(0).argmin())]
+
+    @torch.no_grad()
+    def _lost(self, problem: LabeledProblem, rate: float) -> Tensor:
+        """``[B]`` the loss of each right answer, along the step that the others teach at a rate."""
+        everything = Selection(core(problem.ranking, problem.ranking.shape[-1]))
+        within = cast(LabeledProblem, problem.within(everything))
+        return within.label_loss(replace(self, lr=rate).optimize(within))
 
 
 def stepped(own: Tensor, allowed: Tensor, slope: Tensor, lr: float, floor: float = FLOOR) -> Tensor:

@@ -27,7 +27,7 @@ _USUAL = {"optimizer": "ngd", "kernel": "gaussian", "retriever": "faiss-knn", "s
 _PAPER = {"scope": "last", "loss": "likelihood", "head": "full", "mix": "top-k"}
 
 _NEAREST: Mapping[str, Mapping[str, Any]] = {
-    "optimizer": {"name": "integrated-step", "lr": 50},
+    "optimizer": {"name": "integrated-step", "lr": None},
     "kernel": {"name": "gaussian", "length_scale": 0.245},
     "retriever": {"name": "faiss-knn", "k": 300},
     "selector": {"name": "fixed", "layers": "all", "experts": None},

@@ -75,6 +75,10 @@ class ReferenceTraining:
     def optimizer(self) -> Any:
         return self.strategies.learned_with
 
+    @property
+    def known(self) -> int:
+        return len(self._shuffled)
+
     def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
         known, skip = self._shuffled, skip + self.taken
         check_enough(n + skip, len(known))

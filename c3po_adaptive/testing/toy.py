@@ -173,12 +173,14 @@ class ToyTraining:
     Attributes:
         optimizer: re-mixes what a selector chooses.
         size: layers and experts.
+        known: how many there are.
         made: changes each batch's problem.
         kept: what each learner learned.
     """
 
     optimizer: PathwayOptimizer = field(default_factory=lambda: NGD(steps=3, lr=0.05))
     size: tuple[int, int] = (6, 24)
+    known: int = 100
     made: Callable[[LabeledProblem], LabeledProblem] = lambda problem: problem
     kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 

@@ -11,7 +11,10 @@ from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep, Oracle
 from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT
 from c3po_adaptive.problem import ReferenceBatch
-from c3po_adaptive.testing import toy_problem
+from c3po_adaptive.registry import default_registry
+from c3po_adaptive.remixing.presets import preset_named
+from c3po_adaptive.testing import ToyTraining, toy_problem
+from c3po_adaptive.testing.toy import altered
 from c3po_adaptive.types import Selection
 
 
@@ -116,3 +119,43 @@ def test_steps_that_nothing_takes_once_for_all_still_have_a_bound(monkeypatch):
     arms = controlled("integrated-step")
     assert "each, oracle" in arms
     assert "constant" not in arms
+
+
+class TestDose:
+    """What the references choose where no rate is given."""
+
+    def prepared(self, loss_of, strategy=IntegratedStep, **parameters):
+        """After references whose loss is ``loss_of(weights, problem)``."""
+
+        def made(problem):
+            return altered(problem, label_loss=lambda weights, running=None: loss_of(weights, problem))
+
+        return strategy(lr=None, **parameters).prepare(ToyTraining(made=made))
+
+    @pytest.mark.parametrize("strategy", [IntegratedStep, ConstantIntegratedStep])
+    def test_is_the_rate_of_the_lowest_loss_of_references(self, strategy):
+        def beside(weights, problem):
+            wanted = strategy(lr=100.0).prepare(ToyTraining()).optimize(everywhere(problem))
+            return (weights - wanted).square().sum((1, 2))
+
+        chosen = self.prepared(beside, strategy)
+        assert chosen.rate == 100.0 and chosen.lr is None
+        problem = toy_problem()
+        assert torch.equal(chosen.optimize(problem), strategy(lr=100.0).prepare(ToyTraining()).optimize(problem))
+
+    def test_is_nothing_where_every_step_harms(self):
+        still = self.prepared(lambda weights, problem: (weights - problem.own).square().sum((1, 2)))
+        problem = toy_problem()
+        assert still.rate == 0 and torch.equal(still.optimize(problem), problem.own)
+
+    def test_is_refused_where_no_reference_chose_it(self):
+        with pytest.raises(SettingError, match="references to choose its rate by"):
+            IntegratedStep(lr=None).optimize(toy_problem())
+
+    def test_is_learned_once(self):
+        training = ToyTraining()
+        first = IntegratedStep(lr=None).prepare(training)
+        assert training.kept and IntegratedStep(lr=None).prepare(training).dose == first.dose
+
+    def test_the_preset_leaves_it_to_the_references(self):
+        assert default_registry().strategies(preset_named("nearest").specs).optimizer.lr is None
