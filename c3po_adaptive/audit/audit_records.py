@@ -15,6 +15,24 @@ Where = Literal["all tokens", "answers"]
 ARM = "audit"
 
 
+class Foretold(BaseModel):
+    """A question that was left out, answered as the others teach.
+
+    Attributes:
+        scores: ``[R][C]`` at each of R rates.
+        by_few: likewise, as a quarter of the others teach.
+        layers: ``[L]`` nats that the others' step takes off its loss in each, to first order.
+        flops: what that took.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: list[list[float]]
+    by_few: list[list[float]]
+    layers: list[float]
+    flops: float
+
+
 class AuditRow(Record):
     """a question's row of an audit"""
 
@@ -41,6 +59,8 @@ class AuditRow(Record):
     """In base forwards, by what they were spent on."""
     costs: dict[str, float]
     """Of these each trial's and each descent's own, by its name."""
+    foretold: Foretold | None = None
+    """None where there are too few questions to leave one out of."""
     seconds: float
     """The question's share of its batch."""
 
@@ -157,6 +177,28 @@ class Fragile(_Part):
     most: list[tuple[str, int]]
 
 
+class ExpectedGain(_Part):
+    """What a step for each question is foretold to gain, by each question left out; in points.
+
+    Attributes:
+        points: by all others.
+        by_a_quarter: by a quarter of them.
+        kinds: of question; over them the intervals are, where there are some.
+        labels: how many others there are.
+        rate: of the step that all would choose; 0: none.
+        nats: that the step takes off, to first order, over all layers.
+        layers: of these, by decoder layer.
+    """
+
+    points: AuditInterval
+    by_a_quarter: AuditInterval
+    kinds: int
+    labels: int
+    rate: float
+    nats: float
+    layers: dict[int, float]
+
+
 class AuditSummary(Ours):
     """the summary of an audit"""
 
@@ -175,6 +217,8 @@ class AuditSummary(Ours):
     kinds: list[str]
     """Of question."""
     base: Base
+    expected_gain: ExpectedGain | None = None
+    """None where there are too few questions to leave one out of."""
     effects: list[Effect]
     reached: list[Reached]
     layers: list[LayerUse]

@@ -26,6 +26,8 @@ from .audit_page import page
 from .audit_plan import FEWEST, USUAL_RATES, make_plan
 from .audit_records import ARM, AuditRow, AuditSummary
 from .audit_summary import leverage_line, summarize
+from .expected_gain import FEWEST as FEWEST_LEFT
+from .expected_gain import LeftOut
 from .interventions import interventions
 from .measure import Measurement
 
@@ -103,7 +105,9 @@ def _prepared(
     (state,) = model.prefill(prompts[:1], keep=False)
     tails = [pack(prompt, layout_for(model.model, prompt)) for prompt in prompts]
     plan = make_plan(model, rules, state, tails, rates, deep=deep)
-    return Measurement(model, format, plan, rules, frozenset(q.id for q in drawn[: plan.descended]), dataset, seed)
+    left_out = LeftOut(model, questions, format, seed) if len(questions) >= FEWEST_LEFT else None
+    descended = frozenset(q.id for q in drawn[: plan.descended])
+    return Measurement(model, format, plan, rules, descended, dataset, seed, left_out)
 
 
 def _measured(

@@ -13,8 +13,9 @@ from ..records.answer import AnswerCost, ScoredAnswer
 from ..storage.identity import versions
 from .audit_plan import AuditPlan, LabelDescent, Trial
 from .audit_records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
+from .expected_gain import EXPECTED, FEWEST, expected_gain, in_words
 from .interventions import PERMUTED
-from .measure import BANS, HEADROOM, LEVERAGE, PLAIN
+from .measure import PLAIN
 from .use import evenness, loads, shared_with_kinds
 
 SHOWN_BANS, SHOWN_TOKENS = 10, 10
@@ -35,9 +36,17 @@ def summarize(
     if len(kinds) < 2:
         left_out["mutual information"] = f"the questions are of one kind, {kinds[0]!r}: give kinds as task or subject"
     layers = _layers(rows, model, kinds, seed)
+    foretold = None
+    if rows[0].foretold is None:
+        left_out[EXPECTED] = f"{len(rows)} questions are too few to leave one out of: give {FEWEST} at least"
+    else:
+        foretold = expected_gain(rows, model.layers, seed)
     permuted = next((e for e in effects if (e.intervention, e.layer) == (PERMUTED, None)), None)
     return AuditSummary(
-        sentence=f"{leverage_in_words(permuted)}; {_headroom(reached)}; {_chance(base)}.",
+        sentence="; ".join(
+            ([] if foretold is None else [in_words(foretold)])
+            + [leverage_in_words(permuted), _headroom(reached), f"{_chance(base)}."]
+        ),
         model=model.name,
         dataset=dataset,
         seed=seed,
@@ -46,6 +55,7 @@ def summarize(
         top_k=max(site.top_k for site in model.sites),
         kinds=kinds,
         base=base,
+        expected_gain=foretold,
         effects=effects,
         reached=reached,
         layers=layers,
@@ -53,7 +63,7 @@ def summarize(
         bans_exact=plan.exact,
         fragile=_fragile(rows, model) if PERMUTED not in left_out else None,
         left_out=left_out,
-        cost={part: _mean([row.cost[part] for row in rows]) for part in (PLAIN, LEVERAGE, BANS, HEADROOM)},
+        cost={part: _mean([row.cost[part] for row in rows]) for part in rows[0].cost},
         seconds=sum(row.seconds for row in rows),
         hashes=dict(hashes),
         versions=versions(),

@@ -25,6 +25,7 @@ from ..tasks.formats import Format
 from ..types import Question
 from .audit_plan import AuditPlan, LabelDescent, Trial
 from .audit_records import AuditRow
+from .expected_gain import EXPECTED, LeftOut
 from .fragile import fragile_tokens
 from .interventions import PERMUTED, At, Banned, Dimmed
 
@@ -63,6 +64,7 @@ class Measurement:
         descended: ids of the questions whose label's loss is descended.
         dataset: what rows call their source.
         seed: of what is drawn, as rows say it.
+        left_out: answers each question as all others teach; None where they are too few.
     """
 
     model: RoutedModel
@@ -72,6 +74,7 @@ class Measurement:
     descended: frozenset[str]
     dataset: str
     seed: int
+    left_out: LeftOut | None = None
 
     def rows(self, questions: Sequence[Question]) -> list[AuditRow]:
         """Of labeled questions, run side by side."""
@@ -85,6 +88,7 @@ class Measurement:
                 tried = {trial: self._tried(trial, states) for trial in self.plan.trials}
             bans, spent = self._bans(states, questions)
             reached = {descent: self._reached(descent, questions) for descent in self.plan.descents}
+            foretold = [None] * len(questions) if self.left_out is None else self.left_out.of(questions)
         seconds = (time.perf_counter() - began) / len(questions)
         moved = tried.get(Trial(PERMUTED, "answers"))
         found = []
@@ -96,7 +100,9 @@ class Measurement:
             again = bool(mine)  # the remixer runs the prompt for itself
             headroom = sum(flops for _, flops in mine.values())
             costs |= {name: flops for name, (_, flops) in mine.items()}
+            told = foretold[b]
             parts = {LEVERAGE: leverage, BANS: spent[b].flops, HEADROOM: headroom}
+            parts |= {} if told is None else {EXPECTED: told.flops}
             found.append(
                 AuditRow(
                     dataset=self.dataset,
@@ -113,6 +119,7 @@ class Measurement:
                     fragile=[] if moved is None else fragile_tokens(own[b], moved[b]),
                     cost={PLAIN: 1.0 + again} | _shares(parts, base),
                     costs=_shares(costs, base),
+                    foretold=told,
                     seconds=round(seconds, 4),
                 )
             )
