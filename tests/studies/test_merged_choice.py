@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 from merged import choose
+from plugins.rivals import registry_with
 from records.made import answered
-from study.configs import parse_config
+from study.configs import parse_config, small_study
+from typer.testing import CliRunner
 
 from c3po_adaptive.errors import DataError
+from c3po_adaptive.study.comparison import STUDY
+from c3po_adaptive.study.kind import read_study
 
 ARMS = Path(__file__).parents[2] / "studies" / "merged" / "arms.yaml"
 CONFIG = yaml.safe_load(ARMS.read_text())
@@ -72,3 +76,26 @@ def test_what_is_asked_next_is_a_study_of_the_chosen_arms_with_controls_and_what
     (dataset,) = config.datasets
     assert (dataset.questions, dataset.split, dataset.limit) == ("asked.jsonl", None, None)
     assert dataset.references == own.datasets[0].references and len(config.compare) == len(choose.COMPARED)
+
+
+def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
+    registry, all_layers = registry_with("clusters.py", "told_kind.py"), {"name": "fixed", "layers": "all"}
+    step = {"optimizer": {"name": "integrated-step", "lr": 9}, "selector": all_layers, "learn_from": "all"}
+    once = {**step, "optimizer": {"name": "constant-integrated-step", "lr": 9}}
+    arms = {
+        "base": {"optimizer": "none"},
+        "each / 5": {**step, "retriever": {"name": "faiss-knn", "k": 5}},
+        "one a cluster / 3": {**step, "retriever": {"name": "nearest-cluster", "clusters": 3}},
+        "one a kind, told / 9": {**once, "answerer": "told-kind"},
+    }
+    tries = small_study(tmp_path).model_copy(update={"arms": parse_config({"arms": arms}).arms})
+    STUDY.run(tries, tmp_path / "tried", registry)
+    file = str(tmp_path / "test.jsonl")
+    done = CliRunner().invoke(
+        choose.app, [str(tmp_path / "tried"), "--questions", file, "--out", str(tmp_path / "next")]
+    )
+    assert done.exit_code == 0 and "| one a cluster | 3 |" in done.output
+    _, config = read_study(tmp_path / "next" / "test.yaml", registry=registry)
+    assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS]
+    rows = STUDY.run(config, tmp_path / "asked", registry).rows
+    assert {row.n for row in rows} == {12} and len(rows) == 6
