@@ -1,0 +1,135 @@
+"""The best try of each arm, and what is asked of a model next, from ``studies/``: ``python -m merged.choose RUN
+--questions FILE --out FOLDER``, with the folder of a run of ``arms.yaml``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.cli.terminal import clear_errors
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.records.answer import AnswerRecord
+from c3po_adaptive.records.jsonl import read_records
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.storage.run_folder import claimed_config
+
+BASE, APART, PUBLISHED = "base", " / ", "published"
+CONTROLS: Mapping[str, Mapping[str, Any]] = {
+    "each, shuffled labels": {"labels": "shuffled"},
+    "each, random alike": {
+        "retriever": {"name": "random", "k": 300},
+        "kernel": {"name": "gaussian", "length_scale": 1000},
+    },
+}
+"""Of ``each``, as it was chosen: what they have in its place."""
+COMPARED = (
+    *(("each", rival) for rival in ("one for all", "one a cluster", "one a kind, told", "router tuning", "lora")),
+    *(("each", rival) for rival in ("in context", "calibrated", "knn labels", "ngd", *CONTROLS)),
+    *(("five chosen", rival) for rival in ("each", "five random", "first five", "last five")),
+    *(("eight chosen", rival) for rival in ("each", "last five")),
+)
+
+app = typer.Typer(no_args_is_help=True)
+Try = dict[str, Any]
+"""Of an arm: what it was called, and what came of it."""
+
+
+def tries(records: Sequence[AnswerRecord]) -> dict[str, list[Try]]:
+    """By arm, each of its tries: accuracy in percent, mean loss of the right choice in nats, cost of a question in base
+    forwards and in seconds, and what was spent once, in base forwards.
+
+    Raises:
+        DataError: arms have unlike numbers of tries, or a try has not answered all questions.
+    """
+    by_try: dict[str, list[AnswerRecord]] = {}
+    for record in records:
+        by_try.setdefault(record.arm, []).append(record)
+    found: dict[str, list[Try]] = {}
+    for name, own in by_try.items():
+        arm, _, setting = name.partition(APART)
+        found.setdefault(arm, []).append(
+            {
+                "setting": setting,
+                "questions": len(own),
+                "accuracy": 100 * stats.mean(own, stats.is_correct),
+                "loss": stats.mean(own, stats.gold_nll),
+                "cost": stats.mean(own, stats.total_cost),
+                "seconds": stats.mean(own, lambda record: record.seconds),
+                "once": own[0].once,
+            }
+        )
+    if len({len(of) for arm, of in found.items() if arm != BASE}) > 1 or len({len(own) for own in by_try.values()}) > 1:
+        counts = ", ".join(f"{arm}: {len(of)}" for arm, of in found.items())
+        answered = ", ".join(map(str, sorted({len(own) for own in by_try.values()})))
+        raise DataError(
+            f"Expected as many tries of each arm, all of the same questions, got {counts}, of {answered} questions; "
+            "run arms.yaml to its end."
+        )
+    return found
+
+
+def best(of: Sequence[Try]) -> Try:
+    """The most accurate try; of equals that of the least loss."""
+    return max(of, key=lambda one: (one["accuracy"], -one["loss"]))
+
+
+def asked_next(config: Mapping[str, Any], chosen: Mapping[str, str], questions: str) -> dict[str, Any]:
+    """The configuration of a run over other questions.
+
+    Args:
+        config: of the tries.
+        chosen: setting by arm.
+        questions: a file.
+    """
+    of = config["arms"]
+    arms = {arm: of[f"{arm}{APART}{setting}" if setting else arm] for arm, setting in chosen.items()}
+    arms |= {name.replace(APART, ", "): arm for name, arm in of.items() if name.endswith(APART + PUBLISHED)}
+    arms |= {name: {**arms["each"], **other, "control_of": ["each"]} for name, other in CONTROLS.items()}
+    (dataset,) = config["datasets"]
+    asked = {**dataset, "questions": questions, "split": None, "limit": None}
+    compared = [[*pair] for pair in COMPARED if {*pair} <= arms.keys()]
+    return {**config, "datasets": [asked], "arms": arms, "headline": "each", "compare": compared}
+
+
+def table(found: Mapping[str, Sequence[Try]]) -> str:
+    """A row an arm: its best try."""
+    lines = [
+        "| arm | chosen | right, % | loss, nats | its tries, % | forwards a question | once, forwards | s a question |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for arm, of in found.items():
+        one, every = best(of), ", ".join(f"{x['accuracy']:.1f}" for x in of)
+        lines.append(
+            f"| {arm} | {one['setting']} | {one['accuracy']:.1f} | {one['loss']:.3f} | {every} | {one['cost']:.1f} | "
+            f"{one['once'] or 0:.0f} | {one['seconds']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+@app.command()
+@clear_errors()
+def choose(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of arms.yaml.")],
+    questions: Annotated[str, typer.Option(help="What the chosen arms are asked.")],
+    out: Annotated[Path, typer.Option(help="A folder: test.yaml, tries.json.")],
+) -> None:
+    """Choose each arm's try by accuracy, then loss, and write the configuration that asks the chosen ones."""
+    config = claimed_config(run)
+    config.pop("inputs", None)
+    found = tries(read_records(run, AnswerRecord))
+    chosen = {arm: best(of)["setting"] for arm, of in found.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "tries.json", json.dumps(found, indent=1) + "\n")
+    write_text(out / "test.yaml", yaml.safe_dump(asked_next(config, chosen, questions), sort_keys=False, width=1000))
+    typer.echo(table(found))
+
+
+if __name__ == "__main__":
+    app()

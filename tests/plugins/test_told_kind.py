@@ -1,0 +1,71 @@
+"""One change a kind, told: each kind's questions are answered as if there were no other references."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from plugins.rivals import public_names_only, registry_with
+
+from c3po_adaptive.errors import SettingError
+from c3po_adaptive.testing import AnswererContract, toy_context
+from c3po_adaptive.testing.answerers import toy_questions
+
+ASKED = [replace(question, subject="ab"[i % 2]) for i, question in enumerate(toy_questions(5, "asked"))]
+ONCE = {"name": "constant-integrated-step", "lr": 20}
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return registry_with("told_kind.py")
+
+
+@pytest.fixture
+def context(registry):
+    """Of references of two kinds, seven and thirteen."""
+    toy = toy_context(learn_from="all")
+    kinds = tuple(replace(q, subject="a" if i < 7 else "b") for i, q in enumerate(toy.references.questions))
+    references = replace(toy.references, questions=kinds)
+    return replace(toy, strategies=replace(toy.strategies, optimizer=registry.create("optimizer", ONCE)),
+                   build_references=lambda: references)  # fmt: skip
+
+
+class TestContract(AnswererContract):
+    @pytest.fixture
+    def answerer(self, registry):
+        return registry.create("answerer", "told-kind")
+
+
+def test_each_kind_is_answered_as_if_its_references_were_all(registry, context):
+    found = registry.create("answerer", "told-kind").prepare(context).answer(ASKED)
+    known = context.references
+    for kind in "ab":
+        rows = torch.tensor([i for i, q in enumerate(known.questions) if q.subject == kind])
+        alone = replace(context, build_references=lambda rows=rows: known.subset(rows))
+        answers = registry.create("answerer", "remix").prepare(alone).answer([q for q in ASKED if q.subject == kind])
+        own = [answer for answer, question in zip(found, ASKED, strict=True) if question.subject == kind]
+        assert [answer.scores for answer in own] == [answer.scores for answer in answers]
+    for_all = registry.create("answerer", "remix").prepare(context).answer(ASKED)
+    assert [answer.scores for answer in found] != [answer.scores for answer in for_all]
+
+
+def test_what_all_kinds_take_once_is_counted_once(registry, context):
+    told, for_all = (
+        registry.create("answerer", name).prepare(context).answer(ASKED) for name in ("told-kind", "remix")
+    )
+    for answer in told:  # but that references of one kind are longer than those of another
+        assert answer.once == pytest.approx(for_all[0].once, rel=0.1)
+
+
+def test_refuses_neighbours_and_kinds_that_nobody_told(registry, context):
+    told = registry.create("answerer", "told-kind")
+    strategies = toy_context().strategies
+    with pytest.raises(SettingError, match="need no neighbours, got ngd"):
+        told.fits(strategies, (0, 1), 8, 20)
+    with pytest.raises(SettingError, match="need no neighbours, got ngd"):
+        told.prepare(replace(context, strategies=strategies))
+    with pytest.raises(SettingError, match=r"'c' for 'asked0'"):
+        told.prepare(context).answer([replace(ASKED[0], subject="c")])
+
+
+def test_public_names_only():
+    assert public_names_only("told_kind.py")

@@ -1,0 +1,101 @@
+"""What is asked next of a model with a wrong router: the best try of each arm."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from merged import choose
+from plugins.rivals import registry_with
+from records.made import answered
+from study.configs import parse_config, small_study
+from typer.testing import CliRunner
+
+from c3po_adaptive.errors import DataError
+from c3po_adaptive.study.comparison import STUDY
+from c3po_adaptive.study.kind import read_study
+
+ARMS = Path(__file__).parents[2] / "studies" / "merged" / "arms.yaml"
+CONFIG = yaml.safe_load(ARMS.read_text())
+TRIES = 4
+
+
+def answers(right, sure=1.0):
+    """Of each try to ten questions, so many of them right, by so many nats."""
+    return [
+        answered(arm=arm, id=f"{n}", correct=n < count, scores=(sure if n < count else -sure, 0.0))
+        for arm, count in right.items()
+        for n in range(10)
+    ]
+
+
+def test_each_arm_has_as_many_tries_and_equal_ones_are_not_tried_twice():
+    tried = {}
+    for name, arm in CONFIG["arms"].items():
+        rival, apart, setting = name.partition(choose.APART)
+        assert bool(apart) == (rival != choose.BASE) == bool(setting)
+        tried.setdefault(rival, []).append(arm)
+    del tried[choose.BASE]
+    assert {len(of) for of in tried.values()} == {TRIES}
+    assert all(of.count(one) == 1 for of in tried.values() for one in of)
+    assert {arm for pair in choose.COMPARED for arm in pair} <= {*tried, *choose.CONTROLS}
+
+
+def test_the_most_right_is_chosen_and_of_equals_the_one_of_least_loss():
+    found = choose.tries(
+        [*answers({"base": 3, "each / 1": 5, "one / 1": 6}), *answers({"each / 2": 5, "one / 2": 5}, sure=0.5)]
+    )
+    assert {arm: choose.best(of)["setting"] for arm, of in found.items()} == {"base": "", "each": "2", "one": "1"}
+    assert [one["accuracy"] for one in found["each"]] == [50, 50]
+    row = choose.table(found).splitlines()[3]
+    assert row.startswith("| each | 2 | 50.0 | 0.72") and "| 50.0, 50.0 |" in row
+
+
+@pytest.mark.parametrize(
+    "records",
+    [answers({"base": 3, "each / 1": 5, "one / 1": 6, "one / 2": 6}), answers({"base": 3, "each / 1": 5})[:-1]],
+    ids=["one arm has more tries", "a try is not done"],
+)
+def test_unequal_tries_are_refused(records):
+    with pytest.raises(DataError, match=r"arms\.yaml to its end"):
+        choose.tries(records)
+
+
+def test_what_is_asked_next_is_a_study_of_the_chosen_arms_with_controls_and_what_was_published():
+    plain = parse_config(CONFIG).model_dump(mode="json")
+    chosen = {name.partition(choose.APART)[0]: name.partition(choose.APART)[2] for name in CONFIG["arms"]}  # the last
+    raw = choose.asked_next(plain, chosen, "asked.jsonl")
+    config = parse_config(raw)
+    own = parse_config(CONFIG)
+    for arm, setting in chosen.items():
+        assert config.arms[arm] == own.arms[f"{arm} / {setting}" if setting else arm]
+    assert config.arms["ngd, published"] == own.arms["ngd / published"] != config.arms["ngd"]
+    shuffled, alike = (config.arms[name] for name in choose.CONTROLS)
+    assert shuffled == own.arms["each / lead 50"].model_copy(update={"labels": "shuffled", "control_of": ("each",)})
+    assert (alike.loss, alike.optimizer, alike.name_of("retriever")) == ("lead", shuffled.optimizer, "random")
+    assert len(config.arms) == len(chosen) + 3 + len(choose.CONTROLS)
+    (dataset,) = config.datasets
+    assert (dataset.questions, dataset.split, dataset.limit) == ("asked.jsonl", None, None)
+    assert dataset.references == own.datasets[0].references and len(config.compare) == len(choose.COMPARED)
+
+
+def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
+    registry, all_layers = registry_with("clusters.py", "told_kind.py"), {"name": "fixed", "layers": "all"}
+    step = {"optimizer": {"name": "integrated-step", "lr": 9}, "selector": all_layers, "learn_from": "all"}
+    once = {**step, "optimizer": {"name": "constant-integrated-step", "lr": 9}}
+    arms = {
+        "base": {"optimizer": "none"},
+        "each / 5": {**step, "retriever": {"name": "faiss-knn", "k": 5}},
+        "one a cluster / 3": {**step, "retriever": {"name": "nearest-cluster", "clusters": 3}},
+        "one a kind, told / 9": {**once, "answerer": "told-kind"},
+    }
+    tries = small_study(tmp_path).model_copy(update={"arms": parse_config({"arms": arms}).arms})
+    STUDY.run(tries, tmp_path / "tried", registry)
+    file = str(tmp_path / "test.jsonl")
+    done = CliRunner().invoke(
+        choose.app, [str(tmp_path / "tried"), "--questions", file, "--out", str(tmp_path / "next")]
+    )
+    assert done.exit_code == 0 and "| one a cluster | 3 |" in done.output
+    _, config = read_study(tmp_path / "next" / "test.yaml", registry=registry)
+    assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS]
+    rows = STUDY.run(config, tmp_path / "asked", registry).rows
+    assert {row.n for row in rows} == {12} and len(rows) == 6
