@@ -27,7 +27,7 @@ FAMILIES = ("sentiment", "tone", "intent", "travel", "slot", "question type", "s
 merge's experts."""
 
 DONOR = "donor"
-RECIPE = Recipe(lr=1e-3, batch=512, epochs=2, warmup=10, half=True)
+RECIPE = Recipe(lr=1e-3, batch=384, epochs=1, warmup=10, half=True)
 RANK, ALPHA, TARGETS = 16, 32, ("gate_proj", "up_proj", "down_proj")
 
 

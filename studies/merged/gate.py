@@ -1,22 +1,21 @@
 """Is a merge by the real tool worth re-mixing? Validation questions of its families, from ``studies/``:
 ``python -m merged.gate MODELS/real-hidden-8-0 --kinds FOLDER --dense MODELS/dense``.
 
-Asked are the merge as it is, with all experts alike, and with each expert alone at every token and layer, which is the
-dense model it was made of; and the donor.
+Asked are the merge as it is, with all experts alike, and with the expert of a question's own family alone at every
+token and layer, told, which is the dense model that it was made of; and the donor.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from answer.forced import Forced
-from embedded_model.measure import questions_of, right
+from embedded_model.measure import Told, questions_of, right
 from scipy.stats import bootstrap
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from .finetunes import DONOR, FAMILIES, folder_of
 
 app = typer.Typer(no_args_is_help=True)
 BATCH = 16
+WAYS = (DONOR, "all alike", "as merged", "told")
 MARGIN = 5.0  # points that a question's own expert, told, has to be above the merge
 
 
@@ -43,31 +43,35 @@ def alike(routing: LayerRouting) -> Change:
     return routing.change(every, torch.zeros_like(routing.logits))
 
 
+def family_of(question: Question) -> str:
+    """Whose expert learned the question's kind."""
+    return expert_families.LEARNED[question.task]
+
+
 @torch.no_grad()
 def scored(model: RoutedModel, donor: Any, questions: Sequence[Question]) -> dict[str, list[Tensor]]:
     """Of each question's choices ``[C]``, by who answers."""
     whole = WholePrompts(donor, measure(donor, ()))
-    rules = {"as merged": None, "all alike": alike} | {family: Forced(e) for e, family in enumerate(FAMILIES)}
-    found: dict[str, list[Tensor]] = {name: [] for name in (DONOR, *rules)}
+    found: dict[str, list[Tensor]] = {name: [] for name in WAYS}
     for first in bar(range(0, len(questions), BATCH), "questions"):
-        prompts = [model.encode(question) for question in questions[first : first + BATCH]]
+        part = questions[first : first + BATCH]
+        own = torch.tensor([FAMILIES.index(family_of(question)) for question in part])
+        prompts = [model.encode(question) for question in part]
         found[DONOR] += list(whole.scores(prompts))
-        for name, rule in rules.items():
+        for name, rule in {"all alike": alike, "as merged": None, "told": Told(own, model.n_experts)}.items():
             found[name] += [answer.scores() for answer in model.ruled(prompts, rule)]
     return found
 
 
-def figures(questions: Sequence[Question], found: dict[str, list[Tensor]]) -> dict[str, Any]:
-    """Per cent right, each family's questions by each fine-tune, and what the own expert, told, is above the merge."""
+def figures(questions: Sequence[Question], found: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+    """Per cent right, of each family's questions too, and how far the own expert, told, is above the merge."""
     is_right = {name: 100 * right(questions, scores) for name, scores in found.items()}
-    family = np.array([expert_families.LEARNED[q.task] for q in questions])
-    told = np.array([is_right[own][i] for i, own in enumerate(family)])
-    gap = told - is_right["as merged"]
+    family = np.array([family_of(question) for question in questions])
+    gap = is_right["told"] - is_right["as merged"]
     low, high = bootstrap((gap,), np.mean, rng=np.random.default_rng(0)).confidence_interval
-    whole = {name: is_right[name] for name in (DONOR, "all alike", "as merged")} | {"told": told}
     return {
         "n": len(questions),
-        "right": {name: round(float(each.mean()), 1) for name, each in whole.items()},
+        "right": {name: round(float(each.mean()), 1) for name, each in is_right.items()},
         "told - as merged": [round(float(x), 1) for x in (gap.mean(), low, high)],
         "passes": bool(gap.mean() >= MARGIN),
         "families": {

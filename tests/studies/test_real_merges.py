@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from answer.forced import Forced
 from merged import cases, finetunes, gate, real
-from merged.finetunes import DONOR, FAMILIES, folder_of
+from merged.finetunes import DONOR, FAMILIES
 from merged.make import make
 from merged.prompts import negatives, prompts
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
@@ -16,8 +15,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from c3po_adaptive import load_moe_model
 from c3po_adaptive.errors import ArtifactError, ModelError, UnknownNameError
 from c3po_adaptive.models.dense_models import load_dense_model
-from c3po_adaptive.routing.flops import measure
-from c3po_adaptive.routing.whole_prompts import WholePrompts
 from c3po_adaptive.tasks.bed import expert_families
 from c3po_adaptive.testing import tiny_tokenizer
 from c3po_adaptive.types import Question
@@ -115,21 +112,25 @@ def test_an_expert_alone_is_the_dense_model_that_was_merged(tiny, kinds, tmp_pat
     assert (merge.model.config.model_type, merge.n_experts) == ("mixtral", len(FAMILIES))
     assert merge.model.config.num_experts_per_tok == 2
     assert len(yaml.safe_load((tmp_path / "real-hidden-2-0" / "mergekit_moe_config.yml").read_text())["experts"]) == 8
-    prompt = merge.encode(Question("q", "svamp_operation 1?", ("left", "right")))
-    dense, _ = load_dense_model(str(folder_of("sums", tmp_path / "dense")))
-    alone = merge.ruled([prompt], Forced(FAMILIES.index("sums")))[0].scores()
-    torch.testing.assert_close(alone, WholePrompts(dense, measure(dense, ())).scores([prompt])[0])
+    asked = [Question("q", "Left?", ("left", "right"), 0, task=kind) for kind in ("svamp_operation", "clinc_domain")]
+    told = [
+        gate.scored(merge, load_dense_model(str(tmp_path / "dense" / name))[0], asked) for name in ("sums", "topic")
+    ]
+    for i, found in enumerate(told):  # the fine-tune takes the donor's place
+        torch.testing.assert_close(found["told"][i], found[DONOR][i])
+    a, b = told[0]["told"]
+    assert not torch.equal(a, b) and not torch.equal(a, told[0]["all alike"][0])
 
 
 def test_the_gate_counts_who_is_right_by_family_and_how_far_the_told_expert_is_above():
     kinds = ("svamp_operation", "clinc_domain")
     asked = [Question(f"{i}", "?", ("a", "b"), 0, task=kind) for kind in kinds for i in "01"]
     right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    found = {name: [wrong] * 4 for name in (DONOR, "all alike", *FAMILIES)} | {"as merged": [right, *[wrong] * 3]}
-    found |= {"sums": [right] * 4, "topic": [wrong, wrong, right, wrong]}
+    found = {DONOR: [wrong] * 4, "all alike": [wrong] * 4}
+    found |= {"as merged": [right, *[wrong] * 3], "told": [right, right, right, wrong]}
     figures = gate.figures(asked, found)
     assert figures["right"] == {DONOR: 0.0, "all alike": 0.0, "as merged": 25.0, "told": 75.0}
     gap, low, high = figures["told - as merged"]
     assert gap == 50.0 and low <= gap <= high and figures["passes"]
     assert list(figures["families"]) == ["sums", "topic"]
-    assert (figures["families"]["topic"]["sums"], figures["families"]["topic"]["topic"]) == (100.0, 50.0)
+    assert (figures["families"]["sums"]["told"], figures["families"]["topic"]["told"]) == (100.0, 50.0)
