@@ -247,9 +247,11 @@ def _tried(model: PreTrainedModel, found: list[tuple[int, nn.Module, nn.Module, 
                 f"{type(model).__name__} cannot run two tokens: {type(error).__name__}: {error}. {WORKING}"
             ) from error
     entered = all(isinstance(out, Tensor) for out in returned) and model.config.model_type not in NO_ENTRY
-    sites = [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
-    proportional = all(site.proportional for site in sites)  # two tokens may be alike in one layer by chance
-    return [replace(site, proportional=proportional) for site in sites]
+    tried = [_site(model, parts, calls[i], chosen.get(i), scores.get(i), entered) for i, parts in enumerate(found)]
+    # In one layer two tokens may be alike by chance, or all experts to a router of equal rows, as merges have them.
+    sums, ratios = (sum(spreads) for spreads in zip(*(spreads for _, spreads in tried), strict=True))
+    proportional = all(site.proportional for site, _ in tried)
+    return [replace(site, renormalized=sums < ratios, proportional=proportional) for site, _ in tried]
 
 
 def _site(
@@ -259,7 +261,8 @@ def _site(
     chosen: tuple[Tensor, Tensor] | None,
     scores: Any,
     entered: bool,
-) -> Site:
+) -> tuple[Site, tuple[float, float]]:
+    """The site by its own numbers, and how far the tokens' sums of weights are apart, and weights over scores."""
     where = f"MoE layer {parts[0]} of {type(model).__name__}"
     if calls == 1 and scores is None:
         raise ModelError(f"{where} never calls its router: its routing weights cannot be read. {WORKING}")
@@ -285,7 +288,7 @@ def _site(
     factors = weights / _scored(logits, scoring).gather(1, index)
     sums, ratios = _spread(weights.sum(-1)), _spread(factors)
     found = (scoring, sums < ratios, min(sums, ratios) < even)
-    return Site(*parts, n_experts, index.shape[1], place, entered, *found)
+    return Site(*parts, n_experts, index.shape[1], place, entered, *found), (sums, ratios)
 
 
 def _spread(values: Tensor) -> float:

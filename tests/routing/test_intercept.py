@@ -48,6 +48,14 @@ class TestReading:
         else:
             assert (mass < 0.999).all(), "the weights are probabilities of all experts, not rescaled to one"
 
+    @pytest.mark.parametrize("renormalized", [False, True])
+    def test_where_a_router_tells_no_experts_apart_weights_are_of_the_kind_that_other_layers_show(self, renormalized):
+        model = tiny_moe("olmoe", norm_topk_prob=renormalized)
+        with torch.no_grad():
+            router = model.model.layers[0].mlp.gate.weight
+            router.copy_(router[:1].expand_as(router).clone())
+        assert {site.renormalized for site in find_sites(model)} == {renormalized}
+
     def test_every_token_is_recorded(self, model):
         ids = model.encode_text(TEXT).ids
         with torch.no_grad(), recorded(model.sites) as recording:

@@ -1,0 +1,106 @@
+"""Is a merge by the real tool worth re-mixing? Validation questions of its families, from ``studies/``:
+``python -m merged.gate MODELS/real-hidden-8-0 --kinds FOLDER --dense MODELS/dense``.
+
+Asked are the merge as it is, with all experts alike, and with the expert of a question's own family alone at every
+token and layer, told, which is the dense model that it was made of; and the donor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from embedded_model.measure import Told, questions_of, right
+from scipy.stats import bootstrap
+from torch import Tensor
+
+from c3po_adaptive import Change, LayerRouting, RoutedModel, load_moe_model
+from c3po_adaptive.cli.terminal import clear_errors
+from c3po_adaptive.models.dense_models import load_dense_model
+from c3po_adaptive.progress import bar
+from c3po_adaptive.routing.flops import measure
+from c3po_adaptive.routing.whole_prompts import WholePrompts
+from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.tasks.bed import expert_families
+from c3po_adaptive.types import Question
+
+from .finetunes import DONOR, FAMILIES, folder_of
+
+app = typer.Typer(no_args_is_help=True)
+BATCH = 16
+WAYS = (DONOR, "all alike", "as merged", "told")
+MARGIN = 5.0  # points that a question's own expert, told, has to be above the merge
+
+
+def alike(routing: LayerRouting) -> Change:
+    """All experts, with equal weights."""
+    every = torch.arange(routing.logits.shape[-1]).expand_as(routing.logits)
+    return routing.change(every, torch.zeros_like(routing.logits))
+
+
+def family_of(question: Question) -> str:
+    """Whose expert learned the question's kind."""
+    return expert_families.LEARNED[question.task]
+
+
+@torch.no_grad()
+def scored(model: RoutedModel, donor: Any, questions: Sequence[Question]) -> dict[str, list[Tensor]]:
+    """Of each question's choices ``[C]``, by who answers."""
+    whole = WholePrompts(donor, measure(donor, ()))
+    found: dict[str, list[Tensor]] = {name: [] for name in WAYS}
+    for first in bar(range(0, len(questions), BATCH), "questions"):
+        part = questions[first : first + BATCH]
+        own = torch.tensor([FAMILIES.index(family_of(question)) for question in part])
+        prompts = [model.encode(question) for question in part]
+        found[DONOR] += list(whole.scores(prompts))
+        for name, rule in {"all alike": alike, "as merged": None, "told": Told(own, model.n_experts)}.items():
+            found[name] += [answer.scores() for answer in model.ruled(prompts, rule)]
+    return found
+
+
+def figures(questions: Sequence[Question], found: Mapping[str, Sequence[Tensor]]) -> dict[str, Any]:
+    """Per cent right, of each family's questions too, and how far the own expert, told, is above the merge."""
+    is_right = {name: 100 * right(questions, scores) for name, scores in found.items()}
+    family = np.array([family_of(question) for question in questions])
+    gap = is_right["told"] - is_right["as merged"]
+    low, high = bootstrap((gap,), np.mean, rng=np.random.default_rng(0)).confidence_interval
+    return {
+        "n": len(questions),
+        "right": {name: round(float(each.mean()), 1) for name, each in is_right.items()},
+        "told - as merged": [round(float(x), 1) for x in (gap.mean(), low, high)],
+        "passes": bool(gap.mean() >= MARGIN),
+        "families": {
+            name: {by: round(float(each[family == name].mean()), 1) for by, each in is_right.items()}
+            for name in FAMILIES
+            if name in family
+        },
+    }
+
+
+@app.command()
+@clear_errors()
+def gate(
+    model: Annotated[Path, typer.Argument(help="A real merge's folder.")],
+    kinds: Annotated[Path, typer.Option(help="Folder with KIND.validation.jsonl of every learned kind.")],
+    dense: Annotated[Path, typer.Option(help="The folder with the donor that finetune wrote.")],
+    each: Annotated[int, typer.Option(help="Questions a kind.")] = 12,
+    out: Annotated[Path | None, typer.Option(help="A JSON file; default: the terminal alone.")] = None,
+) -> None:
+    """Ask validation questions of the families of a merge."""
+    learned = [kind for name in FAMILIES for kind in expert_families.FAMILIES[name].learned]
+    questions = questions_of(kinds, learned, "validation", each)
+    moe = load_moe_model(str(model), dtype="float32")
+    donor, _ = load_dense_model(str(folder_of(DONOR, dense)))
+    text = json.dumps({"model": model.name} | figures(questions, scored(moe, donor, questions)), indent=1)
+    typer.echo(text)
+    if out is not None:
+        write_text(out, text + "\n")
+
+
+if __name__ == "__main__":
+    app()
