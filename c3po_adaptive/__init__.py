@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .optimizers.descent import Descent
     from .optimizers.toward_mean import TowardMean
     from .problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
-    from .progress import Progress, bar, silent
+    from .progress import bar
     from .references.artifacts import taught
     from .references.build import labeled_questions, reference_set_of
     from .references.embedding import default_embedder
@@ -123,9 +123,7 @@ _HOME = {
     "ReferenceArtifact": "problem",
     "ReferenceBatch": "problem",
     "TrainingReferences": "problem",
-    "Progress": "progress",
     "bar": "progress",
-    "silent": "progress",
     "ReferenceSet": "references.reference_set",
     "default_registry": "registry",
     "rule_named": "registry",
@@ -190,7 +188,6 @@ __all__ = [
     "PathwayRule",
     "PluginError",
     "Problem",
-    "Progress",
     "Prompt",
     "Question",
     "QuestionFeatures",
@@ -239,7 +236,6 @@ __all__ = [
     "replaying",
     "router_tensors",
     "rule_named",
-    "silent",
     "taught",
     "toward",
     "with_tensors",

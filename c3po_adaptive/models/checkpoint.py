@@ -40,8 +40,9 @@ def check_room(model: RoutedModel, out: str | Path) -> None:
     Raises:
         DataError: the folder is there already, or its disk has no room.
     """
+    out = Path(out)
     check_new(out, COPY)
-    there = next(folder for folder in Path(out).absolute().parents if folder.is_dir())
+    there = next(folder for folder in out.absolute().parents if folder.is_dir())
     sizes = {id(t): t.numel() * t.itemsize for t in chain(model.model.parameters(), model.model.buffers())}
     needed, free = sum(sizes.values()) + BESIDE, shutil.disk_usage(there).free
     if needed > free:

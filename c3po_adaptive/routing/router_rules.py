@@ -201,10 +201,21 @@ class RuleRun:
             rows = rows_of(position, len(index))
             change = None
             if position >= self.start:
-                places = (self.samples[rows.prompt], rows.token, rows.real, self.sites[position], layers)
-                own, read = (position, index, weights, logits[position]), (biases[position], inputs[position])
+                seen = LayerRouting(
+                    position,
+                    index,
+                    weights,
+                    logits[position],
+                    self.samples[rows.prompt],
+                    rows.token,
+                    rows.real,
+                    self.sites[position],
+                    layers,
+                    biases[position],
+                    inputs[position],
+                )
                 try:
-                    change = self.rule(LayerRouting(*own, *places, *read))
+                    change = self.rule(seen)
                     _check_finite(change, rows.real, self.sites[position].layer)
                 except C3POError as error:  # what a router makes is looked at where a rule fails on it, and at the head
                     if finite(weights, rows.real):

@@ -19,15 +19,14 @@ from torch import Tensor
 from c3po_adaptive import (
     INTEGRATED_GRADIENT,
     Format,
-    Progress,
     Question,
     RemixSettings,
     RoutedModel,
     router_tensors,
-    silent,
     taught,
     with_tensors,
 )
+from c3po_adaptive.study import Progress, silent
 
 from .left_out import Answered, Repair, answered, folds_of, parts_of, prefilled
 from .limits import ROUNDS

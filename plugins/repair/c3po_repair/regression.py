@@ -55,7 +55,8 @@ class Reads:
         products = self.products.double()
         ridge = PENALTY * products.diagonal(dim1=1, dim2=2).mean(1)
         eye = torch.eye(products.shape[1], dtype=torch.float64)
-        return torch.linalg.solve(products + ridge[:, None, None] * eye, cross).transpose(1, 2).float()
+        rows: Tensor = torch.linalg.solve(products + ridge[:, None, None] * eye, cross).transpose(1, 2)
+        return rows.float()
 
     def spread(self, rows: Tensor) -> Tensor:
         """By how much scores of ``rows [L, E, H]`` differ over experts: their standard deviation, over all tokens and
