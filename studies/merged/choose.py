@@ -30,7 +30,10 @@ CONTROLS: Mapping[str, Mapping[str, Any]] = {
 }
 """Of ``each``, as it was chosen: what they have in its place."""
 COMPARED = (
-    *(("each", rival) for rival in ("one for all", "one a cluster", "one a kind, told", "router tuning", "lora")),
+    *(
+        ("each", rival)
+        for rival in ("one for all", "one a cluster", "one a kind, told", "router tuning", "lora", "repaired")
+    ),
     *(("each", rival) for rival in ("in context", "calibrated", "knn labels", "ngd", *CONTROLS)),
     *(("five chosen", rival) for rival in ("each", "five random", "first five", "last five")),
     *(("eight chosen", rival) for rival in ("each", "last five")),

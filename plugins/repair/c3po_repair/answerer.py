@@ -18,7 +18,7 @@ from c3po_adaptive import (
     check_number,
 )
 
-from .limits import FEWEST, ROUNDS
+from .limits import FEWEST, PENALTY, ROUNDS
 
 if TYPE_CHECKING:
     from .left_out import Repair
@@ -31,14 +31,17 @@ class Repaired(AnswererStrategy):
     Where that is not shown to help on references that it did not learn from, the model as it was.
 
     Attributes:
+        penalty: of the ridge, over the mean of the diagonal.
         rounds: at most so many times the routers are regressed along what was mended before.
     """
 
+    penalty: float = PENALTY
     rounds: int = ROUNDS
     name: ClassVar[str] = "repaired"
     likelihoods: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_number(self, "penalty", above=0)
         check_number(self, "rounds", at_least=1, whole=True)
 
     def prepare(self, context: AnsweringContext) -> Answerer:
@@ -47,15 +50,23 @@ class Repaired(AnswererStrategy):
         references = context.references_for(self.name).labeled_by(context.settings)
         known = [q for q in references.questions if q.id not in context.held_out]
         _check(len(known))
-        seed, put = context.settings.seed, context.format
-        found = repair(context.model, known, format=put, rounds=self.rounds, seed=seed, progress=bar)
+        found = repair(
+            context.model,
+            known,
+            format=context.format,
+            loss=context.settings.loss,
+            penalty=self.penalty,
+            rounds=self.rounds,
+            seed=context.settings.seed,
+            progress=bar,
+        )
         return _Mended(context, found)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         _check(references)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
-        return ("labels", "seed")
+        return ("loss", "labels", "seed")
 
 
 def _check(references: int) -> None:

@@ -27,9 +27,10 @@ from c3po_adaptive import (
     with_tensors,
 )
 from c3po_adaptive.study import Progress, silent
+from c3po_adaptive.types import LossName
 
 from .left_out import Answered, Repair, answered, folds_of, parts_of, prefilled
-from .limits import ROUNDS
+from .limits import PENALTY, ROUNDS
 from .regression import Reads, read
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
@@ -49,6 +50,8 @@ def repair(
     questions: Sequence[Question],
     *,
     format: str | Format = "cloze",
+    loss: LossName = "choices",
+    penalty: float = PENALTY,
     rounds: int = ROUNDS,
     seed: int = 0,
     progress: Progress = silent,
@@ -59,6 +62,8 @@ def repair(
         model: whose routers score experts by a matrix; it is left as it is.
         questions: the references, with their answers; of which kind they are is not looked at.
         format: how they are put.
+        loss: that experts' worth lowers.
+        penalty: of the ridge, over the mean of the diagonal.
         rounds: at most. The second and later ones take as many gradients a reference as there are folds.
         seed: of the folds.
         progress: shows how far it is.
@@ -67,7 +72,7 @@ def repair(
         DataError: fewer than twenty references, or one without an answer.
         ModelError: routers that do more, or weights that cannot be exchanged.
     """
-    mending = _Mending(model, folds_of(questions, FOLDS, seed), format, progress)
+    mending = _Mending(model, folds_of(questions, FOLDS, seed), format, loss, penalty, progress)
     taken: list[dict[str, float]] = []
     while len(taken) < rounds and (found := mending.round()):
         taken.append(found)
@@ -84,13 +89,22 @@ class _Mending:
         whole: mended by all.
         before: the references along the model as it was.
         now: each fold along its own model.
+        settings: by which experts' worth is told.
         flops: of all that so far.
     """
 
     def __init__(
-        self, model: RoutedModel, folds: Sequence[Sequence[Question]], format: str | Format, progress: Progress
+        self,
+        model: RoutedModel,
+        folds: Sequence[Sequence[Question]],
+        format: str | Format,
+        loss: LossName,
+        penalty: float,
+        progress: Progress,
     ) -> None:
+        self.penalty = penalty
         self.model, self.folds, self.format, self.progress = model, folds, format, progress
+        self.settings = EVERYWHERE.model_copy(update={"loss": loss})
         self.by_others, self.whole, self.flops = [model] * len(folds), model, 0.0
         self.before = self.now = self._crossed(self.by_others)
 
@@ -118,13 +132,13 @@ class _Mending:
 
     def _fit(self, made: RoutedModel, questions: Sequence[Question]) -> _Fit:
         """What its routers read of questions, and what its experts are worth to them along its own pathways."""
-        worth = -taught(INTEGRATED_GRADIENT, made, questions, EVERYWHERE, format=self.format, progress=self.progress)
+        worth = -taught(INTEGRATED_GRADIENT, made, questions, self.settings, format=self.format, progress=self.progress)
         parts = [
             read(made, prefilled(self.model, part, self.format))
             for part in self.progress(parts_of(questions), "repair: what routers read")
         ]
         self.flops += (1 + BACKWARD) * sum(flops for _, flops in parts)
-        return _Fit(_sum([reads for reads, _ in parts]), worth.cpu())
+        return _Fit(_sum([reads for reads, _ in parts]), worth.cpu(), self.penalty)
 
     def _crossed(self, made: Sequence[RoutedModel]) -> Answered:
         """Each fold as its model answers it."""
@@ -139,13 +153,14 @@ class _Fit:
 
     reads: Reads
     worth: Tensor
+    penalty: float
 
     def __add__(self, other: _Fit) -> _Fit:
-        return _Fit(self.reads + other.reads, torch.cat([self.worth, other.worth]))
+        return _Fit(self.reads + other.reads, torch.cat([self.worth, other.worth]), self.penalty)
 
     def rows(self, spread: float) -> Tensor:
         """``[L, E, H]`` what is added to the routers' matrices."""
-        rows = self.reads.rows(self.worth)
+        rows = self.reads.rows(self.worth, self.penalty)
         return rows * spread / self.reads.spread(rows).clamp_min(torch.finfo(rows.dtype).tiny)
 
 

@@ -19,8 +19,6 @@ from c3po_adaptive import LayerRouting, ModelError, RoutedModel, State, router_t
 ANSWERS = 9.0
 """How much the prompt's last token and the options' count, beside every other token of a reference: the loss is read
 there, and a prompt is long."""
-PENALTY = 0.3
-"""Of the ridge, over the mean of the products' diagonal; between 0.1 and 1 it hardly matters."""
 LINEAR = 0.02
 """How far a router's scores may be from its matrix times what it reads, over their size; half precision is within."""
 
@@ -40,7 +38,7 @@ class Reads:
     def __add__(self, other: Reads) -> Reads:
         return Reads(self.products + other.products, torch.cat([self.means, other.means]))
 
-    def rows(self, worth: Tensor) -> Tensor:
+    def rows(self, worth: Tensor, penalty: float) -> Tensor:
         """``[L, E, H]`` rows whose product with what a router reads predicts ``worth [N, L, E]`` best.
 
         Worth counts within a reference, where the mean over experts says nothing of which to take, and beside other
@@ -48,12 +46,13 @@ class Reads:
 
         Args:
             worth: of each expert to each reference, in nats per unit of weight.
+            penalty: of the ridge, over the mean of the products' diagonal.
         """
         y = worth - worth.mean(-1, keepdim=True)
         y = y - y.mean(0)
         cross = torch.einsum("nlh,nle->lhe", self.means.double(), y.double())
         products = self.products.double()
-        ridge = PENALTY * products.diagonal(dim1=1, dim2=2).mean(1)
+        ridge = penalty * products.diagonal(dim1=1, dim2=2).mean(1)
         eye = torch.eye(products.shape[1], dtype=torch.float64)
         rows: Tensor = torch.linalg.solve(products + ridge[:, None, None] * eye, cross).transpose(1, 2)
         return rows.float()

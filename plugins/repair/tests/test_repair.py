@@ -8,7 +8,7 @@ import pytest
 import torch
 from c3po_repair import repair
 from c3po_repair.left_out import Answered, Gain, Repair, answered
-from c3po_repair.regression import ANSWERS, PENALTY, Reads, read
+from c3po_repair.regression import ANSWERS, Reads, read
 from c3po_repair.tuned import tuned
 from sklearn.linear_model import Ridge
 from transformers import AutoModelForCausalLM
@@ -69,14 +69,14 @@ class TestRegression:
         tokens = [torch.randn(count, 2, 5, generator=generator, dtype=torch.float64) for count in (3, 4, 2)]
         worth = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
         products = sum(torch.einsum("tlh,tlk->lhk", t, t) / len(t) for t in tokens)
-        got = Reads(products, torch.stack([t.mean(0) for t in tokens])).rows(worth)
+        got = Reads(products, torch.stack([t.mean(0) for t in tokens])).rows(worth, 0.7)
         y = worth - worth.mean(-1, keepdim=True)
         y = y - y.mean(0)
         for layer in range(2):
             x = torch.cat([t[:, layer] for t in tokens])
             target = torch.cat([y[i, layer].expand(len(t), -1) for i, t in enumerate(tokens)])
             weight = torch.cat([torch.full((len(t),), 1 / len(t)) for t in tokens])
-            alpha = PENALTY * float(products[layer].diagonal().mean())
+            alpha = 0.7 * float(products[layer].diagonal().mean())
             known = Ridge(alpha=alpha, fit_intercept=False).fit(x, target, sample_weight=weight)
             assert np.allclose(got[layer], known.coef_, atol=1e-5)
 
