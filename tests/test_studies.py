@@ -7,6 +7,7 @@ from glob import glob
 from pathlib import Path
 
 import pytest
+import yaml
 from answer import unasked
 from knowledge import facts
 from long import questions as long_questions
@@ -16,6 +17,7 @@ from study.configs import load_config
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
+from c3po_adaptive.analysis.protocol import Protocol
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.registry import ROLES, new_registry
 from c3po_adaptive.study.compared import compare
@@ -250,7 +252,19 @@ def test_answers_by_which_settings_are_chosen_are_kept():
         assert re.search(rf"`{path.name}`[^.]*(\.yaml`[^.]*)*were not kept", page), path
 
 
-@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+UNASKED = [STUDIES / "merged" / "protocol.yaml"]
+"""Protocols by which no test question was asked yet; their runs have no answers to hold them against."""
+
+
+def test_protocols_without_answers_are_known():
+    assert [path for path in PROTOCOLS if not (path.parent / "results" / "summary.json").exists()] == UNASKED
+    for path in UNASKED:
+        Protocol.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PROTOCOLS if p not in UNASKED], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_what_a_protocol_asked_is_what_its_kept_answers_say(path, monkeypatch):
     """By the command that its first line says."""
     monkeypatch.chdir(STUDIES.parent)

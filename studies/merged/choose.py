@@ -29,12 +29,14 @@ CONTROLS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """Of ``each``, as it was chosen: what they have in its place."""
+UNTUNED: Mapping[str, Any] = {"optimizer": {"name": "integrated-step", "lr": None}, "loss": "choices"}
+"""What ``nearest`` has in place of the settings of ``each``: the references choose its dose."""
 COMPARED = (
     *(
         ("each", rival)
         for rival in ("one for all", "one a cluster", "one a kind, told", "router tuning", "lora", "repaired")
     ),
-    *(("each", rival) for rival in ("in context", "calibrated", "knn labels", "ngd", *CONTROLS)),
+    *(("each", rival) for rival in ("nearest", "in context", "calibrated", "knn labels", "ngd", *CONTROLS)),
     *(("five chosen", rival) for rival in ("each", "five random", "first five", "last five")),
     *(("eight chosen", rival) for rival in ("each", "last five")),
 )
@@ -95,6 +97,7 @@ def asked_next(config: Mapping[str, Any], chosen: Mapping[str, str], questions: 
     arms = {arm: of[f"{arm}{APART}{setting}" if setting else arm] for arm, setting in chosen.items()}
     arms |= {name.replace(APART, ", "): arm for name, arm in of.items() if name.endswith(APART + PUBLISHED)}
     arms |= {name: {**arms["each"], **other, "control_of": ["each"]} for name, other in CONTROLS.items()}
+    arms["nearest"] = {**arms["each"], **UNTUNED}
     (dataset,) = config["datasets"]
     asked = {**dataset, "questions": questions, "split": None, "limit": None}
     compared = [[*pair] for pair in COMPARED if {*pair} <= arms.keys()]

@@ -37,7 +37,7 @@ def test_each_arm_has_as_many_tries_and_equal_ones_are_not_tried_twice():
     del tried[choose.BASE]
     assert {len(of) for of in tried.values()} == {TRIES}
     assert all(of.count(one) == 1 for of in tried.values() for one in of)
-    assert {arm for pair in choose.COMPARED for arm in pair} <= {*tried, *choose.CONTROLS}
+    assert {arm for pair in choose.COMPARED for arm in pair} <= {*tried, "nearest", *choose.CONTROLS}
 
 
 def test_the_most_right_is_chosen_and_of_equals_the_one_of_least_loss():
@@ -72,7 +72,7 @@ def test_what_is_asked_next_is_a_study_of_the_chosen_arms_with_controls_and_what
     shuffled, alike = (config.arms[name] for name in choose.CONTROLS)
     assert shuffled == own.arms["each / lead 50"].model_copy(update={"labels": "shuffled", "control_of": ("each",)})
     assert (alike.loss, alike.optimizer, alike.name_of("retriever")) == ("lead", shuffled.optimizer, "random")
-    assert len(config.arms) == len(chosen) + 3 + len(choose.CONTROLS)
+    assert len(config.arms) == len(chosen) + 3 + len(choose.CONTROLS) + 1
     (dataset,) = config.datasets
     assert (dataset.questions, dataset.split, dataset.limit) == ("asked.jsonl", None, None)
     assert dataset.references == own.datasets[0].references and len(config.compare) == len(choose.COMPARED)
@@ -96,6 +96,6 @@ def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
     )
     assert done.exit_code == 0 and "| one a cluster | 3 |" in done.output
     _, config = read_study(tmp_path / "next" / "test.yaml", registry=registry)
-    assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS]
+    assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS, "nearest"]
     rows = STUDY.run(config, tmp_path / "asked", registry).rows
     assert {row.n for row in rows} == {12} and len(rows) == 6
