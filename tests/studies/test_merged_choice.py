@@ -98,4 +98,4 @@ def test_a_run_of_tries_is_followed_by_a_run_of_the_chosen_ones(tmp_path):
     _, config = read_study(tmp_path / "next" / "test.yaml", registry=registry)
     assert [*config.arms] == ["base", "each", "one a cluster", "one a kind, told", *choose.CONTROLS, "nearest"]
     rows = STUDY.run(config, tmp_path / "asked", registry).rows
-    assert {row.n for row in rows} == {12} and len(rows) == 6
+    assert {row.n for row in rows} == {12} and len(rows) == 7
