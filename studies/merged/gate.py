@@ -1,8 +1,9 @@
-"""Is a merge by the real tool worth re-mixing? Validation questions of its families, from ``studies/``:
-``python -m merged.gate MODELS/real-hidden-8-0 --kinds FOLDER --dense MODELS/dense``.
+"""Is there something to win on a case? Validation questions of its families, from ``studies/``:
+``python -m merged.gate MODELS/hidden_avg-8-0 --kinds FOLDER``; of a real merge ``--dense MODELS/dense``, too.
 
-Asked are the merge as it is, with all experts alike, and with the expert of a question's own family alone at every
-token and layer, told, which is the dense model that it was made of; and the donor.
+Asked are the case as it is, with all experts alike, and with the expert of a question's own family alone at every token
+and layer, told; of a real merge that is the dense model that it was made of, and the donor is asked, too. Of a pruned
+model nobody is told, as its layers have not the same experts.
 """
 
 from __future__ import annotations
@@ -49,15 +50,18 @@ def family_of(question: Question) -> str:
 
 
 @torch.no_grad()
-def scored(model: RoutedModel, donor: Any, questions: Sequence[Question]) -> dict[str, list[Tensor]]:
-    """Of each question's choices ``[C]``, by who answers."""
-    whole = WholePrompts(donor, measure(donor, ()))
-    found: dict[str, list[Tensor]] = {name: [] for name in WAYS}
+def scored(
+    model: RoutedModel, donor: Any | None, families: Sequence[str], questions: Sequence[Question]
+) -> dict[str, list[Tensor]]:
+    """Of each question's choices ``[C]``, by who answers; ``families`` in the order of their experts."""
+    whole = None if donor is None else WholePrompts(donor, measure(donor, ()))
+    found: dict[str, list[Tensor]] = {name: [] for name in WAYS if whole or name != DONOR}
     for first in bar(range(0, len(questions), BATCH), "questions"):
         part = questions[first : first + BATCH]
-        own = torch.tensor([FAMILIES.index(family_of(question)) for question in part])
+        own = torch.tensor([families.index(family_of(question)) for question in part])
         prompts = [model.encode(question) for question in part]
-        found[DONOR] += list(whole.scores(prompts))
+        if whole is not None:
+            found[DONOR] += list(whole.scores(prompts))
         for name, rule in {"all alike": alike, "as merged": None, "told": Told(own, model.n_experts)}.items():
             found[name] += [answer.scores() for answer in model.ruled(prompts, rule)]
     return found
@@ -76,7 +80,7 @@ def figures(questions: Sequence[Question], found: Mapping[str, Sequence[Tensor]]
         "passes": bool(gap.mean() >= MARGIN),
         "families": {
             name: {by: round(float(each[family == name].mean()), 1) for by, each in is_right.items()}
-            for name in FAMILIES
+            for name in expert_families.FAMILIES
             if name in family
         },
     }
@@ -85,18 +89,20 @@ def figures(questions: Sequence[Question], found: Mapping[str, Sequence[Tensor]]
 @app.command()
 @clear_errors()
 def gate(
-    model: Annotated[Path, typer.Argument(help="A real merge's folder.")],
+    model: Annotated[Path, typer.Argument(help="A case's folder.")],
     kinds: Annotated[Path, typer.Option(help="Folder with KIND.validation.jsonl of every learned kind.")],
-    dense: Annotated[Path, typer.Option(help="The folder with the donor that finetune wrote.")],
+    dense: Annotated[Path | None, typer.Option(help="Of a real merge, the folder with the donor.")] = None,
     each: Annotated[int, typer.Option(help="Questions a kind.")] = 12,
     out: Annotated[Path | None, typer.Option(help="A JSON file; default: the terminal alone.")] = None,
 ) -> None:
-    """Ask validation questions of the families of a merge."""
-    learned = [kind for name in FAMILIES for kind in expert_families.FAMILIES[name].learned]
+    """Ask validation questions of a case's families."""
+    families = FAMILIES if dense else tuple(expert_families.FAMILIES)
+    learned = [kind for name in families for kind in expert_families.FAMILIES[name].learned]
     questions = questions_of(kinds, learned, "validation", each)
     moe = load_moe_model(str(model), dtype="float32")
-    donor, _ = load_dense_model(str(folder_of(DONOR, dense)))
-    text = json.dumps({"model": model.name} | figures(questions, scored(moe, donor, questions)), indent=1)
+    donor = None if dense is None else load_dense_model(str(folder_of(DONOR, dense)))[0]
+    found = scored(moe, donor, families, questions)
+    text = json.dumps({"model": model.name} | figures(questions, found), indent=1)
     typer.echo(text)
     if out is not None:
         write_text(out, text + "\n")

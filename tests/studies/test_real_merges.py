@@ -114,7 +114,8 @@ def test_an_expert_alone_is_the_dense_model_that_was_merged(tiny, kinds, tmp_pat
     assert len(yaml.safe_load((tmp_path / "real-hidden-2-0" / "mergekit_moe_config.yml").read_text())["experts"]) == 8
     asked = [Question("q", "Left?", ("left", "right"), 0, task=kind) for kind in ("svamp_operation", "clinc_domain")]
     told = [
-        gate.scored(merge, load_dense_model(str(tmp_path / "dense" / name))[0], asked) for name in ("sums", "topic")
+        gate.scored(merge, load_dense_model(str(tmp_path / "dense" / name))[0], finetunes.FAMILIES, asked)
+        for name in ("sums", "topic")
     ]
     for i, found in enumerate(told):  # the fine-tune takes the donor's place
         torch.testing.assert_close(found["told"][i], found[DONOR][i])
