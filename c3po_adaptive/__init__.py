@@ -10,6 +10,7 @@ from .errors import suggestion
 if TYPE_CHECKING:
     from .analysis.kept_answers import answers
     from .analysis.saved_run import SavedRun, load_run
+    from .analysis.statistics import over_flips, over_values
     from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
     from .api import Optimizer
     from .attribution import attribute
@@ -70,6 +71,8 @@ _HOME = {
     "answers": "analysis.kept_answers",
     "SavedRun": "analysis.saved_run",
     "load_run": "analysis.saved_run",
+    "over_flips": "analysis.statistics",
+    "over_values": "analysis.statistics",
     "Answerer": "answerers.base",
     "AnswererStrategy": "answerers.base",
     "AnsweringContext": "answerers.base",
@@ -229,6 +232,8 @@ __all__ = [
     "load_run",
     "new_checkpoint",
     "new_folder",
+    "over_flips",
+    "over_values",
     "preset_named",
     "project",
     "read_routing",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from c3po_adaptive import (
     hookimpl,
 )
 
+P = TypeVar("P", bound=Problem)
 Mean = Callable[[Tensor, Tensor], Tensor]
 """``([B, K, …], [B, K]) -> [B, …]``: what neighbours teach together, by what each teaches and its weight."""
 
@@ -86,13 +87,7 @@ class RobustMean(PathwayOptimizer):
         return replace(self, of=self.of.prepare(_Robust(training, self.mean)))
 
     def optimize(self, problem: Problem) -> Tensor:
-        weight, own = problem.neighbours.weight, problem.own[:, None]
-
-        def of_neighbours(artifact: ReferenceArtifact) -> Tensor:
-            return lent(problem.of_neighbours(artifact), weight, self.mean)
-
-        pathways = own + lent(problem.neighbour_pathways - own, weight, self.mean)
-        return self.of.optimize(replace(problem, of_neighbours=of_neighbours, neighbour_pathways=pathways))
+        return self.of.optimize(told_together(problem, self.mean))
 
 
 @dataclass(frozen=True)
@@ -155,8 +150,12 @@ class _Robust:
     def optimizer(self) -> Any:
         return self.training.optimizer
 
+    @property
+    def known(self) -> int:
+        return self.training.known
+
     def problems(self, n: int, skip: int = 0) -> Iterator[LabeledProblem]:
-        return self.training.problems(n, skip)
+        return (told_together(problem, self.mean) for problem in self.training.problems(n, skip))
 
     def of_references(self, artifact: ReferenceArtifact) -> Tensor:
         each = self.training.of_references(artifact)
@@ -164,6 +163,23 @@ class _Robust:
 
     def once(self, learner: Any, learn: Any) -> dict[str, Tensor]:
         return self.training.once(learner, learn)
+
+
+def told_together(problem: P, mean: Mean) -> P:
+    """A problem each of whose neighbours teaches what they teach together, within any selection, too."""
+    weight, own = problem.neighbours.weight, problem.own[:, None]
+
+    def of_neighbours(artifact: ReferenceArtifact) -> Tensor:
+        return lent(problem.of_neighbours(artifact), weight, mean)
+
+    pathways = own + lent(problem.neighbour_pathways - own, weight, mean)
+    within = problem.within
+    return replace(
+        problem,
+        of_neighbours=of_neighbours,
+        neighbour_pathways=pathways,
+        within=lambda selection: told_together(within(selection), mean),
+    )
 
 
 def lent(each: Tensor, weight: Tensor, mean: Mean) -> Tensor:

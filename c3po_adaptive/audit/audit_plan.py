@@ -22,7 +22,7 @@ from .audit_records import Where
 from .interventions import ALONE, BANNED, EVERYONE, NEXT, PERMUTED, UNIFORM, At, lacking, mixed_by
 
 BUDGET = 12.0
-"""Base forwards a question that an audit takes at most, on average; ``deep`` knows none."""
+"""Base forwards a question that an audit takes at most, on average, beside its expected gain; ``deep`` knows none."""
 HEADROOM = 3.0
 """Of these what is kept for the label's own descent."""
 FEWEST = 2

@@ -21,15 +21,15 @@ class Foretold(BaseModel):
     Attributes:
         scores: ``[R][C]`` at each of R rates.
         by_few: likewise, as a quarter of the others teach.
-        layers: ``[L]`` nats that the others' step takes off its loss in each, to first order.
-        flops: what that took.
+        layers: ``[R][L]`` nats that the others' step takes off its loss in each layer at each rate, to first order.
+        flops: what that took, its share of what references teach included.
     """
 
     model_config = ConfigDict(frozen=True)
 
     scores: list[list[float]]
     by_few: list[list[float]]
-    layers: list[float]
+    layers: list[list[float]]
     flops: float
 
 
@@ -186,7 +186,7 @@ class ExpectedGain(_Part):
         kinds: of question; over them the intervals are, where there are some.
         labels: how many others there are.
         rate: of the step that all would choose; 0: none.
-        nats: that the step takes off, to first order, over all layers.
+        nats: that the step at that rate takes off a question's loss, to first order, over all layers.
         layers: of these, by decoder layer.
     """
 

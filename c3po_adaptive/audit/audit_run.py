@@ -54,10 +54,10 @@ def audit(
         model: the frozen model.
         questions: labeled ones; their ``subject``, or else their ``task``, is their kind.
         out: a folder for ``records.jsonl`` (a row a question), ``summary.json`` and ``report.html``, in which an
-            interrupted audit resumes; None: nothing is written.
+            interrupted audit resumes; None: none is written. What questions teach each other is kept in the cache.
         format: how questions are put.
         deep: everything in each layer, every expert banned, and the oracle on all questions, whatever it costs; else at
-            most a dozen base forwards a question are spent.
+            most a dozen base forwards a question are spent, beside the expected gain of forty questions or more.
         rates: learning rates at which the label's own descent is tried: those that methods use by default.
         seed: of what is drawn: permutations, and resampled questions.
         dataset: what the questions are called.

@@ -1,15 +1,15 @@
 """What re-mixing would gain here, told before it is done: each question is left out, and answered as the others teach.
 
 The step is that of the preset ``nearest``. Half of the questions choose the rate that the other half is judged by, so
-that a choice among rates is no gain. Layers are told apart by what the others' step takes off a question's loss in
-each, to first order: the score of the selector ``misrouted``.
+that a choice among rates is no gain. Layers are told apart by what the others' step takes off the question's own loss
+in each, to first order: ⟨ω0 − ω, ḡ⟩ with its own integrated gradient ḡ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -19,14 +19,15 @@ from torch import Tensor
 from ..analysis import statistics as stats
 from ..analysis.over_kinds import over_units
 from ..models.routed import RoutedModel
+from ..optimizers._reference_artifacts import INTEGRATED_GRADIENT
 from ..optimizers.integrated_step import IntegratedStep
+from ..references.artifacts import of_references
 from ..references.build import reference_set_of
 from ..references.embedding import default_embedder
 from ..references.reference_set import ReferenceSet
 from ..registry import default_registry
 from ..remixing.presets import preset_named
 from ..remixing.remixer import Remixer
-from ..selectors.misrouted import Misrouted
 from ..settings import RemixSettings
 from ..tasks.formats import Format
 from ..types import Question
@@ -43,7 +44,6 @@ SHOWN = 5
 """Layers that are named."""
 KINDS = 5
 """Of question, of which fewer are no sample of kinds."""
-_SCORE = Misrouted(training=0)
 
 Floats = NDArray[np.float64]
 
@@ -66,24 +66,39 @@ class LeftOut:
 
     def of(self, asked: Sequence[Question]) -> list[Foretold]:
         """Some of the questions, which are run together."""
-        many, layers, cost = self._along(self._all, asked)
+        many, moved, cost = self._along(self._all, asked)
         few, _, more = self._along(self._few, asked)
+        layers = (moved * self._own_gradients(asked)[:, None]).sum(-1)
+        shared = self._all.once / len(self.questions)  # what references teach, each of them once
+        prompts = [2 * self.model.plain_work(self.model.encode(q, self.format)).flops for q in asked]
         return [
-            Foretold(scores=_plain(many[b], q), by_few=_plain(few[b], q), layers=layers[b].tolist(), flops=cost + more)
+            Foretold(
+                scores=_plain(many[b], q),
+                by_few=_plain(few[b], q),
+                layers=layers[b].tolist(),
+                flops=cost + more + shared + prompts[b],
+            )
             for b, q in enumerate(asked)
         ]
 
     def _along(self, remixer: Remixer, asked: Sequence[Question]) -> tuple[Tensor, Tensor, float]:
-        """Scores ``[B, R, C]`` at each rate, what each layer is foretold to gain ``[B, L]``, and FLOPs of each."""
+        """At each rate scores ``[B, R, C]`` and ω0 − ω ``[B, R, L, E]``; and FLOPs of each question's tails."""
         batch = remixer.labeled(asked)
         whole = batch.problem()
         problem = whole.within(remixer.strategies.selector.select(whole))
         with torch.no_grad():
-            found = [problem.scores(IntegratedStep(lr=rate).optimize(problem)) for rate in RATES]
-            layers, _ = _SCORE.score(problem)
+            along = [IntegratedStep(lr=rate).optimize(problem) for rate in RATES]
+            found = [problem.scores(weights) for weights in along]
         flops = batch.flops / len(asked)
         batch.close()
-        return torch.stack(found, 1), layers, flops
+        return torch.stack(found, 1), torch.stack([problem.own - weights for weights in along], 1), flops
+
+    def _own_gradients(self, asked: Sequence[Question]) -> Tensor:
+        """``[B, L, E]`` as each teaches others."""
+        prompts, answers = [self.model.encode(q, self.format) for q in asked], [q.answer or 0 for q in asked]
+        states, settings = partial(self.model.prefill, scope=self._all.settings.scope), self._all.settings
+        labeled = (INTEGRATED_GRADIENT, self.model, prompts, answers, states, settings)
+        return of_references(*labeled, folder=self._references.artifacts_folder)
 
     @cached_property
     def _all(self) -> Remixer:
@@ -125,7 +140,8 @@ def expected_gain(rows: Sequence[AuditRow], layers: Sequence[int], seed: int) ->
     halves = np.random.default_rng(seed).permutation(len(foretold)) % 2
     gains, rate = _crossed(base, many, halves)
     by_few, _ = _crossed(base, few, halves)
-    per_layer = np.array([told.layers for _, told in foretold]).mean(0)
+    by_rate = np.array([told.layers for _, told in foretold]).mean(0)
+    per_layer = by_rate[RATES.index(rate)] if rate else np.zeros(len(layers))
     return ExpectedGain(
         points=_interval(gains, kinds, seed),
         by_a_quarter=_interval(by_few, kinds, seed),
@@ -157,15 +173,15 @@ def _crossed(base: Floats, stepped: Floats, halves: NDArray[np.int64]) -> tuple[
     for half in (0, 1):
         best = tried[halves != half, :, 1].mean(0).argmin()
         gains[halves == half] = 100 * (tried[halves == half, best, 0] - base[halves == half, 0, 0])
-    return gains, (0.0, *RATES)[tried[:, :, 1].mean(0).argmin()]
+    return gains, (0.0, *RATES)[int(tried[:, :, 1].mean(0).argmin())]
 
 
 def _interval(gains: Floats, kinds: Sequence[str], seed: int) -> AuditInterval:
     """Over kinds of question, where there are some: questions of one kind gain together."""
     groups = [gains[[kind == one for kind in kinds]][:, None] for one in sorted(set(kinds))]
     if len(groups) < KINDS:
-        low, high = stats.bootstrap_interval([gains], seed=seed)
-        return AuditInterval(value=float(gains.mean()), low=low, high=high)
+        alone = stats.over_flips([gains[:, None] / 100], seed=seed)
+        return AuditInterval(value=float(gains.mean()), low=100 * alone.low, high=100 * alone.high)
     found = over_units(groups, seed=seed)
     return AuditInterval(value=float(np.mean([g.mean() for g in groups])), low=found.low, high=found.high)
 

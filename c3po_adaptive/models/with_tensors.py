@@ -9,7 +9,7 @@ from itertools import chain
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..errors import ModelError
+from ..errors import ModelError, ShapeError
 from ..routing.sites import WORKING, Site
 from .routed import RoutedModel
 
@@ -19,8 +19,17 @@ def with_tensors(model: RoutedModel, tensors: Mapping[str, Tensor]) -> RoutedMod
 
     Raises:
         ModelError: quantized or offloaded weights.
+        ShapeError: a tensor of another shape than the model's, or of a name that the model does not have.
     """
     check_weights(model)
+    there = dict(chain(model.model.named_parameters(remove_duplicate=False), model.model.named_buffers()))
+    for name, tensor in tensors.items():
+        if name not in there or tensor.shape != there[name].shape:
+            expected = tuple(there[name].shape) if name in there else "no such tensor"
+            raise ShapeError(
+                f"Expected tensors of {model.name!r} by name, in their shapes, got {name} {tuple(tensor.shape)} where "
+                f"it has {expected}; take names from router_tensors, or from its state_dict."
+            )
     kept = {id(t): t for t in chain(model.model.parameters(), model.model.buffers())}
     with model.lock:
         made = copy.deepcopy(model.model, dict(kept))

@@ -52,6 +52,11 @@ class PathwayOptimizer(ABC):
         """How many references ``prepare`` asks for; whatever selects layers for it learns from others."""
         return 0
 
+    @property
+    def asks_references(self) -> bool:
+        """Whether ``prepare`` asks some as questions are asked: with neighbours, where it needs them for those."""
+        return self.references_needed > 0
+
     def prepare(self, training: TrainingReferences) -> Self:
         """This optimizer after it learned from references, which it is given once; most have nothing to learn.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from ..errors import SettingError
-from ..problem import Problem, ReferenceArtifact, TrainingReferences
+from ..problem import LabeledProblem, Problem, ReferenceArtifact, TrainingReferences
 from ..types import Changes
-from ._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT
+from ._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT, integrated_gradient
+from ._simplex import allowed_experts
 from .base import PathwayOptimizer
 from .descent import Descent
 from .integrated_step import IntegratedStep
@@ -29,10 +31,12 @@ class OneForAll(PathwayOptimizer):
 
     Attributes:
         slope: ``[L, E]`` learned, in nats per unit of weight.
+        count: of how many references it is the mean.
         taught: what it is the mean of.
     """
 
     slope: Tensor | None = field(default=None, repr=False, compare=False)
+    count: int = field(default=0, repr=False, compare=False)
     taught: ClassVar[ReferenceArtifact]
     needs_neighbours: ClassVar[bool] = False
     changes: ClassVar[Changes] = "same"
@@ -42,7 +46,8 @@ class OneForAll(PathwayOptimizer):
         return 1  # at least; it takes all there are
 
     def prepare(self, training: TrainingReferences) -> Self:
-        return replace(self, slope=training.of_references(self.taught).mean(0))
+        each = training.of_references(self.taught)
+        return replace(self, slope=each.mean(0), count=len(each))
 
     @property
     def learned(self) -> Tensor:
@@ -87,3 +92,11 @@ class ConstantIntegratedStep(OneForAll, IntegratedStep):
 
     def optimize(self, problem: Problem) -> Tensor:
         return self.step(problem, self.learned)
+
+    def _taught(self, problem: LabeledProblem) -> Tensor:
+        """The mean without the reference that is asked."""
+        if self.count < 2:
+            raise SettingError(f"{self.name} expected two references at least to choose its rate by; give lr.")
+        with torch.enable_grad():
+            own = integrated_gradient(problem.label_loss, problem.own, allowed_experts(problem))
+        return (self.count * self.learned - own) / (self.count - 1)

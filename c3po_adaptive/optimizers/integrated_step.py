@@ -38,7 +38,8 @@ class IntegratedStep(SteppingOptimizer):
     falls below zero, so nothing is projected; and it is plain, not Adam's, so that a small sum moves little.
 
     The dose that suits one model harms the next: where it is left to the references, each of some is answered at
-    several rates by what the others teach, and the rate of the lowest loss is taken, or none.
+    several rates by what the others teach, all layers re-mixed, and the rate of the lowest loss is taken, or none. A
+    selector that learns may ask the same ones: of them the dose is one number among seven.
 
     Attributes:
         lr: η in 1/nats; 50 was chosen on validation questions of the embedded model. None: the references choose it.
@@ -58,6 +59,10 @@ class IntegratedStep(SteppingOptimizer):
             check_number(self, "lr", at_least=0)
         check_number(self, "floor", at_least=0)
 
+    @property
+    def asks_references(self) -> bool:
+        return self.lr is None
+
     def prepare(self, training: TrainingReferences) -> Self:
         if self.lr is not None:
             return self
@@ -68,9 +73,7 @@ class IntegratedStep(SteppingOptimizer):
         eligible = has_neighbours(problem)
         if not eligible.any():
             return problem.own
-        weight = problem.neighbours.weight[:, :, None, None]
-        slope = (weight * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
-        return torch.where(eligible[:, None, None], self.step(problem, slope), problem.own)
+        return torch.where(eligible[:, None, None], self.step(problem, _slope(problem)), problem.own)
 
     def toward_label(self, problem: LabeledProblem) -> Tensor:
         allowed = allowed_experts(problem)
@@ -100,16 +103,36 @@ class IntegratedStep(SteppingOptimizer):
 
     def _best(self, training: TrainingReferences) -> float:
         """Of ``RATES`` the one at which references lose least, all layers re-mixed."""
-        problems = training.problems(min(ASKED, training.known))
-        losses = torch.cat([torch.stack([self._lost(one, rate) for rate in RATES], 1) for one in problems])
-        return RATES[int(losses.mean(0).argmin())]
+        if not training.known:
+            raise SettingError(
+                f"{self.name} expected references that are not asked in the run to choose its rate by, got none; give "
+                "more, or lr."
+            )
+        losses = [self._losses(problem) for problem in training.problems(min(ASKED, training.known))]
+        return RATES[int(torch.cat(losses).mean(0).argmin())]
 
     @torch.no_grad()
-    def _lost(self, problem: LabeledProblem, rate: float) -> Tensor:
-        """``[B]`` the loss of each right answer, along the step that the others teach at a rate."""
+    def _losses(self, problem: LabeledProblem) -> Tensor:
+        """``[B, R]`` the loss of each right answer, along the step that the others teach at each rate."""
         everything = Selection(core(problem.ranking, problem.ranking.shape[-1]))
         within = cast(LabeledProblem, problem.within(everything))
-        return within.label_loss(replace(self, lr=rate).optimize(within))
+        slope = self._taught(within)
+        moved = [replace(self, lr=rate).step(within, slope) for rate in RATES]
+        return torch.stack([within.label_loss(weights) for weights in moved], 1)
+
+    def _taught(self, problem: LabeledProblem) -> Tensor:
+        """``[B, L, E]`` what the others teach of each reference that is asked, in nats per unit of weight."""
+        if not has_neighbours(problem).any():
+            raise SettingError(
+                f"{self.name} expected references with neighbours to choose its rate by, got none that has any; give "
+                "more, or lr."
+            )
+        return _slope(problem)
+
+
+def _slope(problem: Problem) -> Tensor:
+    """``[B, L, E]`` Σ K_i ḡ_i of each question; zero where there is no neighbour."""
+    return (problem.neighbours.weight[:, :, None, None] * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
 
 
 def stepped(own: Tensor, allowed: Tensor, slope: Tensor, lr: float, floor: float = FLOOR) -> Tensor:

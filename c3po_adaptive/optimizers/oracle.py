@@ -30,10 +30,14 @@ class Oracle(PathwayOptimizer):
     of: PathwayOptimizer = field(default_factory=NGD)
     name: ClassVar[str] = "oracle"
     needs_label: ClassVar[bool] = True
-    needs_neighbours: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_part(self, "of", SteppingOptimizer)
+
+    @property
+    def needs_neighbours(self) -> bool:  # type: ignore[override]  # a constant of most optimizers
+        """Where what it bounds learns by them how far to go."""
+        return self.of.asks_references and self.of.needs_neighbours
 
     @property
     def references_needed(self) -> int:

@@ -169,6 +169,7 @@ class ReferenceTraining:
         strategies = [learner, self.optimizer, s.kernel, s.retriever]
         settings = self.settings.model_dump() | {"head": self.model.head_for(self.settings.head)}
         asked = [sorted(self.held_out & {q.id for q in references.questions}), self.taken, self.left]
+        asked.append(s.needs_neighbours)  # none are retrieved for who needs none: then it learns something else
         source = references.card.get("source")
         return [
             *(list(map(repr, strategies)), code_of(*strategies, *_LOOKED_UP)),

@@ -212,7 +212,7 @@ class RuleRun:
                     self.sites[position],
                     layers,
                     biases[position],
-                    inputs[position],
+                    inputs.pop(position),
                 )
                 try:
                     change = self.rule(seen)

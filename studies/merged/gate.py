@@ -2,8 +2,8 @@
 ``python -m merged.gate MODELS/hidden_avg-8-0 --kinds FOLDER``; of a real merge ``--dense MODELS/dense``, too.
 
 Asked are the case as it is, with all experts alike, and with the expert of a question's own family alone at every token
-and layer, told; of a real merge that is the dense model that it was made of, and the donor is asked, too. Of a pruned
-model nobody is told, as its layers have not the same experts.
+and layer, told; of a real merge that is the dense model that it was made of, and the donor is asked, too. A pruned
+model is refused, as its layers have not the same experts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from c3po_adaptive import Change, LayerRouting, RoutedModel, load_moe_model
 from c3po_adaptive.cli.terminal import clear_errors
+from c3po_adaptive.errors import DataError
 from c3po_adaptive.models.dense_models import load_dense_model
 from c3po_adaptive.progress import bar
 from c3po_adaptive.routing.flops import measure
@@ -100,6 +101,11 @@ def gate(
     learned = [kind for name in families for kind in expert_families.FAMILIES[name].learned]
     questions = questions_of(kinds, learned, "validation", each)
     moe = load_moe_model(str(model), dtype="float32")
+    if moe.n_experts < len(families):
+        raise DataError(
+            f"Expected a case with an expert of each of {len(families)} families, got {moe.n_experts} experts; a real "
+            "merge takes --dense, and a pruned model has no gate of this kind."
+        )
     donor = None if dense is None else load_dense_model(str(folder_of(DONOR, dense)))[0]
     found = scored(moe, donor, families, questions)
     text = json.dumps({"model": model.name} | figures(questions, found), indent=1)

@@ -9,7 +9,7 @@ from study.configs import with_all_arms
 
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.optimizers import ConstantIntegratedStep, IntegratedStep, Oracle
-from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT
+from c3po_adaptive.optimizers._reference_artifacts import INTEGRATED_GRADIENT, integrated_gradient
 from c3po_adaptive.problem import ReferenceBatch
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.presets import preset_named
@@ -121,27 +121,30 @@ def test_steps_that_nothing_takes_once_for_all_still_have_a_bound(monkeypatch):
     assert "constant" not in arms
 
 
+def nobody(neighbours):
+    return replace(neighbours, weight=torch.zeros_like(neighbours.weight))
+
+
 class TestDose:
     """What the references choose where no rate is given."""
 
-    def prepared(self, loss_of, strategy=IntegratedStep, **parameters):
+    def prepared(self, loss_of):
         """After references whose loss is ``loss_of(weights, problem)``."""
 
         def made(problem):
             return altered(problem, label_loss=lambda weights, running=None: loss_of(weights, problem))
 
-        return strategy(lr=None, **parameters).prepare(ToyTraining(made=made))
+        return IntegratedStep(lr=None).prepare(ToyTraining(made=made))
 
-    @pytest.mark.parametrize("strategy", [IntegratedStep, ConstantIntegratedStep])
-    def test_is_the_rate_of_the_lowest_loss_of_references(self, strategy):
+    def test_is_the_rate_of_the_lowest_loss_of_references(self):
         def beside(weights, problem):
-            wanted = strategy(lr=100.0).prepare(ToyTraining()).optimize(everywhere(problem))
+            wanted = IntegratedStep(lr=100.0).optimize(everywhere(problem))
             return (weights - wanted).square().sum((1, 2))
 
-        chosen = self.prepared(beside, strategy)
+        chosen = self.prepared(beside)
         assert chosen.rate == 100.0 and chosen.lr is None
         problem = toy_problem()
-        assert torch.equal(chosen.optimize(problem), strategy(lr=100.0).prepare(ToyTraining()).optimize(problem))
+        assert torch.equal(chosen.optimize(problem), IntegratedStep(lr=100.0).optimize(problem))
 
     def test_is_nothing_where_every_step_harms(self):
         still = self.prepared(lambda weights, problem: (weights - problem.own).square().sum((1, 2)))
@@ -151,6 +154,26 @@ class TestDose:
     def test_is_refused_where_no_reference_chose_it(self):
         with pytest.raises(SettingError, match="references to choose its rate by"):
             IntegratedStep(lr=None).optimize(toy_problem())
+
+    def test_of_one_step_for_all_is_chosen_without_the_reference_that_is_asked(self):
+        asked = everywhere(next(ToyTraining().problems(3)))
+        step = ConstantIntegratedStep(slope=torch.ones(6, 24), count=4)
+        with torch.enable_grad():
+            own = integrated_gradient(asked.label_loss, asked.own, torch.ones_like(asked.own, dtype=torch.bool))
+        torch.testing.assert_close(step._taught(asked), (4 - own) / 3)
+
+    def test_of_an_oracle_is_the_one_of_what_it_bounds(self):
+        """It has no neighbours of its own, and would choose none of the rates by none."""
+        step = IntegratedStep(lr=None)
+        assert Oracle(of=step).needs_neighbours and not Oracle(of=IntegratedStep()).needs_neighbours
+        assert Oracle(of=step).prepare(ToyTraining()).of.dose == step.prepare(ToyTraining()).dose
+        without = ToyTraining(made=lambda problem: altered(problem, neighbours=nobody(problem.neighbours)))
+        with pytest.raises(SettingError, match="references with neighbours to choose its rate by"):
+            step.prepare(without)
+
+    def test_is_refused_where_all_references_are_asked_themselves(self):
+        with pytest.raises(SettingError, match="that are not asked in the run to choose its rate by, got none"):
+            IntegratedStep(lr=None).prepare(ToyTraining(known=0))
 
     def test_is_learned_once(self):
         training = ToyTraining()

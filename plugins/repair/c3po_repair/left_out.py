@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
-from c3po_adaptive import DataError, Format, Question, RoutedModel, State
+from c3po_adaptive import DataError, Format, Question, RoutedModel, State, over_flips, over_values
 
 from .limits import FEWEST
 
@@ -21,19 +20,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Gain:
-    """The mean of differences over references, with its bootstrap interval of 95 %."""
+    """The mean of paired differences over references, with its interval of 95 %."""
 
     value: float
     low: float
     high: float
-
-    @classmethod
-    def of(cls, differences: Floats) -> Gain:
-        mean = float(differences.mean())
-        if np.ptp(differences) == 0:
-            return cls(mean, mean, mean)
-        found = stats.bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(0))
-        return cls(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
     def __str__(self) -> str:
         return f"{self.value:+.2f} [{self.low:.2f}, {self.high:.2f}]"
@@ -55,7 +46,7 @@ class Repair:
         model: mended by all references; it shares everything but its routers with the one that it was made of.
         steps: that were taken, each by its parameters; none: nothing lowered the loss, and the model is as it was.
         before: the references as the model answered them.
-        after: each as routers answer it that were mended by the other folds.
+        after: each as routers answer it that the other folds mended, as far as the other folds chose.
         flops: what all that took.
     """
 
@@ -68,18 +59,37 @@ class Repair:
     @property
     def points(self) -> Gain:
         """How many points of right answers it gains."""
-        return Gain.of(100 * (self.after.right - self.before.right))
+        each = self.after.right - self.before.right
+        found = over_flips([each[:, None]], seed=0)
+        return Gain(100 * float(each.mean()), 100 * found.low, 100 * found.high)
 
     @property
     def nats(self) -> Gain:
         """By how much it changes the loss."""
-        return Gain.of(self.after.loss - self.before.loss)
+        each = self.after.loss - self.before.loss
+        found = over_values(each[:, None], seed=0)
+        return Gain(float(each.mean()), found.low, found.high)
 
     @property
     def helps(self) -> bool:
         """Whether more answers are shown to be right. A lower loss alone is not enough: it is also had by choices that
         become more alike, from labels at random, too."""
         return self.points.low > 0
+
+
+def judged(tries: Sequence[Answered], folds: Sequence[Sequence[Question]]) -> tuple[Answered, list[int]]:
+    """Each fold as it is answered by the try that the other folds lose least by, so that a choice among tries is no
+    gain; and which try that is.
+
+    Args:
+        tries: answers to all folds, one after another.
+        folds: the references.
+    """
+    fold = np.repeat(np.arange(len(folds)), [len(one) for one in folds])
+    losses = np.array([one.loss for one in tries])
+    best = [int(losses[:, fold != f].mean(1).argmin()) for f in range(len(folds))]
+    mine = np.array(best)[fold], np.arange(len(fold))
+    return Answered(np.array([one.right for one in tries])[mine], losses[mine]), best
 
 
 def folds_of(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:

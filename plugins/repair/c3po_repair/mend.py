@@ -1,8 +1,8 @@
 """Mend a model's routers by labeled questions: regress, try on references left out, and again along what was mended.
 
-What is chosen (how far to go, how much to trust, when to stop) is chosen by cross-fitting: each fold of the references
-is answered along routers that were mended by the others. So is what the mended model is said to gain; the model that is
-handed out is mended by all of them.
+How far to go, and when to stop, is chosen by cross-fitting: each fold of the references is answered along routers that
+were mended by the others. What the mended model is said to gain is what each fold gains as far as the others would go;
+the model that is handed out is mended by all of them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,9 +30,9 @@ from c3po_adaptive import (
 from c3po_adaptive.study import Progress, silent
 from c3po_adaptive.types import LossName
 
-from .left_out import Answered, Repair, answered, folds_of, parts_of, prefilled
+from .left_out import Answered, Repair, answered, folds_of, judged, parts_of, prefilled
 from .limits import PENALTY, ROUNDS
-from .regression import Reads, read
+from .regression import Reads, check_routers, read
 
 SPREADS = (0.5, 1.0, 2.0, 4.0)
 """By how many nats what is added tells experts apart: the standard deviation of what it adds to a token's scores, over
@@ -72,7 +73,9 @@ def repair(
         DataError: fewer than twenty references, or one without an answer.
         ModelError: routers that do more, or weights that cannot be exchanged.
     """
-    mending = _Mending(model, folds_of(questions, FOLDS, seed), format, loss, penalty, progress)
+    folds = folds_of(questions, FOLDS, seed)
+    check_routers(model, prefilled(model, questions[:1], format)[0])
+    mending = _Mending(model, folds, format, loss, penalty, progress)
     taken: list[dict[str, float]] = []
     while len(taken) < rounds and (found := mending.round()):
         taken.append(found)
@@ -110,35 +113,45 @@ class _Mending:
 
     def round(self) -> dict[str, float] | None:
         """Go on by what lowers the loss of references that were left out most; None: nothing does by enough."""
-        parts, together = self._fits()
-        tries: list[tuple[float, list[RoutedModel], Answered]] = []
+        parts, together = self._rows()
+        tries: list[tuple[list[RoutedModel], Answered]] = []
         for spread in self.progress(SPREADS, "repair: spreads"):
-            made = [_added(one, fit, spread) for one, fit in zip(self.by_others, parts, strict=True)]
-            tries.append((spread, made, self._crossed(made)))
-        spread, made, found = min(tries, key=lambda tried: float(tried[2].loss.mean()))
+            made = [_added(one, spread * rows) for one, rows in zip(self.by_others, parts, strict=True)]
+            tries.append((made, self._crossed(made)))
+        found, best = judged([answers for _, answers in tries], self.folds)
         if found.loss.mean() > (1 - ENOUGH) * self.now.loss.mean():
             return None
-        self.whole, self.by_others, self.now = _added(self.whole, together, spread), made, found
+        self.by_others, self.now = [tries[one][0][fold] for fold, one in enumerate(best)], found
+        spread = SPREADS[min(range(len(tries)), key=lambda one: float(tries[one][1].loss.mean()))]
+        self.whole = _added(self.whole, spread * together)
         return {"spread": spread}
 
-    def _fits(self) -> tuple[list[_Fit], _Fit]:
-        """For each fold what the others say along its own model, and what all say along the one of all."""
+    def _rows(self) -> tuple[list[Tensor], Tensor]:
+        """``[L, E, H]`` for each fold what the others say along its own model, and what all say along that of all; they
+        spread scores by one nat."""
+        everyone = [question for fold in self.folds for question in fold]
         if self.whole is self.model:  # all models are one
             each = [self._fit(self.model, fold) for fold in self.folds]
-            return [_sum(each[:i] + each[i + 1 :]) for i in range(len(each))], _sum(each)
-        others = [[q for j, fold in enumerate(self.folds) if j != i for q in fold] for i in range(len(self.folds))]
+            whole, fold = reduce(add, each), np.repeat(np.arange(len(each)), [len(one) for one in self.folds])
+            kept = [torch.from_numpy(fold != f) for f in range(len(each))]
+            return [self._spread(whole.without(*one)) for one in zip(each, kept, strict=True)], self._spread(whole)
+        others = [[q for q in everyone if q not in fold] for fold in self.folds]
         each = [self._fit(made, asked) for made, asked in zip(self.by_others, others, strict=True)]
-        return each, self._fit(self.whole, [q for fold in self.folds for q in fold])
+        return [self._spread(fit) for fit in each], self._spread(self._fit(self.whole, everyone))
+
+    def _spread(self, fit: _Fit) -> Tensor:
+        rows = fit.reads.rows(fit.worth, self.penalty)
+        return rows / fit.reads.spread(rows).clamp_min(torch.finfo(rows.dtype).tiny)
 
     def _fit(self, made: RoutedModel, questions: Sequence[Question]) -> _Fit:
         """What its routers read of questions, and what its experts are worth to them along its own pathways."""
         worth = -taught(INTEGRATED_GRADIENT, made, questions, self.settings, format=self.format, progress=self.progress)
-        parts = [
-            read(made, prefilled(self.model, part, self.format))
-            for part in self.progress(parts_of(questions), "repair: what routers read")
-        ]
-        self.flops += (1 + BACKWARD) * sum(flops for _, flops in parts)
-        return _Fit(_sum([reads for reads, _ in parts]), worth.cpu(), self.penalty)
+        reads: Reads | None = None
+        for part in self.progress(parts_of(questions), "repair: what routers read"):
+            more, flops = read(made, prefilled(self.model, part, self.format))
+            reads = more if reads is None else reads + more
+            self.flops += (1 + BACKWARD) * flops
+        return _Fit(cast(Reads, reads), worth.cpu())
 
     def _crossed(self, made: Sequence[RoutedModel]) -> Answered:
         """Each fold as its model answers it."""
@@ -153,25 +166,19 @@ class _Fit:
 
     reads: Reads
     worth: Tensor
-    penalty: float
 
     def __add__(self, other: _Fit) -> _Fit:
-        return _Fit(self.reads + other.reads, torch.cat([self.worth, other.worth]), self.penalty)
+        return _Fit(self.reads + other.reads, torch.cat([self.worth, other.worth]))
 
-    def rows(self, spread: float) -> Tensor:
-        """``[L, E, H]`` what is added to the routers' matrices."""
-        rows = self.reads.rows(self.worth, self.penalty)
-        return rows * spread / self.reads.spread(rows).clamp_min(torch.finfo(rows.dtype).tiny)
-
-
-def _sum(parts: Sequence[Any]) -> Any:
-    return reduce(add, parts)
+    def without(self, other: _Fit, kept: Tensor) -> _Fit:
+        """Without another, which is all but ``kept [N]`` (bool) of this."""
+        return _Fit(self.reads.without(other.reads, kept), self.worth[kept])
 
 
-def _added(model: RoutedModel, fit: _Fit, spread: float) -> RoutedModel:
-    """The model with the rows of a fit added to its routers' matrices."""
+def _added(model: RoutedModel, rows: Tensor) -> RoutedModel:
+    """The model with rows ``[L, E, H]`` added to its routers' matrices."""
     tensors: dict[str, Tensor] = {}
-    for site, more in zip(model.sites, fit.rows(spread), strict=True):
+    for site, more in zip(model.sites, rows, strict=True):
         name, matrix = next(iter(router_tensors(model.model, site).items()))
         tensors[name] = matrix.detach() + more.to(matrix)
     return with_tensors(model, tensors)

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from c3po_adaptive import LayerRouting, ModelError, RoutedModel, State, router_tensors
+from c3po_adaptive import LayerRouting, ModelError, RoutedModel, State, router_tensors, with_tensors
 
 ANSWERS = 9.0
 """How much the prompt's last token and the options' count, beside every other token of a reference: the loss is read
@@ -37,6 +37,10 @@ class Reads:
 
     def __add__(self, other: Reads) -> Reads:
         return Reads(self.products + other.products, torch.cat([self.means, other.means]))
+
+    def without(self, other: Reads, kept: Tensor) -> Reads:
+        """Without those of another, which are all but ``kept [N]`` (bool) of these."""
+        return Reads(self.products - other.products, self.means[kept])
 
     def rows(self, worth: Tensor, penalty: float) -> Tensor:
         """``[L, E, H]`` rows whose product with what a router reads predicts ``worth [N, L, E]`` best.
@@ -63,6 +67,21 @@ class Reads:
         centred = rows - rows.mean(1, keepdim=True)
         squares = torch.einsum("leh,lhk,lek->le", centred, self.products, centred)
         return (squares.mean() / len(self.means)).sqrt()
+
+
+def check_routers(model: RoutedModel, state: State) -> None:
+    """Refuse a model that rows cannot be added to, before anything is computed for it.
+
+    Args:
+        model: to be mended.
+        state: any prefilled reference.
+
+    Raises:
+        ModelError: quantized or offloaded weights, several matrices, or a router whose scores are no matrix times what
+            it reads.
+    """
+    with_tensors(model, {})
+    read(model, [state])
 
 
 def read(model: RoutedModel, states: Sequence[State]) -> tuple[Reads, float]:

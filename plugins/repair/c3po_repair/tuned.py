@@ -21,7 +21,7 @@ from c3po_adaptive import (
     with_tensors,
 )
 
-from .left_out import TOGETHER, Repair, answered, folds_of
+from .left_out import TOGETHER, Repair, answered, folds_of, judged
 from .mend import EVERYWHERE
 
 RATES = (1e-3, 3e-3)
@@ -45,6 +45,7 @@ def tuned(
         ModelError: a family whose routers cannot be trained.
     """
     folds, spent = folds_of(questions, FOLDS, seed), 0.0
+    with_tensors(model, {})  # refuses what cannot be mended before it is trained
     train = _trainer(model, questions, as_format(format), seed)
     before, _ = answered(model, [(model, fold) for fold in folds], format)
     tries = {}
@@ -54,7 +55,8 @@ def tuned(
         tries[rate], spent = found, spent + flops + sum(once for _, once in made)
     best = min(RATES, key=lambda rate: float(tries[rate].loss.mean()))
     whole, once = train(best, ())
-    return Repair(whole, ({"lr": best},), before, tries[best], spent + once)
+    found, _ = judged([tries[rate] for rate in RATES], folds)
+    return Repair(whole, ({"lr": best},), before, found, spent + once)
 
 
 def _trainer(

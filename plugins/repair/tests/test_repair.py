@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from c3po_repair import repair
-from c3po_repair.left_out import Answered, Gain, Repair, answered
+from c3po_repair.left_out import Answered, Repair, answered, judged
 from c3po_repair.regression import ANSWERS, Reads, read
 from c3po_repair.tuned import tuned
 from sklearn.linear_model import Ridge
@@ -153,12 +153,27 @@ class TestMended:
             repair(broken(), references()[:19])
 
 
-def test_gains_are_paired_means_with_intervals():
-    one, other = (Answered(np.array(right, float), np.array([1.0, 2.0, 3.0])) for right in ([0, 1, 0], [1, 1, 0]))
-    found = Repair(sound(), (), one, other, 0.0)
-    assert found.points.value == pytest.approx(100 / 3) and found.points.low <= found.points.value <= found.points.high
-    assert found.nats == Gain(0.0, 0.0, 0.0)
-    assert not found.helps
+class TestGain:
+    def repair(self, before, after, loss=(1.0, 2.0, 3.0)):
+        one, other = (Answered(np.array(right, float), np.array(loss)) for right in (before, after))
+        return Repair(sound(), (), one, other, 0.0)
+
+    def test_is_a_paired_mean_with_its_interval(self):
+        found = self.repair([0, 1, 0], [1, 1, 0])
+        assert found.points.value == pytest.approx(100 / 3)
+        assert found.points.low <= found.points.value <= found.points.high
+        assert found.nats.value == 0 and not found.helps
+
+    def test_four_of_a_hundred_are_not_shown_to_help(self):
+        """By chance as many fall on one side one time in eight."""
+        found = self.repair([0] * 100, [1] * 4 + [0] * 96, loss=[1.0] * 100)
+        assert found.points.value == 4 and found.points.low <= 0 and not found.helps
+
+    def test_a_choice_among_tries_is_no_gain(self):
+        first = Answered(np.array([1.0, 1, 0, 0]), np.array([1.0, 1, 3, 3]))
+        second = Answered(np.array([0.0, 0, 1, 1]), np.array([3.0, 3, 1, 1]))
+        found, best = judged([first, second], [references()[:2], references()[2:4]])
+        assert best == [1, 0] and found.right.tolist() == [0, 0, 0, 0]
 
 
 def test_left_out_answers_are_those_of_the_models_themselves():
