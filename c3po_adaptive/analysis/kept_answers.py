@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..errors import DataError, SettingError
 from ..records.answer import Answered
 from ..records.base import Key
 from ..records.parquet import read_parquet
+from ..records.setting import Setting
 from ..storage.files import is_folder
 from ..storage.run_folder import claimed_config
 from . import statistics as stats
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import pandas
 
 KEPT = ".parquet"
+CLOSE = 0.0025
+"""How far apart, in nats, scores of one answer are: two of the thousandths that files keep."""
+FOLLOW = {"control_of", "varies", "changes", "one_for_all", "calibrates", "positive"}
+"""What an arm's setting says that its answers do not depend on, or that the rest of it settles."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def answers(*runs: str | Path) -> pandas.DataFrame:
     Raises:
         SettingError: no run, or pandas is not installed.
         DataError: a run is none, or not finished; one question answered in two ways under one name; one id, data set
-            or name for two questions, splits or models.
+            or name for two questions, splits or models; or one arm's name, in one model, for two settings.
     """
     try:
         import pandas
@@ -83,9 +88,10 @@ def read_runs(*runs: str | Path) -> list[Run]:
         found.setdefault((source := _source(run)).name, []).append(source)
     every = [source for several in found.values() for source in several]
     _check_data(every)
-    read = [Run(name, _merged(several)) for name, several in found.items()]
-    check_questions(read)
-    return read
+    check_questions([Run(source.name, source.records) for source in every])
+    for several in found.values():
+        _check_arms(several)
+    return [Run(name, _merged(several)) for name, several in found.items()]
 
 
 def _source(run: str | Path) -> _Source:
@@ -110,13 +116,51 @@ def _merged(sources: Iterable[_Source]) -> list[Answered]:
     for source in sources:
         for record in source.records:
             first, path = found.setdefault(record.key, (record, source.path))
-            if first.choice != record.choice:
+            if not _same(first, record):
                 raise DataError(
                     f"Expected one answer of {record.arm!r} to {record.id!r} of {record.dataset!r} by "
-                    f"{source.name!r}, got choice {first.choice} in {path} and {record.choice} in {source.path}; "
+                    f"{source.name!r}, got {_told(first)} in {path} and {_told(record)} in {source.path}; "
                     "name them apart (first=RUN second=RUN)."
                 )
     return [record for record, _ in found.values()]
+
+
+def _same(one: Answered, other: Answered) -> bool:
+    if one is other or one.choice != other.choice:
+        return one is other
+    return all(abs(a - b) < CLOSE for a, b in zip(_scores(one), _scores(other), strict=True))
+
+
+def _told(record: Answered) -> str:
+    return f"choice {record.choice} by the scores {', '.join(f'{score:.3f}' for score in _scores(record))}"
+
+
+def _scores(record: Answered) -> list[float]:
+    """Above that of the right choice, which is all that files keep of them."""
+    return [score - record.scores[record.answer] for score in record.scores]
+
+
+def _check_arms(sources: Sequence[_Source]) -> None:
+    """Refuse arms of one model that are called alike and were set otherwise, on whatever they were asked."""
+    found: dict[str, tuple[Mapping[str, object], Path]] = {}
+    for source in sources:
+        for arm, own in {r.arm: r.setting for r in source.records}.items():
+            if not (said := _answers_depend_on(own)):
+                continue
+            first, path = found.setdefault(arm, (said, source.path))
+            if differ := next((key for key in {**first, **said} if first.get(key) != said.get(key)), None):
+                raise DataError(
+                    f"Expected one setting of the arm {arm!r} by {source.name!r}, got {differ} {first.get(differ)} in "
+                    f"{path} and {said.get(differ)} in {source.path}; name them apart (first=RUN second=RUN), or run "
+                    "one of them with an arm of another name."
+                )
+
+
+def _answers_depend_on(setting: Setting) -> Mapping[str, object]:
+    """What is configured of an arm; nothing where it leaves the model as it is, whatever would be done."""
+    if setting.changes == "nothing" and setting.answerer is None:
+        return {}
+    return setting.model_dump(mode="json", exclude=FOLLOW)
 
 
 def _check_data(sources: Iterable[_Source]) -> None:

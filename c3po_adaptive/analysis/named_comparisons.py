@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from ..errors import DataError, UnknownNameError, suggestion
+from ..errors import DataError, SettingError, UnknownNameError, suggestion
 from ..records.compared import ArmRow, Compared, Point
 from . import statistics as stats
 from .crossed import Crossed
@@ -44,7 +44,9 @@ class NamedComparisons:
                 raise UnknownNameError(f"Expected the protocol to name a {what} of the answers, got {name!r}; {hint}")
 
     def made(self, unit: Unit, *, second: bool = False) -> list[Compared]:
-        """All comparisons, each once, primary ones first, corrected family by family; a primary one is in none.
+        """All comparisons, corrected family by family; a primary one is in none.
+
+        Each is made once: primary ones first, then those of families, then what is not tested.
 
         Args:
             unit: where a comparison names none of its own.
@@ -52,15 +54,18 @@ class NamedComparisons:
 
         Raises:
             DataError: two sides cannot be compared.
+            SettingError: one comparison is asked with two different ``least``.
         """
         asked = [c for c in self.protocol.comparisons if not (second and c.unit)]
         found: dict[tuple[object, ...], Compared] = {}
-        for one in sorted(asked, key=lambda c: not c.primary):
+        for one in sorted(asked, key=lambda c: (not c.primary, c.family is None)):
             for on, group in self._parts(one):
                 for a, b in one.pairs:
                     a, b, over = *_placed(a, b), one.unit or unit
                     what = *self._identity(group), str(a), str(b), one.measure, one.test, one.within, over
-                    if what not in found and self._there(one, on, group, a, b):
+                    if what in found:
+                        _check_least(found[what], one)
+                    elif self._there(one, on, group, a, b):
                         found[what] = self._compared(one, on, group, a, b, over)
         return judged([*found.values()], self.protocol.alpha)
 
@@ -191,6 +196,15 @@ def _placed(a: Side, b: Side) -> tuple[Side, Side]:
 def _ends(pairs: Pairs, found: Crossed, scale: float) -> dict[str, Any]:
     """In the measure's unit."""
     return {"difference": scale * pairs.mean, "ci_low": scale * found.low, "ci_high": scale * found.high}
+
+
+def _check_least(made: Compared, again: NamedComparison) -> None:
+    """Refuse another than it was made with: a verdict speaks of one."""
+    if again.least not in (None, made.least):
+        raise SettingError(
+            f"Expected one least of {made.a} − {made.b} on {made.on}, got {made.least or 'none'} and {again.least}; "
+            "ask it once, or with the same least."
+        )
 
 
 def _p_beyond(found: Crossed, difference: float, bound: float, sign: int) -> float:

@@ -48,7 +48,7 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         out: folder that gets ``summary.json``, ``comparisons.md`` and the pictures, if given.
 
     Raises:
-        SettingError: the protocol is none.
+        SettingError: the protocol is none, asks one comparison in two ways, or, with ``out``, for an empty forest.
         UnknownNameError: it names what the answers do not have.
         DataError: the runs cannot be read or compared, or ``out`` cannot be written, or holds files of others.
     """
@@ -69,8 +69,8 @@ def compare(runs: Sequence[str | Path], protocol: Path, out: Path | None = None)
         curves={name: tuple(of.curve(curve)) for name, curve in asked.curves.items()},
         left_out=tuple(dict.fromkeys(of.left_out)),
     )
-    pictures = pictures_of(found, asked)
     if out is not None:
+        pictures = pictures_of(found, asked)
         write_text(out / SUMMARY, found.model_dump_json(indent=1) + "\n")
         write_text(out / PAGE, page_of(found))
         for name, picture in pictures.items():

@@ -136,6 +136,14 @@ class TestTests:
         assert [c.p_holm for c in again] == [2 * 2 / 2**3, 1, 3 * 2 / 2**6], "of three, for a − c is made"
         assert (looked.verdict, looked.p_holm) == ("not tested", looked.p)
 
+    def test_what_is_looked_at_takes_nothing_out_of_a_family(self):
+        arms = {"a": {"x": "1" * 9}, "b": {"x": "0" * 9}, "c": {"x": "0" * 8 + "1"}}
+        asked = [{"a": "a", "b": ["b", "c"]}, {"a": "a", "b": "b", "family": None}]
+        for order in (asked, asked[::-1]):
+            found = made(order, run("m", arms))
+            assert [(c.b, c.family) for c in found] == [("b", "secondary"), ("c", "secondary")]
+            assert found[0].p_holm == 2 * found[0].p
+
     def test_two_one_sided_tests_by_the_interval_that_is_shown(self):
         right = {"x": "1" * 200 + "0" * 200}
         other = {"x": "1" * 180 + "0" * 20 + "1" * 20 + "0" * 180}
@@ -229,6 +237,13 @@ class TestRefused:
         more = Run("m", [*FIRST.records, *run("m", {"c": {"x": "1"}}, dataset="more").records])
         with pytest.raises(DataError, match="each data set of the group, got none of more"):
             one({}, more)
+
+    def test_one_comparison_with_two_smallest_differences_of_interest(self):
+        for primary, again in ((3, 5), (None, 5)):
+            with pytest.raises(SettingError, match=f"one least of a − b on all, got {primary or 'none'}.* and 5"):
+                made([{"a": "a", "b": "b", "least": n, "primary": n == primary} for n in (again, primary)], FIRST)
+        found = made([{"a": "a", "b": "b", "least": 5, "primary": True}, {"a": "a", "b": "b"}], FIRST)
+        assert [one.least for one in found] == [5]
 
     def test_a_single_unit(self):
         with pytest.raises(DataError, match="several kinds"):

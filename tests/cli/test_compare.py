@@ -111,7 +111,12 @@ def test_a_table_wants_pandas(place, monkeypatch):
 
 
 def test_several_runs_of_one_model_are_one(place):
-    run_folder(place / "more", records({"base": RIGHT["base"], "random": "000000"}))
+    """Whatever they would do to a base that they leave as it is, and as far as a file keeps its scores."""
+    base = {"base": RIGHT["base"]}
+    left = [records(base, setting={"changes": "nothing", "loss": loss}) for loss in ("choices", "full")]
+    run_folder(place / "run", [*records({"each": RIGHT["each"]}), *left[0]])
+    nearly = [r.model_copy(update={"scores": (*r.scores[:2], -2.0006)}) for r in left[1]]
+    run_folder(place / "more", [*nearly, *records({"random": "000000"})])
     assert {*answers("run", "more").arm} == {"base", "each", "random"}
     assert len(answers("run", "more")) == 18, "the base once"
 
@@ -137,6 +142,31 @@ class TestRefused:
             with pytest.raises(DataError):
                 answers("run", name)
 
+    def test_an_answer_with_other_scores(self, place):
+        own = [r.model_copy(update={"scores": (*r.scores[:2], -2.01)}) if r.arm == "each" else r for r in records()]
+        run_folder(place / "scores", own)
+        assert "by the scores 0.000, -1.000, -2.000 in run and choice 0 by the scores" in refused("run", "scores")
+
+    def test_the_same_id_with_another_right_answer_by_one_model(self, place):
+        run_folder(place / "ids", [r.model_copy(update={"answer": 1, "correct": not r.correct}) for r in records()])
+        assert "in all runs, got 'q0' of 'demo'" in refused("run", "ids")
+
+    def test_an_arm_of_one_model_set_otherwise(self, place):
+        """On other questions, too; as a file keeps it, too."""
+
+        def each(dataset, lr, **more):
+            base = records({"base": RIGHT["base"]}, dataset=dataset)
+            setting = {"optimizer": {"name": "step", "lr": lr}, **more}
+            return [*base, *records({"each": RIGHT["each"]}, dataset=dataset, setting=setting)]
+
+        run_folder(place / "twelve", each("one", 12))
+        write_parquet(each("other", 50), place / "fifty.parquet")
+        said = refused("twelve", "early=fifty.parquet")
+        assert "the arm 'each' by 'early', got optimizer {'name': 'step', 'lr': 12} in twelve and {'name'" in said
+        assert {*answers("twelve", "late=fifty.parquet").model} == {"early", "late"}
+        write_parquet(each("other", 12, control_of=["nearest"]), place / "again.parquet")
+        assert {*answers("twelve", "early=again.parquet").model} == {"early"}, "it is as it was"
+
     def test_other_rules_than_the_protocol_names(self, place):
         (place / "protocol.yaml").write_text(yaml.safe_dump(PROTOCOL | {"rules": "0123456789ab"}))
         assert "Expected the rules 0123456789ab" in refused("run")
@@ -153,3 +183,4 @@ class TestRefused:
         (place / "protocol.yaml").write_text(yaml.safe_dump(PROTOCOL | {"forests": {"gains": {"b": "nobody"}}}))
         assert "the forest 'gains', got none" in refused("run", "--out", "new")
         assert not (place / "new").exists()
+        call("compare", "run", "--protocol", "protocol.yaml")  # draws nothing
