@@ -93,7 +93,7 @@ def plugins_of(text):
 
 @pytest.mark.parametrize("path", STUDIED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_configurations_name_the_plugins_that_they_need(path):
-    registry = new_registry(installed=False)
+    registry = new_registry()  # companions are installed with the package
     for file in plugins_of(path.read_text(encoding="utf-8").partition("\n")[0]):
         registry.load_file(STUDIES.parent / file)
     kind, config = read_study(path, registry=registry)

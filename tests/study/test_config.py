@@ -186,11 +186,17 @@ def test_arms_of_the_demo_can_be_made():
             assert registry.create(role, getattr(arm, role)).name
 
 
-@pytest.mark.parametrize(("arm", "preset", "other"), [("ngd", "c3po", {}), ("nearest", "nearest", {"scope": "answer"})])
-def test_arms_of_the_demo_are_the_presets(arm, preset, other):
-    """But for what takes long."""
+DOSE = {"optimizer": {"name": "integrated-step", "lr": 50}}
+
+
+@pytest.mark.parametrize(
+    ("arm", "preset", "specs", "other"),
+    [("ngd", "c3po", {}, {}), ("nearest", "nearest", DOSE, {"scope": "answer"})],
+)
+def test_arms_of_the_demo_are_the_presets(arm, preset, specs, other):
+    """But for what takes long, and for the dose: an arm's controls go as far as it does."""
     found, wanted = DEMO_ARMS[arm], PRESETS[preset]
-    assert {role: spec for role, spec in found.specs.items() if role != "answerer"} == wanted.specs
+    assert {role: spec for role, spec in found.specs.items() if role != "answerer"} == {**wanted.specs, **specs}
     settings = {**wanted.settings, **other}
     assert {key: getattr(found, key) for key in settings} == settings
 
