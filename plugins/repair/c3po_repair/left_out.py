@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from c3po_adaptive import DataError, Format, Question, RoutedModel, State, over_flips, over_values
 
 from .limits import FEWEST
 
 TOGETHER = 32
+TEMPERED = (-3.0, 3.0)
+"""Logarithms of what scores are multiplied with, at least and at most."""
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +38,9 @@ class Gain:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """N references as a model answers them: ``[N]`` whether right, and the loss over the choices in nats."""
+    """N references as a model answers them: ``[N]`` whether right, and the loss over the choices in nats, at the one
+    temperature that suits all of them best: how sure a model is of its answers is not what routers are mended for.
+    """
 
     right: Floats
     loss: Floats
@@ -93,15 +101,23 @@ def judged(tries: Sequence[Answered], folds: Sequence[Sequence[Question]]) -> tu
 
 
 def folds_of(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:
-    """References in so many parts, drawn at random.
+    """References in so many parts, drawn at random, but with as many of each kind and right answer in all of them,
+    where kinds are told. Where a kind has few answers, references without some of one answer teach against that answer,
+    and those left out would be answered worse than any other question.
 
     Raises:
         DataError: there are too few.
     """
     if len(questions) < FEWEST:
         raise DataError(f"Expected at least {FEWEST} references, got {len(questions)}; label more questions.")
-    order = torch.randperm(len(questions), generator=torch.Generator().manual_seed(seed)).tolist()
+    drawn = torch.randperm(len(questions), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = sorted(drawn, key=lambda i: _group(questions[i]))  # stable: at random within a group
     return [[questions[i] for i in sorted(order[fold::folds])] for fold in range(folds)]
+
+
+def _group(question: Question) -> tuple[str, str]:
+    """The kind, and the right answer's text."""
+    return question.subject or question.task, "" if question.answer is None else question.choices[question.answer]
 
 
 def parts_of(questions: Sequence[Question]) -> list[Sequence[Question]]:
@@ -125,16 +141,28 @@ def answered(
         asked: each copy with the questions that are put to it.
         format: how they are put.
     """
-    right: list[float] = []
-    loss: list[float] = []
+    scores: list[Tensor] = []
+    right: list[int] = []
     flops = 0.0
     for made, questions in asked:
         for part in parts_of(questions):
             for one, question in zip(made.ruled_from(prefilled(model, part, format), _as_it_is), part, strict=True):
-                scores, flops = one.scores(), flops + one.work.flops
-                right.append(float(scores.argmax() == question.answer))
-                loss.append(-float(scores.log_softmax(-1)[question.answer]))
-    return Answered(np.array(right), np.array(loss)), flops
+                scores.append(one.scores().double())
+                right.append(question.answer or 0)
+                flops += one.work.flops
+    each = pad_sequence(scores, batch_first=True, padding_value=-torch.inf)
+    answers = torch.tensor(right)
+    return Answered((each.argmax(-1) == answers).double().numpy(), _losses(each, answers)), flops
+
+
+def _losses(scores: Tensor, answers: Tensor) -> Floats:
+    """``[N]`` of the right choices among ``scores [N, C]``, at the temperature of the lowest mean."""
+
+    def at(log_inverse: float) -> Tensor:
+        return -(scores * math.exp(log_inverse)).log_softmax(-1).gather(1, answers[:, None]).squeeze(1)
+
+    found = minimize_scalar(lambda x: float(at(x).mean()), bounds=TEMPERED, method="bounded")
+    return at(float(found.x)).numpy()
 
 
 def _as_it_is(routing: object) -> None:
