@@ -80,9 +80,10 @@ class Repair:
 
     @property
     def helps(self) -> bool:
-        """Whether more answers are shown to be right. A lower loss alone is not enough: it is also had by choices that
-        become more alike, from labels at random, too."""
-        return self.points.low > 0
+        """Whether more answers are shown to be right, or some more are and the loss is shown to be lower. At one
+        temperature before and one after, that is not had by choices which only become more alike, as labels at random
+        would have it."""
+        return self.points.low > 0 or (self.points.value > 0 and self.nats.high < 0)
 
 
 def judged(tries: Sequence[Answered], folds: Sequence[Sequence[Question]]) -> tuple[Answered, list[int]]:

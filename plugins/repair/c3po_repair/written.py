@@ -76,8 +76,8 @@ def _told(model: RoutedModel, found: Repair, by: str, references: int, source: s
     points, nats = found.points, found.nats
     return {
         "sentence": f"As it was {before:.1f} % of {references} references are right, mended {after:.1f} %: "
-        f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], each told by routers that did not learn "
-        "from it.",
+        f"{points.value:+.1f} points [{points.low:.1f}, {points.high:.1f}], {nats.value:+.3f} nats [{nats.low:.3f}, "
+        f"{nats.high:.3f}], each told by routers that did not learn from it.",
         "by": by,
         "steps": [dict(step) for step in found.steps],
         "references": references,
