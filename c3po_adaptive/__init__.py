@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from .errors import suggestion
 
 if TYPE_CHECKING:
-    from .analysis.kept_answers import answers
     from .analysis.saved_run import SavedRun, load_run
     from .analysis.statistics import over_flips, over_values
     from .answerers.base import Answerer, AnswererStrategy, AnsweringContext
@@ -68,7 +67,6 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
 _HOME = {
-    "answers": "analysis.kept_answers",
     "SavedRun": "analysis.saved_run",
     "load_run": "analysis.saved_run",
     "over_flips": "analysis.statistics",
@@ -217,7 +215,6 @@ __all__ = [
     "UnknownNameError",
     "Work",
     "allowed_experts",
-    "answers",
     "as_format",
     "attribute",
     "bar",

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from answer import unasked
+from c3po_compare.compared import compare
+from c3po_compare.protocol import Protocol
 from knowledge import facts
 from long import questions as long_questions
 from poisoned import unasked as poisoned_unasked
@@ -17,10 +19,8 @@ from study.configs import load_config
 from c3po_adaptive.analysis import statistics as stats
 from c3po_adaptive.analysis.by_dataset import grouped
 from c3po_adaptive.analysis.calibration import calibration_error
-from c3po_adaptive.analysis.protocol import Protocol
 from c3po_adaptive.records.parquet import read_parquet
 from c3po_adaptive.registry import ROLES, new_registry
-from c3po_adaptive.study.compared import compare
 from c3po_adaptive.study.data import questions_of, references_of
 from c3po_adaptive.study.kind import read_study
 

@@ -6,21 +6,18 @@ from functools import cache
 from pathlib import Path
 
 from ..storage.identity import digest, digest_of_file
-from ..tasks.bed import KINDS
 
 FILES = (
     *("verdict", "holm_families", "power", "matching_controls", "statistics", "crossed", "over_kinds", "chance"),
-    *("arm_comparisons", "repeated_controls"),
-    *("named_comparisons", "named_verdict", "paired_sides", "paired", "kept_answers", "protocol"),
+    *("arm_comparisons", "repeated_controls", "paired"),
 )
-"""Of this folder: those that decide which answers count, p, intervals, corrections, controls and verdicts."""
+"""Of this folder: those that decide p, intervals, corrections, controls and verdicts."""
 
 
 @cache
 def rules() -> str:
-    """A short hash of the files that judge, and of which source data set each kind of the bed is from."""
-    files = [digest_of_file(Path(__file__).with_name(f"{name}.py")) for name in FILES]
-    return digest([files, {name: kind.source.name for name, kind in KINDS.items()}])[:12]
+    """A short hash of the files that judge."""
+    return digest([digest_of_file(Path(__file__).with_name(f"{name}.py")) for name in FILES])[:12]
 
 
 def changed_since(judged_by: object) -> str | None:

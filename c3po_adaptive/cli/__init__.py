@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from . import answer, audit, compare, demo, explain, fault, models, plugins, refset, runs, traces
+from . import answer, audit, demo, explain, fault, models, plugins, refset, runs, traces
 from .commands import Commands
 from .options import PATH, AsJson, Format, LoadOptions, Named, grouped
 from .terminal import App, clear_errors, print_json, print_table, say
@@ -66,7 +66,7 @@ def c3po(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(demo.demo, runs.evaluate, runs.report, runs.runs, compare.compare, runs.export),
+    *(demo.demo, runs.evaluate, runs.report, runs.runs, runs.export),
     *(answer.answer, audit.audit, explain.explain, fault.fault, models.models),
 )
 for _command in _COMMANDS:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from inspect import get_annotations
 from typing import Any
 
+from c3po_compare.protocol import Protocol
 from sphinx.application import Sphinx
 from written import Written, table
 
-from c3po_adaptive.analysis.protocol import Protocol
 from c3po_adaptive.settings import Settings
 from c3po_adaptive.study.kind import DEFAULT, kinds
 

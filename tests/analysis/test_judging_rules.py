@@ -25,13 +25,6 @@ def test_are_the_files_that_decide(tmp_path, monkeypatch):
         found.add(rules.__wrapped__())
     assert len(found - {rules()}) == len(judging.FILES)
     assert {"verdict", "power", "matching_controls", "statistics"} <= {*judging.FILES}
-    assert {"paired", "kept_answers", "protocol"} <= {*judging.FILES}, "which answers are taken from which"
-
-
-def test_are_the_source_data_sets_of_kinds_too(monkeypatch):
-    """Which units of one source are resampled together."""
-    monkeypatch.setattr(judging, "KINDS", {**judging.KINDS, "arc_easy": judging.KINDS["sciq"]})
-    assert rules.__wrapped__() != rules()
 
 
 def test_that_they_changed_is_one_line():

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from c3po_adaptive import answers
+from c3po_compare import answers
 
 STUDY = Path(__file__).parents[2] / "studies" / "generated"
 MODELS = ("early", "sound")

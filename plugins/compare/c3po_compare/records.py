@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..storage.json_files import SCHEMA
-from .base import Part
+from c3po_adaptive.records.base import Part
+from c3po_adaptive.storage.json_files import SCHEMA
 
 
 class Estimated(Part):

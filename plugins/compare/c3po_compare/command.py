@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import PATH, AsJson
-from .terminal import clear_errors, print_json, print_table, say
+from c3po_adaptive.cli.options import PATH, AsJson
+from c3po_adaptive.cli.terminal import clear_errors, print_json, print_table, say
 
 
 def compare(
@@ -26,8 +26,8 @@ def compare(
 ) -> None:
     """Make the comparisons that a protocol names, of any number of runs: tests, Holm families, verdicts, pictures."""
     with clear_errors():
-        from ..study.compared import compare as compared
-        from ..study.compared import table_of
+        from .compared import compare as compared
+        from .compared import table_of
 
         found = compared(runs, protocol, out)
         if as_json:

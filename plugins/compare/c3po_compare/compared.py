@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..analysis.judging_rules import rules
-from ..analysis.kept_answers import read_runs
-from ..analysis.named_comparisons import NamedComparisons
-from ..analysis.named_verdict import SCALES
-from ..analysis.protocol import Forest, Protocol
-from ..errors import SettingError
-from ..records.compared import Compared, ComparedSummary
-from ..report import plots
-from ..storage.files import check_ours, write_text
-from ..storage.folders import refuse_home_and_projects, writable_folder
-from ..storage.identity import digest_of_file
-from ..storage.json_files import holds
-from .kind import Table
-from .study_config import read_yaml
+from c3po_adaptive.errors import SettingError
+from c3po_adaptive.report import plots
+from c3po_adaptive.storage.files import check_ours, write_text
+from c3po_adaptive.storage.folders import refuse_home_and_projects, writable_folder
+from c3po_adaptive.storage.identity import digest_of_file
+from c3po_adaptive.storage.json_files import holds
+from c3po_adaptive.study.kind import Table
+from c3po_adaptive.study.study_config import read_yaml
+
+from .curve import curves
+from .kept_answers import read_runs
+from .named_comparisons import NamedComparisons
+from .named_verdict import SCALES
+from .protocol import Forest, Protocol
+from .records import Compared, ComparedSummary
+from .rules import rules
 
 SUMMARY, PAGE = "summary.json", "comparisons.md"
 COLUMNS = ("on", "a − b", "n", "units", "difference [95 %]", "p", "verdict")
@@ -108,7 +110,7 @@ def pictures_of(found: ComparedSummary, protocol: Protocol) -> dict[str, str]:
     for name, curve in protocol.curves.items():
         unit = f"{SCALES[curve.measure][2]} over {curve.b}"
         label = f"Differences to {curve.b} by {curve.x}, with 95 % intervals"
-        drawn[name] = plots.curves(found.curves[name], curve.x, unit, label, log=curve.log)
+        drawn[name] = curves(found.curves[name], curve.x, unit, label, log=curve.log)
     return drawn
 
 

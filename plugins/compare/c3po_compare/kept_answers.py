@@ -8,16 +8,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, SettingError
-from ..records.answer import Answered
-from ..records.base import Key
-from ..records.parquet import read_parquet
-from ..records.setting import Setting
-from ..storage.files import is_folder
-from ..storage.run_folder import claimed_config
-from . import statistics as stats
-from .comparison_folder import records_in, summary_in
-from .paired_runs import Run, check_questions
+from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.comparison_folder import records_in, summary_in
+from c3po_adaptive.analysis.paired_runs import Run, check_questions
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.records.answer import Answered
+from c3po_adaptive.records.base import Key
+from c3po_adaptive.records.parquet import read_parquet
+from c3po_adaptive.records.setting import Setting
+from c3po_adaptive.storage.files import is_folder
+from c3po_adaptive.storage.run_folder import claimed_config
 
 if TYPE_CHECKING:
     import pandas

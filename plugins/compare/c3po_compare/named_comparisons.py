@@ -7,15 +7,16 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from ..errors import DataError, SettingError, UnknownNameError, suggestion
-from ..records.compared import ArmRow, Compared, Point
-from . import statistics as stats
-from .crossed import Crossed
+from c3po_adaptive.analysis import statistics as stats
+from c3po_adaptive.analysis.crossed import Crossed
+from c3po_adaptive.analysis.over_kinds import over_units
+from c3po_adaptive.analysis.paired_runs import Run
+from c3po_adaptive.errors import DataError, SettingError, UnknownNameError, suggestion
+
 from .named_verdict import SCALES, judged
-from .over_kinds import over_units
-from .paired_runs import Run
 from .paired_sides import VALUES, Answers, Pairs
 from .protocol import Curve, Group, NamedComparison, Protocol, Side, Unit
+from .records import ArmRow, Compared, Point
 
 
 class NamedComparisons:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..records.compared import Compared
-from .power import detectable
-from .statistics import holm
+from c3po_adaptive.analysis.power import detectable
+from c3po_adaptive.analysis.statistics import holm
+
+from .records import Compared
 
 SCALES = {"correct": (100, 1, "points"), "loss": (1, -1, "nats"), "cost": (1, -1, "base forwards")}
 """Of each measure: its unit over that of its values, whether more is better (1, -1), and the unit's name."""

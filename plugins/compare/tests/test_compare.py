@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import yaml
+from c3po_compare import answers
+from c3po_compare.rules import rules
 from cli.test_cli import call
 from records.made import answered, summarize
 from typer.testing import CliRunner
 
-from c3po_adaptive import answers
-from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.records.parquet import write_parquet
