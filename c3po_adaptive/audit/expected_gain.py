@@ -20,7 +20,7 @@ from ..analysis import statistics as stats
 from ..analysis.over_kinds import over_units
 from ..models.routed import RoutedModel
 from ..optimizers._reference_artifacts import INTEGRATED_GRADIENT
-from ..optimizers.integrated_step import IntegratedStep
+from ..optimizers.integrated_step import IntegratedStep, slope_of
 from ..references.artifacts import of_references
 from ..references.build import reference_set_of
 from ..references.embedding import default_embedder
@@ -87,7 +87,8 @@ class LeftOut:
         whole = batch.problem()
         problem = whole.within(remixer.strategies.selector.select(whole))
         with torch.no_grad():
-            along = [IntegratedStep(lr=rate).optimize(problem) for rate in RATES]
+            slope = slope_of(problem)
+            along = [IntegratedStep(lr=rate).along(problem, slope) for rate in RATES]
             found = [problem.scores(weights) for weights in along]
         flops = batch.flops / len(asked)
         batch.close()

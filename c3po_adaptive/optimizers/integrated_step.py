@@ -70,10 +70,11 @@ class IntegratedStep(SteppingOptimizer):
         return replace(self, dose=float(learned["dose"]))
 
     def optimize(self, problem: Problem) -> Tensor:
-        eligible = has_neighbours(problem)
-        if not eligible.any():
-            return problem.own
-        return torch.where(eligible[:, None, None], self.step(problem, _slope(problem)), problem.own)
+        return self.along(problem, slope_of(problem)) if has_neighbours(problem).any() else problem.own
+
+    def along(self, problem: Problem, slope: Tensor) -> Tensor:
+        """``[B, L, E]`` the step along what neighbours teach, ``slope [B, L, E]``; ω0 of samples that have none."""
+        return torch.where(has_neighbours(problem)[:, None, None], self.step(problem, slope), problem.own)
 
     def toward_label(self, problem: LabeledProblem) -> Tensor:
         allowed = allowed_experts(problem)
@@ -127,10 +128,10 @@ class IntegratedStep(SteppingOptimizer):
                 f"{self.name} expected references with neighbours to choose its rate by, got none that has any; give "
                 "more, or lr."
             )
-        return _slope(problem)
+        return slope_of(problem)
 
 
-def _slope(problem: Problem) -> Tensor:
+def slope_of(problem: Problem) -> Tensor:
     """``[B, L, E]`` Σ K_i ḡ_i of each question; zero where there is no neighbour."""
     return (problem.neighbours.weight[:, :, None, None] * problem.of_neighbours(INTEGRATED_GRADIENT)).sum(1)
 

@@ -198,7 +198,7 @@ class RuleRun:
         layers = tuple(site.layer for site in self.sites)
 
         def decide(position: int, index: Tensor, weights: Tensor) -> Change | None:
-            rows = rows_of(position, len(index))
+            rows, read = rows_of(position, len(index)), inputs.pop(position)  # of all layers they would be large
             change = None
             if position >= self.start:
                 seen = LayerRouting(
@@ -212,7 +212,7 @@ class RuleRun:
                     self.sites[position],
                     layers,
                     biases[position],
-                    inputs.pop(position),
+                    read,
                 )
                 try:
                     change = self.rule(seen)

@@ -103,8 +103,7 @@ def judged(tries: Sequence[Answered], folds: Sequence[Sequence[Question]]) -> tu
 
 def folds_of(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:
     """References in so many parts, drawn at random, but with as many of each kind and right answer in all of them,
-    where kinds are told. Where a kind has few answers, references without some of one answer teach against that answer,
-    and those left out would be answered worse than any other question.
+    where kinds are told: where a kind has few answers, references without some of one answer teach against it.
 
     Raises:
         DataError: there are too few.

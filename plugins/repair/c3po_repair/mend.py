@@ -135,7 +135,7 @@ class _Mending:
             whole, fold = reduce(add, each), np.repeat(np.arange(len(each)), [len(one) for one in self.folds])
             kept = [torch.from_numpy(fold != f) for f in range(len(each))]
             return [self._spread(whole.without(*one)) for one in zip(each, kept, strict=True)], self._spread(whole)
-        others = [[q for q in everyone if q not in fold] for fold in self.folds]
+        others = [[q for j, fold in enumerate(self.folds) if j != i for q in fold] for i in range(len(self.folds))]
         each = [self._fit(made, asked) for made, asked in zip(self.by_others, others, strict=True)]
         return [self._spread(fit) for fit in each], self._spread(self._fit(self.whole, everyone))
 
