@@ -13,7 +13,7 @@ from .. import moved
 from ..errors import PluginError
 from ..storage.run_folder import COMMAND
 from .options import grouped
-from .terminal import App
+from .terminal import App, clear_errors
 
 GROUP = "c3po_adaptive.commands"
 
@@ -23,11 +23,12 @@ class Commands(TyperGroup):
     was."""
 
     def list_commands(self, context: Any) -> list[str]:
-        return [*super().list_commands(context), *_brought()]
+        return list(dict.fromkeys([*super().list_commands(context), *_brought()]))
 
     def get_command(self, context: Any, name: str) -> Any:
         ours = super().get_command(context, name)
-        return _as_command(_brought()[name]) if ours is None and name in _brought() else ours
+        with clear_errors():
+            return _as_command(_brought()[name]) if ours is None and name in _brought() else ours
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         words = shlex.join(["c3po", *args]).encode(errors="replace").decode()  # no file holds half a character
