@@ -36,8 +36,8 @@ def audit(
     """What re-mixing would gain on a model and questions, and what routing is worth there: expected gain, leverage,
     headroom, use of experts, chance; before any method.
 
-    At most a dozen base forwards a question, unless --deep; of forty questions or more the expected gain takes some
-    twenty to forty beside.
+    At most a dozen base forwards a question, unless --deep; of forty questions or more the expected gain takes as many
+    beside: eight on the embedded model.
     """
     with clear_errors():
         from ..audit import audit as carried_out
