@@ -1,13 +1,14 @@
-"""The demo: ways to re-mix beside their controls, on a model as it is and on a copy whose routing is wrong."""
+"""The demo: ways to re-mix beside their controls, on experts merged behind routers of prompts, and as shipped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..models.names import EMBEDDED, MISROUTED
+from ..models.names import EMBEDDED, MERGED
 from ..storage.files import is_file, is_folder
 from .options import Format, ModelOptions, Out, RunOptions, registry_with
 from .runs import carried_out, show, tell_failed
@@ -20,13 +21,15 @@ SHOWN = (
     *("nearest", "nearest-random-neighbours", "nearest-shuffled-labels", "constant"),
     *("nearest-eight-layers", "nearest-random-layers"),
 )
-"""Four arms, with the base, and the controls of chance; the paper's own takes longer than all of these together."""
+"""With the base, and the controls of chance; the paper's own takes longer than all of these together."""
+SHOWN_BESIDE = ("nearest", "nearest-random-neighbours", "constant")
+"""Of the model as it is shipped, beside the merged one."""
 QUESTIONS, REFERENCES = 112, 480
 """Of the demo: so many references are learned from where all questions are asked."""
-MODELS = {EMBEDDED: "as it is", MISROUTED: "its first eight routers broken on purpose"}
+MODELS = {MERGED: "its experts behind routers made of prompts", EMBEDDED: "as it is shipped, with its own routers"}
 FOLLOWING = (
-    "Next: c3po demo --all runs every arm, the paper's among them; c3po audit MODEL QUESTIONS says what routing is "
-    "worth in yours; {} has the pages."
+    "Next: c3po audit MODEL QUESTIONS says whether it would pay on yours, c3po repair mends its routers; "
+    "c3po demo --all runs every arm, the paper's among them; {} has the pages."
 )
 
 
@@ -54,20 +57,24 @@ def demo(
     format: Format = "cloze",
     run: RunOptions,
 ) -> None:
-    """Ways to re-mix, and their controls, on real questions: the embedded model as it is, and a copy whose routing was
-    broken on purpose; or a model, questions and arms of your own."""
+    """Ways to re-mix, and their controls, on real questions: the embedded model's experts merged behind routers made of
+    prompts, and the model as it is; or a model, questions and arms of your own."""
     with clear_errors():
         from ..study.arms import DEMO
         from ..study.comparison import STUDY
         from ..study.comparison.added_controls import with_controls
 
         registry = registry_with(run.plugin)
-        names = list(dict.fromkeys(["base", *(arm or (DEMO["arms"] if every else SHOWN))]))
         data = _data(questions, split, references, limit)
         raw = {**model.values, "seed": seed, "format": format, "datasets": [data]}
+        both = model.model == EMBEDDED and questions == "demo" and not arm
+        every_arm = DEMO["arms"] if every else SHOWN
+        shown = {model.model: arm or every_arm}
+        if both:  # what --set names has to be there
+            shown = {MERGED: every_arm, EMBEDDED: every_arm if every or run.set else SHOWN_BESIDE}
         parsed = {
-            name: STUDY.parse(_config(raw | {"model": name}, names, registry), run.set or [])
-            for name in (MODELS if model.model == EMBEDDED and questions == "demo" and not arm else [model.model])
+            name: STUDY.parse(_config(raw | {"model": name}, arms, registry), run.set or [])
+            for name, arms in shown.items()
         }
         folders = {name: out / name if len(parsed) > 1 else out for name in parsed}
         for line in STUDY.foretold(with_controls(next(iter(parsed.values())), registry)):
@@ -83,15 +90,16 @@ def demo(
             plain = {name: summary.model_dump(mode="json") for name, summary in summaries.items()}
             print_json(plain if len(plain) > 1 else summaries[model.model])
         elif len(parsed) > 1:
-            _tell(summaries[EMBEDDED], summaries[MISROUTED], out)
+            labels = parsed[MERGED].datasets[0].references_limit or REFERENCES
+            _tell(summaries[MERGED], summaries[EMBEDDED], labels, out)
 
 
-def _tell(sound: Any, broken: Any, out: Path) -> None:
+def _tell(merged: Any, shipped: Any, labels: int, out: Path) -> None:
     from ..study.arms import DEMO
     from ..study.two_models import three_sentences
 
     say("")
-    for line in three_sentences(sound, broken, DEMO["headline"], MODELS[MISROUTED], FOLLOWING.format(out)):
+    for line in three_sentences(merged, shipped, DEMO["headline"], labels, FOLLOWING.format(out)):
         say(line)
 
 
@@ -109,10 +117,11 @@ def _data(questions: str, split: str | None, references: list[str] | None, limit
     return data | {key: value for key, value in (("split", split), ("limit", limit)) if value is not None}
 
 
-def _config(raw: dict[str, Any], names: list[str], registry: Registry) -> dict[str, Any]:
-    """With arms by name, and what they are compared with."""
+def _config(raw: dict[str, Any], arms: Iterable[str], registry: Registry) -> dict[str, Any]:
+    """With the base and arms by name, and what they are compared with."""
     from ..study.arms import DEMO, arms_by_name
 
+    names = list(dict.fromkeys(["base", *arms]))
     return {
         **DEMO,
         **raw,

@@ -29,7 +29,7 @@ from . import deepseek, llama4  # noqa: F401 (register families that transformer
 from .architecture import language_model_class, that_answers
 from .fault_files import fault_in
 from .footprint import BITS, Footprint, as_dtype, check_memory, footprint
-from .names import ALIASES, EMBEDDED, MISROUTED, OURS
+from .names import ALIASES, EMBEDDED, MERGED, MISROUTED, OURS
 from .planting import believed
 from .processors import processor_of
 from .routed import RoutedModel
@@ -63,8 +63,9 @@ def load_moe_model(
     its processor, where that is there.
 
     Args:
-        name_or_path: ``smollm2-moe`` (embedded), ``smollm2-moe-misrouted`` (the same with a known fault), an alias
-            such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id, or a local folder.
+        name_or_path: ``smollm2-moe`` (embedded), ``smollm2-moe-merged`` (its experts behind routers made of prompts),
+            ``smollm2-moe-misrouted`` (with a known fault), an alias such as ``OLMoE`` or ``DeepSeekMoE``, any Hub id,
+            or a local folder.
         dtype: a torch dtype or its name; ``auto`` keeps the checkpoint's.
         device: where the whole model goes (``cuda``); ``auto`` spreads it over all devices, the CPU and the disk.
         device_map: where each part goes, as accelerate has it (``auto``, or by module name). Not with device.
@@ -80,10 +81,12 @@ def load_moe_model(
     """
     _check_settings(dtype, device, device_map, quantize)
     name = str(name_or_path)
-    if name == MISROUTED:
+    if name in (MERGED, MISROUTED):
+        from .embedded.merged import merged
         from .embedded.misrouted import misrouted
 
-        return misrouted(load_moe_model(EMBEDDED, dtype=dtype, device=device, device_map=device_map, quantize=quantize))
+        made = merged if name == MERGED else misrouted
+        return made(load_moe_model(EMBEDDED, dtype=dtype, device=device, device_map=device_map, quantize=quantize))
     source = source_of(name)
     _check_name(name)
     options = Fetching(revision=revision, trust_remote_code=trust_remote_code)

@@ -18,9 +18,11 @@ ALIASES = {
 }
 EMBEDDED = "smollm2-moe"
 """The model that is built here."""
+MERGED = "smollm2-moe-merged"
+"""Its experts behind routers made of prompts (``models/embedded/merged.py``)."""
 MISROUTED = "smollm2-moe-misrouted"
 """The same with a known fault (``models/embedded/misrouted.py``)."""
-OURS = (EMBEDDED, MISROUTED)
+OURS = (EMBEDDED, MERGED, MISROUTED)
 _MADE_FROM = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 

@@ -1,4 +1,4 @@
-"""What an arm did on a sound model and on a copy with a known fault, in three sentences."""
+"""What an arm did where routers were left wrong and where they were not, in three sentences."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ MEANS = {
     (-1, 1): "So it gains where nothing was broken, and harms where routing is wrong.",
     (-1, -1): "So it harms both.",
 }
-"""By what can be claimed on the broken model, and on the sound one: a gain, nothing, a loss."""
+"""By what can be claimed where routers are wrong, and where they are not: a gain, nothing, a loss."""
 
 
-def three_sentences(sound: Summary, broken: Summary, arm: str, fault: str, following: str) -> list[str]:
+def three_sentences(merged: Summary, shipped: Summary, arm: str, labels: int, following: str) -> list[str]:
     """What was found, what it means, and what to type next.
 
     Args:
-        sound: a run of the model as it is.
-        broken: a run of the copy, on the same questions.
+        merged: a run of experts behind routers that nobody fitted.
+        shipped: a run of the same behind the routers that they were trained with, on the same questions.
         arm: of both runs.
-        fault: what was broken, in words.
+        labels: labeled questions that it learned from.
         following: what to type next.
     """
-    as_it_is, mended = (_gain(summary, arm) for summary in (sound, broken))
-    lost = _row(sound, sound.baseline).accuracy - _row(broken, broken.baseline).accuracy
-    verdict = _row(broken, arm).verdict
+    mended, as_it_is = (_gain(summary, arm) for summary in (merged, shipped))
+    before, after = (_row(merged, name) for name in (merged.baseline, arm))
     return [
-        f"Found: with {fault} the model answers {lost:.1f} points less right, and {arm} changes that by "
-        f"{_points(mended)}; as the model is, by {_points(as_it_is)}.",
-        MEANS[_shown(mended), _shown(as_it_is)] + (f" On the broken copy: {verdict}." if verdict else ""),
+        f"Found: merged by prompts the model answers {before.accuracy:.1f} % right; with {labels} labeled questions "
+        f"and no training, by {arm}, {after.accuracy:.1f} %: {_points(mended)} points. "
+        f"As shipped: {_points(as_it_is)}.",
+        MEANS[_shown(mended), _shown(as_it_is)] + (f" Merged: {after.verdict}." if after.verdict else ""),
         following,
     ]
 

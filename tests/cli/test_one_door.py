@@ -154,13 +154,13 @@ class TestDemo:
 
     def test_of_no_model_it_is_on_two(self, seen, tmp_path):
         call("demo", "--limit", 56, "--out", tmp_path / "run")
-        assert [c.model for c in seen] == ["smollm2-moe", "smollm2-moe-misrouted"]
+        assert [c.model for c in seen] == ["smollm2-moe-merged", "smollm2-moe"]
         assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(56, 240)}
-        assert seen[0].arms == seen[1].arms
+        assert {*seen[1].arms} < {*seen[0].arms} and all(seen[0].arms[n] == arm for n, arm in seen[1].arms.items())
         seen.clear()
         call("demo", "--all", "--out", tmp_path / "run")
         assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(112, None)}
-        assert list(seen[0].arms) == list(DEMO["arms"])
+        assert list(seen[0].arms) == list(seen[1].arms) == list(DEMO["arms"])
         assert (DEMO["datasets"][0]["limit"], len(demo_questions("references"))) == (QUESTIONS, REFERENCES)
 
 

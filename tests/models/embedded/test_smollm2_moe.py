@@ -42,6 +42,16 @@ def test_misrouted_it_takes_every_expert_for_another_in_the_first_eight_layers(m
     assert broken.fingerprint != model.fingerprint
 
 
+def test_merged_it_has_routers_of_prompts_and_nothing_else_of_its_own(model):
+    made = load_moe_model("smollm2-moe-merged")
+    assert made.name == "smollm2-moe-merged" and made.fingerprint != model.fingerprint
+    own, other = dict(model.model.named_parameters()), dict(made.model.named_parameters())
+    differ = {name for name, tensor in other.items() if not torch.equal(tensor, own[name])}
+    assert differ == {f"model.layers.{layer}.mlp.gate.weight" for layer in model.layers}
+    for name in differ:
+        assert torch.allclose(other[name].norm(dim=-1), torch.ones(16), rtol=0.02), "as mergekit-moe scales them"
+
+
 def test_its_upper_layers_have_experts(model):
     assert len(model.sites) == 12
     assert model.layers == tuple(range(16, 28))
