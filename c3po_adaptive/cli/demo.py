@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 SHOWN = (
     *("nearest", "nearest-random-neighbours", "nearest-shuffled-labels", "constant"),
-    *("nearest-eight-layers", "nearest-random-layers"),
+    *("nearest-five-layers", "nearest-random-layers", "nearest-last-five"),
 )
 """With the base, and the controls of chance; the paper's own takes longer than all of these together."""
 SHOWN_BESIDE = ("nearest", "nearest-random-neighbours", "constant")
 """Of the model as it is shipped, beside the merged one."""
-QUESTIONS, REFERENCES = 112, 480
+QUESTIONS, REFERENCES = 112, 240
 """Of the demo: so many references are learned from where all questions are asked."""
 MODELS = {MERGED: "its experts behind routers made of prompts", EMBEDDED: "as it is shipped, with its own routers"}
 FOLLOWING = (
@@ -63,6 +63,7 @@ def demo(
         from ..study.arms import DEMO
         from ..study.comparison import STUDY
         from ..study.comparison.added_controls import with_controls
+        from ..study.data import references_of
 
         registry = registry_with(run.plugin)
         data = _data(questions, split, references, limit)
@@ -90,7 +91,7 @@ def demo(
             plain = {name: summary.model_dump(mode="json") for name, summary in summaries.items()}
             print_json(plain if len(plain) > 1 else summaries[model.model])
         elif len(parsed) > 1:
-            labels = parsed[MERGED].datasets[0].references_limit or REFERENCES
+            labels = len(references_of(parsed[MERGED].datasets[0]))
             _tell(summaries[MERGED], summaries[EMBEDDED], labels, out)
 
 

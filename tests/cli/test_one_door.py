@@ -12,7 +12,6 @@ from c3po_adaptive.cli.demo import QUESTIONS, REFERENCES
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.study.arms import DEMO
 from c3po_adaptive.study.kind import read_study
-from c3po_adaptive.tasks import demo_questions
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 BARE = ("question", "choices", "answer")
@@ -155,13 +154,13 @@ class TestDemo:
     def test_of_no_model_it_is_on_two(self, seen, tmp_path):
         call("demo", "--limit", 56, "--out", tmp_path / "run")
         assert [c.model for c in seen] == ["smollm2-moe-merged", "smollm2-moe"]
-        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(56, 240)}
+        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(56, 120)}
         assert {*seen[1].arms} < {*seen[0].arms} and all(seen[0].arms[n] == arm for n, arm in seen[1].arms.items())
         seen.clear()
         call("demo", "--all", "--out", tmp_path / "run")
-        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(112, None)}
+        assert {(c.datasets[0].limit, c.datasets[0].references_limit) for c in seen} == {(112, REFERENCES)}
         assert list(seen[0].arms) == list(seen[1].arms) == list(DEMO["arms"])
-        assert (DEMO["datasets"][0]["limit"], len(demo_questions("references"))) == (QUESTIONS, REFERENCES)
+        assert (DEMO["datasets"][0]["limit"], DEMO["datasets"][0]["references_limit"]) == (QUESTIONS, REFERENCES)
 
 
 class TestSplits:
