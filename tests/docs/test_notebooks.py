@@ -8,7 +8,7 @@ from docs.blocks import check_output
 from docs.test_replay_notebook import FOLDER, LARGEST, shown
 from nbclient import NotebookClient
 
-PICTURES = {"see_and_change": 3, "improve": 1}
+PICTURES = {"see_and_change": 3, "improve": 2}
 
 
 @pytest.mark.parametrize("name", PICTURES)
