@@ -6,6 +6,9 @@ the fifteen of a real merge. No split, expert, study or choice has them.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +18,9 @@ import yaml
 from c3po_adaptive.cli.terminal import clear_errors
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.tasks import questions
 from c3po_adaptive.tasks.bed import expert_families
+from c3po_adaptive.types import Question
 
 from .finetunes import FAMILIES
 from .real import merge_named
@@ -32,16 +37,21 @@ def kinds_of(case: str) -> list[str]:
     return [kind for kind in kinds if merge_named(case) is None or expert_families.LEARNED[kind] in FAMILIES]
 
 
-def last_of(kind: str, pool: Path, number: int) -> list[str]:
-    """The last rows of a kind's file, as they stand there.
+def last_of(kind: str, pool: Path, number: int, before: int = 0) -> list[Question]:
+    """The last questions of a kind's file, or those before so many.
 
     Raises:
         DataError: it has fewer.
     """
-    lines = (pool / f"{kind}.fresh.jsonl").read_text(encoding="utf-8").splitlines()
-    if len(lines) < number:
-        raise DataError(f"Expected {number} questions of {kind} that nobody was asked, got {len(lines)}.")
-    return lines[-number:]
+    every = questions(pool / f"{kind}.fresh.jsonl")
+    if len(every) < number + before:
+        raise DataError(f"Expected {number + before} questions of {kind} that nobody was asked, got {len(every)}.")
+    return [replace(question, subject=kind) for question in every[len(every) - number - before :][:number]]
+
+
+def write(asked: Iterable[Question], path: Path) -> None:
+    """A file of questions."""
+    write_text(path, "".join(json.dumps(question.row()) + "\n" for question in asked))
 
 
 @app.command()
@@ -53,9 +63,9 @@ def fresh(
 ) -> None:
     """Write the questions that a case is asked once."""
     kinds = kinds_of(case)
-    rows = [line for kind in kinds for line in last_of(kind, pool, QUESTIONS // len(kinds))]
-    write_text(out, "\n".join(rows) + "\n")
-    typer.echo(f"{len(rows)} questions of {len(kinds)} kinds: {','.join(kinds)}")
+    asked = [question for kind in kinds for question in last_of(kind, pool, QUESTIONS // len(kinds))]
+    write(asked, out)
+    typer.echo(f"{len(asked)} questions of {len(kinds)} kinds: {','.join(kinds)}")
 
 
 if __name__ == "__main__":

@@ -6,25 +6,29 @@ import pytest
 from merged.fresh import app, kinds_of
 from typer.testing import CliRunner
 
+from c3po_adaptive.tasks import questions
+
 
 @pytest.fixture
 def pool(tmp_path):
     for kind in kinds_of("hidden_avg-8-0"):
-        rows = [json.dumps({"id": f"{kind}/f{n}", "task": kind}) for n in range(20)]
+        plain = {"task": kind, "question": "?", "choices": ["a", "b"], "answer": 0}
+        rows = [json.dumps({"id": f"{kind}/f{n}", **plain}) for n in range(20)]
         (tmp_path / f"{kind}.fresh.jsonl").write_text("\n".join(rows) + "\n")
     return tmp_path
 
 
 @pytest.mark.parametrize(("case", "kinds", "each"), [("hidden_avg-8-0", 21, 10), ("real-hidden-8-0", 15, 14)])
 def test_the_last_questions_of_each_kind_are_asked(pool, case, kinds, each):
-    assert CliRunner().invoke(app, [case, "--pool", str(pool), "--out", str(pool / "asked")]).exit_code == 0
-    asked = [json.loads(line)["id"] for line in (pool / "asked").read_text().splitlines()]
-    assert asked == [f"{kind}/f{n}" for kind in kinds_of(case) for n in range(20 - each, 20)]
+    assert CliRunner().invoke(app, [case, "--pool", str(pool), "--out", str(pool / "asked.jsonl")]).exit_code == 0
+    asked = [(q.id, q.subject) for q in questions(pool / "asked.jsonl")]
+    assert asked == [(f"{kind}/f{n}", kind) for kind in kinds_of(case) for n in range(20 - each, 20)]
     assert len(kinds_of(case)) == kinds and len(asked) == 210
 
 
 def test_too_few_questions_are_refused(pool):
-    (pool / "word_order.fresh.jsonl").write_text("{}\n")
-    result = CliRunner().invoke(app, ["few-3-0", "--pool", str(pool), "--out", str(pool / "asked")])
+    path = pool / "word_order.fresh.jsonl"
+    path.write_text(path.read_text().splitlines()[0])
+    result = CliRunner().invoke(app, ["few-3-0", "--pool", str(pool), "--out", str(pool / "asked.jsonl")])
     assert result.exit_code and "Expected 10 questions of word_order" in result.output
-    assert not (pool / "asked").exists()
+    assert not (pool / "asked.jsonl").exists()
