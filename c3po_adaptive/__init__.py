@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .kernels.base import Kernel, QuestionFeatures, ReferenceFeatures
     from .ledger import Cost, Entry, Ledger, Work
-    from .models.checkpoint import check_room, new_checkpoint
+    from .models.checkpoint import check_room, new_checkpoint, save_weights
     from .models.loading import load_moe_model
     from .models.reading import TokenRouting, read_routing
     from .models.replaying import replaying
@@ -96,6 +96,7 @@ _HOME = {
     "load_moe_model": "models.loading",
     "check_room": "models.checkpoint",
     "new_checkpoint": "models.checkpoint",
+    "save_weights": "models.checkpoint",
     "router_tensors": "models.with_tensors",
     "with_tensors": "models.with_tensors",
     "taught": "references.artifacts",
@@ -238,6 +239,7 @@ __all__ = [
     "replaying",
     "router_tensors",
     "rule_named",
+    "save_weights",
     "taught",
     "toward",
     "with_tensors",

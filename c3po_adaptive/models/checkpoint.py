@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
+
+from transformers import PreTrainedModel
 
 from ..errors import DataError
 from ..storage.folders import check_new, new_folder
@@ -27,11 +30,24 @@ def new_checkpoint(model: RoutedModel, out: str | Path) -> Iterator[Path]:
     """
     check_room(model, out)
     with new_folder(out, COPY) as writing:
-        model.model.save_pretrained(writing)
+        save_weights(model.model, writing)
         model.tokenizer.save_pretrained(writing)
         if model.processor is not None:
             model.processor.save_pretrained(writing)
         yield writing
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Write weights and configuration in the layout that the family has on the Hub, which other engines read, even if
+    they were read in transformers' own, as ``mergekit`` writes it: transformers would keep that.
+    """
+    read = getattr(model, "_weight_conversions", None)
+    if read == []:
+        cast(Any, model)._weight_conversions = None  # by this transformers takes the family's
+    try:
+        model.save_pretrained(folder)
+    finally:
+        cast(Any, model)._weight_conversions = read
 
 
 def check_room(model: RoutedModel, out: str | Path) -> None:

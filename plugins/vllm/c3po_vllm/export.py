@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from c3po_adaptive import ModelError, RoutedModel, SettingError, new_folder
+from c3po_adaptive import ModelError, RoutedModel, SettingError, new_folder, save_weights
 
 FOLDER = "folder to export to"
 UP, DOWN = "experts.gate_up_proj", "experts.down_proj"
@@ -41,7 +41,7 @@ def export_for_vllm(model: RoutedModel, folder: str | Path, *, multiple_of: int 
     if multiple_of < 1:
         raise SettingError(f"Expected multiple_of to be at least 1, got {multiple_of}.")
     with new_folder(folder, FOLDER) as writing:
-        with_zeros(model.model, multiple_of).save_pretrained(writing)
+        save_weights(with_zeros(model.model, multiple_of), writing)
         model.tokenizer.save_pretrained(writing)
     return Path(folder)
 
