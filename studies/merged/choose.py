@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,12 +46,16 @@ Try = dict[str, Any]
 """Of an arm: what it was called, and what came of it."""
 
 
-def tries(records: Sequence[AnswerRecord]) -> dict[str, list[Try]]:
+def tries(records: Sequence[AnswerRecord], names: Collection[str]) -> dict[str, list[Try]]:
     """By arm, each of its tries: accuracy in percent, mean loss of the right choice in nats, cost of a question in base
     forwards and in seconds, and what was spent once, in base forwards.
 
+    Args:
+        records: answers to validation questions.
+        names: of all tries.
+
     Raises:
-        DataError: arms have unlike numbers of tries, or a try has not answered all questions.
+        DataError: a try has not answered all questions.
     """
     by_try: dict[str, list[AnswerRecord]] = {}
     for record in records:
@@ -70,12 +74,11 @@ def tries(records: Sequence[AnswerRecord]) -> dict[str, list[Try]]:
                 "once": own[0].once,
             }
         )
-    if len({len(of) for arm, of in found.items() if arm != BASE}) > 1 or len({len(own) for own in by_try.values()}) > 1:
-        counts = ", ".join(f"{arm}: {len(of)}" for arm, of in found.items())
-        answered = ", ".join(map(str, sorted({len(own) for own in by_try.values()})))
+    answered = {name: len(by_try.get(name, ())) for name in names}
+    if behind := [name for name, number in answered.items() if number < max(answered.values())]:
         raise DataError(
-            f"Expected as many tries of each arm, all of the same questions, got {counts}, of {answered} questions; "
-            "run arms.yaml to its end."
+            f"Expected {max(answered.values())} answers of each try, got {answered[behind[0]]} of {behind[0]!r}; run "
+            "arms.yaml to its end."
         )
     return found
 
@@ -129,7 +132,7 @@ def choose(
     """Choose each arm's try by accuracy, then loss, and write the configuration that asks the chosen ones."""
     config = claimed_config(run)
     config.pop("inputs", None)
-    found = tries(read_records(run, AnswerRecord))
+    found = tries(read_records(run, AnswerRecord), config["arms"])
     chosen = {arm: best(of)["setting"] for arm, of in found.items()}
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "tries.json", json.dumps(found, indent=1) + "\n")
