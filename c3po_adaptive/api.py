@@ -38,7 +38,7 @@ class Optimizer:
         model: from ``load_moe_model``.
         refset: a source of labeled questions (run once, then kept in the cache): a file, a folder, a benchmark's name
             or ``demo``, see ``c3po_adaptive.tasks.questions``; a folder written by ``c3po refset build``; a
-            ``ReferenceSet``; or None for strategies that use no neighbours.
+            ``ReferenceSet``; the questions themselves; or None for strategies that use no neighbours.
         preset: strategies and settings that go together, by name (``PRESETS``): ``c3po``, the paper's but for how
             questions are scored (its way is ``format="letter"``), or ``nearest``, what won in ``studies/answer``.
         optimizer: in place of the preset's: a name that ``c3po plugins list`` shows, or ``{"name": …, parameters}``, or
@@ -66,7 +66,7 @@ class Optimizer:
     def __init__(
         self,
         model: RoutedModel,
-        refset: str | Path | ReferenceSet | None = None,
+        refset: str | Path | ReferenceSet | Sequence[Question] | None = None,
         *,
         preset: str = "c3po",
         optimizer: Spec | PathwayOptimizer | None = None,

@@ -193,14 +193,18 @@ def _writable(folder: Path) -> Path:
 
 
 def as_reference_set(
-    refset: str | Path | ReferenceSet, model: RoutedModel, embedder: Embedder, format: Format
+    refset: str | Path | ReferenceSet | Sequence[Question], model: RoutedModel, embedder: Embedder, format: Format
 ) -> ReferenceSet:
-    """A reference set, read, or built from a source of questions and kept in the cache under what it was built from."""
+    """A reference set, read, or built of questions or a source of them, and kept in the cache under what it was built
+    from.
+    """
     if isinstance(refset, ReferenceSet):
         return refset
-    if is_reference_set(refset):
-        return ReferenceSet.load(refset)
-    return reference_set_of(labeled_questions(refset), model, embedder, format)
+    if isinstance(refset, str | Path):
+        if is_reference_set(refset):
+            return ReferenceSet.load(refset)
+        return reference_set_of(labeled_questions(refset), model, embedder, format)
+    return reference_set_of(refset, model, embedder, format)
 
 
 def labeled_questions(source: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Question]:
