@@ -50,7 +50,7 @@ NO_PREFIX = PromptPrefix()
 
 @dataclass(frozen=True, eq=False)
 class WholePrompts:
-    """Runs whole prompts; hold the model's lock around it.
+    """Runs whole prompts, from ``RoutedModel.whole_prompts``; hold the model's lock around it (``answering``).
 
     Attributes:
         model: whose they are.
