@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .kernels.base import Kernel, QuestionFeatures, ReferenceFeatures
     from .ledger import Cost, Entry, Ledger, Work
+    from .losses import right_answer_loss
     from .models.checkpoint import check_room, new_checkpoint, save_weights
     from .models.loading import load_moe_model
     from .models.reading import TokenRouting, read_routing
@@ -52,11 +53,13 @@ if TYPE_CHECKING:
     from .retrievers.base import Hits, Index, Retriever
     from .retrievers.cosine import CosineIndex
     from .routing.choice import Choice
+    from .routing.finite import NotFinite
     from .routing.router_rules import LayerRouting, RoutingRule
     from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
     from .routing.states import State
     from .routing.styles import Change
+    from .routing.whole_prompts import PromptPrefix, WholePrompts
     from .rules.base import NamedRule
     from .selectors.base import LayerSelector
     from .selectors.scored import ScoredLayers
@@ -93,6 +96,7 @@ _HOME = {
     "Entry": "ledger",
     "Ledger": "ledger",
     "Work": "ledger",
+    "right_answer_loss": "losses",
     "load_moe_model": "models.loading",
     "check_room": "models.checkpoint",
     "new_checkpoint": "models.checkpoint",
@@ -136,10 +140,13 @@ _HOME = {
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
     "Choice": "routing.choice",
+    "NotFinite": "routing.finite",
     "LayerRouting": "routing.router_rules",
     "RoutingRule": "routing.router_rules",
     "State": "routing.states",
     "Change": "routing.styles",
+    "PromptPrefix": "routing.whole_prompts",
+    "WholePrompts": "routing.whole_prompts",
     "Ruled": "routing.rule_scores",
     "PathwayRule": "routing.rules",
     "NamedRule": "rules.base",
@@ -184,6 +191,7 @@ __all__ = [
     "ModelError",
     "NamedRule",
     "Neighbours",
+    "NotFinite",
     "Optimizer",
     "Pathway",
     "PathwayOptimizer",
@@ -191,6 +199,7 @@ __all__ = [
     "PluginError",
     "Problem",
     "Prompt",
+    "PromptPrefix",
     "Question",
     "QuestionFeatures",
     "ReferenceArtifact",
@@ -214,6 +223,7 @@ __all__ = [
     "TowardMean",
     "TrainingReferences",
     "UnknownNameError",
+    "WholePrompts",
     "Work",
     "allowed_experts",
     "as_format",
@@ -237,6 +247,7 @@ __all__ = [
     "read_routing",
     "reference_set_of",
     "replaying",
+    "right_answer_loss",
     "router_tensors",
     "rule_named",
     "save_weights",

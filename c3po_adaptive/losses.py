@@ -10,7 +10,7 @@ from .types import LossName
 
 
 def right_answer_loss(scores: Tensor, answers: Tensor, loss: LossName) -> Tensor:
-    """Loss ``[R]`` of the right choices ``answers [R]`` under ``scores [R, C]``."""
+    """Loss ``[R]`` of the right choices ``answers [R]`` under ``scores [R, C]``, as ``RemixSettings.loss`` says."""
     right = scores.gather(1, answers[:, None]).squeeze(1)
     if loss == "likelihood":
         return -right

@@ -146,7 +146,21 @@ def test_core_imports_no_plugins_studies_or_tests(module):
     nodes = list(ast.walk(ast.parse(MODULES[module].read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
-    assert {name.split(".")[0] for name in names} & {"plugins", "studies", "tests", "conftest"} == set()
+    roots = {name.split(".")[0] for name in names} - {"c3po_adaptive"}
+    assert roots & {"plugins", "studies", "tests", "conftest"} == set()
+    assert not [root for root in roots if root.startswith("c3po_")], "nor companions"
+
+
+@pytest.mark.parametrize("companion", ["repair", "tuned"])
+def test_companions_import_public_names_alone(companion):
+    rooms = ("audit", "cli", "errors", "models.traced", "study", "testing", "types")
+    paths = list((ROOT / "plugins" / companion / f"c3po_{companion}").glob("*.py"))
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    assert not [node for node in nodes if isinstance(node, ast.Import) and "c3po_adaptive" in node.names[0].name]
+    ours = [n for n in nodes if isinstance(n, ast.ImportFrom) and (n.module or "").split(".")[0] == "c3po_adaptive"]
+    assert ours
+    assert {n.module for n in ours} <= {"c3po_adaptive", *(f"c3po_adaptive.{room}" for room in rooms)}
+    assert {a.name for n in ours if n.module == "c3po_adaptive" for a in n.names} <= {*c3po_adaptive.__all__}
 
 
 @pytest.mark.parametrize("folder", ["c3po_adaptive", "plugins", "studies"])

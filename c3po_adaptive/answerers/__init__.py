@@ -1,6 +1,5 @@
 """Answerers: what an arm is. The remixer is one; others re-mix nothing, or correct the scores of another answerer."""
 
-from .adapters import LoRA, RouterTuning
 from .along_rule import AlongRule
 from .base import Answerer, AnswererStrategy, AnsweringContext
 from .calibrations import PMI, Contextual
@@ -10,10 +9,8 @@ from .informed import Informed
 from .joint import Joint
 from .neighbours import InContext, KnnLabel
 from .remix import Remix
-from .soft_prompts import PrefixTuning, PromptTuning
 from .sound_routing import SoundRouting
 from .surface_logit import SurfaceLogit
-from .tent import Tent
 
 __all__ = [
     "PMI",
@@ -28,12 +25,7 @@ __all__ = [
     "Joint",
     "KnnLabel",
     "LengthExponent",
-    "LoRA",
-    "PrefixTuning",
-    "PromptTuning",
     "Remix",
-    "RouterTuning",
     "SoundRouting",
     "SurfaceLogit",
-    "Tent",
 ]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
-from ..tasks.formats import description
+from ..tasks.formats import description, format_key
 from ..types import Answer, Changes, Prompt, Question, Score, draw_key
 
 if TYPE_CHECKING:
-    from torch import Generator
+    from torch import Generator, Tensor
 
     from ..models.routed import RoutedModel
     from ..references.embedding import Embedder
@@ -92,6 +93,43 @@ class AnsweringContext:
         """How many labeled references were asked for, which is when they are built."""
         built: ReferenceSet | None = self.__dict__.get("references")
         return 0 if built is None else len(built)
+
+    def learned_once(
+        self,
+        strategy: AnswererStrategy,
+        learn: Callable[[], Mapping[str, Tensor]],
+        *code: Any,
+        packages: Sequence[str] = (),
+    ) -> Mapping[str, Tensor]:
+        """What a strategy learns from the references, or learned before: kept beside them.
+
+        Told apart are its parameters and its code, the settings and strategies that it uses, the model, the format, the
+        references, and which of them are asked.
+
+        Args:
+            strategy: that learns.
+            learn: finds it, by name, if nothing is kept.
+            code: functions and classes that decide what is found beside the strategy's own.
+            packages: whose versions do.
+
+        Raises:
+            SettingError: there are no references.
+            DataError: they are of another model, format or embedder; or what is kept is cut short or altered.
+        """
+        from ..models.fingerprint import numbers_of
+        from ..references.learned import learned_once
+        from ..storage.kept import NoSource, code_of
+
+        references, used = self.references_for(strategy.name), strategy.used(self.strategies)
+        parts = [strategy, *(part for role, part in vars(self.strategies).items() if role in used)]
+        try:
+            written = code_of(*parts, *code)
+        except NoSource:
+            return learn()
+        settings = self.settings.model_dump(include={*used})
+        asked = sorted(self.held_out & {q.id for q in references.questions})
+        known = [format_key(self.format), settings, asked, references.card.get("source"), numbers_of(self.model)]
+        return learned_once(references, [*map(repr, parts), written, *known, *map(version, packages)], learn)
 
     @cached_property
     def candidates(self) -> ReferenceSet | None:
@@ -232,15 +270,17 @@ class AnswererStrategy(ABC):
         """
         return ()
 
+    def check_count(self, known: int) -> None:
+        """Refuse to fit or train on too few references, ten as a rule.
 
-def check_count(name: str, count: int) -> None:
-    """Refuse to fit or train on fewer than ``FEWEST`` references.
+        Args:
+            known: how many there are that are not asked themselves.
 
-    Raises:
-        SettingError: there are fewer.
-    """
-    if count < FEWEST:
-        raise SettingError(
-            f"{name} expected at least {FEWEST} references that are not asked themselves, got {count}; name more in "
-            "the data set."
-        )
+        Raises:
+            SettingError: they are fewer.
+        """
+        if known < FEWEST:
+            raise SettingError(
+                f"{self.name} expected at least {FEWEST} references that are not asked themselves, got {known}; name "
+                "more in the data set."
+            )

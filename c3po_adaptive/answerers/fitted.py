@@ -15,7 +15,7 @@ from ..checks import check_number
 from ..ledger import Entry
 from ..progress import bar
 from ..types import Answer, Prompt, Question
-from .base import FEWEST, Answerer, AnsweringContext, check_count
+from .base import FEWEST, Answerer, AnsweringContext
 from .calibrations import Calibration, ScoredQuestion, calibrated
 from .remix import Remix
 
@@ -62,7 +62,7 @@ class FittedCalibration(Calibration):
 
     def prepare(self, context: AnsweringContext) -> Answerer:
         known, inner = _without_asked(context.references_for(self.name), context.held_out), self.of.prepare(context)
-        check_count(self.name, len(known))
+        self.check_count(len(known))
         fitted = self._sampled(known.labeled_by(context.settings), context.settings.seed)
         labeled = fitted.questions
         if isinstance(self.of, Remix) and not context.strategies.re_mixes:
@@ -78,7 +78,7 @@ class FittedCalibration(Calibration):
         return _Fitted(self.fit([ScoredQuestion(*one) for one in asked], right), inner, context, once)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
-        check_count(self.name, references)
+        self.check_count(references)
         learned = references - math.ceil(references / FOLDS) if self.of.learns(strategies) else references
         self.of.fits(strategies, layers, experts, learned)
 

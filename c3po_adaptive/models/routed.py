@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import torch
 from cachetools import LRUCache, RRCache
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import CausalLMOutput
 
-from ..errors import DataError, SettingError, ShapeError
+from ..errors import DataError, ModelError, SettingError, ShapeError
 from ..ledger import Entry
 from ..routing.answering import answering
 from ..routing.dense_experts import forget_flat
@@ -33,14 +33,15 @@ from ..routing.likelihoods import (
     rule_of,
 )
 from ..routing.modules import forget_modules
-from ..routing.packing import Layout, layout_for, pack
+from ..routing.packing import Layout, caches_keys, layout_for, pack
 from ..routing.prefill import prefill, prefill_finals
 from ..routing.router_rules import RoutingRule, RuleRun
 from ..routing.rule_scores import Ruled, ruled, ruled_tails
 from ..routing.scores import TailScores
-from ..routing.sites import Site, find_sites
+from ..routing.sites import Site, decoder_layers, decoder_of, find_sites
 from ..routing.states import State, collate, normalized
 from ..routing.tail import tail_hidden
+from ..routing.whole_prompts import WholePrompts
 from ..storage.identity import digest, routing_versions
 from ..storage.pathway_file import Origin
 from ..tasks.formats import Format, as_format, raw_text, raw_text_with
@@ -48,7 +49,7 @@ from ..tasks.pictured import pictures_of
 from ..tasks.texts import listed
 from ..types import Head, Pathway, Prompt, Question, Scope
 from .faults import Planted
-from .fingerprint import fingerprint
+from .fingerprint import computed, fingerprint
 from .footprint import available
 from .names import base_model, public_name
 from .snapshot import Snapshot
@@ -183,6 +184,43 @@ class RoutedModel:
         with self.lock:
             forget_modules(self.model)
             forget_flat(self.model)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Held by what puts something else in its places for a while, such as a training: every weight is read again.
+
+        Raises:
+            ModelError: it is not as it was, bit for bit.
+        """
+        before = self.fingerprint
+        try:
+            yield
+        finally:
+            if computed(self) != before:
+                raise ModelError(
+                    f"Expected {type(self.model).__name__} to be as it was after training, bit for bit, got other "
+                    "weights; load the model anew, and report this."
+                )
+
+    def whole_prompts(self, start: int = 0) -> WholePrompts:
+        """Runs whole prompts from decoder layer ``start`` on, at the price of what stands in its places now."""
+        flops = replace(measure(self.model, self.sites), attention=self.flops.attention)
+        return WholePrompts(self.model, flops, start)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """What runs its decoder layers."""
+        return decoder_of(self.model)
+
+    @property
+    def decoder_layers(self) -> nn.ModuleList:
+        """Its decoder layers, in order."""
+        return decoder_layers(self.model)
+
+    @property
+    def caches_keys(self) -> bool:
+        """Whether all that its layers keep of a prompt are keys and values, so that it can be continued from these."""
+        return caches_keys(self.model)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from ..errors import ModelError
-from .finite import NotFinite, finite, overflow
+from .finite import NotFinite, finite
 from .sites import WORKING, decoder_of
 
 ROWS = 256  # tokens whose logits are held at a time
@@ -87,7 +87,7 @@ def check_final(hidden: Tensor) -> None:
         NotFinite: NaN or infinity among them.
     """
     if not finite(hidden):
-        raise overflow("final hidden states", hidden)
+        raise NotFinite.of("final hidden states", hidden)
 
 
 class _Decoded(MoeModelOutputWithPast):

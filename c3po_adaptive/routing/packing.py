@@ -90,10 +90,15 @@ def layout_for(model: PreTrainedModel, prompt: Prompt) -> Layout:
     config = model.config.get_text_config()
     if config.model_type in NO_CACHE or 1 in windows(model).values():  # a cache keeps all of a window of one token
         return "whole"
-    plain = all(type(layer) in PLAIN for layer in DynamicCache(config=model.config).layers)
-    if plain and config._attn_implementation in READY_MASKS:
+    if caches_keys(model) and config._attn_implementation in READY_MASKS:
         return "tree"
     return "rows" if not prompt.after and all(len(option) == 1 for option in prompt.options) else "whole"
+
+
+def caches_keys(model: PreTrainedModel) -> bool:
+    """Whether all that layers keep of a prompt are keys and values, so that it can be continued from these alone."""
+    layers = DynamicCache(config=model.config).layers
+    return model.config.get_text_config().model_type not in NO_CACHE and all(type(layer) in PLAIN for layer in layers)
 
 
 def windows(model: PreTrainedModel) -> dict[str, int | None]:

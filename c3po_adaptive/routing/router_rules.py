@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import C3POError, ModelError, SettingError
-from .finite import finite, overflow
+from .finite import NotFinite, finite
 from .intercept import intercepted
 from .mixing import mass
 from .selecting import selection_bias
@@ -220,7 +220,7 @@ class RuleRun:
                 except C3POError as error:  # what a router makes is looked at where a rule fails on it, and at the head
                     if finite(weights, rows.real):
                         raise
-                    raise overflow(f"router weights in MoE layer {self.sites[position].layer}", weights) from error
+                    raise NotFinite.of(f"router weights in MoE layer {self.sites[position].layer}", weights) from error
             self._count(position, rows, index, change)
             return change
 

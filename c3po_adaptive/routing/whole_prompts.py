@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -29,33 +28,29 @@ from .states import TokenBatch, laid_out, widened
 from .tail import ModelInputs, context, entering, from_layer, skipped
 
 
-class PromptPrefix(Protocol):
-    """What every prompt begins with."""
+class PromptPrefix:
+    """What every prompt begins with: nothing, where a subclass says nothing else."""
 
-    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
-        """Lay out a prompt with what it begins with."""
+    def lengths(self, prompt: Prompt) -> tuple[int, int]:
+        """How many tokens pass the layers before the prompt's own; and how many are seen as keys and values alone.
 
-    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
-        """What the decoder is called with for ``tokens [N, S]``, and the cache that it resumes from."""
-
-
-@dataclass(frozen=True)
-class NoPrefix:
-    """Prompts as they are, a ``PromptPrefix``."""
-
-    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
-        return pack(prompt, layout_for(model, prompt), whole=True)
+        Raises:
+            DataError: there is no room for them.
+        """
+        return 0, 0
 
     def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
+        """What the decoder is called with for ``tokens [N, S]``, which begin with a 0 for each that passes the layers;
+        and the cache of those that are seen, for N sequences."""
         return {"input_ids": tokens}, None
 
 
-NO_PREFIX = NoPrefix()
+NO_PREFIX = PromptPrefix()
 
 
 @dataclass(frozen=True, eq=False)
 class WholePrompts:
-    """Runs whole prompts; hold the model's lock around it.
+    """Runs whole prompts, from ``RoutedModel.whole_prompts``; hold the model's lock around it (``answering``).
 
     Attributes:
         model: whose they are.
@@ -80,7 +75,7 @@ class WholePrompts:
                 "Expected questions of text alone where the model itself is changed or trained, got some with images; "
                 "take an answerer that changes routing."
             )
-        packed = [opening.pack(self.model, prompt) for prompt in prompts]
+        packed = [self._packed(prompt, opening) for prompt in prompts]
         width = max(len(prompt.options) for prompt in prompts)
         found: dict[int, Tensor] = {}
         for group in grouped([waiting(i, part) for i, part in enumerate(packed)]):
@@ -95,11 +90,18 @@ class WholePrompts:
 
     def work(self, prompt: Prompt, opening: PromptPrefix = NO_PREFIX, trained: int | None = None) -> Entry:
         """What scoring a prompt takes, without what is computed once; ``trained`` as ``Flops.whole`` has it."""
-        return self.flops.whole(opening.pack(self.model, prompt), self.start, trained)
+        return self.flops.whole(self._packed(prompt, opening), self.start, trained)
 
     def work_once(self, prompt: Prompt) -> Entry:
         """What is computed once a prompt."""
-        return self.flops.before(NO_PREFIX.pack(self.model, prompt), self.start)
+        return self.flops.before(self._packed(prompt, NO_PREFIX), self.start)
+
+    def _packed(self, prompt: Prompt, opening: PromptPrefix) -> Packed:
+        """A prompt laid out with what it begins with."""
+        passing, seen = opening.lengths(prompt)
+        longer = replace(prompt, ids=(0,) * passing + prompt.ids)
+        packed = pack(longer, layout_for(self.model, prompt), whole=True)
+        return replace(packed, past=seen, positions=packed.positions + seen)
 
     def _hidden(
         self, prompts: Sequence[Prompt], packed: Sequence[Packed], batch: TokenBatch, opening: PromptPrefix

@@ -1,16 +1,17 @@
-"""``.. strategies::``: every built-in strategy by role, from the registry."""
+"""``.. strategies::``: every strategy of the package and its companions by role, from the registry."""
 
 from __future__ import annotations
 
 from sphinx.application import Sphinx
 from written import Written
 
-from c3po_adaptive.registry import BUILTIN, ROLES, Registration, new_registry
+from c3po_adaptive.registry import ROLES, Registration, new_registry
 
 
-def builtin() -> dict[str, list[Registration]]:
-    """By role, in the order of the registry's table."""
-    found = [entry for entry in new_registry().table() if entry.plugin == BUILTIN]
+def shipped() -> dict[str, list[Registration]]:
+    """By role, in the order of the registry's table; not those of others' plugins, which it knows by a hash."""
+    registry = new_registry()
+    found = [entry for entry in registry.table() if entry.plugin not in registry.files]
     return {role: [entry for entry in found if entry.role == role] for role in ROLES}
 
 
@@ -20,7 +21,7 @@ class Strategies(Written):
     def text(self) -> str:
         """In reStructuredText, for docstrings are."""
         parts = []
-        for role, entries in builtin().items():
+        for role, entries in shipped().items():
             base, hook = ROLES[role]
             title = f"{role.capitalize()}s"
             parts += [title, "-" * len(title), ""]

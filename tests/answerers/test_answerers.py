@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
+import torch
 from models.pictured import QUESTIONS as SHOWN
 from models.pictured import seeing
 
@@ -14,14 +15,12 @@ from c3po_adaptive.answerers import (
     AnswererStrategy,
     InContext,
     LengthExponent,
-    LoRA,
-    PrefixTuning,
-    PromptTuning,
-    RouterTuning,
-    Tent,
 )
 from c3po_adaptive.errors import PluginError, SettingError
+from c3po_adaptive.optimizers import NoStep
+from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.registry import default_registry
+from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.study.arms import Arm
 from c3po_adaptive.study.comparison.comparison_worker import blamed, check_answers
 from c3po_adaptive.testing import AnswererContract, toy_context
@@ -65,13 +64,7 @@ class Plain(AnswererStrategy):
 EACH = {
     "what an answer does not say may be left out": Plain(),
     "length-exponent": LengthExponent(InContext()),
-    "tent": Tent(steps=2, lr=1e-2),
-    "lora": LoRA(epochs=2, r=2, lr=1e-2),
-    "lora of all linear layers": LoRA(epochs=2, r=2, lr=1e-2, targets="linear", layers=(1,)),
-    "router-tuning": RouterTuning(epochs=2, lr=1e-2, layers="all"),
     "a rule": AlongRule(rule_named("ban:1;top-k:1@last-1")),
-    "prompt-tuning": PromptTuning(epochs=2, tokens=4, lr=5e-2),
-    "prefix-tuning": PrefixTuning(epochs=2, tokens=4, lr=5e-2),
 }
 
 
@@ -139,6 +132,51 @@ def test_neighbours_are_those_of_the_settings():
     assert [q.answer for q in one] != [q.answer for q in other]
     successes = {q.id for q in context.references.successes.questions}
     assert all(q.id in successes for near in toy_context().nearest(ASKED) for q, _ in near)
+
+
+@dataclass(frozen=True)
+class Learning(Plain):
+    """Learns ``number`` from the references, by a loss and neighbours."""
+
+    number: int = 0
+
+    def used(self, strategies):
+        return ("loss", "retriever")
+
+
+class TestLearnedOnce:
+    @pytest.fixture
+    def learned(self, tmp_path):
+        """Learn with a strategy, in a context with these changes; whether it was not kept from before."""
+        references = toy_context().references.save(tmp_path / "set")
+
+        def learn(strategy=Learning(), changes=(), **settings):
+            context = replace(toy_context(**settings), build_references=lambda: ReferenceSet.load(references))
+            asked = []
+            found = replace(context, **dict(changes)).learned_once(
+                strategy, lambda: asked.append(1) or {"number": torch.tensor(strategy.number)}, packages=("torch",)
+            )
+            assert found["number"] == strategy.number
+            return bool(asked)
+
+        return learn
+
+    def test_it_is_kept_beside_the_references_under_all_that_decides_it(self, learned):
+        strategies = toy_context().strategies
+        assert learned()
+        assert not learned()
+        assert not learned(learn_from="all"), "which it does not use"
+        assert learned(loss="lead")
+        assert learned(Learning(1))
+        assert learned(changes={"held_out": frozenset({"references0"})})
+        assert learned(changes={"strategies": replace(strategies, retriever=FaissKNN(k=2))})
+        assert not learned(changes={"strategies": replace(strategies, optimizer=NoStep())}), "which it does not use"
+
+    def test_what_stands_in_no_file_learns_anew(self, learned):
+        made = {"Learning": Learning, "dataclass": dataclass}
+        exec("@dataclass(frozen=True)\nclass Cell(Learning):\n    pass", made)
+        assert learned(made["Cell"]())
+        assert learned(made["Cell"]())
 
 
 class TestAlongARule:

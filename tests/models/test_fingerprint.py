@@ -4,6 +4,7 @@ import pytest
 import torch
 from routing.naive import routed_model
 
+from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.fingerprint import fingerprint, is_of_before
 
 
@@ -63,6 +64,15 @@ def test_is_computed_once(model, monkeypatch):
     once = len(calls)
     fingerprint(model)
     assert len(calls) == once
+
+
+def test_a_model_that_should_have_stayed_as_it_was_and_did_not_is_refused(model):
+    """Read from every weight: what is written through ``.data`` is not seen otherwise."""
+    with model.unchanged():
+        pass
+    weight = next(model.model.parameters())
+    with pytest.raises(ModelError, match="as it was after training, bit for bit, got other"), model.unchanged():
+        weight.data[0, 0] += 1
 
 
 def test_those_of_before_are_known_by_their_length(model):

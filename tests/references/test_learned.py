@@ -12,7 +12,6 @@ from remixing.test_remixer import remixer
 from routing.toys import reference_set
 
 import c3po_adaptive
-from c3po_adaptive.answerers import LoRA, adapters
 from c3po_adaptive.errors import DataError
 from c3po_adaptive.references.learned import learned_once
 from c3po_adaptive.references.reference_set import ReferenceSet
@@ -107,11 +106,3 @@ def test_what_plugins_look_up_in_the_package_decides_what_they_learn():
     for part in ("selectors/_single_layer", "optimizers/_reference_artifacts", "optimizers/_question_features"):
         file = Path(c3po_adaptive.__file__).parent / f"{part}.py"
         assert digest_of_file(file)[:16] in identity
-
-
-def test_another_strategy_s_file_is_not_its_code():
-    """An edit of one baseline trains no other again; what it shares with others is its own."""
-    files = {path.stem: digest_of_file(path)[:16] for path in Path(adapters.__file__).parent.glob("*.py")}
-    code = {*code_of(LoRA())}
-    assert {files["adapters"], files["trained"], files["_exchange"]} <= code
-    assert not {files["calibrations"], files["soft_prompts"], files["tent"]} & code

@@ -1,5 +1,7 @@
 """Whole prompts in one piece, against naive full forwards: scores, gradients, and what they cost."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rounding import assert_near
@@ -8,7 +10,7 @@ from routing.test_flops import counted
 from routing.toys import questions
 
 from c3po_adaptive.routing.packing import pack
-from c3po_adaptive.routing.whole_prompts import WholePrompts
+from c3po_adaptive.routing.whole_prompts import PromptPrefix, WholePrompts
 from c3po_adaptive.types import Prompt
 
 PROMPT = Prompt((4, 5, 6), options=((7, 8, 9), (7,), (1, 2)), lengths=(3.0, 1.0, 2.0))
@@ -65,6 +67,35 @@ def test_gradients_are_those_of_full_forwards(family, start):
     for a, b in zip(found, torch.autograd.grad(naive, trained), strict=True):
         assert b.abs().max() > 1e-4
         assert_near(a, b, by=1e-3)  # qwen3_next's states are products of many tokens' factors
+
+
+class TwoTokens(PromptPrefix):
+    """As tokens before the prompt's own, which pass the layers, or as their keys and values alone."""
+
+    def __init__(self, seen):
+        self.seen, self.ids = seen, torch.tensor([[4, 5]])
+
+    def lengths(self, prompt):
+        return (0, 2) if self.seen else (2, 0)
+
+    def read(self, model, tokens):
+        begun = self.ids.expand(len(tokens), -1)
+        if self.seen:
+            return {"input_ids": tokens}, model.get_decoder()(begun, use_cache=True).past_key_values
+        assert not tokens[:, :2].any()
+        return {"input_ids": torch.cat([begun, tokens[:, 2:]], 1)}, None
+
+
+@pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_prompts_begin_with_what_is_said(family, seen):
+    model = shared_model(family)
+    whole, opening, prompts = model.whole_prompts(), TwoTokens(seen), prompts_of(model)
+    for prompt, row in zip(prompts, whole.scores(prompts, opening), strict=True):
+        longer = replace(prompt, ids=(4, 5, *prompt.ids))
+        assert_near(row[: len(prompt.options)], choice_scores(model.model, longer))
+        assert whole.work(prompt).flops < whole.work(prompt, opening).flops <= whole.work(longer).flops
 
 
 class TestCost:

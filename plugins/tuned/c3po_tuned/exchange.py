@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError
+from c3po_adaptive import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from answerers.tuning import ASKED, context_of, learned, scores
+from c3po_tuned import PrefixTuning, PromptTuning
 from routing.naive import choice_scores
 
-from c3po_adaptive.answerers import PrefixTuning, PromptTuning
 from c3po_adaptive.errors import DataError, ModelError, SettingError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.routing.whole_prompts import WholePrompts

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import nn
 
-from ..checks import check_number
-from ..errors import ModelError, SettingError
-from ..types import Prompt
+from c3po_adaptive import ModelError, Prompt, SettingError, check_number
+
+from .exchange import Copies, Place, exchanged
 from .trained import Trained, Tuning
 
 if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
-    from ..remixing.strategies import Strategies
-    from ..routing.whole_prompts import PromptPrefix
-    from ._exchange import Place
+    from c3po_adaptive import PromptPrefix, RoutedModel, Strategies
 
 Layers = Literal["all", "last-five"] | tuple[int, ...]
 TARGETS = ("attention", "linear")
@@ -78,8 +75,7 @@ class RouterTuning(LayersTrained):
         self.chosen(layers, "MoE layers")
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
-        from ..routing.whole_prompts import NO_PREFIX
-        from ._exchange import Copies
+        from c3po_adaptive import PromptPrefix
 
         layers = self.chosen(model.layers, "MoE layers")
         routers = [site.router for site in model.sites if site.layer in layers]
@@ -88,7 +84,7 @@ class RouterTuning(LayersTrained):
         @contextmanager
         def placed() -> Iterator[PromptPrefix]:
             with copies.placed():
-                yield NO_PREFIX
+                yield PromptPrefix()
 
         matrices = sum(p.numel() for p in copies.trained.values() if p.ndim == 2)
         return Tuning(copies.trained, placed, layers[0], matrices)
@@ -121,8 +117,7 @@ class LoRA(LayersTrained):
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from peft import LoraConfig, inject_adapter_in_model
 
-        from ..routing.whole_prompts import NO_PREFIX
-        from ._exchange import exchanged
+        from c3po_adaptive import PromptPrefix
 
         wanted = self._wanted(model)
         # In a list of their own: PEFT renames targets of MoE models, and would leave its traces in the model.
@@ -141,23 +136,19 @@ class LoRA(LayersTrained):
         @contextmanager
         def placed() -> Iterator[PromptPrefix]:
             with exchanged(parts):
-                yield NO_PREFIX
+                yield PromptPrefix()
 
         return Tuning(trained, placed, self._layers(model)[0], sum(p.numel() for p in trained.values()))
 
     def _layers(self, model: RoutedModel) -> tuple[int, ...]:
-        from ..routing.sites import decoder_layers
-
-        return self.chosen(tuple(range(len(decoder_layers(model.model)))), "decoder layers")
+        return self.chosen(tuple(range(len(model.decoder_layers))), "decoder layers")
 
     def _wanted(self, model: RoutedModel) -> dict[Place, tuple[str, nn.Module]]:
         """Where the linear layers that are adapted stand: their names, and themselves."""
-        from ..routing.sites import decoder_layers
-
         routed = {id(m) for site in model.sites for part in (site.experts, site.router) for m in part.modules()}
         found: dict[Place, tuple[str, nn.Module]] = {}
         for number in self._layers(model):
-            for path, module in decoder_layers(model.model)[number].named_modules():
+            for path, module in model.decoder_layers[number].named_modules():
                 for name, child in module.named_children():
                     whole = f"{number}.{path}.{name}"
                     mine = self.targets == "linear" or "attn" in whole or "attention" in whole

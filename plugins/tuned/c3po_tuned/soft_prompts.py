@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 from warnings import catch_warnings, simplefilter
@@ -12,16 +12,13 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor
 
-from ..checks import check_number
-from ..errors import DataError, ModelError, SettingError
-from ..types import Prompt
+from c3po_adaptive import ModelError, Prompt, SettingError, check_number
+
+from .exchange import unaltered
 from .trained import Trained, Tuning
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedModel
-
-    from ..models.routed import RoutedModel
-    from ..routing.packing import Packed
+    from c3po_adaptive import RoutedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,6 @@ class SoftPrompt(Trained):
         """PEFT's model of a configuration; the model itself stays as it is."""
         from peft import get_peft_model
 
-        from ._exchange import unaltered
-
         with unaltered(model.model), catch_warnings():
             simplefilter("ignore", FutureWarning)  # PEFT 0.21 asks transformers for what will be called otherwise
             return get_peft_model(model.model, config)
@@ -75,6 +70,8 @@ class PromptTuning(SoftPrompt):
 
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from peft import PromptTuningConfig, TaskType
+
+        from .prefixes import VirtualTokens
 
         config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=self.tokens)
         wrapper = self.wrapped(model, config)
@@ -102,6 +99,8 @@ class PrefixTuning(SoftPrompt):
     def tuning(self, model: RoutedModel, prompts: Sequence[Prompt]) -> Tuning:
         from peft import PrefixTuningConfig, TaskType
 
+        from .prefixes import SeenBefore
+
         own = _keys_and_values(model, self.first_tokens(model, prompts))
         config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=self.tokens)
         wrapper = self.wrapped(model, config)
@@ -117,7 +116,7 @@ class PrefixTuning(SoftPrompt):
         trained = wrapper.prompt_encoder["default"].embedding.weight
         with torch.no_grad():
             trained.copy_(torch.stack(own).permute(2, 0, 1, 3).flatten(1))
-        opening = Prefix(self.tokens, model.max_length, wrapper.get_prompt)
+        opening = SeenBefore(self.tokens, model.max_length, wrapper.get_prompt)
         return Tuning({"embedding": trained}, lambda: nullcontext(opening))
 
 
@@ -129,83 +128,14 @@ def _keys_and_values(model: RoutedModel, ids: Tensor) -> list[Tensor]:
     """
     from transformers import DynamicCache
 
-    from ..routing.packing import NO_CACHE, PLAIN
-    from ..routing.sites import decoder_of
-    from ..routing.tail import cache_argument
-
-    config = model.model.config.get_text_config()
-    cache: Any = DynamicCache(config=model.model.config)
-    if config.model_type in NO_CACHE or not all(type(layer) in PLAIN for layer in cache.layers):
+    if not model.caches_keys:
         raise ModelError(
-            f"prefix-tuning cannot be used on the family {config.model_type}: it needs layers that keep keys and "
-            "values, and some of its keep a state of another kind; use lora, router-tuning or prompt-tuning."
+            f"prefix-tuning cannot be used on the family {model.model.config.get_text_config().model_type}: it needs "
+            "layers that keep keys and values, and some of its keep a state of another kind; use lora, router-tuning "
+            "or prompt-tuning."
         )
     with torch.no_grad():
-        decoder_of(model.model)(input_ids=ids[None], use_cache=True, **{cache_argument(model.model): cache})
+        found = model.decoder(input_ids=ids[None], use_cache=True)
+    cache: Any
+    (cache,) = (part for part in found.values() if isinstance(part, DynamicCache))
     return [tensor[0] for layer in cache.layers for tensor in (layer.keys, layer.values)]
-
-
-@dataclass(frozen=True, eq=False)
-class VirtualTokens:
-    """Embeddings before a prompt's own, a ``PromptPrefix``.
-
-    Attributes:
-        count: n, how many there are.
-        limit: the longest prompt with an option that the model reads.
-        embeddings: gives them, ``[n, H]``.
-    """
-
-    count: int
-    limit: int
-    embeddings: Callable[[], Tensor]
-
-    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
-        from ..routing.packing import layout_for, pack
-
-        check_virtual_tokens(prompt, self.count, self.limit)
-        longer = replace(prompt, ids=(0,) * self.count + prompt.ids)
-        return pack(longer, layout_for(model, prompt), whole=True)
-
-    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
-        own = model.get_input_embeddings()(tokens[:, self.count :])
-        virtual = self.embeddings().to(own).expand(len(tokens), -1, -1)
-        return {"inputs_embeds": torch.cat([virtual, own], 1)}, None
-
-
-@dataclass(frozen=True, eq=False)
-class Prefix:
-    """Keys and values that all tokens see as if they came before, a ``PromptPrefix``.
-
-    Attributes:
-        count: n, how many tokens they stand for.
-        limit: the longest prompt with an option that the model reads.
-        cache: gives them for N sequences.
-    """
-
-    count: int
-    limit: int
-    cache: Callable[[int], DynamicCache]
-
-    def pack(self, model: PreTrainedModel, prompt: Prompt) -> Packed:
-        from ..routing.packing import layout_for, pack
-
-        check_virtual_tokens(prompt, self.count, self.limit)
-        bare = pack(prompt, layout_for(model, prompt), whole=True)
-        return replace(bare, past=self.count, positions=bare.positions + self.count)
-
-    def read(self, model: PreTrainedModel, tokens: Tensor) -> tuple[dict[str, Tensor], DynamicCache | None]:
-        return {"input_ids": tokens}, self.cache(len(tokens))
-
-
-def check_virtual_tokens(prompt: Prompt, count: int, limit: int) -> None:
-    """Refuse a prompt that is too long with ``count`` tokens before it.
-
-    Raises:
-        DataError: it is.
-    """
-    length = len(prompt.ids) + max(map(len, prompt.options), default=0)
-    if count + length > limit:
-        raise DataError(
-            f"Expected a question of at most {limit - count} tokens, so that {count} virtual ones fit before it, got "
-            f"{length}; shorten it, or take fewer tokens."
-        )

@@ -9,19 +9,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..checks import check_number
-from ..ledger import Ledger, summed
-from ..losses import entropy
-from ..types import Answer, Prompt, Question
-from ._exchange import Copies
-from .base import Answerer, AnswererStrategy, AnsweringContext
+from c3po_adaptive import (
+    Answer,
+    Answerer,
+    AnswererStrategy,
+    AnsweringContext,
+    Entry,
+    Ledger,
+    Prompt,
+    Question,
+    check_number,
+)
+
+from .exchange import Copies
 
 if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
-    from ..remixing.strategies import Strategies
-    from ..routing.whole_prompts import WholePrompts
+    from c3po_adaptive import RoutedModel, Strategies, WholePrompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +79,7 @@ class _Adapting:
     @cached_property
     def whole(self) -> WholePrompts:
         """Runs the model as it is."""
-        from ..routing.whole_prompts import WholePrompts
-
-        return WholePrompts(self.context.model.model, self.context.model.flops)
+        return self.context.model.whole_prompts()
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """An answer to each question, at the price of its steps, forward and backward, and of one more pass."""
@@ -92,13 +95,13 @@ class _Adapting:
         for _ in range(self.steps):
             optimizer.zero_grad()
             with torch.enable_grad(), copies.placed():
-                entropy(self.whole.scores([prompt])).sum().backward()
+                entropy(self.whole.scores([prompt])[0]).backward()
             optimizer.step()
         adapted = time.perf_counter()
         with torch.no_grad(), copies.placed():
             scores = self.whole.scores([prompt])[0]
         ledger = Ledger(
-            optimisation=summed([self.whole.work(prompt, trained=0)] * self.steps).lasting(adapted - began),
+            optimisation=sum([self.whole.work(prompt, trained=0)] * self.steps, Entry()).lasting(adapted - began),
             answer=self.whole.work(prompt).lasting(time.perf_counter() - adapted),
         )
         return replace(
@@ -113,11 +116,15 @@ class _Adapting:
         return Copies.of(self.context.model.model, _scales(self.context.model), "norms with a scale")
 
 
+def entropy(scores: Tensor) -> Tensor:
+    """In nats, of the distribution over choices that ``scores [C]`` are."""
+    logs = scores.log_softmax(-1)
+    return -(logs.exp() * logs).sum()
+
+
 def _scales(model: RoutedModel) -> Iterator[nn.Parameter]:
     """Of every norm that the decoder has, those of queries and keys included."""
-    from ..routing.sites import decoder_of
-
-    for module in decoder_of(model.model).modules():
+    for module in model.decoder.modules():
         weight = getattr(module, "weight", None)
         if "Norm" in type(module).__name__ and isinstance(weight, nn.Parameter) and weight.ndim == 1:
             yield weight

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from answerers.tuning import Picture
+from c3po_tuned.exchange import Copies, exchanged, unaltered
 from torch import nn
 
-from c3po_adaptive.answerers._exchange import Copies, exchanged, unaltered
 from c3po_adaptive.errors import ModelError
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.testing import tiny_moe, tiny_tokenizer

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from answerers.tuning import ASKED, Picture, context_of, scores
+from c3po_tuned import Tent
 from routing.naive import choice_scores
 
-from c3po_adaptive.answerers import Tent
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.losses import entropy
 
@@ -60,7 +60,7 @@ def test_model_is_as_it_was_after_an_exception(monkeypatch):
     def failing(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("c3po_adaptive.answerers.tent.entropy", failing)
+    monkeypatch.setattr("c3po_tuned.tent.entropy", failing)
     with pytest.raises(KeyboardInterrupt):
         answerer.answer(ASKED)
     assert Picture(context.model) == before

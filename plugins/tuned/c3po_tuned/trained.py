@@ -6,33 +6,34 @@ A ``Tuning`` is put into the model for each step and for each answer, and taken 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_number
-from ..errors import C3POError, ModelError, SettingError
-from ..losses import right_answer_loss
-from ..models.fingerprint import computed, fingerprint, numbers_of
-from ..progress import bar
-from ..references.learned import learned_once
-from ..references.reference_set import ReferenceSet
-from ..storage.kept import NoSource, code_of
-from ..tasks.formats import format_key
-from ..types import Answer, Prompt, Question
-from .base import Answerer, AnswererStrategy, AnsweringContext, check_count
+from c3po_adaptive import (
+    Answer,
+    Answerer,
+    AnswererStrategy,
+    AnsweringContext,
+    C3POError,
+    ModelError,
+    NotFinite,
+    Prompt,
+    Question,
+    SettingError,
+    bar,
+    check_number,
+    right_answer_loss,
+)
 
 if TYPE_CHECKING:
-    from ..models.routed import RoutedModel
-    from ..remixing.strategies import Strategies
-    from ..routing.whole_prompts import PromptPrefix, WholePrompts
+    from c3po_adaptive import PromptPrefix, RoutedModel, Strategies, WholePrompts
 
 HELD_BACK = 0.2
 STEEPEST = 1.0  # norm that gradients are clipped to
@@ -105,28 +106,27 @@ class Trained(AnswererStrategy):
             DataError: they are of another model, format or embedder; or what was kept of an earlier training is.
             ModelError: the model's family cannot be trained like that.
         """
+        from c3po_adaptive import WholePrompts
+
         self._check_peft()
-        references = context.references_for(self.name)
-        known = _labeled(context, references)
-        check_count(self.name, len(known))
+        known = _labeled(context, self.name)
+        self.check_count(len(known))
         order = torch.randperm(len(known), generator=_generator(context)).tolist()
         known, count = [known[i] for i in order], max(1, round(HELD_BACK * len(known)))
         held_back, learned_from = known[:count], known[count:]
-        with context.model.answering(), _unchanged(context.model):
+        with context.model.answering(), context.model.unchanged():
             with torch.random.fork_rng(devices=[]), _refused(self, context.model):
                 torch.manual_seed(context.settings.seed)
                 tuning = self.tuning(context.model, [one.prompt for one in learned_from])
             training = _Training(self, context, tuning, learned_from, held_back)
-            try:
-                found = learned_once(references, _identity(self, context, references), training.run)
-            except NoSource:
-                found = training.run()
-        once, losses = float(found[FLOPS]), tuple(found[LOSSES].tolist())
-        return Tuned(context, _filled(tuning, found), once, _count(tuning.parameters.values()), losses)
+            packages = ("peft",) if self.uses_peft else ()
+            found = context.learned_once(self, training.run, right_answer_loss, WholePrompts, packages=packages)
+        count, losses = sum(p.numel() for p in tuning.parameters.values()), tuple(found[LOSSES].tolist())
+        return Tuned(context, _filled(tuning, found), float(found[FLOPS]), count, losses)
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         self._check_peft()
-        check_count(self.name, references)
+        self.check_count(references)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
         return ("loss", "labels", "seed")
@@ -146,41 +146,16 @@ class _Labeled:
     answer: int
 
 
-def _labeled(context: AnsweringContext, references: ReferenceSet) -> list[_Labeled]:
+def _labeled(context: AnsweringContext, name: str) -> list[_Labeled]:
     """The references that are not asked, answered right and wrong, with the labels that the settings say."""
-    asked = [q for q in references.labeled_by(context.settings).questions if q.id not in context.held_out]
-    pairs = zip(context.prompts(asked), asked, strict=True)
+    labeled = context.references_for(name).labeled_by(context.settings)
+    known = [q for q in labeled.questions if q.id not in context.held_out]
+    pairs = zip(context.prompts(known), known, strict=True)
     return [_Labeled(prompt, question.answer) for prompt, question in pairs if question.answer is not None]
 
 
 def _generator(context: AnsweringContext) -> torch.Generator:
     return torch.Generator().manual_seed(context.settings.seed)
-
-
-def _identity(strategy: Trained, context: AnsweringContext, references: ReferenceSet) -> list[object]:
-    """What decides what is learned."""
-    from ..routing.whole_prompts import WholePrompts
-
-    settings = {name: getattr(context.settings, name) for name in strategy.used(context.strategies)}
-    asked = sorted(context.held_out & {q.id for q in references.questions})
-    peft = version("peft") if strategy.uses_peft else None
-    code = code_of(strategy, _Training, right_answer_loss, WholePrompts)
-    known = [format_key(context.format), settings, asked, references.card.get("source"), numbers_of(context.model)]
-    return [repr(strategy), code, *known, peft]
-
-
-@contextmanager
-def _unchanged(model: RoutedModel) -> Iterator[None]:
-    """The model's fingerprint has to be the same afterwards, whatever happens: every weight is read."""
-    before = fingerprint(model)
-    try:
-        yield
-    finally:
-        if computed(model) != before:
-            raise ModelError(
-                f"Expected {type(model.model).__name__} to be as it was after training, bit for bit, got other "
-                "weights; load the model anew, and report this."
-            )
 
 
 @contextmanager
@@ -219,7 +194,8 @@ class _Training:
     def whole(self) -> WholePrompts:
         """Runs the model from the first layer on that the tuning acts in."""
         model = self.context.model
-        return whole_of(model, self.tuning, self.tuning.layer if model.sites[0].entered else 0)
+        with self.tuning.placed():
+            return model.whole_prompts(self.tuning.layer if model.sites[0].entered else 0)
 
     def run(self) -> dict[str, Tensor]:
         """The best epoch's parameters, or none where the model as it was is better; with FLOPs and held-back losses.
@@ -227,8 +203,6 @@ class _Training:
         Raises:
             ModelError: gradients do not reach what is trained, or the loss is no number any more.
         """
-        from ..routing.finite import NotFinite
-
         with _refused(self.strategy, self.context.model), torch.enable_grad():
             self._try()
             plain = self._held_back_loss(plainly=True)
@@ -278,8 +252,6 @@ class _Training:
 
     def _loss(self, examples: Sequence[_Labeled], *, plainly: bool = False) -> Tensor:
         """With the tuning in the model, or along the model as it is."""
-        from ..routing.finite import overflow
-
         prompts = [one.prompt for one in examples]
         if plainly:
             scores = self.whole.scores(prompts)
@@ -289,7 +261,7 @@ class _Training:
         answers = torch.tensor([one.answer for one in examples])
         loss = right_answer_loss(scores, answers, self.context.settings.loss).mean()
         if not loss.isfinite():
-            raise overflow("loss", loss)
+            raise NotFinite.of("loss", loss)
         return loss
 
     @torch.no_grad()
@@ -308,20 +280,6 @@ class _Training:
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True) if loss.requires_grad else ()
         if not any(g is not None and g.any() for g in gradients):
             raise RuntimeError("no gradient reaches what is trained")
-
-
-def whole_of(model: RoutedModel, tuning: Tuning, start: int = 0) -> WholePrompts:
-    """Runs whole prompts, at the price of the model with the tuning in it."""
-    from ..routing.flops import measure
-    from ..routing.whole_prompts import WholePrompts
-
-    with tuning.placed():
-        flops = replace(measure(model.model, model.sites), attention=model.flops.attention)
-    return WholePrompts(model.model, flops, start)
-
-
-def _count(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(p.numel() for p in parameters)
 
 
 @torch.no_grad()
@@ -360,7 +318,5 @@ class Tuned:
         ]
         if self.tuning is None:
             return plain
-        with self.context.model.answering():
-            whole = whole_of(self.context.model, self.tuning)
-            with torch.no_grad(), self.tuning.placed() as opening:
-                return self.context.rescored(plain, questions, whole, opening)
+        with self.context.model.answering(), torch.no_grad(), self.tuning.placed() as opening:
+            return self.context.rescored(plain, questions, self.context.model.whole_prompts(), opening)
