@@ -1,0 +1,58 @@
+"""What audits foretold is held against what was won, model by model."""
+
+import json
+
+import pytest
+from merged.foretold import app
+from records.made import answered
+from typer.testing import CliRunner
+
+from c3po_adaptive.audit.audit_records import AuditInterval, ExpectedGain
+from c3po_adaptive.records.parquet import write_parquet
+
+KINDS = "abcdef"
+MODELS = {"sure": (20, 3), "sound": (0, 0), "wrong": (9, -2), "small": (5, 1)}
+"""Points foretold, and of six questions a kind how many more nearest has right than the base, of two."""
+
+
+@pytest.fixture
+def place(tmp_path):
+    for model, (points, more) in MODELS.items():
+        interval = AuditInterval(value=points, low=points - 4.0, high=points + 4.0)
+        shape = {"kinds": 6, "labels": 299, "rate": 50.0, "nats": points / 10, "layers": {3: 1.0}}
+        told = ExpectedGain(points=interval, by_a_quarter=interval, **shape)
+        (tmp_path / f"{model}.json").write_text(told.model_dump_json())
+        write_parquet(
+            [
+                answered(arm=arm, id=f"{kind}{i}", subject=kind, correct=i < right)
+                for arm, right in (("base", 2), ("nearest", 2 + more))
+                for kind in KINDS
+                for i in range(6)
+            ],
+            tmp_path / f"{model}.parquet",
+        )
+    return tmp_path
+
+
+def call(place, *models):
+    kept = [str(place / f"{model}.parquet") for model in models]
+    return CliRunner().invoke(app, [str(place), *kept, "--out", str(place / "out")])
+
+
+def test_each_model_has_what_was_foretold_beside_what_was_won(place):
+    assert call(place, *MODELS).exit_code == 0
+    found = json.loads((place / "out" / "foretold.json").read_text())
+    won = {row["model"]: row["won"] for row in found["models"]}
+    assert won == {model: pytest.approx(100 * more / 6) for model, (_, more) in MODELS.items()}
+    assert found["wrong"] == ["wrong"] and found["sure"] == 3
+    assert found["rank correlation"]["foretold"] == pytest.approx(0.4)
+    rows = (place / "out" / "foretold.md").read_text().splitlines()
+    assert rows[2].startswith("| `sure` | +20.0 [16.0, 24.0] | 2.00 | +50.0 [") and "| `wrong` | +9.0" in rows[-1]
+    assert "−33.3 [" in rows[-1]
+    assert "points that the audit foretold" in (place / "out" / "foretold.svg").read_text()
+
+
+def test_answers_without_the_arm_are_refused(place):
+    write_parquet([answered(arm="base", id="q", subject="a")], place / "sure.parquet")
+    result = call(place, "sure")
+    assert result.exit_code and "Expected answers of nearest and of base" in result.output
