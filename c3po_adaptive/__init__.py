@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import moved as moved  # says where modules are that left
 from .errors import suggestion
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .ledger import Cost, Entry, Ledger, Work
     from .models.checkpoint import check_room, new_checkpoint
     from .models.loading import load_moe_model
+    from .models.names import public_name
     from .models.reading import TokenRouting, read_routing
     from .models.replaying import replaying
     from .models.routed import RoutedModel
@@ -45,13 +47,14 @@ if TYPE_CHECKING:
     from .references.build import labeled_questions, reference_set_of
     from .references.embedding import default_embedder
     from .references.reference_set import ReferenceSet
-    from .registry import default_registry, rule_named
+    from .registry import Registry, default_registry, new_registry, rule_named
     from .remixing.presets import preset_named
     from .remixing.remixer import Remixer
     from .remixing.strategies import Strategies
     from .retrievers.base import Hits, Index, Retriever
     from .retrievers.cosine import CosineIndex
     from .routing.choice import Choice
+    from .routing.likelihoods import Likelihoods
     from .routing.router_rules import LayerRouting, RoutingRule
     from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
@@ -94,6 +97,7 @@ _HOME = {
     "Ledger": "ledger",
     "Work": "ledger",
     "load_moe_model": "models.loading",
+    "public_name": "models.names",
     "check_room": "models.checkpoint",
     "new_checkpoint": "models.checkpoint",
     "router_tensors": "models.with_tensors",
@@ -126,7 +130,9 @@ _HOME = {
     "TrainingReferences": "problem",
     "bar": "progress",
     "ReferenceSet": "references.reference_set",
+    "Registry": "registry",
     "default_registry": "registry",
+    "new_registry": "registry",
     "rule_named": "registry",
     "Remixer": "remixing.remixer",
     "Strategies": "remixing.strategies",
@@ -135,6 +141,7 @@ _HOME = {
     "Index": "retrievers.base",
     "Retriever": "retrievers.base",
     "Choice": "routing.choice",
+    "Likelihoods": "routing.likelihoods",
     "LayerRouting": "routing.router_rules",
     "RoutingRule": "routing.router_rules",
     "State": "routing.states",
@@ -180,6 +187,7 @@ __all__ = [
     "LayerRouting",
     "LayerSelector",
     "Ledger",
+    "Likelihoods",
     "ModelError",
     "NamedRule",
     "Neighbours",
@@ -196,6 +204,7 @@ __all__ = [
     "ReferenceBatch",
     "ReferenceFeatures",
     "ReferenceSet",
+    "Registry",
     "RemixSettings",
     "Remixer",
     "Retriever",
@@ -229,10 +238,12 @@ __all__ = [
     "load_run",
     "new_checkpoint",
     "new_folder",
+    "new_registry",
     "over_flips",
     "over_values",
     "preset_named",
     "project",
+    "public_name",
     "read_routing",
     "reference_set_of",
     "replaying",

@@ -36,12 +36,11 @@ ROOMS = [
     ({"analysis", "report"}, GROUND | {"storage", "models", "tasks", "references", "remixing", "analysis"}),
     ({"", "api", "audit"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "analysis", "report"}
      | {*REGISTRY, *STRATEGIES, "rules"}),
-    ({"study", "lm_eval"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
+    ({"study"}, GROUND | LOW | {"models", "attribution", "references", "remixing", "answerers", "registry"}
      | {"analysis", "report", "api", "audit", *STRATEGIES, "rules"}),
-    ({"inspect_provider"}, GROUND | {"lm_eval"}),
     ({"testing"}, GROUND | LOW | {"models", "references", "answerers", "registry", *STRATEGIES, "rules"}),
     ({"cli", "__main__"}, GROUND | LOW | {"models", "references", "registry", "api", "audit", "study", "testing"}
-     | {"lm_eval", "rules"}),
+     | {"rules"}),
 ]  # fmt: skip
 DEMO = ["study", "plan", str(ROOT / "studies" / "demo" / "config.yaml")]
 MISSPELT = ([*DEMO, "--set", "sed=1"], [*DEMO, "--set", "arms.ngd.selectr.n=5"], [*DEMO, "--dataset", "dem"])

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from c3po_harness.export import export_samples
 from plugins.rivals import registry_with
 from records.made import plain
 from study.configs import parse_config, with_all_arms
@@ -13,7 +14,6 @@ from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
-from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD

@@ -11,16 +11,16 @@ from records.made import rows_in
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
-from harness.local_tasks import asked, manager, requests, write_tasks
+from c3po_harness import C3POLM
+from c3po_harness.export import export_samples
 from hostile.doors import untouched
 from lm_eval import utils
 from lm_eval.evaluator import evaluate
+from local_tasks import asked, manager, requests, write_tasks
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError
-from c3po_adaptive.lm_eval import C3POLM
-from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.storage.identity import digest
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
