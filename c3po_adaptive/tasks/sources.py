@@ -69,7 +69,7 @@ def questions(
     prefix, name = brought(str(source))
     if prefix:
         name, split = _with_split(name, split)
-        return first(unique([*_brought(prefix, name, split, usual)], f"{prefix}:{name}"), limit)
+        return first(unique([*_of_package(prefix, name, split, usual)], f"{prefix}:{name}"), limit)
     name, split = _with_split(str(source), split)
     if not name or "\0" in name:
         raise DataError(f"Expected a source of questions, got {name!r}; name a file, a folder, a benchmark or demo.")
@@ -96,7 +96,7 @@ def brought(source: str) -> tuple[str, str]:
     return (prefix, rest) if known else ("", source)
 
 
-def _brought(prefix: str, name: str, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
+def _of_package(prefix: str, name: str, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
     """Questions of a package's source."""
     points = [*entry_points(group=GROUP, name=prefix)]
     if not points:
