@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import moved as moved  # says where modules are that left
 from .errors import suggestion
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .losses import right_answer_loss
     from .models.checkpoint import check_room, new_checkpoint, save_weights
     from .models.loading import load_moe_model
+    from .models.names import public_name
     from .models.reading import TokenRouting, read_routing
     from .models.replaying import replaying
     from .models.routed import RoutedModel
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from .references.build import labeled_questions, reference_set_of
     from .references.embedding import default_embedder
     from .references.reference_set import ReferenceSet
-    from .registry import default_registry, rule_named
+    from .registry import Registry, default_registry, new_registry, rule_named
     from .remixing.presets import preset_named
     from .remixing.remixer import Remixer
     from .remixing.strategies import Strategies
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from .retrievers.cosine import CosineIndex
     from .routing.choice import Choice
     from .routing.finite import NotFinite
+    from .routing.likelihoods import Likelihoods
     from .routing.router_rules import LayerRouting, RoutingRule
     from .routing.rule_scores import Ruled
     from .routing.rules import PathwayRule
@@ -98,6 +101,7 @@ _HOME = {
     "Work": "ledger",
     "right_answer_loss": "losses",
     "load_moe_model": "models.loading",
+    "public_name": "models.names",
     "check_room": "models.checkpoint",
     "new_checkpoint": "models.checkpoint",
     "save_weights": "models.checkpoint",
@@ -131,7 +135,9 @@ _HOME = {
     "TrainingReferences": "problem",
     "bar": "progress",
     "ReferenceSet": "references.reference_set",
+    "Registry": "registry",
     "default_registry": "registry",
+    "new_registry": "registry",
     "rule_named": "registry",
     "Remixer": "remixing.remixer",
     "Strategies": "remixing.strategies",
@@ -141,6 +147,7 @@ _HOME = {
     "Retriever": "retrievers.base",
     "Choice": "routing.choice",
     "NotFinite": "routing.finite",
+    "Likelihoods": "routing.likelihoods",
     "LayerRouting": "routing.router_rules",
     "RoutingRule": "routing.router_rules",
     "State": "routing.states",
@@ -188,6 +195,7 @@ __all__ = [
     "LayerRouting",
     "LayerSelector",
     "Ledger",
+    "Likelihoods",
     "ModelError",
     "NamedRule",
     "Neighbours",
@@ -206,6 +214,7 @@ __all__ = [
     "ReferenceBatch",
     "ReferenceFeatures",
     "ReferenceSet",
+    "Registry",
     "RemixSettings",
     "Remixer",
     "Retriever",
@@ -240,10 +249,12 @@ __all__ = [
     "load_run",
     "new_checkpoint",
     "new_folder",
+    "new_registry",
     "over_flips",
     "over_values",
     "preset_named",
     "project",
+    "public_name",
     "read_routing",
     "reference_set_of",
     "replaying",

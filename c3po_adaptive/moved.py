@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
 _OPTIMIZERS = {"learned-pathway": "learned_pathway", "shrunken": "agreement"}
 _SELECTORS = {
     "abstain": "abstain",
@@ -17,6 +22,7 @@ PLUGINS = {
     **{("selector", name): f"--plugin plugins/{file}.py" for name, file in _SELECTORS.items()},
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }
@@ -34,6 +40,21 @@ MODELS = {
     "model is 'smollm2-moe'."
 }
 """Models that were built here, and where they are."""
+MODULES = {"c3po_adaptive.lm_eval": "c3po_harness: from c3po_harness import C3POLM, python -m c3po_harness."}
+"""Modules that there were, and what they are called now."""
+
+
+class Moved:
+    """Asked by Python for modules that nobody else finds."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name in MODULES:
+            raise ModuleNotFoundError(f"There is no module {name!r} any more; it is now {MODULES[name]}", name=name)
+        return None
+
+
+sys.meta_path.append(Moved)
 
 
 def where(name: str, role: str | None = None) -> str:

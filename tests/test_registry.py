@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -180,6 +181,12 @@ def test_what_left_is_refused_with_the_file_that_brings_it(role, name):
     brought = new_registry(installed=False)
     brought.load_file(Path(__file__).parents[1] / file)
     assert brought.create(role, name).name == name
+
+
+@pytest.mark.parametrize("module", moved.MODULES)
+def test_modules_that_left_are_refused_with_what_they_are_called_now(module):
+    with pytest.raises(ModuleNotFoundError, match=f"no module '{module}' any more; it is now c3po_"):
+        import_module(module)
 
 
 def test_default_registry_is_built_once_and_others_are_fresh():

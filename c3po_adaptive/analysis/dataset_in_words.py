@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..storage.json_values import Values
 from ..tasks.bed import BED
-from ..tasks.formats import HARNESS
+from ..tasks.sources import brought
 
 SAME = "same set"
 _Format = str | dict[str, JsonValue]
@@ -124,11 +124,11 @@ def _named(dataset: _Dataset) -> Sequence[str]:
 
 
 def _set(source: str) -> str:
-    """A source's name without its split, and of a file or a folder without where it is; of a harness task its own,
+    """A source's name without its split, and of a file or a folder without where it is; of a package's its own,
     of the bed ``bed:NAME``."""
     if source.startswith(BED):
         return BED + source.removeprefix(BED).partition(":")[0]
-    source = source.removeprefix(HARNESS)
+    _, source = brought(source)
     name, colon, split = source.rpartition(":")
     path = PurePath(name if colon and split.isidentifier() else source)
     return path.name.partition(".")[0] if path.suffix in (".json", ".jsonl") else path.name or source

@@ -19,7 +19,7 @@ import typer
 
 from . import answer, audit, demo, explain, fault, models, plugins, refset, runs, traces
 from .commands import Commands
-from .options import PATH, AsJson, Format, LoadOptions, Named, grouped
+from .options import PATH, AsJson, Format, LoadOptions, Named, Texts, grouped
 from .terminal import App, clear_errors, print_json, print_table, say
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Format",
     "LoadOptions",
     "Named",
+    "Texts",
     "app",
     "clear_errors",
     "print_json",
@@ -66,7 +67,7 @@ def c3po(
 
 
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(demo.demo, runs.evaluate, runs.report, runs.runs, runs.export),
+    *(demo.demo, runs.evaluate, runs.report, runs.runs),
     *(answer.answer, audit.audit, explain.explain, fault.fault, models.models),
 )
 for _command in _COMMANDS:

@@ -57,6 +57,6 @@ def _as_command(point: EntryPoint) -> Any:
             f"Expected the command {point.name!r} to be loaded from {point.value}, got {type(error).__name__}: "
             f"{error}; correct the package that brings it, or remove it."
         ) from error
-    alone = App()
+    alone = App(add_completion=False)
     alone.command(point.name)(grouped(function))
     return typer.main.get_command(alone)

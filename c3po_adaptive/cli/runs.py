@@ -1,4 +1,4 @@
-"""Commands that run a study, or draw what was run: evaluate, study, report, export."""
+"""Commands that run a study, or draw what was run: evaluate, study, report."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ..registry import Registry
     from ..study.executor import Executor
     from ..study.kind import Study, Table
-
-EXPORTS = ("lm-eval",)
 
 Only = Annotated[
     list[str] | None, typer.Option("--dataset", help="Only this data set of the configuration; repeatable.")
@@ -272,25 +270,6 @@ def _say_report(run_dir: Path, *, as_json: bool) -> None:
         print_json(read_json(run_dir / "summary.json", "run the study again"))
     else:
         say(f"Report: {run_dir / 'report.html'}")
-
-
-def export(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    out: Annotated[Path, typer.Option("--out", **PATH, help="Folder to write to; each arm has one of its own in it.")],
-    format: Annotated[
-        str,
-        typer.Option(help=f"{EXPORTS[0]}: samples_TASK_DATE.jsonl and results_DATE.json, as that harness logs them."),
-    ] = EXPORTS[0],
-    questions: Texts = None,
-) -> None:
-    """Write a run's records in another tool's format."""
-    with clear_errors():
-        if format not in EXPORTS:
-            raise SettingError(f"Expected --format among {', '.join(EXPORTS)}, got {format!r}.")
-        from ..lm_eval.export import export_samples
-
-        for folder in export_samples(run_dir, out, questions or []):
-            say(folder)
 
 
 def _side_by_side(

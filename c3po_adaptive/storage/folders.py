@@ -59,6 +59,17 @@ def refuse_home_and_projects(folder: Path) -> None:
         raise DataError(f"Expected a folder for a run alone, got {folder}, which is {what}; name another --out.")
 
 
+def out_folder(path: Path | str) -> Path:
+    """A folder to write results to, there or not; what lies in it is looked at by ``check_ours``.
+
+    Raises:
+        DataError: it cannot be written, or is a project's or your home.
+    """
+    folder = writable_folder(path)
+    refuse_home_and_projects(folder)
+    return folder
+
+
 @contextmanager
 def new_folder(path: Path | str, what: str) -> Iterator[Path]:
     """A folder to write in, which stands at ``path`` when the block ends; a block that raises leaves nothing.

@@ -11,33 +11,49 @@ from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress, silent
 from ..settings import Settings
-from ..storage.files import write_text
+from ..storage.files import check_ours, write_text
+from ..storage.folders import out_folder
 from .executor import HERE, Executor
 from .study_config import Spec
 
 if TYPE_CHECKING:
+    from ..records.answer import AnswerRecord
+    from .comparison.run_answers import RunAnswers, answers_in
     from .kind import Study, Table, claimed
     from .plan import Plan
 
 __all__ = [
     "HERE",
+    "AnswerRecord",
     "Executor",
     "Plan",
     "Progress",
+    "RunAnswers",
     "Settings",
     "Spec",
     "Study",
     "Table",
+    "answers_in",
+    "check_ours",
     "claimed",
+    "out_folder",
     "silent",
     "write_text",
 ]
 
-_HOME = {"Study": "kind", "Table": "kind", "claimed": "kind", "Plan": "plan"}
+_HOME = {
+    "AnswerRecord": "..records.answer",
+    "Plan": ".plan",
+    "RunAnswers": ".comparison.run_answers",
+    "Study": ".kind",
+    "Table": ".kind",
+    "answers_in": ".comparison.run_answers",
+    "claimed": ".kind",
+}
 
 
 def __getattr__(name: str) -> Any:
     """What takes seconds to import, when it is asked for: a configuration is checked without it."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(_HOME[name], __name__), name)

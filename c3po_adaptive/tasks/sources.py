@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from glob import escape
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from ..errors import DataError
+from .. import moved
+from ..errors import C3POError, DataError, PluginError, UnknownNameError
 from ..storage.files import is_file, is_folder
 from ..types import Question
 from .bed import BED, bed_questions, cases
 from .benchmarks import BENCHMARKS, SAVED, load_dataset_questions
-from .formats import HARNESS
-from .harness import load_harness_questions
-from .question_files import DEMO_SPLITS, demo_questions, load_benchmark_files, load_questions
+from .question_files import (
+    DEMO_SPLITS,
+    Placed,
+    demo_questions,
+    first,
+    load_benchmark_files,
+    load_questions,
+    read_question,
+    unique,
+)
 
 DATA = "C3PO_DATA"
 """Environment variable with a folder of benchmarks as files, ``NAME.SPLIT.jsonl``: looked into before the hub."""
@@ -22,6 +31,14 @@ ASKED = ("test", "validation")
 """Usual splits of what is asked."""
 LEARNED_FROM = ("references", "train", "validation")
 """Usual splits of references."""
+GROUP = "c3po_adaptive.sources"
+"""Sources of installed packages: entry points of this group, functions by the prefix that names them.
+
+``mine:NAME:SPLIT`` calls that of ``mine`` with ``(NAME, split=SPLIT, usual=USUAL)``, see ``questions``. It gives rows
+as a JSONL file has them (``load_questions``), each behind the place that it is from, for messages; and raises a
+``C3POError`` where it has none. They are looked up without the registry: questions are read before there is one.
+"""
+ROLE = "source of questions"
 
 
 def questions(
@@ -32,9 +49,9 @@ def questions(
     Args:
         source: ``"demo"``; a JSON or JSONL file; the name of a benchmark (``"mmlu"``): its files in the folder that
             ``$C3PO_DATA`` names, else the hub's by the ``datasets`` library; a folder of benchmarks as files
-            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library; ``lm_eval:TASK``, a task of
-            lm-evaluation-harness that scores options; ``bed:NAME``, a case or a kind of the embedded model's bed (see
-            ``bed_questions``). ``name:split`` names a split of its own.
+            (``NAME.SPLIT.jsonl``, ``SPLIT.jsonl``); a folder or a hub id of that library; ``bed:NAME``, a case or a
+            kind of the embedded model's bed (see ``bed_questions``); or ``PREFIX:NAME`` of an installed package (see
+            ``GROUP``), such as ``lm_eval:TASK``. ``name:split`` names a split of its own.
         split: which split; what has splits and is no file or folder needs one, or usual ones.
         limit: at most that many, spread over the source (see ``load_questions``).
         usual: splits of which the first that the source has is taken where none is named; a source without splits is
@@ -43,14 +60,16 @@ def questions(
     Raises:
         DataError: the source is missing, broken, or has no such split.
         UnknownNameError: no file, folder, benchmark or hub id of that name.
-        ArtifactError: the ``datasets`` library or the harness is needed, and not installed.
+        ArtifactError: the ``datasets`` library, or what a package's source reads, is needed, and not installed.
+        PluginError: a package's source fails.
     """
-    if str(source).startswith(HARNESS):
-        task, split = _with_split(str(source).removeprefix(HARNESS), split)
-        return load_harness_questions(task, split=split, limit=limit, usual=usual)
     if str(source).startswith(BED):
         name, split = _with_split(str(source).removeprefix(BED), split)
         return bed_questions(name, split=split, limit=limit, usual=usual)
+    prefix, name = brought(str(source))
+    if prefix:
+        name, split = _with_split(name, split)
+        return first(unique([*_of_package(prefix, name, split, usual)], f"{prefix}:{name}"), limit)
     name, split = _with_split(str(source), split)
     if not name or "\0" in name:
         raise DataError(f"Expected a source of questions, got {name!r}; name a file, a folder, a benchmark or demo.")
@@ -65,6 +84,38 @@ def questions(
     if files := _benchmark_files(name):
         return load_benchmark_files(files, name, split=split, limit=limit, usual=usual)
     return load_dataset_questions(name, split=split, limit=limit, usual=usual, known=_kept())
+
+
+def brought(source: str) -> tuple[str, str]:
+    """The prefix and the rest of a source that a package brings, or that is known to be one's; "" and all of any other:
+    none stands in the place of ours."""
+    prefix, colon, rest = source.partition(":")
+    if not colon or prefix in ("demo", BED.removesuffix(":"), *BENCHMARKS):
+        return "", source
+    known = entry_points(group=GROUP, name=prefix) or moved.where(prefix, ROLE)
+    return (prefix, rest) if known else ("", source)
+
+
+def _of_package(prefix: str, name: str, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
+    """Questions of a package's source."""
+    points = [*entry_points(group=GROUP, name=prefix)]
+    if not points:
+        raise UnknownNameError(f"Expected a {ROLE}, got {prefix}:{name}; {moved.where(prefix, ROLE)}")
+    if len(points) > 1:
+        raise PluginError(
+            f"Expected one package that brings {prefix}:…, got {' and '.join(sorted(p.value for p in points))}; remove "
+            "one of them."
+        )
+    try:
+        for number, (where, row) in enumerate(points[0].load()(name, split=split, usual=usual)):
+            yield where, read_question(row, where, f"{name}.{number:05d}", f"{prefix}:{name}")
+    except C3POError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Expected {prefix}:{name} to be read by {points[0].value}, got {type(error).__name__}: {error}; correct "
+            "the package that brings it, or remove it."
+        ) from error
 
 
 def _benchmark_files(name: str) -> list[Path]:

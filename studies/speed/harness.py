@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 import yaml
+from c3po_harness import C3POLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from c3po_adaptive.lm_eval import C3POLM
 from c3po_adaptive.models.loading import source_of
 from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.storage.identity import routing_versions

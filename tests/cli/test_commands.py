@@ -25,6 +25,7 @@ def test_a_package_brings_one(install):
     install("greet", 'def greet(whom: str) -> None:\n    """Greet."""\n    print("hello", whom)\n')
     assert CliRunner().invoke(app, ["greet", "there"]).output == "hello there\n"
     assert " greet " in CliRunner().invoke(app, ["--help"]).output
+    assert "completion" not in CliRunner().invoke(app, ["greet", "--help"]).output, "which is that of c3po"
 
 
 def test_none_stands_in_the_place_of_ours(install):

@@ -16,18 +16,19 @@ import tempfile
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from c3po_harness.export import _Log
 from c3po_vllm import export as vllm
 from study.configs import registry
 
 from c3po_adaptive.cli.new_plugin import new_plugin
 from c3po_adaptive.errors import C3POError, DataError
-from c3po_adaptive.lm_eval import export
 from c3po_adaptive.models import fault_files
 from c3po_adaptive.records.base import Record
 from c3po_adaptive.records.jsonl import Records
@@ -106,7 +107,6 @@ def put_toys(monkeypatch):
     monkeypatch.setattr(two_runs, "claimed_config", lambda folder: {})
     monkeypatch.setattr(two_runs, "made_by", lambda folder: None)
     monkeypatch.setattr(two_runs, "_page", lambda found, made: "a page")
-    monkeypatch.setattr(export, "_results", lambda *args: {"results": {}, "config": {"model": "c3po"}})
     monkeypatch.setattr(prefill_store, "fingerprint", lambda model: model.name)
     monkeypatch.setattr(ReferenceSet, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
     monkeypatch.setattr(Pathway, "_card", lambda self, name, license: f"---\ntags:\n- c3po_adaptive\n---\n{name}")
@@ -195,9 +195,8 @@ def warmed(out, model="one"):
 
 
 def exported(out):
-    config = SimpleNamespace(model="toy")
-    when = SimpleNamespace(isoformat=lambda: "2030-01-01T00:00:00", timestamp=lambda: 0.0)
-    export._write(Path(out), config, "arm", {"d": [{"doc": 1}]}, [ROW], when)
+    log = _Log.of(Path(out), "toy__arm", ["d"], datetime(2030, 1, 1))
+    log.write({"results": {}, "config": {"model": "c3po"}}, {"d": [{"doc": 1}]})
 
 
 STORE = (prefill_store.CARD, prefill_store.BEGUN)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from c3po_adaptive.errors import ArtifactError, DataError, UnknownNameError
-from c3po_adaptive.tasks import benchmarks, questions
+from c3po_adaptive.analysis.dataset_in_words import references_of
+from c3po_adaptive.errors import ArtifactError, DataError, PluginError, UnknownNameError
+from c3po_adaptive.tasks import benchmarks, questions, sources
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
 
 
@@ -65,6 +66,68 @@ def test_what_the_folder_has_not_is_asked_of_the_hub(folder, monkeypatch):
         questions("piqa", split="validation")
     with pytest.raises(UnknownNameError, match="did you mean 'arc_easy'"):
         questions("arc_eazy", split="test")
+
+
+class TestOfPackages:
+    """Sources that installed packages bring, by their prefix."""
+
+    @pytest.fixture
+    def install(self, tmp_path, monkeypatch):
+        """A function that puts a package with one source on the path."""
+
+        def write(name, text, prefix="mine"):
+            (tmp_path / f"{name}.py").write_text(text)
+            info = tmp_path / f"{name}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[{sources.GROUP}]\n{prefix} = {name}:rows\n")
+
+        monkeypatch.syspath_prepend(tmp_path)
+        return write
+
+    def test_rows_become_questions(self, install):
+        install(
+            "brings_rows",
+            """
+def rows(name, *, split, usual):
+    for answer in range(2):
+        yield f"row {answer}", {"question": f"{name} {split} {usual}?", "choices": ["a", "b"], "answer": answer}
+""",
+        )
+        found = questions("mine:a/b:test", split="train", usual=("dev",))
+        assert [(q.id, q.task, q.question, q.answer) for q in found] == [
+            (f"a/b.{i:05d}", "mine:a/b", "a/b test ('dev',)?", i) for i in range(2)
+        ]
+        assert len(questions("mine:a/b", limit=1)) == 1
+        said = references_of({"datasets": [{"name": "d", "questions": "mine:a", "references": ["mine:b:train"]}]}, "d")
+        assert said == "b", "not 'mine', of both"
+
+    def test_what_is_wrong_is_told_by_name(self, install):
+        install(
+            "brings_faults",
+            """
+def rows(name, *, split, usual):
+    yield "row 7", {"question": "?", "choices": ["a", "b"], "answer": 0 if name == "raises" else 2}
+    1 / 0
+""",
+        )
+        with pytest.raises(DataError, match="row 7: expected answer to be an index from 0 to 1, got 2"):
+            questions("mine:out-of-bounds")
+        with pytest.raises(PluginError, match="mine:raises to be read by brings_faults:rows, got ZeroDivisionError"):
+            questions("mine:raises")
+        install("brings_more", "")
+        with pytest.raises(PluginError, match="one package that brings mine:…, got brings_faults:rows and brings_more"):
+            questions("mine:raises")
+
+    @pytest.mark.parametrize("ours", ["demo", "arc_easy"])
+    def test_none_stands_in_the_place_of_ours(self, install, folder, ours):
+        install("brings_ours", "1 / 0", ours)
+        assert questions(f"{ours}:test")
+
+    def test_a_companion_that_is_not_there_is_named(self, monkeypatch):
+        monkeypatch.setattr(sources, "entry_points", lambda **asked: ())
+        with pytest.raises(UnknownNameError, match=r"got lm_eval:arc_easy; .* pip install 'c3po_adaptive\[eval\]'"):
+            questions("lm_eval:arc_easy:test")
 
 
 class TestFolders:

@@ -16,7 +16,7 @@ from ...errors import DataError, SettingError, suggestion
 from ...records.summary import SideRow, TwoRuns
 from ...report.page import draw
 from ...storage.files import check_ours, is_there, write_text
-from ...storage.folders import refuse_home_and_projects, writable_folder
+from ...storage.folders import out_folder
 from ...storage.json_files import holds
 from ...storage.json_values import Values
 from ...storage.run_folder import COMMAND, CONFIG, RECORDS, claimed_config, made_by
@@ -104,7 +104,7 @@ def _check_out(out: Path) -> None:
     Raises:
         DataError: with what it is, or what lies there.
     """
-    refuse_home_and_projects(writable_folder(out))
+    out_folder(out)
     if any(is_there(out / name) for name in (RECORDS, CONFIG)):
         raise DataError(f"Expected a folder without a run for the report of two, got {out}; name another --out.")
     check_ours(out, (SUMMARY, REPORT), lambda name: holds(out / SUMMARY, ("a", "b", "only_a", "only_b")))

@@ -13,7 +13,6 @@ from c3po_adaptive.analysis.judging_rules import rules
 from c3po_adaptive.answerers.remix import Remix
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import PluginError, SettingError
-from c3po_adaptive.lm_eval.export import export_samples
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.optimizers.ngd import NGD
@@ -23,6 +22,7 @@ from c3po_adaptive.references.embedding import default_embedder
 from c3po_adaptive.registry import default_registry
 from c3po_adaptive.remixing.remixer import Remixer
 from c3po_adaptive.routing.generation import Written
+from c3po_adaptive.study import answers_in
 from c3po_adaptive.study.comparison import evaluation
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -228,9 +228,16 @@ class TestWritten:
         with pytest.raises(SettingError, match=r"Arm corrected: .*, such as remix, as texts has .*, got surface-logit"):
             evaluate(scored_twice(corrected=corrected), tmp_path / "run")
 
-    def test_the_harness_has_no_log_of_it(self, written, tmp_path):
-        with pytest.raises(SettingError, match=r"by likelihood, .* got 'texts' with score: generated"):
-            export_samples(written[0], tmp_path / "out")
+    def test_answers_are_read_with_what_was_asked(self, written, place):
+        out, _, records = written
+        found = answers_in(out)
+        assert sorted(r.key for r in found.records) == sorted(
+            (r["arm"], r["dataset"], r["id"], r["seed"]) for r in records
+        )
+        assert found.questions.keys() == {(r["dataset"], r["id"]) for r in records}
+        for (dataset, id_), question in found.questions.items():
+            assert (question.id, found.put[dataset, id_]) == (id_, found.config.format_of(dataset).render(question))
+        assert found.format_in_words("letters") == "letters, generated"
 
 
 def test_the_embedder_is_the_configurations(place):

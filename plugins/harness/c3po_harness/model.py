@@ -19,21 +19,15 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import DataError, SettingError
-from ..models.names import public_name
-from ..models.routed import RoutedModel
-from ..types import Pathway, Prompt
+from c3po_adaptive import DataError, Pathway, Prompt, RoutedModel, SettingError, public_name
+
 from .arguments import Evaluated, Spec, check_known
 from .contexts import Context, Gathered, Ids, gathered, with_contexts
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from ..references.reference_set import ReferenceSet
-    from ..remixing.remixer import Remixer
-    from ..routing.likelihoods import Likelihoods
-    from ..rules.base import NamedRule
-    from ..tasks.formats import Format
+    from c3po_adaptive import Format, Likelihoods, NamedRule, ReferenceSet, Remixer
 
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request as their ``TemplateLM`` encodes it: its texts (None: a window of a longer one), context, continuation."""

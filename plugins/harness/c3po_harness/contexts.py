@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
-from ..types import Prompt
+from c3po_adaptive import DataError, Prompt
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

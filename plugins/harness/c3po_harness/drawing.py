@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
-from ..checks import FLOAT32_MAX
-from ..types import Prompt, draw_key
+from c3po_adaptive.types import Prompt, draw_key
+
+SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+"""Temperatures: below there is 0/0, beyond inf/inf."""
 
 
 class Drawing(LogitsProcessor):
@@ -29,8 +31,7 @@ class Drawing(LogitsProcessor):
     """
 
     def __init__(self, temperature: float, prompts: Sequence[Prompt], seed: int | None, top_p: float, top_k: int):
-        tiny = torch.finfo(torch.float32).tiny  # below it 0/0, beyond the largest number inf/inf
-        self.temperature = min(max(temperature, tiny), FLOAT32_MAX)
+        self.temperature = min(max(temperature, SMALLEST), LARGEST)
         self.drawn_from = LogitsProcessorList()
         if top_k:
             self.drawn_from.append(TopKLogitsWarper(top_k))

@@ -8,15 +8,17 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import ArtifactError, DataError, UnknownNameError, suggestion
-from ..types import Question
-from .formats import BLANK, HARNESS
-from .question_files import Placed, first, read_question, unique
+from c3po_adaptive import ArtifactError, DataError, Question, UnknownNameError, as_format
+from c3po_adaptive.errors import suggestion
 
+PREFIX = "lm_eval:"
+CLOZE = as_format("cloze")
+"""Cuts a sentence at its blank, if it has one."""
 SPLITS = {"test": "test", "validation": "validation", "train": "training"}
 """Ours, and what a task's methods call them."""
 
 
+Row = dict[str, object]
 Document = Mapping[str, object]
 """A row of a task's data, which its own templates read."""
 
@@ -44,9 +46,7 @@ class _Task(Protocol):
     def construct_requests(self, doc: Document, context: str) -> list[_Request]: ...
 
 
-def load_harness_questions(
-    name: str, *, split: str | None, limit: int | None = None, usual: Sequence[str] = ()
-) -> list[Question]:
+def rows(name: str, *, split: str | None, usual: Sequence[str]) -> Iterator[tuple[str, Row]]:
     """Questions of a task, without solved examples: each is the context that the harness gives a model, and choices are
     what it scores behind it, delimiter and all. Formats put them as they stand.
 
@@ -57,8 +57,10 @@ def load_harness_questions(
     Args:
         name: of a task, a tag or a group of the harness; or the path of a task's YAML file.
         split: ``test``, ``validation`` or ``train``. None: the first of the usual ones that there is.
-        limit: see ``load_questions``.
-        usual: likewise.
+        usual: splits.
+
+    Yields:
+        Where each stands, and its fields, as files have them.
 
     Raises:
         UnknownNameError: no such task.
@@ -70,12 +72,12 @@ def load_harness_questions(
     for task in tasks.values():
         if task.OUTPUT_TYPE != "multiple_choice":
             raise DataError(
-                f"{HARNESS}{name}: expected tasks that score options (output_type: multiple_choice), got "
-                f"{task.config.task!r} of the kind {task.OUTPUT_TYPE}; run that one by python -m c3po_adaptive.lm_eval "
+                f"{PREFIX}{name}: expected tasks that score options (output_type: multiple_choice), got "
+                f"{task.config.task!r} of the kind {task.OUTPUT_TYPE}; run that one by python -m c3po_harness "
                 "--model c3po."
             )
-    placed = [pair for task in tasks.values() for pair in _questions(task, group, split, usual)]
-    return first(unique(placed, HARNESS + name), limit)
+    for task in tasks.values():
+        yield from _rows(task, group, split, usual)
 
 
 def _tasks(name: str) -> tuple[str | None, dict[str, _Task]]:
@@ -84,7 +86,7 @@ def _tasks(name: str) -> tuple[str | None, dict[str, _Task]]:
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise ArtifactError(
-            f"Expected lm-evaluation-harness, for {HARNESS}{name}, but it is not installed; run pip install "
+            f"Expected lm-evaluation-harness, for {PREFIX}{name}, but it is not installed; run pip install "
             "'c3po_adaptive[eval]', or give a JSONL file."
         ) from error
     file = Path(name)
@@ -99,33 +101,35 @@ def _tasks(name: str) -> tuple[str | None, dict[str, _Task]]:
         loaded = manager.load([known[name]])
     except Exception as error:  # tasks run code of their own, and fetch their data
         raise DataError(
-            f"{HARNESS}{name}: expected a task that loads, got {type(error).__name__}: {error}; try lm-eval validate "
+            f"{PREFIX}{name}: expected a task that loads, got {type(error).__name__}: {error}; try lm-eval validate "
             "--tasks, and see that its data can be had."
         ) from error
     group = known[name] if len(loaded["tasks"]) > 1 else None
     return group, dict(loaded["tasks"])
 
 
-def _questions(task: _Task, group: str | None, split: str | None, usual: Sequence[str]) -> Iterator[Placed]:
+def _rows(task: _Task, group: str | None, split: str | None, usual: Sequence[str]) -> Iterator[tuple[str, Row]]:
     there = [ours for ours, theirs in SPLITS.items() if getattr(task, f"has_{theirs}_docs")()]
     wanted = split if split is not None else next((one for one in usual if one in there), None)
     called = task.config.task
     if wanted not in there:
         hint = suggestion(str(wanted), there, "name one with split, or as lm_eval:TASK:SPLIT.")
-        raise DataError(f"{HARNESS}{called}: expected a split, got {wanted!r}; {hint}")
+        raise DataError(f"{PREFIX}{called}: expected a split, got {wanted!r}; {hint}")
     for number, doc in enumerate(getattr(task, f"{SPLITS[wanted]}_docs")()):
-        where = f"{HARNESS}{called} ({wanted}), document {number}"
+        where = f"{PREFIX}{called} ({wanted}), document {number}"
         asked, choices = _scored(task, doc, where)
-        row = {
-            "id": f"{called}.{wanted}.{number:05d}",
-            "question": asked,
-            "choices": choices,
-            "answer": _right(task, doc, where),
-            "task": called if task.multiple_input else HARNESS + (group or called),
-            "subject": called if group else "",
-            "split": wanted,
-        }
-        yield where, read_question(row, where)
+        yield (
+            where,
+            {
+                "id": f"{called}.{wanted}.{number:05d}",
+                "question": asked,
+                "choices": choices,
+                "answer": _right(task, doc, where),
+                "task": called if task.multiple_input else PREFIX + (group or called),
+                "subject": called if group else "",
+                "split": wanted,
+            },
+        )
 
 
 def _scored(task: _Task, doc: Document, where: str) -> tuple[str, list[str]]:
@@ -148,7 +152,7 @@ def _with_blank(contexts: Sequence[str], texts: Sequence[str]) -> tuple[str, lis
     alike = takewhile(lambda letters: len({*letters}) == 1, zip(*contexts, strict=False))
     shared = re.sub(r"\s*\S*$", "", "".join(letters[0] for letters in alike))
     sentence = f"{shared} _{texts[0]}"
-    whole = shared and len({*texts}) == 1 and len(BLANK.findall(sentence)) == 1
+    whole = shared and len({*texts}) == 1 and CLOZE.render(Question("", sentence, ("",))).prompt == shared
     return sentence if whole else "", [context[len(shared) :].strip() for context in contexts]
 
 

@@ -11,16 +11,16 @@ from records.made import rows_in
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
-from harness.local_tasks import asked, manager, requests, write_tasks
+from c3po_harness import C3POLM
+from c3po_harness.export import export_samples
 from hostile.doors import untouched
 from lm_eval import utils
 from lm_eval.evaluator import evaluate
+from local_tasks import asked, manager, requests, write_tasks
 from typer.testing import CliRunner
 
 from c3po_adaptive.cli import app
-from c3po_adaptive.errors import DataError
-from c3po_adaptive.lm_eval import C3POLM
-from c3po_adaptive.lm_eval.export import export_samples
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.storage.identity import digest
 from c3po_adaptive.tasks import demo_questions
 from c3po_adaptive.testing import write_tiny_checkpoint
@@ -228,6 +228,15 @@ def test_what_cannot_be_exported(place, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"hash": "x", "config": {"kind": "faithfulness"}}))
     speed = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path)])
     assert "Expected the run of a comparison, whose records are answers, got one of faithfulness" in speed.stderr
+
+
+def test_what_was_written_has_no_log(place, tmp_path):
+    """Theirs is of options by their likelihood."""
+    shutil.copytree(place / "run", tmp_path / "run")
+    rows = [record | {"chosen_by": "text"} for record in rows_in(place / "run")]
+    (tmp_path / "run" / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(SettingError, match=r"by likelihood, .* got 'demo' with score: generated"):
+        export_samples(tmp_path / "run", tmp_path / "out")
 
 
 def test_exported_scores_without_an_optimizer_are_theirs(exported, place, tmp_path):

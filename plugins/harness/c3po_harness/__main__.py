@@ -1,10 +1,11 @@
-"""``python -m c3po_adaptive.lm_eval``: the harness's own command line, which then knows ``--model c3po``."""
+"""``python -m c3po_harness``: lm-evaluation-harness's own command line, which then knows ``--model c3po``."""
 
 from __future__ import annotations
 
 import sys
 
-from ..errors import C3POError
+from c3po_adaptive import C3POError
+
 from . import register
 
 

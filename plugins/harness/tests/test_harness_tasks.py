@@ -7,13 +7,13 @@ import yaml
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
-from harness.local_tasks import DOCS, asked, requests, write_tasks
+from c3po_harness import C3POLM
+from local_tasks import DOCS, asked, requests, write_tasks
 from typer.testing import CliRunner
 
 from c3po_adaptive import RoutedModel
 from c3po_adaptive.cli import app
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
-from c3po_adaptive.lm_eval import C3POLM
 from c3po_adaptive.references.build import labeled_questions
 from c3po_adaptive.tasks import questions
 from c3po_adaptive.tasks.sources import ASKED, LEARNED_FROM
@@ -86,7 +86,7 @@ def test_their_options_may_be_given_as_they_are_there(folder, model):
     ("name", "said"),
     [
         ("generation", "expected tasks that score options .*, got 'generation' of the kind generate_until"),
-        ("texts", "of the kind loglikelihood_rolling; run that one by python -m c3po_adaptive.lm_eval"),
+        ("texts", "of the kind loglikelihood_rolling; run that one by python -m c3po_harness"),
         ("one", "of the kind loglikelihood;"),
         ("no_context", "no_context .test., document 0: expected a context that its options follow, or"),
         ("several_right", r"document 0: expected one right choice among 3, got \[0, 1\]; choose a split with labels"),

@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("inspect_ai", reason="the extra inspect is not installed")
 
+import c3po_harness.registered  # noqa: F401 (as its entry point does)
+from c3po_harness import C3POModelAPI
 from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, ContentImage, GenerateConfig, get_model
@@ -20,17 +22,15 @@ from inspect_ai.scorer import choice, includes
 from inspect_ai.solver import generate, multiple_choice, system_message
 from inspect_ai.tool import ToolInfo
 
-import c3po_adaptive.inspect_provider.registered  # noqa: F401 (as its entry point does)
 from c3po_adaptive import load_moe_model, rule_named
 from c3po_adaptive.errors import SettingError, UnknownNameError
-from c3po_adaptive.inspect_provider import C3POModelAPI
 from c3po_adaptive.testing import write_tiny_checkpoint
 
 pytestmark = [  # theirs
     pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
 ]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ASKED = ["Which object can float on water?", "Who barks?", "What is hot, and what is not?"]
 RULE = "ban:3/5;top-k:1@last-1"
 SMALL = {"name": "fixed", "n": 2, "experts": 5}
@@ -225,8 +225,8 @@ def test_by_a_seed_each_is_drawn_as_if_it_were_alone(checkpoint):
 
 def test_tokens_are_drawn_by_their_probabilities():
     import torch
+    from c3po_harness.drawing import Drawing
 
-    from c3po_adaptive.inspect_provider.drawing import Drawing
     from c3po_adaptive.types import Prompt
 
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -torch.inf])
@@ -321,7 +321,8 @@ def test_their_command_finds_it_by_the_entry_point(checkpoint, tmp_path):
 
 
 def test_without_inspect_ai_it_says_what_to_install(monkeypatch):
-    import c3po_adaptive.inspect_provider as ours
+    import c3po_harness as ours
+
     from c3po_adaptive.errors import ArtifactError
 
     monkeypatch.setitem(sys.modules, "inspect_ai", None)

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..api import Optimizer
-from ..errors import SettingError, suggestion
-from ..models.loading import load_moe_model
-from ..models.routed import RoutedModel
-from ..registry import Registry, new_registry, rule_named
-from ..remixing.presets import preset_named
-from ..settings import RemixSettings
+from c3po_adaptive import (
+    Optimizer,
+    Registry,
+    RemixSettings,
+    RoutedModel,
+    SettingError,
+    load_moe_model,
+    new_registry,
+    preset_named,
+    rule_named,
+)
+from c3po_adaptive.errors import suggestion
 
 if TYPE_CHECKING:
-    from ..references.reference_set import ReferenceSet
-    from ..remixing.remixer import Remixer
-    from ..rules.base import NamedRule
-    from ..tasks.formats import Format
+    from c3po_adaptive import Format, NamedRule, ReferenceSet, Remixer
 
 Spec = str | Mapping[str, object]
 USUAL = {"kernel": "gaussian", "retriever": "faiss-knn", "selector": "fixed"}

@@ -22,10 +22,9 @@ from inspect_ai.model import (
 )
 from torch import Tensor
 
-from ..checks import check_number
-from ..errors import DataError, SettingError
-from ..lm_eval.arguments import Evaluated, check_known
-from ..types import Prompt
+from c3po_adaptive import DataError, Prompt, SettingError, check_number
+
+from .arguments import Evaluated, check_known
 from .drawing import Drawing
 
 UNSERVED = (

@@ -12,30 +12,16 @@ import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from ..analysis.comparison_folder import records_in
-from ..analysis.dataset_in_words import format_of
-from ..analysis.statistics import first_draw
-from ..errors import DataError, SettingError
-from ..models.loading import load_tokenizer
-from ..models.names import public_name
-from ..records.answer import AnswerRecord
-from ..storage.files import check_ours, write_text
-from ..storage.folders import refuse_home_and_projects, writable_folder
-from ..storage.json_files import SCHEMA, holds, read_json
-from ..storage.json_values import Values
-from ..storage.run_folder import RECORDS, claimed_config
-from ..study.comparison import STUDY
-from ..study.comparison.comparison_config import ComparisonConfig
-from ..study.data import source_of
-from ..study.kind import study_in
-from ..tasks.formats import Rendered
-from ..tasks.sources import questions as read_questions
-from ..types import Question
+from c3po_adaptive import DataError, SettingError, public_name
+from c3po_adaptive.study import AnswerRecord, RunAnswers, answers_in, check_ours, out_folder, write_text
+
+RECORDS = "records.jsonl"
 
 
 def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = ()) -> list[Path]:
@@ -59,55 +45,28 @@ def export_samples(run: Path | str, out: Path | str, questions: Sequence[str] = 
         DataError: no run, a question whose text is in none of the sources, others' files lie where its would, or
             ``out`` cannot be written, or is a project's or your home.
     """
-    run, out = Path(run), Path(out)
-    refuse_home_and_projects(writable_folder(out))
-    if (kind := study_in(run).kind) != STUDY.kind:
-        raise SettingError(f"Expected the run of a comparison, whose records are answers, got one of {kind}.")
-    claimed = claimed_config(run)
-    claimed.pop("inputs", None)
-    config = STUDY.parse(claimed)
-    records = first_draw(records_in(run))
-    texts = _texts(config, records, questions)
-    put = _put(config, texts)
-    answered = datetime.fromtimestamp((run / RECORDS).stat().st_mtime)
-    by_arm = {name: [r for r in records if r.arm == name] for name in dict.fromkeys(r.arm for r in records)}
-    names = _apart(by_arm)
-    for arm, own in by_arm.items():  # all of them, before the first is written
-        _check(*_files(out, config, names[arm], [record.dataset for record in own], answered))
-    return [_write(out, config, names[arm], _samples(own, texts, put), own, answered) for arm, own in by_arm.items()]
-
-
-Key = tuple[str, str]
-"""Data set and id of a question."""
-
-
-def _texts(config: ComparisonConfig, records: Sequence[AnswerRecord], sources: Sequence[str]) -> dict[Key, Question]:
-    """The questions that were answered, in one order for all arms."""
-    given = [q for source in sources for q in read_questions(source)]
-    known = {(d.name, q.id): q for d in config.datasets for q in given or source_of(d)}
-    asked = dict.fromkeys((record.dataset, record.id) for record in records)
-    if lacking := [key for key in asked if key not in known]:
-        raise DataError(
-            f"Expected the text of every question, found none of {len(lacking)}, such as {lacking[0][1]!r} of "
-            f"{lacking[0][0]!r}; name the file that has them by --questions."
-        )
-    return {key: known[key] for key in asked}
-
-
-def _put(config: ComparisonConfig, texts: Mapping[Key, Question]) -> dict[Key, Rendered]:
-    """As the model was given them, each in its data set's format."""
-    formats = {d.name: config.format_of(d.name) for d in config.datasets}
-    if not any(format.chat for format in formats.values()):
-        return {key: formats[key[0]].render(question) for key, question in texts.items()}
-    tokenizer = load_tokenizer(config.model, config.revision)
-    return {key: formats[key[0]].put(question, tokenizer) for key, question in texts.items()}
+    folder, answers = out_folder(out), answers_in(run, questions)
+    date = datetime.fromtimestamp((Path(run) / RECORDS).stat().st_mtime)
+    by_arm: dict[str, list[AnswerRecord]] = {}
+    for record in answers.records:
+        by_arm.setdefault(record.arm, []).append(record)
+    model, names = public_name(answers.config.model), _apart(by_arm)
+    logs = {
+        arm: _Log.of(folder, f"{model}__{names[arm]}", [r.dataset for r in own], date) for arm, own in by_arm.items()
+    }
+    for log in logs.values():  # all of them, before the first is written
+        log.check()
+    for arm, log in logs.items():
+        samples = _samples(answers, by_arm[arm])
+        log.write(_results(answers, log.model, samples, by_arm[arm]) | {"date": date.timestamp()}, samples)
+    return [log.results.parent for log in logs.values()]
 
 
 class Sample(TypedDict):
     """A line of the harness's log of samples."""
 
     doc_id: int
-    doc: Values
+    doc: Mapping[str, Any]
     target: str
     arguments: dict[str, dict[str, str]]
     resps: list[list[list[str]]]
@@ -123,27 +82,70 @@ class Sample(TypedDict):
     layers: list[int]
 
 
-def _samples(
-    records: Sequence[AnswerRecord], texts: Mapping[Key, Question], put: Mapping[Key, Rendered]
-) -> dict[str, list[Sample]]:
+@dataclass(frozen=True)
+class _Log:
+    """Of an arm.
+
+    Attributes:
+        model: what the arm is called, as if it were a model.
+        results: the file of what all answers are worth.
+        samples: of the answers to each data set.
+    """
+
+    model: str
+    results: Path
+    samples: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, out: Path, model: str, datasets: Iterable[str], answered: datetime) -> _Log:
+        folder, date = out / _as_file(model), answered.isoformat().replace(":", "-")
+        samples = {name: folder / f"samples_{_as_file(apart)}_{date}.jsonl" for name, apart in _apart(datasets).items()}
+        return cls(model, folder / f"results_{date}.json", samples)
+
+    def check(self) -> None:
+        """Refuse its folder where others' files lie under these names."""
+        names = [path.name for path in (self.results, *self.samples.values())]
+        check_ours(self.results.parent, names, lambda name: _is_export(self.results))
+
+    def write(self, results: Mapping[str, object], samples: Mapping[str, Sequence[Sample]]) -> None:
+        self.check()
+        whose = json.dumps(results, indent=2, ensure_ascii=False)
+        write_text(self.results, whose)  # first: it says whose the others are
+        for dataset, some in samples.items():
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in some]
+            write_text(self.samples[dataset], "".join(lines))
+
+
+def _is_export(results: Path) -> bool:
+    """Whether results are ours, not the harness's own."""
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    config = found.get("config") if isinstance(found, dict) and "results" in found else None
+    return isinstance(config, dict) and config.get("model") == "c3po"
+
+
+def _samples(answers: RunAnswers, records: Sequence[AnswerRecord]) -> dict[str, list[Sample]]:
     """Of one arm, by data set; a document's number is the same in every arm."""
-    numbers: dict[Key, int] = {}
+    numbers: dict[tuple[str, str], int] = {}
     counts: dict[str, int] = {}
-    for dataset, id_ in texts:
+    for dataset, id_ in answers.questions:
         numbers[dataset, id_] = counts[dataset] = counts.get(dataset, -1) + 1
     samples: dict[str, list[Sample]] = {}
     for record in records:
-        key = record.dataset, record.id
-        samples.setdefault(record.dataset, []).append(_sample(record, numbers[key], texts[key], put[key]))
+        samples.setdefault(record.dataset, []).append(_sample(answers, record, numbers[record.dataset, record.id]))
     return {dataset: sorted(some, key=lambda sample: sample["doc_id"]) for dataset, some in samples.items()}
 
 
-def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered) -> Sample:
+def _sample(answers: RunAnswers, record: AnswerRecord, number: int) -> Sample:
     if record.chosen_by != "likelihood":
         raise SettingError(
             f"Expected answers by likelihood, which the harness logs as such, got {record.dataset!r} with score: "
             "generated; leave it out of the run."
         )
+    key = record.dataset, record.id
+    question, put = answers.questions[key], answers.put[key]
     doc = question.row()
     if question.answer not in (None, record.answer) or len(put.options) != len(record.scores):
         raise DataError(
@@ -171,56 +173,14 @@ def _sample(record: AnswerRecord, number: int, question: Question, put: Rendered
     }
 
 
-def _write(
-    out: Path,
-    config: ComparisonConfig,
-    arm: str,
-    samples: Mapping[str, Sequence[Sample]],
-    records: Sequence[AnswerRecord],
-    answered: datetime,
-) -> Path:
-    """The arm's folder; ``arm`` is its name apart from others'."""
-    files = results, logs = _files(out, config, arm, samples, answered)
-    _check(*files)
-    told = _results(config, _model_name(config, arm), samples, records) | {"date": answered.timestamp()}
-    write_text(results, json.dumps(told, indent=2, ensure_ascii=False))  # first: it says whose the others are
-    for dataset, some in samples.items():
-        write_text(logs[dataset], "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in some))
-    return results.parent
-
-
-def _files(
-    out: Path, config: ComparisonConfig, arm: str, datasets: Iterable[str], answered: datetime
-) -> tuple[Path, dict[str, Path]]:
-    """Of an arm: that of results, and that of each data set's samples."""
-    folder, date = out / _as_file(_model_name(config, arm)), answered.isoformat().replace(":", "-")
-    logs = {name: folder / f"samples_{_as_file(apart)}_{date}.jsonl" for name, apart in _apart(datasets).items()}
-    return folder / f"results_{date}.json", logs
-
-
-def _check(results: Path, logs: Mapping[str, Path]) -> None:
-    """Refuse an arm's folder where others' files lie under these names."""
-    check_ours(results.parent, [path.name for path in (results, *logs.values())], lambda name: _is_export(results))
-
-
-def _model_name(config: ComparisonConfig, arm: str) -> str:
-    return f"{public_name(config.model)}__{arm}"
-
-
-def _is_export(results: Path) -> bool:
-    """Whether results are ours, not the harness's own."""
-    config = read_json(results, "name another --out")["config"] if holds(results, ("results", "config")) else None
-    return isinstance(config, dict) and config.get("model") == "c3po"
-
-
 def _results(
-    config: ComparisonConfig,
+    answers: RunAnswers,
     name: str,
     samples: Mapping[str, Sequence[Sample]],
     records: Sequence[AnswerRecord],
 ) -> dict[str, object]:
     """What their tables are made from."""
-    plain = config.model_dump(mode="json")
+    config = answers.config
     formats = {d.name: config.format_of(d.name) for d in config.datasets}
     shots = {dataset: len(formats[dataset].shots) for dataset in samples}
     return {
@@ -235,7 +195,7 @@ def _results(
             }
             for d in config.datasets
         },
-        "versions": dict.fromkeys(samples, SCHEMA),
+        "versions": dict.fromkeys(samples, records[0].schema_version),
         "n-shot": shots,
         "higher_is_better": {dataset: {"acc": True} for dataset in samples},
         "n-samples": {dataset: {"original": len(some), "effective": len(some)} for dataset, some in samples.items()},
@@ -246,7 +206,7 @@ def _results(
             "random_seed": config.seed,
             "c3po": {
                 "arm": records[0].arm,
-                "formats": {name: format_of(plain, name) for name in samples},
+                "formats": {name: answers.format_in_words(name) for name in samples},
                 **records[0].setting.model_dump(mode="json"),
             },
         },

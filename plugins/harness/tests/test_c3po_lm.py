@@ -9,17 +9,17 @@ import torch
 
 pytest.importorskip("lm_eval", reason="the extra eval is not installed")
 
-from harness.local_tasks import DOCS, asked, manager, requests, write_tasks
+from c3po_harness import C3POLM, register
 from lm_eval import simple_evaluate
 from lm_eval._cli.harness import HarnessCLI
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import simple_parse_args_string
+from local_tasks import DOCS, asked, manager, requests, write_tasks
 from routing.naive import SCOPES
 
 from c3po_adaptive import Optimizer, Prompt, RemixSettings, load_moe_model, rule_named
 from c3po_adaptive.errors import DataError, SettingError, UnknownNameError
-from c3po_adaptive.lm_eval import C3POLM, register
 from c3po_adaptive.models.routed import RoutedModel
 from c3po_adaptive.testing import write_tiny_checkpoint
 
@@ -280,7 +280,7 @@ def test_settings_are_taken_as_model_args(olmoe, refset):
 
 
 def test_plugins_come_from_files(olmoe, tasks):
-    file = Path(__file__).parents[2] / "plugins" / "entropy_descent.py"
+    file = Path(__file__).parents[3] / "plugins" / "entropy_descent.py"
     lm = C3POLM(olmoe, optimizer="entropy-descent", selector=SMALL, plugin=str(file), batch_size=4)
     plain, instances = C3POLM(olmoe, batch_size=4), requests(tasks, "options")
     assert not alike(asked(lm, instances), asked(plain, instances))

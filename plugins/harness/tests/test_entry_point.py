@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GROUP = "lm_eval.models"
 
 
@@ -50,9 +50,8 @@ def test_their_own_loader_finds_it(monkeypatch):
 
 def test_register_leaves_alone_what_the_entry_point_did():
     pytest.importorskip("lm_eval", reason="the extra eval is not installed")
+    from c3po_harness import C3POLM, register
     from lm_eval.api.registry import get_model, model_registry
-
-    from c3po_adaptive.lm_eval import C3POLM, register
 
     for _ in range(2):
         register()
@@ -61,7 +60,8 @@ def test_register_leaves_alone_what_the_entry_point_did():
 
 
 def test_without_the_harness_everything_else_is_there(monkeypatch):
-    import c3po_adaptive.lm_eval as ours
+    import c3po_harness as ours
+
     from c3po_adaptive.errors import ArtifactError
     from c3po_adaptive.tasks import questions
 
@@ -78,9 +78,9 @@ def test_the_command_hands_over(tmp_path, monkeypatch, capsys):
     """Three kinds of task through the harness's own command line, from files alone (docs/howto has it as a command)."""
     pytest.importorskip("lm_eval", reason="the extra eval is not installed")
     import lm_eval.tasks
-    from harness.local_tasks import write_tasks
+    from c3po_harness.__main__ import main
+    from local_tasks import write_tasks
 
-    from c3po_adaptive.lm_eval.__main__ import main
     from c3po_adaptive.testing import write_tiny_checkpoint
 
     kinds = ["options", "texts", "generation"]
@@ -106,9 +106,9 @@ def test_the_command_hands_over(tmp_path, monkeypatch, capsys):
 def test_errors_end_the_command_with_their_message_alone(monkeypatch, capsys):
     pytest.importorskip("lm_eval", reason="the extra eval is not installed")
     import lm_eval.__main__
+    from c3po_harness.__main__ import main
 
     from c3po_adaptive.errors import SettingError
-    from c3po_adaptive.lm_eval.__main__ import main
 
     def fail():
         raise SettingError("Expected this, got that.")
