@@ -184,33 +184,28 @@ class Remixer:
         """Answer questions. Labels are looked at only by upper bounds that ask for them."""
         answers: list[Answer] = []
         while len(answers) < len(questions):
+            part = questions[len(answers) :][: self.batch_size]
             with self.model.answering():  # what is kept of references is shared, too
-                part = questions[len(answers) :][: self.batch_size]
-                answers += self._fitting(part) or self._halved(len(part))
+                try:
+                    answers += self._answer(part)
+                except RuntimeError as error:
+                    self._halve(len(part), error)
         return answers
 
-    def _fitting(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers, or none if the batch does not fit in memory."""
-        try:
-            return self._answer(questions)
-        except RuntimeError as error:
-            if not should_reduce_batch_size(error):
-                raise
-            if len(questions) == 1:
-                raise SettingError(
-                    f"Expected memory for one question with its neighbours, got: {error} Take fewer neighbours, a "
-                    "smaller dtype, or another device."
-                ) from error
-            return []
-
-    def _halved(self, size: int) -> list[Answer]:
-        """From now on half the batch; no answers yet."""
+    def _halve(self, size: int, error: RuntimeError) -> None:
+        """From now on half the batch, as ``size`` questions did not fit in memory; any other error is raised again."""
+        if not should_reduce_batch_size(error):
+            raise error
+        if size == 1:
+            raise SettingError(
+                f"Expected memory for one question with its neighbours, got: {error} Take fewer neighbours, a "
+                "smaller dtype, or another device."
+            ) from error
         self.batch_size = size // 2
         warnings.warn(
             f"{size} questions together did not fit in memory; going on with {self.batch_size}.", stacklevel=3
         )
         clear_device_cache(garbage_collection=True)
-        return []
 
     def _answer(self, questions: Sequence[Question]) -> list[Answer]:
         clock = Clock(len(questions))
@@ -325,18 +320,18 @@ class Remixer:
                 seen = QuestionFeatures(vectors, self._known_of(states) if near.learns else {})
                 found = near.of(seen, texts, questions, unseen)
         return SampleBatch(
-            self.model,
-            self.format,
-            self.settings,
-            self.candidates,
-            states,
-            found.neighbours,
-            found.excluded,
-            questions if labeled else None,
-            self._store,
-            clock,
-            self._learned_from,
-            self.teach,
+            model=self.model,
+            format=self.format,
+            settings=self.settings,
+            candidates=self.candidates,
+            states=states,
+            neighbours=found.neighbours,
+            excluded=found.excluded,
+            questions=questions if labeled else None,
+            store=self._store,
+            clock=clock,
+            learned_from=self._learned_from,
+            teach=self.teach,
         )
 
     def _known_of(self, states: Sequence[State]) -> dict[str, NDArray[np.floating]]:

@@ -302,6 +302,9 @@ def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
+_NEAR, _MINE = "neighbours", "samples"
+
+
 class Losses:
     """The losses of one problem: with every layer acting (selection None), or the selected ones."""
 
@@ -310,25 +313,21 @@ class Losses:
         everywhere = torch.ones(batch.own.shape[:2], dtype=torch.bool)
         self._active = everywhere if selection is None else selection.layers
         self._support = None if selection is None else selection.mask | (batch.own > 0)
+        self._used: dict[str, TailScores] = {}
 
     @property
     def spent(self) -> list[Entry]:
         """So far, of each sample."""
-        return _totals([tails.spent for tails in self._used], len(self.batch.states))
+        return _totals([tails.spent for tails in self._used.values()], len(self.batch.states))
 
     @property
     def prepared(self) -> list[Entry]:
         """What the tangents of each sample's neighbours took, in full even if they were kept."""
-        return _totals([tails.prepared for tails in self._used], len(self.batch.states))
+        return _totals([tails.prepared for tails in self._used.values()], len(self.batch.states))
 
     def looked_at(self, b: int) -> bool:
         """Whether the neighbours of sample b were run along any pathway."""
-        near: TailScores | None = vars(self).get("_near")
-        return near is not None and near.spent[b].passes > 0
-
-    @property
-    def _used(self) -> list[TailScores]:
-        return [vars(self)[name] for name in ("_near", "_mine") if name in vars(self)]
+        return _NEAR in self._used and self._used[_NEAR].spent[b].passes > 0
 
     def neighbourhood(self, weights: Tensor, running: Tensor | None = None) -> Tensor:
         b = self.batch
@@ -355,14 +354,22 @@ class Losses:
         with self.batch.unchanged():
             return right_answer_loss(self._mine(weights, running), answers, self.batch.settings.loss)
 
-    @cached_property
+    @property
     def _near(self) -> TailScores:
+        """Of the neighbours, from when their loss is first asked for."""
         b = self.batch
-        return self._tails(b.near, b.pairs[:, 0], b.settings.transfer, b.model.head_for(b.settings.head))
+        if _NEAR not in self._used:
+            head = b.model.head_for(b.settings.head)
+            self._used[_NEAR] = self._tails(b.near, b.pairs[:, 0], b.settings.transfer, head)
+        return self._used[_NEAR]
 
-    @cached_property
+    @property
     def _mine(self) -> TailScores:
-        return self._tails(self.batch.states, torch.arange(len(self.batch.states)), "replace", "full")
+        """Of the samples themselves, likewise."""
+        states = self.batch.states
+        if _MINE not in self._used:
+            self._used[_MINE] = self._tails(states, torch.arange(len(states)), "replace", "full")
+        return self._used[_MINE]
 
     def _tails(self, tails: Sequence[State], sample: Tensor, transfer: Transfer, head: Head) -> TailScores:
         b = self.batch
