@@ -17,6 +17,7 @@ PLUGINS = {
     **{("selector", name): f"--plugin plugins/{file}.py" for name, file in _SELECTORS.items()},
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
+    ("engine", "ray"): "plugins/ray, which is installed with the whole package (pip install .)",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }
