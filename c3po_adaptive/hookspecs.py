@@ -65,6 +65,11 @@ def register_executors() -> Mapping[str, Callable[[str | None, int | None], obje
 
 
 @hookspec
+def register_attacks() -> Mapping[str, Callable[..., object]]:
+    """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.poison.Attack``, by the attack's name."""
+
+
+@hookspec
 def register_trace_readers() -> Mapping[str, TraceReader]:
     """What makes routing traces of other engines' files, by the engine's name."""
 

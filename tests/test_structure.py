@@ -151,7 +151,7 @@ def test_core_imports_no_plugins_studies_or_tests(module):
     assert not [root for root in roots if root.startswith("c3po_")], "nor companions"
 
 
-@pytest.mark.parametrize("companion", ["ray", "repair", "tuned"])
+@pytest.mark.parametrize("companion", ["poison", "ray", "repair", "tuned"])
 def test_companions_import_public_names_alone(companion):
     rooms = ("audit", "cli", "errors", "models.traced", "study", "testing", "types")
     paths = list((ROOT / "plugins" / companion / f"c3po_{companion}").glob("*.py"))

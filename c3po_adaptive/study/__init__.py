@@ -14,6 +14,7 @@ from ..progress import Progress, silent
 from ..settings import Settings
 from ..storage.files import write_text
 from .executor import HERE, Done, Executor, Piece, done
+from .poison import Poison, Poisoned
 from .study_config import Spec
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ __all__ = [
     "Executor",
     "Piece",
     "Plan",
+    "Poison",
+    "Poisoned",
     "Progress",
     "Settings",
     "Spec",
