@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .optimizers.toward_mean import TowardMean
     from .problem import FaultTruth, LabeledProblem, Problem, ReferenceArtifact, ReferenceBatch, TrainingReferences
     from .progress import bar
+    from .references.agreement import votes
     from .references.artifacts import taught
     from .references.build import labeled_questions, reference_set_of
     from .references.embedding import default_embedder
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
     from .storage.folders import new_folder
-    from .tasks.formats import Format, as_format
+    from .tasks.formats import Format, as_format, description
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -107,12 +108,14 @@ _HOME = {
     "save_weights": "models.checkpoint",
     "router_tensors": "models.with_tensors",
     "with_tensors": "models.with_tensors",
+    "votes": "references.agreement",
     "taught": "references.artifacts",
     "labeled_questions": "references.build",
     "reference_set_of": "references.build",
     "default_embedder": "references.embedding",
     "preset_named": "remixing.presets",
     "as_format": "tasks.formats",
+    "description": "tasks.formats",
     "TokenRouting": "models.reading",
     "read_routing": "models.reading",
     "replaying": "models.replaying",
@@ -242,6 +245,7 @@ __all__ = [
     "check_room",
     "default_embedder",
     "default_registry",
+    "description",
     "hookimpl",
     "known_of",
     "labeled_questions",
@@ -264,6 +268,7 @@ __all__ = [
     "save_weights",
     "taught",
     "toward",
+    "votes",
     "with_tensors",
 ]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -57,6 +57,16 @@ def register_rules() -> list[type[NamedRule]]:
 @hookspec
 def register_studies() -> Mapping[str, object]:
     """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
+
+
+@hookspec
+def register_executors() -> Mapping[str, Callable[[str | None, int | None], object]]:
+    """What makes a ``c3po_adaptive.study.Executor`` of ``--address`` and ``--workers`` (or None), by engine's name."""
+
+
+@hookspec
+def register_attacks() -> Mapping[str, Callable[..., object]]:
+    """What does what a data set's ``poison`` says, a ``c3po_adaptive.study.poison.Attack``, by the attack's name."""
 
 
 @hookspec

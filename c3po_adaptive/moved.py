@@ -23,6 +23,7 @@ PLUGINS = {
     **{(role, "transfer"): "--plugin plugins/transfer.py" for role in ("kernel", "retriever")},
     ("kind of study", "speed"): "--plugin studies/speed/kind.py",
     ("source of questions", "lm_eval"): "pip install 'c3po_adaptive[eval]' (plugins/harness)",
+    ("engine", "ray"): "plugins/ray, which is installed with the whole package (pip install .)",
     **{("trace reader", engine): _ENGINES for engine in ("transformers", "vllm", "sglang")},
     **{("trace writer", engine): _ENGINES for engine in ("vllm", "sglang")},
 }

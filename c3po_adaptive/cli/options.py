@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from ..errors import SettingError
+from ..errors import PluginError, SettingError
 from ..progress import Progress, bar, limited, working
 from .terminal import PAUSED
 
@@ -128,7 +128,7 @@ class EngineOptions:
     """Where pieces of work are computed."""
 
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Where it is computed: here, or on a Ray cluster.")
+        str, typer.Option(help="Where it is computed: local, here; ray, on a Ray cluster; or what a plugin brings.")
     ] = "local"
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; else one is started here.")
@@ -137,21 +137,35 @@ class EngineOptions:
         int | None, typer.Option(min=1, help="Of Ray, at most; else one a CPU core, or a GPU where that is the device.")
     ] = None
 
-    def executor(self) -> Executor:
+    def executor(self, registry: Registry | None = None) -> Executor:
         """What computes them.
 
+        Args:
+            registry: knows what plugins bring; None: those of installed packages.
+
         Raises:
-            SettingError: an address or a number of workers, and no Ray.
+            UnknownNameError: no plugin brings the engine.
+            PluginError: what it brings is no executor.
+            SettingError: an address or a number of workers, and the local engine.
         """
-        if self.engine == "ray":
-            from ..study.ray_executor import RayExecutor
+        from ..study.executor import HERE, Executor
 
-            return RayExecutor(self.address, self.workers)
-        if self.address is not None or self.workers is not None:
-            raise SettingError("Expected --engine ray beside --address or --workers, got the local engine; add it.")
-        from ..study.executor import HERE
+        if self.engine == "local":
+            if self.address is not None or self.workers is not None:
+                raise SettingError("Expected --engine ray beside --address or --workers, got the local engine; add it.")
+            return HERE
+        from ..registry import unknown
 
-        return HERE
+        brought = registry or registry_with(None)
+        if self.engine not in (known := brought.others("engine")):
+            raise unknown("engine", self.engine, ["local", *known], "install the plugin that brings it.")
+        made = brought.other("engine", self.engine)(self.address, self.workers)
+        if not isinstance(made, Executor):
+            raise PluginError(
+                f"Expected the engine {self.engine!r} to be an executor, with a method map, got {made!r}; correct the "
+                "plugin that brings it."
+            )
+        return made
 
 
 @dataclass(frozen=True)

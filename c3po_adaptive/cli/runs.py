@@ -60,7 +60,7 @@ def study_run(config: Path, *, out: Out, dataset: Only = None, engine: EngineOpt
 
         registry = registry_with(run.plugin)
         kind, parsed = read_study(config, run.set or [], dataset or [], registry)
-        summary = carried_out(kind, parsed, out, registry, run, engine.executor())
+        summary = carried_out(kind, parsed, out, registry, run, engine.executor(registry))
         if run.as_json:
             print_json(summary)
         else:

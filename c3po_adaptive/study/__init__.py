@@ -1,7 +1,8 @@
 """Studies: a configuration in, results out.
 
 A kind of study is one folder here, which exports its ``STUDY``, such as ``comparison`` (arms on questions); or a
-plugin's own, a subclass of ``Study`` that its ``register_studies`` brings.
+plugin's own, a subclass of ``Study`` that its ``register_studies`` brings. Pieces of one are computed here, or by an
+``Executor`` that a plugin's ``register_executors`` brings.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from ..progress import Progress, silent
 from ..settings import Settings
 from ..storage.files import check_ours, write_text
 from ..storage.folders import out_folder
-from .executor import HERE, Executor
+from .executor import HERE, Done, Executor, Piece, done
+from .poison import Poison, Poisoned
 from .study_config import Spec
 
 if TYPE_CHECKING:
@@ -21,21 +23,28 @@ if TYPE_CHECKING:
     from .comparison.run_answers import RunAnswers, answers_in
     from .kind import Study, Table, claimed
     from .plan import Plan
+    from .worker_payload import WorkerPayload
 
 __all__ = [
     "HERE",
     "AnswerRecord",
+    "Done",
     "Executor",
+    "Piece",
     "Plan",
+    "Poison",
+    "Poisoned",
     "Progress",
     "RunAnswers",
     "Settings",
     "Spec",
     "Study",
     "Table",
+    "WorkerPayload",
     "answers_in",
     "check_ours",
     "claimed",
+    "done",
     "out_folder",
     "silent",
     "write_text",
@@ -47,6 +56,7 @@ _HOME = {
     "RunAnswers": ".comparison.run_answers",
     "Study": ".kind",
     "Table": ".kind",
+    "WorkerPayload": ".worker_payload",
     "answers_in": ".comparison.run_answers",
     "claimed": ".kind",
 }

@@ -6,21 +6,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError, disk_says
+from ..errors import DataError, PluginError, disk_says
 from ..models.fingerprint import fingerprint
 from ..models.loading import load_moe_model
 from ..models.routed import RoutedModel
 from ..progress import working
 from ..records.summary import FEW_REFERENCES
 from ..references.build import labeled_questions
-from ..references.poisoning import Poisoned, poisoned
-from ..registry import Registry
+from ..references.embedding import embedder_named
+from ..registry import Registry, default_registry
 from ..storage.identity import digest, digest_of_file, versions
 from ..storage.json_values import Values
 from ..tasks.question_files import first_of, given_again, unique, within
 from ..tasks.sources import ASKED
 from ..tasks.sources import questions as read_questions
 from ..types import Question
+from .poison import Attack, Poison, Poisoned
 from .study_config import Dataset, OnQuestions
 
 
@@ -32,13 +33,15 @@ class Asked:
         questions: those that are asked, each once.
         references: those that may be learned from.
         again: questions that are left out because they were given before, each with the one that is asked.
-        poisoned: what was done to both on purpose; None: nothing.
+        poisoned: what was done to both on purpose, in a sentence.
+        before: the references as they were before that; None: nothing was done.
     """
 
     questions: Sequence[Question]
     references: Sequence[Question]
     again: Sequence[tuple[Question, Question]] = ()
-    poisoned: Poisoned | None = None
+    poisoned: str = ""
+    before: Sequence[Question] | None = None
 
     @property
     def known(self) -> int:
@@ -79,7 +82,7 @@ def counted_in_words(data: Data) -> list[str]:
 
 def poisoned_in_words(data: Data) -> list[str]:
     """A sentence on each data set that was poisoned: how much, and what found no place."""
-    return [f"{name}: {asked.poisoned.told}" for name, asked in data.items() if asked.poisoned is not None]
+    return [f"{name}: {asked.poisoned}" for name, asked in data.items() if asked.before is not None]
 
 
 def counted_once(data: Data) -> list[str]:
@@ -115,25 +118,40 @@ def _right(question: Question) -> str | None:
     return None if question.answer is None else question.choices[question.answer]
 
 
-def read_data(config: OnQuestions) -> dict[str, Asked]:
-    """Every data set of a configuration, from where it is.
+def read_data(config: OnQuestions, registry: Registry | None = None) -> dict[str, Asked]:
+    """Every data set of a configuration, from where it is, after what its configuration says was done to it.
+
+    Args:
+        config: of the study.
+        registry: of attacks; default: those of installed plugins.
 
     Raises:
-        DataError: a source is missing or broken.
+        DataError: a source is missing or broken, or has nothing that an attack needs.
+        UnknownNameError: no plugin brings the attack.
+        PluginError: one makes something else than it may.
     """
-    return {d.name: _attacked(d, _told_apart(d, _read(d)), config.embedder) for d in config.datasets}
+    poisons = {d.name: d.poison for d in config.datasets if d.poison is not None}
+    attacks = {name: (registry or default_registry()).other("attack", p.attack) for name, p in poisons.items()}
+    found = {d.name: _told_apart(d, _read(d)) for d in config.datasets}
+    return found | {name: _attacked(found[name], p, attacks[name], config.embedder) for name, p in poisons.items()}
 
 
-def _attacked(dataset: Dataset, asked: Asked, embedder: str) -> Asked:
-    """The data set after what its configuration says was done to it.
-
-    Raises:
-        DataError: references are attacked, and there are none.
-    """
-    if dataset.poison is None:
-        return asked
-    found = poisoned(dataset.poison, asked.questions, asked.references, embedder)
-    return replace(asked, questions=found.questions, references=found.references, poisoned=found)
+def _attacked(asked: Asked, poison: Poison, attack: Attack, embedder: str) -> Asked:
+    references = tuple(asked.references)
+    found = attack(poison, tuple(asked.questions), references, embedder_named(embedder).encode)
+    if not isinstance(found, Poisoned):
+        raise PluginError(
+            f"Expected the attack {poison.attack!r} to give a Poisoned, got {type(found).__name__}; correct its plugin."
+        )
+    kept = zip(found.references, references, strict=False)
+    if tuple(replace(new, answer=old.answer) for new, old in kept) != references:
+        raise PluginError(
+            f"Expected the attack {poison.attack!r} to leave the references as they are, but for their answers, and to "
+            "add others behind them, got other texts or another order; correct its plugin."
+        )
+    return replace(
+        asked, questions=found.questions, references=found.references, poisoned=found.told, before=references
+    )
 
 
 def _read(dataset: Dataset) -> Asked:

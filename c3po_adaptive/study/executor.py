@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import PluginError
 
@@ -54,6 +54,7 @@ def done(compute: Compute, piece: Piece) -> Done:
         return Done(piece, (), str(error))
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Computes pieces."""
 

@@ -19,11 +19,11 @@ from pydantic import (
 
 from ..errors import SettingError, UnknownNameError, disk_says, suggestion
 from ..references.embedding import NAME
-from ..references.poison import Poison
 from ..settings import RemixSettings, Settings
 from ..storage.files import check_there
 from ..tasks.formats import Format, as_format
 from ..types import Score
+from .poison import Poison
 
 EXAMPLE = "studies/demo/config.yaml"
 """Of the repository: a configuration, for messages."""

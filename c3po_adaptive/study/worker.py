@@ -82,7 +82,7 @@ class Worker(ABC, Generic[C]):
 
     @cached_property
     def data(self) -> dict[str, Asked]:
-        return read_data(self.config)
+        return read_data(self.config, self.registry)
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -96,9 +96,9 @@ class Worker(ABC, Generic[C]):
         """
         (named,) = (d.references for d in self.config.datasets if d.name == dataset)
         asked = self.data[dataset]
-        if asked.poisoned is None:
+        if asked.before is None:
             return self._set_of(named, asked.references, dataset)
-        before = self._set_of(named, asked.poisoned.before, dataset)
+        before = self._set_of(named, asked.before, dataset)
         added = [q for q in asked.references if q.id not in {r.id for r in before.questions}]
         sets = [before, self._set_of((), added, dataset)] if added else [before]
         return relabeled(sets, asked.references)

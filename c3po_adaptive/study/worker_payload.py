@@ -8,21 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..errors import DataError, disk_says
+from ..errors import DataError, SettingError, disk_says
 from ..references.reference_set import files_of, is_reference_set
-from ..storage.files import atomic_file, is_file
+from ..storage.files import atomic_file, is_file, is_folder
 from ..storage.folders import cache_folder
 from ..storage.identity import digest
 from .data import Asked
+from .executor import Compute
 from .worker import Worker
 
 
 @dataclass(frozen=True)
 class WorkerPayload:
-    """A worker with all that it reads.
+    """A worker with all that it reads: what an engine sends to the processes that compute for it.
 
     Attributes:
-        worker: its plain fields.
+        worker: its plain fields; a model's folder by its whole path: processes elsewhere run in folders of their own.
         data: every data set, read here.
         files: contents by file name, of each path that is named here: plugins with what they import from beside them,
             files that strategies read, and built reference sets, of which nothing is sent but the files of a set.
@@ -33,22 +34,28 @@ class WorkerPayload:
     files: Mapping[str, Mapping[str, bytes]]
 
     @classmethod
-    def of(cls, worker: Worker[Any]) -> WorkerPayload:
+    def of(cls, worker: Compute) -> WorkerPayload:
         """Read everything that is named by a path.
 
         Raises:
+            SettingError: it computes something else than a study on questions.
             DataError: a file cannot be read, or has a name that not every machine can have.
         """
+        if not isinstance(worker, Worker):
+            raise SettingError(f"Expected a study on questions to send, got {type(worker).__name__}; run it here.")
         data = worker.data  # checks the sets, too
         named = {name: [Path(name), *worker.registry.beside[name]] for name in worker.plugins}
         named |= {name: [Path(name)] for name in worker.files}
         for name in (name for d in worker.config.datasets for name in d.references if is_reference_set(name)):
             named[name] = [Path(name) / file for file in files_of(name)]
         files = {name: {_plain(path.name): _read(path) for path in paths} for name, paths in named.items()}
+        if is_folder(folder := Path(worker.config.model)):
+            config = worker.config.model_copy(update={"model": str(folder.resolve())})
+            worker = replace(worker, config=config)
         return cls(worker, data, files)
 
     def unpack(self) -> Worker[Any]:
-        """The worker, and where what it reads lies in the cache of this machine.
+        """The worker, which computes pieces (see ``done``), and where what it reads lies in the cache of this machine.
 
         Raises:
             DataError: the disk refuses it, or a file's name would lead elsewhere.

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from c3po_poison.poisoning import attacked
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from c3po_adaptive.references.agreement import suspicion
 from c3po_adaptive.references.embedding import default_embedder
-from c3po_adaptive.references.poison import Poison
-from c3po_adaptive.references.poisoning import poisoned
 from c3po_adaptive.references.reference_set import ReferenceSet
 from c3po_adaptive.storage.files import write_text
+from c3po_adaptive.study import Poison
 from c3po_adaptive.study.data import references_of
 from c3po_adaptive.study.study_config import Dataset
 from c3po_adaptive.types import Question
@@ -36,7 +36,8 @@ Scores = Mapping[str, Sequence[Sequence[float]]]
 def told(references: Sequence[Question], share: float, models: Scores) -> dict[str, object]:
     """Over twenty draws of which labels are flipped: the mean area, with an interval over references."""
     vectors = default_embedder().encode([q.question for q in references])
-    drawn = [poisoned(Poison(attack="flipped-labels", share=share, seed=seed), (), references, "") for seed in SEEDS]
+    known, encode = tuple(references), default_embedder().encode
+    drawn = [attacked(Poison(attack="flipped-labels", share=share, seed=s), (), known, encode) for s in SEEDS]
     flipped = np.array([[q.id in found.wrong for q in found.references] for found in drawn])
     suspected = np.array([suspicion(found.references, vectors) for found in drawn])
     low, high = interval(flipped, suspected)

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from c3po_ray import RayExecutor
 
 from c3po_adaptive.records.answer import AnswerRecord
 from c3po_adaptive.records.jsonl import Records
@@ -28,7 +29,6 @@ from c3po_adaptive.storage.files import write_text
 from c3po_adaptive.study.comparison import STUDY
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.executor import HERE, Done, Piece
-from c3po_adaptive.study.ray_executor import RayExecutor
 from c3po_adaptive.study.worker import run_pieces
 from c3po_adaptive.testing import write_tiny_checkpoint
 

@@ -186,15 +186,15 @@ def test_arms_of_the_demo_can_be_made():
             assert registry.create(role, getattr(arm, role)).name
 
 
-DOSE = {"optimizer": {"name": "integrated-step", "lr": 50}}
+OWN = {"optimizer": {"name": "integrated-step", "lr": 50}, "retriever": {"name": "faiss-knn", "k": 100}}
 
 
 @pytest.mark.parametrize(
     ("arm", "preset", "specs", "other"),
-    [("ngd", "c3po", {}, {}), ("nearest", "nearest", DOSE, {"scope": "answer"})],
+    [("ngd", "c3po", {}, {}), ("nearest", "nearest", OWN, {"scope": "answer"})],
 )
 def test_arms_of_the_demo_are_the_presets(arm, preset, specs, other):
-    """But for what takes long, and for the dose: an arm's controls go as far as it does."""
+    """But for what takes long, for the dose, as an arm's controls go as far as it does, and for fewer references."""
     found, wanted = DEMO_ARMS[arm], PRESETS[preset]
     assert {role: spec for role, spec in found.specs.items() if role != "answerer"} == {**wanted.specs, **specs}
     settings = {**wanted.settings, **other}
@@ -207,7 +207,7 @@ def test_arms_of_the_demo_are_those_of_the_study_that_they_are_named_after():
     for name, of in (("nearest", "each"), ("constant", "one for all")):
         found, wanted = DEMO_ARMS[name], Arm(learn_from=asked["learn_from"], **asked["arms"][of])
         registry = default_registry()
-        for role in ("optimizer", "kernel", "retriever", "selector"):
+        for role in ("optimizer", "kernel", "selector"):  # of fewer references fewer are near
             assert registry.create(role, getattr(found, role)) == registry.create(role, getattr(wanted, role))
         assert found.remixing == wanted.remixing, "at the answer's tokens"
 

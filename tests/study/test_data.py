@@ -1,10 +1,15 @@
 """Which questions and references a data set has: draws of so many, and what is given again."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from c3po_adaptive.errors import SettingError
+from c3po_adaptive import hookimpl
+from c3po_adaptive.errors import PluginError, SettingError, UnknownNameError
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.study import Poisoned
 from c3po_adaptive.study.data import (
     as_answered,
     counted,
@@ -109,3 +114,38 @@ class TestGivenAgain:
         assert [q.id for q in references_of(own)] == list("abcdef")
         said = counted_in_words(read_data(OnQuestions(datasets=(own,))))
         assert any(line.startswith("learned from as often: t gives 2 of its references again") for line in said)
+
+
+class TestAttacks:
+    @staticmethod
+    def read(source, attack, name="mine"):
+        registry = new_registry(installed=False)
+        registry.register(SimpleNamespace(register_attacks=hookimpl(lambda: {"mine": attack})), "plugin-a")
+        poisoned = Dataset(name="t", questions=source, references=(source,), poison={"attack": name, "share": 0.5})
+        return read_data(OnQuestions(datasets=(poisoned,)), registry)
+
+    def test_a_plugins_attack_is_carried_out(self, source):
+        def inverted(poison, questions, references, encode):
+            assert poison.share == 0.5
+            added = replace(references[0], id="new", question="Is it?")
+            return Poisoned(questions, [*(replace(q, answer=1 - q.answer) for q in references), added], "all of them")
+
+        data = self.read(source, inverted)
+        asked = data["t"]
+        assert [q.answer for q in asked.references[:20]] == [1 - q.answer for q in asked.before]
+        assert len(asked.references) == 21
+        assert "poisoned: t: all of them" in counted_in_words(data)
+
+    def test_one_that_nobody_brings_is_told_before_anything_is_read(self):
+        with pytest.raises(UnknownNameError, match="an attack, got 'mime'; did you mean 'mine'"):
+            self.read("nowhere.jsonl", None, "mime")
+
+    @pytest.mark.parametrize("spoilt", [lambda r: r[1:], lambda r: r[::-1], lambda r: [replace(r[0], question="?")]])
+    def test_references_stay_what_they_were(self, source, spoilt):
+        """What the model did with them is not computed again."""
+        with pytest.raises(PluginError, match="attack 'mine' to leave the references as they are, but for their"):
+            self.read(source, lambda poison, questions, references, encode: Poisoned(questions, spoilt(references), ""))
+
+    def test_what_is_no_data_set_is_refused(self, source):
+        with pytest.raises(PluginError, match="attack 'mine' to give a Poisoned, got tuple"):
+            self.read(source, lambda poison, questions, references, encode: (questions, references))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from study.configs import FIXED, parse_config, small_study
 
-from c3po_adaptive.errors import DataError
+from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.models.loading import load_moe_model
 from c3po_adaptive.references.build import build_reference_set, labeled_questions
 from c3po_adaptive.references.embedding import default_embedder
@@ -82,6 +82,19 @@ def test_what_a_plugin_imports_from_beside_it_goes_with_it(place, raw):
     there = parcel.unpack()
     assert there.registry.files == registry.files
     assert len(there.rows(Piece("toy", "still", 0))) == 3
+
+
+def test_a_models_folder_goes_by_its_whole_path(place, raw, monkeypatch):
+    monkeypatch.chdir(place)
+    raw["model"] = Path(raw["model"]).name
+    parcel = WorkerPayload.of(ComparisonWorker.here(parse_config(raw), new_registry()))
+    monkeypatch.chdir(place / "driver")
+    assert parcel.unpack().model.layers
+
+
+def test_what_is_no_study_on_questions_is_not_sent():
+    with pytest.raises(SettingError, match="a study on questions to send, got function; run it here"):
+        WorkerPayload.of(lambda piece: ())
 
 
 @pytest.mark.parametrize("passages", ["{place}/facts.txt", "../facts.txt"])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, SettingError
-from ..storage.files import is_folder
-from .executor import Compute, Done, Piece
-from .ray_workers import PieceQueue, RayWorkers
-from .worker import Worker
-from .worker_payload import WorkerPayload
+from c3po_adaptive.errors import DataError, SettingError
+from c3po_adaptive.study import Done, Piece
+
+from .workers import Compute, PieceQueue, RayWorkers
+
+if TYPE_CHECKING:
+    from c3po_adaptive.study import WorkerPayload
 
 ANSWER = 10.0  # seconds that a cluster has to answer
 
@@ -50,14 +50,14 @@ class RayExecutor:
         _ray()
 
     def map(self, compute: Compute, pieces: Iterable[Piece]) -> Generator[Done, None, None]:
-        if not isinstance(compute, Worker):
-            raise SettingError(f"Expected a study on questions for Ray, got {type(compute).__name__}; run it here.")
+        from c3po_adaptive.study import WorkerPayload
+
         ray, queue = _ray(), PieceQueue(pieces)
         if not queue:
             return
-        connected = self._connect()
+        payload, connected = WorkerPayload.of(compute), self._connect()
         try:
-            yield from self._computed(ray, _absolute(compute), queue)
+            yield from self._computed(ray, payload, queue)
         finally:
             if connected:
                 ray.shutdown()
@@ -92,16 +92,16 @@ class RayExecutor:
         as_client: Any = client.ray
         return (self.address or "").startswith("ray://") and bool(as_client.is_connected())
 
-    def _computed(self, ray: Any, worker: Worker[Any], queue: PieceQueue) -> Iterator[Done]:
-        count, each = self._resources(ray, len(queue), on_gpus=worker.config.device not in (None, "cpu"))
+    def _computed(self, ray: Any, payload: WorkerPayload, queue: PieceQueue) -> Iterator[Done]:
+        count, each = self._resources(ray, len(queue), on_gpus=payload.worker.config.device not in (None, "cpu"))
         try:
-            payload = ray.put(WorkerPayload.of(worker))
+            sent = ray.put(payload)
         except ray.exceptions.RayError as error:  # its store is full, and so is the disk behind it
             raise DataError(
                 f"Expected room for the study's questions and files in Ray's object store, got: {error}; free the disk "
                 "or start Ray with a larger --object-store-memory."
             ) from None
-        workers = RayWorkers(ray, payload, count, each)
+        workers = RayWorkers(ray, sent, count, each)
         try:
             yield from workers.computed(queue)
         finally:
@@ -162,16 +162,6 @@ def _check_answers(address: str | None) -> None:
             f"Expected a Ray cluster at {address}, got: {error}; start one there (`ray start --head --port {port}`), "
             "or check address, firewall and VPN."
         ) from None
-
-
-def _absolute(worker: Worker[Any]) -> Worker[Any]:
-    """A worker with the model's folder by its whole path: workers run in folders of their own."""
-    config = worker.config
-    if not is_folder(Path(config.model)):
-        return worker
-    moved = replace(worker, config=config.model_copy(update={"model": str(Path(config.model).resolve())}))
-    moved.data = worker.data
-    return moved
 
 
 def _ray() -> Any:

@@ -4,11 +4,11 @@ import platform
 from types import SimpleNamespace
 
 import pytest
+from c3po_ray import workers
+from c3po_ray.workers import RETRIES, PieceQueue, RayWorker, RayWorkers
 
 from c3po_adaptive.errors import DataError, ModelError
-from c3po_adaptive.study import ray_workers
 from c3po_adaptive.study.executor import Done, Piece
-from c3po_adaptive.study.ray_workers import RETRIES, PieceQueue, RayWorker, RayWorkers
 
 ray = pytest.importorskip("ray")
 A, B, C, D = (Piece("toy", "a", batch) for batch in range(4))
@@ -114,7 +114,7 @@ def test_what_is_waited_for_is_told(monkeypatch):
         return wait(*given, **options)
 
     pretended.wait = later
-    monkeypatch.setattr(ray_workers, "PATIENCE", 7.0)
+    monkeypatch.setattr(workers, "PATIENCE", 7.0)
     with pytest.warns(UserWarning, match=r"each of 2 waits for 1 CPU \(0\.5 free in all\); end what holds them"):
         assert {*found_by(pretended, [A, B], workers=2)} == {A, B}
     assert waits[0] == 7.0

@@ -15,6 +15,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from c3po_ray import RayExecutor
+from c3po_ray.workers import PieceQueue
 from routing.toys import questions
 from study.configs import FIXED, parse_config, small_study
 
@@ -26,9 +28,8 @@ from c3po_adaptive.registry import new_registry
 from c3po_adaptive.study.comparison.comparison_worker import ComparisonWorker
 from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.study.executor import HERE, Piece
-from c3po_adaptive.study.ray_executor import RayExecutor
-from c3po_adaptive.study.ray_workers import PieceQueue
 from c3po_adaptive.study.reference_shards import build_set_by, build_store_by
+from c3po_adaptive.study.worker_payload import WorkerPayload
 
 ray = pytest.importorskip("ray")
 
@@ -316,7 +317,7 @@ def connected(config, monkeypatch):
 
     def mapped(executor, there=""):
         made = Connected(there)
-        monkeypatch.setattr("c3po_adaptive.study.ray_executor._ray", lambda: made)
+        monkeypatch.setattr("c3po_ray.executor._ray", lambda: made)
         monkeypatch.setattr(RayExecutor, "_computed", lambda *given: iter(()))
         list(executor.map(ComparisonWorker.here(config, new_registry()), [Piece("toy", "base", 0)]))
         return made.begun, made.ended
@@ -365,7 +366,7 @@ def test_a_store_without_room(config):
 
     worker = ComparisonWorker.here(config, new_registry())
     with pytest.raises(DataError, match=r"room .* in Ray's object store, got: (.|\n)*--object-store-memory"):
-        list(RayExecutor(workers=1)._computed(Full(), worker, PieceQueue([Piece("toy", "base", 0)])))
+        list(RayExecutor(workers=1)._computed(Full(), WorkerPayload.of(worker), PieceQueue([Piece("toy", "base", 0)])))
 
 
 HUNGRY = """
@@ -407,6 +408,10 @@ def test_a_worker_without_memory_halves_its_batch_and_no_other(config, tmp_path,
     found = rows(tmp_path / "ray")
     same(rows(tmp_path / "here"), found)
     assert sum(arm == "hungry" for arm, _ in found) == 12
+
+
+def test_the_engine_is_found_by_its_name():
+    assert new_registry().other("engine", "ray") is RayExecutor
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch):

@@ -52,7 +52,6 @@ def config(place, arms=ARMS, references="known.jsonl", **poisons):
 FLIPPED = {"attack": "flipped-labels", "share": 0.25}
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_arms_learn_from_what_is_poisoned_and_the_summary_says_so(place, tmp_path):
     summary = evaluate(config(place, clean=None, flipped=FLIPPED), tmp_path / "run")
     assert summary.poisoned == ("flipped: flipped-labels, 3 of 12 references, 3 of which teach a wrong answer",)

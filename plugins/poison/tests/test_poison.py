@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from routing.naive import shared_model
-from routing.toys import HashEmbedder, questions, reference_set
+from c3po_poison import attacks
+from c3po_poison.attacks import FILTER
+from c3po_poison.poisoning import ATTACKS, attacked
+from routing.toys import questions
 
 from c3po_adaptive.errors import DataError, SettingError
-from c3po_adaptive.references import attacks, poisoning
-from c3po_adaptive.references.build import build_reference_set
-from c3po_adaptive.references.poison import FILTER, Poison
-from c3po_adaptive.references.poisoned_set import relabeled
-from c3po_adaptive.references.poisoning import poisoned
+from c3po_adaptive.registry import new_registry
+from c3po_adaptive.study import Poison
+from c3po_adaptive.study import poison as settings
 from c3po_adaptive.types import Question
 
 ASKED, KNOWN = questions(8, "q"), questions(40)
@@ -34,17 +33,11 @@ class WordEmbedder:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.fixture(autouse=True)
-def embedder(monkeypatch):
-    words = WordEmbedder()
-    monkeypatch.setattr(poisoning, "embedder_named", lambda name: words)
-    poisoning._poisoned.cache_clear()
-    yield words
-    poisoning._poisoned.cache_clear()
+WORDS = WordEmbedder()
 
 
 def of(attack, share, *, asked=ASKED, known=KNOWN, **more):
-    return poisoned(Poison(attack=attack, share=share, **more), asked, known, "words")
+    return attacked(Poison(attack=attack, share=share, **more), tuple(asked), tuple(known), WORDS.encode)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), "half"])
@@ -55,13 +48,13 @@ def test_a_share_is_from_zero_to_one(share):
 
 @pytest.mark.parametrize("attack", ["near-duplicates", "crafted-neighbours"])
 def test_what_is_added_leaves_some_of_the_others(attack):
-    with pytest.raises(SettingError, match=f"expected share below 1 of {attack}"):
-        Poison(attack=attack, share=1.0)
+    with pytest.raises(SettingError, match=f"Expected share below 1 of {attack}"):
+        of(attack, 1.0)
 
 
-def test_an_unknown_attack_is_told_those_that_there_are():
-    with pytest.raises(SettingError, match=r"attack: .*'flipped-labels'.*not 'fliped'"):
-        Poison(attack="fliped", share=0.1)
+def test_all_are_there_by_name_and_below_the_filter():
+    assert new_registry().others("attack") == sorted(ATTACKS)
+    assert settings.FILTER == FILTER
 
 
 @pytest.mark.parametrize("attack", ["flipped-labels", "near-duplicates", "crafted-neighbours", "typos"])
@@ -97,7 +90,7 @@ class TestNearDuplicates:
     def test_are_as_large_a_share_of_all_and_spread_over_the_questions(self):
         found = of("near-duplicates", 0.5)
         added = found.references[len(KNOWN) :]
-        assert len(added) == 40 and found.references[: len(KNOWN)] == found.before == tuple(KNOWN)
+        assert len(added) == 40 and found.references[: len(KNOWN)] == tuple(KNOWN)
         assert len({q.id for q in added}) == 40
         assert {q.id.partition("#")[0] for q in added} == {q.id for q in ASKED}
 
@@ -126,14 +119,15 @@ class TestCraftedNeighbours:
             assert [q.answer for q in added] == [1] * 3, "near ones say yes"
             assert found.wrong == (frozenset() if answer == 1 else {q.id for q in added})
 
-    def test_texts_come_near_but_not_as_near_as_is_filtered(self, embedder):
+    def test_texts_come_near_but_not_as_near_as_is_filtered(self):
         found = of("crafted-neighbours", 0.2, asked=[FILM], known=YES + NO, budget=64)
-        goal = embedder.encode([FILM.question])[0]
-        near = embedder.encode([q.question for q in found.references[12:]]) @ goal
+        goal = WORDS.encode([FILM.question])[0]
+        near = WORDS.encode([q.question for q in found.references[12:]]) @ goal
         assert ((near >= 0.8) & (near <= FILTER)).all()
-        assert (embedder.encode([q.question for q in NO]) @ goal).max() < 0.5, "it began far away"
+        assert (WORDS.encode([q.question for q in NO]) @ goal).max() < 0.5, "it began far away"
 
-    def test_the_budget_is_kept_and_what_is_not_found_is_said(self, embedder):
+    def test_the_budget_is_kept_and_what_is_not_found_is_said(self):
+        embedder = WordEmbedder()
         made = attacks.crafted(FILM.question, NO[0].question, embedder.encode, budget=13, seed=0)
         assert made.tried == 13 and embedder.texts == 13 + 1  # and the question
         found = of("crafted-neighbours", 0.2, asked=[FILM], known=YES + NO, budget=1)
@@ -186,18 +180,3 @@ class TestWhatQuestionsAreFoundBy:
     def test_text_that_stands_in_front_is_not(self):
         behind = of("long-preamble", 1, asked=self.ABOUT).questions
         assert [q.about for q in behind] == [q.about for q in self.ABOUT]
-
-
-class TestRelabeled:
-    def test_is_what_would_be_built(self):
-        model, found = shared_model("olmoe"), of("near-duplicates", 0.1, known=questions(24))
-        taught = [replace(q, answer=(q.answer + 1) % len(q.choices)) for q in found.before[:12]]
-        taught += found.references[12:]
-        added = build_reference_set(model, found.references[24:], HashEmbedder())
-        made = relabeled([reference_set("olmoe"), added], taught)
-        built = build_reference_set(model, taught, HashEmbedder())
-        assert made.questions == built.questions and torch.equal(made.correct, built.correct)
-        torch.testing.assert_close(made.pathways, built.pathways, atol=1e-5, rtol=0)
-        torch.testing.assert_close(made.embeddings, built.embeddings)
-        assert made.card == built.card
-        made.check(model, "cloze", HashEmbedder())

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..types import Question
-from .agreement import Vectors, votes
-from .poison import FILTER
+from c3po_adaptive import Question, RemixSettings, votes
 
+FILTER = RemixSettings().max_similarity
+"""The cosine above which references are not used by default: crafted texts stay below it."""
+Vectors = NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
 """Texts to unit vectors ``[N, D]``."""
 

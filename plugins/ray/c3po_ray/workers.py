@@ -5,24 +5,24 @@ from __future__ import annotations
 import platform
 import warnings
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import C3POError, DataError
-from .executor import Done, Piece, done
-from .worker import Worker
+from c3po_adaptive.errors import C3POError, DataError
+from c3po_adaptive.study import Done, Piece, done
 
 RETRIES = 3  # of a piece, or of a start, by a worker that died; and workers that may die of one piece
 PATIENCE = 60.0  # seconds without any worker after which it is said what is waited for
 ASKED = {"num_cpus": "CPU", "num_gpus": "GPU"}  # what Ray calls what a worker asks for
+Compute = Callable[[Piece], tuple[Any, ...]]
 
 
 class RayWorker:
     """The actor: a worker in a process elsewhere, unpacked once after each start of the process."""
 
-    worker: Worker[Any] | None = None
+    worker: Compute | None = None
 
-    def prepare(self, payload: list[Any]) -> Worker[Any]:
+    def prepare(self, payload: list[Any]) -> Compute:
         """Unpack the worker; the payload is a reference in a list, so that Ray fetches it here, and not before."""
         import ray
 
