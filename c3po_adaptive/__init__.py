@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .models.replaying import replaying
     from .models.routed import RoutedModel
     from .models.with_tensors import router_tensors, with_tensors
-    from .optimizers._question_features import KNOWN_AND_LOSS, known_of
+    from .optimizers._question_features import KNOWN_AND_LOSS, form_of, known_of
     from .optimizers._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT
     from .optimizers._simplex import allowed_experts, project, toward
     from .optimizers.base import PathwayOptimizer
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .progress import bar
     from .references.artifacts import taught
     from .references.build import labeled_questions, reference_set_of
-    from .references.embedding import default_embedder
+    from .references.embedding import Embedder, default_embedder
     from .references.reference_set import ReferenceSet
     from .registry import default_registry, rule_named
     from .remixing.presets import preset_named
@@ -64,8 +64,11 @@ if TYPE_CHECKING:
     from .selectors.base import LayerSelector
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
+    from .storage.files import check_there
     from .storage.folders import new_folder
-    from .tasks.formats import Format, as_format
+    from .tasks.formats import Format, as_format, description
+    from .tasks.question_files import read_question, read_rows
+    from .tasks.texts import check_text
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -106,6 +109,7 @@ _HOME = {
     "taught": "references.artifacts",
     "labeled_questions": "references.build",
     "reference_set_of": "references.build",
+    "Embedder": "references.embedding",
     "default_embedder": "references.embedding",
     "preset_named": "remixing.presets",
     "as_format": "tasks.formats",
@@ -115,6 +119,7 @@ _HOME = {
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
     "KNOWN_AND_LOSS": "optimizers._question_features",
+    "form_of": "optimizers._question_features",
     "known_of": "optimizers._question_features",
     "GRADIENT": "optimizers._reference_artifacts",
     "INTEGRATED_GRADIENT": "optimizers._reference_artifacts",
@@ -153,8 +158,13 @@ _HOME = {
     "LayerSelector": "selectors.base",
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
+    "check_there": "storage.files",
     "new_folder": "storage.folders",
     "Format": "tasks.formats",
+    "description": "tasks.formats",
+    "read_question": "tasks.question_files",
+    "read_rows": "tasks.question_files",
+    "check_text": "tasks.texts",
     "Answer": "types",
     "Neighbours": "types",
     "Pathway": "types",
@@ -178,6 +188,7 @@ __all__ = [
     "Cost",
     "DataError",
     "Descent",
+    "Embedder",
     "Entry",
     "FaultTruth",
     "Format",
@@ -231,8 +242,12 @@ __all__ = [
     "bar",
     "check_number",
     "check_room",
+    "check_text",
+    "check_there",
     "default_embedder",
     "default_registry",
+    "description",
+    "form_of",
     "hookimpl",
     "known_of",
     "labeled_questions",
@@ -244,7 +259,9 @@ __all__ = [
     "over_values",
     "preset_named",
     "project",
+    "read_question",
     "read_routing",
+    "read_rows",
     "reference_set_of",
     "replaying",
     "right_answer_loss",

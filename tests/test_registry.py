@@ -60,8 +60,6 @@ class Wrapper(LayerSelector):
 
 
 NEEDED = {
-    "informed": {"passages": "facts.txt"},
-    "joint": {"passages": "facts.txt"},
     "rule": {"rule": "ban:3,5@16-20;top-k:1"},
     "ban": {"experts": [3, 5]},
     "force": {"experts": [2], "layers": "last-5"},
@@ -147,7 +145,7 @@ def test_built_ins_come_through_the_same_door():
     bounds = ["fault-undone", "oracle"]
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
-    others = ["dense", "in-context", "informed", "joint", "knn-label", "remix", "rule", "sound-routing"]
+    others = ["dense", "in-context", "knn-label", "remix", "rule", "sound-routing"]
     assert registry.names("answerer") == sorted([*calibrated, *others])
     assert registry.names("rule") == ["ban", "bias", "force", "temperature", "top-k"]
     assert {entry.plugin for entry in registry.table()} == {"builtin"}

@@ -99,8 +99,8 @@ def is_for_type_checkers(node):
 def test_imports_are_read():
     assert imports("routing.intercept") == {*("errors", "routing.mixing", "routing.sites", "routing.styles")}
     assert imports("kernels.gaussian") >= {"kernels.base"}
-    assert "remixing.remixer" in imports("answerers.remix"), "inside functions, too"
-    assert "remixing.remixer" not in imports("answerers.remix", only_at_import=True)
+    assert "remixing.remixer" in imports("answerers.base"), "inside functions, too"
+    assert "remixing.remixer" not in imports("answerers.base", only_at_import=True)
     assert "models.routed" in imports("references.prefill_store"), "and for type checkers"
 
 
@@ -151,7 +151,7 @@ def test_core_imports_no_plugins_studies_or_tests(module):
     assert not [root for root in roots if root.startswith("c3po_")], "nor companions"
 
 
-@pytest.mark.parametrize("companion", ["repair", "tuned"])
+@pytest.mark.parametrize("companion", ["passages", "repair", "tuned"])
 def test_companions_import_public_names_alone(companion):
     rooms = ("audit", "cli", "errors", "models.traced", "study", "testing", "types")
     paths = list((ROOT / "plugins" / companion / f"c3po_{companion}").glob("*.py"))

@@ -10,14 +10,20 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_number
-from ..errors import SettingError
-from ..ledger import Entry, Work
-from ..tasks.formats import description
-from ..tasks.passages import Passage
-from ..types import Prompt, Question
-from ._passage_language import strangers
-from .base import AnswererStrategy, AnsweringContext
+from c3po_adaptive import (
+    AnswererStrategy,
+    AnsweringContext,
+    Entry,
+    Prompt,
+    Question,
+    SettingError,
+    Work,
+    check_number,
+    description,
+)
+
+from .language import strangers
+from .passages import Passage
 
 LATELY = 256  # questions whose passages are kept, so that a batch is placed once
 
