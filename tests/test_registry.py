@@ -489,6 +489,7 @@ class TestInstalled:
         (entry,) = (entry for entry in registry.table() if entry.plugin == "ones")
         assert (entry.name, entry.module) == ("ones", "c3po_ones_a")
         assert list(registry.files) == ["ones"], "our companions are told by the version, as the built-ins are"
+        assert "ones" not in registry.ours
 
     def test_broken_one_is_named(self, install):
         install("c3po_broken", "c3po_broken", "1 / 0", "broken")

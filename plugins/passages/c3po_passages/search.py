@@ -100,12 +100,9 @@ class PassageSearch:
         """The question after as many of them as the context holds."""
         return self.placed(question)[0]
 
-    def placed(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        """The same, and which these are: from the nearest on, each that still fits. The last ones are kept."""
-        return self._last(question)
-
     @cached_property
-    def _last(self) -> Callable[[Question], tuple[Prompt, list[tuple[Passage, float]]]]:
+    def placed(self) -> Callable[[Question], tuple[Prompt, list[tuple[Passage, float]]]]:
+        """The same, and which these are: from the nearest on, each that still fits. The last ones are kept."""
         return lru_cache(maxsize=LATELY)(self._place)
 
     def _place(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
@@ -125,12 +122,9 @@ class PassageSearch:
             )
         return prompt, used
 
-    def each(self, question: Question) -> list[Told]:
-        """The question alone, and behind each of the k nearest passages that fit by themselves, nearest first."""
-        return self._each(question)
-
     @cached_property
-    def _each(self) -> Callable[[Question], list[Told]]:
+    def each(self) -> Callable[[Question], list[Told]]:
+        """The question alone, and behind each of the k nearest passages that fit by themselves, nearest first."""
         return lru_cache(maxsize=LATELY)(self._told)
 
     def _told(self, question: Question) -> list[Told]:

@@ -56,8 +56,8 @@ class ToldReferences:
         from scipy.special import log_softmax
 
         found = np.full((len(self.references), 1 + self.search.k), -np.inf)
-        asked = zip(self.references.scores, self._answers, strict=True)
-        found[:, 0] = [log_softmax(scores)[answer] for scores, answer in asked]
+        asked = zip(self.references.scores, self.references.questions, strict=True)
+        found[:, 0] = [log_softmax(scores)[question.answer] for scores, question in asked]
         places = [(row, z) for row, told in enumerate(self.told) for z in range(1, len(told))]
         if places:
             rows, columns = zip(*places, strict=True)
@@ -91,8 +91,5 @@ class ToldReferences:
 
     def _of(self, artifact: ReferenceArtifact, places: Sequence[tuple[int, int]]) -> tuple[Tensor, float]:
         prompts = [self.told[row][z].prompt for row, z in places]
-        return self.search.context.taught(artifact, prompts, [self._answers[row] for row, _ in places])
-
-    @property
-    def _answers(self) -> list[int]:
-        return [cast(int, question.answer) for question in self.references.questions]
+        answers = [cast(int, self.references.questions[row].answer) for row, _ in places]
+        return self.search.context.taught(artifact, prompts, answers)
