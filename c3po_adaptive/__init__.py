@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .models.replaying import replaying
     from .models.routed import RoutedModel
     from .models.with_tensors import router_tensors, with_tensors
-    from .optimizers._question_features import KNOWN_AND_LOSS, known_of
+    from .optimizers._question_features import KNOWN_AND_LOSS, form_of, known_of
     from .optimizers._reference_artifacts import GRADIENT, INTEGRATED_GRADIENT
     from .optimizers._simplex import allowed_experts, project, toward
     from .optimizers.base import PathwayOptimizer
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .references.agreement import votes
     from .references.artifacts import taught
     from .references.build import labeled_questions, reference_set_of
-    from .references.embedding import default_embedder
+    from .references.embedding import Embedder, default_embedder
     from .references.reference_set import ReferenceSet
     from .registry import Registry, default_registry, new_registry, rule_named
     from .remixing.presets import preset_named
@@ -68,8 +68,11 @@ if TYPE_CHECKING:
     from .selectors.base import LayerSelector
     from .selectors.scored import ScoredLayers
     from .settings import RemixSettings
+    from .storage.files import check_there
     from .storage.folders import new_folder
     from .tasks.formats import Format, as_format, description
+    from .tasks.question_files import read_question, read_rows
+    from .tasks.texts import check_text
     from .types import Answer, Neighbours, Pathway, Prompt, Question, Selection
 
 # Loaded on first use: importing the package must not import torch's and scikit-learn's weight with it.
@@ -112,6 +115,7 @@ _HOME = {
     "taught": "references.artifacts",
     "labeled_questions": "references.build",
     "reference_set_of": "references.build",
+    "Embedder": "references.embedding",
     "default_embedder": "references.embedding",
     "preset_named": "remixing.presets",
     "as_format": "tasks.formats",
@@ -122,6 +126,7 @@ _HOME = {
     "RoutedModel": "models.routed",
     "PathwayOptimizer": "optimizers.base",
     "KNOWN_AND_LOSS": "optimizers._question_features",
+    "form_of": "optimizers._question_features",
     "known_of": "optimizers._question_features",
     "GRADIENT": "optimizers._reference_artifacts",
     "INTEGRATED_GRADIENT": "optimizers._reference_artifacts",
@@ -163,8 +168,12 @@ _HOME = {
     "LayerSelector": "selectors.base",
     "ScoredLayers": "selectors.scored",
     "RemixSettings": "settings",
+    "check_there": "storage.files",
     "new_folder": "storage.folders",
     "Format": "tasks.formats",
+    "read_question": "tasks.question_files",
+    "read_rows": "tasks.question_files",
+    "check_text": "tasks.texts",
     "Answer": "types",
     "Neighbours": "types",
     "Pathway": "types",
@@ -188,6 +197,7 @@ __all__ = [
     "Cost",
     "DataError",
     "Descent",
+    "Embedder",
     "Entry",
     "FaultTruth",
     "Format",
@@ -243,9 +253,12 @@ __all__ = [
     "bar",
     "check_number",
     "check_room",
+    "check_text",
+    "check_there",
     "default_embedder",
     "default_registry",
     "description",
+    "form_of",
     "hookimpl",
     "known_of",
     "labeled_questions",
@@ -259,7 +272,9 @@ __all__ = [
     "preset_named",
     "project",
     "public_name",
+    "read_question",
     "read_routing",
+    "read_rows",
     "reference_set_of",
     "replaying",
     "right_answer_loss",

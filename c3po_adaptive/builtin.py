@@ -59,8 +59,6 @@ def register_answerers() -> list[type[answerers.AnswererStrategy]]:
     return [
         answerers.Remix,
         answerers.AlongRule,
-        answerers.Informed,
-        answerers.Joint,
         answerers.SoundRouting,
         answerers.Dense,
         answerers.InContext,

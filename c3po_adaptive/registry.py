@@ -112,6 +112,8 @@ class Registry:
         self._table: dict[tuple[str, str], Registration] = {}
         self._others: dict[tuple[str, str], Any] = {}
         self._hashes: dict[str, list[str]] = {}
+        self.ours = {BUILTIN}
+        """Plugins that come with the package: its version tells them apart, and its tests hold their contracts."""
         self.paths: tuple[str, ...] = ()
         """Of these files, in order: what another process has to load to have the same strategies."""
         self.beside: dict[str, tuple[Path, ...]] = {}
@@ -212,9 +214,11 @@ class Registry:
             except Exception as error:
                 raise PluginError(_raised(f"{point.name} = {point.value}", "while loading", error)) from error
             self.register(plugin, point.name)
+            if point.dist is not None and point.dist.name == hookspecs.PROJECT:
+                self.ours.add(point.name)
+                continue
             sources = {getsourcefile(entry.cls) for entry in self._table.values() if entry.plugin == point.name}
-            ours = point.dist is not None and point.dist.name == hookspecs.PROJECT  # as the built-ins, told by version
-            if sources and not ours:  # readers of traces have no part in a run
+            if sources:  # readers of traces have no part in a run
                 own = digest(sorted(digest_of_file(Path(file)) for file in sources if file))
                 self._hashes.setdefault(point.name, []).append(own)
 

@@ -61,8 +61,6 @@ class Wrapper(LayerSelector):
 
 
 NEEDED = {
-    "informed": {"passages": "facts.txt"},
-    "joint": {"passages": "facts.txt"},
     "rule": {"rule": "ban:3,5@16-20;top-k:1"},
     "ban": {"experts": [3, 5]},
     "force": {"experts": [2], "layers": "last-5"},
@@ -148,7 +146,7 @@ def test_built_ins_come_through_the_same_door():
     bounds = ["fault-undone", "oracle"]
     assert registry.names("optimizer") == sorted([*papers, *ours, *bounds])
     calibrated = ["contextual", "length-exponent", "pmi", "surface-logit"]
-    others = ["dense", "in-context", "informed", "joint", "knn-label", "remix", "rule", "sound-routing"]
+    others = ["dense", "in-context", "knn-label", "remix", "rule", "sound-routing"]
     assert registry.names("answerer") == sorted([*calibrated, *others])
     assert registry.names("rule") == ["ban", "bias", "force", "temperature", "top-k"]
     assert {entry.plugin for entry in registry.table()} == {"builtin"}
@@ -498,6 +496,7 @@ class TestInstalled:
         (entry,) = (entry for entry in registry.table() if entry.plugin == "ones")
         assert (entry.name, entry.module) == ("ones", "c3po_ones_a")
         assert list(registry.files) == ["ones"], "our companions are told by the version, as the built-ins are"
+        assert "ones" not in registry.ours
 
     def test_broken_one_is_named(self, install):
         install("c3po_broken", "c3po_broken", "1 / 0", "broken")

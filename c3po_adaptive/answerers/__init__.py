@@ -5,8 +5,6 @@ from .base import Answerer, AnswererStrategy, AnsweringContext
 from .calibrations import PMI, Contextual
 from .dense_model import Dense
 from .fitted import LengthExponent
-from .informed import Informed
-from .joint import Joint
 from .neighbours import InContext, KnnLabel
 from .remix import Remix
 from .sound_routing import SoundRouting
@@ -21,8 +19,6 @@ __all__ = [
     "Contextual",
     "Dense",
     "InContext",
-    "Informed",
-    "Joint",
     "KnnLabel",
     "LengthExponent",
     "Remix",

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -15,19 +15,25 @@ from ..errors import SettingError
 from ..ledger import Ledger
 from ..settings import RemixSettings
 from ..tasks.formats import description, format_key
-from ..types import Answer, Changes, Prompt, Question, Score, draw_key
+from ..types import Answer, Changes, Neighbours, Prompt, Question, Score, draw_key
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from ..models.routed import RoutedModel
+    from ..problem import ReferenceArtifact
     from ..references.embedding import Embedder
     from ..references.reference_set import ReferenceSet
+    from ..remixing.neighbourhood import Neighbourhood
+    from ..remixing.remixer import Remixer
+    from ..remixing.sample_batch import Teach
     from ..remixing.strategies import Strategies
     from ..routing.whole_prompts import PromptPrefix, WholePrompts
     from ..tasks.formats import Format
 
 FEWEST = 10  # references that it makes sense to learn from
+BY_TEXTS = {"retriever": "faiss-knn", "kernel": "gaussian"}
+"""Of the roles that may be taught by re-mixing, one each that is not."""
 
 
 class Answerer(Protocol):
@@ -140,18 +146,12 @@ class AnsweringContext:
         """The neighbours of each question with their cosine similarity, nearest first, by the arm's retriever.
 
         Raises:
-            SettingError: there are no references.
+            SettingError: there are no references, or the retriever is taught by re-mixing.
         """
-        if self.strategies.retriever.learns:
-            raise SettingError(
-                f"Expected a retriever that goes by texts, got {self.strategies.retriever.name}, which is taught by "
-                "re-mixing; choose faiss-knn, say."
-            )
-        if self.candidates is None:
-            raise SettingError("Expected references to find neighbours among, got none; name some in the data set.")
-        known, texts = self.candidates.questions, [description(q) for q in questions]
+        candidates, texts = self._near_by_texts("retriever"), [description(q) for q in questions]
+        known = candidates.questions
         rows = {q.id: row for row, q in enumerate(known)}
-        hits = self.candidates.index(self.strategies.retriever).search(
+        hits = candidates.index(self.strategies.retriever).search(
             self.embedder.encode(texts),
             exclude=[{rows[q.id]} if q.id in rows else set() for q in questions],
             max_similarity=self.settings.max_similarity,
@@ -159,6 +159,89 @@ class AnsweringContext:
         )
         found = zip(hits.index.tolist(), hits.similarity.tolist(), strict=True)
         return [[(known[r], s) for r, s in zip(near, like, strict=True) if r >= 0] for near, like in found]
+
+    def neighbours(self, questions: Sequence[Question]) -> Neighbours:
+        """The neighbours of each question, rows of ``candidates``, with their weights by the arm's kernel.
+
+        Raises:
+            SettingError: there are no references, or the retriever or the kernel is taught by re-mixing.
+        """
+        from ..kernels.base import QuestionFeatures
+
+        texts = [description(q) for q in questions]
+        seen = QuestionFeatures(self.embedder.encode(texts))
+        return self._neighbourhood.of(seen, texts, questions, frozenset()).neighbours
+
+    @cached_property
+    def _neighbourhood(self) -> Neighbourhood:
+        from ..kernels.base import QuestionFeatures, ReferenceFeatures
+        from ..remixing.neighbourhood import Neighbourhood
+
+        candidates = self._near_by_texts("retriever", "kernel")
+        seen, known = QuestionFeatures(candidates.vectors), ReferenceFeatures(candidates.vectors)
+        return Neighbourhood.open(candidates, seen, known, self.strategies, self.settings)
+
+    def _near_by_texts(self, *roles: str) -> ReferenceSet:
+        """The candidates, among which strategies of these roles find or weigh neighbours by texts alone."""
+        for role in roles:
+            if (strategy := getattr(self.strategies, role)).learns:
+                raise SettingError(
+                    f"Expected a {role} that goes by texts, got {strategy.name}, which is taught by re-mixing; choose "
+                    f"{BY_TEXTS[role]}, say."
+                )
+        if self.candidates is None:
+            raise SettingError("Expected references to find neighbours among, got none; name some in the data set.")
+        return self.candidates
+
+    def taught(
+        self, artifact: ReferenceArtifact, prompts: Sequence[Prompt], answers: Sequence[int]
+    ) -> tuple[Tensor, float]:
+        """``[M, …]`` what M labeled prompts, one or more, teach by themselves; and the mean FLOPs that it takes beyond
+        a prompt's own. It is kept beside the references.
+
+        Args:
+            artifact: what is asked for.
+            prompts: references, put in whatever way.
+            answers: their right choices.
+        """
+        from ..progress import bar
+        from ..references.artifacts import mean_flops, of_references
+
+        run = partial(self.model.prefill, scope=self.settings.scope)
+        asked = (artifact, self.model, prompts, answers, run, self.settings)
+        folder = None if self.references is None else self.references.artifacts_folder
+        return of_references(*asked, folder=folder, progress=bar), mean_flops(*asked, folder=folder)
+
+    def remixer(self, put: Callable[[Question], Prompt] | None = None, teach: Teach | None = None) -> Remixer:
+        """The arm's re-mixing, which is an ``Answerer``.
+
+        Args:
+            put: the tokens of a question that is asked, where they are not the format's alone.
+            teach: what some candidates, by row, teach of an artifact, where that is not what each does by the format.
+
+        Raises:
+            SettingError: there are no references where there have to be some.
+            DataError: they are of another model, format or embedder.
+        """
+        from ..remixing.remixer import Remixer
+        from ..selectors.fixed import Fixed
+
+        strategies = self.strategies
+        if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
+            strategies = replace(strategies, selector=Fixed(n=0))
+        return Remixer(
+            self.model,
+            self.references if strategies.needs_references else None,
+            strategies,
+            self.embedder,
+            self.format,
+            self.settings,
+            self.batch_size,
+            self.held_out,
+            put,
+            teach,
+            score=self.score,
+        )
 
     def prompts(self, questions: Sequence[Question]) -> list[Prompt]:
         """The tokens of each question, put as the arm puts them."""

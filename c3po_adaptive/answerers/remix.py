@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..selectors.fixed import Fixed
 from ..settings import RemixSettings
 from ..types import Changes
 from .base import Answerer, AnswererStrategy, AnsweringContext
 
 if TYPE_CHECKING:
-    from ..remixing.remixer import Remixer
-    from ..remixing.sample_batch import Teach
     from ..remixing.strategies import Strategies
-    from ..types import Prompt, Question
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class Remix(AnswererStrategy):
     writes: ClassVar[bool] = True
 
     def prepare(self, context: AnsweringContext) -> Answerer:
-        return remixer_of(context)
+        return context.remixer()
 
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         from ..remixing.training import check_enough
@@ -49,27 +44,3 @@ class Remix(AnswererStrategy):
         selector = ("selector",) if strategies.re_mixes else ()
         neighbours = ("kernel", "retriever") if strategies.re_mixes and strategies.shows_neighbours else ()
         return ("optimizer", *selector, *neighbours, *RemixSettings.model_fields)
-
-
-def remixer_of(
-    context: AnsweringContext, put: Callable[[Question], Prompt] | None = None, teach: Teach | None = None
-) -> Remixer:
-    """The remixer of an arm; ``put`` and ``teach`` where questions, or references, are not put by the format alone."""
-    from ..remixing.remixer import Remixer
-
-    strategies = context.strategies
-    if not strategies.re_mixes:  # so that a base fits models with fewer layers than a selector takes by default
-        strategies = replace(strategies, selector=Fixed(n=0))
-    return Remixer(
-        context.model,
-        context.references if strategies.needs_references else None,
-        strategies,
-        context.embedder,
-        context.format,
-        context.settings,
-        context.batch_size,
-        context.held_out,
-        put,
-        teach,
-        score=context.score,
-    )

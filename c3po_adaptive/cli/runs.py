@@ -164,15 +164,14 @@ def check_plugins(used: Iterable[tuple[str, Any]], registry: Registry) -> None:
 
     Args:
         used: strategies with their roles.
-        registry: knows which of them are built in.
+        registry: knows which of them come with the package.
 
     Raises:
         PluginError: with all that does not hold.
     """
-    from ..registry import BUILTIN
     from ..testing.findings import check_contract, parts
 
-    foreign = {entry.cls: entry.plugin for entry in registry.table() if entry.plugin != BUILTIN}
+    foreign = {entry.cls: entry.plugin for entry in registry.table() if entry.plugin not in registry.ours}
     there = [part for role, strategy in used for part in parts(role, strategy) if type(part[1]) in foreign]
     for role, strategy in {repr(part): part for part in there}.values():
         brought_by = foreign[type(strategy)]

@@ -113,7 +113,7 @@ def demo_questions(split: str, *, limit: int | None = None) -> list[Question]:
 def read_question(
     row: Any, where: str, default_id: str = "", default_task: str = "", folder: Path | None = None
 ) -> Question:
-    """One checked question.
+    """The question of a row, checked.
 
     Args:
         row: a row in our schema or with an ``answerKey``.
@@ -121,6 +121,9 @@ def read_question(
         default_id: the id of a row that names none.
         default_task: the task of a row that names none.
         folder: that paths of its images are relative to; None: none can be read.
+
+    Raises:
+        DataError: the row is no question, or an image of it cannot be read.
     """
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: expected a JSON object for each question, got {_short(row)}.")

@@ -9,7 +9,7 @@ import torch
 from models.pictured import QUESTIONS as SHOWN
 from models.pictured import seeing
 
-from c3po_adaptive import rule_named
+from c3po_adaptive import GRADIENT, KNOWN_AND_LOSS, rule_named, taught
 from c3po_adaptive.answerers import (
     AlongRule,
     AnswererStrategy,
@@ -132,6 +132,23 @@ def test_neighbours_are_those_of_the_settings():
     assert [q.answer for q in one] != [q.answer for q in other]
     successes = {q.id for q in context.references.successes.questions}
     assert all(q.id in successes for near in toy_context().nearest(ASKED) for q, _ in near)
+
+
+def test_neighbours_weigh_what_they_weigh_in_re_mixing():
+    context = toy_context()
+    found, known = context.neighbours(ASKED), context.candidates.questions
+    for b, answer in enumerate(context.remixer().answer(ASKED)):
+        ids = [known[row].id for row in found.index[b]]
+        assert answer.neighbours == tuple(zip(ids, found.similarity[b].tolist(), found.weight[b].tolist(), strict=True))
+
+
+def test_prompts_teach_what_the_questions_do_that_they_put():
+    context = toy_context()
+    asked = context.references.questions[:3]
+    labeled = context.prompts(asked), [q.answer for q in asked]
+    found, flops = context.taught(GRADIENT, *labeled)
+    torch.testing.assert_close(found, taught(GRADIENT, context.model, asked, context.settings))
+    assert flops > context.taught(KNOWN_AND_LOSS, *labeled)[1] == 0, "beyond the prompt"
 
 
 @dataclass(frozen=True)

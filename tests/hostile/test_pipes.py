@@ -14,12 +14,10 @@ from c3po_adaptive.storage.json_files import read_json
 from c3po_adaptive.storage.picture_file import Picture
 from c3po_adaptive.storage.tensors import load_tensors
 from c3po_adaptive.study.study_config import read_yaml
-from c3po_adaptive.tasks.passages import read_passages
 from c3po_adaptive.tasks.question_files import load_questions
 
 READERS = {
     "a picture": lambda path: Picture(path).read(),
-    "passages": read_passages,
     "a study": read_yaml,
     "JSON": lambda path: read_json(path, "mend it"),
     "tensors": lambda path: load_tensors(path, "mend them"),
@@ -55,7 +53,7 @@ def test_nobody_waits(pipe, reader):
         READERS[reader](pipe)
 
 
-def test_what_a_shell_hands_over_is_read(tmp_path):
-    code = "from c3po_adaptive.tasks.passages import read_passages\nprint(len(read_passages('/dev/stdin')))"
-    done = subprocess.run([sys.executable, "-c", code], input="one\n\ntwo\n", capture_output=True, text=True)
-    assert done.stdout == "2\n", done.stderr
+def test_what_a_shell_hands_over_is_read():
+    code = "from c3po_adaptive.study.study_config import read_yaml\nprint(read_yaml('/dev/stdin'))"
+    done = subprocess.run([sys.executable, "-c", code], input="a: 2", capture_output=True, text=True)
+    assert done.stdout == "{'a': 2}\n", done.stderr

@@ -133,8 +133,12 @@ def test_where_nothing_can_be_predicted_neighbours_are_drawn():
 def test_baselines_that_go_by_texts_refuse_it():
     context = toy_context(learn_from="all")
     context = replace(context, strategies=replace(context.strategies, retriever=TransferNeighbours()))
-    with pytest.raises(SettingError, match="goes by texts"):
-        context.nearest(ASKED)
+    for found in (context.nearest, context.neighbours):
+        with pytest.raises(SettingError, match="a retriever that goes by texts"):
+            found(ASKED)
+    context = replace(context, strategies=replace(toy_context().strategies, kernel=Transfer()))
+    with pytest.raises(SettingError, match="a kernel that goes by texts, got transfer"):
+        context.neighbours(ASKED)
 
 
 def test_its_answers_to_references_are_flattered():

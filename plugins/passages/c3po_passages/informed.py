@@ -11,18 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import SettingError
-from ..ledger import summed
-from ..optimizers._question_features import form_of
-from ..optimizers.none import NoStep
-from ..tasks.passages import read_passages
-from ..types import Answer, Question
-from ._passage_search import PassageSearch, check_settings
-from .base import Answerer, AnswererStrategy, AnsweringContext
-from .remix import Remix, remixer_of
+from c3po_adaptive import Answer, Answerer, AnswererStrategy, AnsweringContext, Question, SettingError, form_of
+
+from .by_name import remix, still
+from .passages import read_passages
+from .search import PassageSearch, check_settings
 
 if TYPE_CHECKING:
-    from ..remixing.strategies import Strategies
+    from c3po_adaptive import Strategies
 
 WAYS = ("neither", "text", "pathway", "both")
 PENALTIES = np.logspace(-1, 4, 11)
@@ -73,13 +69,13 @@ class Informed(AnswererStrategy):
         read_passages(self.passages)
         if self.choose:
             _check_count(self, references)
-        Remix().fits(strategies, layers, experts, references - self.training * self.choose)
+        remix().fits(strategies, layers, experts, references - self.training * self.choose)
 
     def learns(self, strategies: Strategies) -> bool:
-        return self.choose or Remix().learns(strategies)
+        return self.choose or remix().learns(strategies)
 
     def used(self, strategies: Strategies) -> tuple[str, ...]:
-        return Remix().used(strategies)
+        return remix().used(strategies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +87,7 @@ class WithPassages:
 
     @cached_property
     def _remixer(self) -> Answerer:
-        return remixer_of(self.context, self.search.put)
+        return self.context.remixer(self.search.put)
 
     @property
     def needs_label(self) -> bool:
@@ -104,8 +100,8 @@ class WithPassages:
         for question, answer, plain in zip(
             questions, self._remixer.answer(questions), self.context.plain(questions), strict=True
         ):
-            searched = [answer.ledger.embedding, self.search.searched(question)]
-            ledger = replace(answer.ledger, embedding=summed(searched))
+            searched = answer.ledger.embedding + self.search.searched(question)
+            ledger = replace(answer.ledger, embedding=searched)
             used = self.search.placed(question)[1]
             told = tuple((passage.id, similarity, 1 / len(used)) for passage, similarity in used)
             base = {name: getattr(plain, name) for name in ("base_flops", "base_choice", "base_scores")}
@@ -161,14 +157,15 @@ class ChosenWay:
         """With what choosing took: passages were looked for, whatever was chosen."""
         ledger = answer.ledger
         if way in ("neither", "pathway"):
-            ledger = replace(ledger, embedding=summed([ledger.embedding, self.search.searched(question)]))
+            ledger = replace(ledger, embedding=ledger.embedding + self.search.searched(question))
         return replace(answer, ledger=ledger, strength=float(gain), once=once, kept=self.kept)
 
 
 def _after(plain: Answer, answer: Answer, *, longer: bool) -> Answer:
     """An answer that was chosen after the plain one was known: if its prompt is another, both were read."""
-    read = [plain.ledger.prefill, answer.ledger.prefill] if longer else [answer.ledger.prefill]
-    return replace(answer, ledger=replace(answer.ledger, prefill=summed(read)))
+    if not longer:
+        return answer
+    return replace(answer, ledger=replace(answer.ledger, prefill=plain.ledger.prefill + answer.ledger.prefill))
 
 
 def _chosen(strategy: Informed, search: PassageSearch, context: AnsweringContext) -> ChosenWay:
@@ -211,10 +208,10 @@ def _check_count(strategy: Informed, known: int) -> None:
 
 
 def _ways(context: AnsweringContext, search: PassageSearch) -> dict[str, Answerer]:
-    silent = replace(context, strategies=replace(context.strategies, optimizer=NoStep()))
+    silent = still(context)
     return {
         "text": WithPassages(silent, replace(search, context=silent)),
-        "pathway": remixer_of(context),
+        "pathway": context.remixer(),
         "both": WithPassages(context, search),
     }
 

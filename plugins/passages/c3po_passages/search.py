@@ -10,14 +10,20 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_number
-from ..errors import SettingError
-from ..ledger import Entry, Work
-from ..tasks.formats import description
-from ..tasks.passages import Passage
-from ..types import Prompt, Question
-from ._passage_language import strangers
-from .base import AnswererStrategy, AnsweringContext
+from c3po_adaptive import (
+    AnswererStrategy,
+    AnsweringContext,
+    Entry,
+    Prompt,
+    Question,
+    SettingError,
+    Work,
+    check_number,
+    description,
+)
+
+from .language import strangers
+from .passages import Passage
 
 LATELY = 256  # questions whose passages are kept, so that a batch is placed once
 
@@ -94,12 +100,9 @@ class PassageSearch:
         """The question after as many of them as the context holds."""
         return self.placed(question)[0]
 
-    def placed(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
-        """The same, and which these are: from the nearest on, each that still fits. The last ones are kept."""
-        return self._last(question)
-
     @cached_property
-    def _last(self) -> Callable[[Question], tuple[Prompt, list[tuple[Passage, float]]]]:
+    def placed(self) -> Callable[[Question], tuple[Prompt, list[tuple[Passage, float]]]]:
+        """The same, and which these are: from the nearest on, each that still fits. The last ones are kept."""
         return lru_cache(maxsize=LATELY)(self._place)
 
     def _place(self, question: Question) -> tuple[Prompt, list[tuple[Passage, float]]]:
@@ -119,12 +122,9 @@ class PassageSearch:
             )
         return prompt, used
 
-    def each(self, question: Question) -> list[Told]:
-        """The question alone, and behind each of the k nearest passages that fit by themselves, nearest first."""
-        return self._each(question)
-
     @cached_property
-    def _each(self) -> Callable[[Question], list[Told]]:
+    def each(self) -> Callable[[Question], list[Told]]:
+        """The question alone, and behind each of the k nearest passages that fit by themselves, nearest first."""
         return lru_cache(maxsize=LATELY)(self._told)
 
     def _told(self, question: Question) -> list[Told]:

@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from c3po_passages import Informed, search
+from c3po_passages.passages import read_passages
 from study.configs import parse_config
 
-from c3po_adaptive.answerers import Informed, _passage_search
 from c3po_adaptive.errors import DataError, SettingError
 from c3po_adaptive.optimizers import NoStep
 from c3po_adaptive.study.comparison.evaluation import evaluate
 from c3po_adaptive.tasks.formats import Cloze
-from c3po_adaptive.tasks.passages import read_passages
 from c3po_adaptive.testing import AnswererContract, toy_context, write_tiny_checkpoint
 from c3po_adaptive.testing.answerers import toy_questions
 
@@ -100,41 +100,11 @@ def test_the_way_is_chosen_by_what_it_is_predicted_to_gain(facts):
 @pytest.mark.parametrize("way", [{}, {"choose": True, "training": 16}], ids=str)
 def test_the_language_is_checked_once_by_the_first_questions(way, facts, monkeypatch):
     looked = []
-    monkeypatch.setattr(_passage_search, "strangers", lambda asked, *_: looked.append(asked) or "")
+    monkeypatch.setattr(search, "strangers", lambda asked, *_: looked.append(asked) or "")
     answerer = Informed(passages=facts, **way).prepare(context(NoStep()))
     for asked in ([], ASKED[:2], ASKED)[len(way) > 0 :]:  # as what chooses gives a way that it chose for none
         answerer.answer(asked)
     assert looked == [[question.question for question in ASKED[:2]]]
-
-
-def test_solved_examples_and_plain_text_are_passages_too(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"question": "Is wood hard?", "choices": ["yes", "no"], "answer": 0}\n')
-    (tmp_path / "b.txt").write_text("One\nfact.\n\n\nAnother.\n")
-    assert [p.text for p in read_passages(tmp_path / "a.jsonl")] == ["Is wood hard? yes"]
-    assert [p.text for p in read_passages(tmp_path / "b.txt")] == ["One fact.", "Another."]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("a.jsonl", "", "at least one"),
-        ("a.jsonl", '{"passage": "x"}\n', "line 1.*text, or question"),
-        ("a.jsonl", '{"text": "x"}\n{"text": " "}\n', "line 2.*an empty one"),
-        ("a.jsonl", "{\n", "line 1"),
-        ("a.txt", "\n\n", "at least one"),
-        ("a.jsonl", '{"question": "a?", "choices": ["b", "c"], "answer": null}\n', "answer"),
-    ],
-)
-def test_a_file_without_passages_is_refused(tmp_path, name, text, said):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=said):
-        read_passages(tmp_path / name)
-
-
-def test_no_file_is_refused(tmp_path):
-    for name in ("a.jsonl", "a.txt"):
-        with pytest.raises(DataError, match=name):
-            read_passages(tmp_path / name)
 
 
 @pytest.mark.parametrize("wrong", [{"passages": ""}, {"k": 0}, {"training": 2}, {"price": -1}])

@@ -18,7 +18,7 @@ posteriors give ω, then θ is fitted again with r: one round of expectation and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -26,24 +26,29 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from ..errors import SettingError
-from ..kernels.base import QuestionFeatures, ReferenceFeatures
-from ..ledger import Entry
-from ..optimizers.none import NoStep
-from ..settings import RemixSettings
-from ..tasks.passages import read_passages
-from ..types import Answer, Prompt, Question
-from ._passage_choice import Array, heavy, posterior
-from ._passage_score import PassageScore, Put
-from ._passage_search import PassageSearch, Told, check_settings
-from .base import Answerer, AnswererStrategy, AnsweringContext
-from .remix import Remix, remixer_of
+from c3po_adaptive import (
+    Answer,
+    Answerer,
+    AnswererStrategy,
+    AnsweringContext,
+    Entry,
+    Prompt,
+    Question,
+    RemixSettings,
+    SettingError,
+)
+
+from .by_name import remix, still
+from .choice import Array, heavy, posterior
+from .passages import read_passages
+from .score import PassageScore, Put
+from .search import PassageSearch, Told, check_settings
+from .told_references import ToldReferences
 
 if TYPE_CHECKING:
-    from ..references.reference_set import ReferenceSet
-    from ..remixing.remixer import Remixer
-    from ..remixing.sample_batch import Teach
-    from ..remixing.strategies import Strategies
+    from torch import Tensor
+
+    from c3po_adaptive import ReferenceArtifact, ReferenceSet, Remixer, Strategies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ class Joint(AnswererStrategy):
     def fits(self, strategies: Strategies, layers: tuple[int, ...], experts: int, references: int) -> None:
         read_passages(self.passages)
         self.check_count(references)
-        Remix().fits(strategies, layers, experts, references)
+        remix().fits(strategies, layers, experts, references)
 
     def check_count(self, known: int) -> None:
         """Refuse fewer references than the score is learned from.
@@ -189,9 +194,6 @@ def _learned(strategy: Joint, context: AnsweringContext) -> JointAnswerer:
     """After both fits, the second with the pathways that the first gives."""
     from scipy.special import log_softmax
 
-    from ..remixing.neighbourhood import Neighbourhood
-    from ._told_references import ToldReferences
-
     known = _teaching(strategy, context)
     settings = context.settings.model_copy(update={"learn_from": "all"})
     context = replace(context, settings=settings, build_references=lambda: known)
@@ -199,16 +201,13 @@ def _learned(strategy: Joint, context: AnsweringContext) -> JointAnswerer:
     search.check(known.questions)
     told = ToldReferences(known, search)
     tried = np.random.default_rng(settings.seed).permutation(len(known))[: strategy.training].tolist()
-    vectors = QuestionFeatures(known.vectors), ReferenceFeatures(known.vectors)
-    near = Neighbourhood.open(known, *vectors, context.strategies, settings)
     put = Put(known.questions, told.told, known.scores)
 
     right = told.right[:, None]
-    score = PassageScore.learned_from(right, put, tried, near, context.embedder, strategy.price)
+    score = PassageScore.learned_from(right, put, tried, context.neighbours, strategy.price)
     prior = score.prior(put)
     told.share = heavy(posterior(prior[:, 0], told.right))
-    silent = replace(context, strategies=replace(context.strategies, optimizer=NoStep()))
-    made = JointAnswerer(context, search, score, _by_place(silent, search))
+    made = JointAnswerer(context, search, score, _by_place(still(context), search))
     if not context.strategies.re_mixes:
         return replace(made, once=told.flops, kept=told.flops)
 
@@ -218,15 +217,19 @@ def _learned(strategy: Joint, context: AnsweringContext) -> JointAnswerer:
     right = np.concatenate([right, np.full_like(right, -np.inf)], 1)
     for (b, z), answer in read.items():
         right[tried[b], 1, z] = log_softmax(answer.scores)[asked[b].answer]
-    score = PassageScore.learned_from(right, put, tried, near, context.embedder, strategy.price)
+    score = PassageScore.learned_from(right, put, tried, context.neighbours, strategy.price)
     tries = sum(answer.cost.total for answer in read.values())
     learned = made.moved[0].once - made.moved[0].kept
     return replace(made, score=score, once=told.flops + tries + learned, kept=told.flops)
 
 
-def _by_place(context: AnsweringContext, search: PassageSearch, teach: Teach | None = None) -> list[Remixer]:
+def _by_place(
+    context: AnsweringContext,
+    search: PassageSearch,
+    teach: Callable[[ReferenceArtifact, Sequence[int]], Tensor] | None = None,
+) -> list[Remixer]:
     """Who answers questions alone, and behind the passage of each rank."""
-    return [remixer_of(context, partial(_put, search, z), teach) for z in range(1 + search.k)]
+    return [context.remixer(partial(_put, search, z), teach) for z in range(1 + search.k)]
 
 
 def _put(search: PassageSearch, z: int, question: Question) -> Prompt:

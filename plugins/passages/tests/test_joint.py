@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from c3po_passages import Informed, Joint
+from c3po_passages.choice import fitted, heavy, posterior, weights
+from c3po_passages.language import strangers
+from c3po_passages.passages import read_passages
+from c3po_passages.score import Put
 from scipy.special import log_softmax, logsumexp
 
-from c3po_adaptive.answerers import Informed, Joint, Remix
-from c3po_adaptive.answerers._passage_choice import fitted, heavy, posterior, weights
-from c3po_adaptive.answerers._passage_language import strangers
-from c3po_adaptive.answerers._passage_score import Put
+from c3po_adaptive.answerers import Remix
 from c3po_adaptive.errors import SettingError
 from c3po_adaptive.kernels import Gaussian
 from c3po_adaptive.optimizers import AmortizedNGD, IntegratedStep, NoStep
@@ -19,7 +21,6 @@ from c3po_adaptive.optimizers._reference_artifacts import GRADIENT
 from c3po_adaptive.references.artifacts import of_references
 from c3po_adaptive.retrievers import FaissKNN
 from c3po_adaptive.tasks.formats import Cloze
-from c3po_adaptive.tasks.passages import read_passages
 from c3po_adaptive.testing import toy_context
 from c3po_adaptive.testing.answerers import toy_questions
 

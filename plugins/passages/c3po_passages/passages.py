@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, disk_says
-from ..storage.files import check_there
-from .formats import description
-from .question_files import read_question, read_rows
-from .texts import check_text
+from c3po_adaptive import DataError, check_text, check_there, description, read_question, read_rows
+from c3po_adaptive.errors import disk_says
 
 
 @dataclass(frozen=True)

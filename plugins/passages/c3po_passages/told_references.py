@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
 from torch import Tensor
 
-from ..problem import ReferenceArtifact, ReferenceBatch
-from ..progress import bar
-from ..references.artifacts import SAMPLE, mean_flops, of_references
-from ..references.reference_set import ReferenceSet
-from ._passage_choice import Array
-from ._passage_search import PassageSearch, Told
+from c3po_adaptive import ReferenceArtifact, ReferenceBatch
+
+from .choice import Array
+from .search import PassageSearch, Told
+
+if TYPE_CHECKING:
+    from c3po_adaptive import ReferenceSet
+
+SAMPLE = 16  # of what is told, that what an artifact takes is measured on
 
 
 def _right(references: ReferenceBatch) -> Tensor:
@@ -51,19 +53,21 @@ class ToldReferences:
     @cached_property
     def right(self) -> Array:
         """``[N, 1 + k]`` log-likelihood of the right answer alone and behind each passage; -inf where there is none."""
+        from scipy.special import log_softmax
+
         found = np.full((len(self.references), 1 + self.search.k), -np.inf)
-        asked = zip(self.references.scores, self._answers, strict=True)
-        found[:, 0] = [log_softmax(scores)[answer] for scores, answer in asked]
+        asked = zip(self.references.scores, self.references.questions, strict=True)
+        found[:, 0] = [log_softmax(scores)[question.answer] for scores, question in asked]
         places = [(row, z) for row, told in enumerate(self.told) for z in range(1, len(told))]
         if places:
             rows, columns = zip(*places, strict=True)
-            found[rows, columns] = self._of(RIGHT, places).cpu().numpy()
+            found[rows, columns] = self._of(RIGHT, places)[0].cpu().numpy()
         return found
 
     def teach(self, artifact: ReferenceArtifact, rows: Sequence[int]) -> Tensor:
         """``[M, …]`` what some references teach: of each the mean over how it is put, by ``share``."""
         places = [(row, int(z)) for row in rows for z in self.share[row].nonzero()[0]]
-        each = self._of(artifact, places)
+        each, _ = self._of(artifact, places)
         whose = {row: m for m, row in enumerate(rows)}
         share = torch.tensor([self.share[place] for place in places]).to(each)
         found = each.new_zeros(len(rows), *each.shape[1:])
@@ -82,23 +86,10 @@ class ToldReferences:
         read = sum(self.search.context.model.plain_work(one.prompt).flops for told in self.told for one in told)
         read += self.search.once
         places = [(int(row), int(z)) for row, z in np.argwhere(self.share > 0)]
-        some = self._labeled(places[:: -(-len(places) // SAMPLE)])
-        return read + len(places) * sum(mean_flops(what, *some, **self._kept) for what in self._taught.values())
+        some = places[:: -(-len(places) // SAMPLE)]
+        return read + len(places) * sum(self._of(artifact, some)[1] for artifact in self._taught.values())
 
-    def _of(self, artifact: ReferenceArtifact, places: Sequence[tuple[int, int]]) -> Tensor:
-        return of_references(artifact, *self._labeled(places), **self._kept, progress=bar)
-
-    def _labeled(self, places: Sequence[tuple[int, int]]) -> tuple[Any, ...]:
-        """A model, prompts, their right choices, and how they are run."""
-        context = self.search.context
-        run = partial(context.model.prefill, scope=context.settings.scope)
+    def _of(self, artifact: ReferenceArtifact, places: Sequence[tuple[int, int]]) -> tuple[Tensor, float]:
         prompts = [self.told[row][z].prompt for row, z in places]
-        return context.model, prompts, [self._answers[row] for row, _ in places], run, context.settings
-
-    @property
-    def _kept(self) -> dict[str, Any]:
-        return {"folder": self.references.artifacts_folder}
-
-    @property
-    def _answers(self) -> list[int]:
-        return [cast(int, question.answer) for question in self.references.questions]
+        answers = [cast(int, self.references.questions[row].answer) for row, _ in places]
+        return self.search.context.taught(artifact, prompts, answers)

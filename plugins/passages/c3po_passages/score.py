@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..kernels.base import QuestionFeatures
-from ..optimizers._question_features import form_of
-from ..tasks.formats import description
-from ..types import Question
-from ._passage_choice import Array, fitted, heavy, weights
-from ._passage_search import Told
+from c3po_adaptive import Neighbours, Question, form_of
 
-if TYPE_CHECKING:
-    from ..references.embedding import Embedder
-    from ..remixing.neighbourhood import Neighbourhood
+from .choice import Array, fitted, heavy, weights
+from .search import Told
 
 FEATURES = 7
 
@@ -43,16 +37,14 @@ class PassageScore:
     """Weighs each question's candidates: R ways (as the model routes; re-mixed), alone and behind each passage.
 
     Attributes:
-        near: finds and weighs the references near a question.
-        embedder: of questions.
+        near: finds and weighs the references near questions.
         gain: ``[N, R, 1 + k]`` by how much each candidate made a reference's right answer likelier than it is alone,
             in nats; NaN where that was not tried.
         price: of a passage's token.
         learned: ``[F]`` of each feature.
     """
 
-    near: Neighbourhood
-    embedder: Embedder
+    near: Callable[[Sequence[Question]], Neighbours]
     gain: Array
     price: float
     learned: Array
@@ -63,8 +55,7 @@ class PassageScore:
         right: Array,
         references: Put,
         tried: Sequence[int],
-        near: Neighbourhood,
-        embedder: Embedder,
+        near: Callable[[Sequence[Question]], Neighbours],
         price: float,
     ) -> PassageScore:
         """The score that makes right answers likeliest; the price has no part in that.
@@ -74,11 +65,10 @@ class PassageScore:
             references: N of them.
             tried: rows of those that are learned from.
             near: see above.
-            embedder: see above.
             price: see above.
         """
         gain = right - right[:, :1, :1]
-        blank = cls(near, embedder, np.where(np.isfinite(gain), gain, np.nan), price, np.zeros(FEATURES))
+        blank = cls(near, np.where(np.isfinite(gain), gain, np.nan), price, np.zeros(FEATURES))
         seen = blank.seen(references.some(tried))
         flat = len(tried), -1
         return replace(blank, learned=fitted(seen.reshape(*flat, FEATURES), right[list(tried)].reshape(flat)))
@@ -110,8 +100,7 @@ class PassageScore:
 
     def _taught(self, questions: Sequence[Question]) -> Array:
         """``[B, R, 1 + k]`` the mean gain of each question's neighbours, by their kernel weights; zero of none."""
-        texts = [description(question) for question in questions]
-        found = self.near.of(QuestionFeatures(self.embedder.encode(texts)), texts, questions, frozenset()).neighbours
+        found = self.near(questions)
         weight, index = (getattr(found, name).numpy() for name in ("weight", "index"))
         gain = self.gain[index]
         share = np.where(np.isfinite(gain), weight[:, :, None, None], 0.0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..references.embedding import Embedder
+    from c3po_adaptive import Embedder
 
 SOME = 64  # texts of either that are looked at
 FEWEST = 16  # texts of either by which an embedder is judged
