@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -57,6 +58,11 @@ def register_rules() -> list[type[NamedRule]]:
 @hookspec
 def register_studies() -> Mapping[str, object]:
     """Kinds of study by name, objects of subclasses of ``c3po_adaptive.study.Study``."""
+
+
+@hookspec
+def register_reports() -> Mapping[str, Callable[[Path], None]]:
+    """What draws the page of a run folder, for ``c3po report``, by the kind of run where that is no kind of study."""
 
 
 @hookspec

@@ -11,16 +11,20 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import c3po_adaptive
-import c3po_adaptive.audit
 import c3po_adaptive.models.traced
+import c3po_adaptive.pictures
+import c3po_adaptive.report
 import c3po_adaptive.study
+import c3po_adaptive.tasks
 import c3po_adaptive.testing
 
 MODULES = (
     c3po_adaptive,
-    c3po_adaptive.audit,
     c3po_adaptive.models.traced,
+    c3po_adaptive.pictures,
+    c3po_adaptive.report,
     c3po_adaptive.study,
+    c3po_adaptive.tasks,
     c3po_adaptive.testing,
 )
 LIST = Path(__file__).with_name("public_api.txt")
