@@ -55,7 +55,7 @@ def member_of(path, member):
         yield f"{type(member).__name__} {path}{inspect.signature(member.__func__)}"
     elif isinstance(member, property) or type(member).__name__ == "cached_property":
         yield f"property {path}"
-    elif inspect.isfunction(member):
+    elif inspect.isfunction(member) and "matplotlib" not in member.__module__:  # which writes a figure's set()
         yield f"def {path}{inspect.signature(member)}"
 
 

@@ -50,9 +50,14 @@ hookimpl = pluggy.HookimplMarker("c3po_adaptive")  # that of c3po_adaptive itsel
 
 @hookimpl
 def register_reports() -> dict[str, Callable[[Path], None]]:
+    return {"audit": _draw}
+
+
+def _draw(folder: Path) -> None:
+    """What takes seconds to import, when it is asked for."""
     from .run import draw_report
 
-    return {"audit": draw_report}
+    draw_report(folder)
 
 
 def __getattr__(name: str) -> Any:
