@@ -230,7 +230,7 @@ def read_study(
 
 
 @contextmanager
-def claimed(out: Path, config: Values, model: str | None = None) -> Iterator[None]:
+def claimed(out: Path | str, config: Values, model: str | None = None) -> Iterator[None]:
     """While the block lasts a run's folder is ours: new, or begun with the same plain values of a configuration.
 
     Args:

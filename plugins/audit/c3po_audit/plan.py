@@ -63,11 +63,6 @@ class LabelDescent:
         return f"{self.rate:g}, {self.selector}"
 
     @property
-    def steps(self) -> int:
-        """How many."""
-        return int(NGD.steps)
-
-    @property
     def of(self) -> str:
         """Whose usual rate it is."""
         return USUAL_RATES.get(self.rate, "")
@@ -203,7 +198,7 @@ class _Forecast:
         used = self._mixed("", None) | dict.fromkeys(range(start, layers), fixed.experts or self.model.n_experts)
         steps = self._each(lambda p: flops.tail(p, start, _pairs(used, p.rows), backward=True))
         answer = self._each(lambda p: flops.tail(p, start, _pairs(used, p.rows), backward=False))
-        return [descent.steps * a + b for a, b in zip(steps, answer, strict=True)]
+        return [NGD.steps * a + b for a, b in zip(steps, answer, strict=True)]
 
     def _mixed(self, intervention: str, position: int | None) -> dict[int, int]:
         own, new = mixed_by("", self.model), mixed_by(intervention, self.model)

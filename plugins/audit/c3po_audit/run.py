@@ -162,9 +162,8 @@ def check(questions: Sequence[Question], rates: Sequence[float], seed: int = 0) 
         )
     if len(questions) < FEWEST:
         raise DataError(f"An audit expected {FEWEST} questions at least, got {len(questions)}; give more of them.")
-    if len({q.id for q in questions}) < len(questions):
-        again = next(id for id, n in Counter(q.id for q in questions).items() if n > 1)
-        raise DataError(f"An audit expected each id once, got {again!r} again; rename or remove one of the two.")
+    if again := [id for id, n in Counter(q.id for q in questions).items() if n > 1]:
+        raise DataError(f"An audit expected each id once, got {again[0]!r} again; rename or remove one of the two.")
     wrong = [rate for rate in rates if not (isinstance(rate, int | float) and 0 < rate <= sys.float_info.max)]
     if wrong or len(set(rates)) != len(rates):
         raise SettingError(

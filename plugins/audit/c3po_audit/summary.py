@@ -16,7 +16,7 @@ from c3po_adaptive.study import ScoredAnswer, versions
 from .expected_gain import EXPECTED, FEWEST, expected_gain, in_words
 from .interventions import PERMUTED
 from .measure import PLAIN
-from .plan import AuditPlan, LabelDescent, Trial
+from .plan import NGD, AuditPlan, LabelDescent, Trial
 from .records import AuditInterval, AuditRow, AuditSummary, Ban, Base, Effect, Fragile, LayerUse, Reached
 from .use import evenness, loads, shared_with_kinds
 
@@ -127,7 +127,7 @@ def _reached(rows: Sequence[AuditRow], descent: LabelDescent, seed: int) -> Reac
         rate=descent.rate,
         of=descent.of,
         selector=descent.selector,
-        steps=descent.steps,
+        steps=NGD.steps,
         n=len(asked),
         cost=_mean([row.costs[descent.name] for row in asked]),
         **_paired(asked, lambda row: row.reached[descent.name], seed),
